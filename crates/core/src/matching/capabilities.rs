@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::requirements::{Isolation, LabelValue};
+use super::{condition::LabelValue, requirements::Isolation};
 use crate::ids::{CustomerId, ServiceName};
 
 /// Everything the rules look at in a worker. Workers with equal capabilities share a profile,

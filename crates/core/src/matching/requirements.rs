@@ -2,15 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::condition::Condition;
 use crate::ids::WorkerId;
 
 /// A job's requirements. Numbers are "at least"; sets are "all of them"; only `labels` is open.
 /// An empty field asks for nothing.
+///
+/// Reading (`Deserialize`) is for records: a newer writer may have stored requirements that this
+/// version does not know, so whatever it cannot read is kept whole in
+/// [`unknown`](Self::unknown), written back as it was, and makes no worker able. What comes in
+/// from outside goes through [`parse`](Self::parse), which refuses it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    remote = "Self", // the derived reader and writer are wrapped below
+    deny_unknown_fields,
+    default,
+    expecting = "an object with requirements"
+)]
 pub struct Requirements {
     #[serde(skip_serializing_if = "Hardware::is_empty")]
     pub hardware: Hardware,
@@ -23,6 +35,7 @@ pub struct Requirements {
     /// Conditions on the worker's labels, by label name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Condition>,
+    /// What rules a worker out.
     #[serde(skip_serializing_if = "MustNot::is_empty")]
     pub must_not: MustNot,
     #[serde(skip_serializing_if = "CustomerNeeds::is_empty")]
@@ -30,6 +43,30 @@ pub struct Requirements {
     /// Only chooses which idle worker is woken first; never reorders jobs and never excludes.
     #[serde(skip_serializing_if = "Prefer::is_empty")]
     pub prefer: Prefer,
+    /// The stored requirements as they stand, where this version cannot read them; every other
+    /// field is empty then.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub unknown: Option<Box<Value>>,
+}
+
+impl<'de> Deserialize<'de> for Requirements {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(from)?;
+        Ok(Self::read(&value).unwrap_or_else(|_| Self {
+            unknown: Some(Box::new(value)),
+            ..Self::default()
+        }))
+    }
+}
+
+impl Serialize for Requirements {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match &self.unknown {
+            Some(value) => value.serialize(to),
+            None => Self::serialize(self, to),
+        }
+    }
 }
 
 /// At-least conditions on the machine's hardware.
@@ -50,45 +87,14 @@ pub struct Hardware {
     pub ram_gb: Option<f64>,
 }
 
-/// One condition on a label. Several operators in one condition must all hold; a worker without
-/// the label fails every condition.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Condition {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub eq: Option<LabelValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gt: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gte: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lt: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lte: Option<f64>,
-    /// The label is one of these.
-    #[serde(rename = "in", skip_serializing_if = "Vec::is_empty")]
-    pub one_of: Vec<LabelValue>,
-    /// The label is a list that holds all of these.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub all: Vec<LabelValue>,
-}
-
-/// A label's value: text, number, truth value, or a list of texts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub enum LabelValue {
-    Flag(bool),
-    Number(f64),
-    Text(String),
-    List(BTreeSet<String>),
-}
-
 /// What rules a worker out.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MustNot {
+    /// Model files that the worker's service must not have.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub models: BTreeSet<String>,
+    /// Workers that must not run the job.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub workers: BTreeSet<WorkerId>,
     /// A worker for which any of these holds is ruled out.
@@ -129,4 +135,4 @@ macro_rules! is_empty {
         })*
     };
 }
-is_empty!(Hardware, Condition, MustNot, CustomerNeeds, Prefer, Requirements);
+is_empty!(Hardware, MustNot, CustomerNeeds, Prefer, Requirements);

@@ -1,0 +1,27 @@
+//! A class: what makes two jobs equal in the eyes of every worker.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Requirements;
+use crate::ids::{CustomerId, ServiceName, WorkerId};
+
+/// A job's effective requirements: all that decides which workers may run it. Jobs with equal
+/// ones wait in one queue, named by [`key`](Self::key).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Class {
+    /// The service that runs the job.
+    pub service: ServiceName,
+    /// What the submitter asked for, completed with what the graph needs.
+    #[serde(default, skip_serializing_if = "Requirements::is_empty")]
+    pub requirements: Requirements,
+    /// Whose job it is: the workers' own rules about customers depend on it, and a class knows
+    /// no workers, so it is always part of the class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<CustomerId>,
+    /// Workers that failed this job as the wrong ones, or were asked not to take it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub excluded: BTreeSet<WorkerId>,
+}
