@@ -1,0 +1,225 @@
+//! Whose fault a failure is. Pure; structured codes first, words of a message only where ComfyUI has no code.
+
+use crate::graph::is_model_file;
+use crate::{ExecutionError, NodeError, Rejection, ValidationError};
+
+/// Whose fault a failure is, and so what may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A node or a model is missing **on this machine**. Another one may be able to run it.
+    WrongWorker,
+    /// The graph or its inputs are wrong. No machine can run it.
+    BadJob,
+    /// The service, the accelerator or the machine failed.
+    ServiceFault {
+        /// Whether the process can do nothing right any more and must be restarted.
+        poisoned: bool,
+    },
+}
+
+/// A failure, in one line and with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classified {
+    /// Whose fault it is.
+    pub kind: FailureKind,
+    /// Stable name: ComfyUI's own type where it has one, else one of `out_of_memory`, `device_error`, `disk_full`,
+    /// `model_unreadable`, `execution_blocked`, `execution_error`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// The node it is about.
+    pub node_id: Option<String>,
+    /// That node's class.
+    pub node_type: Option<String>,
+}
+
+/// Classifies a refusal of `POST /prompt`.
+///
+/// It is the wrong worker only if **everything** that is wrong is missing on this machine: one wrong value makes the
+/// graph invalid everywhere.
+#[must_use]
+pub fn rejection(rejection: &Rejection) -> Classified {
+    if let Some(missing) = missing_node_class(&rejection.error) {
+        return missing;
+    }
+    let errors = || {
+        rejection
+            .node_errors
+            .iter()
+            .flat_map(|(id, node)| node.errors.iter().map(move |error| (id, node, error)))
+    };
+    let bad = errors().find(|(_, node, error)| !is_missing_model(node, error));
+    match bad.or_else(|| errors().next()) {
+        Some((id, node, error)) => {
+            let kind = if bad.is_some() {
+                FailureKind::BadJob
+            } else {
+                FailureKind::WrongWorker
+            };
+            node_failure(kind, id, node, error)
+        }
+        None => Classified {
+            kind: FailureKind::BadJob,
+            code: rejection.error.kind.clone(),
+            message: line(&rejection.error),
+            node_id: None,
+            node_type: None,
+        },
+    }
+}
+
+/// Classifies what a node raised.
+#[must_use]
+pub fn execution_error(error: &ExecutionError) -> Classified {
+    let (kind, code) = raised(error);
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let message = error.exception_message.trim();
+    Classified {
+        kind,
+        code: code.to_owned(),
+        message: match (error.exception_type.as_str(), message) {
+            ("", "") => "a node failed without saying why".to_owned(),
+            ("", message) => message.to_owned(),
+            (raised, "") => raised.to_owned(),
+            (raised, message) => format!("{raised}: {message}"),
+        },
+        node_id: some(&error.node_id),
+        node_type: some(&error.node_type),
+    }
+}
+
+fn node_failure(
+    kind: FailureKind,
+    id: &str,
+    node: &NodeError,
+    error: &ValidationError,
+) -> Classified {
+    Classified {
+        kind,
+        code: error.kind.clone(),
+        message: line(error),
+        node_id: Some(id.to_owned()),
+        node_type: Some(node.class_type.clone()),
+    }
+}
+
+/// A node class that is not installed: `missing_node_type` since about 0.3.70; before that `invalid_prompt`, told from
+/// its other uses by the message alone (recording rejected.json of both versions).
+fn missing_node_class(error: &ValidationError) -> Option<Classified> {
+    let text = |field: &str| {
+        error
+            .extra_info
+            .get(field)
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+    };
+    let (node_id, node_type) = match error.kind.as_str() {
+        "missing_node_type" if text("class_type").is_some() => {
+            (text("node_id"), text("class_type"))
+        }
+        "invalid_prompt" => {
+            let class = error
+                .message
+                .strip_prefix("Cannot execute because node ")?
+                .strip_suffix(" does not exist.")?;
+            let id = error
+                .details
+                .strip_prefix("Node ID '#")
+                .and_then(|rest| rest.strip_suffix('\''));
+            (id.map(str::to_owned), Some(class.to_owned()))
+        }
+        _ => return None,
+    };
+    let kind = FailureKind::WrongWorker;
+    let code = "missing_node_type".to_owned();
+    Some(Classified {
+        kind,
+        code,
+        message: error.message.clone(),
+        node_id,
+        node_type,
+    })
+}
+
+/// Whether a value was refused because this machine does not have that model file.
+fn is_missing_model(node: &NodeError, error: &ValidationError) -> bool {
+    error.kind == "value_not_in_list"
+        && (error
+            .received_value()
+            .and_then(serde_json::Value::as_str)
+            .is_some_and(is_model_file)
+            || (node.class_type.contains("Loader")
+                && error.input_name().is_some_and(is_model_input)))
+}
+
+/// Inputs by which ComfyUI's own loaders name a file, or a folder of files that has no telling ending.
+fn is_model_input(name: &str) -> bool {
+    const FILE_INPUTS: [&str; 3] = ["model_path", "bbox_detector", "audio_encoder_name"];
+    const STEMS: [&str; 13] = [
+        "ckpt",
+        "unet",
+        "vae",
+        "lora",
+        "clip",
+        "control_net",
+        "model",
+        "style_model",
+        "gligen",
+        "hypernetwork",
+        "upscale_model",
+        "embedding",
+        "config",
+    ];
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    FILE_INPUTS.contains(&name)
+        || stem
+            .strip_suffix("_name")
+            .is_some_and(|stem| STEMS.contains(&stem))
+}
+
+fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
+    const FAULT: FailureKind = FailureKind::ServiceFault { poisoned: false };
+    const POISONED: FailureKind = FailureKind::ServiceFault { poisoned: true };
+    if error.is_blocked() {
+        return (FailureKind::BadJob, "execution_blocked");
+    }
+    let class = error.exception_type.rsplit('.').next().unwrap_or_default();
+    let says = |words: &[&str]| {
+        let message = error.exception_message.to_ascii_lowercase();
+        words.iter().any(|word| message.contains(word))
+    };
+    // ComfyUI unloads all models after an out-of-memory error and goes on (ComfyUI source).
+    if matches!(class, "OutOfMemoryError" | "MemoryError")
+        || says(&["out of memory", "cublas_status_alloc_failed"])
+    {
+        return (FAULT, "out_of_memory");
+    }
+    // After one of these every later kernel of the process fails (issues 12524, 14703 and 14756 of ComfyUI).
+    if class == "AcceleratorError"
+        || says(&[
+            "cuda error",
+            "hip error",
+            "illegal memory access",
+            "device-side assert",
+        ])
+    {
+        return (POISONED, "device_error");
+    }
+    match class {
+        "SafetensorError" => (FailureKind::WrongWorker, "model_unreadable"),
+        _ if says(&["no space left on device"]) => (FAULT, "disk_full"),
+        _ => (FailureKind::BadJob, "execution_error"),
+    }
+}
+
+/// An error in one line: what, and where.
+fn line(error: &ValidationError) -> String {
+    if error.details.is_empty() {
+        error.message.clone()
+    } else {
+        format!("{}: {}", error.message, error.details)
+    }
+}
+
+#[cfg(test)]
+mod tests;

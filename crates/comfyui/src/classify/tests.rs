@@ -1,0 +1,175 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+#[track_caller]
+fn refused(reply: Value) -> (FailureKind, String, Option<String>, Option<String>) {
+    let Classified {
+        kind,
+        code,
+        node_id,
+        node_type,
+        ..
+    } = rejection(&serde_json::from_value(reply).unwrap());
+    (kind, code, node_id, node_type)
+}
+
+fn of_node(class_type: &str, errors: Value) -> Value {
+    json!({
+        "error": {"type": "prompt_outputs_failed_validation", "message": "Prompt outputs failed validation", "details": "", "extra_info": {}},
+        "node_errors": {"4": {"errors": errors, "dependent_outputs": ["9"], "class_type": class_type}}
+    })
+}
+
+fn not_in_list(input: &str, value: &str) -> Value {
+    json!({"type": "value_not_in_list", "message": "Value not in list", "details": format!("{input}: '{value}' not in []"),
+           "extra_info": {"input_name": input, "received_value": value}})
+}
+
+fn raised(class: &str, message: &str) -> (FailureKind, String) {
+    let error = ExecutionError {
+        exception_type: class.into(),
+        exception_message: message.into(),
+        ..Default::default()
+    };
+    let classified = execution_error(&error);
+    (classified.kind, classified.code)
+}
+
+#[test]
+fn a_missing_node_class_means_another_worker_on_either_version() {
+    let newer = json!({"error": {"type": "missing_node_type", "message": "Node 'X' not found.", "details": "Node ID '#7'",
+        "extra_info": {"node_id": "7", "class_type": "X", "node_title": "X"}}, "node_errors": {}});
+    let older = json!({"error": {"type": "invalid_prompt", "message": "Cannot execute because node X does not exist.",
+        "details": "Node ID '#7'", "extra_info": {}}, "node_errors": {}});
+    let expected = (
+        FailureKind::WrongWorker,
+        "missing_node_type".into(),
+        Some("7".into()),
+        Some("X".into()),
+    );
+    assert_eq!(refused(newer), expected);
+    assert_eq!(refused(older), expected);
+}
+
+#[test]
+fn a_node_without_a_class_is_the_jobs_own_fault() {
+    let reply = json!({"error": {"type": "invalid_prompt", "message": "Cannot execute because a node is missing the class_type property.",
+        "details": "Node ID '#7'", "extra_info": {}}, "node_errors": {}});
+    assert_eq!(
+        refused(reply),
+        (FailureKind::BadJob, "invalid_prompt".into(), None, None)
+    );
+}
+
+#[test]
+fn a_missing_model_means_another_worker() {
+    let loader = of_node(
+        "CheckpointLoaderSimple",
+        json!([not_in_list("ckpt_name", "gone.safetensors")]),
+    );
+    let expected = (
+        FailureKind::WrongWorker,
+        "value_not_in_list".into(),
+        Some("4".into()),
+        Some("CheckpointLoaderSimple".into()),
+    );
+    assert_eq!(refused(loader), expected);
+    let folder = of_node(
+        "DiffusersLoader",
+        json!([not_in_list("model_path", "some-folder")]),
+    );
+    assert_eq!(refused(folder).0, FailureKind::WrongWorker);
+    let numbered = of_node(
+        "DualCLIPLoader",
+        json!([not_in_list("clip_name2", "t5xxl")]),
+    );
+    assert_eq!(refused(numbered).0, FailureKind::WrongWorker);
+}
+
+#[test]
+fn a_wrong_choice_that_is_no_model_is_the_jobs_own_fault() {
+    let sampler = of_node("KSampler", json!([not_in_list("sampler_name", "eulerr")]));
+    assert_eq!(refused(sampler).0, FailureKind::BadJob);
+    let kind = of_node("DualCLIPLoader", json!([not_in_list("type", "sdxxl")]));
+    assert_eq!(refused(kind).0, FailureKind::BadJob);
+}
+
+#[test]
+fn one_wrong_value_beside_a_missing_model_makes_it_a_bad_job() {
+    let both = of_node(
+        "CheckpointLoaderSimple",
+        json!([not_in_list("ckpt_name", "gone.safetensors"), {"type": "required_input_missing", "message": "Required input is missing", "details": "x", "extra_info": {"input_name": "x"}}]),
+    );
+    let (kind, code, ..) = refused(both);
+    assert_eq!(
+        (kind, code.as_str()),
+        (FailureKind::BadJob, "required_input_missing")
+    );
+}
+
+#[test]
+fn what_the_accelerator_raises_is_the_services_fault() {
+    let fault = |poisoned| FailureKind::ServiceFault { poisoned };
+    assert_eq!(
+        raised("torch.OutOfMemoryError", "Allocation on device 0"),
+        (fault(false), "out_of_memory".into())
+    );
+    assert_eq!(
+        raised("torch.cuda.OutOfMemoryError", ""),
+        (fault(false), "out_of_memory".into())
+    );
+    assert_eq!(
+        raised("RuntimeError", "CUDA error: out of memory"),
+        (fault(false), "out_of_memory".into())
+    );
+    let illegal = "CUDA error: an illegal memory access was encountered";
+    assert_eq!(
+        raised("torch.AcceleratorError", illegal),
+        (fault(true), "device_error".into())
+    );
+    assert_eq!(
+        raised("RuntimeError", illegal),
+        (fault(true), "device_error".into())
+    );
+    assert_eq!(
+        raised("OSError", "[Errno 28] No space left on device"),
+        (fault(false), "disk_full".into())
+    );
+}
+
+#[test]
+fn what_a_node_raises_is_the_jobs_own_fault_unless_known_otherwise() {
+    assert_eq!(
+        raised("ValueError", "bad"),
+        (FailureKind::BadJob, "execution_error".into())
+    );
+    assert_eq!(
+        raised("ExecutionBlocked", "no mask"),
+        (FailureKind::BadJob, "execution_blocked".into())
+    );
+    assert_eq!(
+        raised("safetensors_rust.SafetensorError", "HeaderTooLarge"),
+        (FailureKind::WrongWorker, "model_unreadable".into())
+    );
+}
+
+#[test]
+fn the_message_is_one_line_with_the_class() {
+    let error = ExecutionError {
+        exception_type: "RuntimeError".into(),
+        exception_message: "Intentional\n".into(),
+        node_id: "2".into(),
+        ..Default::default()
+    };
+    let classified = execution_error(&error);
+    assert_eq!(classified.message, "RuntimeError: Intentional");
+    assert_eq!(
+        (classified.node_id.as_deref(), classified.node_type),
+        (Some("2"), None)
+    );
+    assert_eq!(
+        execution_error(&ExecutionError::default()).message,
+        "a node failed without saying why"
+    );
+}

@@ -1,0 +1,115 @@
+use std::error::Error as _;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+/// The most characters of a reply body that an error keeps.
+const BODY_EXCERPT_CHARS: usize = 500;
+
+/// The base URL of a service cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{url:?} is not the address of a ComfyUI server: {reason}")]
+pub struct InvalidUrl {
+    /// What was given.
+    pub url: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A request brought no usable answer. Nothing about the service's state follows from it.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No connection could be made: nothing listens, or the host is not there. The request was not sent.
+    #[error("service not reachable: {reason}")]
+    Unreachable {
+        /// Innermost cause, such as "connection refused".
+        reason: String,
+    },
+    /// The connection stood, but the answer did not come in time. The request may have been carried out.
+    #[error("no answer within {} ms", .after.as_millis())]
+    TimedOut {
+        /// The limit that ran out.
+        after: Duration,
+    },
+    /// The connection broke before the answer was read to its end. The request may have been carried out.
+    #[error("answer lost: {reason}")]
+    AnswerLost {
+        /// Innermost cause, such as "connection reset by peer".
+        reason: String,
+    },
+    /// The service answered with a status that means "no".
+    #[error("answered {status}: {body}")]
+    Status {
+        /// The HTTP status.
+        status: StatusCode,
+        /// The beginning of the body.
+        body: String,
+    },
+    /// The service answered with something that is not ComfyUI's format.
+    #[error("unexpected answer: {reason}")]
+    Malformed {
+        /// Where and why reading failed.
+        reason: String,
+    },
+}
+
+impl RequestError {
+    /// Sorts a transport error of reqwest; `limit` is the timeout that the request ran under.
+    pub(crate) fn from_transport(error: &reqwest::Error, limit: Duration) -> Self {
+        if error.is_connect() {
+            Self::Unreachable {
+                reason: innermost(error),
+            }
+        } else if error.is_timeout() {
+            Self::TimedOut { after: limit }
+        } else {
+            Self::AnswerLost {
+                reason: innermost(error),
+            }
+        }
+    }
+
+    /// An error for an answer whose body is not what ComfyUI sends.
+    pub(crate) fn malformed(error: impl std::fmt::Display) -> Self {
+        Self::Malformed {
+            reason: error.to_string(),
+        }
+    }
+
+    /// Whether the service surely did not act on the request.
+    #[must_use]
+    pub fn surely_not_done(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => status.is_client_error(),
+            Self::TimedOut { .. } | Self::AnswerLost { .. } | Self::Malformed { .. } => false,
+        }
+    }
+
+    /// Whether the service answered that the thing asked for is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+}
+
+/// The beginning of a body, cut at a character.
+pub(crate) fn excerpt(body: &[u8]) -> String {
+    String::from_utf8_lossy(body)
+        .chars()
+        .take(BODY_EXCERPT_CHARS)
+        .collect()
+}
+
+/// The message at the end of the source chain: the one that names the cause.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if error.source().is_none() {
+        error.to_string()
+    } else {
+        cause.to_string()
+    }
+}

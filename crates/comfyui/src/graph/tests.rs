@@ -1,0 +1,109 @@
+use serde_json::json;
+
+use super::*;
+
+fn picture() -> Value {
+    json!({
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sdxl/base.safetensors"}},
+        "2": {"class_type": "LoraLoader", "inputs": {"lora_name": "Fine.SFT", "model": ["1", 0], "strength_model": 0.5}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "cat"}}
+    })
+}
+
+#[track_caller]
+fn assert_invalid(graph: Value, pointer: &str) {
+    assert_eq!(
+        validate_api_format(&graph).unwrap_err().pointer,
+        pointer,
+        "{graph}"
+    );
+}
+
+#[test]
+fn a_graph_in_api_format_is_valid() {
+    assert_eq!(validate_api_format(&picture()), Ok(()));
+}
+
+#[test]
+fn the_pointer_names_the_first_thing_that_is_wrong() {
+    assert_invalid(json!([]), "");
+    assert_invalid(json!({}), "");
+    assert_invalid(json!({"1": 5}), "/1");
+    assert_invalid(json!({"1": {"inputs": {}}}), "/1/class_type");
+    assert_invalid(json!({"a/b~c": {"class_type": "X"}}), "/a~1b~0c/inputs");
+    assert_invalid(
+        json!({"1": {"class_type": "X", "inputs": {"image": ["9", 0]}}}),
+        "/1/inputs/image",
+    );
+    assert_invalid(json!({"nodes": [], "links": []}), "");
+}
+
+#[test]
+fn a_list_that_is_no_link_is_a_plain_value() {
+    let graph =
+        json!({"1": {"class_type": "X", "inputs": {"points": [1, 2], "names": ["a", "b", "c"]}}});
+    assert_eq!(validate_api_format(&graph), Ok(()));
+}
+
+#[test]
+fn the_editors_own_format_is_told_apart() {
+    assert!(is_ui_format(
+        &json!({"nodes": [], "links": [], "version": 0.4})
+    ));
+    assert!(!is_ui_format(&picture()));
+    assert!(!is_ui_format(
+        &json!({"nodes": {"class_type": "X", "inputs": {}}, "links": 1})
+    ));
+}
+
+#[test]
+fn classes_and_models_are_found() {
+    let names = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>();
+    assert_eq!(
+        names(class_types(&picture())),
+        ["CheckpointLoaderSimple", "LoraLoader", "SaveImage"]
+    );
+    assert_eq!(
+        names(model_files(&picture())),
+        ["Fine.SFT", "sdxl/base.safetensors"]
+    );
+    assert!(!is_model_file(".pt"));
+    assert!(!is_model_file("script"));
+}
+
+#[test]
+fn a_fresh_prefix_changes_the_save_nodes_alone() {
+    let fresh = with_fresh_prefix(&picture(), "-7f");
+    assert_eq!(fresh["3"]["inputs"]["filename_prefix"], "cat-7f");
+    assert_eq!(
+        (&fresh["1"], &fresh["2"]),
+        (&picture()["1"], &picture()["2"])
+    );
+    let saves = save_nodes(&fresh);
+    assert_eq!(
+        saves,
+        [SaveNode {
+            node_id: "3",
+            class_type: "SaveImage",
+            filename_prefix: "cat-7f"
+        }]
+    );
+}
+
+#[test]
+fn a_linked_prefix_is_left_alone() {
+    let graph = json!({"3": {"class_type": "SaveImage", "inputs": {"filename_prefix": ["2", 0]}}});
+    assert_eq!(with_fresh_prefix(&graph, "-7f"), graph);
+    assert_eq!(save_nodes(&graph), []);
+}
+
+#[test]
+fn inputs_are_set_only_on_nodes_that_exist() {
+    let mut graph = picture();
+    set_input(&mut graph, "2", "strength_model", json!(0.9)).unwrap();
+    assert_eq!(graph["2"]["inputs"]["strength_model"], 0.9);
+    assert_eq!(
+        set_input(&mut graph, "9", "x", json!(1)),
+        Err(NoSuchNode("9".into()))
+    );
+}

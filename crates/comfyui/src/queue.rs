@@ -1,0 +1,125 @@
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::RequestError;
+
+/// What `GET /queue` said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QueueState {
+    /// Prompts that run; at most one in today's ComfyUI.
+    pub running: Vec<QueueEntry>,
+    /// Prompts that wait, **in the order in which they will run** (the wire has heap order; ComfyUI source).
+    pub pending: Vec<QueueEntry>,
+}
+
+/// One prompt in ComfyUI's queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueEntry {
+    /// Place in the order: lower runs first, `front` submissions are negative.
+    pub number: f64,
+    /// The prompt's id.
+    pub prompt_id: String,
+    /// Who submitted it; None when the submission named no client.
+    pub client_id: Option<String>,
+    /// When it was queued, in ms since the epoch by the service's clock; from 0.27 on.
+    pub create_time: Option<i64>,
+    /// The graph, if it was asked for.
+    pub graph: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    queue_running: Vec<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    queue_pending: Vec<Vec<&'a RawValue>>,
+}
+
+/// The part of a prompt's `extra_data` that this crate reads.
+#[derive(Deserialize, Default)]
+pub(crate) struct ExtraData {
+    #[serde(default)]
+    pub(crate) client_id: Option<String>,
+    #[serde(default)]
+    pub(crate) create_time: Option<i64>,
+}
+
+impl QueueState {
+    /// Reads the reply of `GET /queue`. Graphs, which make it large, are skipped unless `keep_graphs`.
+    ///
+    /// # Errors
+    /// [`RequestError::Malformed`] when the reply is not a queue.
+    pub fn parse(reply: &[u8], keep_graphs: bool) -> Result<Self, RequestError> {
+        let wire: Wire<'_> = serde_json::from_slice(reply).map_err(RequestError::malformed)?;
+        let entries = |items: Vec<Vec<&RawValue>>| -> Result<Vec<QueueEntry>, RequestError> {
+            items
+                .iter()
+                .map(|item| QueueEntry::parse(item, keep_graphs))
+                .collect()
+        };
+        let mut pending = entries(wire.queue_pending)?;
+        pending.sort_by(|a, b| a.number.total_cmp(&b.number));
+        Ok(Self {
+            running: entries(wire.queue_running)?,
+            pending,
+        })
+    }
+
+    /// Number of prompts that run or wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.running.len() + self.pending.len()
+    }
+
+    /// Whether nothing runs and nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether this prompt runs or waits.
+    #[must_use]
+    pub fn contains(&self, prompt_id: &str) -> bool {
+        self.iter().any(|entry| entry.prompt_id == prompt_id)
+    }
+
+    /// All entries, first the running ones, then those that wait, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &QueueEntry> {
+        self.running.iter().chain(&self.pending)
+    }
+}
+
+impl QueueEntry {
+    /// Reads one `[number, id, graph, extra_data, outputs]`.
+    fn parse(item: &[&RawValue], keep_graph: bool) -> Result<Self, RequestError> {
+        let (head, extra) = parse_prompt_tuple(item).map_err(RequestError::malformed)?;
+        let graph = keep_graph
+            .then(|| serde_json::from_str(item[2].get()))
+            .transpose();
+        Ok(Self {
+            number: head.0,
+            prompt_id: head.1,
+            client_id: extra.client_id,
+            create_time: extra.create_time,
+            graph: graph.map_err(RequestError::malformed)?,
+        })
+    }
+}
+
+/// Reads `[number, id, graph, extra_data, …]`, which stands in `/queue` and in `/history`, leaving out the graph.
+pub(crate) fn parse_prompt_tuple(
+    item: &[&RawValue],
+) -> Result<((f64, String), ExtraData), serde_json::Error> {
+    let [number, prompt_id, _graph, extra, ..] = item else {
+        return Err(serde::de::Error::invalid_length(
+            item.len(),
+            &"a prompt of at least four parts",
+        ));
+    };
+    let head = (
+        serde_json::from_str(number.get())?,
+        serde_json::from_str(prompt_id.get())?,
+    );
+    Ok((head, serde_json::from_str(extra.get()).unwrap_or_default()))
+}
