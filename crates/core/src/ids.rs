@@ -3,7 +3,6 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::PartialSchema as _;
 use uuid::Uuid;
 
 /// Why a text is not an identifier: what is wrong, and what would be right.
@@ -47,7 +46,7 @@ macro_rules! string_schema {
     ($name:ty) => {
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-                String::schema()
+                <String as utoipa::PartialSchema>::schema()
             }
         }
         impl utoipa::ToSchema for $name {}

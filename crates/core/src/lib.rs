@@ -5,14 +5,24 @@
 //! records and the time, [`decide`](decide::decide) says what changes, and the store applies it
 //! in one atomic step or not at all.
 
+pub mod command;
+pub mod decide;
+pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod matching;
+pub mod record;
 pub mod time;
+pub mod view;
 
+pub use command::{Answer, Command};
+pub use decide::{Rejected, Transition};
+pub use event::{Event, EventName, LogGroup, Record, RecordKey, RecordKind};
 pub use failure::{Failure, FailureKind, LossReason};
 pub use ids::{
     ConnectorId, CustomerId, IdError, Incarnation, JobId, MachineId, ServiceName, Token,
     WorkerId, WorkflowId,
 };
+pub use record::Seq;
 pub use time::Timestamp;
+pub use view::View;

@@ -3,7 +3,6 @@
 use std::{fmt, ops::{Add, Sub}, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::PartialSchema as _;
 
 use crate::ids::string_schema;
 

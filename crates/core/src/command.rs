@@ -1,0 +1,254 @@
+//! Commands: everything that anybody may ask of the store, and what it answers.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    failure::{Failure, LossReason},
+    ids::{ConnectorId, CustomerId, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId},
+    matching::{Capabilities, Gpu},
+    record::{
+        AlertId, Artifact, ConnectorStatus, Job, JobSpec, JobStatus, MachineStatus, Orders,
+        Progress, ServiceSlots, Severity,
+    },
+};
+
+/// One request to change something. Every one is decided by [`decide`](crate::decide::decide).
+#[derive(Debug, Clone)]
+pub enum Command {
+    Submit(Submit),
+    /// A pending job ends at once; a running one is asked to stop.
+    Cancel { job: JobId },
+    /// A new run of an ended job.
+    Retry { job: JobId },
+    Exchange(Exchange),
+    Renew(Renew),
+    Register(Register),
+    Leave { worker: WorkerId, incarnation: Incarnation },
+    SetOrders { worker: WorkerId, orders: Orders },
+    RegisterMachine(RegisterMachine),
+    SetMachine(SetMachine),
+    Reconcile(Reconcile),
+    Raise(Raise),
+    Clear { alert: AlertId },
+}
+
+/// What reconcilers ask for. Each is decided on records and guarded by what lies apart (leases,
+/// heartbeats): when that has changed meanwhile, nothing happens.
+#[derive(Debug, Clone)]
+pub enum Reconcile {
+    /// The attempt's lease is over.
+    ExpireLease { job: JobId, attempt: u32, token: Token },
+    /// A hold's time has come.
+    ReleaseHold { job: JobId },
+    /// Exclusions whose time is over, or all of them when nobody else could run the job.
+    LapseExclusions { job: JobId, all: bool },
+    DeclareSilent { worker: WorkerId, incarnation: Incarnation, after: Duration },
+    /// Nothing confirmed the status for `after`.
+    MarkStale { connector: ConnectorId, after: Duration },
+    DisconnectMachine { machine: MachineId, after: Duration },
+    ReconnectMachine { machine: MachineId },
+    RemoveJob { job: JobId },
+    /// Only when it is offline.
+    RemoveWorker { worker: WorkerId },
+    /// Only when it is offline or disconnected, and its workers are gone.
+    RemoveMachine { machine: MachineId },
+}
+
+/// A new job. The caller draws the id, so that an exact repeat is the same job.
+#[derive(Debug, Clone)]
+pub struct Submit {
+    pub id: JobId,
+    pub spec: JobSpec,
+    /// The payload as JSON text; lies apart from the record.
+    pub payload: Arc<[u8]>,
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A caller's own name for a submission: the same key from the same customer is the same job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    pub key: String,
+    /// SHA-256 of what was submitted; another body under the same key is a conflict.
+    pub body: [u8; 32],
+}
+
+/// Which customer's key it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdempotencyKey {
+    pub customer: Option<CustomerId>,
+    pub key: String,
+}
+
+/// A worker's writes about its attempts and its next claim, in one step: so a busy worker does
+/// not flicker idle. Each operation is accepted or refused by itself.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    pub worker: WorkerId,
+    pub incarnation: Incarnation,
+    pub ops: Vec<AttemptOp>,
+    pub claim: Option<Claim>,
+}
+
+/// A request for jobs: one for each token at most.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Drawn by the worker, one a free slot; a repeat of the same tokens gets the same jobs.
+    pub tokens: Vec<Token>,
+    /// The services that have these free slots; empty means any of the worker's.
+    #[serde(default)]
+    pub services: Vec<ServiceName>,
+}
+
+/// One write about one attempt, with both halves of the fence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptOp {
+    pub job: JobId,
+    pub attempt: u32,
+    pub token: Token,
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Op {
+    /// The service took it.
+    Start,
+    Finish(Finish),
+    /// Given back: a loss, not a failure.
+    Release {
+        reason: LossReason,
+        #[serde(default)]
+        message: String,
+    },
+    /// A finished result whose attempt was fenced off meanwhile.
+    Late(Finish),
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Finish {
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    #[serde(default)]
+    pub last_progress: Option<Progress>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    Completed {
+        #[serde(default)]
+        artifacts: Vec<Artifact>,
+        #[serde(default)]
+        cached: bool,
+        /// The service's own outputs, as JSON; lies apart from the record.
+        #[serde(default)]
+        #[schema(value_type = Object)]
+        result: Option<serde_json::Value>,
+    },
+    Failed { failure: Failure },
+    /// A cancel was asked for, and the service has confirmed that the job is gone.
+    Cancelled,
+}
+
+/// What a worker holds: one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Held {
+    pub job: JobId,
+    pub attempt: u32,
+    pub token: Token,
+}
+
+/// A worker's sign of life: what it holds, and what its connectors are.
+#[derive(Debug, Clone)]
+pub struct Renew {
+    pub worker: WorkerId,
+    pub incarnation: Incarnation,
+    /// Attempts whose executor has ticked lately; their leases are renewed.
+    pub held: Vec<Held>,
+    pub connectors: Vec<ConnectorReport>,
+}
+
+/// A connector's status as its worker sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectorReport {
+    pub service: ServiceName,
+    pub status: ConnectorStatus,
+    #[serde(default)]
+    pub error_message: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Register {
+    pub worker: WorkerId,
+    pub machine: MachineId,
+    pub incarnation: Incarnation,
+    pub services: Vec<ServiceSlots>,
+    pub capabilities: Capabilities,
+    pub summary: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct RegisterMachine {
+    pub machine: MachineId,
+    pub incarnation: Incarnation,
+    pub gpus: Vec<Gpu>,
+}
+
+#[derive(Debug, Clone)]
+pub struct SetMachine {
+    pub machine: MachineId,
+    pub incarnation: Incarnation,
+    pub status: MachineStatus,
+    pub reason: Option<String>,
+    pub action: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Raise {
+    pub alert: AlertId,
+    pub severity: Severity,
+    pub message: String,
+    pub action: String,
+}
+
+/// What a command's decision answers; the changed records are in the log group beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// `existing` when the same submission was here before.
+    Submitted { id: JobId, existing: Option<Arc<Job>> },
+    Job(JobId),
+    Exchanged { ops: Vec<Result<OpAnswer, crate::decide::Rejected>>, claimed: Vec<Held> },
+    Renewed(Renewed),
+    Registered { running: Vec<Held> },
+    Done,
+}
+
+/// What became of one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum OpAnswer {
+    Started,
+    /// The job is now in this status: ended, or pending again.
+    Settled { status: JobStatus },
+    /// A late result was kept; `won` when it ended the job.
+    LateKept { won: bool },
+}
+
+/// The answer to a renewal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Renewed {
+    /// Held attempts that are no longer this worker's: stop them.
+    pub lost: Vec<Held>,
+    /// Attempts of this worker that it did not list: claims whose answer it never read.
+    pub unknown_to_you: Vec<Held>,
+    /// Held attempts that are to be cancelled.
+    pub cancel: Vec<Held>,
+    pub orders: Orders,
+}

@@ -1,0 +1,114 @@
+//! Claims: whether a worker may take a job, and what taking it changes. Which job it takes is the
+//! store's choice (the best head among the classes the worker can serve).
+
+use super::{Stop, draft::Draft};
+use crate::{
+    command::{Claim, Exchange, Held},
+    event::EventName,
+    ids::{ConnectorId, JobId, ServiceName, Token},
+    record::{Assignment, ConnectorStatus, Job, JobState, Worker},
+    time::Timestamp,
+};
+
+/// Whether the worker takes jobs at all now. A suspect worker takes none for a while, and then
+/// one at a time until one completes.
+pub fn accepts(worker: &Worker, now: Timestamp) -> bool {
+    let proven = match worker.suspect_until {
+        Some(until) => now >= until && worker.current_job_ids.is_empty(),
+        None => true,
+    };
+    !worker.is_offline() && !worker.orders.drain && proven
+}
+
+/// Slots of `service` that hold no job; none while its connector reports a fault.
+pub fn free_slots(worker: &Worker, service: &ServiceName, connector: &crate::record::Connector) -> u32 {
+    let able = matches!(
+        connector.status,
+        ConnectorStatus::Idle | ConnectorStatus::Active | ConnectorStatus::Unknown
+    );
+    if !able {
+        return 0;
+    }
+    let busy = u32::try_from(connector.job_ids.len()).unwrap_or(u32::MAX);
+    worker.slots(service).saturating_sub(busy)
+}
+
+pub(super) fn claim(
+    draft: &mut Draft<'_>,
+    exchange: &Exchange,
+    claim: &Claim,
+    choose: &mut dyn FnMut(&Worker, &[ServiceName]) -> Option<JobId>,
+    claimed: &mut Vec<Held>,
+) -> Result<(), Stop> {
+    let mut tokens = Vec::with_capacity(claim.tokens.len());
+    let worker = draft.need_worker(&exchange.worker)?;
+    for &token in &claim.tokens {
+        match repeated(draft, &worker, token)? {
+            Some(held) => claimed.push(held),
+            None => tokens.push(token),
+        }
+    }
+    for token in tokens {
+        let worker = draft.need_worker(&exchange.worker)?;
+        if !accepts(&worker, draft.now) {
+            return Ok(());
+        }
+        let services = open_services(draft, &worker, claim)?;
+        if services.is_empty() {
+            return Ok(());
+        }
+        let Some(job) = choose(&worker, &services) else { return Ok(()) };
+        claimed.push(assign(draft, job, worker, token)?);
+    }
+    Ok(())
+}
+
+/// A token that has a job already: the answer to its claim was lost.
+fn repeated(draft: &Draft<'_>, worker: &Worker, token: Token) -> Result<Option<Held>, Stop> {
+    for &id in &worker.current_job_ids {
+        if let Some(job) = draft.job(id)?.filter(|job| job.token == Some(token)) {
+            return Ok(Some(Held { job: id, attempt: job.attempt, token }));
+        }
+    }
+    Ok(None)
+}
+
+fn open_services(
+    draft: &Draft<'_>,
+    worker: &Worker,
+    claim: &Claim,
+) -> Result<Vec<ServiceName>, Stop> {
+    let mut open = Vec::new();
+    for slots in &worker.services {
+        let wanted = claim.services.is_empty() || claim.services.contains(&slots.name);
+        let id = ConnectorId::new(worker.id.clone(), slots.name.clone());
+        let connector = if wanted { draft.connector(&id)? } else { None };
+        if connector.is_some_and(|c| free_slots(worker, &slots.name, &c) > 0) {
+            open.push(slots.name.clone());
+        }
+    }
+    Ok(open)
+}
+
+/// Every claim raises the attempt, which never goes back, and sets the token.
+fn assign(draft: &mut Draft<'_>, id: JobId, mut worker: Worker, token: Token) -> Result<Held, Stop> {
+    let mut job: Job = draft.need_job(id)?;
+    job.attempt += 1;
+    job.token = Some(token);
+    let attempt = job.attempt;
+    job.state = JobState::Assigned(Assignment {
+        worker_id: worker.id.clone(),
+        machine_id: worker.machine_id.clone(),
+        incarnation: worker.incarnation,
+        assigned_at: draft.now,
+    });
+    let connector_id = ConnectorId::new(worker.id.clone(), job.service().clone());
+    draft.put_job(EventName::JobAssigned, job);
+    worker.current_job_ids.insert(id);
+    draft.put_worker(EventName::WorkerStatusChanged, worker);
+    if let Some(mut connector) = draft.connector(&connector_id)? {
+        connector.job_ids.insert(id);
+        draft.put_connector(connector);
+    }
+    Ok(Held { job: id, attempt, token })
+}

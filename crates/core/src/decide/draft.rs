@@ -1,0 +1,254 @@
+//! A draft: the records a decision has read, and what it changes, until it is applied whole.
+
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
+
+use super::Rejected;
+use crate::{
+    command::{Answer, IdempotencyKey},
+    event::{Event, EventName, Record, RecordKey},
+    ids::{ConnectorId, Incarnation, JobId, MachineId, Token, WorkerId, WorkflowId},
+    matching::{Capabilities, canonical::CapabilitiesDigest},
+    record::{Alert, AlertId, Connector, Job, Machine, Seq, Worker},
+    time::Timestamp,
+};
+
+/// Names something that a decision may read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    Record(RecordKey),
+    Idempotency(IdempotencyKey),
+    /// The place of the workflow group's first live job.
+    GroupPlace(WorkflowId),
+    /// The workers of a machine.
+    WorkersOf(MachineId),
+}
+
+/// What stands under a [`Key`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Record(Record),
+    Idempotency { job: JobId, body: [u8; 32] },
+    GroupPlace(u64),
+    WorkersOf(Vec<WorkerId>),
+}
+
+/// The key was not loaded: load it and decide again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread(pub Key);
+
+/// Where decisions read from.
+pub trait Source {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Unread>;
+}
+
+/// Why there is no transition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    Rejected(Rejected),
+    Unread(Unread),
+}
+
+impl From<Rejected> for Stop {
+    fn from(why: Rejected) -> Self {
+        Self::Rejected(why)
+    }
+}
+
+impl From<Unread> for Stop {
+    fn from(key: Unread) -> Self {
+        Self::Unread(key)
+    }
+}
+
+/// A condition on what lies apart from the records; checked again in the step that applies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// The lease of this attempt is over.
+    LeaseOver { job: JobId, token: Token },
+    WorkerSilent { worker: WorkerId, incarnation: Incarnation, after: Duration },
+    /// Neither the machine's agent nor any of its workers was heard.
+    MachineSilent { machine: MachineId, after: Duration },
+    MachineHeard { machine: MachineId },
+    ConnectorUnconfirmed { connector: ConnectorId, after: Duration },
+}
+
+/// One record's change with the event that says so; the store stamps `rev`, places and
+/// `ended_no` when it applies it.
+pub type Change = Event;
+
+/// What is written beside the records.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Side {
+    Idempotency { key: IdempotencyKey, job: JobId, body: [u8; 32], until: Timestamp },
+    Payload { job: JobId, payload: Arc<[u8]> },
+    Result { job: JobId, attempt: u32, token: Token, late: bool, json: Arc<[u8]> },
+    Capabilities { digest: CapabilitiesDigest, capabilities: Arc<Capabilities> },
+}
+
+/// A decision: applied in one atomic step if `reads` and `guards` still hold, else not at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    /// The records it was decided on, with their rev (`None`: there was none).
+    pub reads: Vec<(RecordKey, Option<Seq>)>,
+    pub guards: Vec<Guard>,
+    /// In the order of what happened; the last one of a key is what is kept.
+    pub changes: Vec<Change>,
+    pub sides: Vec<Side>,
+    pub answer: Answer,
+}
+
+pub(super) struct Draft<'a> {
+    source: &'a dyn Source,
+    pub now: Timestamp,
+    reads: RefCell<HashMap<RecordKey, Option<Seq>>>,
+    latest: HashMap<RecordKey, usize>,
+    changes: Vec<Change>,
+    guards: Vec<Guard>,
+    sides: Vec<Side>,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(source: &'a dyn Source, now: Timestamp) -> Self {
+        Self {
+            source,
+            now,
+            reads: RefCell::default(),
+            latest: HashMap::new(),
+            changes: Vec::new(),
+            guards: Vec::new(),
+            sides: Vec::new(),
+        }
+    }
+
+    pub fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
+        self.source.get(key)
+    }
+
+    fn record(&self, key: RecordKey) -> Result<Option<Record>, Unread> {
+        if let Some(&at) = self.latest.get(&key) {
+            return Ok(self.changes[at].record.clone());
+        }
+        let key = Key::Record(key);
+        let found = match self.source.get(&key)? {
+            Some(Value::Record(record)) => Some(record),
+            _ => None,
+        };
+        if let Key::Record(key) = key {
+            self.reads.borrow_mut().insert(key, found.as_ref().map(Record::rev));
+        }
+        Ok(found)
+    }
+
+    pub fn job(&self, id: JobId) -> Result<Option<Arc<Job>>, Unread> {
+        Ok(match self.record(RecordKey::Job(id))? {
+            Some(Record::Job(job)) => Some(job),
+            _ => None,
+        })
+    }
+
+    pub fn need_job(&self, id: JobId) -> Result<Job, Stop> {
+        let job = self.job(id)?.ok_or(Rejected::JobNotFound(id))?;
+        Ok((*job).clone())
+    }
+
+    pub fn worker(&self, id: &WorkerId) -> Result<Option<Worker>, Unread> {
+        Ok(match self.record(RecordKey::Worker(id.clone()))? {
+            Some(Record::Worker(worker)) => Some((*worker).clone()),
+            _ => None,
+        })
+    }
+
+    pub fn need_worker(&self, id: &WorkerId) -> Result<Worker, Stop> {
+        let worker = self.worker(id)?;
+        Ok(worker.ok_or_else(|| Rejected::WorkerNotFound(id.to_string()))?)
+    }
+
+    pub fn connector(&self, id: &ConnectorId) -> Result<Option<Connector>, Unread> {
+        Ok(match self.record(RecordKey::Connector(id.clone()))? {
+            Some(Record::Connector(connector)) => Some((*connector).clone()),
+            _ => None,
+        })
+    }
+
+    pub fn machine(&self, id: &MachineId) -> Result<Option<Machine>, Unread> {
+        Ok(match self.record(RecordKey::Machine(id.clone()))? {
+            Some(Record::Machine(machine)) => Some((*machine).clone()),
+            _ => None,
+        })
+    }
+
+    pub fn alert(&self, id: &AlertId) -> Result<Option<Arc<Alert>>, Unread> {
+        Ok(match self.record(RecordKey::Alert(id.clone()))? {
+            Some(Record::Alert(alert)) => Some(alert),
+            _ => None,
+        })
+    }
+
+    /// A job's change is an event each time: its life is told step by step.
+    pub fn put_job(&mut self, name: EventName, job: Job) {
+        let key = RecordKey::Job(job.id);
+        self.latest.insert(key, self.changes.len());
+        self.changes.push(Event::put(name, Record::Job(Arc::new(job))));
+    }
+
+    /// A worker's changes within one transition are one event: the record after all of them.
+    pub fn put_worker(&mut self, name: EventName, mut worker: Worker) {
+        let status = worker.derived_status();
+        if worker.status != status {
+            worker.status = status;
+            worker.last_status_change = self.now;
+        }
+        self.put_once(name, Record::Worker(Arc::new(worker)));
+    }
+
+    pub fn put_connector(&mut self, mut connector: Connector) {
+        let status = connector.derived_status();
+        if connector.status != status {
+            connector.status = status;
+            connector.timestamp = self.now;
+        }
+        self.put_once(EventName::ConnectorStatusChanged, Record::Connector(Arc::new(connector)));
+    }
+
+    pub fn put_machine(&mut self, name: EventName, machine: Machine) {
+        self.put_once(name, Record::Machine(Arc::new(machine)));
+    }
+
+    pub fn put_alert(&mut self, alert: Alert) {
+        self.put_once(EventName::AlertRaised, Record::Alert(Arc::new(alert)));
+    }
+
+    fn put_once(&mut self, name: EventName, record: Record) {
+        let key = record.key();
+        match self.latest.get(&key) {
+            Some(&at) => self.changes[at].record = Some(record),
+            None => {
+                self.latest.insert(key, self.changes.len());
+                self.changes.push(Event::put(name, record));
+            }
+        }
+    }
+
+    pub fn remove(&mut self, name: EventName, key: RecordKey) {
+        self.latest.insert(key.clone(), self.changes.len());
+        self.changes.push(Event::removed(name, key));
+    }
+
+    pub fn guard(&mut self, guard: Guard) {
+        self.guards.push(guard);
+    }
+
+    pub fn side(&mut self, side: Side) {
+        self.sides.push(side);
+    }
+
+    pub fn finish(self, answer: Answer) -> Transition {
+        Transition {
+            reads: self.reads.into_inner().into_iter().collect(),
+            guards: self.guards,
+            changes: self.changes,
+            sides: self.sides,
+            answer,
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! How attempts end, and what that means for the job and its worker. A job ends once a run:
+//! completed, failed or cancelled.
+
+use std::time::Duration;
+
+use super::{Stop, draft::Draft, limits};
+use crate::{
+    event::EventName,
+    failure::{Failure, FailureKind, LossReason},
+    ids::{ConnectorId, JobId, ServiceName, WorkerId},
+    record::{
+        Alert, AlertId, AlertRule, Artifact, Assignment, Ended, Exclusion, Extra, Hold,
+        HoldReason, Job, JobState, JobStatus, PastAttempt, PastOutcome, Progress, Severity,
+    },
+};
+
+/// What an attempt says of itself.
+pub(super) enum Verdict {
+    Completed { artifacts: Vec<Artifact>, cached: bool },
+    Failed(Failure),
+    Cancelled,
+}
+
+/// Ends the current attempt by its own word.
+pub(super) fn conclude(
+    draft: &mut Draft<'_>,
+    job: Job,
+    verdict: Verdict,
+    last_progress: Option<Progress>,
+) -> Result<JobStatus, Stop> {
+    let mut ended = ended_now(draft, &job);
+    ended.handed_in = true;
+    ended.last_progress = last_progress;
+    match verdict {
+        Verdict::Completed { artifacts, cached } => {
+            let state = JobState::Completed(Ended { artifacts, cached, ..ended });
+            end(draft, job, state, EventName::JobCompleted)
+        }
+        Verdict::Cancelled => {
+            end(draft, job, JobState::Cancelled(ended), EventName::JobCancelled)
+        }
+        Verdict::Failed(_) if job.cancel_requested_at.is_some() => {
+            end(draft, job, JobState::Cancelled(ended), EventName::JobCancelled)
+        }
+        Verdict::Failed(failure) => fail(draft, job, failure, ended),
+    }
+}
+
+/// A late result ends the job; an attempt that runs now is fenced off by that.
+pub(super) fn late_win(
+    draft: &mut Draft<'_>,
+    job: Job,
+    worker_id: WorkerId,
+    verdict: Verdict,
+    last_progress: Option<Progress>,
+) -> Result<JobStatus, Stop> {
+    let Verdict::Completed { artifacts, cached } = verdict else { return Ok(job.status()) };
+    let ended = ended_now(draft, &job);
+    let worker_id = Some(worker_id);
+    let ended = Ended { artifacts, cached, worker_id, last_progress, ..ended };
+    end(draft, job, JobState::Completed(ended), EventName::JobCompleted)
+}
+
+/// Ends a job that no attempt has, or whose attempt is over.
+pub(super) fn cancel(draft: &mut Draft<'_>, job: Job) -> Result<JobStatus, Stop> {
+    let ended = ended_now(draft, &job);
+    end(draft, job, JobState::Cancelled(ended), EventName::JobCancelled)
+}
+
+/// Gives the current attempt back. A job that is being cancelled never goes back to pending.
+pub(super) fn give_back(
+    draft: &mut Draft<'_>,
+    mut job: Job,
+    reason: LossReason,
+    message: &str,
+) -> Result<JobStatus, Stop> {
+    let outcome = PastOutcome::Returned { reason, message: message.to_owned() };
+    remember(draft, &mut job, outcome);
+    if job.cancel_requested_at.is_some() {
+        return cancel(draft, job);
+    }
+    if reason.counts() {
+        job.losses += 1;
+    }
+    if job.losses > job.spec.max_losses {
+        let failure = lost(&job, reason);
+        let ended = ended_now(draft, &job);
+        return end(draft, job, JobState::Failed(ended, failure), EventName::JobFailed);
+    }
+    let suspicion = if reason.is_suspicious() { Suspicion::Raised } else { Suspicion::None };
+    detach(draft, &job, suspicion)?;
+    job.state = JobState::Pending { hold: None };
+    draft.put_job(EventName::JobReturned, job);
+    Ok(JobStatus::Pending)
+}
+
+fn lost(job: &Job, reason: LossReason) -> Failure {
+    let message = format!(
+        "lost {} times, which is more than max_losses ({}); the last time: {}",
+        job.losses,
+        job.spec.max_losses,
+        reason.code()
+    );
+    let losers = job.past.iter().filter(|past| past.run == job.run);
+    let workers = losers.map(|past| past.worker_id.clone()).collect();
+    Failure { workers, ..Failure::new(FailureKind::Lost, reason.code(), message) }
+}
+
+fn fail(
+    draft: &mut Draft<'_>,
+    mut job: Job,
+    failure: Failure,
+    ended: Ended,
+) -> Result<JobStatus, Stop> {
+    job.failures += 1;
+    let last = failure.kind == FailureKind::BadJob || job.failures >= job.spec.max_failures;
+    if last {
+        return end(draft, job, JobState::Failed(ended, failure), EventName::JobFailed);
+    }
+    let wrong_worker = failure.kind == FailureKind::WrongWorker;
+    if let (true, Some(assignment)) = (wrong_worker, job.assignment().cloned()) {
+        exclude(&mut job, assignment.worker_id, draft.now + limits::EXCLUSION);
+    }
+    remember(draft, &mut job, PastOutcome::Failed { failure });
+    let suspicion = if wrong_worker { Suspicion::None } else { Suspicion::Raised };
+    detach(draft, &job, suspicion)?;
+    let hold = (!wrong_worker).then(|| Hold {
+        reason: HoldReason::Backoff,
+        until: Some(draft.now + backoff(job.failures)),
+    });
+    job.state = JobState::Pending { hold };
+    draft.put_job(EventName::JobReturned, job);
+    Ok(JobStatus::Pending)
+}
+
+/// 1 s after the first failure, doubling to a minute.
+pub(super) fn backoff(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    (limits::BACKOFF_FIRST * 2u32.pow(doublings)).min(limits::BACKOFF_MAX)
+}
+
+fn exclude(job: &mut Job, worker_id: WorkerId, until: crate::Timestamp) {
+    job.exclusions.retain(|e| e.worker_id != worker_id);
+    job.exclusions.push(Exclusion { worker_id, until });
+}
+
+fn ended_now(draft: &Draft<'_>, job: &Job) -> Ended {
+    let assignment = job.assignment();
+    Ended {
+        at: draft.now,
+        worker_id: assignment.map(|a| a.worker_id.clone()),
+        machine_id: assignment.map(|a| a.machine_id.clone()),
+        assigned_at: assignment.map(|a| a.assigned_at),
+        started_at: job.started_at(),
+        ..Ended::default()
+    }
+}
+
+/// Keeps the attempt that is over among the job's earlier ones.
+fn remember(draft: &Draft<'_>, job: &mut Job, outcome: PastOutcome) {
+    let (Some(assignment), Some(token)) = (job.assignment().cloned(), job.token) else { return };
+    if job.past.len() >= Job::MAX_PAST {
+        job.past.remove(0);
+    }
+    job.past.push(PastAttempt {
+        run: job.run,
+        attempt: job.attempt,
+        token,
+        worker_id: assignment.worker_id,
+        assigned_at: assignment.assigned_at,
+        started_at: job.started_at(),
+        ended_at: draft.now,
+        outcome,
+        late: false,
+        late_won: false,
+    });
+}
+
+fn end(
+    draft: &mut Draft<'_>,
+    mut job: Job,
+    state: JobState,
+    name: EventName,
+) -> Result<JobStatus, Stop> {
+    let suspicion = match &state {
+        JobState::Completed(_) => Suspicion::Cleared,
+        JobState::Failed(_, failure) if failure.kind == FailureKind::BadJob => Suspicion::Failed,
+        JobState::Failed(_, failure) if failure.kind == FailureKind::WrongWorker => {
+            Suspicion::Failed
+        }
+        JobState::Failed(..) => Suspicion::RaisedAndFailed,
+        _ => Suspicion::None,
+    };
+    // A fenced attempt that a late result overtook says nothing about its worker.
+    let overtaken = matches!(&state, JobState::Completed(ended) if !ended.handed_in);
+    detach(draft, &job, if overtaken { Suspicion::None } else { suspicion })?;
+    job.exclusions.clear();
+    job.state = state;
+    let status = job.status();
+    draft.put_job(name, job);
+    Ok(status)
+}
+
+/// What an attempt's end says about its worker.
+#[derive(Clone, Copy, PartialEq)]
+enum Suspicion {
+    None,
+    Cleared,
+    Failed,
+    Raised,
+    RaisedAndFailed,
+}
+
+/// Takes the job off its worker and connector.
+fn detach(draft: &mut Draft<'_>, job: &Job, suspicion: Suspicion) -> Result<(), Stop> {
+    let Some(Assignment { worker_id, .. }) = job.assignment().cloned() else { return Ok(()) };
+    let service: ServiceName = job.service().clone();
+    if let Some(mut connector) = draft.connector(&ConnectorId::new(worker_id.clone(), service))? {
+        connector.job_ids.remove(&job.id);
+        draft.put_connector(connector);
+    }
+    let Some(mut worker) = draft.worker(&worker_id)? else { return Ok(()) };
+    worker.current_job_ids.remove(&job.id);
+    match suspicion {
+        Suspicion::Cleared => worker.jobs_completed += 1,
+        Suspicion::Failed | Suspicion::RaisedAndFailed => worker.jobs_failed += 1,
+        Suspicion::None | Suspicion::Raised => {}
+    }
+    match suspicion {
+        Suspicion::Cleared if !worker.suspect_jobs.is_empty() => {
+            worker.suspect_jobs.clear();
+            worker.suspect_until = None;
+            clear_suspect(draft, &worker_id)?;
+        }
+        Suspicion::Raised | Suspicion::RaisedAndFailed => {
+            suspect(draft, &mut worker, job.id)?;
+        }
+        _ => {}
+    }
+    draft.put_worker(EventName::WorkerStatusChanged, worker);
+    Ok(())
+}
+
+/// A worker that breaks several different jobs in a row takes none until proven.
+fn suspect(
+    draft: &mut Draft<'_>,
+    worker: &mut crate::record::Worker,
+    job: JobId,
+) -> Result<(), Stop> {
+    if !worker.suspect_jobs.contains(&job) {
+        worker.suspect_jobs.push(job);
+    }
+    if worker.suspect_jobs.len() < limits::SUSPECT_AFTER {
+        return Ok(());
+    }
+    if worker.suspect_jobs.len() > Job::MAX_PAST {
+        worker.suspect_jobs.remove(0);
+    }
+    worker.suspect_until = Some(draft.now + limits::SUSPECT_FOR);
+    let id = suspect_alert(&worker.id);
+    if draft.alert(&id)?.is_none() {
+        let message = format!(
+            "{} broke {} different jobs in a row; it takes none for {} s, then one to prove itself",
+            worker.id,
+            worker.suspect_jobs.len(),
+            limits::SUSPECT_FOR.as_secs()
+        );
+        draft.put_alert(Alert {
+            rule: id.rule,
+            subject: id.subject.clone(),
+            id,
+            rev: 0,
+            severity: Severity::Critical,
+            message,
+            action: "look at the machine's services; drain or restart the worker".into(),
+            raised_at: draft.now,
+            extra: Extra::new(),
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn suspect_alert(worker: &WorkerId) -> AlertId {
+    AlertId { rule: AlertRule::SuspectWorker, subject: worker.to_string() }
+}
+
+fn clear_suspect(draft: &mut Draft<'_>, worker: &WorkerId) -> Result<(), Stop> {
+    let id = suspect_alert(worker);
+    if draft.alert(&id)?.is_some() {
+        draft.remove(EventName::AlertCleared, crate::event::RecordKey::Alert(id));
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Machines with an agent of their own: registration and state.
+
+use super::{Rejected, Stop, draft::Draft};
+use crate::{
+    command::{Answer, RegisterMachine, SetMachine},
+    event::EventName,
+    record::{Machine, MachineStatus, Worker},
+};
+
+pub(super) fn register(draft: &mut Draft<'_>, register: &RegisterMachine) -> Result<Answer, Stop> {
+    let before = draft.machine(&register.machine)?;
+    let mut former = Vec::new();
+    if let Some(machine) = &before {
+        former.clone_from(&machine.former_incarnations);
+        if former.contains(&register.incarnation) {
+            return Err(Rejected::Superseded(register.incarnation).into());
+        }
+        if let Some(previous) = machine.incarnation.filter(|i| *i != register.incarnation) {
+            former.push(previous);
+        }
+        let surplus = former.len().saturating_sub(Worker::MAX_FORMER);
+        former.drain(..surplus);
+    }
+    let machine = Machine {
+        id: register.machine.clone(),
+        rev: 0,
+        status: MachineStatus::Starting,
+        reason: None,
+        action: None,
+        incarnation: Some(register.incarnation),
+        gpus: register.gpus.clone(),
+        connected_at: draft.now,
+        former_incarnations: former,
+        extra: before.map(|m| m.extra).unwrap_or_default(),
+    };
+    draft.put_machine(EventName::MachineRegistered, machine);
+    Ok(Answer::Done)
+}
+
+/// The agent's word about its machine; saying the same again changes nothing.
+pub(super) fn set(draft: &mut Draft<'_>, set: &SetMachine) -> Result<Answer, Stop> {
+    let machine = draft.machine(&set.machine)?;
+    let machine = machine.ok_or_else(|| Rejected::MachineNotFound(set.machine.to_string()))?;
+    if machine.incarnation != Some(set.incarnation) {
+        return Err(Rejected::Superseded(set.incarnation).into());
+    }
+    let same = machine.status == set.status
+        && machine.reason == set.reason
+        && machine.action == set.action;
+    if !same {
+        let machine = Machine {
+            status: set.status,
+            reason: set.reason.clone(),
+            action: set.action.clone(),
+            ..machine
+        };
+        draft.put_machine(EventName::MachineStateChanged, machine);
+    }
+    Ok(Answer::Done)
+}

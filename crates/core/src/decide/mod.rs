@@ -1,0 +1,125 @@
+//! The rules: what a command changes, given the records and the time.
+//!
+//! Architecture invariant: a rejection changes nothing. Every check stands before the first
+//! change of its operation, and a [`Transition`] is applied whole or not at all.
+
+mod attempt;
+mod claim;
+mod draft;
+mod ending;
+mod machine;
+mod operator;
+mod reconcile;
+mod submit;
+mod worker;
+
+pub use claim::{accepts, free_slots};
+pub use draft::{Change, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
+use draft::Draft;
+
+use crate::{
+    command::{Answer, Command, Exchange},
+    ids::{Incarnation, JobId},
+    record::JobStatus,
+    time::Timestamp,
+};
+
+/// Lengths of time and limits that the rules use.
+pub mod limits {
+    use std::time::Duration;
+
+    /// A claim's lease, and each renewal's.
+    pub const LEASE: Duration = Duration::from_secs(10);
+    /// A worker or machine without a heartbeat for this long is silent.
+    pub const SILENT_AFTER: Duration = Duration::from_secs(15);
+    /// A connector's status that nothing confirmed for this long is `unknown`.
+    pub const STALE_AFTER: Duration = Duration::from_secs(60);
+    /// How long a worker that failed a job as *wrong worker* does not get it again.
+    pub const EXCLUSION: Duration = Duration::from_secs(600);
+    /// The first wait after a failed attempt; doubles with each failure.
+    pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+    /// The longest wait after a failed attempt.
+    pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+    /// Different jobs in a row that a worker may break before it is suspect.
+    pub const SUSPECT_AFTER: usize = 3;
+    /// How long a suspect worker takes no job before it gets one to prove itself.
+    pub const SUSPECT_FOR: Duration = Duration::from_secs(60);
+    /// Losses in a row in one class before it is held to one probe at a time.
+    pub const POISONOUS_AFTER: u32 = 5;
+    /// A worker's claims that it does not list in a renewal are shown to it after this long.
+    pub const UNKNOWN_AFTER: Duration = Duration::from_secs(3);
+    /// An idempotency key is kept this long.
+    pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 3600);
+}
+
+/// Why a command is refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    #[error("job {0} does not exist")]
+    JobNotFound(JobId),
+    #[error("worker {0} does not exist")]
+    WorkerNotFound(String),
+    #[error("machine {0} does not exist")]
+    MachineNotFound(String),
+    #[error("{0} does not exist")]
+    NotFound(String),
+    #[error("the attempt is no longer the job's: attempt {current} is")]
+    StaleAttempt { job: JobId, current: u32 },
+    #[error("job {job} has ended already: {}", status.as_str())]
+    AlreadyEnded { job: JobId, status: JobStatus },
+    #[error("job {job} has not ended: {}", status.as_str())]
+    NotEnded { job: JobId, status: JobStatus },
+    #[error("the store never gave out this attempt of job {0}")]
+    UnknownAttempt(JobId),
+    #[error("incarnation {0} was superseded by a newer process with the same id")]
+    Superseded(Incarnation),
+    #[error("this idempotency key was used for job {0} with another body")]
+    IdempotencyConflict(JobId),
+    #[error("{id} is not gone: {why}")]
+    NotGone { id: String, why: &'static str },
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// A reconciler's reason no longer holds.
+    #[error("nothing to do: the reason no longer holds")]
+    NotDue,
+}
+
+/// Decides one command. Claims are not decided here: the store chooses the jobs and calls
+/// [`assign`] for each on the same draft.
+pub fn decide(source: &dyn Source, command: &Command, now: Timestamp) -> Result<Transition, Stop> {
+    let mut draft = Draft::new(source, now);
+    let answer = match command {
+        Command::Submit(submit) => submit::submit(&mut draft, submit)?,
+        Command::Cancel { job } => operator::cancel(&mut draft, *job)?,
+        Command::Retry { job } => operator::retry(&mut draft, *job)?,
+        Command::Exchange(exchange) => attempt::exchange(&mut draft, exchange)?,
+        Command::Renew(renew) => worker::renew(&mut draft, renew)?,
+        Command::Register(register) => worker::register(&mut draft, register)?,
+        Command::Leave { worker, incarnation } => worker::leave(&mut draft, worker, *incarnation)?,
+        Command::SetOrders { worker, orders } => operator::orders(&mut draft, worker, *orders)?,
+        Command::RegisterMachine(register) => machine::register(&mut draft, register)?,
+        Command::SetMachine(set) => machine::set(&mut draft, set)?,
+        Command::Reconcile(what) => reconcile::reconcile(&mut draft, what)?,
+        Command::Raise(raise) => operator::raise(&mut draft, raise)?,
+        Command::Clear { alert } => operator::clear(&mut draft, alert)?,
+    };
+    Ok(draft.finish(answer))
+}
+
+/// Decides a worker's exchange with the claimed jobs that the store chose for it: `choose` is
+/// called after the exchange's operations, once a token, with the worker as it then is.
+pub fn decide_exchange(
+    source: &dyn Source,
+    exchange: &Exchange,
+    now: Timestamp,
+    choose: &mut dyn FnMut(&crate::record::Worker, &[crate::ids::ServiceName]) -> Option<JobId>,
+) -> Result<Transition, Stop> {
+    let mut draft = Draft::new(source, now);
+    let Answer::Exchanged { ops, mut claimed } = attempt::exchange(&mut draft, exchange)? else {
+        return Ok(draft.finish(Answer::Done));
+    };
+    if let Some(claim) = &exchange.claim {
+        claim::claim(&mut draft, exchange, claim, choose, &mut claimed)?;
+    }
+    Ok(draft.finish(Answer::Exchanged { ops, claimed }))
+}

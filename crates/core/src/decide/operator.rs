@@ -1,0 +1,118 @@
+//! What people ask for: cancel, retry, orders, alerts.
+
+use super::{Rejected, Stop, draft::Draft, ending};
+use crate::{
+    command::{Answer, Raise},
+    event::{EventName, RecordKey},
+    ids::{JobId, WorkerId},
+    record::{Alert, AlertId, Extra, JobState, Orders, PastAttempt, PastOutcome},
+};
+
+pub(super) fn cancel(draft: &mut Draft<'_>, id: JobId) -> Result<Answer, Stop> {
+    let mut job = draft.need_job(id)?;
+    if job.is_ended() {
+        // Asking twice to cancel is one wish; asking to cancel what ended otherwise is too late.
+        return match job.state {
+            JobState::Cancelled(_) => Ok(Answer::Job(id)),
+            _ => Err(Rejected::AlreadyEnded { job: id, status: job.status() }.into()),
+        };
+    }
+    if job.cancel_requested_at.is_some() {
+        return Ok(Answer::Job(id));
+    }
+    job.cancel_requested_at = Some(draft.now);
+    if job.is_running() {
+        draft.put_job(EventName::JobUpdated, job);
+    } else {
+        ending::cancel(draft, job)?;
+    }
+    Ok(Answer::Job(id))
+}
+
+/// A new run: the attempt goes on rising; failures, losses and exclusions start anew, and the job
+/// takes a new place.
+pub(super) fn retry(draft: &mut Draft<'_>, id: JobId) -> Result<Answer, Stop> {
+    let mut job = draft.need_job(id)?;
+    let status = job.status();
+    let Some(ended) = job.ended().cloned() else {
+        return Err(Rejected::NotEnded { job: id, status }.into());
+    };
+    let last_token = job.token.filter(|token| job.past.iter().all(|past| past.token != *token));
+    if let (Some(token), Some(worker_id)) = (last_token, ended.worker_id) {
+        if job.past.len() >= crate::record::Job::MAX_PAST {
+            job.past.remove(0);
+        }
+        job.past.push(PastAttempt {
+            run: job.run,
+            attempt: job.attempt,
+            token,
+            worker_id,
+            assigned_at: ended.assigned_at.unwrap_or(ended.at),
+            started_at: ended.started_at,
+            ended_at: ended.at,
+            outcome: PastOutcome::EndedRun { status },
+            late: false,
+            late_won: false,
+        });
+    }
+    job.run += 1;
+    job.failures = 0;
+    job.losses = 0;
+    job.cancel_requested_at = None;
+    job.place = 0;
+    job.queued_seq = 0;
+    job.state = JobState::Pending { hold: None };
+    draft.put_job(EventName::JobRetried, job);
+    Ok(Answer::Job(id))
+}
+
+pub(super) fn orders(draft: &mut Draft<'_>, id: &WorkerId, orders: Orders) -> Result<Answer, Stop> {
+    let mut worker = draft.need_worker(id)?;
+    let unsuspect = !orders.drain && worker.suspect_until.is_some();
+    if worker.orders == orders && !unsuspect {
+        return Ok(Answer::Done);
+    }
+    worker.orders = orders;
+    if unsuspect {
+        // "Resume" is the operator's word that the worker is well again.
+        worker.suspect_until = None;
+        worker.suspect_jobs.clear();
+        let alert = ending::suspect_alert(id);
+        if draft.alert(&alert)?.is_some() {
+            draft.remove(EventName::AlertCleared, RecordKey::Alert(alert));
+        }
+    }
+    draft.put_worker(EventName::WorkerStatusChanged, worker);
+    Ok(Answer::Done)
+}
+
+/// Raises an alert, or changes what it says; saying the same again changes nothing.
+pub(super) fn raise(draft: &mut Draft<'_>, raise: &Raise) -> Result<Answer, Stop> {
+    let before = draft.alert(&raise.alert)?;
+    let same = before.as_ref().is_some_and(|alert| {
+        alert.message == raise.message
+            && alert.action == raise.action
+            && alert.severity == raise.severity
+    });
+    if !same {
+        draft.put_alert(Alert {
+            id: raise.alert.clone(),
+            rev: 0,
+            rule: raise.alert.rule,
+            severity: raise.severity,
+            subject: raise.alert.subject.clone(),
+            message: raise.message.clone(),
+            action: raise.action.clone(),
+            raised_at: before.map_or(draft.now, |alert| alert.raised_at),
+            extra: Extra::new(),
+        });
+    }
+    Ok(Answer::Done)
+}
+
+pub(super) fn clear(draft: &mut Draft<'_>, id: &AlertId) -> Result<Answer, Stop> {
+    if draft.alert(id)?.is_some() {
+        draft.remove(EventName::AlertCleared, RecordKey::Alert(id.clone()));
+    }
+    Ok(Answer::Done)
+}

@@ -1,0 +1,157 @@
+//! What reconcilers may change. Each looks again: the reason must still hold in the records, and
+//! its guard is checked once more in the step that applies.
+
+use super::{
+    Guard, Key, Rejected, Stop, Value,
+    draft::Draft,
+    ending, worker,
+};
+use crate::{
+    command::{Answer, Reconcile},
+    event::{EventName, RecordKey},
+    failure::LossReason,
+    ids::{JobId, MachineId, WorkerId},
+    record::{ConnectorStatus, JobState, Machine, MachineStatus, OfflineReason},
+};
+
+pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answer, Stop> {
+    match what {
+        Reconcile::ExpireLease { job, attempt, token } => {
+            let job = draft.need_job(*job)?;
+            let current =
+                job.is_running() && job.attempt == *attempt && job.token == Some(*token);
+            if !current {
+                return Err(Rejected::NotDue.into());
+            }
+            draft.guard(Guard::LeaseOver { job: job.id, token: *token });
+            ending::give_back(draft, job, LossReason::LeaseExpired, "the worker went silent")?;
+        }
+        Reconcile::ReleaseHold { job } => release_hold(draft, *job)?,
+        Reconcile::LapseExclusions { job, all } => lapse(draft, *job, *all)?,
+        Reconcile::DeclareSilent { worker: id, incarnation, after } => {
+            let found = draft.need_worker(id)?;
+            if found.incarnation != *incarnation || found.is_offline() {
+                return Err(Rejected::NotDue.into());
+            }
+            draft.guard(Guard::WorkerSilent {
+                worker: id.clone(),
+                incarnation: *incarnation,
+                after: *after,
+            });
+            worker::gone(draft, id, OfflineReason::Silent)?;
+        }
+        Reconcile::MarkStale { connector: id, after } => {
+            let Some(mut connector) = draft.connector(id)? else {
+                return Err(Rejected::NotDue.into());
+            };
+            let known = !matches!(
+                connector.reported,
+                ConnectorStatus::Unknown | ConnectorStatus::Offline
+            );
+            if !known {
+                return Err(Rejected::NotDue.into());
+            }
+            draft.guard(Guard::ConnectorUnconfirmed { connector: id.clone(), after: *after });
+            connector.reported = ConnectorStatus::Unknown;
+            connector.error_message = Some(format!("Status stale ({} s old)", after.as_secs()));
+            draft.put_connector(connector);
+        }
+        Reconcile::DisconnectMachine { machine, after } => {
+            let found = need_machine(draft, machine)?;
+            if found.status.is_gone() {
+                return Err(Rejected::NotDue.into());
+            }
+            draft.guard(Guard::MachineSilent { machine: machine.clone(), after: *after });
+            let reason = Some(format!("nothing heard of it for {} s", after.as_secs()));
+            let action = Some("look whether it still runs and reaches the server".to_owned());
+            let status = MachineStatus::Disconnected;
+            let found = Machine { status, reason, action, ..found };
+            draft.put_machine(EventName::MachineDisconnected, found);
+        }
+        Reconcile::ReconnectMachine { machine } => {
+            let found = need_machine(draft, machine)?;
+            if found.status != MachineStatus::Disconnected {
+                return Err(Rejected::NotDue.into());
+            }
+            draft.guard(Guard::MachineHeard { machine: machine.clone() });
+            let status = MachineStatus::Ready;
+            let found = Machine { status, reason: None, action: None, ..found };
+            draft.put_machine(EventName::MachineStateChanged, found);
+        }
+        Reconcile::RemoveJob { job } => {
+            let found = draft.need_job(*job)?;
+            if !found.is_ended() {
+                return Err(Rejected::NotEnded { job: *job, status: found.status() }.into());
+            }
+            draft.remove(EventName::JobRemoved, RecordKey::Job(*job));
+        }
+        Reconcile::RemoveWorker { worker } => remove_worker(draft, worker)?,
+        Reconcile::RemoveMachine { machine } => remove_machine(draft, machine)?,
+    }
+    Ok(Answer::Done)
+}
+
+fn need_machine(draft: &Draft<'_>, id: &MachineId) -> Result<Machine, Stop> {
+    let machine = draft.machine(id)?;
+    Ok(machine.ok_or_else(|| Rejected::MachineNotFound(id.to_string()))?)
+}
+
+fn release_hold(draft: &mut Draft<'_>, id: JobId) -> Result<(), Stop> {
+    let mut job = draft.need_job(id)?;
+    match job.state {
+        JobState::Pending { hold: Some(hold) } if hold.until.is_some_and(|t| t <= draft.now) => {
+            job.state = JobState::Pending { hold: None };
+            draft.put_job(EventName::JobReady, job);
+            Ok(())
+        }
+        _ => Err(Rejected::NotDue.into()),
+    }
+}
+
+fn lapse(draft: &mut Draft<'_>, id: JobId, all: bool) -> Result<(), Stop> {
+    let mut job = draft.need_job(id)?;
+    let before = job.exclusions.len();
+    let now = draft.now;
+    job.exclusions.retain(|exclusion| !all && exclusion.until > now);
+    if !job.is_pending() || job.exclusions.len() == before {
+        return Err(Rejected::NotDue.into());
+    }
+    draft.put_job(EventName::JobReady, job);
+    Ok(())
+}
+
+fn remove_worker(draft: &mut Draft<'_>, id: &WorkerId) -> Result<(), Stop> {
+    let found = draft.need_worker(id)?;
+    if !found.is_offline() {
+        return Err(Rejected::NotGone { id: id.to_string(), why: "drain and stop it first" }.into());
+    }
+    if !found.current_job_ids.is_empty() {
+        let why = "its jobs have not been given back yet";
+        return Err(Rejected::NotGone { id: id.to_string(), why }.into());
+    }
+    for connector in found.connector_ids() {
+        if draft.connector(&connector)?.is_some() {
+            draft.remove(EventName::ConnectorStatusChanged, RecordKey::Connector(connector));
+        }
+    }
+    let alert = ending::suspect_alert(id);
+    if draft.alert(&alert)?.is_some() {
+        draft.remove(EventName::AlertCleared, RecordKey::Alert(alert));
+    }
+    draft.remove(EventName::WorkerRemoved, RecordKey::Worker(id.clone()));
+    Ok(())
+}
+
+fn remove_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
+    let found = need_machine(draft, id)?;
+    if !found.status.is_gone() {
+        return Err(Rejected::NotGone { id: id.to_string(), why: "stop it first" }.into());
+    }
+    if let Some(Value::WorkersOf(workers)) = draft.get(&Key::WorkersOf(id.clone()))? {
+        for worker in &workers {
+            remove_worker(draft, worker)?;
+        }
+    }
+    draft.remove(EventName::MachineRemoved, RecordKey::Machine(id.clone()));
+    Ok(())
+}

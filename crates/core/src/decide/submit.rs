@@ -1,0 +1,71 @@
+//! Submission.
+
+use std::sync::Arc;
+
+use super::{Key, Rejected, Side, Stop, Value, draft::Draft, limits};
+use crate::{
+    command::{Answer, IdempotencyKey, Submit},
+    event::EventName,
+    record::{Extra, Job, JobState},
+};
+
+pub(super) fn submit(draft: &mut Draft<'_>, submit: &Submit) -> Result<Answer, Stop> {
+    if let Some(existing) = earlier(draft, submit)? {
+        return Ok(existing);
+    }
+    let place = match &submit.spec.workflow_id {
+        Some(workflow) => match draft.get(&Key::GroupPlace(workflow.clone()))? {
+            Some(Value::GroupPlace(place)) => place,
+            _ => 0,
+        },
+        None => 0,
+    };
+    if let Some(idempotency) = &submit.idempotency {
+        draft.side(Side::Idempotency {
+            key: key_of(submit, &idempotency.key),
+            job: submit.id,
+            body: idempotency.body,
+            until: draft.now + limits::IDEMPOTENCY,
+        });
+    }
+    draft.side(Side::Payload { job: submit.id, payload: submit.payload.clone() });
+    let job = Job {
+        id: submit.id,
+        rev: 0,
+        spec: Arc::new(submit.spec.clone()),
+        place,
+        queued_seq: 0,
+        run: 1,
+        attempt: 0,
+        token: None,
+        failures: 0,
+        losses: 0,
+        cancel_requested_at: None,
+        state: JobState::Pending { hold: None },
+        exclusions: Vec::new(),
+        past: Vec::new(),
+        late_results: 0,
+        extra: Extra::new(),
+    };
+    draft.put_job(EventName::JobSubmitted, job);
+    Ok(Answer::Submitted { id: submit.id, existing: None })
+}
+
+/// The job of an exact repeat: of the same id, or of the same idempotency key.
+fn earlier(draft: &Draft<'_>, submit: &Submit) -> Result<Option<Answer>, Stop> {
+    let existing = |job: Arc<Job>| Answer::Submitted { id: job.id, existing: Some(job) };
+    if let Some(job) = draft.job(submit.id)? {
+        return Ok(Some(existing(job)));
+    }
+    let Some(idempotency) = &submit.idempotency else { return Ok(None) };
+    let key = Key::Idempotency(key_of(submit, &idempotency.key));
+    let Some(Value::Idempotency { job, body }) = draft.get(&key)? else { return Ok(None) };
+    if body != idempotency.body {
+        return Err(Rejected::IdempotencyConflict(job).into());
+    }
+    Ok(draft.job(job)?.map(existing))
+}
+
+fn key_of(submit: &Submit, key: &str) -> IdempotencyKey {
+    IdempotencyKey { customer: submit.spec.customer_id.clone(), key: key.to_owned() }
+}

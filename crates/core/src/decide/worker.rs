@@ -1,0 +1,298 @@
+//! Registration, renewals and goodbyes of workers.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Key, Rejected, Side, Stop, Value,
+    attempt::{check_incarnation, come_back},
+    draft::Draft,
+    ending, limits,
+};
+use crate::{
+    command::{Answer, ConnectorReport, Held, Register, Renew, Renewed},
+    event::{EventName, RecordKey},
+    failure::LossReason,
+    ids::{ConnectorId, Incarnation, MachineId, WorkerId},
+    matching::canonical,
+    record::{
+        Connector, ConnectorStatus, Extra, Machine, MachineStatus, OfflineReason, Orders,
+        Presence, Worker, WorkerStatus,
+    },
+};
+
+/// Identity and capabilities, whole and validated; the one writer of both. The newest incarnation
+/// wins, and a superseded one never comes back. Registering again in one incarnation only changes
+/// capabilities and services.
+pub(super) fn register(draft: &mut Draft<'_>, register: &Register) -> Result<Answer, Stop> {
+    let digest = canonical::digest(&register.capabilities);
+    let before = draft.worker(&register.worker)?;
+    if before.as_ref().is_some_and(|w| w.former_incarnations.contains(&register.incarnation)) {
+        return Err(Rejected::Superseded(register.incarnation).into());
+    }
+    ensure_machine(draft, &register.machine)?;
+    let same_process = before.as_ref().is_some_and(|w| w.incarnation == register.incarnation);
+    drop_connectors(draft, before.as_ref(), register)?;
+    for slots in &register.services {
+        let id = ConnectorId::new(register.worker.clone(), slots.name.clone());
+        let known = draft.connector(&id)?;
+        if same_process && known.as_ref().is_some_and(|c| c.machine_id == register.machine) {
+            continue;
+        }
+        let job_ids = known.map(|c| c.job_ids).unwrap_or_default();
+        draft.put_connector(new_connector(draft, id, register, job_ids));
+    }
+    let running = held_by(draft, before.as_ref())?;
+    let worker = match before {
+        Some(worker) if same_process => Worker {
+            machine_id: register.machine.clone(),
+            services: register.services.clone(),
+            capabilities_digest: digest,
+            summary: register.summary.clone(),
+            ..worker
+        },
+        before => new_worker(draft, before, register, digest),
+    };
+    let name = match same_process {
+        true => EventName::WorkerStatusChanged,
+        false => EventName::WorkerConnected,
+    };
+    let capabilities = Arc::new(register.capabilities.clone());
+    draft.side(Side::Capabilities { digest, capabilities });
+    draft.put_worker(name, worker);
+    Ok(Answer::Registered { running })
+}
+
+fn new_worker(
+    draft: &Draft<'_>,
+    before: Option<Worker>,
+    register: &Register,
+    digest: canonical::CapabilitiesDigest,
+) -> Worker {
+    let mut former = Vec::new();
+    if let Some(worker) = &before {
+        former.clone_from(&worker.former_incarnations);
+        former.push(worker.incarnation);
+        let surplus = former.len().saturating_sub(Worker::MAX_FORMER);
+        former.drain(..surplus);
+    }
+    let before = before.as_ref();
+    Worker {
+        id: register.worker.clone(),
+        rev: 0,
+        machine_id: register.machine.clone(),
+        incarnation: register.incarnation,
+        status: WorkerStatus::Starting,
+        reason: None,
+        action: None,
+        presence: Presence::Starting,
+        orders: before.map_or_else(Orders::default, |w| w.orders),
+        services: register.services.clone(),
+        current_job_ids: before.map(|w| w.current_job_ids.clone()).unwrap_or_default(),
+        capabilities_digest: digest,
+        summary: register.summary.clone(),
+        connected_at: draft.now,
+        last_status_change: draft.now,
+        jobs_completed: before.map_or(0, |w| w.jobs_completed),
+        jobs_failed: before.map_or(0, |w| w.jobs_failed),
+        suspect_jobs: before.map(|w| w.suspect_jobs.clone()).unwrap_or_default(),
+        suspect_until: before.and_then(|w| w.suspect_until),
+        former_incarnations: former,
+        extra: before.map(|w| w.extra.clone()).unwrap_or_default(),
+    }
+}
+
+fn new_connector(
+    draft: &Draft<'_>,
+    id: ConnectorId,
+    register: &Register,
+    job_ids: BTreeSet<crate::JobId>,
+) -> Connector {
+    Connector {
+        worker_id: register.worker.clone(),
+        machine_id: register.machine.clone(),
+        service_type: id.service.clone(),
+        id,
+        rev: 0,
+        status: ConnectorStatus::Starting,
+        reported: ConnectorStatus::Starting,
+        timestamp: draft.now,
+        error_message: None,
+        job_ids,
+        extra: Extra::new(),
+    }
+}
+
+/// A bare worker's machine comes into being with it: never an unknown machine.
+fn ensure_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
+    let machine = match draft.machine(id)? {
+        Some(machine) if !machine.status.is_gone() => return Ok(()),
+        Some(machine) if machine.incarnation.is_some() => return Ok(()),
+        Some(machine) => Machine { status: MachineStatus::Ready, reason: None, action: None, ..machine },
+        None => Machine {
+            id: id.clone(),
+            rev: 0,
+            status: MachineStatus::Ready,
+            reason: None,
+            action: None,
+            incarnation: None,
+            gpus: Vec::new(),
+            connected_at: draft.now,
+            former_incarnations: Vec::new(),
+            extra: Extra::new(),
+        },
+    };
+    draft.put_machine(EventName::MachineRegistered, machine);
+    Ok(())
+}
+
+/// Connectors of services that the worker no longer has.
+fn drop_connectors(
+    draft: &mut Draft<'_>,
+    before: Option<&Worker>,
+    register: &Register,
+) -> Result<(), Stop> {
+    let Some(before) = before else { return Ok(()) };
+    for id in before.connector_ids() {
+        let kept = register.services.iter().any(|s| s.name == id.service);
+        if !kept && draft.connector(&id)?.is_some() {
+            draft.remove(EventName::ConnectorStatusChanged, RecordKey::Connector(id));
+        }
+    }
+    Ok(())
+}
+
+/// What the store says the worker holds; a new process adopts it or gives it back.
+fn held_by(draft: &Draft<'_>, worker: Option<&Worker>) -> Result<Vec<Held>, Stop> {
+    let mut held = Vec::new();
+    for &id in worker.iter().flat_map(|w| &w.current_job_ids) {
+        if let Some(job) = draft.job(id)?.filter(|job| job.is_running()) {
+            held.extend(job.token.map(|token| Held { job: id, attempt: job.attempt, token }));
+        }
+    }
+    Ok(held)
+}
+
+/// A sign of life. Heartbeat and leases lie apart; records change only when a status did.
+pub(super) fn renew(draft: &mut Draft<'_>, renew: &Renew) -> Result<Answer, Stop> {
+    let worker = draft.need_worker(&renew.worker)?;
+    check_incarnation(&worker, renew.incarnation)?;
+    let mut answer = Renewed { orders: worker.orders, ..Renewed::default() };
+    for held in &renew.held {
+        let job = draft.job(held.job)?.filter(|job| {
+            job.attempt == held.attempt && job.token == Some(held.token) && job.is_running()
+        });
+        match job {
+            Some(job) if job.cancel_requested_at.is_some() => answer.cancel.push(*held),
+            Some(_) => {}
+            None => answer.lost.push(*held),
+        }
+    }
+    let listed: BTreeSet<_> = renew.held.iter().map(|held| held.token).collect();
+    for held in held_by(draft, Some(&worker))? {
+        let job = draft.job(held.job)?;
+        let old = job.as_ref().and_then(|job| job.assignment()).is_some_and(|assignment| {
+            draft.now.since(assignment.assigned_at) >= limits::UNKNOWN_AFTER
+        });
+        if old && !listed.contains(&held.token) {
+            answer.unknown_to_you.push(held);
+        }
+    }
+    if worker.is_offline() {
+        come_back(draft, worker);
+    }
+    for report in &renew.connectors {
+        confirm(draft, &renew.worker, report)?;
+    }
+    Ok(Answer::Renewed(answer))
+}
+
+/// A report is compared with the record in the store, not with the reporter's last one: so a
+/// status that was declared unknown comes back.
+fn confirm(draft: &mut Draft<'_>, worker: &WorkerId, report: &ConnectorReport) -> Result<(), Stop> {
+    let id = ConnectorId::new(worker.clone(), report.service.clone());
+    let Some(mut connector) = draft.connector(&id)? else { return Ok(()) };
+    let changed = connector.reported != report.status
+        || connector.error_message != report.error_message
+        || connector.status != connector.derived_status();
+    if changed {
+        connector.reported = report.status;
+        connector.error_message.clone_from(&report.error_message);
+        draft.put_connector(connector);
+    }
+    let up = matches!(report.status, ConnectorStatus::Idle | ConnectorStatus::Active);
+    let mut worker = draft.need_worker(worker)?;
+    if up && worker.presence == Presence::Starting {
+        worker.presence = Presence::Ready;
+        draft.put_worker(EventName::WorkerStatusChanged, worker);
+    }
+    Ok(())
+}
+
+/// Goodbye: what it still holds is given back, as a loss that speaks against nobody.
+pub(super) fn leave(
+    draft: &mut Draft<'_>,
+    id: &WorkerId,
+    incarnation: Incarnation,
+) -> Result<Answer, Stop> {
+    let worker = draft.need_worker(id)?;
+    check_incarnation(&worker, incarnation)?;
+    for held in held_by(draft, Some(&worker))? {
+        let job = draft.need_job(held.job)?;
+        ending::give_back(draft, job, LossReason::Drained, "the worker left")?;
+    }
+    gone(draft, id, OfflineReason::Left)?;
+    let machine = draft.need_worker(id)?.machine_id;
+    offline_with_last_worker(draft, &machine, id)?;
+    Ok(Answer::Done)
+}
+
+/// The worker is not there any more; so nothing is known of its connectors.
+pub(super) fn gone(draft: &mut Draft<'_>, id: &WorkerId, why: OfflineReason) -> Result<(), Stop> {
+    let mut worker = draft.need_worker(id)?;
+    let (status, message) = match why {
+        OfflineReason::Left => (ConnectorStatus::Offline, None),
+        OfflineReason::Silent => {
+            (ConnectorStatus::Unknown, Some("the worker is silent".to_owned()))
+        }
+    };
+    for connector in worker.connector_ids().collect::<Vec<_>>() {
+        if let Some(mut connector) = draft.connector(&connector)? {
+            connector.reported = status;
+            connector.error_message.clone_from(&message);
+            draft.put_connector(connector);
+        }
+    }
+    worker.presence = Presence::Offline { why };
+    (worker.reason, worker.action) = match why {
+        OfflineReason::Left => (Some("it said goodbye".to_owned()), None),
+        OfflineReason::Silent => (
+            Some(format!("no heartbeat for {} s", limits::SILENT_AFTER.as_secs())),
+            Some("look whether its machine still runs and reaches the server".to_owned()),
+        ),
+    };
+    draft.put_worker(EventName::WorkerDisconnected, worker);
+    Ok(())
+}
+
+/// A bare worker's machine leaves with its last worker.
+fn offline_with_last_worker(
+    draft: &mut Draft<'_>,
+    id: &MachineId,
+    leaving: &WorkerId,
+) -> Result<(), Stop> {
+    let Some(machine) = draft.machine(id)?.filter(|m| m.incarnation.is_none()) else {
+        return Ok(());
+    };
+    let Some(Value::WorkersOf(workers)) = draft.get(&Key::WorkersOf(id.clone()))? else {
+        return Ok(());
+    };
+    for other in workers.iter().filter(|other| *other != leaving) {
+        if draft.worker(other)?.is_some_and(|worker| !worker.is_offline()) {
+            return Ok(());
+        }
+    }
+    let reason = Some("its last worker said goodbye".to_owned());
+    let machine = Machine { status: MachineStatus::Offline, reason, action: None, ..machine };
+    draft.put_machine(EventName::MachineStateChanged, machine);
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! Events: what happened, each with the whole record after the change.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+use utoipa::ToSchema;
+
+use crate::{
+    ids::{ConnectorId, JobId, MachineId, WorkerId},
+    record::{Alert, AlertId, Connector, Job, Machine, Seq, Worker},
+    time::Timestamp,
+};
+
+/// What an event says happened. The record says what is true after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventName {
+    MachineRegistered,
+    MachineStateChanged,
+    MachineDisconnected,
+    MachineRemoved,
+    WorkerConnected,
+    WorkerStatusChanged,
+    WorkerDisconnected,
+    WorkerStateRepaired,
+    WorkerRemoved,
+    ConnectorStatusChanged,
+    JobSubmitted,
+    JobUpdated,
+    JobReady,
+    JobAssigned,
+    JobStarted,
+    JobReturned,
+    JobCompleted,
+    JobFailed,
+    JobCancelled,
+    JobRetried,
+    JobLateResult,
+    JobRemoved,
+    /// Only in the view: an ended job is no longer among the newest ended ones.
+    JobLeftView,
+    AlertRaised,
+    AlertCleared,
+}
+
+impl EventName {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MachineRegistered => "machine_registered",
+            Self::MachineStateChanged => "machine_state_changed",
+            Self::MachineDisconnected => "machine_disconnected",
+            Self::MachineRemoved => "machine_removed",
+            Self::WorkerConnected => "worker_connected",
+            Self::WorkerStatusChanged => "worker_status_changed",
+            Self::WorkerDisconnected => "worker_disconnected",
+            Self::WorkerStateRepaired => "worker_state_repaired",
+            Self::WorkerRemoved => "worker_removed",
+            Self::ConnectorStatusChanged => "connector_status_changed",
+            Self::JobSubmitted => "job_submitted",
+            Self::JobUpdated => "job_updated",
+            Self::JobReady => "job_ready",
+            Self::JobAssigned => "job_assigned",
+            Self::JobStarted => "job_started",
+            Self::JobReturned => "job_returned",
+            Self::JobCompleted => "job_completed",
+            Self::JobFailed => "job_failed",
+            Self::JobCancelled => "job_cancelled",
+            Self::JobRetried => "job_retried",
+            Self::JobLateResult => "job_late_result",
+            Self::JobRemoved => "job_removed",
+            Self::JobLeftView => "job_left_view",
+            Self::AlertRaised => "alert_raised",
+            Self::AlertCleared => "alert_cleared",
+        }
+    }
+}
+
+/// Names one record of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKey {
+    Machine(MachineId),
+    Worker(WorkerId),
+    Connector(ConnectorId),
+    Job(JobId),
+    Alert(AlertId),
+}
+
+/// The kinds of records, as events name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    Machine,
+    Worker,
+    Connector,
+    Job,
+    Alert,
+}
+
+impl RecordKey {
+    pub fn kind(&self) -> RecordKind {
+        match self {
+            Self::Machine(_) => RecordKind::Machine,
+            Self::Worker(_) => RecordKind::Worker,
+            Self::Connector(_) => RecordKind::Connector,
+            Self::Job(_) => RecordKind::Job,
+            Self::Alert(_) => RecordKind::Alert,
+        }
+    }
+
+    pub fn id(&self) -> String {
+        match self {
+            Self::Machine(id) => id.to_string(),
+            Self::Worker(id) => id.to_string(),
+            Self::Connector(id) => id.to_string(),
+            Self::Job(id) => id.to_string(),
+            Self::Alert(id) => id.to_string(),
+        }
+    }
+
+    /// The key of a kind and an id in text.
+    pub fn parse(kind: RecordKind, id: &str) -> Result<Self, crate::IdError> {
+        Ok(match kind {
+            RecordKind::Machine => Self::Machine(id.parse()?),
+            RecordKind::Worker => Self::Worker(id.parse()?),
+            RecordKind::Connector => Self::Connector(id.parse()?),
+            RecordKind::Job => Self::Job(id.parse()?),
+            RecordKind::Alert => Self::Alert(id.parse()?),
+        })
+    }
+}
+
+/// A record of any kind, shared between the store, the log and the views.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    Machine(Arc<Machine>),
+    Worker(Arc<Worker>),
+    Connector(Arc<Connector>),
+    Job(Arc<Job>),
+    Alert(Arc<Alert>),
+}
+
+impl Record {
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Machine(r) => RecordKey::Machine(r.id.clone()),
+            Self::Worker(r) => RecordKey::Worker(r.id.clone()),
+            Self::Connector(r) => RecordKey::Connector(r.id.clone()),
+            Self::Job(r) => RecordKey::Job(r.id),
+            Self::Alert(r) => RecordKey::Alert(r.id.clone()),
+        }
+    }
+
+    pub fn rev(&self) -> Seq {
+        match self {
+            Self::Machine(r) => r.rev,
+            Self::Worker(r) => r.rev,
+            Self::Connector(r) => r.rev,
+            Self::Job(r) => r.rev,
+            Self::Alert(r) => r.rev,
+        }
+    }
+
+    /// Reads a record of `kind` from its JSON.
+    pub fn from_json(kind: RecordKind, json: &str) -> Result<Self, serde_json::Error> {
+        Ok(match kind {
+            RecordKind::Machine => Self::Machine(serde_json::from_str(json)?),
+            RecordKind::Worker => Self::Worker(serde_json::from_str(json)?),
+            RecordKind::Connector => Self::Connector(serde_json::from_str(json)?),
+            RecordKind::Job => Self::Job(serde_json::from_str(json)?),
+            RecordKind::Alert => Self::Alert(serde_json::from_str(json)?),
+        })
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Machine(r) => r.serialize(to),
+            Self::Worker(r) => r.serialize(to),
+            Self::Connector(r) => r.serialize(to),
+            Self::Job(r) => r.serialize(to),
+            Self::Alert(r) => r.serialize(to),
+        }
+    }
+}
+
+/// One record's change: replace the record of that key, or drop it when there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub name: EventName,
+    pub key: RecordKey,
+    /// The whole record after the change; `None` when it was removed or left the view.
+    pub record: Option<Record>,
+}
+
+impl Event {
+    pub fn put(name: EventName, record: Record) -> Self {
+        Self { name, key: record.key(), record: Some(record) }
+    }
+
+    pub fn removed(name: EventName, key: RecordKey) -> Self {
+        Self { name, key, record: None }
+    }
+
+    /// The event as one line of JSON, as viewers and the log read it.
+    pub fn to_json(&self, seq: Seq, at: Timestamp) -> String {
+        serde_json::to_string(&Line { event: self, seq, at })
+            .unwrap_or_else(|error| unreachable_json(&error))
+    }
+}
+
+/// Records hold nothing that JSON cannot write, so this is never reached; it keeps the types
+/// honest without a panic.
+fn unreachable_json(error: &serde_json::Error) -> String {
+    format!("{{\"error\":\"{error}\"}}")
+}
+
+struct Line<'a> {
+    event: &'a Event,
+    seq: Seq,
+    at: Timestamp,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut line = to.serialize_struct("Event", 6)?;
+        line.serialize_field("seq", &self.seq)?;
+        line.serialize_field("at", &self.at)?;
+        line.serialize_field("event", &self.event.name)?;
+        line.serialize_field("kind", &self.event.key.kind())?;
+        line.serialize_field("id", &self.event.key.id())?;
+        line.serialize_field("record", &self.event.record)?;
+        line.end()
+    }
+}
+
+/// Everything that one transition changed: the events of one seq.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogGroup {
+    pub seq: Seq,
+    pub at: Timestamp,
+    pub events: Vec<Event>,
+}
+
+impl LogGroup {
+    /// The record of `key` after this group, if the group changed it.
+    pub fn latest(&self, key: &RecordKey) -> Option<&Record> {
+        self.events.iter().rev().find(|e| e.key == *key).and_then(|e| e.record.as_ref())
+    }
+
+    pub fn job(&self, id: &JobId) -> Option<&Arc<Job>> {
+        self.events.iter().rev().find_map(|e| match &e.record {
+            Some(Record::Job(job)) if job.id == *id => Some(job),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,304 @@
+//! A job: what was asked (`JobSpec`, never changes) and what became of it (`JobState`).
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Extra, Seq};
+use crate::{
+    failure::{Failure, LossReason},
+    ids::{CustomerId, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId, WorkflowId},
+    matching::Requirements,
+    time::Timestamp,
+};
+
+/// A job. A change makes a new value; stores share the old one until nobody reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub id: JobId,
+    pub rev: Seq,
+    pub spec: Arc<JobSpec>,
+    /// Where it stands among jobs of one priority: the seq of its submission, or that of its
+    /// workflow group's first live job. 0 until the store has stamped it.
+    pub place: u64,
+    /// The seq of this run's submission or retry; breaks ties of `place`. 0 until stamped.
+    pub queued_seq: Seq,
+    /// 1, and one more for each retry by an operator.
+    pub run: u32,
+    /// Claims so far, over all runs. Never goes back: the first half of the fence.
+    pub attempt: u32,
+    /// The last claim's token, kept after the attempt is over: the second half of the fence.
+    pub token: Option<Token>,
+    /// Attempts of this run that failed.
+    pub failures: u32,
+    /// Attempts of this run that were given back.
+    pub losses: u32,
+    pub cancel_requested_at: Option<Timestamp>,
+    pub state: JobState,
+    /// Workers that must not get this job for a while.
+    pub exclusions: Vec<Exclusion>,
+    /// Earlier attempts, oldest first, at most [`Job::MAX_PAST`].
+    pub past: Vec<PastAttempt>,
+    /// A result came in from an attempt that had lost the job; see `/attempts`.
+    pub late_results: u32,
+    pub extra: Extra,
+}
+
+/// What was asked at submission.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    pub service: ServiceName,
+    /// 0 to 100, higher first.
+    pub priority: u8,
+    #[serde(default, skip_serializing_if = "Requirements::is_empty")]
+    pub requirements: Requirements,
+    pub customer_id: Option<CustomerId>,
+    pub workflow_id: Option<WorkflowId>,
+    /// Wins over `priority` when set.
+    pub workflow_priority: Option<u8>,
+    pub max_failures: u32,
+    pub max_losses: u32,
+    #[serde(default, skip_serializing_if = "Timeouts::is_empty")]
+    pub timeouts: Timeouts,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<InputRef>,
+    pub metadata: Option<serde_json::Value>,
+    pub created_at: Timestamp,
+}
+
+impl JobSpec {
+    /// The priority that orders the job: its workflow's where it has one.
+    pub fn effective_priority(&self) -> u8 {
+        self.workflow_priority.unwrap_or(self.priority)
+    }
+}
+
+/// Limits of one attempt, seconds; unset means the worker's setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Timeouts {
+    /// From accepted to ended, 1 to 604,800; unset is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_s: Option<u32>,
+    /// Seconds without an event after which the worker asks the service, 1 to 86,400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_after_s: Option<u32>,
+    /// Seconds without any evidence of work after which the attempt is stalled, 1 to 604,800.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_after_s: Option<u32>,
+}
+
+impl Timeouts {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A file that the job brings: uploaded to the service first, and named in the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputRef {
+    /// The node of the graph whose field takes the file's name.
+    pub node: String,
+    pub field: String,
+    /// The file's name at the service.
+    pub name: String,
+    /// `sha256:…` (an uploaded input), `artifact:JOB/NAME` (a result), or `data:…` (inline).
+    pub from: String,
+}
+
+/// Where a job stands. Each variant carries what is true in it, and nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobState {
+    Pending { hold: Option<Hold> },
+    /// Claimed; the service has not taken it yet.
+    Assigned(Assignment),
+    /// The service took it.
+    InProgress(Running),
+    Completed(Ended),
+    Failed(Ended, Failure),
+    Cancelled(Ended),
+}
+
+/// Why a pending job is not in its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Hold {
+    pub reason: HoldReason,
+    /// When a reconciler releases it; null waits for something else.
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// A failed attempt waits before the next.
+    Backoff,
+    Schedule,
+    Dependency,
+    Paused,
+}
+
+/// Who has the job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    pub worker_id: WorkerId,
+    pub machine_id: MachineId,
+    pub incarnation: Incarnation,
+    pub assigned_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Running {
+    pub assignment: Assignment,
+    pub started_at: Timestamp,
+}
+
+/// What is kept of an ended job.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ended {
+    pub at: Timestamp,
+    /// Each ending of the store gets the next number. 0 until the store has stamped it.
+    pub ended_no: u64,
+    /// The last attempt's worker, if there was one.
+    pub worker_id: Option<WorkerId>,
+    pub machine_id: Option<MachineId>,
+    pub assigned_at: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    /// The last attempt itself handed this ending in (so its exact repeat is answered the same).
+    pub handed_in: bool,
+    /// The service answered from its cache.
+    pub cached: bool,
+    pub artifacts: Vec<Artifact>,
+    pub last_progress: Option<Progress>,
+}
+
+/// A worker that must not get the job until the time given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Exclusion {
+    pub worker_id: WorkerId,
+    pub until: Timestamp,
+}
+
+/// An attempt that is over and did not end the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PastAttempt {
+    pub run: u32,
+    pub attempt: u32,
+    pub token: Token,
+    pub worker_id: WorkerId,
+    pub assigned_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Timestamp,
+    pub outcome: PastOutcome,
+    /// It handed in a finished result after it had lost the job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
+    /// And that result ended the job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late_won: bool,
+}
+
+/// How an attempt that did not end the job was over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum PastOutcome {
+    Failed { failure: Failure },
+    Returned { reason: LossReason, message: String },
+    /// It ended the run, which an operator then retried.
+    EndedRun { status: super::JobStatus },
+}
+
+/// A result file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Artifact {
+    /// `{node}-{index}-{file}`, unique within the job.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    pub media_type: String,
+    /// Lowercase hex.
+    pub sha256: String,
+    /// The node of the graph that made it.
+    pub node: Option<String>,
+    #[serde(rename = "type")]
+    pub kind: ArtifactType,
+}
+
+/// What the service called the file: a result, or a preview kept for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactType {
+    Output,
+    Temp,
+}
+
+/// The newest that is known of a running attempt; a lane value while it runs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Progress {
+    pub attempt: u32,
+    /// Counts up with each report of the attempt; a lower one is old news.
+    pub n: u64,
+    /// 0 to 100.
+    pub percent: Option<f32>,
+    pub node: Option<String>,
+    /// Step of the node, from 0.
+    pub step: Option<u32>,
+    pub steps: Option<u32>,
+    pub message: Option<String>,
+    pub last_event_at: Option<Timestamp>,
+    /// Counts the preview pictures; 0 is none yet.
+    pub preview_n: u32,
+}
+
+impl Job {
+    /// Earlier attempts kept with a job.
+    pub const MAX_PAST: usize = 32;
+
+    pub fn service(&self) -> &ServiceName {
+        &self.spec.service
+    }
+
+    /// Who runs it now, if anyone.
+    pub fn assignment(&self) -> Option<&Assignment> {
+        match &self.state {
+            JobState::Assigned(assignment) => Some(assignment),
+            JobState::InProgress(running) => Some(&running.assignment),
+            _ => None,
+        }
+    }
+
+    pub fn started_at(&self) -> Option<Timestamp> {
+        match &self.state {
+            JobState::InProgress(running) => Some(running.started_at),
+            _ => self.ended().and_then(|ended| ended.started_at),
+        }
+    }
+
+    pub fn ended(&self) -> Option<&Ended> {
+        match &self.state {
+            JobState::Completed(ended)
+            | JobState::Failed(ended, _)
+            | JobState::Cancelled(ended) => Some(ended),
+            _ => None,
+        }
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.ended().is_some()
+    }
+
+    pub fn is_pending(&self) -> bool {
+        matches!(self.state, JobState::Pending { .. })
+    }
+
+    /// Pending and in its queue.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, JobState::Pending { hold: None })
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.assignment().is_some()
+    }
+}

@@ -1,0 +1,174 @@
+//! A worker and its connectors.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Extra, Seq};
+use crate::{
+    ids::{ConnectorId, Incarnation, JobId, MachineId, ServiceName, WorkerId},
+    matching::canonical::CapabilitiesDigest,
+    time::Timestamp,
+};
+
+/// What a worker is doing. Derived from its presence, its orders and its jobs; never set by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerStatus {
+    /// Registered; none of its services has been ready yet.
+    Starting,
+    Idle,
+    Busy,
+    /// Ordered to take no more jobs.
+    Draining,
+    Offline,
+    /// Its stored record contradicts itself; shown, with the action that mends it.
+    Corrupted,
+}
+
+/// Whether a worker is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Presence {
+    Starting,
+    Ready,
+    Offline { why: OfflineReason },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OfflineReason {
+    /// It said goodbye.
+    Left,
+    /// No heartbeat for 15 s.
+    Silent,
+}
+
+/// The operator's standing orders. They outlive the worker's restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Orders {
+    /// Take no more jobs; running ones go on to their end.
+    #[serde(default)]
+    pub drain: bool,
+}
+
+/// One of a worker's services, and how many jobs it runs there at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSlots {
+    pub name: ServiceName,
+    /// 1 to 1,024.
+    pub slots: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Worker {
+    pub id: WorkerId,
+    /// Seq of the last change.
+    pub rev: Seq,
+    pub machine_id: MachineId,
+    pub incarnation: Incarnation,
+    pub status: WorkerStatus,
+    /// Why it is in this status, where that needs saying.
+    pub reason: Option<String>,
+    /// What mends it.
+    pub action: Option<String>,
+    pub presence: Presence,
+    pub orders: Orders,
+    pub services: Vec<ServiceSlots>,
+    pub current_job_ids: BTreeSet<JobId>,
+    pub capabilities_digest: CapabilitiesDigest,
+    /// One line for people: hardware and services.
+    pub summary: String,
+    pub connected_at: Timestamp,
+    pub last_status_change: Timestamp,
+    pub jobs_completed: u64,
+    pub jobs_failed: u64,
+    /// Different jobs in a row that broke here; a completion sets it to nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspect_jobs: Vec<JobId>,
+    /// Takes no jobs until then, and after that one at a time until one completes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect_until: Option<Timestamp>,
+    /// Former incarnations, newest last, at most [`Worker::MAX_FORMER`]; none may come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_incarnations: Vec<Incarnation>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub extra: Extra,
+}
+
+impl Worker {
+    pub const MAX_FORMER: usize = 16;
+
+    /// The status that follows from everything else.
+    pub fn derived_status(&self) -> WorkerStatus {
+        match self.presence {
+            Presence::Offline { .. } => WorkerStatus::Offline,
+            _ if self.orders.drain => WorkerStatus::Draining,
+            _ if !self.current_job_ids.is_empty() => WorkerStatus::Busy,
+            Presence::Starting => WorkerStatus::Starting,
+            Presence::Ready => WorkerStatus::Idle,
+        }
+    }
+
+    pub fn is_offline(&self) -> bool {
+        matches!(self.presence, Presence::Offline { .. })
+    }
+
+    pub fn connector_ids(&self) -> impl Iterator<Item = ConnectorId> + '_ {
+        self.services.iter().map(|s| ConnectorId::new(self.id.clone(), s.name.clone()))
+    }
+
+    pub fn slots(&self, service: &ServiceName) -> u32 {
+        self.services.iter().find(|s| s.name == *service).map_or(0, |s| s.slots)
+    }
+}
+
+/// `active` exactly while it has a job; `error` only for faults of the service; `unknown` when
+/// nothing has confirmed the status for 60 s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectorStatus {
+    Starting,
+    Connecting,
+    Idle,
+    Active,
+    Error,
+    Offline,
+    Unknown,
+}
+
+/// A worker's connector to one service, shown as a badge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Connector {
+    pub id: ConnectorId,
+    /// Seq of the last change.
+    pub rev: Seq,
+    pub worker_id: WorkerId,
+    pub machine_id: MachineId,
+    pub service_type: ServiceName,
+    pub status: ConnectorStatus,
+    /// What the worker last said of the service itself; `status` follows from it and the jobs.
+    pub reported: ConnectorStatus,
+    /// When `status` last changed.
+    pub timestamp: Timestamp,
+    pub error_message: Option<String>,
+    pub job_ids: BTreeSet<JobId>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub extra: Extra,
+}
+
+impl Connector {
+    /// The status that follows from what was reported and the jobs it has.
+    pub fn derived_status(&self) -> ConnectorStatus {
+        use ConnectorStatus as S;
+        match (self.reported, self.job_ids.is_empty()) {
+            (S::Idle | S::Active, true) => S::Idle,
+            (S::Idle | S::Active, false) => S::Active,
+            (other, _) => other,
+        }
+    }
+}
