@@ -297,10 +297,7 @@ fn canonical_capabilities(capabilities: &Capabilities) -> Vec<u8> {
     }
     canon.set("denied", customers.denied.iter().map(|id| id.as_str()));
     if let Some(isolation) = customers.isolation {
-        canon.text(match isolation {
-            Isolation::Strict => "strict",
-            Isolation::Loose => "loose",
-        });
+        canon.text(isolation.as_str());
     }
     canon.0
 }

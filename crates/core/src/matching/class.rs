@@ -10,7 +10,11 @@ use crate::ids::{CustomerId, ServiceName, WorkerId};
 
 /// A job's effective requirements: all that decides which workers may run it. Jobs with equal
 /// ones wait in one queue, named by [`key`](Self::key).
+///
+/// A record with a field that this version does not know is not read: leaving the field out could
+/// let a worker through that must not be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Class {
     /// The service that runs the job.
     pub service: ServiceName,

@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, fmt, ops::Bound};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
+use super::wording::listed;
+
 /// One condition on a label. Several operators in one condition must all hold; a worker without
 /// the label fails every condition. Values of different types are never equal and never in order:
 /// the text `"2"` is not the number 2.
@@ -107,6 +109,7 @@ impl Condition {
         !self.is_empty() && !bounds.iter().flatten().any(|bound| bound.is_nan())
     }
 
+    /// Whether there is no operator.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -167,26 +170,26 @@ impl Interval {
 impl fmt::Display for Condition {
     /// Such as `>= 2 and < 5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bounds = [
+        let signs = [
             (">", self.gt),
             (">=", self.gte),
             ("<", self.lt),
             ("<=", self.lte),
         ];
+        let bounds = signs
+            .iter()
+            .filter_map(|(sign, bound)| bound.map(|bound| format!("{sign} {bound}")));
         let mut parts = Vec::new();
         parts.extend(self.eq.iter().map(|value| format!("= {value}")));
-        parts.extend(
-            bounds
-                .iter()
-                .filter_map(|(sign, bound)| bound.map(|bound| format!("{sign} {bound}"))),
-        );
+        parts.extend(bounds);
         if !self.one_of.is_empty() {
-            let values: Vec<String> = self.one_of.iter().map(LabelValue::to_string).collect();
-            parts.push(format!("one of {}", values.join(", ")));
+            parts.push(format!("one of {}", listed(&self.one_of)));
         }
         if !self.all.is_empty() {
-            let values: Vec<String> = self.all.iter().map(|text| format!("{text:?}")).collect();
-            parts.push(format!("holds all of {}", values.join(", ")));
+            parts.push(format!(
+                "holds all of {}",
+                listed(self.all.iter().map(quoted))
+            ));
         }
         f.write_str(&parts.join(" and "))
     }
@@ -197,8 +200,12 @@ impl fmt::Display for LabelValue {
         match self {
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Number(number) => write!(f, "{number}"),
-            Self::Text(text) => write!(f, "{text:?}"),
-            Self::List(texts) => f.debug_list().entries(texts).finish(),
+            Self::Text(text) => f.write_str(&quoted(text)),
+            Self::List(texts) => write!(f, "[{}]", listed(texts.iter().map(quoted))),
         }
     }
+}
+
+fn quoted(text: &String) -> String {
+    format!("{text:?}")
 }

@@ -1,18 +1,33 @@
 //! Requirements, capabilities, and the rules that hold one against the other.
+//!
+//! A job's requirements, its service, customer and exclusions make its [`Class`]; jobs of one
+//! class are equal in the eyes of every worker and wait in one queue, named by the [`ClassKey`].
+//! [`able`] holds a class against the capabilities that a worker registered. Whatever is not
+//! understood is not met: the rules fail closed.
 
 mod ask;
 pub mod canonical;
 pub mod capabilities;
 pub mod class;
+pub mod complete;
 pub mod condition;
+mod contradict;
+pub mod explain;
+mod parse;
+pub mod refusal;
 pub mod requirements;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 pub mod validate;
+mod wording;
 
 pub use canonical::{CapabilitiesDigest, ClassKey, digest};
 pub use capabilities::{Capabilities, CustomerRules, Gpu, OfferedHardware, ServiceCapabilities};
 pub use class::Class;
+pub use complete::complete_from_graph;
 pub use condition::{Condition, LabelValue};
+pub use explain::{AbleWorkers, Availability, Explanation, FailingWorker, RuleOutcome, explain};
+pub use refusal::{RequirementError, RequirementErrorCode};
 pub use requirements::{CustomerNeeds, Hardware, Isolation, MustNot, Prefer, Requirements};
-pub use rules::{able, excludes};
-pub use validate::{RequirementError, RequirementErrorCode};
+pub use rules::{Mismatch, Rule, able, excludes, mismatches};

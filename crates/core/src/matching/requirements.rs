@@ -118,6 +118,15 @@ pub enum Isolation {
     Loose,
 }
 
+impl Isolation {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Loose => "loose",
+        }
+    }
+}
+
 /// Preferences among able workers.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -129,6 +138,7 @@ pub struct Prefer {
 macro_rules! is_empty {
     ($($name:ty),*) => {
         $(impl $name {
+            /// Whether nothing is asked.
             pub fn is_empty(&self) -> bool {
                 *self == Self::default()
             }

@@ -1,0 +1,183 @@
+//! Why a job waits: rule by rule, how many workers pass or fail it, and which.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Capabilities, Class,
+    ask::{Ask, Offer},
+    rules::Rule,
+};
+use crate::ids::WorkerId;
+
+/// Failing workers that are named for one rule.
+pub const MAX_FAILING: usize = 20;
+
+/// What a worker could do with a job at this moment, were it able to run it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    /// Has a free slot and is waiting for a job.
+    Idle,
+    /// Every slot is taken.
+    Busy,
+    /// Finishes what it has and takes nothing new.
+    Draining,
+    /// An operator paused it.
+    Paused,
+    /// It is there, but its service cannot take a job now: starting, broken, or on probation.
+    NotReady,
+    /// It said goodbye or fell silent.
+    Offline,
+}
+
+/// Why a job of a class waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// Workers looked at.
+    pub workers: usize,
+    /// Workers that pass every rule, and what they are doing.
+    pub able: AbleWorkers,
+    /// Every rule that the class asks, in a fixed order, also those that everybody passes.
+    pub rules: Vec<RuleOutcome>,
+}
+
+/// The able workers, by what they could do with a job now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct AbleWorkers {
+    /// All of them: the sum of the others.
+    pub total: usize,
+    pub idle: usize,
+    pub busy: usize,
+    pub draining: usize,
+    pub paused: usize,
+    pub not_ready: usize,
+    pub offline: usize,
+}
+
+/// How the workers fared under one rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RuleOutcome {
+    pub rule: Rule,
+    /// What is asked, such as `a GPU with at least 24 GiB`.
+    pub wanted: String,
+    /// Workers that pass it.
+    pub pass: usize,
+    /// Workers that fail it.
+    pub fail: usize,
+    /// Workers that fail it and no other rule: so many more would be able without it.
+    pub fail_only_this: usize,
+    /// The first 20 workers that fail it, those that fail only this first.
+    pub failing: Vec<FailingWorker>,
+}
+
+/// A worker that fails a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailingWorker {
+    pub worker: WorkerId,
+    /// What it has instead, such as `the largest has 12 GiB`.
+    pub found: String,
+    /// Whether it passes every other rule.
+    pub only_this: bool,
+}
+
+/// Holds a class against every worker. Costs one look at each requirement of each worker.
+pub fn explain<'a>(
+    class: &Class,
+    workers: impl IntoIterator<Item = (&'a WorkerId, &'a Capabilities, Availability)>,
+) -> Explanation {
+    let asks: Vec<Ask<'_>> = class.asks().collect();
+    let mut tallies: Vec<Tally<'a>> = asks.iter().map(|_| Tally::default()).collect();
+    let mut count = 0;
+    let mut able = AbleWorkers::default();
+    for (worker, capabilities, availability) in workers {
+        count += 1;
+        let offer = Offer::new(class, Some(worker), capabilities);
+        let met: Vec<bool> = asks.iter().map(|ask| ask.is_met(&offer)).collect();
+        let failed = met.iter().filter(|met| !**met).count();
+        if failed == 0 {
+            able.add(availability);
+        }
+        for (tally, met) in tallies.iter_mut().zip(met) {
+            if met {
+                tally.pass += 1;
+            } else {
+                tally.fail(offer, failed == 1);
+            }
+        }
+    }
+    let rules = asks
+        .iter()
+        .zip(tallies)
+        .map(|(ask, tally)| tally.outcome(ask))
+        .collect();
+    Explanation {
+        workers: count,
+        able,
+        rules,
+    }
+}
+
+/// The count for one ask. Words are made only for the workers that are named in the end.
+#[derive(Default)]
+struct Tally<'a> {
+    pass: usize,
+    /// The first of those that fail only this, and their number.
+    only_this: (Vec<Offer<'a>>, usize),
+    /// The same of those that fail other rules too.
+    others: (Vec<Offer<'a>>, usize),
+}
+
+impl<'a> Tally<'a> {
+    fn fail(&mut self, offer: Offer<'a>, only_this: bool) {
+        let (named, count) = if only_this {
+            &mut self.only_this
+        } else {
+            &mut self.others
+        };
+        *count += 1;
+        if named.len() < MAX_FAILING {
+            named.push(offer);
+        }
+    }
+
+    fn outcome(self, ask: &Ask<'_>) -> RuleOutcome {
+        let Self {
+            pass,
+            only_this: (near, near_count),
+            others: (far, far_count),
+        } = self;
+        let named = near.iter().map(|offer| (offer, true));
+        let named = named.chain(far.iter().map(|offer| (offer, false)));
+        let failing = named.filter_map(|(offer, only_this)| {
+            let worker = offer.worker?.clone();
+            Some(FailingWorker {
+                worker,
+                found: ask.found(offer),
+                only_this,
+            })
+        });
+        RuleOutcome {
+            rule: ask.rule(),
+            wanted: ask.wanted(),
+            pass,
+            fail: near_count + far_count,
+            fail_only_this: near_count,
+            failing: failing.take(MAX_FAILING).collect(),
+        }
+    }
+}
+
+impl AbleWorkers {
+    fn add(&mut self, availability: Availability) {
+        self.total += 1;
+        *match availability {
+            Availability::Idle => &mut self.idle,
+            Availability::Busy => &mut self.busy,
+            Availability::Draining => &mut self.draining,
+            Availability::Paused => &mut self.paused,
+            Availability::NotReady => &mut self.not_ready,
+            Availability::Offline => &mut self.offline,
+        } += 1;
+    }
+}

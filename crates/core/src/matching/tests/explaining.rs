@@ -1,0 +1,170 @@
+//! What `explain` and `mismatches` tell a person.
+
+use super::*;
+use crate::matching::{AbleWorkers, Availability, Explanation, Rule, explain, mismatches};
+
+#[test]
+fn a_mismatch_says_what_was_wanted_and_what_was_found() {
+    let mut asked = class(json!({
+        "hardware": {"gpu_memory_gb": 48, "gpu_count": 2},
+        "models": ["a.safetensors", "b.safetensors"],
+        "labels": {"tier": {"gt": 2, "lt": 9}, "site.region": {"in": ["eu", "us"]}},
+        "must_not": {"labels": {"features": {"all": ["x"]}}, "workers": ["w1"]},
+        "customer": {"isolation": "strict"},
+    }));
+    asked.excluded.insert(worker("w1"));
+    let said: Vec<String> = mismatches(&asked, &worker("w1"), &ordinary())
+        .into_iter()
+        .map(|mismatch| {
+            format!(
+                "{} | {} | {}",
+                mismatch.rule, mismatch.wanted, mismatch.found
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "hardware.gpu_memory_gb | a GPU with at least 48 GiB | the largest has 24 GiB",
+            "hardware.gpu_count | at least 2 GPUs | 1 GPUs",
+            "customer.isolation | strict isolation | loose isolation (not set)",
+            "labels.site.region | site.region one of \"eu\", \"us\" | no label site.region",
+            "labels.tier | tier > 2 and < 9 | tier is 2",
+            "must_not.labels.features | not features holds all of \"x\" | \
+             features is [\"x\", \"y\"]",
+            "models | all of the models a.safetensors, b.safetensors | lacks b.safetensors",
+            "must_not.workers | none of the workers w1 | it is one of them",
+            "excluded | none of the workers excluded for this job: w1 | \
+             it failed this job as the wrong worker, or was asked not to",
+        ]
+    );
+}
+
+#[test]
+fn other_customers_are_never_named() {
+    let mut picky = ordinary();
+    picky.customers.allowed = Some(["secret-client".parse().unwrap()].into());
+    picky.customers.denied = ["another-client".parse().unwrap()].into();
+    for customer in [None, Some("me"), Some("another-client")] {
+        let asked = Class {
+            customer: customer.map(|id| id.parse().unwrap()),
+            ..class(json!({}))
+        };
+        let [mismatch] = &mismatches(&asked, &worker("w1"), &picky)[..] else {
+            panic!()
+        };
+        assert_eq!(mismatch.rule, Rule::Customer);
+        assert!(!mismatch.found.contains("client"), "{mismatch:?}");
+    }
+}
+
+#[test]
+fn long_lists_are_cut() {
+    let models: Vec<String> = (0..30).map(|i| format!("m{i:02}")).collect();
+    let asked = class(json!({"models": models}));
+    let [mismatch] = &mismatches(&asked, &worker("w1"), &ordinary())[..] else {
+        panic!()
+    };
+    assert!(mismatch.found.ends_with("m09 and 20 more"), "{mismatch:?}");
+}
+
+/// 25 small workers, of which one is in the wrong zone too, and 3 able ones.
+fn explained() -> Explanation {
+    let asked = class(json!({
+        "hardware": {"gpu_memory_gb": 48}, "labels": {"zone": {"eq": "a"}}
+    }));
+    let small = ordinary();
+    let mut misplaced = ordinary();
+    misplaced.labels.remove("zone");
+    let mut large = ordinary();
+    large.hardware.gpus[0].memory_gb = 80.0;
+
+    let ids: Vec<WorkerId> = (0..28).map(|i| worker(&format!("w{i:02}"))).collect();
+    let workers = ids.iter().enumerate().map(|(i, id)| match i {
+        0 => (id, &misplaced, Availability::Idle),
+        25 => (id, &large, Availability::Busy),
+        26 => (id, &large, Availability::Draining),
+        27 => (id, &large, Availability::Busy),
+        _ => (id, &small, Availability::Idle),
+    });
+    explain(&asked, workers)
+}
+
+#[test]
+fn each_rule_says_how_many_pass_and_which_fail() {
+    let explained = explained();
+    assert_eq!(explained.workers, 28);
+    assert_eq!(
+        explained.able,
+        AbleWorkers {
+            total: 3,
+            busy: 2,
+            draining: 1,
+            ..AbleWorkers::default()
+        }
+    );
+    let counts: Vec<_> = explained
+        .rules
+        .iter()
+        .map(|rule| {
+            (
+                rule.rule.to_string(),
+                rule.pass,
+                rule.fail,
+                rule.fail_only_this,
+            )
+        })
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            ("service".into(), 28, 0, 0),
+            ("hardware.gpu_memory_gb".into(), 3, 25, 24),
+            ("customer".into(), 28, 0, 0),
+            ("labels.zone".into(), 27, 1, 0),
+        ]
+    );
+    let memory = &explained.rules[1];
+    assert_eq!(memory.failing.len(), 20);
+    assert_eq!(
+        memory.failing[0].worker,
+        worker("w01"),
+        "the nearest misses first"
+    );
+    assert_eq!(memory.failing[0].found, "the largest has 24 GiB");
+}
+
+#[test]
+fn an_explanation_survives_json() {
+    let explained = explained();
+    let text = serde_json::to_string(&explained).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Explanation>(&text).unwrap(),
+        explained
+    );
+}
+
+#[test]
+fn every_rule_is_read_back_from_its_name() {
+    let rules = [
+        Rule::Service,
+        Rule::Unknown,
+        Rule::GpuMemory,
+        Rule::GpuCount,
+        Rule::CpuCores,
+        Rule::Ram,
+        Rule::Customer,
+        Rule::Isolation,
+        Rule::Label("must_not.labels.x".into()),
+        Rule::MustNotLabel("a b.c".into()),
+        Rule::Models,
+        Rule::NodeClasses,
+        Rule::MustNotModels,
+        Rule::MustNotWorkers,
+        Rule::Excluded,
+    ];
+    for rule in rules {
+        assert_eq!(rule.to_string().parse::<Rule>().unwrap(), rule);
+    }
+    assert!("gpu".parse::<Rule>().is_err());
+}

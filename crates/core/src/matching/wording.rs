@@ -1,0 +1,96 @@
+//! The asks in words, for people who look into why a job waits.
+
+use std::fmt::Display;
+
+use super::ask::{Ask, Offer};
+
+/// How many entries of a list are spelled out.
+const SHOWN: usize = 10;
+
+/// The first ten entries, and how many more there are.
+pub(super) fn listed<T: Display>(entries: impl IntoIterator<Item = T>) -> String {
+    let mut entries = entries.into_iter();
+    let shown: Vec<String> = entries
+        .by_ref()
+        .take(SHOWN)
+        .map(|entry| entry.to_string())
+        .collect();
+    match entries.count() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+impl Ask<'_> {
+    /// What is asked, such as `a GPU with at least 24 GiB`.
+    pub(super) fn wanted(&self) -> String {
+        match self {
+            Self::Service(name) => format!("the service {name}"),
+            Self::Unknown => "requirements of a newer version than this one".into(),
+            Self::GpuMemory(gb) => format!("a GPU with at least {gb} GiB"),
+            Self::GpuCount(count) => format!("at least {count} GPUs"),
+            Self::CpuCores(count) => format!("at least {count} CPU cores"),
+            Self::Ram(gb) => format!("at least {gb} GiB of main memory"),
+            Self::Customer(Some(customer)) => format!("serves the customer {customer}"),
+            Self::Customer(None) => "serves jobs without a customer".into(),
+            Self::Isolation(isolation) => format!("{} isolation", isolation.as_str()),
+            Self::Label(label, condition) => format!("{label} {condition}"),
+            Self::MustNotLabel(label, condition) => format!("not {label} {condition}"),
+            Self::Models(models) => format!("all of the models {}", listed(*models)),
+            Self::NodeClasses(classes) => format!("all of the node classes {}", listed(*classes)),
+            Self::MustNotModels(models) => format!("none of the models {}", listed(*models)),
+            Self::MustNotWorkers(ids) => format!("none of the workers {}", listed(*ids)),
+            Self::Excluded(ids) => {
+                format!(
+                    "none of the workers excluded for this job: {}",
+                    listed(*ids)
+                )
+            }
+        }
+    }
+
+    /// What the worker has instead, such as `the largest has 12 GiB`. Says nothing about other
+    /// customers: whoever asks why a job waits may be one of them.
+    pub(super) fn found(&self, offer: &Offer<'_>) -> String {
+        let capabilities = offer.capabilities;
+        let hardware = &capabilities.hardware;
+        match *self {
+            Self::Service(_) if capabilities.services.is_empty() => "no services".into(),
+            Self::Service(_) => format!("only {}", listed(capabilities.services.keys())),
+            Self::Unknown => "no worker is able: this version cannot read them".into(),
+            Self::GpuMemory(_) if hardware.gpus.is_empty() => "no GPU".into(),
+            Self::GpuMemory(_) => format!("the largest has {} GiB", offer.gpu_memory_gb()),
+            Self::GpuCount(_) => format!("{} GPUs", hardware.gpus.len()),
+            Self::CpuCores(_) => format!("{} CPU cores", hardware.cpu_cores),
+            Self::Ram(_) => format!("{} GiB", hardware.ram_gb),
+            Self::Customer(Some(_)) => "does not serve this customer".into(),
+            Self::Customer(None) => "serves only certain customers".into(),
+            Self::Isolation(_) => match capabilities.customers.isolation {
+                Some(isolation) => format!("{} isolation", isolation.as_str()),
+                None => "loose isolation (not set)".into(),
+            },
+            Self::Label(label, _) | Self::MustNotLabel(label, _) => {
+                match capabilities.labels.get(label) {
+                    Some(value) => format!("{label} is {value}"),
+                    None => format!("no label {label}"),
+                }
+            }
+            Self::Models(wanted) => match offer.service {
+                Some(has) => format!("lacks {}", listed(wanted.difference(&has.models))),
+                None => "not even the service".into(),
+            },
+            Self::NodeClasses(wanted) => match offer.service {
+                Some(has) => format!("lacks {}", listed(wanted.difference(&has.node_classes))),
+                None => "not even the service".into(),
+            },
+            Self::MustNotModels(unwanted) => match offer.service {
+                Some(has) => format!("has {}", listed(unwanted.intersection(&has.models))),
+                None => "not even the service".into(),
+            },
+            Self::MustNotWorkers(_) => "it is one of them".into(),
+            Self::Excluded(_) => {
+                "it failed this job as the wrong worker, or was asked not to".into()
+            }
+        }
+    }
+}
