@@ -1,1 +1,24 @@
+//! The store: the one place where state lives.
+//!
+//! [`Store`] is the trait; [`MemStore`] the specification, [`State`] behind a lock. Every other
+//! store passes the same [`conformance`] suite.
+//!
+//! Architecture invariant: a state change and its events are one atomic step, and nothing
+//! (answer, event, wake-up, claim) leaves a store before that step is as durable as the store is.
 
+pub mod clock;
+mod mem;
+pub mod state;
+mod store;
+
+pub use clock::{Clock, ManualClock, MonotonicClock};
+pub use mem::MemStore;
+pub use state::{
+    Applied, ClassSummary, Confirmed, ConfirmedBy, Contradiction, Counts, Due, JobFilter,
+    JobsPage, MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo,
+    WaitingJob, WorkHint,
+};
+pub use store::{
+    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store, StoreError,
+    job,
+};

@@ -77,6 +77,8 @@ pub enum Rejected {
     IdempotencyConflict(JobId),
     #[error("{id} is not gone: {why}")]
     NotGone { id: String, why: &'static str },
+    #[error("{0} classes of jobs are live, which is the limit")]
+    TooManyClasses(usize),
     #[error("invalid: {0}")]
     Invalid(String),
     /// A reconciler's reason no longer holds.

@@ -1,0 +1,229 @@
+//! Applying a transition, and undoing it.
+
+use std::sync::Arc;
+
+use pointsman_core::{
+    Answer, Event, EventName, LogGroup, Rejected, Seq, Timestamp,
+    command::IdempotencyKey,
+    decide::{Guard, Side, Transition},
+    event::{Record, RecordKey},
+    failure::{FailureKind, LossReason},
+    record::{Job, JobState, PastOutcome},
+};
+
+use super::{KeptIdempotency, State};
+
+/// A transition that was applied.
+#[derive(Debug)]
+pub struct Applied {
+    pub answer: Answer,
+    /// What it changed; none when it changed nothing.
+    pub group: Option<Arc<LogGroup>>,
+    /// What is written beside the records: payloads and results.
+    pub sides: Vec<Side>,
+    /// Takes it back.
+    pub undo: Undo,
+}
+
+/// What was there before a transition.
+#[derive(Debug, Default)]
+pub struct Undo {
+    before: Vec<(RecordKey, Option<Record>)>,
+    idempotency: Vec<IdempotencyKey>,
+    seq: Seq,
+    last_ended_no: u64,
+}
+
+impl State {
+    /// Guards on what lies apart from the records; in the same step that applies.
+    pub(super) fn check_guards(&self, transition: &Transition, now: Timestamp) -> Result<(), Rejected> {
+        let hold = transition.guards.iter().all(|guard| self.guard_holds(guard, now));
+        if hold { Ok(()) } else { Err(Rejected::NotDue) }
+    }
+
+    fn guard_holds(&self, guard: &Guard, now: Timestamp) -> bool {
+        let volatile = &self.volatile;
+        match guard {
+            Guard::LeaseOver { job, token } => volatile.lease_is_over(job, token, now),
+            Guard::WorkerSilent { worker, incarnation, after } => {
+                let same = self.workers.get(worker).is_some_and(|w| w.incarnation == *incarnation);
+                same && volatile.silent_for(volatile.heartbeat(worker), now) >= *after
+            }
+            Guard::MachineSilent { machine, after } => {
+                volatile.silent_for(self.machine_heard(machine), now) >= *after
+            }
+            Guard::MachineHeard { machine } => {
+                let heard = self.machine_heard(machine);
+                heard.is_some_and(|at| now.since(at) < pointsman_core::decide::limits::SILENT_AFTER)
+            }
+            Guard::ConnectorUnconfirmed { connector, after } => {
+                let confirmed = volatile.confirmed(connector).map(|confirmed| confirmed.at);
+                volatile.silent_for(confirmed, now) >= *after
+            }
+        }
+    }
+
+    pub(super) fn apply(&mut self, transition: Transition, now: Timestamp) -> Applied {
+        let Transition { changes, sides, answer, .. } = transition;
+        let mut undo = Undo {
+            seq: self.seq,
+            last_ended_no: self.last_ended_no,
+            ..Undo::default()
+        };
+        for side in &sides {
+            self.apply_side(side, &mut undo);
+        }
+        if changes.is_empty() {
+            return Applied { answer, group: None, sides, undo };
+        }
+        self.seq += 1;
+        let seq = self.seq;
+        let mut events = Vec::with_capacity(changes.len());
+        for change in changes {
+            events.push(self.apply_change(change, seq, &mut undo));
+        }
+        let group = Some(Arc::new(LogGroup { seq, at: now, events }));
+        Applied { answer, group, sides, undo }
+    }
+
+    fn apply_change(&mut self, change: Event, seq: Seq, undo: &mut Undo) -> Event {
+        let Event { name, key, record } = change;
+        let record = record.map(|record| self.stamp(record, seq));
+        if let Some(Record::Job(job)) = &record {
+            self.note_class_health(name, job);
+        }
+        let before = match &record {
+            Some(record) => self.set(record.clone()),
+            None => self.unset(&key),
+        };
+        undo.before.push((key.clone(), before));
+        Event { name, key, record }
+    }
+
+    /// Stamps what only the store knows: the seq, a new place, the number of the ending.
+    fn stamp(&mut self, record: Record, seq: Seq) -> Record {
+        match record {
+            Record::Job(mut job) => {
+                let stamped = Arc::make_mut(&mut job);
+                stamped.rev = seq;
+                if stamped.queued_seq == 0 {
+                    stamped.queued_seq = seq;
+                }
+                if stamped.place == 0 {
+                    stamped.place = seq;
+                }
+                if let JobState::Completed(ended)
+                | JobState::Failed(ended, _)
+                | JobState::Cancelled(ended) = &mut stamped.state
+                {
+                    if ended.ended_no == 0 {
+                        self.last_ended_no += 1;
+                        ended.ended_no = self.last_ended_no;
+                    }
+                }
+                Record::Job(job)
+            }
+            Record::Worker(mut worker) => {
+                Arc::make_mut(&mut worker).rev = seq;
+                Record::Worker(worker)
+            }
+            Record::Connector(mut connector) => {
+                Arc::make_mut(&mut connector).rev = seq;
+                Record::Connector(connector)
+            }
+            Record::Machine(mut machine) => {
+                Arc::make_mut(&mut machine).rev = seq;
+                Record::Machine(machine)
+            }
+            Record::Alert(mut alert) => {
+                Arc::make_mut(&mut alert).rev = seq;
+                Record::Alert(alert)
+            }
+        }
+    }
+
+    fn apply_side(&mut self, side: &Side, undo: &mut Undo) {
+        match side {
+            Side::Idempotency { key, job, body, until } => {
+                let kept = KeptIdempotency { job: *job, body: *body, until: *until };
+                self.keep_idempotency(key.clone(), kept);
+                undo.idempotency.push(key.clone());
+            }
+            Side::Capabilities { digest, capabilities } => {
+                self.keep_capabilities(*digest, capabilities);
+            }
+            Side::Payload { .. } | Side::Result { .. } => {}
+        }
+    }
+
+    /// Losses in a row speak against a class; a completion speaks for it.
+    fn note_class_health(&mut self, name: EventName, job: &Job) {
+        let Some(ix) = self.jobs.get(&job.id).and_then(|entry| entry.class) else { return };
+        let suspicious = |reason: LossReason| reason.is_suspicious();
+        match (name, &job.state) {
+            (EventName::JobCompleted, _) => self.queues.note_loss(ix, false),
+            (EventName::JobReturned, _) => {
+                let last = job.past.last().map(|past| &past.outcome);
+                if let Some(PastOutcome::Returned { reason, .. }) = last {
+                    if suspicious(*reason) {
+                        self.queues.note_loss(ix, true);
+                    }
+                }
+            }
+            (_, JobState::Failed(_, failure)) if failure.kind == FailureKind::Lost => {
+                self.queues.note_loss(ix, true);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes an applied transition back. Only the last one not undone may be.
+    pub fn undo(&mut self, undo: Undo) {
+        for (key, before) in undo.before.into_iter().rev() {
+            match before {
+                Some(record) => drop(self.set(record)),
+                None => drop(self.unset(&key)),
+            }
+        }
+        for key in undo.idempotency {
+            self.drop_idempotency(&key);
+        }
+        self.seq = undo.seq;
+        self.last_ended_no = undo.last_ended_no;
+        self.new_work.clear();
+    }
+
+    pub(super) fn keep_idempotency(&mut self, key: IdempotencyKey, kept: KeptIdempotency) {
+        self.idempotency_ends.insert((kept.until, key.clone()));
+        self.idempotency.insert(key, kept);
+    }
+
+    pub(super) fn drop_idempotency(&mut self, key: &IdempotencyKey) {
+        if let Some(kept) = self.idempotency.remove(key) {
+            self.idempotency_ends.remove(&(kept.until, key.clone()));
+        }
+    }
+
+    /// Puts a stored record back at opening. Afterwards `seq` and `ended_no` are set once.
+    pub fn restore(&mut self, record: Record) {
+        self.set(record);
+        self.new_work.clear();
+    }
+
+    pub fn restore_capabilities(
+        &mut self,
+        digest: pointsman_core::matching::CapabilitiesDigest,
+        capabilities: &Arc<pointsman_core::matching::Capabilities>,
+    ) {
+        self.keep_capabilities(digest, capabilities);
+    }
+
+    pub fn restore_idempotency(&mut self, key: IdempotencyKey, kept: KeptIdempotency) {
+        self.keep_idempotency(key, kept);
+    }
+
+    pub fn restore_position(&mut self, seq: Seq, last_ended_no: u64) {
+        self.seq = seq;
+        self.last_ended_no = last_ended_no;
+    }
+}

@@ -1,0 +1,193 @@
+//! What reconcilers should look at. Each answer is only a suggestion: the command it names looks
+//! again, and its guard is checked in the step that applies.
+
+use std::time::Duration;
+
+use pointsman_core::{
+    JobId, MachineId, Timestamp, WorkerId,
+    command::Reconcile,
+    decide::limits,
+    record::{ConnectorStatus, MachineStatus},
+};
+
+use super::State;
+
+/// Which reconciler asks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Due {
+    Leases,
+    Workers,
+    Connectors,
+    Machines,
+    Holds,
+    Exclusions,
+    /// Ended jobs, and workers and machines that are gone, over what is kept.
+    Retention(Retention),
+}
+
+/// What is kept of what has ended or gone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retention {
+    /// Ended jobs, 200 at least (the view shows so many).
+    pub ended_jobs: u64,
+    pub ended_for: Duration,
+    /// Workers and machines that are gone, each.
+    pub gone: usize,
+    pub gone_for: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { ended_jobs: 50_000, ended_for: 30 * day, gone: 1_000, gone_for: day }
+    }
+}
+
+/// Commands of one call at most; a reconciler that gets so many asks again at once.
+pub const MAX_DUE: usize = 1_000;
+
+impl State {
+    pub fn due(&mut self, what: Due, now: Timestamp) -> Vec<Reconcile> {
+        match what {
+            Due::Leases => self.due_leases(now),
+            Due::Workers => self.silent_workers(now),
+            Due::Connectors => self.stale_connectors(now),
+            Due::Machines => self.changed_machines(now),
+            Due::Holds => {
+                let due = self.holds.iter().take_while(|(until, _)| *until <= now);
+                due.take(MAX_DUE).map(|&(_, job)| Reconcile::ReleaseHold { job }).collect()
+            }
+            Due::Exclusions => self.lapsing_exclusions(now),
+            Due::Retention(keep) => self.surplus(keep, now),
+        }
+    }
+
+    /// The store was away; every deadline starts anew.
+    pub fn break_contact(&mut self, now: Timestamp) {
+        self.volatile.break_contact(now);
+    }
+
+    pub(super) fn machine_heard(&self, machine: &MachineId) -> Option<Timestamp> {
+        let workers = self.workers_of.get(machine).into_iter().flatten();
+        let beats = workers.filter_map(|worker| self.volatile.heartbeat(worker));
+        beats.chain(self.volatile.machine_beat(machine)).max()
+    }
+
+    fn due_leases(&self, now: Timestamp) -> Vec<Reconcile> {
+        let over = self
+            .volatile
+            .leased_jobs()
+            .filter(|(job, token)| self.volatile.lease_is_over(job, token, now));
+        over.filter_map(|(id, token)| {
+            let job = &self.jobs.get(id)?.job;
+            Some(Reconcile::ExpireLease { job: *id, attempt: job.attempt, token: *token })
+        })
+        .take(MAX_DUE)
+        .collect()
+    }
+
+    fn silent_workers(&self, now: Timestamp) -> Vec<Reconcile> {
+        let after = limits::SILENT_AFTER;
+        let silent = self.workers.values().filter(|worker| {
+            let heard = self.volatile.heartbeat(&worker.id);
+            !worker.is_offline() && self.volatile.silent_for(heard, now) >= after
+        });
+        silent
+            .map(|w| Reconcile::DeclareSilent {
+                worker: w.id.clone(),
+                incarnation: w.incarnation,
+                after,
+            })
+            .take(MAX_DUE)
+            .collect()
+    }
+
+    fn stale_connectors(&self, now: Timestamp) -> Vec<Reconcile> {
+        let after = limits::STALE_AFTER;
+        let stale = self.connectors.values().filter(|connector| {
+            let confirmed = self.volatile.confirmed(&connector.id).map(|c| c.at);
+            !matches!(connector.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline)
+                && self.volatile.silent_for(confirmed, now) >= after
+        });
+        stale
+            .map(|c| Reconcile::MarkStale { connector: c.id.clone(), after })
+            .take(MAX_DUE)
+            .collect()
+    }
+
+    fn changed_machines(&self, now: Timestamp) -> Vec<Reconcile> {
+        let after = limits::SILENT_AFTER;
+        let due = self.machines.values().filter_map(|machine| {
+            let heard = self.machine_heard(&machine.id);
+            let silent = self.volatile.silent_for(heard, now) >= after;
+            let id = machine.id.clone();
+            match machine.status {
+                MachineStatus::Disconnected if heard.is_some() && !silent => {
+                    Some(Reconcile::ReconnectMachine { machine: id })
+                }
+                status if !status.is_gone() && silent => {
+                    Some(Reconcile::DisconnectMachine { machine: id, after })
+                }
+                _ => None,
+            }
+        });
+        due.take(MAX_DUE).collect()
+    }
+
+    /// Exclusions lapse with time, or when nobody else could run the job.
+    fn lapsing_exclusions(&self, now: Timestamp) -> Vec<Reconcile> {
+        let jobs = self.exclusions.iter().take(MAX_DUE);
+        jobs.filter_map(|&(until, job)| {
+            let all = !self.anybody_else(&job);
+            (all || until <= now).then_some(Reconcile::LapseExclusions { job, all })
+        })
+        .collect()
+    }
+
+    fn anybody_else(&self, job: &JobId) -> bool {
+        let Some(ix) = self.jobs.get(job).and_then(|entry| entry.class) else { return false };
+        self.workers.values().any(|worker| self.can_serve(worker, ix))
+    }
+
+    fn surplus(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
+        let too_many = (self.ended.len() as u64).saturating_sub(keep.ended_jobs.max(200));
+        let ended = self.ended.values().enumerate().take_while(|(n, job)| {
+            let at = self.jobs.get(job).and_then(|entry| entry.job.ended()).map(|ended| ended.at);
+            (*n as u64) < too_many || at.is_some_and(|at| now.since(at) > keep.ended_for)
+        });
+        let mut due: Vec<Reconcile> = ended
+            .take(MAX_DUE)
+            .map(|(_, job)| Reconcile::RemoveJob { job: *job })
+            .collect();
+        due.extend(self.gone_workers(keep, now).into_iter().map(|worker| {
+            Reconcile::RemoveWorker { worker }
+        }));
+        due.extend(self.gone_machines(keep, now).into_iter().map(|machine| {
+            Reconcile::RemoveMachine { machine }
+        }));
+        due.truncate(MAX_DUE);
+        due
+    }
+
+    fn gone_workers(&self, keep: Retention, now: Timestamp) -> Vec<WorkerId> {
+        let gone = self.workers.values().filter(|w| w.is_offline() && w.current_job_ids.is_empty());
+        let gone = gone.map(|worker| (worker.last_status_change, worker.id.clone()));
+        over_limit(gone.collect(), keep, now)
+    }
+
+    fn gone_machines(&self, keep: Retention, now: Timestamp) -> Vec<MachineId> {
+        let empty = |id: &MachineId| !self.workers_of.contains_key(id);
+        let gone = self.machines.values().filter(|m| m.status.is_gone() && empty(&m.id));
+        let heard = |id: &MachineId| self.machine_heard(id).unwrap_or(self.volatile.contact_since());
+        over_limit(gone.map(|m| (heard(&m.id), m.id.clone())).collect(), keep, now)
+    }
+}
+
+/// Those gone for too long, and the longest gone of those that are too many.
+fn over_limit<Id: Ord>(mut gone: Vec<(Timestamp, Id)>, keep: Retention, now: Timestamp) -> Vec<Id> {
+    gone.sort();
+    let surplus = gone.len().saturating_sub(keep.gone);
+    let over = |n: usize, since: Timestamp| n < surplus || now.since(since) > keep.gone_for;
+    let due = gone.into_iter().enumerate().filter(|(n, (since, _))| over(*n, *since));
+    due.map(|(_, (_, id))| id).collect()
+}

@@ -1,0 +1,238 @@
+//! The whole state of a store in memory: the specification of what a store does.
+//!
+//! `MemStore` is this behind a lock; the SQLite store is this with every applied transition made
+//! durable before anybody hears of it. A transition is applied whole, or refused and nothing
+//! changes; an applied one can be undone, for the case that making it durable fails.
+
+mod apply;
+mod check;
+mod due;
+mod index;
+mod queue;
+mod reads;
+mod volatile;
+mod waiters;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+pub use apply::{Applied, Undo};
+pub use check::Contradiction;
+pub use due::{Due, MAX_DUE, Retention};
+pub use queue::{ClassIx, QueueKey, Queues};
+pub use reads::{
+    ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, QueuesLane, WaitingJob,
+};
+pub use volatile::{Confirmed, ConfirmedBy, Volatile};
+pub use waiters::WorkHint;
+
+use pointsman_core::{
+    Command, ConnectorId, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId,
+    WorkflowId,
+    command::{Exchange, IdempotencyKey},
+    decide::{self, Key, Source, Stop, Transition, Unread, Value},
+    event::{Record, RecordKey},
+    matching::{CapabilitiesDigest, ClassKey},
+    record::{Alert, AlertId, Connector, Job, JobStatus, Machine, Worker},
+};
+
+use crate::Epoch;
+
+/// Classes with live jobs at most; a submission that would need one more is refused.
+pub const MAX_CLASSES: usize = 10_000;
+
+struct JobEntry {
+    job: Arc<Job>,
+    /// While it has not ended.
+    class: Option<ClassIx>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptIdempotency {
+    pub job: JobId,
+    pub body: [u8; 32],
+    pub until: Timestamp,
+}
+
+pub struct State {
+    pub epoch: Epoch,
+    pub(crate) seq: Seq,
+    pub(crate) last_ended_no: u64,
+    jobs: BTreeMap<JobId, JobEntry>,
+    machines: BTreeMap<MachineId, Arc<Machine>>,
+    workers: BTreeMap<WorkerId, Arc<Worker>>,
+    connectors: BTreeMap<ConnectorId, Arc<Connector>>,
+    alerts: BTreeMap<AlertId, Arc<Alert>>,
+    idempotency: HashMap<IdempotencyKey, KeptIdempotency>,
+    idempotency_ends: BTreeSet<(Timestamp, IdempotencyKey)>,
+    /// Live jobs of workflow groups, by place.
+    groups: HashMap<WorkflowId, BTreeSet<(u64, JobId)>>,
+    workers_of: HashMap<MachineId, BTreeSet<WorkerId>>,
+    profile_users: HashMap<CapabilitiesDigest, u32>,
+    /// Pending jobs whose hold ends at a time.
+    holds: BTreeSet<(Timestamp, JobId)>,
+    /// Pending jobs with exclusions, by the first one's end.
+    exclusions: BTreeSet<(Timestamp, JobId)>,
+    ended: BTreeMap<u64, JobId>,
+    counts: [u64; JobStatus::ALL.len()],
+    queues: Queues,
+    volatile: Volatile,
+    waiters: waiters::Waiters,
+    new_work: Vec<ClassIx>,
+}
+
+impl State {
+    pub fn new(epoch: Epoch, now: Timestamp) -> Self {
+        Self {
+            epoch,
+            seq: 0,
+            last_ended_no: 0,
+            jobs: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            connectors: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+            idempotency: HashMap::new(),
+            idempotency_ends: BTreeSet::new(),
+            groups: HashMap::new(),
+            workers_of: HashMap::new(),
+            profile_users: HashMap::new(),
+            holds: BTreeSet::new(),
+            exclusions: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            counts: [0; JobStatus::ALL.len()],
+            queues: Queues::default(),
+            volatile: Volatile::new(now),
+            waiters: waiters::Waiters::default(),
+            new_work: Vec::new(),
+        }
+    }
+
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    pub fn last_ended_no(&self) -> u64 {
+        self.last_ended_no
+    }
+
+    /// Decides and applies one command, in one step.
+    pub fn execute(&mut self, command: &Command, now: Timestamp) -> Result<Applied, Rejected> {
+        self.volatile.hear(command, now);
+        let transition = match command {
+            Command::Exchange(exchange) => self.decide_exchange(exchange, now),
+            command => {
+                self.check_room(command)?;
+                decide::decide(self, command, now)
+            }
+        };
+        match transition {
+            Ok(transition) => {
+                self.check_guards(&transition, now)?;
+                if let Command::Renew(renew) = command {
+                    self.volatile.renewed(renew, &transition.answer, now);
+                }
+                let applied = self.apply(transition, now);
+                if let Command::Exchange(exchange) = command {
+                    self.hear_exchange(exchange, &applied, now);
+                }
+                Ok(applied)
+            }
+            Err(Stop::Rejected(why)) => Err(why),
+            Err(Stop::Unread(Unread(key))) => {
+                Err(Rejected::Invalid(format!("the store cannot read {key:?}")))
+            }
+        }
+    }
+
+    /// Applies a transition that was decided elsewhere, if what it was decided on is unchanged.
+    /// `None`: something changed meanwhile; load and decide again.
+    pub fn commit(
+        &mut self,
+        transition: Transition,
+        now: Timestamp,
+    ) -> Result<Option<Applied>, Rejected> {
+        let unchanged = transition
+            .reads
+            .iter()
+            .all(|(key, rev)| self.record(key).as_ref().map(Record::rev) == *rev);
+        if !unchanged {
+            return Ok(None);
+        }
+        self.check_guards(&transition, now)?;
+        Ok(Some(self.apply(transition, now)))
+    }
+
+    fn decide_exchange(&self, exchange: &Exchange, now: Timestamp) -> Result<Transition, Stop> {
+        // Within one claim the queues do not change yet, so what was chosen is remembered.
+        let mut picker = self.queues.picker();
+        decide::decide_exchange(self, exchange, now, &mut |worker, services| {
+            picker.choose(&worker.capabilities_digest, &worker.id, services)
+        })
+    }
+
+    fn hear_exchange(&mut self, exchange: &Exchange, applied: &Applied, now: Timestamp) {
+        self.volatile.heard_worker(&exchange.worker, now);
+        for event in applied.group.iter().flat_map(|group| &group.events) {
+            if let RecordKey::Connector(connector) = &event.key {
+                self.volatile.confirmed_by_job(connector, now);
+            }
+        }
+    }
+
+    /// A submission that would need one class too many is refused before anything is decided.
+    fn check_room(&self, command: &Command) -> Result<(), Rejected> {
+        let Command::Submit(submit) = command else { return Ok(()) };
+        if self.queues.live_classes() < MAX_CLASSES {
+            return Ok(());
+        }
+        let class = index::class_of(&submit.spec, &[]);
+        match self.queues.has_class(&class.key()) {
+            true => Ok(()),
+            false => Err(Rejected::TooManyClasses(MAX_CLASSES)),
+        }
+    }
+
+    pub(crate) fn record(&self, key: &RecordKey) -> Option<Record> {
+        match key {
+            RecordKey::Job(id) => self.jobs.get(id).map(|e| Record::Job(e.job.clone())),
+            RecordKey::Worker(id) => self.workers.get(id).cloned().map(Record::Worker),
+            RecordKey::Connector(id) => self.connectors.get(id).cloned().map(Record::Connector),
+            RecordKey::Machine(id) => self.machines.get(id).cloned().map(Record::Machine),
+            RecordKey::Alert(id) => self.alerts.get(id).cloned().map(Record::Alert),
+        }
+    }
+
+    /// Answers what a decision reads; see [`Source`].
+    pub fn value(&self, key: &Key) -> Option<Value> {
+        match key {
+            Key::Record(key) => self.record(key).map(Value::Record),
+            Key::Idempotency(key) => self
+                .idempotency
+                .get(key)
+                .map(|kept| Value::Idempotency { job: kept.job, body: kept.body }),
+            Key::GroupPlace(workflow) => {
+                let place = self.groups.get(workflow).and_then(|jobs| jobs.first());
+                place.map(|(place, _)| Value::GroupPlace(*place))
+            }
+            Key::WorkersOf(machine) => {
+                let workers = self.workers_of.get(machine).into_iter().flatten().cloned();
+                Some(Value::WorkersOf(workers.collect()))
+            }
+        }
+    }
+
+    /// The class key of a live job, as `explain` and the queues lane name it.
+    pub fn class_key(&self, job: &JobId) -> Option<ClassKey> {
+        let ix = self.jobs.get(job)?.class?;
+        Some(self.queues.entry(ix)?.key)
+    }
+}
+
+impl Source for State {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
+        Ok(self.value(key))
+    }
+}

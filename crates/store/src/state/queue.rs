@@ -1,0 +1,359 @@
+//! The queues: one a class, and the order of their heads.
+//!
+//! A claim takes the best head among the classes that the worker can serve. It walks whichever is
+//! shorter, the heads in order or the worker's own classes; so its cost grows neither with the
+//! jobs that wait nor, noticeably, with the classes.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use pointsman_core::{
+    JobId, Seq, ServiceName, WorkerId,
+    decide::limits,
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, able, excludes},
+    record::Job,
+};
+
+/// A class's number while it lives; reused after it vanished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassIx(u32);
+
+/// The one order of jobs: higher priority first, then place, then seq.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueKey {
+    priority: Reverse<u8>,
+    place: u64,
+    seq: Seq,
+}
+
+impl QueueKey {
+    pub fn of(job: &Job) -> Self {
+        Self {
+            priority: Reverse(job.spec.effective_priority()),
+            place: job.place,
+            seq: job.queued_seq,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ClassEntry {
+    pub key: ClassKey,
+    pub class: Arc<Class>,
+    /// The class without exclusions: what losses are counted under.
+    pub base: ClassKey,
+    pub waiting: BTreeMap<QueueKey, JobId>,
+    /// Pending jobs that are not in the queue.
+    pub held: u64,
+    /// Jobs that have not ended; the class vanishes with the last.
+    live: u64,
+}
+
+/// Workers with equal capabilities.
+#[derive(Debug)]
+struct Profile {
+    capabilities: Arc<Capabilities>,
+    /// The classes it can serve, by service.
+    servable: HashMap<ServiceName, BTreeSet<ClassIx>>,
+}
+
+#[derive(Debug, Default)]
+struct BaseStats {
+    losses_in_a_row: u32,
+    running: u32,
+    classes: u32,
+}
+
+/// All queues of a store.
+#[derive(Debug, Default)]
+pub struct Queues {
+    classes: Vec<Option<ClassEntry>>,
+    free: Vec<ClassIx>,
+    by_key: HashMap<ClassKey, ClassIx>,
+    heads: HashMap<ServiceName, BTreeSet<(QueueKey, ClassIx)>>,
+    profiles: HashMap<CapabilitiesDigest, Profile>,
+    bases: HashMap<ClassKey, BaseStats>,
+}
+
+impl Queues {
+    pub(crate) fn entry(&self, ix: ClassIx) -> Option<&ClassEntry> {
+        self.classes.get(ix.0 as usize)?.as_ref()
+    }
+
+    fn entry_mut(&mut self, ix: ClassIx) -> Option<&mut ClassEntry> {
+        self.classes.get_mut(ix.0 as usize)?.as_mut()
+    }
+
+    pub fn live_classes(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub fn has_class(&self, key: &ClassKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    /// The class of a job that has not ended; call [`Queues::leave`] for each call of this.
+    pub fn join(&mut self, class: Class) -> ClassIx {
+        let key = class.key();
+        let ix = self.by_key.get(&key).copied().unwrap_or_else(|| self.add(key, class));
+        if let Some(entry) = self.entry_mut(ix) {
+            entry.live += 1;
+        }
+        ix
+    }
+
+    fn add(&mut self, key: ClassKey, class: Class) -> ClassIx {
+        let base = match class.excluded.is_empty() {
+            true => key,
+            false => Class { excluded: BTreeSet::new(), ..class.clone() }.key(),
+        };
+        self.bases.entry(base).or_default().classes += 1;
+        let ix = self.free.pop().unwrap_or_else(|| {
+            self.classes.push(None);
+            ClassIx(u32::try_from(self.classes.len() - 1).unwrap_or(u32::MAX))
+        });
+        for profile in self.profiles.values_mut() {
+            if able(&class, &profile.capabilities) {
+                profile.servable.entry(class.service.clone()).or_default().insert(ix);
+            }
+        }
+        let class = Arc::new(class);
+        let waiting = BTreeMap::new();
+        self.classes[ix.0 as usize] =
+            Some(ClassEntry { key, class, base, waiting, held: 0, live: 0 });
+        self.by_key.insert(key, ix);
+        ix
+    }
+
+    pub fn leave(&mut self, ix: ClassIx) {
+        let Some(entry) = self.entry_mut(ix) else { return };
+        entry.live -= 1;
+        if entry.live > 0 {
+            return;
+        }
+        let Some(entry) = self.classes[ix.0 as usize].take() else { return };
+        self.by_key.remove(&entry.key);
+        for profile in self.profiles.values_mut() {
+            if let Some(servable) = profile.servable.get_mut(&entry.class.service) {
+                servable.remove(&ix);
+            }
+        }
+        if let Some(base) = self.bases.get_mut(&entry.base) {
+            base.classes -= 1;
+            if base.classes == 0 {
+                self.bases.remove(&entry.base);
+            }
+        }
+        self.free.push(ix);
+    }
+
+    pub fn push(&mut self, ix: ClassIx, key: QueueKey, job: JobId) {
+        self.change(ix, |waiting| {
+            waiting.insert(key, job);
+        });
+    }
+
+    pub fn remove(&mut self, ix: ClassIx, key: &QueueKey) {
+        self.change(ix, |waiting| {
+            waiting.remove(key);
+        });
+    }
+
+    /// Changes a class's queue and keeps the order of heads true to it.
+    fn change(&mut self, ix: ClassIx, how: impl FnOnce(&mut BTreeMap<QueueKey, JobId>)) {
+        let Some(Some(entry)) = self.classes.get_mut(ix.0 as usize) else { return };
+        let before = entry.waiting.first_key_value().map(|(key, _)| *key);
+        how(&mut entry.waiting);
+        let after = entry.waiting.first_key_value().map(|(key, _)| *key);
+        if before == after {
+            return;
+        }
+        let heads = self.heads.entry(entry.class.service.clone()).or_default();
+        before.map(|key| heads.remove(&(key, ix)));
+        after.map(|key| heads.insert((key, ix)));
+    }
+
+    pub fn held(&mut self, ix: ClassIx, by: i64) {
+        if let Some(entry) = self.entry_mut(ix) {
+            entry.held = entry.held.saturating_add_signed(by);
+        }
+    }
+
+    pub fn running(&mut self, ix: ClassIx, by: i32) {
+        let Some(base) = self.entry(ix).map(|entry| entry.base) else { return };
+        if let Some(stats) = self.bases.get_mut(&base) {
+            stats.running = stats.running.saturating_add_signed(by);
+        }
+    }
+
+    /// One more loss in a row of the class, or (`None`) a completion, which proves it.
+    pub fn note_loss(&mut self, ix: ClassIx, lost: bool) {
+        let Some(base) = self.entry(ix).map(|entry| entry.base) else { return };
+        if let Some(stats) = self.bases.get_mut(&base) {
+            stats.losses_in_a_row = if lost { stats.losses_in_a_row + 1 } else { 0 };
+        }
+    }
+
+    /// Classes that lose job after job, with the losses in a row.
+    pub fn poisonous(&self) -> impl Iterator<Item = (ClassKey, u32)> + '_ {
+        let over = |stats: &BaseStats| stats.losses_in_a_row >= limits::POISONOUS_AFTER;
+        self.bases
+            .iter()
+            .filter(move |(_, stats)| over(stats))
+            .map(|(key, stats)| (*key, stats.losses_in_a_row))
+    }
+
+    fn is_healthy(&self, base: &ClassKey) -> bool {
+        let stats = self.bases.get(base);
+        stats.is_none_or(|stats| stats.losses_in_a_row < limits::POISONOUS_AFTER)
+    }
+
+    /// A poisonous class is held to one probe at a time.
+    fn may_run(&self, entry: &ClassEntry) -> bool {
+        self.bases.get(&entry.base).is_none_or(|stats| {
+            stats.losses_in_a_row < limits::POISONOUS_AFTER || stats.running == 0
+        })
+    }
+
+    pub fn add_profile(&mut self, digest: CapabilitiesDigest, capabilities: &Arc<Capabilities>) {
+        if self.profiles.contains_key(&digest) {
+            return;
+        }
+        let mut servable: HashMap<ServiceName, BTreeSet<ClassIx>> = HashMap::new();
+        for (&ix, entry) in self.by_key.values().filter_map(|ix| Some((ix, self.entry(*ix)?))) {
+            if able(&entry.class, capabilities) {
+                servable.entry(entry.class.service.clone()).or_default().insert(ix);
+            }
+        }
+        let capabilities = capabilities.clone();
+        self.profiles.insert(digest, Profile { capabilities, servable });
+    }
+
+    pub fn drop_profile(&mut self, digest: &CapabilitiesDigest) {
+        self.profiles.remove(digest);
+    }
+
+    pub fn capabilities(&self, digest: &CapabilitiesDigest) -> Option<&Arc<Capabilities>> {
+        self.profiles.get(digest).map(|profile| &profile.capabilities)
+    }
+
+    pub fn serves(&self, digest: &CapabilitiesDigest, ix: ClassIx) -> bool {
+        let Some(entry) = self.entry(ix) else { return false };
+        self.profiles.get(digest).is_some_and(|profile| {
+            profile.servable.get(&entry.class.service).is_some_and(|set| set.contains(&ix))
+        })
+    }
+
+    pub fn serves_key(&self, digest: &CapabilitiesDigest, key: &ClassKey) -> bool {
+        self.by_key.get(key).is_some_and(|ix| self.serves(digest, *ix))
+    }
+
+    /// Chooses jobs one after the other, without changing the queues.
+    pub fn picker(&self) -> Picker<'_> {
+        Picker { queues: self, taken: HashMap::new(), probing: BTreeSet::new() }
+    }
+
+    /// Classes with pending jobs, those with the oldest heads first.
+    pub(crate) fn by_head(&self) -> Vec<&ClassEntry> {
+        let mut entries: Vec<&ClassEntry> =
+            self.classes.iter().flatten().filter(|e| e.held > 0 || !e.waiting.is_empty()).collect();
+        entries.sort_by_key(|entry| {
+            let head = entry.waiting.first_key_value().map(|(key, _)| key.seq);
+            (head.is_none(), head)
+        });
+        entries
+    }
+
+    /// The first waiting jobs over all classes, in the order of claims.
+    pub fn first_waiting(&self, limit: usize) -> Vec<JobId> {
+        let mut next: BTreeSet<(QueueKey, ClassIx)> = self.heads.values().flatten().copied().collect();
+        let mut jobs = Vec::with_capacity(limit.min(256));
+        while let Some((key, ix)) = next.pop_first() {
+            let Some(entry) = self.entry(ix) else { continue };
+            jobs.extend(entry.waiting.get(&key));
+            if jobs.len() >= limit {
+                break;
+            }
+            let after = (std::ops::Bound::Excluded(key), std::ops::Bound::Unbounded);
+            next.extend(entry.waiting.range(after).next().map(|(key, _)| (*key, ix)));
+        }
+        jobs
+    }
+}
+
+/// The choice of the jobs of one claim: each pick is the best of what the picks before left.
+pub struct Picker<'a> {
+    queues: &'a Queues,
+    /// The last key taken of a class; picks go through a class in its order.
+    taken: HashMap<ClassIx, QueueKey>,
+    /// Poisonous classes (their base) that these picks gave their one probe.
+    probing: BTreeSet<ClassKey>,
+}
+
+impl Picker<'_> {
+    /// The best job for a worker among `services`: highest priority, then place, then seq.
+    pub fn choose(
+        &mut self,
+        digest: &CapabilitiesDigest,
+        worker: &WorkerId,
+        services: &[ServiceName],
+    ) -> Option<JobId> {
+        let profile = self.queues.profiles.get(digest)?;
+        let best = services.iter().filter_map(|s| self.best_of(profile, worker, s)).min()?;
+        let entry = self.queues.entry(best.1)?;
+        self.taken.insert(best.1, best.0);
+        if !self.queues.is_healthy(&entry.base) {
+            self.probing.insert(entry.base);
+        }
+        entry.waiting.get(&best.0).copied()
+    }
+
+    /// The best key in a class that these picks have not taken.
+    fn head(&self, ix: ClassIx) -> Option<QueueKey> {
+        let waiting = &self.queues.entry(ix)?.waiting;
+        match self.taken.get(&ix) {
+            None => waiting.first_key_value().map(|(key, _)| *key),
+            Some(&taken) => {
+                let after = (std::ops::Bound::Excluded(taken), std::ops::Bound::Unbounded);
+                waiting.range(after).next().map(|(key, _)| *key)
+            }
+        }
+    }
+
+    fn is_open(&self, ix: ClassIx, worker: &WorkerId) -> bool {
+        self.queues.entry(ix).is_some_and(|entry| {
+            !excludes(&entry.class, worker)
+                && self.queues.may_run(entry)
+                && !self.probing.contains(&entry.base)
+        })
+    }
+
+    fn best_of(
+        &self,
+        profile: &Profile,
+        worker: &WorkerId,
+        service: &ServiceName,
+    ) -> Option<(QueueKey, ClassIx)> {
+        let heads = self.queues.heads.get(service)?;
+        let servable = profile.servable.get(service)?;
+        if servable.len() < heads.len() {
+            let open = servable.iter().filter(|&&ix| self.is_open(ix, worker));
+            return open.filter_map(|&ix| Some((self.head(ix)?, ix))).min();
+        }
+        // In the order of the heads; a class that a pick has taken from stands with its next key
+        // instead of its head, so the walk goes on until no head can beat the best found.
+        let mut best: Option<(QueueKey, ClassIx)> = None;
+        for &(key, ix) in heads {
+            if best.is_some_and(|(found, _)| found < key) {
+                break;
+            }
+            if servable.contains(&ix) && self.is_open(ix, worker) {
+                best = best.into_iter().chain(self.head(ix).map(|key| (key, ix))).min();
+            }
+        }
+        best
+    }
+}

@@ -1,0 +1,323 @@
+//! What can be read: pages of jobs, the queues, the pulse, explanations.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+use pointsman_core::{
+    ConnectorId, CustomerId, JobId, MachineId, ServiceName, Timestamp, WorkerId, WorkflowId,
+    event::Record,
+    decide::accepts,
+    matching::{self, Availability, Capabilities, CapabilitiesDigest, ClassKey, Explanation, Requirements},
+    record::{Hold, Job, JobStatus, Worker},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{ClassIx, ConfirmedBy, State, index, queue::ClassEntry};
+
+/// Which jobs a list shows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JobFilter {
+    pub status: Option<JobStatus>,
+    pub service: Option<ServiceName>,
+    pub customer: Option<CustomerId>,
+    pub worker: Option<WorkerId>,
+}
+
+impl JobFilter {
+    pub fn admits(&self, job: &Job) -> bool {
+        let worker = || {
+            let running = job.assignment().map(|assignment| &assignment.worker_id);
+            running.or(job.ended().and_then(|ended| ended.worker_id.as_ref()))
+        };
+        self.status.is_none_or(|status| status == job.status())
+            && self.service.as_ref().is_none_or(|service| service == job.service())
+            && self.customer.as_ref().is_none_or(|c| Some(c) == job.spec.customer_id.as_ref())
+            && self.worker.as_ref().is_none_or(|w| Some(w) == worker())
+    }
+}
+
+/// A page of jobs, newest first. A page may be short although more follow: then `next` is set.
+#[derive(Debug, Clone, Default)]
+pub struct JobsPage {
+    pub jobs: Vec<Arc<Job>>,
+    /// Ask for the jobs before this one.
+    pub next: Option<JobId>,
+}
+
+/// Jobs looked at for one page at most.
+const MAX_SCAN: usize = 20_000;
+
+/// How many there are of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Counts {
+    /// In their queues.
+    pub pending: u64,
+    /// Pending, and not in their queues.
+    pub held: u64,
+    pub assigned: u64,
+    pub in_progress: u64,
+    /// Ended jobs that are still kept.
+    pub completed: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    pub workers: u64,
+    pub machines: u64,
+    pub classes: u64,
+}
+
+/// The queues: the first pending jobs in the order of claims, the classes with the oldest heads,
+/// and the counts of everything.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct QueuesLane {
+    pub pending: Vec<WaitingJob>,
+    pub classes: Vec<ClassSummary>,
+    pub counts: Counts,
+}
+
+/// A pending job, in brief.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WaitingJob {
+    pub id: JobId,
+    pub service: ServiceName,
+    /// The one that orders it: the workflow's where it has one.
+    pub priority: u8,
+    pub customer_id: Option<CustomerId>,
+    pub workflow_id: Option<WorkflowId>,
+    pub created_at: Timestamp,
+    pub class: ClassKey,
+    pub attempt: u32,
+    pub hold: Option<Hold>,
+}
+
+/// Jobs of equal requirements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ClassSummary {
+    pub class: ClassKey,
+    pub service: ServiceName,
+    pub requirements: Requirements,
+    pub waiting: u64,
+    pub held: u64,
+    /// When the job at its head was submitted.
+    pub oldest_at: Option<Timestamp>,
+    /// Workers that are there and able.
+    pub able_workers: u64,
+}
+
+/// When everybody was last heard.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Pulse {
+    pub workers: Vec<PulseEntry>,
+    pub machines: Vec<PulseEntry>,
+    pub connectors: Vec<PulseConnector>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PulseEntry {
+    pub id: String,
+    /// Null when it was not heard since the store was opened.
+    pub heartbeat_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PulseConnector {
+    pub id: ConnectorId,
+    /// Null when nothing confirmed it since the store was opened.
+    pub confirmed_at: Option<Timestamp>,
+    pub source: Option<ConfirmedBy>,
+}
+
+impl State {
+    pub fn jobs_page(&self, filter: &JobFilter, before: Option<JobId>, limit: usize) -> JobsPage {
+        let range = match before {
+            Some(id) => (Bound::Unbounded, Bound::Excluded(id)),
+            None => (Bound::Unbounded, Bound::Unbounded),
+        };
+        let mut page = JobsPage::default();
+        for (n, (id, entry)) in self.jobs.range(range).rev().enumerate() {
+            if page.jobs.len() == limit {
+                page.next = page.jobs.last().map(|job| job.id);
+                break;
+            }
+            if filter.admits(&entry.job) {
+                page.jobs.push(entry.job.clone());
+            }
+            if n + 1 >= MAX_SCAN {
+                page.next = Some(*id);
+                break;
+            }
+        }
+        page
+    }
+
+    pub fn counts(&self) -> Counts {
+        let count = |status: JobStatus| self.counts[status as usize];
+        let held: u64 = self.queues.by_head().iter().map(|entry| entry.held).sum();
+        Counts {
+            pending: count(JobStatus::Pending).saturating_sub(held),
+            held,
+            assigned: count(JobStatus::Assigned),
+            in_progress: count(JobStatus::InProgress),
+            completed: count(JobStatus::Completed),
+            failed: count(JobStatus::Failed),
+            cancelled: count(JobStatus::Cancelled),
+            workers: self.workers.len() as u64,
+            machines: self.machines.len() as u64,
+            classes: self.queues.live_classes() as u64,
+        }
+    }
+
+    /// At most `limit` pending jobs and `limit` classes.
+    pub fn queues_lane(&self, limit: usize) -> QueuesLane {
+        let first = self.queues.first_waiting(limit);
+        let mut present: BTreeMap<CapabilitiesDigest, Vec<&WorkerId>> = BTreeMap::new();
+        for worker in self.workers.values().filter(|worker| !worker.is_offline()) {
+            present.entry(worker.capabilities_digest).or_default().push(&worker.id);
+        }
+        let classes = self.queues.by_head().into_iter().take(limit);
+        QueuesLane {
+            pending: first.iter().filter_map(|id| self.waiting_job(id)).collect(),
+            classes: classes.map(|entry| self.class_summary(entry, &present)).collect(),
+            counts: self.counts(),
+        }
+    }
+
+    fn waiting_job(&self, id: &JobId) -> Option<WaitingJob> {
+        let entry = self.jobs.get(id)?;
+        let job = &entry.job;
+        let hold = match job.state {
+            pointsman_core::record::JobState::Pending { hold } => hold,
+            _ => None,
+        };
+        Some(WaitingJob {
+            id: job.id,
+            service: job.service().clone(),
+            priority: job.spec.effective_priority(),
+            customer_id: job.spec.customer_id.clone(),
+            workflow_id: job.spec.workflow_id.clone(),
+            created_at: job.spec.created_at,
+            class: self.queues.entry(entry.class?)?.key,
+            attempt: job.attempt,
+            hold,
+        })
+    }
+
+    fn class_summary(
+        &self,
+        entry: &ClassEntry,
+        present: &BTreeMap<CapabilitiesDigest, Vec<&WorkerId>>,
+    ) -> ClassSummary {
+        let able = present.iter().filter(|(digest, _)| self.queues.serves_key(digest, &entry.key));
+        let able = able.flat_map(|(_, workers)| workers);
+        let able = able.filter(|worker| !matching::excludes(&entry.class, worker)).count();
+        let head = entry.waiting.first_key_value().and_then(|(_, id)| self.jobs.get(id));
+        ClassSummary {
+            class: entry.key,
+            service: entry.class.service.clone(),
+            requirements: entry.class.requirements.clone(),
+            waiting: entry.waiting.len() as u64,
+            held: entry.held,
+            oldest_at: head.map(|entry| entry.job.spec.created_at),
+            able_workers: able as u64,
+        }
+    }
+
+    /// Whether a worker that is there could run the jobs of a class.
+    pub(super) fn can_serve(&self, worker: &Worker, ix: ClassIx) -> bool {
+        let excluded = |entry: &ClassEntry| matching::excludes(&entry.class, &worker.id);
+        !worker.is_offline()
+            && self.queues.serves(&worker.capabilities_digest, ix)
+            && self.queues.entry(ix).is_some_and(|entry| !excluded(entry))
+    }
+
+    /// Why a job waits: rule by rule over all workers. `None`: there is no such job.
+    pub fn explain(&self, job: &JobId, now: Timestamp) -> Option<Explanation> {
+        let job = &self.jobs.get(job)?.job;
+        let class = index::class_of(&job.spec, &job.exclusions);
+        let workers = self.workers.values().filter_map(|worker| {
+            let capabilities: &Capabilities = self.queues.capabilities(&worker.capabilities_digest)?;
+            Some((&worker.id, capabilities, self.availability(worker, job.service(), now)))
+        });
+        Some(matching::explain(&class, workers))
+    }
+
+    fn availability(&self, worker: &Worker, service: &ServiceName, now: Timestamp) -> Availability {
+        let connector = self.connectors.get(&ConnectorId::new(worker.id.clone(), service.clone()));
+        let free = connector.map(|connector| {
+            (pointsman_core::decide::free_slots(worker, service, connector), connector)
+        });
+        match free {
+            _ if worker.is_offline() => Availability::Offline,
+            _ if worker.orders.drain => Availability::Draining,
+            Some((free, _)) if free > 0 && accepts(worker, now) => Availability::Idle,
+            Some((_, connector)) if !connector.job_ids.is_empty() => Availability::Busy,
+            _ => Availability::NotReady,
+        }
+    }
+
+    /// How many waiting jobs would be claimed before this one by a worker able to run all; at
+    /// most 10,000 are counted.
+    pub fn ahead_of(&self, job: &JobId) -> Option<usize> {
+        let entry = self.jobs.get(job)?;
+        if !entry.job.is_waiting() {
+            return None;
+        }
+        self.queues.first_waiting(10_000).iter().position(|id| id == job)
+    }
+
+    pub fn pulse(&self) -> Pulse {
+        let worker = |id: &WorkerId| PulseEntry {
+            id: id.to_string(),
+            heartbeat_at: self.volatile.heartbeat(id),
+        };
+        let machine = |id: &MachineId| PulseEntry {
+            id: id.to_string(),
+            heartbeat_at: self.machine_heard(id),
+        };
+        let connector = |id: &ConnectorId| {
+            let confirmed = self.volatile.confirmed(id);
+            PulseConnector {
+                id: id.clone(),
+                confirmed_at: confirmed.map(|c| c.at),
+                source: confirmed.map(|c| c.source),
+            }
+        };
+        Pulse {
+            workers: self.workers.keys().map(worker).collect(),
+            machines: self.machines.keys().map(machine).collect(),
+            connectors: self.connectors.keys().map(connector).collect(),
+        }
+    }
+
+    /// Everything that the view may show: all but pending jobs and all but the newest ended ones.
+    pub fn view_records(&self) -> Vec<Record> {
+        let kept = pointsman_core::view::ENDED_IN_VIEW;
+        let newest = self.ended.range(self.last_ended_no.saturating_sub(kept)..);
+        let ended = newest.filter_map(|(_, id)| self.jobs.get(id));
+        let workers_jobs = self.volatile.leased_jobs().map(|(job, _)| job);
+        let running = workers_jobs.filter_map(|id| self.jobs.get(id));
+        let machines = self.machines.values().cloned().map(Record::Machine);
+        let workers = self.workers.values().cloned().map(Record::Worker);
+        let connectors = self.connectors.values().cloned().map(Record::Connector);
+        let alerts = self.alerts.values().cloned().map(Record::Alert);
+        let jobs = running.chain(ended).map(|entry| Record::Job(entry.job.clone()));
+        machines.chain(workers).chain(connectors).chain(alerts).chain(jobs).collect()
+    }
+
+    pub fn workers(&self) -> impl Iterator<Item = &Arc<Worker>> {
+        self.workers.values()
+    }
+
+    pub fn capabilities(&self, digest: &CapabilitiesDigest) -> Option<Arc<Capabilities>> {
+        self.queues.capabilities(digest).cloned()
+    }
+
+    /// Classes that wait although nobody there is able to run them.
+    pub fn unservable(&self) -> Vec<ClassSummary> {
+        let lane = self.queues_lane(usize::MAX);
+        lane.classes.into_iter().filter(|class| class.able_workers == 0).collect()
+    }
+
+    pub fn poisonous(&self) -> Vec<(ClassKey, u32)> {
+        self.queues.poisonous().collect()
+    }
+}

@@ -1,0 +1,235 @@
+//! The trait that every store implements.
+
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+use async_trait::async_trait;
+use pointsman_core::{
+    Answer, Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition,
+    WorkerId,
+    command::Reconcile,
+    decide::{Key, Source, Unread, Value},
+    event::{Record, RecordKey},
+    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+    record::Job,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::state::{
+    ClassSummary, Contradiction, Due, JobFilter, JobsPage, Pulse, QueuesLane, WorkHint,
+};
+
+/// Names one unbroken log: seqs of different epochs have nothing to do with each other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(Arc<str>);
+
+impl Epoch {
+    /// A new epoch: 12 hexadecimal digits drawn at random.
+    pub fn mint() -> Self {
+        let text = uuid::Uuid::new_v4().simple().to_string();
+        Self(text.get(..12).unwrap_or(&text).into())
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is not an epoch: use 1 to 32 letters and digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a position: use EPOCH.SEQ as the last `id:` line gave it")]
+pub struct PositionError;
+
+impl FromStr for Epoch {
+    type Err = PositionError;
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        let fine = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        if fine { Ok(Self(text.into())) } else { Err(PositionError) }
+    }
+}
+
+/// A place in the log, written `epoch.seq`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Position {
+    pub epoch: Epoch,
+    pub seq: Seq,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.seq)
+    }
+}
+
+impl FromStr for Position {
+    type Err = PositionError;
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        let (epoch, seq) = text.split_once('.').ok_or(PositionError)?;
+        Ok(Self { epoch: epoch.parse()?, seq: seq.parse().map_err(|_| PositionError)? })
+    }
+}
+
+/// A command that was carried out.
+#[derive(Debug, Clone)]
+pub struct Done {
+    pub answer: Answer,
+    /// What it changed; none when it changed nothing (a repeat, say).
+    pub group: Option<Arc<LogGroup>>,
+}
+
+/// What a compare-and-set did.
+#[derive(Debug, Clone)]
+pub enum Committed {
+    Applied(Done),
+    /// What the transition was decided on has changed: load and decide again.
+    Conflict,
+    /// A guard no longer holds.
+    Rejected(Rejected),
+}
+
+/// Records as they were at one moment, for a decision made outside the store.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub values: BTreeMap<Key, Option<Value>>,
+    pub now: Timestamp,
+}
+
+impl Source for Loaded {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
+        self.values.get(key).cloned().ok_or_else(|| Unread(key.clone()))
+    }
+}
+
+/// What a view starts from: everything it shows, at one seq.
+#[derive(Debug, Clone)]
+pub struct Seed {
+    pub position: Position,
+    pub last_ended_no: u64,
+    pub records: Vec<Record>,
+    pub now: Timestamp,
+}
+
+/// A stretch of the log.
+#[derive(Debug, Clone)]
+pub enum LogPage {
+    Groups(Vec<Arc<LogGroup>>),
+    /// The seq asked for is no longer kept; the oldest kept one is.
+    Cut { oldest: Seq },
+}
+
+/// Whether the store takes new work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    Ready,
+    /// The disk is full: submissions are refused; endings and reads go on.
+    Full(String),
+    Failed(String),
+}
+
+/// Why a store did not do what it was asked. Nothing of the command was done, unless it says
+/// `Unknown`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("the disk is full: {0}")]
+    Full(String),
+    #[error("the store failed: {0}")]
+    Failed(String),
+    #[error("the store is closed")]
+    Closed,
+    /// The answer was lost; an exact repeat tells.
+    #[error("it is not known whether this was done: {0}")]
+    Unknown(String),
+}
+
+/// A store. Cheap calls; a caller that has several commands hands them in together.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    fn epoch(&self) -> Epoch;
+
+    /// The store's clock.
+    fn now(&self) -> Timestamp;
+
+    fn health(&self) -> Health;
+
+    /// Decides and applies commands, each in one atomic step, in their order. An error says that
+    /// none of them was done.
+    async fn execute(&self, commands: Vec<Command>)
+    -> Result<Vec<Result<Done, Rejected>>, StoreError>;
+
+    /// Reads what a decision outside the store asks for.
+    async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError>;
+
+    /// Applies a transition if what it was decided on is unchanged and its guards hold.
+    async fn commit(&self, transition: Transition) -> Result<Committed, StoreError>;
+
+    /// The records of these keys, those that exist.
+    async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError>;
+
+    async fn jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<JobsPage, StoreError>;
+
+    /// The payloads of these jobs, in their order; none where it is no longer kept.
+    async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError>;
+
+    /// The result JSON that an attempt handed in; of the last one that did without a token.
+    async fn result(
+        &self,
+        job: JobId,
+        token: Option<Token>,
+    ) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    async fn capabilities(
+        &self,
+        digest: CapabilitiesDigest,
+    ) -> Result<Option<Arc<Capabilities>>, StoreError>;
+
+    /// Groups after `after`, at most `limit` of them.
+    async fn log(&self, after: Seq, limit: usize) -> Result<LogPage, StoreError>;
+
+    async fn seed(&self) -> Result<Seed, StoreError>;
+
+    /// Every group from now on, in order. A receiver that lags reads the log instead.
+    fn subscribe(&self) -> broadcast::Receiver<Arc<LogGroup>>;
+
+    /// A hint when there may be work for the worker; subscribe before looking.
+    fn wait_for_work(&self, worker: WorkerId, services: Vec<ServiceName>) -> WorkHint;
+
+    /// What a reconciler should look at; an empty list when there is nothing.
+    async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError>;
+
+    /// The store was away: no deadline began before now.
+    async fn break_contact(&self) -> Result<(), StoreError>;
+
+    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError>;
+
+    async fn pulse(&self) -> Result<Pulse, StoreError>;
+
+    async fn explain(&self, job: JobId) -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
+
+    /// Classes that wait although nobody there is able to run them.
+    async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError>;
+
+    /// Classes that lose job after job, and the losses in a row.
+    async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError>;
+
+    async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError>;
+
+    /// Makes everything durable and lets go of what is locked.
+    async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// One job's record.
+pub async fn job(store: &dyn Store, id: JobId) -> Result<Option<Arc<Job>>, StoreError> {
+    let found = store.records(vec![RecordKey::Job(id)]).await?;
+    Ok(found.into_iter().find_map(|record| match record {
+        Record::Job(job) => Some(job),
+        _ => None,
+    }))
+}
