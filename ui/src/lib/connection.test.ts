@@ -1,0 +1,113 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Connection } from "./connection";
+import { Feed } from "./feed";
+import { machine, put, snapshot } from "./testing";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+const line = (name: string, data: unknown, id?: string) =>
+  `${id ? `id: ${id}\n` : ""}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+
+type Answer = Response | Error | ((signal: AbortSignal) => Response);
+
+/** A server that answers each request with the next of `answers`. */
+function serve(answers: Answer[], token: string | null = null) {
+  const asked: Headers[] = [];
+  const feed = new Feed(() => Date.now());
+  const connection = new Connection(feed, {
+    url: "/api/v1/events",
+    token: () => token,
+    onChange: () => {},
+    local: () => Date.now(),
+    random: () => 1,
+    fetch: async (_url, init) => {
+      asked.push(new Headers(init?.headers));
+      const answer = answers.shift();
+      if (!answer) return new Promise(() => {}) as Promise<Response>;
+      if (answer instanceof Error) throw answer;
+      return answer instanceof Response ? answer : answer(init!.signal!);
+    },
+  });
+  const running = connection.run();
+  return { asked, feed, connection, running };
+}
+
+describe("the connection", () => {
+  it("goes on where the stream broke off", async () => {
+    const first = line("full_state_snapshot", snapshot())
+      + line("machine_registered", put(12, "machine", machine("m")), "e1.12")
+      + line("machine_registered", put(13, "machine", machine("half")));
+    const { asked, feed, connection } = serve([new Response(first)]);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(asked[0]?.get("Last-Event-ID")).toBeNull();
+    expect(asked[1]?.get("Last-Event-ID")).toBe("e1.12");
+    expect([...feed.view.records.machine.keys()]).toEqual(["m"]);
+    expect(feed.live.state).toBe("not_live");
+    connection.stop();
+  });
+
+  it("waits longer each time, up to 15 s", async () => {
+    const failures = Array.from({ length: 12 }, () => new TypeError("refused"));
+    const { asked, feed, connection } = serve(failures);
+    const at: number[] = [];
+    for (let second = 0; second < 100; second += 1) {
+      at.push(asked.length);
+      await vi.advanceTimersByTimeAsync(1_000);
+    }
+    expect(at[1]).toBe(2); // at 0 and 0.4 s
+    expect(asked.length).toBeGreaterThan(9);
+    expect(asked.length).toBeLessThan(12);
+    expect(feed.live).toMatchObject({ reason: "the server cannot be reached" });
+    connection.stop();
+  });
+
+  it("asks for a token when refused, and tries again only when poked", async () => {
+    const problem = () => Response.json({ detail: "a token is needed" }, { status: 401 });
+    const { asked, feed, connection } = serve([problem(), problem()], "secret");
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(asked.length).toBe(1);
+    expect(asked[0]?.get("Authorization")).toBe("Bearer secret");
+    expect(feed.live).toEqual({ state: "refused", reason: "a token is needed" });
+    connection.poke();
+    await vi.advanceTimersByTimeAsync(1);
+    expect(asked.length).toBe(2);
+    connection.stop();
+  });
+
+  it("starts over from a snapshot when the stream contradicts itself", async () => {
+    const broken = line("full_state_snapshot", snapshot()) + "event: pulse\ndata: {\n\n";
+    const { asked, connection } = serve([new Response(broken)]);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(asked.length).toBe(2);
+    expect(asked[1]?.get("Last-Event-ID")).toBeNull();
+    connection.stop();
+  });
+
+  it("gives up a connection that is silent for 20 s", async () => {
+    const first = new TextEncoder().encode(line("full_state_snapshot", snapshot()));
+    const hanging = (signal: AbortSignal) => new Response(new ReadableStream({
+      start: (stream) => {
+        stream.enqueue(first);
+        signal.addEventListener("abort", () => stream.error(signal.reason));
+      },
+    }));
+    const { asked, feed, connection } = serve([hanging]);
+    await vi.advanceTimersByTimeAsync(19_000);
+    connection.tick();
+    expect(asked.length).toBe(1);
+    await vi.advanceTimersByTimeAsync(2_000);
+    connection.tick();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(asked.length).toBe(2);
+    expect(feed.live).toMatchObject({ reason: "no byte from the server for 20 s" });
+    connection.stop();
+  });
+
+  it("stops", async () => {
+    const { running, connection } = serve([new TypeError("refused")]);
+    await vi.advanceTimersByTimeAsync(10);
+    connection.stop();
+    await running;
+  });
+});

@@ -1,0 +1,152 @@
+// The view and its one rule: an event replaces the record of its kind and id, or drops it.
+// Nothing here does input or output, reads a clock, or knows of the page.
+
+import type {
+  AnyRecord, JobProgress, Kind, ProgressLane, PulseLane, QueuesLane, RecordOf, Snapshot, ViewEvent,
+} from "./types";
+
+/** The records of each kind by id. */
+export type Records = { [K in Kind]: Map<string, RecordOf[K]> };
+
+/** Everything a viewer holds. It stands at the end of a group, never inside one. */
+export interface View {
+  epoch: string;
+  seq: number;
+  fleet: string;
+  records: Records;
+  /** The newest progress of running jobs, by job. */
+  progress: Map<string, JobProgress>;
+  pulse: PulseLane | null;
+  queues: QueuesLane | null;
+}
+
+export function emptyView(): View {
+  return {
+    epoch: "",
+    seq: 0,
+    fleet: "",
+    records: {
+      machine: new Map(), worker: new Map(), connector: new Map(), alert: new Map(), job: new Map(),
+    },
+    progress: new Map(),
+    pulse: null,
+    queues: null,
+  };
+}
+
+function byId<R extends { id: string }>(records: R[]): Map<string, R> {
+  return new Map(records.map((record) => [record.id, record]));
+}
+
+export function fromSnapshot(snapshot: Snapshot): View {
+  const view: View = {
+    epoch: snapshot.epoch,
+    seq: snapshot.seq,
+    fleet: snapshot.fleet,
+    records: {
+      machine: byId(snapshot.machines),
+      worker: byId(snapshot.workers),
+      connector: byId(snapshot.connectors),
+      alert: byId(snapshot.alerts),
+      job: byId(snapshot.jobs),
+    },
+    progress: new Map(),
+    pulse: snapshot.lanes.pulse ?? null,
+    queues: snapshot.lanes.queues ?? null,
+  };
+  applyProgress(view, snapshot.lanes.progress ?? []);
+  return view;
+}
+
+/** A position in the log, as `Last-Event-ID` carries it: `epoch.seq`. */
+export interface Position {
+  epoch: string;
+  seq: number;
+}
+
+export function parsePosition(id: string): Position | null {
+  const dot = id.lastIndexOf(".");
+  const seq = Number(id.slice(dot + 1));
+  return dot > 0 && dot < id.length - 1 && Number.isSafeInteger(seq) ? { epoch: id.slice(0, dot), seq } : null;
+}
+
+/** Applies one whole group, and moves the view to its end. Doing it twice changes nothing. */
+export function applyGroup(view: View, events: ViewEvent[], end: Position): void {
+  for (const event of events) {
+    const records = view.records[event.kind] as Map<string, AnyRecord> | undefined;
+    // A kind that this page does not know yet is none of its business.
+    if (!records) continue;
+    if (event.record) records.set(event.id, event.record);
+    else records.delete(event.id);
+    if (event.kind === "job") dropStaleProgress(view, event.id);
+  }
+  view.epoch = end.epoch;
+  view.seq = end.seq;
+}
+
+/** Progress belongs to the attempt that the record shows, and goes when that is over. */
+function dropStaleProgress(view: View, id: string): void {
+  const job = view.records.job.get(id);
+  const kept = view.progress.get(id);
+  if (kept && (!job || job.completed_at !== null || job.attempt !== kept.attempt)) {
+    view.progress.delete(id);
+  }
+}
+
+/** Takes each value that is newer than the one held, for the attempt that the record shows. */
+export function applyProgress(view: View, values: JobProgress[]): void {
+  for (const value of values) {
+    const job = view.records.job.get(value.job);
+    if (!job || job.completed_at !== null || job.attempt !== value.attempt) continue;
+    const held = view.progress.get(value.job);
+    if (!held || held.attempt !== value.attempt || value.n > held.n) {
+      view.progress.set(value.job, value);
+    }
+  }
+}
+
+export function applyProgressLane(view: View, lane: ProgressLane): void {
+  applyProgress(view, lane.values);
+}
+
+/** A view as plain JSON: what tests compare, record by record. */
+export interface PlainView {
+  epoch: string;
+  seq: number;
+  fleet: string;
+  machines: Record<string, unknown>;
+  workers: Record<string, unknown>;
+  connectors: Record<string, unknown>;
+  alerts: Record<string, unknown>;
+  jobs: Record<string, unknown>;
+}
+
+export function plain(view: View): PlainView {
+  const object = (records: Map<string, unknown>) =>
+    Object.fromEntries([...records].sort(([a], [b]) => (a < b ? -1 : 1)));
+  const { machine, worker, connector, alert, job } = view.records;
+  return {
+    epoch: view.epoch,
+    seq: view.seq,
+    fleet: view.fleet,
+    machines: object(machine),
+    workers: object(worker),
+    connectors: object(connector),
+    alerts: object(alert),
+    jobs: object(job),
+  };
+}
+
+/** Where two values of plain JSON differ, as `path: left != right`; empty when they are equal. */
+export function differences(left: unknown, right: unknown, path = ""): string[] {
+  if (Object.is(left, right)) return [];
+  if (!isContainer(left) || !isContainer(right) || Array.isArray(left) !== Array.isArray(right)) {
+    return [`${path || "/"}: ${JSON.stringify(left)} != ${JSON.stringify(right)}`];
+  }
+  const keys = new Set([...Object.keys(left), ...Object.keys(right)]);
+  return [...keys].sort().flatMap((key) => differences(left[key], right[key], `${path}/${key}`));
+}
+
+function isContainer(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}

@@ -1,0 +1,40 @@
+import { describe, expect, it } from "vitest";
+import { bytes, gpuLines, requirementChips, shortId, span, wholeSpan } from "./format";
+
+describe("figures", () => {
+  it("says spans as people do", () => {
+    const said = [60, 1_000, 4_240, 48_900, 200_000, 1_500_000, 7_500_000, 300_000_000];
+    expect(said.map(span)).toEqual([
+      "0.06 s", "1.0 s", "4.2 s", "48 s", "3 min 20 s", "25 min", "2 h 05 min", "3 d 11 h",
+    ]);
+    expect(wholeSpan(-5)).toBe("0 s");
+    expect(wholeSpan(9_990)).toBe("9 s");
+    expect(span(999)).toBe("1.0 s");
+  });
+
+  it("says bytes", () => {
+    expect([0, 1023, 1024, 1_500_000, 200 * 1024 ** 2].map(bytes)).toEqual([
+      "0 B", "1023 B", "1.0 KiB", "1.4 MiB", "200 MiB",
+    ]);
+  });
+
+  it("shortens ids to the end, where neighbours differ", () => {
+    expect(shortId("018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f")).toBe("9e0b1d2f");
+  });
+
+  it("puts GPUs of a kind together", () => {
+    const gpu = { name: "RTX 4090", memory_gb: 24 };
+    expect(gpuLines([gpu, gpu, { name: "T4", memory_gb: 15.75 }])).toEqual([
+      "2 × RTX 4090, 24 GiB", "T4, 15.8 GiB",
+    ]);
+  });
+
+  it("says what a class asks", () => {
+    const asked = {
+      hardware: { gpu_memory_gb: 24 }, models: ["a", "b", "c", "d"], labels: { tier: { gte: 2 } },
+    };
+    expect(requirementChips(asked)).toEqual([
+      "gpu memory gb ≥ 24", "models: a, b, c +1", "labels.tier.gte ≥ 2",
+    ]);
+  });
+});

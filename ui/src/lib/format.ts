@@ -1,0 +1,94 @@
+// Figures for people. Spans are in milliseconds.
+
+/** A span as it is read aloud: `0.06 s`, `4.2 s`, `48 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`. */
+export function span(ms: number): string {
+  const seconds = Math.max(0, ms) / 1000;
+  if (seconds < 0.995) return `${seconds.toFixed(2)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  return wholeSpan(ms);
+}
+
+/** A span that goes on: in whole seconds, so that it does not flicker. */
+export function wholeSpan(ms: number): string {
+  const seconds = Math.floor(Math.max(0, ms) / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min${minutes < 10 ? ` ${two(seconds % 60)} s` : ""}`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return `${hours} h ${two(minutes % 60)} min`;
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+const two = (n: number): string => String(n).padStart(2, "0");
+
+/** How long before `now` (milliseconds since 1970) the time `at` was. Never negative. */
+export function ageMs(at: string, now: number): number {
+  return Math.max(0, now - Date.parse(at));
+}
+
+/** The time between two timestamps; null when either is missing. */
+export function between(from: string | null, to: string | null): number | null {
+  return from && to ? Math.max(0, Date.parse(to) - Date.parse(from)) : null;
+}
+
+/** The end of a job's id: the beginning of a version 7 UUID is the time, alike among neighbours. */
+export function shortId(id: string): string {
+  return id.length > 8 ? id.slice(-8) : id;
+}
+
+export function bytes(n: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  let value = n;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+const COUNT = new Intl.NumberFormat("en");
+
+export function count(n: number): string {
+  return COUNT.format(n);
+}
+
+/** `in_progress` → `in progress`. */
+export function words(name: string): string {
+  return name.replaceAll("_", " ");
+}
+
+/** A moment in the reader's own time zone. */
+export function moment(at: string): string {
+  const date = new Date(at);
+  const day = date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
+  return `${day}, ${date.toLocaleTimeString(undefined, { hour12: false })}`;
+}
+
+/** GPUs of one kind together: `2 × NVIDIA RTX 4090, 24 GiB`. */
+export function gpuLines(gpus: { name: string; memory_gb: number }[]): string[] {
+  const kinds = new Map<string, number>();
+  for (const { name, memory_gb } of gpus) {
+    const kind = memory_gb > 0 ? `${name}, ${Math.round(memory_gb * 10) / 10} GiB` : name;
+    kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+  }
+  return [...kinds].map(([kind, n]) => (n > 1 ? `${n} × ${kind}` : kind));
+}
+
+/** What a class asks, as short phrases. */
+export function requirementChips(requirements: Record<string, unknown>): string[] {
+  return Object.entries(requirements).flatMap(([key, value]) => chips(key, value));
+}
+
+function chips(path: string, value: unknown): string[] {
+  if (Array.isArray(value)) {
+    if (value.length === 0) return [];
+    const shown = value.slice(0, 3).map(String).join(", ");
+    return [`${words(path)}: ${shown}${value.length > 3 ? ` +${value.length - 3}` : ""}`];
+  }
+  if (typeof value === "object" && value !== null) {
+    return Object.entries(value).flatMap(([key, inner]) =>
+      chips(path === "hardware" ? key : `${path}.${key}`, inner));
+  }
+  return [`${words(path)} ${typeof value === "number" ? "≥ " : ""}${String(value)}`];
+}

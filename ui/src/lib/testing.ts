@@ -1,0 +1,50 @@
+// Records for tests: whole, so that a test says only what matters to it.
+
+import type {
+  Connector, Job, JobProgress, Kind, Machine, RecordOf, Snapshot, ViewEvent, Worker,
+} from "./types";
+
+const T0 = "2026-01-01T00:00:00.000Z";
+
+export const machine = (id: string, more: Partial<Machine> = {}): Machine => ({
+  id, rev: 1, status: "ready", reason: null, action: null, incarnation: null, gpus: [],
+  connected_at: T0, ...more,
+});
+
+export const worker = (id: string, more: Partial<Worker> = {}): Worker => ({
+  id, rev: 1, machine_id: "m", incarnation: "i", status: "idle", reason: null, action: null,
+  orders: { drain: false }, services: [], current_job_ids: [], capabilities_digest: "d",
+  summary: "", connected_at: T0, last_status_change: T0, jobs_completed: 0, jobs_failed: 0, ...more,
+});
+
+export const connector = (id: string, more: Partial<Connector> = {}): Connector => ({
+  id, rev: 1, worker_id: "w", machine_id: "m", service_type: "comfyui", status: "idle",
+  reported: "idle", timestamp: T0, error_message: null, job_ids: [], ...more,
+});
+
+export const job = (id: string, more: Partial<Job> = {}): Job => ({
+  id, rev: 1, status: "in_progress", service: "comfyui", priority: 50, run: 1, attempt: 1,
+  token: null, failures: 0, losses: 0, max_failures: 3, max_losses: 3, hold: null,
+  cancel_requested_at: null, worker_id: "w", machine_id: "m", customer_id: null,
+  workflow_id: null, workflow_priority: null, created_at: T0, assigned_at: T0, started_at: T0,
+  completed_at: null, ended_no: null, failure: null, cached: false, artifacts: [],
+  last_progress: null, metadata: null, ...more,
+});
+
+export const progress = (jobId: string, attempt: number, n: number): JobProgress => ({
+  job: jobId, attempt, n, percent: null, node: null, step: null, steps: null, message: null,
+  last_event_at: null, preview_n: 0,
+});
+
+export const snapshot = (more: Partial<Snapshot> = {}): Snapshot => ({
+  epoch: "e1", seq: 10, fleet: "default", machines: [], workers: [], connectors: [], alerts: [],
+  jobs: [], lanes: {}, at: T0, ...more,
+});
+
+export function put<K extends Kind>(seq: number, kind: K, record: RecordOf[K]): ViewEvent {
+  return { seq, at: T0, event: `${kind}_changed`, kind, id: record.id, record };
+}
+
+export function removed(seq: number, kind: Kind, id: string): ViewEvent {
+  return { seq, at: T0, event: `${kind}_removed`, kind, id, record: null };
+}
