@@ -1,0 +1,150 @@
+use std::time::Duration;
+
+use pointsman_core::FailureKind;
+use serde::Deserialize;
+
+/// A simulated job lasts a day at most.
+const MAX_DURATION_MS: u64 = 24 * 3600 * 1000;
+const MAX_STEPS: u32 = 10_000;
+
+/// What the simulation is asked to pretend: `{"duration_ms": 2000, "steps": 20, "fail": null}`.
+/// What is left out is as here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Simulation {
+    /// How long it takes, 0 to a day.
+    pub duration: Duration,
+    /// How many times it reports progress, 0 to 10,000.
+    pub steps: u32,
+    /// How it fails at its end.
+    pub fail: Option<SimulatedFailure>,
+}
+
+/// A failure that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimulatedFailure {
+    /// `wrong_worker`, `bad_job`, `service_fault` or `timeout`.
+    #[serde(deserialize_with = "own_kind")]
+    pub kind: FailureKind,
+    /// What it says.
+    #[serde(default = "default_message")]
+    pub message: String,
+}
+
+/// A payload that the simulation does not take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("payload {pointer:?}: {reason}")]
+pub struct PayloadError {
+    /// JSON pointer (RFC 6901) to what is wrong; empty for the whole.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    #[serde(default = "default_duration_ms", deserialize_with = "duration_ms")]
+    duration_ms: u64,
+    #[serde(default = "default_steps", deserialize_with = "steps")]
+    steps: u32,
+    #[serde(default)]
+    fail: Option<SimulatedFailure>,
+}
+
+impl Simulation {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`PayloadError`] with the first thing that is wrong: no JSON, an unknown field, a wrong
+    /// type, a number out of its range.
+    pub fn parse(payload: &[u8]) -> Result<Self, PayloadError> {
+        // A list would be read as the fields in their order.
+        if payload
+            .trim_ascii_start()
+            .first()
+            .is_some_and(|first| *first != b'{')
+        {
+            return Err(PayloadError {
+                pointer: String::new(),
+                reason: "expected a JSON object".to_owned(),
+            });
+        }
+        // Read once without keeping track of the place, which almost always suffices.
+        let wire: Wire = serde_json::from_slice(payload).map_err(|_| explain(payload))?;
+        Ok(Self {
+            duration: Duration::from_millis(wire.duration_ms),
+            steps: wire.steps,
+            fail: wire.fail,
+        })
+    }
+}
+
+/// Reads a payload again that is known to be wrong, to find out where.
+fn explain(payload: &[u8]) -> PayloadError {
+    let mut from = serde_json::Deserializer::from_slice(payload);
+    match serde_path_to_error::deserialize::<_, Wire>(&mut from) {
+        Err(error) => PayloadError {
+            pointer: pointer(error.path()),
+            reason: error.inner().to_string(),
+        },
+        Ok(_) => PayloadError {
+            pointer: String::new(),
+            reason: "something follows the JSON object".to_owned(),
+        },
+    }
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let segment = |segment: &Segment| match segment {
+        Segment::Seq { index } => format!("/{index}"),
+        Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+        Segment::Enum { variant } => format!("/{variant}"),
+        Segment::Unknown => String::new(),
+    };
+    path.iter().map(segment).collect()
+}
+
+fn default_duration_ms() -> u64 {
+    2000
+}
+
+fn default_steps() -> u32 {
+    20
+}
+
+fn default_message() -> String {
+    "asked to fail".to_owned()
+}
+
+fn duration_ms<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let ms = u64::deserialize(from)?;
+    at_most(ms, MAX_DURATION_MS)
+}
+
+fn steps<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let steps = u32::deserialize(from)?;
+    at_most(steps, MAX_STEPS)
+}
+
+fn at_most<T: PartialOrd + std::fmt::Display, E: serde::de::Error>(
+    value: T,
+    most: T,
+) -> Result<T, E> {
+    if value <= most {
+        Ok(value)
+    } else {
+        Err(E::custom(format!("{value} is more than {most}")))
+    }
+}
+
+/// Kinds that a service can fail with; the others are the broker's own.
+fn own_kind<'de, D: serde::Deserializer<'de>>(from: D) -> Result<FailureKind, D::Error> {
+    match FailureKind::deserialize(from)? {
+        FailureKind::Lost | FailureKind::Cancelled => Err(serde::de::Error::custom(
+            "expected wrong_worker, bad_job, service_fault or timeout",
+        )),
+        kind => Ok(kind),
+    }
+}

@@ -1,0 +1,148 @@
+//! A host for tests that writes down what a run told it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use parking_lot::Mutex;
+use pointsman_core::{
+    JobId, ServiceName, Timestamp, Token,
+    command::Held,
+    record::{Artifact, Extra, Job, JobSpec, JobState, Timeouts},
+};
+use uuid::Uuid;
+
+use crate::{
+    ByteStream, HostError, Limits, NewArtifact, Preview, RawFrame, Report, RunContext, RunHost,
+    Source, StopSignal, Task,
+};
+
+/// Everything that a run said.
+#[derive(Default)]
+pub struct Witness {
+    pub started: AtomicU32,
+    pub ticks: AtomicU32,
+    pub events: AtomicU32,
+    pub reports: Mutex<Vec<Report>>,
+    pub previews: Mutex<Vec<Preview>>,
+    pub artifacts: Mutex<Vec<(Artifact, Bytes)>>,
+    pub inputs: Mutex<Vec<(String, Bytes)>>,
+    pub stop: StopSignal,
+}
+
+impl Witness {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub fn context(self: &Arc<Self>) -> RunContext {
+        RunContext::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl RunHost for Witness {
+    fn started(&self) {
+        self.started.fetch_add(1, Ordering::SeqCst);
+    }
+    fn progress(&self, report: Report) {
+        self.reports.lock().push(report);
+    }
+    fn preview(&self, preview: Preview) {
+        self.previews.lock().push(preview);
+    }
+    fn raw(&self, _frame: RawFrame) {}
+    fn event(&self) {
+        self.events.fetch_add(1, Ordering::SeqCst);
+    }
+    fn tick(&self) {
+        self.ticks.fetch_add(1, Ordering::SeqCst);
+    }
+    fn stop(&self) -> &StopSignal {
+        &self.stop
+    }
+    async fn put_artifact(
+        &self,
+        artifact: NewArtifact,
+        source: &dyn Source,
+    ) -> Result<Artifact, HostError> {
+        let chunks: Vec<Bytes> = source
+            .open()
+            .await?
+            .try_collect()
+            .await
+            .map_err(|error| crate::SourceError::Unreadable(error.to_string()))?;
+        let bytes = Bytes::from(chunks.concat());
+        let stored = Artifact {
+            name: artifact.name,
+            size: bytes.len() as u64,
+            media_type: artifact.media_type,
+            sha256: "0".repeat(64),
+            node: artifact.node,
+            kind: artifact.kind,
+        };
+        self.artifacts.lock().push((stored.clone(), bytes));
+        Ok(stored)
+    }
+    async fn open_input(&self, from: &str) -> Result<ByteStream, HostError> {
+        let inputs = self.inputs.lock();
+        let found = inputs.iter().find(|(name, _)| name == from);
+        found
+            .map(|(_, bytes)| crate::one_chunk(bytes.clone()))
+            .ok_or_else(|| HostError::NoSuchInput(from.to_owned()))
+    }
+}
+
+/// A first attempt at a job with this payload.
+pub fn task(service: &str, payload: impl Into<Bytes>) -> Task {
+    let held = Held {
+        job: JobId::from_uuid(Uuid::new_v4()),
+        attempt: 1,
+        token: Token::from_uuid(Uuid::new_v4()),
+    };
+    Task {
+        job: Arc::new(job(service, held)),
+        held,
+        payload: payload.into(),
+        limits: Limits::default(),
+        adopted: false,
+    }
+}
+
+fn job(service: &str, held: Held) -> Job {
+    Job {
+        id: held.job,
+        rev: 2,
+        spec: Arc::new(JobSpec {
+            service: ServiceName::new(service).expect("a service's name"),
+            priority: 50,
+            requirements: Default::default(),
+            customer_id: None,
+            workflow_id: None,
+            workflow_priority: None,
+            max_failures: 3,
+            max_losses: 3,
+            timeouts: Timeouts::default(),
+            inputs: Vec::new(),
+            metadata: None,
+            created_at: Timestamp::default(),
+        }),
+        place: 1,
+        queued_seq: 1,
+        run: 1,
+        attempt: held.attempt,
+        token: Some(held.token),
+        failures: 0,
+        losses: 0,
+        cancel_requested_at: None,
+        state: JobState::Pending { hold: None },
+        exclusions: Vec::new(),
+        past: Vec::new(),
+        late_results: 0,
+        extra: Extra::new(),
+    }
+}
