@@ -1,1 +1,27 @@
+//! The worker: claims jobs for its free slots, runs each through a connector, keeps the leases,
+//! reports, and hands in the results.
+//!
+//! It reaches the store through [`Broker`] and nothing else. Its parts:
+//!
+//! - one **lane** a service: its slots, the attempts in them, and the exchanges in which finished
+//!   work goes out and the next jobs come in;
+//! - the **keeper**: one renewal for all attempts, with connector statuses and progress, and what
+//!   the answer orders;
+//! - one **health** task a service: probes it, learns what it has, clears it of ghosts before it
+//!   gets jobs, and reports its status.
+//!
+//! Architecture invariant: every write about an attempt carries both halves of its fence, and every
+//! exchange can be repeated exactly. So a lost answer costs a repeat and never a job.
 
+mod backoff;
+mod broker;
+mod config;
+mod draw;
+mod error;
+
+mod worker;
+
+pub use broker::{Broker, BrokerError, Claimed, Exchanged, StoredFile};
+pub use config::{Clock, ServiceConfig, Timings, WorkerConfig};
+pub use error::{ConfigError, WorkerError};
+pub use worker::{Shutdown, Worker};

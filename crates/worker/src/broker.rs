@@ -1,0 +1,117 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pointsman_connectors::{ByteStream, NewArtifact, Preview};
+use pointsman_core::{
+    Incarnation, JobId, Rejected, WorkerId,
+    command::{Exchange, Held, OpAnswer, Register, Renew, Renewed},
+    record::{Job, Progress},
+};
+
+/// What a worker needs of the store: in process, over HTTP, or on Redis.
+///
+/// Every call may be repeated exactly after a lost answer, and then gets the first answer again.
+/// An adapter limits each call in time by itself, and turns silence into
+/// [`BrokerError::Unreachable`].
+#[async_trait]
+pub trait Broker: Send + Sync {
+    /// Registers this incarnation, or changes what it offers. Answers the attempts that the store
+    /// says this worker id is running, from before a restart.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn register(&self, register: Register) -> Result<Vec<Claimed>, BrokerError>;
+
+    /// Applies operations and claims jobs, in one step. With operations, or when jobs are there, it
+    /// answers at once; else it may wait up to `wait` for a job.
+    ///
+    /// # Errors
+    /// [`BrokerError`] about the exchange as a whole. What became of each operation is in
+    /// [`Exchanged::ops`], one answer each, in their order.
+    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError>;
+
+    /// Renews leases, confirms connector statuses, and passes the newest progress on.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn renew(
+        &self,
+        renew: Renew,
+        progress: Vec<(JobId, Progress)>,
+    ) -> Result<Renewed, BrokerError>;
+
+    /// Passes on what a job looks like now; `n` counts the previews of the attempt from 1.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; the preview is then dropped.
+    async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError>;
+
+    /// Stores a result file under the attempt's token. Storing the same name again replaces it
+    /// while the attempt has not handed in its end. An error of the stream ends it unstored.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn put_artifact(
+        &self,
+        held: Held,
+        artifact: NewArtifact,
+        bytes: ByteStream,
+    ) -> Result<StoredFile, BrokerError>;
+
+    /// Opens a file that a job brings; none when there is no such file.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn open_input(&self, held: Held, from: &str) -> Result<Option<ByteStream>, BrokerError>;
+
+    /// Says goodbye; what this worker still holds is given back.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError>;
+}
+
+/// A job that this worker has, with what is needed to run it.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// Job, attempt and token.
+    pub held: Held,
+    /// The record.
+    pub job: Arc<Job>,
+    /// The payload, JSON text.
+    pub payload: Bytes,
+}
+
+/// The answer to an exchange.
+#[derive(Debug, Clone, Default)]
+pub struct Exchanged {
+    /// What became of each operation, in their order.
+    pub ops: Vec<Result<OpAnswer, Rejected>>,
+    /// The claimed jobs, each under one of the claim's tokens.
+    pub claimed: Vec<Claimed>,
+}
+
+/// What was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Bytes.
+    pub size: u64,
+    /// Lowercase hex.
+    pub sha256: String,
+}
+
+/// Why the broker did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// The rules refuse it; nothing was changed.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// No answer, or one that asks for patience (starting, full). It may have been done: repeat it
+    /// exactly.
+    #[error("broker not reachable: {0}")]
+    Unreachable(String),
+    /// The broker does not let this worker do it: its token, or what it sent.
+    #[error("refused: {0}")]
+    Refused(String),
+}
