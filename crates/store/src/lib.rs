@@ -7,6 +7,8 @@
 //! (answer, event, wake-up, claim) leaves a store before that step is as durable as the store is.
 
 pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod mem;
 pub mod state;
 mod store;

@@ -1,7 +1,7 @@
 //! Claims: whether a worker may take a job, and what taking it changes. Which job it takes is the
 //! store's choice (the best head among the classes the worker can serve).
 
-use super::{Stop, draft::Draft};
+use super::{Rejected, Stop, draft::Draft};
 use crate::{
     command::{Claim, Exchange, Held},
     event::EventName,
@@ -93,6 +93,9 @@ fn open_services(
 /// Every claim raises the attempt, which never goes back, and sets the token.
 fn assign(draft: &mut Draft<'_>, id: JobId, mut worker: Worker, token: Token) -> Result<Held, Stop> {
     let mut job: Job = draft.need_job(id)?;
+    if !job.is_waiting() {
+        return Err(Rejected::NotDue.into());
+    }
     job.attempt += 1;
     job.token = Some(token);
     let attempt = job.attempt;

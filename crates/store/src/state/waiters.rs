@@ -33,6 +33,11 @@ impl WorkHint {
         (wake, Self(hint))
     }
 
+    /// Whether no hint has come yet.
+    pub fn is_waiting(&mut self) -> bool {
+        matches!(self.0.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+    }
+
     /// Waits for the hint; also ends when the store closes.
     pub async fn wait(&mut self) {
         // An error means that the sender is gone: look, and find out why.

@@ -1,0 +1,492 @@
+//! Races: competing decisions, stepped through every interleaving of their looks and commits.
+//!
+//! Each race is also run with a guard removed ([`Sabotage`]), and must then be seen to fail: so
+//! the test itself is tested.
+
+use std::time::Duration;
+
+use pointsman_core::{
+    Answer, Command, Incarnation, Rejected, Transition,
+    command::{Exchange, Held, Op},
+    decide::{self, Key, Source, Stop, Unread, Value},
+    event::Record,
+    record::{ConnectorStatus, Job, JobStatus},
+};
+
+use super::{
+    Open,
+    fleet::{Fleet, Hand, completed, spec},
+};
+use crate::{Committed, Loaded};
+
+/// A guard taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sabotage {
+    None,
+    /// Commits do not compare what the decision was made on.
+    Compare,
+    /// Commits do not check guards on what lies apart.
+    Guards,
+    /// The fence sees every token as the current one.
+    Fence,
+}
+
+/// Somebody who wants something done.
+enum Actor {
+    /// Looks, decides, commits; may be interleaved between.
+    Careful(Command),
+    /// A claim of one job, which the actor saw at the head of its queue.
+    Claim(Exchange, pointsman_core::JobId),
+    /// One atomic step of the store.
+    Atomic(Command),
+}
+
+type Outcomes = Vec<Result<Answer, Rejected>>;
+
+/// What a race starts from and what its actors want.
+struct Race {
+    actors: Vec<Actor>,
+    held: Held,
+    hand: Hand,
+}
+
+/// One race: how it is set up, and what must be true after it.
+struct Case {
+    name: &'static str,
+    /// The guard without which it must fail.
+    guard: Sabotage,
+    setup: fn(&Fleet) -> std::pin::Pin<Box<dyn Future<Output = Race> + '_>>,
+    check: fn(&Job, &Outcomes, &[&'static str]) -> Result<(), String>,
+}
+
+/// Every race holds on every interleaving.
+pub async fn all_hold(open: &Open) {
+    for case in cases() {
+        if let Err(why) = run(open, &case, Sabotage::None).await {
+            panic!("{}: {why}", case.name);
+        }
+    }
+}
+
+/// Every race fails on some interleaving once its guard is removed.
+pub async fn all_fail_without_their_guard(open: &Open) {
+    for case in cases() {
+        let failed = run(open, &case, case.guard).await;
+        assert!(failed.is_err(), "{}: holds without {:?}", case.name, case.guard);
+    }
+}
+
+async fn run(open: &Open, case: &Case, sabotage: Sabotage) -> Result<(), String> {
+    let actors = (case.setup)(&Fleet::new(open)).await.actors;
+    let steps: Vec<usize> = actors.iter().map(steps_of).collect();
+    for order in interleavings(&steps) {
+        let fleet = Fleet::new(open);
+        let race = (case.setup)(&fleet).await;
+        let outcomes = play(&fleet, &race.actors, &order, sabotage).await;
+        let verdict = judge(&fleet, case, &race, &outcomes).await;
+        verdict.map_err(|why| format!("in the order {order:?}: {why}; answers {outcomes:?}"))?;
+    }
+    Ok(())
+}
+
+async fn judge(
+    fleet: &Fleet,
+    case: &Case,
+    race: &Race,
+    outcomes: &Outcomes,
+) -> Result<(), String> {
+    fleet.check().await?;
+    let job = fleet.job(race.held.job).await;
+    let story = fleet.story(race.held.job).await;
+    one_ending_a_run(&story)?;
+    if job.is_pending() && job.cancel_requested_at.is_some() {
+        return Err("a job that is being cancelled went back to pending".into());
+    }
+    let machine = fleet.worker_record(&race.hand).await.machine_id.clone();
+    if machine != race.hand.machine {
+        return Err(format!("the worker lost its machine: {machine}"));
+    }
+    (case.check)(&job, outcomes, &story).map_err(|why| format!("{why}; story {story:?}"))
+}
+
+/// Between a submission (or retry) and the next there is one ending at most, and nothing after.
+fn one_ending_a_run(story: &[&str]) -> Result<(), String> {
+    let mut ended = false;
+    for &event in story {
+        match event {
+            "job_completed" | "job_failed" | "job_cancelled" if ended => {
+                return Err(format!("the run ended twice: {story:?}"));
+            }
+            "job_completed" | "job_failed" | "job_cancelled" => ended = true,
+            "job_retried" => ended = false,
+            "job_late_result" => {}
+            _ if ended => return Err(format!("{event} after the end: {story:?}")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn steps_of(actor: &Actor) -> usize {
+    match actor {
+        Actor::Careful(_) | Actor::Claim(..) => 2,
+        Actor::Atomic(_) => 1,
+    }
+}
+
+/// Every order of the actors' steps; each actor's own steps stay in their order.
+fn interleavings(steps: &[usize]) -> Vec<Vec<usize>> {
+    if steps.iter().all(|left| *left == 0) {
+        return vec![Vec::new()];
+    }
+    let mut orders = Vec::new();
+    for actor in (0..steps.len()).filter(|actor| steps[*actor] > 0) {
+        let mut left = steps.to_vec();
+        left[actor] -= 1;
+        for rest in interleavings(&left) {
+            orders.push(std::iter::once(actor).chain(rest).collect());
+        }
+    }
+    orders
+}
+
+enum Progress {
+    Looked(Box<Transition>),
+    Done(Result<Answer, Rejected>),
+}
+
+async fn play(fleet: &Fleet, actors: &[Actor], order: &[usize], sabotage: Sabotage) -> Outcomes {
+    let mut progress: Vec<Option<Progress>> = actors.iter().map(|_| None).collect();
+    for &n in order {
+        let next = match (progress[n].take(), &actors[n]) {
+            (None, Actor::Atomic(command)) => {
+                Progress::Done(fleet.run(command.clone()).await.map(|(answer, _)| answer))
+            }
+            (None, actor) => look(fleet, actor, sabotage).await,
+            (Some(Progress::Looked(transition)), actor) => {
+                Progress::Done(commit(fleet, actor, *transition, sabotage).await)
+            }
+            (Some(done), _) => done,
+        };
+        progress[n] = Some(next);
+    }
+    let done = progress.into_iter().map(|progress| match progress {
+        Some(Progress::Done(outcome)) => outcome,
+        _ => panic!("an actor did not come to its end"),
+    });
+    done.collect()
+}
+
+async fn look(fleet: &Fleet, actor: &Actor, sabotage: Sabotage) -> Progress {
+    let mut keys = Vec::new();
+    loop {
+        let loaded = fleet.store.load(keys.clone()).await.expect("the store works");
+        let now = loaded.now;
+        let decided = match actor {
+            Actor::Careful(command) | Actor::Atomic(command) => {
+                let source = Seen { loaded, forged: forged(command, sabotage) };
+                decide::decide(&source, command, now)
+            }
+            Actor::Claim(exchange, job) => {
+                let mut free = Some(*job);
+                decide::decide_exchange(&loaded, exchange, now, &mut |_, _| free.take())
+            }
+        };
+        match decided {
+            Ok(transition) => return Progress::Looked(Box::new(transition)),
+            Err(Stop::Unread(Unread(key))) => keys.push(key),
+            Err(Stop::Rejected(why)) => return Progress::Done(Err(why)),
+        }
+    }
+}
+
+async fn commit(
+    fleet: &Fleet,
+    actor: &Actor,
+    mut transition: Transition,
+    sabotage: Sabotage,
+) -> Result<Answer, Rejected> {
+    loop {
+        match sabotage {
+            Sabotage::Compare => transition.reads.clear(),
+            Sabotage::Guards => transition.guards.clear(),
+            Sabotage::None | Sabotage::Fence => {}
+        }
+        match fleet.store.commit(transition).await.expect("the store works") {
+            Committed::Applied(done) => return Ok(done.answer),
+            Committed::Rejected(why) => return Err(why),
+            Committed::Conflict => match look(fleet, actor, sabotage).await {
+                Progress::Looked(again) => transition = *again,
+                Progress::Done(outcome) => return outcome,
+            },
+        }
+    }
+}
+
+/// What a look saw, with the fence forged where that is the sabotage.
+struct Seen {
+    loaded: Loaded,
+    forged: Option<Held>,
+}
+
+impl Source for Seen {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
+        let value = self.loaded.get(key)?;
+        Ok(match (value, self.forged) {
+            (Some(Value::Record(Record::Job(job))), Some(held)) if job.id == held.job => {
+                let mut job = (*job).clone();
+                job.attempt = held.attempt;
+                job.token = Some(held.token);
+                Some(Value::Record(Record::Job(job.into())))
+            }
+            (value, _) => value,
+        })
+    }
+}
+
+fn forged(command: &Command, sabotage: Sabotage) -> Option<Held> {
+    match command {
+        Command::Exchange(exchange) if sabotage == Sabotage::Fence => {
+            let op = exchange.ops.first()?;
+            Some(Held { job: op.job, attempt: op.attempt, token: op.token })
+        }
+        _ => None,
+    }
+}
+
+fn finishes(hand: &Hand, held: Held) -> Actor {
+    writes(hand, held, completed())
+}
+
+fn writes(hand: &Hand, held: Held, op: Op) -> Actor {
+    Actor::Careful(Command::Exchange(Fleet::exchange(hand, vec![Fleet::op(held, op)], Vec::new())))
+}
+
+fn cancels(held: Held) -> Actor {
+    Actor::Careful(Command::Cancel { job: held.job })
+}
+
+fn op_accepted(outcome: &Result<Answer, Rejected>) -> bool {
+    matches!(outcome, Ok(Answer::Exchanged { ops, .. }) if ops.iter().all(Result::is_ok))
+}
+
+/// A worker with a running job whose lease is over.
+async fn overdue(fleet: &Fleet) -> (Hand, Held) {
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    fleet.advance(Duration::from_secs(11));
+    (hand, held)
+}
+
+macro_rules! setup {
+    ($fleet:ident, $body:block) => {
+        |$fleet: &Fleet| Box::pin(async move $body)
+    };
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        Case {
+            name: "timeout and completion at the same moment",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let (hand, held) = overdue(fleet).await;
+                let actors = vec![Actor::Careful(Fleet::expire(held)), finishes(&hand, held)];
+                Race { actors, held, hand }
+            }),
+            check: |job, outcomes, story| {
+                let finished = op_accepted(&outcomes[1]);
+                let expired = outcomes[0].is_ok();
+                let told = story.contains(&"job_completed") && !story.contains(&"job_returned");
+                match (finished, expired, job.status()) {
+                    (true, false, JobStatus::Completed) if told => Ok(()),
+                    (false, true, JobStatus::Pending) => Ok(()),
+                    other => Err(format!("both or none won: {other:?}")),
+                }
+            },
+        },
+        Case {
+            name: "renewal between the reconciler's look and its commit",
+            guard: Sabotage::Guards,
+            setup: setup!(fleet, {
+                let (hand, held) = overdue(fleet).await;
+                let renewal = Fleet::renewal(&hand, vec![held], ConnectorStatus::Active);
+                let actors = vec![
+                    Actor::Careful(Fleet::expire(held)),
+                    Actor::Atomic(Command::Renew(renewal)),
+                ];
+                Race { actors, held, hand }
+            }),
+            check: |job, outcomes, _| {
+                let kept = matches!(&outcomes[1], Ok(Answer::Renewed(r)) if r.lost.is_empty());
+                match (kept, job.is_running()) {
+                    (true, true) | (false, false) => Ok(()),
+                    (kept, running) => Err(format!("renewed: {kept}, but running: {running}")),
+                }
+            },
+        },
+        Case {
+            name: "a worker that registers again in mid-job",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let hand = fleet.worker("w", 1, &[]).await;
+                let held = fleet.running(&hand).await;
+                let again = Fleet::registration(&hand, 1, &[]);
+                let actors =
+                    vec![Actor::Careful(Command::Register(again)), finishes(&hand, held)];
+                Race { actors, held, hand }
+            }),
+            check: |job, outcomes, _| match (job.status(), op_accepted(&outcomes[1])) {
+                (JobStatus::Completed, true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        },
+        Case {
+            name: "a new process of the worker while the old one finishes",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let hand = fleet.worker("w", 1, &[]).await;
+                let held = fleet.running(&hand).await;
+                let incarnation = Incarnation::from_uuid(uuid::Uuid::from_u128(7));
+                let newer = Hand { incarnation, ..hand.clone() };
+                let register = Fleet::registration(&newer, 1, &[]);
+                let actors =
+                    vec![Actor::Careful(Command::Register(register)), finishes(&hand, held)];
+                Race { actors, held, hand }
+            }),
+            check: |job, outcomes, _| match (job.is_ended(), op_accepted(&outcomes[1])) {
+                (true, true) | (false, false) => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        },
+        Case {
+            name: "cancel against claim",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let hand = fleet.worker("w", 1, &[]).await;
+                let job = fleet.submit(spec(50)).await;
+                let token = fleet.token();
+                let held = Held { job, attempt: 1, token };
+                let claim = Fleet::exchange(&hand, Vec::new(), vec![token]);
+                Race { actors: vec![Actor::Claim(claim, job), cancels(held)], held, hand }
+            }),
+            check: |job, _, _| match (job.status(), job.cancel_requested_at) {
+                (JobStatus::Cancelled, Some(_)) => Ok(()),
+                (JobStatus::Assigned, Some(_)) => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        },
+        Case {
+            name: "cancel against completion",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let hand = fleet.worker("w", 1, &[]).await;
+                let held = fleet.running(&hand).await;
+                Race { actors: vec![finishes(&hand, held), cancels(held)], held, hand }
+            }),
+            check: |job, outcomes, _| {
+                let refused = matches!(&outcomes[1], Err(Rejected::AlreadyEnded { .. }));
+                match (job.status(), refused, job.cancel_requested_at.is_some()) {
+                    (JobStatus::Completed, true, false) | (JobStatus::Completed, false, true) => {
+                        Ok(())
+                    }
+                    other => Err(format!("{other:?}")),
+                }
+            },
+        },
+        Case {
+            name: "cancel against loss",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let (hand, held) = overdue(fleet).await;
+                let actors = vec![Actor::Careful(Fleet::expire(held)), cancels(held)];
+                Race { actors, held, hand }
+            }),
+            check: |job, _, _| match job.status() {
+                JobStatus::Cancelled => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        },
+        Case {
+            name: "cancel, loss and completion",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let (hand, held) = overdue(fleet).await;
+                let expire = Actor::Careful(Fleet::expire(held));
+                let actors = vec![expire, cancels(held), finishes(&hand, held)];
+                Race { actors, held, hand }
+            }),
+            check: |job, outcomes, _| match (job.status(), op_accepted(&outcomes[2])) {
+                (JobStatus::Completed, true) | (JobStatus::Cancelled, false) => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        },
+        Case {
+            name: "a lost answer repeated",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let hand = fleet.worker("w", 1, &[]).await;
+                let held = fleet.running(&hand).await;
+                let actors = vec![finishes(&hand, held), finishes(&hand, held)];
+                Race { actors, held, hand }
+            }),
+            check: |_, outcomes, story| {
+                let once = story.iter().filter(|event| **event == "job_completed").count() == 1;
+                match once && outcomes[0] == outcomes[1] && op_accepted(&outcomes[0]) {
+                    true => Ok(()),
+                    false => Err("the repeat was not answered like the first".into()),
+                }
+            },
+        },
+        Case {
+            name: "a ghost's writes after its job was given away",
+            guard: Sabotage::Fence,
+            setup: setup!(fleet, {
+                let (ghost, stale) = overdue(fleet).await;
+                fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
+                let other = fleet.worker("v", 1, &[]).await;
+                let held = fleet.claim(&other).await.expect("the job again");
+                let failure = super::fleet::failed(pointsman_core::FailureKind::BadJob);
+                let actors = vec![
+                    writes(&ghost, stale, Op::Start),
+                    finishes(&ghost, stale),
+                    writes(&ghost, stale, failure),
+                ];
+                Race { actors, held, hand: other }
+            }),
+            check: |job, outcomes, _| {
+                let refused = outcomes.iter().all(|outcome| {
+                    matches!(outcome, Ok(Answer::Exchanged { ops, .. })
+                        if matches!(ops[..], [Err(Rejected::StaleAttempt { .. })]))
+                });
+                match refused && job.attempt == 2 && job.status() == JobStatus::Assigned {
+                    true => Ok(()),
+                    false => Err(format!("the ghost changed the job: {:?}", job.status())),
+                }
+            },
+        },
+        Case {
+            name: "a ghost's late result against the attempt that runs now",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let (ghost, stale) = overdue(fleet).await;
+                fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
+                let other = fleet.worker("v", 1, &[]).await;
+                let held = fleet.claim(&other).await.expect("the job again");
+                let actors = vec![
+                    writes(&ghost, stale, super::fleet::late()),
+                    finishes(&other, held),
+                ];
+                Race { actors, held, hand: other }
+            }),
+            check: |job, outcomes, story| {
+                let kept = op_accepted(&outcomes[0]) && job.late_results == 1;
+                let once = story.iter().filter(|event| **event == "job_completed").count() == 1;
+                match kept && once && job.status() == JobStatus::Completed {
+                    true => Ok(()),
+                    false => Err(format!("kept: {kept}, completed once: {once}")),
+                }
+            },
+        },
+    ]
+}
