@@ -1,0 +1,57 @@
+# Everything a newcomer needs: `make run`, `make test`, `make bench`.
+
+STAY ?= 1
+LISTEN ?= 127.0.0.1:7780
+DATA ?= data
+BIN := target/debug/pointsman
+
+.PHONY: run test bench build ui openapi types need-build need-browser lint rust-tests ui-tests browser-tests
+
+## Builds all, runs a first picture through a ComfyUI (the bundled simulator unless COMFYUI is set), and stays up.
+run: build
+	@STAY=$(STAY) LISTEN=$(LISTEN) DATA=$(DATA) COMFYUI="$(COMFYUI)" scripts/first-picture.sh $(BIN)
+
+build: ui need-build
+	cargo build --locked --bin pointsman
+
+ui: ui/dist/.built
+
+ui/dist/.built: ui/package.json ui/package-lock.json $(shell find ui/src ui/static ui/*.html ui/*.ts -type f 2>/dev/null)
+	@scripts/need.sh node nodejs 20
+	cd ui && npm ci --no-audit --no-fund && npm run build
+	@touch $@
+
+need-build:
+	@scripts/need.sh cargo cargo
+	@scripts/need.sh cc gcc
+	@scripts/need.sh pkg-config pkg-config
+
+need-browser:
+	@scripts/need.sh chromium chromium
+
+## Everything that proves the project.
+test: lint rust-tests ui-tests browser-tests
+
+lint: ui need-build
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+rust-tests: build
+	@scripts/rust-tests.sh
+
+ui-tests: ui
+	cd ui && npm run check && npm test
+
+browser-tests: build need-browser
+	cd tests/browser && npm ci --no-audit --no-fund && POINTSMAN=$(CURDIR)/$(BIN) npm test
+
+## The benchmarks, as a table with the machine they ran on.
+bench: need-build ui
+	cargo build --locked --release --bin pointsman --bin pointsman-bench
+	target/release/pointsman-bench --pointsman target/release/pointsman
+
+## Writes docs/openapi.json from the code, and the pages' types from it.
+openapi:
+	cargo run --locked --bin pointsman -- openapi > docs/openapi.json
+types: openapi
+	cd ui && npm run types
