@@ -1,0 +1,121 @@
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::life::Ending;
+use crate::sim::{Phase, Sim};
+use crate::{Faults, SimConfig};
+
+/// A ComfyUI that needs no GPU and no Python.
+#[derive(Debug)]
+pub struct Simulator;
+
+impl Simulator {
+    /// Starts one at a free port of 127.0.0.1. It accepts connections when this returns.
+    ///
+    /// # Errors
+    /// When the port cannot be bound or the folders cannot be made.
+    pub async fn start(config: SimConfig) -> io::Result<SimHandle> {
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config).await
+    }
+
+    /// Starts one at this address.
+    ///
+    /// # Errors
+    /// As [`Simulator::start`].
+    pub async fn start_at(addr: SocketAddr, config: SimConfig) -> io::Result<SimHandle> {
+        let sim = Arc::new(Sim::new(config)?);
+        let listener = TcpListener::bind(addr).await?;
+        let addr = listener.local_addr()?;
+        let phase = sim.phase();
+        let task = AbortOnDropHandle::new(tokio::spawn(sim.clone().run(listener)));
+        Ok(SimHandle { sim, addr, phase, task })
+    }
+}
+
+/// A simulator that runs. Dropping it ends it.
+#[derive(Debug)]
+pub struct SimHandle {
+    sim: Arc<Sim>,
+    addr: SocketAddr,
+    phase: watch::Receiver<Phase>,
+    task: AbortOnDropHandle<io::Result<()>>,
+}
+
+impl SimHandle {
+    /// Such as `http://127.0.0.1:40123`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Replaces the faults, from the next prompt and request on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.sim.set_faults(faults);
+    }
+
+    /// Kills the process and starts it again: connections break without a word; queue, history, cache and temporary
+    /// files are gone. Returns when it accepts connections again; at once when the process has exited.
+    pub async fn restart(&self) {
+        let mut phase = self.phase.clone();
+        let before = *phase.borrow_and_update();
+        self.sim.life().end(Ending::Restart);
+        // The sender lives as long as `self`.
+        let _ = phase.wait_for(|now| *now != before || !matches!(now, Phase::Up(_))).await;
+    }
+
+    /// Returns when the process has ended by itself (see [`Faults::process_exit`]), or was stopped.
+    pub async fn exited(&self) {
+        let _ = self.phase.clone().wait_for(|phase| !matches!(phase, Phase::Up(_))).await;
+    }
+
+    /// Ends it and returns when nothing listens any more.
+    pub async fn stop(self) {
+        self.sim.life().end(Ending::Stopped);
+        let _ = self.task.await;
+    }
+}
+
+/// Why [`run`] came back.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The simulated process ended, as [`Faults::process_exit`] asks for.
+    #[error("simulated process exit")]
+    Exited,
+    /// The address cannot be bound, or the folders cannot be made.
+    #[error("simulator cannot listen on {addr}")]
+    Start {
+        /// Where it should have listened.
+        addr: SocketAddr,
+        /// Why it does not.
+        source: io::Error,
+    },
+}
+
+/// Runs one in the foreground until it exits; `ready` is called with its address once it accepts connections. Dropping
+/// the future ends it.
+///
+/// # Errors
+/// [`RunError`]; it never returns otherwise.
+pub async fn run(
+    addr: SocketAddr,
+    config: SimConfig,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), RunError> {
+    let handle = Simulator::start_at(addr, config)
+        .await
+        .map_err(|source| RunError::Start { addr, source })?;
+    ready(handle.addr());
+    handle.exited().await;
+    Err(RunError::Exited)
+}

@@ -1,0 +1,52 @@
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::App;
+
+#[derive(Deserialize)]
+pub(super) struct Page {
+    max_items: Option<usize>,
+    offset: Option<usize>,
+}
+
+/// `GET /history`.
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(page): Query<Page>,
+) -> Json<Map<String, Value>> {
+    Json(app.life.history.lock().list(page.max_items, page.offset))
+}
+
+/// `GET /history/{id}`: empty while the prompt has not ended, and when it is unknown.
+pub(super) async fn one(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Json<Map<String, Value>> {
+    let entry = app.life.history.lock().get(&id);
+    Json(entry.into_iter().map(|entry| (id.clone(), Value::clone(&entry))).collect())
+}
+
+#[derive(Deserialize)]
+struct Change {
+    #[serde(default)]
+    clear: bool,
+    #[serde(default)]
+    delete: Vec<String>,
+}
+
+/// `POST /history`.
+pub(super) async fn change(State(app): State<App>, body: Bytes) -> StatusCode {
+    let Ok(change) = serde_json::from_slice::<Change>(&body) else {
+        return StatusCode::INTERNAL_SERVER_ERROR;
+    };
+    let mut history = app.life.history.lock();
+    if change.clear {
+        history.clear();
+    }
+    change.delete.iter().for_each(|id| history.remove(id));
+    StatusCode::OK
+}
