@@ -31,13 +31,24 @@ const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Looks what this host has. GPUs are those that `nvidia-smi` lists; a host without it has none.
 pub async fn discover() -> Hardware {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     Hardware {
         gpus: nvidia().await,
         cpu_cores: u32::try_from(cores).unwrap_or(u32::MAX),
-        ram_gb: round(system.total_memory() as f64 / GIB),
+        ram_gb: memory_gb(),
+    }
+}
+
+fn memory_gb() -> f64 {
+    match sysinfo::System::new() {
+        Ok(mut system) => {
+            system.refresh_memory();
+            round(system.total_memory() as f64 / GIB)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the size of main memory is not known; registering none");
+            0.0
+        }
     }
 }
 
