@@ -17,6 +17,7 @@ use crate::{
 
 /// One request to change something. Every one is decided by [`decide`](crate::decide::decide).
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "most commands are submissions and exchanges")]
 pub enum Command {
     Submit(Submit),
     /// A pending job ends at once; a running one is asked to stop.

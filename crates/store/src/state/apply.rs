@@ -115,12 +115,10 @@ impl State {
                 if let JobState::Completed(ended)
                 | JobState::Failed(ended, _)
                 | JobState::Cancelled(ended) = &mut stamped.state
-                {
-                    if ended.ended_no == 0 {
+                    && ended.ended_no == 0 {
                         self.last_ended_no += 1;
                         ended.ended_no = self.last_ended_no;
                     }
-                }
                 Record::Job(job)
             }
             Record::Worker(mut worker) => {
@@ -164,11 +162,10 @@ impl State {
             (EventName::JobCompleted, _) => self.queues.note_loss(ix, false),
             (EventName::JobReturned, _) => {
                 let last = job.past.last().map(|past| &past.outcome);
-                if let Some(PastOutcome::Returned { reason, .. }) = last {
-                    if suspicious(*reason) {
+                if let Some(PastOutcome::Returned { reason, .. }) = last
+                    && suspicious(*reason) {
                         self.queues.note_loss(ix, true);
                     }
-                }
             }
             (_, JobState::Failed(_, failure)) if failure.kind == FailureKind::Lost => {
                 self.queues.note_loss(ix, true);

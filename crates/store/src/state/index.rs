@@ -119,14 +119,13 @@ impl State {
     fn unlink(&mut self, entry: &JobEntry) {
         let job = &entry.job;
         self.counts[job.status() as usize] -= 1;
-        if let Some(workflow) = &job.spec.workflow_id {
-            if let Some(group) = self.groups.get_mut(workflow) {
+        if let Some(workflow) = &job.spec.workflow_id
+            && let Some(group) = self.groups.get_mut(workflow) {
                 group.remove(&(job.place, job.id));
                 if group.is_empty() {
                     self.groups.remove(workflow);
                 }
             }
-        }
         match (&job.state, entry.class) {
             (JobState::Pending { hold: None }, Some(ix)) => {
                 self.queues.remove(ix, &QueueKey::of(job));

@@ -6,7 +6,9 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_set},
+    iter::Peekable,
+    ops::Bound,
     sync::Arc,
 };
 
@@ -73,7 +75,7 @@ pub struct Queues {
     classes: Vec<Option<ClassEntry>>,
     free: Vec<ClassIx>,
     by_key: HashMap<ClassKey, ClassIx>,
-    heads: HashMap<ServiceName, BTreeSet<(QueueKey, ClassIx)>>,
+    heads: HashMap<ServiceName, BTreeSet<Head>>,
     profiles: HashMap<CapabilitiesDigest, Profile>,
     bases: HashMap<ClassKey, BaseStats>,
 }
@@ -251,9 +253,9 @@ impl Queues {
         self.by_key.get(key).is_some_and(|ix| self.serves(digest, *ix))
     }
 
-    /// Chooses jobs one after the other, without changing the queues.
+    /// Chooses jobs for one claim, one after the other, without changing the queues.
     pub fn picker(&self) -> Picker<'_> {
-        Picker { queues: self, taken: HashMap::new(), probing: BTreeSet::new() }
+        Picker { queues: self, lanes: HashMap::new(), probing: BTreeSet::new() }
     }
 
     /// Classes with pending jobs, those with the oldest heads first.
@@ -277,7 +279,7 @@ impl Queues {
             if jobs.len() >= limit {
                 break;
             }
-            let after = (std::ops::Bound::Excluded(key), std::ops::Bound::Unbounded);
+            let after = (Bound::Excluded(key), Bound::Unbounded);
             next.extend(entry.waiting.range(after).next().map(|(key, _)| (*key, ix)));
         }
         jobs
@@ -287,73 +289,99 @@ impl Queues {
 /// The choice of the jobs of one claim: each pick is the best of what the picks before left.
 pub struct Picker<'a> {
     queues: &'a Queues,
-    /// The last key taken of a class; picks go through a class in its order.
-    taken: HashMap<ClassIx, QueueKey>,
+    lanes: HashMap<ServiceName, Lane<'a>>,
     /// Poisonous classes (their base) that these picks gave their one probe.
     probing: BTreeSet<ClassKey>,
 }
 
-impl Picker<'_> {
-    /// The best job for a worker among `services`: highest priority, then place, then seq.
+type Head = (QueueKey, ClassIx);
+
+/// What is left to pick of one service, best first: heads that the walk has not reached, and the
+/// next keys of classes that a pick has taken from.
+struct Lane<'a> {
+    /// The heads in order; none when the worker's own classes are fewer and all in `next`.
+    walk: Option<Peekable<btree_set::Iter<'a, Head>>>,
+    servable: Option<&'a BTreeSet<ClassIx>>,
+    next: BTreeSet<Head>,
+}
+
+impl<'a> Picker<'a> {
+    /// The best job for a worker among `services`: highest priority, then place, then seq. All
+    /// picks of one picker are for one worker.
     pub fn choose(
         &mut self,
         digest: &CapabilitiesDigest,
         worker: &WorkerId,
         services: &[ServiceName],
     ) -> Option<JobId> {
-        let profile = self.queues.profiles.get(digest)?;
-        let best = services.iter().filter_map(|s| self.best_of(profile, worker, s)).min()?;
-        let entry = self.queues.entry(best.1)?;
-        self.taken.insert(best.1, best.0);
+        let mut best: Option<(Head, &ServiceName)> = None;
+        for service in services {
+            let head = self.peek(digest, worker, service);
+            best = best.into_iter().chain(head.map(|head| (head, service))).min();
+        }
+        let ((key, ix), service) = best?;
+        let entry = self.queues.entry(ix)?;
         if !self.queues.is_healthy(&entry.base) {
             self.probing.insert(entry.base);
         }
-        entry.waiting.get(&best.0).copied()
-    }
-
-    /// The best key in a class that these picks have not taken.
-    fn head(&self, ix: ClassIx) -> Option<QueueKey> {
-        let waiting = &self.queues.entry(ix)?.waiting;
-        match self.taken.get(&ix) {
-            None => waiting.first_key_value().map(|(key, _)| *key),
-            Some(&taken) => {
-                let after = (std::ops::Bound::Excluded(taken), std::ops::Bound::Unbounded);
-                waiting.range(after).next().map(|(key, _)| *key)
-            }
+        let lane = self.lanes.get_mut(service)?;
+        if !lane.next.remove(&(key, ix)) {
+            lane.walk.as_mut().and_then(Iterator::next);
         }
+        let after = (Bound::Excluded(key), Bound::Unbounded);
+        let following = entry.waiting.range(after).next();
+        lane.next.extend(following.map(|(key, _)| (*key, ix)));
+        entry.waiting.get(&key).copied()
     }
 
-    fn is_open(&self, ix: ClassIx, worker: &WorkerId) -> bool {
-        self.queues.entry(ix).is_some_and(|entry| {
-            !excludes(&entry.class, worker)
-                && self.queues.may_run(entry)
-                && !self.probing.contains(&entry.base)
-        })
-    }
-
-    fn best_of(
-        &self,
-        profile: &Profile,
+    /// The best head that is open to the worker; those before it that are not are passed over.
+    fn peek(
+        &mut self,
+        digest: &CapabilitiesDigest,
         worker: &WorkerId,
         service: &ServiceName,
-    ) -> Option<(QueueKey, ClassIx)> {
-        let heads = self.queues.heads.get(service)?;
-        let servable = profile.servable.get(service)?;
-        if servable.len() < heads.len() {
-            let open = servable.iter().filter(|&&ix| self.is_open(ix, worker));
-            return open.filter_map(|&ix| Some((self.head(ix)?, ix))).min();
+    ) -> Option<Head> {
+        let queues = self.queues;
+        if !self.lanes.contains_key(service) {
+            self.lanes.insert(service.clone(), queues.lane(digest, service));
         }
-        // In the order of the heads; a class that a pick has taken from stands with its next key
-        // instead of its head, so the walk goes on until no head can beat the best found.
-        let mut best: Option<(QueueKey, ClassIx)> = None;
-        for &(key, ix) in heads {
-            if best.is_some_and(|(found, _)| found < key) {
-                break;
-            }
-            if servable.contains(&ix) && self.is_open(ix, worker) {
-                best = best.into_iter().chain(self.head(ix).map(|key| (key, ix))).min();
-            }
+        let probing = &self.probing;
+        let lane = self.lanes.get_mut(service)?;
+        let is_open = |ix: ClassIx| {
+            queues.entry(ix).is_some_and(|entry| {
+                !excludes(&entry.class, worker)
+                    && queues.may_run(entry)
+                    && !probing.contains(&entry.base)
+            })
+        };
+        let servable = lane.servable;
+        if let Some(walk) = &mut lane.walk {
+            let passed = |ix| !servable.is_some_and(|set| set.contains(&ix)) || !is_open(ix);
+            while walk.next_if(|(_, ix)| passed(*ix)).is_some() {}
         }
-        best
+        while let Some(head) = lane.next.first().copied().filter(|(_, ix)| !is_open(*ix)) {
+            lane.next.remove(&head);
+        }
+        let walked = lane.walk.as_mut().and_then(|walk| walk.peek().map(|head| **head));
+        lane.next.first().copied().into_iter().chain(walked).min()
+    }
+}
+
+impl Queues {
+    fn lane(&self, digest: &CapabilitiesDigest, service: &ServiceName) -> Lane<'_> {
+        let profile = self.profiles.get(digest);
+        let servable = profile.and_then(|profile| profile.servable.get(service));
+        let heads = self.heads.get(service);
+        let (Some(own), Some(heads)) = (servable, heads) else {
+            return Lane { walk: None, servable, next: BTreeSet::new() };
+        };
+        if own.len() < heads.len() {
+            let head = |ix: &ClassIx| {
+                let (key, _) = self.entry(*ix)?.waiting.first_key_value()?;
+                Some((*key, *ix))
+            };
+            return Lane { walk: None, servable, next: own.iter().filter_map(head).collect() };
+        }
+        Lane { walk: Some(heads.iter().peekable()), servable, next: BTreeSet::new() }
     }
 }
