@@ -51,11 +51,7 @@ pub fn rejection(rejection: &Rejection) -> Classified {
     let bad = errors().find(|(_, node, error)| !is_missing_model(node, error));
     match bad.or_else(|| errors().next()) {
         Some((id, node, error)) => {
-            let kind = if bad.is_some() {
-                FailureKind::BadJob
-            } else {
-                FailureKind::WrongWorker
-            };
+            let kind = if bad.is_some() { FailureKind::BadJob } else { FailureKind::WrongWorker };
             node_failure(kind, id, node, error)
         }
         None => Classified {
@@ -107,11 +103,7 @@ fn node_failure(
 /// its other uses by the message alone (recording rejected.json of both versions).
 fn missing_node_class(error: &ValidationError) -> Option<Classified> {
     let text = |field: &str| {
-        error
-            .extra_info
-            .get(field)
-            .and_then(serde_json::Value::as_str)
-            .map(str::to_owned)
+        error.extra_info.get(field).and_then(serde_json::Value::as_str).map(str::to_owned)
     };
     let (node_id, node_type) = match error.kind.as_str() {
         "missing_node_type" if text("class_type").is_some() => {
@@ -122,32 +114,21 @@ fn missing_node_class(error: &ValidationError) -> Option<Classified> {
                 .message
                 .strip_prefix("Cannot execute because node ")?
                 .strip_suffix(" does not exist.")?;
-            let id = error
-                .details
-                .strip_prefix("Node ID '#")
-                .and_then(|rest| rest.strip_suffix('\''));
+            let id =
+                error.details.strip_prefix("Node ID '#").and_then(|rest| rest.strip_suffix('\''));
             (id.map(str::to_owned), Some(class.to_owned()))
         }
         _ => return None,
     };
     let kind = FailureKind::WrongWorker;
     let code = "missing_node_type".to_owned();
-    Some(Classified {
-        kind,
-        code,
-        message: error.message.clone(),
-        node_id,
-        node_type,
-    })
+    Some(Classified { kind, code, message: error.message.clone(), node_id, node_type })
 }
 
 /// Whether a value was refused because this machine does not have that model file.
 fn is_missing_model(node: &NodeError, error: &ValidationError) -> bool {
     error.kind == "value_not_in_list"
-        && (error
-            .received_value()
-            .and_then(serde_json::Value::as_str)
-            .is_some_and(is_model_file)
+        && (error.received_value().and_then(serde_json::Value::as_str).is_some_and(is_model_file)
             || (node.class_type.contains("Loader")
                 && error.input_name().is_some_and(is_model_input)))
 }
@@ -172,9 +153,7 @@ fn is_model_input(name: &str) -> bool {
     ];
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
     FILE_INPUTS.contains(&name)
-        || stem
-            .strip_suffix("_name")
-            .is_some_and(|stem| STEMS.contains(&stem))
+        || stem.strip_suffix("_name").is_some_and(|stem| STEMS.contains(&stem))
 }
 
 fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
@@ -196,12 +175,7 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
     }
     // After one of these every later kernel of the process fails (issues 12524, 14703 and 14756 of ComfyUI).
     if class == "AcceleratorError"
-        || says(&[
-            "cuda error",
-            "hip error",
-            "illegal memory access",
-            "device-side assert",
-        ])
+        || says(&["cuda error", "hip error", "illegal memory access", "device-side assert"])
     {
         return (POISONED, "device_error");
     }

@@ -88,10 +88,7 @@ impl ComfyClient {
     /// # Errors
     /// As [`ComfyClient::new`].
     pub fn with_timeouts(base_url: &str, timeouts: Timeouts) -> Result<Self, InvalidUrl> {
-        let invalid = |reason: String| InvalidUrl {
-            url: base_url.to_owned(),
-            reason,
-        };
+        let invalid = |reason: String| InvalidUrl { url: base_url.to_owned(), reason };
         let mut base = Url::parse(base_url).map_err(|error| invalid(error.to_string()))?;
         if base.scheme() != "http" || !base.has_host() {
             return Err(invalid("expected http://host:port".to_owned()));
@@ -106,11 +103,7 @@ impl ComfyClient {
             .pool_idle_timeout(Duration::from_secs(15))
             .build()
             .map_err(|error| invalid(error.to_string()))?;
-        Ok(Self {
-            http,
-            base,
-            timeouts,
-        })
+        Ok(Self { http, base, timeouts })
     }
 
     /// The address, with a slash at its end.
@@ -167,9 +160,8 @@ impl ComfyClient {
     /// [`RequestError`].
     pub async fn queue_remaining(&self) -> Result<u64, RequestError> {
         let reply: serde_json::Value = self.get_json("prompt").await?;
-        let remaining = reply
-            .pointer("/exec_info/queue_remaining")
-            .and_then(serde_json::Value::as_u64);
+        let remaining =
+            reply.pointer("/exec_info/queue_remaining").and_then(serde_json::Value::as_u64);
         remaining.ok_or_else(|| RequestError::malformed("no exec_info.queue_remaining"))
     }
 
@@ -188,11 +180,7 @@ impl ComfyClient {
     pub async fn truth(&self, prompt_id: &str) -> Result<Truth, RequestError> {
         let queue = self.queue().await?;
         let history = self.history(prompt_id).await?;
-        Ok(Truth {
-            verdict: verdict(prompt_id, &queue, history.as_ref()),
-            queue,
-            history,
-        })
+        Ok(Truth { verdict: verdict(prompt_id, &queue, history.as_ref()), queue, history })
     }
 
     /// Stops this prompt if it runs now; does nothing otherwise. A node that never looks is stopped only at its end.
@@ -200,9 +188,7 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`].
     pub async fn interrupt(&self, prompt_id: &str) -> Result<(), RequestError> {
-        self.post("interrupt", &json!({ "prompt_id": prompt_id }))
-            .await
-            .map(drop)
+        self.post("interrupt", &json!({ "prompt_id": prompt_id })).await.map(drop)
     }
 
     /// Takes prompts that wait out of the queue. Does nothing to one that runs, leaves no history and no event.
@@ -210,9 +196,7 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`].
     pub async fn delete(&self, prompt_ids: &[&str]) -> Result<(), RequestError> {
-        self.post("queue", &json!({ "delete": prompt_ids }))
-            .await
-            .map(drop)
+        self.post("queue", &json!({ "delete": prompt_ids })).await.map(drop)
     }
 
     /// Takes a prompt's entry out of history.
@@ -220,9 +204,7 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`].
     pub async fn forget(&self, prompt_ids: &[&str]) -> Result<(), RequestError> {
-        self.post("history", &json!({ "delete": prompt_ids }))
-            .await
-            .map(drop)
+        self.post("history", &json!({ "delete": prompt_ids })).await.map(drop)
     }
 
     /// Cancels a prompt wherever it is: by the newer atomic route where the service has it, else by deleting it from
@@ -231,18 +213,12 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`]; then it is not known whether anything was cancelled.
     pub async fn cancel(&self, prompt_id: &str) -> Result<Cancelled, RequestError> {
-        match self
-            .post(&format!("api/jobs/{prompt_id}/cancel"), &json!({}))
-            .await
-        {
+        match self.post(&format!("api/jobs/{prompt_id}/cancel"), &json!({})).await {
             Ok(body) => {
                 let reply: serde_json::Value =
                     serde_json::from_slice(&body).map_err(RequestError::malformed)?;
                 Ok(Cancelled::Confirmed(
-                    reply
-                        .get("cancelled")
-                        .and_then(serde_json::Value::as_bool)
-                        .unwrap_or(false),
+                    reply.get("cancelled").and_then(serde_json::Value::as_bool).unwrap_or(false),
                 ))
             }
             // Older versions answer 405, because only GET is routed below /api (recorded on 0.3.64); 404 behind a proxy.
@@ -264,12 +240,9 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`].
     pub async fn free(&self, unload_models: bool, forget_cache: bool) -> Result<(), RequestError> {
-        self.post(
-            "free",
-            &json!({ "unload_models": unload_models, "free_memory": forget_cache }),
-        )
-        .await
-        .map(drop)
+        self.post("free", &json!({ "unload_models": unload_models, "free_memory": forget_cache }))
+            .await
+            .map(drop)
     }
 
     /// The host, the versions and the accelerators.
@@ -287,10 +260,7 @@ impl ComfyClient {
     /// [`RequestError`].
     pub async fn object_info(&self) -> Result<ObjectInfo, RequestError> {
         let body = self
-            .execute(
-                self.request(Method::GET, "object_info"),
-                self.timeouts.object_info,
-            )
+            .execute(self.request(Method::GET, "object_info"), self.timeouts.object_info)
             .await?;
         ObjectInfo::parse(&body)
     }
@@ -317,9 +287,7 @@ impl ComfyClient {
     /// [`RequestError`].
     pub async fn subscribe_logs(&self, client_id: &str, enabled: bool) -> Result<(), RequestError> {
         let body = json!({ "clientId": client_id, "enabled": enabled });
-        let request = self
-            .request(Method::PATCH, "internal/logs/subscribe")
-            .json(&body);
+        let request = self.request(Method::PATCH, "internal/logs/subscribe").json(&body);
         self.execute(request, self.timeouts.request).await.map(drop)
     }
 
@@ -348,8 +316,7 @@ impl ComfyClient {
     }
 
     async fn get(&self, path: &str) -> Result<Bytes, RequestError> {
-        self.execute(self.request(Method::GET, path), self.timeouts.request)
-            .await
+        self.execute(self.request(Method::GET, path), self.timeouts.request).await
     }
 
     async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, RequestError> {
@@ -357,11 +324,7 @@ impl ComfyClient {
     }
 
     async fn post(&self, path: &str, body: &impl Serialize) -> Result<Bytes, RequestError> {
-        self.execute(
-            self.request(Method::POST, path).json(body),
-            self.timeouts.request,
-        )
-        .await
+        self.execute(self.request(Method::POST, path).json(body), self.timeouts.request).await
     }
 
     /// Sends a request and reads the whole answer, both within `limit`.
@@ -374,11 +337,7 @@ impl ComfyClient {
         let response = request.timeout(limit).send().await.map_err(transport)?;
         let status = response.status();
         let body = response.bytes().await.map_err(transport)?;
-        if status.is_success() {
-            Ok(body)
-        } else {
-            Err(status_error(status.as_u16(), &body))
-        }
+        if status.is_success() { Ok(body) } else { Err(status_error(status.as_u16(), &body)) }
     }
 
     /// Turns an answer that means "no" into an error, after reading its body within `limit`.
@@ -391,18 +350,12 @@ impl ComfyClient {
             return Ok(response);
         }
         let body = tokio::time::timeout(limit, response.bytes()).await;
-        Err(status_error(
-            status.as_u16(),
-            &body.ok().and_then(Result::ok).unwrap_or_default(),
-        ))
+        Err(status_error(status.as_u16(), &body.ok().and_then(Result::ok).unwrap_or_default()))
     }
 }
 
 /// An error for a status that means "no".
 pub(crate) fn status_error(status: u16, body: &[u8]) -> RequestError {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    RequestError::Status {
-        status,
-        body: excerpt(body),
-    }
+    RequestError::Status { status, body: excerpt(body) }
 }

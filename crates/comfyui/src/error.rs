@@ -57,23 +57,17 @@ impl RequestError {
     /// Sorts a transport error of reqwest; `limit` is the timeout that the request ran under.
     pub(crate) fn from_transport(error: &reqwest::Error, limit: Duration) -> Self {
         if error.is_connect() {
-            Self::Unreachable {
-                reason: innermost(error),
-            }
+            Self::Unreachable { reason: innermost(error) }
         } else if error.is_timeout() {
             Self::TimedOut { after: limit }
         } else {
-            Self::AnswerLost {
-                reason: innermost(error),
-            }
+            Self::AnswerLost { reason: innermost(error) }
         }
     }
 
     /// An error for an answer whose body is not what ComfyUI sends.
     pub(crate) fn malformed(error: impl std::fmt::Display) -> Self {
-        Self::Malformed {
-            reason: error.to_string(),
-        }
+        Self::Malformed { reason: error.to_string() }
     }
 
     /// Whether the service surely did not act on the request.
@@ -95,10 +89,7 @@ impl RequestError {
 
 /// The beginning of a body, cut at a character.
 pub(crate) fn excerpt(body: &[u8]) -> String {
-    String::from_utf8_lossy(body)
-        .chars()
-        .take(BODY_EXCERPT_CHARS)
-        .collect()
+    String::from_utf8_lossy(body).chars().take(BODY_EXCERPT_CHARS).collect()
 }
 
 /// The message at the end of the source chain: the one that names the cause.
@@ -107,9 +98,5 @@ fn innermost(error: &reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    if error.source().is_none() {
-        error.to_string()
-    } else {
-        cause.to_string()
-    }
+    if error.source().is_none() { error.to_string() } else { cause.to_string() }
 }

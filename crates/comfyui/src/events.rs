@@ -89,10 +89,7 @@ impl Events {
             })?;
         let mailbox = Arc::new(Mailbox::default());
         let reader = tokio::spawn(read(socket, mailbox.clone()));
-        Ok(Self {
-            mailbox,
-            _reader: AbortOnDropHandle::new(reader),
-        })
+        Ok(Self { mailbox, _reader: AbortOnDropHandle::new(reader) })
     }
 
     /// The next message. Cancel-safe.
@@ -142,8 +139,5 @@ fn unreadable(error: FrameError) -> Message {
         FrameError::Text { kind, .. } => kind,
         FrameError::Binary { .. } => "binary".to_owned(),
     };
-    Message::Unknown {
-        kind,
-        prompt_id: None,
-    }
+    Message::Unknown { kind, prompt_id: None }
 }

@@ -91,11 +91,7 @@ pub struct ViewStream {
 
 impl fmt::Debug for ViewStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            length,
-            content_type,
-            chunks: _,
-        } = self;
+        let Self { length, content_type, chunks: _ } = self;
         f.debug_struct("ViewStream")
             .field("length", length)
             .field("content_type", content_type)
@@ -163,8 +159,7 @@ impl ComfyClient {
     /// # Errors
     /// As [`ComfyClient::view`].
     pub async fn view_output(&self, file: &OutputFile) -> Result<ViewStream, RequestError> {
-        self.view_named(&file.filename, &file.subfolder, &file.folder)
-            .await
+        self.view_named(&file.filename, &file.subfolder, &file.folder).await
     }
 
     async fn view_named(
@@ -180,15 +175,11 @@ impl ComfyClient {
             .append_pair("type", folder);
         let limit = self.timeouts().transfer_idle;
         let sent = tokio::time::timeout(limit, self.http().get(url).send());
-        let response = sent
-            .await
-            .map_err(|_| RequestError::TimedOut { after: limit })?;
+        let response = sent.await.map_err(|_| RequestError::TimedOut { after: limit })?;
         let response = response.map_err(|error| RequestError::from_transport(&error, limit))?;
         let response = Self::expect_success(response, limit).await?;
-        let content_type = response
-            .headers()
-            .get("content-type")
-            .and_then(|value| value.to_str().ok());
+        let content_type =
+            response.headers().get("content-type").and_then(|value| value.to_str().ok());
         Ok(ViewStream {
             length: response.content_length(),
             content_type: content_type.map(str::to_owned),

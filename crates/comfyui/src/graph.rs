@@ -5,16 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 /// Endings by which a string input is taken for the name of a model file.
-pub const MODEL_SUFFIXES: [&str; 8] = [
-    ".safetensors",
-    ".sft",
-    ".ckpt",
-    ".pt",
-    ".pth",
-    ".bin",
-    ".gguf",
-    ".onnx",
-];
+pub const MODEL_SUFFIXES: [&str; 8] =
+    [".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx"];
 
 /// A value is not a graph in API format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,10 +48,7 @@ pub fn is_ui_format(value: &Value) -> bool {
 pub fn validate_api_format(value: &Value) -> Result<(), InvalidGraph> {
     let invalid = |pointer: String, reason| Err(InvalidGraph { pointer, reason });
     if is_ui_format(value) {
-        return invalid(
-            String::new(),
-            "saved by the editor; export it in API format instead",
-        );
+        return invalid(String::new(), "saved by the editor; export it in API format instead");
     }
     let Some(nodes) = value.as_object() else {
         return invalid(String::new(), "expected an object of nodes");
@@ -72,19 +61,14 @@ pub fn validate_api_format(value: &Value) -> Result<(), InvalidGraph> {
         if !node.is_object() {
             return invalid(at, "expected a node with class_type and inputs");
         }
-        if node
-            .get("class_type")
-            .and_then(Value::as_str)
-            .is_none_or(str::is_empty)
-        {
+        if node.get("class_type").and_then(Value::as_str).is_none_or(str::is_empty) {
             return invalid(at + "/class_type", "expected the name of a node class");
         }
         let Some(inputs) = node.get("inputs").and_then(Value::as_object) else {
             return invalid(at + "/inputs", "expected an object of inputs");
         };
-        if let Some((input, reason)) = inputs
-            .iter()
-            .find_map(|(input, link)| Some((input, bad_link(link, nodes)?)))
+        if let Some((input, reason)) =
+            inputs.iter().find_map(|(input, link)| Some((input, bad_link(link, nodes)?)))
         {
             return invalid(format!("{at}/inputs/{}", escape(input)), reason);
         }
@@ -115,28 +99,20 @@ fn escape(key: &str) -> String {
 #[must_use]
 pub fn is_model_file(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    MODEL_SUFFIXES
-        .iter()
-        .any(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
+    MODEL_SUFFIXES.iter().any(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
 }
 
 /// Every node class that the graph uses.
 #[must_use]
 pub fn class_types(graph: &Value) -> BTreeSet<String> {
-    nodes(graph)
-        .map(|(_, class_type, _)| class_type.to_owned())
-        .collect()
+    nodes(graph).map(|(_, class_type, _)| class_type.to_owned()).collect()
 }
 
 /// Every string input that names a model file, as it stands in the graph, folder included.
 #[must_use]
 pub fn model_files(graph: &Value) -> BTreeSet<String> {
     let inputs = nodes(graph).flat_map(|(_, _, inputs)| inputs.values());
-    inputs
-        .filter_map(Value::as_str)
-        .filter(|name| is_model_file(name))
-        .map(str::to_owned)
-        .collect()
+    inputs.filter_map(Value::as_str).filter(|name| is_model_file(name)).map(str::to_owned).collect()
 }
 
 /// Sets an input of a node, adding it if the node does not have it.
@@ -164,11 +140,7 @@ pub fn set_input(
 pub fn save_nodes(graph: &Value) -> Vec<SaveNode<'_>> {
     let named = nodes(graph).filter_map(|(node_id, class_type, inputs)| {
         let filename_prefix = inputs.get("filename_prefix")?.as_str()?;
-        Some(SaveNode {
-            node_id,
-            class_type,
-            filename_prefix,
-        })
+        Some(SaveNode { node_id, class_type, filename_prefix })
     });
     named.collect()
 }
@@ -181,9 +153,8 @@ pub fn save_nodes(graph: &Value) -> Vec<SaveNode<'_>> {
 pub fn with_fresh_prefix(graph: &Value, suffix: &str) -> Value {
     let mut fresh = graph.clone();
     for node in fresh.as_object_mut().into_iter().flat_map(Map::values_mut) {
-        if let Some(Value::String(prefix)) = node
-            .get_mut("inputs")
-            .and_then(|inputs| inputs.get_mut("filename_prefix"))
+        if let Some(Value::String(prefix)) =
+            node.get_mut("inputs").and_then(|inputs| inputs.get_mut("filename_prefix"))
         {
             prefix.push_str(suffix);
         }
@@ -193,17 +164,9 @@ pub fn with_fresh_prefix(graph: &Value, suffix: &str) -> Value {
 
 /// Node id, class and inputs of everything that looks like a node.
 fn nodes(graph: &Value) -> impl Iterator<Item = (&str, &str, &Map<String, Value>)> {
-    graph
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(id, node)| {
-            Some((
-                id.as_str(),
-                node.get("class_type")?.as_str()?,
-                node.get("inputs")?.as_object()?,
-            ))
-        })
+    graph.as_object().into_iter().flatten().filter_map(|(id, node)| {
+        Some((id.as_str(), node.get("class_type")?.as_str()?, node.get("inputs")?.as_object()?))
+    })
 }
 
 #[cfg(test)]

@@ -80,33 +80,24 @@ impl HistoryEntry {
             .message("execution_cached")
             .and_then(|data| data.get("nodes"))
             .and_then(Value::as_array);
-        nodes
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect()
+        nodes.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
     /// The fatal error of the run, if a node raised one.
     #[must_use]
     pub fn execution_error(&self) -> Option<ExecutionError> {
-        self.message("execution_error")
-            .map(ExecutionError::from_data)
+        self.message("execution_error").map(ExecutionError::from_data)
     }
 
     /// What stopped the run, if it was interrupted.
     #[must_use]
     pub fn interruption(&self) -> Option<Interruption> {
-        self.message("execution_interrupted")
-            .map(Interruption::from_data)
+        self.message("execution_interrupted").map(Interruption::from_data)
     }
 
     /// The data of the first message of this type.
     pub(crate) fn message(&self, kind: &str) -> Option<&Value> {
         let messages = &self.status.as_ref()?.messages;
-        messages
-            .iter()
-            .find(|(found, _)| found == kind)
-            .map(|(_, data)| data)
+        messages.iter().find(|(found, _)| found == kind).map(|(_, data)| data)
     }
 }

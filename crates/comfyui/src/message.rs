@@ -201,3 +201,6 @@ impl Message {
 struct LogsData {
     entries: Vec<LogEntry>,
 }
+
+#[cfg(test)]
+mod tests;

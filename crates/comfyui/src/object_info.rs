@@ -49,20 +49,11 @@ impl ObjectInfo {
             serde_json::from_slice(reply).map_err(RequestError::malformed)?;
         let class = |(name, class): (String, WireClass)| {
             let inputs = class.input.values().filter_map(Value::as_object).flatten();
-            let choices = inputs
-                .filter_map(|(input, spec)| Some((input.clone(), choices(spec)?)))
-                .collect();
-            (
-                name,
-                NodeClass {
-                    output_node: class.output_node,
-                    choices,
-                },
-            )
+            let choices =
+                inputs.filter_map(|(input, spec)| Some((input.clone(), choices(spec)?))).collect();
+            (name, NodeClass { output_node: class.output_node, choices })
         };
-        Ok(Self {
-            classes: wire.into_iter().map(class).collect(),
-        })
+        Ok(Self { classes: wire.into_iter().map(class).collect() })
     }
 
     /// The installed node classes.
@@ -80,19 +71,13 @@ impl ObjectInfo {
     /// Whether nodes of this class are outputs: a graph needs one, and runs only what one depends on.
     #[must_use]
     pub fn is_output_node(&self, class_type: &str) -> bool {
-        self.classes
-            .get(class_type)
-            .is_some_and(|class| class.output_node)
+        self.classes.get(class_type).is_some_and(|class| class.output_node)
     }
 
     /// The values that an input offers; None when it offers no list.
     #[must_use]
     pub fn choices(&self, class_type: &str, input: &str) -> Option<&[String]> {
-        self.classes
-            .get(class_type)?
-            .choices
-            .get(input)
-            .map(Vec::as_slice)
+        self.classes.get(class_type)?.choices.get(input).map(Vec::as_slice)
     }
 
     /// The inputs that offer at least one model file. A loader without any file on this machine cannot be told from
@@ -103,11 +88,7 @@ impl ObjectInfo {
                 .choices
                 .iter()
                 .filter(|(_, files)| files.iter().any(|file| is_model_file(file)));
-            inputs.map(move |(input, files)| ModelInput {
-                class_type,
-                input,
-                files,
-            })
+            inputs.map(move |(input, files)| ModelInput { class_type, input, files })
         })
     }
 
@@ -124,14 +105,10 @@ impl ObjectInfo {
 fn choices(spec: &Value) -> Option<Vec<String>> {
     let head = spec.get(0)?;
     let list = head.as_array().or_else(|| {
-        (head.as_str() == Some("COMBO"))
-            .then(|| spec.get(1)?.get("options")?.as_array())
-            .flatten()
+        (head.as_str() == Some("COMBO")).then(|| spec.get(1)?.get("options")?.as_array()).flatten()
     })?;
-    Some(
-        list.iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect(),
-    )
+    Some(list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,10 +23,7 @@ pub struct OutputFile {
 /// may be missing and then mean the root of `output` (ComfyUI source: the defaults of `/view`).
 #[must_use]
 pub fn output_files(outputs: &Map<String, Value>) -> Vec<OutputFile> {
-    outputs
-        .iter()
-        .flat_map(|(node_id, ui)| files_of_node(node_id, ui))
-        .collect()
+    outputs.iter().flat_map(|(node_id, ui)| files_of_node(node_id, ui)).collect()
 }
 
 /// The file references of one node.
@@ -39,10 +36,7 @@ pub(crate) fn files_of_node(node_id: &str, ui: &Value) -> Vec<OutputFile> {
     let files =
         items.filter_map(|(list, item)| Some((list, item, item.get("filename")?.as_str()?)));
     let text = |item: &Value, field: &str, default: &str| {
-        item.get(field)
-            .and_then(Value::as_str)
-            .unwrap_or(default)
-            .to_owned()
+        item.get(field).and_then(Value::as_str).unwrap_or(default).to_owned()
     };
     let file = |(index, (list, item, filename)): (usize, (&String, &Value, &str))| OutputFile {
         node_id: node_id.to_owned(),
@@ -54,3 +48,6 @@ pub(crate) fn files_of_node(node_id: &str, ui: &Value) -> Vec<OutputFile> {
     };
     files.enumerate().map(file).collect()
 }
+
+#[cfg(test)]
+mod tests;

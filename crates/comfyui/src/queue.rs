@@ -53,17 +53,11 @@ impl QueueState {
     pub fn parse(reply: &[u8], keep_graphs: bool) -> Result<Self, RequestError> {
         let wire: Wire<'_> = serde_json::from_slice(reply).map_err(RequestError::malformed)?;
         let entries = |items: Vec<Vec<&RawValue>>| -> Result<Vec<QueueEntry>, RequestError> {
-            items
-                .iter()
-                .map(|item| QueueEntry::parse(item, keep_graphs))
-                .collect()
+            items.iter().map(|item| QueueEntry::parse(item, keep_graphs)).collect()
         };
         let mut pending = entries(wire.queue_pending)?;
         pending.sort_by(|a, b| a.number.total_cmp(&b.number));
-        Ok(Self {
-            running: entries(wire.queue_running)?,
-            pending,
-        })
+        Ok(Self { running: entries(wire.queue_running)?, pending })
     }
 
     /// Number of prompts that run or wait.
@@ -94,9 +88,7 @@ impl QueueEntry {
     /// Reads one `[number, id, graph, extra_data, outputs]`.
     fn parse(item: &[&RawValue], keep_graph: bool) -> Result<Self, RequestError> {
         let (head, extra) = parse_prompt_tuple(item).map_err(RequestError::malformed)?;
-        let graph = keep_graph
-            .then(|| serde_json::from_str(item[2].get()))
-            .transpose();
+        let graph = keep_graph.then(|| serde_json::from_str(item[2].get())).transpose();
         Ok(Self {
             number: head.0,
             prompt_id: head.1,
@@ -117,9 +109,6 @@ pub(crate) fn parse_prompt_tuple(
             &"a prompt of at least four parts",
         ));
     };
-    let head = (
-        serde_json::from_str(number.get())?,
-        serde_json::from_str(prompt_id.get())?,
-    );
+    let head = (serde_json::from_str(number.get())?, serde_json::from_str(prompt_id.get())?);
     Ok((head, serde_json::from_str(extra.get()).unwrap_or_default()))
 }

@@ -131,10 +131,9 @@ impl From<RequestError> for SubmitError {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Unreachable { reason } => Self::Unreachable { reason },
-            RequestError::Status { status, body } if status.is_client_error() => Self::Refused {
-                status: status.as_u16(),
-                body,
-            },
+            RequestError::Status { status, body } if status.is_client_error() => {
+                Self::Refused { status: status.as_u16(), body }
+            }
             other => Self::Unknown(other),
         }
     }
@@ -152,10 +151,7 @@ pub(crate) fn read_answer(
         413 => Err(SubmitError::TooLarge { bytes: sent_bytes }),
         400 => Err(match serde_json::from_slice(body) {
             Ok(rejection) => SubmitError::Rejected(Box::new(rejection)),
-            Err(_) => SubmitError::Refused {
-                status,
-                body: crate::error::excerpt(body),
-            },
+            Err(_) => SubmitError::Refused { status, body: crate::error::excerpt(body) },
         }),
         _ => Err(crate::client::status_error(status, body).into()),
     }

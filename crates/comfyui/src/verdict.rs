@@ -44,18 +44,10 @@ pub fn verdict(prompt_id: &str, queue: &QueueState, history: Option<&HistoryEntr
     if let Some(entry) = history {
         return ended(entry);
     }
-    if queue
-        .running
-        .iter()
-        .any(|entry| entry.prompt_id == prompt_id)
-    {
+    if queue.running.iter().any(|entry| entry.prompt_id == prompt_id) {
         return Verdict::Running;
     }
-    match queue
-        .pending
-        .iter()
-        .position(|entry| entry.prompt_id == prompt_id)
-    {
+    match queue.pending.iter().position(|entry| entry.prompt_id == prompt_id) {
         Some(index) => pending(queue, index),
         None => Verdict::Lost,
     }
@@ -69,16 +61,11 @@ fn ended(entry: &HistoryEntry) -> Verdict {
     if let Some(error) = entry.execution_error() {
         return Verdict::Failed(error);
     }
-    let status = entry
-        .status
-        .as_ref()
-        .map_or("no status", |status| status.status_str.as_str());
+    let status = entry.status.as_ref().map_or("no status", |status| status.status_str.as_str());
     if status == "success" && entry.message("execution_success").is_some() {
         return Verdict::Succeeded(entry.output_files());
     }
-    Verdict::FailedInternal {
-        status: status.to_owned(),
-    }
+    Verdict::FailedInternal { status: status.to_owned() }
 }
 
 fn pending(queue: &QueueState, index: usize) -> Verdict {
@@ -86,8 +73,8 @@ fn pending(queue: &QueueState, index: usize) -> Verdict {
     let ahead = || queue.running.iter().chain(&queue.pending[..index]);
     let foreign =
         |entry: &&QueueEntry| entry.client_id.is_none() || entry.client_id != own.client_id;
-    Verdict::Pending {
-        position: ahead().count(),
-        foreign_ahead: ahead().filter(foreign).count(),
-    }
+    Verdict::Pending { position: ahead().count(), foreign_ahead: ahead().filter(foreign).count() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,8 @@ use super::*;
 
 #[track_caller]
 fn refused(reply: Value) -> (FailureKind, String, Option<String>, Option<String>) {
-    let Classified {
-        kind,
-        code,
-        node_id,
-        node_type,
-        ..
-    } = rejection(&serde_json::from_value(reply).unwrap());
+    let Classified { kind, code, node_id, node_type, .. } =
+        rejection(&serde_json::from_value(reply).unwrap());
     (kind, code, node_id, node_type)
 }
 
@@ -42,12 +37,8 @@ fn a_missing_node_class_means_another_worker_on_either_version() {
         "extra_info": {"node_id": "7", "class_type": "X", "node_title": "X"}}, "node_errors": {}});
     let older = json!({"error": {"type": "invalid_prompt", "message": "Cannot execute because node X does not exist.",
         "details": "Node ID '#7'", "extra_info": {}}, "node_errors": {}});
-    let expected = (
-        FailureKind::WrongWorker,
-        "missing_node_type".into(),
-        Some("7".into()),
-        Some("X".into()),
-    );
+    let expected =
+        (FailureKind::WrongWorker, "missing_node_type".into(), Some("7".into()), Some("X".into()));
     assert_eq!(refused(newer), expected);
     assert_eq!(refused(older), expected);
 }
@@ -56,18 +47,13 @@ fn a_missing_node_class_means_another_worker_on_either_version() {
 fn a_node_without_a_class_is_the_jobs_own_fault() {
     let reply = json!({"error": {"type": "invalid_prompt", "message": "Cannot execute because a node is missing the class_type property.",
         "details": "Node ID '#7'", "extra_info": {}}, "node_errors": {}});
-    assert_eq!(
-        refused(reply),
-        (FailureKind::BadJob, "invalid_prompt".into(), None, None)
-    );
+    assert_eq!(refused(reply), (FailureKind::BadJob, "invalid_prompt".into(), None, None));
 }
 
 #[test]
 fn a_missing_model_means_another_worker() {
-    let loader = of_node(
-        "CheckpointLoaderSimple",
-        json!([not_in_list("ckpt_name", "gone.safetensors")]),
-    );
+    let loader =
+        of_node("CheckpointLoaderSimple", json!([not_in_list("ckpt_name", "gone.safetensors")]));
     let expected = (
         FailureKind::WrongWorker,
         "value_not_in_list".into(),
@@ -75,15 +61,9 @@ fn a_missing_model_means_another_worker() {
         Some("CheckpointLoaderSimple".into()),
     );
     assert_eq!(refused(loader), expected);
-    let folder = of_node(
-        "DiffusersLoader",
-        json!([not_in_list("model_path", "some-folder")]),
-    );
+    let folder = of_node("DiffusersLoader", json!([not_in_list("model_path", "some-folder")]));
     assert_eq!(refused(folder).0, FailureKind::WrongWorker);
-    let numbered = of_node(
-        "DualCLIPLoader",
-        json!([not_in_list("clip_name2", "t5xxl")]),
-    );
+    let numbered = of_node("DualCLIPLoader", json!([not_in_list("clip_name2", "t5xxl")]));
     assert_eq!(refused(numbered).0, FailureKind::WrongWorker);
 }
 
@@ -102,10 +82,7 @@ fn one_wrong_value_beside_a_missing_model_makes_it_a_bad_job() {
         json!([not_in_list("ckpt_name", "gone.safetensors"), {"type": "required_input_missing", "message": "Required input is missing", "details": "x", "extra_info": {"input_name": "x"}}]),
     );
     let (kind, code, ..) = refused(both);
-    assert_eq!(
-        (kind, code.as_str()),
-        (FailureKind::BadJob, "required_input_missing")
-    );
+    assert_eq!((kind, code.as_str()), (FailureKind::BadJob, "required_input_missing"));
 }
 
 #[test]
@@ -115,23 +92,14 @@ fn what_the_accelerator_raises_is_the_services_fault() {
         raised("torch.OutOfMemoryError", "Allocation on device 0"),
         (fault(false), "out_of_memory".into())
     );
-    assert_eq!(
-        raised("torch.cuda.OutOfMemoryError", ""),
-        (fault(false), "out_of_memory".into())
-    );
+    assert_eq!(raised("torch.cuda.OutOfMemoryError", ""), (fault(false), "out_of_memory".into()));
     assert_eq!(
         raised("RuntimeError", "CUDA error: out of memory"),
         (fault(false), "out_of_memory".into())
     );
     let illegal = "CUDA error: an illegal memory access was encountered";
-    assert_eq!(
-        raised("torch.AcceleratorError", illegal),
-        (fault(true), "device_error".into())
-    );
-    assert_eq!(
-        raised("RuntimeError", illegal),
-        (fault(true), "device_error".into())
-    );
+    assert_eq!(raised("torch.AcceleratorError", illegal), (fault(true), "device_error".into()));
+    assert_eq!(raised("RuntimeError", illegal), (fault(true), "device_error".into()));
     assert_eq!(
         raised("OSError", "[Errno 28] No space left on device"),
         (fault(false), "disk_full".into())
@@ -140,10 +108,7 @@ fn what_the_accelerator_raises_is_the_services_fault() {
 
 #[test]
 fn what_a_node_raises_is_the_jobs_own_fault_unless_known_otherwise() {
-    assert_eq!(
-        raised("ValueError", "bad"),
-        (FailureKind::BadJob, "execution_error".into())
-    );
+    assert_eq!(raised("ValueError", "bad"), (FailureKind::BadJob, "execution_error".into()));
     assert_eq!(
         raised("ExecutionBlocked", "no mask"),
         (FailureKind::BadJob, "execution_blocked".into())
@@ -164,10 +129,7 @@ fn the_message_is_one_line_with_the_class() {
     };
     let classified = execution_error(&error);
     assert_eq!(classified.message, "RuntimeError: Intentional");
-    assert_eq!(
-        (classified.node_id.as_deref(), classified.node_type),
-        (Some("2"), None)
-    );
+    assert_eq!((classified.node_id.as_deref(), classified.node_type), (Some("2"), None));
     assert_eq!(
         execution_error(&ExecutionError::default()).message,
         "a node failed without saying why"

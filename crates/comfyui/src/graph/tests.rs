@@ -12,11 +12,7 @@ fn picture() -> Value {
 
 #[track_caller]
 fn assert_invalid(graph: Value, pointer: &str) {
-    assert_eq!(
-        validate_api_format(&graph).unwrap_err().pointer,
-        pointer,
-        "{graph}"
-    );
+    assert_eq!(validate_api_format(&graph).unwrap_err().pointer, pointer, "{graph}");
 }
 
 #[test]
@@ -47,13 +43,9 @@ fn a_list_that_is_no_link_is_a_plain_value() {
 
 #[test]
 fn the_editors_own_format_is_told_apart() {
-    assert!(is_ui_format(
-        &json!({"nodes": [], "links": [], "version": 0.4})
-    ));
+    assert!(is_ui_format(&json!({"nodes": [], "links": [], "version": 0.4})));
     assert!(!is_ui_format(&picture()));
-    assert!(!is_ui_format(
-        &json!({"nodes": {"class_type": "X", "inputs": {}}, "links": 1})
-    ));
+    assert!(!is_ui_format(&json!({"nodes": {"class_type": "X", "inputs": {}}, "links": 1})));
 }
 
 #[test]
@@ -63,10 +55,7 @@ fn classes_and_models_are_found() {
         names(class_types(&picture())),
         ["CheckpointLoaderSimple", "LoraLoader", "SaveImage"]
     );
-    assert_eq!(
-        names(model_files(&picture())),
-        ["Fine.SFT", "sdxl/base.safetensors"]
-    );
+    assert_eq!(names(model_files(&picture())), ["Fine.SFT", "sdxl/base.safetensors"]);
     assert!(!is_model_file(".pt"));
     assert!(!is_model_file("script"));
 }
@@ -75,18 +64,11 @@ fn classes_and_models_are_found() {
 fn a_fresh_prefix_changes_the_save_nodes_alone() {
     let fresh = with_fresh_prefix(&picture(), "-7f");
     assert_eq!(fresh["3"]["inputs"]["filename_prefix"], "cat-7f");
-    assert_eq!(
-        (&fresh["1"], &fresh["2"]),
-        (&picture()["1"], &picture()["2"])
-    );
+    assert_eq!((&fresh["1"], &fresh["2"]), (&picture()["1"], &picture()["2"]));
     let saves = save_nodes(&fresh);
     assert_eq!(
         saves,
-        [SaveNode {
-            node_id: "3",
-            class_type: "SaveImage",
-            filename_prefix: "cat-7f"
-        }]
+        [SaveNode { node_id: "3", class_type: "SaveImage", filename_prefix: "cat-7f" }]
     );
 }
 
@@ -102,8 +84,5 @@ fn inputs_are_set_only_on_nodes_that_exist() {
     let mut graph = picture();
     set_input(&mut graph, "2", "strength_model", json!(0.9)).unwrap();
     assert_eq!(graph["2"]["inputs"]["strength_model"], 0.9);
-    assert_eq!(
-        set_input(&mut graph, "9", "x", json!(1)),
-        Err(NoSuchNode("9".into()))
-    );
+    assert_eq!(set_input(&mut graph, "9", "x", json!(1)), Err(NoSuchNode("9".into())));
 }

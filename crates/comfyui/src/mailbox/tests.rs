@@ -1,26 +1,15 @@
 use super::*;
 
 fn progress(value: f64) -> Message {
-    Message::Progress {
-        value,
-        max: 9.0,
-        prompt_id: None,
-        node: None,
-    }
+    Message::Progress { value, max: 9.0, prompt_id: None, node: None }
 }
 
 fn start(prompt_id: &str) -> Message {
-    Message::ExecutionStart {
-        prompt_id: prompt_id.into(),
-        timestamp: None,
-    }
+    Message::ExecutionStart { prompt_id: prompt_id.into(), timestamp: None }
 }
 
 fn unknown(kind: usize) -> Message {
-    Message::Unknown {
-        kind: kind.to_string(),
-        prompt_id: None,
-    }
+    Message::Unknown { kind: kind.to_string(), prompt_id: None }
 }
 
 fn drain(mailbox: &Mailbox) -> Vec<Result<Message, Disconnected>> {
@@ -48,24 +37,13 @@ fn everything_comes_out_in_order_when_it_is_taken_at_once() {
 #[test]
 fn a_slow_consumer_gets_every_control_message_and_the_newest_progress_in_its_place() {
     let mailbox = Mailbox::default();
-    for message in [
-        progress(1.0),
-        start("a"),
-        progress(2.0),
-        progress(3.0),
-        start("b"),
-        unknown(1),
-    ] {
+    for message in [progress(1.0), start("a"), progress(2.0), progress(3.0), start("b"), unknown(1)]
+    {
         mailbox.put(message);
     }
     assert_eq!(
         drain(&mailbox),
-        [
-            Ok(start("a")),
-            Ok(progress(3.0)),
-            Ok(start("b")),
-            Ok(unknown(1))
-        ]
+        [Ok(start("a")), Ok(progress(3.0)), Ok(start("b")), Ok(unknown(1))]
     );
 }
 

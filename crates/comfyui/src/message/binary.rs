@@ -10,10 +10,7 @@ const PREVIEW_WITH_METADATA: u32 = 4;
 /// Reads a frame that begins with its type as big-endian u32.
 pub(super) fn parse(frame: &Bytes) -> Result<Message, FrameError> {
     let reader = Reader { frame, at: 0 };
-    reader.message().map_err(|reason| FrameError::Binary {
-        length: frame.len(),
-        reason,
-    })
+    reader.message().map_err(|reason| FrameError::Binary { length: frame.len(), reason })
 }
 
 struct Reader<'a> {
@@ -30,20 +27,13 @@ impl Reader<'_> {
                     2 => ImageFormat::Png,
                     _ => ImageFormat::Other,
                 };
-                Ok(Message::Preview(Preview {
-                    format,
-                    image: self.rest(),
-                    metadata: None,
-                }))
+                Ok(Message::Preview(Preview { format, image: self.rest(), metadata: None }))
             }
             PREVIEW_WITH_METADATA => self.preview_with_metadata(),
             TEXT => {
                 let node = self.sized()?;
                 let node = String::from_utf8_lossy(&node).into_owned();
-                Ok(Message::Text {
-                    node,
-                    text: String::from_utf8_lossy(&self.rest()).into_owned(),
-                })
+                Ok(Message::Text { node, text: String::from_utf8_lossy(&self.rest()).into_owned() })
             }
             _ => Err("unknown type"),
         }
@@ -57,22 +47,13 @@ impl Reader<'_> {
             Some("image/png") => ImageFormat::Png,
             _ => ImageFormat::Other,
         };
-        Ok(Message::Preview(Preview {
-            format,
-            image: self.rest(),
-            metadata: Some(metadata),
-        }))
+        Ok(Message::Preview(Preview { format, image: self.rest(), metadata: Some(metadata) }))
     }
 
     fn u32(&mut self) -> Result<u32, &'static str> {
-        let bytes = self
-            .frame
-            .get(self.at..self.at + 4)
-            .ok_or("cut off within its header")?;
+        let bytes = self.frame.get(self.at..self.at + 4).ok_or("cut off within its header")?;
         self.at += 4;
-        Ok(bytes
-            .iter()
-            .fold(0, |value, byte| value << 8 | u32::from(*byte)))
+        Ok(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
     }
 
     /// A part that is preceded by its length.

@@ -107,10 +107,7 @@ impl Interruption {
 }
 
 fn text(data: &Value, field: &str) -> String {
-    data.get(field)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    data.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// A picture of work in progress.

@@ -18,10 +18,8 @@ struct Envelope<'a> {
 
 /// Reads `{"type": …, "data": …}`.
 pub(super) fn parse(frame: &str) -> Result<Message, FrameError> {
-    let envelope: Envelope<'_> = serde_json::from_str(frame).map_err(|error| FrameError::Text {
-        kind: "untyped".into(),
-        reason: error.to_string(),
-    })?;
+    let envelope: Envelope<'_> = serde_json::from_str(frame)
+        .map_err(|error| FrameError::Text { kind: "untyped".into(), reason: error.to_string() })?;
     let data = envelope.data.map_or("null", RawValue::get);
     parse_data(&envelope.kind, data).map_err(|error| FrameError::Text {
         kind: envelope.kind.into_owned(),
@@ -34,80 +32,32 @@ fn parse_data(kind: &str, data: &str) -> Result<Message, serde_json::Error> {
         "status" => status(read(data)?),
         "feature_flags" => Message::FeatureFlags(read::<Map<String, Value>>(data)?),
         "execution_start" => {
-            let Moment {
-                prompt_id,
-                timestamp,
-            } = read(data)?;
-            Message::ExecutionStart {
-                prompt_id,
-                timestamp,
-            }
+            let Moment { prompt_id, timestamp } = read(data)?;
+            Message::ExecutionStart { prompt_id, timestamp }
         }
         "execution_success" => {
-            let Moment {
-                prompt_id,
-                timestamp,
-            } = read(data)?;
-            Message::ExecutionSuccess {
-                prompt_id,
-                timestamp,
-            }
+            let Moment { prompt_id, timestamp } = read(data)?;
+            Message::ExecutionSuccess { prompt_id, timestamp }
         }
         "execution_cached" => {
-            let Cached {
-                prompt_id,
-                nodes,
-                timestamp,
-            } = read(data)?;
-            Message::ExecutionCached {
-                prompt_id,
-                nodes,
-                timestamp,
-            }
+            let Cached { prompt_id, nodes, timestamp } = read(data)?;
+            Message::ExecutionCached { prompt_id, nodes, timestamp }
         }
         "progress_state" => {
             let States { prompt_id, nodes } = read(data)?;
             Message::ProgressState { prompt_id, nodes }
         }
         "executing" => {
-            let Executing {
-                node,
-                display_node,
-                prompt_id,
-            } = read(data)?;
-            Message::Executing {
-                node,
-                display_node,
-                prompt_id,
-            }
+            let Executing { node, display_node, prompt_id } = read(data)?;
+            Message::Executing { node, display_node, prompt_id }
         }
         "progress" => {
-            let Progress {
-                value,
-                max,
-                prompt_id,
-                node,
-            } = read(data)?;
-            Message::Progress {
-                value,
-                max,
-                prompt_id,
-                node,
-            }
+            let Progress { value, max, prompt_id, node } = read(data)?;
+            Message::Progress { value, max, prompt_id, node }
         }
         "executed" => {
-            let Executed {
-                node,
-                display_node,
-                output,
-                prompt_id,
-            } = read(data)?;
-            Message::Executed {
-                node,
-                display_node,
-                output,
-                prompt_id,
-            }
+            let Executed { node, display_node, output, prompt_id } = read(data)?;
+            Message::Executed { node, display_node, output, prompt_id }
         }
         "execution_error" => Message::ExecutionError(ExecutionError::from_data(&read(data)?)),
         "execution_interrupted" => {
@@ -123,10 +73,7 @@ fn read<T: DeserializeOwned>(data: &str) -> Result<T, serde_json::Error> {
 }
 
 fn status(data: StatusData) -> Message {
-    Message::Status {
-        queue_remaining: data.status.exec_info.queue_remaining,
-        sid: data.sid,
-    }
+    Message::Status { queue_remaining: data.status.exec_info.queue_remaining, sid: data.sid }
 }
 
 fn unknown(kind: &str, data: &str) -> Message {
@@ -135,10 +82,7 @@ fn unknown(kind: &str, data: &str) -> Message {
         prompt_id: Option<String>,
     }
     let prompt_id = read::<Named>(data).ok().and_then(|named| named.prompt_id);
-    Message::Unknown {
-        kind: kind.to_owned(),
-        prompt_id,
-    }
+    Message::Unknown { kind: kind.to_owned(), prompt_id }
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,276 @@
+//! What the client makes of answers that are late, broken or missing.
+
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
+use pointsman_comfyui::{
+    Cancelled, ComfyClient, ConnectError, Disconnected, Folder, MAX_NOISE_MESSAGES, Message,
+    RequestError, Submission, SubmitError, SubmitReply, Timeouts,
+};
+use serde_json::{Map, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+
+mod server;
+use server::{Reply, answering, listener};
+
+/// Long enough for an answer on the same machine, short enough to wait for in a test.
+const SHORT: Duration = Duration::from_millis(200);
+
+fn client(url: &str) -> ComfyClient {
+    let timeouts =
+        Timeouts { request: SHORT, submit: SHORT, transfer_idle: SHORT, ..Timeouts::default() };
+    ComfyClient::with_timeouts(url, timeouts).unwrap()
+}
+
+async fn submit(url: &str) -> Result<SubmitReply, SubmitError> {
+    let graph = json!({"1": {"class_type": "X", "inputs": {}}});
+    let submission =
+        Submission { graph: &graph, prompt_id: "p", client_id: "c", extra_data: &Map::new() };
+    client(url).submit(&submission).await
+}
+
+async fn submit_answered(reply: Reply) -> Result<SubmitReply, SubmitError> {
+    submit(&answering(vec![reply]).await).await
+}
+
+#[tokio::test]
+async fn an_accepted_submission_says_what_will_not_run() {
+    let body = r#"{"prompt_id":"p","number":3,"node_errors":{"5":{"errors":[],"dependent_outputs":["5"],"class_type":"X"}}}"#;
+    let reply = submit_answered(Reply::Status(200, body)).await.unwrap();
+    assert_eq!((reply.prompt_id.as_str(), reply.number), ("p", 3.0));
+    assert!(reply.node_errors.contains_key("5"));
+}
+
+#[tokio::test]
+async fn answers_that_mean_no_are_sure() {
+    let rejected = r#"{"error":{"type":"no_prompt","message":"m","details":"d","extra_info":{}},"node_errors":{}}"#;
+    let error = submit_answered(Reply::Status(400, rejected)).await.unwrap_err();
+    assert!(
+        matches!(&error, SubmitError::Rejected(rejection) if rejection.error.kind == "no_prompt")
+    );
+    assert!(error.surely_refused());
+    let error = submit_answered(Reply::Status(413, "")).await.unwrap_err();
+    assert!(matches!(error, SubmitError::TooLarge { bytes } if bytes > 50));
+    let error = submit_answered(Reply::Status(400, "<html>")).await.unwrap_err();
+    assert!(matches!(&error, SubmitError::Refused { status: 400, .. }));
+    let error = submit_answered(Reply::Status(403, "origin")).await.unwrap_err();
+    assert!(matches!(&error, SubmitError::Refused { status: 403, .. }));
+}
+
+#[tokio::test]
+async fn nobody_listening_is_sure() {
+    let (listener, url) = listener().await;
+    drop(listener);
+    let error = submit(&url).await.unwrap_err();
+    assert!(matches!(error, SubmitError::Unreachable { .. }), "{error:?}");
+    assert!(error.surely_refused());
+}
+
+#[tokio::test]
+async fn answers_that_do_not_come_are_not_sure() {
+    for reply in [
+        Reply::Never,
+        Reply::Broken,
+        Reply::Nothing,
+        Reply::Status(200, "[]"),
+        Reply::Status(500, "oops"),
+        Reply::Status(502, ""),
+    ] {
+        let error = submit_answered(reply).await.unwrap_err();
+        assert!(!error.surely_refused(), "{reply:?}: {error:?}");
+        assert!(matches!(error, SubmitError::Unknown(_)), "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_read_is_an_error_and_never_an_empty_queue() {
+    for reply in [
+        Reply::Never,
+        Reply::Broken,
+        Reply::Nothing,
+        Reply::Status(200, "{}"),
+        Reply::Status(500, ""),
+    ] {
+        assert!(client(&answering(vec![reply]).await).queue().await.is_err(), "{reply:?}");
+    }
+    let url = answering(vec![
+        Reply::Status(200, r#"{"queue_running":[],"queue_pending":[]}"#),
+        Reply::Nothing,
+    ])
+    .await;
+    let truth = client(&url).truth("p").await;
+    assert!(matches!(truth, Err(RequestError::AnswerLost { .. })), "{truth:?}");
+    let url = answering(vec![Reply::Never]).await;
+    assert!(
+        matches!(client(&url).queue().await, Err(RequestError::TimedOut { after }) if after == SHORT)
+    );
+}
+
+#[tokio::test]
+async fn cancel_falls_back_to_delete_and_interrupt() {
+    let url = answering(vec![Reply::Status(200, r#"{"cancelled":true}"#)]).await;
+    assert_eq!(client(&url).cancel("p").await.unwrap(), Cancelled::Confirmed(true));
+    let url =
+        answering(vec![Reply::Status(405, ""), Reply::Status(200, ""), Reply::Status(200, "")])
+            .await;
+    assert_eq!(client(&url).cancel("p").await.unwrap(), Cancelled::Requested);
+    let url = answering(vec![Reply::Status(405, ""), Reply::Status(500, "")]).await;
+    assert!(client(&url).cancel("p").await.is_err());
+}
+
+#[tokio::test]
+async fn a_download_that_stops_is_an_error() {
+    let url = answering(vec![Reply::Half]).await;
+    let stream = client(&url).view("a.png", "", Folder::Output).await.unwrap();
+    assert_eq!(stream.length, Some(10));
+    assert!(stream.try_collect::<Vec<_>>().await.is_err());
+    let url = answering(vec![Reply::Status(404, "")]).await;
+    let gone = client(&url).view("a.png", "", Folder::Output).await.unwrap_err();
+    assert!(gone.is_not_found());
+}
+
+#[test]
+fn only_http_addresses_are_taken() {
+    for url in ["", "127.0.0.1:8188", "https://example.com", "ftp://x", "http://"] {
+        assert!(ComfyClient::new(url).is_err(), "{url}");
+    }
+    assert_eq!(
+        ComfyClient::new("http://127.0.0.1:8188").unwrap().base_url(),
+        "http://127.0.0.1:8188/"
+    );
+    assert_eq!(ComfyClient::new("http://host/comfy").unwrap().base_url(), "http://host/comfy/");
+}
+
+type ServerSocket = tokio_tungstenite::WebSocketStream<TcpStream>;
+
+/// A websocket pair: the client's end after its first words, and the server's.
+async fn connected() -> (pointsman_comfyui::Events, ServerSocket) {
+    let (listener, url) = listener().await;
+    let accept = async {
+        let mut socket =
+            tokio_tungstenite::accept_async(listener.accept().await.unwrap().0).await.unwrap();
+        let first = socket.next().await.unwrap().unwrap();
+        (socket, first)
+    };
+    let client = client(&url);
+    let (events, (socket, first)) = tokio::join!(client.events("c"), accept);
+    let announced: serde_json::Value = serde_json::from_str(first.to_text().unwrap()).unwrap();
+    assert_eq!(announced["type"], "feature_flags");
+    assert_eq!(announced["data"]["supports_preview_metadata"], true);
+    (events.unwrap(), socket)
+}
+
+#[tokio::test]
+async fn frames_that_cannot_be_read_do_not_end_the_stream() {
+    let (mut events, mut socket) = connected().await;
+    for frame in [
+        Frame::text("not json"),
+        Frame::binary(vec![1, 2]),
+        Frame::text(r#"{"type":"executing","data":5}"#),
+    ] {
+        socket.send(frame).await.unwrap();
+    }
+    socket
+        .send(Frame::text(r#"{"type":"execution_start","data":{"prompt_id":"p"}}"#))
+        .await
+        .unwrap();
+    for kind in ["untyped", "binary", "executing"] {
+        assert_eq!(
+            events.next().await.unwrap(),
+            Message::Unknown { kind: kind.into(), prompt_id: None }
+        );
+    }
+    assert!(events.next().await.unwrap().is_about("p"));
+}
+
+#[tokio::test]
+async fn a_frame_of_64_mib_is_taken() {
+    let (mut events, mut socket) = connected().await;
+    let mut frame = vec![0, 0, 0, 1, 0, 0, 0, 2];
+    frame.resize(8 + (64 << 20), 7);
+    let send = socket.send(Frame::binary(frame));
+    let (sent, received) = tokio::join!(send, events.next());
+    sent.unwrap();
+    let Message::Preview(preview) = received.unwrap() else { panic!("no preview") };
+    assert_eq!(preview.image.len(), 64 << 20);
+}
+
+#[tokio::test]
+async fn the_socket_is_drained_although_nobody_takes_the_messages() {
+    let (mut events, mut socket) = connected().await;
+    let noise = Frame::text(format!(r#"{{"type":"noise","data":"{}"}}"#, "x".repeat(10_000)));
+    // Far more than any buffer between the two holds: this would hang if the client read only on demand.
+    for _ in 0..5_000 {
+        socket.send(noise.clone()).await.unwrap();
+    }
+    socket
+        .send(Frame::text(r#"{"type":"execution_start","data":{"prompt_id":"p"}}"#))
+        .await
+        .unwrap();
+    socket.close(None).await.unwrap();
+    while socket.next().await.is_some() {}
+    let mut noises = 0;
+    let started = loop {
+        match events.next().await.unwrap() {
+            Message::Unknown { .. } => noises += 1,
+            other => break other,
+        }
+    };
+    assert_eq!(noises, MAX_NOISE_MESSAGES);
+    assert!(started.is_about("p"));
+    assert_eq!(events.next().await, Err(Disconnected::Closed));
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_told_from_one_that_is_closed() {
+    let (mut events, socket) = connected().await;
+    drop(socket);
+    assert!(matches!(events.next().await, Err(Disconnected::Broken(_))));
+}
+
+#[tokio::test]
+async fn messages_of_other_prompts_are_left_out_on_request() {
+    let (mut events, mut socket) = connected().await;
+    for text in [
+        r#"{"type":"execution_start","data":{"prompt_id":"other"}}"#,
+        r#"{"type":"status","data":{"status":{"exec_info":{"queue_remaining":1}}}}"#,
+        r#"{"type":"execution_start","data":{"prompt_id":"p"}}"#,
+    ] {
+        socket.send(Frame::text(text)).await.unwrap();
+    }
+    assert_eq!(
+        events.next_for("p").await.unwrap(),
+        Message::Status { queue_remaining: 1, sid: None }
+    );
+    assert!(events.next_for("p").await.unwrap().is_about("p"));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_greet_is_given_up() {
+    let (listener, url) = listener().await;
+    let timeouts = Timeouts { connect: SHORT, ..Timeouts::default() };
+    let client = ComfyClient::with_timeouts(&url, timeouts).unwrap();
+    let refused = client.events("c").await.unwrap_err();
+    assert_eq!(refused, ConnectError::TimedOut { after: SHORT });
+    drop(listener);
+    assert!(matches!(client.events("c").await.unwrap_err(), ConnectError::Refused { .. }));
+}
+
+#[tokio::test]
+async fn no_origin_is_sent() {
+    let (listener, url) = listener().await;
+    let seen = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        String::from_utf8(head).unwrap().to_ascii_lowercase()
+    };
+    let client = client(&url);
+    let (_, head) = tokio::join!(client.queue_remaining(), seen);
+    assert!(head.starts_with("get /prompt http/1.1") && !head.contains("origin"), "{head}");
+}

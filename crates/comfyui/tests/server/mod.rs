@@ -1,0 +1,69 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What a server does with a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Reply {
+    /// Answers.
+    Status(u16, &'static str),
+    /// Keeps the connection open and says nothing.
+    Never,
+    /// Closes the connection without a word.
+    Nothing,
+    /// Closes it within the head of the answer.
+    Broken,
+    /// Closes it within the body.
+    Half,
+}
+
+pub async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+/// A server that gives these answers in turn, each on a connection of its own.
+pub async fn answering(replies: Vec<Reply>) -> String {
+    let (listener, url) = listener().await;
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        for reply in replies {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+            let text = match reply {
+                Reply::Status(status, body) => {
+                    let length = body.len();
+                    format!(
+                        "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+                    )
+                }
+                Reply::Never => {
+                    silent.push(stream);
+                    continue;
+                }
+                Reply::Nothing => continue,
+                Reply::Broken => "HTTP/1.1 20".to_owned(),
+                Reply::Half => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_owned(),
+            };
+            stream.write_all(text.as_bytes()).await.unwrap();
+        }
+        // Nobody is let down before the test is over.
+        std::future::pending::<()>().await;
+    });
+    url
+}
+
+/// Reads the head and as much body as it announces.
+async fn read_request(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |n| n.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+}
