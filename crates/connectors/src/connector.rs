@@ -53,19 +53,13 @@ impl Health {
     /// Ready to take jobs.
     #[must_use]
     pub const fn idle() -> Self {
-        Self {
-            status: ConnectorStatus::Idle,
-            message: None,
-        }
+        Self { status: ConnectorStatus::Idle, message: None }
     }
 
     /// A status with its reason.
     #[must_use]
     pub fn new(status: ConnectorStatus, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: Some(message.into()),
-        }
+        Self { status, message: Some(message.into()) }
     }
 
     /// Whether the service can take a job now.

@@ -40,10 +40,7 @@ impl RunEnd {
     /// Gives the job back.
     #[must_use]
     pub fn gave_back(reason: LossReason, message: impl Into<String>) -> Self {
-        Self::GaveBack {
-            reason,
-            message: message.into(),
-        }
+        Self::GaveBack { reason, message: message.into() }
     }
 }
 

@@ -8,15 +8,17 @@ use tokio::sync::Notify;
 pub enum StopReason {
     /// The worker is leaving: the job is given back.
     Drain = 1,
+    /// The attempt ran over its total limit.
+    Timeout = 2,
     /// Somebody asked to cancel the job.
-    Cancel = 2,
+    Cancel = 3,
     /// The attempt is no longer this worker's.
-    Lost = 3,
+    Lost = 4,
 }
 
 impl StopReason {
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Drain, Self::Cancel, Self::Lost]
+        [Self::Drain, Self::Timeout, Self::Cancel, Self::Lost]
             .into_iter()
             .find(|reason| *reason as u8 == code)
     }

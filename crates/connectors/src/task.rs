@@ -25,7 +25,8 @@ pub struct Task {
 /// The clocks of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// From accepted to ended; none is off.
+    /// From accepted to ended; none is off. The worker keeps this one, and stops the run with
+    /// [`StopReason::Timeout`](crate::StopReason::Timeout).
     pub total: Option<Duration>,
     /// After this long without an event of the service about the job, the truth is asked whether
     /// it still has it.

@@ -12,11 +12,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(timings: &Timings) -> Self {
-        Self {
-            next: timings.backoff,
-            first: timings.backoff,
-            most: timings.backoff_max,
-        }
+        Self { next: timings.backoff, first: timings.backoff, most: timings.backoff_max }
     }
 
     /// The next pause.

@@ -109,10 +109,7 @@ impl WorkerConfig {
         let mut seen = BTreeSet::new();
         for ServiceSlots { name, slots } in self.slots() {
             if !(1..=1024).contains(&slots) {
-                return Err(ConfigError::Slots {
-                    service: name,
-                    slots,
-                });
+                return Err(ConfigError::Slots { service: name, slots });
             }
             if !seen.insert(name.clone()) {
                 return Err(ConfigError::TwiceTheService(name));

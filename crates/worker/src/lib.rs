@@ -13,12 +13,21 @@
 //! Architecture invariant: every write about an attempt carries both halves of its fence, and every
 //! exchange can be repeated exactly. So a lost answer costs a repeat and never a job.
 
+mod attempt;
 mod backoff;
 mod broker;
+mod calls;
 mod config;
 mod draw;
 mod error;
-
+mod health;
+mod keeper;
+mod lane;
+mod previews;
+mod service;
+mod settle;
+mod shared;
+mod uploads;
 mod worker;
 
 pub use broker::{Broker, BrokerError, Claimed, Exchanged, StoredFile};

@@ -1,8 +1,23 @@
-use std::sync::Arc;
+use std::{future::Future, sync::Arc, time::Duration};
 
+use pointsman_connectors::{RawMessage, StopReason};
+use pointsman_core::Incarnation;
+use tokio::{
+    sync::broadcast,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Broker, ConfigError, WorkerConfig, WorkerError};
+use crate::{
+    Broker, ConfigError, WorkerConfig, WorkerError, health::HealthTask, keeper::Keeper, lane::Lane,
+    previews, shared::Shared,
+};
+
+/// What a service has is asked this long before the first registration; one that is not up yet is
+/// registered without, and again when it is.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How a worker is told to stop.
 #[derive(Debug, Clone, Default)]
@@ -13,19 +28,162 @@ pub struct Shutdown {
     pub abort: CancellationToken,
 }
 
-/// One worker.
+/// One worker. See [`Worker::run`].
 pub struct Worker {
-    config: WorkerConfig,
-    broker: Arc<dyn Broker>,
+    shared: Arc<Shared>,
 }
 
+/// How its tasks end.
+type Tasks = JoinSet<Result<(), WorkerError>>;
+
 impl Worker {
-    /// A worker that has not registered yet.
+    /// A worker that has not registered yet, under a new incarnation.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn new(config: WorkerConfig, broker: Arc<dyn Broker>) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config, broker })
+        let shared = Shared::new(config, broker);
+        Ok(Self { shared })
+    }
+
+    /// This start of the worker.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.incarnation
+    }
+
+    /// The raw messages of its services from now on; a slow listener misses some.
+    #[must_use]
+    pub fn raw_messages(&self) -> broadcast::Receiver<RawMessage> {
+        self.shared.raw.subscribe()
+    }
+
+    /// Registers and works until it is told to stop. On [`Shutdown::drain`] it takes no more jobs,
+    /// gives back those that have not started, lets the others run for [`Timings::drain`]
+    /// (`crate::Timings`), gives back the rest and leaves. On [`Shutdown::abort`] it leaves at
+    /// once; whatever a service still does is a ghost, which the next start clears.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when it ended without being told to. After
+    /// [`WorkerError::Superseded`] it must not be started again under the same id.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
+        let shared = self.shared;
+        tokio::select! {
+            registered = register(&shared) => registered?,
+            () = shutdown.drain.cancelled() => return Ok(()),
+            () = shutdown.abort.cancelled() => return Ok(()),
+        }
+        tracing::info!(worker = %shared.config.worker, incarnation = %shared.incarnation, "registered");
+        let (mut lanes, mut others) = start(&shared);
+        let ended = tokio::select! {
+            ended = work(&shared, &mut lanes, &mut others, &shutdown.drain) => ended,
+            () = shutdown.abort.cancelled() => Ok(()),
+        };
+        lanes.shutdown().await;
+        others.shutdown().await;
+        shared.forget_all();
+        match &ended {
+            Err(WorkerError::Superseded(_)) => {}
+            _ => leave(&shared).await,
+        }
+        ended
+    }
+}
+
+async fn register(shared: &Arc<Shared>) -> Result<(), WorkerError> {
+    for service in &shared.services {
+        let asked = tokio::time::timeout(FIRST_LOOK, service.connector.capabilities()).await;
+        if let Ok(Ok(capabilities)) = asked {
+            let mut registration = shared.registration.lock().await;
+            registration.capabilities.services.insert(service.name.clone(), capabilities);
+        }
+    }
+    let running = shared.register(true).await?;
+    shared.sort_running(running);
+    shared.set_contact(true);
+    Ok(())
+}
+
+fn start(shared: &Arc<Shared>) -> (Tasks, Tasks) {
+    let (mut lanes, mut others) = (Tasks::new(), Tasks::new());
+    for service in &shared.services {
+        lanes.spawn(Lane::new(shared.clone(), service.clone()).run());
+        others.spawn(HealthTask::new(shared.clone(), service.clone()).run());
+    }
+    others.spawn(Keeper::new(shared.clone()).run());
+    others.spawn(previews::run(shared.clone()));
+    (lanes, others)
+}
+
+/// Works until told to drain, and then until nothing is left or its time is up.
+async fn work(
+    shared: &Arc<Shared>,
+    lanes: &mut Tasks,
+    others: &mut Tasks,
+    drain: &CancellationToken,
+) -> Result<(), WorkerError> {
+    tokio::select! {
+        ended = first_end(lanes, others) => return ended,
+        () = drain.cancelled() => {}
+    }
+    shared.stop_taking_jobs();
+    stop_attempts(shared, false);
+    let timings = shared.config.timings;
+    if let Some(ended) = within(timings.drain, all_lanes(lanes, others)).await {
+        return ended;
+    }
+    stop_attempts(shared, true);
+    if let Some(ended) = within(timings.stop, all_lanes(lanes, others)).await {
+        return ended;
+    }
+    tracing::warn!(worker = %shared.config.worker, "leaving with attempts that did not stop");
+    Ok(())
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, work).await.ok()
+}
+
+/// Tells attempts to stop: those that the service has not taken yet, or all.
+fn stop_attempts(shared: &Shared, all: bool) {
+    for attempt in shared.attempts() {
+        if all || !attempt.has_started() {
+            attempt.signal().raise(StopReason::Drain);
+        }
+    }
+}
+
+/// No task ends by itself while the worker works, so the first one to end has its reason.
+async fn first_end(lanes: &mut Tasks, others: &mut Tasks) -> Result<(), WorkerError> {
+    tokio::select! {
+        Some(ended) = lanes.join_next() => reason(ended),
+        Some(ended) = others.join_next() => reason(ended),
+    }
+}
+
+/// Waits until every lane has ended, or something else has.
+async fn all_lanes(lanes: &mut Tasks, others: &mut Tasks) -> Result<(), WorkerError> {
+    loop {
+        tokio::select! {
+            ended = lanes.join_next() => match ended {
+                Some(ended) => reason(ended)?,
+                None => return Ok(()),
+            },
+            Some(ended) = others.join_next() => return reason(ended),
+        }
+    }
+}
+
+fn reason(ended: Result<Result<(), WorkerError>, JoinError>) -> Result<(), WorkerError> {
+    ended.unwrap_or_else(|died| Err(WorkerError::Died(died.to_string())))
+}
+
+/// Says goodbye, so that nobody waits for this worker's leases to end.
+async fn leave(shared: &Shared) {
+    let (worker, incarnation) = (shared.config.worker.clone(), shared.incarnation);
+    let goodbye = shared.broker.leave(worker, incarnation);
+    if let Err(why) = shared.within(GOODBYE, goodbye).await {
+        tracing::warn!(worker = %shared.config.worker, %why, "could not say goodbye");
     }
 }

@@ -60,11 +60,7 @@ impl Simulation {
     /// type, a number out of its range.
     pub fn parse(payload: &[u8]) -> Result<Self, PayloadError> {
         // A list would be read as the fields in their order.
-        if payload
-            .trim_ascii_start()
-            .first()
-            .is_some_and(|first| *first != b'{')
-        {
+        if payload.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
             return Err(PayloadError {
                 pointer: String::new(),
                 reason: "expected a JSON object".to_owned(),
@@ -84,10 +80,9 @@ impl Simulation {
 fn explain(payload: &[u8]) -> PayloadError {
     let mut from = serde_json::Deserializer::from_slice(payload);
     match serde_path_to_error::deserialize::<_, Wire>(&mut from) {
-        Err(error) => PayloadError {
-            pointer: pointer(error.path()),
-            reason: error.inner().to_string(),
-        },
+        Err(error) => {
+            PayloadError { pointer: pointer(error.path()), reason: error.inner().to_string() }
+        }
         Ok(_) => PayloadError {
             pointer: String::new(),
             reason: "something follows the JSON object".to_owned(),
@@ -132,11 +127,7 @@ fn at_most<T: PartialOrd + std::fmt::Display, E: serde::de::Error>(
     value: T,
     most: T,
 ) -> Result<T, E> {
-    if value <= most {
-        Ok(value)
-    } else {
-        Err(E::custom(format!("{value} is more than {most}")))
-    }
+    if value <= most { Ok(value) } else { Err(E::custom(format!("{value} is more than {most}"))) }
 }
 
 /// Kinds that a service can fail with; the others are the broker's own.

@@ -13,9 +13,7 @@ fn connector() -> SimulationConnector {
 }
 
 async fn run(payload: &'static str) -> Result<Completion, RunEnd> {
-    connector()
-        .run(task("simulation", payload), Witness::new().context())
-        .await
+    connector().run(task("simulation", payload), Witness::new().context()).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,9 +59,7 @@ async fn it_stops_when_told() {
 #[tokio::test(start_paused = true)]
 async fn it_fails_as_asked() {
     let end = run(r#"{"duration_ms":0,"fail":{"kind":"service_fault","message":"boom"}}"#).await;
-    let Err(RunEnd::Failed(failure)) = end else {
-        panic!("{end:?}")
-    };
+    let Err(RunEnd::Failed(failure)) = end else { panic!("{end:?}") };
     assert_eq!(failure.kind, FailureKind::ServiceFault);
     assert_eq!(failure.message, "boom");
 }
@@ -87,9 +83,7 @@ async fn a_wrong_payload_is_a_bad_job_and_says_where() {
         let error = Simulation::parse(payload.as_bytes()).unwrap_err();
         assert_eq!(error.pointer, pointer, "{payload}: {error}");
     }
-    let Err(RunEnd::Failed(failure)) = run(r#"{"steps":"many"}"#).await else {
-        panic!()
-    };
+    let Err(RunEnd::Failed(failure)) = run(r#"{"steps":"many"}"#).await else { panic!() };
     assert_eq!(failure.kind, FailureKind::BadJob);
     assert!(failure.message.contains("/steps"), "{}", failure.message);
 }

@@ -1,0 +1,263 @@
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use parking_lot::Mutex;
+use pointsman_connectors::{
+    ByteStream, Completion, HostError, NewArtifact, Preview, RawFrame, RawMessage, Report,
+    RunContext, RunEnd, RunHost, Source, StopReason, StopSignal, Task,
+};
+use pointsman_core::{
+    Failure, FailureKind,
+    command::{Held, Op},
+    record::{Artifact, Progress},
+};
+use tokio::sync::Notify;
+
+use crate::{broker::Claimed, service::Service, settle::Standing, shared::Shared, uploads};
+
+/// One attempt that this worker has, from its claim until the store has taken its end.
+pub(crate) struct Attempt {
+    this: Weak<Attempt>,
+    pub(crate) service: Arc<Service>,
+    shared: Arc<Shared>,
+    claimed: Claimed,
+    adopted: bool,
+    stop: StopSignal,
+    started: AtomicBool,
+    on_start: Notify,
+    ticked_ms: AtomicU64,
+    phase: Mutex<Phase>,
+    shown: Mutex<Shown>,
+}
+
+/// How far its life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Its executor runs.
+    Running,
+    /// The service could not be made to stop it.
+    Stuck,
+    /// It was stuck, and the service was proven clear of it since.
+    Gone,
+    /// It is over; the store has not taken its end yet.
+    Over,
+}
+
+/// What those who watch may see of it.
+#[derive(Default)]
+struct Shown {
+    progress: Progress,
+    /// Since it was last sent.
+    is_new: bool,
+    preview: Option<Preview>,
+}
+
+impl Attempt {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        service: &Arc<Service>,
+        claimed: Claimed,
+        adopted: bool,
+    ) -> Arc<Self> {
+        let progress = Progress { attempt: claimed.held.attempt, ..Progress::default() };
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            service: service.clone(),
+            shared: shared.clone(),
+            claimed,
+            adopted,
+            stop: StopSignal::default(),
+            started: AtomicBool::new(false),
+            on_start: Notify::new(),
+            ticked_ms: AtomicU64::new(shared.now_ms()),
+            phase: Mutex::new(Phase::Running),
+            shown: Mutex::new(Shown { progress, ..Shown::default() }),
+        })
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        self.claimed.held
+    }
+
+    pub(crate) fn signal(&self) -> &StopSignal {
+        &self.stop
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        self.started.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let shown = self.shown.lock();
+        Standing {
+            stop: self.stop.reason(),
+            started: self.has_started(),
+            progress: (shown.progress.n > 0).then(|| shown.progress.clone()),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.lock()
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        *self.phase.lock() = phase;
+    }
+
+    /// Whether its lease is to be renewed: it is still this worker's, and its executor lives, if
+    /// it needs one.
+    pub(crate) fn is_alive(&self) -> bool {
+        let ticked = self.ticked_ms.load(Ordering::SeqCst);
+        let idle = self.shared.now_ms().saturating_sub(ticked);
+        let within = self.shared.config.timings.tick_within;
+        let ticks = u128::from(idle) <= within.as_millis() || self.phase() != Phase::Running;
+        ticks && self.stop.reason() != Some(StopReason::Lost)
+    }
+
+    /// The progress that was not sent yet.
+    pub(crate) fn new_progress(&self) -> Option<Progress> {
+        let mut shown = self.shown.lock();
+        std::mem::take(&mut shown.is_new).then(|| shown.progress.clone())
+    }
+
+    /// What was taken as new did not arrive.
+    pub(crate) fn progress_not_sent(&self) {
+        self.shown.lock().is_new = true;
+        self.shared.progress.notify_one();
+    }
+
+    /// The preview that was not sent yet, with its number.
+    pub(crate) fn new_preview(&self) -> Option<(u32, Preview)> {
+        let mut shown = self.shown.lock();
+        let preview = shown.preview.take()?;
+        Some((shown.progress.preview_n, preview))
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn execute(self: Arc<Self>) -> (Arc<Self>, Result<Completion, RunEnd>) {
+        let limits = self.shared.config.limits;
+        let task = Task {
+            job: self.claimed.job.clone(),
+            held: self.claimed.held,
+            payload: self.claimed.payload.clone(),
+            limits: limits.for_job(&self.claimed.job.spec.timeouts),
+            adopted: self.adopted,
+        };
+        let total = task.limits.total;
+        let connector = self.service.connector.clone();
+        let run = connector.run(task, RunContext::new(self.clone()));
+        let mut run = pin!(AssertUnwindSafe(run).catch_unwind());
+        let end = match total {
+            None => run.await,
+            Some(total) => tokio::select! {
+                biased;
+                end = &mut run => end,
+                () = self.time_out(total) => run.await,
+            },
+        };
+        (self, end.unwrap_or_else(|_| Err(panicked())))
+    }
+
+    /// Stops it when its time, counted from its start, is over.
+    async fn time_out(&self, total: Duration) {
+        loop {
+            let started = self.on_start.notified();
+            if self.has_started() {
+                break;
+            }
+            started.await;
+        }
+        tokio::time::sleep(total).await;
+        self.stop.raise(StopReason::Timeout);
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Shown)) {
+        let mut shown = self.shown.lock();
+        change(&mut shown);
+        shown.progress.n += 1;
+        shown.is_new = true;
+        drop(shown);
+        self.shared.progress.notify_one();
+    }
+}
+
+/// A connector that panics has lost sight of its run: that is a fault of the service's side, and
+/// no reason to take the other slots down.
+fn panicked() -> RunEnd {
+    let message = "the connector panicked; its log says where";
+    Failure::new(FailureKind::ServiceFault, "connector_panicked", message).into()
+}
+
+#[async_trait]
+impl RunHost for Attempt {
+    fn started(&self) {
+        if self.started.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.on_start.notify_waiters();
+        if let Some(this) = self.this.upgrade() {
+            self.service.post(this, Op::Start);
+        }
+    }
+
+    fn progress(&self, report: Report) {
+        let Report { percent, node, step, steps, message } = report;
+        self.show(|shown| {
+            let progress = &mut shown.progress;
+            progress.percent = percent;
+            progress.node = node;
+            progress.step = step;
+            progress.steps = steps;
+            progress.message = message;
+        });
+    }
+
+    fn preview(&self, preview: Preview) {
+        self.show(|shown| {
+            shown.progress.preview_n += 1;
+            shown.preview = Some(preview);
+        });
+        self.shared.previews.notify_one();
+    }
+
+    fn raw(&self, frame: RawFrame) {
+        let held = self.held();
+        // Nobody listening is the usual case, and no error.
+        drop(self.shared.raw.send(RawMessage { held, frame }));
+    }
+
+    fn event(&self) {
+        self.tick();
+        let at = (self.shared.config.clock)();
+        self.show(|shown| shown.progress.last_event_at = Some(at));
+    }
+
+    fn tick(&self) {
+        self.ticked_ms.store(self.shared.now_ms(), Ordering::SeqCst);
+    }
+
+    fn stop(&self) -> &StopSignal {
+        &self.stop
+    }
+
+    async fn put_artifact(
+        &self,
+        artifact: NewArtifact,
+        source: &dyn Source,
+    ) -> Result<Artifact, HostError> {
+        uploads::put_artifact(&self.shared, self, artifact, source).await
+    }
+
+    async fn open_input(&self, from: &str) -> Result<ByteStream, HostError> {
+        uploads::open_input(&self.shared, self, from).await
+    }
+}

@@ -1,0 +1,119 @@
+//! Calls to the broker, repeated where repeating is right.
+
+use std::{future::Future, time::Duration};
+
+use pointsman_core::{Rejected, command::Exchange};
+
+use crate::{
+    WorkerError,
+    backoff::Backoff,
+    broker::{BrokerError, Claimed, Exchanged},
+    shared::Shared,
+};
+
+/// What a failed call asks for.
+pub(crate) enum Fault {
+    /// Repeat it exactly.
+    Again(String),
+    /// The store does not know this worker any more: register, then repeat it.
+    Unregistered,
+    /// This worker must end.
+    Fatal(WorkerError),
+}
+
+impl Shared {
+    /// Sorts the failure of a call of a worker that is registered. Being refused is no reason to
+    /// drop running jobs: it may be mended on the other side.
+    pub(crate) fn fault(&self, error: BrokerError) -> Fault {
+        match error {
+            BrokerError::Rejected(Rejected::Superseded(_)) => {
+                Fault::Fatal(WorkerError::Superseded(self.incarnation))
+            }
+            BrokerError::Rejected(Rejected::WorkerNotFound(_)) => Fault::Unregistered,
+            BrokerError::Rejected(why) => Fault::Fatal(WorkerError::Rejected(why)),
+            BrokerError::Unreachable(why) | BrokerError::Refused(why) => Fault::Again(why),
+        }
+    }
+
+    /// Waits for a call, but not for ever.
+    pub(crate) async fn within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                Err(BrokerError::Unreachable(format!("no answer within {} ms", limit.as_millis())))
+            }
+        }
+    }
+
+    /// Registers, trying until there is an answer.
+    pub(crate) async fn register(&self, first: bool) -> Result<Vec<Claimed>, WorkerError> {
+        let mut backoff = Backoff::new(&self.config.timings);
+        let registration = self.registration.lock().await;
+        loop {
+            let call = self.broker.register(registration.clone());
+            let why = match self.within(self.call_limit(), call).await {
+                Ok(running) => return Ok(running),
+                Err(BrokerError::Refused(why)) if first => return Err(WorkerError::Refused(why)),
+                Err(error) => match self.fault(error) {
+                    Fault::Fatal(error) => return Err(error),
+                    Fault::Unregistered => "registration not taken".to_owned(),
+                    Fault::Again(why) => why,
+                },
+            };
+            tracing::warn!(worker = %self.config.worker, why, "cannot register yet");
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    /// The store forgot this worker: it registers again under the same incarnation.
+    pub(crate) async fn register_again(&self) -> Result<(), WorkerError> {
+        tracing::warn!(worker = %self.config.worker, "unknown to the store, registering again");
+        let running = self.register(false).await?;
+        self.sort_running(running);
+        Ok(())
+    }
+
+    /// Hands in operations, repeating the exchange exactly until there is an answer.
+    pub(crate) async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged, WorkerError> {
+        let mut backoff = Backoff::new(&self.config.timings);
+        loop {
+            let call = self.broker.exchange(exchange.clone(), Duration::ZERO);
+            let error = match self.within(self.call_limit(), call).await {
+                Ok(answer) if answer.ops.len() == exchange.ops.len() => return Ok(answer),
+                Ok(_) => return Err(WorkerError::Protocol("not one answer an operation")),
+                Err(error) => error,
+            };
+            match self.fault(error) {
+                Fault::Fatal(error) => return Err(error),
+                Fault::Unregistered => self.register_again().await?,
+                Fault::Again(why) => {
+                    let ops = exchange.ops.len();
+                    tracing::warn!(worker = %self.config.worker, ops, why, "not handed in yet");
+                }
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    /// Waits for jobs; none when there was no answer.
+    pub(crate) async fn poll(&self, exchange: &Exchange) -> Result<Option<Exchanged>, WorkerError> {
+        let wait = self.config.timings.claim_wait;
+        let call = self.broker.exchange(exchange.clone(), wait);
+        let error = match self.within(wait + self.call_limit(), call).await {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(error) => error,
+        };
+        match self.fault(error) {
+            Fault::Fatal(error) => return Err(error),
+            Fault::Unregistered => self.register_again().await?,
+            Fault::Again(why) => {
+                tracing::debug!(worker = %self.config.worker, why, "no answer to a claim");
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,129 @@
+use std::{sync::Arc, time::Duration};
+
+use pointsman_connectors::Health;
+use pointsman_core::{LossReason, record::ConnectorStatus};
+use tokio::time::Instant;
+
+use crate::{WorkerError, attempt::Phase, service::Service, shared::Shared};
+
+/// While the service is not clear it is looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Looks after one service: probes it, learns what it has, and clears it of ghosts before it gets
+/// jobs. The one writer of its reported status.
+pub(crate) struct HealthTask {
+    shared: Arc<Shared>,
+    service: Arc<Service>,
+    /// It was able at the last look.
+    was_able: bool,
+    /// What it has is registered.
+    is_known: bool,
+    began: Instant,
+}
+
+impl HealthTask {
+    pub(crate) fn new(shared: Arc<Shared>, service: Arc<Service>) -> Self {
+        Self { shared, service, was_able: false, is_known: false, began: Instant::now() }
+    }
+
+    /// Runs until the worker must end.
+    pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
+        loop {
+            let health = self.look().await?;
+            if self.service.set_health(health) {
+                self.shared.urgent.notify_one();
+            }
+            self.release_orphans();
+            let again = match self.service.is_clear() {
+                true => self.shared.config.timings.health_check,
+                false => LOOK_AGAIN.min(self.shared.config.timings.health_check),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(again) => {}
+                () = self.service.look.notified() => {}
+            }
+        }
+    }
+
+    /// Probes the service, and makes sure of it when there is doubt.
+    async fn look(&mut self) -> Result<Health, WorkerError> {
+        let health = self.service.connector.probe().await;
+        if !health.is_able() {
+            if std::mem::take(&mut self.was_able) {
+                self.is_known = false;
+                self.service.doubt();
+            }
+            return Ok(health);
+        }
+        self.was_able = true;
+        if !self.is_known {
+            if let Err(health) = self.learn().await? {
+                return Ok(health);
+            }
+        }
+        if self.service.is_clear() {
+            return Ok(health);
+        }
+        Ok(self.clear(health).await)
+    }
+
+    /// Asks what the service has, and registers it if that is new.
+    async fn learn(&mut self) -> Result<Result<(), Health>, WorkerError> {
+        let capabilities = match self.service.connector.capabilities().await {
+            Ok(capabilities) => capabilities,
+            Err(why) => return Ok(Err(Health::new(ConnectorStatus::Connecting, why.to_string()))),
+        };
+        let is_news = {
+            let mut registration = self.shared.registration.lock().await;
+            let services = &mut registration.capabilities.services;
+            let known = services.insert(self.service.name.clone(), capabilities.clone());
+            known != Some(capabilities)
+        };
+        if is_news {
+            let running = self.shared.register(false).await?;
+            self.shared.sort_running(running);
+        }
+        self.is_known = true;
+        Ok(Ok(()))
+    }
+
+    /// Clears the service of everything that is not this worker's now.
+    async fn clear(&self, health: Health) -> Health {
+        // In this order: what is doubted or kept later than this is left to the next round.
+        let doubts = self.service.doubts();
+        let attempts = self.shared.attempts_at(&self.service);
+        let running = attempts.iter().filter(|a| a.phase() == Phase::Running);
+        let running = running.map(|attempt| attempt.held());
+        let ours: Vec<_> = running.chain(self.service.limbo()).collect();
+        let stuck = attempts.iter().filter(|a| a.phase() == Phase::Stuck);
+        let found = match self.service.connector.clear_ghosts(&ours).await {
+            Ok(found) => found,
+            Err(why) => return Health::new(ConnectorStatus::Error, why.to_string()),
+        };
+        for claimed in self.service.take_limbo() {
+            match found.iter().any(|held| held.token == claimed.held.token) {
+                true => self.service.adopt(claimed),
+                false => {
+                    let message = "the service does not have it any more";
+                    self.shared.give_back(claimed.held, LossReason::NotAdopted, message);
+                }
+            }
+        }
+        for attempt in stuck {
+            attempt.set_phase(Phase::Gone);
+        }
+        self.service.prove(doubts);
+        health
+    }
+
+    /// A service that does not come up after a restart cannot be asked about its attempts for ever.
+    fn release_orphans(&self) {
+        if self.began.elapsed() < self.shared.config.timings.adopt {
+            return;
+        }
+        for claimed in self.service.take_limbo() {
+            let message = "its service did not come up again";
+            self.shared.give_back(claimed.held, LossReason::NotAdopted, message);
+        }
+    }
+}

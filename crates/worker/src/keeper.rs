@@ -1,0 +1,229 @@
+use std::sync::Arc;
+
+use pointsman_connectors::StopReason;
+use pointsman_core::{
+    JobId, LossReason, Token,
+    command::{AttemptOp, ConnectorReport, Held, Renew, Renewed},
+    record::Progress,
+};
+use tokio::time::Instant;
+
+use crate::{WorkerError, attempt::Attempt, backoff::Backoff, calls::Fault, shared::Shared};
+
+/// Keeps the worker known to the store: renews the leases of all its attempts in one call, carries
+/// statuses and progress, and follows what the answer orders.
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    backoff: Backoff,
+    renew_at: Instant,
+    full_report_at: Instant,
+    /// Progress is not sent before.
+    progress_at: Instant,
+}
+
+impl Keeper {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        Self {
+            backoff: Backoff::new(&shared.config.timings),
+            renew_at: now,
+            full_report_at: now,
+            progress_at: now,
+            shared,
+        }
+    }
+
+    /// Runs until the worker must end.
+    pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
+        loop {
+            self.until_due().await;
+            self.renew().await?;
+            self.run_errands().await?;
+        }
+    }
+
+    /// Waits for the next renewal: sooner for new progress, at once for a new status.
+    async fn until_due(&self) {
+        let mut due = self.renew_at;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shared.urgent.notified() => return,
+                () = tokio::time::sleep_until(due) => return,
+                () = self.shared.progress.notified() => due = due.min(self.progress_at),
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), WorkerError> {
+        let now = Instant::now();
+        let is_full = now >= self.full_report_at;
+        let connectors = self.reports(is_full);
+        let sent = self.new_progress(now);
+        let progress = sent.iter().map(|(a, p)| (a.held().job, p.clone())).collect();
+        match self.call(connectors.clone(), progress).await {
+            Ok(renewed) => {
+                self.backoff.reset();
+                self.renew_at = now + self.shared.config.timings.renew;
+                if is_full {
+                    self.full_report_at = now + self.shared.config.timings.full_report;
+                }
+                self.confirm(connectors);
+                self.shared.set_contact(true);
+                self.follow(renewed);
+                Ok(())
+            }
+            Err(fault) => {
+                self.shared.set_contact(false);
+                for (attempt, _) in sent {
+                    attempt.progress_not_sent();
+                }
+                self.renew_at = Instant::now() + self.backoff.pause();
+                self.progress_at = self.renew_at;
+                self.endure(fault).await
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        connectors: Vec<ConnectorReport>,
+        progress: Vec<(JobId, Progress)>,
+    ) -> Result<Renewed, Fault> {
+        let shared = &self.shared;
+        let renew = Renew {
+            worker: shared.config.worker.clone(),
+            incarnation: shared.incarnation,
+            held: self.held(),
+            connectors,
+        };
+        let call = shared.broker.renew(renew, progress);
+        shared.within(shared.call_limit(), call).await.map_err(|error| shared.fault(error))
+    }
+
+    /// Every attempt whose executor lives, and those that wait for their service after a restart.
+    fn held(&self) -> Vec<Held> {
+        let attempts = self.shared.attempts();
+        let alive = attempts.iter().filter(|a| a.is_alive()).map(|a| a.held());
+        let limbo = self.shared.services.iter().flat_map(|service| service.limbo());
+        alive.chain(limbo).collect()
+    }
+
+    fn reports(&self, all: bool) -> Vec<ConnectorReport> {
+        let services = self.shared.services.iter();
+        let reports = services.map(|service| (service, service.report()));
+        reports
+            .filter(|(service, report)| all || service.is_news(report))
+            .map(|(_, report)| report)
+            .collect()
+    }
+
+    fn confirm(&self, reports: Vec<ConnectorReport>) {
+        for report in reports {
+            let service = self.shared.services.iter().find(|s| s.name == report.service);
+            if let Some(service) = service {
+                service.confirm(report);
+            }
+        }
+    }
+
+    /// The newest progress of every attempt that has some, not more often than the period allows.
+    fn new_progress(&mut self, now: Instant) -> Vec<(Arc<Attempt>, Progress)> {
+        if now < self.progress_at {
+            // Whatever woke the keeper early must not lose the hint that progress waits.
+            self.shared.progress.notify_one();
+            return Vec::new();
+        }
+        let attempts = self.shared.attempts().into_iter();
+        let progress: Vec<_> = attempts
+            .filter_map(|attempt| {
+                let progress = attempt.new_progress()?;
+                Some((attempt, progress))
+            })
+            .collect();
+        if !progress.is_empty() {
+            self.progress_at = now + self.shared.config.timings.progress;
+        }
+        progress
+    }
+
+    fn follow(&self, renewed: Renewed) {
+        let Renewed { lost, unknown_to_you, cancel, orders } = renewed;
+        for held in lost {
+            self.stop(held, StopReason::Lost);
+            for service in &self.shared.services {
+                service.drop_from_limbo(held.token);
+            }
+        }
+        for held in cancel {
+            self.stop(held, StopReason::Cancel);
+        }
+        for held in unknown_to_you {
+            if !self.is_ours(held.token) {
+                let message = "its claim's answer never arrived";
+                self.shared.give_back(held, LossReason::Unstarted, message);
+            }
+        }
+        self.shared.set_orders(orders.drain);
+    }
+
+    fn stop(&self, held: Held, reason: StopReason) {
+        let Some(attempt) = self.shared.attempt(held.token) else { return };
+        if attempt.signal().reason() < Some(reason) {
+            tracing::info!(job = %held.job, attempt = held.attempt, ?reason, "told to stop");
+        }
+        attempt.signal().raise(reason);
+    }
+
+    /// Whether some part of this worker has the attempt, or asks for it right now.
+    fn is_ours(&self, token: Token) -> bool {
+        let limbo = |held: &Held| held.token == token;
+        self.shared.attempt(token).is_some()
+            || self
+                .shared
+                .services
+                .iter()
+                .any(|service| service.is_asking(token) || service.limbo().iter().any(limbo))
+    }
+
+    /// Gives back what no lane has.
+    async fn run_errands(&mut self) -> Result<(), WorkerError> {
+        let errands = self.shared.take_errands();
+        if errands.is_empty() {
+            return Ok(());
+        }
+        let exchange = self.shared.exchange_of(errands.clone());
+        let call = self.shared.broker.exchange(exchange, std::time::Duration::ZERO);
+        match self.shared.within(self.shared.call_limit(), call).await {
+            Ok(answer) => {
+                log_refusals(&errands, &answer.ops);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.put_errands_back(errands);
+                let fault = self.shared.fault(error);
+                self.endure(fault).await
+            }
+        }
+    }
+
+    async fn endure(&self, fault: Fault) -> Result<(), WorkerError> {
+        match fault {
+            Fault::Fatal(error) => Err(error),
+            Fault::Unregistered => self.shared.register_again().await,
+            Fault::Again(why) => {
+                tracing::warn!(worker = %self.shared.config.worker, why, "out of contact");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// An attempt that is not this worker's any more needs no giving back.
+fn log_refusals<T>(errands: &[AttemptOp], answers: &[Result<T, pointsman_core::Rejected>]) {
+    for (errand, answer) in errands.iter().zip(answers) {
+        if let Err(why) = answer {
+            tracing::debug!(job = %errand.job, %why, "not given back");
+        }
+    }
+}

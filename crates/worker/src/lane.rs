@@ -1,0 +1,355 @@
+use std::{
+    future::{Future, pending},
+    sync::Arc,
+};
+
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use pointsman_connectors::{Completion, RunEnd};
+use pointsman_core::{
+    FailureKind, LossReason, Rejected, Token,
+    command::{Claim, Exchange, Op, OpAnswer},
+};
+use tokio::time::Instant;
+
+use crate::{
+    WorkerError,
+    attempt::{Attempt, Phase},
+    backoff::Backoff,
+    broker::{Claimed, Exchanged},
+    draw,
+    service::Service,
+    settle::{self, Settled},
+    shared::{Shared, op_of},
+};
+
+/// Operations in one exchange; more wait for the next.
+const MAX_OPS: usize = 1000;
+/// A claim that comes back empty sooner than this was not waited for; the next one pauses first.
+const EMPTY_TOO_SOON: std::time::Duration = std::time::Duration::from_secs(1);
+
+type Done = (Arc<Attempt>, Result<Completion, RunEnd>);
+
+/// The slots of one service, and the exchanges in which finished work goes out and jobs come in.
+///
+/// There are two kinds of exchange, at most one of each at a time. One carries operations, all
+/// that are ready, together with a claim for the free slots, is answered at once, and is repeated
+/// exactly until it is. The other only claims, waits for jobs, and is out while slots are free.
+/// Every free slot has a token, which is in one of them, or in [`Lane::tokens`].
+pub(crate) struct Lane {
+    shared: Arc<Shared>,
+    service: Arc<Service>,
+    /// One for each free slot that no exchange is claiming for. A token is used until a job came
+    /// under it, so that a claim whose answer was lost is repeated with it.
+    tokens: Vec<Token>,
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
+    stuck: Vec<Stuck>,
+    /// Adopted attempts beyond the slots there are; the next ones that end free no slot.
+    surplus: usize,
+    ops: Vec<(Arc<Attempt>, Op)>,
+    handing_in: Option<BoxFuture<'static, Result<HandedIn, WorkerError>>>,
+    claiming: Option<BoxFuture<'static, Result<Waited, WorkerError>>>,
+    claiming_for: Vec<Token>,
+    claim_not_before: Instant,
+    backoff: Backoff,
+}
+
+/// An attempt that the service could not be made to stop.
+struct Stuck {
+    attempt: Arc<Attempt>,
+    reason: LossReason,
+    message: String,
+}
+
+/// An exchange of operations that was answered.
+struct HandedIn {
+    attempts: Vec<Arc<Attempt>>,
+    exchange: Exchange,
+    answer: Exchanged,
+}
+
+/// A claim that waited for jobs.
+struct Waited {
+    since: Instant,
+    /// None when nobody answered.
+    answer: Option<Exchanged>,
+}
+
+impl Lane {
+    pub(crate) fn new(shared: Arc<Shared>, service: Arc<Service>) -> Self {
+        Self {
+            tokens: (0..service.slots).map(|_| draw::token()).collect(),
+            running: FuturesUnordered::new(),
+            stuck: Vec::new(),
+            surplus: 0,
+            ops: Vec::new(),
+            handing_in: None,
+            claiming: None,
+            claiming_for: Vec::new(),
+            claim_not_before: Instant::now(),
+            backoff: Backoff::new(&shared.config.timings),
+            shared,
+            service,
+        }
+    }
+
+    /// Runs until the worker stops and nothing is left, or it must end.
+    pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
+        loop {
+            self.take_adopted();
+            self.settle_gone();
+            self.hand_in();
+            self.claim();
+            if self.is_over() {
+                return Ok(());
+            }
+            let pause = self.is_pausing().then_some(self.claim_not_before);
+            tokio::select! {
+                biased;
+                Some(done) = self.running.next() => self.ended_all(done),
+                answered = settled(&mut self.handing_in) => self.handed_in(answered?),
+                waited = settled(&mut self.claiming) => self.waited(waited?),
+                () = self.service.lane.notified() => {}
+                () = sleep_until(pause) => {}
+            }
+        }
+    }
+
+    /// Only what was claimed by now is still seen to its end.
+    fn is_over(&self) -> bool {
+        let busy = !self.running.is_empty() || !self.stuck.is_empty();
+        let to_say = !self.ops.is_empty() || self.handing_in.is_some();
+        self.shared.is_stopping() && !busy && !to_say
+    }
+
+    fn may_claim(&self) -> bool {
+        self.shared.takes_jobs() && self.service.is_able()
+    }
+
+    /// Sends all operations that are ready, with a claim for the free slots.
+    fn hand_in(&mut self) {
+        self.ops.extend(self.service.take_outbox());
+        if self.handing_in.is_some() || self.ops.is_empty() {
+            return;
+        }
+        let rest = self.ops.split_off(self.ops.len().min(MAX_OPS));
+        let (attempts, ops): (Vec<_>, Vec<_>) = std::mem::replace(&mut self.ops, rest)
+            .into_iter()
+            .map(|(attempt, op)| {
+                let op = op_of(attempt.held(), op);
+                (attempt, op)
+            })
+            .unzip();
+        let mut exchange = self.shared.exchange_of(ops);
+        if self.may_claim() && !self.tokens.is_empty() {
+            exchange.claim = Some(self.claim_of_tokens());
+        }
+        let shared = self.shared.clone();
+        let call = async move {
+            let answer = shared.exchange(&exchange).await?;
+            Ok(HandedIn { attempts, exchange, answer })
+        };
+        self.handing_in = Some(call.boxed());
+    }
+
+    /// Waits for jobs for the slots that are free.
+    fn claim(&mut self) {
+        if self.shared.is_stopping() {
+            // A job that came in this moment is unknown to this worker: it is given back for it.
+            self.claiming = None;
+            self.service.asked(&std::mem::take(&mut self.claiming_for));
+        }
+        let idle = self.handing_in.is_none() && self.claiming.is_none();
+        let due = idle && !self.tokens.is_empty() && Instant::now() >= self.claim_not_before;
+        if !due || !self.may_claim() {
+            return;
+        }
+        let claim = self.claim_of_tokens();
+        self.claiming_for = claim.tokens.clone();
+        let mut exchange = self.shared.exchange_of(Vec::new());
+        exchange.claim = Some(claim);
+        let shared = self.shared.clone();
+        let since = Instant::now();
+        let call = async move {
+            let answer = shared.poll(&exchange).await?;
+            Ok(Waited { since, answer })
+        };
+        self.claiming = Some(call.boxed());
+    }
+
+    fn is_pausing(&self) -> bool {
+        !self.tokens.is_empty() && self.claiming.is_none() && Instant::now() < self.claim_not_before
+    }
+
+    fn claim_of_tokens(&mut self) -> Claim {
+        let tokens = std::mem::take(&mut self.tokens);
+        self.service.ask(&tokens);
+        Claim { tokens, services: vec![self.service.name.clone()] }
+    }
+
+    fn handed_in(&mut self, done: HandedIn) {
+        let HandedIn { attempts, exchange, answer } = done;
+        for ((attempt, sent), result) in attempts.into_iter().zip(exchange.ops).zip(answer.ops) {
+            self.answered(attempt, sent.op, result);
+        }
+        if let Some(claim) = exchange.claim {
+            self.claimed(claim.tokens, answer.claimed);
+        }
+    }
+
+    /// The store answered an operation.
+    fn answered(&mut self, attempt: Arc<Attempt>, op: Op, result: Result<OpAnswer, Rejected>) {
+        let why = match result {
+            Ok(_) if op == Op::Start => return,
+            Ok(_) => return self.shared.forget(attempt.held().token),
+            Err(why) => why,
+        };
+        let held = attempt.held();
+        if op == Op::Start {
+            tracing::info!(job = %held.job, attempt = held.attempt, %why, "lost before its start");
+            attempt.signal().raise(pointsman_connectors::StopReason::Lost);
+            return;
+        }
+        match settle::refused(op, &why) {
+            Settled::Tell(op) => self.ops.push((attempt, op)),
+            Settled::Nothing | Settled::Keep { .. } => {
+                tracing::info!(job = %held.job, attempt = held.attempt, %why, "end not taken");
+                self.shared.forget(held.token);
+            }
+        }
+    }
+
+    fn waited(&mut self, waited: Waited) {
+        let Waited { since, answer } = waited;
+        match &answer {
+            Some(answer) if !answer.claimed.is_empty() => self.backoff.reset(),
+            Some(_) if since.elapsed() >= EMPTY_TOO_SOON => self.backoff.reset(),
+            _ => self.claim_not_before = Instant::now() + self.backoff.pause(),
+        }
+        let tokens = std::mem::take(&mut self.claiming_for);
+        self.claimed(tokens, answer.unwrap_or_default().claimed);
+    }
+
+    /// Jobs came under some of the tokens; the other slots stay free.
+    fn claimed(&mut self, mut tokens: Vec<Token>, claimed: Vec<Claimed>) {
+        self.service.asked(&tokens);
+        for job in claimed {
+            let used = tokens.iter().position(|token| *token == job.held.token);
+            match used {
+                Some(at) => drop(tokens.swap_remove(at)),
+                None => {
+                    tracing::warn!(job = %job.held.job, "a job under a token that asked for none");
+                    let reason = LossReason::Unstarted;
+                    self.shared.give_back(job.held, reason, "claimed under an unknown token");
+                    continue;
+                }
+            }
+            self.start(job, false);
+        }
+        self.tokens.append(&mut tokens);
+    }
+
+    fn start(&mut self, claimed: Claimed, adopted: bool) {
+        let attempt = Attempt::new(&self.shared, &self.service, claimed, adopted);
+        // Kept before the look at the service: whoever proves it clear sees the attempt, or the
+        // attempt sees the doubt.
+        self.shared.keep(&attempt);
+        if !adopted && (self.shared.is_stopping() || !self.service.is_clear()) {
+            let message = "the service was not ready any more".to_owned();
+            let reason = LossReason::Unstarted;
+            self.ops.push((attempt, Op::Release { reason, message }));
+            return self.free_slot();
+        }
+        self.running.push(attempt.execute().boxed());
+    }
+
+    /// Attempts from before a restart that the service still has.
+    fn take_adopted(&mut self) {
+        for claimed in self.service.take_adopted() {
+            if self.tokens.pop().is_none() {
+                self.surplus += 1;
+            }
+            self.start(claimed, true);
+        }
+    }
+
+    /// Takes the end of every attempt that has ended by now, so that they go out together.
+    fn ended_all(&mut self, first: Done) {
+        self.ended(first);
+        while let Some(Some(done)) = self.running.next().now_or_never() {
+            self.ended(done);
+        }
+    }
+
+    fn ended(&mut self, (attempt, end): Done) {
+        if is_doubtful(&end) {
+            self.service.doubt();
+        }
+        match settle::settle(end, attempt.standing()) {
+            Settled::Keep { reason, message } => {
+                attempt.set_phase(Phase::Stuck);
+                self.service.doubt();
+                tracing::warn!(job = %attempt.held().job, message, "the service does not stop");
+                self.stuck.push(Stuck { attempt, reason, message });
+            }
+            settled => self.over(attempt, settled),
+        }
+    }
+
+    fn over(&mut self, attempt: Arc<Attempt>, settled: Settled) {
+        attempt.set_phase(Phase::Over);
+        // What it said before its end goes out before its end.
+        self.ops.extend(self.service.take_outbox());
+        match settled {
+            Settled::Tell(op) => self.ops.push((attempt, op)),
+            Settled::Nothing | Settled::Keep { .. } => self.shared.forget(attempt.held().token),
+        }
+        self.free_slot();
+    }
+
+    /// Ends what the service was proven clear of.
+    fn settle_gone(&mut self) {
+        let (gone, stuck): (Vec<_>, Vec<_>) = std::mem::take(&mut self.stuck)
+            .into_iter()
+            .partition(|s| s.attempt.phase() == Phase::Gone);
+        self.stuck = stuck;
+        for Stuck { attempt, reason, message } in gone {
+            let settled = settle::settle_kept(reason, message, attempt.standing());
+            self.over(attempt, settled);
+        }
+    }
+
+    fn free_slot(&mut self) {
+        match self.surplus.checked_sub(1) {
+            Some(less) => self.surplus = less,
+            None => self.tokens.push(draw::token()),
+        }
+    }
+}
+
+/// Ends after which the service is looked at before it gets another job.
+fn is_doubtful(end: &Result<Completion, RunEnd>) -> bool {
+    match end {
+        Err(RunEnd::Failed(failure)) => failure.kind == FailureKind::ServiceFault,
+        Err(RunEnd::GaveBack { .. }) => true,
+        Ok(_) | Err(RunEnd::Cancelled | RunEnd::Wedged { .. }) => false,
+    }
+}
+
+/// Waits for the call that is out, if one is, and takes it out.
+async fn settled<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
+    let answer = match call {
+        Some(call) => call.await,
+        None => pending().await,
+    };
+    *call = None;
+    answer
+}
+
+fn sleep_until(until: Option<Instant>) -> impl Future<Output = ()> {
+    async move {
+        match until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => pending().await,
+        }
+    }
+}

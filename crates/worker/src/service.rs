@@ -1,0 +1,174 @@
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pointsman_connectors::{Connector, Health};
+use pointsman_core::{
+    ServiceName, Token,
+    command::{ConnectorReport, Held, Op},
+    record::ConnectorStatus,
+};
+use tokio::sync::Notify;
+
+use crate::{attempt::Attempt, broker::Claimed, config::ServiceConfig};
+
+/// What the parts of a worker know together about one of its services.
+pub(crate) struct Service {
+    pub(crate) name: ServiceName,
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) slots: u32,
+    state: Mutex<State>,
+    outbox: Mutex<Vec<(Arc<Attempt>, Op)>>,
+    adopted: Mutex<Vec<Claimed>>,
+    /// Something changed that the lane should look at.
+    pub(crate) lane: Notify,
+    /// The health task should look now.
+    pub(crate) look: Notify,
+}
+
+struct State {
+    health: Health,
+    /// The last report that the store confirmed.
+    confirmed: Option<ConnectorReport>,
+    /// Counts reasons to doubt that the service is clear of ghosts, the first being the start.
+    doubts: u64,
+    /// Up to which doubt it was proven clear.
+    proven: u64,
+    /// Tokens of claims whose answers are still out.
+    asking: Vec<Token>,
+    /// Attempts from before a restart that nobody has looked for yet.
+    limbo: Vec<Claimed>,
+}
+
+impl Service {
+    pub(crate) fn new(config: &ServiceConfig) -> Self {
+        Self {
+            name: config.connector.service().clone(),
+            connector: config.connector.clone(),
+            slots: config.slots,
+            state: Mutex::new(State {
+                health: Health { status: ConnectorStatus::Starting, message: None },
+                confirmed: None,
+                doubts: 1,
+                proven: 0,
+                asking: Vec::new(),
+                limbo: Vec::new(),
+            }),
+            outbox: Mutex::default(),
+            adopted: Mutex::default(),
+            lane: Notify::new(),
+            look: Notify::new(),
+        }
+    }
+
+    /// Whether the service, and the store's record of it, are ready for another job.
+    pub(crate) fn is_able(&self) -> bool {
+        let state = self.state.lock();
+        let able =
+            |s: ConnectorStatus| matches!(s, ConnectorStatus::Idle | ConnectorStatus::Active);
+        state.proven == state.doubts
+            && state.health.is_able()
+            && state.confirmed.as_ref().is_some_and(|c| able(c.status))
+    }
+
+    /// The service may have something that it should not have: no claims until it is proven clear.
+    pub(crate) fn doubt(&self) {
+        self.state.lock().doubts += 1;
+        self.look.notify_one();
+    }
+
+    /// The newest doubt; a proof that began after reading it settles it.
+    pub(crate) fn doubts(&self) -> u64 {
+        self.state.lock().doubts
+    }
+
+    /// It was proven clear of everything up to this doubt.
+    pub(crate) fn prove(&self, doubts: u64) {
+        self.state.lock().proven = doubts;
+        self.lane.notify_one();
+    }
+
+    pub(crate) fn is_clear(&self) -> bool {
+        let state = self.state.lock();
+        state.proven == state.doubts
+    }
+
+    /// Sets what is reported; true when that is something new.
+    pub(crate) fn set_health(&self, health: Health) -> bool {
+        let mut state = self.state.lock();
+        let changed = state.health != health;
+        state.health = health;
+        drop(state);
+        if changed {
+            self.lane.notify_one();
+        }
+        changed
+    }
+
+    pub(crate) fn report(&self) -> ConnectorReport {
+        let state = self.state.lock();
+        ConnectorReport {
+            service: self.name.clone(),
+            status: state.health.status,
+            error_message: state.health.message.clone(),
+        }
+    }
+
+    /// Whether the store has not confirmed this report yet.
+    pub(crate) fn is_news(&self, report: &ConnectorReport) -> bool {
+        self.state.lock().confirmed.as_ref() != Some(report)
+    }
+
+    pub(crate) fn confirm(&self, report: ConnectorReport) {
+        let known = self.state.lock().confirmed.replace(report);
+        if known.as_ref() != self.state.lock().confirmed.as_ref() {
+            self.lane.notify_one();
+        }
+    }
+
+    pub(crate) fn post(&self, attempt: Arc<Attempt>, op: Op) {
+        self.outbox.lock().push((attempt, op));
+        self.lane.notify_one();
+    }
+
+    pub(crate) fn take_outbox(&self) -> Vec<(Arc<Attempt>, Op)> {
+        std::mem::take(&mut self.outbox.lock())
+    }
+
+    pub(crate) fn adopt(&self, claimed: Claimed) {
+        self.adopted.lock().push(claimed);
+        self.lane.notify_one();
+    }
+
+    pub(crate) fn take_adopted(&self) -> Vec<Claimed> {
+        std::mem::take(&mut self.adopted.lock())
+    }
+
+    pub(crate) fn ask(&self, tokens: &[Token]) {
+        self.state.lock().asking.extend_from_slice(tokens);
+    }
+
+    pub(crate) fn asked(&self, tokens: &[Token]) {
+        let mut state = self.state.lock();
+        state.asking.retain(|token| !tokens.contains(token));
+    }
+
+    pub(crate) fn is_asking(&self, token: Token) -> bool {
+        self.state.lock().asking.contains(&token)
+    }
+
+    pub(crate) fn put_in_limbo(&self, claimed: Claimed) {
+        self.state.lock().limbo.push(claimed);
+    }
+
+    pub(crate) fn take_limbo(&self) -> Vec<Claimed> {
+        std::mem::take(&mut self.state.lock().limbo)
+    }
+
+    pub(crate) fn limbo(&self) -> Vec<Held> {
+        self.state.lock().limbo.iter().map(|c| c.held).collect()
+    }
+
+    pub(crate) fn drop_from_limbo(&self, token: Token) {
+        self.state.lock().limbo.retain(|c| c.held.token != token);
+    }
+}

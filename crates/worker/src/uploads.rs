@@ -1,0 +1,146 @@
+//! Files between a run and the broker.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use parking_lot::Mutex;
+use pointsman_connectors::{ByteStream, HostError, NewArtifact, RunHost as _, Source, SourceError};
+use pointsman_core::{Rejected, record::Artifact};
+use tokio::time::Instant;
+
+use crate::{
+    attempt::Attempt,
+    backoff::Backoff,
+    broker::{BrokerError, StoredFile},
+    shared::Shared,
+};
+
+/// A transfer of which nothing was heard for this long is begun again.
+const TRANSFER_IDLE: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_secs(1);
+
+/// Stores a result file, trying until the broker has answered.
+pub(crate) async fn put_artifact(
+    shared: &Arc<Shared>,
+    attempt: &Attempt,
+    artifact: NewArtifact,
+    source: &dyn Source,
+) -> Result<Artifact, HostError> {
+    let mut backoff = Backoff::new(&shared.config.timings);
+    loop {
+        attempt.tick();
+        let (stream, watch) = watched(source.open().await?);
+        let call = shared.broker.put_artifact(attempt.held(), artifact.clone(), stream);
+        match moving(attempt, &watch, call).await {
+            Ok(StoredFile { size, sha256 }) => {
+                return Ok(Artifact {
+                    name: artifact.name,
+                    size,
+                    media_type: artifact.media_type,
+                    sha256,
+                    node: artifact.node,
+                    kind: artifact.kind,
+                });
+            }
+            Err(error) => {
+                if let Some(broken) = watch.broken.lock().take() {
+                    return Err(SourceError::Unreadable(broken).into());
+                }
+                refusal(error)?;
+            }
+        }
+        pause(attempt, backoff.pause()).await;
+    }
+}
+
+/// Opens a file that the job brings, trying until the broker has answered.
+pub(crate) async fn open_input(
+    shared: &Arc<Shared>,
+    attempt: &Attempt,
+    from: &str,
+) -> Result<ByteStream, HostError> {
+    let mut backoff = Backoff::new(&shared.config.timings);
+    loop {
+        attempt.tick();
+        let call = shared.broker.open_input(attempt.held(), from);
+        match shared.within(shared.call_limit(), call).await {
+            Ok(Some(stream)) => return Ok(stream),
+            Ok(None) => return Err(HostError::NoSuchInput(from.to_owned())),
+            Err(error) => refusal(error)?,
+        }
+        if attempt.stop().reason().is_some() {
+            return Err(HostError::Refused("told to stop".to_owned()));
+        }
+        pause(attempt, backoff.pause()).await;
+    }
+}
+
+/// Only a broker that did not answer is asked again.
+fn refusal(error: BrokerError) -> Result<(), HostError> {
+    match error {
+        BrokerError::Unreachable(why) => {
+            tracing::warn!(why, "file not transferred yet");
+            Ok(())
+        }
+        BrokerError::Refused(why) | BrokerError::Rejected(Rejected::Invalid(why)) => {
+            Err(HostError::Refused(why))
+        }
+        BrokerError::Rejected(_) => Err(HostError::Fenced),
+    }
+}
+
+/// What is seen of a stream while somebody else reads it.
+#[derive(Default)]
+struct Watch {
+    chunks: AtomicU64,
+    /// Why it broke off.
+    broken: Mutex<Option<String>>,
+}
+
+fn watched(stream: ByteStream) -> (ByteStream, Arc<Watch>) {
+    let watch = Arc::new(Watch::default());
+    let seen = watch.clone();
+    let stream = stream.inspect(move |chunk| {
+        seen.chunks.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = chunk {
+            *seen.broken.lock() = Some(error.to_string());
+        }
+    });
+    (stream.boxed(), watch)
+}
+
+/// Ticks while a transfer moves, and gives it up when it does not.
+async fn moving<T>(
+    attempt: &Attempt,
+    watch: &Watch,
+    call: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
+    let mut call = pin!(call);
+    let (mut chunks, mut moved) = (0, Instant::now());
+    loop {
+        attempt.tick();
+        if let Ok(answer) = tokio::time::timeout(TICK, &mut call).await {
+            return answer;
+        }
+        let now = watch.chunks.load(Ordering::Relaxed);
+        if now != chunks {
+            (chunks, moved) = (now, Instant::now());
+        }
+        if moved.elapsed() >= TRANSFER_IDLE {
+            return Err(BrokerError::Unreachable("the transfer stands still".to_owned()));
+        }
+    }
+}
+
+async fn pause(attempt: &Attempt, span: Duration) {
+    attempt.tick();
+    tokio::time::sleep(span).await;
+    attempt.tick();
+}
