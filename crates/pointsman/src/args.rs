@@ -1,0 +1,223 @@
+//! The command line: every argument of every command, and nothing that acts.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use pointsman_core::{JobId, MachineId, WorkerId};
+
+use crate::services::{ServiceArg, StoreUrl};
+
+/// Runs generative-AI jobs on the machines that are able to, and shows the truth about all of it.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    /// The server that client commands talk to.
+    #[arg(long, global = true, env = "POINTSMAN_URL", default_value = "http://127.0.0.1:7780")]
+    pub server: String,
+    /// The token for that server.
+    #[arg(long, global = true, env = "POINTSMAN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Server, one machine and its workers in one process.
+    Up(Up),
+    /// API, events, reconcilers and pages.
+    Server(Server),
+    /// A bare worker, for a server elsewhere.
+    Worker(Worker),
+    /// Submits a job: a ComfyUI workflow in API format, or another service's payload.
+    Submit(Submit),
+    /// Lists jobs, newest first.
+    Jobs(Jobs),
+    /// Shows one job.
+    Job { id: JobId },
+    /// Cancels a job; a running one is stopped at its service.
+    Cancel { id: JobId },
+    /// Starts a new run of an ended job.
+    Retry { id: JobId },
+    /// Says why a job waits, rule by rule.
+    Explain { id: JobId },
+    /// Lists workers.
+    Workers,
+    /// Lists machines.
+    Machines,
+    /// Manages the tokens in a server's data directory.
+    #[command(subcommand)]
+    Token(Token),
+    /// The ComfyUI simulator alone.
+    ComfyuiSim(ComfyuiSim),
+    /// Prints the OpenAPI document.
+    #[command(hide = true)]
+    Openapi,
+}
+
+/// Where a server listens and keeps its data.
+#[derive(Debug, Args)]
+pub struct Listen {
+    /// The address to listen on; beyond loopback a token must exist. Port 0 lets the system pick.
+    #[arg(long, default_value = "127.0.0.1:7780")]
+    pub listen: SocketAddr,
+    /// Ended jobs that are kept.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(200..))]
+    pub keep_jobs: u64,
+    /// Seconds that a stopping server waits for what is under way.
+    #[arg(long, default_value_t = 30)]
+    pub drain_s: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub listen: Listen,
+    /// The data directory.
+    #[arg(long, default_value = "data")]
+    pub data: PathBuf,
+    /// A ComfyUI to drive; once for each. Without any, the bundled simulator is started.
+    #[arg(long)]
+    pub comfyui: Vec<String>,
+    /// Workers; each gets one of the ComfyUIs in turn. The default is one for each ComfyUI.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub workers: Option<u32>,
+    /// Jobs of the simulation service that each worker runs at once.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub simulation_slots: u32,
+    /// The machine's id; the default is the one in the data directory, at first the host's name.
+    #[arg(long)]
+    pub machine: Option<MachineId>,
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+#[derive(Debug, Args)]
+pub struct Server {
+    #[command(flatten)]
+    pub listen: Listen,
+    /// The store: `sqlite:DIR`.
+    #[arg(long, default_value = "sqlite:data")]
+    pub store: StoreUrl,
+}
+
+#[derive(Debug, Args)]
+pub struct Worker {
+    /// The worker's id. Of two processes with one id the newest wins.
+    #[arg(long)]
+    pub id: WorkerId,
+    /// The machine it runs on; the default is the host's name.
+    #[arg(long)]
+    pub machine: Option<MachineId>,
+    /// The server, `http://…` or `https://…`.
+    #[arg(long, default_value = "http://127.0.0.1:7780")]
+    pub broker: String,
+    /// A service to drive: `NAME[:SLOTS][=URL]`, such as `comfyui=http://127.0.0.1:8188` or
+    /// `simulation:4`.
+    #[arg(long, required = true)]
+    pub service: Vec<ServiceArg>,
+    /// A label that jobs may ask for: `NAME=VALUE`.
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Limits of an attempt whose job sets none.
+#[derive(Debug, Clone, Args)]
+pub struct Limits {
+    /// Seconds without an event after which the service is asked.
+    #[arg(long, env = "WORKER_JOB_PROGRESS_TIMEOUT_SECONDS", default_value_t = 30)]
+    pub silence_after_s: u32,
+    /// Seconds without evidence of work after which an attempt is stalled.
+    #[arg(long, env = "WORKER_STALL_AFTER_SECONDS", default_value_t = 300)]
+    pub stall_after_s: u32,
+    /// Seconds that an attempt may take in all; unset is off. The smaller of the two wins.
+    #[arg(long, env = "WORKER_COMFYUI_WORKFLOW_TIMEOUT_SECONDS")]
+    pub total_s: Option<u32>,
+    /// Minutes that an attempt may take in all; unset is off.
+    #[arg(long, env = "WORKER_JOB_TIMEOUT_MINUTES")]
+    pub total_minutes: Option<u32>,
+    /// Seconds between two looks at a service, also while it is idle.
+    #[arg(long, env = "WORKER_SERVICE_HEALTH_CHECK_INTERVAL", default_value_t = 5)]
+    pub health_check_s: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct Submit {
+    /// The file with the payload, or `-` for standard input.
+    pub file: String,
+    #[arg(long, default_value = "comfyui")]
+    pub service: String,
+    /// 0 to 100, higher first.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub priority: u8,
+    /// Requirements as JSON.
+    #[arg(long)]
+    pub requires: Option<String>,
+    /// The same key gives the same job again.
+    #[arg(long)]
+    pub idempotency_key: Option<String>,
+    /// Waits for the end, and ends with 0 when the job completed.
+    #[arg(long)]
+    pub wait: bool,
+    /// Saves the results under this directory; implies --wait.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// pending, assigned, in_progress, completed, failed or cancelled.
+    #[arg(long)]
+    pub status: Option<String>,
+    #[arg(long)]
+    pub service: Option<String>,
+    #[arg(long)]
+    pub worker: Option<WorkerId>,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Makes a token, prints it once, and stores its SHA-256.
+    Add {
+        name: String,
+        /// submit, view, worker or admin.
+        #[arg(long)]
+        role: String,
+        /// The token sees only this customer's jobs.
+        #[arg(long)]
+        customer: Option<String>,
+        /// The token may read payloads.
+        #[arg(long)]
+        payloads: bool,
+        #[arg(long, default_value = "data")]
+        data: PathBuf,
+    },
+    List {
+        #[arg(long, default_value = "data")]
+        data: PathBuf,
+    },
+    Revoke {
+        name: String,
+        #[arg(long, default_value = "data")]
+        data: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ComfyuiSim {
+    #[arg(long, default_value = "127.0.0.1:8188")]
+    pub listen: SocketAddr,
+    /// A fault to start with, as `NAME` or `NAME=VALUE`; `--fault help` lists them.
+    #[arg(long)]
+    pub fault: Vec<String>,
+    /// The ComfyUI version to behave like: 0.27.0 or 0.3.64.
+    #[arg(long, default_value = "0.27.0")]
+    pub comfyui_version: String,
+}

@@ -1,0 +1,45 @@
+//! How the process ends.
+
+use std::process::ExitCode;
+
+/// What went wrong, as the exit code tells it.
+#[derive(Debug)]
+pub enum Exit {
+    /// The job failed or was cancelled.
+    JobFailed,
+    /// Wrong usage or input.
+    Usage(String),
+    /// The server is not reachable.
+    Unreachable(String),
+    /// The token is missing, unknown, or not allowed to do this.
+    Refused(String),
+    Interrupted,
+    /// Anything else; the code of wrong usage, since something must be changed before it works.
+    Other(anyhow::Error),
+}
+
+impl Exit {
+    pub fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::JobFailed => 1,
+            Self::Usage(_) | Self::Other(_) => 2,
+            Self::Unreachable(_) => 3,
+            Self::Refused(_) => 4,
+            Self::Interrupted => 130,
+        })
+    }
+
+    pub fn message(&self) -> Option<String> {
+        match self {
+            Self::JobFailed | Self::Interrupted => None,
+            Self::Usage(why) | Self::Unreachable(why) | Self::Refused(why) => Some(why.clone()),
+            Self::Other(error) => Some(format!("{error:#}")),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Exit {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}

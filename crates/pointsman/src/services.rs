@@ -1,0 +1,78 @@
+//! What the command line says about services and stores.
+
+use std::{path::PathBuf, str::FromStr};
+
+use pointsman_core::ServiceName;
+
+/// `NAME[:SLOTS][=URL]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceArg {
+    pub name: ServiceName,
+    pub slots: u32,
+    pub url: Option<String>,
+}
+
+impl FromStr for ServiceArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (head, url) = match text.split_once('=') {
+            Some((head, url)) => (head, Some(url.to_owned())),
+            None => (text, None),
+        };
+        let (name, slots) = match head.split_once(':') {
+            Some((name, slots)) => {
+                let wrong = |_| format!("{slots:?} is not a number of slots: use 1 to 1024");
+                (name, slots.parse().map_err(wrong)?)
+            }
+            None => (head, 1),
+        };
+        if !(1..=1024).contains(&slots) {
+            return Err(format!("{slots} slots: use 1 to 1024"));
+        }
+        let name = ServiceName::new(name).map_err(|error| error.to_string())?;
+        Ok(Self { name, slots, url })
+    }
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    Sqlite(PathBuf),
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("sqlite", dir)) if !dir.is_empty() => Ok(Self::Sqlite(dir.into())),
+            _ => Err(format!("{text:?} is not a store: use sqlite:DIR")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_named_with_slots_and_address() {
+        let parsed = |text: &str| text.parse::<ServiceArg>();
+        let full = parsed("comfyui:2=http://127.0.0.1:8188").unwrap();
+        assert_eq!((full.name.as_str(), full.slots), ("comfyui", 2));
+        assert_eq!(full.url.as_deref(), Some("http://127.0.0.1:8188"));
+        assert_eq!(parsed("simulation").unwrap().slots, 1);
+        for wrong in ["", "a b", "simulation:0", "simulation:x", "simulation:1025"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_store_is_refused() {
+        assert!("sqlite:data".parse::<StoreUrl>().is_ok());
+        for wrong in ["", "sqlite:", "postgres://x", "data"] {
+            assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
+        }
+    }
+}
