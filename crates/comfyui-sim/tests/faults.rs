@@ -115,7 +115,7 @@ async fn a_restart_forgets_history_and_cache_and_refuses_connections_meanwhile()
     let mut attempt = Attempt::begin(&sim).await;
     attempt.submit(&picture(1)).await;
     let Verdict::Succeeded(files) = attempt.final_verdict().await else { panic!("not done") };
-    let (_, refused) = tokio::join!(sim.restart(), async {
+    tokio::join!(sim.restart(), async {
         let (_, end) = collect(&mut attempt.events).await;
         assert!(matches!(end, Disconnected::Broken(_)), "{end:?}");
         loop {
@@ -126,7 +126,6 @@ async fn a_restart_forgets_history_and_cache_and_refuses_connections_meanwhile()
             }
         }
     });
-    let () = refused;
     assert_eq!(attempt.truth().await.verdict, Verdict::Lost);
     let mut again = Attempt::begin(&sim).await;
     again.submit(&picture(1)).await;
