@@ -1,1 +1,32 @@
+//! What goes over the wire: requests and answers, and errors as problem documents.
+//!
+//! A request is read strictly ([`read_json`]): whatever is wrong in it is refused with a stable
+//! [`ErrorCode`], a JSON pointer to the wrong field, and a cure.
 
+mod code;
+mod idempotency;
+mod input;
+mod job;
+mod name;
+mod problem;
+mod read;
+mod refused;
+mod snapshot;
+mod submission;
+mod worker;
+
+pub use code::ErrorCode;
+pub use input::{InputSource, InputStored, Sha256Hex};
+pub use job::{Attempts, Explained, JobsPage, JobsQuery};
+pub use name::{MAX_NAME, check_file_name};
+pub use problem::{PROBLEM_JSON, Problem};
+pub use read::{pointer_of, read_json};
+pub use snapshot::{LogPage, Snapshot, ViewEvent};
+pub use submission::{
+    Batch, BatchItem, BatchResult, MAX_BATCH, MAX_BODY, MAX_INPUTS, Submission, ValidSubmission,
+};
+pub use worker::{
+    ArtifactStored, AttemptRef, ClaimRequest, ClaimedJob, ExchangeRequest, Exchanged,
+    FinishRequest, JobProgress, LeaveRequest, MAX_CLAIM, MAX_OPS, MAX_WAIT_S, OpResult,
+    RegisterRequest, Registered, ReleaseRequest, RenewRequest,
+};

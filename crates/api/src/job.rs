@@ -1,0 +1,73 @@
+//! Lists of jobs, and what is asked about one.
+
+use pointsman_core::{
+    CustomerId, JobId, ServiceName, WorkerId,
+    matching::Explanation,
+    record::{Hold, JobRecord, JobStatus, PastAttempt},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// Which jobs a list shows, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct JobsQuery {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<JobStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub service: Option<ServiceName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub customer: Option<CustomerId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub worker: Option<WorkerId>,
+    /// Jobs on a page, 1 to 1,000; 100 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A page of jobs, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobsPage {
+    pub jobs: Vec<JobRecord>,
+    /// Asks for the page after this one; null at the end. A page may be short, even empty, and
+    /// yet have a next one.
+    pub next_cursor: Option<String>,
+}
+
+/// Every attempt at a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Attempts {
+    pub run: u32,
+    /// Claims so far, over all runs.
+    pub attempt: u32,
+    pub status: JobStatus,
+    /// The worker that has the job, or had it last.
+    pub worker_id: Option<WorkerId>,
+    /// Attempts that did not end the job, oldest first, the last 32.
+    pub past: Vec<PastAttempt>,
+    /// Results that came in from attempts that had lost the job.
+    pub late_results: u32,
+}
+
+/// Why a job waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Explained {
+    pub job: JobId,
+    pub status: JobStatus,
+    /// Why it is not in its queue.
+    pub hold: Option<Hold>,
+    /// One sentence that says why it waits, or that it does not.
+    pub answer: String,
+    /// Waiting jobs that are claimed before it, of those that are counted (10,000); null when it
+    /// is not in its queue, or further back.
+    pub ahead: Option<u64>,
+    /// Rule by rule, how many workers pass or fail it, and which.
+    pub explanation: Explanation,
+}

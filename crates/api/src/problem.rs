@@ -1,0 +1,108 @@
+//! Errors on the wire: problem documents (RFC 9457) with a stable code, a pointer and a cure.
+
+use std::borrow::Cow;
+
+use pointsman_core::{Incarnation, JobId, Seq, record::JobStatus};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ErrorCode;
+
+/// The media type of problem documents.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Why a request was refused. Nothing was changed, except where the code says otherwise
+/// (`outcome_unknown`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
+#[error("{}", self.detail)]
+pub struct Problem {
+    /// `urn:pointsman:problem:CODE`.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    pub kind: Cow<'static, str>,
+    #[schema(value_type = String)]
+    pub title: Cow<'static, str>,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong, for people.
+    pub detail: String,
+    /// Stable, for programs.
+    #[schema(value_type = ErrorCode)]
+    pub code: Cow<'static, str>,
+    /// JSON pointer (RFC 6901) to the wrong field of the body, empty for the whole body; for
+    /// parameters of the address `?NAME`, and for headers their name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// What mends it.
+    #[schema(value_type = String)]
+    pub cure: Cow<'static, str>,
+    #[serde(flatten)]
+    pub facts: Facts,
+}
+
+/// What a program may want to know beside the code.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Facts {
+    /// The job that stands in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_status: Option<JobStatus>,
+    /// The job's current attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_attempt: Option<u32>,
+    /// The incarnation that was superseded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
+    /// The oldest seq that the log still has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_seq: Option<Seq>,
+    /// What the rules' own message names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+impl Problem {
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:pointsman:problem:{code}").into(),
+            title: code.title().into(),
+            status: code.status(),
+            detail: detail.into(),
+            code: code.as_str().into(),
+            pointer: None,
+            cure: code.cure().into(),
+            facts: Facts::default(),
+        }
+    }
+
+    /// Points to the wrong field.
+    #[must_use]
+    pub fn at(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = Some(pointer.into());
+        self
+    }
+
+    /// Says what mends it, where that is closer than the code's own cure.
+    #[must_use]
+    pub fn cure(mut self, cure: impl Into<Cow<'static, str>>) -> Self {
+        self.cure = cure.into();
+        self
+    }
+
+    /// Puts the place of the checked value before the pointer within it.
+    #[must_use]
+    pub fn within(mut self, place: &str) -> Self {
+        self.pointer = Some(format!("{place}{}", self.pointer.unwrap_or_default()));
+        self
+    }
+
+    /// The code, if this version knows it.
+    pub fn error_code(&self) -> Option<ErrorCode> {
+        ErrorCode::named(&self.code)
+    }
+
+    pub fn is(&self, code: ErrorCode) -> bool {
+        self.code == code.as_str()
+    }
+}

@@ -1,0 +1,132 @@
+//! Reading a JSON body strictly, with a pointer to whatever is wrong.
+
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use serde_path_to_error::{Path, Segment};
+
+use crate::{ErrorCode, Problem};
+
+/// Reads a request. The place of a mistake is looked for only once there is one.
+///
+/// # Errors
+/// A problem with code, pointer and cure for the first thing that is wrong.
+pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // Serde would also read an object from a list of its fields in order.
+    if first_byte(body).is_some_and(|first| first == b'[') {
+        let detail = "expected a JSON object, found a list";
+        return Err(Problem::new(ErrorCode::WrongType, detail).at(""));
+    }
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        Category::Data => locate::<T>(body),
+        _ => not_json(body, &error),
+    })
+}
+
+fn first_byte(body: &[u8]) -> Option<u8> {
+    body.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+}
+
+fn not_json(body: &[u8], error: &serde_json::Error) -> Problem {
+    let detail = match first_byte(body) {
+        None => "the body is empty".to_owned(),
+        Some(_) => format!("not JSON: {error}"),
+    };
+    Problem::new(ErrorCode::InvalidJson, detail).at("")
+}
+
+/// Reads again a body that is known to be wrong, to find out where.
+fn locate<T: DeserializeOwned>(body: &[u8]) -> Problem {
+    let mut from = serde_json::Deserializer::from_slice(body);
+    match serde_path_to_error::deserialize::<_, T>(&mut from) {
+        Err(error) => mistake(&pointer_of(error.path()), &error.inner().to_string()),
+        Ok(_) => Problem::new(ErrorCode::InvalidJson, "something follows the JSON object").at(""),
+    }
+}
+
+/// The JSON pointer of a path.
+pub fn pointer_of(path: &Path) -> String {
+    let segment = |segment: &Segment| match segment {
+        Segment::Seq { index } => format!("/{index}"),
+        Segment::Map { key } => format!("/{}", escape(key)),
+        Segment::Enum { variant } => format!("/{}", escape(variant)),
+        Segment::Unknown => String::new(),
+    };
+    path.iter().map(segment).collect()
+}
+
+/// A key as it stands in a JSON pointer.
+pub(crate) fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+/// What serde said, as a problem.
+fn mistake(pointer: &str, said: &str) -> Problem {
+    let text = said.split(" at line ").next().unwrap_or(said);
+    let quoted = text.split('`').nth(1).unwrap_or_default();
+    let (code, field) = if text.starts_with("unknown field") {
+        (ErrorCode::UnknownField, Some(quoted))
+    } else if text.starts_with("missing field") {
+        (ErrorCode::MissingField, Some(quoted))
+    } else if text.starts_with("invalid value: integer") {
+        (ErrorCode::OutOfRange, None)
+    } else if text.contains("is not valid: ") {
+        (ErrorCode::InvalidId, None)
+    } else {
+        (ErrorCode::WrongType, None)
+    };
+    let place = match field {
+        Some(field) if !pointer.ends_with(&format!("/{}", escape(field))) => {
+            format!("{pointer}/{}", escape(field))
+        }
+        _ => pointer.to_owned(),
+    };
+    Problem::new(code, text).at(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only read")]
+    struct Outer {
+        inner: Option<Inner>,
+        #[serde(default)]
+        list: Vec<Inner>,
+        id: pointsman_core::WorkerId,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only read")]
+    struct Inner {
+        n: u8,
+    }
+
+    #[test]
+    fn every_mistake_has_its_code_and_place() {
+        for (body, code, pointer) in [
+            ("", "invalid_json", ""),
+            ("{", "invalid_json", ""),
+            (r#"{"id":"a"} x"#, "invalid_json", ""),
+            ("\u{feff}{}", "invalid_json", ""),
+            ("[]", "wrong_type", ""),
+            ("7", "wrong_type", ""),
+            ("{}", "missing_field", "/id"),
+            (r#"{"id":"a","x/y":1}"#, "unknown_field", "/x~1y"),
+            (r#"{"id":"a","inner":{"n":1,"m":2}}"#, "unknown_field", "/inner/m"),
+            (r#"{"id":"a","inner":{}}"#, "missing_field", "/inner/n"),
+            (r#"{"id":"a","inner":{"n":"1"}}"#, "wrong_type", "/inner/n"),
+            (r#"{"id":"a","inner":{"n":1.5}}"#, "wrong_type", "/inner/n"),
+            (r#"{"id":"a","list":[{"n":1},{"n":256}]}"#, "out_of_range", "/list/1/n"),
+            (r#"{"id":"A B"}"#, "invalid_id", "/id"),
+            (r#"{"id":"a","id":"b"}"#, "wrong_type", "/id"),
+        ] {
+            let problem = read_json::<Outer>(body.as_bytes()).unwrap_err();
+            assert_eq!((&*problem.code, problem.pointer.as_deref()), (code, Some(pointer)), "{body}: {problem}");
+        }
+    }
+}

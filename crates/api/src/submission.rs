@@ -1,0 +1,339 @@
+//! Submissions: what a caller asks, checked field by field.
+
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
+
+use pointsman_core::{
+    CustomerId, IdError, JobId, ServiceName, Timestamp, WorkflowId,
+    command::{Idempotency, Submit},
+    matching::{RequirementError, RequirementErrorCode, Requirements},
+    record::{InputRef, JobRecord, JobSpec, Timeouts},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+use utoipa::ToSchema;
+
+use crate::{ErrorCode as Code, InputSource, Problem, check_file_name, idempotency, read_json};
+
+/// Bytes of a JSON body at most.
+pub const MAX_BODY: usize = 64_000_000;
+/// Jobs in one batch at most.
+pub const MAX_BATCH: usize = 1_000;
+/// Files that one job brings at most.
+pub const MAX_INPUTS: usize = 200;
+/// Bytes of `metadata` at most: it is part of every event of the job.
+const MAX_METADATA: usize = 16_384;
+/// Bytes of `idempotency_key` and of an input's `node` and `field` at most.
+const MAX_TEXT: usize = 200;
+
+const PRIORITY: RangeInclusive<i64> = 0..=100;
+const FAILURES: RangeInclusive<i64> = 1..=100;
+const LOSSES: RangeInclusive<i64> = 0..=100;
+const WEEK_S: RangeInclusive<i64> = 1..=604_800;
+const DAY_S: RangeInclusive<i64> = 1..=86_400;
+
+/// A new job.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// The kind of service that runs it, such as `comfyui`.
+    pub service: String,
+    /// What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format; for
+    /// the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`.
+    #[schema(value_type = Object)]
+    pub payload: Box<RawValue>,
+    /// Files that the job brings, at most 200.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<InputRef>,
+    /// 0 to 100, higher first; 50 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100, default = 50)]
+    pub priority: Option<i64>,
+    /// What the worker must have. Completed from the workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Requirements>)]
+    pub requirements: Option<Value>,
+    /// Whose job it is. A token of a customer sets it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
+    /// Jobs of one workflow keep one place in the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<String>,
+    /// Wins over `priority`; the same range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100)]
+    pub workflow_priority: Option<i64>,
+    /// Attempts that may fail before the job fails, 1 to 100; 3 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100, default = 3)]
+    pub max_failures: Option<i64>,
+    /// Attempts that may be lost before the job fails as lost, 0 to 100; 3 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100, default = 3)]
+    pub max_losses: Option<i64>,
+    /// Limits of each attempt.
+    #[serde(default, skip_serializing_if = "Timeouts::is_empty")]
+    pub timeouts: Timeouts,
+    /// The caller's own name for this submission, 1 to 200 bytes, kept for 24 hours for each
+    /// customer: the same key with the same body answers the same job again (200), with another
+    /// body 409.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// Whatever the caller wants to keep with the job: an object of at most 16 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Value>,
+}
+
+/// A submission whose fields are all right by themselves. What depends on other things (the
+/// service being known, inputs being there, the workflow) is still to be checked.
+#[derive(Debug, Clone)]
+pub struct ValidSubmission {
+    pub spec: JobSpec,
+    pub payload: Arc<[u8]>,
+    /// Where each of `spec.inputs` comes from.
+    pub sources: Vec<InputSource>,
+    pub idempotency: Option<Idempotency>,
+}
+
+impl Submission {
+    /// A submission with nothing but service and payload.
+    ///
+    /// # Errors
+    /// When the payload is not JSON.
+    pub fn new(service: &str, payload: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            service: service.to_owned(),
+            payload: serde_json::value::to_raw_value(payload)?,
+            inputs: Vec::new(),
+            priority: None,
+            requirements: None,
+            customer_id: None,
+            workflow_id: None,
+            workflow_priority: None,
+            max_failures: None,
+            max_losses: None,
+            timeouts: Timeouts::default(),
+            idempotency_key: None,
+            metadata: None,
+        })
+    }
+
+    /// Reads a submission strictly.
+    ///
+    /// # Errors
+    /// A problem with the place of the first mistake.
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        read_json(body)
+    }
+
+    /// Checks every field by itself.
+    ///
+    /// # Errors
+    /// A problem with the place of the first mistake.
+    pub fn validate(self) -> Result<ValidSubmission, Problem> {
+        let idempotency = self.idempotency()?;
+        let sources = check_inputs(&self.inputs)?;
+        check_metadata(self.metadata.as_ref())?;
+        check_timeouts(&self.timeouts)?;
+        if !self.payload.get().trim_start().starts_with('{') {
+            let detail = "payload is not an object";
+            return Err(Problem::new(Code::WrongType, detail).at("/payload"));
+        }
+        let requirements = match &self.requirements {
+            Some(value) => Requirements::parse(value).map_err(refused_requirements)?,
+            None => Requirements::default(),
+        };
+        let customer_id = self.customer_id.map(CustomerId::new).transpose();
+        let workflow_id = self.workflow_id.map(WorkflowId::new).transpose();
+        let spec = JobSpec {
+            service: ServiceName::new(&self.service).map_err(|error| invalid_id(error, "/service"))?,
+            priority: ranged(self.priority, 50, &PRIORITY, "/priority")?,
+            requirements,
+            customer_id: customer_id.map_err(|error| invalid_id(error, "/customer_id"))?,
+            workflow_id: workflow_id.map_err(|error| invalid_id(error, "/workflow_id"))?,
+            workflow_priority: match self.workflow_priority {
+                Some(_) => {
+                    Some(ranged(self.workflow_priority, 50, &PRIORITY, "/workflow_priority")?)
+                }
+                None => None,
+            },
+            max_failures: ranged(self.max_failures, 3, &FAILURES, "/max_failures")?,
+            max_losses: ranged(self.max_losses, 3, &LOSSES, "/max_losses")?,
+            timeouts: self.timeouts,
+            inputs: self.inputs,
+            metadata: self.metadata,
+            created_at: Timestamp::default(),
+        };
+        let payload = String::from(Box::<str>::from(self.payload)).into_bytes().into();
+        Ok(ValidSubmission { spec, payload, sources, idempotency })
+    }
+
+    fn idempotency(&self) -> Result<Option<Idempotency>, Problem> {
+        let Some(key) = &self.idempotency_key else { return Ok(None) };
+        check_text(key, "/idempotency_key")?;
+        let unreadable = |error: serde_json::Error| {
+            Problem::new(Code::InvalidJson, error.to_string()).at("/payload")
+        };
+        let payload: Value = serde_json::from_str(self.payload.get()).map_err(unreadable)?;
+        let rest = Self { payload: RawValue::NULL.to_owned(), ..self.clone() };
+        let rest = serde_json::to_value(rest).map_err(unreadable)?;
+        let body = idempotency::fingerprint(&[&rest, &payload]);
+        Ok(Some(Idempotency { key: key.clone(), body }))
+    }
+}
+
+impl ValidSubmission {
+    /// The command, under a new id, at the store's time.
+    pub fn into_command(self, id: JobId, now: Timestamp) -> Submit {
+        let spec = JobSpec { created_at: now, ..self.spec };
+        Submit { id, spec, payload: self.payload, idempotency: self.idempotency }
+    }
+
+    /// The names of the files that the job brings: no worker needs to have those.
+    pub fn brought_files(&self) -> BTreeSet<String> {
+        self.spec.inputs.iter().map(|input| input.name.clone()).collect()
+    }
+
+    /// Checks the requirements again, after they were completed.
+    ///
+    /// # Errors
+    /// A problem that points into `requirements`.
+    pub fn check_requirements(&self) -> Result<(), Problem> {
+        self.spec.requirements.check().map_err(refused_requirements)
+    }
+}
+
+fn refused_requirements(error: RequirementError) -> Problem {
+    let code = match error.code {
+        RequirementErrorCode::OutOfRange => Code::OutOfRange,
+        RequirementErrorCode::Contradictory => Code::ContradictoryRequirements,
+        RequirementErrorCode::Malformed => Code::InvalidRequirements,
+        RequirementErrorCode::TooLarge => Code::TooLong,
+    };
+    Problem::new(code, error.message).at(format!("/requirements{}", error.pointer))
+}
+
+fn invalid_id(error: IdError, pointer: &str) -> Problem {
+    Problem::new(Code::InvalidId, error.to_string()).at(pointer).cure(error.rule)
+}
+
+fn ranged<T: TryFrom<i64>>(
+    given: Option<i64>,
+    default: i64,
+    range: &RangeInclusive<i64>,
+    pointer: &str,
+) -> Result<T, Problem> {
+    let value = given.unwrap_or(default);
+    let fits = range.contains(&value).then(|| T::try_from(value).ok()).flatten();
+    fits.ok_or_else(|| out_of_range(value, range, pointer))
+}
+
+fn out_of_range(value: i64, range: &RangeInclusive<i64>, pointer: &str) -> Problem {
+    let (low, high) = (range.start(), range.end());
+    let detail = format!("{value} is out of range: use a whole number from {low} to {high}");
+    Problem::new(Code::OutOfRange, detail).at(pointer)
+}
+
+fn check_timeouts(timeouts: &Timeouts) -> Result<(), Problem> {
+    for (name, given, range) in [
+        ("total_s", timeouts.total_s, WEEK_S),
+        ("silence_after_s", timeouts.silence_after_s, DAY_S),
+        ("stall_after_s", timeouts.stall_after_s, WEEK_S),
+    ] {
+        if let Some(seconds) = given.map(i64::from)
+            && !range.contains(&seconds)
+        {
+            return Err(out_of_range(seconds, &range, &format!("/timeouts/{name}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_metadata(metadata: Option<&Value>) -> Result<(), Problem> {
+    let Some(metadata) = metadata else { return Ok(()) };
+    if !metadata.is_object() {
+        let detail = "metadata is not an object";
+        return Err(Problem::new(Code::WrongType, detail).at("/metadata"));
+    }
+    let size = metadata.to_string().len();
+    if size > MAX_METADATA {
+        let detail = format!("metadata has {size} bytes, and {MAX_METADATA} is the most");
+        return Err(Problem::new(Code::TooLong, detail).at("/metadata"));
+    }
+    Ok(())
+}
+
+/// Checks names and sources, and says where each input comes from.
+fn check_inputs(inputs: &[InputRef]) -> Result<Vec<InputSource>, Problem> {
+    if inputs.len() > MAX_INPUTS {
+        let detail = format!("{} inputs are too many: {MAX_INPUTS} is the most", inputs.len());
+        return Err(Problem::new(Code::TooLong, detail).at("/inputs"));
+    }
+    let mut names = BTreeSet::new();
+    let checked = inputs.iter().enumerate().map(|(index, input)| {
+        let place = format!("/inputs/{index}");
+        check_text(&input.node, &format!("{place}/node"))?;
+        check_text(&input.field, &format!("{place}/field"))?;
+        check_file_name(&input.name).map_err(|problem| problem.at(format!("{place}/name")))?;
+        if !names.insert((&input.node, &input.field)) {
+            let detail = format!("two inputs are for node {:?}, {:?}", input.node, input.field);
+            return Err(Problem::new(Code::InvalidInput, detail)
+                .at(place)
+                .cure("name each node's field once"));
+        }
+        input.from.parse().map_err(|problem: Problem| problem.at(format!("{place}/from")))
+    });
+    checked.collect()
+}
+
+fn check_text(text: &str, pointer: &str) -> Result<(), Problem> {
+    if (1..=MAX_TEXT).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let detail = format!("expected 1 to {MAX_TEXT} bytes of text without control characters");
+    Err(Problem::new(Code::TooLong, detail).at(pointer))
+}
+
+/// Several jobs at once. Each is taken or refused by itself.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// 1 to 1,000.
+    #[schema(value_type = Vec<Submission>)]
+    pub jobs: Vec<Box<RawValue>>,
+}
+
+impl Batch {
+    /// # Errors
+    /// A problem when the batch as such is not right.
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        let batch: Self = read_json(body)?;
+        if (1..=MAX_BATCH).contains(&batch.jobs.len()) {
+            return Ok(batch);
+        }
+        let detail = format!("{} jobs: a batch has 1 to {MAX_BATCH}", batch.jobs.len());
+        Err(Problem::new(Code::OutOfRange, detail).at("/jobs"))
+    }
+}
+
+/// What became of one job of a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum BatchItem {
+    Accepted {
+        job: Box<JobRecord>,
+        /// The same submission was here before.
+        existed: bool,
+    },
+    Refused { problem: Problem },
+}
+
+/// What became of the jobs of a batch, in their order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BatchResult {
+    pub results: Vec<BatchItem>,
+}
+
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+use serde_json::json;
+
+use super::*;
+
+fn refused(body: Value) -> (String, String, Problem) {
+    let problem = Submission::read(body.to_string().as_bytes())
+        .and_then(Submission::validate)
+        .expect_err(&body.to_string());
+    (problem.code.to_string(), problem.pointer.clone().unwrap_or("none".into()), problem)
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut body = json!({"service": "simulation", "payload": {}});
+    body[field] = value;
+    body
+}
+
+#[test]
+fn every_wrong_field_has_code_and_pointer() {
+    let input = |name: &str, from: &str| {
+        json!([{"node": "1", "field": "image", "name": name, "from": from}])
+    };
+    for (body, code, pointer) in [
+        (json!({"payload": {}}), "missing_field", "/service"),
+        (json!({"service": "simulation"}), "missing_field", "/payload"),
+        (with("service", json!(7)), "wrong_type", "/service"),
+        (with("service", json!("Comfy UI")), "invalid_id", "/service"),
+        (with("payload", json!("x")), "wrong_type", "/payload"),
+        (with("priorty", json!(1)), "unknown_field", "/priorty"),
+        (with("priority", json!(101)), "out_of_range", "/priority"),
+        (with("priority", json!(-1)), "out_of_range", "/priority"),
+        (with("priority", json!("high")), "wrong_type", "/priority"),
+        (with("priority", json!(1.5)), "wrong_type", "/priority"),
+        (with("workflow_priority", json!(900)), "out_of_range", "/workflow_priority"),
+        (with("max_failures", json!(0)), "out_of_range", "/max_failures"),
+        (with("max_losses", json!(101)), "out_of_range", "/max_losses"),
+        (with("timeouts", json!({"total_s": 0})), "out_of_range", "/timeouts/total_s"),
+        (with("timeouts", json!({"total_s": -1})), "out_of_range", "/timeouts/total_s"),
+        (with("timeouts", json!({"totals": 1})), "unknown_field", "/timeouts/totals"),
+        (with("customer_id", json!("")), "invalid_id", "/customer_id"),
+        (with("idempotency_key", json!("")), "too_long", "/idempotency_key"),
+        (with("metadata", json!([1])), "wrong_type", "/metadata"),
+        (with("metadata", json!({"x": "y".repeat(20_000)})), "too_long", "/metadata"),
+        (with("requirements", json!({"gpu": 1})), "invalid_requirements", "/requirements/gpu"),
+        (
+            with("requirements", json!({"hardware": {"gpu_memory_gb": -2}})),
+            "out_of_range",
+            "/requirements/hardware/gpu_memory_gb",
+        ),
+        (
+            with("requirements", json!({"models": ["a"], "must_not": {"models": ["a"]}})),
+            "contradictory_requirements",
+            "/requirements/models",
+        ),
+        (with("inputs", input("../x.png", "data:;base64,")), "invalid_name", "/inputs/0/name"),
+        (with("inputs", input("x.png", "/etc/passwd")), "invalid_input", "/inputs/0/from"),
+        (with("inputs", input("x.png", "sha256:../x")), "invalid_input", "/inputs/0/from"),
+        (with("inputs", json!([{"node": "1"}])), "missing_field", "/inputs/0/field"),
+    ] {
+        let (found_code, found_pointer, problem) = refused(body.clone());
+        assert_eq!((found_code.as_str(), found_pointer.as_str()), (code, pointer), "{body}: {problem}");
+        assert!(!problem.cure.is_empty());
+    }
+}
+
+#[test]
+fn what_is_left_out_is_as_documented() {
+    let body = br#"{"service":"comfyui","payload":{"workflow":{}}}"#;
+    let valid = Submission::read(body).unwrap().validate().unwrap();
+    assert_eq!(valid.spec.priority, 50);
+    assert_eq!((valid.spec.max_failures, valid.spec.max_losses), (3, 3));
+    assert_eq!(&*valid.payload, br#"{"workflow":{}}"#);
+    assert!(valid.idempotency.is_none());
+}
+
+#[test]
+fn the_same_key_stands_for_the_same_values() {
+    let body = |text: &str| {
+        let text = format!("{{\"idempotency_key\":\"k\",{text}}}");
+        Submission::read(text.as_bytes()).unwrap().validate().unwrap().idempotency.unwrap().body
+    };
+    let first = body(r#""service":"simulation","payload":{"a":1,"b":2}"#);
+    assert_eq!(first, body(r#""payload": {"b":2, "a":1}, "service":"simulation""#));
+    assert_ne!(first, body(r#""service":"simulation","payload":{"a":1,"b":3}"#));
+    assert_ne!(first, body(r#""service":"simulation","payload":{"a":1,"b":2},"priority":9"#));
+}
+
+#[test]
+fn a_batch_has_one_to_a_thousand_jobs() {
+    assert_eq!(Batch::read(br#"{"jobs":[{},{}]}"#).unwrap().jobs.len(), 2);
+    assert_eq!(Batch::read(br#"{"jobs":[]}"#).unwrap_err().pointer.as_deref(), Some("/jobs"));
+    let many = format!("{{\"jobs\":[{}{{}}]}}", "{},".repeat(1_000));
+    assert!(Batch::read(many.as_bytes()).unwrap_err().is(Code::OutOfRange));
+}

@@ -1,0 +1,179 @@
+//! The worker protocol: for a worker in any language. Every request may be repeated exactly after
+//! a lost answer, and then gets the first answer again.
+
+use std::sync::Arc;
+
+use pointsman_core::{
+    Incarnation, JobId, LossReason, MachineId, ServiceName, Token, WorkerId,
+    command::{AttemptOp, Claim, ConnectorReport, Finish, Held, OpAnswer},
+    matching::Capabilities,
+    record::{Job, JobRecord, Progress, ServiceSlots},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::Problem;
+
+/// Seconds that a claim may wait for a job at most.
+pub const MAX_WAIT_S: f64 = 30.0;
+/// Operations in one exchange at most.
+pub const MAX_OPS: usize = 1_024;
+/// Tokens in one claim at most.
+pub const MAX_CLAIM: usize = 1_024;
+
+/// A worker's process introduces itself, or changes what it offers. The newest process of an id
+/// wins; the one before is superseded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterRequest {
+    pub worker_id: WorkerId,
+    pub machine_id: MachineId,
+    /// A UUID drawn at the start of the process.
+    pub incarnation: Incarnation,
+    pub services: Vec<ServiceSlots>,
+    pub capabilities: Capabilities,
+    /// One line for people: hardware and services.
+    #[serde(default)]
+    pub summary: String,
+}
+
+/// The answer to a registration.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct Registered {
+    /// Attempts that the store says this worker is running, from before a restart: adopt them or
+    /// release them.
+    pub running: Vec<ClaimedJob>,
+}
+
+/// A job that this worker has. The attempt and its token are in the record.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClaimedJob {
+    #[schema(value_type = JobRecord)]
+    pub job: Arc<Job>,
+    #[schema(value_type = Object)]
+    pub payload: Box<RawValue>,
+}
+
+/// What a worker did, and what it can take: in one step, so that a busy worker does not flicker
+/// idle.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeRequest {
+    pub worker_id: WorkerId,
+    pub incarnation: Incarnation,
+    /// Each is accepted or refused by itself; at most 1,024.
+    #[serde(default)]
+    pub ops: Vec<AttemptOp>,
+    #[serde(default)]
+    pub claim: Option<Claim>,
+    /// Seconds to wait for a job when there is none, 0 to 30. Without effect when there are `ops`.
+    #[serde(default)]
+    pub wait_s: f64,
+}
+
+/// The answer to an exchange.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct Exchanged {
+    /// What became of each operation, in their order.
+    pub ops: Vec<OpResult>,
+    /// One job for each token of the claim at most.
+    pub claimed: Vec<ClaimedJob>,
+}
+
+/// What became of one operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum OpResult {
+    Answer(OpAnswer),
+    Refused { refused: Problem },
+}
+
+/// Asks for jobs: one for each token at most.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimRequest {
+    pub worker_id: WorkerId,
+    pub incarnation: Incarnation,
+    /// Lowercase UUIDs drawn by the worker, one a free slot; the same tokens get the same jobs.
+    pub tokens: Vec<Token>,
+    /// The services that have these free slots; empty means any of the worker's.
+    #[serde(default)]
+    pub services: Vec<ServiceName>,
+    /// Seconds to wait when there is none, 0 to 30.
+    #[serde(default)]
+    pub wait_s: f64,
+}
+
+/// A worker's sign of life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    pub worker_id: WorkerId,
+    pub incarnation: Incarnation,
+    /// Attempts whose executor has ticked lately; their leases are renewed.
+    #[serde(default)]
+    pub held: Vec<Held>,
+    /// All connectors, or those whose status changed.
+    #[serde(default)]
+    pub connectors: Vec<ConnectorReport>,
+    /// The newest progress of running attempts.
+    #[serde(default)]
+    pub progress: Vec<JobProgress>,
+}
+
+/// How far one running attempt is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobProgress {
+    pub job: JobId,
+    #[serde(flatten)]
+    pub progress: Progress,
+}
+
+/// One attempt, named by both halves of the fence, and who says it: the body of `start` and
+/// `cancel-ack`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptRef {
+    pub worker_id: WorkerId,
+    pub incarnation: Incarnation,
+    pub job: JobId,
+    pub attempt: u32,
+    pub token: Token,
+}
+
+/// How an attempt ended: the body of `finish` and `late`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FinishRequest {
+    #[serde(flatten)]
+    pub attempt: AttemptRef,
+    #[serde(flatten)]
+    pub finish: Finish,
+}
+
+/// An attempt is given back: a loss, not a failure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseRequest {
+    #[serde(flatten)]
+    pub attempt: AttemptRef,
+    pub reason: LossReason,
+    #[serde(default)]
+    pub message: String,
+}
+
+/// A worker says goodbye; what it still holds is given back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeaveRequest {
+    pub worker_id: WorkerId,
+    pub incarnation: Incarnation,
+}
+
+/// A stored result file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArtifactStored {
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Lowercase hex.
+    pub sha256: String,
+}
