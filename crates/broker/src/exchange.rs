@@ -1,0 +1,147 @@
+//! A worker's exchange: its writes about its attempts, and its next claim, which may wait.
+
+use std::{sync::Arc, time::Duration};
+
+use pointsman_core::{
+    Answer, Command, Failure, FailureKind, JobId, Rejected, RecordKey,
+    command::{AttemptOp, Claim, Exchange, Finish, Held, Op, OpAnswer, Outcome},
+    event::Record,
+    record::Job,
+};
+use pointsman_store::{Done, StoreError};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{Broker, BrokerError};
+
+/// A claim waits this long at most; a longer wish is cut to it.
+pub const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// What an exchange brought.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// One answer for each operation, in their order.
+    pub ops: Vec<Result<OpAnswer, Rejected>>,
+    pub claimed: Vec<Claimed>,
+}
+
+/// A job that the worker now has.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    pub job: Arc<Job>,
+    /// The payload as JSON text.
+    pub payload: Arc<[u8]>,
+}
+
+impl Broker {
+    /// Applies the operations at once, each by itself, and claims. When nothing can be claimed
+    /// and `wait` is not zero, looks again at each hint, and by itself at a slow period, until
+    /// there is a job or the time is over; then `claimed` is empty. The operations' answers come
+    /// with the claim's, so a caller that has operations to settle asks with no wait.
+    pub async fn exchange(
+        &self,
+        exchange: Exchange,
+        wait: Duration,
+    ) -> Result<Exchanged, BrokerError> {
+        let until = Instant::now() + wait.min(MAX_WAIT);
+        let asks = exchange.claim.as_ref().is_some_and(|claim| !claim.tokens.is_empty());
+        if !asks || wait.is_zero() {
+            let done = self.execute(Command::Exchange(exchange)).await?;
+            return self.exchanged(done).await;
+        }
+        let Exchange { worker, incarnation, claim, .. } = &exchange;
+        let services = claim.iter().flat_map(|Claim { services, .. }| services).cloned();
+        let services: Vec<_> = services.collect();
+        let again = Exchange {
+            worker: worker.clone(),
+            incarnation: *incarnation,
+            ops: Vec::new(),
+            claim: claim.clone(),
+        };
+        let mut ops = None;
+        let mut look = exchange.clone();
+        loop {
+            // Subscribed before looking: a job that comes in between is not missed.
+            let mut hint = self.store().wait_for_work(again.worker.clone(), services.clone());
+            let done = self.execute(Command::Exchange(look)).await?;
+            let found = self.exchanged(done).await?;
+            let ops = ops.get_or_insert(found.ops);
+            if !found.claimed.is_empty() || Instant::now() >= until {
+                return Ok(Exchanged { ops: std::mem::take(ops), claimed: found.claimed });
+            }
+            tokio::select! {
+                () = hint.wait() => {}
+                () = sleep(self.config().slow_scan) => {}
+                () = sleep_until(until) => {}
+                () = self.stopping() => {
+                    return Ok(Exchanged { ops: std::mem::take(ops), claimed: Vec::new() });
+                }
+            }
+            look = again.clone();
+        }
+    }
+
+    async fn exchanged(&self, done: Done) -> Result<Exchanged, BrokerError> {
+        let Answer::Exchanged { ops, claimed } = &done.answer else {
+            return Err(odd_answer(&done.answer));
+        };
+        let claimed = self.claimed(claimed, &done).await?;
+        Ok(Exchanged { ops: ops.clone(), claimed })
+    }
+
+    /// The claimed jobs with their payloads.
+    async fn claimed(&self, held: &[Held], done: &Done) -> Result<Vec<Claimed>, BrokerError> {
+        if held.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
+        let jobs = self.claimed_jobs(&ids, done).await?;
+        let payloads = self.store().payloads(ids).await?;
+        let mut claimed = Vec::with_capacity(held.len());
+        for (job, payload) in jobs.into_iter().zip(payloads) {
+            match payload {
+                Some(payload) => claimed.push(Claimed { job, payload }),
+                None => self.fail_without_payload(&job).await?,
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// The records from the change itself; those of a repeated claim from the store.
+    async fn claimed_jobs(&self, ids: &[JobId], done: &Done) -> Result<Vec<Arc<Job>>, BrokerError> {
+        let changed = |id: &JobId| done.group.as_ref().and_then(|group| group.job(id).cloned());
+        if let Some(jobs) = ids.iter().map(changed).collect::<Option<Vec<_>>>() {
+            return Ok(jobs);
+        }
+        let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
+        let records = self.store().records(keys).await?;
+        let jobs = records.into_iter().filter_map(|record| match record {
+            Record::Job(job) => Some(job),
+            _ => None,
+        });
+        Ok(jobs.collect())
+    }
+
+    /// A job that nobody can run for want of its payload ends as failed; it would otherwise be
+    /// claimed and lost again and again.
+    async fn fail_without_payload(&self, job: &Job) -> Result<(), BrokerError> {
+        let (Some(assignment), Some(token)) = (job.assignment(), job.token) else { return Ok(()) };
+        tracing::error!(job = %job.id, "the payload of a live job is missing");
+        let message = "the job's payload is no longer kept: submit it again";
+        let failure = Failure::new(FailureKind::BadJob, "payload_missing", message);
+        let finish = Finish { outcome: Outcome::Failed { failure }, last_progress: None };
+        let op = AttemptOp { job: job.id, attempt: job.attempt, token, op: Op::Finish(finish) };
+        let exchange = Exchange {
+            worker: assignment.worker_id.clone(),
+            incarnation: assignment.incarnation,
+            ops: vec![op],
+            claim: None,
+        };
+        self.execute(Command::Exchange(exchange)).await?;
+        Ok(())
+    }
+}
+
+/// The store answered something else than what was asked.
+pub(crate) fn odd_answer(answer: &Answer) -> BrokerError {
+    StoreError::Failed(format!("an answer that does not belong to the command: {answer:?}")).into()
+}

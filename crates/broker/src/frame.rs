@@ -1,0 +1,221 @@
+//! What viewers receive: groups of events, and the lanes beside them. Each frame says how it is
+//! written as server-sent events.
+
+use std::sync::{Arc, OnceLock};
+
+use pointsman_core::{
+    JobId, Seq, Timestamp,
+    record::Progress,
+};
+use pointsman_store::{Epoch, Position, Pulse, QueuesLane};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Snapshot, hub::ViewGroup};
+
+/// One thing a viewer receives.
+#[derive(Debug, Clone)]
+pub enum Frame {
+    /// The viewer cannot go on from where it stood; a snapshot follows.
+    Resync(Resync),
+    Snapshot(Arc<Snapshot>),
+    Events(EventsFrame),
+    Progress(ProgressLane),
+    Pulse(Arc<Shared<PulseLane>>),
+    Queues(Arc<Shared<QueueLane>>),
+    Bookmark(Bookmark),
+    NotLive(NotLive),
+}
+
+/// One server-sent event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Only on the last line of a group of events, and on a snapshot: where to resume.
+    pub id: Option<Position>,
+    pub event: &'static str,
+    /// One line of JSON.
+    pub data: Arc<str>,
+}
+
+impl Frame {
+    /// The frame as server-sent events, in order.
+    pub fn lines(&self) -> Vec<Line> {
+        match self {
+            Self::Events(frame) => frame.lines(),
+            Self::Snapshot(snapshot) => {
+                let id = Some(snapshot.position());
+                vec![Line { id, event: "full_state_snapshot", data: json(snapshot) }]
+            }
+            Self::Resync(value) => lane("resync", json(value)),
+            Self::Progress(value) => lane("progress", json(value)),
+            Self::Pulse(value) => lane("pulse", value.json()),
+            Self::Queues(value) => lane("queues", value.json()),
+            Self::Bookmark(value) => lane("bookmark", json(value)),
+            Self::NotLive(value) => lane("not_live", json(value)),
+        }
+    }
+}
+
+fn lane(event: &'static str, data: Arc<str>) -> Vec<Line> {
+    vec![Line { id: None, event, data }]
+}
+
+/// A group of events: of one seq, or conflated from a window, then with only the newest event of
+/// each record. Equality with the store holds after its last event.
+#[derive(Debug, Clone)]
+pub struct EventsFrame {
+    /// Where to resume after the whole group.
+    pub position: Position,
+    pub events: Vec<EventRef>,
+}
+
+/// An event in the ring, shared by all viewers.
+#[derive(Debug, Clone)]
+pub struct EventRef {
+    pub(crate) group: Arc<ViewGroup>,
+    pub(crate) index: usize,
+}
+
+impl EventRef {
+    pub fn seq(&self) -> Seq {
+        self.group.seq
+    }
+
+    pub fn event(&self) -> &pointsman_core::Event {
+        &self.group.events[self.index].event
+    }
+
+    /// The event as one line of JSON.
+    pub fn json(&self) -> Arc<str> {
+        self.group.line(self.index)
+    }
+}
+
+impl EventsFrame {
+    fn lines(&self) -> Vec<Line> {
+        let mut lines: Vec<Line> = self
+            .events
+            .iter()
+            .map(|event| Line { id: None, event: event.event().name.as_str(), data: event.json() })
+            .collect();
+        if let Some(last) = lines.last_mut() {
+            last.id = Some(self.position.clone());
+        }
+        lines
+    }
+}
+
+/// Up to which change, and when on the store's clock, a lane value is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AsOf {
+    pub seq: Seq,
+    pub at: Timestamp,
+}
+
+/// The newest progress of running jobs: those that changed since the last frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProgressLane {
+    pub as_of: AsOf,
+    pub values: Vec<ProgressValue>,
+}
+
+/// How far one running job is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProgressValue {
+    pub job: JobId,
+    #[serde(flatten)]
+    pub progress: Progress,
+}
+
+/// When everybody was last heard, and what last confirmed each connector's status.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PulseLane {
+    pub as_of: AsOf,
+    #[serde(flatten)]
+    pub pulse: Pulse,
+}
+
+/// The first pending jobs, the classes with the oldest heads, and the counts of everything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct QueueLane {
+    pub as_of: AsOf,
+    #[serde(flatten)]
+    pub queues: QueuesLane,
+}
+
+/// How far the viewer has been served; the view has not changed for it since its last event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Bookmark {
+    #[schema(value_type = String)]
+    pub epoch: Epoch,
+    pub seq: Seq,
+    pub at: Timestamp,
+}
+
+/// What is shown may be old: this server has not read the log to its end for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NotLive {
+    pub reason: String,
+    /// Up to when what is shown is known to be true.
+    pub since: Timestamp,
+}
+
+/// Why a viewer starts again from a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resync {
+    pub reason: ResyncReason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResyncReason {
+    /// The store began a new epoch: it was restored or imported, or its log was cut off.
+    OtherEpoch,
+    /// The position asked for was never reached.
+    BeyondHead,
+    /// What followed the position is no longer kept.
+    NotKept,
+    /// The viewer read more slowly than changes came.
+    TooSlow,
+    /// The server found a hole in what it had read, and began anew.
+    Rebuilt,
+}
+
+/// A value that all viewers share; its JSON is written once.
+#[derive(Debug)]
+pub struct Shared<T> {
+    value: T,
+    json: OnceLock<Arc<str>>,
+}
+
+impl<T: Serialize> Shared<T> {
+    pub(crate) fn new(value: T) -> Arc<Self> {
+        Arc::new(Self { value, json: OnceLock::new() })
+    }
+
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+
+    pub fn json(&self) -> Arc<str> {
+        self.json.get_or_init(|| json(&self.value)).clone()
+    }
+}
+
+impl<T: Serialize> Serialize for Shared<T> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(to)
+    }
+}
+
+/// One line of JSON. Nothing that the broker sends can fail to be written as JSON; if it ever
+/// did, the reader would see that instead of a gap.
+pub(crate) fn json(value: &impl Serialize) -> Arc<str> {
+    match serde_json::to_string(value) {
+        Ok(text) => text.into(),
+        Err(error) => {
+            tracing::error!(%error, "a value could not be written as JSON");
+            serde_json::json!({ "error": error.to_string() }).to_string().into()
+        }
+    }
+}

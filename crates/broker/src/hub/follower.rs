@@ -1,0 +1,121 @@
+//! Reads the log: by the store's feed, and by itself once a second, so that a lost hint costs
+//! time and never a change.
+
+use std::{sync::Arc, time::Duration};
+
+use pointsman_core::LogGroup;
+use pointsman_store::{LogPage, StoreError};
+use tokio::{
+    sync::broadcast::{Receiver, error::{RecvError, TryRecvError}},
+    time::MissedTickBehavior,
+};
+
+use super::Hub;
+
+const SLOW_LOOK: Duration = Duration::from_secs(1);
+/// Groups folded in under one lock, and read from the log at once.
+const BATCH: usize = 256;
+
+/// The task that keeps the hub's view the store's.
+pub(crate) struct Follower {
+    hub: Arc<Hub>,
+    /// `None` once the store has closed it.
+    feed: Option<Receiver<Arc<LogGroup>>>,
+}
+
+impl Follower {
+    /// `feed` was subscribed to before the hub's seed was read.
+    pub fn new(hub: Arc<Hub>, feed: Receiver<Arc<LogGroup>>) -> Self {
+        Self { hub, feed: Some(feed) }
+    }
+
+    /// Follows until the hub stops.
+    pub async fn run(mut self) {
+        let stop = self.hub.stop.clone();
+        let mut slow = tokio::time::interval(SLOW_LOOK);
+        slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let received = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = slow.tick() => None,
+                received = next_group(&mut self.feed) => Some(received),
+            };
+            let looked = match received {
+                Some(Ok(group)) => self.take(group).await,
+                Some(Err(RecvError::Lagged(_))) | None => self.look().await,
+                Some(Err(RecvError::Closed)) => {
+                    self.feed = None;
+                    continue;
+                }
+            };
+            if let Err(error) = looked {
+                tracing::warn!(%error, "the log could not be read");
+                self.hub.contact.trouble(error.to_string());
+            }
+        }
+    }
+
+    /// Folds in what the feed holds; where something is missing before it, reads the log.
+    async fn take(&mut self, first: Arc<LogGroup>) -> Result<(), StoreError> {
+        let mut groups = vec![first];
+        let mut end = TryRecvError::Empty;
+        while groups.len() < BATCH {
+            match self.feed.as_mut().map_or(Err(TryRecvError::Closed), Receiver::try_recv) {
+                Ok(group) => groups.push(group),
+                Err(why) => {
+                    end = why;
+                    break;
+                }
+            }
+        }
+        let at_end = groups.len() < BATCH && end == TryRecvError::Empty;
+        if !self.hub.fold(&groups) || matches!(end, TryRecvError::Lagged(_)) {
+            return self.look().await;
+        }
+        if at_end {
+            self.hub.contact.at_end(self.hub.store.now());
+        }
+        Ok(())
+    }
+
+    /// Reads the log to its end.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let store = self.hub.store.clone();
+        loop {
+            let position = self.hub.position();
+            if store.epoch() != position.epoch {
+                self.rebuild().await?;
+                continue;
+            }
+            match store.log(position.seq, BATCH).await? {
+                LogPage::Groups(groups) if groups.is_empty() => {
+                    self.hub.contact.at_end(store.now());
+                    return Ok(());
+                }
+                LogPage::Groups(groups) => {
+                    if !self.hub.fold(&groups) {
+                        self.rebuild().await?;
+                    }
+                }
+                LogPage::Cut { .. } => self.rebuild().await?,
+            }
+        }
+    }
+
+    async fn rebuild(&mut self) -> Result<(), StoreError> {
+        // Subscribed anew before the seed: what happens meanwhile is in one or the other.
+        let feed = self.hub.store.subscribe();
+        let seed = self.hub.store.seed().await?;
+        tracing::warn!(position = %seed.position, "the view is built anew");
+        self.hub.rebuild(seed);
+        self.feed = Some(feed);
+        Ok(())
+    }
+}
+
+async fn next_group(feed: &mut Option<Receiver<Arc<LogGroup>>>) -> Result<Arc<LogGroup>, RecvError> {
+    match feed {
+        Some(feed) => feed.recv().await,
+        None => std::future::pending().await,
+    }
+}

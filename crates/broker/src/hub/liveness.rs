@@ -1,0 +1,63 @@
+//! Whether what is shown is true now.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pointsman_core::Timestamp;
+use pointsman_store::{Health, Store};
+use tokio::time::Instant;
+
+use crate::frame::NotLive;
+
+/// A server that has not read the log to its end for this long does not claim to be live.
+pub const LIVE_FOR: Duration = Duration::from_secs(5);
+
+/// Whether this server's view is the store's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Liveness {
+    Live,
+    NotLive(NotLive),
+}
+
+/// When the log was last read to its end, and what has gone wrong since.
+pub(crate) struct Contact(Mutex<LastContact>);
+
+struct LastContact {
+    at: Instant,
+    store_time: Timestamp,
+    trouble: Option<String>,
+}
+
+impl Contact {
+    pub fn new(store_time: Timestamp) -> Self {
+        Self(Mutex::new(LastContact { at: Instant::now(), store_time, trouble: None }))
+    }
+
+    /// The log has been read to its end now.
+    pub fn at_end(&self, store_time: Timestamp) {
+        *self.0.lock() = LastContact { at: Instant::now(), store_time, trouble: None };
+    }
+
+    pub fn trouble(&self, what: String) {
+        self.0.lock().trouble = Some(what);
+    }
+
+    pub fn liveness(&self, store: &dyn Store) -> Liveness {
+        let last = self.0.lock();
+        let not_live = |reason: String| {
+            Liveness::NotLive(NotLive { reason, since: last.store_time })
+        };
+        if let Health::Failed(why) = store.health() {
+            return not_live(format!("the store failed: {why}"));
+        }
+        let silent = last.at.elapsed();
+        if silent < LIVE_FOR {
+            return Liveness::Live;
+        }
+        let silent = silent.as_secs();
+        match &last.trouble {
+            Some(what) => not_live(format!("the log could not be read for {silent} s: {what}")),
+            None => not_live(format!("the log has not been read to its end for {silent} s")),
+        }
+    }
+}

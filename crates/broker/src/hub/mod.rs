@@ -1,0 +1,309 @@
+//! The hub: the live view, and the ring from which viewers pull its changes.
+//!
+//! There is no queue per viewer. The hub tells all of them that there is something new, and each
+//! reads the ring from where it stands, as fast as it can and as often as it wants.
+
+mod follower;
+mod liveness;
+mod ring;
+mod viewer;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use parking_lot::RwLock;
+use pointsman_core::{
+    JobId, LogGroup, RecordKey, Seq, View,
+    event::Record,
+    record::{Job, Progress},
+};
+use pointsman_store::{Epoch, Position, Seed, Store};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use follower::Follower;
+pub use liveness::Liveness;
+pub(crate) use liveness::{Contact, LIVE_FOR};
+use ring::Ring;
+pub use ring::{ViewEvent, ViewGroup};
+pub(crate) use viewer::PROGRESS_EVERY;
+pub use viewer::Viewer;
+
+use crate::{
+    BrokerConfig,
+    frame::{AsOf, EventRef, EventsFrame, ResyncReason},
+    lanes::{LaneValues, Preview, PreviewError},
+    snapshot::{Lanes, Snapshot, ViewRecords},
+    stream::JobWatchers,
+};
+
+/// The view as it is now, and its newest changes.
+struct Live {
+    epoch: Epoch,
+    view: View,
+    ring: Ring,
+    /// How often the view was built anew.
+    rebuilds: u64,
+}
+
+pub(crate) struct Hub {
+    pub store: Arc<dyn Store>,
+    pub config: Arc<BrokerConfig>,
+    live: RwLock<Live>,
+    /// Tells viewers to look: the value itself means nothing.
+    news: watch::Sender<()>,
+    pub contact: Contact,
+    pub lanes: LaneValues,
+    pub watchers: JobWatchers,
+    /// Viewers that are reading now; the lanes are only worked out while there are any.
+    viewers: watch::Sender<usize>,
+    pub stop: CancellationToken,
+    fleet: Arc<str>,
+    resyncs: AtomicUsize,
+}
+
+/// What a viewer at some position should do.
+pub(crate) enum Next {
+    /// There is nothing after its position.
+    Nothing,
+    /// There is something after its position.
+    Ahead,
+    Resync(ResyncReason),
+}
+
+impl Hub {
+    pub fn new(
+        store: Arc<dyn Store>,
+        config: Arc<BrokerConfig>,
+        seed: Seed,
+        stop: CancellationToken,
+    ) -> Self {
+        let contact = Contact::new(seed.now);
+        let fleet = config.fleet.as_str().into();
+        let lanes = LaneValues::new(config.preview_bytes);
+        let live = RwLock::new(Live::from_seed(seed, &config, 0));
+        let (news, _) = watch::channel(());
+        let (viewers, _) = watch::channel(0);
+        let watchers = JobWatchers::default();
+        let resyncs = AtomicUsize::new(0);
+        Self { store, config, live, news, contact, lanes, watchers, viewers, stop, fleet, resyncs }
+    }
+
+    pub fn position(&self) -> Position {
+        let live = self.live.read();
+        Position { epoch: live.epoch.clone(), seq: live.view.seq }
+    }
+
+    pub fn seq(&self) -> Seq {
+        self.live.read().view.seq
+    }
+
+    /// What is folded in up to now, and the store's time.
+    pub fn as_of(&self) -> AsOf {
+        AsOf { seq: self.seq(), at: self.store.now() }
+    }
+
+    /// Viewers wait on this, and then look.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    pub fn liveness(&self) -> Liveness {
+        self.contact.liveness(&*self.store)
+    }
+
+    /// Reads the view.
+    pub fn with_view<T>(&self, read: impl FnOnce(&View) -> T) -> T {
+        read(&self.live.read().view)
+    }
+
+    /// Folds groups in, in their order; those that are in already are skipped. `false`: there is a
+    /// hole before one of them, and nothing from it on was folded in.
+    pub fn fold(&self, groups: &[Arc<LogGroup>]) -> bool {
+        let mut whole = true;
+        {
+            let mut live = self.live.write();
+            for group in groups {
+                if group.seq <= live.view.seq {
+                    continue;
+                }
+                if group.seq != live.view.seq + 1 {
+                    whole = false;
+                    break;
+                }
+                let events = live.view.fold(group);
+                if !events.is_empty() {
+                    live.ring.push(group.seq, group.at, events);
+                }
+                // Under the same lock: a lane value is taken in, or dropped, in step with the
+                // records.
+                self.drop_lanes(group);
+                self.watchers.tell(group);
+            }
+        }
+        self.news.send_replace(());
+        whole
+    }
+
+    /// Progress and previews belong to one running attempt.
+    fn drop_lanes(&self, group: &LogGroup) {
+        if self.lanes.is_idle() {
+            return;
+        }
+        for event in &group.events {
+            let RecordKey::Job(id) = &event.key else { continue };
+            match &event.record {
+                Some(Record::Job(job)) if job.is_running() => self.lanes.keep_only(id, job.attempt),
+                _ => self.lanes.forget(id),
+            }
+        }
+    }
+
+    /// Takes in progress of an attempt that `job`, just read from the store, shows as running.
+    pub fn take_progress(&self, job: &Job, progress: Progress) {
+        let taken = {
+            let live = self.live.read();
+            let shown = live.view.jobs.get(&job.id).filter(|shown| shown.is_running());
+            let current = shown.is_some_and(|shown| shown.attempt == job.attempt);
+            // A record beyond the view is not folded in yet; else the view knows better.
+            let running = current || job.rev > live.view.seq;
+            running && progress.attempt == job.attempt && self.lanes.progress.take(job.id, progress)
+        };
+        if taken {
+            self.watchers.tell_progress(&job.id);
+        }
+    }
+
+    pub fn take_preview(&self, job: JobId, preview: Preview) -> Result<(), PreviewError> {
+        let live = self.live.read();
+        let shown = live.view.jobs.get(&job).filter(|shown| shown.is_running());
+        if shown.is_none_or(|shown| shown.attempt != preview.attempt) {
+            return Err(PreviewError::NotRunning);
+        }
+        self.lanes.previews.take(job, preview)
+    }
+
+    /// Starts anew from a seed: another epoch, or a hole that the log no longer fills.
+    pub fn rebuild(&self, seed: Seed) {
+        {
+            let mut live = self.live.write();
+            let rebuilds = live.rebuilds + 1;
+            *live = Live::from_seed(seed, &self.config, rebuilds);
+            let running = |id: &JobId| {
+                live.view.jobs.get(id).filter(|job| job.is_running()).map(|job| job.attempt)
+            };
+            self.lanes.retain(running);
+            self.watchers.tell_rebuilt();
+        }
+        self.news.send_replace(());
+    }
+
+    /// Where a viewer at `position` stands; `rebuilds` is how many it has seen.
+    pub fn next(&self, position: &Position, joining: bool, rebuilds: u64) -> Next {
+        let live = self.live.read();
+        if position.epoch != live.epoch {
+            return Next::Resync(ResyncReason::OtherEpoch);
+        }
+        if position.seq > live.view.seq {
+            return Next::Resync(ResyncReason::BeyondHead);
+        }
+        if position.seq < live.ring.floor() {
+            return Next::Resync(match (joining, rebuilds == live.rebuilds) {
+                (true, _) => ResyncReason::NotKept,
+                (false, true) => ResyncReason::TooSlow,
+                (false, false) => ResyncReason::Rebuilt,
+            });
+        }
+        if position.seq < live.view.seq { Next::Ahead } else { Next::Nothing }
+    }
+
+    /// The next group after `position`, or all there are as one, with the newest event of each
+    /// record. The position moves on also where nothing of the log shows in the view.
+    pub fn pull(&self, position: &mut Position, conflate: bool) -> Option<EventsFrame> {
+        let groups: Vec<Arc<ViewGroup>> = {
+            let live = self.live.read();
+            if position.epoch != live.epoch || position.seq < live.ring.floor() {
+                return None;
+            }
+            let wanted = if conflate { usize::MAX } else { 1 };
+            let groups: Vec<_> = live.ring.after(position.seq).take(wanted).cloned().collect();
+            position.seq = match groups.last() {
+                Some(last) if !conflate => last.seq,
+                _ => live.view.seq.max(position.seq),
+            };
+            groups
+        };
+        let events = if conflate { newest(&groups) } else { all(&groups) };
+        // The id is that of the last line: resuming there repeats nothing and misses nothing.
+        let seq = events.last()?.seq();
+        let position = Position { epoch: position.epoch.clone(), seq };
+        Some(EventsFrame { position, events })
+    }
+
+    pub fn rebuilds(&self) -> u64 {
+        self.live.read().rebuilds
+    }
+
+    /// The view with its lanes, all of one moment; `pulse` and `queues` as given.
+    pub fn snapshot(&self, mut lanes: Lanes) -> Snapshot {
+        let at = self.store.now();
+        let (epoch, seq, records) = {
+            let live = self.live.read();
+            lanes.progress = self.lanes.progress.all(AsOf { seq: live.view.seq, at });
+            (live.epoch.clone(), live.view.seq, ViewRecords::from(&live.view))
+        };
+        let ViewRecords { machines, workers, connectors, alerts, jobs } = records;
+        let fleet = self.fleet.clone();
+        Snapshot { epoch, seq, fleet, machines, workers, connectors, alerts, jobs, lanes, at }
+    }
+
+    pub fn ring_size(&self) -> (usize, usize) {
+        let live = self.live.read();
+        (live.ring.len(), live.ring.bytes())
+    }
+
+    pub fn viewers(&self) -> &watch::Sender<usize> {
+        &self.viewers
+    }
+
+    pub fn count_resync(&self) {
+        self.resyncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn resyncs(&self) -> usize {
+        self.resyncs.load(Ordering::Relaxed)
+    }
+}
+
+impl Live {
+    fn from_seed(seed: Seed, config: &BrokerConfig, rebuilds: u64) -> Self {
+        let Position { epoch, seq } = seed.position;
+        let view = View::restore(seq, seed.last_ended_no, seed.records);
+        let ring = Ring::new(seq, config.ring_groups, config.ring_bytes);
+        Self { epoch, view, ring, rebuilds }
+    }
+}
+
+fn all(groups: &[Arc<ViewGroup>]) -> Vec<EventRef> {
+    let events = groups.iter().flat_map(|group| {
+        (0..group.events.len()).map(|index| EventRef { group: group.clone(), index })
+    });
+    events.collect()
+}
+
+/// Only the newest event of each record, in the order of the log.
+fn newest(groups: &[Arc<ViewGroup>]) -> Vec<EventRef> {
+    let mut seen = std::collections::HashSet::new();
+    let mut events = Vec::new();
+    for group in groups.iter().rev() {
+        for (index, event) in group.events.iter().enumerate().rev() {
+            if seen.insert(&event.event.key) {
+                events.push(EventRef { group: group.clone(), index });
+            }
+        }
+    }
+    events.reverse();
+    events
+}

@@ -1,0 +1,305 @@
+//! One viewer: pulls from the ring at its own pace, with the lanes beside it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use pointsman_store::Position;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use super::{Hub, LIVE_FOR, Liveness, Next};
+use crate::{
+    frame::{Bookmark, Frame, ProgressLane, PulseLane, QueueLane, Resync, Shared},
+    lanes::{QUEUES_EVERY, fresh_lanes},
+};
+
+/// A longer window than this is cut to it.
+const MAX_CONFLATE: Duration = Duration::from_secs(5);
+/// A viewer gets progress at most this often: so at most 4 values a second of one job.
+pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Values in one progress frame: 1,000 a second.
+const PROGRESS_VALUES: usize = 250;
+
+type Newest<T> = watch::Receiver<Option<Arc<Shared<T>>>>;
+
+/// Receives the view: a snapshot where it is needed, then groups of events and the lanes. Dropping
+/// it ends it; nothing is kept for it between two calls of [`next`](Self::next).
+pub struct Viewer {
+    hub: Arc<Hub>,
+    conflate: Duration,
+    /// Up to where it has been served; `None`: a snapshot comes next.
+    position: Option<Position>,
+    /// It came with a position and has not been served yet.
+    joining: bool,
+    rebuilds: u64,
+    /// Lane values for a viewer that goes on without a snapshot.
+    first: VecDeque<Frame>,
+    news: watch::Receiver<()>,
+    /// There is something to pull once the window is over.
+    ahead: bool,
+    window_end: Instant,
+    progress: Paced<u64>,
+    progress_seen: u64,
+    queues: Paced<Option<Arc<Shared<QueueLane>>>>,
+    queues_sent: Option<Arc<Shared<QueueLane>>>,
+    pulse: Newest<PulseLane>,
+    pulse_sent: Option<Arc<Shared<PulseLane>>>,
+    tick_at: Instant,
+    served_at: Instant,
+    _counted: Counted,
+}
+
+/// A value that is sent at most so often.
+struct Paced<T> {
+    changes: watch::Receiver<T>,
+    pending: bool,
+    due: Instant,
+}
+
+impl<T> Paced<T> {
+    fn new(changes: watch::Receiver<T>, now: Instant) -> Self {
+        Self { changes, pending: false, due: now }
+    }
+
+    /// Notes whether there is something new, and whether it may be sent now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        if self.changes.has_changed().unwrap_or(false) {
+            self.changes.mark_unchanged();
+            self.pending = true;
+        }
+        self.pending && now >= self.due
+    }
+
+    /// Ends when [`is_due`](Self::is_due) may say something else.
+    async fn wait(&mut self) {
+        if self.pending {
+            sleep_until(self.due).await;
+        } else if self.changes.changed().await.is_ok() {
+            self.pending = true;
+        } else {
+            std::future::pending().await
+        }
+    }
+}
+
+/// Counts a viewer while it lives.
+struct Counted(Arc<Hub>);
+
+impl Counted {
+    fn new(hub: &Arc<Hub>) -> Self {
+        hub.viewers().send_modify(|viewers| *viewers += 1);
+        Self(hub.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.viewers().send_modify(|viewers| *viewers -= 1);
+    }
+}
+
+impl Viewer {
+    pub(crate) fn new(hub: Arc<Hub>, after: Option<Position>, conflate: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            conflate: conflate.min(MAX_CONFLATE),
+            joining: after.is_some(),
+            position: after,
+            rebuilds: hub.rebuilds(),
+            first: VecDeque::new(),
+            news: hub.news(),
+            ahead: false,
+            window_end: now,
+            progress: Paced::new(hub.lanes.progress.version(), now),
+            progress_seen: 0,
+            queues: Paced::new(hub.lanes.queues.newest(), now),
+            queues_sent: None,
+            pulse: hub.lanes.pulse.newest(),
+            pulse_sent: None,
+            tick_at: now + LIVE_FOR,
+            served_at: now,
+            _counted: Counted::new(&hub),
+            hub,
+        }
+    }
+
+    /// Up to where the viewer has been served.
+    pub fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
+    /// The next frame; `None` once the broker stops. May be cancelled without loss.
+    pub async fn next(&mut self) -> Option<Frame> {
+        let stop = self.hub.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                frame = self.ready() => if let Some(frame) = frame { return Some(frame) },
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = self.wait() => {}
+            }
+        }
+    }
+
+    /// What can be sent now. The lanes come first: they are limited in number, the events are not.
+    async fn ready(&mut self) -> Option<Frame> {
+        if self.position.is_none() {
+            return Some(self.start().await);
+        }
+        let now = Instant::now();
+        if let Some(frame) = self.first.pop_front() {
+            return Some(frame);
+        }
+        if !self.joining {
+            let lane = self.tick(now).or_else(|| self.pulse()).or_else(|| self.queues(now));
+            if let Some(frame) = lane.or_else(|| self.progress(now)) {
+                return Some(frame);
+            }
+        }
+        let frame = self.events(now);
+        if self.joining && self.position.is_some() {
+            self.go_on().await;
+            return frame.or_else(|| self.first.pop_front());
+        }
+        frame
+    }
+
+    /// Ends when something may be ready.
+    async fn wait(&mut self) {
+        let Self { news, ahead, window_end, progress, queues, pulse, tick_at, .. } = self;
+        tokio::select! {
+            _ = news.changed(), if !*ahead => {}
+            () = sleep_until(*window_end), if *ahead => {}
+            () = sleep_until(*tick_at) => {}
+            _ = pulse.changed() => {}
+            () = queues.wait() => {}
+            () = progress.wait() => {}
+        }
+    }
+
+    async fn start(&mut self) -> Frame {
+        // Noted before the snapshot is taken: what comes meanwhile is sent twice, never not at all.
+        let rebuilds = self.hub.rebuilds();
+        let progress_seen = self.hub.lanes.progress.last_version();
+        let lanes = fresh_lanes(&self.hub, QUEUES_EVERY).await;
+        let snapshot = Arc::new(self.hub.snapshot(lanes));
+        let now = Instant::now();
+        self.rebuilds = rebuilds;
+        self.progress_seen = progress_seen;
+        self.progress.due = now + PROGRESS_EVERY;
+        self.queues.due = now + QUEUES_EVERY;
+        self.queues_sent.clone_from(&snapshot.lanes.queues);
+        self.pulse_sent.clone_from(&snapshot.lanes.pulse);
+        self.served_at = now;
+        self.joining = false;
+        self.first.clear();
+        self.position = Some(snapshot.position());
+        Frame::Snapshot(snapshot)
+    }
+
+    /// A viewer that goes on where it stood has no snapshot to learn the lanes from.
+    async fn go_on(&mut self) {
+        let lanes = fresh_lanes(&self.hub, QUEUES_EVERY).await;
+        self.joining = false;
+        self.progress.pending = true;
+        self.queues.due = Instant::now() + QUEUES_EVERY;
+        self.queues_sent.clone_from(&lanes.queues);
+        self.pulse_sent.clone_from(&lanes.pulse);
+        self.first.extend(lanes.pulse.map(Frame::Pulse));
+        self.first.extend(lanes.queues.map(Frame::Queues));
+    }
+
+    fn events(&mut self, now: Instant) -> Option<Frame> {
+        loop {
+            // Looked at before the ring is: what comes after this wakes the viewer again.
+            self.news.mark_unchanged();
+            let position = self.position.as_mut()?;
+            match self.hub.next(position, self.joining, self.rebuilds) {
+                Next::Resync(reason) => {
+                    self.position = None;
+                    self.hub.count_resync();
+                    return Some(Frame::Resync(Resync { reason }));
+                }
+                Next::Nothing => {
+                    self.ahead = false;
+                    return None;
+                }
+                Next::Ahead if now < self.window_end => {
+                    self.ahead = true;
+                    return None;
+                }
+                Next::Ahead => {
+                    if let Some(frame) = self.hub.pull(position, !self.conflate.is_zero()) {
+                        self.ahead = false;
+                        self.window_end = now + self.conflate;
+                        self.served_at = now;
+                        return Some(Frame::Events(frame));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every 5 s a sign of life: where the viewer stands, or that nobody knows what is true now.
+    fn tick(&mut self, now: Instant) -> Option<Frame> {
+        if now < self.tick_at {
+            return None;
+        }
+        self.tick_at = now + LIVE_FOR;
+        match self.hub.liveness() {
+            Liveness::NotLive(why) => Some(Frame::NotLive(why)),
+            Liveness::Live if now < self.served_at + LIVE_FOR => None,
+            Liveness::Live => {
+                let Position { epoch, seq } = self.position.clone()?;
+                Some(Frame::Bookmark(Bookmark { epoch, seq, at: self.hub.store.now() }))
+            }
+        }
+    }
+
+    fn pulse(&mut self) -> Option<Frame> {
+        let newest = self.pulse.borrow_and_update().clone()?;
+        if same(&self.pulse_sent, &newest) || self.hub.liveness() != Liveness::Live {
+            return None;
+        }
+        self.pulse_sent = Some(newest.clone());
+        Some(Frame::Pulse(newest))
+    }
+
+    fn queues(&mut self, now: Instant) -> Option<Frame> {
+        if !self.queues.is_due(now) {
+            return None;
+        }
+        self.queues.pending = false;
+        let newest = self.queues.changes.borrow().clone()?;
+        if same(&self.queues_sent, &newest) {
+            return None;
+        }
+        self.queues.due = now + QUEUES_EVERY;
+        self.queues_sent = Some(newest.clone());
+        Some(Frame::Queues(newest))
+    }
+
+    fn progress(&mut self, now: Instant) -> Option<Frame> {
+        if !self.progress.is_due(now) {
+            return None;
+        }
+        let as_of = self.hub.as_of();
+        let (seen, values) = self.hub.lanes.progress.newer(self.progress_seen, PROGRESS_VALUES);
+        self.progress_seen = seen;
+        // A full frame may have left some behind.
+        self.progress.pending = values.len() == PROGRESS_VALUES;
+        if values.is_empty() {
+            return None;
+        }
+        self.progress.due = now + PROGRESS_EVERY;
+        Some(Frame::Progress(ProgressLane { as_of, values }))
+    }
+}
+
+fn same<T>(sent: &Option<Arc<T>>, newest: &Arc<T>) -> bool {
+    sent.as_ref().is_some_and(|sent| Arc::ptr_eq(sent, newest))
+}

@@ -1,0 +1,152 @@
+//! Works out the pulse and the queues, while somebody watches.
+
+use std::{sync::Arc, time::Duration};
+
+use pointsman_store::StoreError;
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Instant, MissedTickBehavior},
+};
+
+use crate::{
+    frame::{AsOf, ProgressLane, PulseLane, QueueLane, Shared},
+    hub::{Hub, Liveness},
+    snapshot::Lanes,
+};
+
+pub(crate) const PULSE_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const QUEUES_EVERY: Duration = Duration::from_millis(500);
+/// Pending jobs, and classes, in the queues lane.
+const QUEUES_SHOWN: usize = 200;
+/// A snapshot does not wait longer for the lanes; it then shows what was known last.
+const LANES_WITHIN: Duration = Duration::from_secs(1);
+
+/// The newest value of a lane, and when it was worked out.
+pub(crate) struct Lane<T> {
+    newest: watch::Sender<Option<Arc<Shared<T>>>>,
+    /// Held while a value is worked out: whoever asks meanwhile shares it.
+    made_at: Mutex<Option<Instant>>,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self { newest: watch::Sender::new(None), made_at: Mutex::new(None) }
+    }
+}
+
+impl<T: serde::Serialize> Lane<T> {
+    pub fn newest(&self) -> watch::Receiver<Option<Arc<Shared<T>>>> {
+        self.newest.subscribe()
+    }
+
+    pub fn last(&self) -> Option<Arc<Shared<T>>> {
+        self.newest.borrow().clone()
+    }
+
+    /// Works out a new value unless the last one is younger than `max_age`.
+    async fn refresh(
+        &self,
+        max_age: Duration,
+        make: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<(), StoreError> {
+        let mut made_at = self.made_at.lock().await;
+        if made_at.is_none_or(|at| at.elapsed() >= max_age) {
+            let value = make.await?;
+            *made_at = Some(Instant::now());
+            self.newest.send_replace(Some(Shared::new(value)));
+        }
+        Ok(())
+    }
+}
+
+/// The lanes for a snapshot, the queues no older than `max_age`. What the store does not give in
+/// time is as it was known last. The progress is filled in with the records.
+pub(crate) async fn fresh_lanes(hub: &Hub, max_age: Duration) -> Lanes {
+    let fresh = async { tokio::join!(pulse(hub, PULSE_EVERY), queues(hub, max_age)) };
+    let problem = match tokio::time::timeout(LANES_WITHIN, fresh).await {
+        Ok((pulse, queues)) => pulse.and(queues).err().map(|error| error.to_string()),
+        Err(_) => Some("the store did not answer in time".to_owned()),
+    };
+    if let Some(problem) = problem {
+        tracing::warn!(problem, "the lanes are as they were known last");
+    }
+    let as_of = AsOf { seq: 0, at: hub.store.now() };
+    Lanes {
+        progress: ProgressLane { as_of, values: Vec::new() },
+        pulse: hub.lanes.pulse.last(),
+        queues: hub.lanes.queues.last(),
+    }
+}
+
+async fn pulse(hub: &Hub, max_age: Duration) -> Result<(), StoreError> {
+    let make = async {
+        let as_of = hub.as_of();
+        Ok(PulseLane { as_of, pulse: hub.store.pulse().await? })
+    };
+    hub.lanes.pulse.refresh(max_age, make).await
+}
+
+async fn queues(hub: &Hub, max_age: Duration) -> Result<(), StoreError> {
+    let make = async {
+        // Noted first: the value may be newer than it says, never older.
+        let as_of = hub.as_of();
+        Ok(QueueLane { as_of, queues: hub.store.queues(QUEUES_SHOWN).await? })
+    };
+    hub.lanes.queues.refresh(max_age, make).await
+}
+
+/// The tasks that keep the lanes.
+pub(crate) struct Keeper(pub Arc<Hub>);
+
+impl Keeper {
+    /// A pulse every 5 s, as long as the view is live.
+    pub async fn keep_pulse(self) {
+        let Self(hub) = self;
+        let work = async {
+            let mut every = tokio::time::interval(PULSE_EVERY);
+            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                every.tick().await;
+                somebody_watches(&hub).await;
+                if hub.liveness() == Liveness::Live {
+                    warn(pulse(&hub, Duration::ZERO).await);
+                }
+            }
+        };
+        hub.stop.run_until_cancelled(work).await;
+    }
+
+    /// The queues whenever something has changed, at most twice a second.
+    pub async fn keep_queues(self) {
+        let Self(hub) = self;
+        let mut news = hub.news();
+        let work = async {
+            loop {
+                somebody_watches(&hub).await;
+                news.mark_unchanged();
+                let shown = hub.lanes.queues.last().map(|lane| lane.value().as_of.seq);
+                if shown == Some(hub.seq()) {
+                    // Nothing has changed: sleep until something has.
+                    if news.changed().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                warn(queues(&hub, QUEUES_EVERY).await);
+                tokio::time::sleep(QUEUES_EVERY).await;
+            }
+        };
+        hub.stop.run_until_cancelled(work).await;
+    }
+}
+
+async fn somebody_watches(hub: &Hub) {
+    // An error means that the hub is gone, and it is not: we hold it.
+    let _ = hub.viewers().subscribe().wait_for(|viewers| *viewers > 0).await;
+}
+
+fn warn(kept: Result<(), StoreError>) {
+    if let Err(error) = kept {
+        tracing::warn!(%error, "a lane could not be worked out");
+    }
+}

@@ -1,0 +1,163 @@
+//! Preview pictures of running jobs: the newest of each.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pointsman_core::JobId;
+
+/// The newest picture of a running attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    pub attempt: u32,
+    /// Counts the attempt's pictures up.
+    pub n: u32,
+    pub media_type: String,
+    pub bytes: Bytes,
+}
+
+/// Why a picture was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PreviewError {
+    #[error("the job does not run in this attempt")]
+    NotRunning,
+    #[error("a newer picture of the job is here already")]
+    OldNews,
+    #[error("the picture has {bytes} bytes; at most {} are kept", Preview::MAX_BYTES)]
+    TooLarge { bytes: usize },
+}
+
+impl Preview {
+    /// The largest picture that is kept, bytes.
+    pub const MAX_BYTES: usize = 4 << 20;
+}
+
+pub(crate) struct Previews {
+    max_bytes: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    bytes: usize,
+    last: u64,
+    kept: HashMap<JobId, (u64, Preview)>,
+    /// The oldest picture goes first when there are too many bytes.
+    by_age: BTreeMap<u64, JobId>,
+}
+
+impl Previews {
+    pub fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, inner: Mutex::default() }
+    }
+
+    /// Keeps a picture if it is newer than the one that is here. The caller has compared the
+    /// attempt with the record.
+    pub fn take(&self, job: JobId, preview: Preview) -> Result<(), PreviewError> {
+        let bytes = preview.bytes.len();
+        if bytes > Preview::MAX_BYTES.min(self.max_bytes) {
+            return Err(PreviewError::TooLarge { bytes });
+        }
+        let mut inner = self.inner.lock();
+        let newest = inner.kept.get(&job).map(|(_, kept)| (kept.attempt, kept.n));
+        if newest.is_some_and(|newest| newest >= (preview.attempt, preview.n)) {
+            return Err(PreviewError::OldNews);
+        }
+        inner.drop_job(&job);
+        inner.last += 1;
+        let age = inner.last;
+        inner.bytes += bytes;
+        inner.by_age.insert(age, job);
+        inner.kept.insert(job, (age, preview));
+        while inner.bytes > self.max_bytes {
+            let Some((_, oldest)) = inner.by_age.first_key_value() else { break };
+            let oldest = *oldest;
+            inner.drop_job(&oldest);
+        }
+        Ok(())
+    }
+
+    pub fn get(&self, job: &JobId) -> Option<Preview> {
+        self.inner.lock().kept.get(job).map(|(_, preview)| preview.clone())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.inner.lock().kept.is_empty()
+    }
+
+    pub fn keep_only(&self, job: &JobId, attempt: u32) {
+        self.inner.lock().drop_unless(job, Some(attempt));
+    }
+
+    pub fn forget(&self, job: &JobId) {
+        self.inner.lock().drop_job(job);
+    }
+
+    pub fn retain(&self, running: &impl Fn(&JobId) -> Option<u32>) {
+        let mut inner = self.inner.lock();
+        let jobs: Vec<JobId> = inner.kept.keys().copied().collect();
+        for job in jobs {
+            inner.drop_unless(&job, running(&job));
+        }
+    }
+}
+
+impl Inner {
+    fn drop_unless(&mut self, job: &JobId, attempt: Option<u32>) {
+        if self.kept.get(job).is_some_and(|(_, kept)| Some(kept.attempt) != attempt) {
+            self.drop_job(job);
+        }
+    }
+
+    fn drop_job(&mut self, job: &JobId) {
+        if let Some((age, preview)) = self.kept.remove(job) {
+            self.by_age.remove(&age);
+            self.bytes -= preview.bytes.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(n: u128) -> JobId {
+        JobId::from_uuid(uuid::Uuid::from_u128(n))
+    }
+
+    fn preview(attempt: u32, n: u32, size: usize) -> Preview {
+        let bytes = vec![0; size].into();
+        Preview { attempt, n, media_type: "image/jpeg".into(), bytes }
+    }
+
+    #[test]
+    fn only_the_newest_is_kept() {
+        let previews = Previews::new(1_000);
+        previews.take(job(1), preview(1, 2, 10)).unwrap();
+        assert_eq!(previews.take(job(1), preview(1, 1, 10)), Err(PreviewError::OldNews));
+        previews.take(job(1), preview(1, 3, 20)).unwrap();
+        assert_eq!(previews.get(&job(1)).unwrap().n, 3);
+        assert_eq!(previews.inner.lock().bytes, 20);
+    }
+
+    #[test]
+    fn bounded_by_bytes_the_oldest_goes_first() {
+        let previews = Previews::new(100);
+        for n in 1..=3 {
+            previews.take(job(n), preview(1, 1, 40)).unwrap();
+        }
+        assert!(previews.get(&job(1)).is_none());
+        assert!(previews.get(&job(2)).is_some() && previews.get(&job(3)).is_some());
+        let too_large = Err(PreviewError::TooLarge { bytes: 101 });
+        assert_eq!(previews.take(job(4), preview(1, 1, 101)), too_large);
+    }
+
+    #[test]
+    fn dropped_with_its_attempt() {
+        let previews = Previews::new(100);
+        previews.take(job(1), preview(1, 1, 40)).unwrap();
+        previews.keep_only(&job(1), 2);
+        assert!(previews.is_empty());
+        assert_eq!(previews.inner.lock().bytes, 0);
+    }
+}

@@ -1,0 +1,121 @@
+//! What an operator should look at: classes that nobody can run, classes that are lost again and
+//! again, a full disk. An alert is raised while its reason holds, and cleared when it does not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use pointsman_core::{
+    Command, Timestamp,
+    command::Raise,
+    decide::limits,
+    record::{Alert, AlertId, AlertRule, Severity},
+};
+use pointsman_store::{ClassSummary, Health, StoreError};
+
+use super::{Outcome, Reconciler, World};
+
+/// A worker may be about to come; after this long nobody seems to be.
+const NOBODY_AFTER: Duration = Duration::from_secs(10);
+/// Alerts of one rule at most: those of the oldest reasons. A thousand would tell no more.
+const MAX_OF_RULE: usize = 100;
+
+/// The rules that this reconciler raises and clears. The others belong to those who raise them.
+const OWN: [AlertRule; 3] =
+    [AlertRule::NobodyAble, AlertRule::PoisonousClass, AlertRule::StoreFull];
+
+pub(super) struct Alerts;
+
+#[async_trait]
+impl Reconciler for Alerts {
+    fn name(&self) -> &'static str {
+        "alerts"
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
+        let store = world.store();
+        let now = store.now();
+        let unservable = store.unservable().await?;
+        let stuck = unservable.iter().filter(|class| waits_too_long(class, now));
+        let mut wanted: Vec<Raise> = stuck.take(MAX_OF_RULE).map(nobody_able).collect();
+        let poisonous = store.poisonous().await?;
+        wanted.extend(poisonous.iter().take(MAX_OF_RULE).map(|(class, _)| poisonous_class(class)));
+        if let Health::Full(why) = store.health() {
+            wanted.push(store_full(&why));
+        }
+        world.bring_about(&OWN, wanted).await
+    }
+}
+
+impl World {
+    /// Makes the alerts of some rules exactly the wanted ones. Those that stand as they should
+    /// cost no command.
+    pub(super) async fn bring_about(
+        &self,
+        rules: &[AlertRule],
+        wanted: Vec<Raise>,
+    ) -> Result<Outcome, StoreError> {
+        let standing: BTreeMap<AlertId, std::sync::Arc<Alert>> = self.hub.with_view(|view| {
+            let of_rules = view.alerts.iter().filter(|(id, _)| rules.contains(&id.rule));
+            of_rules.map(|(id, alert)| (id.clone(), alert.clone())).collect()
+        });
+        let ids: BTreeSet<AlertId> = wanted.iter().map(|raise| raise.alert.clone()).collect();
+        let over = standing.keys().filter(|id| !ids.contains(id)).cloned();
+        let mut commands: Vec<Command> = over.map(|alert| Command::Clear { alert }).collect();
+        let new = wanted.into_iter().filter(|raise| {
+            standing.get(&raise.alert).is_none_or(|alert| {
+                alert.message != raise.message
+                    || alert.action != raise.action
+                    || alert.severity != raise.severity
+            })
+        });
+        commands.extend(new.map(Command::Raise));
+        self.execute(commands).await
+    }
+}
+
+fn waits_too_long(class: &ClassSummary, now: Timestamp) -> bool {
+    class.oldest_at.is_some_and(|oldest| now.since(oldest) > NOBODY_AFTER)
+}
+
+// The messages hold no figures that change with every job: saying the same again is no event.
+
+fn nobody_able(class: &ClassSummary) -> Raise {
+    Raise {
+        alert: AlertId { rule: AlertRule::NobodyAble, subject: class.class.to_string() },
+        severity: Severity::Warning,
+        message: format!(
+            "jobs for {} wait that no worker there is able to run",
+            class.service
+        ),
+        action: "see `explain` of one of these jobs for what the workers lack".into(),
+    }
+}
+
+fn poisonous_class(class: &pointsman_core::matching::ClassKey) -> Raise {
+    Raise {
+        alert: AlertId { rule: AlertRule::PoisonousClass, subject: class.to_string() },
+        severity: Severity::Critical,
+        message: format!(
+            "jobs of one class were lost {} times in a row or more; it runs one at a time until one completes",
+            limits::POISONOUS_AFTER
+        ),
+        action: "look at the attempts of one of these jobs; cancel them if they break their workers"
+            .into(),
+    }
+}
+
+fn store_full(why: &str) -> Raise {
+    Raise {
+        alert: AlertId { rule: AlertRule::StoreFull, subject: "store".into() },
+        severity: Severity::Critical,
+        message: format!("the store's disk is full, new work is refused: {why}"),
+        action: "free space on the disk that holds the data directory".into(),
+    }
+}

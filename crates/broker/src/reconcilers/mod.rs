@@ -1,0 +1,137 @@
+//! The reconcilers: each looks at its period, by itself, at what should be different, and asks the
+//! store to change it. None takes input, each may be run twice in a row without harm, and each
+//! shows what it did last.
+
+mod alerts;
+mod connectors;
+mod consistency;
+mod contact;
+mod exclusions;
+mod holds;
+mod leases;
+mod machines;
+mod retention;
+mod status;
+mod workers;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use pointsman_core::{Command, Rejected};
+use pointsman_store::{Due, MAX_DUE, Store, StoreError};
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::TaskTracker;
+
+use crate::hub::Hub;
+use contact::Absence;
+pub use status::ReconcilerStatus;
+pub(crate) use status::Statuses;
+
+/// What one run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Outcome {
+    /// Commands that the store carried out.
+    done: u64,
+    /// Commands whose reason no longer held.
+    refused: u64,
+}
+
+/// One reconciler.
+#[async_trait]
+trait Reconciler: Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+    fn period(&self) -> Duration;
+    async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError>;
+}
+
+/// What reconcilers work on.
+struct World {
+    hub: Arc<Hub>,
+    absence: Absence,
+}
+
+/// Starts all of them.
+pub(crate) fn spawn(hub: &Arc<Hub>, statuses: &Arc<Statuses>, tracker: &TaskTracker) {
+    let world = Arc::new(World { hub: hub.clone(), absence: Absence::default() });
+    let all: Vec<Box<dyn Reconciler>> = vec![
+        Box::new(leases::Leases),
+        Box::new(workers::Workers),
+        Box::new(connectors::Connectors),
+        Box::new(machines::Machines),
+        Box::new(holds::Holds),
+        Box::new(exclusions::Exclusions),
+        Box::new(retention::Retention(hub.config.retention)),
+        Box::new(alerts::Alerts),
+        Box::new(consistency::Consistency),
+    ];
+    for reconciler in all {
+        statuses.add(reconciler.name(), reconciler.period());
+        let (world, statuses) = (world.clone(), statuses.clone());
+        tracker.spawn(async move {
+            let stop = world.hub.stop.clone();
+            stop.run_until_cancelled(run(reconciler, &world, &statuses)).await;
+        });
+    }
+}
+
+async fn run(reconciler: Box<dyn Reconciler>, world: &World, statuses: &Statuses) {
+    let mut every = tokio::time::interval(reconciler.period());
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let outcome = reconciler.reconcile(world).await;
+        if let Err(error) = &outcome {
+            world.absence.suspect();
+            tracing::warn!(reconciler = reconciler.name(), %error, "could not look");
+        }
+        statuses.ran(reconciler.name(), world.hub.store.now(), outcome);
+    }
+}
+
+impl World {
+    fn store(&self) -> &dyn Store {
+        &*self.hub.store
+    }
+
+    /// Does what is due of a kind that does not depend on anybody's silence.
+    async fn settle(&self, what: Due) -> Result<Outcome, StoreError> {
+        let mut total = Outcome::default();
+        loop {
+            let due = self.store().due(what).await?;
+            let full = due.len() == MAX_DUE;
+            let outcome = self.execute(due.into_iter().map(Command::Reconcile).collect()).await?;
+            total.done += outcome.done;
+            total.refused += outcome.refused;
+            // A full answer means that there is more; one that changed nothing would come again.
+            if !full || outcome.done == 0 {
+                return Ok(total);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Does what is due to somebody's silence, unless it was the broker or the store that was
+    /// away: then every deadline starts anew.
+    async fn settle_silence(&self, what: Due) -> Result<Outcome, StoreError> {
+        self.absence.check(self.store()).await?;
+        self.settle(what).await
+    }
+
+    async fn execute(&self, commands: Vec<Command>) -> Result<Outcome, StoreError> {
+        let mut outcome = Outcome::default();
+        if commands.is_empty() {
+            return Ok(outcome);
+        }
+        for done in self.store().execute(commands).await? {
+            match done {
+                Ok(_) => outcome.done += 1,
+                Err(Rejected::NotDue) => outcome.refused += 1,
+                Err(why) => {
+                    outcome.refused += 1;
+                    tracing::debug!(%why, "a reconciler's command was refused");
+                }
+            }
+        }
+        Ok(outcome)
+    }
+}

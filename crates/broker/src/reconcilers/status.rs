@@ -1,0 +1,63 @@
+//! What each reconciler did last, for people to see.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use parking_lot::Mutex;
+use pointsman_core::Timestamp;
+use pointsman_store::StoreError;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Outcome;
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct ReconcilerStatus {
+    pub name: String,
+    /// Milliseconds.
+    pub period_ms: u64,
+    pub runs: u64,
+    /// When it last looked; null before the first time.
+    pub last_run_at: Option<Timestamp>,
+    /// When it last changed something.
+    pub last_change_at: Option<Timestamp>,
+    /// Commands of its that the store carried out so far.
+    pub done: u64,
+    /// Commands whose reason no longer held when they came to be applied.
+    pub refused: u64,
+    /// Why the last run did not get through; null when it did.
+    pub error: Option<String>,
+}
+
+/// The statuses of all reconcilers.
+#[derive(Default)]
+pub(crate) struct Statuses(Mutex<BTreeMap<&'static str, ReconcilerStatus>>);
+
+impl Statuses {
+    pub(super) fn add(&self, name: &'static str, period: Duration) {
+        let period_ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+        let status = ReconcilerStatus { name: name.into(), period_ms, ..Default::default() };
+        self.0.lock().insert(name, status);
+    }
+
+    pub(super) fn ran(&self, name: &str, at: Timestamp, outcome: Result<Outcome, StoreError>) {
+        let mut statuses = self.0.lock();
+        let Some(status) = statuses.get_mut(name) else { return };
+        status.runs += 1;
+        status.last_run_at = Some(at);
+        match outcome {
+            Ok(outcome) => {
+                status.error = None;
+                status.done += outcome.done;
+                status.refused += outcome.refused;
+                if outcome.done > 0 {
+                    status.last_change_at = Some(at);
+                }
+            }
+            Err(error) => status.error = Some(error.to_string()),
+        }
+    }
+
+    pub fn all(&self) -> Vec<ReconcilerStatus> {
+        self.0.lock().values().cloned().collect()
+    }
+}

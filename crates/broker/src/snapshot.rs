@@ -1,0 +1,74 @@
+//! The whole view at one moment, with the lanes.
+
+use std::sync::Arc;
+
+use pointsman_core::{
+    Seq, Timestamp, View,
+    record::{Alert, Connector, Job, JobRecord, Machine, Worker},
+};
+use pointsman_store::{Epoch, Position};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::frame::{ProgressLane, PulseLane, QueueLane, Shared};
+
+/// Everything that a monitor holds at one seq. Records are shared, not copied.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Snapshot {
+    #[schema(value_type = String)]
+    pub epoch: Epoch,
+    pub seq: Seq,
+    #[schema(value_type = String)]
+    pub fleet: Arc<str>,
+    #[schema(value_type = Vec<Machine>)]
+    pub machines: Vec<Arc<Machine>>,
+    #[schema(value_type = Vec<Worker>)]
+    pub workers: Vec<Arc<Worker>>,
+    #[schema(value_type = Vec<Connector>)]
+    pub connectors: Vec<Arc<Connector>>,
+    #[schema(value_type = Vec<Alert>)]
+    pub alerts: Vec<Arc<Alert>>,
+    #[schema(value_type = Vec<JobRecord>)]
+    pub jobs: Vec<Arc<Job>>,
+    pub lanes: Lanes,
+    /// The store's time.
+    pub at: Timestamp,
+}
+
+/// The newest value of each lane. Null when it could not be read from the store yet.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Lanes {
+    /// Of every running job that has reported any.
+    pub progress: ProgressLane,
+    #[schema(value_type = Option<PulseLane>)]
+    pub pulse: Option<Arc<Shared<PulseLane>>>,
+    #[schema(value_type = Option<QueueLane>)]
+    pub queues: Option<Arc<Shared<QueueLane>>>,
+}
+
+impl Snapshot {
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch.clone(), seq: self.seq }
+    }
+}
+
+/// The records of a view, shared.
+pub(crate) struct ViewRecords {
+    pub machines: Vec<Arc<Machine>>,
+    pub workers: Vec<Arc<Worker>>,
+    pub connectors: Vec<Arc<Connector>>,
+    pub alerts: Vec<Arc<Alert>>,
+    pub jobs: Vec<Arc<Job>>,
+}
+
+impl From<&View> for ViewRecords {
+    fn from(view: &View) -> Self {
+        Self {
+            machines: view.machines.values().cloned().collect(),
+            workers: view.workers.values().cloned().collect(),
+            connectors: view.connectors.values().cloned().collect(),
+            alerts: view.alerts.values().cloned().collect(),
+            jobs: view.jobs.values().cloned().collect(),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! One job's stream: its record now, then its events, also while it is pending, and its progress.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use pointsman_core::{
+    Event, JobId, LogGroup, RecordKey, Seq, Timestamp,
+    event::{Record, RecordKind},
+    record::{Job, JobRecord},
+};
+use pointsman_store::{StoreError, job};
+use serde::Serialize;
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{Instant, sleep_until},
+};
+use utoipa::ToSchema;
+
+use crate::{
+    frame::{AsOf, Line, ProgressLane, json},
+    hub::{Hub, PROGRESS_EVERY},
+};
+
+/// Signals kept for a stream that reads slowly; one that lags more reads the record anew.
+const SIGNALS: usize = 32;
+/// After the store could not be read.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone)]
+enum JobSignal {
+    Changed(Arc<LogGroup>),
+    Progress,
+    /// Something may have been missed.
+    Rebuilt,
+}
+
+/// Who follows which job.
+#[derive(Default)]
+pub(crate) struct JobWatchers {
+    by_job: Mutex<HashMap<JobId, broadcast::Sender<JobSignal>>>,
+    count: AtomicUsize,
+}
+
+impl JobWatchers {
+    fn join(&self, job: JobId) -> broadcast::Receiver<JobSignal> {
+        let mut by_job = self.by_job.lock();
+        let receiver =
+            by_job.entry(job).or_insert_with(|| broadcast::Sender::new(SIGNALS)).subscribe();
+        self.count.store(by_job.len(), Ordering::Release);
+        receiver
+    }
+
+    /// Called after the stream has let go of its receiver.
+    fn leave(&self, job: &JobId) {
+        let mut by_job = self.by_job.lock();
+        if by_job.get(job).is_some_and(|signals| signals.receiver_count() == 0) {
+            by_job.remove(job);
+        }
+        self.count.store(by_job.len(), Ordering::Release);
+    }
+
+    pub fn tell(&self, group: &Arc<LogGroup>) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let by_job = self.by_job.lock();
+        let mut told = None;
+        for event in &group.events {
+            let RecordKey::Job(id) = event.key else { continue };
+            if told.replace(id) == Some(id) {
+                continue;
+            }
+            if let Some(signals) = by_job.get(&id) {
+                // Nobody listening any more is no error.
+                let _ = signals.send(JobSignal::Changed(group.clone()));
+            }
+        }
+    }
+
+    pub fn tell_progress(&self, job: &JobId) {
+        if let Some(signals) = self.by_job.lock().get(job) {
+            let _ = signals.send(JobSignal::Progress);
+        }
+    }
+
+    pub fn tell_rebuilt(&self) {
+        for signals in self.by_job.lock().values() {
+            let _ = signals.send(JobSignal::Rebuilt);
+        }
+    }
+}
+
+/// One thing that a job's stream sends.
+#[derive(Debug, Clone)]
+pub enum JobFrame {
+    /// The record as it is now: the first frame, and again when the stream lagged.
+    Now(JobNow),
+    Event { seq: Seq, at: Timestamp, event: Event },
+    Progress(ProgressLane),
+}
+
+/// The job's record now, shaped as an event.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct JobNow {
+    pub seq: Seq,
+    pub at: Timestamp,
+    pub kind: RecordKind,
+    pub id: JobId,
+    /// Null when the job is no longer kept.
+    #[schema(value_type = Option<JobRecord>)]
+    pub record: Option<Arc<Job>>,
+}
+
+impl JobFrame {
+    /// The frame as a server-sent event.
+    pub fn line(&self) -> Line {
+        let (event, data) = match self {
+            Self::Now(now) => ("job_now", json(now)),
+            Self::Event { seq, at, event } => {
+                (event.name.as_str(), event.to_json(*seq, *at).into())
+            }
+            Self::Progress(lane) => ("progress", json(lane)),
+        };
+        Line { id: None, event, data }
+    }
+
+    /// Whether it is the stream's last frame: the job has ended, or is no longer kept.
+    fn is_last(&self) -> bool {
+        match self {
+            Self::Now(now) => now.record.as_ref().is_none_or(|job| job.is_ended()),
+            Self::Event { event, .. } => match &event.record {
+                Some(Record::Job(job)) => job.is_ended(),
+                _ => true,
+            },
+            Self::Progress(_) => false,
+        }
+    }
+}
+
+/// Follows one job to its end.
+pub struct JobStream {
+    hub: Arc<Hub>,
+    job: JobId,
+    /// `None` once the stream is over.
+    signals: Option<broadcast::Receiver<JobSignal>>,
+    /// Up to which change the stream has told.
+    told: Seq,
+    waiting: VecDeque<JobFrame>,
+    /// Something may have been missed: read the record.
+    look: bool,
+    progress_told: (u32, u64),
+    progress_pending: bool,
+    progress_due: Instant,
+}
+
+impl JobStream {
+    /// `None`: there is no such job.
+    pub(crate) async fn open(hub: Arc<Hub>, id: JobId) -> Result<Option<Self>, StoreError> {
+        let signals = Some(hub.watchers.join(id));
+        let mut stream = Self {
+            hub,
+            job: id,
+            signals,
+            told: 0,
+            waiting: VecDeque::new(),
+            look: false,
+            progress_told: (0, 0),
+            progress_pending: true,
+            progress_due: Instant::now(),
+        };
+        let Some(record) = job(&*stream.hub.store, id).await? else { return Ok(None) };
+        stream.show(Some(record));
+        Ok(Some(stream))
+    }
+
+    /// The next frame; `None` after the job's last one, or when the broker stops.
+    pub async fn next(&mut self) -> Option<JobFrame> {
+        let stop = self.hub.stop.clone();
+        loop {
+            if let Some(frame) = self.waiting.pop_front() {
+                if frame.is_last() {
+                    self.close();
+                }
+                return Some(frame);
+            }
+            self.signals.as_ref()?;
+            if let Some(frame) = self.progress() {
+                return Some(frame);
+            }
+            stop.run_until_cancelled(self.wait()).await?;
+        }
+    }
+
+    async fn wait(&mut self) {
+        if self.look {
+            return self.read().await;
+        }
+        let Some(signals) = &mut self.signals else { return };
+        tokio::select! {
+            signal = signals.recv() => match signal {
+                Ok(JobSignal::Changed(group)) => self.take(&group),
+                Ok(JobSignal::Progress) => self.progress_pending = true,
+                Ok(JobSignal::Rebuilt) | Err(RecvError::Lagged(_)) => self.look = true,
+                Err(RecvError::Closed) => self.close(),
+            },
+            () = sleep_until(self.progress_due), if self.progress_pending => {}
+        }
+    }
+
+    async fn read(&mut self) {
+        match job(&*self.hub.store, self.job).await {
+            Ok(record) => {
+                self.look = false;
+                self.show(record);
+            }
+            Err(error) => {
+                tracing::warn!(%error, job = %self.job, "the record could not be read");
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+        }
+    }
+
+    fn show(&mut self, record: Option<Arc<Job>>) {
+        let seq = record.as_ref().map_or(self.told, |job| job.rev).max(self.told);
+        self.told = seq;
+        let at = self.hub.store.now();
+        let now = JobNow { seq, at, kind: RecordKind::Job, id: self.job, record };
+        self.waiting.push_back(JobFrame::Now(now));
+    }
+
+    fn take(&mut self, group: &LogGroup) {
+        if group.seq <= self.told {
+            return;
+        }
+        self.told = group.seq;
+        let mine = group.events.iter().filter(|event| event.key == RecordKey::Job(self.job));
+        let (seq, at) = (group.seq, group.at);
+        self.waiting.extend(mine.map(|event| JobFrame::Event { seq, at, event: event.clone() }));
+    }
+
+    fn progress(&mut self) -> Option<JobFrame> {
+        let now = Instant::now();
+        if !self.progress_pending || now < self.progress_due {
+            return None;
+        }
+        self.progress_pending = false;
+        let value = self.hub.lanes.progress.get(&self.job)?;
+        let n = (value.progress.attempt, value.progress.n);
+        if n <= self.progress_told {
+            return None;
+        }
+        self.progress_told = n;
+        self.progress_due = now + PROGRESS_EVERY;
+        let as_of: AsOf = self.hub.as_of();
+        Some(JobFrame::Progress(ProgressLane { as_of, values: vec![value] }))
+    }
+
+    fn close(&mut self) {
+        self.signals = None;
+        self.hub.watchers.leave(&self.job);
+    }
+}
+
+impl Drop for JobStream {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
