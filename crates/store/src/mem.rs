@@ -114,6 +114,7 @@ impl Store for MemStore {
     ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
         let mut inner = self.inner.lock();
         let now = self.clock.now();
+        inner.state.forget_idempotency(now, usize::MAX);
         let mut done = Vec::with_capacity(commands.len());
         for command in &commands {
             let applied = inner.state.execute(command, now);

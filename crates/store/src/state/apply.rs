@@ -29,7 +29,7 @@ pub struct Applied {
 #[derive(Debug, Default)]
 pub struct Undo {
     before: Vec<(RecordKey, Option<Record>)>,
-    idempotency: Vec<IdempotencyKey>,
+    idempotency: Vec<(IdempotencyKey, Option<KeptIdempotency>)>,
     seq: Seq,
     last_ended_no: u64,
 }
@@ -144,8 +144,8 @@ impl State {
         match side {
             Side::Idempotency { key, job, body, until } => {
                 let kept = KeptIdempotency { job: *job, body: *body, until: *until };
-                self.keep_idempotency(key.clone(), kept);
-                undo.idempotency.push(key.clone());
+                let before = self.keep_idempotency(key.clone(), kept);
+                undo.idempotency.push((key.clone(), before));
             }
             Side::Capabilities { digest, capabilities } => {
                 self.keep_capabilities(*digest, capabilities);
@@ -182,23 +182,43 @@ impl State {
                 None => drop(self.unset(&key)),
             }
         }
-        for key in undo.idempotency {
-            self.drop_idempotency(&key);
+        for (key, before) in undo.idempotency.into_iter().rev() {
+            match before {
+                Some(kept) => drop(self.keep_idempotency(key, kept)),
+                None => drop(self.drop_idempotency(&key)),
+            }
         }
         self.seq = undo.seq;
         self.last_ended_no = undo.last_ended_no;
         self.new_work.clear();
     }
 
-    pub(super) fn keep_idempotency(&mut self, key: IdempotencyKey, kept: KeptIdempotency) {
+    /// Keeps a key; returns what was kept under it before.
+    fn keep_idempotency(
+        &mut self,
+        key: IdempotencyKey,
+        kept: KeptIdempotency,
+    ) -> Option<KeptIdempotency> {
+        let before = self.drop_idempotency(&key);
         self.idempotency_ends.insert((kept.until, key.clone()));
         self.idempotency.insert(key, kept);
+        before
     }
 
-    pub(super) fn drop_idempotency(&mut self, key: &IdempotencyKey) {
-        if let Some(kept) = self.idempotency.remove(key) {
-            self.idempotency_ends.remove(&(kept.until, key.clone()));
+    fn drop_idempotency(&mut self, key: &IdempotencyKey) -> Option<KeptIdempotency> {
+        let kept = self.idempotency.remove(key)?;
+        self.idempotency_ends.remove(&(kept.until, key.clone()));
+        Some(kept)
+    }
+
+    /// Forgets keys whose time is over, at most `limit`; a durable store deletes them too.
+    pub fn forget_idempotency(&mut self, now: Timestamp, limit: usize) -> Vec<IdempotencyKey> {
+        let over = self.idempotency_ends.iter().take_while(|(until, _)| *until <= now);
+        let over: Vec<_> = over.take(limit).map(|(_, key)| key.clone()).collect();
+        for key in &over {
+            self.drop_idempotency(key);
         }
+        over
     }
 
     /// Puts a stored record back at opening. Afterwards `seq` and `ended_no` are set once.
