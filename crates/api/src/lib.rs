@@ -19,7 +19,7 @@ pub use code::ErrorCode;
 pub use input::{InputSource, InputStored, Sha256Hex};
 pub use job::{Attempts, Explained, JobsPage, JobsQuery};
 pub use name::{MAX_NAME, check_file_name};
-pub use problem::{PROBLEM_JSON, Problem};
+pub use problem::{Facts, PROBLEM_JSON, Problem, ProblemDocument};
 pub use read::{pointer_of, read_json};
 pub use snapshot::{LogPage, Snapshot, ViewEvent};
 pub use submission::{

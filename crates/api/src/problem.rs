@@ -1,6 +1,9 @@
 //! Errors on the wire: problem documents (RFC 9457) with a stable code, a pointer and a cure.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    ops::{Deref, DerefMut},
+};
 
 use pointsman_core::{Incarnation, JobId, Seq, record::JobStatus};
 use serde::{Deserialize, Serialize};
@@ -13,9 +16,15 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Why a request was refused. Nothing was changed, except where the code says otherwise
 /// (`outcome_unknown`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
-#[error("{}", self.detail)]
-pub struct Problem {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(transparent)]
+#[error("{}", self.0.detail)]
+pub struct Problem(Box<ProblemDocument>);
+
+/// A problem as it stands on the wire.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemDocument {
     /// `urn:pointsman:problem:CODE`.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
@@ -64,7 +73,7 @@ pub struct Facts {
 
 impl Problem {
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(ProblemDocument {
             kind: format!("urn:pointsman:problem:{code}").into(),
             title: code.title().into(),
             status: code.status(),
@@ -73,7 +82,7 @@ impl Problem {
             pointer: None,
             cure: code.cure().into(),
             facts: Facts::default(),
-        }
+        }))
     }
 
     /// Points to the wrong field.
@@ -93,7 +102,7 @@ impl Problem {
     /// Puts the place of the checked value before the pointer within it.
     #[must_use]
     pub fn within(mut self, place: &str) -> Self {
-        self.pointer = Some(format!("{place}{}", self.pointer.unwrap_or_default()));
+        self.pointer = Some(format!("{place}{}", self.pointer.as_deref().unwrap_or_default()));
         self
     }
 
@@ -104,5 +113,36 @@ impl Problem {
 
     pub fn is(&self, code: ErrorCode) -> bool {
         self.code == code.as_str()
+    }
+}
+
+impl Deref for Problem {
+    type Target = ProblemDocument;
+    fn deref(&self) -> &ProblemDocument {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut ProblemDocument {
+        &mut self.0
+    }
+}
+
+impl utoipa::PartialSchema for Problem {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        ProblemDocument::schema()
+    }
+}
+
+impl ToSchema for Problem {
+    fn name() -> Cow<'static, str> {
+        ProblemDocument::name()
+    }
+
+    fn schemas(
+        into: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)>,
+    ) {
+        ProblemDocument::schemas(into);
     }
 }

@@ -67,6 +67,8 @@ fn mistake(pointer: &str, said: &str) -> Problem {
         (ErrorCode::UnknownField, Some(quoted))
     } else if text.starts_with("missing field") {
         (ErrorCode::MissingField, Some(quoted))
+    } else if text.starts_with("duplicate field") {
+        (ErrorCode::WrongType, Some(quoted))
     } else if text.starts_with("invalid value: integer") {
         (ErrorCode::OutOfRange, None)
     } else if text.contains("is not valid: ") {

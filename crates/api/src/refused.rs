@@ -10,8 +10,9 @@ const UNSAID_CLASSES: usize = 10_000;
 
 impl From<&Rejected> for Problem {
     fn from(rejected: &Rejected) -> Self {
-        let problem = Self::new(code_of(rejected), rejected.to_string());
-        Self { facts: facts_of(rejected), ..problem }
+        let mut problem = Self::new(code_of(rejected), rejected.to_string());
+        problem.facts = facts_of(rejected);
+        problem
     }
 }
 
