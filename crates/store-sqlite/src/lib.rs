@@ -1,1 +1,39 @@
+//! The embedded, durable store: one SQLite file in a data directory.
+//!
+//! The hot records live in memory in [`State`](pointsman_store::State), which decides and applies.
+//! One writer thread owns it together with the one writing connection. It takes whatever requests
+//! have queued up, applies them, writes what they changed in one transaction, waits until that is
+//! on the disk, and only then answers, publishes and wakes. What queues up meanwhile is the next
+//! batch, so the price of one flush is shared by all who wait for it.
+//!
+//! Architecture invariant: nothing leaves this store before it is durable. When a transaction
+//! fails, every transition of its batch is undone and every caller of the batch is told.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `lock` | held by the process that uses the directory; names it |
+//! | `pointsman.db`, `-wal`, `-shm` | the database |
+//! | `reserve` | room that is given up when the disk is full, so that running jobs can end |
 
+mod batch;
+mod blobs;
+mod database;
+mod janitor;
+mod load;
+mod lock;
+mod log;
+mod open;
+mod options;
+mod readers;
+mod request;
+mod room;
+mod rows;
+mod schema;
+mod store;
+mod waiting;
+mod writer;
+mod writes;
+
+pub use open::OpenError;
+pub use options::{LogRetention, Options};
+pub use store::SqliteStore;

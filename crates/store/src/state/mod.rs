@@ -173,7 +173,11 @@ impl State {
         })
     }
 
+    /// Operations are signs of life; a bare claim is none: a server repeats it while it waits.
     fn hear_exchange(&mut self, exchange: &Exchange, applied: &Applied, now: Timestamp) {
+        if exchange.ops.is_empty() {
+            return;
+        }
         self.volatile.heard_worker(&exchange.worker, now);
         for event in applied.group.iter().flat_map(|group| &group.events) {
             if let RecordKey::Connector(connector) = &event.key {
@@ -195,7 +199,7 @@ impl State {
         }
     }
 
-    pub(crate) fn record(&self, key: &RecordKey) -> Option<Record> {
+    pub fn record(&self, key: &RecordKey) -> Option<Record> {
         match key {
             RecordKey::Job(id) => self.jobs.get(id).map(|e| Record::Job(e.job.clone())),
             RecordKey::Worker(id) => self.workers.get(id).cloned().map(Record::Worker),

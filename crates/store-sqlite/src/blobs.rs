@@ -1,0 +1,34 @@
+//! Payloads and results: what lies outside the hot records.
+
+use std::sync::Arc;
+
+use pointsman_core::Token;
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// The payloads of these rows, in their order.
+pub(crate) fn payloads(
+    db: &mut Connection,
+    rows: &[Option<i64>],
+) -> rusqlite::Result<Vec<Option<Arc<[u8]>>>> {
+    // One snapshot for all, and one lock.
+    let db = db.transaction()?;
+    let mut payload = db.prepare_cached("SELECT payload FROM payloads WHERE n = ?1")?;
+    let found = rows.iter().map(|n| {
+        let Some(n) = n else { return Ok(None) };
+        payload.query_row([n], |row| Ok(Arc::from(row.get_ref(0)?.as_bytes()?))).optional()
+    });
+    found.collect()
+}
+
+/// The result that an attempt handed in, or the last one that any did.
+pub(crate) fn result(
+    db: &mut Connection,
+    n: i64,
+    token: Option<Token>,
+) -> rusqlite::Result<Option<Arc<[u8]>>> {
+    let result = "SELECT json FROM results WHERE n = ?1 AND (?2 IS NULL OR token = ?2)
+                  ORDER BY no DESC LIMIT 1";
+    let token = token.as_ref().map(|token| token.as_uuid().as_bytes());
+    let mut result = db.prepare_cached(result)?;
+    result.query_row(params![n, token], |row| Ok(Arc::from(row.get_ref(0)?.as_bytes()?))).optional()
+}

@@ -1,0 +1,125 @@
+//! The janitor: a thread that copies the write-ahead log into the database while the writer goes
+//! on writing, and reminds the writer of what is due besides requests.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::mpsc::WeakSender;
+
+use crate::{OpenError, database::checkpoint, request::Request};
+
+/// Pages in the write-ahead log from which on it is copied (16 MiB).
+pub(crate) const COPY_FROM: i32 = 4_096;
+/// Pages from which on the writer itself copies them, so that the log has an end (256 MiB).
+pub(crate) const COPY_NOW: i32 = 65_536;
+/// Bytes that the log's file keeps when it starts anew: written over, they cost no new blocks.
+pub(crate) const KEPT_FILE: i64 = 64 << 20;
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long the write-ahead log is, in pages, after the last commit.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WalPages(Arc<AtomicI32>);
+
+impl WalPages {
+    pub fn get(&self) -> i32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn watch(&self, db: &mut Connection) -> rusqlite::Result<()> {
+        let pages = self.0.clone();
+        db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, n: i32| {
+            pages.store(n, Ordering::Relaxed);
+            Ok(())
+        }))
+    }
+}
+
+/// The running thread; ends when it is dropped.
+pub(crate) struct Janitor {
+    wake: Option<mpsc::SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+    wal: WalPages,
+}
+
+impl Janitor {
+    pub fn start(
+        path: &Path,
+        wal: WalPages,
+        requests: WeakSender<Request>,
+    ) -> Result<Self, OpenError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        let (wake, woken) = mpsc::sync_channel(1);
+        let pages = wal.clone();
+        let thread = thread::Builder::new()
+            .name("store-janitor".into())
+            .spawn(move || run(&db, &pages, &woken, &requests))
+            .map_err(OpenError::Thread)?;
+        Ok(Self { wake: Some(wake), thread: Some(thread), wal })
+    }
+
+    /// After a commit: wakes the thread when the log has become long.
+    pub fn committed(&self) {
+        if self.wal.get() >= COPY_FROM {
+            // Full: it is awake already.
+            let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+        }
+    }
+}
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        drop(self.wake.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    db: &Connection,
+    wal: &WalPages,
+    woken: &mpsc::Receiver<()>,
+    requests: &WeakSender<Request>,
+) {
+    loop {
+        match woken.recv_timeout(TICK) {
+            Ok(()) => copy(db, wal, requests),
+            Err(mpsc::RecvTimeoutError::Timeout) => tell(requests, Request::Tick),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Copies the bulk; what the writer added meanwhile is little, and the writer copies it between
+/// two batches. Only then, with nothing left to copy, can the log start anew.
+fn copy(db: &Connection, wal: &WalPages, requests: &WeakSender<Request>) {
+    if wal.get() < COPY_FROM {
+        return;
+    }
+    match checkpoint(db, "PASSIVE") {
+        Ok(done) => {
+            tracing::debug!(logged = done.logged, copied = done.copied, "copied the log");
+            tell(requests, Request::Checkpoint);
+        }
+        Err(error) => tracing::warn!(%error, "the write-ahead log could not be copied"),
+    }
+}
+
+/// A full queue means that the writer is busy; it is reminded the next time.
+fn tell(requests: &WeakSender<Request>, what: Request) {
+    if let Some(requests) = requests.upgrade() {
+        let _ = requests.try_send(what);
+    }
+}

@@ -1,0 +1,73 @@
+//! Opening a store.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pointsman_store::{Clock, Epoch, MonotonicClock};
+use rusqlite::Connection;
+
+use crate::{database::database_path, load, lock::DirLock, rows::Rows, schema};
+use crate::{Options, load::Loaded};
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("data directory {} cannot be used", dir.display())]
+    Directory { dir: PathBuf, source: io::Error },
+    #[error("data directory {} is in use by {holder}: stop it, or use another directory", dir.display())]
+    Locked { dir: PathBuf, holder: String },
+    #[error("{} is not a store of this program", path.display())]
+    NotAStore { path: PathBuf, source: Option<rusqlite::Error> },
+    #[error("the store has schema version {found}, and this program knows versions up to {known}: use a newer program")]
+    NewerSchema { found: i64, known: usize },
+    #[error("the store admits writers from version {oldest:?} on, and this program is version {ours}: use a newer program")]
+    NewerWriter { oldest: String, ours: u32 },
+    #[error("the database cannot keep a write-ahead log (its journal is {mode:?}): use a local file system")]
+    NoWal { mode: String },
+    #[error("the store names no epoch of its log, or none that can be read")]
+    NoEpoch,
+    #[error("the database failed")]
+    Database(#[from] rusqlite::Error),
+    #[error("no thread for the store")]
+    Thread(#[source] io::Error),
+}
+
+/// An opened store, before its threads run.
+pub(crate) struct Opened {
+    pub lock: DirLock,
+    pub path: PathBuf,
+    pub connection: Connection,
+    pub epoch: Epoch,
+    pub clock: Arc<dyn Clock>,
+    pub rows: Arc<Rows>,
+    pub loaded: Loaded,
+}
+
+pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
+    let lock = DirLock::take(dir)?;
+    let path = database_path(dir);
+    let mut connection = schema::open_writer(&path)?;
+    let epoch = epoch(&connection)?;
+    let newest = load::newest_time(&connection)?;
+    let clock = options.clock.clone();
+    let clock = clock.unwrap_or_else(|| Arc::new(MonotonicClock::starting(newest)));
+    let rows = Arc::new(Rows::default());
+    let loaded = load::load(&mut connection, &path, epoch.clone(), clock.now(), &rows)?;
+    Ok(Opened { lock, path, connection, epoch, clock, rows, loaded })
+}
+
+/// The epoch of the store's log, minted when the store was made.
+fn epoch(db: &Connection) -> Result<Epoch, OpenError> {
+    if let Some(text) = schema::meta(db, "epoch")? {
+        return text.parse().map_err(|_| OpenError::NoEpoch);
+    }
+    if load::position(db)?.seq > 0 {
+        return Err(OpenError::NoEpoch);
+    }
+    let epoch = Epoch::mint();
+    db.execute("INSERT INTO meta VALUES ('epoch', ?1)", [epoch.to_string()])?;
+    Ok(epoch)
+}

@@ -1,0 +1,62 @@
+//! What can be chosen when a store is opened.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use pointsman_store::Clock;
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// The store's clock. `None` is the monotonic clock, starting no earlier than the newest time
+    /// in the store.
+    pub clock: Option<Arc<dyn Clock>>,
+    pub log: LogRetention,
+    /// Bytes on the disk that are given up when it is full, so that running jobs can still end;
+    /// 0 sets none aside.
+    pub reserve_bytes: u64,
+    /// Bytes that the database may take; `None` leaves the disk as the only limit. At the limit
+    /// the store behaves as on a full disk.
+    pub max_bytes: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            clock: None,
+            log: LogRetention::default(),
+            reserve_bytes: 32 << 20,
+            max_bytes: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("own_clock", &self.clock.is_some())
+            .field("log", &self.log)
+            .field("reserve_bytes", &self.reserve_bytes)
+            .field("max_bytes", &self.max_bytes)
+            .finish()
+    }
+}
+
+/// How much of the log is kept: as long as all three limits hold. The oldest goes first, a few
+/// groups more or less at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRetention {
+    pub groups: u64,
+    /// Bytes of the log's text.
+    pub bytes: u64,
+    pub age: Duration,
+}
+
+impl Default for LogRetention {
+    fn default() -> Self {
+        Self {
+            groups: 2_000_000,
+            bytes: 512 << 20,
+            age: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The tables, how they came to be, and the settings of connections.
+//!
+//! Records, results and the log are JSON text. Jobs have a small row number beside their id: it
+//! is the key of everything that belongs to a job, and rows of one time lie together.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::{OpenError, janitor::KEPT_FILE};
+
+/// Stands in the file's header, so that another program's database is not taken for a store.
+const APPLICATION_ID: i32 = 0x504d_616e;
+
+/// The version of what records may hold. A store names the oldest one that may write to it.
+pub(crate) const WRITER_VERSION: u32 = 1;
+
+/// Step `n` brings a store of version `n` to version `n + 1`. Steps that were released never
+/// change; `tests/fixtures` has a store of each version.
+const STEPS: &[&str] = &["
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('oldest_writer', '1');
+
+    -- Where the log ends; the one row changes with every transaction.
+    CREATE TABLE position (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        seq INTEGER NOT NULL, last_ended_no INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL, log_bytes INTEGER NOT NULL
+    );
+    INSERT INTO position VALUES (1, 0, 0, 0, 0);
+
+    CREATE TABLE jobs (n INTEGER PRIMARY KEY, id BLOB NOT NULL, record TEXT NOT NULL);
+    CREATE TABLE payloads (n INTEGER PRIMARY KEY, payload BLOB NOT NULL);
+    CREATE TABLE results (
+        n INTEGER NOT NULL, no INTEGER NOT NULL, attempt INTEGER NOT NULL, token BLOB NOT NULL,
+        late INTEGER NOT NULL, json BLOB NOT NULL, PRIMARY KEY (n, no)
+    ) WITHOUT ROWID;
+
+    -- Machines, workers, connectors and alerts.
+    CREATE TABLE records (
+        kind TEXT NOT NULL, id TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (kind, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE capabilities (digest BLOB PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE idempotency (
+        customer TEXT NOT NULL, key TEXT NOT NULL, job BLOB NOT NULL, body BLOB NOT NULL,
+        until_ms INTEGER NOT NULL, PRIMARY KEY (customer, key)
+    ) WITHOUT ROWID;
+
+    -- One event a line; a row holds the groups first_seq to last_seq.
+    CREATE TABLE log (
+        last_seq INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+        lines TEXT NOT NULL
+    );
+
+    -- What could not be read at opening, as it stood.
+    CREATE TABLE quarantine (
+        no INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, n INTEGER,
+        reason TEXT NOT NULL, at_ms INTEGER NOT NULL, record BLOB NOT NULL
+    );
+"];
+
+/// Opens the connection that writes, and brings the store to this program's version.
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    let mut db = Connection::open(path)?;
+    check_ours(&db, path)?;
+    // Takes effect in an empty file only; `migrate` makes it a store.
+    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(OpenError::NoWal { mode });
+    }
+    db.pragma_update(None, "synchronous", "FULL")?;
+    // Checkpoints are the janitor's business; a commit never pays for one.
+    db.pragma_update(None, "wal_autocheckpoint", 0)?;
+    db.pragma_update(None, "journal_size_limit", KEPT_FILE)?;
+    db.pragma_update(None, "cache_size", -16_384)?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    db.set_prepared_statement_cache_capacity(64);
+    migrate(&mut db, STEPS)?;
+    check_writer(&db)?;
+    Ok(db)
+}
+
+/// A connection that only reads.
+pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(std::time::Duration::from_secs(5))?;
+    Ok(db)
+}
+
+fn number(db: &Connection, pragma: &str) -> rusqlite::Result<i64> {
+    db.pragma_query_value(None, pragma, |row| row.get(0))
+}
+
+fn check_ours(db: &Connection, path: &Path) -> Result<(), OpenError> {
+    let tables: i64 = db
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(|source| OpenError::NotAStore { path: path.to_owned(), source: Some(source) })?;
+    if tables > 0 && number(db, "application_id")? != i64::from(APPLICATION_ID) {
+        return Err(OpenError::NotAStore { path: path.to_owned(), source: None });
+    }
+    Ok(())
+}
+
+/// All steps that are missing, in one transaction.
+fn migrate(db: &mut Connection, steps: &[&str]) -> Result<(), OpenError> {
+    let found = number(db, "user_version")?;
+    let known = steps.len();
+    let done = usize::try_from(found).ok().filter(|found| *found <= known);
+    let Some(done) = done else {
+        return Err(OpenError::NewerSchema { found, known });
+    };
+    if done == known {
+        return Ok(());
+    }
+    let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for sql in &steps[done..] {
+        step.execute_batch(sql)?;
+    }
+    step.pragma_update(None, "application_id", APPLICATION_ID)?;
+    step.pragma_update(None, "user_version", i64::try_from(known).unwrap_or(i64::MAX))?;
+    step.commit()?;
+    tracing::info!(from = done, to = known, "the store's schema was migrated");
+    Ok(())
+}
+
+fn check_writer(db: &Connection) -> Result<(), OpenError> {
+    let oldest = meta(db, "oldest_writer")?.unwrap_or_default();
+    match oldest.parse::<u32>() {
+        Ok(oldest) if oldest <= WRITER_VERSION => Ok(()),
+        _ => Err(OpenError::NewerWriter { oldest, ours: WRITER_VERSION }),
+    }
+}
+
+pub(crate) fn meta(db: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    use rusqlite::OptionalExtension;
+    db.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Connection {
+        Connection::open_in_memory().unwrap()
+    }
+
+    #[test]
+    fn each_missing_step_is_taken_once() {
+        let mut db = empty();
+        migrate(&mut db, &["CREATE TABLE a (x); INSERT INTO a VALUES (1)"]).unwrap();
+        let steps = ["broken", "ALTER TABLE a ADD COLUMN y DEFAULT 7", "UPDATE a SET x = x + 1"];
+        migrate(&mut db, &steps).unwrap();
+        migrate(&mut db, &steps).unwrap();
+        let row = db.query_row("SELECT x, y FROM a", [], |r| Ok((r.get(0)?, r.get(1)?)));
+        assert_eq!(row.unwrap(), (2, 7));
+        assert_eq!(number(&db, "user_version").unwrap(), 3);
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_store_as_it_was() {
+        let mut db = empty();
+        migrate(&mut db, &["CREATE TABLE a (x)"]).unwrap();
+        let steps = ["", "CREATE TABLE b (x)", "nonsense"];
+        assert!(migrate(&mut db, &steps).is_err());
+        assert_eq!(number(&db, "user_version").unwrap(), 1);
+        assert!(db.execute_batch("SELECT * FROM b").is_err());
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let mut db = empty();
+        db.pragma_update(None, "user_version", 2).unwrap();
+        let refused = migrate(&mut db, &["CREATE TABLE a (x)"]);
+        assert!(matches!(refused, Err(OpenError::NewerSchema { found: 2, known: 1 })));
+    }
+}

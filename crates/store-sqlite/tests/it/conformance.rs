@@ -1,0 +1,15 @@
+//! The suite that every store passes.
+
+use std::{any::Any, sync::Arc};
+
+use pointsman_store::{ManualClock, Store};
+use pointsman_store_sqlite::{Options, SqliteStore};
+
+fn open(clock: ManualClock) -> (Arc<dyn Store>, Box<dyn Any>) {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        Options { clock: Some(Arc::new(clock)), reserve_bytes: 64 << 10, ..Options::default() };
+    (Arc::new(SqliteStore::open(dir.path(), options).unwrap()), Box::new(dir))
+}
+
+pointsman_store::conformance_tests!(open);
