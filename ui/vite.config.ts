@@ -13,5 +13,6 @@ export default defineConfig({
   server: {
     // `npm run mock` or a real server answers the API while developing.
     proxy: { "/api": process.env["POINTSMAN_URL"] ?? "http://127.0.0.1:7781" },
+    fs: { allow: [".", "../examples"] },
   },
 });

@@ -40,8 +40,8 @@ describe("the feed", () => {
 
   it("replaces everything after a resync, and does not resume into the middle of one", () => {
     say("full_state_snapshot", snapshot({ machines: [machine("old")] }));
-    say("resync", { reason: "the server restarted" });
-    expect(feed.live).toMatchObject({ state: "resyncing", reason: "the server restarted" });
+    say("resync", { reason: "rebuilt" });
+    expect(feed.live).toMatchObject({ state: "resyncing", reason: "the server rebuilt its own picture" });
     expect(feed.position).toBeNull();
     say("full_state_snapshot", snapshot({ epoch: "e2", seq: 3, machines: [machine("new")] }));
     expect(Object.keys(plain(feed.view).machines)).toEqual(["new"]);

@@ -3,11 +3,11 @@
 
 import { ServerClock } from "./clock";
 import {
-  applyGroup, applyProgressLane, emptyView, fromSnapshot, parsePosition, type View,
+  applyGroup, applyProgress, emptyView, fromSnapshot, parsePosition, type View,
 } from "./fold";
 import type { SseEvent } from "./sse";
 import type {
-  Bookmark, NotLive, ProgressLane, PulseLane, QueuesLane, Snapshot, ViewEvent,
+  Bookmark, NotLive, ProgressLane, PulseLane, QueuesLane, Resync, Snapshot, ViewEvent,
 } from "./types";
 
 /** A page that has heard neither a bookmark nor a pulse for so long says "not live" by itself. */
@@ -23,6 +23,14 @@ export type Live =
 
 /** What of the picture a message changed, so that pages redraw no more than that. */
 export type Part = "records" | "jobs" | "progress" | "pulse" | "queues" | "live";
+
+const RESYNC_MEANS: Record<Resync["reason"], string> = {
+  other_epoch: "the store was restored or began anew",
+  beyond_head: "this page knew more than the store does now",
+  not_kept: "what this page missed is no longer kept",
+  too_slow: "this page read more slowly than changes came",
+  rebuilt: "the server rebuilt its own picture",
+};
 
 /** The stream said something that cannot be: start again from a snapshot. */
 export class FeedError extends Error {}
@@ -59,7 +67,7 @@ export class Feed {
       case "full_state_snapshot":
         return this.#snapshot(data as Snapshot);
       case "resync":
-        return this.#resync(data as { reason: string });
+        return this.#resync(data as Resync);
       case "bookmark":
         return this.#bookmark(data as Bookmark);
       case "not_live":
@@ -71,7 +79,7 @@ export class Feed {
         this.view.queues = data as QueuesLane;
         return ["queues"];
       case "progress":
-        applyProgressLane(this.view, data as ProgressLane);
+        applyProgress(this.view, (data as ProgressLane).values);
         return ["progress"];
       default:
         return this.#event(message, data as ViewEvent);
@@ -101,10 +109,10 @@ export class Feed {
     return ["records", "jobs", "progress", "pulse", "queues", "live"];
   }
 
-  #resync({ reason }: { reason: string }): Part[] {
+  #resync({ reason }: Resync): Part[] {
     this.#group = [];
     this.#resumable = false;
-    this.live = { state: "resyncing", reason, since: this.clock.now() };
+    this.live = { state: "resyncing", reason: RESYNC_MEANS[reason] ?? reason, since: this.clock.now() };
     return ["live"];
   }
 

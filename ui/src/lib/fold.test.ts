@@ -91,7 +91,9 @@ describe("progress", () => {
   });
 
   it("comes with a snapshot", () => {
-    const lanes = { progress: [progress("j", 1, 3)] };
+    const lanes = {
+      progress: { as_of: { seq: 10, at: "2026-01-01T00:00:00.000Z" }, values: [progress("j", 1, 3)] },
+    };
     expect(fromSnapshot(snapshot({ jobs: [job("j")], lanes })).progress.get("j")?.n).toBe(3);
   });
 });

@@ -2,7 +2,7 @@
 // Nothing here does input or output, reads a clock, or knows of the page.
 
 import type {
-  AnyRecord, JobProgress, Kind, ProgressLane, PulseLane, QueuesLane, RecordOf, Snapshot, ViewEvent,
+  AnyRecord, JobProgress, Kind, PulseLane, QueuesLane, RecordOf, Snapshot, ViewEvent,
 } from "./types";
 
 /** The records of each kind by id. */
@@ -54,7 +54,7 @@ export function fromSnapshot(snapshot: Snapshot): View {
     pulse: snapshot.lanes.pulse ?? null,
     queues: snapshot.lanes.queues ?? null,
   };
-  applyProgress(view, snapshot.lanes.progress ?? []);
+  applyProgress(view, snapshot.lanes.progress?.values ?? []);
   return view;
 }
 
@@ -103,10 +103,6 @@ export function applyProgress(view: View, values: JobProgress[]): void {
       view.progress.set(value.job, value);
     }
   }
-}
-
-export function applyProgressLane(view: View, lane: ProgressLane): void {
-  applyProgress(view, lane.values);
 }
 
 /** A view as plain JSON: what tests compare, record by record. */

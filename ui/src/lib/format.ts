@@ -83,8 +83,7 @@ export function requirementChips(requirements: Record<string, unknown>): string[
 function chips(path: string, value: unknown): string[] {
   if (Array.isArray(value)) {
     if (value.length === 0) return [];
-    const shown = value.slice(0, 3).map(String).join(", ");
-    return [`${words(path)}: ${shown}${value.length > 3 ? ` +${value.length - 3}` : ""}`];
+    return [value.length > 2 ? `${value.length} ${words(path)}` : `${words(path)}: ${value.join(", ")}`];
   }
   if (typeof value === "object" && value !== null) {
     return Object.entries(value).flatMap(([key, inner]) =>

@@ -200,14 +200,16 @@ export interface ProgressLane {
 
 export interface Heartbeat {
   id: string;
-  heartbeat_at: Timestamp;
+  /** Null when it was not heard since the store was opened. */
+  heartbeat_at: Timestamp | null;
 }
 
 /** When, and by what, a connector's status was last confirmed. */
 export interface Confirmation {
   id: string;
-  confirmed_at: Timestamp;
-  source: string;
+  /** Null when nothing confirmed it since the store was opened. */
+  confirmed_at: Timestamp | null;
+  source: "report" | "job" | "registration" | null;
 }
 
 export interface PulseLane {
@@ -241,7 +243,9 @@ export interface QueueClass {
 }
 
 export interface Counts {
+  /** In their queues. */
   pending: number;
+  /** Pending, and not in their queues. */
   held: number;
   assigned: number;
   in_progress: number;
@@ -270,7 +274,7 @@ export interface Snapshot {
   alerts: Alert[];
   jobs: Job[];
   lanes: {
-    progress?: JobProgress[];
+    progress?: ProgressLane | null;
     pulse?: PulseLane | null;
     queues?: QueuesLane | null;
   };
@@ -281,6 +285,10 @@ export interface Bookmark {
   epoch: string;
   seq: number;
   at: Timestamp;
+}
+
+export interface Resync {
+  reason: "other_epoch" | "beyond_head" | "not_kept" | "too_slow" | "rebuilt";
 }
 
 export interface NotLive {
@@ -297,4 +305,26 @@ export interface Problem {
   code: string;
   pointer?: string;
   cure?: string;
+}
+
+/** Why a job waits, rule by rule. */
+export interface Explanation {
+  /** Workers looked at. */
+  workers: number;
+  /** Workers that pass every rule, by what they could do now. */
+  able: Record<"total" | "idle" | "busy" | "draining" | "paused" | "not_ready" | "offline", number>;
+  rules: RuleOutcome[];
+  /** Jobs that would be claimed before this one. */
+  ahead?: number | null;
+}
+
+export interface RuleOutcome {
+  rule: string;
+  /** What is asked, such as `a GPU with at least 24 GiB`. */
+  wanted: string;
+  pass: number;
+  fail: number;
+  /** So many more workers would be able without this rule. */
+  fail_only_this: number;
+  failing: { worker: string; found: string; only_this: boolean }[];
 }

@@ -1,0 +1,156 @@
+// A stand-in for the server, for looking at the pages while working on them: the same routes and
+// the same stream, over a world that is made up. Serves `dist` as the real server does.
+//
+//   node mock/server.mjs [--port 7781] [--scene busy|empty] [--token SECRET]
+
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { extname, join, normalize } from "node:path";
+import { parseArgs } from "node:util";
+import { play } from "./play.mjs";
+import { landscape } from "./png.mjs";
+import * as scenes from "./scenes.mjs";
+import { iso, job as newJob } from "./world.mjs";
+
+const { values: options } = parseArgs({
+  options: { port: { type: "string", default: "7781" }, scene: { type: "string", default: "busy" }, token: { type: "string" } },
+});
+const DIST = new URL("../dist", import.meta.url).pathname;
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+const world = (scenes[options.scene] ?? scenes.busy)();
+const streams = new Set();
+let trouble = null;
+play(world);
+
+const server = createServer((request, response) => {
+  route(request, response).catch((error) => problem(response, 500, "internal", String(error)));
+});
+server.listen(Number(options.port), "127.0.0.1", () => {
+  console.log(`listening on http://127.0.0.1:${server.address().port}`);
+});
+
+async function route(request, response) {
+  const url = new URL(request.url, "http://mock");
+  const parts = url.pathname.split("/").filter(Boolean).map(decodeURIComponent);
+  if (parts[0] === "mock") return control(parts[1], url, response);
+  if (parts[0] !== "api") return file(url.pathname, response);
+  if (options.token && request.headers.authorization !== `Bearer ${options.token}`) {
+    return problem(response, 401, "token_missing", "This server answers only requests with a token.", { cure: "send one as Authorization: Bearer" });
+  }
+  const [, , kind, id, action] = parts;
+  if (kind === "events") return stream(request, response);
+  if (kind === "snapshot") return send(response, 200, world.snapshot());
+  if (kind === "workers" && request.method === "POST") return order(id, action === "drain", response);
+  if (kind === "jobs" && request.method === "POST" && (!id || id === "batch")) return submit(request, response);
+  if (kind === "jobs" && id) return oneJob(request, response, id, action);
+  problem(response, 404, "not_found", `nothing at ${url.pathname}`);
+}
+
+/** Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence. */
+function control(what, _url, response) {
+  if (what === "cut") for (const out of streams) out.destroy();
+  if (what === "not_live") trouble = { reason: "the store does not answer", since: iso(23) };
+  if (what === "live" || what === "silence") trouble = what === "silence" ? "silence" : null;
+  if (what === "not_live") world.lane("not_live", trouble);
+  if (what === "resync") world.lane("resync", { reason: "too_slow" });
+  if (what === "resync") setTimeout(() => world.lane("full_state_snapshot", world.snapshot()), 3000);
+  send(response, 200, { done: what });
+}
+
+function stream(_request, response) {
+  response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+  const write = (event, data, id) =>
+    response.write(`${id ? `id: ${id}\n` : ""}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+  const tell = (event, data, id) => {
+    if (trouble && ["pulse", "bookmark"].includes(event)) return trouble.reason && write("not_live", trouble, null);
+    if (trouble !== "silence") write(event, data, id);
+  };
+  write("full_state_snapshot", world.snapshot(), `${world.epoch}.${world.seq}`);
+  world.listeners.add(tell);
+  streams.add(response);
+  response.on("close", () => { world.listeners.delete(tell); streams.delete(response); });
+}
+
+function order(id, drain, response) {
+  const worker = world.worker(id);
+  if (!worker) return problem(response, 404, "not_found", `there is no worker ${id}`);
+  const status = drain ? "draining" : worker.current_job_ids.length ? "busy" : "idle";
+  world.commit(["worker_status_changed", "worker", { ...worker, orders: { drain }, status }]);
+  send(response, 200, world.worker(id));
+}
+
+async function submit(request, response) {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  const asked = JSON.parse(Buffer.concat(chunks).toString());
+  const all = asked.jobs ?? [asked];
+  for (const each of all) {
+    if (each.service === "comfyui" && each.payload?.workflow?.nodes) {
+      return problem(response, 422, "ui_format_workflow", "The workflow is in the editor's format", {
+        pointer: "/payload/workflow", cure: "in ComfyUI choose Workflow → Export (API), and submit that file",
+      });
+    }
+    if (each.priority > 100) return problem(response, 422, "out_of_range", "priority is 150", { pointer: "/priority", cure: "use 0 to 100; higher goes first" });
+  }
+  const made = all.map((each) => {
+    const record = newJob({ service: each.service, priority: each.priority ?? 50, requirements: each.requirements ?? {}, metadata: each.payload.fail ? { fail: each.payload.fail } : null });
+    scenes.queue(world, record);
+    return world.pending.get(record.id);
+  });
+  send(response, 201, asked.jobs ? { jobs: made } : made[0]);
+}
+
+async function oneJob(request, response, id, action) {
+  const record = world.records.job.get(id) ?? world.pending.get(id);
+  if (!record) return problem(response, 404, "not_found", `there is no job ${id}`, { cure: "ended jobs are kept for a while only" });
+  if (action === "preview") return picture(response, landscape(seedOf(id), 128, 1 - (world.progress.get(id)?.percent ?? 0) / 100));
+  if (action === "artifacts") return picture(response, landscape(seedOf(id)));
+  if (action === "result") return send(response, 200, { outputs: { 9: { images: record.artifacts.map((a) => a.name) } } });
+  if (action === "explain") return send(response, 200, scenes.explanation(record));
+  if (action === "cancel") return cancel(record, response);
+  if (action === "retry") {
+    world.commit(["job_retried", "job", null, id]);
+    scenes.queue(world, { ...record, status: "pending", run: record.run + 1, completed_at: null, failure: null, artifacts: [], worker_id: null });
+    return send(response, 200, world.pending.get(id));
+  }
+  send(response, 200, record);
+}
+
+function cancel(record, response) {
+  if (record.status === "pending") {
+    world.pending.delete(record.id);
+    scenes.end(world, record, { status: "cancelled", cancel_requested_at: iso() }, false);
+    return send(response, 200, world.records.job.get(record.id));
+  }
+  world.commit(["job_updated", "job", { ...record, cancel_requested_at: iso() }]);
+  setTimeout(() => scenes.end(world, world.records.job.get(record.id), { status: "cancelled" }), 1500);
+  send(response, 202, world.records.job.get(record.id));
+}
+
+const seedOf = (id) => parseInt(id.slice(-4), 16) % 360;
+
+async function file(path, response) {
+  const name = path === "/" ? "/index.html" : path === "/client" ? "/client.html" : normalize(path);
+  try {
+    const body = await readFile(join(DIST, name));
+    response.writeHead(200, { "content-type": TYPES[extname(name)] ?? "application/octet-stream" });
+    response.end(body);
+  } catch {
+    problem(response, 404, "not_found", `nothing at ${path}`);
+  }
+}
+
+function picture(response, body) {
+  response.writeHead(200, { "content-type": "image/png" });
+  response.end(body);
+}
+
+function send(response, status, body) {
+  response.writeHead(status, { "content-type": "application/json" });
+  response.end(JSON.stringify(body));
+}
+
+function problem(response, status, code, detail, more = {}) {
+  response.writeHead(status, { "content-type": "application/problem+json" });
+  response.end(JSON.stringify({ type: `/problems/${code}`, title: detail, status, detail, code, ...more }));
+}

@@ -1,0 +1,80 @@
+// From what stands in the form to what is sent. Only what cannot be sent at all is refused here;
+// everything else is for the server to judge.
+
+import type { Submission } from "../lib/api";
+import type { Problem } from "../lib/types";
+
+export interface Form {
+  service: string;
+  /** ComfyUI: the workflow in API format. Others: the payload. JSON. */
+  payload: string;
+  requirements: string;
+  priority: string;
+  copies: string;
+  /** A seed of its own for each copy, since equal workflows are answered from the cache. */
+  reseed: boolean;
+}
+
+export class FormError extends Error {
+  constructor(readonly problem: Problem) {
+    super(problem.title);
+  }
+}
+
+const MOST_COPIES = 1000;
+
+/** What to send: one submission a copy. */
+export function submissions(form: Form, random: () => number = Math.random): Submission[] {
+  const body = json(form.payload, "/payload", "The workflow or payload");
+  const requirements = form.requirements.trim()
+    ? json(form.requirements, "/requirements", "The requirements")
+    : undefined;
+  return Array.from({ length: copies(form.copies) }, (_, n) => ({
+    service: form.service.trim(),
+    payload: form.service === "comfyui" ? { workflow: n > 0 && form.reseed ? reseeded(body, random) : body } : body,
+    ...(form.priority.trim() && { priority: Number(form.priority) }),
+    ...(requirements !== undefined && { requirements }),
+  }));
+}
+
+function copies(text: string): number {
+  const n = Number(text);
+  if (Number.isInteger(n) && n >= 1 && n <= MOST_COPIES) return n;
+  throw new FormError({
+    title: "That is no number of jobs",
+    status: 0,
+    code: "form",
+    pointer: "/copies",
+    cure: `use a whole number from 1 to ${MOST_COPIES}`,
+  });
+}
+
+function json(text: string, pointer: string, what: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new FormError({
+      title: `${what} is not JSON`,
+      detail: error instanceof Error ? error.message : String(error),
+      status: 0,
+      code: "invalid_json",
+      pointer,
+      cure: "correct the place that the message names",
+    });
+  }
+}
+
+/** The graph with another number in every input called `seed` or `noise_seed`. */
+function reseeded(graph: unknown, random: () => number): unknown {
+  if (Array.isArray(graph) || typeof graph !== "object" || graph === null) return graph;
+  return Object.fromEntries(Object.entries(graph).map(([key, value]) => {
+    const isSeed = (key === "seed" || key === "noise_seed") && typeof value === "number";
+    return [key, isSeed ? Math.floor(random() * 2 ** 32) : reseeded(value, random)];
+  }));
+}
+
+/** Which part of the form a problem's pointer speaks of. */
+export function fieldOf(pointer: string | undefined): string | null {
+  const path = pointer?.replace(/^\/jobs\/\d+/, "") ?? "";
+  return /^\/(payload|requirements|priority|service|copies)\b/.exec(path)?.[1] ?? null;
+}

@@ -1,0 +1,83 @@
+// Requests to the server. Every refusal is an `ApiError` that carries the problem document.
+
+import { token } from "./token";
+import type { Explanation, Job, Problem } from "./types";
+
+export class ApiError extends Error {
+  constructor(readonly problem: Problem) {
+    super(problem.detail ?? problem.title);
+  }
+}
+
+async function send(method: string, path: string, body?: unknown): Promise<Response> {
+  const headers: Record<string, string> = { Accept: "application/json" };
+  const secret = token();
+  if (secret) headers["Authorization"] = `Bearer ${secret}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const json = body === undefined ? undefined : JSON.stringify(body);
+  let response: Response;
+  try {
+    response = await fetch(path, { method, headers, cache: "no-store", ...(json && { body: json }) });
+  } catch {
+    throw new ApiError({
+      title: "The server cannot be reached",
+      status: 0,
+      code: "unreachable",
+      cure: "check that the server runs, then try again",
+    });
+  }
+  if (!response.ok) throw new ApiError(await problemOf(response));
+  return response;
+}
+
+async function problemOf(response: Response): Promise<Problem> {
+  const fallback: Problem = {
+    title: response.statusText || `The server answered ${response.status}`,
+    status: response.status,
+    code: `http_${response.status}`,
+  };
+  try {
+    return { ...fallback, ...((await response.json()) as Partial<Problem>) };
+  } catch {
+    return fallback;
+  }
+}
+
+async function json<T>(method: string, path: string, body?: unknown): Promise<T> {
+  return (await (await send(method, path, body)).json()) as T;
+}
+
+const job = (id: string) => `/api/v1/jobs/${encodeURIComponent(id)}`;
+const worker = (id: string) => `/api/v1/workers/${encodeURIComponent(id)}`;
+
+export const artifactUrl = (id: string, name: string): string =>
+  `${job(id)}/artifacts/${encodeURIComponent(name)}`;
+export const previewUrl = (id: string, n: number): string => `${job(id)}/preview?n=${n}`;
+
+/** What one submission asks; see the OpenAPI document. */
+export interface Submission {
+  service: string;
+  payload: unknown;
+  priority?: number;
+  requirements?: unknown;
+}
+
+export const api = {
+  job: (id: string) => json<Job>("GET", job(id)),
+  result: (id: string) => json<unknown>("GET", `${job(id)}/result`),
+  explain: (id: string) => json<Explanation>("GET", `${job(id)}/explain`),
+  submit: (submission: Submission) => json<Job>("POST", "/api/v1/jobs", submission),
+  submitAll: (jobs: Submission[]) => json<{ jobs: Job[] }>("POST", "/api/v1/jobs/batch", { jobs }),
+  cancel: (id: string) => send("POST", `${job(id)}/cancel`),
+  retry: (id: string) => send("POST", `${job(id)}/retry`),
+  drain: (id: string) => send("POST", `${worker(id)}/drain`),
+  resume: (id: string) => send("POST", `${worker(id)}/resume`),
+  /** A picture or file, with the token that a plain link could not carry. */
+  blob: async (path: string) => (await send("GET", path)).blob(),
+};
+
+export function asProblem(error: unknown): Problem {
+  if (error instanceof ApiError) return error.problem;
+  const detail = error instanceof Error ? error.message : String(error);
+  return { title: "Something went wrong in this page", detail, status: 0, code: "page" };
+}

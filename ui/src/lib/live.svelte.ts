@@ -1,0 +1,143 @@
+// The one live picture of a page: the feed, kept open by a connection, as Svelte reads it.
+// The records themselves are not reactive; a counter a part says when to look again.
+
+import { Connection } from "./connection";
+import { Feed, type Live, type Part } from "./feed";
+import { type PlainView, plain } from "./fold";
+import { isEnded, isRunning } from "./status";
+import { setToken, token } from "./token";
+import { buildTree, type Tree } from "./tree";
+import type { Alert, Confirmation, Job, JobProgress, QueuesLane } from "./types";
+
+class LivePicture {
+  readonly #feed = new Feed();
+  #former: Tree | undefined;
+  #records = $state(0);
+  #jobs = $state(0);
+  #progress = $state(0);
+  #pulse = $state(0);
+  #queues = $state(0);
+  #live = $state(0);
+  /** The server's time, moved on once a second. Milliseconds since 1970. */
+  now = $state(Date.now());
+
+  readonly #connection = new Connection(this.#feed, {
+    url: "/api/v1/events?conflate=100",
+    token,
+    onChange: (parts) => this.#changed(parts),
+  });
+
+  /** Opens the stream, and shows tests the view. */
+  start(): void {
+    void this.#connection.run();
+    setInterval(() => this.#tick(), 1000);
+    const poke = () => this.#connection.poke();
+    addEventListener("online", poke);
+    document.addEventListener("visibilitychange", () => document.hidden || poke());
+    window.__pointsman = {
+      view: () => plain(this.#feed.view),
+      live: () => this.#feed.live,
+      lanes: () => ({
+        progress: Object.fromEntries(this.#feed.view.progress),
+        pulse: this.#feed.view.pulse,
+        queues: this.#feed.view.queues,
+      }),
+    };
+  }
+
+  useToken(value: string): void {
+    setToken(value);
+    this.#connection.poke();
+  }
+
+  #tick(): void {
+    this.#connection.tick();
+    if (this.#feed.tick()) this.#live += 1;
+    this.now = this.#feed.clock.now();
+  }
+
+  #changed(parts: Set<Part>): void {
+    if (parts.has("records")) this.#records += 1;
+    if (parts.has("jobs")) this.#jobs += 1;
+    if (parts.has("jobs") || parts.has("progress")) this.#progress += 1;
+    if (parts.has("pulse")) this.#pulse += 1;
+    if (parts.has("queues")) this.#queues += 1;
+    if (parts.has("live")) this.#live += 1;
+    this.now = this.#feed.clock.now();
+  }
+
+  readonly live: Live = $derived((void this.#live, this.#feed.live));
+  readonly fleet: string = $derived((void this.#live, this.#feed.view.fleet));
+  readonly hasPicture: boolean = $derived((void this.#live, this.#feed.hasPicture));
+  readonly queues: QueuesLane | null = $derived((void this.#queues, this.#feed.view.queues));
+
+  readonly alerts: Alert[] = $derived.by(() => {
+    void this.#records;
+    const alerts = [...this.#feed.view.records.alert.values()];
+    const weight = (alert: Alert) => (alert.severity === "critical" ? 0 : 1);
+    return alerts.sort((a, b) => weight(a) - weight(b) || a.raised_at.localeCompare(b.raised_at));
+  });
+
+  readonly tree: Tree = $derived.by(() => {
+    void this.#records;
+    this.#former = buildTree(this.#feed.view.records, this.#former);
+    return this.#former;
+  });
+
+  /** Assigned and running jobs, the longest running first. */
+  readonly running: Job[] = $derived.by(() => {
+    void this.#jobs;
+    const jobs = [...this.#feed.view.records.job.values()].filter(isRunning);
+    return jobs.sort((a, b) => (a.assigned_at ?? "").localeCompare(b.assigned_at ?? ""));
+  });
+
+  /** Ended jobs, newest first. */
+  readonly ended: Job[] = $derived.by(() => {
+    void this.#jobs;
+    const jobs = [...this.#feed.view.records.job.values()].filter(isEnded);
+    return jobs.sort((a, b) => (b.ended_no ?? 0) - (a.ended_no ?? 0));
+  });
+
+  readonly #heartbeats: Map<string, string | null> = $derived.by(() => {
+    void this.#pulse;
+    const pulse = this.#feed.view.pulse;
+    return new Map([
+      ...(pulse?.machines ?? []).map((beat) => [`machine ${beat.id}`, beat.heartbeat_at] as const),
+      ...(pulse?.workers ?? []).map((beat) => [`worker ${beat.id}`, beat.heartbeat_at] as const),
+    ]);
+  });
+
+  readonly #confirmations: Map<string, Confirmation> = $derived.by(() => {
+    void this.#pulse;
+    return new Map((this.#feed.view.pulse?.connectors ?? []).map((seen) => [seen.id, seen]));
+  });
+
+  heartbeat(kind: "machine" | "worker", id: string): string | null {
+    return this.#heartbeats.get(`${kind} ${id}`) ?? null;
+  }
+
+  /** When, and by what, a connector's status was last confirmed. */
+  confirmation(id: string): Confirmation | null {
+    return this.#confirmations.get(id) ?? null;
+  }
+
+  progress(job: string): JobProgress | null {
+    void this.#progress;
+    return this.#feed.view.progress.get(job) ?? null;
+  }
+
+  /** The job's record in the view; null when it waits, or ended long ago. */
+  job(id: string): Job | null {
+    void this.#jobs;
+    return this.#feed.view.records.job.get(id) ?? null;
+  }
+}
+
+export const picture = new LivePicture();
+
+declare global {
+  interface Window {
+    /** For tests: the folded view as plain JSON, whether it is live, and the lanes. */
+    __pointsman?: { view: () => PlainView; live: () => Live; lanes: () => unknown };
+  }
+}

@@ -1,0 +1,63 @@
+// What each status looks like. Colour never stands alone: the word is always beside it.
+
+import type { ConnectorStatus, Job, MachineStatus, WorkerStatus } from "./types";
+import { words } from "./format";
+
+export type Tone = "green" | "blue" | "yellow" | "red" | "grey";
+
+export const MACHINE_TONE: Record<MachineStatus, Tone> = {
+  starting: "blue",
+  ready: "green",
+  degraded: "yellow",
+  stopping: "grey",
+  offline: "grey",
+  disconnected: "red",
+};
+
+export const WORKER_TONE: Record<WorkerStatus, Tone> = {
+  starting: "yellow",
+  idle: "green",
+  busy: "blue",
+  draining: "yellow",
+  offline: "grey",
+  corrupted: "red",
+};
+
+export const CONNECTOR_TONE: Record<ConnectorStatus, Tone> = {
+  starting: "yellow",
+  connecting: "yellow",
+  idle: "blue",
+  active: "green",
+  error: "red",
+  offline: "grey",
+  unknown: "grey",
+};
+
+/** The word and colour of a job; a running one that is to stop says so. */
+export function jobLook(job: Pick<Job, "status" | "cancel_requested_at">): { word: string; tone: Tone } {
+  switch (job.status) {
+    case "completed":
+      return { word: "completed", tone: "green" };
+    case "failed":
+      return { word: "failed", tone: "red" };
+    case "cancelled":
+      return { word: "cancelled", tone: "grey" };
+    default:
+      if (job.cancel_requested_at) return { word: "cancelling", tone: "yellow" };
+      return { word: words(job.status), tone: job.status === "pending" ? "grey" : "blue" };
+  }
+}
+
+export const isEnded = (job: Pick<Job, "completed_at">): boolean => job.completed_at !== null;
+export const isRunning = (job: Pick<Job, "status">): boolean =>
+  job.status === "assigned" || job.status === "in_progress";
+
+/** What each kind of failure means, for people. */
+export const FAILURE_MEANS: Record<string, string> = {
+  wrong_worker: "wrong worker",
+  bad_job: "bad job",
+  service_fault: "service fault",
+  timeout: "timeout",
+  lost: "lost",
+  cancelled: "cancelled",
+};
