@@ -16,7 +16,9 @@ use crate::{
 /// Applies the operations of an exchange, each by itself; the claim is decided after them.
 pub(super) fn exchange(draft: &mut Draft<'_>, exchange: &Exchange) -> Result<Answer, Stop> {
     let worker = current_worker(draft, exchange)?;
-    if worker.is_offline() {
+    // A bare claim is no sign of life: a server repeats it for as long as the worker's call waits,
+    // also when the worker is frozen or has just said goodbye. A renewal brings it back.
+    if worker.is_offline() && !exchange.ops.is_empty() {
         come_back(draft, worker);
     }
     let mut ops = Vec::with_capacity(exchange.ops.len());
