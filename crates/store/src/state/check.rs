@@ -52,7 +52,7 @@ impl State {
         } else {
             say(format!("runs on {}, which does not exist", assignment.worker_id));
         }
-        if self.volatile.leased_jobs().all(|(id, _)| *id != job.id) {
+        if !self.volatile.has_lease(&job.id) {
             say("runs without a lease".into());
         }
     }

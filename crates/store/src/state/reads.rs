@@ -126,6 +126,8 @@ pub struct PulseConnector {
     pub source: Option<ConfirmedBy>,
 }
 
+type Present<'a> = BTreeMap<CapabilitiesDigest, Vec<&'a WorkerId>>;
+
 impl State {
     pub fn jobs_page(&self, filter: &JobFilter, before: Option<JobId>, limit: usize) -> JobsPage {
         let range = match before {
@@ -169,10 +171,7 @@ impl State {
     /// At most `limit` pending jobs and `limit` classes.
     pub fn queues_lane(&self, limit: usize) -> QueuesLane {
         let first = self.queues.first_waiting(limit);
-        let mut present: BTreeMap<CapabilitiesDigest, Vec<&WorkerId>> = BTreeMap::new();
-        for worker in self.workers.values().filter(|worker| !worker.is_offline()) {
-            present.entry(worker.capabilities_digest).or_default().push(&worker.id);
-        }
+        let present = self.present();
         let classes = self.queues.by_head().into_iter().take(limit);
         QueuesLane {
             pending: first.iter().filter_map(|id| self.waiting_job(id)).collect(),
@@ -201,14 +200,27 @@ impl State {
         })
     }
 
-    fn class_summary(
-        &self,
-        entry: &ClassEntry,
-        present: &BTreeMap<CapabilitiesDigest, Vec<&WorkerId>>,
-    ) -> ClassSummary {
+    /// The workers that are there, by what they offer.
+    fn present(&self) -> Present<'_> {
+        let mut present = Present::new();
+        for worker in self.workers.values().filter(|worker| !worker.is_offline()) {
+            present.entry(worker.capabilities_digest).or_default().push(&worker.id);
+        }
+        present
+    }
+
+    fn able_workers<'a>(
+        &'a self,
+        entry: &'a ClassEntry,
+        present: &'a Present<'a>,
+    ) -> impl Iterator<Item = &'a WorkerId> {
         let able = present.iter().filter(|(digest, _)| self.queues.serves_key(digest, &entry.key));
-        let able = able.flat_map(|(_, workers)| workers);
-        let able = able.filter(|worker| !matching::excludes(&entry.class, worker)).count();
+        let able = able.flat_map(|(_, workers)| workers).copied();
+        able.filter(|worker| !matching::excludes(&entry.class, worker))
+    }
+
+    fn class_summary(&self, entry: &ClassEntry, present: &Present<'_>) -> ClassSummary {
+        let able = self.able_workers(entry, present).count();
         let head = entry.waiting.first_key_value().and_then(|(_, id)| self.jobs.get(id));
         ClassSummary {
             class: entry.key,
@@ -313,8 +325,10 @@ impl State {
 
     /// Classes that wait although nobody there is able to run them.
     pub fn unservable(&self) -> Vec<ClassSummary> {
-        let lane = self.queues_lane(usize::MAX);
-        lane.classes.into_iter().filter(|class| class.able_workers == 0).collect()
+        let present = self.present();
+        let waiting = self.queues.by_head();
+        let nobody = waiting.into_iter().filter(|e| self.able_workers(e, &present).next().is_none());
+        nobody.map(|entry| self.class_summary(entry, &present)).collect()
     }
 
     pub fn poisonous(&self) -> Vec<(ClassKey, u32)> {

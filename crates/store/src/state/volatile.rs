@@ -149,6 +149,10 @@ impl Volatile {
         self.leases.iter().map(|(job, lease)| (job, &lease.token))
     }
 
+    pub(super) fn has_lease(&self, job: &JobId) -> bool {
+        self.leases.contains_key(job)
+    }
+
     pub(super) fn contact_since(&self) -> Timestamp {
         self.contact_since
     }
