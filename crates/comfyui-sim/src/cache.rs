@@ -53,13 +53,21 @@ impl Cache {
             self.entries.retain(|key, _| last_prompt.contains(key));
             self.bytes = self.entries.values().map(|entry| entry.output.bytes()).sum();
         }
-        while self.bytes > MAX_BYTES {
-            let Some(oldest) =
-                self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key)
-            else {
+        if self.bytes > MAX_BYTES {
+            self.drop_oldest();
+        }
+    }
+
+    /// Makes room for a quarter at once, so that it does not have to be done after every prompt.
+    fn drop_oldest(&mut self) {
+        let mut by_age: Vec<(u64, Key)> =
+            self.entries.iter().map(|(key, entry)| (entry.used, *key)).collect();
+        by_age.sort_unstable();
+        for (_, key) in by_age {
+            if self.bytes <= MAX_BYTES / 4 * 3 {
                 break;
-            };
-            if let Some(entry) = self.entries.remove(&oldest) {
+            }
+            if let Some(entry) = self.entries.remove(&key) {
                 self.bytes -= entry.output.bytes();
             }
         }

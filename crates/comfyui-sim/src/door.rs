@@ -3,11 +3,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// How long to wait when the system has no file descriptors left.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Accepts connections for one process, and cuts them all when it ends, as the end of a real process does: without a
 /// close frame and in the middle of an answer.
@@ -32,7 +36,7 @@ impl Listener for Door {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(RETRY_AFTER).await;
                 }
             }
         }

@@ -80,9 +80,16 @@ impl SimHandle {
     }
 
     /// Ends it and returns when nothing listens any more.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.sim.life().end(Ending::Stopped);
-        let _ = self.task.await;
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for SimHandle {
+    /// Cuts the connections too, which have tasks of their own.
+    fn drop(&mut self) {
+        self.sim.life().end(Ending::Stopped);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use common::{Attempt, picture, sleeping, start};
 use futures::TryStreamExt as _;
 use pointsman_comfyui::{
-    Cancelled, ComfyClient, FailureKind, Folder, Message, RequestError, Submission, SubmitError,
+    Cancelled, ComfyClient, Disconnected, FailureKind, Folder, Message, RequestError, Submission, SubmitError,
     Verdict, classify, graph,
 };
 use pointsman_comfyui_sim::{SimConfig, SimHandle, Simulator, Version};
@@ -443,6 +443,15 @@ async fn a_stopped_simulator_listens_no_more() {
     client.queue().await.unwrap();
     sim.stop().await;
     assert!(client.queue().await.is_err());
+}
+
+#[tokio::test]
+async fn a_dropped_simulator_cuts_its_connections() {
+    let sim = start(fast(Version::V0_27)).await;
+    let mut attempt = Attempt::begin(&sim).await;
+    drop(sim);
+    let (_, end) = common::collect(&mut attempt.events).await;
+    assert!(matches!(end, Disconnected::Broken(_)), "{end:?}");
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ pub enum SubmitError {
         /// The beginning of the body.
         body: String,
     },
-    /// Nothing listens. The submission was not sent.
+    /// The submission was not sent: nothing listens.
     #[error("service not reachable: {reason}")]
     Unreachable {
         /// Why.

@@ -1,0 +1,103 @@
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::{
+    ComfyClient, HistoryEntry, ObjectInfo, QueueState, RawLogs, RequestError, SystemStats, Verdict,
+    verdict,
+};
+
+/// The truth about a prompt, as two reads found it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Truth {
+    /// The judgement.
+    pub verdict: Verdict,
+    /// The queue as it was read first, without graphs: who else is there.
+    pub queue: QueueState,
+    /// The history entry, once there is one.
+    pub history: Option<HistoryEntry>,
+}
+
+/// Questions. None of them changes anything.
+impl ComfyClient {
+    /// What runs and what waits, without the graphs.
+    ///
+    /// # Errors
+    /// [`RequestError`]; never an empty queue for a failed read.
+    pub async fn queue(&self) -> Result<QueueState, RequestError> {
+        QueueState::parse(&self.get("queue").await?, false)
+    }
+
+    /// What runs and what waits, with the graphs, which can make it many MB.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn queue_with_graphs(&self) -> Result<QueueState, RequestError> {
+        QueueState::parse(&self.get("queue").await?, true)
+    }
+
+    /// How many prompts run or wait: the cheapest question there is (`GET /prompt`).
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn queue_remaining(&self) -> Result<u64, RequestError> {
+        let reply: Value = self.get_json("prompt").await?;
+        let remaining = reply.pointer("/exec_info/queue_remaining").and_then(Value::as_u64);
+        remaining.ok_or_else(|| RequestError::malformed("no exec_info.queue_remaining"))
+    }
+
+    /// How a prompt ended; None while it has not ended **and** when it is unknown.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn history(&self, prompt_id: &str) -> Result<Option<HistoryEntry>, RequestError> {
+        HistoryEntry::parse(&self.get(&format!("history/{prompt_id}")).await?, prompt_id)
+    }
+
+    /// Reads the queue, then the history, and judges (see [`verdict()`] for why in that order).
+    ///
+    /// # Errors
+    /// [`RequestError`] when either read failed: then nothing is known.
+    pub async fn truth(&self, prompt_id: &str) -> Result<Truth, RequestError> {
+        let queue = self.queue().await?;
+        let history = self.history(prompt_id).await?;
+        Ok(Truth { verdict: verdict(prompt_id, &queue, history.as_ref()), queue, history })
+    }
+
+    /// The host, the versions and the accelerators.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn system_stats(&self) -> Result<SystemStats, RequestError> {
+        self.get_json("system_stats").await
+    }
+
+    /// The installed node classes and the files that their loaders offer. Costs the service real work: ask once after
+    /// its start, and when something was installed.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn object_info(&self) -> Result<ObjectInfo, RequestError> {
+        let body = self
+            .execute(self.request(Method::GET, "object_info"), self.timeouts.object_info)
+            .await?;
+        ObjectInfo::parse(&body)
+    }
+
+    /// The installed node classes alone.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn node_classes(&self) -> Result<BTreeSet<String>, RequestError> {
+        Ok(self.object_info().await?.node_classes())
+    }
+
+    /// The newest console output.
+    ///
+    /// # Errors
+    /// [`RequestError`]; the route is internal to ComfyUI and may be missing.
+    pub async fn logs_raw(&self) -> Result<RawLogs, RequestError> {
+        self.get_json("internal/logs/raw").await
+    }
+}
