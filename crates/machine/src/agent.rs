@@ -23,10 +23,10 @@ pub trait Host: Send + Sync {
 }
 
 /// How a worker's services are, as far as the machine's state follows from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fitness {
-    Starting,
     Fit,
+    Starting,
     /// Something of it is broken; says what.
     Unfit(String),
 }

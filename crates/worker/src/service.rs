@@ -7,7 +7,7 @@ use pointsman_core::{
     command::{ConnectorReport, Held, Op},
     record::ConnectorStatus,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{attempt::Attempt, broker::Claimed, config::ServiceConfig};
 
@@ -23,6 +23,8 @@ pub(crate) struct Service {
     pub(crate) lane: Notify,
     /// The health task should look now.
     pub(crate) look: Notify,
+    /// The newest report, for whoever hosts this worker.
+    pub(crate) reported: watch::Sender<ConnectorReport>,
 }
 
 struct State {
@@ -57,6 +59,11 @@ impl Service {
             adopted: Mutex::default(),
             lane: Notify::new(),
             look: Notify::new(),
+            reported: watch::Sender::new(ConnectorReport {
+                service: config.connector.service().clone(),
+                status: ConnectorStatus::Starting,
+                error_message: None,
+            }),
         }
     }
 
@@ -100,6 +107,7 @@ impl Service {
         drop(state);
         if changed {
             self.lane.notify_one();
+            self.reported.send_replace(self.report());
         }
         changed
     }

@@ -1,9 +1,9 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use pointsman_connectors::{RawMessage, StopReason};
-use pointsman_core::Incarnation;
+use pointsman_core::{Incarnation, command::ConnectorReport};
 use tokio::{
-    sync::broadcast,
+    sync::{broadcast, watch},
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,12 @@ impl Worker {
     #[must_use]
     pub fn raw_messages(&self) -> broadcast::Receiver<RawMessage> {
         self.shared.raw.subscribe()
+    }
+
+    /// How each of its services is, from now on.
+    #[must_use]
+    pub fn reports(&self) -> Vec<watch::Receiver<ConnectorReport>> {
+        self.shared.services.iter().map(|service| service.reported.subscribe()).collect()
     }
 
     /// Registers and works until it is told to stop. On [`Shutdown::drain`] it takes no more jobs,
