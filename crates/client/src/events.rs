@@ -1,0 +1,99 @@
+//! Streams of events.
+
+use std::collections::VecDeque;
+
+use pointsman_core::JobId;
+use reqwest::{Method, Response, header};
+use serde::de::DeserializeOwned;
+
+use crate::{Client, ClientError, SseParser, connection::read, sse::RawEvent};
+
+/// One event of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Where to resume: only on the last event of a group, and on a snapshot.
+    pub id: Option<String>,
+    /// Such as `job_started`, `full_state_snapshot`, `bookmark`, `progress`.
+    pub name: String,
+    /// One JSON value.
+    pub data: String,
+}
+
+impl Event {
+    /// The data, understood.
+    ///
+    /// # Errors
+    /// [`ClientError::Unexpected`] when it is something else.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        read(self.data.as_bytes())
+    }
+}
+
+impl From<RawEvent> for Event {
+    fn from(raw: RawEvent) -> Self {
+        Self { id: raw.id, name: raw.event, data: raw.data }
+    }
+}
+
+/// An open stream. Dropping it ends it.
+#[derive(Debug)]
+pub struct Events {
+    response: Response,
+    parser: SseParser,
+    ready: VecDeque<Event>,
+}
+
+impl Events {
+    /// The next event; `None` when the server ended the stream. May be cancelled without loss.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] when the connection broke: open it again with the last `id`.
+    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(piece) = self.response.chunk().await? else { return Ok(None) };
+            let events = self.parser.push(&piece);
+            let events = events.map_err(|error| ClientError::Unexpected(error.to_string()))?;
+            self.ready.extend(events.into_iter().map(Event::from));
+        }
+    }
+}
+
+impl Client {
+    /// The view as it changes: after a position (`epoch.seq`), or from a snapshot on. `conflate_ms`
+    /// puts what happens in that time into one group with the newest event of each record.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events(
+        &self,
+        after: Option<&str>,
+        conflate_ms: Option<u64>,
+    ) -> Result<Events, ClientError> {
+        let mut request = self.request(Method::GET, &["api", "v1", "events"]);
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        if let Some(window) = conflate_ms {
+            request = request.query(&[("conflate", window)]);
+        }
+        self.open(request).await
+    }
+
+    /// One job: its record now, then its events and progress, to its end.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn job_events(&self, id: JobId) -> Result<Events, ClientError> {
+        let path = ["api", "v1", "jobs", &id.to_string(), "events"];
+        self.open(self.request(Method::GET, &path)).await
+    }
+
+    async fn open(&self, request: reqwest::RequestBuilder) -> Result<Events, ClientError> {
+        let request = request.header(header::ACCEPT, "text/event-stream");
+        let response = self.send(request).await?;
+        Ok(Events { response, parser: SseParser::default(), ready: VecDeque::new() })
+    }
+}

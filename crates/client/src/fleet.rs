@@ -1,0 +1,110 @@
+//! Workers, machines, and the whole picture.
+
+use pointsman_api::{LogPage, Snapshot};
+use pointsman_core::{
+    MachineId, WorkerId,
+    matching::{Capabilities, CapabilitiesDigest},
+    record::{Machine, Worker},
+};
+use reqwest::Method;
+use serde::Deserialize;
+
+use crate::{Client, ClientError, connection::CALL};
+
+#[derive(Deserialize)]
+struct Workers {
+    workers: Vec<Worker>,
+}
+
+#[derive(Deserialize)]
+struct Machines {
+    machines: Vec<Machine>,
+}
+
+impl Client {
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn snapshot(&self) -> Result<Snapshot, ClientError> {
+        self.get(&["api", "v1", "snapshot"]).await
+    }
+
+    /// The raw log after a position (`epoch.seq`), at most `limit` groups.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `log_cut` when that is no longer kept.
+    pub async fn log(&self, after: &str, limit: usize) -> Result<LogPage, ClientError> {
+        let request = self.request(Method::GET, &["api", "v1", "log"]);
+        let query = [("after", after.to_owned()), ("limit", limit.to_string())];
+        self.answer(request.query(&query).timeout(CALL)).await
+    }
+
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn workers(&self) -> Result<Vec<Worker>, ClientError> {
+        Ok(self.get::<Workers>(&["api", "v1", "workers"]).await?.workers)
+    }
+
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn machines(&self) -> Result<Vec<Machine>, ClientError> {
+        Ok(self.get::<Machines>(&["api", "v1", "machines"]).await?.machines)
+    }
+
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn capabilities(
+        &self,
+        digest: CapabilitiesDigest,
+    ) -> Result<Capabilities, ClientError> {
+        self.get(&["api", "v1", "capabilities", &digest.to_string()]).await
+    }
+
+    /// The worker takes no more jobs; running ones go on to their end.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn drain(&self, id: &WorkerId) -> Result<Worker, ClientError> {
+        self.order(id, "drain").await
+    }
+
+    /// The worker takes jobs again, also one that was suspect.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn resume(&self, id: &WorkerId) -> Result<Worker, ClientError> {
+        self.order(id, "resume").await
+    }
+
+    /// Checks the worker's record against its jobs and mends it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn repair(&self, id: &WorkerId) -> Result<Worker, ClientError> {
+        self.order(id, "repair").await
+    }
+
+    async fn order(&self, id: &WorkerId, order: &str) -> Result<Worker, ClientError> {
+        self.post(&["api", "v1", "workers", id.as_str(), order], &()).await
+    }
+
+    /// Removes a worker that is gone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_worker(&self, id: &WorkerId) -> Result<(), ClientError> {
+        self.remove("workers", id.as_str()).await
+    }
+
+    /// Removes a machine that is gone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_machine(&self, id: &MachineId) -> Result<(), ClientError> {
+        self.remove("machines", id.as_str()).await
+    }
+
+    async fn remove(&self, kind: &str, id: &str) -> Result<(), ClientError> {
+        let request = self.request(Method::DELETE, &["api", "v1", kind, id]);
+        self.send(request.timeout(CALL)).await.map(drop)
+    }
+}

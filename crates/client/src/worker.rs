@@ -1,0 +1,83 @@
+//! The worker protocol.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pointsman_api::{
+    ArtifactStored, ExchangeRequest, Exchanged, LeaveRequest, RegisterRequest, Registered,
+    RenewRequest,
+};
+use pointsman_core::command::{Held, Renewed};
+use reqwest::{Body, Method, RequestBuilder, header};
+
+use crate::{Client, ClientError, Source, connection::CALL};
+
+impl Client {
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn register(&self, request: &RegisterRequest) -> Result<Registered, ClientError> {
+        self.post(&["api", "v1", "worker", "register"], request).await
+    }
+
+    /// Hands in operations and claims jobs, in one step; waits as the request says.
+    ///
+    /// # Errors
+    /// [`ClientError`] about the exchange as a whole.
+    pub async fn exchange(&self, request: &ExchangeRequest) -> Result<Exchanged, ClientError> {
+        let wait = Duration::try_from_secs_f64(request.wait_s).unwrap_or_default();
+        let post = self.request(Method::POST, &["api", "v1", "worker", "exchange"]);
+        self.answer(post.json(request).timeout(CALL + wait)).await
+    }
+
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn renew(&self, request: &RenewRequest) -> Result<Renewed, ClientError> {
+        self.post(&["api", "v1", "worker", "renew"], request).await
+    }
+
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn leave(&self, request: &LeaveRequest) -> Result<(), ClientError> {
+        let post = self.request(Method::POST, &["api", "v1", "worker", "leave"]);
+        self.send(post.json(request).timeout(CALL)).await.map(drop)
+    }
+
+    /// Stores a result file under the attempt's token, before its end is handed in.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn put_artifact(
+        &self,
+        held: Held,
+        name: &str,
+        media_type: &str,
+        bytes: Source,
+    ) -> Result<ArtifactStored, ClientError> {
+        let put = self.attempt(held, &["artifacts", name]);
+        let put = put.header(header::CONTENT_TYPE, media_type);
+        self.answer(put.body(Body::wrap_stream(bytes))).await
+    }
+
+    /// Passes on what a job looks like now; `n` counts the attempt's previews from 1.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn put_preview(
+        &self,
+        held: Held,
+        n: u32,
+        media_type: &str,
+        picture: Bytes,
+    ) -> Result<(), ClientError> {
+        let put = self.attempt(held, &["preview"]).query(&[("n", n)]);
+        let put = put.header(header::CONTENT_TYPE, media_type).body(picture);
+        self.send(put.timeout(CALL)).await.map(drop)
+    }
+
+    fn attempt(&self, held: Held, rest: &[&str]) -> RequestBuilder {
+        let token = held.token.to_string();
+        let path = [&["api", "v1", "worker", "attempts", token.as_str()], rest].concat();
+        let query = [("job", held.job.to_string()), ("attempt", held.attempt.to_string())];
+        self.request(Method::PUT, &path).query(&query)
+    }
+}
