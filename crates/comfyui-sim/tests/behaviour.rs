@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use common::{Attempt, picture, sleeping, start};
 use futures::TryStreamExt as _;
 use pointsman_comfyui::{
-    Cancelled, ComfyClient, Disconnected, FailureKind, Folder, Message, RequestError, Submission, SubmitError,
-    Verdict, classify, graph,
+    Cancelled, ComfyClient, Disconnected, FailureKind, Folder, Message, RequestError, Submission,
+    SubmitError, Verdict, classify, graph,
 };
 use pointsman_comfyui_sim::{SimConfig, SimHandle, Simulator, Version};
 use serde_json::{Map, Value, json};
