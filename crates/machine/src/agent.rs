@@ -233,6 +233,9 @@ impl Crew {
             .iter()
             .filter_map(|(worker, fitness)| match fitness {
                 Fitness::Unfit(why) => Some(format!("{worker}: {why}")),
+                Fitness::Starting if self.was_ready => {
+                    Some(format!("{worker}: a service of it does not answer yet"))
+                }
                 _ => None,
             })
             .collect();
