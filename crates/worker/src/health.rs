@@ -56,10 +56,10 @@ impl HealthTask {
             return Ok(health);
         }
         self.was_able = true;
-        if !self.is_known {
-            if let Err(health) = self.learn().await? {
-                return Ok(health);
-            }
+        if !self.is_known
+            && let Err(health) = self.learn().await?
+        {
+            return Ok(health);
         }
         if self.service.is_clear() {
             return Ok(health);
@@ -94,20 +94,15 @@ impl HealthTask {
         let attempts = self.shared.attempts_at(&self.service);
         let running = attempts.iter().filter(|a| a.phase() == Phase::Running);
         let running = running.map(|attempt| attempt.held());
-        let ours: Vec<_> = running.chain(self.service.limbo()).collect();
+        let ours: Vec<_> = running.chain(self.service.in_transit()).collect();
         let stuck = attempts.iter().filter(|a| a.phase() == Phase::Stuck);
         let found = match self.service.connector.clear_ghosts(&ours).await {
             Ok(found) => found,
             Err(why) => return Health::new(ConnectorStatus::Error, why.to_string()),
         };
-        for claimed in self.service.take_limbo() {
-            match found.iter().any(|held| held.token == claimed.held.token) {
-                true => self.service.adopt(claimed),
-                false => {
-                    let message = "the service does not have it any more";
-                    self.shared.give_back(claimed.held, LossReason::NotAdopted, message);
-                }
-            }
+        for claimed in self.service.end_limbo(&found) {
+            let message = "the service does not have it any more";
+            self.shared.give_back(claimed.held, LossReason::NotAdopted, message);
         }
         for attempt in stuck {
             attempt.set_phase(Phase::Gone);
@@ -121,7 +116,7 @@ impl HealthTask {
         if self.began.elapsed() < self.shared.config.timings.adopt {
             return;
         }
-        for claimed in self.service.take_limbo() {
+        for claimed in self.service.end_limbo(&[]) {
             let message = "its service did not come up again";
             self.shared.give_back(claimed.held, LossReason::NotAdopted, message);
         }

@@ -105,7 +105,7 @@ impl Keeper {
     fn held(&self) -> Vec<Held> {
         let attempts = self.shared.attempts();
         let alive = attempts.iter().filter(|a| a.is_alive()).map(|a| a.held());
-        let limbo = self.shared.services.iter().flat_map(|service| service.limbo());
+        let limbo = self.shared.services.iter().flat_map(|service| service.in_transit());
         alive.chain(limbo).collect()
     }
 
@@ -152,7 +152,7 @@ impl Keeper {
         for held in lost {
             self.stop(held, StopReason::Lost);
             for service in &self.shared.services {
-                service.drop_from_limbo(held.token);
+                service.drop_from_transit(held.token);
             }
         }
         for held in cancel {
@@ -175,15 +175,17 @@ impl Keeper {
         attempt.signal().raise(reason);
     }
 
-    /// Whether some part of this worker has the attempt, or asks for it right now.
+    /// Whether some part of this worker has the attempt, asks for it right now, or is about to
+    /// give it back.
     fn is_ours(&self, token: Token) -> bool {
-        let limbo = |held: &Held| held.token == token;
+        let named = |held: &Held| held.token == token;
         self.shared.attempt(token).is_some()
+            || self.shared.is_on_errand(token)
             || self
                 .shared
                 .services
                 .iter()
-                .any(|service| service.is_asking(token) || service.limbo().iter().any(limbo))
+                .any(|service| service.is_asking(token) || service.in_transit().iter().any(named))
     }
 
     /// Gives back what no lane has.

@@ -1,7 +1,4 @@
-use std::{
-    future::{Future, pending},
-    sync::Arc,
-};
+use std::{future::pending, sync::Arc};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pointsman_connectors::{Completion, RunEnd};
@@ -264,11 +261,13 @@ impl Lane {
 
     /// Attempts from before a restart that the service still has.
     fn take_adopted(&mut self) {
-        for claimed in self.service.take_adopted() {
+        for claimed in self.service.adopted() {
             if self.tokens.pop().is_none() {
                 self.surplus += 1;
             }
+            let token = claimed.held.token;
             self.start(claimed, true);
+            self.service.drop_from_transit(token);
         }
     }
 
@@ -345,11 +344,9 @@ async fn settled<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
     answer
 }
 
-fn sleep_until(until: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match until {
-            Some(until) => tokio::time::sleep_until(until).await,
-            None => pending().await,
-        }
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => pending().await,
     }
 }

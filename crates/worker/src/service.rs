@@ -18,7 +18,6 @@ pub(crate) struct Service {
     pub(crate) slots: u32,
     state: Mutex<State>,
     outbox: Mutex<Vec<(Arc<Attempt>, Op)>>,
-    adopted: Mutex<Vec<Claimed>>,
     /// Something changed that the lane should look at.
     pub(crate) lane: Notify,
     /// The health task should look now.
@@ -39,6 +38,8 @@ struct State {
     asking: Vec<Token>,
     /// Attempts from before a restart that nobody has looked for yet.
     limbo: Vec<Claimed>,
+    /// Those of them that the service still has, until the lane has begun to run them.
+    adopted: Vec<Claimed>,
 }
 
 impl Service {
@@ -54,9 +55,9 @@ impl Service {
                 proven: 0,
                 asking: Vec::new(),
                 limbo: Vec::new(),
+                adopted: Vec::new(),
             }),
             outbox: Mutex::default(),
-            adopted: Mutex::default(),
             lane: Notify::new(),
             look: Notify::new(),
             reported: watch::Sender::new(ConnectorReport {
@@ -142,15 +143,6 @@ impl Service {
         std::mem::take(&mut self.outbox.lock())
     }
 
-    pub(crate) fn adopt(&self, claimed: Claimed) {
-        self.adopted.lock().push(claimed);
-        self.lane.notify_one();
-    }
-
-    pub(crate) fn take_adopted(&self) -> Vec<Claimed> {
-        std::mem::take(&mut self.adopted.lock())
-    }
-
     pub(crate) fn ask(&self, tokens: &[Token]) {
         self.state.lock().asking.extend_from_slice(tokens);
     }
@@ -168,15 +160,31 @@ impl Service {
         self.state.lock().limbo.push(claimed);
     }
 
-    pub(crate) fn take_limbo(&self) -> Vec<Claimed> {
-        std::mem::take(&mut self.state.lock().limbo)
+    /// Ends the limbo: what was found is adopted, the rest comes back. Nothing is in neither
+    /// place at any moment, or a renewal in between would give it back.
+    pub(crate) fn end_limbo(&self, found: &[Held]) -> Vec<Claimed> {
+        let mut state = self.state.lock();
+        let (found, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.limbo).into_iter().partition(|c| found.contains(&c.held));
+        state.adopted.extend(found);
+        drop(state);
+        self.lane.notify_one();
+        rest
     }
 
-    pub(crate) fn limbo(&self) -> Vec<Held> {
-        self.state.lock().limbo.iter().map(|c| c.held).collect()
+    pub(crate) fn adopted(&self) -> Vec<Claimed> {
+        self.state.lock().adopted.clone()
     }
 
-    pub(crate) fn drop_from_limbo(&self, token: Token) {
-        self.state.lock().limbo.retain(|c| c.held.token != token);
+    /// In limbo, or adopted and not run yet.
+    pub(crate) fn in_transit(&self) -> Vec<Held> {
+        let state = self.state.lock();
+        state.limbo.iter().chain(&state.adopted).map(|c| c.held).collect()
+    }
+
+    pub(crate) fn drop_from_transit(&self, token: Token) {
+        let mut state = self.state.lock();
+        state.limbo.retain(|c| c.held.token != token);
+        state.adopted.retain(|c| c.held.token != token);
     }
 }

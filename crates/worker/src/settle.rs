@@ -9,6 +9,7 @@ use pointsman_core::{
 
 /// What an end asks for.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "made and taken apart at once; almost all are Tell")]
 pub(crate) enum Settled {
     /// Tell the store.
     Tell(Op),

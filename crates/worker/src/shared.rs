@@ -159,6 +159,10 @@ impl Shared {
         self.urgent.notify_one();
     }
 
+    pub(crate) fn is_on_errand(&self, token: Token) -> bool {
+        self.errands.lock().iter().any(|errand| errand.token == token)
+    }
+
     pub(crate) fn take_errands(&self) -> Vec<AttemptOp> {
         std::mem::take(&mut self.errands.lock())
     }

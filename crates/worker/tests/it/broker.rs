@@ -1,0 +1,412 @@
+//! A broker in memory that keeps to the rules of the fence, writes down every call, and fails on
+//! demand.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use parking_lot::Mutex;
+use pointsman_connectors::{ByteStream, NewArtifact, Preview, one_chunk};
+use pointsman_core::{
+    Incarnation, JobId, LossReason, Rejected, Timestamp, Token, WorkerId,
+    command::{AttemptOp, Exchange, Held, Op, OpAnswer, Outcome, Register, Renew, Renewed},
+    record::{Extra, InputRef, Job, JobSpec, JobState, JobStatus, Orders, Progress, Timeouts},
+};
+use pointsman_worker::{Broker, BrokerError, Claimed, Exchanged, StoredFile};
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+/// How the way to the broker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    Up,
+    /// Nothing arrives.
+    Down,
+    /// Calls arrive; every second answer is lost.
+    LosesAnswers,
+}
+
+/// A call as it arrived.
+#[derive(Debug, Clone)]
+pub enum Call {
+    Register(Register),
+    Exchange { ops: Vec<AttemptOp>, tokens: Vec<Token>, claimed: usize },
+    Renew { renew: Renew, progress: Vec<(JobId, Progress)> },
+    Preview,
+    Artifact,
+    Leave,
+}
+
+#[derive(Debug, Clone)]
+pub struct FakeJob {
+    pub payload: &'static str,
+    pub timeouts: Timeouts,
+    pub attempt: u32,
+    pub token: Option<Token>,
+    pub status: JobStatus,
+    pub cancel: bool,
+    /// Another worker has it.
+    pub elsewhere: bool,
+    /// Every operation about it that was taken.
+    pub taken: Vec<Op>,
+}
+
+pub struct State {
+    pub line: Line,
+    pub calls: Vec<(Instant, Call)>,
+    pub jobs: BTreeMap<JobId, FakeJob>,
+    queue: VecDeque<JobId>,
+    pub orders: Orders,
+    pub superseded: bool,
+    pub forgotten: bool,
+    /// Answered to the first registration.
+    pub running: Vec<JobId>,
+    answers: u32,
+}
+
+pub struct FakeBroker {
+    state: Mutex<State>,
+    posted: Notify,
+}
+
+impl FakeBroker {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                line: Line::Up,
+                calls: Vec::new(),
+                jobs: BTreeMap::new(),
+                queue: VecDeque::new(),
+                orders: Orders::default(),
+                superseded: false,
+                forgotten: false,
+                running: Vec::new(),
+                answers: 0,
+            }),
+            posted: Notify::new(),
+        })
+    }
+
+    pub fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.state.lock())
+    }
+
+    pub fn post(&self, payload: &'static str) -> JobId {
+        self.post_with(payload, Timeouts::default())
+    }
+
+    pub fn post_with(&self, payload: &'static str, timeouts: Timeouts) -> JobId {
+        let id = JobId::from_uuid(Uuid::now_v7());
+        let mut state = self.state.lock();
+        let status = JobStatus::Pending;
+        let (attempt, token, taken) = (0, None, Vec::new());
+        let (cancel, elsewhere) = (false, false);
+        let job = FakeJob { payload, timeouts, attempt, token, status, cancel, elsewhere, taken };
+        state.jobs.insert(id, job);
+        state.queue.push_back(id);
+        drop(state);
+        self.posted.notify_waiters();
+        id
+    }
+
+    /// Assigns the job to this worker, which never hears of it.
+    pub fn assign_unheard(&self, id: JobId) {
+        self.with(|s| {
+            s.unqueue(id);
+            let job = s.jobs.get_mut(&id).unwrap();
+            job.attempt += 1;
+            job.token = Some(Token::from_uuid(Uuid::new_v4()));
+            job.status = JobStatus::Assigned;
+        });
+    }
+
+    /// Takes the job from whoever has it, and gives it to another worker.
+    pub fn fence(&self, id: JobId) {
+        self.with(|s| {
+            let job = s.jobs.get_mut(&id).unwrap();
+            job.attempt += 1;
+            job.token = Some(Token::from_uuid(Uuid::new_v4()));
+            job.elsewhere = true;
+        });
+    }
+
+    pub fn job(&self, id: JobId) -> FakeJob {
+        self.with(|s| s.jobs[&id].clone())
+    }
+
+    pub fn status(&self, id: JobId) -> JobStatus {
+        self.job(id).status
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.with(|s| s.calls.iter().map(|(_, call)| call.clone()).collect())
+    }
+
+    pub fn renewals(&self) -> Vec<(Instant, Renew, Vec<(JobId, Progress)>)> {
+        let renewal = |(at, call): &(Instant, Call)| match call {
+            Call::Renew { renew, progress } => Some((*at, renew.clone(), progress.clone())),
+            _ => None,
+        };
+        self.with(|s| s.calls.iter().filter_map(renewal).collect())
+    }
+
+    /// Applies a call and writes it down, unless the line is down; loses answers as the line does.
+    fn call<T>(
+        &self,
+        apply: impl FnOnce(&mut State) -> Result<(T, Call), Rejected>,
+    ) -> Result<T, BrokerError> {
+        let mut state = self.state.lock();
+        if state.line == Line::Down {
+            return Err(BrokerError::Unreachable("line is down".into()));
+        }
+        let (answer, call) = apply(&mut state)?;
+        state.calls.push((Instant::now(), call));
+        state.answers += 1;
+        if state.line == Line::LosesAnswers && state.answers % 2 == 1 {
+            return Err(BrokerError::Unreachable("answer lost".into()));
+        }
+        Ok(answer)
+    }
+}
+
+impl State {
+    fn check(&self, incarnation: Incarnation) -> Result<(), Rejected> {
+        if self.forgotten {
+            return Err(Rejected::WorkerNotFound("w".into()));
+        }
+        match self.superseded {
+            true => Err(Rejected::Superseded(incarnation)),
+            false => Ok(()),
+        }
+    }
+
+    pub fn unqueue(&mut self, id: JobId) {
+        self.queue.retain(|queued| *queued != id);
+    }
+
+    fn held(&self, id: JobId) -> Option<Held> {
+        let job = &self.jobs[&id];
+        job.token.map(|token| Held { job: id, attempt: job.attempt, token })
+    }
+
+    fn running(&self) -> Vec<JobId> {
+        let runs = |job: &FakeJob| {
+            matches!(job.status, JobStatus::Assigned | JobStatus::InProgress) && !job.elsewhere
+        };
+        self.jobs.iter().filter(|(_, job)| runs(job)).map(|(id, _)| *id).collect()
+    }
+
+    fn claimed(&self, id: JobId) -> Claimed {
+        let job = &self.jobs[&id];
+        let held = self.held(id).unwrap();
+        Claimed { held, job: Arc::new(record(held, job)), payload: Bytes::from(job.payload) }
+    }
+
+    fn take(&mut self, token: Token) -> Option<Claimed> {
+        let repeated = self.running().into_iter().find(|id| self.jobs[id].token == Some(token));
+        if let Some(id) = repeated {
+            return Some(self.claimed(id));
+        }
+        let id = self.queue.pop_front()?;
+        let job = self.jobs.get_mut(&id).unwrap();
+        job.attempt += 1;
+        job.token = Some(token);
+        job.status = JobStatus::Assigned;
+        Some(self.claimed(id))
+    }
+
+    fn operate(&mut self, op: &AttemptOp) -> Result<OpAnswer, Rejected> {
+        let AttemptOp { job: id, attempt, token, op } = op;
+        let job = self.jobs.get_mut(id).ok_or(Rejected::JobNotFound(*id))?;
+        let settled = |status| Ok(OpAnswer::Settled { status });
+        if let Op::Late(_) = op {
+            job.taken.push(op.clone());
+            return Ok(OpAnswer::LateKept { won: false });
+        }
+        if job.attempt != *attempt || job.token != Some(*token) {
+            return Err(Rejected::StaleAttempt { job: *id, current: job.attempt });
+        }
+        if !matches!(job.status, JobStatus::Assigned | JobStatus::InProgress) {
+            return match job.taken.last() == Some(op) {
+                true => settled(job.status),
+                false => Err(Rejected::StaleAttempt { job: *id, current: job.attempt }),
+            };
+        }
+        if !(matches!(op, Op::Start) && job.taken.last() == Some(op)) {
+            job.taken.push(op.clone());
+        }
+        job.status = match op {
+            Op::Start => JobStatus::InProgress,
+            Op::Finish(finish) => match finish.outcome {
+                Outcome::Completed { .. } => JobStatus::Completed,
+                Outcome::Failed { .. } => JobStatus::Failed,
+                Outcome::Cancelled => JobStatus::Cancelled,
+            },
+            Op::Release { .. } | Op::Late(_) => JobStatus::Pending,
+        };
+        match op {
+            Op::Start => Ok(OpAnswer::Started),
+            Op::Release { reason: LossReason::Unstarted, .. } => {
+                self.queue.push_back(*id);
+                settled(JobStatus::Pending)
+            }
+            _ => settled(job.status),
+        }
+    }
+
+    fn exchange(&mut self, exchange: &Exchange) -> Result<(Exchanged, Call), Rejected> {
+        self.check(exchange.incarnation)?;
+        let ops: Vec<_> = exchange.ops.iter().map(|op| self.operate(op)).collect();
+        let tokens: Vec<_> = exchange.claim.iter().flat_map(|c| c.tokens.clone()).collect();
+        let claimed: Vec<_> = tokens.iter().map_while(|token| self.take(*token)).collect();
+        let call = Call::Exchange { ops: exchange.ops.clone(), tokens, claimed: claimed.len() };
+        Ok((Exchanged { ops, claimed }, call))
+    }
+
+    fn renew(&mut self, renew: &Renew) -> Result<Renewed, Rejected> {
+        self.check(renew.incarnation)?;
+        let mut answer = Renewed { orders: self.orders, ..Renewed::default() };
+        for held in &renew.held {
+            match self.jobs.get(&held.job) {
+                Some(job)
+                    if job.token == Some(held.token) && self.running().contains(&held.job) =>
+                {
+                    if job.cancel {
+                        answer.cancel.push(*held);
+                    }
+                }
+                _ => answer.lost.push(*held),
+            }
+        }
+        let listed = |held: &Held| renew.held.iter().any(|h| h.token == held.token);
+        let running = self.running().into_iter().filter_map(|id| self.held(id));
+        answer.unknown_to_you = running.filter(|held| !listed(held)).collect();
+        Ok(answer)
+    }
+}
+
+#[async_trait]
+impl Broker for FakeBroker {
+    async fn register(&self, register: Register) -> Result<Vec<Claimed>, BrokerError> {
+        self.call(|state| {
+            if state.superseded {
+                return Err(Rejected::Superseded(register.incarnation));
+            }
+            state.forgotten = false;
+            let running = std::mem::take(&mut state.running);
+            let running = running.into_iter().map(|id| state.claimed(id)).collect();
+            Ok((running, Call::Register(register)))
+        })
+    }
+
+    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+        let end = Instant::now() + wait;
+        loop {
+            let posted = self.posted.notified();
+            let waits = exchange.ops.is_empty() && Instant::now() < end;
+            let nothing = self.with(|s| {
+                s.line != Line::Down
+                    && !s.superseded
+                    && s.queue.is_empty()
+                    && !s.running().iter().any(|id| {
+                        let token = s.jobs[id].token;
+                        exchange.claim.iter().any(|c| c.tokens.iter().any(|t| Some(*t) == token))
+                    })
+            });
+            if !(waits && nothing) {
+                return self.call(|state| state.exchange(&exchange));
+            }
+            tokio::select! {
+                () = posted => {}
+                () = tokio::time::sleep_until(end) => {}
+            }
+        }
+    }
+
+    async fn renew(
+        &self,
+        renew: Renew,
+        progress: Vec<(JobId, Progress)>,
+    ) -> Result<Renewed, BrokerError> {
+        self.call(|state| {
+            let answer = state.renew(&renew)?;
+            Ok((answer, Call::Renew { renew, progress }))
+        })
+    }
+
+    async fn preview(&self, _held: Held, _n: u32, _preview: Preview) -> Result<(), BrokerError> {
+        self.call(|_| Ok(((), Call::Preview)))
+    }
+
+    async fn put_artifact(
+        &self,
+        _held: Held,
+        _artifact: NewArtifact,
+        bytes: ByteStream,
+    ) -> Result<StoredFile, BrokerError> {
+        let chunks: Vec<Bytes> =
+            bytes.try_collect().await.map_err(|e| BrokerError::Unreachable(e.to_string()))?;
+        let bytes = Bytes::from(chunks.concat());
+        let stored = StoredFile { size: bytes.len() as u64, sha256: "0".repeat(64) };
+        self.call(|_| Ok((stored, Call::Artifact)))
+    }
+
+    async fn open_input(&self, _held: Held, from: &str) -> Result<Option<ByteStream>, BrokerError> {
+        if self.with(|s| s.line) == Line::Down {
+            return Err(BrokerError::Unreachable("line is down".into()));
+        }
+        Ok((from == "sha256:00").then(|| one_chunk(Bytes::from_static(b"cat"))))
+    }
+
+    async fn leave(&self, _worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError> {
+        self.call(|state| {
+            state.check(incarnation)?;
+            Ok(((), Call::Leave))
+        })
+    }
+}
+
+fn record(held: Held, job: &FakeJob) -> Job {
+    let input = |from: &str| InputRef {
+        node: "1".into(),
+        field: "image".into(),
+        name: "cat.png".into(),
+        from: from.into(),
+    };
+    Job {
+        id: held.job,
+        rev: 2,
+        spec: Arc::new(JobSpec {
+            service: "fake".parse().unwrap(),
+            priority: 50,
+            requirements: Default::default(),
+            customer_id: None,
+            workflow_id: None,
+            workflow_priority: None,
+            max_failures: 3,
+            max_losses: 3,
+            timeouts: job.timeouts,
+            inputs: vec![input("sha256:00")],
+            metadata: None,
+            created_at: Timestamp::default(),
+        }),
+        place: 1,
+        queued_seq: 1,
+        run: 1,
+        attempt: held.attempt,
+        token: Some(held.token),
+        failures: 0,
+        losses: 0,
+        cancel_requested_at: None,
+        state: JobState::Pending { hold: None },
+        exclusions: Vec::new(),
+        past: Vec::new(),
+        late_results: 0,
+        extra: Extra::new(),
+    }
+}

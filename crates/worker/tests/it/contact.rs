@@ -1,0 +1,125 @@
+//! When the broker is away, or says no.
+
+use pointsman_core::{
+    command::Op,
+    record::{ConnectorStatus, JobStatus},
+};
+use pointsman_worker::WorkerError;
+
+use crate::{
+    broker::{Call, FakeBroker, Line},
+    service::FakeService,
+    setup::Setup,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_gone_for_20_s_costs_nothing() {
+    let setup = Setup::new(3).await;
+    let (long, ends, file) =
+        (setup.broker.post("hour"), setup.broker.post("slow"), setup.broker.post("file"));
+    setup.pass(0.001).await;
+    setup.broker.with(|s| s.line = Line::Down);
+    setup.pass(20.0).await;
+    setup.broker.with(|s| s.line = Line::Up);
+    let waiting = setup.broker.post("done");
+    setup.pass(2.5).await;
+    assert_eq!(setup.broker.status(ends), JobStatus::Completed);
+    assert_eq!(setup.broker.status(file), JobStatus::Completed);
+    assert_eq!(setup.broker.status(waiting), JobStatus::Completed);
+    assert_eq!(setup.broker.job(long).taken, [Op::Start]);
+    assert_eq!(setup.broker.status(long), JobStatus::InProgress);
+    assert_eq!(setup.service.runs(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_not_up_yet_is_waited_for() {
+    let broker = FakeBroker::new();
+    broker.with(|s| s.line = Line::Down);
+    let setup = Setup::with(1, broker.clone(), FakeService::new("fake")).await;
+    setup.pass(30.0).await;
+    broker.with(|s| s.line = Line::Up);
+    let job = broker.post("done");
+    setup.pass(2.5).await;
+    assert_eq!(broker.status(job), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_worker_stops_and_says_no_more() {
+    let setup = Setup::new(1).await;
+    setup.broker.post("hour");
+    setup.pass(1.0).await;
+    setup.broker.with(|s| s.superseded = true);
+    setup.pass(4.0).await;
+    assert!(setup.has_ended());
+    let broker = setup.broker.clone();
+    let calls = broker.calls().len();
+    let ended = setup.ended().await;
+    assert!(matches!(ended, Err(WorkerError::Superseded(_))), "{ended:?}");
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert_eq!(broker.calls().len(), calls);
+    assert!(!broker.calls().iter().any(|call| matches!(call, Call::Leave)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_forgotten_registers_again_as_the_same() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.forgotten = true);
+    setup.pass(4.0).await;
+    let job = setup.broker.post("done");
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    let incarnations: Vec<_> = setup
+        .broker
+        .calls()
+        .into_iter()
+        .filter_map(|call| match call {
+            Call::Register(register) => Some(register.incarnation),
+            _ => None,
+        })
+        .collect();
+    assert!(incarnations.len() >= 2);
+    assert!(incarnations.iter().all(|i| *i == incarnations[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_claims_out_of_contact_or_while_the_service_is_not_able() {
+    let setup = Setup::new(1).await;
+    setup.service.with(|s| {
+        s.health = pointsman_connectors::Health::new(ConnectorStatus::Offline, "refused");
+    });
+    setup.pass(6.0).await;
+    let job = setup.broker.post("done");
+    // The claim that was out brings it, and it is given back at no cost.
+    setup.pass(40.0).await;
+    let given_back = setup.broker.job(job);
+    assert!(matches!(&given_back.taken[..], [Op::Release { reason, .. }] if !reason.counts()));
+    assert_eq!(setup.service.runs(), 0);
+    let job = setup.broker.post("done");
+    setup.pass(40.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Pending);
+    setup.service.with(|s| s.health = pointsman_connectors::Health::idle());
+    setup.pass(6.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ordered_to_drain_it_finishes_what_it_has_and_takes_no_more() {
+    let setup = Setup::new(2).await;
+    let running = setup.broker.post("slow");
+    setup.pass(0.5).await;
+    setup.broker.with(|s| s.orders.drain = true);
+    setup.pass(31.0).await;
+    assert_eq!(setup.broker.status(running), JobStatus::Completed);
+    setup.pass(31.0).await;
+    let claims = |s: &Setup| {
+        let claim = |c: &Call| matches!(c, Call::Exchange { tokens, .. } if !tokens.is_empty());
+        s.broker.calls().iter().filter(|c| claim(c)).count()
+    };
+    let before = claims(&setup);
+    setup.pass(60.0).await;
+    assert_eq!(claims(&setup), before);
+    setup.broker.with(|s| s.orders.drain = false);
+    let job = setup.broker.post("done");
+    setup.pass(3.5).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+}

@@ -1,0 +1,162 @@
+//! How attempts end.
+
+use pointsman_core::{
+    FailureKind, LossReason,
+    command::{Finish, Op, Outcome},
+    record::{ConnectorStatus, JobStatus, Timeouts},
+};
+
+use crate::{
+    broker::{Call, Line},
+    setup::Setup,
+};
+
+fn failure(op: &Op) -> &pointsman_core::Failure {
+    match op {
+        Op::Finish(Finish { outcome: Outcome::Failed { failure }, .. }) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_reaches_the_service_and_is_told_when_confirmed() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("hour");
+    setup.pass(1.0).await;
+    setup.broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true);
+    setup.pass(3.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_result_of_a_fenced_attempt_is_handed_in_late() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("late");
+    setup.pass(1.0).await;
+    setup.broker.fence(job);
+    setup.pass(4.0).await;
+    let taken = setup.broker.job(job).taken;
+    let [Op::Start, Op::Late(finish)] = &taken[..] else { panic!("{taken:?}") };
+    assert!(matches!(finish.outcome, Outcome::Completed { cached: true, .. }));
+    let next = setup.broker.post("done");
+    setup.pass(0.1).await;
+    assert_eq!(setup.broker.status(next), JobStatus::Completed, "the slot is free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_is_refused_as_stale_becomes_late() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("slow");
+    // Fenced between the last renewal and the end, so that only the finish finds out.
+    setup.pass(7.9).await;
+    setup.broker.fence(job);
+    setup.pass(0.2).await;
+    let taken = setup.broker.job(job).taken;
+    assert!(matches!(&taken[..], [Op::Start, Op::Late(_)]), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_attempt_without_a_result_says_nothing() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("hour");
+    setup.pass(1.0).await;
+    setup.broker.fence(job);
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.job(job).taken, [Op::Start]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wedged_service_gets_no_jobs_until_it_is_proven_clear() {
+    let setup = Setup::new(2).await;
+    let job = setup.broker.post("wedge");
+    setup.pass(1.0).await;
+    setup.service.with(|s| s.not_clear = Some("prompt still runs".into()));
+    setup.broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true);
+    setup.pass(10.0).await;
+    let next = setup.broker.post("done");
+    setup.pass(60.0).await;
+    assert_eq!(setup.broker.status(next), JobStatus::Pending, "no claims");
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress, "and not handed on");
+    let (_, renew, _) = setup.broker.renewals().pop().unwrap();
+    assert_eq!(renew.held.len(), 1, "its lease is kept");
+    let reports = |s: &Setup| s.broker.renewals().into_iter().flat_map(|(_, r, _)| r.connectors);
+    let last = reports(&setup).last().unwrap();
+    assert_eq!(last.status, ConnectorStatus::Error);
+    assert_eq!(last.error_message.as_deref(), Some("prompt still runs"));
+    let [.., ours] = &setup.service.with(|s| s.clearings.clone())[..] else { panic!() };
+    assert!(ours.is_empty(), "what is stuck is to be cleared away");
+
+    setup.service.with(|s| s.not_clear = None);
+    setup.pass(2.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Cancelled);
+    assert_eq!(setup.broker.status(next), JobStatus::Completed);
+    assert_eq!(reports(&setup).last().unwrap().status, ConnectorStatus::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_job_is_given_back_and_the_service_cleared_before_the_next() {
+    let setup = Setup::new(1).await;
+    let before = setup.service.with(|s| s.clearings.len());
+    let (lost, next) = (setup.broker.post("lost"), setup.broker.post("done"));
+    setup.pass(1.0).await;
+    let taken = setup.broker.job(lost).taken;
+    assert!(matches!(taken[..], [Op::Release { reason: LossReason::ServiceLost, .. }]));
+    assert_eq!(setup.broker.status(next), JobStatus::Completed);
+    assert_eq!(setup.service.with(|s| s.clearings.len()), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_panics_takes_only_its_job_down() {
+    let setup = Setup::new(2).await;
+    let (other, job) = (setup.broker.post("slow"), setup.broker.post("panic"));
+    setup.pass(1.0).await;
+    let taken = setup.broker.job(job).taken;
+    assert_eq!(failure(&taken[0]).code, "connector_panicked");
+    setup.pass(8.0).await;
+    assert_eq!(setup.broker.status(other), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_total_limit_stops_the_job_and_fails_it() {
+    let setup = Setup::new(1).await;
+    let limit = Timeouts { total_s: Some(20), ..Timeouts::default() };
+    let job = setup.broker.post_with("hour", limit);
+    setup.pass(19.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+    setup.pass(1.5).await;
+    let taken = setup.broker.job(job).taken;
+    assert_eq!(failure(&taken[1]).kind, FailureKind::Timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_stored_before_completion_though_the_broker_was_away() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("file");
+    setup.broker.with(|s| s.line = Line::Up);
+    setup.pass(0.1).await;
+    let taken = setup.broker.job(job).taken;
+    let [Op::Start, Op::Finish(finish)] = &taken[..] else { panic!("{taken:?}") };
+    let Outcome::Completed { artifacts, .. } = &finish.outcome else { panic!() };
+    assert_eq!((artifacts[0].name.as_str(), artifacts[0].size), ("9-0-a.png", 7));
+    let calls = setup.broker.calls();
+    let stored = calls.iter().position(|c| matches!(c, Call::Artifact)).unwrap();
+    let done = |c: &Call| matches!(c, Call::Exchange { ops, .. } if ops.iter().any(|o| matches!(o.op, Op::Finish(_))));
+    assert!(stored < calls.iter().position(done).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_breaks_off_at_the_service_is_the_services_fault() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("broken-file");
+    setup.pass(0.5).await;
+    let taken = setup.broker.job(job).taken;
+    assert!(failure(&taken[1]).message.contains("cut off"), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_is_opened_through_the_broker() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("input");
+    setup.pass(0.1).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+}

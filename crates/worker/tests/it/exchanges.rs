@@ -1,0 +1,93 @@
+//! Finished work goes out and jobs come in.
+
+use pointsman_core::{command::Op, record::JobStatus};
+
+use crate::{
+    broker::{Call, FakeBroker, Line},
+    service::FakeService,
+    setup::Setup,
+};
+
+#[tokio::test(start_paused = true)]
+async fn finish_and_the_next_claim_travel_together() {
+    let broker = FakeBroker::new();
+    let jobs: Vec<_> = (0..5).map(|_| broker.post("done")).collect();
+    let setup = Setup::with(1, broker.clone(), FakeService::new("fake")).await;
+    for job in &jobs {
+        let job = broker.job(*job);
+        assert_eq!(job.status, JobStatus::Completed);
+        assert!(matches!(job.taken[..], [Op::Start, Op::Finish(_)]));
+    }
+    let mut handed_in = 0;
+    for call in broker.calls() {
+        if let Call::Exchange { ops, tokens, claimed, .. } = call
+            && ops.iter().any(|op| matches!(op.op, Op::Finish(_)))
+        {
+            handed_in += 1;
+            assert_eq!(tokens.len(), 1);
+            assert_eq!(claimed, usize::from(handed_in < 5));
+        }
+    }
+    assert_eq!(handed_in, 5, "one exchange a job, though each has two operations");
+    drop(setup);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ready_together_goes_out_together() {
+    let broker = FakeBroker::new();
+    for _ in 0..192 {
+        broker.post("done");
+    }
+    let _setup = Setup::with(64, broker.clone(), FakeService::new("fake")).await;
+    let sizes: Vec<_> = broker
+        .calls()
+        .iter()
+        .filter_map(|call| match call {
+            Call::Exchange { ops, .. } if !ops.is_empty() => Some(ops.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sizes, [128, 128, 128]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_answers_cost_a_repeat_and_never_a_job() {
+    let broker = FakeBroker::new();
+    let jobs: Vec<_> = (0..40).map(|_| broker.post("done")).collect();
+    broker.with(|s| s.line = Line::LosesAnswers);
+    let setup = Setup::with(3, broker.clone(), FakeService::new("fake")).await;
+    setup.pass(60.0).await;
+    for job in jobs {
+        let job = broker.job(job);
+        assert_eq!(job.status, JobStatus::Completed);
+        assert_eq!(job.attempt, 1, "no job was claimed twice");
+    }
+    assert_eq!(setup.service.runs(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_comes_while_waiting_starts_at_once() {
+    let setup = Setup::new(2).await;
+    setup.pass(100.0).await;
+    let polls = setup.broker.calls().len();
+    let job = setup.broker.post("slow");
+    setup.pass(0.001).await;
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+    assert!(polls < 60, "waiting is not asking again and again: {polls} calls");
+    setup.pass(8.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_never_came_is_given_back() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("hour");
+    setup.pass(1.0).await;
+    // Another job of this worker that it never heard of.
+    let other = setup.broker.post("done");
+    setup.broker.assign_unheard(other);
+    setup.pass(4.0).await;
+    let taken = setup.broker.job(other).taken;
+    assert!(matches!(&taken[..], [Op::Release { reason, .. }] if !reason.counts()), "{taken:?}");
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+}

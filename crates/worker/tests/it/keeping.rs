@@ -1,0 +1,74 @@
+//! Leases, statuses, progress and previews.
+
+use std::time::Duration;
+
+use pointsman_connectors::Health;
+use pointsman_core::{
+    JobId,
+    record::{ConnectorStatus, JobStatus},
+};
+
+use crate::{broker::Call, setup::Setup};
+
+#[tokio::test(start_paused = true)]
+async fn only_attempts_whose_executor_ticks_are_renewed() {
+    let setup = Setup::new(2).await;
+    let (ticks, deaf) = (setup.broker.post("hour"), setup.broker.post("deaf"));
+    setup.pass(4.0).await;
+    let held = |s: &Setup| -> Vec<JobId> {
+        let (_, renew, _) = s.broker.renewals().pop().unwrap();
+        renew.held.iter().map(|held| held.job).collect()
+    };
+    assert!(held(&setup).contains(&deaf));
+    setup.pass(6.0).await;
+    assert_eq!(held(&setup), [ticks]);
+    assert_eq!(setup.broker.status(deaf), JobStatus::InProgress, "its lease ends by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_heard_every_3_s_and_reports_all_statuses_every_15() {
+    let setup = Setup::new(1).await;
+    setup.pass(60.0).await;
+    let renewals = setup.broker.renewals();
+    let gaps = renewals.windows(2).map(|pair| pair[1].0 - pair[0].0);
+    assert!(gaps.max().unwrap() <= Duration::from_millis(3100));
+    let full: Vec<_> = renewals.iter().filter(|(_, r, _)| !r.connectors.is_empty()).collect();
+    let longest = full.windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap();
+    assert!((15..=18).contains(&longest.as_secs()), "{longest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_status_is_reported_at_once_and_only_when_it_is_new() {
+    let setup = Setup::new(1).await;
+    setup.pass(1.0).await;
+    setup.service.with(|s| s.health = Health::new(ConnectorStatus::Error, "CUDA error"));
+    let before = setup.broker.renewals().len();
+    setup.pass(6.0).await;
+    let renewals = setup.broker.renewals();
+    let news: Vec<_> =
+        renewals[before..].iter().filter(|(_, r, _)| !r.connectors.is_empty()).collect();
+    assert_eq!(news.len(), 1);
+    let report = &news[0].1.connectors[0];
+    assert_eq!(report.status, ConnectorStatus::Error);
+    assert_eq!(report.error_message.as_deref(), Some("CUDA error"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_the_newest_and_at_most_4_a_second() {
+    let setup = Setup::new(1).await;
+    setup.broker.post("progress");
+    setup.pass(2.5).await;
+    let sent: Vec<_> = setup
+        .broker
+        .renewals()
+        .into_iter()
+        .flat_map(|(at, _, progress)| progress.into_iter().map(move |(_, p)| (at, p)))
+        .collect();
+    assert!((8..=9).contains(&sent.len()), "100 reports in 2 s were {} sent", sent.len());
+    assert!(sent.windows(2).all(|pair| pair[1].0 - pair[0].0 >= Duration::from_millis(250)));
+    assert!(
+        sent.windows(2).all(|pair| pair[1].1.n > pair[0].1.n && pair[1].1.step > pair[0].1.step)
+    );
+    let previews = setup.broker.calls().into_iter().filter(|c| matches!(c, Call::Preview));
+    assert!((7..=10).contains(&previews.count()));
+}

@@ -1,0 +1,12 @@
+//! The worker against a scripted broker and a scripted service, with the clock paused.
+
+mod broker;
+mod service;
+mod setup;
+
+mod contact;
+mod ends;
+mod exchanges;
+mod keeping;
+mod restarts;
+mod stopping;

@@ -1,0 +1,109 @@
+//! What a new start does about what the last one left.
+
+use pointsman_connectors::Health;
+use pointsman_core::{
+    JobId, LossReason, Token,
+    command::Op,
+    record::{ConnectorStatus, JobStatus},
+};
+use uuid::Uuid;
+
+use crate::{broker::FakeBroker, service::FakeService, setup::Setup};
+
+/// A job that the store says this worker runs.
+fn left_over(broker: &FakeBroker, payload: &'static str) -> (JobId, Token) {
+    let id = broker.post(payload);
+    let token = Token::from_uuid(Uuid::new_v4());
+    broker.with(|s| {
+        s.running.push(id);
+        let job = s.jobs.get_mut(&id).unwrap();
+        job.attempt = 1;
+        job.token = Some(token);
+        job.status = JobStatus::InProgress;
+        s.unqueue(id);
+    });
+    (id, token)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_service_still_has_is_adopted_and_the_rest_given_back() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    let (has, token) = left_over(&broker, "slow");
+    let (lost, _) = left_over(&broker, "slow");
+    service.with(|s| s.ghosts.insert(token));
+    let setup = Setup::with(1, broker.clone(), service).await;
+    let ours = setup.service.with(|s| s.clearings[0].clone());
+    assert_eq!(ours.len(), 2, "both were asked for before the first claim");
+    let [(run, adopted)] = setup.service.with(|s| s.runs.clone())[..] else { panic!() };
+    assert_eq!((run.job, run.token, adopted), (has, token, true));
+    setup.pass(9.0).await;
+    assert_eq!(broker.status(has), JobStatus::Completed);
+    let taken = broker.job(lost).taken;
+    assert!(matches!(taken[..], [Op::Release { reason: LossReason::NotAdopted, .. }]), "{taken:?}");
+    // The adopted one took the only slot while it ran.
+    let next = broker.post("done");
+    setup.pass(0.1).await;
+    assert_eq!(broker.status(next), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn left_over_jobs_wait_a_while_for_their_service_with_their_leases_kept() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    let (job, token) = left_over(&broker, "slow");
+    service.with(|s| {
+        s.ghosts.insert(token);
+        s.health = Health::new(ConnectorStatus::Connecting, "starting");
+    });
+    let setup = Setup::with(1, broker.clone(), service).await;
+    setup.pass(30.0).await;
+    let (_, renew, _) = broker.renewals().pop().unwrap();
+    assert_eq!(renew.held[0].job, job);
+    setup.service.with(|s| s.health = Health::idle());
+    setup.pass(15.0).await;
+    assert_eq!(broker.status(job), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn left_over_jobs_do_not_wait_for_ever() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    let (job, _) = left_over(&broker, "slow");
+    service.with(|s| s.health = Health::new(ConnectorStatus::Offline, "refused"));
+    let setup = Setup::with(1, broker.clone(), service).await;
+    setup.pass(70.0).await;
+    let taken = broker.job(job).taken;
+    assert!(matches!(taken[..], [Op::Release { reason: LossReason::NotAdopted, .. }]));
+    drop(setup);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_job_is_claimed_before_the_service_is_clear() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    service.with(|s| s.not_clear = Some("somebody's prompt".into()));
+    let job = broker.post("done");
+    let setup = Setup::with(1, broker.clone(), service).await;
+    setup.pass(60.0).await;
+    assert_eq!(broker.job(job).attempt, 0);
+    setup.service.with(|s| s.not_clear = None);
+    setup.pass(1.5).await;
+    assert_eq!(broker.status(job), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_service_has_is_registered_when_it_comes_up() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    service.with(|s| s.health = Health::new(ConnectorStatus::Connecting, "starting"));
+    let setup = Setup::with(1, broker.clone(), service).await;
+    setup.service.with(|s| s.health = Health::idle());
+    setup.pass(6.0).await;
+    let versions: Vec<_> = broker
+        .calls()
+        .into_iter()
+        .filter_map(|call| match call {
+            crate::broker::Call::Register(r) => {
+                Some(r.capabilities.services.into_values().next()?.version)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(versions, [None, Some("1.0".to_owned())]);
+}

@@ -1,0 +1,190 @@
+//! A service that does what each job's payload says.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pointsman_connectors::{
+    ByteStream, Completion, Connector, Health, NewArtifact, NotClear, Preview, Report, RunContext,
+    RunEnd, Source, SourceError, StopReason, Task, Unavailable,
+};
+use pointsman_core::{
+    Failure, FailureKind, LossReason, ServiceName, Token,
+    command::Held,
+    matching::ServiceCapabilities,
+    record::{ArtifactType, ConnectorStatus},
+};
+
+pub struct FakeService {
+    name: ServiceName,
+    state: Mutex<State>,
+}
+
+pub struct State {
+    pub health: Health,
+    /// Why it cannot be proven clear.
+    pub not_clear: Option<String>,
+    /// What it still has from before a restart.
+    pub ghosts: BTreeSet<Token>,
+    /// Every run, with whether it was adopted.
+    pub runs: Vec<(Held, bool)>,
+    /// What it was told is still ours, each time it was cleared.
+    pub clearings: Vec<Vec<Held>>,
+}
+
+impl FakeService {
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: ServiceName::new(name).unwrap(),
+            state: Mutex::new(State {
+                health: Health::idle(),
+                not_clear: None,
+                ghosts: BTreeSet::new(),
+                runs: Vec::new(),
+                clearings: Vec::new(),
+            }),
+        }
+    }
+
+    pub fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.state.lock())
+    }
+
+    pub fn runs(&self) -> usize {
+        self.state.lock().runs.len()
+    }
+}
+
+#[async_trait]
+impl Connector for FakeService {
+    fn service(&self) -> &ServiceName {
+        &self.name
+    }
+
+    async fn probe(&self) -> Health {
+        self.state.lock().health.clone()
+    }
+
+    async fn capabilities(&self) -> Result<ServiceCapabilities, Unavailable> {
+        match self.state.lock().health.status {
+            ConnectorStatus::Idle => Ok(ServiceCapabilities {
+                version: Some("1.0".into()),
+                ..ServiceCapabilities::default()
+            }),
+            _ => Err(Unavailable("not up".into())),
+        }
+    }
+
+    async fn run(&self, task: Task, context: RunContext) -> Result<Completion, RunEnd> {
+        self.state.lock().runs.push((task.held, task.adopted));
+        match std::str::from_utf8(&task.payload).unwrap() {
+            "done" => {
+                context.started();
+                Ok(Completion::default())
+            }
+            "slow" => slow(&context, Duration::from_secs(8)).await,
+            "hour" => slow(&context, Duration::from_secs(3600)).await,
+            "unstarted" => Err(until_stopped(&context).await),
+            "deaf" => {
+                context.started();
+                std::future::pending().await
+            }
+            "wedge" => {
+                context.started();
+                until_stopped(&context).await;
+                Err(RunEnd::Wedged { reason: LossReason::Stalled, message: "stuck".into() })
+            }
+            "late" => {
+                context.started();
+                until_stopped(&context).await;
+                Ok(Completion { cached: true, ..Completion::default() })
+            }
+            "lost" => Err(RunEnd::gave_back(LossReason::ServiceLost, "restarted")),
+            "fault" => Err(Failure::new(FailureKind::ServiceFault, "boom", "boom").into()),
+            "panic" => panic!("asked to"),
+            "file" => file(&context, &Bytes::from_static(b"picture")).await,
+            "broken-file" => file(&context, &Broken).await,
+            "input" => {
+                let Some(input) = task.job.spec.inputs.first() else { panic!("no input") };
+                let found = context.open_input(&input.from).await;
+                found.map(|_| Completion::default()).map_err(failed)
+            }
+            "progress" => {
+                for step in 0..100 {
+                    context.progress(Report { step: Some(step), ..Report::default() });
+                    context
+                        .preview(Preview { media_type: "image/png".into(), bytes: Bytes::new() });
+                    context.tick();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Ok(Completion::default())
+            }
+            other => panic!("no such behaviour: {other}"),
+        }
+    }
+
+    async fn clear_ghosts(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
+        let mut state = self.state.lock();
+        state.clearings.push(ours.to_vec());
+        if let Some(why) = &state.not_clear {
+            return Err(NotClear(why.clone()));
+        }
+        let found = ours.iter().filter(|held| state.ghosts.contains(&held.token));
+        Ok(found.copied().collect())
+    }
+}
+
+async fn slow(context: &RunContext, span: Duration) -> Result<Completion, RunEnd> {
+    context.started();
+    let end = tokio::time::Instant::now() + span;
+    loop {
+        context.tick();
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => return Ok(Completion::default()),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            _ = context.stop().raised() => return Err(RunEnd::Cancelled),
+        }
+    }
+}
+
+async fn until_stopped(context: &RunContext) -> RunEnd {
+    loop {
+        context.tick();
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            reason = context.stop().raised() => {
+                assert!(reason >= StopReason::Drain);
+                return RunEnd::Cancelled;
+            }
+        }
+    }
+}
+
+async fn file(context: &RunContext, source: &dyn Source) -> Result<Completion, RunEnd> {
+    context.started();
+    let artifact = NewArtifact {
+        name: "9-0-a.png".into(),
+        media_type: "image/png".into(),
+        node: Some("9".into()),
+        kind: ArtifactType::Output,
+        size: None,
+    };
+    let stored = context.put_artifact(artifact, source).await.map_err(failed)?;
+    Ok(Completion { artifacts: vec![stored], ..Completion::default() })
+}
+
+fn failed(error: pointsman_connectors::HostError) -> RunEnd {
+    Failure::new(FailureKind::ServiceFault, "file", error.to_string()).into()
+}
+
+/// Breaks off after its first chunk.
+struct Broken;
+
+#[async_trait]
+impl Source for Broken {
+    async fn open(&self) -> Result<ByteStream, SourceError> {
+        let chunks = [Ok(Bytes::from_static(b"pic")), Err(std::io::Error::other("cut off"))];
+        Ok(Box::pin(futures::stream::iter(chunks)))
+    }
+}
