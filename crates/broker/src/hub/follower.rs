@@ -32,11 +32,14 @@ impl Follower {
     /// Follows until the hub stops.
     pub async fn run(mut self) {
         let stop = self.hub.stop.clone();
+        stop.run_until_cancelled(self.follow()).await;
+    }
+
+    async fn follow(&mut self) {
         let mut slow = tokio::time::interval(SLOW_LOOK);
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let received = tokio::select! {
-                () = stop.cancelled() => return,
                 _ = slow.tick() => None,
                 received = next_group(&mut self.feed) => Some(received),
             };
@@ -68,6 +71,9 @@ impl Follower {
                 }
             }
         }
+        if self.hub.store.epoch() != self.hub.position().epoch {
+            return self.look().await;
+        }
         let at_end = groups.len() < BATCH && end == TryRecvError::Empty;
         if !self.hub.fold(&groups) || matches!(end, TryRecvError::Lagged(_)) {
             return self.look().await;
@@ -81,23 +87,25 @@ impl Follower {
     /// Reads the log to its end.
     async fn look(&mut self) -> Result<(), StoreError> {
         let store = self.hub.store.clone();
+        let mut rebuilt = false;
+        if store.epoch() != self.hub.position().epoch {
+            self.rebuild().await?;
+            rebuilt = true;
+        }
         loop {
-            let position = self.hub.position();
-            if store.epoch() != position.epoch {
-                self.rebuild().await?;
-                continue;
-            }
-            match store.log(position.seq, BATCH).await? {
+            match store.log(self.hub.seq(), BATCH).await? {
                 LogPage::Groups(groups) if groups.is_empty() => {
                     self.hub.contact.at_end(store.now());
                     return Ok(());
                 }
-                LogPage::Groups(groups) => {
-                    if !self.hub.fold(&groups) {
-                        self.rebuild().await?;
-                    }
+                LogPage::Groups(groups) if self.hub.fold(&groups) => {}
+                LogPage::Groups(_) | LogPage::Cut { .. } if rebuilt => {
+                    return Err(StoreError::Failed("the log has a hole after its seed".into()));
                 }
-                LogPage::Cut { .. } => self.rebuild().await?,
+                LogPage::Groups(_) | LogPage::Cut { .. } => {
+                    self.rebuild().await?;
+                    rebuilt = true;
+                }
             }
         }
     }

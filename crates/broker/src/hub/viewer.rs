@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{Hub, LIVE_FOR, Liveness, Next};
 use crate::{
-    frame::{Bookmark, Frame, ProgressLane, PulseLane, QueueLane, Resync, Shared},
+    frame::{Bookmark, Frame, ProgressLane, PulseLane, QueueLane, Resync, ResyncReason, Shared},
     lanes::{QUEUES_EVERY, fresh_lanes},
 };
 
@@ -147,25 +147,19 @@ impl Viewer {
 
     /// What can be sent now. The lanes come first: they are limited in number, the events are not.
     async fn ready(&mut self) -> Option<Frame> {
+        if self.joining {
+            if let Some(reason) = self.must_resync() {
+                return Some(self.resync(reason));
+            }
+            self.go_on().await;
+        }
         if self.position.is_none() {
             return Some(self.start().await);
         }
         let now = Instant::now();
-        if let Some(frame) = self.first.pop_front() {
-            return Some(frame);
-        }
-        if !self.joining {
-            let lane = self.tick(now).or_else(|| self.pulse()).or_else(|| self.queues(now));
-            if let Some(frame) = lane.or_else(|| self.progress(now)) {
-                return Some(frame);
-            }
-        }
-        let frame = self.events(now);
-        if self.joining && self.position.is_some() {
-            self.go_on().await;
-            return frame.or_else(|| self.first.pop_front());
-        }
-        frame
+        let lane = self.first.pop_front().or_else(|| self.tick(now)).or_else(|| self.pulse());
+        let lane = lane.or_else(|| self.queues(now)).or_else(|| self.progress(now));
+        lane.or_else(|| self.events(now))
     }
 
     /// Ends when something may be ready.
@@ -195,8 +189,6 @@ impl Viewer {
         self.queues_sent.clone_from(&snapshot.lanes.queues);
         self.pulse_sent.clone_from(&snapshot.lanes.pulse);
         self.served_at = now;
-        self.joining = false;
-        self.first.clear();
         self.position = Some(snapshot.position());
         Frame::Snapshot(snapshot)
     }
@@ -204,13 +196,29 @@ impl Viewer {
     /// A viewer that goes on where it stood has no snapshot to learn the lanes from.
     async fn go_on(&mut self) {
         let lanes = fresh_lanes(&self.hub, QUEUES_EVERY).await;
+        let live = self.hub.liveness() == Liveness::Live;
         self.joining = false;
         self.progress.pending = true;
         self.queues.due = Instant::now() + QUEUES_EVERY;
         self.queues_sent.clone_from(&lanes.queues);
         self.pulse_sent.clone_from(&lanes.pulse);
-        self.first.extend(lanes.pulse.map(Frame::Pulse));
+        self.first.extend(lanes.pulse.filter(|_| live).map(Frame::Pulse));
         self.first.extend(lanes.queues.map(Frame::Queues));
+    }
+
+    fn must_resync(&self) -> Option<ResyncReason> {
+        match self.hub.next(self.position.as_ref()?, self.joining, self.rebuilds) {
+            Next::Resync(reason) => Some(reason),
+            Next::Nothing | Next::Ahead => None,
+        }
+    }
+
+    fn resync(&mut self, reason: ResyncReason) -> Frame {
+        self.position = None;
+        self.joining = false;
+        self.first.clear();
+        self.hub.count_resync();
+        Frame::Resync(Resync { reason })
     }
 
     fn events(&mut self, now: Instant) -> Option<Frame> {
@@ -219,11 +227,7 @@ impl Viewer {
             self.news.mark_unchanged();
             let position = self.position.as_mut()?;
             match self.hub.next(position, self.joining, self.rebuilds) {
-                Next::Resync(reason) => {
-                    self.position = None;
-                    self.hub.count_resync();
-                    return Some(Frame::Resync(Resync { reason }));
-                }
+                Next::Resync(reason) => return Some(self.resync(reason)),
                 Next::Nothing => {
                     self.ahead = false;
                     return None;
