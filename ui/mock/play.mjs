@@ -3,9 +3,10 @@
 import { artifact, claim, end } from "./scenes.mjs";
 import { iso } from "./world.mjs";
 
-export function play(world) {
+/** `pace` is how many times faster than usual jobs go. */
+export function play(world, pace = 1) {
   const timers = [
-    setInterval(() => progress(world), 250),
+    setInterval(() => progress(world, pace), 250),
     setInterval(() => finish(world), 400),
     setInterval(() => hand(world), 700),
     setInterval(() => world.lane("queues", world.queues()), 500),
@@ -15,11 +16,11 @@ export function play(world) {
   return () => timers.forEach(clearInterval);
 }
 
-function progress(world) {
+function progress(world, pace) {
   const values = [];
   for (const value of world.progress.values()) {
     if (value.frozen || value.percent === null) continue;
-    value.percent = Math.min(100, value.percent + 1.2);
+    value.percent = Math.min(100, value.percent + 1.2 * pace);
     value.n += 1;
     value.last_event_at = iso();
     if (value.steps) value.step = Math.round((value.percent / 100) * value.steps);
@@ -43,7 +44,7 @@ function finish(world) {
 function hand(world) {
   for (const worker of world.records.worker.values()) {
     if (worker.status !== "idle") continue;
-    const next = [...world.pending.values()].find((job) => !job.hold && job.class !== "c-h100" && able(world, worker, job));
+    const next = world.waiting().find((job) => !job.hold && job.class !== "c-h100" && able(world, worker, job));
     if (!next) continue;
     const { class: _class, ...record } = next;
     const simulated = record.service === "simulation";

@@ -1,7 +1,7 @@
 // A stand-in for the server, for looking at the pages while working on them: the same routes and
 // the same stream, over a world that is made up. Serves `dist` as the real server does.
 //
-//   node mock/server.mjs [--port 7781] [--scene busy|empty] [--token SECRET]
+//   node mock/server.mjs [--port 7781] [--scene busy|empty] [--token SECRET] [--pace 1]
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -13,14 +13,14 @@ import * as scenes from "./scenes.mjs";
 import { iso, job as newJob } from "./world.mjs";
 
 const { values: options } = parseArgs({
-  options: { port: { type: "string", default: "7781" }, scene: { type: "string", default: "busy" }, token: { type: "string" } },
+  options: { port: { type: "string", default: "7781" }, scene: { type: "string", default: "busy" }, token: { type: "string" }, pace: { type: "string", default: "1" } },
 });
 const DIST = new URL("../dist", import.meta.url).pathname;
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 const world = (scenes[options.scene] ?? scenes.busy)();
 const streams = new Set();
 let trouble = null;
-play(world);
+play(world, Number(options.pace));
 
 const server = createServer((request, response) => {
   route(request, response).catch((error) => problem(response, 500, "internal", String(error)));

@@ -60,8 +60,13 @@ export class World {
     };
   }
 
+  /** Pending jobs in the order of claims. */
+  waiting() {
+    return [...this.pending.values()].sort((a, b) => b.priority - a.priority || a.place - b.place);
+  }
+
   queues() {
-    const pending = [...this.pending.values()].sort((a, b) => b.priority - a.priority || a.place - b.place);
+    const pending = this.waiting();
     const classes = new Map();
     for (const job of pending) {
       const kind = classes.get(job.class) ?? {

@@ -34,7 +34,7 @@ describe("figures", () => {
       hardware: { gpu_memory_gb: 24 }, models: ["a", "b", "c", "d"], labels: { tier: { gte: 2 } },
     };
     expect(requirementChips(asked)).toEqual([
-      "gpu memory gb ≥ 24", "4 models", "labels.tier.gte ≥ 2",
+      "GPU ≥ 24 GiB", "4 models", "labels.tier.gte 2",
     ]);
   });
 });

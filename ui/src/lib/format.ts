@@ -80,14 +80,22 @@ export function requirementChips(requirements: Record<string, unknown>): string[
   return Object.entries(requirements).flatMap(([key, value]) => chips(key, value));
 }
 
+const HARDWARE: Record<string, (n: unknown) => string> = {
+  "hardware.gpu_memory_gb": (n) => `GPU ≥ ${String(n)} GiB`,
+  "hardware.gpu_count": (n) => `GPUs ≥ ${String(n)}`,
+  "hardware.cpu_cores": (n) => `CPU cores ≥ ${String(n)}`,
+  "hardware.ram_gb": (n) => `RAM ≥ ${String(n)} GiB`,
+};
+
 function chips(path: string, value: unknown): string[] {
+  const hardware = HARDWARE[path];
+  if (hardware) return [hardware(value)];
   if (Array.isArray(value)) {
     if (value.length === 0) return [];
     return [value.length > 2 ? `${value.length} ${words(path)}` : `${words(path)}: ${value.join(", ")}`];
   }
   if (typeof value === "object" && value !== null) {
-    return Object.entries(value).flatMap(([key, inner]) =>
-      chips(path === "hardware" ? key : `${path}.${key}`, inner));
+    return Object.entries(value).flatMap(([key, inner]) => chips(`${path}.${key}`, inner));
   }
-  return [`${words(path)} ${typeof value === "number" ? "≥ " : ""}${String(value)}`];
+  return [`${words(path)} ${String(value)}`];
 }

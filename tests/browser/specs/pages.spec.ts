@@ -1,0 +1,124 @@
+// The pages by themselves, over a made-up world: what they show, and what they do when the server
+// is slow, silent, gone, or says no.
+
+import { expect, test } from "../support/fixtures";
+import { expectEqualPictures, shownStatuses, statuses, viewOf } from "../support/picture";
+
+test("the monitor shows every record of the view, with its status", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+  await expectEqualPictures(page, address);
+  await expect(async () => {
+    const view = await viewOf(page);
+    expect(await shownStatuses(page, "machine")).toEqual(statuses(view.machines));
+    expect(await shownStatuses(page, "worker")).toEqual(statuses(view.workers));
+    expect(await shownStatuses(page, "connector")).toEqual(statuses(view.connectors));
+    expect(await shownStatuses(page, "job")).toMatchObject(statuses(view.jobs));
+    expect(await page.getByTestId("alert").count()).toBe(Object.keys(view.alerts).length);
+  }).toPass();
+});
+
+test("a broken connection shows at once, and the picture is whole again after it", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+  await fetch(`${address}/mock/cut`);
+  await expect(page.getByTestId("not-live")).toContainText("Not live");
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+  await expectEqualPictures(page, address);
+});
+
+test("a server that falls silent is noticed after 15 s", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.clock.install();
+  await page.goto(address);
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+  await fetch(`${address}/mock/silence`);
+  await page.clock.runFor(17_000);
+  await expect(page.getByTestId("not-live")).toContainText("nothing heard from the server for 15 s");
+});
+
+test("the server's own reason for not being live is shown, and so is a resync", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+  await fetch(`${address}/mock/not_live`);
+  await expect(page.getByTestId("not-live")).toContainText("the store does not answer");
+  await fetch(`${address}/mock/live`);
+  await fetch(`${address}/mock/resync`);
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "resyncing");
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+});
+
+test("a token is asked for, kept for the tab, and sent as a header", async ({ page, mock }) => {
+  const { address } = await mock("--token", "secret");
+  await page.goto(address);
+  await page.getByLabel("Access token").fill("secret");
+  await page.getByRole("button", { name: "Use token" }).click();
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+  await page.goto(`${address}/client`);
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+});
+
+test("a worker is drained and resumed, after asking once more", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  const worker = page.locator('[data-testid="worker"][data-id="gpu-box-3-worker-0"]');
+  await worker.getByTestId("drain").click();
+  await worker.getByRole("button", { name: "Keep as is" }).click();
+  await expect(worker).toHaveAttribute("data-status", "starting");
+  await worker.getByTestId("drain").click();
+  await worker.getByTestId("drain-yes").click();
+  await expect(worker).toHaveAttribute("data-status", "draining");
+  await worker.getByTestId("resume").click();
+  await worker.getByTestId("resume-yes").click();
+  await expect(worker).not.toHaveAttribute("data-status", "draining");
+});
+
+test("a job's details say why it waits, and cancel it", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await page.locator('[data-testid="job"][data-status="pending"]').last().getByRole("link").click();
+  await expect(page.getByTestId("explain")).toContainText("workers");
+  await page.getByTestId("cancel").click();
+  await page.getByTestId("cancel-yes").click();
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "cancelled");
+  await page.keyboard.press("Escape");
+  await expect(page.getByTestId("job-panel")).toHaveCount(0);
+});
+
+test("a refusal names the field and the cure; a good job is followed to its picture", async ({ page, mock }) => {
+  const { address } = await mock("--pace", "10");
+  await page.goto(`${address}/client`);
+  await page.getByLabel("Priority").fill("150");
+  await page.getByTestId("submit").click();
+  await expect(page.getByTestId("problem")).toHaveAttribute("data-code", "out_of_range");
+  await expect(page.getByLabel("Priority")).toHaveAttribute("aria-invalid", "true");
+  await page.getByTestId("payload").fill("{");
+  await page.getByTestId("submit").click();
+  await expect(page.getByTestId("problem")).toHaveAttribute("data-code", "invalid_json");
+
+  await page.getByLabel("Begin with").selectOption("Text to image");
+  await page.getByLabel("Priority").fill("100");
+  await page.getByTestId("submit").click();
+  const mine = page.getByTestId("my-job");
+  await expect(mine).toHaveCount(1);
+  await expect(mine).toHaveAttribute("data-status", "completed");
+  await expect(mine.getByTestId("artifact-image")).toBeVisible();
+  await page.reload();
+  await expect(page.getByTestId("my-job")).toHaveAttribute("data-status", "completed");
+});
+
+for (const width of [390, 1280]) {
+  test(`nothing is wider than a page of ${width} px`, async ({ page, mock }) => {
+    const { address } = await mock();
+    await page.setViewportSize({ width, height: 844 });
+    for (const path of ["/", "/client"]) {
+      await page.goto(`${address}${path}`);
+      await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+      expect(overflow).toBeLessThanOrEqual(0);
+    }
+  });
+}
