@@ -120,7 +120,7 @@ impl Database {
         write_payloads(&step, writes, &self.rows)?;
         write_jobs(&step, writes, jobs)?;
         write_records(&step, writes)?;
-        write_results(&step, writes, &self.rows)?;
+        write_results(&step, writes, &self.rows, &head)?;
         delete_jobs(&step, jobs)?;
         write_capabilities(&step, writes)?;
         write_idempotency(&step, writes)?;
@@ -293,13 +293,22 @@ fn write_payloads(db: &Connection, writes: &Writes, rows: &Rows) -> rusqlite::Re
     Ok(())
 }
 
-fn write_results(db: &Connection, writes: &Writes, rows: &Rows) -> rusqlite::Result<()> {
+/// Results are numbered by the log's end and their place in the batch: a later one has a higher
+/// number.
+fn write_results(
+    db: &Connection,
+    writes: &Writes,
+    rows: &Rows,
+    head: &Head,
+) -> rusqlite::Result<()> {
+    const MAX_A_BATCH: i64 = 1 << 24;
     let put = "INSERT INTO results (n, no, attempt, token, late, json)
-               SELECT ?1, 1 + coalesce(max(no), 0), ?2, ?3, ?4, ?5 FROM results WHERE n = ?1";
-    for result in &writes.results {
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let numbers = head.seq.cast_signed() * MAX_A_BATCH..;
+    for (result, no) in writes.results.iter().zip(numbers) {
         if let Some(n) = rows.of(&result.job) {
             let token = result.token.as_uuid().as_bytes();
-            let values = params![n, result.attempt, token, result.late, &result.json[..]];
+            let values = params![n, no, result.attempt, token, result.late, &result.json[..]];
             db.prepare_cached(put)?.execute(values)?;
         }
     }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use crate::{OpenError, janitor::KEPT_FILE};
 
@@ -75,7 +75,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     db.pragma_update(None, "journal_size_limit", KEPT_FILE)?;
     db.pragma_update(None, "cache_size", -16_384)?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
-    db.set_prepared_statement_cache_capacity(64);
+    keep_plans(&db)?;
     migrate(&mut db, STEPS)?;
     check_writer(&db)?;
     Ok(db)
@@ -86,7 +86,15 @@ pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(std::time::Duration::from_secs(5))?;
+    keep_plans(&db)?;
     Ok(db)
+}
+
+/// Statements are prepared once; without this setting some would be again with each value.
+fn keep_plans(db: &Connection) -> rusqlite::Result<()> {
+    db.set_prepared_statement_cache_capacity(64);
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn number(db: &Connection, pragma: &str) -> rusqlite::Result<i64> {
