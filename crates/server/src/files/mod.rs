@@ -1,0 +1,231 @@
+//! Files on disk, behind `object_store`: inputs by their content, artifacts under the token of the
+//! attempt that made them.
+//!
+//! Architecture invariant: a file is never overwritten, and it is whole or not there. An attempt
+//! stores what it likes; only the job's ending binds a file to the job, so what a fenced attempt
+//! stored is never served.
+
+mod place;
+mod read;
+mod receive;
+mod sweep;
+
+use std::{io, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream::BoxStream};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, local::LocalFileSystem};
+use pointsman_api::{InputSource, Problem, Sha256Hex, check_file_name};
+use pointsman_broker::Broker;
+use pointsman_core::{
+    JobId, Token,
+    command::Held,
+    record::{Artifact, Job},
+};
+
+pub use read::FileReader;
+use receive::{Body, Received, receive};
+
+/// The bytes of a file, as they come.
+pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// Bytes of a file at most.
+pub const MAX_FILE: u64 = 4 << 30;
+
+/// The files of one server.
+#[derive(Debug, Clone)]
+pub struct Files {
+    store: Arc<dyn ObjectStore>,
+}
+
+/// A file that was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Bytes.
+    pub size: u64,
+    pub sha256: Sha256Hex,
+}
+
+/// Why a file was not stored, or could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    #[error("the transfer broke off: {0}")]
+    BrokenOff(#[source] io::Error),
+    #[error("the file has more than {MAX_FILE} bytes")]
+    TooLarge,
+    #[error("the content has the SHA-256 {found}")]
+    OtherDigest { found: Sha256Hex },
+    #[error("the attempt has a file {name:?} with other content")]
+    Exists { name: String },
+    /// The name or the source is not valid.
+    #[error(transparent)]
+    Invalid(Problem),
+    #[error("the disk refused: {0}")]
+    Disk(#[from] object_store::Error),
+    #[error("the directory for files cannot be used: {0}")]
+    Directory(#[source] io::Error),
+    #[error("the job cannot be read: {0}")]
+    Store(#[from] pointsman_store::StoreError),
+}
+
+impl Files {
+    /// The files in a data directory, under `files/`. What an interrupted transfer left behind is
+    /// removed. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn open(data: &Path) -> Result<Self, FilesError> {
+        let root = data.join("files");
+        let staging = root.join(place::STAGING);
+        if staging.exists() {
+            std::fs::remove_dir_all(&staging).map_err(FilesError::Directory)?;
+        }
+        std::fs::create_dir_all(&staging).map_err(FilesError::Directory)?;
+        // Durable before it is answered, like everything that the store answers.
+        let disk = LocalFileSystem::new_with_prefix(&root)?;
+        Ok(Self { store: Arc::new(disk.with_fsync(true).with_automatic_cleanup(true)) })
+    }
+
+    /// Stores a file that jobs may name. The same content again is the same file.
+    ///
+    /// # Errors
+    /// [`FilesError`]; nothing is stored then.
+    pub async fn put_input(&self, bytes: ByteStream) -> Result<StoredFile, FilesError> {
+        let received = receive(&self.store, bytes).await?;
+        let stored = received.stored();
+        self.publish(received, &place::input(&stored.sha256)).await?;
+        Ok(stored)
+    }
+
+    /// Stores a result file under the attempt's token. An exact repeat is answered the same;
+    /// other content under a name that is taken is refused.
+    ///
+    /// # Errors
+    /// [`FilesError`]; nothing is stored then.
+    pub async fn put_artifact(
+        &self,
+        held: Held,
+        name: &str,
+        bytes: ByteStream,
+        expected: Option<&Sha256Hex>,
+    ) -> Result<StoredFile, FilesError> {
+        check_file_name(name).map_err(FilesError::Invalid)?;
+        let received = receive(&self.store, bytes).await?;
+        let stored = received.stored();
+        if expected.is_some_and(|expected| *expected != stored.sha256) {
+            self.discard(received).await;
+            return Err(FilesError::OtherDigest { found: stored.sha256 });
+        }
+        let place = place::artifact(held.job, held.token, name);
+        let is_new = self.publish(received, &place).await?;
+        if is_new || self.sha256(&place).await? == stored.sha256 {
+            return Ok(stored);
+        }
+        Err(FilesError::Exists { name: name.to_owned() })
+    }
+
+    /// Bytes of an attempt's stored file; none when it has no such file.
+    ///
+    /// # Errors
+    /// [`FilesError::Disk`].
+    pub async fn artifact_size(
+        &self,
+        job: JobId,
+        token: Token,
+        name: &str,
+    ) -> Result<Option<u64>, FilesError> {
+        match self.store.head(&place::artifact(job, token, name)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A file that the job's ending bound to it; none when there is no such artifact.
+    pub fn artifact(&self, job: &Job, name: &str) -> Option<(Artifact, FileReader)> {
+        let artifact = job.ended()?.artifacts.iter().find(|artifact| artifact.name == name)?;
+        let place = place::artifact(job.id, bound_token(job)?, name);
+        Some((artifact.clone(), FileReader::new(self.store.clone(), place, artifact.size)))
+    }
+
+    /// An uploaded input; none when there is no such file.
+    ///
+    /// # Errors
+    /// [`FilesError::Disk`].
+    pub async fn input(&self, sha256: &Sha256Hex) -> Result<Option<FileReader>, FilesError> {
+        let place = place::input(sha256);
+        match self.store.head(&place).await {
+            Ok(meta) => Ok(Some(FileReader::new(self.store.clone(), place, meta.size))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a file that a job brings, as its `from` names it; none when there is no such file.
+    ///
+    /// # Errors
+    /// [`FilesError`].
+    pub async fn open_input(
+        &self,
+        broker: &Broker,
+        from: &str,
+    ) -> Result<Option<ByteStream>, FilesError> {
+        let reader = match from.parse().map_err(FilesError::Invalid)? {
+            InputSource::Inline { bytes } => {
+                return Ok(Some(futures::stream::iter([Ok(bytes)]).boxed()));
+            }
+            InputSource::Stored(sha256) => self.input(&sha256).await?,
+            InputSource::Artifact { job, name } => {
+                let job = broker.job(job).await?;
+                job.and_then(|job| self.artifact(&job, &name)).map(|(_, reader)| reader)
+            }
+        };
+        match reader {
+            Some(reader) => reader.read(None).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Puts what was received in its place. `false`: something was there before, and stays.
+    async fn publish(
+        &self,
+        received: Received,
+        place: &object_store::path::Path,
+    ) -> Result<bool, FilesError> {
+        let published = match received.body {
+            Body::Memory(payload) => {
+                self.store.put_opts(place, payload, PutMode::Create.into()).await.map(drop)
+            }
+            Body::Staged(staged) => {
+                let renamed = self.store.rename_if_not_exists(&staged, place).await;
+                if renamed.is_err() {
+                    // Nothing depends on it; the next start removes what stays behind.
+                    let _ = self.store.delete(&staged).await;
+                }
+                renamed
+            }
+        };
+        match published {
+            Ok(()) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn discard(&self, received: Received) {
+        if let Body::Staged(staged) = received.body {
+            // As above.
+            let _ = self.store.delete(&staged).await;
+        }
+    }
+}
+
+/// The token of the attempt whose files the job's ending bound: the last one's, or that of the
+/// late result that won.
+fn bound_token(job: &Job) -> Option<Token> {
+    let late = job.past.iter().rev().find(|past| past.late_won && past.run == job.run);
+    late.map(|past| past.token).or(job.token)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! Reading a file back.
+
+use std::{io, ops::Range, sync::Arc};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt as _, path::Path};
+use pointsman_api::Sha256Hex;
+use sha2::{Digest as _, Sha256};
+
+use super::{ByteStream, Files, FilesError};
+
+/// A file that is there to be read.
+#[derive(Debug, Clone)]
+pub struct FileReader {
+    store: Arc<dyn ObjectStore>,
+    place: Path,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl FileReader {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, place: Path, size: u64) -> Self {
+        Self { store, place, size }
+    }
+
+    /// The file's bytes, or those of a range within it; none when the file is gone.
+    ///
+    /// # Errors
+    /// [`FilesError::Disk`].
+    pub async fn read(&self, range: Option<Range<u64>>) -> Result<Option<ByteStream>, FilesError> {
+        if self.size == 0 {
+            return Ok(Some(futures::stream::empty().boxed()));
+        }
+        let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
+        match self.store.get_opts(&self.place, options).await {
+            Ok(got) => Ok(Some(got.into_stream().map_err(io::Error::other).boxed())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Files {
+    /// The SHA-256 of a stored file.
+    pub(super) async fn sha256(&self, place: &Path) -> Result<Sha256Hex, FilesError> {
+        let mut stream = self.store.get(place).await?.into_stream();
+        let mut hash = Sha256::new();
+        while let Some(piece) = stream.next().await {
+            hash.update(&piece?);
+        }
+        Ok(Sha256Hex::of(hash.finalize().into()))
+    }
+}

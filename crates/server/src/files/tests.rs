@@ -1,0 +1,93 @@
+use futures::TryStreamExt as _;
+use uuid::Uuid;
+
+use super::*;
+
+fn held(n: u128) -> Held {
+    let (job, token) = (Uuid::from_u128(1), Uuid::from_u128(n));
+    Held { job: JobId::from_uuid(job), attempt: 1, token: Token::from_uuid(token) }
+}
+
+fn stream(pieces: Vec<io::Result<Bytes>>) -> ByteStream {
+    futures::stream::iter(pieces).boxed()
+}
+
+fn whole(bytes: &[u8]) -> ByteStream {
+    stream(bytes.chunks(100_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect())
+}
+
+fn everything_under(root: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { open.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn an_artifact_is_never_overwritten_and_a_repeat_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path()).unwrap();
+    for size in [0, 5, 3 << 20] {
+        let name = format!("9-0-{size} ü#.png");
+        let bytes = vec![7_u8; size];
+        let stored = files.put_artifact(held(2), &name, whole(&bytes), None).await.unwrap();
+        assert_eq!(stored.size, size as u64);
+        let again = files.put_artifact(held(2), &name, whole(&bytes), Some(&stored.sha256)).await;
+        assert_eq!(again.unwrap(), stored);
+        let other = files.put_artifact(held(2), &name, whole(b"other"), None).await;
+        assert!(matches!(other, Err(FilesError::Exists { .. })));
+        assert!(files.put_artifact(held(3), &name, whole(b"other"), None).await.is_ok());
+        let size_now = files.artifact_size(held(2).job, held(2).token, &name).await.unwrap();
+        assert_eq!(size_now, Some(size as u64));
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_off_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path()).unwrap();
+    for size in [10, 3 << 20] {
+        let pieces = vec![Ok(vec![1; size].into()), Err(io::Error::other("gone"))];
+        let broken = files.put_artifact(held(2), "a.png", stream(pieces), None).await;
+        assert!(matches!(broken, Err(FilesError::BrokenOff(_))), "{broken:?}");
+        let bytes = whole(&vec![1; size]);
+        let wrong = Sha256Hex::of([0; 32]);
+        let wrong = files.put_artifact(held(2), "a.png", bytes, Some(&wrong)).await;
+        assert!(matches!(wrong, Err(FilesError::OtherDigest { .. })), "{wrong:?}");
+    }
+    assert_eq!(everything_under(dir.path()), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test]
+async fn an_input_is_named_by_its_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path()).unwrap();
+    let bytes = vec![9_u8; 2 << 20];
+    let stored = files.put_input(whole(&bytes)).await.unwrap();
+    assert_eq!(files.put_input(whole(&bytes)).await.unwrap(), stored);
+    assert_eq!(everything_under(dir.path()).len(), 1);
+    let reader = files.input(&stored.sha256).await.unwrap().unwrap();
+    let read: Vec<Bytes> =
+        reader.read(Some(10..20)).await.unwrap().unwrap().try_collect().await.unwrap();
+    assert_eq!(read.concat(), &bytes[10..20]);
+    assert!(files.input(&Sha256Hex::of([0; 32])).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn no_name_leaves_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path()).unwrap();
+    for name in ["../x", "..", "a/b", "a\\b", "", ".x", "a\0"] {
+        let refused = files.put_artifact(held(2), name, whole(b"x"), None).await;
+        assert!(matches!(refused, Err(FilesError::Invalid(_))), "{name:?}");
+    }
+    let long = "ü".repeat(100);
+    files.put_artifact(held(2), &long, whole(b"x"), None).await.unwrap();
+    let found = everything_under(dir.path());
+    assert!(found.iter().all(|path| path.starts_with(dir.path().join("files/artifacts"))));
+}
