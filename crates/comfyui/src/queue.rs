@@ -22,6 +22,9 @@ pub struct QueueEntry {
     pub prompt_id: String,
     /// Who submitted it; None when the submission named no client.
     pub client_id: Option<String>,
+    /// What the submitter wrote into `extra_data.owner`: ComfyUI keeps fields it does not know, so this tells one's own
+    /// prompts from those of others who share the service.
+    pub owner: Option<String>,
     /// When it was queued, in ms since the epoch by the service's clock; from 0.27 on.
     pub create_time: Option<i64>,
     /// The graph, if it was asked for.
@@ -41,6 +44,8 @@ struct Wire<'a> {
 pub(crate) struct ExtraData {
     #[serde(default)]
     pub(crate) client_id: Option<String>,
+    #[serde(default)]
+    pub(crate) owner: Option<String>,
     #[serde(default)]
     pub(crate) create_time: Option<i64>,
 }
@@ -93,6 +98,7 @@ impl QueueEntry {
             number: head.0,
             prompt_id: head.1,
             client_id: extra.client_id,
+            owner: extra.owner,
             create_time: extra.create_time,
             graph: graph.map_err(RequestError::malformed)?,
         })

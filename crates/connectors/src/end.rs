@@ -15,7 +15,7 @@ pub struct Completion {
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunEnd {
     /// The attempt failed; the kind says what happens to the job.
-    Failed(Failure),
+    Failed(Box<Failure>),
     /// It was told to stop, and the service has provably dropped it.
     Cancelled,
     /// Interrupted, not failed: the service lost it, or stalled and was stopped.
@@ -46,6 +46,6 @@ impl RunEnd {
 
 impl From<Failure> for RunEnd {
     fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+        Self::Failed(Box::new(failure))
     }
 }

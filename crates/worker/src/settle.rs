@@ -51,7 +51,7 @@ pub(crate) fn settle(end: Result<Completion, RunEnd>, standing: Standing) -> Set
         }
         Err(RunEnd::Wedged { reason, message }) => Settled::Keep { reason, message },
         Err(_) if standing.is_lost() => Settled::Nothing,
-        Err(RunEnd::Failed(failure)) => standing.finish(Outcome::Failed { failure }),
+        Err(RunEnd::Failed(failure)) => standing.finish(Outcome::Failed { failure: *failure }),
         Err(RunEnd::GaveBack { reason, message }) => release(reason, message),
         Err(RunEnd::Cancelled) => stopped(standing),
     }

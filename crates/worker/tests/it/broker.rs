@@ -42,6 +42,9 @@ pub enum Call {
     Leave,
 }
 
+/// When a renewal came, and what it carried.
+pub type Renewal = (Instant, Renew, Vec<(JobId, Progress)>);
+
 #[derive(Debug, Clone)]
 pub struct FakeJob {
     pub payload: &'static str,
@@ -147,7 +150,7 @@ impl FakeBroker {
         self.with(|s| s.calls.iter().map(|(_, call)| call.clone()).collect())
     }
 
-    pub fn renewals(&self) -> Vec<(Instant, Renew, Vec<(JobId, Progress)>)> {
+    pub fn renewals(&self) -> Vec<Renewal> {
         let renewal = |(at, call): &(Instant, Call)| match call {
             Call::Renew { renew, progress } => Some((*at, renew.clone(), progress.clone())),
             _ => None,
