@@ -4,7 +4,8 @@ use super::*;
 
 fn entry(number: f64, prompt_id: &str, client_id: Option<&str>) -> QueueEntry {
     let client_id = client_id.map(str::to_owned);
-    QueueEntry { number, prompt_id: prompt_id.into(), client_id, create_time: None, graph: None }
+    let (owner, create_time, graph) = (None, None, None);
+    QueueEntry { number, prompt_id: prompt_id.into(), client_id, owner, create_time, graph }
 }
 
 fn history(status_str: &str, messages: &[&str]) -> HistoryEntry {
