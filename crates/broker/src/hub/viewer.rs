@@ -256,7 +256,10 @@ impl Viewer {
         self.tick_at = now + LIVE_FOR;
         match self.hub.liveness() {
             Liveness::NotLive(why) => Some(Frame::NotLive(why)),
-            Liveness::Live if now < self.served_at + LIVE_FOR => None,
+            Liveness::Live if now < self.served_at + LIVE_FOR => {
+                self.tick_at = self.served_at + LIVE_FOR;
+                None
+            }
             Liveness::Live => {
                 let Position { epoch, seq } = self.position.clone()?;
                 Some(Frame::Bookmark(Bookmark { epoch, seq, at: self.hub.store.now() }))

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use pointsman_store::StoreError;
 use tokio::{
     sync::{Mutex, watch},
-    time::{Instant, MissedTickBehavior},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -20,6 +20,7 @@ pub(crate) const QUEUES_EVERY: Duration = Duration::from_millis(500);
 const QUEUES_SHOWN: usize = 200;
 /// A snapshot does not wait longer for the lanes; it then shows what was known last.
 const LANES_WITHIN: Duration = Duration::from_secs(1);
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The newest value of a lane, and when it was worked out.
 pub(crate) struct Lane<T> {
@@ -56,6 +57,14 @@ impl<T: serde::Serialize> Lane<T> {
             self.newest.send_replace(Some(Shared::new(value)));
         }
         Ok(())
+    }
+
+    /// When a new value is due. One that is overdue, because it could not be worked out, is tried
+    /// again in a second.
+    async fn next_at(&self, every: Duration) -> Instant {
+        let now = Instant::now();
+        let due = self.made_at.lock().await.map(|at| at + every);
+        due.filter(|due| *due > now).unwrap_or(now + TRY_AGAIN)
     }
 }
 
@@ -103,14 +112,12 @@ impl Keeper {
     pub async fn keep_pulse(self) {
         let Self(hub) = self;
         let work = async {
-            let mut every = tokio::time::interval(PULSE_EVERY);
-            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                every.tick().await;
                 somebody_watches(&hub).await;
                 if hub.liveness() == Liveness::Live {
-                    warn(pulse(&hub, Duration::ZERO).await);
+                    warn(pulse(&hub, PULSE_EVERY).await);
                 }
+                sleep_until(hub.lanes.pulse.next_at(PULSE_EVERY).await).await;
             }
         };
         hub.stop.run_until_cancelled(work).await;

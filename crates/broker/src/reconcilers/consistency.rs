@@ -25,7 +25,7 @@ impl Reconciler for Consistency {
 
     fn period(&self) -> Duration {
         // It looks at every record.
-        Duration::from_secs(30)
+        Duration::from_secs(60)
     }
 
     async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {

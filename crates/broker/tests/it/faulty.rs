@@ -1,0 +1,246 @@
+//! A store around the one in memory that counts what it is asked, loses hints, fails, begins new
+//! epochs and cuts its log.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pointsman_core::{
+    Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
+    command::Reconcile,
+    decide::Key,
+    event::{Record, RecordKey},
+    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+};
+use pointsman_store::{
+    ClassSummary, Committed, Contradiction, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
+    LogPage, MemStore, Pulse, QueuesLane, Seed, Store, StoreError, WorkHint,
+};
+use tokio::sync::broadcast;
+
+/// The feed holds so few groups that a burst makes the broker lag.
+const FEED: usize = 8;
+
+pub struct FaultyStore {
+    inner: MemStore,
+    feed: broadcast::Sender<Arc<LogGroup>>,
+    epoch: Mutex<Epoch>,
+    health: Mutex<Health>,
+    /// Groups up to this seq are no longer in the log.
+    pub cut: AtomicU64,
+    /// Hints and the feed are lost.
+    pub deaf: AtomicBool,
+    /// The log, the due lists and everything else cannot be read or written.
+    pub down: AtomicBool,
+    pub payloads_lost: AtomicBool,
+    /// Happens right after the next exchange was answered.
+    pub then: Mutex<Option<Command>>,
+    pub contradiction: Mutex<Option<Contradiction>>,
+    pub exchanges: AtomicUsize,
+    pub queues_made: AtomicUsize,
+    pub pulses_made: AtomicUsize,
+    pub contacts_broken: AtomicUsize,
+}
+
+impl FaultyStore {
+    pub fn new(inner: MemStore) -> Self {
+        let epoch = Mutex::new(inner.epoch());
+        let (feed, _) = broadcast::channel(FEED);
+        Self {
+            inner,
+            feed,
+            epoch,
+            health: Mutex::new(Health::Ready),
+            cut: AtomicU64::new(0),
+            deaf: AtomicBool::new(false),
+            down: AtomicBool::new(false),
+            payloads_lost: AtomicBool::new(false),
+            then: Mutex::new(None),
+            contradiction: Mutex::new(None),
+            exchanges: AtomicUsize::new(0),
+            queues_made: AtomicUsize::new(0),
+            pulses_made: AtomicUsize::new(0),
+            contacts_broken: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn begin_epoch(&self) {
+        *self.epoch.lock() = Epoch::mint();
+    }
+
+    pub fn set_health(&self, health: Health) {
+        *self.health.lock() = health;
+    }
+
+    fn reach(&self) -> Result<(), StoreError> {
+        match self.down.load(SeqCst) {
+            true => Err(StoreError::Failed("cut off".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn publish(&self, done: &[Result<Done, Rejected>]) {
+        for group in done.iter().flatten().filter_map(|done| done.group.clone()) {
+            if !self.deaf.load(SeqCst) {
+                let _ = self.feed.send(group);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    fn epoch(&self) -> Epoch {
+        self.epoch.lock().clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    fn health(&self) -> Health {
+        self.health.lock().clone()
+    }
+
+    async fn execute(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
+        self.reach()?;
+        let exchanges = commands.iter().filter(|c| matches!(c, Command::Exchange(_))).count();
+        self.exchanges.fetch_add(exchanges, SeqCst);
+        let done = self.inner.execute(commands).await?;
+        self.publish(&done);
+        let then = (exchanges > 0).then(|| self.then.lock().take()).flatten();
+        if let Some(command) = then {
+            let done = self.inner.execute(vec![command]).await?;
+            self.publish(&done);
+        }
+        Ok(done)
+    }
+
+    async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError> {
+        self.inner.load(keys).await
+    }
+
+    async fn commit(&self, transition: Transition) -> Result<Committed, StoreError> {
+        self.inner.commit(transition).await
+    }
+
+    async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError> {
+        self.reach()?;
+        self.inner.records(keys).await
+    }
+
+    async fn jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<JobsPage, StoreError> {
+        self.inner.jobs(filter, before, limit).await
+    }
+
+    async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
+        if self.payloads_lost.load(SeqCst) {
+            return Ok(vec![None; jobs.len()]);
+        }
+        self.inner.payloads(jobs).await
+    }
+
+    async fn result(
+        &self,
+        job: JobId,
+        token: Option<Token>,
+    ) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.inner.result(job, token).await
+    }
+
+    async fn capabilities(
+        &self,
+        digest: CapabilitiesDigest,
+    ) -> Result<Option<Arc<Capabilities>>, StoreError> {
+        self.inner.capabilities(digest).await
+    }
+
+    async fn log(&self, after: Seq, limit: usize) -> Result<LogPage, StoreError> {
+        self.reach()?;
+        let cut = self.cut.load(SeqCst);
+        if after < cut {
+            return Ok(LogPage::Cut { oldest: cut + 1 });
+        }
+        self.inner.log(after, limit).await
+    }
+
+    async fn seed(&self) -> Result<Seed, StoreError> {
+        self.reach()?;
+        let mut seed = self.inner.seed().await?;
+        seed.position.epoch = self.epoch();
+        Ok(seed)
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<LogGroup>> {
+        self.feed.subscribe()
+    }
+
+    fn wait_for_work(&self, worker: WorkerId, services: Vec<ServiceName>) -> WorkHint {
+        if self.deaf.load(SeqCst) {
+            let (wake, hint) = WorkHint::new();
+            std::mem::forget(wake);
+            return hint;
+        }
+        self.inner.wait_for_work(worker, services)
+    }
+
+    async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError> {
+        self.reach()?;
+        self.inner.due(what).await
+    }
+
+    async fn break_contact(&self) -> Result<(), StoreError> {
+        self.reach()?;
+        self.contacts_broken.fetch_add(1, SeqCst);
+        self.inner.break_contact().await
+    }
+
+    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
+        self.reach()?;
+        self.queues_made.fetch_add(1, SeqCst);
+        self.inner.queues(limit).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        self.reach()?;
+        self.pulses_made.fetch_add(1, SeqCst);
+        self.inner.pulse().await
+    }
+
+    async fn explain(
+        &self,
+        job: JobId,
+    ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
+        self.inner.explain(job).await
+    }
+
+    async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
+        self.reach()?;
+        self.inner.unservable().await
+    }
+
+    async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {
+        self.inner.poisonous().await
+    }
+
+    async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
+        let mut found = self.inner.contradictions().await?;
+        found.extend(self.contradiction.lock().clone());
+        Ok(found)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.inner.close().await
+    }
+}

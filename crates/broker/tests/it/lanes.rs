@@ -1,0 +1,205 @@
+//! The rules of each lane.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst, time::Duration};
+
+use pointsman_broker::{Frame, PreviewError, Viewer};
+use pointsman_core::{
+    JobId,
+    command::{Held, Op, Outcome, Finish},
+    record::{ConnectorStatus, Progress},
+};
+use pointsman_store::conformance::fleet::{Fleet, Hand, completed, spec};
+use serde_json::Value;
+
+use crate::support::{World, frames, millis, quiet, secs};
+
+fn progress(attempt: u32, n: u64) -> Progress {
+    Progress { attempt, n, percent: Some(n as f32), ..Progress::default() }
+}
+
+impl World {
+    async fn tell(&self, hand: &Hand, held: &[Held], progress: Vec<(JobId, Progress)>) {
+        let renewal = Fleet::renewal(hand, held.to_vec(), ConnectorStatus::Active);
+        self.broker.renew(renewal, progress).await.expect("a valid renewal");
+    }
+
+    /// The progress in a snapshot.
+    async fn shown(&self) -> BTreeMap<JobId, u64> {
+        let lane = self.broker.snapshot().await.lanes.progress;
+        lane.values.into_iter().map(|value| (value.job, value.progress.n)).collect()
+    }
+}
+
+async fn watching(world: &World) -> Viewer {
+    world.settle().await;
+    let mut viewer = world.broker.viewer(None, Duration::ZERO);
+    assert!(matches!(viewer.next().await, Some(Frame::Snapshot(_))));
+    viewer
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_taken_for_the_attempt_that_the_record_shows_and_only_if_newer() {
+    let world = World::new(quiet()).await;
+    let (a, b) = (world.fleet.worker("a", 1, &[]).await, world.fleet.worker("b", 1, &[]).await);
+    let held = world.fleet.running(&a).await;
+    let job = held.job;
+    world.tell(&a, &[held], vec![(job, progress(1, 5))]).await;
+    assert_eq!(world.shown().await[&job], 5);
+    world.tell(&a, &[held], vec![(job, progress(1, 4))]).await;
+    world.tell(&a, &[held], vec![(job, progress(2, 9))]).await;
+    world.tell(&b, &[], vec![(job, progress(1, 9))]).await;
+    assert_eq!(world.shown().await[&job], 5, "old news, another attempt, another worker");
+
+    // The job is lost, and another worker has it: what the first one says is nothing now.
+    let reason = pointsman_core::LossReason::ServiceLost;
+    let release = Op::Release { reason, message: String::new() };
+    world.fleet.act(&a, held, release).await.unwrap();
+    world.settle().await;
+    assert!(world.shown().await.is_empty(), "dropped with its attempt");
+    let again = world.fleet.claim(&b).await.unwrap();
+    world.tell(&a, &[held], vec![(job, progress(1, 6))]).await;
+    assert!(world.shown().await.is_empty());
+    // Taken although the hub may not have read the claim yet.
+    world.tell(&b, &[again], vec![(job, progress(2, 1))]).await;
+    assert_eq!(world.shown().await[&job], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_goes_when_the_job_ends_and_its_last_one_is_in_the_record() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    world.tell(&hand, &[held], vec![(held.job, progress(1, 70))]).await;
+    let outcome = Outcome::Completed { artifacts: Vec::new(), cached: false, result: None };
+    let finish = Finish { outcome, last_progress: Some(progress(1, 99)) };
+    world.fleet.act(&hand, held, Op::Finish(finish)).await.unwrap();
+    world.settle().await;
+    assert!(world.shown().await.is_empty());
+    let job = world.fleet.job(held.job).await;
+    assert_eq!(job.ended().unwrap().last_progress, Some(progress(1, 99)));
+    world.tell(&hand, &[held], vec![(held.job, progress(1, 100))]).await;
+    assert!(world.shown().await.is_empty(), "nothing comes after the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_four_values_a_second_of_one_job_and_the_newest_last() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    let mut viewer = watching(&world).await;
+    let reader = tokio::spawn(async move { frames(&mut viewer, secs(3)).await });
+    for n in 1..=100 {
+        world.tell(&hand, &[held], vec![(held.job, progress(1, n))]).await;
+        tokio::time::sleep(millis(20)).await;
+    }
+    let told: Vec<Value> = reader
+        .await
+        .unwrap()
+        .iter()
+        .flat_map(Frame::lines)
+        .filter(|line| line.event == "progress")
+        .map(|line| serde_json::from_str(&line.data).unwrap())
+        .collect();
+    assert!((7..=9).contains(&told.len()), "{} in two seconds", told.len());
+    let last = told.last().unwrap();
+    assert_eq!(last["values"].as_array().unwrap().len(), 1);
+    assert_eq!(last["values"][0]["n"], 100);
+    assert_eq!(last["values"][0]["job"], held.job.to_string());
+    assert!(last["as_of"]["seq"].is_u64() && last["as_of"]["at"].is_string(), "{last}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_a_thousand_values_a_second_a_viewer_and_none_is_forgotten() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1_024, &[]).await;
+    for _ in 0..600 {
+        world.fleet.submit(spec(50)).await;
+    }
+    let tokens = (0..600).map(|_| world.fleet.token()).collect();
+    let held = world.fleet.claim_with(&hand, tokens).await;
+    assert_eq!(held.len(), 600);
+    let mut viewer = watching(&world).await;
+    let all = held.iter().map(|held| (held.job, progress(1, 1))).collect();
+    world.tell(&hand, &held, all).await;
+    let lanes = |frames: Vec<Frame>| {
+        let values = frames.into_iter().filter_map(|frame| match frame {
+            Frame::Progress(lane) => Some(lane.values.len()),
+            _ => None,
+        });
+        values.collect::<Vec<_>>()
+    };
+    assert_eq!(lanes(frames(&mut viewer, secs(2)).await), [250, 250, 100]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queues_are_made_when_something_changed_and_somebody_watches() {
+    let world = World::new(quiet()).await;
+    let made = || world.store.queues_made.load(SeqCst);
+    world.fleet.submit(spec(50)).await;
+    world.pass(secs(5)).await;
+    assert_eq!(made(), 0, "nobody watches");
+    let mut viewer = watching(&world).await;
+    assert_eq!(made(), 1, "for the snapshot");
+    frames(&mut viewer, secs(10)).await;
+    assert_eq!(made(), 1, "nothing has changed");
+    let reader = tokio::spawn(async move { frames(&mut viewer, secs(4)).await });
+    for _ in 0..200 {
+        world.fleet.submit(spec(50)).await;
+        tokio::time::sleep(millis(10)).await;
+    }
+    let told = reader.await.unwrap();
+    let lanes: Vec<_> = told
+        .iter()
+        .filter_map(|frame| match frame {
+            Frame::Queues(lane) => Some(lane.value()),
+            _ => None,
+        })
+        .collect();
+    assert!((3..=6).contains(&lanes.len()), "{} in two seconds", lanes.len());
+    let last = lanes.last().unwrap();
+    assert_eq!((last.queues.pending.len(), last.queues.counts.pending), (200, 201));
+    assert_eq!(last.as_of.seq, 201);
+    let json = serde_json::to_value(last).unwrap();
+    for field in ["as_of", "pending", "classes", "counts"] {
+        assert!(json.get(field).is_some(), "{field} in {json}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pulse_tells_who_was_heard_and_what_confirmed_each_status() {
+    let world = World::new(quiet()).await;
+    world.fleet.worker("a", 1, &[]).await;
+    let mut viewer = watching(&world).await;
+    world.pass(secs(5)).await;
+    let told = frames(&mut viewer, secs(11)).await;
+    let pulses: Vec<_> = told.iter().filter(|frame| matches!(frame, Frame::Pulse(_))).collect();
+    assert!((2..=3).contains(&pulses.len()), "{} in eleven seconds", pulses.len());
+    let json: Value = serde_json::from_str(&pulses[0].lines()[0].data).unwrap();
+    assert_eq!(json["workers"][0]["id"], "a");
+    assert!(json["workers"][0]["heartbeat_at"].is_string());
+    assert_eq!(json["connectors"][0]["source"], "report");
+    assert_eq!(json["machines"][0]["id"], "m-a");
+    drop(viewer);
+    let made = world.store.pulses_made.load(SeqCst);
+    world.pass(secs(30)).await;
+    assert!(world.store.pulses_made.load(SeqCst) <= made + 1, "nobody watches");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_belongs_to_the_running_attempt() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    world.settle().await;
+    let set = |attempt, n| {
+        world.broker.set_preview(held.job, attempt, n, vec![1, 2].into(), "image/jpeg".into())
+    };
+    assert_eq!(set(2, 1), Err(PreviewError::NotRunning));
+    assert_eq!(set(1, 1), Ok(()));
+    assert_eq!(set(1, 1), Err(PreviewError::OldNews));
+    assert_eq!(world.broker.preview(held.job).unwrap().n, 1);
+    world.fleet.act(&hand, held, completed()).await.unwrap();
+    world.settle().await;
+    assert_eq!(world.broker.preview(held.job), None);
+    assert_eq!(set(1, 2), Err(PreviewError::NotRunning));
+}

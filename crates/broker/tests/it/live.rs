@@ -1,0 +1,79 @@
+//! What is said of the truth of what is shown.
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use pointsman_broker::{Frame, Liveness};
+use pointsman_store::{Health, conformance::fleet::spec};
+
+use crate::support::{World, frames, names, quiet, secs};
+
+#[tokio::test(start_paused = true)]
+async fn a_bookmark_every_five_seconds_when_no_group_comes() {
+    let world = World::new(quiet()).await;
+    // Pending jobs are not in the view: the position moves on all the same.
+    world.fleet.submit(spec(50)).await;
+    world.settle().await;
+    let mut viewer = world.broker.viewer(None, Duration::ZERO);
+    viewer.next().await.unwrap();
+    world.fleet.submit(spec(50)).await;
+    let seen = frames(&mut viewer, secs(11)).await;
+    let bookmarks: Vec<_> = seen
+        .iter()
+        .filter_map(|frame| match frame {
+            Frame::Bookmark(bookmark) => Some(bookmark.seq),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(bookmarks, [2, 2]);
+    assert_eq!(names(&seen).iter().filter(|name| **name == "pulse").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_cannot_read_the_log_says_so_instead_of_bookmark_and_pulse() {
+    let world = World::new(quiet()).await;
+    let mut viewer = world.broker.viewer(None, Duration::ZERO);
+    viewer.next().await.unwrap();
+    frames(&mut viewer, secs(6)).await;
+    assert_eq!(world.broker.live(), Liveness::Live);
+
+    let cut_off_at = world.broker.store().now();
+    world.store.down.store(true, SeqCst);
+    let seen = frames(&mut viewer, secs(20)).await;
+    let late: Vec<_> = names(&seen).into_iter().skip_while(|name| *name != "not_live").collect();
+    assert!(late.len() >= 2 && late.iter().all(|name| *name == "not_live"), "{seen:?}");
+    let Liveness::NotLive(why) = world.broker.live() else { panic!("live") };
+    assert!(why.reason.contains("cut off"), "{why:?}");
+    assert_eq!(why.since, cut_off_at);
+
+    world.store.down.store(false, SeqCst);
+    let seen = names(&frames(&mut viewer, secs(11)).await);
+    assert!(seen.contains(&"bookmark") && seen.contains(&"pulse"), "{seen:?}");
+    assert_eq!(world.broker.live(), Liveness::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_store_is_not_live_at_once_and_a_full_one_is() {
+    let world = World::new(quiet()).await;
+    world.store.set_health(Health::Full("no space".into()));
+    assert_eq!(world.broker.live(), Liveness::Live);
+    world.store.set_health(Health::Failed("the disk is gone".into()));
+    let Liveness::NotLive(why) = world.broker.live() else { panic!("live") };
+    assert!(why.reason.contains("the disk is gone"), "{why:?}");
+    let mut viewer = world.broker.viewer(None, Duration::ZERO);
+    let seen = names(&frames(&mut viewer, secs(6)).await);
+    assert!(seen.contains(&"not_live"), "{seen:?}");
+    assert!(!seen.contains(&"pulse") && !seen.contains(&"bookmark"), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_ends_the_viewers() {
+    let world = World::new(quiet()).await;
+    let mut viewer = world.broker.viewer(None, Duration::ZERO);
+    viewer.next().await.unwrap();
+    assert_eq!(world.broker.stats().viewers, 1);
+    let stop = world.tasks.stop_token();
+    let (last, ()) = tokio::join!(viewer.next(), async { stop.cancel() });
+    assert!(last.is_none());
+    drop(viewer);
+    assert_eq!(world.broker.stats().viewers, 0);
+}

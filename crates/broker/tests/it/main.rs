@@ -1,0 +1,12 @@
+//! The broker over the store in memory, with time that stands still unless a test moves it.
+
+mod claims;
+mod faulty;
+mod lanes;
+mod live;
+mod property;
+mod reconcilers;
+mod replica;
+mod resync;
+mod streams;
+mod support;

@@ -1,0 +1,106 @@
+//! One job's stream.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use pointsman_broker::{JobFrame, JobStream};
+use pointsman_core::{
+    Command, JobId,
+    command::Op,
+    record::{ConnectorStatus, Progress},
+};
+use pointsman_store::conformance::fleet::{Fleet, completed, spec};
+use serde_json::Value;
+
+use crate::support::{World, quiet};
+
+async fn rest(stream: &mut JobStream) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    while let Some(frame) = stream.next().await {
+        names.push(frame.line().event);
+    }
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_followed_from_pending_to_its_end() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let job = world.fleet.submit(spec(50)).await;
+    let mut stream = world.broker.job_stream(job).await.unwrap().expect("it exists");
+    let first = stream.next().await.unwrap().line();
+    assert_eq!((first.event, first.id), ("job_now", None));
+    let now: Value = serde_json::from_str(&first.data).unwrap();
+    assert_eq!((&now["kind"], &now["record"]["status"]), (&"job".into(), &"pending".into()));
+    assert_eq!(now["id"], job.to_string());
+
+    let held = world.fleet.claim(&hand).await.unwrap();
+    world.fleet.act(&hand, held, Op::Start).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().line().event, "job_assigned");
+    assert_eq!(stream.next().await.unwrap().line().event, "job_started");
+
+    let renewal = Fleet::renewal(&hand, vec![held], ConnectorStatus::Active);
+    let progress = Progress { attempt: 1, n: 1, percent: Some(50.0), ..Progress::default() };
+    world.broker.renew(renewal, vec![(job, progress)]).await.unwrap();
+    let frame = stream.next().await.unwrap();
+    let JobFrame::Progress(lane) = &frame else { panic!("{frame:?}") };
+    assert_eq!(lane.values[0].progress.percent, Some(50.0));
+
+    world.fleet.act(&hand, held, completed()).await.unwrap();
+    assert_eq!(rest(&mut stream).await, ["job_completed"]);
+    assert!(stream.next().await.is_none(), "and stays at its end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_job_is_one_frame_and_an_unknown_one_none() {
+    let world = World::new(quiet()).await;
+    let job = world.fleet.submit(spec(50)).await;
+    world.fleet.run(Command::Cancel { job }).await.unwrap();
+    let mut stream = world.broker.job_stream(job).await.unwrap().expect("it exists");
+    assert_eq!(rest(&mut stream).await, ["job_now"]);
+    let nobody = JobId::from_uuid(uuid::Uuid::from_u128(7));
+    assert!(world.broker.job_stream(nobody).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_lags_reads_the_record_anew() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let job = world.fleet.submit(spec(50)).await;
+    let mut stream = world.broker.job_stream(job).await.unwrap().expect("it exists");
+    stream.next().await.unwrap();
+    for _ in 0..20 {
+        let held = world.fleet.claim(&hand).await.unwrap();
+        let reason = pointsman_core::LossReason::Unstarted;
+        let op = Op::Release { reason, message: String::new() };
+        world.fleet.act(&hand, held, op).await.unwrap();
+        world.settle().await;
+    }
+    let frame = stream.next().await.unwrap();
+    let JobFrame::Now(now) = frame else { panic!("{frame:?}") };
+    assert_eq!(now.record.unwrap().attempt, 20);
+    world.fleet.run(Command::Cancel { job }).await.unwrap();
+    assert_eq!(rest(&mut stream).await, ["job_cancelled"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_in_what_the_hub_read_is_not_a_hole_in_the_stream() {
+    let world = World::new(quiet()).await;
+    let job = world.fleet.submit(spec(50)).await;
+    world.settle().await;
+    let mut stream = world.broker.job_stream(job).await.unwrap().expect("it exists");
+    stream.next().await.unwrap();
+    world.store.deaf.store(true, SeqCst);
+    world.fleet.run(Command::Cancel { job }).await.unwrap();
+    world.store.cut.store(2, SeqCst);
+    assert_eq!(rest(&mut stream).await, ["job_now"], "the record, which has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_ends_the_streams() {
+    let world = World::new(quiet()).await;
+    let job = world.fleet.submit(spec(50)).await;
+    let mut stream = world.broker.job_stream(job).await.unwrap().expect("it exists");
+    stream.next().await.unwrap();
+    world.tasks.stop().await;
+    assert!(stream.next().await.is_none());
+}
