@@ -1,0 +1,173 @@
+//! What the workloads run on: a broker in this process, or the binary in one of its own.
+
+use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use pointsman::adapters::InProcess;
+use pointsman_api::Submission;
+use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
+use pointsman_client::Client;
+use pointsman_connectors::{Limits, simulation::SimulationConnector};
+use pointsman_core::{
+    JobId, MachineId, ServiceName, WorkerId,
+    command::Submit,
+    matching::{Capabilities, Requirements},
+    record::{JobSpec, Timeouts},
+};
+use pointsman_server::Files;
+use pointsman_store::{Clock as _, MonotonicClock, Store};
+use pointsman_store_sqlite::{Options, SqliteStore};
+use pointsman_worker::{ServiceConfig, Shutdown, Timings, Worker, WorkerConfig};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    task::JoinHandle,
+};
+use uuid::Uuid;
+
+/// A no-op of the simulation, padded to 2 KB.
+pub fn payload() -> String {
+    format!("{{\"duration_ms\": 0, \"steps\": 0, \"fail\": null{}}}", " ".repeat(2_000))
+}
+
+pub fn simulation() -> ServiceName {
+    ServiceName::new("simulation").unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub fn spec(requirements: Requirements) -> JobSpec {
+    JobSpec {
+        service: simulation(),
+        priority: 50,
+        requirements,
+        customer_id: None,
+        workflow_id: None,
+        workflow_priority: None,
+        max_failures: 3,
+        max_losses: 3,
+        timeouts: Timeouts::default(),
+        inputs: Vec::new(),
+        metadata: None,
+        created_at: pointsman_core::Timestamp::from_millis(1_700_000_000_000),
+    }
+}
+
+pub fn submit(payload: &Arc<[u8]>) -> Submit {
+    let id = JobId::from_uuid(Uuid::now_v7());
+    let spec = spec(Requirements::default());
+    Submit { id, spec, payload: payload.clone(), idempotency: None }
+}
+
+/// A broker over a durable store in this process.
+pub struct Local {
+    pub broker: Broker,
+    pub store: Arc<dyn Store>,
+    files: Arc<Files>,
+    _tasks: BrokerTasks,
+    _data: TempDir,
+}
+
+impl Local {
+    pub async fn open() -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data.path(), Options::default())?);
+        let (broker, tasks) = Broker::start(store.clone(), BrokerConfig::default()).await?;
+        let files = Arc::new(Files::open(data.path())?);
+        Ok(Self { broker, store, files, _tasks: tasks, _data: data })
+    }
+
+    /// A worker of the simulation in this process.
+    pub fn worker(&self, name: &str, slots: u32) -> anyhow::Result<JoinHandle<()>> {
+        let clock = MonotonicClock::starting(pointsman_core::Timestamp::default());
+        let connector = Arc::new(SimulationConnector::new(simulation()));
+        let config = WorkerConfig {
+            worker: WorkerId::new(name)?,
+            machine: MachineId::new("bench")?,
+            services: vec![ServiceConfig { connector, slots }],
+            capabilities: Capabilities::default(),
+            summary: String::new(),
+            limits: Limits::default(),
+            timings: Timings::default(),
+            clock: Arc::new(move || clock.now()),
+        };
+        let broker = Arc::new(InProcess::new(self.broker.clone(), self.files.clone()));
+        let worker = Worker::new(config, broker)?;
+        Ok(tokio::spawn(async move {
+            if let Err(error) = worker.run(Shutdown::default()).await {
+                eprintln!("the worker ended: {error}");
+            }
+        }))
+    }
+
+    /// Waits until so many jobs have completed.
+    pub async fn completed(&self, jobs: usize) -> anyhow::Result<()> {
+        loop {
+            let done = self.store.queues(0).await?.counts.completed;
+            if done >= jobs as u64 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// The binary in a process of its own.
+pub struct Remote {
+    child: Child,
+    pub client: Client,
+    pub url: String,
+    _data: TempDir,
+}
+
+impl Remote {
+    pub async fn start(binary: &Path, role: &str, more: &[&str]) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let path = data.path().display().to_string();
+        let store = format!("sqlite:{path}");
+        let place = match role {
+            "server" => ["--store", &store],
+            _ => ["--data", &path],
+        };
+        let listen = ["--listen", "127.0.0.1:0"];
+        let (child, url) = spawn(binary, &[&[role][..], &listen, &place, more].concat()).await?;
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Self { child, client: Client::new(&url, None)?, url, _data: data })
+    }
+
+    /// Resident memory, MB.
+    pub fn resident_mb(&self) -> anyhow::Result<f64> {
+        let pid = self.child.id().context("it runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kb: f64 = line.context("VmRSS")?.trim().trim_end_matches(" kB").parse()?;
+        Ok(kb / 1000.0)
+    }
+}
+
+/// Starts the binary and waits for the line that says it is ready; answers what stands in it.
+pub async fn spawn(binary: &Path, arguments: &[&str]) -> anyhow::Result<(Child, String)> {
+    let mut child = Command::new(binary)
+        .args(arguments)
+        .env("POINTSMAN_LOG", "warn")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {}", binary.display()))?;
+    let stdout = child.stdout.take().context("piped")?;
+    let mut lines = BufReader::new(stdout).lines();
+    while let Some(line) = lines.next_line().await? {
+        let ready = ["monitor:", "worker:"].iter().find_map(|head| line.strip_prefix(head));
+        if let Some(rest) = ready {
+            let rest = rest.trim().to_owned();
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Ok((child, rest));
+        }
+    }
+    ensure!(false, "{} ended before it was ready", binary.display());
+    unreachable!()
+}
+
+pub fn no_op() -> anyhow::Result<Submission> {
+    let payload: Box<serde_json::value::RawValue> = serde_json::from_str(&payload())?;
+    Ok(Submission::new("simulation", &payload)?)
+}

@@ -1,0 +1,140 @@
+//! A worker and a machine agent in the same process as the broker.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pointsman_broker::{Broker, BrokerError as StoreSide};
+use pointsman_connectors::{ByteStream, NewArtifact, Preview};
+use pointsman_core::{
+    Answer, Command, Incarnation, JobId, Record, RecordKey, WorkerId,
+    command::{Exchange, Held, Register, RegisterMachine, Renew, Renewed, SetMachine},
+    record::Progress,
+};
+use pointsman_machine::Host;
+use pointsman_server::{Files, FilesError};
+use pointsman_store::{Store as _, StoreError};
+use pointsman_worker::{BrokerError, Claimed, Exchanged, StoredFile};
+
+/// Calls the broker directly.
+#[derive(Clone)]
+pub struct InProcess {
+    broker: Broker,
+    files: Arc<Files>,
+}
+
+impl InProcess {
+    pub fn new(broker: Broker, files: Arc<Files>) -> Self {
+        Self { broker, files }
+    }
+
+    async fn running(&self, held: Vec<Held>) -> Result<Vec<Claimed>, BrokerError> {
+        let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
+        let store = self.broker.store();
+        let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
+        let records = store.records(keys).await.map_err(store_error)?;
+        let payloads = store.payloads(ids).await.map_err(store_error)?;
+        let mut running = Vec::with_capacity(held.len());
+        for (held, payload) in held.into_iter().zip(payloads) {
+            let job = records.iter().find_map(|record| match record {
+                Record::Job(job) if job.id == held.job => Some(job.clone()),
+                _ => None,
+            });
+            if let (Some(job), Some(payload)) = (job, payload) {
+                running.push(Claimed { held, job, payload: Bytes::from_owner(payload) });
+            }
+        }
+        Ok(running)
+    }
+}
+
+/// A store that is full or stopping asks for patience; one that failed does not get better.
+fn store_error(error: StoreError) -> BrokerError {
+    BrokerError::Unreachable(error.to_string())
+}
+
+/// A disk that refuses may be given room; what is wrong with the file itself stays wrong.
+fn files_error(error: FilesError) -> BrokerError {
+    match error {
+        FilesError::Disk(_) | FilesError::BrokenOff(_) | FilesError::Store(_) => {
+            BrokerError::Unreachable(error.to_string())
+        }
+        error => BrokerError::Refused(error.to_string()),
+    }
+}
+
+fn broker_error(error: StoreSide) -> BrokerError {
+    match error {
+        StoreSide::Rejected(why) => BrokerError::Rejected(why),
+        StoreSide::Store(error) => store_error(error),
+    }
+}
+
+#[async_trait]
+impl pointsman_worker::Broker for InProcess {
+    async fn register(&self, register: Register) -> Result<Vec<Claimed>, BrokerError> {
+        let done = self.broker.execute(Command::Register(register)).await.map_err(broker_error)?;
+        match done.answer {
+            Answer::Registered { running } => self.running(running).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+        let wait = if exchange.ops.is_empty() { wait } else { Duration::ZERO };
+        let done = self.broker.exchange(exchange, wait).await.map_err(broker_error)?;
+        let claimed = done.claimed.into_iter().filter_map(|claimed| {
+            let job = claimed.job;
+            let held = Held { job: job.id, attempt: job.attempt, token: job.token? };
+            Some(Claimed { held, job, payload: Bytes::from_owner(claimed.payload) })
+        });
+        Ok(Exchanged { ops: done.ops, claimed: claimed.collect() })
+    }
+
+    async fn renew(
+        &self,
+        renew: Renew,
+        progress: Vec<(JobId, Progress)>,
+    ) -> Result<Renewed, BrokerError> {
+        self.broker.renew(renew, progress).await.map_err(broker_error)
+    }
+
+    async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {
+        let Preview { media_type, bytes } = preview;
+        let kept = self.broker.set_preview(held.job, held.attempt, n, bytes, media_type);
+        kept.map_err(|error| BrokerError::Refused(error.to_string()))
+    }
+
+    async fn put_artifact(
+        &self,
+        held: Held,
+        artifact: NewArtifact,
+        bytes: ByteStream,
+    ) -> Result<StoredFile, BrokerError> {
+        let stored = self.files.put_artifact(held, &artifact.name, bytes, None).await;
+        let stored = stored.map_err(files_error)?;
+        Ok(StoredFile { size: stored.size, sha256: stored.sha256.to_string() })
+    }
+
+    async fn open_input(&self, _: Held, from: &str) -> Result<Option<ByteStream>, BrokerError> {
+        let opened = self.files.open_input(&self.broker, from).await;
+        opened.map_err(files_error)
+    }
+
+    async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError> {
+        let leave = Command::Leave { worker, incarnation };
+        self.broker.execute(leave).await.map(drop).map_err(broker_error)
+    }
+}
+
+#[async_trait]
+impl Host for InProcess {
+    async fn register_machine(&self, register: RegisterMachine) -> Result<(), BrokerError> {
+        let register = Command::RegisterMachine(register);
+        self.broker.execute(register).await.map(drop).map_err(broker_error)
+    }
+
+    async fn set_machine(&self, set: SetMachine) -> Result<(), BrokerError> {
+        self.broker.execute(Command::SetMachine(set)).await.map(drop).map_err(broker_error)
+    }
+}

@@ -1,0 +1,143 @@
+//! A worker that reaches the store over a server's HTTP worker protocol.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use pointsman_api::{
+    ClaimedJob, ErrorCode, ExchangeRequest, JobProgress, LeaveRequest, OpResult, Problem,
+    RegisterRequest, RenewRequest,
+};
+use pointsman_client::{Client, ClientError};
+use pointsman_connectors::{ByteStream, NewArtifact, Preview};
+use pointsman_core::{
+    Incarnation, JobId, Rejected, WorkerId,
+    command::{Exchange, Held, Register, Renew, Renewed},
+    record::Progress,
+};
+use pointsman_worker::{BrokerError, Claimed, Exchanged, StoredFile};
+
+/// Calls a server.
+#[derive(Debug, Clone)]
+pub struct OverHttp(Client);
+
+impl OverHttp {
+    /// Does not connect yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`].
+    pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
+        Client::new(url, token.as_deref()).map(Self)
+    }
+}
+
+/// What the rules refuse stays their word; what may pass is waited for.
+fn broker_error(error: ClientError) -> BrokerError {
+    if let Some(rejected) = error.problem().and_then(Problem::rejected) {
+        return BrokerError::Rejected(rejected);
+    }
+    match error {
+        error if error.is_transient() => BrokerError::Unreachable(error.to_string()),
+        // A proxy or another server in the place of ours: it may come back.
+        ClientError::Unexpected(why) => BrokerError::Unreachable(why),
+        error => BrokerError::Refused(error.to_string()),
+    }
+}
+
+fn claimed(job: ClaimedJob) -> Option<Claimed> {
+    let ClaimedJob { job, payload } = job;
+    let held = Held { job: job.id, attempt: job.attempt, token: job.token? };
+    let payload: Box<str> = payload.into();
+    Some(Claimed { held, job, payload: Bytes::from(String::from(payload)) })
+}
+
+fn op_answer(result: OpResult) -> Result<pointsman_core::command::OpAnswer, Rejected> {
+    match result {
+        OpResult::Answer(answer) => Ok(answer),
+        OpResult::Refused { refused } => {
+            Err(refused.rejected().unwrap_or_else(|| Rejected::Invalid(refused.to_string())))
+        }
+    }
+}
+
+#[async_trait]
+impl pointsman_worker::Broker for OverHttp {
+    async fn register(&self, register: Register) -> Result<Vec<Claimed>, BrokerError> {
+        let request = RegisterRequest {
+            worker_id: register.worker,
+            machine_id: register.machine,
+            incarnation: register.incarnation,
+            services: register.services,
+            capabilities: register.capabilities,
+            summary: register.summary,
+        };
+        let registered = self.0.register(&request).await.map_err(broker_error)?;
+        Ok(registered.running.into_iter().filter_map(claimed).collect())
+    }
+
+    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+        let request = ExchangeRequest {
+            worker_id: exchange.worker,
+            incarnation: exchange.incarnation,
+            ops: exchange.ops,
+            claim: exchange.claim,
+            wait_s: wait.as_secs_f64(),
+        };
+        let done = self.0.exchange(&request).await.map_err(broker_error)?;
+        Ok(Exchanged {
+            ops: done.ops.into_iter().map(op_answer).collect(),
+            claimed: done.claimed.into_iter().filter_map(claimed).collect(),
+        })
+    }
+
+    async fn renew(
+        &self,
+        renew: Renew,
+        progress: Vec<(JobId, Progress)>,
+    ) -> Result<Renewed, BrokerError> {
+        let progress = progress.into_iter().map(|(job, progress)| JobProgress { job, progress });
+        let request = RenewRequest {
+            worker_id: renew.worker,
+            incarnation: renew.incarnation,
+            held: renew.held,
+            connectors: renew.connectors,
+            progress: progress.collect(),
+        };
+        self.0.renew(&request).await.map_err(broker_error)
+    }
+
+    async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {
+        let Preview { media_type, bytes } = preview;
+        self.0.put_preview(held, n, &media_type, bytes).await.map_err(broker_error)
+    }
+
+    async fn put_artifact(
+        &self,
+        held: Held,
+        artifact: NewArtifact,
+        bytes: ByteStream,
+    ) -> Result<StoredFile, BrokerError> {
+        let NewArtifact { name, media_type, .. } = artifact;
+        let stored = self.0.put_artifact(held, &name, &media_type, bytes).await;
+        let stored = stored.map_err(broker_error)?;
+        Ok(StoredFile { size: stored.size, sha256: stored.sha256 })
+    }
+
+    async fn open_input(&self, _: Held, from: &str) -> Result<Option<ByteStream>, BrokerError> {
+        match self.0.open_input(from).await {
+            Ok(source) => Ok(Some(Box::pin(source.into_stream()))),
+            Err(error)
+                if error.is(ErrorCode::InputNotFound) || error.is(ErrorCode::ArtifactNotFound) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(broker_error(error)),
+        }
+    }
+
+    async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError> {
+        let request = LeaveRequest { worker_id: worker, incarnation };
+        self.0.leave(&request).await.map_err(broker_error)
+    }
+}

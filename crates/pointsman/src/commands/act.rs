@@ -1,0 +1,60 @@
+//! Cancel, retry, explain.
+
+use pointsman_client::Client;
+use pointsman_core::{JobId, record::JobRecord};
+
+use super::{exit_of, print};
+use crate::exit::Exit;
+
+pub async fn cancel(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
+    let job = client.cancel(id).await.map_err(exit_of)?;
+    show(&job, json, if job.status.is_ended() { "" } else { " (cancelling)" })
+}
+
+pub async fn retry(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
+    let job = client.retry(id).await.map_err(exit_of)?;
+    show(&job, json, &format!(" (run {})", job.run))
+}
+
+fn show(job: &JobRecord, json: bool, more: &str) -> Result<(), Exit> {
+    match json {
+        true => print::json(job),
+        false => print::line(&format!("{}{more}", print::job_line(job))),
+    }
+}
+
+pub async fn explain(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
+    let explained = client.explain(id).await.map_err(exit_of)?;
+    if json {
+        return print::json(&explained);
+    }
+    print::line(&explained.answer)?;
+    let explanation = &explained.explanation;
+    let able = explanation.able;
+    print::line(&format!(
+        "{} of {} workers are able: {} idle, {} busy, {} draining, {} not ready, {} offline",
+        able.total,
+        explanation.workers,
+        able.idle,
+        able.busy,
+        able.draining,
+        able.not_ready,
+        able.offline
+    ))?;
+    let rows: Vec<Vec<String>> = explanation
+        .rules
+        .iter()
+        .map(|rule| {
+            let failing = rule.failing.iter().take(3);
+            let failing = failing.map(|f| format!("{}: {}", f.worker, f.found));
+            vec![
+                rule.rule.to_string(),
+                rule.wanted.clone(),
+                rule.pass.to_string(),
+                rule.fail.to_string(),
+                failing.collect::<Vec<_>>().join("; "),
+            ]
+        })
+        .collect();
+    print::table(&["RULE", "WANTED", "PASS", "FAIL", "FAILING"], &rows)
+}

@@ -1,0 +1,118 @@
+//! Lists and single records.
+
+use pointsman_api::JobsQuery;
+use pointsman_client::Client;
+use pointsman_core::{JobId, ServiceName, record::JobStatus};
+
+use super::{exit_of, print};
+use crate::{args, exit::Exit};
+
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), Exit> {
+    let status = args.status.as_deref().map(|text| {
+        let known = JobStatus::ALL.into_iter().find(|status| status.as_str() == text);
+        let names = JobStatus::ALL.map(JobStatus::as_str).join(", ");
+        known.ok_or_else(|| Exit::Usage(format!("--status {text}: use one of {names}")))
+    });
+    let service = args.service.as_deref().map(ServiceName::new).transpose();
+    let query = JobsQuery {
+        status: status.transpose()?,
+        service: service.map_err(|error| Exit::Usage(error.to_string()))?,
+        worker: args.worker.clone(),
+        limit: Some(args.limit),
+        ..JobsQuery::default()
+    };
+    let page = client.jobs(&query).await.map_err(exit_of)?;
+    if json {
+        return print::json(&page);
+    }
+    let rows: Vec<Vec<String>> = page
+        .jobs
+        .iter()
+        .map(|job| {
+            let worker = job.worker_id.as_ref().map(ToString::to_string).unwrap_or_default();
+            let failure = job.failure.as_ref().map(|f| f.code.clone()).unwrap_or_default();
+            vec![
+                job.id.to_string(),
+                job.status.as_str().to_owned(),
+                job.service.to_string(),
+                job.priority.to_string(),
+                job.attempt.to_string(),
+                worker,
+                job.created_at.to_string(),
+                failure,
+            ]
+        })
+        .collect();
+    let head = ["JOB", "STATUS", "SERVICE", "PRIORITY", "ATTEMPT", "WORKER", "SUBMITTED", "FAILURE"];
+    print::table(&head, &rows)
+}
+
+pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
+    let job = client.job(id).await.map_err(exit_of)?;
+    if json {
+        return print::json(&job);
+    }
+    print::line(&print::job_line(&job))?;
+    let mut rows = vec![
+        vec!["service".to_owned(), job.service.to_string()],
+        vec!["priority".to_owned(), job.priority.to_string()],
+        vec!["submitted".to_owned(), job.created_at.to_string()],
+        vec!["run, attempt".to_owned(), format!("{}, {}", job.run, job.attempt)],
+        vec!["failures, losses".to_owned(), format!("{}, {}", job.failures, job.losses)],
+    ];
+    let times = [("started", job.started_at), ("ended", job.completed_at)];
+    rows.extend(times.into_iter().filter_map(|(name, at)| Some(vec![name.to_owned(), at?.to_string()])));
+    rows.extend(job.worker_id.iter().map(|w| vec!["worker".to_owned(), w.to_string()]));
+    rows.extend(job.artifacts.iter().map(|artifact| {
+        vec!["artifact".to_owned(), format!("{} ({} bytes)", artifact.name, artifact.size)]
+    }));
+    print::table(&["", ""], &rows)
+}
+
+pub async fn workers(client: &Client, json: bool) -> Result<(), Exit> {
+    let workers = client.workers().await.map_err(exit_of)?;
+    if json {
+        return print::json(&workers);
+    }
+    let rows: Vec<Vec<String>> = workers
+        .iter()
+        .map(|worker| {
+            vec![
+                worker.id.to_string(),
+                word(&worker.status),
+                worker.machine_id.to_string(),
+                worker.current_job_ids.len().to_string(),
+                worker.jobs_completed.to_string(),
+                worker.jobs_failed.to_string(),
+                worker.summary.clone(),
+                worker.reason.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let head = ["WORKER", "STATUS", "MACHINE", "JOBS", "COMPLETED", "FAILED", "SERVICES", "REASON"];
+    print::table(&head, &rows)
+}
+
+pub async fn machines(client: &Client, json: bool) -> Result<(), Exit> {
+    let machines = client.machines().await.map_err(exit_of)?;
+    if json {
+        return print::json(&machines);
+    }
+    let rows: Vec<Vec<String>> = machines
+        .iter()
+        .map(|machine| {
+            let gpus: Vec<_> = machine.gpus.iter().map(|gpu| gpu.name.clone()).collect();
+            let reason = machine.reason.clone().unwrap_or_default();
+            vec![machine.id.to_string(), word(&machine.status), gpus.join(", "), reason]
+        })
+        .collect();
+    print::table(&["MACHINE", "STATUS", "GPUS", "REASON"], &rows)
+}

@@ -1,0 +1,44 @@
+//! The client commands: look and act, through a server.
+
+mod act;
+mod list;
+mod print;
+mod submit;
+mod token;
+
+use pointsman_client::{Client, ClientError};
+
+use crate::{
+    args::{Cli, Command},
+    exit::Exit,
+};
+
+pub use token::token;
+
+/// Runs one client command.
+pub async fn run(cli: &Cli, command: &Command) -> Result<(), Exit> {
+    let client = Client::new(&cli.server, cli.token.as_deref()).map_err(exit_of)?;
+    match command {
+        Command::Submit(args) => submit::submit(&client, args, cli.json).await,
+        Command::Jobs(args) => list::jobs(&client, args, cli.json).await,
+        Command::Job { id } => list::job(&client, *id, cli.json).await,
+        Command::Workers => list::workers(&client, cli.json).await,
+        Command::Machines => list::machines(&client, cli.json).await,
+        Command::Cancel { id } => act::cancel(&client, *id, cli.json).await,
+        Command::Retry { id } => act::retry(&client, *id, cli.json).await,
+        Command::Explain { id } => act::explain(&client, *id, cli.json).await,
+        other => Err(Exit::Usage(format!("{other:?} is no client command"))),
+    }
+}
+
+/// What went wrong with a request, as the exit code tells it.
+fn exit_of(error: ClientError) -> Exit {
+    match &error {
+        ClientError::Unreachable(_) | ClientError::Unexpected(_) => {
+            Exit::Unreachable(error.to_string())
+        }
+        ClientError::Refused(_) => Exit::Refused(error.to_string()),
+        ClientError::Problem(problem) => Exit::Usage(print::problem(problem)),
+        ClientError::Address { .. } => Exit::Usage(error.to_string()),
+    }
+}

@@ -1,0 +1,164 @@
+//! `pointsman submit`: hands a job in, and with `--wait` follows it to its end.
+
+use std::{io::Read as _, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use futures::TryStreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use pointsman_api::Submission;
+use pointsman_client::{Client, ClientError};
+use pointsman_core::{
+    JobId,
+    record::{JobRecord, JobStatus},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{exit_of, print};
+use crate::{args, exit::Exit};
+
+/// A broken stream is opened again this often before the server counts as gone.
+const REOPEN: u32 = 60;
+
+pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<(), Exit> {
+    let submission = submission(args)?;
+    let submitted = client.submit(&submission).await.map_err(exit_of)?;
+    let id = submitted.job.id;
+    if !args.wait && args.out.is_none() {
+        return match json {
+            true => print::json(&submitted.job),
+            false => print::line(&print::job_line(&submitted.job)),
+        };
+    }
+    if !json {
+        print::line(&print::job_line(&submitted.job))?;
+    }
+    let ended = tokio::select! {
+        ended = follow(client, id, json) => ended?,
+        _ = tokio::signal::ctrl_c() => return Err(Exit::Interrupted),
+    };
+    if let Some(out) = &args.out {
+        for file in save(client, &ended, out).await? {
+            if !json {
+                print::line(&format!("saved {file}"))?;
+            }
+        }
+    }
+    match json {
+        true => print::json(&ended)?,
+        false => print::line(&print::job_line(&ended))?,
+    }
+    if ended.status == JobStatus::Completed { Ok(()) } else { Err(Exit::JobFailed) }
+}
+
+fn submission(args: &args::Submit) -> Result<Submission, Exit> {
+    let text = read(&args.file).map_err(|error| Exit::Usage(format!("{error:#}")))?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|error| Exit::Usage(format!("{} is not JSON: {error}", args.file)))?;
+    // A bare graph is what ComfyUI exports; the payload names it.
+    let bare = args.service == "comfyui" && value.get("workflow").is_none();
+    let payload = if bare { json!({"workflow": value}) } else { value };
+    let requirements = args.requires.as_deref().map(|text| {
+        serde_json::from_str(text)
+            .map_err(|error| Exit::Usage(format!("--requires is not JSON: {error}")))
+    });
+    let submission = Submission::new(&args.service, &payload).map_err(anyhow::Error::from)?;
+    Ok(Submission {
+        priority: Some(args.priority.into()),
+        requirements: requirements.transpose()?,
+        idempotency_key: args.idempotency_key.clone(),
+        ..submission
+    })
+}
+
+fn read(file: &str) -> anyhow::Result<String> {
+    if file != "-" {
+        return std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    Ok(text)
+}
+
+/// What a progress bar needs of a job's events and of the progress lane.
+#[derive(Debug, Deserialize)]
+struct Seen {
+    record: Option<JobRecord>,
+    #[serde(default)]
+    values: Vec<pointsman_core::record::Progress>,
+}
+
+/// Follows the job to its end, over restarts of the server too.
+async fn follow(client: &Client, id: JobId, quiet: bool) -> Result<JobRecord, Exit> {
+    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(100) };
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos:>3} %  {elapsed}  {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let mut broken = 0;
+    let ended = loop {
+        match watch(client, id, &bar, &mut broken).await {
+            Ok(Some(ended)) => break ended,
+            Ok(None) => {}
+            Err(error) if error.is_transient() && broken < REOPEN => {
+                broken += 1;
+                bar.set_message("the server is away");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(exit_of(error)),
+        }
+    };
+    bar.finish_and_clear();
+    Ok(ended)
+}
+
+async fn watch(
+    client: &Client,
+    id: JobId,
+    bar: &ProgressBar,
+    broken: &mut u32,
+) -> Result<Option<JobRecord>, ClientError> {
+    let mut events = client.job_events(id).await?;
+    while let Some(event) = events.next().await? {
+        *broken = 0;
+        let Ok(seen) = event.read::<Seen>() else { continue };
+        if let Some(progress) = seen.values.last() {
+            bar.set_position(progress.percent.unwrap_or(0.0) as u64);
+            let node = progress.node.as_ref().map(|node| format!("node {node} "));
+            let step = progress.step.zip(progress.steps).map(|(n, of)| format!("step {n}/{of}"));
+            bar.set_message(node.unwrap_or_default() + &step.unwrap_or_default());
+        }
+        if let Some(job) = seen.record {
+            if job.status.is_ended() {
+                return Ok(Some(job));
+            }
+            bar.set_message(job.status.as_str().to_owned());
+        }
+    }
+    // The stream ended, with the job's last event or with the server.
+    Ok(Some(client.job(id).await?).filter(|job| job.status.is_ended()))
+}
+
+/// Saves the results under `out/JOB/`; answers their paths.
+async fn save(client: &Client, job: &JobRecord, out: &Path) -> Result<Vec<String>, Exit> {
+    let directory = out.join(job.id.to_string());
+    let mut saved = Vec::new();
+    for artifact in &job.artifacts {
+        tokio::fs::create_dir_all(&directory)
+            .await
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        let path = directory.join(&artifact.name);
+        let download = client.artifact(job.id, &artifact.name).await.map_err(exit_of)?;
+        let mut file = tokio::fs::File::create(&path)
+            .await
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        let mut bytes = std::pin::pin!(download.stream());
+        while let Some(piece) = bytes.try_next().await.map_err(exit_of)? {
+            file.write_all(&piece).await.context("cannot write a result")?;
+        }
+        file.flush().await.context("cannot write a result")?;
+        saved.push(path.display().to_string());
+    }
+    Ok(saved)
+}

@@ -1,0 +1,43 @@
+//! The binary's parts, as a library: so that benchmarks put them together in the same way.
+
+pub mod adapters;
+pub mod args;
+mod commands;
+mod exit;
+mod identity;
+mod roles;
+mod services;
+mod stop;
+
+use clap::Parser as _;
+use tracing_subscriber::{EnvFilter, fmt};
+
+pub use crate::exit::Exit;
+use crate::args::{Cli, Command};
+
+/// Reads the command line and does what it says.
+///
+/// # Errors
+/// [`Exit`], with the code that the process should end with.
+pub fn run() -> Result<(), Exit> {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());
+    fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Exit::Other(error.into()))?.block_on(act(cli))
+}
+
+async fn act(cli: Cli) -> Result<(), Exit> {
+    match cli.command {
+        Command::Up(args) => Ok(roles::up(args).await?),
+        Command::Server(args) => Ok(roles::server(args).await?),
+        Command::Worker(args) => Ok(roles::worker(args, cli.token).await?),
+        Command::ComfyuiSim(args) => Ok(roles::comfyui_sim(args).await?),
+        Command::Token(ref args) => commands::token(args, cli.json),
+        Command::Openapi => {
+            println!("{}", pointsman_server::openapi_json());
+            Ok(())
+        }
+        ref command => commands::run(&cli, command).await,
+    }
+}

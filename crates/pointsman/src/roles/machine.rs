@@ -1,0 +1,143 @@
+//! One machine's workers with their connectors.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use pointsman_connectors::{Connector, Limits as AttemptLimits};
+use pointsman_connectors::{comfyui::ComfyUiConnector, simulation::SimulationConnector};
+use pointsman_core::{
+    MachineId, ServiceName, WorkerId,
+    command::ConnectorReport,
+    matching::{Capabilities, LabelValue},
+    record::ConnectorStatus,
+};
+use pointsman_machine::{Fitness, Hardware, Member};
+use pointsman_store::{Clock as _, MonotonicClock};
+use pointsman_worker::{
+    Broker, ServiceConfig, Shutdown, Timings, Worker, WorkerConfig,
+};
+use tokio::sync::watch;
+
+use crate::{args::Limits, services::ServiceArg};
+
+/// Everything that makes one worker.
+pub struct WorkerPlan {
+    pub id: WorkerId,
+    pub machine: MachineId,
+    pub services: Vec<ServiceArg>,
+    pub labels: Vec<String>,
+    pub limits: Limits,
+    /// How long running jobs may go on after the first signal to stop.
+    pub drain: Duration,
+}
+
+impl WorkerPlan {
+    /// The worker, with its share of the machine's hardware.
+    pub fn build(
+        self,
+        hardware: &Hardware,
+        (worker, of): (usize, usize),
+        broker: Arc<dyn Broker>,
+    ) -> anyhow::Result<Worker> {
+        let capabilities = Capabilities {
+            hardware: hardware.share(worker, of),
+            labels: self.labels.iter().map(|label| parse_label(label)).collect::<Result<_, _>>()?,
+            ..Capabilities::default()
+        };
+        let clock = MonotonicClock::starting(pointsman_core::Timestamp::default());
+        let config = WorkerConfig {
+            worker: self.id,
+            machine: self.machine,
+            services: self.services.iter().map(service).collect::<Result<_, _>>()?,
+            capabilities,
+            summary: String::new(),
+            limits: limits(&self.limits),
+            timings: Timings {
+                health_check: Duration::from_secs(self.limits.health_check_s.max(1).into()),
+                drain: self.drain,
+                ..Timings::default()
+            },
+            clock: Arc::new(move || clock.now()),
+        };
+        Ok(Worker::new(config, broker)?)
+    }
+}
+
+/// The worker as a member of its machine: fit while all its services are well.
+pub fn member(id: WorkerId, worker: Worker, shutdown: Shutdown) -> Member {
+    let mut reports = worker.reports();
+    let (tell, fitness) = watch::channel(Fitness::Starting);
+    let follow = async move {
+        loop {
+            let now = reports.iter().map(|report| fitness_of(&report.borrow())).max();
+            tell.send_replace(now.unwrap_or(Fitness::Fit));
+            let changes = reports.iter_mut().map(|report| Box::pin(report.changed()));
+            if futures::future::select_all(changes).await.0.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    };
+    let run = async move {
+        tokio::select! {
+            ended = worker.run(shutdown) => ended,
+            never = follow => never,
+        }
+    };
+    Member { worker: id, run: Box::pin(run), fitness }
+}
+
+fn fitness_of(report: &ConnectorReport) -> Fitness {
+    let said = || report.error_message.clone().unwrap_or_default();
+    match report.status {
+        ConnectorStatus::Idle | ConnectorStatus::Active => Fitness::Fit,
+        ConnectorStatus::Starting | ConnectorStatus::Connecting => Fitness::Starting,
+        ConnectorStatus::Error | ConnectorStatus::Offline | ConnectorStatus::Unknown => {
+            Fitness::Unfit(format!("{}: {}", report.service, said()))
+        }
+    }
+}
+
+fn service(arg: &ServiceArg) -> anyhow::Result<ServiceConfig> {
+    let connector: Arc<dyn Connector> = match (arg.name.as_str(), &arg.url) {
+        ("comfyui", Some(url)) => {
+            Arc::new(ComfyUiConnector::new(url).with_context(|| format!("--service {}", arg.name))?)
+        }
+        ("comfyui", None) => {
+            anyhow::bail!("service comfyui needs its address: comfyui=http://127.0.0.1:8188")
+        }
+        ("simulation", None) => Arc::new(SimulationConnector::new(arg.name.clone())),
+        ("simulation", Some(_)) => anyhow::bail!("service simulation runs here and has no address"),
+        (other, _) => anyhow::bail!("service {other} is not known: use comfyui or simulation"),
+    };
+    Ok(ServiceConfig { connector, slots: arg.slots })
+}
+
+/// A service of `up`, by its name.
+pub fn service_arg(name: &str, slots: u32, url: Option<String>) -> anyhow::Result<ServiceArg> {
+    Ok(ServiceArg { name: ServiceName::new(name)?, slots, url })
+}
+
+fn limits(limits: &Limits) -> AttemptLimits {
+    let minutes = limits.total_minutes.map(|minutes| minutes.saturating_mul(60));
+    let total = limits.total_s.into_iter().chain(minutes).min();
+    let seconds = |s: u32| Duration::from_secs(s.into());
+    AttemptLimits {
+        silence_after: seconds(limits.silence_after_s),
+        stall_after: seconds(limits.stall_after_s),
+        total: total.map(seconds),
+        ..AttemptLimits::default()
+    }
+}
+
+/// `NAME=VALUE`: a number or truth value where it reads as one, else text.
+fn parse_label(label: &str) -> anyhow::Result<(String, LabelValue)> {
+    let (name, value) = label
+        .split_once('=')
+        .with_context(|| format!("label {label:?}: use NAME=VALUE, such as tier=2"))?;
+    let value = match value {
+        "true" => LabelValue::Flag(true),
+        "false" => LabelValue::Flag(false),
+        text => text.parse().map_or_else(|_| LabelValue::Text(text.into()), LabelValue::Number),
+    };
+    Ok((name.to_owned(), value))
+}

@@ -1,0 +1,100 @@
+//! `pointsman up`: server, one machine and its workers in one process.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use pointsman_comfyui_sim::{SimConfig, SimHandle, Simulator};
+use pointsman_core::{Incarnation, MachineId, WorkerId};
+use pointsman_machine::{Agent, AgentConfig, Host, Member, discover};
+use pointsman_worker::Shutdown;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    machine::{WorkerPlan, member, service_arg},
+    server::Running,
+};
+use crate::{adapters::InProcess, args, identity, stop};
+
+/// How much longer than its workers the server stays, so that their goodbyes are heard.
+const GOODBYES: Duration = Duration::from_secs(5);
+
+pub async fn up(args: args::Up) -> anyhow::Result<()> {
+    let drain = Duration::from_secs(args.listen.drain_s);
+    let shutdown = stop::on_signals(drain + GOODBYES)?;
+    let running = Running::start(&args.data, &args.listen).await?;
+    let machine = identity::machine_id(&args.data, args.machine.clone())?;
+    let (simulator, services) = services(&args).await?;
+    let host = Arc::new(InProcess::new(running.broker.clone(), running.files.clone()));
+    let members = members(&args, &machine, &services, &host, &shutdown).await?;
+    let gpus = discover().await.gpus;
+    println!("machine: {machine}");
+    println!("monitor: {}/", running.server.url());
+
+    // The server outlives the workers: it stops once their goodbyes are said.
+    let stop_server = CancellationToken::new();
+    let serving = tokio::spawn(running.run(stop_server.clone()));
+    let config = AgentConfig {
+        machine,
+        incarnation: Incarnation::from_uuid(Uuid::new_v4()),
+        gpus,
+        heartbeat: Duration::from_secs(5),
+        backoff: Duration::from_millis(100),
+    };
+    let agent = Agent::new(config, host as Arc<dyn Host>);
+    let hosting = agent.run(members, shutdown.drain.clone(), shutdown.abort.clone());
+    let hosted = hosting.await;
+    stop_server.cancel();
+    let served = serving.await.context("the server died")?;
+    if let Some(simulator) = simulator {
+        simulator.stop().await;
+    }
+    hosted?;
+    served
+}
+
+/// The ComfyUIs to drive; without any, the bundled simulator.
+async fn services(args: &args::Up) -> anyhow::Result<(Option<SimHandle>, Vec<String>)> {
+    if !args.comfyui.is_empty() {
+        return Ok((None, args.comfyui.clone()));
+    }
+    let folder = args.data.join("comfyui-sim");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let config = SimConfig { folder: Some(folder), ..SimConfig::default() };
+    let simulator = Simulator::start(config).await.context("cannot start the simulator")?;
+    println!("comfyui: none given, so the bundled simulator serves at {}", simulator.url());
+    let url = simulator.url();
+    Ok((Some(simulator), vec![url]))
+}
+
+async fn members(
+    args: &args::Up,
+    machine: &MachineId,
+    comfyuis: &[String],
+    host: &Arc<InProcess>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Vec<Member>> {
+    let hardware = discover().await;
+    let count = args.workers.map_or(comfyuis.len(), |workers| workers as usize);
+    let mut members = Vec::with_capacity(count);
+    for n in 0..count {
+        let id = WorkerId::new(format!("{machine}-worker-{n}"))
+            .context("the machine's id is too long for its workers': give a shorter --machine")?;
+        let url = comfyuis.get(n % comfyuis.len().max(1)).cloned();
+        let plan = WorkerPlan {
+            id: id.clone(),
+            machine: machine.clone(),
+            services: vec![
+                service_arg("comfyui", 1, url)?,
+                service_arg("simulation", args.simulation_slots, None)?,
+            ],
+            labels: Vec::new(),
+            limits: args.limits.clone(),
+            drain: Duration::from_secs(args.listen.drain_s),
+        };
+        let worker = plan.build(&hardware, (n, count), host.clone())?;
+        members.push(member(id, worker, shutdown.clone()));
+    }
+    Ok(members)
+}

@@ -1,0 +1,92 @@
+//! Exit codes and messages: wrong input says what is wrong and what would be right.
+
+use crate::harness::{Process, Served, directory, run};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn exit_codes_tell_what_happened() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let payload = data.path().join("payload.json");
+    let write = |text: &str| std::fs::write(&payload, text).expect("written");
+    let file = payload.to_str().expect("a path in UTF-8").to_owned();
+    let submit = async |service: &str| {
+        run(&["--server", &up.url, "submit", &file, "--service", service, "--wait"]).await
+    };
+
+    write(r#"{"duration_ms": 0}"#);
+    assert_eq!(submit("simulation").await.status.code(), Some(0));
+    write(r#"{"duration_ms": 0, "fail": {"kind": "bad_job", "message": "asked to"}}"#);
+    let failed = submit("simulation").await;
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(text(&failed.stdout).contains("asked to"), "{failed:?}");
+    write("{not json");
+    assert_eq!(submit("simulation").await.status.code(), Some(2));
+    write(r#"{"duration_ms": 0}"#);
+    let unknown = submit("no-such-service").await;
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("no-such-service"), "{unknown:?}");
+    write(r#"{"nodes": [], "links": [], "version": 0.4}"#);
+    let exported_wrongly = submit("comfyui").await;
+    assert_eq!(exported_wrongly.status.code(), Some(2));
+    assert!(text(&exported_wrongly.stderr).contains("Export (API)"), "{exported_wrongly:?}");
+    let nowhere = run(&["--server", "http://127.0.0.1:9", "jobs"]).await;
+    assert_eq!(nowhere.status.code(), Some(3), "{nowhere:?}");
+    assert_eq!(run(&["submit"]).await.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn every_list_speaks_json() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    for list in ["jobs", "workers", "machines"] {
+        let output = run(&["--server", &up.url, "--json", list]).await;
+        assert!(output.status.success(), "{list}: {output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON");
+    }
+}
+
+#[tokio::test]
+async fn one_data_directory_has_one_server() {
+    let data = directory();
+    let _first = Served::server(data.path(), 0).await;
+    let store = format!("sqlite:{}", data.path().display());
+    let second = run(&["server", "--listen", "127.0.0.1:0", "--store", &store]).await;
+    assert_eq!(second.status.code(), Some(2));
+    assert!(text(&second.stderr).contains("lock") || text(&second.stderr).contains("use"), "{second:?}");
+}
+
+#[tokio::test]
+async fn beyond_loopback_a_token_is_needed() {
+    let data = directory();
+    let path = data.path().to_str().expect("a path in UTF-8");
+    let store = format!("sqlite:{path}");
+    let open = ["server", "--listen", "0.0.0.0:0", "--store", &store];
+    let refused = run(&open).await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("token"), "{refused:?}");
+    let added = run(&["token", "add", "ops", "--role", "admin", "--data", path]).await;
+    assert!(added.status.success(), "{added:?}");
+    let token = text(&added.stdout).trim().to_owned();
+    let mut server = Process::start(&open);
+    let url = server.says("monitor:").await;
+    let port = url.trim_end_matches('/').rsplit(':').next().expect("a port").to_owned();
+    let url = format!("http://127.0.0.1:{port}");
+    assert_eq!(run(&["--server", &url, "jobs"]).await.status.code(), Some(4), "no token");
+    let allowed = run(&["--server", &url, "--token", &token, "jobs"]).await;
+    assert!(allowed.status.success(), "{allowed:?}");
+    let wrong = run(&["--server", &url, "--token", "wrong", "jobs"]).await;
+    assert_eq!(wrong.status.code(), Some(4), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn a_superseded_worker_stops_and_says_so() {
+    let data = directory();
+    let server = Served::server(data.path(), 0).await;
+    let mut first = server.worker("twin", 1).await;
+    let _second = server.worker("twin", 1).await;
+    assert_eq!(first.ended().await.code(), Some(2));
+}

@@ -1,0 +1,158 @@
+//! Starts the binary, waits for what it says, and ends it with the test.
+
+use std::{
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use pointsman_api::Submission;
+use pointsman_client::Client;
+use pointsman_core::{JobId, record::JobRecord};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+/// What a process says within this time, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `pointsman`, killed when dropped.
+pub struct Process {
+    child: Child,
+    said: watch::Receiver<Vec<String>>,
+}
+
+impl Process {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let stdout = child.stdout.take().expect("piped");
+        let (tell, said) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stdout).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                tell.send_modify(|said: &mut Vec<String>| said.push(line));
+            }
+        });
+        Self { child, said }
+    }
+
+    /// What stands behind `head` in a line that the process prints.
+    pub async fn says(&mut self, head: &str) -> String {
+        let find = |said: &Vec<String>| said.iter().any(|line| line.starts_with(head));
+        let said = timeout(PATIENCE, self.said.wait_for(find)).await;
+        let said = said.unwrap_or_else(|_| panic!("no {head:?} in time")).expect("it still runs");
+        let line = said.iter().find_map(|line| line.strip_prefix(head)).expect("just found");
+        line.trim().to_owned()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.expect("kill runs").success(), "kill -{name} {pid}");
+    }
+
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it can be killed");
+    }
+
+    pub async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").expect("it ran")
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+    command.args(arguments).env("POINTSMAN_LOG", "warn").env_remove("POINTSMAN_URL");
+    command
+}
+
+/// Runs a command of the binary to its end.
+pub async fn run(arguments: &[&str]) -> std::process::Output {
+    let output = command(arguments).stdin(Stdio::null()).output();
+    timeout(PATIENCE, output).await.expect("it ends in time").expect("the binary starts")
+}
+
+/// `up` or `server` on a data directory that outlives it.
+pub struct Served {
+    pub process: Process,
+    pub client: Client,
+    pub url: String,
+}
+
+impl Served {
+    pub async fn up(data: &Path, more: &[&str]) -> Self {
+        let data = data.to_str().expect("a path in UTF-8");
+        let fixed = ["up", "--listen", "127.0.0.1:0", "--data", data, "--machine", "box"];
+        Self::from(Process::start(&[&fixed, more].concat())).await
+    }
+
+    /// A server alone; `port` 0 lets the system pick.
+    pub async fn server(data: &Path, port: u16) -> Self {
+        let store = format!("sqlite:{}", data.display());
+        let listen = format!("127.0.0.1:{port}");
+        let arguments = ["server", "--listen", &listen, "--store", &store];
+        Self::from(Process::start(&arguments)).await
+    }
+
+    async fn from(mut process: Process) -> Self {
+        let url = process.says("monitor:").await.trim_end_matches('/').to_owned();
+        let client = Client::new(&url, None).expect("an address");
+        Self { process, client, url }
+    }
+
+    pub fn port(&self) -> u16 {
+        let port = self.url.rsplit(':').next().expect("a port");
+        port.parse().expect("a number")
+    }
+
+    pub async fn worker(&self, id: &str, slots: u32) -> Process {
+        let service = format!("simulation:{slots}");
+        let arguments = ["worker", "--id", id, "--broker", &self.url, "--service", &service];
+        let mut process = Process::start(&arguments);
+        process.says("worker:").await;
+        process
+    }
+}
+
+pub fn simulation(duration_ms: u64) -> Submission {
+    let payload = json!({"duration_ms": duration_ms, "steps": 4});
+    Submission::new("simulation", &payload).expect("JSON")
+}
+
+pub async fn submit(client: &Client, submission: &Submission) -> JobId {
+    client.submit(submission).await.expect("accepted").job.id
+}
+
+/// Waits until the job's record is as wanted, following its events.
+pub async fn until(
+    client: &Client,
+    id: JobId,
+    within: Duration,
+    wanted: impl Fn(&JobRecord) -> bool,
+) -> JobRecord {
+    let deadline = Instant::now() + within;
+    let mut last = None;
+    while Instant::now() < deadline {
+        if let Ok(job) = client.job(id).await {
+            if wanted(&job) {
+                return job;
+            }
+            last = Some(job);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("job {id} did not get there within {within:?}: {last:?}");
+}
+
+pub fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}

@@ -1,0 +1,6 @@
+//! The real binary, driven as users drive it.
+
+mod command_line;
+mod harness;
+mod kills;
+mod pictures;

@@ -1,0 +1,109 @@
+//! A workflow from its submission to a picture on disk.
+
+use std::time::Duration;
+
+use pointsman_api::Submission;
+use pointsman_core::{FailureKind, record::JobStatus};
+use serde_json::{Value, json};
+
+use crate::harness::{Served, directory, run, submit, until};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn first_picture() -> Value {
+    let text = include_str!("../../examples/first-picture.json");
+    serde_json::from_str(text).expect("the example is JSON")
+}
+
+fn workflow(graph: &Value) -> Submission {
+    Submission::new("comfyui", &json!({"workflow": graph})).expect("JSON")
+}
+
+#[tokio::test]
+async fn the_first_picture_lies_on_disk() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/first-picture.json");
+    let out = data.path().join("pictures");
+    let out = out.to_str().expect("a path in UTF-8");
+    let arguments = ["--server", &up.url, "submit", example, "--wait", "--out", out];
+    let output = run(&arguments).await;
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let saved = text.lines().find_map(|line| line.strip_prefix("saved ")).expect("a saved file");
+    let picture = std::fs::read(saved).expect("the picture is there");
+    assert!(picture.starts_with(b"\x89PNG"), "it is a PNG");
+}
+
+#[tokio::test]
+async fn a_cached_workflow_is_marked_and_has_its_picture() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let first = submit(&up.client, &workflow(&first_picture())).await;
+    let first = until(&up.client, first, PATIENCE, |job| job.status.is_ended()).await;
+    assert_eq!(first.status, JobStatus::Completed, "{:?}", first.failure);
+    assert!(!first.cached);
+    let again = submit(&up.client, &workflow(&first_picture())).await;
+    let again = until(&up.client, again, Duration::from_secs(2), |job| job.status.is_ended()).await;
+    assert_eq!(again.status, JobStatus::Completed);
+    assert!(again.cached);
+    let (a, b) = (&first.artifacts[0], &again.artifacts[0]);
+    assert_eq!(a.sha256, b.sha256, "equal inputs give equal bytes");
+    let bytes = up.client.artifact(again.id, &b.name).await.expect("it is served");
+    assert_eq!(bytes.bytes().await.expect("whole").len() as u64, b.size);
+}
+
+#[tokio::test]
+async fn a_failing_workflow_says_which_node() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let graph = json!({
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "SimFail", "inputs": {"image": ["1", 0], "message": "the node is unhappy", "exception_type": "RuntimeError"}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}
+    });
+    let mut failing = workflow(&graph);
+    failing.max_failures = Some(1);
+    let job = submit(&up.client, &failing).await;
+    let job = until(&up.client, job, PATIENCE, |job| job.status.is_ended()).await;
+    let failure = job.failure.expect("it failed");
+    assert_eq!(failure.node.as_deref(), Some("2"));
+    assert!(failure.message.contains("the node is unhappy"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_missing_model_waits_and_says_why() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let graph = json!({
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "nobody-has-this.safetensors"}},
+        "2": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}
+    });
+    let job = submit(&up.client, &workflow(&graph)).await;
+    let explained = up.client.explain(job).await.expect("explained");
+    assert_eq!(explained.explanation.able.total, 0);
+    let models = explained.explanation.rules.iter().find(|rule| rule.rule.to_string() == "models");
+    assert_eq!(models.expect("the rule is named").fail, 1, "{explained:?}");
+}
+
+#[tokio::test]
+async fn a_running_workflow_is_cancelled_at_its_service() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let graph = json!({
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "SimSleep", "inputs": {"image": ["1", 0], "seconds": 30.0, "silent": false}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}
+    });
+    let job = submit(&up.client, &workflow(&graph)).await;
+    until(&up.client, job, PATIENCE, |job| job.status == JobStatus::InProgress).await;
+    let cancelling = up.client.cancel(job).await.expect("accepted");
+    assert!(cancelling.cancel_requested_at.is_some());
+    let job = until(&up.client, job, PATIENCE, |job| job.status.is_ended()).await;
+    assert_eq!(job.status, JobStatus::Cancelled);
+    assert!(job.failure.is_none_or(|failure| failure.kind == FailureKind::Cancelled));
+    let next = submit(&up.client, &workflow(&first_picture())).await;
+    let next = until(&up.client, next, PATIENCE, |job| job.status.is_ended()).await;
+    assert_eq!(next.status, JobStatus::Completed, "the service is free again");
+}
