@@ -180,10 +180,12 @@ export function explanation(record) {
   const big = record.class === "c-h100";
   const able = { total: big ? 0 : 3, idle: 0, busy: big ? 0 : 2, draining: big ? 0 : 1, paused: 0, not_ready: 0, offline: 0 };
   return {
-    workers: 9, able, ahead: 4, rules: [
+    job: record.id, status: record.status, hold: record.hold, ahead: big ? 0 : 4,
+    answer: big ? "no worker is able to run it: 2 more would be with a GPU of at least 141 GiB" : "every worker able to run it is busy or draining",
+    explanation: { workers: 9, able, rules: [
       { rule: "service", wanted: "the service comfyui", pass: 9, fail: 0, fail_only_this: 0, failing: [] },
       ...(big ? [{ rule: "hardware.gpu_memory_gb", wanted: "a GPU with at least 141 GiB", pass: 0, fail: 9, fail_only_this: 2, failing }]
         : [{ rule: "models", wanted: "the model sd_xl_base_1.0.safetensors", pass: 3, fail: 6, fail_only_this: 6, failing: failing.map((f) => ({ ...f, found: "it has 2 models, not this one" })) }]),
-    ],
+    ] },
   };
 }

@@ -97,7 +97,7 @@ async function submit(request, response) {
     scenes.queue(world, record);
     return world.pending.get(record.id);
   });
-  send(response, 201, asked.jobs ? { jobs: made } : made[0]);
+  send(response, 201, asked.jobs ? { results: made.map((job) => ({ job, existed: false })) } : made[0]);
 }
 
 async function oneJob(request, response, id, action) {

@@ -1,7 +1,7 @@
 // Requests to the server. Every refusal is an `ApiError` that carries the problem document.
 
 import { token } from "./token";
-import type { Explanation, Job, Problem } from "./types";
+import type { BatchItem, Explained, Job, Problem } from "./types";
 
 export class ApiError extends Error {
   constructor(readonly problem: Problem) {
@@ -65,9 +65,9 @@ export interface Submission {
 export const api = {
   job: (id: string) => json<Job>("GET", job(id)),
   result: (id: string) => json<unknown>("GET", `${job(id)}/result`),
-  explain: (id: string) => json<Explanation>("GET", `${job(id)}/explain`),
+  explain: (id: string) => json<Explained>("GET", `${job(id)}/explain`),
   submit: (submission: Submission) => json<Job>("POST", "/api/v1/jobs", submission),
-  submitAll: (jobs: Submission[]) => json<{ jobs: Job[] }>("POST", "/api/v1/jobs/batch", { jobs }),
+  submitAll: (jobs: Submission[]) => json<{ results: BatchItem[] }>("POST", "/api/v1/jobs/batch", { jobs }),
   cancel: (id: string) => send("POST", `${job(id)}/cancel`),
   retry: (id: string) => send("POST", `${job(id)}/retry`),
   drain: (id: string) => send("POST", `${worker(id)}/drain`),

@@ -307,16 +307,28 @@ export interface Problem {
   cure?: string;
 }
 
-/** Why a job waits, rule by rule. */
+/** Rule by rule, how many workers pass or fail it, and which. */
 export interface Explanation {
   /** Workers looked at. */
   workers: number;
   /** Workers that pass every rule, by what they could do now. */
   able: Record<"total" | "idle" | "busy" | "draining" | "paused" | "not_ready" | "offline", number>;
   rules: RuleOutcome[];
-  /** Jobs that would be claimed before this one. */
-  ahead?: number | null;
 }
+
+export interface Explained {
+  job: string;
+  status: JobStatus;
+  hold: Hold | null;
+  /** One sentence that says why it waits, or that it does not. */
+  answer: string;
+  /** Waiting jobs that are claimed before it; null when that is not known. */
+  ahead: number | null;
+  explanation: Explanation;
+}
+
+/** What became of one job of a batch. */
+export type BatchItem = { job: Job; existed: boolean } | { problem: Problem };
 
 export interface RuleOutcome {
   rule: string;
