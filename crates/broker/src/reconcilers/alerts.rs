@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use pointsman_core::{
-    Command, Timestamp,
+    Command, Timestamp, WorkerId,
     command::Raise,
     decide::limits,
     record::{Alert, AlertId, AlertRule, Severity},
@@ -23,8 +23,12 @@ const NOBODY_AFTER: Duration = Duration::from_secs(10);
 const MAX_OF_RULE: usize = 100;
 
 /// The rules that this reconciler raises and clears. The others belong to those who raise them.
-const OWN: [AlertRule; 3] =
-    [AlertRule::NobodyAble, AlertRule::PoisonousClass, AlertRule::StoreFull];
+const OWN: [AlertRule; 4] = [
+    AlertRule::NobodyAble,
+    AlertRule::PoisonousClass,
+    AlertRule::FlappingIncarnation,
+    AlertRule::StoreFull,
+];
 
 pub(super) struct Alerts;
 
@@ -46,6 +50,10 @@ impl Reconciler for Alerts {
         let mut wanted: Vec<Raise> = stuck.take(MAX_OF_RULE).map(nobody_able).collect();
         let poisonous = store.poisonous().await?;
         wanted.extend(poisonous.iter().take(MAX_OF_RULE).map(|(class, _)| poisonous_class(class)));
+        wanted.extend(world.hub.with_view(|view| {
+            let flapping = view.workers.values().filter(|worker| worker.is_flapping(now));
+            flapping.take(MAX_OF_RULE).map(|worker| flapping_incarnation(&worker.id)).collect::<Vec<_>>()
+        }));
         if let Health::Full(why) = store.health() {
             wanted.push(store_full(&why));
         }
@@ -108,6 +116,15 @@ fn poisonous_class(class: &pointsman_core::matching::ClassKey) -> Raise {
         ),
         action: "look at the attempts of one of these jobs; cancel them if they break their workers"
             .into(),
+    }
+}
+
+fn flapping_incarnation(worker: &WorkerId) -> Raise {
+    Raise {
+        alert: AlertId { rule: AlertRule::FlappingIncarnation, subject: worker.to_string() },
+        severity: Severity::Critical,
+        message: format!("processes fight over the worker id {worker}: three changes in a minute"),
+        action: "give each worker an id of its own, or stop the surplus process".into(),
     }
 }
 

@@ -76,6 +76,12 @@ fn new_worker(
         former.drain(..surplus);
     }
     let before = before.as_ref();
+    let mut superseded_at = before.map(|w| w.superseded_at.clone()).unwrap_or_default();
+    if before.is_some_and(|w| !w.is_offline()) {
+        superseded_at.push(draft.now);
+        let surplus = superseded_at.len().saturating_sub(Worker::FLAPPING);
+        superseded_at.drain(..surplus);
+    }
     Worker {
         id: register.worker.clone(),
         rev: 0,
@@ -97,6 +103,7 @@ fn new_worker(
         suspect_jobs: before.map(|w| w.suspect_jobs.clone()).unwrap_or_default(),
         suspect_until: before.and_then(|w| w.suspect_until),
         former_incarnations: former,
+        superseded_at,
         extra: before.map(|w| w.extra.clone()).unwrap_or_default(),
     }
 }

@@ -94,6 +94,9 @@ pub struct Worker {
     /// Former incarnations, newest last, at most [`Worker::MAX_FORMER`]; none may come back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_incarnations: Vec<Incarnation>,
+    /// When a process that was still there was superseded, the last [`Worker::FLAPPING`] times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded_at: Vec<Timestamp>,
     #[serde(flatten)]
     #[schema(ignore)]
     pub extra: Extra,
@@ -101,6 +104,14 @@ pub struct Worker {
 
 impl Worker {
     pub const MAX_FORMER: usize = 16;
+    /// So many changes of the process within a minute raise an alert: two fight over one id.
+    pub const FLAPPING: usize = 3;
+
+    /// Whether processes fight over this id.
+    pub fn is_flapping(&self, now: Timestamp) -> bool {
+        let lately = |at: &&Timestamp| now.since(**at).as_secs() < 60;
+        self.superseded_at.iter().filter(lately).count() >= Self::FLAPPING
+    }
 
     /// The status that follows from everything else.
     pub fn derived_status(&self) -> WorkerStatus {

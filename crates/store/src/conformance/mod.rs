@@ -35,6 +35,7 @@ macro_rules! conformance_tests {
             a_retry_is_a_new_run_at_a_new_place,
             stale_writes_change_nothing,
             a_superseded_worker_is_told_so,
+            processes_that_fight_over_an_id_are_noticed,
             silence_and_its_end_are_events,
             a_stale_status_comes_back,
             the_stores_absence_is_not_the_workers_silence,

@@ -264,6 +264,19 @@ pub async fn a_superseded_worker_is_told_so(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
+pub async fn processes_that_fight_over_an_id_are_noticed(open: &Open) {
+    let fleet = Fleet::new(open);
+    fleet.worker("w", 1, &[]).await;
+    for changes in 1..=3 {
+        let hand = fleet.worker("w", 1, &[]).await;
+        let flapping = fleet.worker_record(&hand).await.is_flapping(fleet.store.now());
+        assert_eq!(flapping, changes == 3, "after {changes} changes");
+    }
+    fleet.advance(Duration::from_secs(60));
+    let hand = fleet.worker("w", 1, &[]).await;
+    assert!(!fleet.worker_record(&hand).await.is_flapping(fleet.store.now()), "a minute later");
+}
+
 pub async fn silence_and_its_end_are_events(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;
