@@ -12,10 +12,13 @@
 //!   the service is known to have dropped it; else it is [`RunEnd::Wedged`].
 //! - **A failed read is no news.** It neither ends a run nor makes the service idle.
 
+pub mod comfyui;
 mod connector;
 mod context;
 mod end;
 mod evidence;
+mod payload;
+mod pointer;
 mod raw;
 pub mod simulation;
 mod source;
@@ -28,6 +31,7 @@ pub use connector::{Connector, Health, NotClear, Unavailable};
 pub use context::{HostError, NewArtifact, Preview, Report, RunContext, RunHost};
 pub use end::{Completion, RunEnd};
 pub use evidence::{EvidenceSource, NoCounters, Sample};
+pub use payload::PayloadError;
 pub use raw::{RawFrame, RawMessage};
 pub use source::{ByteStream, Source, SourceError, one_chunk};
 pub use stop::{StopReason, StopSignal};

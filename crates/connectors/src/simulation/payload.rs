@@ -3,6 +3,9 @@ use std::time::Duration;
 use pointsman_core::FailureKind;
 use serde::Deserialize;
 
+use crate::payload;
+pub use crate::payload::PayloadError;
+
 /// A simulated job lasts a day at most.
 const MAX_DURATION_MS: u64 = 24 * 3600 * 1000;
 const MAX_STEPS: u32 = 10_000;
@@ -31,16 +34,6 @@ pub struct SimulatedFailure {
     pub message: String,
 }
 
-/// A payload that the simulation does not take.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("payload {pointer:?}: {reason}")]
-pub struct PayloadError {
-    /// JSON pointer (RFC 6901) to what is wrong; empty for the whole.
-    pub pointer: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
@@ -59,46 +52,13 @@ impl Simulation {
     /// [`PayloadError`] with the first thing that is wrong: no JSON, an unknown field, a wrong
     /// type, a number out of its range.
     pub fn parse(payload: &[u8]) -> Result<Self, PayloadError> {
-        // A list would be read as the fields in their order.
-        if payload.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-            return Err(PayloadError {
-                pointer: String::new(),
-                reason: "expected a JSON object".to_owned(),
-            });
-        }
-        // Read once without keeping track of the place, which almost always suffices.
-        let wire: Wire = serde_json::from_slice(payload).map_err(|_| explain(payload))?;
+        let wire: Wire = payload::read(payload)?;
         Ok(Self {
             duration: Duration::from_millis(wire.duration_ms),
             steps: wire.steps,
             fail: wire.fail,
         })
     }
-}
-
-/// Reads a payload again that is known to be wrong, to find out where.
-fn explain(payload: &[u8]) -> PayloadError {
-    let mut from = serde_json::Deserializer::from_slice(payload);
-    match serde_path_to_error::deserialize::<_, Wire>(&mut from) {
-        Err(error) => {
-            PayloadError { pointer: pointer(error.path()), reason: error.inner().to_string() }
-        }
-        Ok(_) => PayloadError {
-            pointer: String::new(),
-            reason: "something follows the JSON object".to_owned(),
-        },
-    }
-}
-
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let segment = |segment: &Segment| match segment {
-        Segment::Seq { index } => format!("/{index}"),
-        Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
-        Segment::Enum { variant } => format!("/{variant}"),
-        Segment::Unknown => String::new(),
-    };
-    path.iter().map(segment).collect()
 }
 
 fn default_duration_ms() -> u64 {

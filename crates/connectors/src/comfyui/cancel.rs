@@ -1,0 +1,55 @@
+use std::time::Duration;
+
+use pointsman_comfyui::{RequestError, Truth, Verdict};
+use pointsman_core::LossReason;
+use tokio::time::Instant;
+
+use super::run::Run;
+use crate::RunEnd;
+
+/// A cancel that has not worked yet is repeated this often.
+const AGAIN: Duration = Duration::from_secs(2);
+/// The longest pause between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl Run<'_> {
+    /// Cancels this prompt, and no other, and waits until it has left the queue. Answers the last
+    /// truth about it; none when the service died, and the prompt with it.
+    ///
+    /// # Errors
+    /// [`RunEnd::Wedged`] when it does not leave.
+    pub(super) async fn make_it_stop(&self, reason: LossReason) -> Result<Option<Truth>, RunEnd> {
+        let client = &self.connector.client;
+        let pace = self.connector.settings.pace;
+        let begin = Instant::now();
+        let (mut cancel_at, mut pause) = (begin, pace.truth_first);
+        let mut refused_since = None;
+        while begin.elapsed() < pace.cancel {
+            if Instant::now() >= cancel_at {
+                if let Err(why) = self.context.ticking(client.cancel(&self.prompt_id)).await {
+                    tracing::debug!(prompt = self.prompt_id, %why, "cancel without an answer");
+                }
+                cancel_at = Instant::now() + AGAIN;
+            }
+            match self.context.ticking(client.truth(&self.prompt_id)).await {
+                Ok(truth) if truth.verdict.is_final() => return Ok(Some(truth)),
+                Err(RequestError::Unreachable { .. }) => {
+                    let since = *refused_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= pace.dead_after {
+                        return Ok(None);
+                    }
+                }
+                Ok(_) | Err(_) => refused_since = None,
+            }
+            self.context.ticking(tokio::time::sleep(pause)).await;
+            pause = (pause * 2).min(LOOK);
+        }
+        let message = format!("prompt {} does not stop", self.prompt_id);
+        Err(RunEnd::Wedged { reason, message })
+    }
+}
+
+/// Whether the prompt ended by itself before it was stopped.
+pub(super) fn ended_by_itself(truth: &Truth) -> bool {
+    !matches!(truth.verdict, Verdict::Interrupted(_) | Verdict::Lost)
+}

@@ -1,0 +1,156 @@
+//! How long a prompt has been silent, and what follows from it. Pure.
+//!
+//! Silence is a question, not a verdict: ComfyUI says nothing for minutes while it loads a model or
+//! decodes a video, and answers every question while the thread that runs prompts is dead. So three
+//! clocks are kept, and only the absence of every sign of work for a long time is a stall.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{Limits, Sample};
+
+/// When something was last heard of a prompt.
+#[derive(Debug, Clone)]
+pub(super) struct Clocks {
+    /// An event about it.
+    event: Instant,
+    /// A sign of work: an event, a line in the log, counters that moved.
+    work: Instant,
+    /// A reading that found it in the queue.
+    queued: Instant,
+    sample: Option<Sample>,
+    log: Option<String>,
+}
+
+/// What the clocks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// Heard lately.
+    None,
+    /// Nothing heard for this long; there is work, or there may be.
+    For(Duration),
+    /// No sign of work for this long.
+    Stalled(Duration),
+}
+
+impl Clocks {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { event: now, work: now, queued: now, sample: None, log: None }
+    }
+
+    pub(super) fn event(&mut self, now: Instant) {
+        self.event = now;
+        self.work = now;
+    }
+
+    pub(super) fn in_queue(&mut self, now: Instant) {
+        self.queued = now;
+    }
+
+    /// Counters were read; none where they cannot be.
+    pub(super) fn counters(&mut self, now: Instant, sample: Option<Sample>) {
+        if self.sample.is_some() && sample.is_some() && self.sample != sample {
+            self.work = now;
+        }
+        self.sample = sample;
+    }
+
+    /// The newest entry of the log.
+    pub(super) fn log(&mut self, now: Instant, newest: Option<String>) {
+        if self.log.is_some() && newest.is_some() && self.log != newest {
+            self.work = now;
+        }
+        if newest.is_some() {
+            self.log = newest;
+        }
+    }
+
+    pub(super) fn judge(&self, now: Instant, limits: &Limits) -> Silence {
+        let silent = now.saturating_duration_since(self.event);
+        if silent < limits.silence_after {
+            return Silence::None;
+        }
+        let idle = now.saturating_duration_since(self.work);
+        // Where no counters can be read, being in the queue has to do for a long while; but then it
+        // must really have been seen there.
+        let unseen = now.saturating_duration_since(self.queued).min(idle);
+        let blind = self.sample.is_none();
+        let stalled = match blind {
+            true => idle >= limits.blind_stall_after || unseen >= limits.stall_after,
+            false => idle >= limits.stall_after,
+        };
+        match stalled {
+            true => Silence::Stalled(idle),
+            false => Silence::For(silent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    fn judge(clocks: &Clocks, at: Instant) -> Silence {
+        clocks.judge(at, &Limits::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_begins_after_30_s_and_ends_with_an_event() {
+        let start = Instant::now();
+        let mut clocks = Clocks::new(start);
+        assert_eq!(judge(&clocks, after(start, 29)), Silence::None);
+        assert_eq!(judge(&clocks, after(start, 42)), Silence::For(Duration::from_secs(42)));
+        clocks.event(after(start, 43));
+        assert_eq!(judge(&clocks, after(start, 72)), Silence::None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counters_that_move_keep_it_alive_and_counters_that_rest_stall_it() {
+        let start = Instant::now();
+        let mut clocks = Clocks::new(start);
+        for second in (0..4000).step_by(10) {
+            clocks.counters(after(start, second), Some(Sample(second)));
+            clocks.in_queue(after(start, second));
+            assert!(!matches!(judge(&clocks, after(start, second)), Silence::Stalled(_)));
+        }
+        let rests = after(start, 3990);
+        clocks.counters(after(start, 4100), Some(Sample(3990)));
+        clocks.in_queue(after(start, 4289));
+        assert!(matches!(judge(&clocks, rests + Duration::from_secs(299)), Silence::For(_)));
+        assert!(matches!(judge(&clocks, rests + Duration::from_secs(300)), Silence::Stalled(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_counters_the_queue_counts_for_half_an_hour() {
+        let start = Instant::now();
+        let mut clocks = Clocks::new(start);
+        clocks.in_queue(after(start, 1799));
+        assert!(matches!(judge(&clocks, after(start, 1799)), Silence::For(_)));
+        clocks.in_queue(after(start, 1800));
+        assert!(matches!(judge(&clocks, after(start, 1800)), Silence::Stalled(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_counters_and_without_answers_it_stalls_as_usual() {
+        let start = Instant::now();
+        let clocks = Clocks::new(start);
+        assert!(matches!(judge(&clocks, after(start, 299)), Silence::For(_)));
+        assert!(matches!(judge(&clocks, after(start, 300)), Silence::Stalled(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_line_in_the_log_is_work() {
+        let start = Instant::now();
+        let mut clocks = Clocks::new(start);
+        clocks.log(after(start, 0), Some("18:00".into()));
+        clocks.log(after(start, 200), Some("18:03".into()));
+        assert!(matches!(judge(&clocks, after(start, 499)), Silence::For(_)));
+        clocks.log(after(start, 490), Some("18:03".into()));
+        assert!(matches!(judge(&clocks, after(start, 501)), Silence::Stalled(_)));
+    }
+}

@@ -1,0 +1,69 @@
+use std::time::Duration;
+
+use pointsman_comfyui::{QueueState, RequestError, Verdict};
+use pointsman_core::command::Held;
+use tokio::time::Instant;
+
+use super::ComfyUiConnector;
+use crate::NotClear;
+
+/// How long ghosts may take to go in one round; the caller comes again.
+const ROUND: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(50);
+
+impl ComfyUiConnector {
+    /// Cancels every prompt of this connector's that is not among `ours`, and waits until they have
+    /// left the queue. Answers which of `ours` are there, running or ended.
+    pub(super) async fn clear(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
+        let begin = Instant::now();
+        let mut cancelled = Vec::new();
+        loop {
+            let Some(queue) = self.queue_of_the_living().await? else { return Ok(Vec::new()) };
+            let ghosts = self.ghosts(&queue, ours);
+            let Some(first) = ghosts.first() else { break };
+            if begin.elapsed() >= ROUND {
+                return Err(NotClear(format!("prompt {first} was cancelled and still runs")));
+            }
+            for ghost in ghosts {
+                if !cancelled.contains(&ghost) {
+                    tracing::info!(prompt = ghost, "cancelling a prompt that is nobody's any more");
+                    self.client.cancel(&ghost).await.map_err(not_clear)?;
+                    cancelled.push(ghost);
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.find(ours).await
+    }
+
+    /// None when nothing listens there: a dead process has no prompts.
+    async fn queue_of_the_living(&self) -> Result<Option<QueueState>, NotClear> {
+        match self.client.queue().await {
+            Ok(queue) => Ok(Some(queue)),
+            Err(RequestError::Unreachable { .. }) => Ok(None),
+            Err(error) => Err(not_clear(error)),
+        }
+    }
+
+    fn ghosts(&self, queue: &QueueState, ours: &[Held]) -> Vec<String> {
+        let ours: Vec<_> = ours.iter().map(|held| held.token.to_string()).collect();
+        let own = queue.iter().filter(|e| e.owner.as_deref() == Some(&self.settings.owner));
+        let ghosts = own.filter(|entry| !ours.contains(&entry.prompt_id));
+        ghosts.map(|entry| entry.prompt_id.clone()).collect()
+    }
+
+    async fn find(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
+        let mut found = Vec::new();
+        for held in ours {
+            let truth = self.client.truth(&held.token.to_string()).await.map_err(not_clear)?;
+            if truth.verdict != Verdict::Lost {
+                found.push(*held);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn not_clear(error: RequestError) -> NotClear {
+    NotClear(format!("its queue cannot be read: {error}"))
+}

@@ -1,0 +1,81 @@
+use pointsman_comfyui::RequestError;
+use pointsman_core::{matching::ServiceCapabilities, record::ConnectorStatus};
+
+use super::ComfyUiConnector;
+use crate::{Health, Unavailable};
+
+/// Looks without an answer that an idle server may have in a row.
+const SILENT_LOOKS: u32 = 2;
+
+impl ComfyUiConnector {
+    /// Looks how the server is, with the cheapest question there is.
+    pub(super) async fn look(&self) -> Health {
+        let question = self.client.queue_remaining();
+        let answer = tokio::time::timeout(self.settings.pace.probe, question).await;
+        match answer {
+            Ok(Ok(_)) => {
+                {
+                    let mut condition = self.condition.lock();
+                    condition.was_up = true;
+                    condition.silent_looks = 0;
+                }
+                self.unless_poisoned().await
+            }
+            Ok(Err(RequestError::Unreachable { reason })) => {
+                let mut condition = self.condition.lock();
+                condition.poisoned_by = None;
+                match condition.was_up {
+                    true => {
+                        Health::new(ConnectorStatus::Offline, format!("not reachable: {reason}"))
+                    }
+                    false => Health::new(
+                        ConnectorStatus::Connecting,
+                        format!("waiting for ComfyUI at {}: {reason}", self.client.base_url()),
+                    ),
+                }
+            }
+            Ok(Err(error)) => self.silent(&error.to_string()),
+            Err(_) => self.silent("no answer"),
+        }
+    }
+
+    /// Something listens and does not answer. While a prompt runs that is usual: some nodes let
+    /// nothing else run in ComfyUI's process.
+    fn silent(&self, why: &str) -> Health {
+        let mut condition = self.condition.lock();
+        condition.silent_looks += 1;
+        let usual =
+            condition.was_up && (condition.runs > 0 || condition.silent_looks < SILENT_LOOKS);
+        match usual {
+            true => Health::new(ConnectorStatus::Idle, "HTTP does not answer at the moment"),
+            false => Health::new(ConnectorStatus::Error, format!("HTTP does not answer: {why}")),
+        }
+    }
+
+    /// After an error of its device every prompt of the process fails. A restart is told by its
+    /// history, which no longer has the prompt that broke it.
+    async fn unless_poisoned(&self) -> Health {
+        let Some((prompt_id, why)) = self.condition.lock().poisoned_by.clone() else {
+            return Health::idle();
+        };
+        match self.client.history(&prompt_id).await {
+            Ok(None) => {
+                self.condition.lock().poisoned_by = None;
+                Health::idle()
+            }
+            _ => Health::new(ConnectorStatus::Error, format!("restart ComfyUI: {why}")),
+        }
+    }
+
+    /// Asks for the version, the node classes and the model files.
+    pub(super) async fn what_it_has(&self) -> Result<ServiceCapabilities, Unavailable> {
+        let unavailable = |error: RequestError| Unavailable(error.to_string());
+        let (stats, info) = tokio::try_join!(self.client.system_stats(), self.client.object_info())
+            .map_err(unavailable)?;
+        Ok(ServiceCapabilities {
+            version: stats.system.comfyui_version,
+            models: info.models(),
+            node_classes: info.node_classes(),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! Drives a ComfyUI server.
+//!
+//! Its protocol has no acknowledgements and no replay, so events are only hints: what became of a
+//! prompt is read from its queue and its history, from 25 ms after the submission on. The attempt's
+//! token is the prompt's id and the websocket's, and every submission says which worker it is from,
+//! so that a worker finds its own prompts again after anything that may happen.
+
+mod cancel;
+mod clocks;
+mod ears;
+mod ghosts;
+mod health;
+mod inputs;
+mod outputs;
+mod payload;
+mod run;
+mod settings;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod tracker;
+mod watch;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pointsman_comfyui::{Classified, ComfyClient, InvalidUrl};
+use pointsman_core::{
+    Failure, FailureKind, ServiceName, command::Held, matching::ServiceCapabilities,
+};
+
+pub use payload::{ComfyUiPayload, PayloadError};
+pub use settings::{ComfyUiSettings, Pace};
+
+use crate::{Completion, Connector, Health, NotClear, RunContext, RunEnd, Task, Unavailable};
+
+/// Drives one ComfyUI server.
+pub struct ComfyUiConnector {
+    settings: ComfyUiSettings,
+    client: ComfyClient,
+    condition: Mutex<Condition>,
+}
+
+/// What is known of the server beside its answers.
+#[derive(Debug, Default)]
+struct Condition {
+    /// It has answered before.
+    was_up: bool,
+    /// Looks in a row that brought no answer, though something listens.
+    silent_looks: u32,
+    /// Prompts of this connector that run now.
+    runs: u32,
+    /// A prompt after whose failure the process can do nothing right any more, and why.
+    poisoned_by: Option<(String, String)>,
+}
+
+/// A run that is counted while it lives, however it ends.
+struct Counted<'a>(&'a Mutex<Condition>);
+
+impl<'a> Counted<'a> {
+    fn new(condition: &'a Mutex<Condition>) -> Self {
+        condition.lock().runs += 1;
+        Self(condition)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.lock().runs -= 1;
+    }
+}
+
+impl ComfyUiConnector {
+    /// A connector; it opens no connection yet.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`] when the address is not an `http` URL.
+    pub fn new(settings: ComfyUiSettings) -> Result<Self, InvalidUrl> {
+        let client = ComfyClient::with_timeouts(&settings.url, settings.timeouts)?;
+        Ok(Self { settings, client, condition: Mutex::default() })
+    }
+
+    /// Turns a classified failure into the job's, and remembers when the process is poisoned.
+    fn failure(&self, prompt_id: &str, classified: Classified) -> Failure {
+        use pointsman_comfyui::FailureKind as Kind;
+        let kind = match classified.kind {
+            Kind::WrongWorker => FailureKind::WrongWorker,
+            Kind::BadJob => FailureKind::BadJob,
+            Kind::ServiceFault { poisoned } => {
+                if poisoned {
+                    let why = classified.message.clone();
+                    self.condition.lock().poisoned_by = Some((prompt_id.to_owned(), why));
+                }
+                FailureKind::ServiceFault
+            }
+        };
+        Failure {
+            node: classified.node_id,
+            node_type: classified.node_type,
+            ..Failure::new(kind, classified.code, classified.message)
+        }
+    }
+}
+
+#[async_trait]
+impl Connector for ComfyUiConnector {
+    fn service(&self) -> &ServiceName {
+        &self.settings.service
+    }
+
+    async fn probe(&self) -> Health {
+        self.look().await
+    }
+
+    async fn capabilities(&self) -> Result<ServiceCapabilities, Unavailable> {
+        self.what_it_has().await
+    }
+
+    async fn run(&self, task: Task, context: RunContext) -> Result<Completion, RunEnd> {
+        let _counted = Counted::new(&self.condition);
+        run::run(self, &task, &context).await
+    }
+
+    async fn clear_ghosts(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
+        self.clear(ours).await
+    }
+}

@@ -1,0 +1,211 @@
+use std::io;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _};
+use pointsman_comfyui::{ComfyClient, HistoryEntry, OutputFile, RequestError, graph};
+use pointsman_core::{
+    Failure, FailureKind, LossReason,
+    record::{Artifact, ArtifactType},
+};
+use serde_json::Value;
+
+use super::{run::Run, watch::Done};
+use crate::{
+    ByteStream, Completion, HostError, NewArtifact, RunEnd, Source, SourceError, StopReason,
+};
+
+/// The longest file name in an artifact's name, in characters; its end, which says the type, is kept.
+const NAME_CHARS: usize = 120;
+
+/// What became of the files of a prompt.
+pub(super) enum Collected {
+    /// All are stored.
+    All(Completion),
+    /// One that ComfyUI names from its cache is not there any more.
+    Gone(Gone),
+}
+
+/// A file that is not there.
+pub(super) struct Gone(OutputFile);
+
+impl Gone {
+    pub(super) fn failure(&self) -> Failure {
+        let message = format!("ComfyUI names the file {:?}, which is not there", self.0.filename);
+        let node = Some(self.0.node_id.clone());
+        Failure { node, ..Failure::new(FailureKind::ServiceFault, "output_gone", message) }
+    }
+}
+
+impl Run<'_> {
+    /// Fetches and stores every file of the prompt. Only then is it completed.
+    pub(super) async fn collect(&self, done: Done) -> Result<Collected, RunEnd> {
+        let Done { entry, files } = done;
+        let mut artifacts = Vec::with_capacity(files.len());
+        for file in files {
+            // What a job brought is no result of it.
+            let Some(kind) = kind_of(&file) else { continue };
+            if self.context.stop().reason() == Some(StopReason::Cancel) {
+                return Err(RunEnd::Cancelled);
+            }
+            match self.store(&file, kind).await {
+                Ok(artifact) => artifacts.push(artifact),
+                Err(HostError::Source(SourceError::Gone)) => {
+                    let gone = Gone(file);
+                    return match is_cached(&entry, &gone.0.node_id) {
+                        true => Ok(Collected::Gone(gone)),
+                        false => Err(gone.failure().into()),
+                    };
+                }
+                Err(error) => return Err(not_stored(&file, error)),
+            }
+        }
+        let cached = self.is_cached(&entry);
+        let result = Some(Value::Object(entry.outputs));
+        Ok(Collected::All(Completion { artifacts, cached, result }))
+    }
+
+    async fn store(&self, file: &OutputFile, kind: ArtifactType) -> Result<Artifact, HostError> {
+        let artifact = NewArtifact {
+            name: name_of(file),
+            media_type: media_type(&file.filename).to_owned(),
+            node: Some(file.node_id.clone()),
+            kind,
+            size: None,
+        };
+        let source = Fetched { client: self.connector.client.clone(), file: file.clone() };
+        self.context.put_artifact(artifact, &source).await
+    }
+
+    /// Whether nothing had to be worked out: every node that shows something came from the cache.
+    fn is_cached(&self, entry: &HistoryEntry) -> bool {
+        let cached = entry.cached_nodes();
+        let mut shown: Vec<&str> = entry.outputs.keys().map(String::as_str).collect();
+        if shown.is_empty() {
+            shown = self
+                .graph
+                .as_object()
+                .into_iter()
+                .flat_map(|n| n.keys().map(String::as_str))
+                .collect();
+        }
+        !cached.is_empty() && shown.iter().all(|node| cached.contains(node))
+    }
+
+    /// Makes ready for another run of the same prompt, in which ComfyUI writes its files anew: the
+    /// first run leaves history, and the nodes that save get a prefix of their own.
+    pub(super) async fn prepare_again(&mut self, gone: &Gone) -> Result<(), RunEnd> {
+        tracing::info!(prompt = self.prompt_id, file = gone.0.filename, "cached file is gone");
+        let short: String = self.prompt_id.chars().take(8).collect();
+        self.graph = graph::with_fresh_prefix(&self.graph, &format!("-{short}"));
+        let client = &self.connector.client;
+        let forgotten = self.context.ticking(client.forget(&[&self.prompt_id])).await;
+        let lost =
+            |error: RequestError| RunEnd::gave_back(LossReason::ServiceLost, error.to_string());
+        forgotten.map_err(lost)?;
+        if kind_of(&gone.0) == Some(ArtifactType::Temp) {
+            // A node that only previews has no prefix; its result must be forgotten as a whole.
+            self.context.ticking(client.free(false, true)).await.map_err(lost)?;
+        }
+        Ok(())
+    }
+}
+
+/// A file at ComfyUI.
+struct Fetched {
+    client: ComfyClient,
+    file: OutputFile,
+}
+
+#[async_trait]
+impl Source for Fetched {
+    async fn open(&self) -> Result<ByteStream, SourceError> {
+        match self.client.view_output(&self.file).await {
+            Ok(stream) => Ok(stream.map_err(io::Error::other).boxed()),
+            Err(error) if error.is_not_found() => Err(SourceError::Gone),
+            Err(error) => Err(SourceError::Unreadable(error.to_string())),
+        }
+    }
+}
+
+fn is_cached(entry: &HistoryEntry, node: &str) -> bool {
+    entry.cached_nodes().contains(&node)
+}
+
+fn not_stored(file: &OutputFile, error: HostError) -> RunEnd {
+    let message = format!("output {:?}: {error}", file.filename);
+    match error {
+        HostError::Fenced => RunEnd::Cancelled,
+        HostError::Refused(_) | HostError::NoSuchInput(_) => {
+            Failure::new(FailureKind::ServiceFault, "output_not_stored", message).into()
+        }
+        HostError::Source(_) => RunEnd::gave_back(LossReason::ServiceLost, message),
+    }
+}
+
+fn kind_of(file: &OutputFile) -> Option<ArtifactType> {
+    match file.folder.as_str() {
+        "input" => None,
+        "temp" => Some(ArtifactType::Temp),
+        _ => Some(ArtifactType::Output),
+    }
+}
+
+/// `{node}-{index}-{file}`, of characters that are safe in a path and a URL.
+fn name_of(file: &OutputFile) -> String {
+    let safe = |c: char| match c {
+        c if c.is_alphanumeric() => c,
+        '.' | '_' | '-' | ' ' | '(' | ')' => c,
+        _ => '_',
+    };
+    let surplus = file.filename.chars().count().saturating_sub(NAME_CHARS);
+    let name: String = file.filename.chars().skip(surplus).map(safe).collect();
+    let node: String = file.node_id.chars().map(safe).collect();
+    format!("{node}-{}-{name}", file.index)
+}
+
+fn media_type(filename: &str) -> &'static str {
+    let ending = filename.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    match ending.as_deref() {
+        Some("png") => "image/png",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("webp") => "image/webp",
+        Some("gif") => "image/gif",
+        Some("avif") => "image/avif",
+        Some("svg") => "image/svg+xml",
+        Some("mp4" | "m4v") => "video/mp4",
+        Some("webm") => "video/webm",
+        Some("mov") => "video/quicktime",
+        Some("mkv") => "video/x-matroska",
+        Some("wav") => "audio/wav",
+        Some("mp3") => "audio/mpeg",
+        Some("flac") => "audio/flac",
+        Some("ogg" | "opus") => "audio/ogg",
+        Some("glb") => "model/gltf-binary",
+        Some("gltf") => "model/gltf+json",
+        Some("json") => "application/json",
+        Some("txt") => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artifacts_name_is_safe_and_unique_within_the_job() {
+        let file = |node: &str, filename: &str| OutputFile {
+            node_id: node.into(),
+            index: 2,
+            list: "images".into(),
+            filename: filename.into(),
+            subfolder: String::new(),
+            folder: "output".into(),
+        };
+        assert_eq!(name_of(&file("9", "lake_00001_.png")), "9-2-lake_00001_.png");
+        assert_eq!(name_of(&file("9:1", "../../x\\y?.png")), "9_1-2-.._.._x_y_.png");
+        assert_eq!(name_of(&file("9", "Bäume.png")), "9-2-Bäume.png");
+        let long = name_of(&file("9", &("x".repeat(500) + ".png")));
+        assert!(long.len() < 130 && long.ends_with(".png"));
+    }
+}

@@ -1,0 +1,90 @@
+use pointsman_core::{Failure, FailureKind};
+use serde_json::{Map, Value, json};
+
+use super::{
+    ComfyUiConnector,
+    ears::Ears,
+    outputs::Collected,
+    payload::{ComfyUiPayload, PayloadError},
+};
+use crate::{Completion, RunContext, RunEnd, Task};
+
+/// One attempt at a prompt.
+pub(super) struct Run<'a> {
+    pub(super) connector: &'a ComfyUiConnector,
+    pub(super) task: &'a Task,
+    pub(super) context: &'a RunContext,
+    /// The attempt's token: the prompt's id and the websocket's.
+    pub(super) prompt_id: String,
+    pub(super) graph: Value,
+    pub(super) extra_data: Map<String, Value>,
+    pub(super) allow_partial: bool,
+}
+
+/// Runs one attempt to its end.
+pub(super) async fn run(
+    connector: &ComfyUiConnector,
+    task: &Task,
+    context: &RunContext,
+) -> Result<Completion, RunEnd> {
+    let payload = ComfyUiPayload::parse(&task.payload).map_err(bad_payload)?;
+    let mut run = Run::new(connector, task, context, payload);
+    if !task.adopted {
+        run.bring_inputs().await?;
+    }
+    // Before the submission, or a cached prompt is over before anyone listens.
+    let pace = &connector.settings.pace;
+    let mut ears = Ears::new(&connector.client, &run.prompt_id, pace.reconnect);
+    if !task.adopted {
+        drop(tokio::time::timeout(pace.socket_first, ears.next()).await);
+        run.submit().await?;
+    }
+    context.started();
+    let done = run.watch(&mut ears).await?;
+    match run.collect(done).await? {
+        Collected::All(completion) => return Ok(completion),
+        Collected::Gone(gone) => run.prepare_again(&gone).await?,
+    }
+    if task.adopted {
+        run.bring_inputs().await?;
+    }
+    run.submit().await?;
+    let done = run.watch(&mut ears).await?;
+    match run.collect(done).await? {
+        Collected::All(completion) => Ok(completion),
+        Collected::Gone(gone) => Err(gone.failure().into()),
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        connector: &'a ComfyUiConnector,
+        task: &'a Task,
+        context: &'a RunContext,
+        payload: ComfyUiPayload,
+    ) -> Self {
+        let ComfyUiPayload { workflow, mut extra_data, allow_partial } = payload;
+        extra_data.insert("owner".to_owned(), json!(connector.settings.owner));
+        if let Some(method) = &connector.settings.preview_method {
+            extra_data.entry("preview_method").or_insert_with(|| json!(method));
+        }
+        let prompt_id = task.held.token.to_string();
+        Self { connector, task, context, prompt_id, graph: workflow, extra_data, allow_partial }
+    }
+
+    /// Ends with `Cancelled` when told to stop: for everything before the submission.
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, RunEnd> {
+        tokio::select! {
+            biased;
+            _ = self.context.stop().raised() => Err(RunEnd::Cancelled),
+            done = work => Ok(done),
+        }
+    }
+}
+
+fn bad_payload(error: PayloadError) -> RunEnd {
+    Failure::new(FailureKind::BadJob, "invalid_payload", error.to_string()).into()
+}

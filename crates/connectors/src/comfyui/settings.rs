@@ -1,0 +1,95 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use pointsman_comfyui::Timeouts;
+use pointsman_core::ServiceName;
+
+use crate::EvidenceSource;
+
+/// Which ComfyUI server, and how to treat it.
+#[derive(Clone)]
+pub struct ComfyUiSettings {
+    /// The kind of service, as jobs name it: usually `comfyui`.
+    pub service: ServiceName,
+    /// Such as `http://127.0.0.1:8188`.
+    pub url: String,
+    /// Whose prompts are this connector's, the same after a restart and unlike that of anybody else
+    /// who uses the server: the worker's id.
+    pub owner: String,
+    /// How previews are asked for, in ComfyUI's words (`auto`, `latent2rgb`, `taesd`, `none`);
+    /// unset leaves it to the server. Older versions ignore it.
+    pub preview_method: Option<String>,
+    /// Where work shows when ComfyUI says nothing.
+    pub evidence: Arc<dyn EvidenceSource>,
+    /// How long to wait for an answer.
+    pub timeouts: Timeouts,
+    /// How often to look.
+    pub pace: Pace,
+}
+
+impl ComfyUiSettings {
+    /// The usual settings for the server at `url`.
+    #[must_use]
+    pub fn new(service: ServiceName, url: impl Into<String>, owner: impl Into<String>) -> Self {
+        Self {
+            service,
+            url: url.into(),
+            owner: owner.into(),
+            preview_method: Some("auto".to_owned()),
+            evidence: Arc::new(crate::NoCounters),
+            timeouts: Timeouts { submit: Duration::from_secs(30), ..Timeouts::default() },
+            pace: Pace::default(),
+        }
+    }
+}
+
+impl fmt::Debug for ComfyUiSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ComfyUiSettings")
+            .field("service", &self.service)
+            .field("url", &self.url)
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How often to look, and how long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// A submission waits this long for its websocket, which should hear it all, and no longer.
+    pub socket_first: Duration,
+    /// From the submission to the first reading of the truth; doubles from there.
+    pub truth_first: Duration,
+    /// The longest time between two readings.
+    pub truth_most: Duration,
+    /// After the message that a prompt is done, its history takes this long.
+    pub history_follows: Duration,
+    /// Between two tries to open a websocket.
+    pub reconnect: Duration,
+    /// While nothing is heard, the log is read this often.
+    pub log: Duration,
+    /// A server where nothing listens for this long is dead.
+    pub dead_after: Duration,
+    /// How long a prompt may take to be gone once it is cancelled.
+    pub cancel: Duration,
+    /// How long a probe waits.
+    pub probe: Duration,
+    /// How long the upload of one input may take.
+    pub upload: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            socket_first: Duration::from_millis(250),
+            truth_first: Duration::from_millis(25),
+            truth_most: Duration::from_secs(2),
+            history_follows: Duration::from_millis(2),
+            reconnect: Duration::from_millis(250),
+            log: Duration::from_secs(5),
+            dead_after: Duration::from_millis(500),
+            cancel: Duration::from_secs(10),
+            probe: Duration::from_secs(4),
+            upload: Duration::from_secs(600),
+        }
+    }
+}

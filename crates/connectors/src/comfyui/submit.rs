@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use pointsman_comfyui::{
+    NodeErrors, Rejection, RequestError, Submission, SubmitError, Verdict, classify,
+};
+use pointsman_core::{Failure, FailureKind, LossReason};
+use tokio::time::Instant;
+
+use super::run::Run;
+use crate::RunEnd;
+
+/// A prompt whose submission got no answer and that is nowhere for this long was not taken.
+const NOWHERE_FOR: Duration = Duration::from_secs(2);
+/// How long a service is asked about a submission that got no answer.
+const ASK_FOR: Duration = Duration::from_secs(60);
+
+impl Run<'_> {
+    /// Submits the prompt, once. When its answer is lost, the service is asked what became of it.
+    pub(super) async fn submit(&self) -> Result<(), RunEnd> {
+        self.unless_stopped(std::future::ready(())).await?;
+        let submission = Submission {
+            graph: &self.graph,
+            prompt_id: &self.prompt_id,
+            client_id: &self.prompt_id,
+            extra_data: &self.extra_data,
+        };
+        // Waited for even when told to stop: a submission that is broken off may still arrive.
+        match self.context.ticking(self.connector.client.submit(&submission)).await {
+            Ok(reply) if reply.node_errors.is_empty() || self.allow_partial => Ok(()),
+            Ok(reply) => self.refuse_partial(reply.node_errors).await,
+            Err(SubmitError::Unknown(why)) => self.look_up(why).await,
+            Err(refused) => Err(self.refusal(refused)),
+        }
+    }
+
+    fn refusal(&self, error: SubmitError) -> RunEnd {
+        let message = error.to_string();
+        match error {
+            SubmitError::Rejected(rejection) => {
+                let classified = classify::rejection(&rejection);
+                self.connector.failure(&self.prompt_id, classified).into()
+            }
+            SubmitError::TooLarge { .. } => {
+                Failure::new(FailureKind::BadJob, "graph_too_large", message).into()
+            }
+            SubmitError::Refused { .. } => {
+                Failure::new(FailureKind::ServiceFault, "submission_refused", message).into()
+            }
+            SubmitError::Unreachable { .. } | SubmitError::Unknown(_) => {
+                RunEnd::gave_back(LossReason::Unstarted, message)
+            }
+        }
+    }
+
+    /// Accepted with errors: the outputs that are wrong were dropped, and the rest would run.
+    async fn refuse_partial(&self, node_errors: NodeErrors) -> Result<(), RunEnd> {
+        let rejection = Rejection { node_errors, ..Rejection::default() };
+        let mut failure = self.connector.failure(&self.prompt_id, classify::rejection(&rejection));
+        failure.message = format!("only a part of the graph would run: {}", failure.message);
+        self.make_it_stop(LossReason::Unstarted).await?;
+        Err(failure.into())
+    }
+
+    /// Nobody knows whether the prompt was taken: it is looked for before anything else is done.
+    async fn look_up(&self, why: RequestError) -> Result<(), RunEnd> {
+        tracing::info!(prompt = self.prompt_id, %why, "submitted, and no answer");
+        let pace = self.connector.settings.pace;
+        let begin = Instant::now();
+        let mut nowhere_since = None;
+        let mut pause = pace.truth_first;
+        while begin.elapsed() < ASK_FOR {
+            let truth = self.connector.client.truth(&self.prompt_id);
+            match self.context.ticking(truth).await {
+                Ok(truth) if truth.verdict != Verdict::Lost => return Ok(()),
+                Ok(_) => {
+                    let since = *nowhere_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= NOWHERE_FOR {
+                        let message = format!("the submission was lost: {why}");
+                        return Err(RunEnd::gave_back(LossReason::Unstarted, message));
+                    }
+                }
+                Err(RequestError::Unreachable { reason }) => {
+                    let message = format!("the service died at the submission: {reason}");
+                    return Err(RunEnd::gave_back(LossReason::ServiceLost, message));
+                }
+                Err(_) => {}
+            }
+            self.context.ticking(tokio::time::sleep(pause)).await;
+            pause = (pause * 2).min(pace.truth_most);
+        }
+        // It may still be taken, so it must be stopped before anybody else gets the job.
+        self.make_it_stop(LossReason::ServiceLost).await?;
+        Err(RunEnd::gave_back(LossReason::ServiceLost, format!("no answer: {why}")))
+    }
+}

@@ -1,0 +1,178 @@
+//! How far a prompt is, from its messages. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pointsman_comfyui::{Message, NodeProgress, NodeState};
+use serde_json::Value;
+
+use crate::Report;
+
+/// Until every file is stored a job is not quite done.
+const ALMOST: f32 = 99.0;
+
+/// Follows the nodes of one prompt.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    /// Node id → what to call it.
+    nodes: BTreeMap<String, String>,
+    /// The nodes whose results came from the cache; they never run.
+    cached: BTreeSet<String>,
+    done: BTreeSet<String>,
+    now: Option<String>,
+    /// Steps done of the node that runs, and how many it has.
+    steps: Option<(f64, f64)>,
+    note: Option<String>,
+}
+
+impl Tracker {
+    pub(super) fn new(graph: &Value) -> Self {
+        let nodes = graph.as_object().into_iter().flatten();
+        let named = nodes.map(|(id, node)| (id.clone(), name_of(node)));
+        Self {
+            nodes: named.collect(),
+            cached: BTreeSet::new(),
+            done: BTreeSet::new(),
+            now: None,
+            steps: None,
+            note: None,
+        }
+    }
+
+    /// Takes in a message of this prompt; true when it changed what there is to report.
+    pub(super) fn hear(&mut self, message: &Message) -> bool {
+        match message {
+            Message::ExecutionStart { .. } => self.note = None,
+            Message::ExecutionCached { nodes, .. } => self.cached.extend(nodes.iter().cloned()),
+            Message::ProgressState { nodes, .. } => {
+                nodes.values().for_each(|node| self.state(node))
+            }
+            Message::Executing { node: Some(node), .. } => self.begin(node),
+            Message::Progress { value, max, node, .. } => {
+                if let Some(node) = node {
+                    self.begin(node);
+                }
+                self.steps = Some((*value, *max));
+            }
+            Message::Executed { node, .. } => drop(self.done.insert(node.clone())),
+            Message::Text { text, .. } => self.note = Some(text.clone()),
+            _ => return false,
+        }
+        true
+    }
+
+    /// What to say beside the node that runs.
+    pub(super) fn note(&mut self, note: Option<String>) -> bool {
+        let changed = self.note != note;
+        self.note = note;
+        changed
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let steps = self.steps.filter(|(_, max)| *max >= 1.0);
+        let class = self.now.as_ref().and_then(|id| self.nodes.get(id)).cloned();
+        Report {
+            percent: Some(self.percent()),
+            node: self.now.clone(),
+            step: steps.map(|(value, _)| value as u32),
+            steps: steps.map(|(_, max)| max as u32),
+            message: self.note.clone().or(class),
+        }
+    }
+
+    /// Nodes done, and the part of the one that runs, of those that are to run.
+    fn percent(&self) -> f32 {
+        let known = |id: &&String| self.nodes.contains_key(*id);
+        let cached = self.cached.iter().filter(known).count();
+        let to_run = self.nodes.len().saturating_sub(cached).max(1);
+        let done = self.done.iter().filter(known).filter(|id| !self.cached.contains(*id)).count();
+        let begun = self.now.as_ref().is_some_and(|id| !self.done.contains(id));
+        let part = match self.steps {
+            Some((value, max)) if begun && max >= 1.0 => (value / max).clamp(0.0, 1.0),
+            _ => 0.0,
+        };
+        ((100.0 * (done as f64 + part) / to_run as f64) as f32).min(ALMOST)
+    }
+
+    fn begin(&mut self, id: &str) {
+        if self.now.as_deref() != Some(id) {
+            self.now = Some(id.to_owned());
+            self.steps = None;
+        }
+    }
+
+    fn state(&mut self, node: &NodeProgress) {
+        let Some(id) = node.real_node_id.as_ref().or(node.display_node_id.as_ref()) else { return };
+        match node.state {
+            NodeState::Running => {
+                self.begin(id);
+                self.steps = Some((node.value, node.max));
+            }
+            NodeState::Finished => drop(self.done.insert(id.clone())),
+            NodeState::Other => {}
+        }
+    }
+}
+
+/// The title that its author gave a node, or its class.
+fn name_of(node: &Value) -> String {
+    let title = node.pointer("/_meta/title").or_else(|| node.get("class_type"));
+    title.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn tracker() -> Tracker {
+        Tracker::new(&json!({
+            "1": {"class_type": "Loader", "inputs": {}},
+            "2": {"class_type": "KSampler", "inputs": {}},
+            "3": {"class_type": "SaveImage", "inputs": {}, "_meta": {"title": "The picture"}},
+        }))
+    }
+
+    fn hear(tracker: &mut Tracker, message: Value) -> Report {
+        assert!(tracker.hear(&Message::from_text(&message.to_string()).unwrap()));
+        tracker.report()
+    }
+
+    #[test]
+    fn percent_counts_what_runs_and_not_what_is_cached() {
+        let mut tracker = tracker();
+        let cached =
+            json!({"type": "execution_cached", "data": {"prompt_id": "p", "nodes": ["1"]}});
+        assert_eq!(hear(&mut tracker, cached).percent, Some(0.0));
+        let executing = json!({"type": "executing", "data": {"prompt_id": "p", "node": "2"}});
+        let report = hear(&mut tracker, executing);
+        assert_eq!(report.node.as_deref(), Some("2"));
+        assert_eq!(report.message.as_deref(), Some("KSampler"));
+        let step = json!({"type": "progress",
+            "data": {"prompt_id": "p", "node": "2", "value": 5, "max": 20}});
+        let report = hear(&mut tracker, step);
+        assert_eq!((report.step, report.steps), (Some(5), Some(20)));
+        assert_eq!(report.percent, Some(12.5));
+        let state = json!({"type": "progress_state", "data": {"prompt_id": "p", "nodes": {
+            "2": {"value": 20, "max": 20, "state": "finished", "real_node_id": "2"},
+            "3": {"value": 0, "max": 1, "state": "running", "real_node_id": "3"}}}});
+        let report = hear(&mut tracker, state);
+        assert_eq!(report.percent, Some(50.0));
+        assert_eq!(report.message.as_deref(), Some("The picture"));
+        let executed = json!({"type": "executed",
+            "data": {"prompt_id": "p", "node": "3", "output": {}}});
+        assert_eq!(
+            hear(&mut tracker, executed).percent,
+            Some(99.0),
+            "done is said by the end alone"
+        );
+    }
+
+    #[test]
+    fn a_note_stands_before_the_nodes_name() {
+        let mut tracker = tracker();
+        assert!(tracker.note(Some("silent for 40 s".into())));
+        assert!(!tracker.note(Some("silent for 40 s".into())));
+        assert_eq!(tracker.report().message.as_deref(), Some("silent for 40 s"));
+    }
+}

@@ -1,0 +1,290 @@
+use std::time::Duration;
+
+use futures::{FutureExt as _, future::BoxFuture};
+use pointsman_comfyui::{
+    ComfyClient, HistoryEntry, Message, OutputFile, RequestError, Truth, Verdict, classify, verdict,
+};
+use pointsman_core::{Failure, FailureKind, LossReason};
+use tokio::time::Instant;
+
+use super::{
+    cancel::ended_by_itself,
+    clocks::{Clocks, Silence},
+    ears::{Ears, Heard, settled},
+    run::Run,
+    tracker::Tracker,
+};
+use crate::{Preview, RunEnd, StopReason};
+
+/// How often a run that hears nothing looks at its clocks, and ticks.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A prompt that ran to its end.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) entry: HistoryEntry,
+    pub(super) files: Vec<OutputFile>,
+}
+
+/// What is known while it runs.
+struct Watch {
+    tracker: Tracker,
+    clocks: Clocks,
+    /// The reading of the truth that is out.
+    reading: Option<BoxFuture<'static, Reading>>,
+    read_at: Instant,
+    pause: Duration,
+    log_at: Instant,
+    /// It has not begun, because something else is before it.
+    waits: bool,
+    refused_since: Option<Instant>,
+}
+
+/// What was read.
+struct Reading {
+    truth: Result<Truth, RequestError>,
+    /// The time of the newest line in the log, if that was read too.
+    log: Option<String>,
+}
+
+impl Run<'_> {
+    /// Follows the prompt until the truth says that it ran to its end.
+    pub(super) async fn watch(&self, ears: &mut Ears) -> Result<Done, RunEnd> {
+        let mut watch = self.begin_watch();
+        loop {
+            self.context.tick();
+            watch.begin_reading(self, Instant::now());
+            let look_at = watch.next_look();
+            tokio::select! {
+                biased;
+                reason = self.context.stop().raised() => return self.stop(reason).await,
+                heard = ears.next() => self.hear(&mut watch, heard),
+                reading = settled(&mut watch.reading) => {
+                    if let Some(done) = self.weigh(&mut watch, reading, ears.are_open())? {
+                        return Ok(done);
+                    }
+                }
+                () = tokio::time::sleep_until(look_at) => self.ask(&mut watch).await?,
+            }
+        }
+    }
+
+    fn begin_watch(&self) -> Watch {
+        let now = Instant::now();
+        let pause = self.connector.settings.pace.truth_first;
+        Watch {
+            tracker: Tracker::new(&self.graph),
+            clocks: Clocks::new(now),
+            reading: None,
+            // An adopted prompt may have ended long ago.
+            read_at: if self.task.adopted { now } else { now + pause },
+            pause,
+            log_at: now,
+            waits: false,
+            refused_since: None,
+        }
+    }
+
+    /// Takes in what was heard. It decides nothing, but it says when to read the truth.
+    fn hear(&self, watch: &mut Watch, heard: Heard) {
+        let now = Instant::now();
+        let message = match heard {
+            Heard::Message(message) => message,
+            Heard::Open | Heard::Gone(_) => {
+                tracing::debug!(prompt = self.prompt_id, ?heard, "websocket");
+                return watch.read_by(now, self.connector.settings.pace.truth_first);
+            }
+        };
+        if let Message::Preview(preview) = &message {
+            self.context.preview(Preview {
+                media_type: preview.format.media_type().to_owned(),
+                bytes: preview.image.clone(),
+            });
+        } else if !message.is_about(&self.prompt_id) && !matches!(message, Message::Text { .. }) {
+            return;
+        }
+        watch.clocks.event(now);
+        self.context.event();
+        let silence_ends = watch.tracker.note(None);
+        if watch.tracker.hear(&message) || silence_ends {
+            self.context.progress(watch.tracker.report());
+        }
+        let pace = &self.connector.settings.pace;
+        match message {
+            // History follows in a moment, and a message after it.
+            Message::ExecutionSuccess { .. } => {
+                watch.read_by(now + pace.history_follows, pace.truth_first);
+            }
+            message if message.ends_prompt() => watch.read_by(now, pace.truth_first),
+            _ => {}
+        }
+    }
+
+    /// Weighs what was read.
+    fn weigh(
+        &self,
+        watch: &mut Watch,
+        reading: Reading,
+        hears: bool,
+    ) -> Result<Option<Done>, RunEnd> {
+        let now = Instant::now();
+        watch.clocks.log(now, reading.log);
+        let truth = match reading.truth {
+            Ok(truth) => truth,
+            Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
+        };
+        watch.refused_since = None;
+        match truth.verdict {
+            Verdict::Running => {
+                watch.clocks.in_queue(now);
+                if std::mem::take(&mut watch.waits) {
+                    self.note(watch, None);
+                }
+            }
+            Verdict::Pending { position, .. } => {
+                watch.clocks.in_queue(now);
+                watch.waits = true;
+                self.note(watch, Some(format!("waits behind {position} in ComfyUI's queue")));
+            }
+            _ => return self.conclude(truth).map(Some),
+        }
+        Ok(None)
+    }
+
+    /// A failed read is no news, unless nothing listens there any more.
+    fn weigh_failed_read(
+        &self,
+        watch: &mut Watch,
+        error: &RequestError,
+        hears: bool,
+    ) -> Result<(), RunEnd> {
+        if hears || !matches!(error, RequestError::Unreachable { .. }) {
+            watch.refused_since = None;
+            return Ok(());
+        }
+        let since = *watch.refused_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.connector.settings.pace.dead_after {
+            let message = format!("the service is gone: {error}");
+            return Err(RunEnd::gave_back(LossReason::ServiceLost, message));
+        }
+        watch.read_by(Instant::now() + self.connector.settings.pace.dead_after, watch.pause);
+        Ok(())
+    }
+
+    /// What a final truth means for the attempt.
+    fn conclude(&self, truth: Truth) -> Result<Done, RunEnd> {
+        let lost = |message: &str| Err(RunEnd::gave_back(LossReason::ServiceLost, message));
+        match (truth.verdict, truth.history) {
+            (Verdict::Succeeded(files), Some(entry)) => Ok(Done { entry, files }),
+            (Verdict::Failed(error), _) => {
+                let classified = classify::execution_error(&error);
+                Err(self.connector.failure(&self.prompt_id, classified).into())
+            }
+            (Verdict::Interrupted(_), _) => lost("interrupted by somebody else at the service"),
+            (Verdict::FailedInternal { status }, _) => {
+                let message = format!("ComfyUI ended it without a reason (status {status:?})");
+                Err(Failure::new(FailureKind::ServiceFault, "ended_without_reason", message).into())
+            }
+            _ => lost("the service restarted, or somebody deleted the prompt"),
+        }
+    }
+
+    /// Looks at the clocks, and asks further where nothing was heard for long.
+    async fn ask(&self, watch: &mut Watch) -> Result<(), RunEnd> {
+        let now = Instant::now();
+        watch.clocks.counters(now, self.connector.settings.evidence.sample());
+        match watch.clocks.judge(now, &self.task.limits) {
+            Silence::None => Ok(()),
+            Silence::For(_) if watch.waits => Ok(()),
+            Silence::For(silent) => {
+                self.note(watch, Some(format!("silent for {} s", silent.as_secs())));
+                Ok(())
+            }
+            Silence::Stalled(idle) => {
+                let message = format!("no sign of work for {} s", idle.as_secs());
+                tracing::warn!(prompt = self.prompt_id, message, "stalled");
+                match self.make_it_stop(LossReason::Stalled).await? {
+                    Some(truth) if ended_by_itself(&truth) => {
+                        watch.read_by(now, watch.pause);
+                        Ok(())
+                    }
+                    _ => Err(RunEnd::gave_back(LossReason::Stalled, message)),
+                }
+            }
+        }
+    }
+
+    fn note(&self, watch: &mut Watch, note: Option<String>) {
+        if watch.tracker.note(note) {
+            self.context.progress(watch.tracker.report());
+        }
+    }
+
+    /// Told to stop: the prompt is cancelled and gone, or had ended before.
+    async fn stop(&self, reason: StopReason) -> Result<Done, RunEnd> {
+        let if_stuck = match reason {
+            StopReason::Drain => LossReason::Drained,
+            _ => LossReason::ServiceLost,
+        };
+        match self.make_it_stop(if_stuck).await? {
+            Some(truth) if ended_by_itself(&truth) && reason != StopReason::Cancel => {
+                self.conclude(truth)
+            }
+            _ => Err(RunEnd::Cancelled),
+        }
+    }
+}
+
+impl Watch {
+    /// The next reading shall be by then, and the ones after it soon again.
+    fn read_by(&mut self, at: Instant, pause: Duration) {
+        self.read_at = self.read_at.min(at);
+        self.pause = self.pause.min(pause);
+    }
+
+    /// When there is something to do without anything being heard.
+    fn next_look(&self) -> Instant {
+        let tick = Instant::now() + TICK;
+        match self.reading {
+            Some(_) => tick,
+            None => tick.min(self.read_at),
+        }
+    }
+
+    fn begin_reading(&mut self, run: &Run<'_>, now: Instant) {
+        if self.reading.is_some() || now < self.read_at {
+            return;
+        }
+        // What is heard while this one is out may ask for the next one sooner.
+        self.read_at = now + self.pause;
+        self.pause = (self.pause * 2).min(run.connector.settings.pace.truth_most);
+        let silent = self.clocks.judge(now, &run.task.limits) != Silence::None;
+        let with_log = silent && now >= self.log_at;
+        if with_log {
+            self.log_at = now + run.connector.settings.pace.log;
+        }
+        let client = run.connector.client.clone();
+        self.reading = Some(read(client, run.prompt_id.clone(), with_log).boxed());
+    }
+}
+
+/// Reads the truth: history first, which alone says how a prompt ended; the queue is needed only
+/// when it has not, and then it must be read before another look into history.
+async fn read(client: ComfyClient, prompt_id: String, with_log: bool) -> Reading {
+    let truth = match client.history(&prompt_id).await {
+        Ok(Some(entry)) => {
+            let queue = Default::default();
+            let verdict = verdict(&prompt_id, &queue, Some(&entry));
+            Ok(Truth { verdict, queue, history: Some(entry) })
+        }
+        Ok(None) => client.truth(&prompt_id).await,
+        Err(error) => Err(error),
+    };
+    let log = match with_log {
+        true => {
+            client.logs_raw().await.ok().and_then(|logs| logs.entries.last().map(|e| e.at.clone()))
+        }
+        false => None,
+    };
+    Reading { truth, log }
+}
