@@ -78,12 +78,15 @@ impl State {
             .volatile
             .leased_jobs()
             .filter(|(job, token)| self.volatile.lease_is_over(job, token, now));
-        over.filter_map(|(id, token)| {
+        // In one order, so that equal states give equal answers.
+        let mut over: Vec<_> = over.collect();
+        over.sort_unstable();
+        over.truncate(MAX_DUE);
+        let expire = over.into_iter().filter_map(|(id, token)| {
             let job = &self.jobs.get(id)?.job;
             Some(Reconcile::ExpireLease { job: *id, attempt: job.attempt, token: *token })
-        })
-        .take(MAX_DUE)
-        .collect()
+        });
+        expire.collect()
     }
 
     fn silent_workers(&self, now: Timestamp) -> Vec<Reconcile> {
