@@ -1,3 +1,11 @@
 //! The embedded store, held to the suite of all stores and to what only a durable one promises.
 
 mod conformance;
+mod full;
+mod kill;
+mod log;
+mod migration;
+mod opening;
+mod quarantine;
+mod reopen;
+mod support;

@@ -1,0 +1,98 @@
+//! A full disk: new work is refused, what runs can end, and the store mends itself.
+
+use std::path::Path;
+
+use futures::future::join_all;
+use pointsman_core::{Command, JobId};
+use pointsman_store::{
+    Health, StoreError,
+    conformance::fleet::{Fleet, completed, spec},
+};
+
+use crate::support::{durable_picture, fleet, fleet_with, remove, until};
+
+const SLOTS: u32 = 40;
+
+fn small(dir: &Path) -> Fleet {
+    fleet_with(dir, |options| {
+        options.max_bytes = Some(2 << 20);
+        options.reserve_bytes = 1 << 20;
+    })
+}
+
+async fn submit(fleet: &Fleet) -> Result<JobId, StoreError> {
+    let mut submission = fleet.submission(spec(50));
+    let id = submission.id;
+    submission.payload = vec![b'x'; 16 << 10].into();
+    let mut done = fleet.store.execute(vec![Command::Submit(submission)]).await?;
+    done.pop().unwrap().expect("a valid submission");
+    Ok(id)
+}
+
+async fn fill(fleet: &Fleet) -> Vec<JobId> {
+    let mut jobs = Vec::new();
+    loop {
+        match submit(fleet).await {
+            Ok(id) => jobs.push(id),
+            Err(StoreError::Full(_)) => return jobs,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_new_work_and_lets_jobs_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = small(dir.path());
+    let hand = fleet.worker("w", SLOTS, &[]).await;
+    let jobs = fill(&fleet).await;
+    assert!(jobs.len() > SLOTS as usize, "room for {} jobs", jobs.len());
+    assert!(matches!(fleet.store.health(), Health::Full(_)));
+    assert!(matches!(submit(&fleet).await, Err(StoreError::Full(_))));
+
+    // Nothing of a refused submission is there, and everything of the others.
+    let log = fleet.log().await;
+    assert_eq!(log.last().unwrap().seq, fleet.seq().await);
+    let payloads = fleet.store.payloads(jobs.clone()).await.unwrap();
+    assert!(payloads.iter().all(Option::is_some));
+    assert_eq!(fleet.check().await, Ok(()));
+
+    // What waits is claimed, and what runs ends.
+    let tokens = (0..SLOTS).map(|_| fleet.token()).collect();
+    let held = fleet.claim_with(&hand, tokens).await;
+    assert_eq!(held.len(), SLOTS as usize);
+    for held in &held {
+        fleet.act(&hand, *held, completed()).await.unwrap();
+    }
+
+    // Where jobs are removed there is room again, without a restart.
+    for held in &held {
+        remove(&fleet, held.job).await;
+    }
+    let store = fleet.store.clone();
+    until("room again", move || store.health() == Health::Ready).await;
+    let id = submit(&fleet).await.unwrap();
+    assert!(fleet.job(id).await.is_pending());
+    assert_eq!(fleet.check().await, Ok(()));
+}
+
+/// Callers whose requests shared a batch with the one that did not fit.
+#[tokio::test]
+async fn what_was_acknowledged_on_a_full_disk_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = small(dir.path());
+    let mut acknowledged = join_all((0..32).map(|_| fill(&fleet))).await.concat();
+    acknowledged.sort();
+    let before = durable_picture(&*fleet.store).await;
+    let log = fleet.log().await;
+    assert_eq!(log.len(), acknowledged.len());
+    fleet.store.close().await.unwrap();
+
+    let again = self::fleet(dir.path());
+    assert_eq!(durable_picture(&*again.store).await, before);
+    let page = again.store.jobs(Default::default(), None, 1_000).await.unwrap();
+    let mut found: Vec<_> = page.jobs.iter().map(|job| job.id).collect();
+    found.sort();
+    assert_eq!(found, acknowledged);
+    assert_eq!(again.store.health(), Health::Ready);
+}

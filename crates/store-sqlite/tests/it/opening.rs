@@ -1,0 +1,107 @@
+//! Which directories are opened, and which refused.
+
+use std::{sync::Arc, time::Duration};
+
+use pointsman_store::{ManualClock, Store, StoreError, conformance::fleet::spec};
+use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
+
+use crate::support::{database, fleet, options};
+
+fn open(dir: &std::path::Path) -> Result<SqliteStore, OpenError> {
+    SqliteStore::open(dir, options(&ManualClock::default()))
+}
+
+fn refused(dir: &std::path::Path) -> OpenError {
+    open(dir).err().expect("not opened")
+}
+
+#[test]
+fn a_directory_in_use_is_refused_and_its_user_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path()).unwrap();
+    let error = refused(dir.path());
+    assert!(matches!(error, OpenError::Locked { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+    drop(first);
+    open(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_store_frees_its_directory_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path()).unwrap();
+    let mut hint = first.wait_for_work(pointsman_core::WorkerId::new("w").unwrap(), Vec::new());
+    first.close().await.unwrap();
+    first.close().await.unwrap();
+    hint.wait().await;
+    let second = open(dir.path()).unwrap();
+    assert_eq!(first.execute(Vec::new()).await.err(), Some(StoreError::Closed));
+    assert_eq!(first.pulse().await.err(), Some(StoreError::Closed));
+    assert_eq!(first.log(0, 1).await.err(), Some(StoreError::Closed));
+    assert!(second.log(0, 1).await.is_ok());
+    // No write-ahead log is left behind: a copy of the one file is a copy of the store.
+    second.close().await.unwrap();
+    assert!(!dir.path().join("pointsman.db-wal").exists());
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    database(dir.path()).pragma_update(None, "user_version", 999).unwrap();
+    let error = refused(dir.path());
+    assert!(matches!(error, OpenError::NewerSchema { found: 999, .. }), "{error:?}");
+}
+
+#[test]
+fn a_store_that_admits_only_newer_writers_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    let raise = "UPDATE meta SET value = '999' WHERE key = 'oldest_writer'";
+    database(dir.path()).execute(raise, []).unwrap();
+    let error = refused(dir.path());
+    assert!(matches!(error, OpenError::NewerWriter { .. }), "{error:?}");
+}
+
+#[test]
+fn other_files_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    database(dir.path()).execute_batch("CREATE TABLE theirs (x)").unwrap();
+    assert!(matches!(refused(dir.path()), OpenError::NotAStore { .. }));
+    let text = dir.path().join("pointsman.db");
+    let not_a_database = "this is no database, although it is long enough to be one".repeat(20);
+    std::fs::write(&text, &not_a_database).unwrap();
+    assert!(matches!(refused(dir.path()), OpenError::NotAStore { .. }));
+    assert_eq!(std::fs::read_to_string(&text).unwrap(), not_a_database);
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    assert!(matches!(refused(&file), OpenError::Directory { .. }));
+}
+
+/// The wall clock may have been set back; the store's time is not.
+#[tokio::test]
+async fn the_clock_starts_no_earlier_than_the_newest_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    before.advance(Duration::from_secs(100 * 365 * 24 * 3600));
+    before.submit(spec(50)).await;
+    let newest = before.store.now();
+    before.store.close().await.unwrap();
+    let again = SqliteStore::open(dir.path(), Options { reserve_bytes: 0, ..Options::default() });
+    assert!(again.unwrap().now() >= newest);
+}
+
+/// Reads and writes after the last handle but the caller's own is gone still work, and dropping
+/// the last one finishes what was asked.
+#[tokio::test]
+async fn dropping_the_store_keeps_what_was_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let id = before.submit(spec(50)).await;
+    let store: Arc<dyn Store> = before.store.clone();
+    drop(before);
+    drop(store);
+    let again = fleet(dir.path());
+    assert!(again.job(id).await.is_pending());
+}

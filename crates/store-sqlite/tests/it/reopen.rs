@@ -1,0 +1,181 @@
+//! What was acknowledged is there after a restart, and nothing else.
+
+use std::{any::Any, sync::Arc};
+
+use futures::future::join_all;
+use pointsman_core::{Command, LogGroup, matching::canonical};
+use pointsman_store::{
+    ManualClock, Store,
+    conformance::{
+        fleet::{Fleet, completed, late, spec},
+        model::{Script, actions},
+    },
+};
+use pointsman_store_sqlite::SqliteStore;
+use proptest::{prelude::*, test_runner::TestRunner};
+
+use crate::support::{count, database, durable_picture, fleet, options, remove, submit_and_finish};
+
+/// Random lives, closed and opened: the same records, queues and log, and the next command goes
+/// on where the last one ended.
+#[test]
+fn a_reopened_store_is_the_same() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let config = ProptestConfig { cases: 32, failure_persistence: None, ..Default::default() };
+    let outcome = TestRunner::new(config).run(&actions(60), |actions| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let open = move |clock: ManualClock| -> (Arc<dyn Store>, Box<dyn Any>) {
+            let store = SqliteStore::open(&path, options(&clock)).unwrap();
+            (Arc::new(store), Box::new(clock))
+        };
+        runtime.block_on(async {
+            let mut script = Script::new(&open).await;
+            for action in &actions {
+                script.act(action).await;
+            }
+            let clock = script.fleet.clock.clone();
+            let before = (durable_picture(&*script.fleet.store).await, script.fleet.log().await);
+            drop(script);
+
+            let (again, _) = open(clock);
+            prop_assert_eq!(durable_picture(&*again).await, before.0);
+            prop_assert_eq!(log_of(&*again).await, before.1);
+            prop_assert_eq!(again.contradictions().await.unwrap(), []);
+            Ok(())
+        })
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+async fn log_of(store: &dyn Store) -> Vec<Arc<LogGroup>> {
+    match store.log(0, usize::MAX).await.unwrap() {
+        pointsman_store::LogPage::Groups(groups) => groups,
+        cut => panic!("{cut:?}"),
+    }
+}
+
+#[tokio::test]
+async fn payloads_results_and_capabilities_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let hand = before.worker("w", 2, &["fast"]).await;
+    let mut submission = before.submission(spec(50));
+    submission.payload = Arc::from(&b"{\"big\":1}"[..]);
+    let job = submission.id;
+    before.run(Command::Submit(submission)).await.unwrap();
+    // The first attempt loses the job, and hands its result in late, after the second one's.
+    let lost = before.claim(&hand).await.unwrap();
+    let first = lost.token;
+    let release = pointsman_core::command::Op::Release {
+        reason: pointsman_core::LossReason::ServiceLost,
+        message: String::new(),
+    };
+    before.act(&hand, lost, release).await.unwrap();
+    let held = before.claim(&hand).await.unwrap();
+    before.act(&hand, held, completed()).await.unwrap();
+    before.act(&hand, lost, late()).await.unwrap();
+    let epoch = before.store.epoch();
+    before.store.close().await.unwrap();
+
+    let after = fleet(dir.path());
+    assert_eq!(after.store.epoch(), epoch);
+    let payloads = after.store.payloads(vec![job, pointsman_core::JobId::from_uuid(uuid::Uuid::nil())]);
+    assert_eq!(payloads.await.unwrap(), [Some(Arc::from(&b"{\"big\":1}"[..])), None]);
+    let done: Arc<[u8]> = Arc::from(&b"{\"done\":true}"[..]);
+    for token in [None, Some(first), Some(held.token)] {
+        assert_eq!(after.store.result(job, token).await.unwrap(), Some(done.clone()));
+    }
+    let nobody = after.token();
+    assert_eq!(after.store.result(job, Some(nobody)).await.unwrap(), None);
+    let register = Fleet::registration(&hand, 2, &["fast"]);
+    let digest = canonical::digest(&register.capabilities);
+    let kept = after.store.capabilities(digest).await.unwrap();
+    assert_eq!(kept.as_deref(), Some(&register.capabilities));
+}
+
+/// A server that was away does not take that for the workers' silence: a running job is not given
+/// back for it.
+#[tokio::test]
+async fn no_running_job_is_given_back_because_the_server_was_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let hand = before.worker("w", 1, &[]).await;
+    let held = before.running(&hand).await;
+    before.store.close().await.unwrap();
+
+    let after = fleet(dir.path());
+    for moment in 0..9 {
+        assert_eq!(after.reconcile(pointsman_store::Due::Leases).await, 0, "{moment} s");
+        after.advance(std::time::Duration::from_secs(1));
+    }
+    assert!(after.job(held.job).await.is_running());
+}
+
+/// What belongs to a job goes with it.
+#[tokio::test]
+async fn a_removed_job_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet(dir.path());
+    let hand = fleet.worker("w", 1, &[]).await;
+    let job = submit_and_finish(&fleet, &hand).await;
+    let kept = submit_and_finish(&fleet, &hand).await;
+    remove(&fleet, job).await;
+    assert_eq!(fleet.store.payloads(vec![job]).await.unwrap(), [None]);
+    assert_eq!(fleet.store.result(job, None).await.unwrap(), None);
+    assert!(fleet.store.result(kept, None).await.unwrap().is_some());
+    fleet.store.close().await.unwrap();
+    let db = database(dir.path());
+    for table in ["jobs", "payloads", "results"] {
+        assert_eq!(count(&db, table), 1, "{table}");
+    }
+}
+
+/// Requests that queue up while another batch is written are one batch; each gets its own answer.
+#[tokio::test]
+async fn many_callers_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet(dir.path());
+    let mut events = fleet.store.subscribe();
+    let ids = join_all((0..200).map(|_| fleet.submit(spec(50)))).await;
+    for seq in 1..=200 {
+        assert_eq!(events.try_recv().unwrap().seq, seq);
+    }
+    let log = fleet.log().await;
+    assert_eq!(log.iter().map(|group| group.seq).collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
+    let payloads = fleet.store.payloads(ids).await.unwrap();
+    assert!(payloads.iter().all(Option::is_some));
+}
+
+/// An idempotency key names its job for a day, restarts included, and then no more.
+#[tokio::test]
+async fn idempotency_keys_are_kept_for_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let with_key = |fleet: &Fleet| {
+        let mut submission = fleet.submission(spec(50));
+        let idempotency =
+            pointsman_core::command::Idempotency { key: "mine".into(), body: [7; 32] };
+        submission.idempotency = Some(idempotency);
+        submission
+    };
+    let before = fleet(dir.path());
+    let first = with_key(&before);
+    before.run(Command::Submit(first.clone())).await.unwrap();
+    before.store.close().await.unwrap();
+
+    let after = fleet(dir.path());
+    // A fleet draws the same ids again: these are passed over.
+    after.submission(spec(50));
+    let (answer, group) = after.run(Command::Submit(with_key(&after))).await.unwrap();
+    let pointsman_core::Answer::Submitted { id, existing: Some(_) } = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!((id, group), (first.id, None));
+    after.advance(std::time::Duration::from_secs(24 * 3600));
+    let (answer, group) = after.run(Command::Submit(with_key(&after))).await.unwrap();
+    assert!(group.is_some(), "{answer:?}");
+    after.store.close().await.unwrap();
+    assert_eq!(count(&database(dir.path()), "idempotency"), 1);
+}
