@@ -29,14 +29,14 @@ pub(crate) struct Loaded {
 }
 
 /// Where the log ends, as stored.
-pub(crate) struct Position {
-    pub seq: Seq,
+struct Position {
+    seq: Seq,
     last_ended_no: u64,
     at: Timestamp,
     log_bytes: u64,
 }
 
-pub(crate) fn position(db: &Connection) -> rusqlite::Result<Position> {
+fn position(db: &Connection) -> rusqlite::Result<Position> {
     let row = "SELECT seq, last_ended_no, at_ms, log_bytes FROM position";
     db.query_row(row, [], |row| {
         let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);

@@ -59,15 +59,7 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     Ok(Opened { lock, path, connection, epoch, clock, rows, loaded })
 }
 
-/// The epoch of the store's log, minted when the store was made.
 fn epoch(db: &Connection) -> Result<Epoch, OpenError> {
-    if let Some(text) = schema::meta(db, "epoch")? {
-        return text.parse().map_err(|_| OpenError::NoEpoch);
-    }
-    if load::position(db)?.seq > 0 {
-        return Err(OpenError::NoEpoch);
-    }
-    let epoch = Epoch::mint();
-    db.execute("INSERT INTO meta VALUES ('epoch', ?1)", [epoch.to_string()])?;
-    Ok(epoch)
+    let epoch = schema::meta(db, "epoch")?.and_then(|text| text.parse().ok());
+    epoch.ok_or(OpenError::NoEpoch)
 }

@@ -3,8 +3,9 @@
 //! Records, results and the log are JSON text. Jobs have a small row number beside their id: it
 //! is the key of everything that belongs to a job, and rows of one time lie together.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
+use pointsman_store::Epoch;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use crate::{OpenError, janitor::KEPT_FILE};
@@ -62,9 +63,9 @@ const STEPS: &[&str] = &["
 /// Opens the connection that writes, and brings the store to this program's version.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let mut db = Connection::open(path)?;
-    check_ours(&db, path)?;
-    // Takes effect in an empty file only; `migrate` makes it a store.
-    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    if check_ours(&db, path)? == Found::Nothing {
+        make_file(&db, path)?;
+    }
     let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(OpenError::NoWal { mode });
@@ -79,6 +80,17 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     migrate(&mut db, STEPS)?;
     check_writer(&db)?;
     Ok(db)
+}
+
+/// Makes an empty database file; `migrate` makes it a store. Until then nothing in it is worth a
+/// flush, so there is one at the end instead of one for each setting.
+fn make_file(db: &Connection, path: &Path) -> Result<(), OpenError> {
+    db.pragma_update(None, "synchronous", "OFF")?;
+    db.query_row("PRAGMA journal_mode = MEMORY", [], |_| Ok(()))?;
+    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    let flushed = File::open(path).and_then(|file| file.sync_all());
+    flushed.map_err(|source| OpenError::Directory { dir: path.to_owned(), source })
 }
 
 /// A connection that only reads.
@@ -101,14 +113,20 @@ fn number(db: &Connection, pragma: &str) -> rusqlite::Result<i64> {
     db.pragma_query_value(None, pragma, |row| row.get(0))
 }
 
-fn check_ours(db: &Connection, path: &Path) -> Result<(), OpenError> {
-    let tables: i64 = db
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(|source| OpenError::NotAStore { path: path.to_owned(), source: Some(source) })?;
-    if tables > 0 && number(db, "application_id")? != i64::from(APPLICATION_ID) {
-        return Err(OpenError::NotAStore { path: path.to_owned(), source: None });
+#[derive(PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Ours,
+}
+
+fn check_ours(db: &Connection, path: &Path) -> Result<Found, OpenError> {
+    let not_ours = |source| OpenError::NotAStore { path: path.to_owned(), source };
+    let tables = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
+    match tables.map_err(|source| not_ours(Some(source)))? {
+        0_i64 => Ok(Found::Nothing),
+        _ if number(db, "application_id")? == i64::from(APPLICATION_ID) => Ok(Found::Ours),
+        _ => Err(not_ours(None)),
     }
-    Ok(())
 }
 
 /// All steps that are missing, in one transaction.
@@ -126,11 +144,20 @@ fn migrate(db: &mut Connection, steps: &[&str]) -> Result<(), OpenError> {
     for sql in &steps[done..] {
         step.execute_batch(sql)?;
     }
+    if done == 0 {
+        mint_epoch(&step)?;
+    }
     step.pragma_update(None, "application_id", APPLICATION_ID)?;
     step.pragma_update(None, "user_version", i64::try_from(known).unwrap_or(i64::MAX))?;
     step.commit()?;
     tracing::info!(from = done, to = known, "the store's schema was migrated");
     Ok(())
+}
+
+/// The epoch of the store's log, for as long as there is this store.
+fn mint_epoch(db: &Connection) -> rusqlite::Result<()> {
+    let epoch = Epoch::mint().to_string();
+    db.execute("INSERT INTO meta VALUES ('epoch', ?1)", [epoch]).map(drop)
 }
 
 fn check_writer(db: &Connection) -> Result<(), OpenError> {
@@ -150,6 +177,8 @@ pub(crate) fn meta(db: &Connection, key: &str) -> rusqlite::Result<Option<String
 mod tests {
     use super::*;
 
+    const META: &str = "CREATE TABLE meta (key, value); CREATE TABLE a (x)";
+
     fn empty() -> Connection {
         Connection::open_in_memory().unwrap()
     }
@@ -157,19 +186,22 @@ mod tests {
     #[test]
     fn each_missing_step_is_taken_once() {
         let mut db = empty();
-        migrate(&mut db, &["CREATE TABLE a (x); INSERT INTO a VALUES (1)"]).unwrap();
+        migrate(&mut db, &[META]).unwrap();
+        let epoch = meta(&db, "epoch").unwrap();
+        db.execute("INSERT INTO a VALUES (1)", []).unwrap();
         let steps = ["broken", "ALTER TABLE a ADD COLUMN y DEFAULT 7", "UPDATE a SET x = x + 1"];
         migrate(&mut db, &steps).unwrap();
         migrate(&mut db, &steps).unwrap();
         let row = db.query_row("SELECT x, y FROM a", [], |r| Ok((r.get(0)?, r.get(1)?)));
         assert_eq!(row.unwrap(), (2, 7));
         assert_eq!(number(&db, "user_version").unwrap(), 3);
+        assert_eq!(meta(&db, "epoch").unwrap(), epoch);
     }
 
     #[test]
     fn a_step_that_fails_leaves_the_store_as_it_was() {
         let mut db = empty();
-        migrate(&mut db, &["CREATE TABLE a (x)"]).unwrap();
+        migrate(&mut db, &[META]).unwrap();
         let steps = ["", "CREATE TABLE b (x)", "nonsense"];
         assert!(migrate(&mut db, &steps).is_err());
         assert_eq!(number(&db, "user_version").unwrap(), 1);
@@ -180,7 +212,7 @@ mod tests {
     fn a_newer_schema_is_refused() {
         let mut db = empty();
         db.pragma_update(None, "user_version", 2).unwrap();
-        let refused = migrate(&mut db, &["CREATE TABLE a (x)"]);
+        let refused = migrate(&mut db, &[META]);
         assert!(matches!(refused, Err(OpenError::NewerSchema { found: 2, known: 1 })));
     }
 }

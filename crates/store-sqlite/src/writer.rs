@@ -237,10 +237,10 @@ impl Writer {
         waiting.close();
         drop(state);
         drop(janitor);
-        if let Err(error) = database.checkpoint("TRUNCATE") {
+        // The last connection copies the write-ahead log and deletes it.
+        if let Err((_, error)) = database.connection.close() {
             tracing::warn!(%error, "the write-ahead log is left to the next start");
         }
-        drop(database);
         drop(lock);
     }
 }
