@@ -133,7 +133,7 @@ codes! {
     DigestMismatch = "digest_mismatch", 422, "The content does not have the given SHA-256",
         "send it again";
     FileTooLarge = "file_too_large", 413, "The file is too large",
-        "files have at most 4 GiB, previews at most 8 MiB";
+        "files have at most 4 GiB, previews at most 4 MiB";
     RangeNotSatisfiable = "range_not_satisfiable", 416, "The range lies outside the file",
         "use a range within the size that Content-Range names";
 

@@ -51,7 +51,9 @@ mod tests {
         let a: Value = serde_json::from_str(r#"{"a":1,"b":[true,"x"]}"#).unwrap();
         let b: Value = serde_json::from_str(r#"{ "b" : [true, "x"], "a":1 }"#).unwrap();
         assert_eq!(fingerprint(&[&a]), fingerprint(&[&b]));
-        for other in [json!({"a":1}), json!({"a":"1","b":[true,"x"]}), json!({"a":1,"b":[["x"],true]})] {
+        for other in
+            [json!({"a":1}), json!({"a":"1","b":[true,"x"]}), json!({"a":1,"b":[["x"],true]})]
+        {
             assert_ne!(fingerprint(&[&a]), fingerprint(&[&other]));
         }
     }

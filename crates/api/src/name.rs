@@ -34,7 +34,9 @@ mod tests {
             assert!(check_file_name(good).is_ok(), "{good}");
         }
         let long = "a".repeat(201);
-        for bad in ["", ".", "..", ".hidden", "../x", "a/b", "/etc/passwd", "a\\b", "a\0b", "a\nb", &long] {
+        for bad in
+            ["", ".", "..", ".hidden", "../x", "a/b", "/etc/passwd", "a\\b", "a\0b", "a\nb", &long]
+        {
             let problem = check_file_name(bad).unwrap_err();
             assert!(problem.is(ErrorCode::InvalidName), "{bad}");
         }

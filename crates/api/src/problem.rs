@@ -140,9 +140,7 @@ impl ToSchema for Problem {
         ProblemDocument::name()
     }
 
-    fn schemas(
-        into: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)>,
-    ) {
+    fn schemas(into: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)>) {
         ProblemDocument::schemas(into);
     }
 }

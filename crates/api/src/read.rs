@@ -128,7 +128,11 @@ mod tests {
             (r#"{"id":"a","id":"b"}"#, "wrong_type", "/id"),
         ] {
             let problem = read_json::<Outer>(body.as_bytes()).unwrap_err();
-            assert_eq!((&*problem.code, problem.pointer.as_deref()), (code, Some(pointer)), "{body}: {problem}");
+            assert_eq!(
+                (&*problem.code, problem.pointer.as_deref()),
+                (code, Some(pointer)),
+                "{body}: {problem}"
+            );
         }
     }
 }

@@ -76,7 +76,9 @@ impl Problem {
             C::StaleAttempt => {
                 Rejected::StaleAttempt { job: facts.job?, current: facts.current_attempt? }
             }
-            C::AlreadyEnded => Rejected::AlreadyEnded { job: facts.job?, status: facts.job_status? },
+            C::AlreadyEnded => {
+                Rejected::AlreadyEnded { job: facts.job?, status: facts.job_status? }
+            }
             C::NotEnded => Rejected::NotEnded { job: facts.job?, status: facts.job_status? },
             C::UnknownAttempt => Rejected::UnknownAttempt(facts.job?),
             C::Superseded => Rejected::Superseded(facts.incarnation?),

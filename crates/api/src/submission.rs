@@ -146,7 +146,8 @@ impl Submission {
         let customer_id = self.customer_id.map(CustomerId::new).transpose();
         let workflow_id = self.workflow_id.map(WorkflowId::new).transpose();
         let spec = JobSpec {
-            service: ServiceName::new(&self.service).map_err(|error| invalid_id(error, "/service"))?,
+            service: ServiceName::new(&self.service)
+                .map_err(|error| invalid_id(error, "/service"))?,
             priority: ranged(self.priority, 50, &PRIORITY, "/priority")?,
             requirements,
             customer_id: customer_id.map_err(|error| invalid_id(error, "/customer_id"))?,
@@ -325,7 +326,9 @@ pub enum BatchItem {
         /// The same submission was here before.
         existed: bool,
     },
-    Refused { problem: Problem },
+    Refused {
+        problem: Problem,
+    },
 }
 
 /// What became of the jobs of a batch, in their order.
@@ -333,7 +336,6 @@ pub enum BatchItem {
 pub struct BatchResult {
     pub results: Vec<BatchItem>,
 }
-
 
 #[cfg(test)]
 mod tests;

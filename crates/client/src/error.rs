@@ -57,6 +57,10 @@ impl From<reqwest::Error> for ClientError {
             }
             source = cause.source();
         }
-        if error.is_decode() && !error.is_body() { Self::Unexpected(text) } else { Self::Unreachable(text) }
+        if error.is_decode() && !error.is_body() {
+            Self::Unexpected(text)
+        } else {
+            Self::Unreachable(text)
+        }
     }
 }

@@ -1,3 +1,28 @@
-//! The HTTP server.
+//! The HTTP server: routes, access, events, files, metrics, and the embedded pages.
+//!
+//! The routes stand as one list in `router.rs`; each group of endpoints is one file under
+//! `routes/`. Every error is a problem document with a stable code, a pointer and a cure.
+//!
+//! Architecture invariant: nothing reaches a handler before `access` has let it through, and a
+//! refused request has changed nothing.
+
+mod access;
+mod app;
+mod explain;
+mod extract;
 mod files;
+mod finish;
+mod metrics;
+mod openapi;
+mod refusal;
+mod router;
+mod routes;
+mod server;
+mod services;
+mod submission;
+mod workflow;
+
+pub use access::{NewToken, Role, TokenError, TokenRecord, add_token, list_tokens, revoke_token};
 pub use files::{ByteStream, FileReader, Files, FilesError, MAX_FILE, StoredFile};
+pub use openapi::openapi_json;
+pub use server::{Server, ServerConfig, ServerError};

@@ -17,9 +17,7 @@ fn with(field: &str, value: Value) -> Value {
 
 #[test]
 fn every_wrong_field_has_code_and_pointer() {
-    let input = |name: &str, from: &str| {
-        json!([{"node": "1", "field": "image", "name": name, "from": from}])
-    };
+    let input = |name: &str, from: &str| json!([{"node": "1", "field": "image", "name": name, "from": from}]);
     for (body, code, pointer) in [
         (json!({"payload": {}}), "missing_field", "/service"),
         (json!({"service": "simulation"}), "missing_field", "/payload"),
@@ -58,7 +56,11 @@ fn every_wrong_field_has_code_and_pointer() {
         (with("inputs", json!([{"node": "1"}])), "missing_field", "/inputs/0/field"),
     ] {
         let (found_code, found_pointer, problem) = refused(body.clone());
-        assert_eq!((found_code.as_str(), found_pointer.as_str()), (code, pointer), "{body}: {problem}");
+        assert_eq!(
+            (found_code.as_str(), found_pointer.as_str()),
+            (code, pointer),
+            "{body}: {problem}"
+        );
         assert!(!problem.cure.is_empty());
     }
 }

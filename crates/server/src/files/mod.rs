@@ -222,7 +222,7 @@ impl Files {
 
 /// The token of the attempt whose files the job's ending bound: the last one's, or that of the
 /// late result that won.
-fn bound_token(job: &Job) -> Option<Token> {
+pub(crate) fn bound_token(job: &Job) -> Option<Token> {
     let late = job.past.iter().rev().find(|past| past.late_won && past.run == job.run);
     late.map(|past| past.token).or(job.token)
 }

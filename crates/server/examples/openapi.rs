@@ -1,0 +1,5 @@
+//! Prints the OpenAPI document.
+
+fn main() {
+    print!("{}", pointsman_server::openapi_json());
+}

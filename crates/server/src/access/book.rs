@@ -1,0 +1,112 @@
+//! The tokens as a running server knows them, read again when the file changes.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use pointsman_api::Sha256Hex;
+use subtle::{Choice, ConstantTimeEq as _};
+use tokio::time::Instant;
+
+use super::{
+    Caller, TokenError, list_tokens,
+    tokens::{digest, path},
+};
+
+/// How often the file is looked at: so long a revoked token may still be taken.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A token's hash and whose it is.
+type Entry = (String, Caller);
+/// What changes when the file does.
+type Stamp = Option<(SystemTime, u64)>;
+
+pub(crate) struct Book {
+    data: PathBuf,
+    pages: Mutex<Pages>,
+}
+
+struct Pages {
+    entries: Arc<[Entry]>,
+    stamp: Stamp,
+    looked: Instant,
+}
+
+impl Book {
+    pub fn open(data: &Path) -> Result<Self, TokenError> {
+        let stamp = stamp(data);
+        let pages = Pages { entries: read(data)?, stamp, looked: Instant::now() };
+        Ok(Self { data: data.to_owned(), pages: Mutex::new(pages) })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pages.lock().entries.is_empty()
+    }
+
+    /// Whose token it is. Every entry is compared, whichever matches.
+    pub fn find(&self, secret: &str) -> Option<Caller> {
+        let hash = Sha256Hex::of(digest(secret));
+        let entries = self.entries();
+        let mut found = None;
+        for (expected, caller) in entries.iter() {
+            let equal: Choice = expected.as_bytes().ct_eq(hash.as_str().as_bytes());
+            if bool::from(equal) {
+                found = Some(caller);
+            }
+        }
+        found.cloned()
+    }
+
+    fn entries(&self) -> Arc<[Entry]> {
+        let mut pages = self.pages.lock();
+        if pages.looked.elapsed() >= LOOK_EVERY {
+            pages.looked = Instant::now();
+            let stamp = stamp(&self.data);
+            if stamp != pages.stamp {
+                match read(&self.data) {
+                    Ok(entries) => {
+                        pages.entries = entries;
+                        pages.stamp = stamp;
+                    }
+                    Err(error) => tracing::error!(%error, "the tokens read before stay valid"),
+                }
+            }
+        }
+        pages.entries.clone()
+    }
+}
+
+fn read(data: &Path) -> Result<Arc<[Entry]>, TokenError> {
+    let tokens = list_tokens(data)?;
+    Ok(tokens.iter().map(|token| (token.sha256.clone(), Caller::with_token(token))).collect())
+}
+
+fn stamp(data: &Path) -> Stamp {
+    let meta = std::fs::metadata(path(data)).ok()?;
+    Some((meta.modified().ok()?, meta.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{NewToken, Role, add_token, revoke_token};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_made_or_revoked_meanwhile_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = Book::open(dir.path()).unwrap();
+        assert!(book.is_empty());
+        let new = NewToken { name: "a".into(), role: Role::View, customer: None, payloads: false };
+        let secret = add_token(dir.path(), new).unwrap();
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(book.find(&secret).is_some());
+        assert!(book.find(&format!("{secret}x")).is_none());
+        assert!(book.find("").is_none());
+        revoke_token(dir.path(), "a").unwrap();
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(book.find(&secret).is_none());
+    }
+}

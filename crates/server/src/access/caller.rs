@@ -1,0 +1,162 @@
+//! A caller and what it may do.
+
+use std::{str::FromStr, sync::Arc};
+
+use pointsman_api::{ErrorCode, Problem};
+use pointsman_core::{CustomerId, record::Job};
+use serde::{Deserialize, Serialize};
+
+use crate::refusal::Refusal;
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Submits jobs, looks at them, cancels and retries them.
+    Submit,
+    /// Looks; at payloads, results and pictures only with `payloads`.
+    View,
+    /// Runs jobs.
+    Worker,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::View => "view",
+            Self::Worker => "worker",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// The text names no role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("role {0:?} is not known: use submit, view, worker or admin")]
+pub struct RoleError(String);
+
+impl FromStr for Role {
+    type Err = RoleError;
+    fn from_str(text: &str) -> Result<Self, RoleError> {
+        let all = [Self::Submit, Self::View, Self::Worker, Self::Admin];
+        all.into_iter().find(|role| role.as_str() == text).ok_or_else(|| RoleError(text.to_owned()))
+    }
+}
+
+/// What a route asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// See jobs.
+    View,
+    /// See the whole fleet: all customers' jobs, workers, machines, the log.
+    Fleet,
+    /// See payloads, results, files and pictures.
+    Payloads,
+    Submit,
+    /// Speak the worker protocol.
+    Work,
+    /// Drain, resume, repair and remove.
+    Operate,
+}
+
+impl Permission {
+    /// The roles that have it, for the refusal.
+    fn needs(self) -> &'static str {
+        match self {
+            Self::View => "view, submit or admin",
+            Self::Fleet => "view, submit or admin, and no customer,",
+            Self::Payloads => "submit, worker or admin, or view with --payloads,",
+            Self::Submit => "submit or admin",
+            Self::Work => "worker or admin",
+            Self::Operate => "admin",
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The token's name; none on loopback without a token.
+    name: Option<Arc<str>>,
+    role: Role,
+    /// Sees only this customer's jobs.
+    customer: Option<CustomerId>,
+    payloads: bool,
+}
+
+impl Caller {
+    /// Somebody on this machine.
+    pub fn local() -> Self {
+        Self { name: None, role: Role::Admin, customer: None, payloads: true }
+    }
+
+    pub fn with_token(record: &super::TokenRecord) -> Self {
+        Self {
+            name: Some(record.name.as_str().into()),
+            role: record.role,
+            customer: record.customer.clone(),
+            payloads: record.payloads,
+        }
+    }
+
+    pub fn may(&self, permission: Permission) -> bool {
+        use Permission as P;
+        let all_customers = self.customer.is_none();
+        match (self.role, permission) {
+            (_, P::Fleet | P::Operate) if !all_customers => false,
+            (Role::Admin, _) => true,
+            (Role::Submit, P::View | P::Fleet | P::Payloads | P::Submit) => true,
+            (Role::View, P::View | P::Fleet) => true,
+            (Role::View, P::Payloads) => self.payloads,
+            (Role::Worker, P::Work | P::Payloads) => true,
+            _ => false,
+        }
+    }
+
+    pub fn check(&self, permission: Permission) -> Result<(), Refusal> {
+        if self.may(permission) {
+            return Ok(());
+        }
+        let name = self.name.as_deref().unwrap_or("(none)");
+        let (role, needs) = (self.role.as_str(), permission.needs());
+        let detail = format!("the token {name:?} has the role {role}; {needs} is needed");
+        Err(Problem::new(ErrorCode::Forbidden, detail).at("Authorization").into())
+    }
+
+    pub fn customer(&self) -> Option<&CustomerId> {
+        self.customer.as_ref()
+    }
+
+    /// Whether the caller may know of this job.
+    pub fn sees(&self, job: &Job) -> bool {
+        self.customer.is_none() || self.customer == job.spec.customer_id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(role: Role, customer: bool, payloads: bool) -> Caller {
+        let customer = customer.then(|| CustomerId::new("acme").unwrap());
+        Caller { name: None, role, customer, payloads }
+    }
+
+    #[test]
+    fn each_role_may_what_it_is_for_and_no_more() {
+        use Permission as P;
+        let all = [P::View, P::Fleet, P::Payloads, P::Submit, P::Work, P::Operate];
+        let may = |caller: Caller| all.map(|permission| caller.may(permission));
+        let (y, n) = (true, false);
+        assert_eq!(may(Caller::local()), [y, y, y, y, y, y]);
+        assert_eq!(may(caller(Role::Submit, false, false)), [y, y, y, y, n, n]);
+        assert_eq!(may(caller(Role::View, false, false)), [y, y, n, n, n, n]);
+        assert_eq!(may(caller(Role::View, false, true)), [y, y, y, n, n, n]);
+        assert_eq!(may(caller(Role::Worker, false, false)), [n, n, y, n, y, n]);
+        assert_eq!(may(caller(Role::Submit, true, false)), [y, n, y, y, n, n]);
+        assert_eq!(may(caller(Role::Admin, true, false)), [y, n, y, y, y, n]);
+    }
+}

@@ -1,0 +1,74 @@
+//! The guards that requests pass.
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{header, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use pointsman_api::{ErrorCode, Problem};
+
+use super::{Book, Caller, Permission, origin};
+use crate::{app::App, refusal::Refusal};
+
+/// How a server is reached, and who may.
+pub(crate) struct Gate {
+    /// It listens on loopback: nobody needs a token, and nothing foreign comes in.
+    pub loopback: bool,
+    pub book: Book,
+}
+
+/// Who sent the request, if that is known.
+#[derive(Clone)]
+struct Identity(Option<Caller>);
+
+/// Refuses what is foreign, and finds out who asks.
+pub(crate) async fn authenticate(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let gate = &app.gate;
+    if gate.loopback {
+        origin::check(request.headers())?;
+    }
+    let identity = match bearer(&request)? {
+        Some(secret) => {
+            let unknown = || unauthorized("the token is not known");
+            Some(gate.book.find(secret).ok_or_else(unknown)?)
+        }
+        None => gate.loopback.then(Caller::local),
+    };
+    request.extensions_mut().insert(Identity(identity));
+    Ok(next.run(request).await)
+}
+
+fn bearer(request: &Request) -> Result<Option<&str>, Problem> {
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let secret = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+    secret.map(Some).ok_or_else(|| unauthorized("the Authorization header is not \"Bearer TOKEN\""))
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    Problem::new(ErrorCode::Unauthorized, detail).at("Authorization")
+}
+
+/// Lets only callers with the permission on.
+pub(crate) async fn require(
+    State(permission): State<Permission>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    caller.check(permission)?;
+    Ok(next.run(request).await)
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let identity = parts.extensions.get::<Identity>().and_then(|identity| identity.0.clone());
+        identity.ok_or_else(|| unauthorized("no token was sent").into())
+    }
+}

@@ -1,0 +1,75 @@
+//! Whether a request on loopback comes from here, or from a page of another site: by a name that
+//! was made to point to this machine (`Host`), or across sites (`Origin`).
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, header};
+use pointsman_api::{ErrorCode, Problem};
+
+pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let Some(host) = host.filter(|host| is_loopback(host)) else {
+        let said = host.unwrap_or("none");
+        let detail = format!("the Host header says {said:?}, and this server serves this machine");
+        return Err(Problem::new(ErrorCode::ForeignHost, detail).at("Host"));
+    };
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or("unreadable");
+    let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    if own.is_some_and(|own| own.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    let detail = format!("the page is of {origin}, and this server is {host}");
+    Err(Problem::new(ErrorCode::ForeignOrigin, detail).at("Origin"))
+}
+
+/// Whether `HOST[:PORT]` names this machine.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(host: Option<&str>, origin: Option<&str>) -> Result<(), String> {
+        let mut headers = HeaderMap::new();
+        if let Some(host) = host {
+            headers.insert(header::HOST, host.parse().unwrap());
+        }
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        check(&headers).map_err(|problem| problem.code.to_string())
+    }
+
+    #[test]
+    fn only_pages_of_this_server_on_this_machine() {
+        for host in
+            ["localhost", "LOCALHOST:1", "127.0.0.1:7780", "127.1.2.3", "[::1]:7780", "[::1]"]
+        {
+            assert_eq!(verdict(Some(host), None), Ok(()), "{host}");
+            assert_eq!(verdict(Some(host), Some(&format!("http://{host}"))), Ok(()), "{host}");
+        }
+        for host in [
+            None,
+            Some("evil.example"),
+            Some("127.0.0.1.evil.example"),
+            Some("10.0.0.1:7780"),
+            Some(""),
+        ] {
+            assert_eq!(verdict(host, None), Err("foreign_host".into()), "{host:?}");
+        }
+        for origin in
+            ["http://evil.example", "null", "http://localhost", "http://localhost:7781", "file://"]
+        {
+            let found = verdict(Some("localhost:7780"), Some(origin));
+            assert_eq!(found, Err("foreign_origin".into()), "{origin}");
+        }
+    }
+}

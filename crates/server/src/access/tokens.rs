@@ -1,0 +1,163 @@
+//! The tokens of a data directory, in `tokens.json`.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use pointsman_api::Sha256Hex;
+use pointsman_core::CustomerId;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::Role;
+
+const FILE: &str = "tokens.json";
+/// So that a token is recognized where it does not belong.
+const PREFIX: &str = "pm_";
+
+/// What is kept of a token: not the token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    pub name: String,
+    pub role: Role,
+    /// Sees only this customer's jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<CustomerId>,
+    /// A `view` token that may see payloads, results and pictures.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub payloads: bool,
+    /// Lowercase hex.
+    pub sha256: String,
+}
+
+/// A token to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    pub name: String,
+    pub role: Role,
+    pub customer: Option<CustomerId>,
+    pub payloads: bool,
+}
+
+/// Why the tokens could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("a token named {0:?} exists: revoke it first, or use another name")]
+    Exists(String),
+    #[error("token name {0:?} is not valid: use 1 to 100 bytes without control characters")]
+    Name(String),
+    #[error("{path} cannot be read: {why}")]
+    Unreadable { path: PathBuf, why: String },
+    #[error("{path} cannot be written")]
+    Unwritable { path: PathBuf, source: io::Error },
+}
+
+/// Makes a token and keeps its SHA-256. The token itself is nowhere else: show it once.
+///
+/// # Errors
+/// [`TokenError`].
+pub fn add_token(data: &Path, new: NewToken) -> Result<String, TokenError> {
+    let fine = (1..=100).contains(&new.name.len()) && !new.name.chars().any(char::is_control);
+    if !fine {
+        return Err(TokenError::Name(new.name));
+    }
+    let mut tokens = list_tokens(data)?;
+    if tokens.iter().any(|token| token.name == new.name) {
+        return Err(TokenError::Exists(new.name));
+    }
+    // 244 random bits.
+    let secret = format!("{PREFIX}{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let NewToken { name, role, customer, payloads } = new;
+    let sha256 = Sha256Hex::of(digest(&secret)).to_string();
+    tokens.push(TokenRecord { name, role, customer, payloads, sha256 });
+    write(data, &tokens)?;
+    Ok(secret)
+}
+
+/// All tokens, in the order in which they were made.
+///
+/// # Errors
+/// [`TokenError::Unreadable`].
+pub fn list_tokens(data: &Path) -> Result<Vec<TokenRecord>, TokenError> {
+    let path = path(data);
+    let unreadable = |why: String| TokenError::Unreadable { path: path.clone(), why };
+    let json = match std::fs::read(&path) {
+        Ok(json) => json,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error.to_string())),
+    };
+    serde_json::from_slice(&json).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Removes a token; a running server refuses it within seconds. `false`: there was none.
+///
+/// # Errors
+/// [`TokenError`].
+pub fn revoke_token(data: &Path, name: &str) -> Result<bool, TokenError> {
+    let mut tokens = list_tokens(data)?;
+    let before = tokens.len();
+    tokens.retain(|token| token.name != name);
+    if tokens.len() == before {
+        return Ok(false);
+    }
+    write(data, &tokens)?;
+    Ok(true)
+}
+
+pub(super) fn path(data: &Path) -> PathBuf {
+    data.join(FILE)
+}
+
+pub(super) fn digest(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret).into()
+}
+
+/// Replaces the file in one step; only its owner may read it.
+fn write(data: &Path, tokens: &[TokenRecord]) -> Result<(), TokenError> {
+    let path = path(data);
+    let unwritable = |source| TokenError::Unwritable { path: path.clone(), source };
+    let mut json = serde_json::to_vec_pretty(tokens).map_err(|error| unwritable(error.into()))?;
+    json.push(b'\n');
+    std::fs::create_dir_all(data).map_err(unwritable)?;
+    let new = path.with_extension(format!("{}.new", Uuid::new_v4().simple()));
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&new).and_then(|mut file| {
+        file.write_all(&json)?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&new, &path)).map_err(unwritable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(name: &str) -> NewToken {
+        NewToken { name: name.into(), role: Role::View, customer: None, payloads: false }
+    }
+
+    #[test]
+    fn a_token_is_shown_once_and_kept_as_its_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = add_token(dir.path(), new("ci")).unwrap();
+        let stored = std::fs::read_to_string(path(dir.path())).unwrap();
+        assert!(!stored.contains(&secret));
+        assert_eq!(list_tokens(dir.path()).unwrap()[0].sha256.len(), 64);
+        assert!(matches!(add_token(dir.path(), new("ci")), Err(TokenError::Exists(_))));
+        assert!(revoke_token(dir.path(), "ci").unwrap());
+        assert!(!revoke_token(dir.path(), "ci").unwrap());
+        assert!(list_tokens(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_and_not_no_tokens() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(path(dir.path()), "[").unwrap();
+        assert!(matches!(list_tokens(dir.path()), Err(TokenError::Unreadable { .. })));
+    }
+}

@@ -1,0 +1,164 @@
+//! How handlers get at bodies, parameters and ids: every mistake is a problem with its place.
+
+use std::str::FromStr;
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::request::Parts,
+};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use pointsman_api::{ErrorCode, MAX_BODY, Problem, read_json};
+use pointsman_core::IdError;
+use serde::de::DeserializeOwned;
+
+use crate::refusal::Refusal;
+
+/// Of a body that is too large, so much is still read, so that the refusal is heard.
+const READ_ON: usize = 4 * MAX_BODY;
+
+/// A whole body of at most 64 MB.
+pub(crate) struct Whole(pub Bytes);
+
+impl<S: Sync> FromRequest<S> for Whole {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        collect(request.into_body(), MAX_BODY, READ_ON).await.map(Self).map_err(Refusal)
+    }
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(crate) async fn collect(
+    mut body: Body,
+    limit: usize,
+    read_on: usize,
+) -> Result<Bytes, Problem> {
+    let mut first: Option<Bytes> = None;
+    let mut rest = BytesMut::new();
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| Problem::new(ErrorCode::BodyIncomplete, error.to_string()))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        read += piece.len();
+        if read > read_on {
+            break;
+        }
+        if read > limit {
+            (first, rest) = (None, BytesMut::new());
+        } else if first.is_none() {
+            // Most bodies are one piece, which is then not copied.
+            first = Some(piece);
+        } else {
+            rest.extend_from_slice(&piece);
+        }
+    }
+    if read > limit {
+        let detail = format!("the body has more than {limit} bytes");
+        return Err(Problem::new(ErrorCode::BodyTooLarge, detail).at(""));
+    }
+    Ok(match first {
+        Some(first) if rest.is_empty() => first,
+        Some(first) => [&first[..], &rest[..]].concat().into(),
+        None => Bytes::new(),
+    })
+}
+
+/// A JSON body, read strictly.
+pub(crate) struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let Whole(body) = Whole::from_request(request, state).await?;
+        Ok(Self(read_json(&body)?))
+    }
+}
+
+/// The parameters after the question mark.
+pub(crate) struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        match Query::<T>::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(error) => Err(Refusal(query_problem(&error.body_text()))),
+        }
+    }
+}
+
+fn query_problem(said: &str) -> Problem {
+    let text = said.split_once("query string: ").map_or(said, |(_, text)| text);
+    let named = |marker: &str| text.split_once(marker)?.1.split('`').next();
+    let is_name = |name: &&str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let name = named("unknown field `")
+        .or_else(|| named("missing field `"))
+        .or_else(|| text.split_once(": ").map(|(name, _)| name).filter(is_name));
+    let problem = Problem::new(ErrorCode::InvalidQuery, text);
+    problem.at(format!("?{}", name.unwrap_or_default()))
+}
+
+/// An id in the path, where the path has only that one.
+pub(crate) struct Id<T>(pub T);
+
+impl<T: FromStr<Err = IdError>, S: Send + Sync> FromRequestParts<S> for Id<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path(text) = path::<String, S>(parts, state).await?;
+        id(&text).map(Self)
+    }
+}
+
+/// What stands in the path, as text.
+pub(crate) async fn path<T: DeserializeOwned + Send, S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<Path<T>, Refusal> {
+    let path = Path::<T>::from_request_parts(parts, state).await;
+    path.map_err(|error| Refusal::new(ErrorCode::InvalidId, error.body_text()))
+}
+
+pub(crate) fn id<T: FromStr<Err = IdError>>(text: &str) -> Result<T, Refusal> {
+    let invalid = |error: IdError| {
+        Problem::new(ErrorCode::InvalidId, error.to_string()).cure(error.rule).into()
+    };
+    text.parse().map_err(invalid)
+}
+
+/// Two things in the path, as text.
+pub(crate) struct Two(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Two {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path((first, second)) = path::<(String, String), S>(parts, state).await?;
+        Ok(Self(first, second))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_parameter_is_named() {
+        for (said, pointer) in [
+            (
+                "Failed to deserialize query string: status: unknown variant `x`, expected a",
+                "?status",
+            ),
+            ("Failed to deserialize query string: unknown field `foo`, expected `a`", "?foo"),
+            ("Failed to deserialize query string: missing field `job`", "?job"),
+            ("something else", "?"),
+        ] {
+            assert_eq!(query_problem(said).pointer.as_deref(), Some(pointer), "{said}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Every error of a handler, as a problem document.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use pointsman_api::{ErrorCode, PROBLEM_JSON, Problem};
+use pointsman_broker::BrokerError;
+use pointsman_core::Rejected;
+use pointsman_store::StoreError;
+
+use crate::files::FilesError;
+
+/// A refused request.
+#[derive(Debug)]
+pub(crate) struct Refusal(pub Problem);
+
+/// What a handler answers.
+pub(crate) type Answer<T> = Result<T, Refusal>;
+
+impl Refusal {
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self(Problem::new(code, detail))
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<Rejected> for Refusal {
+    fn from(rejected: Rejected) -> Self {
+        Self(rejected.into())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Full(_) => ErrorCode::StoreFull,
+            StoreError::Failed(_) => ErrorCode::StoreFailed,
+            StoreError::Closed => ErrorCode::NotReady,
+            StoreError::Unknown(_) => ErrorCode::OutcomeUnknown,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<BrokerError> for Refusal {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Rejected(rejected) => rejected.into(),
+            BrokerError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FilesError> for Refusal {
+    fn from(error: FilesError) -> Self {
+        let code = match error {
+            FilesError::Invalid(problem) => return Self(problem),
+            FilesError::Store(error) => return error.into(),
+            FilesError::BrokenOff(_) => ErrorCode::BodyIncomplete,
+            FilesError::TooLarge => ErrorCode::FileTooLarge,
+            FilesError::OtherDigest { .. } => ErrorCode::DigestMismatch,
+            FilesError::Exists { .. } => ErrorCode::ArtifactExists,
+            FilesError::Disk(ref error) if is_full(error) => ErrorCode::StoreFull,
+            FilesError::Disk(_) | FilesError::Directory(_) => ErrorCode::StoreFailed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Whether a full disk is somewhere behind the error.
+fn is_full(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(problem) = self;
+        let status = StatusCode::from_u16(problem.status);
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::error!(code = %problem.code, detail = %problem.detail, "request failed");
+        }
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,153 @@
+//! All routes, as one list, each group with the permission that it asks for.
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use pointsman_api::ErrorCode;
+use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    access::{Permission, authenticate, require},
+    app::App,
+    openapi,
+    refusal::Refusal,
+    routes::{
+        artifacts, attempts, events, fleet, health, inputs, job, jobs, machines, operate, pages,
+        submit, worker,
+    },
+};
+
+type Routes = OpenApiRouter<App>;
+
+/// The whole server.
+pub(crate) fn router(app: App) -> Router {
+    let (api, document) = api().split_for_parts();
+    let document = openapi::written(document);
+    api.route("/api/openapi.json", get(move || openapi::serve(document.clone())))
+        .route("/", get(pages::monitor))
+        .route("/client", get(pages::client))
+        .route("/assets/{name}", get(pages::asset))
+        .fallback(pages::other)
+        .method_not_allowed_fallback(pages::wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), authenticate))
+        .layer(CatchPanicLayer::custom(|_| panicked()))
+        .layer(middleware::from_fn_with_state(app.clone(), observe))
+        .with_state(app)
+}
+
+/// The document that describes all routes.
+pub(crate) fn document() -> OpenApi {
+    api().split_for_parts().1
+}
+
+fn api() -> Routes {
+    OpenApiRouter::with_openapi(openapi::about())
+        .merge(open())
+        .merge(asks(Permission::View, viewing()))
+        .merge(asks(Permission::Payloads, reading()))
+        .merge(asks(Permission::Submit, submitting()))
+        .merge(asks(Permission::Fleet, watching()))
+        .merge(asks(Permission::Operate, operating()))
+        .merge(asks(Permission::Work, working()))
+}
+
+fn asks(permission: Permission, routes: Routes) -> Routes {
+    routes.route_layer(middleware::from_fn_with_state(permission, require))
+}
+
+fn open() -> Routes {
+    OpenApiRouter::new().routes(routes!(health::livez)).routes(routes!(health::readyz))
+}
+
+fn viewing() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(jobs::list))
+        .routes(routes!(job::get))
+        .routes(routes!(job::attempts))
+        .routes(routes!(job::explain))
+        .routes(routes!(events::job_events))
+}
+
+fn reading() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(job::payload))
+        .routes(routes!(job::result))
+        .routes(routes!(job::preview))
+        .routes(routes!(artifacts::get))
+        .routes(routes!(inputs::get))
+}
+
+fn submitting() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(submit::one))
+        .routes(routes!(submit::batch))
+        .routes(routes!(job::cancel))
+        .routes(routes!(job::retry))
+        .routes(routes!(inputs::upload))
+}
+
+fn watching() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(fleet::snapshot))
+        .routes(routes!(events::events))
+        .routes(routes!(events::log))
+        .routes(routes!(fleet::workers))
+        .routes(routes!(fleet::worker))
+        .routes(routes!(fleet::capabilities))
+        .routes(routes!(machines::list))
+        .routes(routes!(machines::get))
+        .routes(routes!(health::metrics))
+}
+
+fn operating() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(operate::drain))
+        .routes(routes!(operate::resume))
+        .routes(routes!(operate::remove))
+        .routes(routes!(machines::drain))
+        .routes(routes!(machines::resume))
+        .routes(routes!(machines::remove))
+}
+
+fn working() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(worker::register))
+        .routes(routes!(worker::exchange))
+        .routes(routes!(worker::claim))
+        .routes(routes!(worker::renew))
+        .routes(routes!(worker::leave))
+        .routes(routes!(attempts::start))
+        .routes(routes!(attempts::finish))
+        .routes(routes!(attempts::release))
+        .routes(routes!(attempts::late))
+        .routes(routes!(attempts::cancel_ack))
+        .routes(routes!(attempts::put_artifact))
+        .routes(routes!(attempts::put_preview))
+}
+
+/// Counts every answer.
+async fn observe(
+    State(app): State<App>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let begin = Instant::now();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    app.metrics.answered(method.as_str(), route, status, begin.elapsed().as_secs_f64());
+    response
+}
+
+fn panicked() -> Response {
+    Refusal::new(ErrorCode::Internal, "a handler panicked").into_response()
+}

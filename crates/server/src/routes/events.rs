@@ -1,0 +1,199 @@
+//! Event streams, and the raw log.
+
+use std::{convert::Infallible, fmt::Write as _, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures::{Stream, stream};
+use pointsman_api::{ErrorCode, LogPage, Problem};
+use pointsman_broker::{JobStream, LogError, Viewer, frame::Line};
+use pointsman_core::JobId;
+use pointsman_store::Position;
+use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::IntoParams;
+
+use super::{Errors, job::find, jobs::limit};
+use crate::{
+    access::Caller,
+    app::App,
+    extract::{Id, Params},
+    refusal::{Answer, Refusal},
+};
+
+const DEFAULT_GROUPS: u32 = 1_000;
+const MAX_GROUPS: u32 = 10_000;
+/// Milliseconds.
+const MAX_CONFLATE: u32 = 5_000;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventsQuery {
+    /// `EPOCH.SEQ`: go on after it. The header `Last-Event-ID` wins over it. Without either the
+    /// stream begins with `full_state_snapshot`.
+    after: Option<String>,
+    /// Milliseconds, 0 to 5,000: what happens in that time is one group with the newest event of
+    /// each record.
+    conflate: Option<u32>,
+}
+
+/// The view as it changes, as server-sent events.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "events",
+    params(EventsQuery, ("last-event-id" = Option<String>, Header)),
+    responses((status = 200, content_type = "text/event-stream", body = pointsman_api::ViewEvent), Errors),
+)]
+pub(crate) async fn events(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Params(query): Params<EventsQuery>,
+) -> Answer<Response> {
+    let after = match headers.get("last-event-id") {
+        Some(id) => Some(position(id.to_str().unwrap_or_default(), "Last-Event-ID")?),
+        None => query.after.as_deref().map(|after| position(after, "?after")).transpose()?,
+    };
+    let conflate = query.conflate.unwrap_or(0);
+    if conflate > MAX_CONFLATE {
+        let detail = format!("{conflate} is out of range: use 0 to {MAX_CONFLATE}");
+        return Err(Problem::new(ErrorCode::InvalidQuery, detail).at("?conflate").into());
+    }
+    let permit = permit(&app)?;
+    let viewer = app.broker.viewer(after, Duration::from_millis(conflate.into()));
+    Ok(server_sent(stream::unfold((app, viewer, permit), next_frame)))
+}
+
+async fn next_frame(
+    (app, mut viewer, permit): (App, Viewer, OwnedSemaphorePermit),
+) -> Option<(Result<Bytes, Infallible>, (App, Viewer, OwnedSemaphorePermit))> {
+    let frame = app.stopping.run_until_cancelled(viewer.next()).await??;
+    Some((Ok(written(&frame.lines())), (app, viewer, permit)))
+}
+
+/// One job: its record now, then its events and progress; ends with its last event.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/events", tag = "events",
+    params(("id" = String, Path)),
+    responses((status = 200, content_type = "text/event-stream", body = pointsman_api::ViewEvent), Errors),
+)]
+pub(crate) async fn job_events(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Response> {
+    find(&app, &caller, id).await?;
+    let permit = permit(&app)?;
+    let gone = || Refusal::from(pointsman_core::Rejected::JobNotFound(id));
+    let stream = app.broker.job_stream(id).await?.ok_or_else(gone)?;
+    Ok(server_sent(stream::unfold((app, stream, permit), next_job_frame)))
+}
+
+async fn next_job_frame(
+    (app, mut stream, permit): (App, JobStream, OwnedSemaphorePermit),
+) -> Option<(Result<Bytes, Infallible>, (App, JobStream, OwnedSemaphorePermit))> {
+    let quiet = Duration::from_secs(5);
+    let next = tokio::time::timeout(quiet, app.stopping.run_until_cancelled(stream.next()));
+    let bytes = match next.await {
+        Ok(frame) => written(&[frame??.line()]),
+        // A comment: readers skip it, and a connection that is gone shows.
+        Err(_) => Bytes::from_static(b": alive\n\n"),
+    };
+    Some((Ok(bytes), (app, stream, permit)))
+}
+
+fn permit(app: &App) -> Answer<OwnedSemaphorePermit> {
+    let full = |_| Refusal::new(ErrorCode::TooManyStreams, "every event stream is taken");
+    app.streams.clone().try_acquire_owned().map_err(full)
+}
+
+fn position(text: &str, pointer: &str) -> Result<Position, Problem> {
+    let bad = |error| {
+        let shown: String = text.chars().take(60).collect();
+        Problem::new(ErrorCode::BadPosition, format!("{shown:?} is {error}")).at(pointer)
+    };
+    text.parse().map_err(bad)
+}
+
+fn server_sent(frames: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // Proxies must not collect events before they pass them on.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, Body::from_stream(frames)).into_response()
+}
+
+/// Server-sent events as they are written.
+fn written(lines: &[Line]) -> Bytes {
+    let size = lines.iter().map(|line| line.data.len() + line.event.len() + 64).sum();
+    let mut text = String::with_capacity(size);
+    for Line { id, event, data } in lines {
+        if let Some(id) = id {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "id: {id}");
+        }
+        let _ = write!(text, "event: {event}\ndata: {data}\n\n");
+    }
+    text.into()
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LogQuery {
+    /// `EPOCH.SEQ`: what comes after it. Without it, from the beginning of the current epoch.
+    after: Option<String>,
+    /// Changes of one seq are a group: groups at most, 1 to 10,000; 1,000 unless given.
+    limit: Option<u32>,
+}
+
+/// The raw log: every event, unconflated, also of pending jobs. 410 with the oldest kept seq when
+/// what follows the position is no longer kept.
+#[utoipa::path(
+    get, path = "/api/v1/log", tag = "events",
+    params(LogQuery),
+    responses((status = 200, body = LogPage), Errors),
+)]
+pub(crate) async fn log(
+    State(app): State<App>,
+    Params(query): Params<LogQuery>,
+) -> Answer<Response> {
+    let limit = limit(query.limit, DEFAULT_GROUPS, MAX_GROUPS)?;
+    let after = match &query.after {
+        Some(after) => position(after, "?after")?,
+        None => Position { epoch: app.broker.store().epoch(), seq: 0 },
+    };
+    let groups = app.broker.log(after.clone(), limit).await.map_err(log_refusal)?;
+    let seq = groups.last().map_or(after.seq, |group| group.seq);
+    let next = Position { epoch: after.epoch, seq };
+    let mut json = format!("{{\"epoch\":\"{}\",\"events\":[", next.epoch);
+    let mut lines = groups
+        .iter()
+        .flat_map(|group| group.events.iter().map(|event| event.to_json(group.seq, group.at)));
+    if let Some(first) = lines.next() {
+        json.push_str(&first);
+    }
+    for line in lines {
+        json.push(',');
+        json.push_str(&line);
+    }
+    let _ = write!(json, "],\"next\":\"{next}\"}}");
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+fn log_refusal(error: LogError) -> Refusal {
+    let oldest = match &error {
+        LogError::Store(error) => return error.clone().into(),
+        LogError::Cut { oldest } => Some(*oldest),
+        LogError::OtherEpoch { .. } | LogError::BeyondHead => None,
+    };
+    let mut problem = Problem::new(ErrorCode::LogCut, error.to_string()).at("?after");
+    problem.facts.oldest_seq = oldest;
+    problem.into()
+}

@@ -1,0 +1,78 @@
+//! The whole picture, and what workers offer.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use pointsman_api::{ErrorCode, Problem};
+use pointsman_broker::Snapshot;
+use pointsman_core::{
+    Rejected, WorkerId,
+    matching::{Capabilities, CapabilitiesDigest},
+    record::Worker,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Errors;
+use crate::{app::App, extract::Id, refusal::Answer};
+
+/// The view and the lanes at one position.
+#[utoipa::path(
+    get, path = "/api/v1/snapshot", tag = "events",
+    responses((status = 200, body = Snapshot), Errors),
+)]
+pub(crate) async fn snapshot(State(app): State<App>) -> Json<Snapshot> {
+    Json(app.broker.snapshot().await)
+}
+
+/// All workers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Workers {
+    #[schema(value_type = Vec<Worker>)]
+    workers: Vec<Arc<Worker>>,
+}
+
+/// All workers.
+#[utoipa::path(
+    get, path = "/api/v1/workers", tag = "fleet",
+    responses((status = 200, body = Workers), Errors),
+)]
+pub(crate) async fn workers(State(app): State<App>) -> Json<Workers> {
+    Json(Workers { workers: app.broker.snapshot().await.workers })
+}
+
+/// One worker.
+#[utoipa::path(
+    get, path = "/api/v1/workers/{id}", tag = "fleet",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Worker), Errors),
+)]
+pub(crate) async fn worker(
+    State(app): State<App>,
+    Id(id): Id<WorkerId>,
+) -> Answer<Json<Arc<Worker>>> {
+    let workers = app.broker.snapshot().await.workers;
+    let found = workers.into_iter().find(|worker| worker.id == id);
+    Ok(Json(found.ok_or_else(|| Rejected::WorkerNotFound(id.to_string()))?))
+}
+
+/// What the workers with this digest offer.
+#[utoipa::path(
+    get, path = "/api/v1/capabilities/{digest}", tag = "fleet",
+    params(("digest" = String, Path)),
+    responses((status = 200, body = Capabilities), Errors),
+)]
+pub(crate) async fn capabilities(
+    State(app): State<App>,
+    Path(digest): Path<String>,
+) -> Answer<Json<Arc<Capabilities>>> {
+    let none = || Rejected::NotFound(format!("capabilities {digest}"));
+    let digest: CapabilitiesDigest = digest.parse().map_err(|_| {
+        let detail = format!("{digest:?} is not a digest");
+        Problem::new(ErrorCode::InvalidId, detail).cure("copy `capabilities_digest` of a worker")
+    })?;
+    Ok(Json(app.broker.capabilities(digest).await?.ok_or_else(none)?))
+}

@@ -1,0 +1,61 @@
+//! Files that jobs bring.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use pointsman_api::{ErrorCode, InputStored, Sha256Hex};
+
+use super::Errors;
+use crate::{
+    app::App,
+    files::ByteStream,
+    refusal::{Answer, Refusal},
+};
+
+/// The body of a request as the bytes of a file.
+pub(super) fn file_of(body: Body) -> ByteStream {
+    body.into_data_stream().map_err(std::io::Error::other).boxed()
+}
+
+/// Upload a file of at most 4 GiB. The answer names it by its content; a job names it in `inputs`.
+#[utoipa::path(
+    post, path = "/api/v1/inputs", tag = "inputs",
+    request_body(content_type = "application/octet-stream"),
+    responses((status = 201, body = InputStored), Errors),
+)]
+pub(crate) async fn upload(
+    State(app): State<App>,
+    body: Body,
+) -> Answer<(StatusCode, Json<InputStored>)> {
+    let stored = app.files.put_input(file_of(body)).await?;
+    let input = format!("sha256:{}", stored.sha256);
+    Ok((StatusCode::CREATED, Json(InputStored { input, size: stored.size })))
+}
+
+/// An uploaded file.
+#[utoipa::path(
+    get, path = "/api/v1/inputs/{sha256}", tag = "inputs",
+    params(("sha256" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream"), Errors),
+)]
+pub(crate) async fn get(State(app): State<App>, Path(sha256): Path<String>) -> Answer<Response> {
+    let sha256: Sha256Hex = sha256.parse()?;
+    let none = || {
+        let mut refusal = Refusal::new(ErrorCode::InputNotFound, format!("no input {sha256}"));
+        refusal.0.status = StatusCode::NOT_FOUND.as_u16();
+        refusal
+    };
+    let reader = app.files.input(&sha256).await?.ok_or_else(none)?;
+    let stream = reader.read(None).await?.ok_or_else(none)?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, reader.size.to_string()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+    ];
+    Ok((headers, Body::from_stream(stream)).into_response())
+}

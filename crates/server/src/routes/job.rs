@@ -1,0 +1,209 @@
+//! One job: what it is, and cancel and retry.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use pointsman_api::{Attempts, ErrorCode, Explained, Problem};
+use pointsman_core::{
+    Command, JobId, Rejected,
+    record::{Job, JobRecord, JobState},
+};
+
+use super::{Errors, submit::job_json};
+use crate::{
+    access::Caller,
+    app::App,
+    explain,
+    extract::Id,
+    refusal::{Answer, Refusal},
+};
+
+/// The job, if the caller may know of it.
+pub(super) async fn find(app: &App, caller: &Caller, id: JobId) -> Answer<Arc<Job>> {
+    let job = app.broker.job(id).await?.filter(|job| caller.sees(job));
+    job.ok_or_else(|| Rejected::JobNotFound(id).into())
+}
+
+/// The job's record.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 200, body = JobRecord), Errors),
+)]
+pub(crate) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Response> {
+    job_json(&*find(&app, &caller, id).await?)
+}
+
+/// Every attempt at the job.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/attempts", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Attempts), Errors),
+)]
+pub(crate) async fn attempts(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Json<Attempts>> {
+    let record = JobRecord::from(&*find(&app, &caller, id).await?);
+    Ok(Json(Attempts {
+        run: record.run,
+        attempt: record.attempt,
+        status: record.status,
+        worker_id: record.worker_id,
+        past: record.past_attempts,
+        late_results: record.late_results,
+    }))
+}
+
+/// Why the job waits: rule by rule, how many workers pass or fail it, and which.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/explain", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Explained), Errors),
+)]
+pub(crate) async fn explain(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Json<Explained>> {
+    let job = find(&app, &caller, id).await?;
+    let (explanation, ahead) =
+        app.broker.explain(id).await?.ok_or(Refusal::from(Rejected::JobNotFound(id)))?;
+    let hold = match job.state {
+        JobState::Pending { hold } => hold,
+        _ => None,
+    };
+    Ok(Json(Explained {
+        job: id,
+        status: job.status(),
+        hold,
+        answer: explain::sentence(&job, &explanation, ahead),
+        ahead: ahead.map(|ahead| ahead as u64),
+        explanation,
+    }))
+}
+
+/// The payload as it was submitted.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/payload", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Object), Errors),
+)]
+pub(crate) async fn payload(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Response> {
+    find(&app, &caller, id).await?;
+    let payload = app.broker.payload(id).await?.ok_or_else(|| payload_gone(id))?;
+    Ok(json_text(&payload))
+}
+
+/// The service's own outputs.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/result", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Object), Errors),
+)]
+pub(crate) async fn result(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Response> {
+    let job = find(&app, &caller, id).await?;
+    let none = || Refusal::new(ErrorCode::ResultNotFound, format!("job {id} has no result"));
+    let token = crate::files::bound_token(&job).filter(|_| job.is_ended()).ok_or_else(none)?;
+    let result = app.broker.result(id, Some(token)).await?.ok_or_else(none)?;
+    Ok(json_text(&result))
+}
+
+/// The newest picture of the running job.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/preview", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 200, content_type = "image/*"), Errors),
+)]
+pub(crate) async fn preview(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Response> {
+    find(&app, &caller, id).await?;
+    let none = || Refusal::new(ErrorCode::PreviewNotFound, format!("job {id} shows no preview"));
+    let preview = app.broker.preview(id).ok_or_else(none)?;
+    let headers = [
+        (header::CONTENT_TYPE, preview.media_type.as_str()),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, preview.bytes).into_response())
+}
+
+/// Cancel the job. A pending one ends at once (200); a running one is asked to stop (202), and
+/// shows `cancel_requested_at` until its worker has confirmed it.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, body = JobRecord, description = "It is cancelled"),
+        (status = 202, body = JobRecord, description = "Cancelling"),
+        Errors,
+    ),
+)]
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Response> {
+    find(&app, &caller, id).await?;
+    let job = act(&app, id, Command::Cancel { job: id }).await?;
+    let status = if job.is_ended() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, job_json(&job)?).into_response())
+}
+
+/// Start a new run of the ended job.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 200, body = JobRecord), Errors),
+)]
+pub(crate) async fn retry(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Response> {
+    find(&app, &caller, id).await?;
+    if app.broker.payload(id).await?.is_none() {
+        return Err(payload_gone(id));
+    }
+    job_json(&*act(&app, id, Command::Retry { job: id }).await?)
+}
+
+/// Carries the command out; answers with the job as it is then.
+async fn act(app: &App, id: JobId, command: Command) -> Answer<Arc<Job>> {
+    let done = app.broker.execute(command).await?;
+    if let Some(job) = done.group.as_ref().and_then(|group| group.job(&id)) {
+        return Ok(job.clone());
+    }
+    app.broker.job(id).await?.ok_or_else(|| Rejected::JobNotFound(id).into())
+}
+
+fn payload_gone(id: JobId) -> Refusal {
+    let detail = format!("the payload of job {id} is no longer kept");
+    Problem::new(ErrorCode::PayloadGone, detail).into()
+}
+
+fn json_text(json: &Arc<[u8]>) -> Response {
+    let body = bytes::Bytes::from_owner(json.clone());
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

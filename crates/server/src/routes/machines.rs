@@ -1,0 +1,99 @@
+//! Machines, and what operators do with them.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+use pointsman_core::{
+    Command, MachineId, Rejected,
+    command::Reconcile,
+    record::{Machine, Orders},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Errors;
+use crate::{app::App, extract::Id, refusal::Answer};
+
+/// All machines.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Machines {
+    #[schema(value_type = Vec<Machine>)]
+    machines: Vec<Arc<Machine>>,
+}
+
+/// All machines.
+#[utoipa::path(
+    get, path = "/api/v1/machines", tag = "fleet",
+    responses((status = 200, body = Machines), Errors),
+)]
+pub(crate) async fn list(State(app): State<App>) -> Json<Machines> {
+    Json(Machines { machines: app.broker.snapshot().await.machines })
+}
+
+/// One machine.
+#[utoipa::path(
+    get, path = "/api/v1/machines/{id}", tag = "fleet",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Machine), Errors),
+)]
+pub(crate) async fn get(
+    State(app): State<App>,
+    Id(id): Id<MachineId>,
+) -> Answer<Json<Arc<Machine>>> {
+    Ok(Json(find(&app, &id).await?))
+}
+
+/// No worker of the machine takes more jobs; running ones go on to their end.
+#[utoipa::path(
+    post, path = "/api/v1/machines/{id}/drain", tag = "fleet",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Machine), Errors),
+)]
+pub(crate) async fn drain(
+    State(app): State<App>,
+    Id(id): Id<MachineId>,
+) -> Answer<Json<Arc<Machine>>> {
+    order(&app, id, Orders { drain: true }).await
+}
+
+/// The machine's workers take jobs again.
+#[utoipa::path(
+    post, path = "/api/v1/machines/{id}/resume", tag = "fleet",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Machine), Errors),
+)]
+pub(crate) async fn resume(
+    State(app): State<App>,
+    Id(id): Id<MachineId>,
+) -> Answer<Json<Arc<Machine>>> {
+    order(&app, id, Orders { drain: false }).await
+}
+
+/// Remove a machine that is gone, and whose workers are gone.
+#[utoipa::path(
+    delete, path = "/api/v1/machines/{id}", tag = "fleet",
+    params(("id" = String, Path)),
+    responses((status = 204), Errors),
+)]
+pub(crate) async fn remove(
+    State(app): State<App>,
+    Id(machine): Id<MachineId>,
+) -> Answer<StatusCode> {
+    app.broker.execute(Command::Reconcile(Reconcile::RemoveMachine { machine })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn find(app: &App, id: &MachineId) -> Answer<Arc<Machine>> {
+    let machines = app.broker.snapshot().await.machines;
+    let found = machines.into_iter().find(|machine| machine.id == *id);
+    found.ok_or_else(|| Rejected::MachineNotFound(id.to_string()).into())
+}
+
+async fn order(app: &App, id: MachineId, orders: Orders) -> Answer<Json<Arc<Machine>>> {
+    let machine = find(app, &id).await?;
+    let workers = app.broker.snapshot().await.workers;
+    for worker in workers.iter().filter(|worker| worker.machine_id == id) {
+        app.broker.execute(Command::SetOrders { worker: worker.id.clone(), orders }).await?;
+    }
+    Ok(Json(machine))
+}

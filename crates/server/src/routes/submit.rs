@@ -1,0 +1,87 @@
+//! Submissions.
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use pointsman_api::{Batch, BatchItem, BatchResult, ErrorCode, Problem, Submission};
+use pointsman_core::record::{Job, JobRecord};
+
+use super::Errors;
+use crate::{
+    access::Caller,
+    app::App,
+    extract::Whole,
+    refusal::{Answer, Refusal},
+    submission::admit,
+};
+
+/// Submit a job. The answer is its record.
+#[utoipa::path(
+    post, path = "/api/v1/jobs", tag = "jobs",
+    request_body = Submission,
+    responses(
+        (status = 201, body = JobRecord, description = "It is taken"),
+        (status = 200, body = JobRecord, description = "The same submission was here before"),
+        Errors,
+    ),
+)]
+pub(crate) async fn one(State(app): State<App>, caller: Caller, body: Whole) -> Answer<Response> {
+    let submit = admit(&app, &caller, &body.0).await?;
+    let mut taken = app.broker.submit(vec![submit]).await?;
+    let lost = || Refusal::new(ErrorCode::Internal, "the store did not answer");
+    let submitted = taken.pop().ok_or_else(lost)??;
+    let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
+    let location = format!("/api/v1/jobs/{}", submitted.job.id);
+    let mut response = (status, job_json(&submitted.job)?).into_response();
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Submit up to 1,000 jobs. Each is taken or refused by itself; the results come in their order.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/batch", tag = "jobs",
+    request_body = Batch,
+    responses((status = 200, body = BatchResult), Errors),
+)]
+pub(crate) async fn batch(
+    State(app): State<App>,
+    caller: Caller,
+    body: Whole,
+) -> Answer<axum::Json<BatchResult>> {
+    let batch = Batch::read(&body.0)?;
+    let mut refused: Vec<Option<Problem>> = Vec::with_capacity(batch.jobs.len());
+    let mut submits = Vec::with_capacity(batch.jobs.len());
+    for (index, job) in batch.jobs.iter().enumerate() {
+        match admit(&app, &caller, job.get().as_bytes()).await {
+            Ok(submit) => {
+                submits.push(submit);
+                refused.push(None);
+            }
+            Err(Refusal(problem)) => refused.push(Some(problem.within(&format!("/jobs/{index}")))),
+        }
+    }
+    let mut taken = app.broker.submit(submits).await?.into_iter();
+    let results = refused.into_iter().map(|refused| match refused {
+        Some(problem) => Ok(BatchItem::Refused { problem }),
+        None => match taken.next() {
+            Some(Ok(submitted)) => {
+                let job = Box::new(JobRecord::from(&*submitted.job));
+                Ok(BatchItem::Accepted { job, existed: submitted.existed })
+            }
+            Some(Err(rejected)) => Ok(BatchItem::Refused { problem: rejected.into() }),
+            None => Err(Refusal::new(ErrorCode::Internal, "the store did not answer")),
+        },
+    });
+    Ok(axum::Json(BatchResult { results: results.collect::<Answer<_>>()? }))
+}
+
+/// A job's record as an answer.
+pub(crate) fn job_json(job: &Job) -> Answer<Response> {
+    let body = serde_json::to_vec(job)
+        .map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}

@@ -1,0 +1,269 @@
+//! The worker protocol: registration, renewal, and the exchange that carries everything else.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State, http::StatusCode};
+use pointsman_api::{
+    ClaimRequest, ClaimedJob, ErrorCode, ExchangeRequest, Exchanged, LeaveRequest, MAX_CLAIM,
+    MAX_OPS, MAX_WAIT_S, OpResult, Problem, RegisterRequest, Registered, RenewRequest,
+};
+use pointsman_core::{
+    Answer as StoreAnswer, Command, JobId, RecordKey,
+    command::{AttemptOp, Claim, Exchange, Held, Register, Renew, Renewed},
+    event::Record,
+};
+use serde_json::value::RawValue;
+
+use super::Errors;
+use crate::{
+    app::App,
+    extract,
+    finish::{Checked, check_ops},
+    refusal::{Answer, Refusal},
+};
+
+/// Bytes of a worker's summary at most.
+const MAX_SUMMARY: usize = 500;
+
+/// Register this process as the worker, or change what it offers. The newest process of an id
+/// wins; the one before is superseded. The answer lists the attempts that the store says this
+/// worker runs, from before a restart.
+#[utoipa::path(
+    post, path = "/api/v1/worker/register", tag = "worker",
+    request_body = RegisterRequest,
+    responses((status = 200, body = Registered), Errors),
+)]
+pub(crate) async fn register(
+    State(app): State<App>,
+    extract::Json(request): extract::Json<RegisterRequest>,
+) -> Answer<Json<Registered>> {
+    check_registration(&request)?;
+    app.services.remember(request.services.iter().map(|slots| &slots.name));
+    let register = Register {
+        worker: request.worker_id,
+        machine: request.machine_id,
+        incarnation: request.incarnation,
+        services: request.services,
+        capabilities: request.capabilities,
+        summary: request.summary,
+    };
+    let done = app.broker.execute(Command::Register(register)).await?;
+    let StoreAnswer::Registered { running } = done.answer else {
+        return Err(Refusal::new(ErrorCode::Internal, "an odd answer to a registration"));
+    };
+    Ok(Json(Registered { running: claimed_jobs(&app, running).await? }))
+}
+
+fn check_registration(request: &RegisterRequest) -> Result<(), Problem> {
+    let place = |index: usize| format!("/services/{index}/slots");
+    for (index, service) in request.services.iter().enumerate() {
+        if !(1..=1_024).contains(&service.slots) {
+            let detail = format!("{} slots: a service has 1 to 1024", service.slots);
+            return Err(Problem::new(ErrorCode::OutOfRange, detail).at(place(index)));
+        }
+        if request.services[..index].iter().any(|other| other.name == service.name) {
+            let detail = format!("the service {} stands twice", service.name);
+            let problem = Problem::new(ErrorCode::WrongType, detail);
+            return Err(problem.at(format!("/services/{index}/name")).cure("name it once"));
+        }
+    }
+    if request.services.is_empty() {
+        let problem = Problem::new(ErrorCode::MissingField, "a worker has at least one service");
+        return Err(problem.at("/services"));
+    }
+    if request.summary.len() > MAX_SUMMARY {
+        let detail =
+            format!("summary has {} bytes, and {MAX_SUMMARY} is the most", request.summary.len());
+        return Err(Problem::new(ErrorCode::TooLong, detail).at("/summary"));
+    }
+    request.capabilities.check().map_err(|error| {
+        Problem::new(ErrorCode::OutOfRange, error.message)
+            .at(format!("/capabilities{}", error.pointer))
+    })
+}
+
+/// The jobs of a worker's attempts, with their payloads.
+async fn claimed_jobs(app: &App, held: Vec<Held>) -> Answer<Vec<ClaimedJob>> {
+    let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
+    let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
+    let records = app.broker.store().records(keys).await?;
+    let payloads = app.broker.store().payloads(ids.clone()).await?;
+    let mut jobs = Vec::with_capacity(ids.len());
+    for (id, payload) in ids.into_iter().zip(payloads) {
+        let job = records.iter().find_map(|record| match record {
+            Record::Job(job) if job.id == id => Some(job.clone()),
+            _ => None,
+        });
+        if let (Some(job), Some(payload)) = (job, payload) {
+            jobs.push(ClaimedJob { job, payload: raw(&payload)? });
+        }
+    }
+    Ok(jobs)
+}
+
+fn raw(payload: &[u8]) -> Answer<Box<RawValue>> {
+    serde_json::from_slice(payload).map_err(|error| {
+        Refusal::new(ErrorCode::Internal, format!("a stored payload is not JSON: {error}"))
+    })
+}
+
+/// Hand in operations and claim jobs, in one step: so a busy worker does not flicker idle. Each
+/// operation is accepted or refused by itself.
+#[utoipa::path(
+    post, path = "/api/v1/worker/exchange", tag = "worker",
+    request_body = ExchangeRequest,
+    responses((status = 200, body = Exchanged), Errors),
+)]
+pub(crate) async fn exchange(
+    State(app): State<App>,
+    extract::Json(request): extract::Json<ExchangeRequest>,
+) -> Answer<Json<Exchanged>> {
+    Ok(Json(run(&app, request).await?))
+}
+
+/// Claim jobs: one for each token at most. Waits up to `wait_s` while there is none.
+#[utoipa::path(
+    post, path = "/api/v1/worker/claim", tag = "worker",
+    request_body = ClaimRequest,
+    responses((status = 200, body = Exchanged), Errors),
+)]
+pub(crate) async fn claim(
+    State(app): State<App>,
+    extract::Json(request): extract::Json<ClaimRequest>,
+) -> Answer<Json<Exchanged>> {
+    let ClaimRequest { worker_id, incarnation, tokens, services, wait_s } = request;
+    let claim = Some(Claim { tokens, services });
+    let request = ExchangeRequest { worker_id, incarnation, ops: Vec::new(), claim, wait_s };
+    let exchanged = run(&app, request).await;
+    // Here the tokens are not within a claim.
+    let exchanged = exchanged.map_err(|Refusal(mut problem)| {
+        problem.pointer = problem.pointer.take().map(|place| place.replace("/claim/", "/"));
+        Refusal(problem)
+    });
+    Ok(Json(exchanged?))
+}
+
+/// Carries an exchange out.
+pub(super) async fn run(app: &App, request: ExchangeRequest) -> Answer<Exchanged> {
+    check_exchange(&request)?;
+    let wait = match request.ops.is_empty() {
+        true => Duration::try_from_secs_f64(request.wait_s).unwrap_or_default(),
+        false => Duration::ZERO,
+    };
+    let Checked { ops, refused } = check_ops(app, request.ops).await?;
+    let exchange = Exchange {
+        worker: request.worker_id,
+        incarnation: request.incarnation,
+        ops,
+        claim: request.claim,
+    };
+    let exchanged = app.broker.exchange(exchange, wait);
+    let Some(exchanged) = app.stopping.run_until_cancelled(exchanged).await else {
+        return Err(Refusal::new(ErrorCode::NotReady, "the server is stopping"));
+    };
+    let exchanged = exchanged?;
+    let mut accepted = exchanged.ops.into_iter();
+    let results = refused.into_iter().map(|refused| match refused {
+        Some(problem) => OpResult::Refused { refused: problem },
+        None => match accepted.next() {
+            Some(Ok(answer)) => OpResult::Answer(answer),
+            Some(Err(rejected)) => OpResult::Refused { refused: rejected.into() },
+            None => OpResult::Refused {
+                refused: Problem::new(ErrorCode::Internal, "the store did not answer"),
+            },
+        },
+    });
+    let ops = results.collect();
+    let claimed = exchanged
+        .claimed
+        .into_iter()
+        .map(|claimed| Ok(ClaimedJob { payload: raw(&claimed.payload)?, job: claimed.job }));
+    Ok(Exchanged { ops, claimed: claimed.collect::<Answer<_>>()? })
+}
+
+fn check_exchange(request: &ExchangeRequest) -> Result<(), Problem> {
+    let too_many = |count: usize, max: usize, place: &str| {
+        let detail = format!("{count} entries are too many: {max} is the most");
+        Err(Problem::new(ErrorCode::TooLong, detail).at(place))
+    };
+    if request.ops.len() > MAX_OPS {
+        return too_many(request.ops.len(), MAX_OPS, "/ops");
+    }
+    let tokens = request.claim.as_ref().map_or(0, |claim| claim.tokens.len());
+    if tokens > MAX_CLAIM {
+        return too_many(tokens, MAX_CLAIM, "/claim/tokens");
+    }
+    if !(0.0..=MAX_WAIT_S).contains(&request.wait_s) {
+        let detail = format!("{} is out of range: use 0 to {MAX_WAIT_S} seconds", request.wait_s);
+        return Err(Problem::new(ErrorCode::OutOfRange, detail).at("/wait_s"));
+    }
+    Ok(())
+}
+
+/// A sign of life: renews the leases of the listed attempts, and confirms connector statuses. The
+/// answer says which attempts are lost, which this worker seems not to know of, and what it is
+/// ordered to do.
+#[utoipa::path(
+    post, path = "/api/v1/worker/renew", tag = "worker",
+    request_body = RenewRequest,
+    responses((status = 200, body = Renewed), Errors),
+)]
+pub(crate) async fn renew(
+    State(app): State<App>,
+    extract::Json(request): extract::Json<RenewRequest>,
+) -> Answer<Json<Renewed>> {
+    for (count, place) in [
+        (request.held.len(), "/held"),
+        (request.connectors.len(), "/connectors"),
+        (request.progress.len(), "/progress"),
+    ] {
+        if count > MAX_OPS {
+            let detail = format!("{count} entries are too many: {MAX_OPS} is the most");
+            return Err(Problem::new(ErrorCode::TooLong, detail).at(place).into());
+        }
+    }
+    let RenewRequest { worker_id, incarnation, held, connectors, progress } = request;
+    let renew = Renew { worker: worker_id, incarnation, held, connectors };
+    let progress = progress.into_iter().map(|one| (one.job, one.progress)).collect();
+    Ok(Json(app.broker.renew(renew, progress).await?))
+}
+
+/// Say goodbye: what the worker still holds is given back.
+#[utoipa::path(
+    post, path = "/api/v1/worker/leave", tag = "worker",
+    request_body = LeaveRequest,
+    responses((status = 204), Errors),
+)]
+pub(crate) async fn leave(
+    State(app): State<App>,
+    extract::Json(request): extract::Json<LeaveRequest>,
+) -> Answer<StatusCode> {
+    let LeaveRequest { worker_id: worker, incarnation } = request;
+    app.broker.execute(Command::Leave { worker, incarnation }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// One operation by itself; its refusal is the answer's.
+pub(super) async fn single(
+    app: &App,
+    attempt: &pointsman_api::AttemptRef,
+    op: pointsman_core::command::Op,
+) -> Answer<Json<pointsman_core::command::OpAnswer>> {
+    let op = AttemptOp { job: attempt.job, attempt: attempt.attempt, token: attempt.token, op };
+    let request = ExchangeRequest {
+        worker_id: attempt.worker_id.clone(),
+        incarnation: attempt.incarnation,
+        ops: vec![op],
+        claim: None,
+        wait_s: 0.0,
+    };
+    match run(app, request).await?.ops.pop() {
+        Some(OpResult::Answer(answer)) => Ok(Json(answer)),
+        Some(OpResult::Refused { refused: mut problem }) => {
+            // Here the operation is the whole body.
+            problem.pointer = problem.pointer.take().map(|place| place.replace("/ops/0", ""));
+            Err(problem.into())
+        }
+        None => Err(Refusal::new(ErrorCode::Internal, "the store did not answer")),
+    }
+}

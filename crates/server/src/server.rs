@@ -1,0 +1,188 @@
+//! Listening, serving, and ending well.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use pointsman_broker::Broker;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    access::{Book, Gate, TokenError},
+    app::App,
+    files::Files,
+    router::router,
+};
+
+/// Connections that may be open at once.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long a client may take to send the head of a request.
+const HEAD: Duration = Duration::from_secs(30);
+/// A pause after the system refused a connection (too many open files, say).
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Where a server listens and keeps its files.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Port 0 lets the system pick one.
+    pub listen: SocketAddr,
+    /// The data directory, with `tokens.json`.
+    pub data: PathBuf,
+}
+
+/// Why a server did not start or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(
+        "{address} can be reached from other machines, and there is no token yet: make one with \
+         `pointsman token add NAME --role ROLE`, or listen on 127.0.0.1"
+    )]
+    NoTokens { address: SocketAddr },
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    /// What was under way when the deadline came was cut off.
+    #[error("{connections} connections did not end within {deadline:?}")]
+    Deadline { connections: usize, deadline: Duration },
+}
+
+/// A server that listens, and serves once it is run.
+#[must_use = "it serves only while it is run"]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: App,
+}
+
+impl Server {
+    /// Listens.
+    ///
+    /// # Errors
+    /// [`ServerError`]: the address is taken, or it can be reached from other machines and there
+    /// is no token.
+    pub async fn bind(
+        config: ServerConfig,
+        broker: Broker,
+        files: Arc<Files>,
+    ) -> Result<Self, ServerError> {
+        let loopback = config.listen.ip().is_loopback();
+        let book = Book::open(&config.data)?;
+        if !loopback && book.is_empty() {
+            return Err(ServerError::NoTokens { address: config.listen });
+        }
+        let cannot = |source| ServerError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let app = App::new(broker, files, Gate { loopback, book });
+        Ok(Self { listener, address, app })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://ADDRESS:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Serves until `stop` is cancelled; then takes no more connections, ends streams and waiting
+    /// claims, and lets what is under way end within `deadline`. Dropping it cuts everything off.
+    ///
+    /// # Errors
+    /// [`ServerError::Deadline`].
+    pub async fn run(self, stop: CancellationToken, deadline: Duration) -> Result<(), ServerError> {
+        let Self { listener, app, .. } = self;
+        let sweeper = app.files.as_ref().clone().keep_swept(app.broker.clone(), stop.clone());
+        let mut connections = Connections::new(router(app.clone()));
+        connections.tasks.spawn(sweeper);
+        while let Some((stream, permit)) = accept(&listener, &connections.free, &stop).await {
+            connections.serve(stream, permit);
+        }
+        drop(listener);
+        app.stopping.cancel();
+        connections.drain(deadline).await
+    }
+}
+
+/// The next connection; none once the server is to stop.
+async fn accept(
+    listener: &TcpListener,
+    free: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    loop {
+        let permit = stop.run_until_cancelled(free.clone().acquire_owned()).await?.ok()?;
+        match stop.run_until_cancelled(listener.accept()).await? {
+            Ok((stream, _)) => return Some((stream, permit)),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be taken");
+                stop.run_until_cancelled(tokio::time::sleep(ACCEPT_AGAIN)).await?;
+            }
+        }
+    }
+}
+
+struct Connections {
+    router: Router,
+    http: http1::Builder,
+    open: GracefulShutdown,
+    free: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+}
+
+impl Connections {
+    fn new(router: Router) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(true);
+        Self {
+            router,
+            http,
+            open: GracefulShutdown::new(),
+            free: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    fn serve(&mut self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        // Small answers leave at once.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let connection = self.open.watch(connection);
+        self.tasks.spawn(async move {
+            // A client that breaks off is its own affair.
+            let _ = connection.await;
+            drop(permit);
+        });
+        // Tasks that have ended are let go of.
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    async fn drain(mut self, deadline: Duration) -> Result<(), ServerError> {
+        let all_ended = async {
+            self.open.shutdown().await;
+            while self.tasks.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(deadline, all_ended).await.is_ok() {
+            return Ok(());
+        }
+        let connections = self.tasks.len();
+        self.tasks.shutdown().await;
+        Err(ServerError::Deadline { connections, deadline })
+    }
+}

@@ -1,0 +1,70 @@
+//! From a body to a command: everything about a submission that needs more than itself.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use pointsman_api::{ErrorCode, InputSource, Problem, Submission, ValidSubmission};
+use pointsman_core::{JobId, command::Submit};
+use uuid::Uuid;
+
+use crate::{access::Caller, app::App, refusal::Refusal, workflow};
+
+/// Reads and checks a submission. Nothing is changed but that inline inputs are stored as files.
+pub(crate) async fn admit(app: &App, caller: &Caller, body: &[u8]) -> Result<Submit, Refusal> {
+    let mut valid = Submission::read(body)?.validate()?;
+    own_customer(caller, &mut valid)?;
+    app.services.check(&app.broker, &valid.spec.service).await?;
+    if valid.spec.service.as_str() == workflow::COMFYUI {
+        workflow::complete(&mut valid)?;
+    }
+    settle_inputs(app, caller, &mut valid).await?;
+    Ok(valid.into_command(JobId::from_uuid(Uuid::now_v7()), app.broker.store().now()))
+}
+
+/// A customer's token submits that customer's jobs.
+fn own_customer(caller: &Caller, valid: &mut ValidSubmission) -> Result<(), Problem> {
+    let Some(own) = caller.customer() else { return Ok(()) };
+    match valid.spec.customer_id.replace(own.clone()) {
+        Some(other) if other != *own => {
+            let detail = format!("this token submits jobs of {own}, not of {other}");
+            Err(Problem::new(ErrorCode::Forbidden, detail)
+                .at("/customer_id")
+                .cure("leave customer_id out, or use a token without a customer"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a job brings must be there; what it brings inline becomes a stored file, since records
+/// are small.
+async fn settle_inputs(
+    app: &App,
+    caller: &Caller,
+    valid: &mut ValidSubmission,
+) -> Result<(), Refusal> {
+    let mut inline = BTreeMap::new();
+    for (index, source) in valid.sources.iter().enumerate() {
+        let there = match source {
+            InputSource::Stored(sha256) => app.files.input(sha256).await?.is_some(),
+            InputSource::Artifact { job, name } => {
+                let job = app.broker.job(*job).await?.filter(|job| caller.sees(job));
+                job.is_some_and(|job| app.files.artifact(&job, name).is_some())
+            }
+            InputSource::Inline { bytes } => {
+                let bytes = futures::stream::iter([Ok(bytes.clone())]).boxed();
+                let stored = app.files.put_input(bytes).await?;
+                inline.insert(index, format!("sha256:{}", stored.sha256));
+                true
+            }
+        };
+        if !there {
+            let detail = format!("{} is not there", valid.spec.inputs[index].from);
+            let problem = Problem::new(ErrorCode::InputNotFound, detail);
+            return Err(problem.at(format!("/inputs/{index}/from")).into());
+        }
+    }
+    for (index, from) in inline {
+        valid.spec.inputs[index].from = from;
+    }
+    Ok(())
+}

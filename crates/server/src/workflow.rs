@@ -1,0 +1,63 @@
+//! What is known of a ComfyUI job before any ComfyUI sees it: whether its workflow has the right
+//! form, and what it needs. (The rules on graphs are pure functions of the ComfyUI crate.)
+
+use pointsman_api::{ErrorCode, Problem, ValidSubmission};
+use pointsman_comfyui::graph;
+use pointsman_core::matching::complete_from_graph;
+use serde_json::Value;
+
+/// The service whose payloads these are.
+pub(crate) const COMFYUI: &str = "comfyui";
+const PLACE: &str = "/payload/workflow";
+
+/// Checks the workflow, and completes the requirements from it.
+pub(crate) fn complete(valid: &mut ValidSubmission) -> Result<(), Problem> {
+    let payload: Value = serde_json::from_slice(&valid.payload)
+        .map_err(|error| Problem::new(ErrorCode::InvalidJson, error.to_string()).at("/payload"))?;
+    let workflow = payload.get("workflow").ok_or_else(|| no_workflow(&payload))?;
+    check(workflow)?;
+    check_inputs(valid, workflow)?;
+    let (classes, models) = (graph::class_types(workflow), graph::model_files(workflow));
+    let brought = valid.brought_files();
+    complete_from_graph(&mut valid.spec.requirements, classes, models, &brought);
+    valid.check_requirements()
+}
+
+fn no_workflow(payload: &Value) -> Problem {
+    if graph::is_ui_format(payload) {
+        return ui_format("/payload");
+    }
+    let problem = Problem::new(ErrorCode::MissingField, "payload has no workflow").at(PLACE);
+    if graph::validate_api_format(payload).is_ok() {
+        return problem.cure("put the workflow one level deeper: {\"workflow\": …}");
+    }
+    problem.cure("send {\"workflow\": …} with what ComfyUI's \"Export (API)\" wrote")
+}
+
+fn check(workflow: &Value) -> Result<(), Problem> {
+    if graph::is_ui_format(workflow) {
+        return Err(ui_format(PLACE));
+    }
+    graph::validate_api_format(workflow).map_err(|error| {
+        let place = format!("{PLACE}{}", error.pointer);
+        Problem::new(ErrorCode::InvalidWorkflow, error.reason).at(place)
+    })
+}
+
+fn ui_format(place: &str) -> Problem {
+    let detail = "this is what the editor saves (with nodes and links), not what the API takes";
+    Problem::new(ErrorCode::UiFormatWorkflow, detail).at(place)
+}
+
+/// Every input goes to a node that the workflow has.
+fn check_inputs(valid: &ValidSubmission, workflow: &Value) -> Result<(), Problem> {
+    for (index, input) in valid.spec.inputs.iter().enumerate() {
+        if workflow.get(&input.node).is_none() {
+            let detail = format!("the workflow has no node {:?}", input.node);
+            return Err(Problem::new(ErrorCode::InvalidInput, detail)
+                .at(format!("/inputs/{index}/node"))
+                .cure("name the node by its id in the workflow, such as \"10\""));
+        }
+    }
+    Ok(())
+}
