@@ -22,6 +22,8 @@ pub(super) struct Tracker {
     /// Steps done of the node that runs, and how many it has.
     steps: Option<(f64, f64)>,
     note: Option<String>,
+    /// The most that was reported. Messages may be missing, but a bar does not go back.
+    most: f32,
 }
 
 impl Tracker {
@@ -35,6 +37,7 @@ impl Tracker {
             now: None,
             steps: None,
             note: None,
+            most: 0.0,
         }
     }
 
@@ -67,11 +70,12 @@ impl Tracker {
         changed
     }
 
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&mut self) -> Report {
+        self.most = self.most.max(self.percent());
         let steps = self.steps.filter(|(_, max)| *max >= 1.0);
         let class = self.now.as_ref().and_then(|id| self.nodes.get(id)).cloned();
         Report {
-            percent: Some(self.percent()),
+            percent: Some(self.most),
             node: self.now.clone(),
             step: steps.map(|(value, _)| value as u32),
             steps: steps.map(|(_, max)| max as u32),

@@ -90,8 +90,9 @@ impl Run<'_> {
         let now = Instant::now();
         let message = match heard {
             Heard::Message(message) => message,
-            Heard::Open | Heard::Gone(_) => {
-                tracing::debug!(prompt = self.prompt_id, ?heard, "websocket");
+            Heard::Open => return watch.read_by(now, self.connector.settings.pace.truth_first),
+            Heard::Gone(why) => {
+                tracing::debug!(prompt = self.prompt_id, %why, "websocket gone");
                 return watch.read_by(now, self.connector.settings.pace.truth_first);
             }
         };

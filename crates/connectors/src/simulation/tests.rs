@@ -48,7 +48,7 @@ async fn it_stops_when_told() {
             connector().run(task, witness.context()).await
         },
         async {
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            tokio::time::sleep(Duration::from_millis(750)).await;
             witness.stop.raise(StopReason::Cancel);
         }
     );

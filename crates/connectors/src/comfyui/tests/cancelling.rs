@@ -1,0 +1,88 @@
+//! A cancel is targeted, and told only when it is confirmed.
+
+use std::time::Duration;
+
+use pointsman_comfyui_sim::{Faults, SimConfig, Version};
+use pointsman_core::LossReason;
+use serde_json::json;
+
+use super::{Bench, comfy_task, picture, sleeping, with_faults};
+use crate::{Connector as _, NotClear, RunEnd, StopReason};
+
+#[tokio::test]
+async fn a_running_prompt_is_interrupted_and_gone() {
+    for version in [Version::V0_3_64, Version::V0_27] {
+        let bench = Bench::with(SimConfig { version, ..SimConfig::default() }, |_| {}).await;
+        let running = bench.begin(comfy_task(sleeping(30.0))).await;
+        running.stop(StopReason::Cancel);
+        assert_eq!(running.end().await, Err(RunEnd::Cancelled));
+        assert_eq!(bench.queue().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_prompt_is_taken_out_and_nobody_elses() {
+    for version in [Version::V0_3_64, Version::V0_27] {
+        let bench = Bench::with(SimConfig { version, ..SimConfig::default() }, |_| {}).await;
+        let task = with_faults(picture(1), json!({"foreign_prompt_s": 30.0}));
+        let running = bench.begin(task).await;
+        super::until(|| {
+            let waits = |r: &crate::Report| r.message.as_ref().is_some_and(|m| m.contains("waits"));
+            running.witness.reports.lock().iter().any(waits)
+        })
+        .await;
+        running.stop(StopReason::Cancel);
+        assert_eq!(running.end().await, Err(RunEnd::Cancelled));
+        assert_eq!(bench.queue().await, 1, "the foreign one runs on");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_look_is_waited_for() {
+    let bench = Bench::new().await;
+    let task = with_faults(picture(1), json!({"silent_node_s": 0.3}));
+    let running = bench.begin(task).await;
+    running.stop(StopReason::Cancel);
+    assert_eq!(running.end().await, Err(RunEnd::Cancelled));
+    assert_eq!(bench.queue().await, 0);
+}
+
+#[tokio::test]
+async fn a_dead_prompt_thread_is_a_wedge_until_the_service_restarts() {
+    let bench = Bench::with_faults(Faults { dead_prompt_thread: true, ..Faults::default() }).await;
+    let running = bench.begin(comfy_task(picture(1))).await;
+    running.stop(StopReason::Cancel);
+    let end = running.end().await;
+    assert!(matches!(end, Err(RunEnd::Wedged { .. })), "{end:?}");
+    let NotClear(why) = bench.connector.clear_ghosts(&[]).await.unwrap_err();
+    assert!(why.contains("still runs"), "{why}");
+    bench.sim.restart().await;
+    assert_eq!(bench.connector.clear_ghosts(&[]).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn what_finished_before_it_was_stopped_is_kept_unless_it_was_cancelled() {
+    let bench = Bench::with_faults(Faults { history_delay_ms: 200, ..Faults::default() }).await;
+    for (seed, reason) in [(1, StopReason::Drain), (2, StopReason::Lost), (3, StopReason::Cancel)] {
+        let running = bench.begin(comfy_task(picture(seed))).await;
+        // All nodes are done; only its history is not there yet.
+        super::until(|| running.witness.reports.lock().iter().any(|r| r.percent == Some(99.0)))
+            .await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        running.stop(reason);
+        let end = running.end().await;
+        match reason {
+            StopReason::Cancel => assert_eq!(end, Err(RunEnd::Cancelled)),
+            _ => assert_eq!(end.unwrap().artifacts.len(), 1, "{reason:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_drained_prompt_that_is_stuck_says_so() {
+    let bench = Bench::with_faults(Faults { dead_prompt_thread: true, ..Faults::default() }).await;
+    let running = bench.begin(comfy_task(picture(1))).await;
+    running.stop(StopReason::Drain);
+    let end = running.end().await;
+    assert!(matches!(end, Err(RunEnd::Wedged { reason: LossReason::Drained, .. })), "{end:?}");
+}

@@ -1,0 +1,123 @@
+//! The service fails, dies or restarts.
+
+use std::time::{Duration, Instant};
+
+use pointsman_comfyui::Timeouts;
+use pointsman_comfyui_sim::{Faults, SimConfig};
+use pointsman_core::{FailureKind, LossReason, record::ConnectorStatus};
+use serde_json::json;
+
+use super::{Bench, comfy_task, failure, picture, proxy::Proxy, settings, sleeping, with_faults};
+use crate::{Connector as _, RunEnd, comfyui::ComfyUiConnector, testing::Witness};
+
+fn lost(end: Result<crate::Completion, RunEnd>) -> LossReason {
+    match end {
+        Err(RunEnd::GaveBack { reason, .. }) => reason,
+        other => panic!("expected a loss, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_dies_gives_the_job_back_at_once() {
+    let bench = Bench::with_faults(Faults { process_exit: true, ..Faults::default() }).await;
+    let begin = Instant::now();
+    assert_eq!(lost(bench.run(picture(1)).await.0), LossReason::ServiceLost);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert_eq!(bench.connector.probe().await.status, ConnectorStatus::Connecting);
+    let end = bench.run(picture(1)).await.0;
+    assert_eq!(lost(end), LossReason::Unstarted, "nothing listens: it costs the job nothing");
+}
+
+#[tokio::test]
+async fn a_restart_gives_the_job_back_and_the_next_one_runs() {
+    let bench = Bench::new().await;
+    let end = bench.run_task(with_faults(picture(1), json!({"restart": true})), Witness::new());
+    assert_eq!(lost(end.await), LossReason::ServiceLost);
+    bench.run(picture(1)).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_prompt_that_somebody_interrupts_is_given_back() {
+    let bench = Bench::new().await;
+    let task = comfy_task(sleeping(30.0));
+    let id = task.held.token.to_string();
+    let running = bench.begin(task).await;
+    bench.connector.client.interrupt(&id).await.unwrap();
+    assert_eq!(lost(running.end().await), LossReason::ServiceLost);
+}
+
+#[tokio::test]
+async fn an_error_that_is_none_and_a_success_that_is_none() {
+    let bench = Bench::new().await;
+    let run = |faults| bench.run_task(with_faults(picture(1), faults), Witness::new());
+    let completion = run(json!({"error_then_success": true})).await.unwrap();
+    assert_eq!(completion.artifacts.len(), 1);
+    let failed = failure(
+        bench
+            .run_task(with_faults(picture(2), json!({"success_with_error": true})), Witness::new())
+            .await,
+    );
+    assert_eq!(failed.kind, FailureKind::BadJob);
+    assert!(failed.node.is_some() && failed.node_type.is_some());
+}
+
+#[tokio::test]
+async fn out_of_memory_is_a_fault_that_passes() {
+    let bench = Bench::new().await;
+    let task = with_faults(picture(1), json!({"out_of_memory": true}));
+    let failed = failure(bench.run_task(task, Witness::new()).await);
+    assert_eq!((failed.kind, failed.code.as_str()), (FailureKind::ServiceFault, "out_of_memory"));
+    assert!(bench.connector.probe().await.is_able());
+    bench.run(picture(1)).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_error_takes_the_service_out_until_it_restarts() {
+    let bench = Bench::new().await;
+    assert!(bench.connector.probe().await.is_able());
+    let task = with_faults(picture(1), json!({"device_error": true}));
+    let failed = failure(bench.run_task(task, Witness::new()).await);
+    assert_eq!((failed.kind, failed.code.as_str()), (FailureKind::ServiceFault, "device_error"));
+    let health = bench.connector.probe().await;
+    assert_eq!(health.status, ConnectorStatus::Error);
+    assert!(health.message.unwrap().contains("restart ComfyUI"));
+    bench.sim.restart().await;
+    assert!(bench.connector.probe().await.is_able());
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_is_waited_for() {
+    let request = Duration::from_millis(200);
+    let bench = Bench::with(SimConfig::default(), |settings| {
+        settings.timeouts = Timeouts { request, ..settings.timeouts };
+    })
+    .await;
+    let running = bench.begin(comfy_task(sleeping(0.3))).await;
+    bench.sim.set_faults(Faults { http_stall_ms: 5000, ..Faults::default() });
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert!(!running.run.is_finished());
+    bench.sim.set_faults(Faults::default());
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_submission_whose_answer_was_lost_is_looked_up_and_not_repeated() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    proxy.lose_submission_answers();
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    let task = comfy_task(picture(1));
+    let completion = connector.run(task, Witness::new().context()).await.unwrap();
+    assert_eq!(completion.artifacts[0].name, "7-0-lake_00001_.png", "the first and only run");
+}
+
+#[tokio::test]
+async fn a_submission_that_was_never_read_costs_the_job_nothing() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    proxy.lose_submissions();
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
+    assert_eq!(lost(end), LossReason::Unstarted);
+    assert_eq!(bench.queue().await, 0);
+}

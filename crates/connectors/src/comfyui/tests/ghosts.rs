@@ -1,0 +1,59 @@
+//! What a former life left on the service.
+
+use super::{Bench, comfy_task, picture, settings, sleeping};
+use crate::{Connector as _, Task, comfyui::ComfyUiConnector, testing::Witness};
+
+/// Begins a run and loses the worker that began it.
+async fn abandon(bench: &Bench, task: Task) {
+    let running = bench.begin(task).await;
+    running.run.abort();
+    assert!(running.run.await.unwrap_err().is_cancelled());
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_nobodys_any_more_is_cancelled_and_proven_gone() {
+    let bench = Bench::new().await;
+    abandon(&bench, comfy_task(sleeping(30.0))).await;
+    assert_eq!(bench.queue().await, 1);
+    assert_eq!(bench.connector.clear_ghosts(&[]).await, Ok(Vec::new()));
+    assert_eq!(bench.queue().await, 0);
+}
+
+#[tokio::test]
+async fn prompts_of_another_worker_are_left_alone() {
+    let bench = Bench::new().await;
+    abandon(&bench, comfy_task(sleeping(30.0))).await;
+    let other = ComfyUiConnector::new(settings(&bench.sim.url(), "worker-b")).unwrap();
+    assert_eq!(other.clear_ghosts(&[]).await, Ok(Vec::new()));
+    assert_eq!(bench.queue().await, 1);
+}
+
+#[tokio::test]
+async fn what_is_still_ours_is_found_and_adopted_running_or_ended() {
+    let bench = Bench::new().await;
+    let running = comfy_task(sleeping(1.0));
+    abandon(&bench, running.clone()).await;
+    let ended = comfy_task(picture(1));
+    abandon(&bench, ended.clone()).await;
+    let gone = comfy_task(picture(2));
+    let ours = [running.held, ended.held, gone.held];
+    let found = bench.connector.clear_ghosts(&ours).await.unwrap();
+    assert_eq!(found, [running.held, ended.held]);
+    for task in [running, ended] {
+        let task = Task { adopted: true, ..task };
+        let completion = bench.run_task(task, Witness::new()).await.unwrap();
+        assert_eq!(completion.artifacts.len(), 1);
+    }
+    // The ended one once more: nothing was begun again.
+    assert_eq!(bench.queue().await, 0);
+}
+
+#[tokio::test]
+async fn a_dead_service_has_no_ghosts() {
+    let bench = Bench::new().await;
+    let task = comfy_task(sleeping(30.0));
+    abandon(&bench, task.clone()).await;
+    let Bench { sim, connector } = bench;
+    sim.stop().await;
+    assert_eq!(connector.clear_ghosts(&[task.held]).await, Ok(Vec::new()));
+}

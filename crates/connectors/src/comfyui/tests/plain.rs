@@ -1,0 +1,98 @@
+//! Nothing goes wrong.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use pointsman_comfyui_sim::{SimConfig, Version};
+use pointsman_core::record::{ArtifactType, InputRef};
+use serde_json::json;
+
+use super::{Bench, comfy_task, picture, sleeping};
+use crate::{Connector as _, Task, testing::Witness};
+
+const PNG: &[u8] = b"\x89PNG";
+
+#[tokio::test]
+async fn a_picture_is_drawn_followed_and_stored() {
+    for version in [Version::V0_3_64, Version::V0_27] {
+        let bench = Bench::with(SimConfig { version, ..SimConfig::default() }, |_| {}).await;
+        let (end, witness) = bench.run(picture(1)).await;
+        let completion = end.unwrap();
+        assert!(!completion.cached);
+        assert_eq!(witness.started.load(Ordering::SeqCst), 1);
+        let stored = witness.artifacts.lock();
+        let [(artifact, bytes)] = &stored[..] else { panic!("{stored:?}") };
+        assert_eq!(completion.artifacts, std::slice::from_ref(artifact));
+        assert_eq!(artifact.name, "7-0-lake_00001_.png");
+        assert_eq!(artifact.media_type, "image/png");
+        assert_eq!(artifact.node.as_deref(), Some("7"));
+        assert_eq!(artifact.kind, ArtifactType::Output);
+        assert!(bytes.starts_with(PNG));
+        let result = completion.result.unwrap();
+        assert_eq!(result["7"]["images"][0]["filename"], "lake_00001_.png");
+        let reports = witness.reports.lock();
+        assert!(reports.iter().any(|r| r.node.as_deref() == Some("5") && r.steps == Some(4)));
+        assert!(reports.windows(2).all(|pair| pair[0].percent <= pair[1].percent), "{reports:?}");
+        assert!(!witness.previews.lock().is_empty());
+        assert!(witness.events.load(Ordering::SeqCst) > 5);
+    }
+}
+
+#[tokio::test]
+async fn a_preview_image_is_stored_as_temporary() {
+    let bench = Bench::new().await;
+    let (end, _) = bench.run(sleeping(0.01)).await;
+    let artifacts = end.unwrap().artifacts;
+    assert_eq!(artifacts.len(), 1);
+    assert_eq!(artifacts[0].kind, ArtifactType::Temp);
+}
+
+#[tokio::test]
+async fn inputs_are_uploaded_and_put_into_the_graph() {
+    let bench = Bench::new().await;
+    let (end, first) = bench.run(picture(7)).await;
+    end.unwrap();
+    let picture = first.artifacts.lock()[0].1.clone();
+    let graph = json!({
+        "10": {"class_type": "LoadImage", "inputs": {"image": "unset.png"}},
+        "11": {"class_type": "SaveImage",
+            "inputs": {"images": ["10", 0], "filename_prefix": "copy"}}
+    });
+    let witness = Witness::new();
+    witness.inputs.lock().push(("sha256:aa".into(), picture.clone()));
+    let end = bench.run_task(bringing(graph.clone(), "sha256:aa", "lake.png"), witness).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+
+    for (from, name, code) in
+        [("sha256:bb", "lake.png", "input_missing"), ("sha256:aa", "../lake.png", "invalid_input")]
+    {
+        let witness = Witness::new();
+        witness.inputs.lock().push(("sha256:aa".into(), Bytes::from_static(b"x")));
+        let end = bench.run_task(bringing(graph.clone(), from, name), witness).await;
+        assert_eq!(super::failure(end).code, code);
+    }
+}
+
+fn bringing(graph: serde_json::Value, from: &str, name: &str) -> Task {
+    let mut task = comfy_task(graph);
+    let mut job = (*task.job).clone();
+    let mut spec = (*job.spec).clone();
+    spec.inputs.push(InputRef {
+        node: "10".into(),
+        field: "image".into(),
+        name: name.into(),
+        from: from.into(),
+    });
+    job.spec = spec.into();
+    task.job = job.into();
+    task
+}
+
+#[tokio::test]
+async fn it_says_what_it_has() {
+    let bench = Bench::new().await;
+    let has = bench.connector.capabilities().await.unwrap();
+    assert_eq!(has.version.as_deref(), Some("0.27.0"));
+    assert!(has.models.contains("sim-v1.safetensors"));
+    assert!(has.node_classes.contains("KSampler"));
+}

@@ -1,0 +1,55 @@
+//! The service refuses the graph, or a part of it.
+
+use pointsman_core::FailureKind;
+use serde_json::json;
+
+use super::{Bench, failure, picture};
+use crate::testing::{Witness, task};
+
+#[tokio::test]
+async fn what_is_missing_here_is_the_wrong_worker_and_what_is_wrong_is_a_bad_job() {
+    let bench = Bench::new().await;
+    let mut no_node = picture(1);
+    no_node["5"]["class_type"] = json!("SamplerOfAnotherMachine");
+    let mut no_model = picture(1);
+    no_model["1"]["inputs"]["ckpt_name"] = json!("other.safetensors");
+    let mut wrong = picture(1);
+    wrong["5"]["inputs"]["steps"] = json!("many");
+    for (graph, kind, code) in [
+        (no_node, FailureKind::WrongWorker, "missing_node_type"),
+        (no_model, FailureKind::WrongWorker, "value_not_in_list"),
+        (wrong, FailureKind::BadJob, "invalid_input_type"),
+    ] {
+        let (end, witness) = bench.run(graph).await;
+        let failed = failure(end);
+        assert_eq!((failed.kind, failed.code.as_str()), (kind, code), "{}", failed.message);
+        assert_eq!(witness.started.load(std::sync::atomic::Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_partial_run_is_stopped_and_fails_unless_it_is_wanted() {
+    let bench = Bench::new().await;
+    let mut graph = picture(1);
+    graph["8"] = json!({"class_type": "SaveImage",
+        "inputs": {"images": ["6", 0], "filename_prefix": 7.5, "nonsense": ["5", 0]}});
+    graph["9"] = json!({"class_type": "EmptyImage",
+        "inputs": {"width": "wide", "height": 8, "batch_size": 1, "color": 0}});
+    graph["8"]["inputs"] = json!({"images": ["9", 0], "filename_prefix": "part"});
+    let failed = failure(bench.run(graph.clone()).await.0);
+    assert_eq!(failed.kind, FailureKind::BadJob);
+    assert!(failed.message.contains("only a part"), "{}", failed.message);
+    assert_eq!(bench.queue().await, 0);
+    let payload = json!({"workflow": graph, "allow_partial": true});
+    let end = bench.run_task(task("comfyui", payload.to_string()), Witness::new()).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_payload_that_is_no_graph_is_a_bad_job() {
+    let bench = Bench::new().await;
+    let end = bench.run_task(task("comfyui", "{\"workflow\": []}"), Witness::new()).await;
+    let failed = failure(end);
+    assert_eq!((failed.kind, failed.code.as_str()), (FailureKind::BadJob, "invalid_payload"));
+    assert!(failed.message.contains("/workflow"), "{}", failed.message);
+}

@@ -1,0 +1,84 @@
+//! Nothing is heard for long.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use pointsman_comfyui_sim::{Faults, SimConfig};
+use pointsman_core::LossReason;
+use serde_json::json;
+
+use super::{Bench, comfy_task, picture, sleeping, with_faults};
+use crate::{EvidenceSource, Limits, RunEnd, Sample, Task, testing::Witness};
+
+/// Counters that move with every look.
+#[derive(Default)]
+struct Moving(AtomicU64);
+
+impl EvidenceSource for Moving {
+    fn sample(&self) -> Option<Sample> {
+        Some(Sample(self.0.fetch_add(1, Ordering::SeqCst)))
+    }
+}
+
+/// Counters that rest.
+struct Resting;
+
+impl EvidenceSource for Resting {
+    fn sample(&self) -> Option<Sample> {
+        Some(Sample(1))
+    }
+}
+
+fn impatient(mut task: Task) -> Task {
+    task.limits = Limits {
+        total: None,
+        silence_after: Duration::from_millis(300),
+        stall_after: Duration::from_millis(1500),
+        blind_stall_after: Duration::from_millis(1500),
+    };
+    task
+}
+
+async fn bench(evidence: Arc<dyn EvidenceSource>) -> Bench {
+    Bench::with(SimConfig::default(), |settings| settings.evidence = evidence).await
+}
+
+#[tokio::test]
+async fn a_silent_node_that_works_is_left_alone_and_shown_as_silent() {
+    let bench = bench(Arc::new(Moving::default())).await;
+    let witness = Witness::new();
+    let task = impatient(with_faults(picture(1), json!({"silent_node_s": 3.5})));
+    let end = bench.run_task(task, witness.clone()).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+    let silent =
+        |r: &crate::Report| r.message.as_ref().is_some_and(|m| m.starts_with("silent for"));
+    let reports = witness.reports.lock();
+    assert!(reports.iter().any(silent));
+    assert!(!silent(reports.last().unwrap()), "and no more when it speaks again");
+}
+
+#[tokio::test]
+async fn without_any_sign_of_work_it_is_stopped_and_given_back() {
+    for evidence in [Arc::new(Resting) as Arc<dyn EvidenceSource>, Arc::new(crate::NoCounters)] {
+        let bench = bench(evidence).await;
+        // One step of 30 s, which says nothing and can be interrupted.
+        let mut graph = sleeping(30.0);
+        graph["2"]["inputs"]["steps"] = json!(1);
+        let end = bench.run_task(impatient(comfy_task(graph)), Witness::new()).await;
+        let Err(RunEnd::GaveBack { reason, message }) = end else { panic!("{end:?}") };
+        assert_eq!(reason, LossReason::Stalled, "{message}");
+        assert_eq!(bench.queue().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_prompt_that_does_not_stop_is_a_wedge() {
+    let bench = Bench::with_faults(Faults { dead_prompt_thread: true, ..Faults::default() }).await;
+    let end = bench.run_task(impatient(comfy_task(picture(1))), Witness::new()).await;
+    assert!(matches!(end, Err(RunEnd::Wedged { reason: LossReason::Stalled, .. })), "{end:?}");
+}
