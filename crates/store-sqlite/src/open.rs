@@ -9,8 +9,15 @@ use std::{
 use pointsman_store::{Clock, Epoch, MonotonicClock};
 use rusqlite::Connection;
 
-use crate::{database::database_path, load, lock::DirLock, rows::Rows, schema};
-use crate::{Options, load::Loaded};
+use crate::{
+    Options,
+    database::{database_path, is_full},
+    load::{self, Loaded},
+    lock::DirLock,
+    room,
+    rows::Rows,
+    schema,
+};
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +56,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     let lock = DirLock::take(dir)?;
     let path = database_path(dir);
-    let mut connection = schema::open_writer(&path)?;
+    let mut connection = open_writer(dir, &path)?;
     let epoch = epoch(&connection)?;
     let newest = load::newest_time(&connection)?;
     let clock = options.clock.clone();
@@ -57,6 +64,16 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     let rows = Arc::new(Rows::default());
     let loaded = load::load(&mut connection, &path, epoch.clone(), clock.now(), &rows)?;
     Ok(Opened { lock, path, connection, epoch, clock, rows, loaded })
+}
+
+/// On a disk that became full while no server ran, the reserve is what there is room from.
+fn open_writer(dir: &Path, path: &Path) -> Result<Connection, OpenError> {
+    match schema::open_writer(path) {
+        Err(OpenError::Database(error)) if is_full(&error) && room::give_up_file(dir) => {
+            schema::open_writer(path)
+        }
+        opened => opened,
+    }
 }
 
 fn epoch(db: &Connection) -> Result<Epoch, OpenError> {

@@ -18,6 +18,13 @@ use crate::Options;
 /// The store's health, as anybody may ask for it at any time.
 pub(crate) type SharedHealth = Arc<RwLock<Health>>;
 
+const RESERVE: &str = "reserve";
+
+/// Gives up the reserve of a store that is not open yet; says whether there was one.
+pub(crate) fn give_up_file(dir: &Path) -> bool {
+    fs::remove_file(dir.join(RESERVE)).is_ok()
+}
+
 pub(crate) struct Room {
     reserve: PathBuf,
     reserve_bytes: u64,
@@ -28,7 +35,7 @@ pub(crate) struct Room {
 impl Room {
     /// Sets the reserve aside. A store that is opened on a full disk starts out full.
     pub fn new(dir: &Path, options: &Options, health: SharedHealth, db: &Connection) -> Self {
-        let reserve = dir.join("reserve");
+        let reserve = dir.join(RESERVE);
         let Options { reserve_bytes, max_bytes, .. } = *options;
         let room = Self { reserve, reserve_bytes, max_bytes, health };
         let set_aside = room.set_aside().map_err(|error| error.to_string());

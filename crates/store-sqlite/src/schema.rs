@@ -6,7 +6,7 @@
 use std::{fs::File, path::Path};
 
 use pointsman_store::Epoch;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use crate::{OpenError, janitor::KEPT_FILE};
 
@@ -122,10 +122,14 @@ enum Found {
 fn check_ours(db: &Connection, path: &Path) -> Result<Found, OpenError> {
     let not_ours = |source| OpenError::NotAStore { path: path.to_owned(), source };
     let tables = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
-    match tables.map_err(|source| not_ours(Some(source)))? {
-        0_i64 => Ok(Found::Nothing),
-        _ if number(db, "application_id")? == i64::from(APPLICATION_ID) => Ok(Found::Ours),
-        _ => Err(not_ours(None)),
+    match tables {
+        Ok(0_i64) => Ok(Found::Nothing),
+        Ok(_) if number(db, "application_id")? == i64::from(APPLICATION_ID) => Ok(Found::Ours),
+        Ok(_) => Err(not_ours(None)),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            Err(not_ours(Some(error)))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

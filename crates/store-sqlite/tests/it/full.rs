@@ -41,9 +41,47 @@ async fn fill(fleet: &Fleet) -> Vec<JobId> {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_new_work_and_lets_jobs_end() {
+async fn a_full_database_refuses_new_work_and_lets_jobs_end() {
     let dir = tempfile::tempdir().unwrap();
-    let fleet = small(dir.path());
+    refuses_and_recovers(small(dir.path())).await;
+}
+
+/// By hand, with a small file system as the working directory:
+/// `mount -t tmpfs -o size=24m tmpfs /mnt/small && cd /mnt/small && BINARY --ignored full_disk`.
+#[tokio::test]
+#[ignore = "needs a small file system"]
+async fn a_full_disk_refuses_new_work_and_lets_jobs_end() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let fleet = fleet_with(dir.path(), |options| options.reserve_bytes = 4 << 20);
+    refuses_and_recovers(fleet).await;
+}
+
+/// By hand, as above.
+#[tokio::test]
+#[ignore = "needs a small file system"]
+async fn a_store_opens_on_a_full_disk() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let open = || fleet_with(dir.path(), |options| options.reserve_bytes = 4 << 20);
+    let before = open();
+    let hand = before.worker("w", 1, &[]).await;
+    let held = before.running(&hand).await;
+    before.store.close().await.unwrap();
+    let filler = dir.path().join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 512]).is_ok() {}
+
+    let after = open();
+    // Opening took the reserve: there is none left for new work.
+    assert_eq!(fill(&after).await, []);
+    after.act(&hand, held, completed()).await.unwrap();
+    assert!(after.job(held.job).await.is_ended());
+    assert!(matches!(after.store.health(), Health::Full(_)));
+    std::fs::remove_file(&filler).unwrap();
+    let store = after.store.clone();
+    until("room again", move || store.health() == Health::Ready).await;
+}
+
+async fn refuses_and_recovers(fleet: Fleet) {
     let hand = fleet.worker("w", SLOTS, &[]).await;
     let jobs = fill(&fleet).await;
     assert!(jobs.len() > SLOTS as usize, "room for {} jobs", jobs.len());
