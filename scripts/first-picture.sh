@@ -31,7 +31,7 @@ url=${url%/}
 picture=$(ls -t "$out"/*/* 2>/dev/null | head -n 1)
 [ -n "$picture" ] || { echo "no picture was saved to $out" >&2; exit 1; }
 echo
-echo "picture: $PWD/$picture"
+echo "picture: $(realpath "$picture")"
 echo "monitor: $url/"
 [ "${STAY:-1}" = 0 ] && exit 0
 echo "stays up until Ctrl-C"

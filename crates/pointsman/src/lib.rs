@@ -9,6 +9,8 @@ mod roles;
 mod services;
 mod stop;
 
+use std::io::IsTerminal as _;
+
 use clap::Parser as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -22,7 +24,8 @@ use crate::args::{Cli, Command};
 pub fn run() -> Result<(), Exit> {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());
-    fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::stderr().is_terminal();
+    fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| Exit::Other(error.into()))?.block_on(act(cli))
 }

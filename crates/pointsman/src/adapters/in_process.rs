@@ -13,7 +13,7 @@ use pointsman_core::{
 };
 use pointsman_machine::Host;
 use pointsman_server::{Files, FilesError};
-use pointsman_store::{Store as _, StoreError};
+use pointsman_store::StoreError;
 use pointsman_worker::{BrokerError, Claimed, Exchanged, StoredFile};
 
 /// Calls the broker directly.

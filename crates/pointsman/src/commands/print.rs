@@ -29,7 +29,7 @@ pub fn problem(problem: &Problem) -> String {
     if let Some(pointer) = problem.pointer.as_ref().filter(|p| !text.contains(p.as_str())) {
         text.push_str(&format!("\n  at: {pointer}"));
     }
-    if !problem.cure.is_empty() && !text.contains(&problem.cure) {
+    if !problem.cure.is_empty() && !text.contains(&*problem.cure) {
         text.push_str(&format!("\n  cure: {}", problem.cure));
     }
     text

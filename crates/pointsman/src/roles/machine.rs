@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use pointsman_connectors::{Connector, Limits as AttemptLimits};
-use pointsman_connectors::{comfyui::ComfyUiConnector, simulation::SimulationConnector};
+use pointsman_connectors::{
+    comfyui::{ComfyUiConnector, ComfyUiSettings},
+    simulation::SimulationConnector,
+};
 use pointsman_core::{
     MachineId, ServiceName, WorkerId,
     command::ConnectorReport,
@@ -39,6 +42,8 @@ impl WorkerPlan {
         (worker, of): (usize, usize),
         broker: Arc<dyn Broker>,
     ) -> anyhow::Result<Worker> {
+        let services = self.services.iter().map(|arg| service(arg, &self.id));
+        let services = services.collect::<Result<_, _>>()?;
         let capabilities = Capabilities {
             hardware: hardware.share(worker, of),
             labels: self.labels.iter().map(|label| parse_label(label)).collect::<Result<_, _>>()?,
@@ -48,7 +53,7 @@ impl WorkerPlan {
         let config = WorkerConfig {
             worker: self.id,
             machine: self.machine,
-            services: self.services.iter().map(service).collect::<Result<_, _>>()?,
+            services,
             capabilities,
             summary: String::new(),
             limits: limits(&self.limits),
@@ -97,10 +102,12 @@ fn fitness_of(report: &ConnectorReport) -> Fitness {
     }
 }
 
-fn service(arg: &ServiceArg) -> anyhow::Result<ServiceConfig> {
+fn service(arg: &ServiceArg, owner: &WorkerId) -> anyhow::Result<ServiceConfig> {
     let connector: Arc<dyn Connector> = match (arg.name.as_str(), &arg.url) {
         ("comfyui", Some(url)) => {
-            Arc::new(ComfyUiConnector::new(url).with_context(|| format!("--service {}", arg.name))?)
+            let settings = ComfyUiSettings::new(arg.name.clone(), url, owner.as_str());
+            let connector = ComfyUiConnector::new(settings);
+            Arc::new(connector.with_context(|| format!("--service {}", arg.name))?)
         }
         ("comfyui", None) => {
             anyhow::bail!("service comfyui needs its address: comfyui=http://127.0.0.1:8188")
