@@ -66,8 +66,8 @@ impl Worker {
     }
 
     /// Registers and works until it is told to stop. On [`Shutdown::drain`] it takes no more jobs,
-    /// gives back those that have not started, lets the others run for [`Timings::drain`]
-    /// (`crate::Timings`), gives back the rest and leaves. On [`Shutdown::abort`] it leaves at
+    /// gives back those that have not started, lets the others run for the drain's time
+    /// ([`crate::Timings`]), gives back the rest and leaves. On [`Shutdown::abort`] it leaves at
     /// once; whatever a service still does is a ghost, which the next start clears.
     ///
     /// # Errors

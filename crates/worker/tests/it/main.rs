@@ -4,6 +4,7 @@ mod broker;
 mod service;
 mod setup;
 
+mod chaos;
 mod contact;
 mod ends;
 mod exchanges;
