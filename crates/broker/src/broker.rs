@@ -4,24 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pointsman_core::{
-    Answer, Command, JobId, LogGroup, RecordKey, Rejected, Seq, Token,
-    command::{Renew, Renewed, Submit},
-    event::Record,
-    matching::{Capabilities, CapabilitiesDigest, Explanation},
-    record::{Job, Progress},
+    JobId, Seq,
+    record::{Machine, Worker},
 };
-use pointsman_store::{
-    Done, Health, JobFilter, JobsPage, LogPage, Position, Store, StoreError, job,
-};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use pointsman_store::{Health, Position, Store, StoreError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BrokerConfig, BrokerError, JobStream, Liveness, LogError, Preview, PreviewError,
-    ReconcilerStatus, Snapshot, Viewer,
-    exchange::odd_answer,
+    BrokerConfig, BrokerTasks, JobStream, Liveness, Preview, PreviewError, ReconcilerStatus,
+    Snapshot, Viewer,
     hub::{Follower, Hub},
     lanes::{Keeper, fresh_lanes},
     reconcilers::{self, Statuses},
@@ -35,44 +26,6 @@ const SNAPSHOT_QUEUES: Duration = Duration::from_millis(50);
 pub struct Broker {
     hub: Arc<Hub>,
     statuses: Arc<Statuses>,
-}
-
-/// The broker's tasks. Dropping this stops them, and with them every viewer and waiting claim.
-#[must_use = "the broker stops when its tasks are dropped"]
-pub struct BrokerTasks {
-    stop: CancellationToken,
-    tracker: TaskTracker,
-    _stop_on_drop: DropGuard,
-}
-
-impl BrokerTasks {
-    /// Cancel it to stop the broker.
-    pub fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
-    }
-
-    /// Stops the tasks and waits until they have ended.
-    pub async fn stop(self) {
-        self.stop.cancel();
-        self.tracker.wait().await;
-    }
-
-    /// Runs until `token` is cancelled; then stops the tasks and waits until they have ended.
-    pub async fn run(self, token: CancellationToken) {
-        tokio::select! {
-            () = token.cancelled() => {}
-            () = self.stop.cancelled() => {}
-        }
-        self.stop().await;
-    }
-}
-
-/// A submission that was accepted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Submitted {
-    pub job: Arc<Job>,
-    /// The same submission was here before; this is its job.
-    pub existed: bool,
 }
 
 /// Figures for the metrics page.
@@ -108,9 +61,11 @@ impl Broker {
             reconcilers::spawn(&hub, &statuses, &tracker);
         }
         tracker.close();
-        let tasks =
-            BrokerTasks { _stop_on_drop: stop.clone().drop_guard(), stop, tracker };
-        Ok((Self { hub, statuses }, tasks))
+        Ok((Self { hub, statuses }, BrokerTasks::new(stop, tracker)))
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -126,135 +81,26 @@ impl Broker {
         self.hub.stop.cancelled().await;
     }
 
-    /// Submits jobs, each accepted or refused by itself; an error says that none was taken.
-    pub async fn submit(
-        &self,
-        submits: Vec<Submit>,
-    ) -> Result<Vec<Result<Submitted, Rejected>>, StoreError> {
-        let commands = submits.into_iter().map(Command::Submit).collect();
-        let done = self.store().execute(commands).await?;
-        let each = done.into_iter().map(|done| match done {
-            Ok(done) => submitted(done).map(Ok),
-            Err(why) => Ok(Err(why)),
-        });
-        each.collect()
-    }
-
-    /// Carries out one command.
-    pub async fn execute(&self, command: Command) -> Result<Done, BrokerError> {
-        let mut done = self.store().execute(vec![command]).await?;
-        let done = done.pop().ok_or_else(|| StoreError::Failed("no answer".into()))?;
-        Ok(done?)
-    }
-
-    /// A worker's sign of life; with it may come progress of the attempts it runs. Progress is
-    /// taken only for the attempt that the record shows, of this worker, and with a higher `n`.
-    pub async fn renew(
-        &self,
-        renew: Renew,
-        progress: Vec<(JobId, Progress)>,
-    ) -> Result<Renewed, BrokerError> {
-        let by = (renew.worker.clone(), renew.incarnation);
-        let done = self.execute(Command::Renew(renew)).await?;
-        let Answer::Renewed(renewed) = done.answer else { return Err(odd_answer(&done.answer)) };
-        if progress.is_empty() {
-            return Ok(renewed);
-        }
-        let keys = progress.iter().map(|(job, _)| RecordKey::Job(*job)).collect();
-        let records = self.store().records(keys).await?;
-        let mut progress: std::collections::HashMap<_, _> = progress.into_iter().collect();
-        for record in records {
-            let Record::Job(job) = record else { continue };
-            let its = job.assignment().is_some_and(|a| (&a.worker_id, a.incarnation) == (&by.0, by.1));
-            if let Some(progress) = progress.remove(&job.id).filter(|_| its) {
-                self.hub.take_progress(&job, progress);
-            }
-        }
-        Ok(renewed)
-    }
-
-    pub async fn job(&self, id: JobId) -> Result<Option<Arc<Job>>, StoreError> {
-        job(&**self.store(), id).await
-    }
-
-    /// A page of jobs, newest first, before `before`.
-    pub async fn jobs(
-        &self,
-        filter: JobFilter,
-        before: Option<JobId>,
-        limit: usize,
-    ) -> Result<JobsPage, StoreError> {
-        self.store().jobs(filter, before, limit).await
-    }
-
-    /// The job's payload; none when it is no longer kept.
-    pub async fn payload(&self, id: JobId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        Ok(self.store().payloads(vec![id]).await?.pop().flatten())
-    }
-
-    /// The result JSON that an attempt handed in; without a token, the last one.
-    pub async fn result(
-        &self,
-        id: JobId,
-        token: Option<Token>,
-    ) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.store().result(id, token).await
-    }
-
-    /// Why a job waits, and how many are ahead of it while it is in a queue.
-    pub async fn explain(
-        &self,
-        id: JobId,
-    ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
-        self.store().explain(id).await
-    }
-
-    pub async fn capabilities(
-        &self,
-        digest: CapabilitiesDigest,
-    ) -> Result<Option<Arc<Capabilities>>, StoreError> {
-        self.store().capabilities(digest).await
-    }
-
     /// The view now, with the lanes.
     pub async fn snapshot(&self) -> Snapshot {
         let lanes = fresh_lanes(&self.hub, SNAPSHOT_QUEUES).await;
         self.hub.snapshot(lanes)
     }
 
+    /// The workers in the view.
+    pub fn workers(&self) -> Vec<Arc<Worker>> {
+        self.hub.with_view(|view| view.workers.values().cloned().collect())
+    }
+
+    /// The machines in the view.
+    pub fn machines(&self) -> Vec<Arc<Machine>> {
+        self.hub.with_view(|view| view.machines.values().cloned().collect())
+    }
+
     /// A viewer that goes on after a position, or begins with a snapshot. `conflate` zero gives
     /// every group by itself; else at most one group a window (5 s at most).
     pub fn viewer(&self, after: Option<Position>, conflate: Duration) -> Viewer {
         Viewer::new(self.hub.clone(), after, conflate)
-    }
-
-    /// The raw log after a position, at most `limit` groups; empty at the end of the log.
-    pub async fn log(
-        &self,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<Arc<LogGroup>>, LogError> {
-        let current = self.store().epoch();
-        if after.epoch != current {
-            return Err(LogError::OtherEpoch { current });
-        }
-        if after.seq > self.hub.seq() && self.log_page(after.seq - 1, 1).await?.is_empty() {
-            return Err(LogError::BeyondHead);
-        }
-        self.log_page(after.seq, limit).await
-    }
-
-    async fn log_page(&self, after: Seq, limit: usize) -> Result<Vec<Arc<LogGroup>>, LogError> {
-        match self.store().log(after, limit).await? {
-            LogPage::Groups(groups) => Ok(groups),
-            LogPage::Cut { oldest } => Err(LogError::Cut { oldest }),
-        }
-    }
-
-    /// Ends when the log may have grown beyond what it was when this was called.
-    pub async fn log_grows(&self) {
-        // An error means that the hub is gone, and it is not: we hold it.
-        let _ = self.hub.news().changed().await;
     }
 
     /// Follows one job; none when it does not exist.
@@ -299,16 +145,4 @@ impl Broker {
         let (seq, resyncs) = (self.hub.seq(), self.hub.resyncs());
         Stats { seq, viewers: *self.hub.viewers().borrow(), ring_groups, ring_bytes, resyncs }
     }
-}
-
-fn submitted(done: Done) -> Result<Submitted, StoreError> {
-    let Answer::Submitted { id, existing } = &done.answer else {
-        return Err(StoreError::Failed(format!("an odd answer: {:?}", done.answer)));
-    };
-    if let Some(job) = existing {
-        return Ok(Submitted { job: job.clone(), existed: true });
-    }
-    let job = done.group.as_ref().and_then(|group| group.job(id)).cloned();
-    let job = job.ok_or_else(|| StoreError::Failed(format!("job {id} was not written")))?;
-    Ok(Submitted { job, existed: false })
 }

@@ -8,10 +8,10 @@ use pointsman_core::{
     event::Record,
     record::Job,
 };
-use pointsman_store::{Done, StoreError};
+use pointsman_store::Done;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::{Broker, BrokerError};
+use crate::{Broker, BrokerError, commands::odd_answer};
 
 /// A claim waits this long at most; a longer wish is cut to it.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -45,8 +45,7 @@ impl Broker {
         let until = Instant::now() + wait.min(MAX_WAIT);
         let asks = exchange.claim.as_ref().is_some_and(|claim| !claim.tokens.is_empty());
         if !asks || wait.is_zero() {
-            let done = self.execute(Command::Exchange(exchange)).await?;
-            return self.exchanged(done).await;
+            return self.look(exchange).await;
         }
         let Exchange { worker, incarnation, claim, .. } = &exchange;
         let services = claim.iter().flat_map(|Claim { services, .. }| services).cloned();
@@ -57,30 +56,34 @@ impl Broker {
             ops: Vec::new(),
             claim: claim.clone(),
         };
-        let mut ops = None;
+        // The first look brings the answers; the later ones have no operations.
+        let mut ops = Vec::new();
         let mut look = exchange.clone();
         loop {
             // Subscribed before looking: a job that comes in between is not missed.
             let mut hint = self.store().wait_for_work(again.worker.clone(), services.clone());
-            let done = self.execute(Command::Exchange(look)).await?;
-            let found = self.exchanged(done).await?;
-            let ops = ops.get_or_insert(found.ops);
+            let found = match self.look(look).await {
+                // What became of the operations is told also when a later look fails.
+                Err(_) if !ops.is_empty() => return Ok(Exchanged { ops, claimed: Vec::new() }),
+                found => found?,
+            };
+            ops.extend(found.ops);
             if !found.claimed.is_empty() || Instant::now() >= until {
-                return Ok(Exchanged { ops: std::mem::take(ops), claimed: found.claimed });
+                return Ok(Exchanged { ops, claimed: found.claimed });
             }
             tokio::select! {
                 () = hint.wait() => {}
                 () = sleep(self.config().slow_scan) => {}
                 () = sleep_until(until) => {}
-                () = self.stopping() => {
-                    return Ok(Exchanged { ops: std::mem::take(ops), claimed: Vec::new() });
-                }
+                () = self.stopping() => return Ok(Exchanged { ops, claimed: Vec::new() }),
             }
             look = again.clone();
         }
     }
 
-    async fn exchanged(&self, done: Done) -> Result<Exchanged, BrokerError> {
+    /// Applies the operations, and claims what there is now.
+    async fn look(&self, exchange: Exchange) -> Result<Exchanged, BrokerError> {
+        let done = self.execute(Command::Exchange(exchange)).await?;
         let Answer::Exchanged { ops, claimed } = &done.answer else {
             return Err(odd_answer(&done.answer));
         };
@@ -139,9 +142,4 @@ impl Broker {
         self.execute(Command::Exchange(exchange)).await?;
         Ok(())
     }
-}
-
-/// The store answered something else than what was asked.
-pub(crate) fn odd_answer(answer: &Answer) -> BrokerError {
-    StoreError::Failed(format!("an answer that does not belong to the command: {answer:?}")).into()
 }

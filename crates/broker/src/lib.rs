@@ -13,17 +13,21 @@
 //! in silence, and a slow one costs a resync, not memory.
 
 mod broker;
+mod commands;
 mod config;
 mod error;
 mod exchange;
 pub mod frame;
 mod hub;
 mod lanes;
+mod reads;
 mod reconcilers;
 mod snapshot;
 mod stream;
+mod tasks;
 
-pub use broker::{Broker, BrokerTasks, Stats, Submitted};
+pub use broker::{Broker, Stats};
+pub use commands::Submitted;
 pub use config::BrokerConfig;
 pub use error::{BrokerError, LogError};
 pub use exchange::{Claimed, Exchanged, MAX_WAIT};
@@ -33,3 +37,4 @@ pub use lanes::{Preview, PreviewError};
 pub use reconcilers::ReconcilerStatus;
 pub use snapshot::{Lanes, Snapshot};
 pub use stream::{JobFrame, JobNow, JobStream};
+pub use tasks::BrokerTasks;

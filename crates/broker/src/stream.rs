@@ -1,15 +1,9 @@
 //! One job's stream: its record now, then its events, also while it is pending, and its progress.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+mod watchers;
 
-use parking_lot::Mutex;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
 use pointsman_core::{
     Event, JobId, LogGroup, RecordKey, Seq, Timestamp,
     event::{Record, RecordKind},
@@ -23,79 +17,16 @@ use tokio::{
 };
 use utoipa::ToSchema;
 
+use watchers::JobSignal;
+pub(crate) use watchers::JobWatchers;
+
 use crate::{
     frame::{AsOf, Line, ProgressLane, json},
     hub::{Hub, PROGRESS_EVERY},
 };
 
-/// Signals kept for a stream that reads slowly; one that lags more reads the record anew.
-const SIGNALS: usize = 32;
 /// After the store could not be read.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Clone)]
-enum JobSignal {
-    Changed(Arc<LogGroup>),
-    Progress,
-    /// Something may have been missed.
-    Rebuilt,
-}
-
-/// Who follows which job.
-#[derive(Default)]
-pub(crate) struct JobWatchers {
-    by_job: Mutex<HashMap<JobId, broadcast::Sender<JobSignal>>>,
-    count: AtomicUsize,
-}
-
-impl JobWatchers {
-    fn join(&self, job: JobId) -> broadcast::Receiver<JobSignal> {
-        let mut by_job = self.by_job.lock();
-        let receiver =
-            by_job.entry(job).or_insert_with(|| broadcast::Sender::new(SIGNALS)).subscribe();
-        self.count.store(by_job.len(), Ordering::Release);
-        receiver
-    }
-
-    /// Called after the stream has let go of its receiver.
-    fn leave(&self, job: &JobId) {
-        let mut by_job = self.by_job.lock();
-        if by_job.get(job).is_some_and(|signals| signals.receiver_count() == 0) {
-            by_job.remove(job);
-        }
-        self.count.store(by_job.len(), Ordering::Release);
-    }
-
-    pub fn tell(&self, group: &Arc<LogGroup>) {
-        if self.count.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let by_job = self.by_job.lock();
-        let mut told = None;
-        for event in &group.events {
-            let RecordKey::Job(id) = event.key else { continue };
-            if told.replace(id) == Some(id) {
-                continue;
-            }
-            if let Some(signals) = by_job.get(&id) {
-                // Nobody listening any more is no error.
-                let _ = signals.send(JobSignal::Changed(group.clone()));
-            }
-        }
-    }
-
-    pub fn tell_progress(&self, job: &JobId) {
-        if let Some(signals) = self.by_job.lock().get(job) {
-            let _ = signals.send(JobSignal::Progress);
-        }
-    }
-
-    pub fn tell_rebuilt(&self) {
-        for signals in self.by_job.lock().values() {
-            let _ = signals.send(JobSignal::Rebuilt);
-        }
-    }
-}
 
 /// One thing that a job's stream sends.
 #[derive(Debug, Clone)]

@@ -5,7 +5,10 @@
 
 mod follower;
 mod liveness;
+mod paced;
+mod pull;
 mod ring;
+mod values;
 mod viewer;
 
 use std::sync::{
@@ -14,11 +17,7 @@ use std::sync::{
 };
 
 use parking_lot::RwLock;
-use pointsman_core::{
-    JobId, LogGroup, RecordKey, Seq, View,
-    event::Record,
-    record::{Job, Progress},
-};
+use pointsman_core::{JobId, LogGroup, Seq, View};
 use pointsman_store::{Epoch, Position, Seed, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use follower::Follower;
 pub use liveness::Liveness;
 pub(crate) use liveness::{Contact, LIVE_FOR};
+use pull::Next;
 use ring::Ring;
 pub use ring::{ViewEvent, ViewGroup};
 pub(crate) use viewer::PROGRESS_EVERY;
@@ -33,8 +33,8 @@ pub use viewer::Viewer;
 
 use crate::{
     BrokerConfig,
-    frame::{AsOf, EventRef, EventsFrame, ResyncReason},
-    lanes::{LaneValues, Preview, PreviewError},
+    frame::AsOf,
+    lanes::LaneValues,
     snapshot::{Lanes, Snapshot, ViewRecords},
     stream::JobWatchers,
 };
@@ -62,15 +62,6 @@ pub(crate) struct Hub {
     pub stop: CancellationToken,
     fleet: Arc<str>,
     resyncs: AtomicUsize,
-}
-
-/// What a viewer at some position should do.
-pub(crate) enum Next {
-    /// There is nothing after its position.
-    Nothing,
-    /// There is something after its position.
-    Ahead,
-    Resync(ResyncReason),
 }
 
 impl Hub {
@@ -147,44 +138,6 @@ impl Hub {
         whole
     }
 
-    /// Progress and previews belong to one running attempt.
-    fn drop_lanes(&self, group: &LogGroup) {
-        if self.lanes.is_idle() {
-            return;
-        }
-        for event in &group.events {
-            let RecordKey::Job(id) = &event.key else { continue };
-            match &event.record {
-                Some(Record::Job(job)) if job.is_running() => self.lanes.keep_only(id, job.attempt),
-                _ => self.lanes.forget(id),
-            }
-        }
-    }
-
-    /// Takes in progress of an attempt that `job`, just read from the store, shows as running.
-    pub fn take_progress(&self, job: &Job, progress: Progress) {
-        let taken = {
-            let live = self.live.read();
-            let shown = live.view.jobs.get(&job.id).filter(|shown| shown.is_running());
-            let current = shown.is_some_and(|shown| shown.attempt == job.attempt);
-            // A record beyond the view is not folded in yet; else the view knows better.
-            let running = current || job.rev > live.view.seq;
-            running && progress.attempt == job.attempt && self.lanes.progress.take(job.id, progress)
-        };
-        if taken {
-            self.watchers.tell_progress(&job.id);
-        }
-    }
-
-    pub fn take_preview(&self, job: JobId, preview: Preview) -> Result<(), PreviewError> {
-        let live = self.live.read();
-        let shown = live.view.jobs.get(&job).filter(|shown| shown.is_running());
-        if shown.is_none_or(|shown| shown.attempt != preview.attempt) {
-            return Err(PreviewError::NotRunning);
-        }
-        self.lanes.previews.take(job, preview)
-    }
-
     /// Starts anew from a seed: another epoch, or a hole that the log no longer fills.
     pub fn rebuild(&self, seed: Seed) {
         {
@@ -198,48 +151,6 @@ impl Hub {
             self.watchers.tell_rebuilt();
         }
         self.news.send_replace(());
-    }
-
-    /// Where a viewer at `position` stands; `rebuilds` is how many it has seen.
-    pub fn next(&self, position: &Position, joining: bool, rebuilds: u64) -> Next {
-        let live = self.live.read();
-        if position.epoch != live.epoch {
-            return Next::Resync(ResyncReason::OtherEpoch);
-        }
-        if position.seq > live.view.seq {
-            return Next::Resync(ResyncReason::BeyondHead);
-        }
-        if position.seq < live.ring.floor() {
-            return Next::Resync(match (joining, rebuilds == live.rebuilds) {
-                (true, _) => ResyncReason::NotKept,
-                (false, true) => ResyncReason::TooSlow,
-                (false, false) => ResyncReason::Rebuilt,
-            });
-        }
-        if position.seq < live.view.seq { Next::Ahead } else { Next::Nothing }
-    }
-
-    /// The next group after `position`, or all there are as one, with the newest event of each
-    /// record. The position moves on also where nothing of the log shows in the view.
-    pub fn pull(&self, position: &mut Position, conflate: bool) -> Option<EventsFrame> {
-        let groups: Vec<Arc<ViewGroup>> = {
-            let live = self.live.read();
-            if position.epoch != live.epoch || position.seq < live.ring.floor() {
-                return None;
-            }
-            let wanted = if conflate { usize::MAX } else { 1 };
-            let groups: Vec<_> = live.ring.after(position.seq).take(wanted).cloned().collect();
-            position.seq = match groups.last() {
-                Some(last) if !conflate => last.seq,
-                _ => live.view.seq.max(position.seq),
-            };
-            groups
-        };
-        let events = if conflate { newest(&groups) } else { all(&groups) };
-        // The id is that of the last line: resuming there repeats nothing and misses nothing.
-        let seq = events.last()?.seq();
-        let position = Position { epoch: position.epoch.clone(), seq };
-        Some(EventsFrame { position, events })
     }
 
     pub fn rebuilds(&self) -> u64 {
@@ -284,26 +195,4 @@ impl Live {
         let ring = Ring::new(seq, config.ring_groups, config.ring_bytes);
         Self { epoch, view, ring, rebuilds }
     }
-}
-
-fn all(groups: &[Arc<ViewGroup>]) -> Vec<EventRef> {
-    let events = groups.iter().flat_map(|group| {
-        (0..group.events.len()).map(|index| EventRef { group: group.clone(), index })
-    });
-    events.collect()
-}
-
-/// Only the newest event of each record, in the order of the log.
-fn newest(groups: &[Arc<ViewGroup>]) -> Vec<EventRef> {
-    let mut seen = std::collections::HashSet::new();
-    let mut events = Vec::new();
-    for group in groups.iter().rev() {
-        for (index, event) in group.events.iter().enumerate().rev() {
-            if seen.insert(&event.event.key) {
-                events.push(EventRef { group: group.clone(), index });
-            }
-        }
-    }
-    events.reverse();
-    events
 }

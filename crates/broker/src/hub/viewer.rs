@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Hub, LIVE_FOR, Liveness, Next};
+use super::{Hub, LIVE_FOR, Liveness, Next, paced::Paced};
 use crate::{
     frame::{Bookmark, Frame, ProgressLane, PulseLane, QueueLane, Resync, ResyncReason, Shared},
     lanes::{QUEUES_EVERY, fresh_lanes},
@@ -48,39 +48,6 @@ pub struct Viewer {
     tick_at: Instant,
     served_at: Instant,
     _counted: Counted,
-}
-
-/// A value that is sent at most so often.
-struct Paced<T> {
-    changes: watch::Receiver<T>,
-    pending: bool,
-    due: Instant,
-}
-
-impl<T> Paced<T> {
-    fn new(changes: watch::Receiver<T>, now: Instant) -> Self {
-        Self { changes, pending: false, due: now }
-    }
-
-    /// Notes whether there is something new, and whether it may be sent now.
-    fn is_due(&mut self, now: Instant) -> bool {
-        if self.changes.has_changed().unwrap_or(false) {
-            self.changes.mark_unchanged();
-            self.pending = true;
-        }
-        self.pending && now >= self.due
-    }
-
-    /// Ends when [`is_due`](Self::is_due) may say something else.
-    async fn wait(&mut self) {
-        if self.pending {
-            sleep_until(self.due).await;
-        } else if self.changes.changed().await.is_ok() {
-            self.pending = true;
-        } else {
-            std::future::pending().await
-        }
-    }
 }
 
 /// Counts a viewer while it lives.

@@ -30,9 +30,15 @@ impl Default for ProgressValues {
 }
 
 impl ProgressValues {
+    /// Bytes of a value's texts at most; longer ones are cut.
+    const MAX_TEXT: usize = 500;
+
     /// Takes a value in if it is newer than the one that is here. The caller has compared the
     /// attempt with the record.
-    pub fn take(&self, job: JobId, progress: Progress) -> bool {
+    pub fn take(&self, job: JobId, mut progress: Progress) -> bool {
+        for text in [&mut progress.node, &mut progress.message].into_iter().flatten() {
+            text.truncate(text.floor_char_boundary(Self::MAX_TEXT));
+        }
         let version = {
             let mut inner = self.inner.lock();
             let before = inner.values.get(&job).map(|(version, p)| (*version, (p.attempt, p.n)));
@@ -154,6 +160,15 @@ mod tests {
         let (seen, values) = lane.newer(seen, 10);
         assert_eq!((values.len(), values[0].job, values[0].progress.n), (1, job(2), 3));
         assert!(lane.newer(seen, 10).1.is_empty());
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let lane = ProgressValues::default();
+        let message = Some("ü".repeat(1_000));
+        lane.take(job(1), Progress { message, ..progress(1, 1) });
+        let kept = lane.get(&job(1)).unwrap().progress.message.unwrap();
+        assert_eq!(kept, "ü".repeat(250));
     }
 
     #[test]

@@ -81,7 +81,6 @@ async fn run(reconciler: Box<dyn Reconciler>, world: &World, statuses: &Statuses
         every.tick().await;
         let outcome = reconciler.reconcile(world).await;
         if let Err(error) = &outcome {
-            world.absence.suspect();
             tracing::warn!(reconciler = reconciler.name(), %error, "could not look");
         }
         statuses.ran(reconciler.name(), world.hub.store.now(), outcome);
@@ -97,7 +96,9 @@ impl World {
     async fn settle(&self, what: Due) -> Result<Outcome, StoreError> {
         let mut total = Outcome::default();
         loop {
-            let due = self.store().due(what).await?;
+            // A store that cannot be read cannot be told of a heartbeat either. (One that cannot be
+            // written to, as its disk is full, still hears who is there.)
+            let due = self.store().due(what).await.inspect_err(|_| self.absence.suspect())?;
             let full = due.len() == MAX_DUE;
             let outcome = self.execute(due.into_iter().map(Command::Reconcile).collect()).await?;
             total.done += outcome.done;

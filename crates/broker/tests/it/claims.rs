@@ -120,6 +120,22 @@ async fn operations_are_applied_at_once_and_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_became_of_the_operations_is_told_although_the_wait_failed() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    let ops = vec![Fleet::op(held, completed())];
+    let exchange = Fleet::exchange(&hand, ops, vec![world.fleet.token()]);
+    let broker = world.broker.clone();
+    let waiting = tokio::spawn(async move { broker.exchange(exchange, secs(30)).await });
+    tokio::time::sleep(millis(1)).await;
+    world.fleet.worker("a", 1, &[]).await; // A newer process of the same worker.
+    let exchanged = waiting.await.unwrap().unwrap();
+    assert_eq!(exchanged.ops, [Ok(OpAnswer::Settled { status: JobStatus::Completed })]);
+    assert!(exchanged.claimed.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repeated_claim_gets_the_same_job() {
     let world = World::new(quiet()).await;
     let hand = world.fleet.worker("a", 2, &[]).await;

@@ -36,6 +36,8 @@ pub struct FaultyStore {
     /// The log, the due lists and everything else cannot be read or written.
     pub down: AtomicBool,
     pub payloads_lost: AtomicBool,
+    /// There is no room for an alert.
+    pub alerts_refused: AtomicBool,
     /// Happens right after the next exchange was answered.
     pub then: Mutex<Option<Command>>,
     pub contradiction: Mutex<Option<Contradiction>>,
@@ -58,6 +60,7 @@ impl FaultyStore {
             deaf: AtomicBool::new(false),
             down: AtomicBool::new(false),
             payloads_lost: AtomicBool::new(false),
+            alerts_refused: AtomicBool::new(false),
             then: Mutex::new(None),
             contradiction: Mutex::new(None),
             exchanges: AtomicUsize::new(0),
@@ -110,6 +113,9 @@ impl Store for FaultyStore {
         commands: Vec<Command>,
     ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
         self.reach()?;
+        if self.alerts_refused.load(SeqCst) && commands.iter().any(|command| matches!(command, Command::Raise(_))) {
+            return Err(StoreError::Full("no space left".into()));
+        }
         let exchanges = commands.iter().filter(|c| matches!(c, Command::Exchange(_))).count();
         self.exchanges.fetch_add(exchanges, SeqCst);
         let done = self.inner.execute(commands).await?;

@@ -4,6 +4,7 @@ mod claims;
 mod faulty;
 mod lanes;
 mod live;
+mod load;
 mod property;
 mod reconcilers;
 mod replica;

@@ -154,14 +154,24 @@ async fn an_alert_stands_while_nobody_is_able_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_disk_is_an_alert() {
+async fn a_full_disk_that_takes_no_alert_does_not_excuse_the_workers() {
     let world = World::reconciled().await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
     world.store.set_health(Health::Full("no space left".into()));
+    world.store.alerts_refused.store(true, SeqCst);
+    world.pass(secs(11)).await;
+    let alerts = world.broker.reconcilers().into_iter().find(|status| status.name == "alerts");
+    assert!(alerts.unwrap().error.unwrap().contains("no space left"), "shown");
+    assert_eq!(world.store.contacts_broken.load(SeqCst), 0);
+    assert_eq!(world.fleet.job(held.job).await.status(), JobStatus::Pending);
+
+    world.store.alerts_refused.store(false, SeqCst);
     world.pass(secs(3)).await;
-    assert_eq!(world.alerts().await, [AlertRule::StoreFull]);
+    assert!(world.alerts().await.contains(&AlertRule::StoreFull));
     world.store.set_health(Health::Ready);
     world.pass(secs(3)).await;
-    assert_eq!(world.alerts().await, []);
+    assert!(!world.alerts().await.contains(&AlertRule::StoreFull));
 }
 
 #[tokio::test(start_paused = true)]

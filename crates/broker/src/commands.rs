@@ -1,0 +1,87 @@
+//! What changes something: submissions, commands, renewals.
+
+use std::{collections::HashMap, sync::Arc};
+
+use pointsman_core::{
+    Answer, Command, JobId, RecordKey, Rejected,
+    command::{Renew, Renewed, Submit},
+    event::Record,
+    record::{Job, Progress},
+};
+use pointsman_store::{Done, StoreError};
+
+use crate::{Broker, BrokerError};
+
+/// A submission that was accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submitted {
+    pub job: Arc<Job>,
+    /// The same submission was here before; this is its job.
+    pub existed: bool,
+}
+
+impl Broker {
+    /// Submits jobs, each accepted or refused by itself; an error says that none was taken.
+    pub async fn submit(
+        &self,
+        submits: Vec<Submit>,
+    ) -> Result<Vec<Result<Submitted, Rejected>>, StoreError> {
+        let commands = submits.into_iter().map(Command::Submit).collect();
+        let done = self.store().execute(commands).await?;
+        let each = done.into_iter().map(|done| match done {
+            Ok(done) => submitted(done).map(Ok),
+            Err(why) => Ok(Err(why)),
+        });
+        each.collect()
+    }
+
+    /// Carries out one command.
+    pub async fn execute(&self, command: Command) -> Result<Done, BrokerError> {
+        let mut done = self.store().execute(vec![command]).await?;
+        let done = done.pop().ok_or_else(|| StoreError::Failed("no answer".into()))?;
+        Ok(done?)
+    }
+
+    /// A worker's sign of life; with it may come progress of the attempts it runs. Progress is
+    /// taken only for the attempt that the record shows, of this worker, and with a higher `n`.
+    pub async fn renew(
+        &self,
+        renew: Renew,
+        progress: Vec<(JobId, Progress)>,
+    ) -> Result<Renewed, BrokerError> {
+        let by = (renew.worker.clone(), renew.incarnation);
+        let done = self.execute(Command::Renew(renew)).await?;
+        let Answer::Renewed(renewed) = done.answer else { return Err(odd_answer(&done.answer)) };
+        if progress.is_empty() {
+            return Ok(renewed);
+        }
+        let keys = progress.iter().map(|(job, _)| RecordKey::Job(*job)).collect();
+        let records = self.store().records(keys).await?;
+        let mut progress: HashMap<_, _> = progress.into_iter().collect();
+        for record in records {
+            let Record::Job(job) = record else { continue };
+            let its = job.assignment().is_some_and(|a| (&a.worker_id, a.incarnation) == (&by.0, by.1));
+            if let Some(progress) = progress.remove(&job.id).filter(|_| its) {
+                self.hub().take_progress(&job, progress);
+            }
+        }
+        Ok(renewed)
+    }
+}
+
+fn submitted(done: Done) -> Result<Submitted, StoreError> {
+    let Answer::Submitted { id, existing } = &done.answer else {
+        return Err(StoreError::Failed(format!("an odd answer: {:?}", done.answer)));
+    };
+    if let Some(job) = existing {
+        return Ok(Submitted { job: job.clone(), existed: true });
+    }
+    let job = done.group.as_ref().and_then(|group| group.job(id)).cloned();
+    let job = job.ok_or_else(|| StoreError::Failed(format!("job {id} was not written")))?;
+    Ok(Submitted { job, existed: false })
+}
+
+/// The store answered something else than what was asked.
+pub(crate) fn odd_answer(answer: &Answer) -> BrokerError {
+    StoreError::Failed(format!("an answer that does not belong to the command: {answer:?}")).into()
+}

@@ -1,0 +1,83 @@
+//! How viewers read the ring.
+
+use std::{collections::HashSet, sync::Arc};
+
+use pointsman_store::Position;
+
+use super::{Hub, ViewGroup};
+use crate::frame::{EventRef, EventsFrame, ResyncReason};
+
+/// What a viewer at some position should do.
+pub(crate) enum Next {
+    /// There is nothing after its position.
+    Nothing,
+    /// There is something after its position.
+    Ahead,
+    Resync(ResyncReason),
+}
+
+impl Hub {
+    /// Where a viewer at `position` stands; `rebuilds` is how many it has seen.
+    pub fn next(&self, position: &Position, joining: bool, rebuilds: u64) -> Next {
+        let live = self.live.read();
+        if position.epoch != live.epoch {
+            return Next::Resync(ResyncReason::OtherEpoch);
+        }
+        if position.seq > live.view.seq {
+            return Next::Resync(ResyncReason::BeyondHead);
+        }
+        if position.seq < live.ring.floor() {
+            return Next::Resync(match (joining, rebuilds == live.rebuilds) {
+                (true, _) => ResyncReason::NotKept,
+                (false, true) => ResyncReason::TooSlow,
+                (false, false) => ResyncReason::Rebuilt,
+            });
+        }
+        if position.seq < live.view.seq { Next::Ahead } else { Next::Nothing }
+    }
+
+    /// The next group after `position`, or all there are as one, with the newest event of each
+    /// record. The position moves on also where nothing of the log shows in the view.
+    pub fn pull(&self, position: &mut Position, conflate: bool) -> Option<EventsFrame> {
+        let groups: Vec<Arc<ViewGroup>> = {
+            let live = self.live.read();
+            if position.epoch != live.epoch || position.seq < live.ring.floor() {
+                return None;
+            }
+            let wanted = if conflate { usize::MAX } else { 1 };
+            let groups: Vec<_> = live.ring.after(position.seq).take(wanted).cloned().collect();
+            position.seq = match groups.last() {
+                Some(last) if !conflate => last.seq,
+                _ => live.view.seq.max(position.seq),
+            };
+            groups
+        };
+        let events = if conflate { newest(&groups) } else { all(&groups) };
+        // The id is that of the last line: resuming there repeats nothing and misses nothing.
+        let seq = events.last()?.seq();
+        let position = Position { epoch: position.epoch.clone(), seq };
+        Some(EventsFrame { position, events })
+    }
+}
+
+fn all(groups: &[Arc<ViewGroup>]) -> Vec<EventRef> {
+    let events = groups.iter().flat_map(|group| {
+        (0..group.events.len()).map(|index| EventRef { group: group.clone(), index })
+    });
+    events.collect()
+}
+
+/// Only the newest event of each record, in the order of the log.
+fn newest(groups: &[Arc<ViewGroup>]) -> Vec<EventRef> {
+    let mut seen = HashSet::new();
+    let mut events = Vec::new();
+    for group in groups.iter().rev() {
+        for (index, event) in group.events.iter().enumerate().rev() {
+            if seen.insert(&event.event.key) {
+                events.push(EventRef { group: group.clone(), index });
+            }
+        }
+    }
+    events.reverse();
+    events
+}

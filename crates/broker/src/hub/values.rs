@@ -1,0 +1,51 @@
+//! Lane values of jobs, in step with the records: taken in only for the attempt that runs, and
+//! dropped with it.
+
+use pointsman_core::{
+    JobId, LogGroup, RecordKey,
+    event::Record,
+    record::{Job, Progress},
+};
+
+use super::Hub;
+use crate::lanes::{Preview, PreviewError};
+
+impl Hub {
+    /// Progress and previews belong to one running attempt.
+    pub(super) fn drop_lanes(&self, group: &LogGroup) {
+        if self.lanes.is_idle() {
+            return;
+        }
+        for event in &group.events {
+            let RecordKey::Job(id) = &event.key else { continue };
+            match &event.record {
+                Some(Record::Job(job)) if job.is_running() => self.lanes.keep_only(id, job.attempt),
+                _ => self.lanes.forget(id),
+            }
+        }
+    }
+
+    /// Takes in progress of an attempt that `job`, just read from the store, shows as running.
+    pub fn take_progress(&self, job: &Job, progress: Progress) {
+        let taken = {
+            let live = self.live.read();
+            let shown = live.view.jobs.get(&job.id).filter(|shown| shown.is_running());
+            let current = shown.is_some_and(|shown| shown.attempt == job.attempt);
+            // A record beyond the view is not folded in yet; else the view knows better.
+            let running = current || job.rev > live.view.seq;
+            running && progress.attempt == job.attempt && self.lanes.progress.take(job.id, progress)
+        };
+        if taken {
+            self.watchers.tell_progress(&job.id);
+        }
+    }
+
+    pub fn take_preview(&self, job: JobId, preview: Preview) -> Result<(), PreviewError> {
+        let live = self.live.read();
+        let shown = live.view.jobs.get(&job).filter(|shown| shown.is_running());
+        if shown.is_none_or(|shown| shown.attempt != preview.attempt) {
+            return Err(PreviewError::NotRunning);
+        }
+        self.lanes.previews.take(job, preview)
+    }
+}
