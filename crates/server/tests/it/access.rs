@@ -1,0 +1,153 @@
+//! Who may do what.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use pointsman_api::ErrorCode;
+use pointsman_broker::{Broker, BrokerConfig};
+use pointsman_client::{Client, ClientError};
+use pointsman_core::{CustomerId, Timestamp};
+use pointsman_server::{Files, NewToken, Role, Server, ServerConfig, ServerError, add_token};
+use pointsman_store::{MemStore, MonotonicClock};
+use serde_json::json;
+
+use crate::fixture::{Fixture, simulation, start, start_at};
+
+fn token(data: &std::path::Path, name: &str, role: Role, customer: Option<&str>) -> String {
+    let customer = customer.map(|id| CustomerId::new(id).unwrap());
+    add_token(data, NewToken { name: name.into(), role, customer, payloads: false }).unwrap()
+}
+
+/// A server that can be reached from other machines.
+async fn open_server() -> (Fixture, impl Fn(&str) -> Client) {
+    let data = tempfile::tempdir().unwrap();
+    let roles = [
+        ("submit", Role::Submit, None),
+        ("view", Role::View, None),
+        ("worker", Role::Worker, None),
+        ("admin", Role::Admin, None),
+        ("acme", Role::Submit, Some("acme")),
+    ];
+    let tokens: Vec<(String, String)> = roles
+        .into_iter()
+        .map(|(name, role, customer)| (name.into(), token(data.path(), name, role, customer)))
+        .collect();
+    let server = start_at(SocketAddr::from(([0, 0, 0, 0], 0)), data).await;
+    let url = server.url.clone();
+    let client = move |name: &str| {
+        let secret = tokens.iter().find(|(other, _)| other == name).map(|(_, secret)| secret);
+        Client::new(&url, secret.map(String::as_str)).unwrap()
+    };
+    (server, client)
+}
+
+#[tokio::test]
+async fn on_loopback_nobody_needs_a_token_but_nothing_foreign_comes_in() {
+    let server = start().await;
+    let list = || server.get("/api/v1/jobs");
+    assert_eq!(server.ask(list()).await.status, 200);
+    let port = server.url.rsplit(':').next().unwrap();
+    let rebound = list().header("host", format!("evil.example:{port}"));
+    assert_eq!(server.ask(rebound).await.code(), "foreign_host");
+    let other_site = list().header("origin", "http://evil.example");
+    assert_eq!(server.ask(other_site).await.code(), "foreign_origin");
+    let own_page = list().header("origin", server.url.clone());
+    assert_eq!(server.ask(own_page).await.status, 200);
+    let page = server.get("/").header("host", "evil.example");
+    assert_eq!(server.ask(page).await.code(), "foreign_host");
+    let body = serde_json::to_vec(&simulation()).unwrap();
+    let sent = server.post("/api/v1/jobs", body).header("origin", "null");
+    assert_eq!(server.ask(sent).await.code(), "foreign_origin");
+    assert!(server.client.jobs(&Default::default()).await.unwrap().jobs.is_empty());
+    // A token that is sent must be right, also here.
+    let wrong = list().header("authorization", "Bearer pm_wrong");
+    assert_eq!(server.ask(wrong).await.status, 401);
+}
+
+#[tokio::test]
+async fn elsewhere_every_request_needs_a_token() {
+    let (server, client) = open_server().await;
+    for path in ["/api/v1/jobs", "/api/v1/snapshot", "/api/v1/events", "/metrics", "/api/v1/log"] {
+        let answer = server.ask(server.get(path)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{path}");
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+    }
+    let basic = server.get("/api/v1/jobs").header("authorization", "Basic eDp5");
+    assert_eq!(server.ask(basic).await.code(), "unauthorized");
+    for path in ["/livez", "/readyz", "/api/openapi.json"] {
+        assert_eq!(server.ask(server.get(path)).await.status, 200, "{path}");
+    }
+    assert!(matches!(client("nobody").submit(&simulation()).await, Err(ClientError::Refused(_))));
+}
+
+#[tokio::test]
+async fn each_role_does_what_it_is_for() {
+    let (_server, client) = open_server().await;
+    let job = client("submit").submit(&simulation()).await.unwrap().job.id;
+    let forbidden = |error: ClientError| assert!(error.is(ErrorCode::Forbidden), "{error}");
+    client("view").job(job).await.unwrap();
+    client("view").snapshot().await.unwrap();
+    forbidden(client("view").submit(&simulation()).await.unwrap_err());
+    forbidden(client("view").cancel(job).await.unwrap_err());
+    forbidden(client("view").payload(job).await.unwrap_err());
+    client("submit").payload(job).await.unwrap();
+    forbidden(client("submit").drain(&"w".parse().unwrap()).await.unwrap_err());
+    forbidden(client("worker").job(job).await.unwrap_err());
+    forbidden(client("worker").snapshot().await.unwrap_err());
+    let leave = pointsman_api::LeaveRequest {
+        worker_id: "w".parse().unwrap(),
+        incarnation: pointsman_core::Incarnation::from_uuid(uuid::Uuid::new_v4()),
+    };
+    forbidden(client("submit").leave(&leave).await.unwrap_err());
+    let unknown = client("worker").leave(&leave).await.unwrap_err();
+    assert!(unknown.is(ErrorCode::WorkerNotFound), "{unknown}");
+    let unknown = client("admin").drain(&"w".parse().unwrap()).await.unwrap_err();
+    assert!(unknown.is(ErrorCode::WorkerNotFound), "{unknown}");
+}
+
+#[tokio::test]
+async fn a_customer_sees_only_its_own_jobs() {
+    let (_server, client) = open_server().await;
+    let other = client("submit").submit(&simulation()).await.unwrap().job.id;
+    let acme = client("acme");
+    let own = acme.submit(&simulation()).await.unwrap().job;
+    assert_eq!(own.customer_id.as_ref().unwrap().as_str(), "acme");
+    let listed = acme.jobs(&Default::default()).await.unwrap().jobs;
+    assert_eq!(listed.iter().map(|job| job.id).collect::<Vec<_>>(), [own.id]);
+    let hidden = |error: ClientError| assert!(error.is(ErrorCode::JobNotFound), "{error}");
+    hidden(acme.job(other).await.unwrap_err());
+    hidden(acme.payload(other).await.unwrap_err());
+    hidden(acme.result(other).await.unwrap_err());
+    hidden(acme.attempts(other).await.unwrap_err());
+    hidden(acme.explain(other).await.unwrap_err());
+    hidden(acme.cancel(other).await.unwrap_err());
+    hidden(acme.retry(other).await.unwrap_err());
+    hidden(acme.job_events(other).await.map(drop).unwrap_err());
+    hidden(acme.artifact(other, "a").await.map(drop).unwrap_err());
+    hidden(acme.preview(other).await.map(drop).unwrap_err());
+    assert!(acme.snapshot().await.unwrap_err().is(ErrorCode::Forbidden));
+    assert!(acme.events(None, None).await.unwrap_err().is(ErrorCode::Forbidden));
+    assert!(acme.log("a.0", 1).await.unwrap_err().is(ErrorCode::Forbidden));
+    let mut foreign = simulation();
+    foreign.customer_id = Some("umbrella".into());
+    let refused = acme.submit(&foreign).await.unwrap_err();
+    assert_eq!(refused.problem().unwrap().pointer.as_deref(), Some("/customer_id"));
+    let stolen =
+        json!([{"node": "1", "field": "x", "name": "x", "from": format!("artifact:{other}/a")}]);
+    let mut stealing = simulation();
+    stealing.inputs = serde_json::from_value(stolen).unwrap();
+    assert!(acme.submit(&stealing).await.unwrap_err().is(ErrorCode::InputNotFound));
+}
+
+#[tokio::test]
+async fn beyond_loopback_nothing_listens_without_a_token() {
+    let clock = MonotonicClock::starting(Timestamp::default());
+    let store = Arc::new(MemStore::new(Arc::new(clock)));
+    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let files = Arc::new(Files::open(data.path()).unwrap());
+    let listen = SocketAddr::from(([0, 0, 0, 0], 0));
+    let config = ServerConfig { listen, data: data.path().to_owned() };
+    let refused = Server::bind(config, broker, files).await.map(drop).unwrap_err();
+    assert!(matches!(refused, ServerError::NoTokens { .. }));
+    assert!(refused.to_string().contains("pointsman token add"));
+}

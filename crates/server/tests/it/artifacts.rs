@@ -1,0 +1,146 @@
+//! Files: up, bound by the ending, and down.
+
+use pointsman_api::{ErrorCode, OpResult};
+use pointsman_core::record::{Artifact, ArtifactType, JobStatus};
+use serde_json::json;
+
+use crate::fixture::{Fixture, Worker, completed, op, source, start};
+
+const PICTURE: &[u8] = b"0123456789abcdef";
+
+fn artifact(name: &str, stored: &pointsman_api::ArtifactStored) -> Artifact {
+    Artifact {
+        name: name.into(),
+        size: stored.size,
+        media_type: "image/png".into(),
+        sha256: stored.sha256.clone(),
+        node: Some("9".into()),
+        kind: ArtifactType::Output,
+    }
+}
+
+/// Runs a job that makes one picture.
+async fn picture(server: &Fixture, worker: &Worker, name: &str) -> pointsman_core::JobId {
+    let job = server.submit().await.id;
+    let (held, _) = worker.take().await;
+    let stored = server.client.put_artifact(held, name, "image/png", source(PICTURE)).await;
+    let artifact = artifact(name, &stored.unwrap());
+    let unbound = server.client.artifact(job, name).await.unwrap_err();
+    assert!(unbound.is(ErrorCode::ArtifactNotFound), "only the ending binds: {unbound}");
+    worker.exchange(vec![op(held, completed(vec![artifact]))], 0, 0.0).await;
+    job
+}
+
+#[tokio::test]
+async fn a_picture_is_bound_by_the_ending_and_served_in_parts() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let name = "9-0-ein Bild (1)#.png";
+    let job = picture(&server, &worker, name).await;
+    let file = server.client.artifact(job, name).await.unwrap();
+    assert_eq!((file.size, file.media_type.as_deref()), (Some(16), Some("image/png")));
+    assert_eq!(&file.bytes().await.unwrap()[..], PICTURE);
+
+    let path = format!("/api/v1/jobs/{job}/artifacts/9-0-ein%20Bild%20(1)%23.png");
+    let whole = server.ask(server.get(&path)).await;
+    let etag = whole.header("etag").to_owned();
+    assert_eq!(whole.header("accept-ranges"), "bytes");
+    assert_eq!(whole.header("x-content-type-options"), "nosniff");
+    let part = server.ask(server.get(&path).header("range", "bytes=4-7")).await;
+    assert_eq!((part.status, part.header("content-range")), (206, "bytes 4-7/16"));
+    assert_eq!(&part.body[..], b"4567");
+    let tail = server.ask(server.get(&path).header("range", "bytes=-2")).await;
+    assert_eq!(&tail.body[..], b"ef");
+    let outside = server.ask(server.get(&path).header("range", "bytes=16-")).await;
+    assert_eq!(
+        (outside.code().as_str(), outside.header("content-range")),
+        ("range_not_satisfiable", "bytes */16")
+    );
+    let same = server.ask(server.get(&path).header("if-none-match", &etag)).await;
+    assert_eq!((same.status, same.body.len()), (304, 0));
+    let changed = server.get(&path).header("range", "bytes=4-7").header("if-range", "\"other\"");
+    assert_eq!(server.ask(changed).await.status, 200);
+    let head = server.ask(server.http.head(format!("{}{path}", server.url))).await;
+    assert_eq!((head.status, head.header("content-length")), (200, "16"));
+}
+
+#[tokio::test]
+async fn an_ending_cannot_list_what_was_not_stored() {
+    let server = start().await;
+    let job = server.submit().await.id;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let client = &server.client;
+    let stored = client.put_artifact(held, "a.png", "image/png", source(PICTURE)).await.unwrap();
+    let before = server.everything().await;
+    let refused = async |artifacts: Vec<Artifact>| {
+        let finish = op(held, completed(artifacts));
+        match worker.exchange(vec![finish], 0, 0.0).await.ops.remove(0) {
+            OpResult::Refused { refused } => (refused.code.to_string(), refused.pointer.clone()),
+            OpResult::Answer(answer) => panic!("{answer:?}"),
+        }
+    };
+    let good = artifact("a.png", &stored);
+    let missing = artifact("b.png", &stored);
+    let place = |rest: &str| Some(format!("/ops/0/artifacts/{rest}"));
+    assert_eq!(refused(vec![good.clone(), missing]).await, ("artifact_missing".into(), place("1")));
+    let other_size = Artifact { size: 99, ..good.clone() };
+    assert_eq!(refused(vec![other_size]).await, ("artifact_missing".into(), place("0")));
+    let trick = Artifact { name: "../a.png".into(), ..good.clone() };
+    assert_eq!(refused(vec![trick]).await, ("invalid_name".into(), place("0/name")));
+    let twice = vec![good.clone(), good.clone()];
+    assert_eq!(refused(twice).await, ("invalid_name".into(), place("1")));
+    let odd = Artifact { media_type: "image/png\r\nx: y".into(), ..good.clone() };
+    assert_eq!(refused(vec![odd]).await, ("wrong_type".into(), place("0/media_type")));
+    assert_eq!(server.everything().await, before);
+    worker.exchange(vec![op(held, completed(vec![good]))], 0, 0.0).await;
+    assert_eq!(client.job(job).await.unwrap().status, JobStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_stored_file_is_never_overwritten() {
+    let server = start().await;
+    server.submit().await;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let client = &server.client;
+    let put =
+        |name: &'static str, bytes| client.put_artifact(held, name, "image/png", source(bytes));
+    let first = put("a.png", PICTURE).await.unwrap();
+    assert_eq!(put("a.png", PICTURE).await.unwrap(), first);
+    assert!(put("a.png", b"other").await.unwrap_err().is(ErrorCode::ArtifactExists));
+    assert!(put("../a.png", b"x").await.unwrap_err().is(ErrorCode::InvalidName));
+    let path = format!(
+        "/api/v1/worker/attempts/{}/artifacts/b.png?job={}&attempt={}",
+        held.token, held.job, held.attempt
+    );
+    let wrong = server.put(&path, PICTURE).header("x-content-sha256", "0".repeat(64));
+    assert_eq!(server.ask(wrong).await.code(), "digest_mismatch");
+    let right = server.put(&path, PICTURE).header("x-content-sha256", &first.sha256);
+    assert_eq!(server.ask(right).await.json()["sha256"], first.sha256);
+}
+
+#[tokio::test]
+async fn an_artifact_can_be_another_jobs_input() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let job = picture(&server, &worker, "9-0-a.png").await;
+    let body = json!({
+        "service": "comfyui",
+        "payload": {"workflow": {"3": {"class_type": "LoadImage", "inputs": {"image": "x"}}}},
+        "inputs": [{"node": "3", "field": "image", "name": "x.png", "from": format!("artifact:{job}/9-0-a.png")}],
+    });
+    let answer = server.ask(server.post("/api/v1/jobs", body.to_string())).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_input_is_uploaded_once_and_named_by_its_content() {
+    let server = start().await;
+    let stored = server.client.upload_input(source(PICTURE)).await.unwrap();
+    assert_eq!(stored.size, 16);
+    assert_eq!(server.client.upload_input(source(PICTURE)).await.unwrap(), stored);
+    let sha256 = stored.input.strip_prefix("sha256:").unwrap();
+    let answer = server.ask(server.get(&format!("/api/v1/inputs/{sha256}"))).await;
+    assert_eq!(&answer.body[..], PICTURE);
+}

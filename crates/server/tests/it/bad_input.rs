@@ -1,0 +1,288 @@
+//! Bad input: each gets its error with code, pointer and cure, and the store is unchanged.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::fixture::{completed, op, source, start};
+
+fn with(field: &str, value: Value) -> String {
+    let mut body = json!({"service": "simulation", "payload": {}});
+    body[field] = value;
+    body.to_string()
+}
+
+fn comfyui(payload: Value) -> String {
+    json!({"service": "comfyui", "payload": payload}).to_string()
+}
+
+fn graph() -> Value {
+    json!({"3": {"class_type": "LoadImage", "inputs": {"image": "x.png"}}})
+}
+
+fn with_input(name: &str, from: &str) -> String {
+    let inputs = json!([{"node": "3", "field": "image", "name": name, "from": from}]);
+    json!({"service": "comfyui", "payload": {"workflow": graph()}, "inputs": inputs}).to_string()
+}
+
+fn submissions() -> Vec<(String, u16, &'static str, &'static str)> {
+    let ui_format = json!({"nodes": [], "links": [], "version": 0.4});
+    let unknown_job = format!("artifact:{}/a.png", Uuid::now_v7());
+    vec![
+        (String::new(), 400, "invalid_json", ""),
+        ("{".into(), 400, "invalid_json", ""),
+        ("service=comfyui".into(), 400, "invalid_json", ""),
+        ("[]".into(), 422, "wrong_type", ""),
+        ("null".into(), 422, "wrong_type", ""),
+        (json!({"payload": {}}).to_string(), 422, "missing_field", "/service"),
+        (with("payload", json!([1])), 422, "wrong_type", "/payload"),
+        (with("priorty", json!(5)), 422, "unknown_field", "/priorty"),
+        (with("priority", json!(101)), 422, "out_of_range", "/priority"),
+        (with("priority", json!("9")), 422, "wrong_type", "/priority"),
+        (with("max_failures", json!(0)), 422, "out_of_range", "/max_failures"),
+        (with("timeouts", json!({"total_s": 0})), 422, "out_of_range", "/timeouts/total_s"),
+        (with("service", json!("comfy")), 422, "unknown_service", "/service"),
+        (with("service", json!("../x")), 422, "invalid_id", "/service"),
+        (
+            with("requirements", json!({"gpus": 2})),
+            422,
+            "invalid_requirements",
+            "/requirements/gpus",
+        ),
+        (
+            with("requirements", json!({"labels": {"tier": {"gte": 5, "lt": 2}}})),
+            422,
+            "contradictory_requirements",
+            "/requirements/labels/tier",
+        ),
+        (
+            with("requirements", json!({"models": ["m"], "must_not": {"models": ["m"]}})),
+            422,
+            "contradictory_requirements",
+            "/requirements/models",
+        ),
+        (comfyui(json!({})), 422, "missing_field", "/payload/workflow"),
+        (comfyui(graph()), 422, "missing_field", "/payload/workflow"),
+        (comfyui(ui_format.clone()), 422, "ui_format_workflow", "/payload"),
+        (comfyui(json!({"workflow": ui_format})), 422, "ui_format_workflow", "/payload/workflow"),
+        (comfyui(json!({"workflow": {}})), 422, "invalid_workflow", "/payload/workflow"),
+        (
+            comfyui(json!({"workflow": {"3": {"inputs": {}}}})),
+            422,
+            "invalid_workflow",
+            "/payload/workflow/3/class_type",
+        ),
+        (
+            comfyui(json!({"workflow": {"3": {"class_type": "X", "inputs": {"a": ["9", 0]}}}})),
+            422,
+            "invalid_workflow",
+            "/payload/workflow/3/inputs/a",
+        ),
+        (with_input("../../x.png", "data:;base64,aGk="), 422, "invalid_name", "/inputs/0/name"),
+        (with_input("/etc/passwd", "data:;base64,aGk="), 422, "invalid_name", "/inputs/0/name"),
+        (with_input("a\\b.png", "data:;base64,aGk="), 422, "invalid_name", "/inputs/0/name"),
+        (with_input("x.png", "sha256:../../tokens.json"), 422, "invalid_input", "/inputs/0/from"),
+        (with_input("x.png", "file:///etc/passwd"), 422, "invalid_input", "/inputs/0/from"),
+        (with_input("x.png", &unknown_job), 422, "input_not_found", "/inputs/0/from"),
+        (
+            with_input("x.png", &format!("sha256:{}", "0".repeat(64))),
+            422,
+            "input_not_found",
+            "/inputs/0/from",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_bad_submission_has_its_error_and_changes_nothing() {
+    let server = start().await;
+    server.submit().await;
+    let before = server.everything().await;
+    for (body, status, code, pointer) in submissions() {
+        let answer = server.ask(server.post("/api/v1/jobs", body.clone())).await;
+        assert_eq!(answer.code(), code, "{body}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.json()["pointer"].as_str()),
+            (status, Some(pointer)),
+            "{body}"
+        );
+    }
+    assert_eq!(server.everything().await, before);
+}
+
+#[tokio::test]
+async fn the_cures_say_what_to_do() {
+    let server = start().await;
+    let cure = async |body: String| {
+        let problem = server.ask(server.post("/api/v1/jobs", body)).await.json();
+        problem["cure"].as_str().unwrap().to_owned()
+    };
+    let ui_format = comfyui(json!({"workflow": {"nodes": [], "links": []}}));
+    assert!(cure(ui_format).await.contains("Export (API)"));
+    assert!(cure(comfyui(graph())).await.contains("one level deeper"));
+    assert!(cure(with("service", json!("comfy"))).await.contains("comfyui, simulation"));
+}
+
+#[tokio::test]
+async fn an_oversized_body_is_refused_and_changes_nothing() {
+    let server = start().await;
+    let before = server.everything().await;
+    let body = format!(
+        "{{\"service\":\"simulation\",\"payload\":{{\"x\":\"{}\"}}}}",
+        "y".repeat(64_000_001)
+    );
+    let answer = server.ask(server.post("/api/v1/jobs", body)).await;
+    assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
+    assert!(answer.json()["cure"].as_str().unwrap().contains("/api/v1/inputs"));
+    assert_eq!(server.everything().await, before);
+}
+
+#[tokio::test]
+async fn a_key_with_another_body_is_a_conflict() {
+    let server = start().await;
+    let body = |n: u32| {
+        json!({"service": "simulation", "payload": {"steps": n}, "idempotency_key": "k"})
+            .to_string()
+    };
+    let first = server.ask(server.post("/api/v1/jobs", body(1))).await;
+    let again = server.ask(server.post("/api/v1/jobs", body(1))).await;
+    assert_eq!((first.status, again.status), (201, 200));
+    assert_eq!(first.json(), again.json());
+    let before = server.everything().await;
+    let other = server.ask(server.post("/api/v1/jobs", body(2))).await;
+    assert_eq!((other.status, other.code().as_str()), (409, "idempotency_conflict"));
+    assert_eq!(other.json()["job"], first.json()["id"]);
+    assert_eq!(server.everything().await, before);
+}
+
+#[tokio::test]
+async fn in_a_batch_each_stands_for_itself() {
+    let server = start().await;
+    let good = json!({"service": "simulation", "payload": {}});
+    let bad = json!({"service": "simulation", "payload": {}, "priority": 1000});
+    let body = json!({"jobs": [good, bad, good]}).to_string();
+    let answer = server.ask(server.post("/api/v1/jobs/batch", body)).await.json();
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(results.len(), 3);
+    assert_eq!(results[1]["problem"]["pointer"], "/jobs/1/priority");
+    assert_eq!(
+        (&results[0]["existed"], &results[2]["job"]["status"]),
+        (&json!(false), &json!("pending"))
+    );
+    assert_eq!(server.client.jobs(&Default::default()).await.unwrap().jobs.len(), 2);
+}
+
+#[tokio::test]
+async fn wrong_addresses_and_parameters_are_named() {
+    let server = start().await;
+    let job = server.submit().await.id;
+    let before = server.everything().await;
+    for (path, status, code, pointer) in [
+        ("/api/v1/jobs/7".into(), 422, "invalid_id", None),
+        (format!("/api/v1/jobs/{}", Uuid::now_v7()), 404, "job_not_found", None),
+        ("/api/v1/jobs?cursor=../x".into(), 400, "bad_cursor", Some("?cursor")),
+        ("/api/v1/jobs?status=done".into(), 400, "invalid_query", Some("?status")),
+        ("/api/v1/jobs?limit=0".into(), 400, "invalid_query", Some("?limit")),
+        ("/api/v1/jobs?limit=x".into(), 400, "invalid_query", Some("?limit")),
+        ("/api/v1/jobs?page=2".into(), 400, "invalid_query", Some("?page")),
+        ("/api/v1/events?after=7".into(), 400, "bad_position", Some("?after")),
+        ("/api/v1/events?conflate=9999999".into(), 400, "invalid_query", Some("?conflate")),
+        ("/api/v1/log?after=abc.99999".into(), 410, "log_cut", Some("?after")),
+        (format!("/api/v1/jobs/{job}/artifacts/..%2f..%2ftokens.json"), 422, "invalid_name", None),
+        (format!("/api/v1/jobs/{job}/artifacts/a.png"), 404, "artifact_not_found", None),
+        (format!("/api/v1/jobs/{job}/result"), 404, "result_not_found", None),
+        (format!("/api/v1/jobs/{job}/preview"), 404, "preview_not_found", None),
+        ("/api/v1/inputs/..%2ftokens.json".into(), 422, "invalid_input", None),
+        ("/api/v1/capabilities/xyz".into(), 422, "invalid_id", None),
+        ("/api/v1/workers/nobody".into(), 404, "worker_not_found", None),
+        ("/api/v1/machines/nothing".into(), 404, "machine_not_found", None),
+        ("/api/v1/nothing".into(), 404, "route_not_found", None),
+        ("/api/v1/jobs/batch".into(), 405, "method_not_allowed", None),
+        ("/api/v1/worker/claim".into(), 405, "method_not_allowed", None),
+    ] {
+        let answer = server.ask(server.get(&path)).await;
+        assert_eq!((answer.code().as_str(), answer.status), (code, status), "{path}: {answer:?}");
+        if let Some(pointer) = pointer {
+            assert_eq!(answer.json()["pointer"], pointer, "{path}");
+        }
+    }
+    assert_eq!(server.everything().await, before);
+}
+
+#[tokio::test]
+async fn a_worker_with_a_stale_token_changes_nothing() {
+    let server = start().await;
+    server.submit().await;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let before = server.everything().await;
+    let stale = pointsman_core::command::Held {
+        token: pointsman_core::Token::from_uuid(Uuid::new_v4()),
+        ..held
+    };
+    let results = worker.exchange(vec![op(stale, completed(Vec::new()))], 0, 0.0).await.ops;
+    let pointsman_api::OpResult::Refused { refused } = &results[0] else { panic!("{results:?}") };
+    assert_eq!(&*refused.code, "stale_attempt");
+    assert!(refused.rejected().is_some());
+    let body = json!({
+        "worker_id": "w", "incarnation": worker.incarnation,
+        "job": stale.job, "attempt": stale.attempt, "token": stale.token,
+    });
+    let answer = server.ask(server.post("/api/v1/worker/start", body.to_string())).await;
+    assert_eq!((answer.status, answer.code().as_str()), (409, "stale_attempt"));
+    let refused = server.client.put_artifact(stale, "a.png", "image/png", source(b"x")).await;
+    assert!(refused.unwrap_err().is(pointsman_api::ErrorCode::UnknownAttempt));
+    assert_eq!(server.everything().await, before);
+}
+
+#[tokio::test]
+async fn bad_worker_requests_have_their_errors() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let incarnation = worker.incarnation;
+    let before = server.everything().await;
+    let base = json!({"worker_id": "w", "incarnation": incarnation});
+    let with = |field: &str, value: Value| {
+        let mut body = base.clone();
+        body[field] = value;
+        body
+    };
+    let register = |field: &str, value: Value| {
+        let mut body = with("machine_id", json!("box"));
+        body["services"] = json!([{"name": "simulation", "slots": 1}]);
+        body["capabilities"] = json!({});
+        body[field] = value;
+        body
+    };
+    let tokens: Vec<Uuid> = (0..1025).map(|_| Uuid::new_v4()).collect();
+    for (route, body, code, pointer) in [
+        ("claim", base.clone(), "missing_field", "/tokens"),
+        ("claim", with("tokens", json!(["x"])), "invalid_id", "/tokens/0"),
+        ("claim", with("tokens", json!(tokens)), "too_long", "/tokens"),
+        ("exchange", with("wait_s", json!(31)), "out_of_range", "/wait_s"),
+        ("exchange", with("wait_s", json!(-1)), "out_of_range", "/wait_s"),
+        ("exchange", with("tokens", json!([])), "unknown_field", "/tokens"),
+        ("register", register("services", json!([])), "missing_field", "/services"),
+        (
+            "register",
+            register("services", json!([{"name": "a", "slots": 0}])),
+            "out_of_range",
+            "/services/0/slots",
+        ),
+        ("register", register("machine_id", json!("A B")), "invalid_id", "/machine_id"),
+        (
+            "register",
+            register("capabilities", json!({"hardware": {"ram_gb": -1}})),
+            "out_of_range",
+            "/capabilities/hardware/ram_gb",
+        ),
+    ] {
+        let path = format!("/api/v1/worker/{route}");
+        let answer = server.ask(server.post(&path, body.to_string())).await;
+        assert_eq!(answer.code(), code, "{route} {answer:?}");
+        assert_eq!(answer.json()["pointer"], pointer, "{route} {answer:?}");
+    }
+    let superseded = json!({"worker_id": "w", "incarnation": Uuid::new_v4()});
+    let answer = server.ask(server.post("/api/v1/worker/exchange", superseded.to_string())).await;
+    assert_eq!(answer.code(), "superseded");
+    assert_eq!(server.everything().await, before);
+}

@@ -1,0 +1,146 @@
+//! What users do with jobs.
+
+use pointsman_api::{ErrorCode, JobsQuery, Submission};
+use pointsman_core::record::JobStatus;
+use serde_json::json;
+
+use crate::fixture::{completed, no_job, op, simulation, start};
+
+#[tokio::test]
+async fn a_submission_is_answered_with_its_record() {
+    let server = start().await;
+    let answer =
+        server.ask(server.post("/api/v1/jobs", serde_json::to_vec(&simulation()).unwrap())).await;
+    assert_eq!(answer.status, 201);
+    let record = answer.json();
+    assert_eq!(
+        answer.header("location"),
+        format!("/api/v1/jobs/{}", record["id"].as_str().unwrap())
+    );
+    assert_eq!((&record["status"], &record["priority"]), (&json!("pending"), &json!(50)));
+    let id = record["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(server.client.job(id).await.unwrap(), serde_json::from_value(record).unwrap());
+    let payload = server.client.payload(id).await.unwrap();
+    assert_eq!(&payload[..], br#"{"duration_ms":0}"#);
+}
+
+#[tokio::test]
+async fn requirements_are_completed_from_the_workflow() {
+    let server = start().await;
+    let workflow = json!({
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd.safetensors"}},
+        "2": {"class_type": "LoraLoader", "inputs": {"lora_name": "mine.safetensors", "model": ["1", 0]}},
+    });
+    let mut submission = Submission::new("comfyui", &json!({"workflow": workflow})).unwrap();
+    submission.inputs = serde_json::from_value(json!([
+        {"node": "2", "field": "lora_name", "name": "mine.safetensors", "from": "data:;base64,aGk="}
+    ]))
+    .unwrap();
+    let job = server.client.submit(&submission).await.unwrap().job;
+    let requirements = serde_json::to_value(&job.requirements).unwrap();
+    assert_eq!(requirements["models"], json!(["sd.safetensors"]));
+    assert_eq!(requirements["node_classes"], json!(["CheckpointLoaderSimple", "LoraLoader"]));
+    // What came inline lies apart, and is read back from there.
+    assert!(job.inputs[0].from.starts_with("sha256:"));
+    let mut stream = server.client.open_input(&job.inputs[0].from).await.unwrap();
+    let piece = futures::StreamExt::next(&mut stream).await.unwrap().unwrap();
+    assert_eq!(&piece[..], b"hi");
+}
+
+#[tokio::test]
+async fn lists_go_from_newest_to_oldest_page_by_page() {
+    let server = start().await;
+    let mut submitted = Vec::new();
+    for _ in 0..5 {
+        submitted.push(server.submit().await.id);
+    }
+    submitted.reverse();
+    let mut query = JobsQuery { limit: Some(2), ..JobsQuery::default() };
+    let mut listed = Vec::new();
+    loop {
+        let page = server.client.jobs(&query).await.unwrap();
+        listed.extend(page.jobs.iter().map(|job| job.id));
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, submitted);
+    let none = JobsQuery { status: Some(JobStatus::Failed), ..JobsQuery::default() };
+    assert!(server.client.jobs(&none).await.unwrap().jobs.is_empty());
+}
+
+#[tokio::test]
+async fn cancelling_ends_a_pending_job_and_asks_a_running_one() {
+    let server = start().await;
+    let pending = server.submit().await.id;
+    let cancelled = server.client.cancel(pending).await.unwrap();
+    assert_eq!(cancelled.status, JobStatus::Cancelled);
+    assert_eq!(server.client.cancel(pending).await.unwrap(), cancelled);
+
+    let running = server.submit().await.id;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let answer = server.ask(server.post(&format!("/api/v1/jobs/{running}/cancel"), "")).await;
+    assert_eq!((answer.status, answer.json()["status"].as_str()), (202, Some("in_progress")));
+    assert!(!answer.json()["cancel_requested_at"].is_null());
+    assert_eq!(worker.renew(vec![held]).await.cancel, [held]);
+    let body = json!({
+        "worker_id": "w", "incarnation": worker.incarnation,
+        "job": held.job, "attempt": held.attempt, "token": held.token,
+    });
+    let answer = server.ask(server.post("/api/v1/worker/cancel-ack", body.to_string())).await;
+    assert_eq!(answer.json(), json!({"answer": "settled", "status": "cancelled"}));
+    assert!(server.client.cancel(no_job()).await.unwrap_err().is(ErrorCode::JobNotFound));
+}
+
+#[tokio::test]
+async fn an_ended_job_is_retried_as_a_new_run() {
+    let server = start().await;
+    let id = server.submit().await.id;
+    assert!(server.client.retry(id).await.unwrap_err().is(ErrorCode::NotEnded));
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    worker.exchange(vec![op(held, completed(Vec::new()))], 0, 0.0).await;
+    let ended = server.client.job(id).await.unwrap();
+    assert_eq!((ended.status, ended.run), (JobStatus::Completed, 1));
+    assert_eq!(&server.client.result(id).await.unwrap()[..], br#"{"ok":true}"#);
+    assert!(server.client.cancel(id).await.unwrap_err().is(ErrorCode::AlreadyEnded));
+    let again = server.client.retry(id).await.unwrap();
+    assert_eq!((again.status, again.run, again.attempt), (JobStatus::Pending, 2, 1));
+    assert!(server.client.result(id).await.unwrap_err().is(ErrorCode::ResultNotFound));
+    assert_eq!(server.client.attempts(id).await.unwrap().past.len(), 1);
+}
+
+#[tokio::test]
+async fn explain_says_why_a_job_waits() {
+    let server = start().await;
+    let mut asks = simulation();
+    asks.requirements = Some(json!({"hardware": {"gpu_memory_gb": 80}}));
+    let id = server.client.submit(&asks).await.unwrap().job.id;
+    assert!(server.client.explain(id).await.unwrap().answer.contains("No worker has ever"));
+    server.worker("w").await;
+    let explained = server.client.explain(id).await.unwrap();
+    assert!(explained.answer.contains("lack a GPU with at least 80 GiB"), "{}", explained.answer);
+    let plain = server.submit().await.id;
+    let explained = server.client.explain(plain).await.unwrap();
+    assert!(
+        explained.answer.contains("Able to run it: 1 of 1 workers (1 idle"),
+        "{}",
+        explained.answer
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_a_worker_brings_is_known_from_then_on() {
+    let server = start().await;
+    let other = Submission::new("upscaler", &json!({})).unwrap();
+    assert!(server.client.submit(&other).await.unwrap_err().is(ErrorCode::UnknownService));
+    let body = json!({
+        "worker_id": "w", "machine_id": "box", "incarnation": uuid::Uuid::new_v4(),
+        "services": [{"name": "upscaler", "slots": 1}], "capabilities": {},
+    });
+    let answer = server.ask(server.post("/api/v1/worker/register", body.to_string())).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    server.client.submit(&other).await.unwrap();
+}

@@ -1,0 +1,10 @@
+//! The real router over a broker and a store in memory, asked over HTTP.
+
+mod access;
+mod artifacts;
+mod bad_input;
+mod events;
+mod fixture;
+mod jobs;
+mod server;
+mod worker;

@@ -1,0 +1,61 @@
+//! The server itself: health, figures, pages, and its end.
+
+use std::time::Duration;
+
+use crate::fixture::start;
+
+#[tokio::test]
+async fn health_figures_and_the_document() {
+    let server = start().await;
+    server.worker("w").await;
+    server.submit().await;
+    assert_eq!(server.ask(server.get("/livez")).await.body, "ok\n");
+    server.client.ready().await.unwrap();
+    let metrics = server.ask(server.get("/metrics")).await;
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    for line in [
+        "pointsman_jobs{status=\"pending\"} 1",
+        "pointsman_store_ready 1",
+        "pointsman_live 1",
+        "route=\"/api/v1/jobs\",status=\"201\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} in:\n{text}");
+    }
+    let document = server.ask(server.get("/api/openapi.json")).await.json();
+    assert!(document["paths"]["/api/v1/jobs"]["post"].is_object());
+}
+
+#[tokio::test]
+async fn the_pages_are_there_or_say_what_to_do() {
+    let server = start().await;
+    for path in ["/", "/client"] {
+        let page = server.ask(server.get(path)).await;
+        let text = String::from_utf8_lossy(&page.body).into_owned();
+        assert!(page.header("content-type").starts_with("text/html"), "{path}: {page:?}");
+        match page.status {
+            200 => assert!(page.header("content-security-policy").contains("default-src 'self'")),
+            _ => assert!(text.contains("make build"), "{path}: {text}"),
+        }
+    }
+    assert_eq!(server.ask(server.get("/assets/..%2f..%2fpackage.json")).await.status, 404);
+    assert_eq!(server.ask(server.get("/nothing")).await.code(), "route_not_found");
+}
+
+#[tokio::test]
+async fn a_stopping_server_ends_streams_and_waiting_claims() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let mut events = server.client.events(None, None).await.unwrap();
+    events.next().await.unwrap();
+    let client = server.client.clone();
+    let request = worker.request(Vec::new(), 1, 30.0);
+    let waiting = tokio::spawn(async move { client.exchange(&request).await });
+    // The claim waits once it is counted as heard; an answer to a later request proves nothing
+    // about it, so the end must be right whether it came before or after.
+    tokio::task::yield_now().await;
+    server.stop.cancel();
+    let served = tokio::time::timeout(Duration::from_secs(10), server.serving).await;
+    served.expect("the server ends").unwrap().unwrap();
+    while let Ok(Some(_)) = events.next().await {}
+    assert!(waiting.await.unwrap().is_err());
+}

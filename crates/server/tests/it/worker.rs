@@ -1,0 +1,192 @@
+//! The worker protocol: a job's whole life over HTTP.
+
+use std::time::Duration;
+
+use pointsman_api::{JobProgress, OpResult, RenewRequest};
+use pointsman_core::{
+    LossReason, Rejected,
+    command::{Finish, Op, OpAnswer, Outcome},
+    record::{JobStatus, Progress},
+};
+use serde_json::json;
+
+use crate::fixture::{completed, held, op, start};
+
+#[tokio::test]
+async fn a_job_runs_and_the_next_is_claimed_with_its_end() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let first = server.submit().await.id;
+    let second = server.submit().await.id;
+    let (held_first, claimed) = worker.take().await;
+    assert_eq!(held_first.job, first);
+    assert_eq!(claimed.payload.get(), r#"{"duration_ms":0}"#);
+    assert_eq!(claimed.job.attempt, 1);
+    let finish = op(held_first, completed(Vec::new()));
+    let request = worker.request(vec![finish.clone()], 1, 0.0);
+    let exchanged = server.client.exchange(&request).await.unwrap();
+    let settled = OpResult::Answer(OpAnswer::Settled { status: JobStatus::Completed });
+    assert_eq!(exchanged.ops, [settled]);
+    assert_eq!(exchanged.claimed[0].job.id, second);
+    // Exactly the same request gets exactly the same answer, and changes nothing.
+    let before = server.everything().await;
+    let again = server.client.exchange(&request).await.unwrap();
+    assert_eq!(again.ops, exchanged.ops);
+    assert_eq!(held(&again.claimed[0]), held(&exchanged.claimed[0]));
+    assert_eq!(server.everything().await, before);
+}
+
+#[tokio::test]
+async fn a_waiting_claim_is_woken_by_a_submission() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let client = server.client.clone();
+    let request = worker.request(Vec::new(), 1, 30.0);
+    let waiting = tokio::spawn(async move { client.exchange(&request).await });
+    let job = server.submit().await.id;
+    let claimed = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+    assert_eq!(claimed.unwrap().unwrap().unwrap().claimed[0].job.id, job);
+}
+
+#[tokio::test]
+async fn a_claim_without_work_ends_empty_after_its_wait() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    assert!(worker.exchange(Vec::new(), 1, 0.05).await.claimed.is_empty());
+    let body = json!({
+        "worker_id": "w", "incarnation": worker.incarnation, "tokens": [uuid::Uuid::new_v4()],
+    });
+    let answer = server.ask(server.post("/api/v1/worker/claim", body.to_string())).await;
+    assert_eq!(answer.json(), json!({"ops": [], "claimed": []}));
+}
+
+#[tokio::test]
+async fn a_restarted_worker_learns_what_it_runs() {
+    let server = start().await;
+    let job = server.submit().await.id;
+    let mut worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    worker.incarnation = pointsman_core::Incarnation::from_uuid(uuid::Uuid::new_v4());
+    let body = json!({
+        "worker_id": "w", "machine_id": "box", "incarnation": worker.incarnation,
+        "services": [{"name": "simulation", "slots": 2}],
+        "capabilities": {"services": {"simulation": {}}},
+    });
+    let answer = server.ask(server.post("/api/v1/worker/register", body.to_string())).await.json();
+    assert_eq!(answer["running"][0]["job"]["id"], job.to_string());
+    assert_eq!(answer["running"][0]["job"]["token"], held.token.to_string());
+    assert_eq!(answer["running"][0]["payload"], json!({"duration_ms": 0}));
+}
+
+#[tokio::test]
+async fn failures_releases_and_late_results_have_their_routes() {
+    let server = start().await;
+    let job = server.submit().await.id;
+    let worker = server.worker("w").await;
+    let (first, _) = worker.take().await;
+    let attempt = json!({
+        "worker_id": "w", "incarnation": worker.incarnation,
+        "job": first.job, "attempt": first.attempt, "token": first.token,
+    });
+    let with = |extra: serde_json::Value| {
+        let mut body = attempt.clone();
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        body.to_string()
+    };
+    let release = with(json!({"reason": LossReason::ServiceLost, "message": "gone"}));
+    let answer = server.ask(server.post("/api/v1/worker/release", release)).await;
+    assert_eq!(answer.json(), json!({"answer": "settled", "status": "pending"}));
+    let (second, _) = worker.take().await;
+    assert_eq!(second.attempt, 2);
+    let late = with(json!({"outcome": "completed", "result": {"late": true}}));
+    let answer = server.ask(server.post("/api/v1/worker/late", late)).await;
+    assert_eq!(answer.json(), json!({"answer": "late_kept", "won": true}));
+    let record = server.client.job(job).await.unwrap();
+    assert_eq!(record.status, JobStatus::Completed);
+    assert_eq!(&server.client.result(job).await.unwrap()[..], br#"{"late":true}"#);
+    assert_eq!(worker.renew(vec![second]).await.lost, [second]);
+
+    let failing = server.submit().await.id;
+    let (held, _) = worker.take().await;
+    let failure = pointsman_core::Failure::new(
+        pointsman_core::FailureKind::BadJob,
+        "invalid_payload",
+        "no good",
+    );
+    let finish = Finish { outcome: Outcome::Failed { failure }, last_progress: None };
+    worker.exchange(vec![op(held, Op::Finish(finish))], 0, 0.0).await;
+    let record = server.client.job(failing).await.unwrap();
+    assert_eq!(record.failure.unwrap().code, "invalid_payload");
+}
+
+#[tokio::test]
+async fn what_the_rules_refuse_reaches_the_worker_as_they_said_it() {
+    let server = start().await;
+    server.submit().await;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    worker.exchange(vec![op(held, completed(Vec::new()))], 0, 0.0).await;
+    let results = worker.exchange(vec![op(held, Op::Start)], 0, 0.0).await.ops;
+    let OpResult::Refused { refused } = &results[0] else { panic!("{results:?}") };
+    let ended = Rejected::AlreadyEnded { job: held.job, status: JobStatus::Completed };
+    assert_eq!(refused.rejected(), Some(ended));
+}
+
+#[tokio::test]
+async fn progress_and_previews_are_seen_while_the_job_runs() {
+    let server = start().await;
+    let job = server.submit().await.id;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let mut events = server.client.job_events(job).await.unwrap();
+    let progress = Progress { attempt: 1, n: 1, percent: Some(40.0), ..Progress::default() };
+    let renew = RenewRequest {
+        worker_id: worker.id.clone(),
+        incarnation: worker.incarnation,
+        held: vec![held],
+        connectors: Vec::new(),
+        progress: vec![JobProgress { job, progress }],
+    };
+    server.client.renew(&renew).await.unwrap();
+    let lane = loop {
+        let event = events.next().await.unwrap().unwrap();
+        if event.name == "progress" {
+            break event.read::<serde_json::Value>().unwrap();
+        }
+    };
+    assert_eq!(lane["values"][0]["percent"], 40.0);
+    let picture = bytes::Bytes::from_static(b"\xff\xd8picture");
+    // The view may be a moment behind the record: then the picture is dropped, and sent again.
+    for n in 1.. {
+        server.client.put_preview(held, n, "image/jpeg", picture.clone()).await.unwrap();
+        if let Ok(preview) = server.client.preview(job).await {
+            assert_eq!(preview.media_type.as_deref(), Some("image/jpeg"));
+            assert_eq!(preview.bytes().await.unwrap(), picture);
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let html = server.client.put_preview(held, 99, "text/html", picture).await.unwrap_err();
+    assert_eq!(html.problem().unwrap().pointer.as_deref(), Some("Content-Type"));
+}
+
+#[tokio::test]
+async fn operators_drain_resume_and_remove_workers() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    assert!(server.client.drain(&worker.id).await.unwrap().orders.drain);
+    assert!(worker.renew(Vec::new()).await.orders.drain);
+    server.submit().await;
+    assert!(worker.exchange(Vec::new(), 1, 0.0).await.claimed.is_empty());
+    assert!(!server.client.resume(&worker.id).await.unwrap().orders.drain);
+    let still_there = server.client.remove_worker(&worker.id).await.unwrap_err();
+    assert!(still_there.is(pointsman_api::ErrorCode::NotGone), "{still_there}");
+    let leave = pointsman_api::LeaveRequest {
+        worker_id: worker.id.clone(),
+        incarnation: worker.incarnation,
+    };
+    server.client.leave(&leave).await.unwrap();
+    server.client.remove_worker(&worker.id).await.unwrap();
+    let digest = server.client.workers().await.unwrap();
+    assert!(digest.is_empty());
+}
