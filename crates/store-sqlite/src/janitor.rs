@@ -17,26 +17,53 @@ use tokio::sync::mpsc::WeakSender;
 
 use crate::{OpenError, database::checkpoint, request::Request};
 
-/// Pages in the write-ahead log from which on it is copied (16 MiB).
-pub(crate) const COPY_FROM: i32 = 4_096;
+/// Pages in the write-ahead log from which on it is copied at the latest (16 MiB).
+const COPY_FROM: i32 = 4_096;
 /// Pages from which on the writer itself copies them, so that the log has an end (256 MiB).
-pub(crate) const COPY_NOW: i32 = 65_536;
+const COPY_NOW: i32 = 65_536;
 /// Bytes that the log's file keeps when it starts anew: written over, they cost no new blocks.
 pub(crate) const KEPT_FILE: i64 = 64 << 20;
+
+/// Bytes.
+const PAGE: u64 = 4_096;
 
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long the write-ahead log is, in pages, after the last commit.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct WalPages(Arc<AtomicI32>);
+#[derive(Debug, Clone)]
+pub(crate) struct WalPages {
+    now: Arc<AtomicI32>,
+    copy_from: i32,
+}
 
 impl WalPages {
-    pub fn get(&self) -> i32 {
-        self.0.load(Ordering::Relaxed)
+    /// The log is kept so short that the reserve has room for a copy of it: only after a copy can
+    /// a full disk's log be written over.
+    pub fn new(reserve_bytes: u64) -> Self {
+        let fitting = i32::try_from(reserve_bytes / 2 / PAGE).unwrap_or(i32::MAX);
+        let copy_from = if fitting == 0 { COPY_FROM } else { fitting.min(COPY_FROM) };
+        Self { now: Arc::default(), copy_from }
+    }
+
+    fn get(&self) -> i32 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    pub fn is_long(&self) -> bool {
+        self.get() >= self.copy_from
+    }
+
+    /// So long that the writer itself has to copy it.
+    pub fn is_too_long(&self) -> bool {
+        self.get() >= COPY_NOW
+    }
+
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(self.get()).unwrap_or(0) * PAGE
     }
 
     pub fn watch(&self, db: &mut Connection) -> rusqlite::Result<()> {
-        let pages = self.0.clone();
+        let pages = self.now.clone();
         db.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, n: i32| {
             pages.store(n, Ordering::Relaxed);
             Ok(())
@@ -71,7 +98,7 @@ impl Janitor {
 
     /// After a commit: wakes the thread when the log has become long.
     pub fn committed(&self) {
-        if self.wal.get() >= COPY_FROM {
+        if self.wal.is_long() {
             // Full: it is awake already.
             let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
         }
@@ -105,7 +132,7 @@ fn run(
 /// Copies the bulk; what the writer added meanwhile is little, and the writer copies it between
 /// two batches. Only then, with nothing left to copy, can the log start anew.
 fn copy(db: &Connection, wal: &WalPages, requests: &WeakSender<Request>) {
-    if wal.get() < COPY_FROM {
+    if !wal.is_long() {
         return;
     }
     match checkpoint(db, "PASSIVE") {

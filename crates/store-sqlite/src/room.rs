@@ -47,6 +47,11 @@ impl Room {
         room
     }
 
+    /// Whether so much fits into what was set aside.
+    pub fn fits(&self, bytes: u64) -> bool {
+        bytes <= self.reserve_bytes
+    }
+
     pub fn full(&self) -> Option<String> {
         match &*self.health.read() {
             Health::Full(why) => Some(why.clone()),

@@ -66,7 +66,7 @@ impl SqliteStore {
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let health = Arc::new(RwLock::new(Health::Ready));
         let waiting = Arc::new(WaitingRoom::default());
-        let wal = WalPages::default();
+        let wal = WalPages::new(options.reserve_bytes);
         wal.watch(&mut connection)?;
         let room = Room::new(dir, &options, health.clone(), &connection);
         let writer = Writer {

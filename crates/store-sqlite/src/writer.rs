@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::{
     batch::Batch,
     database::{Database, Head, WriteError},
-    janitor::{COPY_FROM, COPY_NOW, Janitor, WalPages},
+    janitor::{Janitor, WalPages},
     lock::DirLock,
     request::{Look, Reply, Request, Work},
     room::{Room, SharedHealth},
@@ -88,7 +88,7 @@ impl Writer {
         }
         let idle = works.is_empty();
         self.settle_and_look(&mut works, &mut looks);
-        if checkpoint || self.wal.get() >= COPY_NOW {
+        if (checkpoint && self.wal.is_long()) || self.wal.is_too_long() || self.room.full().is_some() {
             self.checkpoint();
         }
         if tick {
@@ -113,7 +113,14 @@ impl Writer {
             Ok(batch) => self.publish(batch, works),
             Err(WriteError::Full(why)) if self.room.full().is_none() => {
                 self.room.give_up(&self.database.connection, &why.to_string());
+                self.checkpoint();
                 self.settle(works);
+            }
+            Err(WriteError::Failed(_) | WriteError::Json(_)) if works.len() > 1 => {
+                // One that cannot be written must not take its neighbours with it.
+                for work in works {
+                    self.settle(vec![work]);
+                }
             }
             Err(why) => self.fail(works, why),
         }
@@ -184,8 +191,10 @@ impl Writer {
         }
     }
 
+    /// Copies the write-ahead log, after which it is written over from its beginning. On a full
+    /// disk that is where the room for endings comes from; unless the copy itself would not fit.
     fn checkpoint(&self) {
-        if self.wal.get() < COPY_FROM {
+        if self.room.full().is_some() && !self.room.fits(self.wal.bytes()) {
             return;
         }
         if let Err(error) = self.database.checkpoint("PASSIVE") {

@@ -69,6 +69,7 @@ async fn a_store_opens_on_a_full_disk() {
     let filler = dir.path().join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     while std::io::Write::write_all(&mut file, &[1; 512]).is_ok() {}
+    drop(file);
 
     let after = open();
     // Opening took the reserve: there is none left for new work.
