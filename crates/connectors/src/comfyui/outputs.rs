@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{run::Run, watch::Done};
 use crate::{
-    ByteStream, Completion, HostError, NewArtifact, RunEnd, Source, SourceError, StopReason,
+    ByteStream, Completion, HostError, NewArtifact, Report, RunEnd, Source, SourceError, StopReason,
 };
 
 /// The longest file name in an artifact's name, in characters; its end, which says the type, is kept.
@@ -59,6 +59,7 @@ impl Run<'_> {
                 Err(error) => return Err(not_stored(&file, error)),
             }
         }
+        self.context.progress(Report { percent: Some(100.0), ..Report::default() });
         let cached = self.is_cached(&entry);
         let result = Some(Value::Object(entry.outputs));
         Ok(Collected::All(Completion { artifacts, cached, result }))

@@ -33,6 +33,7 @@ async fn a_picture_is_drawn_followed_and_stored() {
         let reports = witness.reports.lock();
         assert!(reports.iter().any(|r| r.node.as_deref() == Some("5") && r.steps == Some(4)));
         assert!(reports.windows(2).all(|pair| pair[0].percent <= pair[1].percent), "{reports:?}");
+        assert_eq!(reports.last().unwrap().percent, Some(100.0));
         assert!(!witness.previews.lock().is_empty());
         assert!(witness.events.load(Ordering::SeqCst) > 5);
     }
