@@ -40,13 +40,20 @@ async fn main() -> Fallible<()> {
 
     let start = Instant::now();
     let store = Arc::new(SqliteStore::open(dir.path(), Options::default())?);
-    println!("open with {jobs} waiting jobs: {:?}", start.elapsed());
+    println!("open with {jobs} waiting jobs: {:?}, {}", start.elapsed(), resident());
     latency(&store).await?;
     drain(&store, jobs, workers).await?;
     let size = std::fs::metadata(dir.path().join("pointsman.db"))?.len();
     println!("database: {} MiB", size >> 20);
     store.close().await?;
     Ok(())
+}
+
+/// This process's memory, where the system tells.
+fn resident() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.map_or_else(String::new, |memory| format!("{} resident", memory.trim()))
 }
 
 fn rate(what: &str, count: usize, took: Duration) {

@@ -7,15 +7,21 @@ use std::{
 };
 
 use pointsman_core::{
-    CustomerId, JobId, Record, RecordKey, RecordKind, Seq, Timestamp,
+    CustomerId, JobId, Record, RecordKind, Seq, Timestamp,
     command::IdempotencyKey,
     matching::{Capabilities, CapabilitiesDigest},
     record::Job,
 };
 use pointsman_store::{Contradiction, Epoch, State, state::KeptIdempotency};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
-use crate::{OpenError, rows::Rows, schema, writes::kind_name};
+use crate::{
+    OpenError,
+    quarantine::{Unreadable, put_aside, quarantined},
+    rows::Rows,
+    schema,
+    writes::{kind_name, kind_of},
+};
 
 /// Threads that parse jobs at most.
 const MAX_PARSERS: usize = 4;
@@ -79,15 +85,6 @@ pub(crate) fn load(
     Ok(Loaded { state, log_bytes: position.log_bytes, quarantined })
 }
 
-/// A row that cannot be read.
-struct Unreadable {
-    kind: &'static str,
-    id: String,
-    n: Option<i64>,
-    reason: String,
-    record: Vec<u8>,
-}
-
 fn load_capabilities(
     db: &Connection,
     state: &mut State,
@@ -115,11 +112,6 @@ fn load_capabilities(
         }
     }
     Ok(())
-}
-
-fn kind_of(name: &str) -> Option<RecordKind> {
-    use RecordKind as K;
-    [K::Machine, K::Worker, K::Connector, K::Alert].into_iter().find(|k| kind_name(*k) == name)
 }
 
 fn load_records(
@@ -272,65 +264,4 @@ fn reserve_numbers(db: &Connection, rows: &Rows) -> rusqlite::Result<()> {
         rows.skip_to(db.query_row(&last, [], |row| row.get(0))?);
     }
     Ok(())
-}
-
-/// Moves what cannot be read out of the way, as it stands, for somebody to look at. Where that
-/// fails (a full disk, say) it stays where it is, and the store is opened without it all the same.
-fn put_aside(db: &mut Connection, unreadable: &[Unreadable], now: Timestamp) {
-    for Unreadable { kind, id, reason, .. } in unreadable {
-        tracing::error!(kind, id, reason, "a stored record cannot be read; it is put aside");
-    }
-    if let Err(error) = move_rows(db, unreadable, now) {
-        tracing::error!(%error, "records that cannot be read stay where they are");
-    }
-}
-
-fn move_rows(db: &mut Connection, rows: &[Unreadable], now: Timestamp) -> rusqlite::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let step = db.transaction()?;
-    for row in rows {
-        let Unreadable { kind, id, n, reason, record } = row;
-        step.execute(
-            "INSERT INTO quarantine (kind, id, n, reason, at_ms, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![kind, id, n, reason, now.as_millis(), record],
-        )?;
-        match (*kind, n) {
-            (_, Some(n)) => step.execute("DELETE FROM jobs WHERE n = ?1", [n])?,
-            ("capabilities", None) => {
-                step.execute("DELETE FROM capabilities WHERE lower(hex(digest)) = ?1", [id])?
-            }
-            (kind, None) => {
-                step.execute("DELETE FROM records WHERE kind = ?1 AND id = ?2", [kind, id])?
-            }
-        };
-    }
-    step.commit()
-}
-
-impl Unreadable {
-    fn told(&self) -> Option<Contradiction> {
-        told(self.kind, &self.id, &self.reason)
-    }
-}
-
-/// As the consistency check tells it.
-fn told(kind: &str, id: &str, reason: &str) -> Option<Contradiction> {
-    let kind = kind_of(kind).or((kind == "job").then_some(RecordKind::Job))?;
-    let about = RecordKey::parse(kind, id).ok()?;
-    let message = format!("its stored record could not be read and was put aside: {reason}");
-    Some(Contradiction { about, message })
-}
-
-/// What has been put aside and nobody has taken away yet.
-fn quarantined(db: &Connection) -> rusqlite::Result<Vec<Contradiction>> {
-    let mut all = db.prepare("SELECT kind, id, reason FROM quarantine ORDER BY no")?;
-    let rows = all.query_map([], |row| {
-        let (kind, id, reason): (String, String, String) =
-            (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(told(&kind, &id, &reason))
-    })?;
-    rows.filter_map(Result::transpose).collect()
 }

@@ -22,11 +22,7 @@ const MAX_TAKEN: usize = 1_024;
 /// About the bytes of one transaction; a single request may be larger.
 const MAX_BATCH_BYTES: usize = 16 << 20;
 /// Idempotency keys forgotten with one batch.
-const MAX_FORGOTTEN: usize = 1_000;
-/// Free pages in the database below which they are not given back (16 MiB).
-const KEPT_FREE_PAGES: i64 = 4_096;
-/// Free pages given back at once.
-const VACUUM_PAGES: u32 = 1_024;
+pub(crate) const MAX_FORGOTTEN: usize = 1_000;
 
 pub(crate) struct Writer {
     pub state: State,
@@ -136,7 +132,7 @@ impl Writer {
     }
 
     /// Applies a batch and makes it durable, or takes it back.
-    fn attempt(&mut self, works: &[Work], even_if_empty: bool) -> Result<Batch, WriteError> {
+    pub(crate) fn attempt(&mut self, works: &[Work], even_if_empty: bool) -> Result<Batch, WriteError> {
         let now = self.clock.now();
         self.waiting.admit(&mut self.state);
         self.expired.extend(self.state.forget_idempotency(now, MAX_FORGOTTEN));
@@ -165,7 +161,7 @@ impl Writer {
     }
 
     /// The batch is durable: events first, so that whoever is answered finds them.
-    fn publish(&mut self, batch: Batch, works: Vec<Work>) {
+    pub(crate) fn publish(&mut self, batch: Batch, works: Vec<Work>) {
         for group in batch.groups() {
             // Nobody listening is no error.
             let _ = self.events.send(group.clone());
@@ -189,56 +185,6 @@ impl Writer {
         for work in works {
             work.refuse(why.clone());
         }
-    }
-
-    /// Copies the write-ahead log, after which it is written over from its beginning. On a full
-    /// disk that is where the room for endings comes from; unless the copy itself would not fit.
-    fn checkpoint(&self) {
-        if self.room.full().is_some() && !self.room.fits(self.wal.bytes()) {
-            return;
-        }
-        if let Err(error) = self.database.checkpoint("PASSIVE") {
-            tracing::warn!(%error, "the write-ahead log could not be copied");
-        }
-    }
-
-    /// What is due besides requests, once a second.
-    fn tick(&mut self, idle: bool) {
-        if self.room.full().is_some() {
-            self.make_room();
-        }
-        if let Err(error) = self.tidy(idle) {
-            tracing::warn!(%error, "the store could not be tidied");
-        }
-    }
-
-    fn make_room(&self) {
-        let db = &self.database;
-        let made = db.vacuum(VACUUM_PAGES).and_then(|()| db.checkpoint("TRUNCATE"));
-        if let Err(error) = made {
-            tracing::debug!(%error, "no room could be made");
-        }
-        self.room.look_again(&db.connection);
-    }
-
-    fn tidy(&mut self, idle: bool) -> Result<(), WriteError> {
-        let now = self.clock.now();
-        let seq = self.state.seq();
-        let head = Head { seq, last_ended_no: self.state.last_ended_no(), now };
-        self.expired.extend(self.state.forget_idempotency(now, MAX_FORGOTTEN));
-        if !self.expired.is_empty() || self.database.log_is_over(&head)? {
-            let batch = self.attempt(&[], true)?;
-            self.publish(batch, Vec::new());
-        }
-        if self.stale_capabilities {
-            let state = &self.state;
-            self.database.drop_capabilities(|digest| state.capabilities(digest).is_some())?;
-            self.stale_capabilities = false;
-        }
-        if idle && self.database.free_pages()? > KEPT_FREE_PAGES {
-            self.database.vacuum(VACUUM_PAGES)?;
-        }
-        Ok(())
     }
 
     fn close(self) {

@@ -137,3 +137,11 @@ pub(crate) fn kind_name(kind: RecordKind) -> &'static str {
         RecordKind::Alert => "alert",
     }
 }
+
+/// The kind of that name; none for one that this program does not know.
+pub(crate) fn kind_of(name: &str) -> Option<RecordKind> {
+    use RecordKind as K;
+    [K::Machine, K::Worker, K::Connector, K::Job, K::Alert]
+        .into_iter()
+        .find(|kind| kind_name(*kind) == name)
+}
