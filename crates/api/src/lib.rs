@@ -20,7 +20,7 @@ pub use input::{InputSource, InputStored, Sha256Hex};
 pub use job::{Attempts, Explained, JobsPage, JobsQuery};
 pub use name::{MAX_NAME, check_file_name};
 pub use problem::{Facts, PROBLEM_JSON, Problem, ProblemDocument};
-pub use read::{pointer_of, read_json};
+pub use read::{escape, pointer_of, read_json};
 pub use snapshot::{LogPage, Snapshot, ViewEvent};
 pub use submission::{
     Batch, BatchItem, BatchResult, MAX_BATCH, MAX_BODY, MAX_INPUTS, Submission, ValidSubmission,

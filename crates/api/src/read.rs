@@ -55,7 +55,7 @@ pub fn pointer_of(path: &Path) -> String {
 }
 
 /// A key as it stands in a JSON pointer.
-pub(crate) fn escape(key: &str) -> String {
+pub fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 

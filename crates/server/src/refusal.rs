@@ -67,14 +67,15 @@ impl From<FilesError> for Refusal {
             FilesError::OtherDigest { .. } => ErrorCode::DigestMismatch,
             FilesError::Exists { .. } => ErrorCode::ArtifactExists,
             FilesError::Disk(ref error) if is_full(error) => ErrorCode::StoreFull,
-            FilesError::Disk(_) | FilesError::Directory(_) => ErrorCode::StoreFailed,
+            FilesError::Io(ref error) if is_full(error) => ErrorCode::StoreFull,
+            FilesError::Disk(_) | FilesError::Io(_) => ErrorCode::StoreFailed,
         };
         Self::new(code, error.to_string())
     }
 }
 
 /// Whether a full disk is somewhere behind the error.
-fn is_full(error: &object_store::Error) -> bool {
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let io = error.downcast_ref::<std::io::Error>();

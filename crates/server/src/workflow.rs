@@ -15,6 +15,7 @@ pub(crate) fn complete(valid: &mut ValidSubmission) -> Result<(), Problem> {
     let payload: Value = serde_json::from_slice(&valid.payload)
         .map_err(|error| Problem::new(ErrorCode::InvalidJson, error.to_string()).at("/payload"))?;
     let workflow = payload.get("workflow").ok_or_else(|| no_workflow(&payload))?;
+    check_options(&payload)?;
     check(workflow)?;
     check_inputs(valid, workflow)?;
     let (classes, models) = (graph::class_types(workflow), graph::model_files(workflow));
@@ -32,6 +33,28 @@ fn no_workflow(payload: &Value) -> Problem {
         return problem.cure("put the workflow one level deeper: {\"workflow\": …}");
     }
     problem.cure("send {\"workflow\": …} with what ComfyUI's \"Export (API)\" wrote")
+}
+
+/// What else a payload may say: `extra_data`, handed to ComfyUI as it is, and `allow_partial`.
+fn check_options(payload: &Value) -> Result<(), Problem> {
+    for (name, value) in payload.as_object().into_iter().flatten() {
+        let (fine, expected) = match name.as_str() {
+            "workflow" => (true, ""),
+            "extra_data" => (value.is_object(), "an object"),
+            "allow_partial" => (value.is_boolean(), "true or false"),
+            _ => {
+                let known = "workflow, extra_data, allow_partial";
+                let detail = format!("the payload of a ComfyUI job has {known}, and no {name:?}");
+                let place = format!("/payload/{}", pointsman_api::escape(name));
+                return Err(Problem::new(ErrorCode::UnknownField, detail).at(place));
+            }
+        };
+        if !fine {
+            let detail = format!("{name} is not {expected}");
+            return Err(Problem::new(ErrorCode::WrongType, detail).at(format!("/payload/{name}")));
+        }
+    }
+    Ok(())
 }
 
 fn check(workflow: &Value) -> Result<(), Problem> {

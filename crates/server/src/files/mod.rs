@@ -36,6 +36,8 @@ pub const MAX_FILE: u64 = 4 << 30;
 #[derive(Debug, Clone)]
 pub struct Files {
     store: Arc<dyn ObjectStore>,
+    /// Where `store` keeps its files.
+    root: Arc<Path>,
 }
 
 /// A file that was stored.
@@ -62,8 +64,8 @@ pub enum FilesError {
     Invalid(Problem),
     #[error("the disk refused: {0}")]
     Disk(#[from] object_store::Error),
-    #[error("the directory for files cannot be used: {0}")]
-    Directory(#[source] io::Error),
+    #[error("the disk refused: {0}")]
+    Io(#[source] io::Error),
     #[error("the job cannot be read: {0}")]
     Store(#[from] pointsman_store::StoreError),
 }
@@ -78,12 +80,11 @@ impl Files {
         let root = data.join("files");
         let staging = root.join(place::STAGING);
         if staging.exists() {
-            std::fs::remove_dir_all(&staging).map_err(FilesError::Directory)?;
+            std::fs::remove_dir_all(&staging).map_err(FilesError::Io)?;
         }
-        std::fs::create_dir_all(&staging).map_err(FilesError::Directory)?;
-        // Durable before it is answered, like everything that the store answers.
-        let disk = LocalFileSystem::new_with_prefix(&root)?;
-        Ok(Self { store: Arc::new(disk.with_fsync(true).with_automatic_cleanup(true)) })
+        std::fs::create_dir_all(&staging).map_err(FilesError::Io)?;
+        let disk = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
+        Ok(Self { store: Arc::new(disk), root: root.into() })
     }
 
     /// Stores a file that jobs may name. The same content again is the same file.
@@ -205,11 +206,23 @@ impl Files {
                 renamed
             }
         };
-        match published {
-            Ok(()) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        let is_new = match published {
+            Ok(()) => true,
+            Err(object_store::Error::AlreadyExists { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        self.make_durable(place).await?;
+        Ok(is_new)
+    }
+
+    /// What is answered is durable, here as in the store. One flush of the file is enough: the file
+    /// systems that this runs on write a new file's names no later than the file. (The flushes of
+    /// `object_store` itself would add one for each directory, each as slow as this one.)
+    async fn make_durable(&self, place: &object_store::path::Path) -> Result<(), FilesError> {
+        let path = self.root.join(place.as_ref());
+        let flush = move || std::fs::File::open(path)?.sync_all();
+        let flushed = tokio::task::spawn_blocking(flush).await.map_err(io::Error::other);
+        flushed.flatten().map_err(FilesError::Io)
     }
 
     async fn discard(&self, received: Received) {

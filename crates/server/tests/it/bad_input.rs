@@ -65,6 +65,13 @@ fn submissions() -> Vec<(String, u16, &'static str, &'static str)> {
         (comfyui(ui_format.clone()), 422, "ui_format_workflow", "/payload"),
         (comfyui(json!({"workflow": ui_format})), 422, "ui_format_workflow", "/payload/workflow"),
         (comfyui(json!({"workflow": {}})), 422, "invalid_workflow", "/payload/workflow"),
+        (comfyui(json!({"workflow": graph(), "a/b": 1})), 422, "unknown_field", "/payload/a~1b"),
+        (
+            comfyui(json!({"workflow": graph(), "allow_partial": 1})),
+            422,
+            "wrong_type",
+            "/payload/allow_partial",
+        ),
         (
             comfyui(json!({"workflow": {"3": {"inputs": {}}}})),
             422,
