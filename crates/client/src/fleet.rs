@@ -75,14 +75,6 @@ impl Client {
         self.order(id, "resume").await
     }
 
-    /// Checks the worker's record against its jobs and mends it.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn repair(&self, id: &WorkerId) -> Result<Worker, ClientError> {
-        self.order(id, "repair").await
-    }
-
     async fn order(&self, id: &WorkerId, order: &str) -> Result<Worker, ClientError> {
         self.post(&["api", "v1", "workers", id.as_str(), order], &()).await
     }

@@ -1,6 +1,6 @@
 //! How handlers get at bodies, parameters and ids: every mistake is a problem with its place.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use axum::{
     body::Body,
@@ -17,6 +17,9 @@ use crate::refusal::Refusal;
 
 /// Of a body that is too large, so much is still read, so that the refusal is heard.
 const READ_ON: usize = 4 * MAX_BODY;
+
+/// A body of which nothing came for this long has broken off.
+pub(crate) const BODY_IDLE: Duration = Duration::from_secs(60);
 
 /// A whole body of at most 64 MB.
 pub(crate) struct Whole(pub Bytes);
@@ -38,9 +41,12 @@ pub(crate) async fn collect(
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     let mut read = 0;
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Problem::new(ErrorCode::BodyIncomplete, error.to_string()))?;
+    let incomplete = |why: String| Problem::new(ErrorCode::BodyIncomplete, why);
+    loop {
+        let frame = tokio::time::timeout(BODY_IDLE, body.frame()).await;
+        let frame = frame.map_err(|_| incomplete(format!("nothing came for {BODY_IDLE:?}")))?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| incomplete(error.to_string()))?;
         let Ok(piece) = frame.into_data() else { continue };
         read += piece.len();
         if read > read_on {

@@ -94,7 +94,8 @@ impl Files {
     pub async fn put_input(&self, bytes: ByteStream) -> Result<StoredFile, FilesError> {
         let received = receive(&self.store, bytes).await?;
         let stored = received.stored();
-        self.publish(received, &place::input(&stored.sha256)).await?;
+        // Replaced by itself, so that its age begins anew.
+        self.publish(received, &place::input(&stored.sha256), Publish::Replace).await?;
         Ok(stored)
     }
 
@@ -118,7 +119,7 @@ impl Files {
             return Err(FilesError::OtherDigest { found: stored.sha256 });
         }
         let place = place::artifact(held.job, held.token, name);
-        let is_new = self.publish(received, &place).await?;
+        let is_new = self.publish(received, &place, Publish::Create).await?;
         if is_new || self.sha256(&place).await? == stored.sha256 {
             return Ok(stored);
         }
@@ -192,13 +193,21 @@ impl Files {
         &self,
         received: Received,
         place: &object_store::path::Path,
+        publish: Publish,
     ) -> Result<bool, FilesError> {
         let published = match received.body {
             Body::Memory(payload) => {
-                self.store.put_opts(place, payload, PutMode::Create.into()).await.map(drop)
+                let mode = match publish {
+                    Publish::Create => PutMode::Create,
+                    Publish::Replace => PutMode::Overwrite,
+                };
+                self.store.put_opts(place, payload, mode.into()).await.map(drop)
             }
             Body::Staged(staged) => {
-                let renamed = self.store.rename_if_not_exists(&staged, place).await;
+                let renamed = match publish {
+                    Publish::Create => self.store.rename_if_not_exists(&staged, place).await,
+                    Publish::Replace => self.store.rename(&staged, place).await,
+                };
                 if renamed.is_err() {
                     // Nothing depends on it; the next start removes what stays behind.
                     let _ = self.store.delete(&staged).await;
@@ -231,6 +240,15 @@ impl Files {
             let _ = self.store.delete(&staged).await;
         }
     }
+}
+
+/// What happens to a file that is in the place already.
+#[derive(Debug, Clone, Copy)]
+enum Publish {
+    /// It stays.
+    Create,
+    /// It has the same content, and is replaced.
+    Replace,
 }
 
 /// The token of the attempt whose files the job's ending bound: the last one's, or that of the

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 /// Files that are not whole yet.
 pub const STAGING: &str = "staging";
 pub const ARTIFACTS: &str = "artifacts";
-const INPUTS: &str = "inputs";
+pub const INPUTS: &str = "inputs";
 
 /// Bytes of an escaped name that a file system takes at most.
 const MAX_ESCAPED: usize = 240;

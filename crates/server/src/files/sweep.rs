@@ -1,33 +1,51 @@
-//! Removing the files of jobs that are no longer kept.
+//! Removing the files of jobs that are no longer kept, and inputs that no job names any more.
 
 use std::{collections::HashSet, time::Duration};
 
 use futures::TryStreamExt as _;
 use object_store::{ObjectStoreExt as _, path::Path};
 use pointsman_broker::Broker;
-use pointsman_core::{JobId, RecordKey};
+use pointsman_core::{JobId, RecordKey, Timestamp};
+use pointsman_store::JobFilter;
 use tokio_util::sync::CancellationToken;
 
 use super::{Files, FilesError, place};
 
 const EVERY: Duration = Duration::from_secs(15 * 60);
+/// An input stays this long after its last upload, whether a job names it or not.
+const INPUT_STAYS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Jobs asked for at once.
 const AT_ONCE: usize = 1_000;
+
+/// What a sweep removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Swept {
+    /// Jobs that were gone.
+    pub jobs: usize,
+    pub inputs: usize,
+}
 
 impl Files {
     /// Sweeps now and then until told to stop.
     pub(crate) async fn keep_swept(self, broker: Broker, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-            match self.sweep(&broker).await {
-                Ok(0) => {}
-                Ok(jobs) => tracing::info!(jobs, "removed the files of jobs that are gone"),
+            let swept = self.sweep(&broker, broker.store().now()).await;
+            match swept {
+                Ok(Swept { jobs: 0, inputs: 0 }) => {}
+                Ok(Swept { jobs, inputs }) => tracing::info!(jobs, inputs, "files removed"),
                 Err(error) => tracing::warn!(%error, "the files could not be swept"),
             }
         }
     }
 
+    pub(super) async fn sweep(&self, broker: &Broker, now: Timestamp) -> Result<Swept, FilesError> {
+        let jobs = self.sweep_jobs(broker).await?;
+        let inputs = self.sweep_inputs(broker, now).await?;
+        Ok(Swept { jobs, inputs })
+    }
+
     /// Removes the files of jobs that are gone; answers of how many.
-    pub(crate) async fn sweep(&self, broker: &Broker) -> Result<usize, FilesError> {
+    async fn sweep_jobs(&self, broker: &Broker) -> Result<usize, FilesError> {
         let listed = self.store.list_with_delimiter(Some(&Path::from(place::ARTIFACTS))).await?;
         let id = |path: &Path| path.filename()?.parse::<JobId>().ok();
         let jobs: Vec<JobId> = listed.common_prefixes.iter().filter_map(id).collect();
@@ -44,6 +62,24 @@ impl Files {
         Ok(gone)
     }
 
+    /// Removes old inputs that no job names; answers how many.
+    async fn sweep_inputs(&self, broker: &Broker, now: Timestamp) -> Result<usize, FilesError> {
+        let before = (now - INPUT_STAYS).as_millis();
+        let listed = self.store.list(Some(&Path::from(place::INPUTS)));
+        let old = listed
+            .try_filter(|meta| std::future::ready(meta.last_modified.timestamp_millis() < before));
+        let mut old: Vec<Path> = old.map_ok(|meta| meta.location).try_collect().await?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        let named = named_inputs(broker).await?;
+        old.retain(|place| place.filename().is_none_or(|name| !named.contains(name)));
+        for place in &old {
+            self.store.delete(place).await?;
+        }
+        Ok(old.len())
+    }
+
     async fn remove_job(&self, job: JobId) -> Result<(), FilesError> {
         let files = self.store.list(Some(&place::job(job)));
         let files: Vec<Path> = files.map_ok(|meta| meta.location).try_collect().await?;
@@ -51,5 +87,21 @@ impl Files {
             self.store.delete(&file).await?;
         }
         Ok(())
+    }
+}
+
+/// The SHA-256s of all inputs that a job which is still kept names: it may be retried.
+async fn named_inputs(broker: &Broker) -> Result<HashSet<String>, FilesError> {
+    let mut named = HashSet::new();
+    let mut before = None;
+    loop {
+        let page = broker.jobs(JobFilter::default(), before, AT_ONCE).await?;
+        let inputs = page.jobs.iter().flat_map(|job| &job.spec.inputs);
+        let sha256s = inputs.filter_map(|input| input.from.strip_prefix("sha256:"));
+        named.extend(sha256s.map(str::to_owned));
+        before = page.next;
+        if before.is_none() {
+            return Ok(named);
+        }
     }
 }

@@ -1,7 +1,16 @@
+use std::time::Duration;
+
 use futures::TryStreamExt as _;
+use pointsman_broker::BrokerConfig;
+use pointsman_core::{
+    Command, Timestamp,
+    command::{Reconcile, Submit},
+    record::JobSpec,
+};
+use pointsman_store::{ManualClock, MemStore};
 use uuid::Uuid;
 
-use super::*;
+use super::{sweep::Swept, *};
 
 fn held(n: u128) -> Held {
     let (job, token) = (Uuid::from_u128(1), Uuid::from_u128(n));
@@ -90,4 +99,42 @@ async fn no_name_leaves_the_directory() {
     files.put_artifact(held(2), &long, whole(b"x"), None).await.unwrap();
     let found = everything_under(dir.path());
     assert!(found.iter().all(|path| path.starts_with(dir.path().join("files/artifacts"))));
+}
+
+fn names(sha256: &Sha256Hex, job: JobId) -> Submit {
+    let spec = serde_json::json!({
+        "service": "simulation", "priority": 50, "max_failures": 1, "max_losses": 1,
+        "created_at": Timestamp::default(),
+        "inputs": [{"node": "1", "field": "a", "name": "a", "from": format!("sha256:{sha256}")}],
+    });
+    let spec: JobSpec = serde_json::from_value(spec).unwrap();
+    Submit { id: job, spec, payload: (*b"{}").into(), idempotency: None }
+}
+
+#[tokio::test]
+async fn files_go_with_their_job_and_inputs_when_no_job_names_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path()).unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let store = Arc::new(MemStore::new(clock));
+    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    let named = files.put_input(whole(b"named")).await.unwrap();
+    files.put_input(whole(b"unnamed")).await.unwrap();
+    let job = held(2).job;
+    broker.submit(vec![names(&named.sha256, job)]).await.unwrap().remove(0).unwrap();
+    files.put_artifact(held(2), "a.png", whole(b"x"), None).await.unwrap();
+
+    let uploaded = files.store.head(&place::input(&named.sha256)).await.unwrap().last_modified;
+    let uploaded = Timestamp::from_millis(uploaded.timestamp_millis());
+    let sweep = async |age: Duration| files.sweep(&broker, uploaded + age).await.unwrap();
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(sweep(6 * day).await, Swept { jobs: 0, inputs: 0 });
+    assert_eq!(sweep(8 * day).await, Swept { jobs: 0, inputs: 1 });
+    assert_eq!(everything_under(dir.path()).len(), 2);
+
+    broker.execute(Command::Cancel { job }).await.unwrap();
+    broker.execute(Command::Reconcile(Reconcile::RemoveJob { job })).await.unwrap();
+    assert_eq!(sweep(day).await, Swept { jobs: 1, inputs: 0 });
+    assert_eq!(sweep(8 * day).await, Swept { jobs: 0, inputs: 1 });
+    assert!(everything_under(dir.path()).is_empty());
 }

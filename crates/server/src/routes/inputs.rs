@@ -1,25 +1,35 @@
 //! Files that jobs bring.
 
+use std::io;
+
 use axum::{
     Json,
-    body::Body,
+    body::{Body, BodyDataStream},
     extract::{Path, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use pointsman_api::{ErrorCode, InputStored, Sha256Hex};
 
 use super::Errors;
 use crate::{
     app::App,
+    extract::BODY_IDLE,
     files::ByteStream,
     refusal::{Answer, Refusal},
 };
 
-/// The body of a request as the bytes of a file.
+/// The body of a request as the bytes of a file. One that stands still breaks off.
 pub(super) fn file_of(body: Body) -> ByteStream {
-    body.into_data_stream().map_err(std::io::Error::other).boxed()
+    let next = |mut body: BodyDataStream| async {
+        let piece = match tokio::time::timeout(BODY_IDLE, body.next()).await {
+            Ok(piece) => piece?.map_err(io::Error::other),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        Some((piece, body))
+    };
+    futures::stream::unfold(body.into_data_stream(), next).boxed()
 }
 
 /// Upload a file of at most 4 GiB. The answer names it by its content; a job names it in `inputs`.
