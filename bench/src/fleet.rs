@@ -39,7 +39,7 @@ pub fn spec(requirements: Requirements) -> JobSpec {
     JobSpec {
         service: simulation(),
         priority: 50,
-        requirements,
+        requirements: requirements.into(),
         customer_id: None,
         workflow_id: None,
         workflow_priority: None,

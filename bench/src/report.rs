@@ -19,7 +19,8 @@ impl Report {
         }
         if let Ok(cpus) = std::fs::read_to_string("/proc/cpuinfo") {
             let name = cpus.lines().find_map(|line| line.strip_prefix("model name"));
-            processor = name.map_or(processor, |name| name.trim_start_matches([' ', '\t', ':']).into());
+            processor =
+                name.map_or(processor, |name| name.trim_start_matches([' ', '\t', ':']).into());
         }
         println!("machine: {cores} cores ({processor}), {memory} GiB\n");
         Self { rows: Vec::new() }

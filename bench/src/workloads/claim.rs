@@ -1,6 +1,10 @@
 //! What a claim costs, by how much waits and in how many classes.
 
-use std::{collections::BTreeMap, sync::Arc, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::ensure;
 use pointsman_core::{
@@ -47,7 +51,8 @@ fn cost(waiting: usize, classes: usize, servable: usize) -> anyhow::Result<Durat
             _ => Requirements::parse(&json).map_err(|error| anyhow::anyhow!("{error:?}"))?,
         };
         let id = JobId::from_uuid(Uuid::now_v7());
-        let submit = Submit { id, spec: spec(requirements), payload: payload.clone(), idempotency: None };
+        let submit =
+            Submit { id, spec: spec(requirements), payload: payload.clone(), idempotency: None };
         state.execute(&Command::Submit(submit), clock.now())?;
     }
     let worker = WorkerId::new("bench")?;

@@ -1,6 +1,9 @@
 //! A cached ComfyUI prompt: through Pointsman, and by driving the same simulator directly.
 
-use std::{path::Path, time::{Duration, Instant}};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use futures::TryStreamExt as _;
@@ -37,7 +40,12 @@ pub async fn cached(report: &mut Report, binary: &Path) -> anyhow::Result<()> {
     let (direct, brokered) = (percentile(&mut direct, 0.5), percentile(&mut brokered, 0.5));
     report.row("comfyui", "cached prompt, directly, p50", ms(direct), "");
     report.row("comfyui", "cached prompt, through Pointsman, p50", ms(brokered), "");
-    report.row("comfyui", "what Pointsman adds, p50", ms(brokered.saturating_sub(direct)), "<= 5 ms");
+    report.row(
+        "comfyui",
+        "what Pointsman adds, p50",
+        ms(brokered.saturating_sub(direct)),
+        "<= 5 ms",
+    );
     simulator.stop().await;
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! No-op jobs of 2 KB, durable, all events logged: how fast they are run.
 
-use std::{path::Path, sync::Arc, time::{Duration, Instant}};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     fleet::{Local, Remote, no_op, payload, spawn, submit},
@@ -26,7 +30,12 @@ pub async fn in_process(report: &mut Report, jobs: usize) -> anyhow::Result<()> 
     }
     local.completed(jobs).await?;
     let took = began.elapsed();
-    report.row("drain-in-process", "drained, 4 workers of 64 slots", rate(jobs, took), ">= 25000/s");
+    report.row(
+        "drain-in-process",
+        "drained, 4 workers of 64 slots",
+        rate(jobs, took),
+        ">= 25000/s",
+    );
     for worker in workers {
         worker.abort();
     }
@@ -41,7 +50,8 @@ pub async fn over_http(report: &mut Report, jobs: usize, binary: &Path) -> anyho
         server.client.submit_batch(&batch[..500.min(jobs - done)]).await?;
     }
     let began = Instant::now();
-    let worker = ["worker", "--id", "bench", "--broker", &server.url, "--service", "simulation:256"];
+    let worker =
+        ["worker", "--id", "bench", "--broker", &server.url, "--service", "simulation:256"];
     let (_worker, _) = spawn(binary, &worker).await?;
     loop {
         let snapshot = server.client.snapshot().await?;

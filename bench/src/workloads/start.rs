@@ -1,6 +1,9 @@
 //! At rest: how long from a submission to its start.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use pointsman_core::{EventName, RecordKey};
@@ -30,7 +33,8 @@ pub async fn in_process(report: &mut Report) -> anyhow::Result<()> {
         local.broker.submit(vec![submit]).await?;
         loop {
             let group = events.recv().await.context("the store is open")?;
-            let started = |e: &pointsman_core::Event| e.key == key && e.name == EventName::JobStarted;
+            let started =
+                |e: &pointsman_core::Event| e.key == key && e.name == EventName::JobStarted;
             if group.events.iter().any(started) {
                 break;
             }

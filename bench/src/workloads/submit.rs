@@ -1,6 +1,13 @@
 //! Submissions over HTTP, one job a request.
 
-use std::{path::Path, sync::{Arc, atomic::{AtomicUsize, Ordering}}, time::Instant};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use tokio::task::JoinSet;
 
@@ -21,7 +28,10 @@ pub async fn over_http(report: &mut Report, jobs: usize, binary: &Path) -> anyho
         let (client, body, left) = (server.client.clone(), body.clone(), left.clone());
         connections.spawn(async move {
             let mut took = Vec::new();
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
+            {
                 let began = Instant::now();
                 client.submit_json(body.clone()).await?;
                 took.push(began.elapsed());

@@ -1,6 +1,9 @@
 //! A hundred viewers while much happens: how long from a commit to a viewer.
 
-use std::{path::Path, time::{Duration, SystemTime, UNIX_EPOCH}};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use pointsman_api::ViewEvent;
 use tokio::{task::JoinSet, time::Instant};
@@ -49,7 +52,12 @@ pub async fn over_http(report: &mut Report, binary: &Path) -> anyhow::Result<()>
     }
     let a_second = |n: f64| format!("{:.0}/s", n / FOR.as_secs_f64());
     report.row("viewers", "changes (log groups)", a_second(happened as f64), "");
-    report.row("viewers", "events to each of 100 viewers", a_second(took.len() as f64 / VIEWERS as f64), "");
+    report.row(
+        "viewers",
+        "events to each of 100 viewers",
+        a_second(took.len() as f64 / VIEWERS as f64),
+        "",
+    );
     report.row("viewers", "commit to viewer, p50", ms(percentile(&mut took, 0.5)), "");
     report.row("viewers", "commit to viewer, p99", ms(percentile(&mut took, 0.99)), "<= 200 ms");
     Ok(())

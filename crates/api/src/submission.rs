@@ -149,7 +149,7 @@ impl Submission {
             service: ServiceName::new(&self.service)
                 .map_err(|error| invalid_id(error, "/service"))?,
             priority: ranged(self.priority, 50, &PRIORITY, "/priority")?,
-            requirements,
+            requirements: Arc::new(requirements),
             customer_id: customer_id.map_err(|error| invalid_id(error, "/customer_id"))?,
             workflow_id: workflow_id.map_err(|error| invalid_id(error, "/workflow_id"))?,
             workflow_priority: match self.workflow_priority {

@@ -60,7 +60,8 @@ impl Broker {
         let mut progress: HashMap<_, _> = progress.into_iter().collect();
         for record in records {
             let Record::Job(job) = record else { continue };
-            let its = job.assignment().is_some_and(|a| (&a.worker_id, a.incarnation) == (&by.0, by.1));
+            let its =
+                job.assignment().is_some_and(|a| (&a.worker_id, a.incarnation) == (&by.0, by.1));
             if let Some(progress) = progress.remove(&job.id).filter(|_| its) {
                 self.hub().take_progress(&job, progress);
             }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Answer, Command, Failure, FailureKind, JobId, Rejected, RecordKey,
+    Answer, Command, Failure, FailureKind, JobId, RecordKey, Rejected,
     command::{AttemptOp, Claim, Exchange, Finish, Held, Op, OpAnswer, Outcome},
     event::Record,
     record::Job,

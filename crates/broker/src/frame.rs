@@ -3,10 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use pointsman_core::{
-    JobId, Seq, Timestamp,
-    record::Progress,
-};
+use pointsman_core::{JobId, Seq, Timestamp, record::Progress};
 use pointsman_store::{Epoch, Position, Pulse, QueuesLane};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

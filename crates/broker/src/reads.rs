@@ -56,11 +56,7 @@ impl Broker {
     }
 
     /// The raw log after a position, at most `limit` groups; empty at the end of the log.
-    pub async fn log(
-        &self,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<Arc<LogGroup>>, LogError> {
+    pub async fn log(&self, after: Position, limit: usize) -> Result<Vec<Arc<LogGroup>>, LogError> {
         let current = self.store().epoch();
         if after.epoch != current {
             return Err(LogError::OtherEpoch { current });

@@ -33,7 +33,11 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 pub enum JobFrame {
     /// The record as it is now: the first frame, and again when the stream lagged.
     Now(JobNow),
-    Event { seq: Seq, at: Timestamp, event: Event },
+    Event {
+        seq: Seq,
+        at: Timestamp,
+        event: Event,
+    },
     Progress(ProgressLane),
 }
 

@@ -21,19 +21,31 @@ use crate::{
 pub enum Command {
     Submit(Submit),
     /// A pending job ends at once; a running one is asked to stop.
-    Cancel { job: JobId },
+    Cancel {
+        job: JobId,
+    },
     /// A new run of an ended job.
-    Retry { job: JobId },
+    Retry {
+        job: JobId,
+    },
     Exchange(Exchange),
     Renew(Renew),
     Register(Register),
-    Leave { worker: WorkerId, incarnation: Incarnation },
-    SetOrders { worker: WorkerId, orders: Orders },
+    Leave {
+        worker: WorkerId,
+        incarnation: Incarnation,
+    },
+    SetOrders {
+        worker: WorkerId,
+        orders: Orders,
+    },
     RegisterMachine(RegisterMachine),
     SetMachine(SetMachine),
     Reconcile(Reconcile),
     Raise(Raise),
-    Clear { alert: AlertId },
+    Clear {
+        alert: AlertId,
+    },
 }
 
 /// What reconcilers ask for. Each is decided on records and guarded by what lies apart (leases,
@@ -41,21 +53,48 @@ pub enum Command {
 #[derive(Debug, Clone)]
 pub enum Reconcile {
     /// The attempt's lease is over.
-    ExpireLease { job: JobId, attempt: u32, token: Token },
+    ExpireLease {
+        job: JobId,
+        attempt: u32,
+        token: Token,
+    },
     /// A hold's time has come.
-    ReleaseHold { job: JobId },
+    ReleaseHold {
+        job: JobId,
+    },
     /// Exclusions whose time is over, or all of them when nobody else could run the job.
-    LapseExclusions { job: JobId, all: bool },
-    DeclareSilent { worker: WorkerId, incarnation: Incarnation, after: Duration },
+    LapseExclusions {
+        job: JobId,
+        all: bool,
+    },
+    DeclareSilent {
+        worker: WorkerId,
+        incarnation: Incarnation,
+        after: Duration,
+    },
     /// Nothing confirmed the status for `after`.
-    MarkStale { connector: ConnectorId, after: Duration },
-    DisconnectMachine { machine: MachineId, after: Duration },
-    ReconnectMachine { machine: MachineId },
-    RemoveJob { job: JobId },
+    MarkStale {
+        connector: ConnectorId,
+        after: Duration,
+    },
+    DisconnectMachine {
+        machine: MachineId,
+        after: Duration,
+    },
+    ReconnectMachine {
+        machine: MachineId,
+    },
+    RemoveJob {
+        job: JobId,
+    },
     /// Only when it is offline.
-    RemoveWorker { worker: WorkerId },
+    RemoveWorker {
+        worker: WorkerId,
+    },
     /// Only when it is offline or disconnected, and its workers are gone.
-    RemoveMachine { machine: MachineId },
+    RemoveMachine {
+        machine: MachineId,
+    },
 }
 
 /// A new job. The caller draws the id, so that an exact repeat is the same job.
@@ -152,7 +191,9 @@ pub enum Outcome {
         #[schema(value_type = Object)]
         result: Option<serde_json::Value>,
     },
-    Failed { failure: Failure },
+    Failed {
+        failure: Failure,
+    },
     /// A cancel was asked for, and the service has confirmed that the job is gone.
     Cancelled,
 }
@@ -223,11 +264,19 @@ pub struct Raise {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// `existing` when the same submission was here before.
-    Submitted { id: JobId, existing: Option<Arc<Job>> },
+    Submitted {
+        id: JobId,
+        existing: Option<Arc<Job>>,
+    },
     Job(JobId),
-    Exchanged { ops: Vec<Result<OpAnswer, crate::decide::Rejected>>, claimed: Vec<Held> },
+    Exchanged {
+        ops: Vec<Result<OpAnswer, crate::decide::Rejected>>,
+        claimed: Vec<Held>,
+    },
     Renewed(Renewed),
-    Registered { running: Vec<Held> },
+    Registered {
+        running: Vec<Held>,
+    },
     Done,
 }
 
@@ -237,9 +286,13 @@ pub enum Answer {
 pub enum OpAnswer {
     Started,
     /// The job is now in this status: ended, or pending again.
-    Settled { status: JobStatus },
+    Settled {
+        status: JobStatus,
+    },
     /// A late result was kept; `won` when it ended the job.
-    LateKept { won: bool },
+    LateKept {
+        won: bool,
+    },
 }
 
 /// The answer to a renewal.

@@ -19,11 +19,8 @@ const NAME_RULE: &str =
 
 fn check_name(what: &'static str, text: &str) -> Result<(), IdError> {
     let mut bytes = text.bytes();
-    let head = bytes
-        .next()
-        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let tail =
-        bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+    let head = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let tail = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
     if head && tail && text.len() <= 64 {
         Ok(())
     } else {

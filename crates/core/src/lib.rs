@@ -20,8 +20,8 @@ pub use decide::{Rejected, Transition};
 pub use event::{Event, EventName, LogGroup, Record, RecordKey, RecordKind};
 pub use failure::{Failure, FailureKind, LossReason};
 pub use ids::{
-    ConnectorId, CustomerId, IdError, Incarnation, JobId, MachineId, ServiceName, Token,
-    WorkerId, WorkflowId,
+    ConnectorId, CustomerId, IdError, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId,
+    WorkflowId,
 };
 pub use record::Seq;
 pub use time::Timestamp;

@@ -1,6 +1,10 @@
 //! Points in time as the store's clock gives them. This crate reads no clock.
 
-use std::{fmt, ops::{Add, Sub}, time::Duration};
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    time::Duration,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -54,7 +54,11 @@ impl View {
     }
 
     /// Starts from records instead of from the beginning of the log.
-    pub fn restore(seq: Seq, last_ended_no: u64, records: impl IntoIterator<Item = Record>) -> Self {
+    pub fn restore(
+        seq: Seq,
+        last_ended_no: u64,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Self {
         let mut view = Self { seq, last_ended_no, ..Self::default() };
         for record in records {
             match &record {

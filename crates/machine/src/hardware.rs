@@ -58,7 +58,9 @@ async fn nvidia() -> Vec<Gpu> {
         .kill_on_drop(true)
         .output();
     match tokio::time::timeout(ASK_WITHIN, ask).await {
-        Ok(Ok(output)) if output.status.success() => parse(&String::from_utf8_lossy(&output.stdout)),
+        Ok(Ok(output)) if output.status.success() => {
+            parse(&String::from_utf8_lossy(&output.stdout))
+        }
         Ok(Ok(output)) => {
             tracing::warn!(status = %output.status, "nvidia-smi failed; registering no GPUs");
             Vec::new()

@@ -14,8 +14,8 @@ use std::io::IsTerminal as _;
 use clap::Parser as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
-pub use crate::exit::Exit;
 use crate::args::{Cli, Command};
+pub use crate::exit::Exit;
 
 /// Reads the command line and does what it says.
 ///

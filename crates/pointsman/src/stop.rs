@@ -15,7 +15,8 @@ pub fn on_signals(deadline: Duration) -> std::io::Result<Shutdown> {
     let shutdown = Shutdown::default();
     let told = shutdown.clone();
     let _listener = tokio::spawn(async move {
-        let mut next = async || tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} };
+        let mut next =
+            async || tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} };
         next().await;
         tracing::info!("stopping; a second signal stops at once");
         told.drain.cancel();

@@ -1,6 +1,8 @@
 //! What is known of a ComfyUI job before any ComfyUI sees it: whether its workflow has the right
 //! form, and what it needs. (The rules on graphs are pure functions of the ComfyUI crate.)
 
+use std::sync::Arc;
+
 use pointsman_api::{ErrorCode, Problem, ValidSubmission};
 use pointsman_comfyui::graph;
 use pointsman_core::matching::complete_from_graph;
@@ -20,7 +22,8 @@ pub(crate) fn complete(valid: &mut ValidSubmission) -> Result<(), Problem> {
     check_inputs(valid, workflow)?;
     let (classes, models) = (graph::class_types(workflow), graph::model_files(workflow));
     let brought = valid.brought_files();
-    complete_from_graph(&mut valid.spec.requirements, classes, models, &brought);
+    let requirements = Arc::make_mut(&mut valid.spec.requirements);
+    complete_from_graph(requirements, classes, models, &brought);
     valid.check_requirements()
 }
 

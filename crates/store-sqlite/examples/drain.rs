@@ -84,7 +84,7 @@ fn submission(payload: Arc<[u8]>) -> Fallible<Submit> {
     let spec = JobSpec {
         service: ServiceName::new("simulation")?,
         priority: 50,
-        requirements: Requirements::default(),
+        requirements: Arc::default(),
         customer_id: None,
         workflow_id: None,
         workflow_priority: None,

@@ -50,9 +50,9 @@ impl From<WriteError> for StoreError {
 }
 
 pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error().is_some_and(|cause| {
-        cause.code == ErrorCode::DiskFull || cause.extended_code == SHM_SIZE
-    })
+    error
+        .sqlite_error()
+        .is_some_and(|cause| cause.code == ErrorCode::DiskFull || cause.extended_code == SHM_SIZE)
 }
 
 /// Where the log ends after a transaction.
@@ -71,7 +71,12 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub fn new(connection: Connection, rows: Arc<Rows>, log_bytes: u64, keep: LogRetention) -> Self {
+    pub fn new(
+        connection: Connection,
+        rows: Arc<Rows>,
+        log_bytes: u64,
+        keep: LogRetention,
+    ) -> Self {
         Self { connection, rows, log: LogEnd::new(log_bytes), keep }
     }
 

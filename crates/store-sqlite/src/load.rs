@@ -1,10 +1,6 @@
 //! Reading a store into memory. What cannot be read is put aside and told, and prevents nothing.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    thread,
-};
+use std::{path::Path, sync::Arc, thread};
 
 use pointsman_core::{
     CustomerId, JobId, Record, RecordKind, Seq, Timestamp,

@@ -21,8 +21,13 @@ impl DirLock {
         std::fs::create_dir_all(dir).map_err(failed)?;
         let mut options = OpenOptions::new();
         let path = dir.join("lock");
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -2,9 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use pointsman_core::{
-    Event, EventName, LogGroup, Record, RecordKey, RecordKind, Seq, Timestamp,
-};
+use pointsman_core::{Event, EventName, LogGroup, Record, RecordKey, RecordKind, Seq, Timestamp};
 use pointsman_store::LogPage;
 use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;

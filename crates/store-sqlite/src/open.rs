@@ -28,11 +28,17 @@ pub enum OpenError {
     Locked { dir: PathBuf, holder: String },
     #[error("{} is not a store of this program", path.display())]
     NotAStore { path: PathBuf, source: Option<rusqlite::Error> },
-    #[error("the store has schema version {found}, and this program knows versions up to {known}: use a newer program")]
+    #[error(
+        "the store has schema version {found}, and this program knows versions up to {known}: use a newer program"
+    )]
     NewerSchema { found: i64, known: usize },
-    #[error("the store admits writers from version {oldest:?} on, and this program is version {ours}: use a newer program")]
+    #[error(
+        "the store admits writers from version {oldest:?} on, and this program is version {ours}: use a newer program"
+    )]
     NewerWriter { oldest: String, ours: u32 },
-    #[error("the database cannot keep a write-ahead log (its journal is {mode:?}): use a local file system")]
+    #[error(
+        "the database cannot keep a write-ahead log (its journal is {mode:?}): use a local file system"
+    )]
     NoWal { mode: String },
     #[error("the store names no epoch of its log, or none that can be read")]
     NoEpoch,

@@ -21,12 +21,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            clock: None,
-            log: LogRetention::default(),
-            reserve_bytes: 32 << 20,
-            max_bytes: None,
-        }
+        Self { clock: None, log: LogRetention::default(), reserve_bytes: 32 << 20, max_bytes: None }
     }
 }
 
@@ -53,10 +48,6 @@ pub struct LogRetention {
 
 impl Default for LogRetention {
     fn default() -> Self {
-        Self {
-            groups: 2_000_000,
-            bytes: 512 << 20,
-            age: Duration::from_secs(7 * 24 * 3600),
-        }
+        Self { groups: 2_000_000, bytes: 512 << 20, age: Duration::from_secs(7 * 24 * 3600) }
     }
 }

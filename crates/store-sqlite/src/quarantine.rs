@@ -69,8 +69,7 @@ fn told(kind: &str, id: &str, reason: &str) -> Option<Contradiction> {
 pub(crate) fn quarantined(db: &Connection) -> rusqlite::Result<Vec<Contradiction>> {
     let mut all = db.prepare("SELECT kind, id, reason FROM quarantine ORDER BY no")?;
     let rows = all.query_map([], |row| {
-        let (kind, id, reason): (String, String, String) =
-            (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (kind, id, reason): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(told(&kind, &id, &reason))
     })?;
     rows.filter_map(Result::transpose).collect()

@@ -18,10 +18,10 @@ use pointsman_store::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    OpenError, Options,
+    OpenError, Options, blobs,
     database::Database,
     janitor::{Janitor, WalPages},
-    blobs, log,
+    log,
     open::{Opened, open},
     readers::Readers,
     request::{MAX_QUEUED, Reply, Request, Work},
@@ -238,7 +238,10 @@ impl Store for SqliteStore {
         self.look(|state, _| state.pulse()).await
     }
 
-    async fn explain(&self, job: JobId) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
+    async fn explain(
+        &self,
+        job: JobId,
+    ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
         self.look(move |state, now| Some((state.explain(&job, now)?, state.ahead_of(&job)))).await
     }
 

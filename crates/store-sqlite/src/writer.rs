@@ -84,7 +84,10 @@ impl Writer {
         }
         let idle = works.is_empty();
         self.settle_and_look(&mut works, &mut looks);
-        if (checkpoint && self.wal.is_long()) || self.wal.is_too_long() || self.room.full().is_some() {
+        if (checkpoint && self.wal.is_long())
+            || self.wal.is_too_long()
+            || self.room.full().is_some()
+        {
             self.checkpoint();
         }
         if tick {
@@ -132,17 +135,17 @@ impl Writer {
     }
 
     /// Applies a batch and makes it durable, or takes it back.
-    pub(crate) fn attempt(&mut self, works: &[Work], even_if_empty: bool) -> Result<Batch, WriteError> {
+    pub(crate) fn attempt(
+        &mut self,
+        works: &[Work],
+        even_if_empty: bool,
+    ) -> Result<Batch, WriteError> {
         let now = self.clock.now();
         self.waiting.admit(&mut self.state);
         self.expired.extend(self.state.forget_idempotency(now, MAX_FORGOTTEN));
         let mut batch = Batch::apply(&mut self.state, works, now);
         batch.writes.expired = std::mem::take(&mut self.expired);
-        let head = Head {
-            seq: self.state.seq(),
-            last_ended_no: self.state.last_ended_no(),
-            now,
-        };
+        let head = Head { seq: self.state.seq(), last_ended_no: self.state.last_ended_no(), now };
         let written = match batch.write_groups() {
             Ok(()) if batch.writes.is_empty() && !even_if_empty => Ok(()),
             Ok(()) => self.database.write(&batch.writes, head),

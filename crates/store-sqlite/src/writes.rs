@@ -1,12 +1,7 @@
 //! What a batch writes: each event once as a line of the log, and of each record only its last
 //! state, which is a piece of that line.
 
-use std::{
-    collections::HashMap,
-    io::Write as _,
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::HashMap, io::Write as _, ops::Range, sync::Arc};
 
 use pointsman_core::{
     Event, JobId, LogGroup, RecordKey, RecordKind, Seq, Timestamp, Token,
@@ -109,9 +104,8 @@ impl Writes {
         at: &str,
     ) -> Result<Option<Range<usize>>, serde_json::Error> {
         let (name, kind) = (event.name.as_str(), kind_name(event.key.kind()));
-        let head = format_args!(
-            r#"{{"seq":{seq},"at":"{at}","event":"{name}","kind":"{kind}","id":"#
-        );
+        let head =
+            format_args!(r#"{{"seq":{seq},"at":"{at}","event":"{name}","kind":"{kind}","id":"#);
         self.text.write_fmt(head).map_err(serde_json::Error::io)?;
         serde_json::to_writer(&mut self.text, &event.key.id())?;
         self.text.extend_from_slice(br#","record":"#);

@@ -16,11 +16,10 @@ mod store;
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use mem::MemStore;
 pub use state::{
-    Applied, ClassSummary, Confirmed, ConfirmedBy, Contradiction, Counts, Due, JobFilter,
-    JobsPage, MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo,
-    WaitingJob, WorkHint,
+    Applied, ClassSummary, Confirmed, ConfirmedBy, Contradiction, Counts, Due, JobFilter, JobsPage,
+    MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo, WaitingJob,
+    WorkHint,
 };
 pub use store::{
-    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store, StoreError,
-    job,
+    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store, StoreError, job,
 };

@@ -223,7 +223,10 @@ impl Store for MemStore {
         Ok(self.with(|state, _| state.pulse()))
     }
 
-    async fn explain(&self, job: JobId) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
+    async fn explain(
+        &self,
+        job: JobId,
+    ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
         Ok(self.with(|state, now| Some((state.explain(&job, now)?, state.ahead_of(&job)))))
     }
 

@@ -46,7 +46,8 @@ pub struct PositionError;
 impl FromStr for Epoch {
     type Err = PositionError;
     fn from_str(text: &str) -> Result<Self, PositionError> {
-        let fine = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        let fine =
+            (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
         if fine { Ok(Self(text.into())) } else { Err(PositionError) }
     }
 }
@@ -117,7 +118,9 @@ pub struct Seed {
 pub enum LogPage {
     Groups(Vec<Arc<LogGroup>>),
     /// The seq asked for is no longer kept; the oldest kept one is.
-    Cut { oldest: Seq },
+    Cut {
+        oldest: Seq,
+    },
 }
 
 /// Whether the store takes new work.
@@ -156,8 +159,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Decides and applies commands, each in one atomic step, in their order. An error says that
     /// none of them was done.
-    async fn execute(&self, commands: Vec<Command>)
-    -> Result<Vec<Result<Done, Rejected>>, StoreError>;
+    async fn execute(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Result<Done, Rejected>>, StoreError>;
 
     /// Reads what a decision outside the store asks for.
     async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError>;
@@ -211,7 +216,8 @@ pub trait Store: Send + Sync + 'static {
 
     async fn pulse(&self) -> Result<Pulse, StoreError>;
 
-    async fn explain(&self, job: JobId) -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
+    async fn explain(&self, job: JobId)
+    -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
 
     /// Classes that wait although nobody there is able to run them.
     async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError>;

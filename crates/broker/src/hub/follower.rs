@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use pointsman_core::LogGroup;
 use pointsman_store::{LogPage, StoreError};
 use tokio::{
-    sync::broadcast::{Receiver, error::{RecvError, TryRecvError}},
+    sync::broadcast::{
+        Receiver,
+        error::{RecvError, TryRecvError},
+    },
     time::MissedTickBehavior,
 };
 
@@ -121,7 +124,9 @@ impl Follower {
     }
 }
 
-async fn next_group(feed: &mut Option<Receiver<Arc<LogGroup>>>) -> Result<Arc<LogGroup>, RecvError> {
+async fn next_group(
+    feed: &mut Option<Receiver<Arc<LogGroup>>>,
+) -> Result<Arc<LogGroup>, RecvError> {
     match feed {
         Some(feed) => feed.recv().await,
         None => std::future::pending().await,

@@ -44,9 +44,8 @@ impl Contact {
 
     pub fn liveness(&self, store: &dyn Store) -> Liveness {
         let last = self.0.lock();
-        let not_live = |reason: String| {
-            Liveness::NotLive(NotLive { reason, since: last.store_time })
-        };
+        let not_live =
+            |reason: String| Liveness::NotLive(NotLive { reason, since: last.store_time });
         if let Health::Failed(why) = store.health() {
             return not_live(format!("the store failed: {why}"));
         }

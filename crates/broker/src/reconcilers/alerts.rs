@@ -52,7 +52,10 @@ impl Reconciler for Alerts {
         wanted.extend(poisonous.iter().take(MAX_OF_RULE).map(|(class, _)| poisonous_class(class)));
         wanted.extend(world.hub.with_view(|view| {
             let flapping = view.workers.values().filter(|worker| worker.is_flapping(now));
-            flapping.take(MAX_OF_RULE).map(|worker| flapping_incarnation(&worker.id)).collect::<Vec<_>>()
+            flapping
+                .take(MAX_OF_RULE)
+                .map(|worker| flapping_incarnation(&worker.id))
+                .collect::<Vec<_>>()
         }));
         if let Health::Full(why) = store.health() {
             wanted.push(store_full(&why));
@@ -98,10 +101,7 @@ fn nobody_able(class: &ClassSummary) -> Raise {
     Raise {
         alert: AlertId { rule: AlertRule::NobodyAble, subject: class.class.to_string() },
         severity: Severity::Warning,
-        message: format!(
-            "jobs for {} wait that no worker there is able to run",
-            class.service
-        ),
+        message: format!("jobs for {} wait that no worker there is able to run", class.service),
         action: "see `explain` of one of these jobs for what the workers lack".into(),
     }
 }
@@ -114,8 +114,9 @@ fn poisonous_class(class: &pointsman_core::matching::ClassKey) -> Raise {
             "jobs of one class were lost {} times in a row or more; it runs one at a time until one completes",
             limits::POISONOUS_AFTER
         ),
-        action: "look at the attempts of one of these jobs; cancel them if they break their workers"
-            .into(),
+        action:
+            "look at the attempts of one of these jobs; cancel them if they break their workers"
+                .into(),
     }
 }
 

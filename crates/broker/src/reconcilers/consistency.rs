@@ -50,10 +50,7 @@ fn inconsistent(Contradiction { about, message }: &Contradiction) -> Raise {
     let kind = serde_json::to_value(about.kind()).ok();
     let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("record").to_owned();
     Raise {
-        alert: AlertId {
-            rule: AlertRule::Inconsistent,
-            subject: format!("{kind}/{}", about.id()),
-        },
+        alert: AlertId { rule: AlertRule::Inconsistent, subject: format!("{kind}/{}", about.id()) },
         severity: Severity::Critical,
         message: format!("the record of {kind} {} contradicts others: {message}", about.id()),
         action: "run `pointsman doctor`; please report it with the log around this time".into(),

@@ -42,10 +42,9 @@ async fn a_job_wakes_one_able_worker() {
     let waits_on = wait(&world, &other, secs(30)).await;
     let looked = world.store.exchanges.load(SeqCst);
 
-    let job = world.fleet.submit(pointsman_core::record::JobSpec {
-        requirements: needs("special"),
-        ..spec(50)
-    });
+    let job = world
+        .fleet
+        .submit(pointsman_core::record::JobSpec { requirements: needs("special"), ..spec(50) });
     let job = job.await;
     tokio::time::sleep(millis(1)).await;
 
@@ -116,7 +115,10 @@ async fn operations_are_applied_at_once_and_once() {
     let exchanged = waiting.await.unwrap().unwrap();
     assert_eq!(exchanged.ops, [Ok(OpAnswer::Settled { status: JobStatus::Completed })]);
     assert_eq!(exchanged.claimed[0].job.id, next);
-    assert_eq!(world.fleet.story(held.job).await.iter().filter(|e| **e == "job_completed").count(), 1);
+    assert_eq!(
+        world.fleet.story(held.job).await.iter().filter(|e| **e == "job_completed").count(),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -113,7 +113,9 @@ impl Store for FaultyStore {
         commands: Vec<Command>,
     ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
         self.reach()?;
-        if self.alerts_refused.load(SeqCst) && commands.iter().any(|command| matches!(command, Command::Raise(_))) {
+        if self.alerts_refused.load(SeqCst)
+            && commands.iter().any(|command| matches!(command, Command::Raise(_)))
+        {
             return Err(StoreError::Full("no space left".into()));
         }
         let exchanges = commands.iter().filter(|c| matches!(c, Command::Exchange(_))).count();

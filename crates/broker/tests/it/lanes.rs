@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst, time::Duration}
 use pointsman_broker::{Frame, PreviewError, Viewer};
 use pointsman_core::{
     JobId,
-    command::{Held, Op, Outcome, Finish},
+    command::{Finish, Held, Op, Outcome},
     record::{ConnectorStatus, Progress},
 };
 use pointsman_store::conformance::fleet::{Fleet, Hand, completed, spec};

@@ -23,24 +23,47 @@ use crate::{
 
 #[derive(Debug, Clone)]
 enum Step {
-    Submit { priority: u8, picky: bool },
-    Register { worker: usize, slots: u32 },
-    Report { worker: usize, status: usize },
+    Submit {
+        priority: u8,
+        picky: bool,
+    },
+    Register {
+        worker: usize,
+        slots: u32,
+    },
+    Report {
+        worker: usize,
+        status: usize,
+    },
     /// Operations on some attempts, and a claim, in one exchange.
-    Exchange { worker: usize, ops: Vec<(usize, usize)>, tokens: usize },
+    Exchange {
+        worker: usize,
+        ops: Vec<(usize, usize)>,
+        tokens: usize,
+    },
     Cancel(usize),
     Retry(usize),
-    Drain { worker: usize, drain: bool },
+    Drain {
+        worker: usize,
+        drain: bool,
+    },
     Leave(usize),
     /// Time passes, and the reconcilers look.
     Silence(u64),
     Remove(usize),
     Forget,
     /// Viewers.
-    Join { conflate: u64 },
+    Join {
+        conflate: u64,
+    },
     Part(usize),
-    Resume { conflate: u64 },
-    Read { viewer: usize, ms: u64 },
+    Resume {
+        conflate: u64,
+    },
+    Read {
+        viewer: usize,
+        ms: u64,
+    },
     ReadOne(usize),
     /// The hub.
     Deaf(bool),
@@ -201,8 +224,7 @@ impl Run {
     async fn exchange(&mut self, worker: usize, ops: Vec<(usize, usize)>, tokens: usize) {
         let op = |(held, op): (usize, usize)| {
             let held = *self.held.iter().rev().nth(held)?;
-            let release =
-                Op::Release { reason: LossReason::ServiceLost, message: "a test".into() };
+            let release = Op::Release { reason: LossReason::ServiceLost, message: "a test".into() };
             let op = match op {
                 0 | 1 => Op::Start,
                 2 | 3 => completed(),
@@ -251,9 +273,7 @@ impl Run {
             Step::Read { viewer, ms } => self.read(viewer, millis(ms)).await,
             Step::ReadOne(n) => {
                 let Some(watching) = self.watching.get_mut(n) else { return };
-                if let Ok(frame) =
-                    tokio::time::timeout(millis(1), watching.viewer.next()).await
-                {
+                if let Ok(frame) = tokio::time::timeout(millis(1), watching.viewer.next()).await {
                     self.check(n, &frame.expect("the broker runs"));
                 }
             }
@@ -355,7 +375,9 @@ fn a_viewer_follows_lags_resumes_and_starts_anew() {
             9 => steps.push(Deaf(true)),
             12 => steps.push(Deaf(false)),
             15 => steps.push(Epoch),
-            18 => steps.extend([Deaf(true), Submit { priority: 50, picky: false }, Cut, Deaf(false)]),
+            18 => {
+                steps.extend([Deaf(true), Submit { priority: 50, picky: false }, Cut, Deaf(false)])
+            }
             20 => steps.extend([Cancel(0), Retry(3), Read { viewer: 1, ms: 1_500 }]),
             _ => {}
         }

@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use pointsman_broker::BrokerConfig;
 use pointsman_core::{
     Command, FailureKind, RecordKey,
-    record::{
-        AlertRule, ConnectorStatus, JobSpec, JobStatus, MachineStatus, WorkerStatus,
-    },
+    record::{AlertRule, ConnectorStatus, JobSpec, JobStatus, MachineStatus, WorkerStatus},
 };
 use pointsman_store::{
     Contradiction, Health, Retention,

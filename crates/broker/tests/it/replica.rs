@@ -7,7 +7,10 @@ use std::{
 };
 
 use pointsman_broker::Frame;
-use pointsman_core::{Seq, View, event::{Record, RecordKey}};
+use pointsman_core::{
+    Seq, View,
+    event::{Record, RecordKey},
+};
 use pointsman_store::{Position, Seed};
 use serde_json::Value;
 

@@ -40,8 +40,7 @@ pub fn fleet() -> (Fleet, Arc<FaultyStore>) {
 impl World {
     pub async fn new(config: BrokerConfig) -> Self {
         let (fleet, store) = fleet();
-        let (broker, tasks) =
-            Broker::start(store.clone(), config).await.expect("the store works");
+        let (broker, tasks) = Broker::start(store.clone(), config).await.expect("the store works");
         Self { fleet, store, broker, tasks }
     }
 

@@ -40,11 +40,7 @@ fn current_worker(draft: &Draft<'_>, exchange: &Exchange) -> Result<Worker, Stop
 
 /// Leases, heartbeats and reports belong to one incarnation; a superseded one is told so.
 pub(super) fn check_incarnation(worker: &Worker, incarnation: Incarnation) -> Result<(), Rejected> {
-    if worker.incarnation == incarnation {
-        Ok(())
-    } else {
-        Err(Rejected::Superseded(incarnation))
-    }
+    if worker.incarnation == incarnation { Ok(()) } else { Err(Rejected::Superseded(incarnation)) }
 }
 
 /// A worker that was declared silent is heard again: the end of silence is written, like silence.

@@ -21,7 +21,11 @@ pub fn accepts(worker: &Worker, now: Timestamp) -> bool {
 }
 
 /// Slots of `service` that hold no job; none while its connector reports a fault.
-pub fn free_slots(worker: &Worker, service: &ServiceName, connector: &crate::record::Connector) -> u32 {
+pub fn free_slots(
+    worker: &Worker,
+    service: &ServiceName,
+    connector: &crate::record::Connector,
+) -> u32 {
     let able = matches!(
         connector.status,
         ConnectorStatus::Idle | ConnectorStatus::Active | ConnectorStatus::Unknown
@@ -91,7 +95,12 @@ fn open_services(
 }
 
 /// Every claim raises the attempt, which never goes back, and sets the token.
-fn assign(draft: &mut Draft<'_>, id: JobId, mut worker: Worker, token: Token) -> Result<Held, Stop> {
+fn assign(
+    draft: &mut Draft<'_>,
+    id: JobId,
+    mut worker: Worker,
+    token: Token,
+) -> Result<Held, Stop> {
     let mut job: Job = draft.need_job(id)?;
     if !job.is_waiting() {
         return Err(Rejected::NotDue.into());

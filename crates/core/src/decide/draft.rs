@@ -64,12 +64,27 @@ impl From<Unread> for Stop {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Guard {
     /// The lease of this attempt is over.
-    LeaseOver { job: JobId, token: Token },
-    WorkerSilent { worker: WorkerId, incarnation: Incarnation, after: Duration },
+    LeaseOver {
+        job: JobId,
+        token: Token,
+    },
+    WorkerSilent {
+        worker: WorkerId,
+        incarnation: Incarnation,
+        after: Duration,
+    },
     /// Neither the machine's agent nor any of its workers was heard.
-    MachineSilent { machine: MachineId, after: Duration },
-    MachineHeard { machine: MachineId },
-    ConnectorUnconfirmed { connector: ConnectorId, after: Duration },
+    MachineSilent {
+        machine: MachineId,
+        after: Duration,
+    },
+    MachineHeard {
+        machine: MachineId,
+    },
+    ConnectorUnconfirmed {
+        connector: ConnectorId,
+        after: Duration,
+    },
 }
 
 /// One record's change with the event that says so; the store stamps `rev`, places and

@@ -9,8 +9,8 @@ use crate::{
     failure::{Failure, FailureKind, LossReason},
     ids::{ConnectorId, JobId, ServiceName, WorkerId},
     record::{
-        Alert, AlertId, AlertRule, Artifact, Assignment, Ended, Exclusion, Extra, Hold,
-        HoldReason, Job, JobState, JobStatus, PastAttempt, PastOutcome, Progress, Severity,
+        Alert, AlertId, AlertRule, Artifact, Assignment, Ended, Exclusion, Extra, Hold, HoldReason,
+        Job, JobState, JobStatus, PastAttempt, PastOutcome, Progress, Severity,
     },
 };
 
@@ -36,9 +36,7 @@ pub(super) fn conclude(
             let state = JobState::Completed(Ended { artifacts, cached, ..ended });
             end(draft, job, state, EventName::JobCompleted)
         }
-        Verdict::Cancelled => {
-            end(draft, job, JobState::Cancelled(ended), EventName::JobCancelled)
-        }
+        Verdict::Cancelled => end(draft, job, JobState::Cancelled(ended), EventName::JobCancelled),
         Verdict::Failed(_) if job.cancel_requested_at.is_some() => {
             end(draft, job, JobState::Cancelled(ended), EventName::JobCancelled)
         }

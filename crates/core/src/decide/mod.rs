@@ -14,8 +14,8 @@ mod submit;
 mod worker;
 
 pub use claim::{accepts, free_slots};
-pub use draft::{Change, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
 use draft::Draft;
+pub use draft::{Change, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
 
 use crate::{
     command::{Answer, Command, Exchange},

@@ -1,11 +1,7 @@
 //! What reconcilers may change. Each looks again: the reason must still hold in the records, and
 //! its guard is checked once more in the step that applies.
 
-use super::{
-    Guard, Key, Rejected, Stop, Value,
-    draft::Draft,
-    ending, worker,
-};
+use super::{Guard, Key, Rejected, Stop, Value, draft::Draft, ending, worker};
 use crate::{
     command::{Answer, Reconcile},
     event::{EventName, RecordKey},
@@ -18,8 +14,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
     match what {
         Reconcile::ExpireLease { job, attempt, token } => {
             let job = draft.need_job(*job)?;
-            let current =
-                job.is_running() && job.attempt == *attempt && job.token == Some(*token);
+            let current = job.is_running() && job.attempt == *attempt && job.token == Some(*token);
             if !current {
                 return Err(Rejected::NotDue.into());
             }
@@ -44,10 +39,8 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
             let Some(mut connector) = draft.connector(id)? else {
                 return Err(Rejected::NotDue.into());
             };
-            let known = !matches!(
-                connector.reported,
-                ConnectorStatus::Unknown | ConnectorStatus::Offline
-            );
+            let known =
+                !matches!(connector.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline);
             if !known {
                 return Err(Rejected::NotDue.into());
             }

@@ -15,8 +15,8 @@ use crate::{
     ids::{ConnectorId, Incarnation, MachineId, WorkerId},
     matching::canonical,
     record::{
-        Connector, ConnectorStatus, Extra, Machine, MachineStatus, OfflineReason, Orders,
-        Presence, Worker, WorkerStatus,
+        Connector, ConnectorStatus, Extra, Machine, MachineStatus, OfflineReason, Orders, Presence,
+        Worker, WorkerStatus,
     },
 };
 
@@ -134,7 +134,9 @@ fn ensure_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
     let machine = match draft.machine(id)? {
         Some(machine) if !machine.status.is_gone() => return Ok(()),
         Some(machine) if machine.incarnation.is_some() => return Ok(()),
-        Some(machine) => Machine { status: MachineStatus::Ready, reason: None, action: None, ..machine },
+        Some(machine) => {
+            Machine { status: MachineStatus::Ready, reason: None, action: None, ..machine }
+        }
         None => Machine {
             id: id.clone(),
             rev: 0,

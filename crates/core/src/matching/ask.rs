@@ -50,21 +50,12 @@ impl<'a> Offer<'a> {
         worker: Option<&'a WorkerId>,
         capabilities: &'a Capabilities,
     ) -> Self {
-        Self {
-            worker,
-            capabilities,
-            service: capabilities.services.get(&class.service),
-        }
+        Self { worker, capabilities, service: capabilities.services.get(&class.service) }
     }
 
     /// GiB of the largest GPU; 0 without a GPU.
     pub(super) fn gpu_memory_gb(&self) -> f64 {
-        let memory = self
-            .capabilities
-            .hardware
-            .gpus
-            .iter()
-            .map(|gpu| gpu.memory_gb);
+        let memory = self.capabilities.hardware.gpus.iter().map(|gpu| gpu.memory_gb);
         memory.fold(0.0, f64::max)
     }
 }
@@ -73,33 +64,17 @@ impl Class {
     /// Everything the class asks for, cheap questions first. Empty sets are not asked.
     pub(super) fn asks(&self) -> impl Iterator<Item = Ask<'_>> {
         // Taken apart without `..`: a new requirement does not compile until it is asked here.
-        let Self {
-            service,
-            requirements,
-            customer,
-            excluded,
-        } = self;
+        let Self { service, requirements, customer, excluded } = self;
         let Requirements {
-            hardware:
-                Hardware {
-                    gpu_memory_gb,
-                    gpu_count,
-                    cpu_cores,
-                    ram_gb,
-                },
+            hardware: Hardware { gpu_memory_gb, gpu_count, cpu_cores, ram_gb },
             models,
             node_classes,
             labels,
-            must_not:
-                MustNot {
-                    models: bad_models,
-                    workers: bad_workers,
-                    labels: bad_labels,
-                },
+            must_not: MustNot { models: bad_models, workers: bad_workers, labels: bad_labels },
             customer: CustomerNeeds { isolation },
             prefer: _,
             unknown,
-        } = requirements;
+        } = &**requirements;
         let first = [
             Some(Ask::Service(service)),
             unknown.as_ref().map(|_| Ask::Unknown),
@@ -134,20 +109,13 @@ fn conditions<'a>(
     conditions: &'a BTreeMap<String, Condition>,
     ask: fn(&'a str, &'a Condition) -> Ask<'a>,
 ) -> impl Iterator<Item = Ask<'a>> {
-    conditions
-        .iter()
-        .map(move |(label, condition)| ask(label, condition))
+    conditions.iter().map(move |(label, condition)| ask(label, condition))
 }
 
 impl Ask<'_> {
     /// Whether the worker gives what is asked. Comparisons with NaN are false: not able.
     pub(super) fn is_met(&self, offer: &Offer<'_>) -> bool {
-        let Capabilities {
-            services: _,
-            hardware,
-            labels,
-            customers,
-        } = offer.capabilities;
+        let Capabilities { services: _, hardware, labels, customers } = offer.capabilities;
         match *self {
             Self::Service(_) => offer.service.is_some(),
             Self::Unknown => false,
@@ -158,16 +126,14 @@ impl Ask<'_> {
             Self::Customer(customer) => customers.serves(customer),
             Self::Isolation(Isolation::Loose) => true,
             Self::Isolation(Isolation::Strict) => customers.isolation == Some(Isolation::Strict),
-            Self::Label(label, condition) => labels
-                .get(label)
-                .is_some_and(|value| condition.holds(value)),
+            Self::Label(label, condition) => {
+                labels.get(label).is_some_and(|value| condition.holds(value))
+            }
             Self::MustNotLabel(label, condition) => !condition.rules_out(labels.get(label)),
-            Self::Models(wanted) => offer
-                .service
-                .is_some_and(|has| wanted.is_subset(&has.models)),
-            Self::NodeClasses(wanted) => offer
-                .service
-                .is_some_and(|has| wanted.is_subset(&has.node_classes)),
+            Self::Models(wanted) => offer.service.is_some_and(|has| wanted.is_subset(&has.models)),
+            Self::NodeClasses(wanted) => {
+                offer.service.is_some_and(|has| wanted.is_subset(&has.node_classes))
+            }
             Self::MustNotModels(unwanted) => offer
                 .service
                 .is_none_or(|has| !unwanted.iter().any(|model| has.models.contains(model))),

@@ -160,15 +160,7 @@ impl Canon {
     }
 
     fn condition(&mut self, condition: &Condition) {
-        let Condition {
-            eq,
-            gt,
-            gte,
-            lt,
-            lte,
-            one_of,
-            all,
-        } = condition;
+        let Condition { eq, gt, gte, lt, lte, one_of, all } = condition;
         if let Some(value) = eq {
             self.text("eq");
             self.value(value);
@@ -185,9 +177,7 @@ impl Canon {
             values.dedup();
             self.text("in");
             self.count(values.len());
-            values
-                .iter()
-                .for_each(|value| self.0.extend_from_slice(value));
+            values.iter().for_each(|value| self.0.extend_from_slice(value));
         }
         self.set("all", all.iter());
         self.text("end");
@@ -207,12 +197,7 @@ pub(super) fn canonical_condition(condition: &Condition) -> Vec<u8> {
 }
 
 pub(super) fn canonical_class(class: &Class) -> Vec<u8> {
-    let Class {
-        service,
-        requirements,
-        customer,
-        excluded,
-    } = class;
+    let Class { service, requirements, customer, excluded } = class;
     // Preferences stay outside: they never change who is able, and one queue for jobs that
     // differ only in them keeps those jobs in their order.
     let Requirements {
@@ -224,12 +209,8 @@ pub(super) fn canonical_class(class: &Class) -> Vec<u8> {
         customer: needs,
         prefer: _,
         unknown,
-    } = requirements;
-    let MustNot {
-        models: bad_models,
-        workers: bad_workers,
-        labels: bad_labels,
-    } = must_not;
+    } = &**requirements;
+    let MustNot { models: bad_models, workers: bad_workers, labels: bad_labels } = must_not;
 
     let mut canon = Canon(Vec::with_capacity(1024));
     canon.text(service.as_str());
@@ -264,12 +245,7 @@ pub(super) fn canonical_class(class: &Class) -> Vec<u8> {
 }
 
 fn canonical_capabilities(capabilities: &Capabilities) -> Vec<u8> {
-    let Capabilities {
-        services,
-        hardware,
-        labels,
-        customers,
-    } = capabilities;
+    let Capabilities { services, hardware, labels, customers } = capabilities;
     let mut canon = Canon::default();
     for (name, service) in services {
         canon.text("service");

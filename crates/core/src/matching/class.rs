@@ -1,6 +1,6 @@
 //! A class: what makes two jobs equal in the eyes of every worker.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -20,7 +20,8 @@ pub struct Class {
     pub service: ServiceName,
     /// What the submitter asked for, completed with what the graph needs.
     #[serde(default, skip_serializing_if = "Requirements::is_empty")]
-    pub requirements: Requirements,
+    #[schema(value_type = Requirements)]
+    pub requirements: Arc<Requirements>,
     /// Whose job it is: the workers' own rules about customers depend on it, and a class knows
     /// no workers, so it is always part of the class.
     #[serde(default, skip_serializing_if = "Option::is_none")]

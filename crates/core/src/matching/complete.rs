@@ -20,8 +20,6 @@ pub fn complete_from_graph(
         return;
     }
     requirements.node_classes.extend(node_classes);
-    let needed = models
-        .into_iter()
-        .filter(|model| !brought_files.contains(model));
+    let needed = models.into_iter().filter(|model| !brought_files.contains(model));
     requirements.models.extend(needed);
 }

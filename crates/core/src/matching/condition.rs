@@ -41,20 +41,14 @@ pub struct Condition {
     )]
     pub one_of: Vec<LabelValue>,
     /// The label is a list that holds all of these texts, 1 to 100.
-    #[serde(
-        deserialize_with = "some_values",
-        skip_serializing_if = "BTreeSet::is_empty"
-    )]
+    #[serde(deserialize_with = "some_values", skip_serializing_if = "BTreeSet::is_empty")]
     pub all: BTreeSet<String>,
 }
 
 /// A label's value: text, number (±9,007,199,254,740,991, so that every whole number is exact),
 /// truth value, or a list of texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "expected a text, a number, true or false, or a list of texts"
-)]
+#[serde(untagged, expecting = "expected a text, a number, true or false, or a list of texts")]
 pub enum LabelValue {
     Flag(bool),
     Number(f64),
@@ -170,15 +164,9 @@ impl Interval {
 impl fmt::Display for Condition {
     /// Such as `>= 2 and < 5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signs = [
-            (">", self.gt),
-            (">=", self.gte),
-            ("<", self.lt),
-            ("<=", self.lte),
-        ];
-        let bounds = signs
-            .iter()
-            .filter_map(|(sign, bound)| bound.map(|bound| format!("{sign} {bound}")));
+        let signs = [(">", self.gt), (">=", self.gte), ("<", self.lt), ("<=", self.lte)];
+        let bounds =
+            signs.iter().filter_map(|(sign, bound)| bound.map(|bound| format!("{sign} {bound}")));
         let mut parts = Vec::new();
         parts.extend(self.eq.iter().map(|value| format!("= {value}")));
         parts.extend(bounds);
@@ -186,10 +174,7 @@ impl fmt::Display for Condition {
             parts.push(format!("one of {}", listed(&self.one_of)));
         }
         if !self.all.is_empty() {
-            parts.push(format!(
-                "holds all of {}",
-                listed(self.all.iter().map(quoted))
-            ));
+            parts.push(format!("holds all of {}", listed(self.all.iter().map(quoted))));
         }
         f.write_str(&parts.join(" and "))
     }

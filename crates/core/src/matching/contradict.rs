@@ -29,11 +29,7 @@ pub(super) fn check(requirements: &Requirements) -> Result<(), RequirementError>
     }
     let unwanted = root.field("must_not").field("labels");
     must_not.labels.iter().try_for_each(|(label, condition)| {
-        possible(
-            condition,
-            &unwanted.field(label),
-            "this rules nobody out: no label can be",
-        )
+        possible(condition, &unwanted.field(label), "this rules nobody out: no label can be")
     })
 }
 

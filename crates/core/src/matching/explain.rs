@@ -106,16 +106,8 @@ pub fn explain<'a>(
             }
         }
     }
-    let rules = asks
-        .iter()
-        .zip(tallies)
-        .map(|(ask, tally)| tally.outcome(ask))
-        .collect();
-    Explanation {
-        workers: count,
-        able,
-        rules,
-    }
+    let rules = asks.iter().zip(tallies).map(|(ask, tally)| tally.outcome(ask)).collect();
+    Explanation { workers: count, able, rules }
 }
 
 /// The count for one ask. Words are made only for the workers that are named in the end.
@@ -130,11 +122,7 @@ struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     fn fail(&mut self, offer: Offer<'a>, only_this: bool) {
-        let (named, count) = if only_this {
-            &mut self.only_this
-        } else {
-            &mut self.others
-        };
+        let (named, count) = if only_this { &mut self.only_this } else { &mut self.others };
         *count += 1;
         if named.len() < MAX_FAILING {
             named.push(offer);
@@ -142,20 +130,12 @@ impl<'a> Tally<'a> {
     }
 
     fn outcome(self, ask: &Ask<'_>) -> RuleOutcome {
-        let Self {
-            pass,
-            only_this: (near, near_count),
-            others: (far, far_count),
-        } = self;
+        let Self { pass, only_this: (near, near_count), others: (far, far_count) } = self;
         let named = near.iter().map(|offer| (offer, true));
         let named = named.chain(far.iter().map(|offer| (offer, false)));
         let failing = named.filter_map(|(offer, only_this)| {
             let worker = offer.worker?.clone();
-            Some(FailingWorker {
-                worker,
-                found: ask.found(offer),
-                only_this,
-            })
+            Some(FailingWorker { worker, found: ask.found(offer), only_this })
         });
         RuleOutcome {
             rule: ask.rule(),

@@ -42,10 +42,7 @@ fn refuse_lists(value: &Value) -> Result<(), RequirementError> {
     }
     let labels = [
         (root.field("labels"), value.get("labels")),
-        (
-            root.field("must_not").field("labels"),
-            value.pointer("/must_not/labels"),
-        ),
+        (root.field("must_not").field("labels"), value.pointer("/must_not/labels")),
     ];
     for (pointer, conditions) in labels {
         for (label, condition) in conditions.and_then(Value::as_object).into_iter().flatten() {
@@ -64,13 +61,12 @@ fn object(value: &Value, pointer: &Pointer) -> Result<(), RequirementError> {
 }
 
 fn pointer(path: &Path) -> Pointer {
-    path.iter()
-        .fold(Pointer::root(), |pointer, segment| match segment {
-            Segment::Map { key } => pointer.field(key),
-            Segment::Enum { variant } => pointer.field(variant),
-            Segment::Seq { index } => pointer.item(*index),
-            Segment::Unknown => pointer,
-        })
+    path.iter().fold(Pointer::root(), |pointer, segment| match segment {
+        Segment::Map { key } => pointer.field(key),
+        Segment::Enum { variant } => pointer.field(variant),
+        Segment::Seq { index } => pointer.item(*index),
+        Segment::Unknown => pointer,
+    })
 }
 
 /// What serde said, in words for people who do not write Rust.
@@ -89,9 +85,7 @@ fn refusal(
     {
         return out_of_range;
     }
-    let text = error
-        .to_string()
-        .replace("expected f64", "expected a number");
+    let text = error.to_string().replace("expected f64", "expected a number");
     let text = text.replace("expected u32", "expected a whole number");
     let message = match found {
         // Serde does not say what it found where several types would do.

@@ -39,11 +39,7 @@ impl Pointer {
     }
 
     pub(super) fn field(&self, name: &str) -> Self {
-        Self(format!(
-            "{}/{}",
-            self.0,
-            name.replace('~', "~0").replace('/', "~1")
-        ))
+        Self(format!("{}/{}", self.0, name.replace('~', "~0").replace('/', "~1")))
     }
 
     pub(super) fn item(&self, index: usize) -> Self {
@@ -59,10 +55,6 @@ impl Pointer {
         code: RequirementErrorCode,
         message: impl Into<String>,
     ) -> RequirementError {
-        RequirementError {
-            pointer: self.0.clone(),
-            code,
-            message: message.into(),
-        }
+        RequirementError { pointer: self.0.clone(), code, message: message.into() }
     }
 }

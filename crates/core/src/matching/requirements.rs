@@ -53,10 +53,8 @@ pub struct Requirements {
 impl<'de> Deserialize<'de> for Requirements {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(from)?;
-        Ok(Self::read(&value).unwrap_or_else(|_| Self {
-            unknown: Some(Box::new(value)),
-            ..Self::default()
-        }))
+        Ok(Self::read(&value)
+            .unwrap_or_else(|_| Self { unknown: Some(Box::new(value)), ..Self::default() }))
     }
 }
 

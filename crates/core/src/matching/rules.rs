@@ -29,11 +29,7 @@ pub fn mismatches(class: &Class, worker: &WorkerId, capabilities: &Capabilities)
     let offer = Offer::new(class, Some(worker), capabilities);
     let unmet = class.asks().filter(|ask| !ask.is_met(&offer));
     unmet
-        .map(|ask| Mismatch {
-            rule: ask.rule(),
-            wanted: ask.wanted(),
-            found: ask.found(&offer),
-        })
+        .map(|ask| Mismatch { rule: ask.rule(), wanted: ask.wanted(), found: ask.found(&offer) })
         .collect()
 }
 
@@ -117,9 +113,7 @@ impl FromStr for Rule {
             "must_not.workers" => Self::MustNotWorkers,
             "excluded" => Self::Excluded,
             _ => {
-                let label = text
-                    .strip_prefix(LABEL)
-                    .map(|label| Self::Label(label.into()));
+                let label = text.strip_prefix(LABEL).map(|label| Self::Label(label.into()));
                 let must_not = || {
                     let label = text.strip_prefix(MUST_NOT_LABEL)?;
                     Some(Self::MustNotLabel(label.into()))

@@ -22,7 +22,7 @@ fn requirements(value: Value) -> Requirements {
 fn class(requirements_: Value) -> Class {
     Class {
         service: "comfyui".parse().unwrap(),
-        requirements: requirements(requirements_),
+        requirements: requirements(requirements_).into(),
         customer: None,
         excluded: Default::default(),
     }
@@ -55,10 +55,7 @@ fn numbers_are_at_least_and_sets_are_all_of_them() {
         (json!({}), true),
         (json!({"hardware": {"gpu_memory_gb": 24}}), true),
         (json!({"hardware": {"gpu_memory_gb": 24.5}}), false),
-        (
-            json!({"hardware": {"gpu_count": 1, "cpu_cores": 8, "ram_gb": 32}}),
-            true,
-        ),
+        (json!({"hardware": {"gpu_count": 1, "cpu_cores": 8, "ram_gb": 32}}), true),
         (json!({"hardware": {"gpu_count": 2}}), false),
         (json!({"hardware": {"cpu_cores": 9}}), false),
         (json!({"hardware": {"ram_gb": 32.1}}), false),
@@ -67,17 +64,10 @@ fn numbers_are_at_least_and_sets_are_all_of_them() {
         (json!({"node_classes": ["KSampler"]}), true),
         (json!({"node_classes": ["KSampler", "Other"]}), false),
         (json!({"must_not": {"models": ["b.safetensors"]}}), true),
-        (
-            json!({"must_not": {"models": ["a.safetensors", "b.safetensors"]}}),
-            false,
-        ),
+        (json!({"must_not": {"models": ["a.safetensors", "b.safetensors"]}}), false),
         (json!({"prefer": {"models": ["b.safetensors"]}}), true),
     ] {
-        assert_eq!(
-            able(&class(asked.clone()), &ordinary()),
-            expected,
-            "{asked}"
-        );
+        assert_eq!(able(&class(asked.clone()), &ordinary()), expected, "{asked}");
     }
 }
 

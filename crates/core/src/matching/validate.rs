@@ -101,16 +101,8 @@ impl Requirements {
         }
         let hardware = [
             ("gpu_memory_gb", self.hardware.gpu_memory_gb, GPU_MEMORY_GB),
-            (
-                "gpu_count",
-                self.hardware.gpu_count.map(f64::from),
-                GPU_COUNT,
-            ),
-            (
-                "cpu_cores",
-                self.hardware.cpu_cores.map(f64::from),
-                CPU_CORES,
-            ),
+            ("gpu_count", self.hardware.gpu_count.map(f64::from), GPU_COUNT),
+            ("cpu_cores", self.hardware.cpu_cores.map(f64::from), CPU_CORES),
             ("ram_gb", self.hardware.ram_gb, RAM_GB),
         ];
         for (name, number, range) in hardware {
@@ -120,19 +112,11 @@ impl Requirements {
         }
         let must_not = root.field("must_not");
         let prefer = root.field("prefer");
-        root.field("models")
-            .names(&self.models, MAX_MODELS, MAX_TEXT)?;
-        root.field("node_classes")
-            .names(&self.node_classes, MAX_NODE_CLASSES, MAX_TEXT)?;
-        must_not
-            .field("models")
-            .names(&self.must_not.models, MAX_MODELS, MAX_TEXT)?;
-        must_not
-            .field("workers")
-            .count(self.must_not.workers.len(), MAX_LIST)?;
-        prefer
-            .field("models")
-            .names(&self.prefer.models, MAX_MODELS, MAX_TEXT)?;
+        root.field("models").names(&self.models, MAX_MODELS, MAX_TEXT)?;
+        root.field("node_classes").names(&self.node_classes, MAX_NODE_CLASSES, MAX_TEXT)?;
+        must_not.field("models").names(&self.must_not.models, MAX_MODELS, MAX_TEXT)?;
+        must_not.field("workers").count(self.must_not.workers.len(), MAX_LIST)?;
+        prefer.field("models").names(&self.prefer.models, MAX_MODELS, MAX_TEXT)?;
         for (place, conditions) in [
             (root.field("labels"), &self.labels),
             (must_not.field("labels"), &self.must_not.labels),
@@ -149,15 +133,7 @@ impl Requirements {
 
 impl Condition {
     fn check(&self, place: &Pointer) -> Result<(), RequirementError> {
-        let Self {
-            eq,
-            gt,
-            gte,
-            lt,
-            lte,
-            one_of,
-            all,
-        } = self;
+        let Self { eq, gt, gte, lt, lte, one_of, all } = self;
         if self.is_empty() {
             let message = "a condition needs at least one of eq, gt, gte, lt, lte, in and all";
             return Err(place.refuse(Code::Malformed, message));
@@ -191,9 +167,7 @@ impl Capabilities {
             if let Some(version) = &service.version {
                 place.field("version").text(version, MAX_TEXT)?;
             }
-            place
-                .field("models")
-                .names(&service.models, MAX_OFFERED, MAX_OFFERED_NAME)?;
+            place.field("models").names(&service.models, MAX_OFFERED, MAX_OFFERED_NAME)?;
             let node_classes = place.field("node_classes");
             node_classes.names(&service.node_classes, MAX_OFFERED, MAX_OFFERED_NAME)?;
         }
@@ -202,15 +176,11 @@ impl Capabilities {
         gpus.count(self.hardware.gpus.len(), MAX_GPUS)?;
         for (index, gpu) in self.hardware.gpus.iter().enumerate() {
             gpus.item(index).field("name").text(&gpu.name, MAX_TEXT)?;
-            gpus.item(index)
-                .field("memory_gb")
-                .number(gpu.memory_gb, &GPU_MEMORY_GB)?;
+            gpus.item(index).field("memory_gb").number(gpu.memory_gb, &GPU_MEMORY_GB)?;
         }
         let cores = f64::from(self.hardware.cpu_cores);
         hardware.field("cpu_cores").number(cores, &CPU_CORES)?;
-        hardware
-            .field("ram_gb")
-            .number(self.hardware.ram_gb, &RAM_GB)?;
+        hardware.field("ram_gb").number(self.hardware.ram_gb, &RAM_GB)?;
         let labels = root.field("labels");
         labels.count(self.labels.len(), MAX_LABELS)?;
         for (label, value) in &self.labels {
@@ -220,8 +190,6 @@ impl Capabilities {
         let customers = root.field("customers");
         let allowed = self.customers.allowed.as_ref().map_or(0, BTreeSet::len);
         customers.field("allowed").count(allowed, MAX_CUSTOMERS)?;
-        customers
-            .field("denied")
-            .count(self.customers.denied.len(), MAX_CUSTOMERS)
+        customers.field("denied").count(self.customers.denied.len(), MAX_CUSTOMERS)
     }
 }

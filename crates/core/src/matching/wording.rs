@@ -10,11 +10,7 @@ const SHOWN: usize = 10;
 /// The first ten entries, and how many more there are.
 pub(super) fn listed<T: Display>(entries: impl IntoIterator<Item = T>) -> String {
     let mut entries = entries.into_iter();
-    let shown: Vec<String> = entries
-        .by_ref()
-        .take(SHOWN)
-        .map(|entry| entry.to_string())
-        .collect();
+    let shown: Vec<String> = entries.by_ref().take(SHOWN).map(|entry| entry.to_string()).collect();
     match entries.count() {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
@@ -41,10 +37,7 @@ impl Ask<'_> {
             Self::MustNotModels(models) => format!("none of the models {}", listed(*models)),
             Self::MustNotWorkers(ids) => format!("none of the workers {}", listed(*ids)),
             Self::Excluded(ids) => {
-                format!(
-                    "none of the workers excluded for this job: {}",
-                    listed(*ids)
-                )
+                format!("none of the workers excluded for this job: {}", listed(*ids))
             }
         }
     }

@@ -52,7 +52,8 @@ pub struct JobSpec {
     /// 0 to 100, higher first.
     pub priority: u8,
     #[serde(default, skip_serializing_if = "Requirements::is_empty")]
-    pub requirements: Requirements,
+    /// Shared by the jobs of a class.
+    pub requirements: Arc<Requirements>,
     pub customer_id: Option<CustomerId>,
     pub workflow_id: Option<WorkflowId>,
     /// Wins over `priority` when set.
@@ -111,7 +112,9 @@ pub struct InputRef {
 /// Where a job stands. Each variant carries what is true in it, and nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobState {
-    Pending { hold: Option<Hold> },
+    Pending {
+        hold: Option<Hold>,
+    },
     /// Claimed; the service has not taken it yet.
     Assigned(Assignment),
     /// The service took it.
@@ -203,10 +206,17 @@ pub struct PastAttempt {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum PastOutcome {
-    Failed { failure: Failure },
-    Returned { reason: LossReason, message: String },
+    Failed {
+        failure: Failure,
+    },
+    Returned {
+        reason: LossReason,
+        message: String,
+    },
     /// It ended the run, which an operator then retried.
-    EndedRun { status: super::JobStatus },
+    EndedRun {
+        status: super::JobStatus,
+    },
 }
 
 /// A result file.

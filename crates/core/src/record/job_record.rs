@@ -20,7 +20,9 @@ use crate::{
     time::Timestamp,
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum JobStatus {
     Pending,
@@ -100,7 +102,8 @@ pub struct JobRecord {
     pub artifacts: Vec<Artifact>,
     pub last_progress: Option<Progress>,
     #[serde(default, skip_serializing_if = "Requirements::is_empty")]
-    pub requirements: Requirements,
+    #[schema(value_type = Requirements)]
+    pub requirements: Arc<Requirements>,
     #[serde(default, skip_serializing_if = "Timeouts::is_empty")]
     pub timeouts: Timeouts,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -178,9 +181,7 @@ impl From<&Job> for JobRecord {
             workflow_id: spec.workflow_id.clone(),
             workflow_priority: spec.workflow_priority,
             created_at: spec.created_at,
-            assigned_at: assignment
-                .map(|a| a.assigned_at)
-                .or(ended.and_then(|e| e.assigned_at)),
+            assigned_at: assignment.map(|a| a.assigned_at).or(ended.and_then(|e| e.assigned_at)),
             started_at: job.started_at(),
             completed_at: ended.map(|e| e.at),
             ended_no: ended.map(|e| e.ended_no),
@@ -245,11 +246,7 @@ impl TryFrom<JobRecord> for Job {
 }
 
 fn state_of(record: &JobRecord) -> Result<JobState, RecordError> {
-    let missing = |missing| RecordError {
-        id: record.id,
-        status: record.status.as_str(),
-        missing,
-    };
+    let missing = |missing| RecordError { id: record.id, status: record.status.as_str(), missing };
     let assignment = || {
         record.token.ok_or_else(|| missing("token"))?;
         Ok(Assignment {

@@ -15,14 +15,13 @@ use std::collections::BTreeMap;
 
 pub use alert::{Alert, AlertId, AlertRule, Severity};
 pub use job::{
-    Artifact, ArtifactType, Assignment, Ended, Exclusion, Hold, HoldReason, InputRef, Job,
-    JobSpec, JobState, PastAttempt, PastOutcome, Progress, Running, Timeouts,
+    Artifact, ArtifactType, Assignment, Ended, Exclusion, Hold, HoldReason, InputRef, Job, JobSpec,
+    JobState, PastAttempt, PastOutcome, Progress, Running, Timeouts,
 };
 pub use job_record::{JobRecord, JobStatus, RecordError};
 pub use machine::{Machine, MachineStatus};
 pub use worker::{
-    Connector, ConnectorStatus, OfflineReason, Orders, Presence, ServiceSlots, Worker,
-    WorkerStatus,
+    Connector, ConnectorStatus, OfflineReason, Orders, Presence, ServiceSlots, Worker, WorkerStatus,
 };
 
 /// The number of a change in the store's log, dense within an epoch; the first is 1.

@@ -51,7 +51,8 @@ pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), 
             ]
         })
         .collect();
-    let head = ["JOB", "STATUS", "SERVICE", "PRIORITY", "ATTEMPT", "WORKER", "SUBMITTED", "FAILURE"];
+    let head =
+        ["JOB", "STATUS", "SERVICE", "PRIORITY", "ATTEMPT", "WORKER", "SUBMITTED", "FAILURE"];
     print::table(&head, &rows)
 }
 
@@ -69,7 +70,9 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
         vec!["failures, losses".to_owned(), format!("{}, {}", job.failures, job.losses)],
     ];
     let times = [("started", job.started_at), ("ended", job.completed_at)];
-    rows.extend(times.into_iter().filter_map(|(name, at)| Some(vec![name.to_owned(), at?.to_string()])));
+    rows.extend(
+        times.into_iter().filter_map(|(name, at)| Some(vec![name.to_owned(), at?.to_string()])),
+    );
     rows.extend(job.worker_id.iter().map(|w| vec!["worker".to_owned(), w.to_string()]));
     rows.extend(job.artifacts.iter().map(|artifact| {
         vec!["artifact".to_owned(), format!("{} ({} bytes)", artifact.name, artifact.size)]

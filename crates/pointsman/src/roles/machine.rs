@@ -16,9 +16,7 @@ use pointsman_core::{
 };
 use pointsman_machine::{Fitness, Hardware, Member};
 use pointsman_store::{Clock as _, MonotonicClock};
-use pointsman_worker::{
-    Broker, ServiceConfig, Shutdown, Timings, Worker, WorkerConfig,
-};
+use pointsman_worker::{Broker, ServiceConfig, Shutdown, Timings, Worker, WorkerConfig};
 use tokio::sync::watch;
 
 use crate::{args::Limits, services::ServiceArg};

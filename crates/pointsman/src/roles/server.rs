@@ -27,8 +27,9 @@ impl Running {
         std::fs::create_dir_all(data)
             .with_context(|| format!("cannot make the data directory {}", data.display()))?;
         let opened = SqliteStore::open(data, Options::default());
-        let store: Arc<dyn Store> =
-            Arc::new(opened.with_context(|| format!("cannot open the store in {}", data.display()))?);
+        let store: Arc<dyn Store> = Arc::new(
+            opened.with_context(|| format!("cannot open the store in {}", data.display()))?,
+        );
         let retention = Retention { ended_jobs: listen.keep_jobs, ..Retention::default() };
         let config = BrokerConfig { retention, ..BrokerConfig::default() };
         let (broker, tasks) = Broker::start(store.clone(), config).await?;

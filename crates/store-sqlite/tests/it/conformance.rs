@@ -7,8 +7,7 @@ use pointsman_store_sqlite::{Options, SqliteStore};
 
 fn open(clock: ManualClock) -> (Arc<dyn Store>, Box<dyn Any>) {
     let dir = tempfile::tempdir().unwrap();
-    let options =
-        Options { clock: Some(Arc::new(clock)), reserve_bytes: 0, ..Options::default() };
+    let options = Options { clock: Some(Arc::new(clock)), reserve_bytes: 0, ..Options::default() };
     (Arc::new(SqliteStore::open(dir.path(), options).unwrap()), Box::new(dir))
 }
 

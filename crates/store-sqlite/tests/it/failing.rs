@@ -37,7 +37,8 @@ async fn a_failed_write_leaves_nothing_and_harms_nobody() {
     assert_eq!(durable_picture(&*fleet.store).await, before);
     assert_eq!(fleet.log().await.len(), 1);
 
-    let many = join_all((0..60).map(|n| submit(&fleet, if n % 20 == 7 { "poison" } else { "fine" })));
+    let many =
+        join_all((0..60).map(|n| submit(&fleet, if n % 20 == 7 { "poison" } else { "fine" })));
     let failed = many.await.iter().filter(|done| done.is_err()).count();
     assert_eq!(failed, 3);
     assert_eq!(fleet.store.health(), Health::Ready);

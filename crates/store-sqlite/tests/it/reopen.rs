@@ -82,7 +82,8 @@ async fn payloads_results_and_capabilities_come_back() {
 
     let after = fleet(dir.path());
     assert_eq!(after.store.epoch(), epoch);
-    let payloads = after.store.payloads(vec![job, pointsman_core::JobId::from_uuid(uuid::Uuid::nil())]);
+    let payloads =
+        after.store.payloads(vec![job, pointsman_core::JobId::from_uuid(uuid::Uuid::nil())]);
     assert_eq!(payloads.await.unwrap(), [Some(Arc::from(&b"{\"big\":1}"[..])), None]);
     let done: Arc<[u8]> = Arc::from(&b"{\"done\":true}"[..]);
     for token in [None, Some(first), Some(held.token)] {
@@ -144,7 +145,10 @@ async fn many_callers_at_once() {
         assert_eq!(events.try_recv().unwrap().seq, seq);
     }
     let log = fleet.log().await;
-    assert_eq!(log.iter().map(|group| group.seq).collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
+    assert_eq!(
+        log.iter().map(|group| group.seq).collect::<Vec<_>>(),
+        (1..=200).collect::<Vec<_>>()
+    );
     let payloads = fleet.store.payloads(ids).await.unwrap();
     assert!(payloads.iter().all(Option::is_some));
 }

@@ -50,7 +50,7 @@ pub fn spec(priority: u8) -> JobSpec {
     JobSpec {
         service: service(),
         priority,
-        requirements: Requirements::default(),
+        requirements: Arc::default(),
         customer_id: None,
         workflow_id: None,
         workflow_priority: None,
@@ -64,9 +64,9 @@ pub fn spec(priority: u8) -> JobSpec {
 }
 
 /// Requirements that only workers with this label meet.
-pub fn needs(label: &str) -> Requirements {
+pub fn needs(label: &str) -> Arc<Requirements> {
     let json = serde_json::json!({"labels": {label: {"eq": true}}});
-    Requirements::parse(&json).expect("valid requirements")
+    Arc::new(Requirements::parse(&json).expect("valid requirements"))
 }
 
 pub fn completed() -> Op {

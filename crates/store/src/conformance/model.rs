@@ -250,10 +250,8 @@ pub fn agrees(open: &Open) {
                 let found = under_test.act(action).await;
                 prop_assert_eq!(&found, &expected, "{:?}", action);
                 prop_assert_eq!(under_test.fleet.check().await, Ok(()), "after {:?}", action);
-                let (found, expected) = (
-                    picture(&*under_test.fleet.store).await,
-                    picture(&*model.fleet.store).await,
-                );
+                let (found, expected) =
+                    (picture(&*under_test.fleet.store).await, picture(&*model.fleet.store).await);
                 prop_assert_eq!(found, expected, "after {:?}", action);
             }
             Ok(())

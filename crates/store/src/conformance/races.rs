@@ -89,12 +89,7 @@ async fn run(open: &Open, case: &Case, sabotage: Sabotage) -> Result<(), String>
     Ok(())
 }
 
-async fn judge(
-    fleet: &Fleet,
-    case: &Case,
-    race: &Race,
-    outcomes: &Outcomes,
-) -> Result<(), String> {
+async fn judge(fleet: &Fleet, case: &Case, race: &Race, outcomes: &Outcomes) -> Result<(), String> {
     fleet.check().await?;
     let job = fleet.job(race.held.job).await;
     let story = fleet.story(race.held.job).await;
@@ -332,8 +327,7 @@ fn cases() -> Vec<Case> {
                 let hand = fleet.worker("w", 1, &[]).await;
                 let held = fleet.running(&hand).await;
                 let again = Fleet::registration(&hand, 1, &[]);
-                let actors =
-                    vec![Actor::Careful(Command::Register(again)), finishes(&hand, held)];
+                let actors = vec![Actor::Careful(Command::Register(again)), finishes(&hand, held)];
                 Race { actors, held, hand }
             }),
             check: |job, outcomes, _| match (job.status(), op_accepted(&outcomes[1])) {
@@ -473,10 +467,8 @@ fn cases() -> Vec<Case> {
                 fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
                 let other = fleet.worker("v", 1, &[]).await;
                 let held = fleet.claim(&other).await.expect("the job again");
-                let actors = vec![
-                    writes(&ghost, stale, super::fleet::late()),
-                    finishes(&other, held),
-                ];
+                let actors =
+                    vec![writes(&ghost, stale, super::fleet::late()), finishes(&other, held)];
                 Race { actors, held, hand: other }
             }),
             check: |job, outcomes, story| {

@@ -6,7 +6,10 @@ use pointsman_core::{
     Answer, Command, FailureKind, LossReason, Rejected, WorkflowId,
     command::{Idempotency, Op, OpAnswer, Reconcile},
     decide::limits,
-    record::{ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, MachineStatus, Orders, WorkerStatus},
+    record::{
+        ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, MachineStatus, Orders,
+        WorkerStatus,
+    },
 };
 
 use super::{
@@ -155,7 +158,11 @@ pub async fn a_drained_worker_costs_its_job_nothing_but_a_loss(open: &Open) {
     assert_eq!(fleet.worker_record(&hand).await.status, WorkerStatus::Draining);
     let release = Op::Release { reason: LossReason::Drained, message: "drained".into() };
     fleet.act(&hand, held, release.clone()).await.expect("accepted");
-    assert_eq!(fleet.act(&hand, held, release).await, Ok(OpAnswer::Settled { status: JobStatus::Pending }), "an exact repeat");
+    assert_eq!(
+        fleet.act(&hand, held, release).await,
+        Ok(OpAnswer::Settled { status: JobStatus::Pending }),
+        "an exact repeat"
+    );
     assert_eq!(fleet.claim(&hand).await, None, "a draining worker takes none");
     let job = fleet.job(held.job).await;
     assert_eq!((job.losses, job.failures, job.place), (1, 0, job.queued_seq));
@@ -195,7 +202,10 @@ pub async fn a_late_result_is_kept_and_wins_while_the_run_lasts(open: &Open) {
     fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
     let other = fleet.worker("other", 1, &[]).await;
     let held = fleet.claim(&other).await.expect("the job");
-    assert!(matches!(fleet.act(&ghost, stale, completed()).await, Err(Rejected::StaleAttempt { .. })));
+    assert!(matches!(
+        fleet.act(&ghost, stale, completed()).await,
+        Err(Rejected::StaleAttempt { .. })
+    ));
     assert_eq!(fleet.act(&ghost, stale, late()).await, Ok(OpAnswer::LateKept { won: true }));
     let seq = fleet.seq().await;
     assert_eq!(fleet.act(&ghost, stale, late()).await, Ok(OpAnswer::LateKept { won: true }));
@@ -223,7 +233,11 @@ pub async fn a_retry_is_a_new_run_at_a_new_place(open: &Open) {
     let job = fleet.job(held.job).await;
     assert_eq!((job.run, job.attempt, job.failures), (2, 1, 0));
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(waiting), "its place is new");
-    assert_eq!(fleet.act(&hand, held, late()).await, Ok(OpAnswer::LateKept { won: false }), "of a run that is over");
+    assert_eq!(
+        fleet.act(&hand, held, late()).await,
+        Ok(OpAnswer::LateKept { won: false }),
+        "of a run that is over"
+    );
     fleet.check().await.expect("sound");
 }
 
@@ -239,7 +253,10 @@ pub async fn stale_writes_change_nothing(open: &Open) {
     let release = Op::Release { reason: LossReason::Stalled, message: String::new() };
     for op in [Op::Start, completed(), failed(FailureKind::BadJob), release] {
         let refused = fleet.act(&ghost, stale, op.clone()).await;
-        assert!(matches!(refused, Err(Rejected::StaleAttempt { current: 2, .. })), "{op:?}: {refused:?}");
+        assert!(
+            matches!(refused, Err(Rejected::StaleAttempt { current: 2, .. })),
+            "{op:?}: {refused:?}"
+        );
     }
     let renewed = fleet.renew(&ghost, vec![stale], ConnectorStatus::Idle).await.expect("heard");
     assert_eq!(renewed.lost, vec![stale]);
@@ -256,7 +273,10 @@ pub async fn a_superseded_worker_is_told_so(open: &Open) {
     assert_eq!(answer, Answer::Registered { running: vec![held] }, "what it may adopt");
     let superseded = Rejected::Superseded(old.incarnation);
     assert_eq!(fleet.act(&old, held, completed()).await, Err(superseded.clone()));
-    assert_eq!(fleet.renew(&old, vec![held], ConnectorStatus::Active).await, Err(superseded.clone()));
+    assert_eq!(
+        fleet.renew(&old, vec![held], ConnectorStatus::Active).await,
+        Err(superseded.clone())
+    );
     let back = fleet.run(Command::Register(Fleet::registration(&old, 1, &[]))).await;
     assert_eq!(back.err(), Some(superseded), "it never registers again");
     fleet.act(&new, held, completed()).await.expect("the new process adopted it");
@@ -379,7 +399,8 @@ pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
         let held = fleet.claim(hand).await.expect("a job");
         let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };
         fleet.act(hand, held, release).await.expect("accepted");
-        fleet.run(Command::SetOrders { worker: hand.worker.clone(), orders: Orders::default() })
+        fleet
+            .run(Command::SetOrders { worker: hand.worker.clone(), orders: Orders::default() })
             .await
             .expect("accepted");
     }

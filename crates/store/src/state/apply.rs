@@ -36,7 +36,11 @@ pub struct Undo {
 
 impl State {
     /// Guards on what lies apart from the records; in the same step that applies.
-    pub(super) fn check_guards(&self, transition: &Transition, now: Timestamp) -> Result<(), Rejected> {
+    pub(super) fn check_guards(
+        &self,
+        transition: &Transition,
+        now: Timestamp,
+    ) -> Result<(), Rejected> {
         let hold = transition.guards.iter().all(|guard| self.guard_holds(guard, now));
         if hold { Ok(()) } else { Err(Rejected::NotDue) }
     }
@@ -65,11 +69,7 @@ impl State {
 
     pub(super) fn apply(&mut self, transition: Transition, now: Timestamp) -> Applied {
         let Transition { changes, sides, answer, .. } = transition;
-        let mut undo = Undo {
-            seq: self.seq,
-            last_ended_no: self.last_ended_no,
-            ..Undo::default()
-        };
+        let mut undo = Undo { seq: self.seq, last_ended_no: self.last_ended_no, ..Undo::default() };
         for side in &sides {
             self.apply_side(side, &mut undo);
         }
@@ -104,6 +104,7 @@ impl State {
     fn stamp(&mut self, record: Record, seq: Seq) -> Record {
         match record {
             Record::Job(mut job) => {
+                self.share_requirements(&mut job);
                 let stamped = Arc::make_mut(&mut job);
                 stamped.rev = seq;
                 if stamped.queued_seq == 0 {
@@ -115,10 +116,11 @@ impl State {
                 if let JobState::Completed(ended)
                 | JobState::Failed(ended, _)
                 | JobState::Cancelled(ended) = &mut stamped.state
-                    && ended.ended_no == 0 {
-                        self.last_ended_no += 1;
-                        ended.ended_no = self.last_ended_no;
-                    }
+                    && ended.ended_no == 0
+                {
+                    self.last_ended_no += 1;
+                    ended.ended_no = self.last_ended_no;
+                }
                 Record::Job(job)
             }
             Record::Worker(mut worker) => {
@@ -163,9 +165,10 @@ impl State {
             (EventName::JobReturned, _) => {
                 let last = job.past.last().map(|past| &past.outcome);
                 if let Some(PastOutcome::Returned { reason, .. }) = last
-                    && suspicious(*reason) {
-                        self.queues.note_loss(ix, true);
-                    }
+                    && suspicious(*reason)
+                {
+                    self.queues.note_loss(ix, true);
+                }
             }
             (_, JobState::Failed(_, failure)) if failure.kind == FailureKind::Lost => {
                 self.queues.note_loss(ix, true);
@@ -222,7 +225,10 @@ impl State {
     }
 
     /// Puts a stored record back at opening. Afterwards `seq` and `ended_no` are set once.
-    pub fn restore(&mut self, record: Record) {
+    pub fn restore(&mut self, mut record: Record) {
+        if let Record::Job(job) = &mut record {
+            self.share_requirements(job);
+        }
         self.set(record);
         self.new_work.clear();
     }

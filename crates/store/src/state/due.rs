@@ -158,16 +158,18 @@ impl State {
             let at = self.jobs.get(job).and_then(|entry| entry.job.ended()).map(|ended| ended.at);
             (*n as u64) < too_many || at.is_some_and(|at| now.since(at) > keep.ended_for)
         });
-        let mut due: Vec<Reconcile> = ended
-            .take(MAX_DUE)
-            .map(|(_, job)| Reconcile::RemoveJob { job: *job })
-            .collect();
-        due.extend(self.gone_workers(keep, now).into_iter().map(|worker| {
-            Reconcile::RemoveWorker { worker }
-        }));
-        due.extend(self.gone_machines(keep, now).into_iter().map(|machine| {
-            Reconcile::RemoveMachine { machine }
-        }));
+        let mut due: Vec<Reconcile> =
+            ended.take(MAX_DUE).map(|(_, job)| Reconcile::RemoveJob { job: *job }).collect();
+        due.extend(
+            self.gone_workers(keep, now)
+                .into_iter()
+                .map(|worker| Reconcile::RemoveWorker { worker }),
+        );
+        due.extend(
+            self.gone_machines(keep, now)
+                .into_iter()
+                .map(|machine| Reconcile::RemoveMachine { machine }),
+        );
         due.truncate(MAX_DUE);
         due
     }
@@ -181,7 +183,8 @@ impl State {
     fn gone_machines(&self, keep: Retention, now: Timestamp) -> Vec<MachineId> {
         let empty = |id: &MachineId| !self.workers_of.contains_key(id);
         let gone = self.machines.values().filter(|m| m.status.is_gone() && empty(&m.id));
-        let heard = |id: &MachineId| self.machine_heard(id).unwrap_or(self.volatile.contact_since());
+        let heard =
+            |id: &MachineId| self.machine_heard(id).unwrap_or(self.volatile.contact_since());
         over_limit(gone.map(|m| (heard(&m.id), m.id.clone())).collect(), keep, now)
     }
 }

@@ -49,6 +49,20 @@ impl State {
         }
     }
 
+    /// A job that is new here shares its requirements with the jobs of its class: a hundred
+    /// thousand equal ones are kept once.
+    pub(super) fn share_requirements(&self, job: &mut Arc<Job>) {
+        if job.is_ended() || job.spec.requirements.is_empty() || self.jobs.contains_key(&job.id) {
+            return;
+        }
+        let class = self.queues.known(&class_of(&job.spec, &job.exclusions));
+        if let Some(class) = class.filter(|c| !Arc::ptr_eq(&c.requirements, &job.spec.requirements))
+        {
+            let requirements = class.requirements.clone();
+            Arc::make_mut(&mut Arc::make_mut(job).spec).requirements = requirements;
+        }
+    }
+
     fn set_job(&mut self, job: Arc<Job>) -> Option<Arc<Job>> {
         let before = self.jobs.remove(&job.id);
         let kept_class = before.as_ref().and_then(|entry| {
@@ -120,12 +134,13 @@ impl State {
         let job = &entry.job;
         self.counts[job.status() as usize] -= 1;
         if let Some(workflow) = &job.spec.workflow_id
-            && let Some(group) = self.groups.get_mut(workflow) {
-                group.remove(&(job.place, job.id));
-                if group.is_empty() {
-                    self.groups.remove(workflow);
-                }
+            && let Some(group) = self.groups.get_mut(workflow)
+        {
+            group.remove(&(job.place, job.id));
+            if group.is_empty() {
+                self.groups.remove(workflow);
             }
+        }
         match (&job.state, entry.class) {
             (JobState::Pending { hold: None }, Some(ix)) => {
                 self.queues.remove(ix, &QueueKey::of(job));

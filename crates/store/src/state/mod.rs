@@ -23,14 +23,14 @@ pub use check::Contradiction;
 pub use due::{Due, MAX_DUE, Retention};
 pub use queue::{ClassIx, QueueKey, Queues};
 pub use reads::{
-    ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, QueuesLane, WaitingJob,
+    ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, QueuesLane,
+    WaitingJob,
 };
 pub use volatile::{Confirmed, ConfirmedBy, Volatile};
 pub use waiters::WorkHint;
 
 use pointsman_core::{
-    Command, ConnectorId, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId,
-    WorkflowId,
+    Command, ConnectorId, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId, WorkflowId,
     command::{Exchange, IdempotencyKey},
     decide::{self, Key, Source, Stop, Transition, Unread, Value},
     event::{Record, RecordKey},

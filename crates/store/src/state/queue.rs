@@ -97,6 +97,12 @@ impl Queues {
         self.by_key.contains_key(key)
     }
 
+    /// The live class that is equal to this one, preferences included.
+    pub fn known(&self, class: &Class) -> Option<&Arc<Class>> {
+        let known = &self.entry(*self.by_key.get(&class.key())?)?.class;
+        (known.requirements == class.requirements).then_some(known)
+    }
+
     /// The class of a job that has not ended; call [`Queues::leave`] for each call of this.
     pub fn join(&mut self, class: Class) -> ClassIx {
         let key = class.key();
@@ -271,7 +277,8 @@ impl Queues {
 
     /// The first waiting jobs over all classes, in the order of claims.
     pub fn first_waiting(&self, limit: usize) -> Vec<JobId> {
-        let mut next: BTreeSet<(QueueKey, ClassIx)> = self.heads.values().flatten().copied().collect();
+        let mut next: BTreeSet<(QueueKey, ClassIx)> =
+            self.heads.values().flatten().copied().collect();
         let mut jobs = Vec::with_capacity(limit.min(256));
         while let Some((key, ix)) = next.pop_first() {
             let Some(entry) = self.entry(ix) else { continue };

@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use pointsman_core::{
     ConnectorId, CustomerId, JobId, MachineId, ServiceName, Timestamp, WorkerId, WorkflowId,
-    event::Record,
     decide::accepts,
-    matching::{self, Availability, Capabilities, CapabilitiesDigest, ClassKey, Explanation, Requirements},
+    event::Record,
+    matching::{
+        self, Availability, Capabilities, CapabilitiesDigest, ClassKey, Explanation, Requirements,
+    },
     record::{Hold, Job, JobStatus, Worker},
 };
 use serde::{Deserialize, Serialize};
@@ -94,7 +96,8 @@ pub struct WaitingJob {
 pub struct ClassSummary {
     pub class: ClassKey,
     pub service: ServiceName,
-    pub requirements: Requirements,
+    #[schema(value_type = Requirements)]
+    pub requirements: Arc<Requirements>,
     pub waiting: u64,
     pub held: u64,
     /// When the job at its head was submitted.
@@ -246,7 +249,8 @@ impl State {
         let job = &self.jobs.get(job)?.job;
         let class = index::class_of(&job.spec, &job.exclusions);
         let workers = self.workers.values().filter_map(|worker| {
-            let capabilities: &Capabilities = self.queues.capabilities(&worker.capabilities_digest)?;
+            let capabilities: &Capabilities =
+                self.queues.capabilities(&worker.capabilities_digest)?;
             Some((&worker.id, capabilities, self.availability(worker, job.service(), now)))
         });
         Some(matching::explain(&class, workers))
@@ -327,7 +331,8 @@ impl State {
     pub fn unservable(&self) -> Vec<ClassSummary> {
         let present = self.present();
         let waiting = self.queues.by_head();
-        let nobody = waiting.into_iter().filter(|e| self.able_workers(e, &present).next().is_none());
+        let nobody =
+            waiting.into_iter().filter(|e| self.able_workers(e, &present).next().is_none());
         nobody.map(|entry| self.class_summary(entry, &present)).collect()
     }
 

@@ -5,10 +5,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use pointsman_core::{
-    Answer, Command, ConnectorId, JobId, MachineId, Timestamp, Token, WorkerId,
-    command::Renew,
-    decide::limits,
-    record::Job,
+    Answer, Command, ConnectorId, JobId, MachineId, Timestamp, Token, WorkerId, command::Renew,
+    decide::limits, record::Job,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -70,55 +70,25 @@ fn value() -> impl Strategy<Value = LabelValue> {
 fn condition() -> impl Strategy<Value = Condition> {
     let texts = collection::btree_set(name(), 1..3);
     let one_operator = prop_oneof![
-        value().prop_map(|value| Condition {
-            eq: Some(value),
-            ..Condition::default()
-        }),
-        number().prop_map(|n| Condition {
-            gt: Some(n),
-            ..Condition::default()
-        }),
-        number().prop_map(|n| Condition {
-            gte: Some(n),
-            ..Condition::default()
-        }),
-        number().prop_map(|n| Condition {
-            lt: Some(n),
-            ..Condition::default()
-        }),
-        number().prop_map(|n| Condition {
-            lte: Some(n),
-            ..Condition::default()
-        }),
-        collection::vec(value(), 1..5).prop_map(|one_of| Condition {
-            one_of,
-            ..Condition::default()
-        }),
-        texts.prop_map(|all| Condition {
-            all,
-            ..Condition::default()
-        }),
+        value().prop_map(|value| Condition { eq: Some(value), ..Condition::default() }),
+        number().prop_map(|n| Condition { gt: Some(n), ..Condition::default() }),
+        number().prop_map(|n| Condition { gte: Some(n), ..Condition::default() }),
+        number().prop_map(|n| Condition { lt: Some(n), ..Condition::default() }),
+        number().prop_map(|n| Condition { lte: Some(n), ..Condition::default() }),
+        collection::vec(value(), 1..5)
+            .prop_map(|one_of| Condition { one_of, ..Condition::default() }),
+        texts.prop_map(|all| Condition { all, ..Condition::default() }),
     ];
     collection::vec(one_operator, 1..=3).prop_map(|parts| {
-        parts
-            .into_iter()
-            .fold(Condition::default(), |merged, part| Condition {
-                eq: part.eq.or(merged.eq),
-                gt: part.gt.or(merged.gt),
-                gte: part.gte.or(merged.gte),
-                lt: part.lt.or(merged.lt),
-                lte: part.lte.or(merged.lte),
-                one_of: if part.one_of.is_empty() {
-                    merged.one_of
-                } else {
-                    part.one_of
-                },
-                all: if part.all.is_empty() {
-                    merged.all
-                } else {
-                    part.all
-                },
-            })
+        parts.into_iter().fold(Condition::default(), |merged, part| Condition {
+            eq: part.eq.or(merged.eq),
+            gt: part.gt.or(merged.gt),
+            gte: part.gte.or(merged.gte),
+            lt: part.lt.or(merged.lt),
+            lte: part.lte.or(merged.lte),
+            one_of: if part.one_of.is_empty() { merged.one_of } else { part.one_of },
+            all: if part.all.is_empty() { merged.all } else { part.all },
+        })
     })
 }
 
@@ -135,83 +105,43 @@ pub fn requirements() -> impl Strategy<Value = Requirements> {
             ram_gb,
         },
     );
-    let must_not = (set(name(), 1), set(worker_id(), 1), conditions()).prop_map(
-        |(models, workers, labels)| MustNot {
+    let must_not = (set(name(), 1), set(worker_id(), 1), conditions())
+        .prop_map(|(models, workers, labels)| MustNot { models, workers, labels });
+    let sets = (rarely(set(name(), 2)), rarely(set(name(), 2)), rarely(set(name(), 1)));
+    (rarely(hardware), sets, rarely(conditions()), must_not, isolation()).prop_map(
+        |(hardware, (models, node_classes, preferred), labels, must_not, isolation)| Requirements {
+            hardware,
             models,
-            workers,
+            node_classes,
             labels,
+            must_not,
+            customer: CustomerNeeds { isolation },
+            prefer: Prefer { models: preferred },
+            unknown: None,
         },
-    );
-    let sets = (
-        rarely(set(name(), 2)),
-        rarely(set(name(), 2)),
-        rarely(set(name(), 1)),
-    );
-    (
-        rarely(hardware),
-        sets,
-        rarely(conditions()),
-        must_not,
-        isolation(),
     )
-        .prop_map(
-            |(hardware, (models, node_classes, preferred), labels, must_not, isolation)| {
-                Requirements {
-                    hardware,
-                    models,
-                    node_classes,
-                    labels,
-                    must_not,
-                    customer: CustomerNeeds { isolation },
-                    prefer: Prefer { models: preferred },
-                    unknown: None,
-                }
-            },
-        )
 }
 
 pub fn class() -> impl Strategy<Value = Class> {
-    (
-        service(),
-        requirements(),
-        option::of(customer()),
-        rarely(set(worker_id(), 1)),
-    )
-        .prop_map(|(service, requirements, customer, excluded)| Class {
+    (service(), requirements(), option::of(customer()), rarely(set(worker_id(), 1))).prop_map(
+        |(service, requirements, customer, excluded)| Class {
             service,
-            requirements,
+            requirements: requirements.into(),
             customer,
             excluded,
-        })
+        },
+    )
 }
 
 pub fn capabilities() -> impl Strategy<Value = Capabilities> {
     let offered = (option::of(name()), set(name(), 3), set(name(), 3)).prop_map(
-        |(version, models, node_classes)| ServiceCapabilities {
-            version,
-            models,
-            node_classes,
-        },
+        |(version, models, node_classes)| ServiceCapabilities { version, models, node_classes },
     );
     let gpu = (name(), number()).prop_map(|(name, memory_gb)| Gpu { name, memory_gb });
-    let hardware =
-        (collection::vec(gpu, 0..3), 0..3_u32, number()).prop_map(|(gpus, cpu_cores, ram_gb)| {
-            OfferedHardware {
-                gpus,
-                cpu_cores,
-                ram_gb,
-            }
-        });
-    let customers = (
-        option::weighted(0.3, set(customer(), 3)),
-        set(customer(), 1),
-        isolation(),
-    )
-        .prop_map(|(allowed, denied, isolation)| CustomerRules {
-            allowed,
-            denied,
-            isolation,
-        });
+    let hardware = (collection::vec(gpu, 0..3), 0..3_u32, number())
+        .prop_map(|(gpus, cpu_cores, ram_gb)| OfferedHardware { gpus, cpu_cores, ram_gb });
+    let customers = (option::weighted(0.3, set(customer(), 3)), set(customer(), 1), isolation())
+        .prop_map(|(allowed, denied, isolation)| CustomerRules { allowed, denied, isolation });
     (
         collection::btree_map(service(), offered, 1..=2),
         hardware,

@@ -15,12 +15,7 @@ fn a_mismatch_says_what_was_wanted_and_what_was_found() {
     asked.excluded.insert(worker("w1"));
     let said: Vec<String> = mismatches(&asked, &worker("w1"), &ordinary())
         .into_iter()
-        .map(|mismatch| {
-            format!(
-                "{} | {} | {}",
-                mismatch.rule, mismatch.wanted, mismatch.found
-            )
-        })
+        .map(|mismatch| format!("{} | {} | {}", mismatch.rule, mismatch.wanted, mismatch.found))
         .collect();
     assert_eq!(
         said,
@@ -46,13 +41,8 @@ fn other_customers_are_never_named() {
     picky.customers.allowed = Some(["secret-client".parse().unwrap()].into());
     picky.customers.denied = ["another-client".parse().unwrap()].into();
     for customer in [None, Some("me"), Some("another-client")] {
-        let asked = Class {
-            customer: customer.map(|id| id.parse().unwrap()),
-            ..class(json!({}))
-        };
-        let [mismatch] = &mismatches(&asked, &worker("w1"), &picky)[..] else {
-            panic!()
-        };
+        let asked = Class { customer: customer.map(|id| id.parse().unwrap()), ..class(json!({})) };
+        let [mismatch] = &mismatches(&asked, &worker("w1"), &picky)[..] else { panic!() };
         assert_eq!(mismatch.rule, Rule::Customer);
         assert!(!mismatch.found.contains("client"), "{mismatch:?}");
     }
@@ -62,9 +52,7 @@ fn other_customers_are_never_named() {
 fn long_lists_are_cut() {
     let models: Vec<String> = (0..30).map(|i| format!("m{i:02}")).collect();
     let asked = class(json!({"models": models}));
-    let [mismatch] = &mismatches(&asked, &worker("w1"), &ordinary())[..] else {
-        panic!()
-    };
+    let [mismatch] = &mismatches(&asked, &worker("w1"), &ordinary())[..] else { panic!() };
     assert!(mismatch.found.ends_with("m09 and 20 more"), "{mismatch:?}");
 }
 
@@ -96,24 +84,12 @@ fn each_rule_says_how_many_pass_and_which_fail() {
     assert_eq!(explained.workers, 28);
     assert_eq!(
         explained.able,
-        AbleWorkers {
-            total: 3,
-            busy: 2,
-            draining: 1,
-            ..AbleWorkers::default()
-        }
+        AbleWorkers { total: 3, busy: 2, draining: 1, ..AbleWorkers::default() }
     );
     let counts: Vec<_> = explained
         .rules
         .iter()
-        .map(|rule| {
-            (
-                rule.rule.to_string(),
-                rule.pass,
-                rule.fail,
-                rule.fail_only_this,
-            )
-        })
+        .map(|rule| (rule.rule.to_string(), rule.pass, rule.fail, rule.fail_only_this))
         .collect();
     assert_eq!(
         counts,
@@ -126,11 +102,7 @@ fn each_rule_says_how_many_pass_and_which_fail() {
     );
     let memory = &explained.rules[1];
     assert_eq!(memory.failing.len(), 20);
-    assert_eq!(
-        memory.failing[0].worker,
-        worker("w01"),
-        "the nearest misses first"
-    );
+    assert_eq!(memory.failing[0].worker, worker("w01"), "the nearest misses first");
     assert_eq!(memory.failing[0].found, "the largest has 24 GiB");
 }
 
@@ -138,10 +110,7 @@ fn each_rule_says_how_many_pass_and_which_fail() {
 fn an_explanation_survives_json() {
     let explained = explained();
     let text = serde_json::to_string(&explained).unwrap();
-    assert_eq!(
-        serde_json::from_str::<Explanation>(&text).unwrap(),
-        explained
-    );
+    assert_eq!(serde_json::from_str::<Explanation>(&text).unwrap(), explained);
 }
 
 #[test]

@@ -6,23 +6,11 @@ use crate::matching::{ClassKey, digest};
 #[test]
 fn equal_meaning_has_one_key() {
     for (one, other) in [
-        (
-            json!({"hardware": {"ram_gb": 24}}),
-            json!({"hardware": {"ram_gb": 24.0}}),
-        ),
-        (
-            json!({"hardware": {"ram_gb": 0, "gpu_count": 0}}),
-            json!({}),
-        ),
+        (json!({"hardware": {"ram_gb": 24}}), json!({"hardware": {"ram_gb": 24.0}})),
+        (json!({"hardware": {"ram_gb": 0, "gpu_count": 0}}), json!({})),
         (json!({"hardware": {"ram_gb": -0.0}}), json!({})),
-        (
-            json!({"models": ["a", "b"]}),
-            json!({"models": ["b", "a", "b"]}),
-        ),
-        (
-            json!({"labels": {"a": {"eq": 0}}}),
-            json!({"labels": {"a": {"eq": -0.0}}}),
-        ),
+        (json!({"models": ["a", "b"]}), json!({"models": ["b", "a", "b"]})),
+        (json!({"labels": {"a": {"eq": 0}}}), json!({"labels": {"a": {"eq": -0.0}}})),
         (
             json!({"labels": {"a": {"in": [1, "x"]}}}),
             json!({"labels": {"a": {"in": ["x", 1, 1.0]}}}),
@@ -65,28 +53,10 @@ fn different_meaning_has_different_keys() {
     let mut excluding = class(json!({}));
     excluding.excluded.insert(worker("a"));
     keys.push(excluding.key());
-    keys.push(
-        Class {
-            customer: Some("a".parse().unwrap()),
-            ..class(json!({}))
-        }
-        .key(),
-    );
-    keys.push(
-        Class {
-            service: "a1111".parse().unwrap(),
-            ..class(json!({}))
-        }
-        .key(),
-    );
+    keys.push(Class { customer: Some("a".parse().unwrap()), ..class(json!({})) }.key());
+    keys.push(Class { service: "a1111".parse().unwrap(), ..class(json!({})) }.key());
     let newer = serde_json::from_value(json!({"newer": 1})).unwrap();
-    keys.push(
-        Class {
-            requirements: newer,
-            ..class(json!({}))
-        }
-        .key(),
-    );
+    keys.push(Class { requirements: newer, ..class(json!({})) }.key());
 
     let count = keys.len();
     keys.sort_unstable();
@@ -115,13 +85,7 @@ fn a_key_is_written_as_32_lowercase_digits() {
     assert_eq!(key.to_string().parse::<ClassKey>().unwrap(), key);
     let text = serde_json::to_string(&key).unwrap();
     assert_eq!(serde_json::from_str::<ClassKey>(&text).unwrap(), key);
-    for bad in [
-        "",
-        "0a",
-        &"0A".repeat(16),
-        &"+a".repeat(16),
-        &"zz".repeat(16),
-    ] {
+    for bad in ["", "0a", &"0A".repeat(16), &"+a".repeat(16), &"zz".repeat(16)] {
         assert!(bad.parse::<ClassKey>().is_err(), "{bad}");
     }
 }

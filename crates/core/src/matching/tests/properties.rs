@@ -1,5 +1,7 @@
 //! What holds for every class and every worker.
 
+use std::sync::Arc;
+
 use proptest::{collection, prelude::*};
 use serde_json::{from_value, to_value};
 
@@ -62,8 +64,9 @@ proptest! {
         preferred in arbitrary::requirements(),
     ) {
         let mut other = class.clone();
-        other.requirements.prefer = preferred.prefer;
-        for condition in other.requirements.labels.values_mut() {
+        let asked = Arc::make_mut(&mut other.requirements);
+        asked.prefer = preferred.prefer;
+        for condition in asked.labels.values_mut() {
             condition.one_of.reverse();
             condition.one_of.extend(condition.one_of.first().cloned());
         }
@@ -109,7 +112,7 @@ proptest! {
     ) {
         let mut narrower = class.clone();
         let brought = needs.prefer.models.clone();
-        let requirements = &mut narrower.requirements;
+        let requirements = Arc::make_mut(&mut narrower.requirements);
         complete_from_graph(requirements, needs.node_classes, needs.models, &brought);
         prop_assert!(!able(&narrower, &has) || able(&class, &has));
         let asked = &class.requirements.models;
@@ -136,7 +139,7 @@ proptest! {
         if understood.is_err() {
             prop_assert_eq!(to_value(&requirements).unwrap(), value);
             prop_assert!(requirements.check().is_err());
-            let class = Class { requirements, ..class };
+            let class = Class { requirements: requirements.into(), ..class };
             prop_assert!(!able(&class, &has));
         }
     }

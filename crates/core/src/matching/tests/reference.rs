@@ -19,29 +19,18 @@ pub fn may_run(class: &Value, worker: &str, worker_has: &Value) -> bool {
         && texts(&asked["node_classes"]).all(|name| holds_text(&service["node_classes"], name))
         && !texts(&asked["must_not"]["models"]).any(|model| holds_text(&service["models"], model))
         && fields(&asked["labels"]).all(|(label, condition)| {
-            worker_has["labels"]
-                .get(label)
-                .is_some_and(|value| holds(condition, value))
+            worker_has["labels"].get(label).is_some_and(|value| holds(condition, value))
         })
         && !fields(&asked["must_not"]["labels"]).any(|(label, condition)| {
-            worker_has["labels"]
-                .get(label)
-                .is_some_and(|value| holds(condition, value))
+            worker_has["labels"].get(label).is_some_and(|value| holds(condition, value))
         })
-        && customer(
-            &class["customer"],
-            &asked["customer"],
-            &worker_has["customers"],
-        )
+        && customer(&class["customer"], &asked["customer"], &worker_has["customers"])
 }
 
 fn hardware(asked: &Value, has: &Value) -> bool {
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
     let gpus = has["gpus"].as_array().unwrap();
-    let largest = gpus
-        .iter()
-        .map(|gpu| number(&gpu["memory_gb"]))
-        .fold(0.0, f64::max);
+    let largest = gpus.iter().map(|gpu| number(&gpu["memory_gb"])).fold(0.0, f64::max);
     number(&asked["gpu_memory_gb"]) <= largest
         && number(&asked["gpu_count"]) <= gpus.len() as f64
         && number(&asked["cpu_cores"]) <= number(&has["cpu_cores"])
@@ -58,11 +47,7 @@ fn customer(customer: &Value, asked: &Value, rules: &Value) -> bool {
 fn holds(condition: &Value, value: &Value) -> bool {
     fields(condition).all(|(operator, operand)| match operator {
         "eq" => same(operand, value),
-        "in" => operand
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|one| same(one, value)),
+        "in" => operand.as_array().unwrap().iter().any(|one| same(one, value)),
         "all" => value.is_array() && texts(operand).all(|text| holds_text(value, text)),
         bound => value.as_f64().is_some_and(|value| {
             let operand = operand.as_f64().unwrap();
@@ -86,10 +71,7 @@ fn same(one: &Value, other: &Value) -> bool {
 }
 
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
-    list.as_array()
-        .into_iter()
-        .flatten()
-        .map(|text| text.as_str().unwrap())
+    list.as_array().into_iter().flatten().map(|text| text.as_str().unwrap())
 }
 
 fn holds_text(list: &Value, text: &str) -> bool {
@@ -97,9 +79,5 @@ fn holds_text(list: &Value, text: &str) -> bool {
 }
 
 fn fields(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    object
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.as_str(), value))
+    object.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }

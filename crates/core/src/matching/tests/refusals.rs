@@ -20,197 +20,68 @@ fn every_refusal_points_at_the_wrong_field() {
     for (value, pointer, code) in [
         (json!(5), "", Malformed),
         (json!({"hardware": 5}), "/hardware", Malformed),
-        (
-            json!({"hardware": {"gpu_memory_gb": -1}}),
-            "/hardware/gpu_memory_gb",
-            OutOfRange,
-        ),
-        (
-            json!({"hardware": {"gpu_memory_gb": 10_001}}),
-            "/hardware/gpu_memory_gb",
-            OutOfRange,
-        ),
-        (
-            json!({"hardware": {"gpu_count": -1}}),
-            "/hardware/gpu_count",
-            OutOfRange,
-        ),
-        (
-            json!({"hardware": {"gpu_count": 1e12 as u64}}),
-            "/hardware/gpu_count",
-            OutOfRange,
-        ),
-        (
-            json!({"hardware": {"gpu_count": 1_001}}),
-            "/hardware/gpu_count",
-            OutOfRange,
-        ),
-        (
-            json!({"hardware": {"gpu_count": 1.5}}),
-            "/hardware/gpu_count",
-            Malformed,
-        ),
-        (
-            json!({"hardware": {"cpu_cores": 100_001}}),
-            "/hardware/cpu_cores",
-            OutOfRange,
-        ),
-        (
-            json!({"hardware": {"ram_gb": 1e9}}),
-            "/hardware/ram_gb",
-            OutOfRange,
-        ),
+        (json!({"hardware": {"gpu_memory_gb": -1}}), "/hardware/gpu_memory_gb", OutOfRange),
+        (json!({"hardware": {"gpu_memory_gb": 10_001}}), "/hardware/gpu_memory_gb", OutOfRange),
+        (json!({"hardware": {"gpu_count": -1}}), "/hardware/gpu_count", OutOfRange),
+        (json!({"hardware": {"gpu_count": 1e12 as u64}}), "/hardware/gpu_count", OutOfRange),
+        (json!({"hardware": {"gpu_count": 1_001}}), "/hardware/gpu_count", OutOfRange),
+        (json!({"hardware": {"gpu_count": 1.5}}), "/hardware/gpu_count", Malformed),
+        (json!({"hardware": {"cpu_cores": 100_001}}), "/hardware/cpu_cores", OutOfRange),
+        (json!({"hardware": {"ram_gb": 1e9}}), "/hardware/ram_gb", OutOfRange),
         (json!({"models": ["a", 5]}), "/models/1", Malformed),
         (json!({"models": [""]}), "/models", Malformed),
         (json!({"models": [long]}), "/models", TooLarge),
         (json!({"models": names(201)}), "/models", TooLarge),
-        (
-            json!({"node_classes": names(2_001)}),
-            "/node_classes",
-            TooLarge,
-        ),
-        (
-            json!({"prefer": {"models": names(201)}}),
-            "/prefer/models",
-            TooLarge,
-        ),
-        (
-            json!({"must_not": {"workers": names(101)}}),
-            "/must_not/workers",
-            TooLarge,
-        ),
-        (
-            json!({"must_not": {"workers": ["a b"]}}),
-            "/must_not/workers/0",
-            Malformed,
-        ),
-        (
-            json!({"must_not": {"labels": {"a": {}}}}),
-            "/must_not/labels/a",
-            Malformed,
-        ),
+        (json!({"node_classes": names(2_001)}), "/node_classes", TooLarge),
+        (json!({"prefer": {"models": names(201)}}), "/prefer/models", TooLarge),
+        (json!({"must_not": {"workers": names(101)}}), "/must_not/workers", TooLarge),
+        (json!({"must_not": {"workers": ["a b"]}}), "/must_not/workers/0", Malformed),
+        (json!({"must_not": {"labels": {"a": {}}}}), "/must_not/labels/a", Malformed),
         (json!({"labels": {"a": 5}}), "/labels/a", Malformed),
         (json!({"labels": {"a": [5]}}), "/labels/a", Malformed),
-        (
-            json!({"labels": {"a/b~c": {}}}),
-            "/labels/a~1b~0c",
-            Malformed,
-        ),
+        (json!({"labels": {"a/b~c": {}}}), "/labels/a~1b~0c", Malformed),
         (json!({"labels": {"": {"eq": 1}}}), "/labels/", Malformed),
-        (
-            json!({"labels": {"a": {"eq": {}}}}),
-            "/labels/a/eq",
-            Malformed,
-        ),
-        (
-            json!({"labels": {"a": {"near": 1}}}),
-            "/labels/a/near",
-            Malformed,
-        ),
-        (
-            json!({"labels": {"a": {"gt": "1"}}}),
-            "/labels/a/gt",
-            Malformed,
-        ),
-        (
-            json!({"labels": {"a": {"in": ["x", null]}}}),
-            "/labels/a/in/1",
-            Malformed,
-        ),
-        (
-            json!({"labels": {"a": {"in": ["x", ""]}}}),
-            "/labels/a/in/1",
-            Malformed,
-        ),
-        (
-            json!({"labels": {"a": {"in": names(101)}}}),
-            "/labels/a/in",
-            TooLarge,
-        ),
-        (
-            json!({"labels": {"a": {"all": []}}}),
-            "/labels/a/all",
-            Malformed,
-        ),
-        (
-            json!({"labels": {"a": {"all": [1]}}}),
-            "/labels/a/all/0",
-            Malformed,
-        ),
-        (
-            json!({"labels": {"a": {"eq": 9_007_199_254_740_993_u64}}}),
-            "/labels/a/eq",
-            OutOfRange,
-        ),
-        (
-            json!({"customer": {"isolation": "x"}}),
-            "/customer/isolation",
-            Malformed,
-        ),
+        (json!({"labels": {"a": {"eq": {}}}}), "/labels/a/eq", Malformed),
+        (json!({"labels": {"a": {"near": 1}}}), "/labels/a/near", Malformed),
+        (json!({"labels": {"a": {"gt": "1"}}}), "/labels/a/gt", Malformed),
+        (json!({"labels": {"a": {"in": ["x", null]}}}), "/labels/a/in/1", Malformed),
+        (json!({"labels": {"a": {"in": ["x", ""]}}}), "/labels/a/in/1", Malformed),
+        (json!({"labels": {"a": {"in": names(101)}}}), "/labels/a/in", TooLarge),
+        (json!({"labels": {"a": {"all": []}}}), "/labels/a/all", Malformed),
+        (json!({"labels": {"a": {"all": [1]}}}), "/labels/a/all/0", Malformed),
+        (json!({"labels": {"a": {"eq": 9_007_199_254_740_993_u64}}}), "/labels/a/eq", OutOfRange),
+        (json!({"customer": {"isolation": "x"}}), "/customer/isolation", Malformed),
     ] {
         let (found_pointer, found_code, message) = refusal(&value);
-        assert_eq!(
-            (found_pointer.as_str(), found_code),
-            (pointer, code),
-            "{value}: {message}"
-        );
-        assert!(
-            value.pointer(&found_pointer).is_some(),
-            "{value}: {found_pointer}"
-        );
+        assert_eq!((found_pointer.as_str(), found_code), (pointer, code), "{value}: {message}");
+        assert!(value.pointer(&found_pointer).is_some(), "{value}: {found_pointer}");
     }
 }
 
 #[test]
 fn labels_are_counted() {
-    let labels: serde_json::Map<_, _> = (0..101)
-        .map(|i| (format!("l{i}"), json!({"eq": 1})))
-        .collect();
+    let labels: serde_json::Map<_, _> =
+        (0..101).map(|i| (format!("l{i}"), json!({"eq": 1}))).collect();
     assert_eq!(refusal(&json!({"labels": labels})).1, TooLarge);
 }
 
 #[test]
 fn what_no_worker_could_meet_is_refused() {
     for (value, pointer) in [
-        (
-            json!({"models": ["a", "b"], "must_not": {"models": ["b"]}}),
-            "/models",
-        ),
+        (json!({"models": ["a", "b"], "must_not": {"models": ["b"]}}), "/models"),
         (json!({"labels": {"a": {"gt": 5, "lt": 4}}}), "/labels/a"),
-        (
-            json!({"labels": {"a": {"gte": 5, "lte": 4.9}}}),
-            "/labels/a",
-        ),
+        (json!({"labels": {"a": {"gte": 5, "lte": 4.9}}}), "/labels/a"),
         (json!({"labels": {"a": {"gt": 5, "lte": 5}}}), "/labels/a"),
-        (
-            json!({"labels": {"a": {"eq": "x", "in": ["y"]}}}),
-            "/labels/a",
-        ),
+        (json!({"labels": {"a": {"eq": "x", "in": ["y"]}}}), "/labels/a"),
         (json!({"labels": {"a": {"eq": 3, "gt": 3}}}), "/labels/a"),
         (json!({"labels": {"a": {"eq": "x", "gt": 3}}}), "/labels/a"),
-        (
-            json!({"labels": {"a": {"in": [1, 2, "x"], "gt": 2}}}),
-            "/labels/a",
-        ),
-        (
-            json!({"labels": {"a": {"all": ["x"], "gt": 2}}}),
-            "/labels/a",
-        ),
-        (
-            json!({"labels": {"a": {"all": ["x"], "eq": ["y"]}}}),
-            "/labels/a",
-        ),
-        (
-            json!({"must_not": {"labels": {"a": {"gt": 5, "lt": 4}}}}),
-            "/must_not/labels/a",
-        ),
+        (json!({"labels": {"a": {"in": [1, 2, "x"], "gt": 2}}}), "/labels/a"),
+        (json!({"labels": {"a": {"all": ["x"], "gt": 2}}}), "/labels/a"),
+        (json!({"labels": {"a": {"all": ["x"], "eq": ["y"]}}}), "/labels/a"),
+        (json!({"must_not": {"labels": {"a": {"gt": 5, "lt": 4}}}}), "/must_not/labels/a"),
     ] {
         let (found, code, message) = refusal(&value);
-        assert_eq!(
-            (found.as_str(), code),
-            (pointer, Contradictory),
-            "{value}: {message}"
-        );
+        assert_eq!((found.as_str(), code), (pointer, Contradictory), "{value}: {message}");
     }
     for (wanted, unwanted) in [
         (json!({"eq": 1}), json!({"eq": 1.0})),
@@ -292,9 +163,7 @@ fn capabilities_are_bounded() {
     assert_eq!(
         refused(|worker| {
             let comfyui = worker.services.values_mut().next().unwrap();
-            comfyui.models = (0..=validate::MAX_OFFERED)
-                .map(|i| format!("m{i}"))
-                .collect();
+            comfyui.models = (0..=validate::MAX_OFFERED).map(|i| format!("m{i}")).collect();
         }),
         at("/services/comfyui/models", TooLarge)
     );
