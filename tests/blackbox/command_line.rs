@@ -56,7 +56,10 @@ async fn one_data_directory_has_one_server() {
     let store = format!("sqlite:{}", data.path().display());
     let second = run(&["server", "--listen", "127.0.0.1:0", "--store", &store]).await;
     assert_eq!(second.status.code(), Some(2));
-    assert!(text(&second.stderr).contains("lock") || text(&second.stderr).contains("use"), "{second:?}");
+    assert!(
+        text(&second.stderr).contains("lock") || text(&second.stderr).contains("use"),
+        "{second:?}"
+    );
 }
 
 #[tokio::test]

@@ -160,7 +160,8 @@ async fn a_stopped_up_gives_its_jobs_back_and_goes_on_with_them() {
     let data = directory();
     let mut up = Served::up(data.path(), &["--drain-s", "1"]).await;
     let job = submit(&up.client, &simulation(3_000)).await;
-    until(&up.client, job, Duration::from_secs(10), |job| job.status == JobStatus::InProgress).await;
+    until(&up.client, job, Duration::from_secs(10), |job| job.status == JobStatus::InProgress)
+        .await;
     up.process.signal("TERM");
     assert!(up.process.ended().await.success(), "it stops in order");
     let up = again(data.path()).await;

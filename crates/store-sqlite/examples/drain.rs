@@ -16,7 +16,7 @@ use pointsman_core::{
         AttemptOp, Claim, ConnectorReport, Exchange, Finish, Held, Op, Outcome, Register, Renew,
         Submit,
     },
-    matching::{Capabilities, Requirements, ServiceCapabilities},
+    matching::{Capabilities, ServiceCapabilities},
     record::{ConnectorStatus, JobSpec, ServiceSlots, Timeouts},
 };
 use pointsman_store::Store;
