@@ -7,7 +7,7 @@ use pointsman::adapters::InProcess;
 use pointsman_api::Submission;
 use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
 use pointsman_client::Client;
-use pointsman_connectors::{Limits, simulation::SimulationConnector};
+use pointsman_connectors::{Connector, Limits, simulation::SimulationConnector};
 use pointsman_core::{
     JobId, MachineId, ServiceName, WorkerId,
     command::Submit,
@@ -78,8 +78,17 @@ impl Local {
 
     /// A worker of the simulation in this process.
     pub fn worker(&self, name: &str, slots: u32) -> anyhow::Result<JoinHandle<()>> {
+        self.worker_of(name, slots, Arc::new(SimulationConnector::new(simulation())))
+    }
+
+    /// A worker in this process.
+    pub fn worker_of(
+        &self,
+        name: &str,
+        slots: u32,
+        connector: Arc<dyn Connector>,
+    ) -> anyhow::Result<JoinHandle<()>> {
         let clock = MonotonicClock::starting(pointsman_core::Timestamp::default());
-        let connector = Arc::new(SimulationConnector::new(simulation()));
         let config = WorkerConfig {
             worker: WorkerId::new(name)?,
             machine: MachineId::new("bench")?,
