@@ -211,7 +211,8 @@ enum Suspicion {
 
 /// Takes the job off its worker and connector.
 fn detach(draft: &mut Draft<'_>, job: &Job, suspicion: Suspicion) -> Result<(), Stop> {
-    let Some(Assignment { worker_id, .. }) = job.assignment().cloned() else { return Ok(()) };
+    let Some(assignment) = job.assignment().cloned() else { return Ok(()) };
+    let Assignment { worker_id, assigned_at, .. } = assignment;
     let service: ServiceName = job.service().clone();
     if let Some(mut connector) = draft.connector(&ConnectorId::new(worker_id.clone(), service))? {
         connector.job_ids.remove(&job.id);
@@ -228,10 +229,11 @@ fn detach(draft: &mut Draft<'_>, job: &Job, suspicion: Suspicion) -> Result<(), 
         Suspicion::Cleared if !worker.suspect_jobs.is_empty() => {
             worker.suspect_jobs.clear();
             worker.suspect_until = None;
+            worker.suspicion_at = None;
             clear_suspect(draft, &worker_id)?;
         }
         Suspicion::Raised | Suspicion::RaisedAndFailed => {
-            suspect(draft, &mut worker, job.id)?;
+            suspect(draft, &mut worker, job.id, assigned_at)?;
         }
         _ => {}
     }
@@ -239,12 +241,19 @@ fn detach(draft: &mut Draft<'_>, job: &Job, suspicion: Suspicion) -> Result<(), 
     Ok(())
 }
 
-/// A worker that breaks several different jobs in a row takes none until proven.
+/// A worker that breaks several different jobs in a row takes none until proven. Jobs that it ran
+/// while another broke are of the same incident (a process that died with all its slots full) and
+/// do not count again.
 fn suspect(
     draft: &mut Draft<'_>,
     worker: &mut crate::record::Worker,
     job: JobId,
+    assigned_at: crate::Timestamp,
 ) -> Result<(), Stop> {
+    if worker.suspicion_at.is_some_and(|last| assigned_at < last) {
+        return Ok(());
+    }
+    worker.suspicion_at = Some(draft.now);
     if !worker.suspect_jobs.contains(&job) {
         worker.suspect_jobs.push(job);
     }

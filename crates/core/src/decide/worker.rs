@@ -101,6 +101,7 @@ fn new_worker(
         jobs_completed: before.map_or(0, |w| w.jobs_completed),
         jobs_failed: before.map_or(0, |w| w.jobs_failed),
         suspect_jobs: before.map(|w| w.suspect_jobs.clone()).unwrap_or_default(),
+        suspicion_at: before.and_then(|w| w.suspicion_at),
         suspect_until: before.and_then(|w| w.suspect_until),
         former_incarnations: former,
         superseded_at,

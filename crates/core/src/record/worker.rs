@@ -88,6 +88,9 @@ pub struct Worker {
     /// Different jobs in a row that broke here; a completion sets it to nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspect_jobs: Vec<JobId>,
+    /// When the last of them broke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspicion_at: Option<Timestamp>,
     /// Takes no jobs until then, and after that one at a time until one completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect_until: Option<Timestamp>,

@@ -41,6 +41,7 @@ macro_rules! conformance_tests {
             the_stores_absence_is_not_the_workers_silence,
             the_log_is_dense_and_tells_everything,
             a_suspect_worker_proves_itself,
+            a_worker_that_dies_with_many_jobs_breaks_once,
             a_poisonous_class_runs_one_probe,
             a_waiting_worker_is_woken,
         );

@@ -387,6 +387,21 @@ pub async fn a_suspect_worker_proves_itself(open: &Open) {
     assert!(names.contains(&"alert_raised") && names.contains(&"alert_cleared"));
 }
 
+pub async fn a_worker_that_dies_with_many_jobs_breaks_once(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 16, &[]).await;
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        held.push(fleet.running(&hand).await);
+    }
+    fleet.advance(limits::LEASE);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 16);
+    assert_eq!(fleet.worker_record(&hand).await.suspect_until, None, "one incident");
+    assert!(fleet.store.poisonous().await.expect("the store works").is_empty(), "for the class too");
+    let tokens = (0..16).map(|_| fleet.token()).collect();
+    assert_eq!(fleet.claim_with(&hand, tokens).await.len(), 16);
+}
+
 pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
     let fleet = Fleet::new(open);
     let hands = [fleet.worker("a", 9, &["x"]).await, fleet.worker("b", 9, &["x"]).await];

@@ -7,7 +7,7 @@ use pointsman_core::{
     command::IdempotencyKey,
     decide::{Guard, Side, Transition},
     event::{Record, RecordKey},
-    failure::{FailureKind, LossReason},
+    failure::FailureKind,
     record::{Job, JobState, PastOutcome},
 };
 
@@ -159,21 +159,16 @@ impl State {
     /// Losses in a row speak against a class; a completion speaks for it.
     fn note_class_health(&mut self, name: EventName, job: &Job) {
         let Some(ix) = self.jobs.get(&job.id).and_then(|entry| entry.class) else { return };
-        let suspicious = |reason: LossReason| reason.is_suspicious();
-        match (name, &job.state) {
-            (EventName::JobCompleted, _) => self.queues.note_loss(ix, false),
-            (EventName::JobReturned, _) => {
-                let last = job.past.last().map(|past| &past.outcome);
-                if let Some(PastOutcome::Returned { reason, .. }) = last
-                    && suspicious(*reason)
-                {
-                    self.queues.note_loss(ix, true);
-                }
-            }
-            (_, JobState::Failed(_, failure)) if failure.kind == FailureKind::Lost => {
-                self.queues.note_loss(ix, true);
-            }
-            _ => {}
+        let lost = match (name, &job.state) {
+            (EventName::JobCompleted, _) => return self.queues.note_completion(ix),
+            (EventName::JobReturned, _) => true,
+            (_, JobState::Failed(_, failure)) => failure.kind == FailureKind::Lost,
+            _ => false,
+        };
+        if let Some(past) = job.past.last().filter(|_| lost)
+            && matches!(past.outcome, PastOutcome::Returned { reason, .. } if reason.is_suspicious())
+        {
+            self.queues.note_loss(ix, past.assigned_at, past.ended_at);
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use pointsman_core::{
-    JobId, Seq, ServiceName, WorkerId,
+    JobId, Seq, ServiceName, Timestamp, WorkerId,
     decide::limits,
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, able, excludes},
     record::Job,
@@ -65,6 +65,7 @@ struct Profile {
 #[derive(Debug, Default)]
 struct BaseStats {
     losses_in_a_row: u32,
+    last_loss_at: Option<Timestamp>,
     running: u32,
     classes: u32,
 }
@@ -197,11 +198,24 @@ impl Queues {
         }
     }
 
-    /// One more loss in a row of the class, or (`None`) a completion, which proves it.
-    pub fn note_loss(&mut self, ix: ClassIx, lost: bool) {
+    /// One more loss in a row of the class. Attempts that ran while another was lost are of the
+    /// same incident (a machine that died with many of them) and do not count again.
+    pub fn note_loss(&mut self, ix: ClassIx, assigned_at: Timestamp, lost_at: Timestamp) {
+        let Some(base) = self.entry(ix).map(|entry| entry.base) else { return };
+        if let Some(stats) = self.bases.get_mut(&base)
+            && stats.last_loss_at.is_none_or(|last| assigned_at >= last)
+        {
+            stats.losses_in_a_row += 1;
+            stats.last_loss_at = Some(lost_at);
+        }
+    }
+
+    /// A completion proves the class.
+    pub fn note_completion(&mut self, ix: ClassIx) {
         let Some(base) = self.entry(ix).map(|entry| entry.base) else { return };
         if let Some(stats) = self.bases.get_mut(&base) {
-            stats.losses_in_a_row = if lost { stats.losses_in_a_row + 1 } else { 0 };
+            stats.losses_in_a_row = 0;
+            stats.last_loss_at = None;
         }
     }
 
