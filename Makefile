@@ -16,7 +16,7 @@ build: ui need-build
 
 ui: ui/dist/.built
 
-ui/dist/.built: ui/package.json ui/package-lock.json $(shell find ui/src ui/static ui/*.html ui/*.ts -type f 2>/dev/null)
+ui/dist/.built: ui/package.json ui/package-lock.json examples/first-picture.json $(shell find ui/src ui/static ui/*.html ui/*.ts -type f 2>/dev/null)
 	@scripts/need.sh node nodejs 20
 	cd ui && npm ci --no-audit --no-fund && npm run build
 	@touch $@
@@ -52,6 +52,7 @@ bench: need-build ui
 
 ## Writes docs/openapi.json from the code, and the pages' types from it.
 openapi:
-	cargo run --locked --bin pointsman -- openapi > docs/openapi.json
+	cargo build --locked --bin pointsman
+	$(BIN) openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 types: openapi
 	cd ui && npm run types

@@ -29,7 +29,12 @@ use utoipa::{
         (name = "worker", description = "The worker protocol, for a worker in any language. Every request may be repeated exactly after a lost answer, and then gets the first answer again"),
         (name = "server", description = "Health and figures"),
     ),
-    components(schemas(pointsman_api::ProblemDocument)),
+    components(schemas(
+        pointsman_api::ProblemDocument,
+        pointsman_broker::frame::Bookmark,
+        pointsman_broker::frame::NotLive,
+        pointsman_broker::frame::Resync,
+    )),
 )]
 struct About;
 

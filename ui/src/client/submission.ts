@@ -2,7 +2,7 @@
 // everything else is for the server to judge.
 
 import type { Submission } from "../lib/api";
-import type { Problem } from "../lib/types";
+import type { Maybe, Problem } from "../lib/types";
 
 export interface Form {
   service: string;
@@ -74,7 +74,7 @@ function reseeded(graph: unknown, random: () => number): unknown {
 }
 
 /** Which part of the form a problem's pointer speaks of. */
-export function fieldOf(pointer: string | undefined): string | null {
+export function fieldOf(pointer: Maybe<string>): string | null {
   const path = pointer?.replace(/^\/jobs\/\d+/, "") ?? "";
   return /^\/(payload|requirements|priority|service|copies)\b/.exec(path)?.[1] ?? null;
 }

@@ -1,6 +1,7 @@
 // The view and its one rule: an event replaces the record of its kind and id, or drops it.
 // Nothing here does input or output, reads a clock, or knows of the page.
 
+import { isEnded } from "./status";
 import type {
   AnyRecord, JobProgress, Kind, PulseLane, QueuesLane, RecordOf, Snapshot, ViewEvent,
 } from "./types";
@@ -88,7 +89,7 @@ export function applyGroup(view: View, events: ViewEvent[], end: Position): void
 function dropStaleProgress(view: View, id: string): void {
   const job = view.records.job.get(id);
   const kept = view.progress.get(id);
-  if (kept && (!job || job.completed_at !== null || job.attempt !== kept.attempt)) {
+  if (kept && (!job || isEnded(job) || job.attempt !== kept.attempt)) {
     view.progress.delete(id);
   }
 }
@@ -97,7 +98,7 @@ function dropStaleProgress(view: View, id: string): void {
 export function applyProgress(view: View, values: JobProgress[]): void {
   for (const value of values) {
     const job = view.records.job.get(value.job);
-    if (!job || job.completed_at !== null || job.attempt !== value.attempt) continue;
+    if (!job || isEnded(job) || job.attempt !== value.attempt) continue;
     const held = view.progress.get(value.job);
     if (!held || held.attempt !== value.attempt || value.n > held.n) {
       view.progress.set(value.job, value);

@@ -1,5 +1,7 @@
 // Figures for people. Spans are in milliseconds.
 
+import type { Maybe } from "./types";
+
 /** A span as it is read aloud: `0.06 s`, `4.2 s`, `48 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`. */
 export function span(ms: number): string {
   const seconds = Math.max(0, ms) / 1000;
@@ -27,7 +29,7 @@ export function ageMs(at: string, now: number): number {
 }
 
 /** The time between two timestamps; null when either is missing. */
-export function between(from: string | null, to: string | null): number | null {
+export function between(from: Maybe<string>, to: Maybe<string>): number | null {
   return from && to ? Math.max(0, Date.parse(to) - Date.parse(from)) : null;
 }
 

@@ -7,7 +7,7 @@ import { type PlainView, plain } from "./fold";
 import { isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
 import { buildTree, type Tree } from "./tree";
-import type { Alert, Confirmation, Job, JobProgress, QueuesLane } from "./types";
+import type { Alert, Confirmation, Job, JobProgress, Maybe, QueuesLane } from "./types";
 
 class LivePicture {
   readonly #feed = new Feed();
@@ -98,7 +98,7 @@ class LivePicture {
     return jobs.sort((a, b) => (b.ended_no ?? 0) - (a.ended_no ?? 0));
   });
 
-  readonly #heartbeats: Map<string, string | null> = $derived.by(() => {
+  readonly #heartbeats: Map<string, Maybe<string>> = $derived.by(() => {
     void this.#pulse;
     const pulse = this.#feed.view.pulse;
     return new Map([

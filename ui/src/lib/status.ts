@@ -48,7 +48,7 @@ export function jobLook(job: Pick<Job, "status" | "cancel_requested_at">): { wor
   }
 }
 
-export const isEnded = (job: Pick<Job, "completed_at">): boolean => job.completed_at !== null;
+export const isEnded = (job: Pick<Job, "completed_at">): boolean => !!job.completed_at;
 export const isRunning = (job: Pick<Job, "status">): boolean =>
   job.status === "assigned" || job.status === "in_progress";
 

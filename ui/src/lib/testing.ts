@@ -13,7 +13,7 @@ export const machine = (id: string, more: Partial<Machine> = {}): Machine => ({
 
 export const worker = (id: string, more: Partial<Worker> = {}): Worker => ({
   id, rev: 1, machine_id: "m", incarnation: "i", status: "idle", reason: null, action: null,
-  orders: { drain: false }, services: [], current_job_ids: [], capabilities_digest: "d",
+  presence: { state: "ready" }, orders: { drain: false }, services: [], current_job_ids: [], capabilities_digest: "d",
   summary: "", connected_at: T0, last_status_change: T0, jobs_completed: 0, jobs_failed: 0, ...more,
 });
 
@@ -28,7 +28,7 @@ export const job = (id: string, more: Partial<Job> = {}): Job => ({
   cancel_requested_at: null, worker_id: "w", machine_id: "m", customer_id: null,
   workflow_id: null, workflow_priority: null, created_at: T0, assigned_at: T0, started_at: T0,
   completed_at: null, ended_no: null, failure: null, cached: false, artifacts: [],
-  last_progress: null, metadata: null, ...more,
+  last_progress: null, place: 1, queued_seq: 1, metadata: {}, ...more,
 });
 
 export const progress = (jobId: string, attempt: number, n: number): JobProgress => ({
@@ -38,13 +38,21 @@ export const progress = (jobId: string, attempt: number, n: number): JobProgress
 
 export const snapshot = (more: Partial<Snapshot> = {}): Snapshot => ({
   epoch: "e1", seq: 10, fleet: "default", machines: [], workers: [], connectors: [], alerts: [],
-  jobs: [], lanes: {}, at: T0, ...more,
+  jobs: [], lanes: { progress: { as_of: { seq: 10, at: T0 }, values: [] } }, at: T0, ...more,
 });
 
+const CHANGED: Record<Kind, ViewEvent["event"]> = {
+  machine: "machine_state_changed",
+  worker: "worker_status_changed",
+  connector: "connector_status_changed",
+  alert: "alert_raised",
+  job: "job_updated",
+};
+
 export function put<K extends Kind>(seq: number, kind: K, record: RecordOf[K]): ViewEvent {
-  return { seq, at: T0, event: `${kind}_changed`, kind, id: record.id, record };
+  return { seq, at: T0, event: CHANGED[kind], kind, id: record.id, record };
 }
 
 export function removed(seq: number, kind: Kind, id: string): ViewEvent {
-  return { seq, at: T0, event: `${kind}_removed`, kind, id, record: null };
+  return { seq, at: T0, event: CHANGED[kind], kind, id, record: null };
 }
