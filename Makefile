@@ -23,11 +23,10 @@ ui/dist/.built: ui/package.json ui/package-lock.json examples/first-picture.json
 
 need-build:
 	@scripts/need.sh cargo cargo
-	@scripts/need.sh cc gcc
-	@scripts/need.sh pkg-config pkg-config
+	@scripts/need.sh cc build-essential
 
 need-browser:
-	@scripts/need.sh chromium chromium
+	@scripts/need.sh chromium 'chromium fonts-dejavu-core'
 
 ## Everything that proves the project.
 test: lint rust-tests ui-tests browser-tests
