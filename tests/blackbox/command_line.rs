@@ -1,6 +1,10 @@
 //! Exit codes and messages: wrong input says what is wrong and what would be right.
 
-use crate::harness::{Process, Served, directory, run};
+use std::time::Duration;
+
+use pointsman_core::record::{JobRecord, JobStatus};
+
+use crate::harness::{Process, Served, directory, run, until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -74,11 +78,22 @@ async fn beyond_loopback_a_token_is_needed() {
     let added = run(&["token", "add", "ops", "--role", "admin", "--data", path]).await;
     assert!(added.status.success(), "{added:?}");
     let token = text(&added.stdout).trim().to_owned();
+    let view = run(&["token", "add", "screen", "--role", "view", "--data", path]).await;
+    let view = text(&view.stdout).trim().to_owned();
     let mut server = Process::start(&open);
     let url = server.says("monitor:").await;
     let port = url.trim_end_matches('/').rsplit(':').next().expect("a port").to_owned();
     let url = format!("http://127.0.0.1:{port}");
-    assert_eq!(run(&["--server", &url, "jobs"]).await.status.code(), Some(4), "no token");
+    for none in [&[][..], &["--token", ""]] {
+        let refused = run(&[&["--server", &url, "jobs"], none].concat()).await;
+        assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+        assert!(text(&refused.stderr).contains("no token was sent"), "{refused:?}");
+        assert!(text(&refused.stderr).contains("cure: "), "{refused:?}");
+    }
+    let worker = ["worker", "--id", "w", "--broker", &url, "--service", "simulation"];
+    let refused = run(&[&worker[..], &["--token", &view]].concat()).await;
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    assert!(text(&refused.stderr).contains("worker or admin is needed"), "{refused:?}");
     let allowed = run(&["--server", &url, "--token", &token, "jobs"]).await;
     assert!(allowed.status.success(), "{allowed:?}");
     let wrong = run(&["--server", &url, "--token", "wrong", "jobs"]).await;
@@ -92,4 +107,32 @@ async fn a_superseded_worker_stops_and_says_so() {
     let mut first = server.worker("twin", 1).await;
     let _second = server.worker("twin", 1).await;
     assert_eq!(first.ended().await.code(), Some(2));
+}
+
+#[tokio::test]
+async fn whoever_stops_waiting_is_told_that_the_job_goes_on() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let payload = data.path().join("payload.json");
+    std::fs::write(&payload, r#"{"duration_ms": 600000}"#).expect("written");
+    let file = payload.to_str().expect("a path in UTF-8");
+    let mut waiting =
+        Process::start(&["--server", &up.url, "submit", file, "--service", "simulation", "--wait"]);
+    let said = waiting.says("job").await;
+    let id = said.split_whitespace().next().expect("an id").to_owned();
+    let running = |job: &JobRecord| job.status == JobStatus::InProgress;
+    until(&up.client, id.parse().expect("an id"), Duration::from_secs(30), running).await;
+    waiting.signal("INT");
+    assert_eq!(waiting.ended().await.code(), Some(130));
+    let job = run(&["--server", &up.url, "job", &id]).await;
+    assert!(text(&job.stdout).contains("in_progress"), "{job:?}");
+    let cancelled = run(&["--server", &up.url, "cancel", &id]).await;
+    assert!(cancelled.status.success(), "{cancelled:?}");
+}
+
+#[tokio::test]
+async fn an_https_address_says_what_to_use_instead() {
+    let refused = run(&["--server", "https://127.0.0.1:9", "jobs"]).await;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(text(&refused.stderr).contains("proxy that speaks TLS"), "{refused:?}");
 }

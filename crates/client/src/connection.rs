@@ -16,6 +16,10 @@ pub(crate) const CALL: Duration = Duration::from_secs(30);
 /// Bytes of a refusal that are read at most.
 const MAX_PROBLEM: usize = 1 << 20;
 
+/// What a client of an `https://` server is told.
+const HTTPS: &str = "this build speaks plain HTTP: give the http:// address of a tunnel or a local \
+                     proxy that speaks TLS to the server";
+
 /// A client of one server. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -32,6 +36,9 @@ impl Client {
     pub fn new(base: &str, token: Option<&str>) -> Result<Self, ClientError> {
         let invalid = |why: String| ClientError::Address { url: base.to_owned(), why };
         let url = Url::parse(base).map_err(|error| invalid(error.to_string()))?;
+        if url.scheme() == "https" {
+            return Err(invalid(HTTPS.into()));
+        }
         if url.scheme() != "http" {
             return Err(invalid("use http://HOST:PORT".into()));
         }

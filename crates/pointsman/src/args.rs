@@ -112,7 +112,7 @@ pub struct Worker {
     /// The machine it runs on; the default is the host's name.
     #[arg(long)]
     pub machine: Option<MachineId>,
-    /// The server, `http://…` or `https://…`.
+    /// The server, `http://HOST:PORT`; for TLS, the address of a tunnel or local proxy to it.
     #[arg(long, default_value = "http://127.0.0.1:7780")]
     pub broker: String,
     /// A service to drive: `NAME[:SLOTS][=URL]`, such as `comfyui=http://127.0.0.1:8188` or
@@ -150,6 +150,7 @@ pub struct Limits {
 pub struct Submit {
     /// The file with the payload, or `-` for standard input.
     pub file: String,
+    /// The service that runs it.
     #[arg(long, default_value = "comfyui")]
     pub service: String,
     /// 0 to 100, higher first.
@@ -174,10 +175,13 @@ pub struct Jobs {
     /// pending, assigned, in_progress, completed, failed or cancelled.
     #[arg(long)]
     pub status: Option<String>,
+    /// Only jobs of this service.
     #[arg(long)]
     pub service: Option<String>,
+    /// Only jobs that this worker has or had last.
     #[arg(long)]
     pub worker: Option<WorkerId>,
+    /// At most this many.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
 }
@@ -186,6 +190,7 @@ pub struct Jobs {
 pub enum Token {
     /// Makes a token, prints it once, and stores its SHA-256.
     Add {
+        /// What to call it; the name to revoke it by.
         name: String,
         /// submit, view, worker or admin.
         #[arg(long)]
@@ -196,15 +201,21 @@ pub enum Token {
         /// The token may read payloads.
         #[arg(long)]
         payloads: bool,
+        /// The server's data directory.
         #[arg(long, default_value = "data")]
         data: PathBuf,
     },
+    /// Lists the tokens by name; never the tokens themselves.
     List {
+        /// The server's data directory.
         #[arg(long, default_value = "data")]
         data: PathBuf,
     },
+    /// Takes a token back; a running server refuses it within seconds.
     Revoke {
+        /// The name it was made with.
         name: String,
+        /// The server's data directory.
         #[arg(long, default_value = "data")]
         data: PathBuf,
     },
@@ -212,6 +223,7 @@ pub enum Token {
 
 #[derive(Debug, Args)]
 pub struct ComfyuiSim {
+    /// The address to listen on. Port 0 lets the system pick.
     #[arg(long, default_value = "127.0.0.1:8188")]
     pub listen: SocketAddr,
     /// A fault to start with, as `NAME` or `NAME=VALUE`; `--fault help` lists them.

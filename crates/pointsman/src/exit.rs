@@ -13,7 +13,8 @@ pub enum Exit {
     Unreachable(String),
     /// The token is missing, unknown, or not allowed to do this.
     Refused(String),
-    Interrupted,
+    /// Ctrl-C while waiting, and what goes on without this process.
+    Interrupted(String),
     /// Anything else; the code of wrong usage, since something must be changed before it works.
     Other(anyhow::Error),
 }
@@ -25,14 +26,17 @@ impl Exit {
             Self::Usage(_) | Self::Other(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Refused(_) => 4,
-            Self::Interrupted => 130,
+            Self::Interrupted(_) => 130,
         })
     }
 
     pub fn message(&self) -> Option<String> {
         match self {
-            Self::JobFailed | Self::Interrupted => None,
-            Self::Usage(why) | Self::Unreachable(why) | Self::Refused(why) => Some(why.clone()),
+            Self::JobFailed => None,
+            Self::Usage(why)
+            | Self::Unreachable(why)
+            | Self::Refused(why)
+            | Self::Interrupted(why) => Some(why.clone()),
             Self::Other(error) => Some(format!("{error:#}")),
         }
     }

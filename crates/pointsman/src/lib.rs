@@ -22,7 +22,9 @@ pub use crate::exit::Exit;
 /// # Errors
 /// [`Exit`], with the code that the process should end with.
 pub fn run() -> Result<(), Exit> {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    // An environment variable that is set to nothing is no token.
+    cli.token = cli.token.filter(|token| !token.is_empty());
     let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());
     let ansi = std::io::stderr().is_terminal();
     fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
@@ -34,7 +36,7 @@ async fn act(cli: Cli) -> Result<(), Exit> {
     match cli.command {
         Command::Up(args) => Ok(roles::up(args).await?),
         Command::Server(args) => Ok(roles::server(args).await?),
-        Command::Worker(args) => Ok(roles::worker(args, cli.token).await?),
+        Command::Worker(args) => roles::worker(args, cli.token).await,
         Command::ComfyuiSim(args) => Ok(roles::comfyui_sim(args).await?),
         Command::Token(ref args) => commands::token(args, cli.json),
         Command::Openapi => {

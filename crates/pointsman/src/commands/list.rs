@@ -77,7 +77,14 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
     rows.extend(job.artifacts.iter().map(|artifact| {
         vec!["artifact".to_owned(), format!("{} ({} bytes)", artifact.name, artifact.size)]
     }));
-    print::table(&["", ""], &rows)
+    if let Some(asked) = job.cancel_requested_at.filter(|_| !job.status.is_ended()) {
+        rows.push(vec!["cancel asked".to_owned(), asked.to_string()]);
+    }
+    if let Some(hold) = job.hold {
+        let until = hold.until.map(|until| format!(", until {until}")).unwrap_or_default();
+        rows.push(vec!["held".to_owned(), format!("{}{until}", word(&hold.reason))]);
+    }
+    print::rows(&rows)
 }
 
 pub async fn workers(client: &Client, json: bool) -> Result<(), Exit> {

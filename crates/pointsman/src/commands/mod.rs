@@ -37,7 +37,9 @@ fn exit_of(error: ClientError) -> Exit {
         ClientError::Unreachable(_) | ClientError::Unexpected(_) => {
             Exit::Unreachable(error.to_string())
         }
-        ClientError::Refused(_) => Exit::Refused(error.to_string()),
+        ClientError::Refused(problem) => {
+            Exit::Refused(format!("refused: {}", print::problem(problem)))
+        }
         ClientError::Problem(problem) => Exit::Usage(print::problem(problem)),
         ClientError::Address { .. } => Exit::Usage(error.to_string()),
     }

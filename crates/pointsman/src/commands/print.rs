@@ -37,18 +37,21 @@ pub fn problem(problem: &Problem) -> String {
 
 /// Rows under a head, in columns as wide as they need to be.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> Result<(), Exit> {
+    let head = head.iter().map(ToString::to_string).collect();
+    self::rows(&[&[head], rows].concat())
+}
+
+/// Rows, in columns as wide as they need to be.
+pub fn rows(rows: &[Vec<String>]) -> Result<(), Exit> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain(head.get(column).map(|h| h.len())).max().unwrap_or(0)
+        cells.max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let render = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    line(&render(head.to_vec()))?;
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {
-        line(&render(row.iter().map(String::as_str).collect()))?;
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        line(padded.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
 }

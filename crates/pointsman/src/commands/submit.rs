@@ -36,7 +36,10 @@ pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<
     }
     let ended = tokio::select! {
         ended = follow(client, id, json) => ended?,
-        _ = tokio::signal::ctrl_c() => return Err(Exit::Interrupted),
+        _ = tokio::signal::ctrl_c() => return Err(Exit::Interrupted(format!(
+            "no longer waiting; the job goes on: `pointsman job {id}` shows it, \
+             `pointsman cancel {id}` stops it"
+        ))),
     };
     if let Some(out) = &args.out {
         for file in save(client, &ended, out).await? {
@@ -55,7 +58,7 @@ pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<
 fn submission(args: &args::Submit) -> Result<Submission, Exit> {
     let text = read(&args.file).map_err(|error| Exit::Usage(format!("{error:#}")))?;
     let value: Value = serde_json::from_str(&text)
-        .map_err(|error| Exit::Usage(format!("{} is not JSON: {error}", args.file)))?;
+        .map_err(|error| Exit::Usage(format!("{} is not JSON: {error}", named(&args.file))))?;
     // A bare graph is what ComfyUI exports; the payload names it.
     let bare = args.service == "comfyui" && value.get("workflow").is_none();
     let payload = if bare { json!({"workflow": value}) } else { value };
@@ -70,6 +73,10 @@ fn submission(args: &args::Submit) -> Result<Submission, Exit> {
         idempotency_key: args.idempotency_key.clone(),
         ..submission
     })
+}
+
+fn named(file: &str) -> &str {
+    if file == "-" { "standard input" } else { file }
 }
 
 fn read(file: &str) -> anyhow::Result<String> {

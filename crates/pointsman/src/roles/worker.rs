@@ -3,15 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_machine::discover;
+use pointsman_worker::WorkerError;
 
 use super::machine::WorkerPlan;
-use crate::{adapters::OverHttp, args, identity, stop};
+use crate::{Exit, adapters::OverHttp, args, identity, stop};
 
 /// How long running jobs may go on after the first signal to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
-pub async fn worker(args: args::Worker, token: Option<String>) -> anyhow::Result<()> {
-    let shutdown = stop::on_signals(DRAIN + Duration::from_secs(10))?;
+pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
+    let shutdown = stop::on_signals(DRAIN + Duration::from_secs(10)).map_err(anyhow::Error::from)?;
     let machine = args.machine.map_or_else(identity::host_name, Ok)?;
     let hardware = discover().await;
     let plan = WorkerPlan {
@@ -22,8 +23,11 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> anyhow::Result
         limits: args.limits,
         drain: DRAIN,
     };
-    let broker = Arc::new(OverHttp::new(&args.broker, token)?);
+    let broker = Arc::new(OverHttp::new(&args.broker, token).map_err(anyhow::Error::from)?);
     let worker = plan.build(&hardware, (0, 1), broker)?;
     println!("worker: {}", worker.incarnation());
-    Ok(worker.run(shutdown).await?)
+    worker.run(shutdown).await.map_err(|error| match error {
+        WorkerError::Refused(_) => Exit::Refused(error.to_string()),
+        other => Exit::Other(other.into()),
+    })
 }
