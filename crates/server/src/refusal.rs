@@ -92,7 +92,9 @@ impl IntoResponse for Refusal {
         let Self(problem) = self;
         let status = StatusCode::from_u16(problem.status);
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if status.is_server_error() {
+        if problem.is(ErrorCode::NotReady) {
+            tracing::info!(detail = %problem.detail, "not ready");
+        } else if status.is_server_error() {
             tracing::error!(code = %problem.code, detail = %problem.detail, "request failed");
         }
         let body = serde_json::to_vec(&problem).unwrap_or_default();
