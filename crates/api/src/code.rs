@@ -204,4 +204,17 @@ mod tests {
             assert!(!code.cure().is_empty() && !code.cure().ends_with('.'), "{code}");
         }
     }
+
+    #[test]
+    fn the_users_page_lists_them_all_as_they_are() {
+        let page = include_str!("../../../docs/api.md");
+        for code in ErrorCode::ALL {
+            let (status, title, cure) = (code.status(), code.title(), code.cure());
+            let row = format!("| `{code}` | {status} | {title} | {cure} |");
+            assert!(page.contains(&row), "docs/api.md lacks: {row}");
+        }
+        let rows = page.lines().filter(|line| line.starts_with("| `") && line.contains("` | "));
+        let rows = rows.filter(|line| line.matches(" | ").count() == 3);
+        assert_eq!(rows.count(), ErrorCode::ALL.len(), "docs/api.md lists a code that is gone");
+    }
 }
