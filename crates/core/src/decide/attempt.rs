@@ -4,12 +4,13 @@ use super::{
     Rejected, Side, Stop,
     draft::Draft,
     ending::{self, Verdict},
+    worker::ensure_machine,
 };
 use crate::{
     command::{Answer, AttemptOp, Exchange, Finish, Op, OpAnswer, Outcome},
     event::EventName,
     failure::LossReason,
-    ids::Incarnation,
+    ids::{Incarnation, WorkerId},
     record::{Job, JobState, JobStatus, PastOutcome, Presence, Running, Worker},
 };
 
@@ -19,11 +20,11 @@ pub(super) fn exchange(draft: &mut Draft<'_>, exchange: &Exchange) -> Result<Ans
     // A bare claim is no sign of life: a server repeats it for as long as the worker's call waits,
     // also when the worker is frozen or has just said goodbye. A renewal brings it back.
     if worker.is_offline() && !exchange.ops.is_empty() {
-        come_back(draft, worker);
+        come_back(draft, worker)?;
     }
     let mut ops = Vec::with_capacity(exchange.ops.len());
     for op in &exchange.ops {
-        ops.push(match operate(draft, op) {
+        ops.push(match operate(draft, exchange, op) {
             Ok(answer) => Ok(answer),
             Err(Stop::Rejected(why)) => Err(why),
             Err(unread) => return Err(unread),
@@ -44,20 +45,24 @@ pub(super) fn check_incarnation(worker: &Worker, incarnation: Incarnation) -> Re
 }
 
 /// A worker that was declared silent is heard again: the end of silence is written, like silence.
-pub(super) fn come_back(draft: &mut Draft<'_>, mut worker: Worker) {
-    worker.presence = Presence::Ready;
-    worker.reason = None;
-    worker.action = None;
-    draft.put_worker(EventName::WorkerStatusChanged, worker);
+/// A bare worker's machine comes back with it.
+pub(super) fn come_back(draft: &mut Draft<'_>, worker: Worker) -> Result<(), Stop> {
+    ensure_machine(draft, &worker.machine_id)?;
+    draft.put_worker(EventName::WorkerStatusChanged, back(worker));
+    Ok(())
 }
 
-fn operate(draft: &mut Draft<'_>, op: &AttemptOp) -> Result<OpAnswer, Stop> {
+pub(super) fn back(worker: Worker) -> Worker {
+    Worker { presence: Presence::Ready, reason: None, action: None, ..worker }
+}
+
+fn operate(draft: &mut Draft<'_>, exchange: &Exchange, op: &AttemptOp) -> Result<OpAnswer, Stop> {
     let job = draft.need_job(op.job)?;
     if let Op::Late(finish) = &op.op {
-        return late(draft, job, op, finish);
+        return late(draft, job, exchange, op, finish);
     }
-    match fence(&job, op) {
-        Fence::Current => act(draft, job, op),
+    match fence(&job, &exchange.worker, op) {
+        Fence::Current => act(draft, adopt(job, exchange.incarnation), op),
         Fence::Over => repeat(&job, op),
         Fence::Stale => Err(stale(&job)),
     }
@@ -72,14 +77,27 @@ enum Fence {
     Stale,
 }
 
-fn fence(job: &Job, op: &AttemptOp) -> Fence {
+/// Tokens are shown in records, so having seen one is not enough: the attempt is its worker's.
+fn fence(job: &Job, worker: &WorkerId, op: &AttemptOp) -> Fence {
     if job.attempt != op.attempt || job.token != Some(op.token) {
-        Fence::Stale
-    } else if job.is_running() {
-        Fence::Current
-    } else {
-        Fence::Over
+        return Fence::Stale;
     }
+    match job.assignment() {
+        Some(assignment) if assignment.worker_id == *worker => Fence::Current,
+        Some(_) => Fence::Stale,
+        None => Fence::Over,
+    }
+}
+
+/// A new process of the worker that goes on with an attempt: from then on it is the one that has
+/// the job.
+pub(super) fn adopt(mut job: Job, by: Incarnation) -> Job {
+    if let JobState::Assigned(assignment) | JobState::InProgress(Running { assignment, .. }) =
+        &mut job.state
+    {
+        assignment.incarnation = by;
+    }
+    job
 }
 
 fn stale(job: &Job) -> Stop {
@@ -91,15 +109,19 @@ fn act(draft: &mut Draft<'_>, job: Job, op: &AttemptOp) -> Result<OpAnswer, Stop
         Op::Start => Ok(start(draft, job)),
         Op::Finish(finish) => self::finish(draft, job, op, finish),
         Op::Release { reason, message } => {
-            // "Unstarted" costs nothing, so it is taken only from an attempt that never started.
-            let reason = match (reason, &job.state) {
-                (LossReason::Unstarted, JobState::InProgress(_)) => LossReason::ServiceLost,
-                (reason, _) => *reason,
-            };
+            let reason = cost_of(*reason, job.started_at().is_some());
             let status = ending::give_back(draft, job, reason, message)?;
             Ok(OpAnswer::Settled { status })
         }
         Op::Late(_) => Err(stale(&job)),
+    }
+}
+
+/// "Unstarted" costs nothing, so it is taken only from an attempt that never started.
+fn cost_of(reason: LossReason, started: bool) -> LossReason {
+    match reason {
+        LossReason::Unstarted if started => LossReason::ServiceLost,
+        reason => reason,
     }
 }
 
@@ -144,17 +166,27 @@ fn keep_result(draft: &mut Draft<'_>, op: &AttemptOp, finish: &Finish, late: boo
 
 /// An exact repeat after a lost answer gets the first answer again; anything else is stale.
 fn repeat(job: &Job, op: &AttemptOp) -> Result<OpAnswer, Stop> {
+    let past = job.past.last().filter(|past| past.token == op.token);
+    let last = past.map(|past| &past.outcome);
+    let handed_in = job.ended().is_some_and(|ended| ended.handed_in);
+    if op.op == Op::Start {
+        // It had started before it was over by its own word.
+        let own_word = handed_in || matches!(last, Some(PastOutcome::Failed { .. }));
+        let started = past.map_or(job.started_at(), |past| past.started_at);
+        if own_word && started.is_some() {
+            return Ok(OpAnswer::Started);
+        }
+    }
     let settled = OpAnswer::Settled { status: job.status() };
-    let last = job.past.last().filter(|past| past.token == op.token).map(|past| &past.outcome);
     let same = match (&op.op, last) {
         (Op::Release { reason, .. }, Some(PastOutcome::Returned { reason: first, .. })) => {
-            reason == first
+            *first == cost_of(*reason, past.is_some_and(|past| past.started_at.is_some()))
         }
         (Op::Finish(finish), Some(PastOutcome::Failed { .. })) => {
             matches!(finish.outcome, Outcome::Failed { .. })
         }
-        (Op::Finish(finish), None) => {
-            job.ended().is_some_and(|ended| ended.handed_in)
+        (Op::Finish(finish), None | Some(PastOutcome::EndedRun { .. })) => {
+            handed_in
                 && matches!(
                     (&finish.outcome, job.status()),
                     (Outcome::Completed { .. }, JobStatus::Completed)
@@ -178,37 +210,49 @@ fn repeat(job: &Job, op: &AttemptOp) -> Result<OpAnswer, Stop> {
 fn late(
     draft: &mut Draft<'_>,
     mut job: Job,
+    exchange: &Exchange,
     op: &AttemptOp,
     finish: &Finish,
 ) -> Result<OpAnswer, Stop> {
     let Outcome::Completed { artifacts, cached, .. } = &finish.outcome else {
         return Err(Rejected::Invalid("only a completed result can be late".into()).into());
     };
-    if let Fence::Current = fence(&job, op) {
-        return self::finish(draft, job, op, finish);
+    match fence(&job, &exchange.worker, op) {
+        Fence::Current => {
+            return self::finish(draft, adopt(job, exchange.incarnation), op, finish);
+        }
+        Fence::Over if completed_itself(&job) => {
+            return Ok(OpAnswer::LateKept { won: true });
+        }
+        Fence::Over => ending::remember_ended(&mut job),
+        Fence::Stale => {}
     }
-    let known = job.past.iter_mut().find(|p| p.attempt == op.attempt && p.token == op.token);
+    let open = !job.is_ended() && job.cancel_requested_at.is_none();
+    let known = job.past.iter_mut().find(|past| {
+        past.attempt == op.attempt && past.token == op.token && past.worker_id == exchange.worker
+    });
     let Some(past) = known else {
         return Err(Rejected::UnknownAttempt(job.id).into());
     };
-    let wins = past.run == job.run && !job_is_over(&job.state) && job.cancel_requested_at.is_none();
+    let wins = past.run == job.run && open;
     if past.late {
         return Ok(OpAnswer::LateKept { won: past.late_won });
     }
     past.late = true;
     past.late_won = wins;
-    let worker_id = past.worker_id.clone();
+    let past = past.clone();
     job.late_results += 1;
     keep_result(draft, op, finish, true);
     if wins {
         let verdict = Verdict::Completed { artifacts: artifacts.clone(), cached: *cached };
-        ending::late_win(draft, job, worker_id, verdict, finish.last_progress.clone())?;
+        ending::late_win(draft, job, &past, verdict, finish.last_progress.clone())?;
     } else {
         draft.put_job(EventName::JobLateResult, job);
     }
     Ok(OpAnswer::LateKept { won: wins })
 }
 
-fn job_is_over(state: &JobState) -> bool {
-    matches!(state, JobState::Completed(_) | JobState::Failed(..) | JobState::Cancelled(_))
+/// Whether the last attempt itself completed the job: then its result is there already.
+fn completed_itself(job: &Job) -> bool {
+    job.status() == JobStatus::Completed && job.ended().is_some_and(|ended| ended.handed_in)
 }

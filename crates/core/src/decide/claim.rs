@@ -47,6 +47,10 @@ pub(super) fn claim(
     let mut tokens = Vec::with_capacity(claim.tokens.len());
     let worker = draft.need_worker(&exchange.worker)?;
     for &token in &claim.tokens {
+        // Two jobs with one token would have one fence, and one id at their service.
+        if tokens.contains(&token) {
+            continue;
+        }
         match repeated(draft, &worker, token)? {
             Some(held) => claimed.push(held),
             None => tokens.push(token),
@@ -61,7 +65,13 @@ pub(super) fn claim(
         if services.is_empty() {
             return Ok(());
         }
-        let Some(job) = choose(&worker, &services) else { return Ok(()) };
+        // What this exchange's operations took from the queue is still there for the choice.
+        let job = loop {
+            let Some(chosen) = choose(&worker, &services) else { return Ok(()) };
+            if draft.job(chosen)?.is_some_and(|job| job.is_waiting()) {
+                break chosen;
+            }
+        };
         claimed.push(assign(draft, job, worker, token)?);
     }
     Ok(())

@@ -6,9 +6,9 @@ use super::Rejected;
 use crate::{
     command::{Answer, IdempotencyKey},
     event::{Event, EventName, Record, RecordKey},
-    ids::{ConnectorId, Incarnation, JobId, MachineId, Token, WorkerId, WorkflowId},
+    ids::{ConnectorId, CustomerId, Incarnation, JobId, MachineId, Token, WorkerId, WorkflowId},
     matching::{Capabilities, canonical::CapabilitiesDigest},
-    record::{Alert, AlertId, Connector, Job, Machine, Seq, Worker},
+    record::{Alert, AlertId, Connector, Job, JobSpec, Machine, Seq, Worker},
     time::Timestamp,
 };
 
@@ -18,9 +18,23 @@ pub enum Key {
     Record(RecordKey),
     Idempotency(IdempotencyKey),
     /// The place of the workflow group's first live job.
-    GroupPlace(WorkflowId),
+    GroupPlace(GroupKey),
     /// The workers of a machine.
     WorkersOf(MachineId),
+}
+
+/// A workflow group: the same name from another customer is another group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey {
+    pub customer: Option<CustomerId>,
+    pub workflow: WorkflowId,
+}
+
+impl GroupKey {
+    pub fn of(spec: &JobSpec) -> Option<Self> {
+        let workflow = spec.workflow_id.clone()?;
+        Some(Self { customer: spec.customer_id.clone(), workflow })
+    }
 }
 
 /// What stands under a [`Key`].
@@ -105,6 +119,8 @@ pub enum Side {
 pub struct Transition {
     /// The records it was decided on, with their rev (`None`: there was none).
     pub reads: Vec<(RecordKey, Option<Seq>)>,
+    /// What else it was decided on, as it was found.
+    pub looked_up: Vec<(Key, Option<Value>)>,
     pub guards: Vec<Guard>,
     /// In the order of what happened; the last one of a key is what is kept.
     pub changes: Vec<Change>,
@@ -116,6 +132,7 @@ pub(super) struct Draft<'a> {
     source: &'a dyn Source,
     pub now: Timestamp,
     reads: RefCell<HashMap<RecordKey, Option<Seq>>>,
+    looked_up: RefCell<Vec<(Key, Option<Value>)>>,
     latest: HashMap<RecordKey, usize>,
     changes: Vec<Change>,
     guards: Vec<Guard>,
@@ -128,6 +145,7 @@ impl<'a> Draft<'a> {
             source,
             now,
             reads: RefCell::default(),
+            looked_up: RefCell::default(),
             latest: HashMap::new(),
             changes: Vec::new(),
             guards: Vec::new(),
@@ -135,8 +153,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// What is no record.
     pub fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
-        self.source.get(key)
+        let found = self.source.get(key)?;
+        self.looked_up.borrow_mut().push((key.clone(), found.clone()));
+        Ok(found)
     }
 
     fn record(&self, key: RecordKey) -> Result<Option<Record>, Unread> {
@@ -236,8 +257,14 @@ impl<'a> Draft<'a> {
     fn put_once(&mut self, name: EventName, record: Record) {
         let key = record.key();
         match self.latest.get(&key) {
-            Some(&at) => self.changes[at].record = Some(record),
-            None => {
+            // The name of the weightiest change stays; "its status changed" is true of them all.
+            Some(&at) if self.changes[at].record.is_some() => {
+                self.changes[at].record = Some(record);
+                if name != EventName::WorkerStatusChanged {
+                    self.changes[at].name = name;
+                }
+            }
+            _ => {
                 self.latest.insert(key, self.changes.len());
                 self.changes.push(Event::put(name, record));
             }
@@ -260,6 +287,7 @@ impl<'a> Draft<'a> {
     pub fn finish(self, answer: Answer) -> Transition {
         Transition {
             reads: self.reads.into_inner().into_iter().collect(),
+            looked_up: self.looked_up.into_inner(),
             guards: self.guards,
             changes: self.changes,
             sides: self.sides,

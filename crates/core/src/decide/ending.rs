@@ -47,15 +47,24 @@ pub(super) fn conclude(
 /// A late result ends the job; an attempt that runs now is fenced off by that.
 pub(super) fn late_win(
     draft: &mut Draft<'_>,
-    job: Job,
-    worker_id: WorkerId,
+    mut job: Job,
+    winner: &PastAttempt,
     verdict: Verdict,
     last_progress: Option<Progress>,
 ) -> Result<JobStatus, Stop> {
     let Verdict::Completed { artifacts, cached } = verdict else { return Ok(job.status()) };
-    let ended = ended_now(draft, &job);
-    let worker_id = Some(worker_id);
-    let ended = Ended { artifacts, cached, worker_id, last_progress, ..ended };
+    remember(draft, &mut job, PastOutcome::Overtaken);
+    let ended = Ended {
+        at: draft.now,
+        worker_id: Some(winner.worker_id.clone()),
+        machine_id: winner.machine_id.clone(),
+        assigned_at: Some(winner.assigned_at),
+        started_at: winner.started_at,
+        artifacts,
+        cached,
+        last_progress,
+        ..Ended::default()
+    };
     end(draft, job, JobState::Completed(ended), EventName::JobCompleted)
 }
 
@@ -157,21 +166,51 @@ fn ended_now(draft: &Draft<'_>, job: &Job) -> Ended {
 /// Keeps the attempt that is over among the job's earlier ones.
 fn remember(draft: &Draft<'_>, job: &mut Job, outcome: PastOutcome) {
     let (Some(assignment), Some(token)) = (job.assignment().cloned(), job.token) else { return };
-    if job.past.len() >= Job::MAX_PAST {
-        job.past.remove(0);
-    }
-    job.past.push(PastAttempt {
+    let past = PastAttempt {
         run: job.run,
         attempt: job.attempt,
         token,
         worker_id: assignment.worker_id,
+        machine_id: Some(assignment.machine_id),
         assigned_at: assignment.assigned_at,
         started_at: job.started_at(),
         ended_at: draft.now,
         outcome,
         late: false,
         late_won: false,
-    });
+    };
+    keep_past(job, past);
+}
+
+/// Keeps the attempt that ended the run among the job's earlier ones, unless it is there.
+pub(super) fn remember_ended(job: &mut Job) {
+    let status = job.status();
+    let (Some(ended), Some(token)) = (job.ended().cloned(), job.token) else { return };
+    let Some(worker_id) = ended.worker_id else { return };
+    if job.past.iter().any(|past| past.token == token) {
+        return;
+    }
+    let past = PastAttempt {
+        run: job.run,
+        attempt: job.attempt,
+        token,
+        worker_id,
+        machine_id: ended.machine_id,
+        assigned_at: ended.assigned_at.unwrap_or(ended.at),
+        started_at: ended.started_at,
+        ended_at: ended.at,
+        outcome: PastOutcome::EndedRun { status },
+        late: false,
+        late_won: false,
+    };
+    keep_past(job, past);
+}
+
+fn keep_past(job: &mut Job, past: PastAttempt) {
+    if job.past.len() >= Job::MAX_PAST {
+        job.past.remove(0);
+    }
+    job.past.push(past);
 }
 
 fn end(
@@ -184,6 +223,12 @@ fn end(
         JobState::Completed(_) => Suspicion::Cleared,
         JobState::Failed(_, failure) if failure.kind == FailureKind::BadJob => Suspicion::Failed,
         JobState::Failed(_, failure) if failure.kind == FailureKind::WrongWorker => {
+            Suspicion::Failed
+        }
+        // Drained more often than it may be lost: that speaks against nobody.
+        JobState::Failed(_, failure)
+            if failure.kind == FailureKind::Lost && !job.last_loss_is_suspicious() =>
+        {
             Suspicion::Failed
         }
         JobState::Failed(..) => Suspicion::RaisedAndFailed,

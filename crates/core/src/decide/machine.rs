@@ -11,6 +11,9 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &RegisterMachine) -> Res
     let before = draft.machine(&register.machine)?;
     let mut former = Vec::new();
     if let Some(machine) = &before {
+        if machine.incarnation == Some(register.incarnation) && !machine.status.is_gone() {
+            return Ok(again(draft, machine.clone(), register));
+        }
         former.clone_from(&machine.former_incarnations);
         if former.contains(&register.incarnation) {
             return Err(Rejected::Superseded(register.incarnation).into());
@@ -35,6 +38,15 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &RegisterMachine) -> Res
     };
     draft.put_machine(EventName::MachineRegistered, machine);
     Ok(Answer::Done)
+}
+
+/// The same process once more, after a lost answer, say: only its GPUs may be others.
+fn again(draft: &mut Draft<'_>, machine: Machine, register: &RegisterMachine) -> Answer {
+    if machine.gpus != register.gpus {
+        let machine = Machine { gpus: register.gpus.clone(), ..machine };
+        draft.put_machine(EventName::MachineStateChanged, machine);
+    }
+    Answer::Done
 }
 
 /// The agent's word about its machine; saying the same again changes nothing.

@@ -15,7 +15,7 @@ mod worker;
 
 pub use claim::{accepts, free_slots};
 use draft::Draft;
-pub use draft::{Change, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
+pub use draft::{Change, GroupKey, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
 
 use crate::{
     command::{Answer, Command, Exchange},

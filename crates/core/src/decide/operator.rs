@@ -5,7 +5,7 @@ use crate::{
     command::{Answer, Raise},
     event::{EventName, RecordKey},
     ids::{JobId, WorkerId},
-    record::{Alert, AlertId, Extra, JobState, Orders, PastAttempt, PastOutcome},
+    record::{Alert, AlertId, Extra, JobState, Orders},
 };
 
 pub(super) fn cancel(draft: &mut Draft<'_>, id: JobId) -> Result<Answer, Stop> {
@@ -34,27 +34,10 @@ pub(super) fn cancel(draft: &mut Draft<'_>, id: JobId) -> Result<Answer, Stop> {
 pub(super) fn retry(draft: &mut Draft<'_>, id: JobId) -> Result<Answer, Stop> {
     let mut job = draft.need_job(id)?;
     let status = job.status();
-    let Some(ended) = job.ended().cloned() else {
+    if !job.is_ended() {
         return Err(Rejected::NotEnded { job: id, status }.into());
-    };
-    let last_token = job.token.filter(|token| job.past.iter().all(|past| past.token != *token));
-    if let (Some(token), Some(worker_id)) = (last_token, ended.worker_id) {
-        if job.past.len() >= crate::record::Job::MAX_PAST {
-            job.past.remove(0);
-        }
-        job.past.push(PastAttempt {
-            run: job.run,
-            attempt: job.attempt,
-            token,
-            worker_id,
-            assigned_at: ended.assigned_at.unwrap_or(ended.at),
-            started_at: ended.started_at,
-            ended_at: ended.at,
-            outcome: PastOutcome::EndedRun { status },
-            late: false,
-            late_won: false,
-        });
     }
+    ending::remember_ended(&mut job);
     job.run += 1;
     job.failures = 0;
     job.losses = 0;

@@ -109,7 +109,8 @@ fn lapse(draft: &mut Draft<'_>, id: JobId, all: bool) -> Result<(), Stop> {
     if !job.is_pending() || job.exclusions.len() == before {
         return Err(Rejected::NotDue.into());
     }
-    draft.put_job(EventName::JobReady, job);
+    let name = if job.is_waiting() { EventName::JobReady } else { EventName::JobUpdated };
+    draft.put_job(name, job);
     Ok(())
 }
 

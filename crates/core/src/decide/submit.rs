@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Key, Rejected, Side, Stop, Value, draft::Draft, limits};
+use super::{GroupKey, Key, Rejected, Side, Stop, Value, draft::Draft, limits};
 use crate::{
     command::{Answer, IdempotencyKey, Submit},
     event::EventName,
@@ -13,8 +13,8 @@ pub(super) fn submit(draft: &mut Draft<'_>, submit: &Submit) -> Result<Answer, S
     if let Some(existing) = earlier(draft, submit)? {
         return Ok(existing);
     }
-    let place = match &submit.spec.workflow_id {
-        Some(workflow) => match draft.get(&Key::GroupPlace(workflow.clone()))? {
+    let place = match GroupKey::of(&submit.spec) {
+        Some(group) => match draft.get(&Key::GroupPlace(group))? {
             Some(Value::GroupPlace(place)) => place,
             _ => 0,
         },

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Key, Rejected, Side, Stop, Value,
-    attempt::{check_incarnation, come_back},
+    attempt::{adopt, back, check_incarnation, come_back},
     draft::Draft,
     ending, limits,
 };
@@ -12,7 +12,7 @@ use crate::{
     command::{Answer, ConnectorReport, Held, Register, Renew, Renewed},
     event::{EventName, RecordKey},
     failure::LossReason,
-    ids::{ConnectorId, Incarnation, MachineId, WorkerId},
+    ids::{ConnectorId, Incarnation, JobId, MachineId, ServiceName, WorkerId},
     matching::canonical,
     record::{
         Connector, ConnectorStatus, Extra, Machine, MachineStatus, OfflineReason, Orders, Presence,
@@ -30,6 +30,11 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &Register) -> Result<Ans
         return Err(Rejected::Superseded(register.incarnation).into());
     }
     ensure_machine(draft, &register.machine)?;
+    let moved_from =
+        before.as_ref().map(|w| w.machine_id.clone()).filter(|m| *m != register.machine);
+    if let Some(machine) = moved_from {
+        offline_with_last_worker(draft, &machine, &register.worker, "its last worker moved away")?;
+    }
     let same_process = before.as_ref().is_some_and(|w| w.incarnation == register.incarnation);
     drop_connectors(draft, before.as_ref(), register)?;
     for slots in &register.services {
@@ -38,18 +43,27 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &Register) -> Result<Ans
         if same_process && known.as_ref().is_some_and(|c| c.machine_id == register.machine) {
             continue;
         }
-        let job_ids = known.map(|c| c.job_ids).unwrap_or_default();
+        let job_ids = jobs_on(draft, before.as_ref(), &slots.name)?;
         draft.put_connector(new_connector(draft, id, register, job_ids));
     }
     let running = held_by(draft, before.as_ref())?;
     let worker = match before {
-        Some(worker) if same_process => Worker {
-            machine_id: register.machine.clone(),
-            services: register.services.clone(),
-            capabilities_digest: digest,
-            summary: register.summary.clone(),
-            ..worker
-        },
+        Some(worker) if same_process => {
+            let same = Worker {
+                machine_id: register.machine.clone(),
+                services: register.services.clone(),
+                capabilities_digest: digest,
+                summary: register.summary.clone(),
+                ..worker.clone()
+            };
+            if same == worker && !worker.is_offline() {
+                return Ok(Answer::Registered { running });
+            }
+            match same.is_offline() {
+                true => back(same),
+                false => same,
+            }
+        }
         before => new_worker(draft, before, register, digest),
     };
     let name = match same_process {
@@ -113,7 +127,7 @@ fn new_connector(
     draft: &Draft<'_>,
     id: ConnectorId,
     register: &Register,
-    job_ids: BTreeSet<crate::JobId>,
+    job_ids: BTreeSet<JobId>,
 ) -> Connector {
     Connector {
         worker_id: register.worker.clone(),
@@ -131,27 +145,30 @@ fn new_connector(
 }
 
 /// A bare worker's machine comes into being with it: never an unknown machine.
-fn ensure_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
-    let machine = match draft.machine(id)? {
-        Some(machine) if !machine.status.is_gone() => return Ok(()),
-        Some(machine) if machine.incarnation.is_some() => return Ok(()),
+pub(super) fn ensure_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
+    match draft.machine(id)? {
+        Some(machine) if !machine.status.is_gone() || machine.incarnation.is_some() => {}
         Some(machine) => {
-            Machine { status: MachineStatus::Ready, reason: None, action: None, ..machine }
+            let status = MachineStatus::Ready;
+            let machine = Machine { status, reason: None, action: None, ..machine };
+            draft.put_machine(EventName::MachineStateChanged, machine);
         }
-        None => Machine {
-            id: id.clone(),
-            rev: 0,
-            status: MachineStatus::Ready,
-            reason: None,
-            action: None,
-            incarnation: None,
-            gpus: Vec::new(),
-            connected_at: draft.now,
-            former_incarnations: Vec::new(),
-            extra: Extra::new(),
-        },
-    };
-    draft.put_machine(EventName::MachineRegistered, machine);
+        None => draft.put_machine(
+            EventName::MachineRegistered,
+            Machine {
+                id: id.clone(),
+                rev: 0,
+                status: MachineStatus::Ready,
+                reason: None,
+                action: None,
+                incarnation: None,
+                gpus: Vec::new(),
+                connected_at: draft.now,
+                former_incarnations: Vec::new(),
+                extra: Extra::new(),
+            },
+        ),
+    }
     Ok(())
 }
 
@@ -169,6 +186,21 @@ fn drop_connectors(
         }
     }
     Ok(())
+}
+
+/// The jobs that the worker runs on a service; also on one that it did not have for a while.
+fn jobs_on(
+    draft: &Draft<'_>,
+    worker: Option<&Worker>,
+    service: &ServiceName,
+) -> Result<BTreeSet<JobId>, Stop> {
+    let mut jobs = BTreeSet::new();
+    for held in held_by(draft, worker)? {
+        if draft.job(held.job)?.is_some_and(|job| job.service() == service) {
+            jobs.insert(held.job);
+        }
+    }
+    Ok(jobs)
 }
 
 /// What the store says the worker holds; a new process adopts it or gives it back.
@@ -189,12 +221,18 @@ pub(super) fn renew(draft: &mut Draft<'_>, renew: &Renew) -> Result<Answer, Stop
     let mut answer = Renewed { orders: worker.orders, ..Renewed::default() };
     for held in &renew.held {
         let job = draft.job(held.job)?.filter(|job| {
-            job.attempt == held.attempt && job.token == Some(held.token) && job.is_running()
+            let by = job.assignment().map(|assignment| &assignment.worker_id);
+            (job.attempt, job.token, by) == (held.attempt, Some(held.token), Some(&renew.worker))
         });
-        match job {
-            Some(job) if job.cancel_requested_at.is_some() => answer.cancel.push(*held),
-            Some(_) => {}
-            None => answer.lost.push(*held),
+        let Some(job) = job else {
+            answer.lost.push(*held);
+            continue;
+        };
+        if job.cancel_requested_at.is_some() {
+            answer.cancel.push(*held);
+        }
+        if job.assignment().is_some_and(|a| a.incarnation != renew.incarnation) {
+            draft.put_job(EventName::JobUpdated, adopt((*job).clone(), renew.incarnation));
         }
     }
     let listed: BTreeSet<_> = renew.held.iter().map(|held| held.token).collect();
@@ -208,7 +246,7 @@ pub(super) fn renew(draft: &mut Draft<'_>, renew: &Renew) -> Result<Answer, Stop
         }
     }
     if worker.is_offline() {
-        come_back(draft, worker);
+        come_back(draft, worker)?;
     }
     for report in &renew.connectors {
         confirm(draft, &renew.worker, report)?;
@@ -246,13 +284,17 @@ pub(super) fn leave(
 ) -> Result<Answer, Stop> {
     let worker = draft.need_worker(id)?;
     check_incarnation(&worker, incarnation)?;
+    let gone_already = worker.presence == Presence::Offline { why: OfflineReason::Left };
+    if gone_already && worker.current_job_ids.is_empty() {
+        return Ok(Answer::Done);
+    }
     for held in held_by(draft, Some(&worker))? {
         let job = draft.need_job(held.job)?;
         ending::give_back(draft, job, LossReason::Drained, "the worker left")?;
     }
     gone(draft, id, OfflineReason::Left)?;
     let machine = draft.need_worker(id)?.machine_id;
-    offline_with_last_worker(draft, &machine, id)?;
+    offline_with_last_worker(draft, &machine, id, "its last worker said goodbye")?;
     Ok(Answer::Done)
 }
 
@@ -289,6 +331,7 @@ fn offline_with_last_worker(
     draft: &mut Draft<'_>,
     id: &MachineId,
     leaving: &WorkerId,
+    reason: &str,
 ) -> Result<(), Stop> {
     let Some(machine) = draft.machine(id)?.filter(|m| m.incarnation.is_none()) else {
         return Ok(());
@@ -301,7 +344,7 @@ fn offline_with_last_worker(
             return Ok(());
         }
     }
-    let reason = Some("its last worker said goodbye".to_owned());
+    let reason = Some(reason.to_owned());
     let machine = Machine { status: MachineStatus::Offline, reason, action: None, ..machine };
     draft.put_machine(EventName::MachineStateChanged, machine);
     Ok(())

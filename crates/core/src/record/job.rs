@@ -190,6 +190,8 @@ pub struct PastAttempt {
     pub attempt: u32,
     pub token: Token,
     pub worker_id: WorkerId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<MachineId>,
     pub assigned_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Timestamp,
@@ -217,6 +219,8 @@ pub enum PastOutcome {
     EndedRun {
         status: super::JobStatus,
     },
+    /// It ran while an earlier attempt's late result ended the job.
+    Overtaken,
 }
 
 /// A result file.
@@ -306,6 +310,14 @@ impl Job {
     /// Pending and in its queue.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, JobState::Pending { hold: None })
+    }
+
+    /// Whether its newest earlier attempt was lost in a way that speaks against somebody.
+    pub fn last_loss_is_suspicious(&self) -> bool {
+        matches!(
+            self.past.last().map(|past| &past.outcome),
+            Some(PastOutcome::Returned { reason, .. }) if reason.is_suspicious()
+        )
     }
 
     pub fn is_running(&self) -> bool {

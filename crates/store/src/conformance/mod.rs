@@ -1,7 +1,7 @@
 //! The suite that every store passes. A store's tests call [`run_all!`](crate::conformance_tests)
 //! with a function that opens an empty store on a clock that the suite moves.
 //!
-//! `rules` drives whole lives of jobs; `races` steps through every interleaving of competing
+//! `rules` drives whole lives of jobs, `truths` asks whether records and events say what is so; `races` steps through every interleaving of competing
 //! decisions, each race also with a guard removed, which must make it fail; `model` runs random
 //! commands on the store and on [`MemStore`](crate::MemStore) and compares every answer.
 
@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod model;
 pub mod races;
 pub mod rules;
+pub mod truths;
 
 use std::sync::Arc;
 
@@ -45,6 +46,25 @@ macro_rules! conformance_tests {
             a_poisonous_class_runs_one_probe,
             a_waiting_worker_is_woken,
         );
+        $crate::conformance_tests!(@truths $open,
+            a_goodbye_with_jobs_is_told_as_one,
+            a_late_win_names_who_won,
+            what_an_ended_attempt_hands_in_late_is_kept,
+            exact_repeats_get_their_first_answer,
+            a_late_win_and_a_claim_travel_together,
+            one_token_is_one_job,
+            an_attempt_is_its_workers_alone,
+            an_adopted_attempt_names_the_process_that_has_it,
+            a_service_that_comes_back_has_its_jobs,
+            a_bare_workers_machine_follows_it,
+            registering_again_changes_nothing,
+            a_worker_that_was_silent_registers_and_is_back,
+            a_superseded_process_is_not_heard,
+            drains_speak_against_nobody,
+            a_class_stays_poisonous_when_its_jobs_are_gone,
+            a_hint_goes_to_a_worker_that_takes_jobs,
+            a_workflows_place_is_its_customers,
+        );
         #[tokio::test]
         async fn races_on_every_interleaving() {
             $crate::conformance::races::all_hold(&$open).await;
@@ -63,6 +83,14 @@ macro_rules! conformance_tests {
             #[tokio::test]
             async fn $name() {
                 $crate::conformance::rules::$name(&$open).await;
+            }
+        )*
+    };
+    (@truths $open:expr, $($name:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $crate::conformance::truths::$name(&$open).await;
             }
         )*
     };

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, Incarnation, Rejected, Transition,
+    Answer, Command, Incarnation, Rejected, Transition, WorkerId,
     command::{Exchange, Held, Op},
     decide::{self, Key, Source, Stop, Unread, Value},
     event::Record,
-    record::{ConnectorStatus, Job, JobStatus},
+    record::{ConnectorStatus, Job, JobState, JobStatus, Running},
 };
 
 use super::{
@@ -203,7 +203,10 @@ async fn commit(
 ) -> Result<Answer, Rejected> {
     loop {
         match sabotage {
-            Sabotage::Compare => transition.reads.clear(),
+            Sabotage::Compare => {
+                transition.reads.clear();
+                transition.looked_up.clear();
+            }
             Sabotage::Guards => transition.guards.clear(),
             Sabotage::None | Sabotage::Fence => {}
         }
@@ -221,17 +224,22 @@ async fn commit(
 /// What a look saw, with the fence forged where that is the sabotage.
 struct Seen {
     loaded: Loaded,
-    forged: Option<Held>,
+    forged: Option<(Held, WorkerId)>,
 }
 
 impl Source for Seen {
     fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
         let value = self.loaded.get(key)?;
-        Ok(match (value, self.forged) {
-            (Some(Value::Record(Record::Job(job))), Some(held)) if job.id == held.job => {
+        Ok(match (value, &self.forged) {
+            (Some(Value::Record(Record::Job(job))), Some((held, by))) if job.id == held.job => {
                 let mut job = (*job).clone();
                 job.attempt = held.attempt;
                 job.token = Some(held.token);
+                if let JobState::Assigned(has)
+                | JobState::InProgress(Running { assignment: has, .. }) = &mut job.state
+                {
+                    has.worker_id = by.clone();
+                }
                 Some(Value::Record(Record::Job(job.into())))
             }
             (value, _) => value,
@@ -239,11 +247,12 @@ impl Source for Seen {
     }
 }
 
-fn forged(command: &Command, sabotage: Sabotage) -> Option<Held> {
+fn forged(command: &Command, sabotage: Sabotage) -> Option<(Held, WorkerId)> {
     match command {
         Command::Exchange(exchange) if sabotage == Sabotage::Fence => {
             let op = exchange.ops.first()?;
-            Some(Held { job: op.job, attempt: op.attempt, token: op.token })
+            let held = Held { job: op.job, attempt: op.attempt, token: op.token };
+            Some((held, exchange.worker.clone()))
         }
         _ => None,
     }
@@ -326,7 +335,7 @@ fn cases() -> Vec<Case> {
             setup: setup!(fleet, {
                 let hand = fleet.worker("w", 1, &[]).await;
                 let held = fleet.running(&hand).await;
-                let again = Fleet::registration(&hand, 1, &[]);
+                let again = Fleet::registration(&hand, 2, &[]);
                 let actors = vec![Actor::Careful(Command::Register(again)), finishes(&hand, held)];
                 Race { actors, held, hand }
             }),

@@ -397,7 +397,10 @@ pub async fn a_worker_that_dies_with_many_jobs_breaks_once(open: &Open) {
     fleet.advance(limits::LEASE);
     assert_eq!(fleet.reconcile(Due::Leases).await, 16);
     assert_eq!(fleet.worker_record(&hand).await.suspect_until, None, "one incident");
-    assert!(fleet.store.poisonous().await.expect("the store works").is_empty(), "for the class too");
+    assert!(
+        fleet.store.poisonous().await.expect("the store works").is_empty(),
+        "for the class too"
+    );
     let tokens = (0..16).map(|_| fleet.token()).collect();
     assert_eq!(fleet.claim_with(&hand, tokens).await.len(), 16);
 }

@@ -8,10 +8,11 @@ use pointsman_core::{
     decide::{Guard, Side, Transition},
     event::{Record, RecordKey},
     failure::FailureKind,
+    matching::{Capabilities, CapabilitiesDigest, ClassKey},
     record::{Job, JobState, PastOutcome},
 };
 
-use super::{KeptIdempotency, State};
+use super::{KeptIdempotency, State, queue::Losses};
 
 /// A transition that was applied.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ pub struct Applied {
 pub struct Undo {
     before: Vec<(RecordKey, Option<Record>)>,
     idempotency: Vec<(IdempotencyKey, Option<KeptIdempotency>)>,
+    /// Of the workers that were changed: the last one to go takes its capabilities with it.
+    capabilities: Vec<(CapabilitiesDigest, Arc<Capabilities>)>,
+    /// Losses in a row, by the class they count for.
+    losses: Vec<(ClassKey, Losses)>,
     seq: Seq,
     last_ended_no: u64,
 }
@@ -90,7 +95,13 @@ impl State {
         let Event { name, key, record } = change;
         let record = record.map(|record| self.stamp(record, seq));
         if let Some(Record::Job(job)) = &record {
-            self.note_class_health(name, job);
+            self.note_class_health(name, job, undo);
+        }
+        if let RecordKey::Worker(id) = &key
+            && let Some(digest) = self.workers.get(id).map(|w| w.capabilities_digest)
+            && let Some(capabilities) = self.capabilities(&digest)
+        {
+            undo.capabilities.push((digest, capabilities));
         }
         let before = match &record {
             Some(record) => self.set(record.clone()),
@@ -157,10 +168,13 @@ impl State {
     }
 
     /// Losses in a row speak against a class; a completion speaks for it.
-    fn note_class_health(&mut self, name: EventName, job: &Job) {
+    fn note_class_health(&mut self, name: EventName, job: &Job, undo: &mut Undo) {
         let Some(ix) = self.jobs.get(&job.id).and_then(|entry| entry.class) else { return };
         let lost = match (name, &job.state) {
-            (EventName::JobCompleted, _) => return self.queues.note_completion(ix),
+            (EventName::JobCompleted, _) => {
+                undo.losses.extend(self.queues.losses(ix));
+                return self.queues.note_completion(ix);
+            }
             (EventName::JobReturned, _) => true,
             (_, JobState::Failed(_, failure)) => failure.kind == FailureKind::Lost,
             _ => false,
@@ -168,12 +182,17 @@ impl State {
         if let Some(past) = job.past.last().filter(|_| lost)
             && matches!(past.outcome, PastOutcome::Returned { reason, .. } if reason.is_suspicious())
         {
+            undo.losses.extend(self.queues.losses(ix));
             self.queues.note_loss(ix, past.assigned_at, past.ended_at);
         }
     }
 
     /// Takes an applied transition back. Only the last one not undone may be.
     pub fn undo(&mut self, undo: Undo) {
+        // First, so that the workers find their profiles.
+        for (digest, capabilities) in &undo.capabilities {
+            self.keep_capabilities(*digest, capabilities);
+        }
         for (key, before) in undo.before.into_iter().rev() {
             match before {
                 Some(record) => drop(self.set(record)),
@@ -186,6 +205,10 @@ impl State {
                 None => drop(self.drop_idempotency(&key)),
             }
         }
+        for (class, losses) in undo.losses.into_iter().rev() {
+            self.queues.set_losses(&class, losses);
+        }
+        self.drop_unused_profiles();
         self.seq = undo.seq;
         self.last_ended_no = undo.last_ended_no;
         self.new_work.clear();
@@ -240,7 +263,9 @@ impl State {
         self.keep_idempotency(key, kept);
     }
 
+    /// The last thing to be put back. Capabilities that no worker has were left over.
     pub fn restore_position(&mut self, seq: Seq, last_ended_no: u64) {
+        self.drop_unused_profiles();
         self.seq = seq;
         self.last_ended_no = last_ended_no;
     }

@@ -1,16 +1,16 @@
 //! What reconcilers should look at. Each answer is only a suggestion: the command it names looks
 //! again, and its guard is checked in the step that applies.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use pointsman_core::{
-    JobId, MachineId, Timestamp, WorkerId,
+    MachineId, Timestamp, WorkerId,
     command::Reconcile,
     decide::limits,
     record::{ConnectorStatus, MachineStatus},
 };
 
-use super::State;
+use super::{ClassIx, State};
 
 /// Which reconciler asks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,17 +139,15 @@ impl State {
 
     /// Exclusions lapse with time, or when nobody else could run the job.
     fn lapsing_exclusions(&self, now: Timestamp) -> Vec<Reconcile> {
-        let jobs = self.exclusions.iter().take(MAX_DUE);
-        jobs.filter_map(|&(until, job)| {
-            let all = !self.anybody_else(&job);
+        let present = self.present();
+        // Jobs with the same exclusions are of one class: it is asked once a class.
+        let mut able: HashMap<ClassIx, bool> = HashMap::new();
+        let due = self.exclusions.iter().filter_map(|&(until, job)| {
+            let ix = self.jobs.get(&job)?.class?;
+            let all = !*able.entry(ix).or_insert_with(|| self.anybody_able(ix, &present));
             (all || until <= now).then_some(Reconcile::LapseExclusions { job, all })
-        })
-        .collect()
-    }
-
-    fn anybody_else(&self, job: &JobId) -> bool {
-        let Some(ix) = self.jobs.get(job).and_then(|entry| entry.class) else { return false };
-        self.workers.values().any(|worker| self.can_serve(worker, ix))
+        });
+        due.take(MAX_DUE).collect()
     }
 
     fn surplus(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_core::{
     JobId, MachineId, WorkerId,
+    decide::GroupKey,
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class},
     record::{Exclusion, Job, JobSpec, JobState, Worker},
@@ -102,8 +103,8 @@ impl State {
     fn link(&mut self, entry: &JobEntry) {
         let job = &entry.job;
         self.counts[job.status() as usize] += 1;
-        if let (Some(workflow), false) = (&job.spec.workflow_id, job.is_ended()) {
-            self.groups.entry(workflow.clone()).or_default().insert((job.place, job.id));
+        if let (Some(group), false) = (GroupKey::of(&job.spec), job.is_ended()) {
+            self.groups.entry(group).or_default().insert((job.place, job.id));
         }
         match (&job.state, entry.class) {
             (JobState::Pending { hold: None }, Some(ix)) => {
@@ -133,12 +134,12 @@ impl State {
     fn unlink(&mut self, entry: &JobEntry) {
         let job = &entry.job;
         self.counts[job.status() as usize] -= 1;
-        if let Some(workflow) = &job.spec.workflow_id
-            && let Some(group) = self.groups.get_mut(workflow)
+        if let Some(key) = GroupKey::of(&job.spec)
+            && let Some(group) = self.groups.get_mut(&key)
         {
             group.remove(&(job.place, job.id));
             if group.is_empty() {
-                self.groups.remove(workflow);
+                self.groups.remove(&key);
             }
         }
         match (&job.state, entry.class) {
@@ -201,6 +202,12 @@ impl State {
         capabilities: &Arc<Capabilities>,
     ) {
         self.queues.add_profile(digest, capabilities);
+    }
+
+    /// Drops capabilities that no worker has; after an opening and an undoing.
+    pub(super) fn drop_unused_profiles(&mut self) {
+        let users = &self.profile_users;
+        self.queues.retain_profiles(|digest| users.contains_key(digest));
     }
 
     fn release_profile(&mut self, digest: &CapabilitiesDigest) {

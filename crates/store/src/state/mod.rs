@@ -30,9 +30,9 @@ pub use volatile::{Confirmed, ConfirmedBy, Volatile};
 pub use waiters::WorkHint;
 
 use pointsman_core::{
-    Command, ConnectorId, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId, WorkflowId,
-    command::{Exchange, IdempotencyKey},
-    decide::{self, Key, Source, Stop, Transition, Unread, Value},
+    Answer, Command, ConnectorId, EventName, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId,
+    command::{Exchange, IdempotencyKey, Renew},
+    decide::{self, GroupKey, Key, Source, Stop, Transition, Unread, Value},
     event::{Record, RecordKey},
     matching::{CapabilitiesDigest, ClassKey},
     record::{Alert, AlertId, Connector, Job, JobStatus, Machine, Worker},
@@ -68,7 +68,7 @@ pub struct State {
     idempotency: HashMap<IdempotencyKey, KeptIdempotency>,
     idempotency_ends: BTreeSet<(Timestamp, IdempotencyKey)>,
     /// Live jobs of workflow groups, by place.
-    groups: HashMap<WorkflowId, BTreeSet<(u64, JobId)>>,
+    groups: HashMap<GroupKey, BTreeSet<(u64, JobId)>>,
     workers_of: HashMap<MachineId, BTreeSet<WorkerId>>,
     profile_users: HashMap<CapabilitiesDigest, u32>,
     /// Pending jobs whose hold ends at a time.
@@ -120,19 +120,18 @@ impl State {
 
     /// Decides and applies one command, in one step.
     pub fn execute(&mut self, command: &Command, now: Timestamp) -> Result<Applied, Rejected> {
-        self.volatile.hear(command, now);
+        self.volatile.set_now(now);
         let transition = match command {
             Command::Exchange(exchange) => self.decide_exchange(exchange, now),
-            command => {
-                self.check_room(command)?;
-                decide::decide(self, command, now)
-            }
+            command => decide::decide(self, command, now),
         };
         match transition {
             Ok(transition) => {
                 self.check_guards(&transition, now)?;
+                self.check_room(&transition)?;
+                self.volatile.hear(command, now);
                 if let Command::Renew(renew) = command {
-                    self.volatile.renewed(renew, &transition.answer, now);
+                    self.hear_renewal(renew, &transition.answer, now);
                 }
                 let applied = self.apply(transition, now);
                 if let Command::Exchange(exchange) = command {
@@ -161,8 +160,24 @@ impl State {
         if !unchanged {
             return Ok(None);
         }
+        let unchanged = transition.looked_up.iter().all(|(key, found)| self.value(key) == *found);
+        if !unchanged {
+            return Ok(None);
+        }
         self.check_guards(&transition, now)?;
+        self.check_room(&transition)?;
+        self.volatile.set_now(now);
         Ok(Some(self.apply(transition, now)))
+    }
+
+    fn hear_renewal(&mut self, renew: &Renew, answer: &Answer, now: Timestamp) {
+        self.volatile.renewed(renew, answer, now);
+        for report in &renew.connectors {
+            let id = ConnectorId::new(renew.worker.clone(), report.service.clone());
+            if self.connectors.contains_key(&id) {
+                self.volatile.confirmed_by_report(id, now);
+            }
+        }
     }
 
     fn decide_exchange(&self, exchange: &Exchange, now: Timestamp) -> Result<Transition, Stop> {
@@ -186,17 +201,19 @@ impl State {
         }
     }
 
-    /// A submission that would need one class too many is refused before anything is decided.
-    fn check_room(&self, command: &Command) -> Result<(), Rejected> {
-        let Command::Submit(submit) = command else { return Ok(()) };
+    /// A submission or retry that would need one class too many is refused.
+    fn check_room(&self, transition: &Transition) -> Result<(), Rejected> {
         if self.queues.live_classes() < MAX_CLASSES {
             return Ok(());
         }
-        let class = index::class_of(&submit.spec, &[]);
-        match self.queues.has_class(&class.key()) {
-            true => Ok(()),
-            false => Err(Rejected::TooManyClasses(MAX_CLASSES)),
-        }
+        let new = transition.changes.iter().filter(|change| {
+            matches!(change.name, EventName::JobSubmitted | EventName::JobRetried)
+        });
+        let fits = new.filter_map(|change| change.record.as_ref()).all(|record| match record {
+            Record::Job(job) => self.queues.has_class(&index::class_of(&job.spec, &[]).key()),
+            _ => true,
+        });
+        if fits { Ok(()) } else { Err(Rejected::TooManyClasses(MAX_CLASSES)) }
     }
 
     pub fn record(&self, key: &RecordKey) -> Option<Record> {
@@ -217,8 +234,8 @@ impl State {
                 .idempotency
                 .get(key)
                 .map(|kept| Value::Idempotency { job: kept.job, body: kept.body }),
-            Key::GroupPlace(workflow) => {
-                let place = self.groups.get(workflow).and_then(|jobs| jobs.first());
+            Key::GroupPlace(group) => {
+                let place = self.groups.get(group).and_then(|jobs| jobs.first());
                 place.map(|(place, _)| Value::GroupPlace(*place))
             }
             Key::WorkersOf(machine) => {

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap, btree_set},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_set},
     iter::Peekable,
     ops::Bound,
     sync::Arc,
@@ -70,6 +70,16 @@ struct BaseStats {
     classes: u32,
 }
 
+/// Bases whose losses are remembered although no job of theirs is live.
+const MAX_IDLE_BASES: usize = 1_000;
+
+/// A class's losses in a row, for undoing.
+#[derive(Debug, Clone, Copy)]
+pub struct Losses {
+    in_a_row: u32,
+    last_at: Option<Timestamp>,
+}
+
 /// All queues of a store.
 #[derive(Debug, Default)]
 pub struct Queues {
@@ -79,6 +89,10 @@ pub struct Queues {
     heads: HashMap<ServiceName, BTreeSet<Head>>,
     profiles: HashMap<CapabilitiesDigest, Profile>,
     bases: HashMap<ClassKey, BaseStats>,
+    /// Bases without a live class whose losses are still remembered, the longest first.
+    idle_bases: VecDeque<ClassKey>,
+    /// Pending jobs of all classes that are not in their queues.
+    held: u64,
 }
 
 impl Queues {
@@ -150,13 +164,30 @@ impl Queues {
                 servable.remove(&ix);
             }
         }
-        if let Some(base) = self.bases.get_mut(&entry.base) {
-            base.classes -= 1;
-            if base.classes == 0 {
-                self.bases.remove(&entry.base);
-            }
-        }
         self.free.push(ix);
+        self.leave_base(entry.base);
+    }
+
+    /// Losses are remembered beyond the last job, for jobs that come one by one; of so many
+    /// classes at most.
+    fn leave_base(&mut self, base: ClassKey) {
+        let Some(stats) = self.bases.get_mut(&base) else { return };
+        stats.classes -= 1;
+        if stats.classes > 0 {
+            return;
+        }
+        if stats.losses_in_a_row == 0 {
+            self.bases.remove(&base);
+            return;
+        }
+        self.idle_bases.retain(|idle| *idle != base);
+        self.idle_bases.push_back(base);
+        if self.idle_bases.len() > MAX_IDLE_BASES
+            && let Some(oldest) = self.idle_bases.pop_front()
+            && self.bases.get(&oldest).is_some_and(|stats| stats.classes == 0)
+        {
+            self.bases.remove(&oldest);
+        }
     }
 
     pub fn push(&mut self, ix: ClassIx, key: QueueKey, job: JobId) {
@@ -188,7 +219,13 @@ impl Queues {
     pub fn held(&mut self, ix: ClassIx, by: i64) {
         if let Some(entry) = self.entry_mut(ix) {
             entry.held = entry.held.saturating_add_signed(by);
+            self.held = self.held.saturating_add_signed(by);
         }
+    }
+
+    /// Pending jobs that are not in their queues, over all classes.
+    pub fn held_jobs(&self) -> u64 {
+        self.held
     }
 
     pub fn running(&mut self, ix: ClassIx, by: i32) {
@@ -219,9 +256,25 @@ impl Queues {
         }
     }
 
-    /// Classes that lose job after job, with the losses in a row.
+    /// The losses in a row of a class, to be put back by [`Queues::set_losses`].
+    pub fn losses(&self, ix: ClassIx) -> Option<(ClassKey, Losses)> {
+        let base = self.entry(ix)?.base;
+        let stats = self.bases.get(&base)?;
+        Some((base, Losses { in_a_row: stats.losses_in_a_row, last_at: stats.last_loss_at }))
+    }
+
+    pub fn set_losses(&mut self, base: &ClassKey, losses: Losses) {
+        if let Some(stats) = self.bases.get_mut(base) {
+            stats.losses_in_a_row = losses.in_a_row;
+            stats.last_loss_at = losses.last_at;
+        }
+    }
+
+    /// Live classes that lose job after job, with the losses in a row.
     pub fn poisonous(&self) -> impl Iterator<Item = (ClassKey, u32)> + '_ {
-        let over = |stats: &BaseStats| stats.losses_in_a_row >= limits::POISONOUS_AFTER;
+        let over = |stats: &BaseStats| {
+            stats.classes > 0 && stats.losses_in_a_row >= limits::POISONOUS_AFTER
+        };
         self.bases
             .iter()
             .filter(move |(_, stats)| over(stats))
@@ -258,6 +311,11 @@ impl Queues {
         self.profiles.remove(digest);
     }
 
+    /// Drops the profiles that no worker has.
+    pub fn retain_profiles(&mut self, in_use: impl Fn(&CapabilitiesDigest) -> bool) {
+        self.profiles.retain(|digest, _| in_use(digest));
+    }
+
     pub fn capabilities(&self, digest: &CapabilitiesDigest) -> Option<&Arc<Capabilities>> {
         self.profiles.get(digest).map(|profile| &profile.capabilities)
     }
@@ -278,28 +336,43 @@ impl Queues {
         Picker { queues: self, lanes: HashMap::new(), probing: BTreeSet::new() }
     }
 
-    /// Classes with pending jobs, those with the oldest heads first.
-    pub(crate) fn by_head(&self) -> Vec<&ClassEntry> {
+    /// At most `limit` classes with pending jobs, those with the oldest heads first.
+    pub(crate) fn by_head(&self, limit: usize) -> Vec<&ClassEntry> {
+        let age = |entry: &&ClassEntry| {
+            let head = entry.waiting.first_key_value().map(|(key, _)| key.seq);
+            (head.is_none(), head, entry.key)
+        };
         let mut entries: Vec<&ClassEntry> =
             self.classes.iter().flatten().filter(|e| e.held > 0 || !e.waiting.is_empty()).collect();
-        entries.sort_by_key(|entry| {
-            let head = entry.waiting.first_key_value().map(|(key, _)| key.seq);
-            (head.is_none(), head)
-        });
+        if limit < entries.len() {
+            entries.select_nth_unstable_by_key(limit, age);
+            entries.truncate(limit);
+        }
+        entries.sort_unstable_by_key(age);
         entries
     }
 
-    /// The first waiting jobs over all classes, in the order of claims.
+    /// The first waiting jobs over all classes, in the order of claims. Looks at no more heads
+    /// than it returns jobs.
     pub fn first_waiting(&self, limit: usize) -> Vec<JobId> {
-        let mut next: BTreeSet<(QueueKey, ClassIx)> =
-            self.heads.values().flatten().copied().collect();
+        let mut walks: Vec<_> = self.heads.values().map(|heads| heads.iter().peekable()).collect();
+        let mut next: BTreeSet<Head> = BTreeSet::new();
         let mut jobs = Vec::with_capacity(limit.min(256));
-        while let Some((key, ix)) = next.pop_first() {
+        while jobs.len() < limit {
+            let walk = walks.iter_mut().filter_map(|w| Some((**w.peek()?, w)));
+            let walked = walk.min_by_key(|(head, _)| *head);
+            let (key, ix) = match (next.first().copied(), walked) {
+                (Some(head), Some((other, _))) if head < other => head,
+                (_, Some((head, walk))) => {
+                    walk.next();
+                    head
+                }
+                (Some(head), None) => head,
+                (None, None) => break,
+            };
+            next.remove(&(key, ix));
             let Some(entry) = self.entry(ix) else { continue };
             jobs.extend(entry.waiting.get(&key));
-            if jobs.len() >= limit {
-                break;
-            }
             let after = (Bound::Excluded(key), Bound::Unbounded);
             next.extend(entry.waiting.range(after).next().map(|(key, _)| (*key, ix)));
         }

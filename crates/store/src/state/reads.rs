@@ -129,7 +129,8 @@ pub struct PulseConnector {
     pub source: Option<ConfirmedBy>,
 }
 
-type Present<'a> = BTreeMap<CapabilitiesDigest, Vec<&'a WorkerId>>;
+/// How many workers of each profile are there.
+type Present = BTreeMap<CapabilitiesDigest, u64>;
 
 impl State {
     pub fn jobs_page(&self, filter: &JobFilter, before: Option<JobId>, limit: usize) -> JobsPage {
@@ -156,7 +157,7 @@ impl State {
 
     pub fn counts(&self) -> Counts {
         let count = |status: JobStatus| self.counts[status as usize];
-        let held: u64 = self.queues.by_head().iter().map(|entry| entry.held).sum();
+        let held = self.queues.held_jobs();
         Counts {
             pending: count(JobStatus::Pending).saturating_sub(held),
             held,
@@ -175,7 +176,7 @@ impl State {
     pub fn queues_lane(&self, limit: usize) -> QueuesLane {
         let first = self.queues.first_waiting(limit);
         let present = self.present();
-        let classes = self.queues.by_head().into_iter().take(limit);
+        let classes = self.queues.by_head(limit).into_iter();
         QueuesLane {
             pending: first.iter().filter_map(|id| self.waiting_job(id)).collect(),
             classes: classes.map(|entry| self.class_summary(entry, &present)).collect(),
@@ -204,26 +205,27 @@ impl State {
     }
 
     /// The workers that are there, by what they offer.
-    fn present(&self) -> Present<'_> {
+    pub(super) fn present(&self) -> Present {
         let mut present = Present::new();
         for worker in self.workers.values().filter(|worker| !worker.is_offline()) {
-            present.entry(worker.capabilities_digest).or_default().push(&worker.id);
+            *present.entry(worker.capabilities_digest).or_default() += 1;
         }
         present
     }
 
-    fn able_workers<'a>(
-        &'a self,
-        entry: &'a ClassEntry,
-        present: &'a Present<'a>,
-    ) -> impl Iterator<Item = &'a WorkerId> {
+    /// How many of those present are able to run a class; counted by profile, so that ten
+    /// thousand equal workers cost no more than one.
+    fn able_workers(&self, entry: &ClassEntry, present: &Present) -> u64 {
         let able = present.iter().filter(|(digest, _)| self.queues.serves_key(digest, &entry.key));
-        let able = able.flat_map(|(_, workers)| workers).copied();
-        able.filter(|worker| !matching::excludes(&entry.class, worker))
+        let able: u64 = able.map(|(_, workers)| workers).sum();
+        let excluded = entry.class.excluded.union(&entry.class.requirements.must_not.workers);
+        let excluded = excluded.filter_map(|id| self.workers.get(id)).filter(|worker| {
+            !worker.is_offline() && self.queues.serves_key(&worker.capabilities_digest, &entry.key)
+        });
+        able - excluded.count() as u64
     }
 
-    fn class_summary(&self, entry: &ClassEntry, present: &Present<'_>) -> ClassSummary {
-        let able = self.able_workers(entry, present).count();
+    fn class_summary(&self, entry: &ClassEntry, present: &Present) -> ClassSummary {
         let head = entry.waiting.first_key_value().and_then(|(_, id)| self.jobs.get(id));
         ClassSummary {
             class: entry.key,
@@ -232,16 +234,13 @@ impl State {
             waiting: entry.waiting.len() as u64,
             held: entry.held,
             oldest_at: head.map(|entry| entry.job.spec.created_at),
-            able_workers: able as u64,
+            able_workers: self.able_workers(entry, present),
         }
     }
 
-    /// Whether a worker that is there could run the jobs of a class.
-    pub(super) fn can_serve(&self, worker: &Worker, ix: ClassIx) -> bool {
-        let excluded = |entry: &ClassEntry| matching::excludes(&entry.class, &worker.id);
-        !worker.is_offline()
-            && self.queues.serves(&worker.capabilities_digest, ix)
-            && self.queues.entry(ix).is_some_and(|entry| !excluded(entry))
+    /// Whether anybody present could run the jobs of a class.
+    pub(super) fn anybody_able(&self, ix: ClassIx, present: &Present) -> bool {
+        self.queues.entry(ix).is_some_and(|entry| self.able_workers(entry, present) > 0)
     }
 
     /// Why a job waits: rule by rule over all workers. `None`: there is no such job.
@@ -330,9 +329,8 @@ impl State {
     /// Classes that wait although nobody there is able to run them.
     pub fn unservable(&self) -> Vec<ClassSummary> {
         let present = self.present();
-        let waiting = self.queues.by_head();
-        let nobody =
-            waiting.into_iter().filter(|e| self.able_workers(e, &present).next().is_none());
+        let waiting = self.queues.by_head(usize::MAX);
+        let nobody = waiting.into_iter().filter(|e| self.able_workers(e, &present) == 0);
         nobody.map(|entry| self.class_summary(entry, &present)).collect()
     }
 

@@ -64,10 +64,17 @@ impl Volatile {
         self.contact_since = now;
     }
 
-    /// Who sends a command is there; also when it is then refused, unless it is superseded (then
-    /// the newer process of the same id is the one that is heard).
-    pub(super) fn hear(&mut self, command: &Command, now: Timestamp) {
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(super) fn set_now(&mut self, now: Timestamp) {
         self.now = now;
+    }
+
+    /// Who sends a command that is accepted is there. One that is refused comes from a superseded
+    /// process, or is about what does not exist.
+    pub(super) fn hear(&mut self, command: &Command, now: Timestamp) {
         match command {
             Command::RegisterMachine(register) => {
                 self.machine_beats.insert(register.machine.clone(), now);
@@ -87,8 +94,7 @@ impl Volatile {
         }
     }
 
-    /// A renewal that was accepted: the heartbeat, the leases that are still the worker's, and
-    /// the statuses it confirmed.
+    /// A renewal that was accepted: the heartbeat, and the leases that are still the worker's.
     pub(super) fn renewed(&mut self, renew: &Renew, answer: &Answer, now: Timestamp) {
         let Answer::Renewed(renewed) = answer else { return };
         self.heartbeats.insert(renew.worker.clone(), now);
@@ -97,10 +103,10 @@ impl Volatile {
                 lease.until = now + limits::LEASE;
             }
         }
-        for report in &renew.connectors {
-            let id = ConnectorId::new(renew.worker.clone(), report.service.clone());
-            self.confirmed.insert(id, Confirmed { at: now, source: ConfirmedBy::Report });
-        }
+    }
+
+    pub(super) fn confirmed_by_report(&mut self, connector: ConnectorId, now: Timestamp) {
+        self.confirmed.insert(connector, Confirmed { at: now, source: ConfirmedBy::Report });
     }
 
     pub(super) fn heard_worker(&mut self, worker: &WorkerId, now: Timestamp) {
