@@ -39,6 +39,10 @@ pub enum Command {
         worker: WorkerId,
         orders: Orders,
     },
+    /// Takes what it does not run off a worker's and its connectors' lists.
+    Repair {
+        worker: WorkerId,
+    },
     RegisterMachine(RegisterMachine),
     SetMachine(SetMachine),
     Reconcile(Reconcile),

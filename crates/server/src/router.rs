@@ -110,6 +110,7 @@ fn operating() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(operate::drain))
         .routes(routes!(operate::resume))
+        .routes(routes!(operate::repair))
         .routes(routes!(operate::remove))
         .routes(routes!(machines::drain))
         .routes(routes!(machines::resume))

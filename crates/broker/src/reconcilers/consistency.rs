@@ -1,10 +1,14 @@
 //! Records that contradict each other. No transition makes any, so each is a fault of this program
 //! or of the disk: it is shown, and stays shown until it is gone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use pointsman_core::{
+    Command, RecordKey, WorkerId,
     command::Raise,
     record::{AlertId, AlertRule, Severity},
 };
@@ -34,6 +38,12 @@ impl Reconciler for Consistency {
             let (kind, id) = (about.kind(), about.id());
             tracing::error!(?kind, id, message, "records contradict each other");
         }
+        let repaired = world.execute(repairs(&found)).await?;
+        // What a repair mended is no alert, unless it is found again.
+        let found = match repaired.done {
+            0 => found,
+            _ => world.store().contradictions().await?,
+        };
         // One alert a record, with the first thing that is wrong with it.
         let mut wanted: BTreeMap<AlertId, Raise> = BTreeMap::new();
         for raise in found.iter().map(inconsistent) {
@@ -42,8 +52,23 @@ impl Reconciler for Consistency {
             }
         }
         let wanted = wanted.into_values().collect();
-        world.bring_about(&[AlertRule::Inconsistent], wanted).await
+        let told = world.bring_about(&[AlertRule::Inconsistent], wanted).await?;
+        let (done, refused) = (repaired.done + told.done, repaired.refused + told.refused);
+        Ok(Outcome { done, refused })
     }
+}
+
+/// What is safe to repair: lists and statuses of workers, which follow from the jobs' records.
+fn repairs(found: &[Contradiction]) -> Vec<Command> {
+    let workers: BTreeSet<WorkerId> = found
+        .iter()
+        .filter_map(|contradiction| match &contradiction.about {
+            RecordKey::Worker(id) => Some(id.clone()),
+            RecordKey::Connector(id) => Some(id.worker.clone()),
+            _ => None,
+        })
+        .collect();
+    workers.into_iter().take(MAX_SHOWN).map(|worker| Command::Repair { worker }).collect()
 }
 
 fn inconsistent(Contradiction { about, message }: &Contradiction) -> Raise {

@@ -39,6 +39,20 @@ pub(crate) async fn resume(
     order(&app, worker, Orders { drain: false }).await
 }
 
+/// Makes the worker's lists of jobs, and what follows from them, those of the jobs' records.
+#[utoipa::path(
+    post, path = "/api/v1/workers/{id}/repair", tag = "fleet",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Worker), Errors),
+)]
+pub(crate) async fn repair(
+    State(app): State<App>,
+    Id(worker): Id<WorkerId>,
+) -> Answer<Json<Arc<Worker>>> {
+    app.broker.execute(Command::Repair { worker: worker.clone() }).await?;
+    record(&app, worker).await
+}
+
 /// Remove a worker that is gone.
 #[utoipa::path(
     delete, path = "/api/v1/workers/{id}", tag = "fleet",
@@ -52,6 +66,10 @@ pub(crate) async fn remove(State(app): State<App>, Id(worker): Id<WorkerId>) -> 
 
 async fn order(app: &App, worker: WorkerId, orders: Orders) -> Answer<Json<Arc<Worker>>> {
     app.broker.execute(Command::SetOrders { worker: worker.clone(), orders }).await?;
+    record(app, worker).await
+}
+
+async fn record(app: &App, worker: WorkerId) -> Answer<Json<Arc<Worker>>> {
     let records = app.broker.store().records(vec![RecordKey::Worker(worker.clone())]).await?;
     let found = records.into_iter().find_map(|record| match record {
         Record::Worker(worker) => Some(worker),

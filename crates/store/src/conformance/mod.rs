@@ -64,6 +64,7 @@ macro_rules! conformance_tests {
             a_class_stays_poisonous_when_its_jobs_are_gone,
             a_hint_goes_to_a_worker_that_takes_jobs,
             a_workflows_place_is_its_customers,
+            a_repair_takes_strangers_off_a_worker,
         );
         #[tokio::test]
         async fn races_on_every_interleaving() {

@@ -1,7 +1,8 @@
 //! What records and events say is true: who has a job, who ended it, who is there.
 
 use pointsman_core::{
-    Answer, Command, EventName, FailureKind, LossReason, MachineId, Rejected,
+    Answer, Command, Event, EventName, FailureKind, LossReason, MachineId, Record, Rejected,
+    Transition,
     command::{Op, OpAnswer, RegisterMachine},
     decide::limits,
     event::RecordKey,
@@ -287,4 +288,36 @@ pub async fn a_workflows_place_is_its_customers(open: &Open) {
     let tokens = (0..4).map(|_| fleet.token()).collect();
     let order: Vec<_> = fleet.claim_with(&hand, tokens).await.iter().map(|h| h.job).collect();
     assert_eq!(order, vec![first, second, between, foreign]);
+}
+
+pub async fn a_repair_takes_strangers_off_a_worker(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let held = fleet.running(&hand).await;
+    let stranger = fleet.submit(spec(50)).await;
+    let mut worker = (*fleet.worker_record(&hand).await).clone();
+    worker.current_job_ids.insert(stranger);
+    let mut connector = (*fleet.connector_record(&hand).await).clone();
+    connector.job_ids.insert(stranger);
+    let transition = Transition {
+        reads: Vec::new(),
+        looked_up: Vec::new(),
+        guards: Vec::new(),
+        changes: vec![
+            Event::put(EventName::WorkerStatusChanged, Record::Worker(worker.into())),
+            Event::put(EventName::ConnectorStatusChanged, Record::Connector(connector.into())),
+        ],
+        sides: Vec::new(),
+        answer: Answer::Done,
+    };
+    fleet.store.commit(transition).await.expect("the store works");
+    assert!(fleet.check().await.is_err());
+    let repair = Command::Repair { worker: hand.worker.clone() };
+    let (_, group) = fleet.run(repair.clone()).await.expect("accepted");
+    let names: Vec<_> = group.iter().flat_map(|g| &g.events).map(|e| e.name).collect();
+    assert!(names.contains(&EventName::WorkerStateRepaired), "{names:?}");
+    fleet.check().await.expect("sound again");
+    let jobs = fleet.worker_record(&hand).await.current_job_ids.clone();
+    assert_eq!(jobs.into_iter().collect::<Vec<_>>(), vec![held.job], "what it runs stays");
+    assert_eq!(fleet.run(repair).await, Ok((Answer::Done, None)), "a sound worker is left alone");
 }
