@@ -49,7 +49,7 @@ impl Broker {
         renew: Renew,
         progress: Vec<(JobId, Progress)>,
     ) -> Result<Renewed, BrokerError> {
-        let by = (renew.worker.clone(), renew.incarnation);
+        let worker = renew.worker.clone();
         let done = self.execute(Command::Renew(renew)).await?;
         let Answer::Renewed(renewed) = done.answer else { return Err(odd_answer(&done.answer)) };
         if progress.is_empty() {
@@ -60,8 +60,9 @@ impl Broker {
         let mut progress: HashMap<_, _> = progress.into_iter().collect();
         for record in records {
             let Record::Job(job) = record else { continue };
-            let its =
-                job.assignment().is_some_and(|a| (&a.worker_id, a.incarnation) == (&by.0, by.1));
+            // The renewal was accepted, so its process is the worker's: also for attempts that it
+            // adopted from the one before.
+            let its = job.assignment().is_some_and(|a| a.worker_id == worker);
             if let Some(progress) = progress.remove(&job.id).filter(|_| its) {
                 self.hub().take_progress(&job, progress);
             }

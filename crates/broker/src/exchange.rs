@@ -98,6 +98,7 @@ impl Broker {
         }
         let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
         let jobs = self.claimed_jobs(&ids, done).await?;
+        let ids = jobs.iter().map(|job| job.id).collect();
         let payloads = self.store().payloads(ids).await?;
         let mut claimed = Vec::with_capacity(held.len());
         for (job, payload) in jobs.into_iter().zip(payloads) {
