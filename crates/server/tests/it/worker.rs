@@ -126,7 +126,9 @@ async fn what_the_rules_refuse_reaches_the_worker_as_they_said_it() {
     let worker = server.worker("w").await;
     let (held, _) = worker.take().await;
     worker.exchange(vec![op(held, completed(Vec::new()))], 0, 0.0).await;
-    let results = worker.exchange(vec![op(held, Op::Start)], 0, 0.0).await.ops;
+    let reason = pointsman_core::LossReason::Drained;
+    let release = Op::Release { reason, message: String::new() };
+    let results = worker.exchange(vec![op(held, release)], 0, 0.0).await.ops;
     let OpResult::Refused { refused } = &results[0] else { panic!("{results:?}") };
     let ended = Rejected::AlreadyEnded { job: held.job, status: JobStatus::Completed };
     assert_eq!(refused.rejected(), Some(ended));
