@@ -659,6 +659,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/workers/{id}/repair": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the worker's lists of jobs, and what follows from them, those of the jobs' records. */
+        post: operations["post_workers_by_id_repair"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/workers/{id}/resume": {
         parameters: {
             query?: never;
@@ -1973,6 +1990,7 @@ export interface components {
             jobs_failed: number;
             /** @description Different jobs in a row that broke here; a completion sets it to nothing. */
             suspect_jobs?: components["schemas"]["JobId"][];
+            suspicion_at?: components["schemas"]["Timestamp"] | null;
             suspect_until?: components["schemas"]["Timestamp"] | null;
             /** @description Former incarnations, newest last, at most [`Worker::MAX_FORMER`]; none may come back. */
             former_incarnations?: components["schemas"]["Incarnation"][];
@@ -3262,6 +3280,36 @@ export interface operations {
         };
     };
     post_workers_by_id_drain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Worker"];
+                };
+            };
+            /** @description Why the request was refused: see `code`, `pointer` and `cure` */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_workers_by_id_repair: {
         parameters: {
             query?: never;
             header?: never;
