@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use pointsman_api::Submission;
-use pointsman_core::{FailureKind, record::JobStatus};
+use pointsman_core::{
+    FailureKind,
+    record::{ConnectorStatus, JobRecord, JobStatus},
+};
 use serde_json::{Value, json};
 
-use crate::harness::{Served, directory, run, submit, until};
+use crate::harness::{Process, Served, directory, run, submit, until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -106,4 +109,29 @@ async fn a_running_workflow_is_cancelled_at_its_service() {
     let next = submit(&up.client, &workflow(&first_picture())).await;
     let next = until(&up.client, next, PATIENCE, |job| job.status.is_ended()).await;
     assert_eq!(next.status, JobStatus::Completed, "the service is free again");
+}
+
+#[tokio::test]
+async fn the_operators_stall_time_holds_though_the_prompt_stays_in_the_queue() {
+    let data = directory();
+    let arguments = ["comfyui-sim", "--listen", "127.0.0.1:0", "--fault", "dead_prompt_thread"];
+    let mut comfyui = Process::start(&arguments);
+    let url = comfyui.says("comfyui:").await;
+    let clocks = ["--silence-after-s", "1", "--stall-after-s", "2"];
+    let up = Served::up(data.path(), &[&["--comfyui", &url], &clocks[..]].concat()).await;
+    let id = submit(&up.client, &workflow(&first_picture())).await;
+    let running = |job: &JobRecord| job.status == JobStatus::InProgress;
+    until(&up.client, id, PATIENCE, running).await;
+    // The cancel of such a prompt cannot be confirmed, so its service counts as broken.
+    let broken = async {
+        loop {
+            let snapshot = up.client.snapshot().await.expect("a snapshot");
+            let mut connectors = snapshot.connectors.iter();
+            if connectors.any(|connector| connector.status == ConnectorStatus::Error) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), broken).await.expect("shown as broken");
 }

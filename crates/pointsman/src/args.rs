@@ -132,9 +132,10 @@ pub struct Limits {
     /// Seconds without an event after which the service is asked.
     #[arg(long, env = "WORKER_JOB_PROGRESS_TIMEOUT_SECONDS", default_value_t = 30)]
     pub silence_after_s: u32,
-    /// Seconds without evidence of work after which an attempt is stalled.
-    #[arg(long, env = "WORKER_STALL_AFTER_SECONDS", default_value_t = 300)]
-    pub stall_after_s: u32,
+    /// Seconds without evidence of work after which an attempt is stalled; unset is 300, or 1800
+    /// while all that is known is that it is in the service's queue.
+    #[arg(long, env = "WORKER_STALL_AFTER_SECONDS")]
+    pub stall_after_s: Option<u32>,
     /// Seconds that an attempt may take in all; unset is off. The smaller of the two wins.
     #[arg(long, env = "WORKER_COMFYUI_WORKFLOW_TIMEOUT_SECONDS")]
     pub total_s: Option<u32>,

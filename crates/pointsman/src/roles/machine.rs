@@ -126,11 +126,14 @@ fn limits(limits: &Limits) -> AttemptLimits {
     let minutes = limits.total_minutes.map(|minutes| minutes.saturating_mul(60));
     let total = limits.total_s.into_iter().chain(minutes).min();
     let seconds = |s: u32| Duration::from_secs(s.into());
+    let usual = AttemptLimits::default();
+    let stall = limits.stall_after_s.map(seconds);
     AttemptLimits {
         silence_after: seconds(limits.silence_after_s),
-        stall_after: seconds(limits.stall_after_s),
+        stall_after: stall.unwrap_or(usual.stall_after),
+        blind_stall_after: stall.unwrap_or(usual.blind_stall_after),
         total: total.map(seconds),
-        ..AttemptLimits::default()
+        ..usual
     }
 }
 

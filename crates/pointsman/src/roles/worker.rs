@@ -12,7 +12,8 @@ use crate::{Exit, adapters::OverHttp, args, identity, stop};
 const DRAIN: Duration = Duration::from_secs(30);
 
 pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
-    let shutdown = stop::on_signals(DRAIN + Duration::from_secs(10)).map_err(anyhow::Error::from)?;
+    let shutdown =
+        stop::on_signals(DRAIN + Duration::from_secs(10)).map_err(anyhow::Error::from)?;
     let machine = args.machine.map_or_else(identity::host_name, Ok)?;
     let hardware = discover().await;
     let plan = WorkerPlan {
