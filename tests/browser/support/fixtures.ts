@@ -7,13 +7,21 @@ import { fileURLToPath } from "node:url";
 import { test as base } from "@playwright/test";
 import { type Launch, Program } from "./program";
 
-const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
+/** What each role says when it is there. */
+const READY: Record<string, RegExp> = {
+  up: /^monitor: (http\S+?)\/?$/,
+  server: /^monitor: (http\S+?)\/?$/,
+  worker: /^worker: (\S+)$/,
+  "comfyui-sim": /^comfyui: (http\S+?)\/?$/,
+};
+
+export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
 export interface Fixtures {
   /** Starts a program that ends with the test. */
   launch: (launch: Launch) => Promise<Program>;
-  /** Starts the program under test, which POINTSMAN names. */
-  pointsman: (...args: string[]) => Promise<Program>;
+  /** Starts a role of the program under test, which POINTSMAN names, and waits until it is there. */
+  pointsman: (role: string, ...args: string[]) => Promise<Program>;
   /** Starts the pages over a world that is made up. */
   mock: (...args: string[]) => Promise<Program>;
   /** An empty directory that goes with the test. */
@@ -36,7 +44,10 @@ export const test = base.extend<Fixtures>({
   },
   pointsman: async ({ launch }, use) => {
     const command = process.env["POINTSMAN"] ?? join(ROOT, "target/debug/pointsman");
-    await use((...args) => launch({ command, args }));
+    await use((role, ...args) => {
+      const ready = READY[role];
+      return launch({ command, args: [role, ...args], ...(ready && { ready }) });
+    });
   },
   mock: async ({ launch }, use) => {
     const script = join(ROOT, "ui/mock/server.mjs");

@@ -40,7 +40,7 @@ export async function expectEqualPictures(page: Page, address: string): Promise<
     const true_ = await viewAt(address);
     expect(`${shown.epoch}.${shown.seq}`).toBe(`${true_.epoch}.${true_.seq}`);
     pair = [shown, true_];
-  }).toPass({ intervals: [50] });
+  }).toPass({ intervals: [50], timeout: 15_000 });
   if (!pair) throw new Error("page and server never stood at one seq");
   expect(pair[0]).toEqual(pair[1]);
   return pair[0];
@@ -56,4 +56,23 @@ export async function shownStatuses(page: Page, testid: string): Promise<Record<
 /** The statuses of a view's records, by id. */
 export function statuses(records: Record<string, Record<string, unknown>>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(records).map(([id, record]) => [id, record["status"]]));
+}
+
+/** What differs by nature between two fleets that did the same: times, positions, drawn ids, counts of messages. */
+const BY_NATURE = /^(rev|token|incarnation|former_incarnations|place|queued_seq|n|preview_n|timestamp|last_status_change|.*_at)$/;
+
+/**
+ * A view without what differs by nature between two fleets that did the same: times, positions,
+ * drawn ids. Jobs go by the `name` in their metadata.
+ */
+export function comparable(view: PlainView): Record<Kind, unknown> {
+  const names = new Map(Object.values(view.jobs).map((job) => [job["id"], (job["metadata"] as { name: string }).name]));
+  const strip = (value: unknown): unknown => {
+    if (typeof value === "string") return names.get(value) ?? value;
+    if (Array.isArray(value)) return value.map(strip);
+    if (typeof value !== "object" || value === null) return value;
+    const kept = Object.entries(value).filter(([key]) => !BY_NATURE.test(key));
+    return Object.fromEntries(kept.map(([key, inner]) => [names.get(key) ?? key, strip(inner)]));
+  };
+  return Object.fromEntries(KINDS.map((kind) => [kind, strip(view[kind])])) as Record<Kind, unknown>;
 }

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import {
-  applyGroup, applyProgress, differences, emptyView, fromSnapshot, parsePosition, plain,
+  applyGroup, applyProgress, differences, emptyView, fromSnapshot, parsePosition, plain, waiting,
 } from "./fold";
-import { job, machine, progress, put, removed, snapshot, worker } from "./testing";
+import { job, machine, progress, put, queues, removed, snapshot, worker } from "./testing";
 
 const at = (seq: number) => ({ epoch: "e1", seq });
 
@@ -21,6 +21,14 @@ describe("the fold", () => {
     applyGroup(view, [removed(12, "machine", "m")], at(12));
     expect(view.records.machine.size).toBe(0);
     expect(view.seq).toBe(12);
+  });
+
+  it("shows no job as waiting that has a record", () => {
+    const view = fromSnapshot(snapshot({ jobs: [job("taken")] }));
+    view.queues = queues(["taken", "waits"]);
+    expect(waiting(view).map(({ id }) => id)).toEqual(["waits"]);
+    applyGroup(view, [removed(11, "job", "taken")], at(11));
+    expect(waiting(view).map(({ id }) => id)).toEqual(["taken", "waits"]);
   });
 
   it("does no harm when events come twice", () => {

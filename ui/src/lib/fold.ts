@@ -3,7 +3,7 @@
 
 import { isEnded } from "./status";
 import type {
-  AnyRecord, JobProgress, Kind, PulseLane, QueuesLane, RecordOf, Snapshot, ViewEvent,
+  AnyRecord, JobProgress, Kind, PulseLane, QueuesLane, RecordOf, Snapshot, ViewEvent, WaitingJob,
 } from "./types";
 
 /** The records of each kind by id. */
@@ -104,6 +104,14 @@ export function applyProgress(view: View, values: JobProgress[]): void {
       view.progress.set(value.job, value);
     }
   }
+}
+
+/**
+ * The first waiting jobs, in the order they will be claimed. The lane may be half a second behind
+ * the records, so a job that has a record runs or has ended: it waits no more.
+ */
+export function waiting(view: View): WaitingJob[] {
+  return (view.queues?.pending ?? []).filter((job) => !view.records.job.has(job.id));
 }
 
 /** A view as plain JSON: what tests compare, record by record. */

@@ -3,11 +3,11 @@
 
 import { Connection } from "./connection";
 import { Feed, type Live, type Part } from "./feed";
-import { type PlainView, plain } from "./fold";
+import { type PlainView, plain, waiting } from "./fold";
 import { isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
 import { buildTree, type Tree } from "./tree";
-import type { Alert, Confirmation, Job, JobProgress, Maybe, QueuesLane } from "./types";
+import type { Alert, Confirmation, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
   readonly #feed = new Feed();
@@ -83,6 +83,9 @@ class LivePicture {
     this.#former = buildTree(this.#feed.view.records, this.#former);
     return this.#former;
   });
+
+  /** Waiting jobs in claim order, the first of them. */
+  readonly waiting: WaitingJob[] = $derived((void this.#queues, void this.#jobs, waiting(this.#feed.view)));
 
   /** Assigned and running jobs, the longest running first. */
   readonly running: Job[] = $derived.by(() => {

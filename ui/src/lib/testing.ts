@@ -1,7 +1,7 @@
 // Records for tests: whole, so that a test says only what matters to it.
 
 import type {
-  Connector, Job, JobProgress, Kind, Machine, RecordOf, Snapshot, ViewEvent, Worker,
+  Connector, Job, JobProgress, Kind, Machine, QueuesLane, RecordOf, Snapshot, ViewEvent, Worker,
 } from "./types";
 
 const T0 = "2026-01-01T00:00:00.000Z";
@@ -34,6 +34,16 @@ export const job = (id: string, more: Partial<Job> = {}): Job => ({
 export const progress = (jobId: string, attempt: number, n: number): JobProgress => ({
   job: jobId, attempt, n, percent: null, node: null, step: null, steps: null, message: null,
   last_event_at: null, preview_n: 0,
+});
+
+export const queues = (pending: string[]): QueuesLane => ({
+  as_of: { seq: 10, at: T0 },
+  pending: pending.map((id) => ({ id, service: "comfyui", priority: 50, created_at: T0, class: "c", attempt: 0 })),
+  classes: [],
+  counts: {
+    pending: pending.length, held: 0, assigned: 0, in_progress: 0, completed: 0, failed: 0, cancelled: 0,
+    workers: 0, machines: 0, classes: 0,
+  },
 });
 
 export const snapshot = (more: Partial<Snapshot> = {}): Snapshot => ({

@@ -49,6 +49,7 @@ export type JobProgress = Schemas["JobProgress"];
 export type ProgressLane = Schemas["ProgressLane"];
 export type PulseLane = Schemas["PulseLane"];
 export type QueuesLane = Schemas["QueueLane"];
+export type WaitingJob = Schemas["WaitingJob"];
 /** When, and by what, a connector's status was last confirmed. */
 export type Confirmation = Schemas["PulseConnector"];
 
