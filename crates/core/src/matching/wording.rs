@@ -2,7 +2,10 @@
 
 use std::fmt::Display;
 
-use super::ask::{Ask, Offer};
+use super::{
+    ask::{Ask, Offer},
+    capabilities::ServiceCapabilities,
+};
 
 /// How many entries of a list are spelled out.
 const SHOWN: usize = 10;
@@ -15,6 +18,13 @@ pub(super) fn listed<T: Display>(entries: impl IntoIterator<Item = T>) -> String
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+/// Found where a worker registered before its service ever answered.
+const NOT_KNOWN: &str = "not known yet: its service has not answered";
+
+fn is_unknown(service: &ServiceCapabilities) -> bool {
+    *service == ServiceCapabilities::default()
 }
 
 impl Ask<'_> {
@@ -69,10 +79,12 @@ impl Ask<'_> {
                 }
             }
             Self::Models(wanted) => match offer.service {
+                Some(has) if is_unknown(has) => NOT_KNOWN.into(),
                 Some(has) => format!("lacks {}", listed(wanted.difference(&has.models))),
                 None => "not even the service".into(),
             },
             Self::NodeClasses(wanted) => match offer.service {
+                Some(has) if is_unknown(has) => NOT_KNOWN.into(),
                 Some(has) => format!("lacks {}", listed(wanted.difference(&has.node_classes))),
                 None => "not even the service".into(),
             },

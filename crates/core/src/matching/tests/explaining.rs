@@ -49,6 +49,18 @@ fn other_customers_are_never_named() {
 }
 
 #[test]
+fn a_service_that_never_answered_lacks_nothing_yet() {
+    let mut silent = ordinary();
+    silent.services.values_mut().for_each(|service| *service = Default::default());
+    let asked = class(json!({"models": ["a.safetensors"], "node_classes": ["KSampler"]}));
+    let found = mismatches(&asked, &worker("w1"), &silent);
+    assert_eq!(found.len(), 2);
+    for mismatch in found {
+        assert_eq!(mismatch.found, "not known yet: its service has not answered");
+    }
+}
+
+#[test]
 fn long_lists_are_cut() {
     let models: Vec<String> = (0..30).map(|i| format!("m{i:02}")).collect();
     let asked = class(json!({"models": models}));
