@@ -133,7 +133,6 @@ fn limits(limits: &Limits) -> AttemptLimits {
         stall_after: stall.unwrap_or(usual.stall_after),
         blind_stall_after: stall.unwrap_or(usual.blind_stall_after),
         total: total.map(seconds),
-        ..usual
     }
 }
 
