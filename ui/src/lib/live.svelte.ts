@@ -4,10 +4,10 @@
 import { Connection } from "./connection";
 import { Feed, type Live, type Part } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
-import { isEnded, isRunning } from "./status";
+import { confirmation, isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
 import { buildTree, type Tree } from "./tree";
-import type { Alert, Confirmation, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
+import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
   readonly #feed = new Feed();
@@ -120,8 +120,8 @@ class LivePicture {
   }
 
   /** When, and by what, a connector's status was last confirmed. */
-  confirmation(id: string): Confirmation | null {
-    return this.#confirmations.get(id) ?? null;
+  confirmation(connector: Connector): Confirmation | null {
+    return confirmation(connector, this.#confirmations.get(connector.id) ?? null);
   }
 
   progress(job: string): JobProgress | null {

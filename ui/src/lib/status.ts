@@ -1,6 +1,6 @@
 // What each status looks like. Colour never stands alone: the word is always beside it.
 
-import type { ConnectorStatus, Job, MachineStatus, WorkerStatus } from "./types";
+import type { Confirmation, Connector, ConnectorStatus, Job, MachineStatus, WorkerStatus } from "./types";
 import { words } from "./format";
 
 export type Tone = "green" | "blue" | "yellow" | "red" | "grey";
@@ -51,6 +51,16 @@ export function jobLook(job: Pick<Job, "status" | "cancel_requested_at">): { wor
 export const isEnded = (job: Pick<Job, "completed_at">): boolean => !!job.completed_at;
 export const isRunning = (job: Pick<Job, "status">): boolean =>
   job.status === "assigned" || job.status === "in_progress";
+
+/**
+ * When a connector's status was last confirmed: by the pulse, or, as that comes only every 5 s, by
+ * a change since. That it is unknown was declared, for want of a confirmation.
+ */
+export function confirmation(connector: Connector, pulse: Confirmation | null): Confirmation | null {
+  const newer = !pulse?.confirmed_at || connector.timestamp > pulse.confirmed_at;
+  if (!newer || connector.status === "unknown") return pulse;
+  return { id: connector.id, confirmed_at: connector.timestamp, source: null };
+}
 
 /** What each kind of failure means, for people. */
 export const FAILURE_MEANS: Record<string, string> = {

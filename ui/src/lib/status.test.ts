@@ -1,0 +1,22 @@
+import { describe, expect, it } from "vitest";
+import { confirmation } from "./status";
+import { connector } from "./testing";
+
+const at = (s: number) => `2026-01-01T00:00:0${s}.000Z`;
+const pulse = { id: "c", confirmed_at: at(2), source: "report" as const };
+
+describe("when a connector's status was last confirmed", () => {
+  it("is what the pulse says", () => {
+    expect(confirmation(connector("c", { timestamp: at(1) }), pulse)).toBe(pulse);
+  });
+
+  it("is when it changed, if that is newer", () => {
+    expect(confirmation(connector("c", { timestamp: at(3) }), pulse)?.confirmed_at).toBe(at(3));
+    expect(confirmation(connector("c", { timestamp: at(3) }), null)?.confirmed_at).toBe(at(3));
+  });
+
+  it("is never when it was declared unknown", () => {
+    expect(confirmation(connector("c", { status: "unknown", timestamp: at(3) }), pulse)).toBe(pulse);
+    expect(confirmation(connector("c", { status: "unknown", timestamp: at(3) }), null)).toBeNull();
+  });
+});
