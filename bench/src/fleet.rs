@@ -12,7 +12,7 @@ use pointsman_core::{
     JobId, MachineId, ServiceName, WorkerId,
     command::Submit,
     matching::{Capabilities, Requirements},
-    record::{JobSpec, Timeouts},
+    record::JobSpec,
 };
 use pointsman_server::Files;
 use pointsman_store::{Clock as _, MonotonicClock, Store};
@@ -36,20 +36,8 @@ pub fn simulation() -> ServiceName {
 }
 
 pub fn spec(requirements: Requirements) -> JobSpec {
-    JobSpec {
-        service: simulation(),
-        priority: 50,
-        requirements: requirements.into(),
-        customer_id: None,
-        workflow_id: None,
-        workflow_priority: None,
-        max_failures: 3,
-        max_losses: 3,
-        timeouts: Timeouts::default(),
-        inputs: Vec::new(),
-        metadata: None,
-        created_at: pointsman_core::Timestamp::from_millis(1_700_000_000_000),
-    }
+    let created_at = pointsman_core::Timestamp::from_millis(1_700_000_000_000);
+    JobSpec { requirements: requirements.into(), ..JobSpec::new(simulation(), created_at) }
 }
 
 pub fn submit(payload: &Arc<[u8]>) -> Submit {

@@ -164,6 +164,7 @@ impl Submission {
             inputs: self.inputs,
             metadata: self.metadata,
             created_at: Timestamp::default(),
+            payload_bytes: 0,
         };
         let payload = String::from(Box::<str>::from(self.payload)).into_bytes().into();
         Ok(ValidSubmission { spec, payload, sources, idempotency })

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use pointsman_core::{
     JobId, ServiceName, Timestamp, Token,
     command::Held,
-    record::{Artifact, Extra, Job, JobSpec, JobState, Timeouts},
+    record::{Artifact, Job, JobSpec},
 };
 use uuid::Uuid;
 
@@ -114,35 +114,14 @@ pub fn task(service: &str, payload: impl Into<Bytes>) -> Task {
 }
 
 fn job(service: &str, held: Held) -> Job {
+    let service = ServiceName::new(service).expect("a service's name");
+    let spec = JobSpec::new(service, Timestamp::default());
     Job {
-        id: held.job,
         rev: 2,
-        spec: Arc::new(JobSpec {
-            service: ServiceName::new(service).expect("a service's name"),
-            priority: 50,
-            requirements: Default::default(),
-            customer_id: None,
-            workflow_id: None,
-            workflow_priority: None,
-            max_failures: 3,
-            max_losses: 3,
-            timeouts: Timeouts::default(),
-            inputs: Vec::new(),
-            metadata: None,
-            created_at: Timestamp::default(),
-        }),
         place: 1,
         queued_seq: 1,
-        run: 1,
         attempt: held.attempt,
         token: Some(held.token),
-        failures: 0,
-        losses: 0,
-        cancel_requested_at: None,
-        state: JobState::Pending { hold: None },
-        exclusions: Vec::new(),
-        past: Vec::new(),
-        late_results: 0,
-        extra: Extra::new(),
+        ..Job::new(held.job, spec)
     }
 }

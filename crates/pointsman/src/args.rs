@@ -67,6 +67,12 @@ pub struct Listen {
     /// Ended jobs that are kept.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(200..))]
     pub keep_jobs: u64,
+    /// Days for which an ended job is kept.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    pub keep_days: u64,
+    /// GiB that are kept of payloads, results and files of ended jobs.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub keep_gib: u64,
     /// Seconds that a stopping server waits for what is under way.
     #[arg(long, default_value_t = 30)]
     pub drain_s: u64,

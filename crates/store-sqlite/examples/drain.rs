@@ -17,7 +17,7 @@ use pointsman_core::{
         Submit,
     },
     matching::{Capabilities, ServiceCapabilities},
-    record::{ConnectorStatus, JobSpec, ServiceSlots, Timeouts},
+    record::{ConnectorStatus, JobSpec, ServiceSlots},
 };
 use pointsman_store::Store;
 use pointsman_store_sqlite::{Options, SqliteStore};
@@ -81,20 +81,8 @@ async fn submit(store: &Arc<SqliteStore>, jobs: usize) -> Fallible<()> {
 }
 
 fn submission(payload: Arc<[u8]>) -> Fallible<Submit> {
-    let spec = JobSpec {
-        service: ServiceName::new("simulation")?,
-        priority: 50,
-        requirements: Arc::default(),
-        customer_id: None,
-        workflow_id: None,
-        workflow_priority: None,
-        max_failures: 3,
-        max_losses: 3,
-        timeouts: Timeouts::default(),
-        inputs: Vec::new(),
-        metadata: None,
-        created_at: Timestamp::from_millis(1_795_461_601_100),
-    };
+    let created_at = Timestamp::from_millis(1_795_461_601_100);
+    let spec = JobSpec::new(ServiceName::new("simulation")?, created_at);
     Ok(Submit { id: JobId::from_uuid(Uuid::now_v7()), spec, payload, idempotency: None })
 }
 

@@ -1381,6 +1381,16 @@ export interface components {
             past_attempts?: components["schemas"]["PastAttempt"][];
             /** Format: int32 */
             late_results?: number;
+            /**
+             * Format: int64
+             * @description Bytes of the payload.
+             */
+            payload_bytes?: number;
+            /**
+             * Format: int64
+             * @description Bytes of the result JSON that was handed in.
+             */
+            result_bytes?: number;
             metadata: Record<string, unknown>;
         };
         JobId: string;

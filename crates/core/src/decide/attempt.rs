@@ -1,5 +1,7 @@
 //! A worker's writes about its attempts, each compared with both halves of the fence.
 
+use std::sync::Arc;
+
 use super::{
     Rejected, Side, Stop,
     draft::Draft,
@@ -135,7 +137,7 @@ fn start(draft: &mut Draft<'_>, mut job: Job) -> OpAnswer {
 
 fn finish(
     draft: &mut Draft<'_>,
-    job: Job,
+    mut job: Job,
     op: &AttemptOp,
     finish: &Finish,
 ) -> Result<OpAnswer, Stop> {
@@ -152,16 +154,18 @@ fn finish(
         Outcome::Cancelled => Verdict::Cancelled,
         Outcome::Failed { failure } => Verdict::Failed(failure.clone()),
     };
-    keep_result(draft, op, finish, false);
+    job.result_bytes += keep_result(draft, op, finish, false);
     let status = ending::conclude(draft, job, verdict, finish.last_progress.clone())?;
     Ok(OpAnswer::Settled { status })
 }
 
-fn keep_result(draft: &mut Draft<'_>, op: &AttemptOp, finish: &Finish, late: bool) {
-    if let Outcome::Completed { result: Some(result), .. } = &finish.outcome {
-        let json = result.to_string().into_bytes().into();
-        draft.side(Side::Result { job: op.job, attempt: op.attempt, token: op.token, late, json });
-    }
+/// Keeps what was handed in, beside the record; answers its bytes.
+fn keep_result(draft: &mut Draft<'_>, op: &AttemptOp, finish: &Finish, late: bool) -> u64 {
+    let Outcome::Completed { result: Some(result), .. } = &finish.outcome else { return 0 };
+    let json: Arc<[u8]> = result.to_string().into_bytes().into();
+    let bytes = json.len() as u64;
+    draft.side(Side::Result { job: op.job, attempt: op.attempt, token: op.token, late, json });
+    bytes
 }
 
 /// An exact repeat after a lost answer gets the first answer again; anything else is stale.
@@ -242,7 +246,7 @@ fn late(
     past.late_won = wins;
     let past = past.clone();
     job.late_results += 1;
-    keep_result(draft, op, finish, true);
+    job.result_bytes += keep_result(draft, op, finish, true);
     if wins {
         let verdict = Verdict::Completed { artifacts: artifacts.clone(), cached: *cached };
         ending::late_win(draft, job, &past, verdict, finish.last_progress.clone())?;

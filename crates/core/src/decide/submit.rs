@@ -6,7 +6,7 @@ use super::{GroupKey, Key, Rejected, Side, Stop, Value, draft::Draft, limits};
 use crate::{
     command::{Answer, IdempotencyKey, Submit},
     event::EventName,
-    record::{Extra, Job, JobState},
+    record::{Job, JobSpec},
 };
 
 pub(super) fn submit(draft: &mut Draft<'_>, submit: &Submit) -> Result<Answer, Stop> {
@@ -29,24 +29,9 @@ pub(super) fn submit(draft: &mut Draft<'_>, submit: &Submit) -> Result<Answer, S
         });
     }
     draft.side(Side::Payload { job: submit.id, payload: submit.payload.clone() });
-    let job = Job {
-        id: submit.id,
-        rev: 0,
-        spec: Arc::new(submit.spec.clone()),
-        place,
-        queued_seq: 0,
-        run: 1,
-        attempt: 0,
-        token: None,
-        failures: 0,
-        losses: 0,
-        cancel_requested_at: None,
-        state: JobState::Pending { hold: None },
-        exclusions: Vec::new(),
-        past: Vec::new(),
-        late_results: 0,
-        extra: Extra::new(),
-    };
+    let payload_bytes = submit.payload.len() as u64;
+    let spec = JobSpec { payload_bytes, ..submit.spec.clone() };
+    let job = Job { place, ..Job::new(submit.id, spec) };
     draft.put_job(EventName::JobSubmitted, job);
     Ok(Answer::Submitted { id: submit.id, existing: None })
 }

@@ -42,6 +42,8 @@ pub struct Job {
     pub past: Vec<PastAttempt>,
     /// A result came in from an attempt that had lost the job; see `/attempts`.
     pub late_results: u32,
+    /// Bytes of the result JSON that was handed in, late ones too.
+    pub result_bytes: u64,
     pub extra: Extra,
 }
 
@@ -66,9 +68,31 @@ pub struct JobSpec {
     pub inputs: Vec<InputRef>,
     pub metadata: Option<serde_json::Value>,
     pub created_at: Timestamp,
+    /// Bytes of the payload; set when it is submitted.
+    #[serde(default)]
+    pub payload_bytes: u64,
 }
 
 impl JobSpec {
+    /// A job that asks for nothing special: priority 50, three failures, three losses.
+    pub fn new(service: ServiceName, created_at: Timestamp) -> Self {
+        Self {
+            service,
+            priority: 50,
+            requirements: Arc::default(),
+            customer_id: None,
+            workflow_id: None,
+            workflow_priority: None,
+            max_failures: 3,
+            max_losses: 3,
+            timeouts: Timeouts::default(),
+            inputs: Vec::new(),
+            metadata: None,
+            created_at,
+            payload_bytes: 0,
+        }
+    }
+
     /// The priority that orders the job: its workflow's where it has one.
     pub fn effective_priority(&self) -> u8 {
         self.workflow_priority.unwrap_or(self.priority)
@@ -269,6 +293,36 @@ pub struct Progress {
 impl Job {
     /// Earlier attempts kept with a job.
     pub const MAX_PAST: usize = 32;
+
+    /// A job as its submission makes it: pending, in no store yet.
+    pub fn new(id: JobId, spec: JobSpec) -> Self {
+        Self {
+            id,
+            rev: 0,
+            spec: Arc::new(spec),
+            place: 0,
+            queued_seq: 0,
+            run: 1,
+            attempt: 0,
+            token: None,
+            failures: 0,
+            losses: 0,
+            cancel_requested_at: None,
+            state: JobState::Pending { hold: None },
+            exclusions: Vec::new(),
+            past: Vec::new(),
+            late_results: 0,
+            result_bytes: 0,
+            extra: Extra::new(),
+        }
+    }
+
+    /// Bytes that are kept for it beside the record: payload, results and files.
+    pub fn bytes(&self) -> u64 {
+        let files = self.ended().into_iter().flat_map(|ended| &ended.artifacts);
+        let files: u64 = files.map(|artifact| artifact.size).sum();
+        self.spec.payload_bytes + self.result_bytes + files
+    }
 
     pub fn service(&self) -> &ServiceName {
         &self.spec.service

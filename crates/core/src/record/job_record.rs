@@ -114,6 +114,12 @@ pub struct JobRecord {
     pub past_attempts: Vec<PastAttempt>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_results: u32,
+    /// Bytes of the payload.
+    #[serde(default)]
+    pub payload_bytes: u64,
+    /// Bytes of the result JSON that was handed in.
+    #[serde(default)]
+    pub result_bytes: u64,
     #[schema(value_type = Object)]
     pub metadata: Option<serde_json::Value>,
     #[serde(flatten)]
@@ -199,6 +205,8 @@ impl From<&Job> for JobRecord {
             exclusions: job.exclusions.clone(),
             past_attempts: job.past.clone(),
             late_results: job.late_results,
+            payload_bytes: spec.payload_bytes,
+            result_bytes: job.result_bytes,
             metadata: spec.metadata.clone(),
             extra: job.extra.clone(),
         }
@@ -223,6 +231,7 @@ impl TryFrom<JobRecord> for Job {
             inputs: record.inputs,
             metadata: record.metadata,
             created_at: record.created_at,
+            payload_bytes: record.payload_bytes,
         };
         Ok(Self {
             id: record.id,
@@ -240,6 +249,7 @@ impl TryFrom<JobRecord> for Job {
             exclusions: record.exclusions,
             past: record.past_attempts,
             late_results: record.late_results,
+            result_bytes: record.result_bytes,
             extra: record.extra,
         })
     }

@@ -30,7 +30,12 @@ impl Running {
         let store: Arc<dyn Store> = Arc::new(
             opened.with_context(|| format!("cannot open the store in {}", data.display()))?,
         );
-        let retention = Retention { ended_jobs: listen.keep_jobs, ..Retention::default() };
+        let retention = Retention {
+            ended_jobs: listen.keep_jobs,
+            ended_for: Duration::from_secs(listen.keep_days * 24 * 3600),
+            ended_bytes: listen.keep_gib << 30,
+            ..Retention::default()
+        };
         let config = BrokerConfig { retention, ..BrokerConfig::default() };
         let (broker, tasks) = Broker::start(store.clone(), config).await?;
         let files = Arc::new(Files::open(data)?);

@@ -19,7 +19,7 @@ use pointsman_core::{
     },
     event::{Record, RecordKey},
     matching::{Capabilities, LabelValue, Requirements, ServiceCapabilities},
-    record::{Connector, ConnectorStatus, Job, JobSpec, Machine, ServiceSlots, Timeouts, Worker},
+    record::{Connector, ConnectorStatus, Job, JobSpec, Machine, ServiceSlots, Worker},
 };
 use uuid::Uuid;
 
@@ -47,20 +47,8 @@ pub fn service() -> ServiceName {
 }
 
 pub fn spec(priority: u8) -> JobSpec {
-    JobSpec {
-        service: service(),
-        priority,
-        requirements: Arc::default(),
-        customer_id: None,
-        workflow_id: None,
-        workflow_priority: None,
-        max_failures: 3,
-        max_losses: 3,
-        timeouts: Timeouts::default(),
-        inputs: Vec::new(),
-        metadata: None,
-        created_at: pointsman_core::Timestamp::from_millis(1_700_000_000_000),
-    }
+    let created_at = pointsman_core::Timestamp::from_millis(1_700_000_000_000);
+    JobSpec { priority, ..JobSpec::new(service(), created_at) }
 }
 
 /// Requirements that only workers with this label meet.

@@ -44,6 +44,7 @@ macro_rules! conformance_tests {
             a_suspect_worker_proves_itself,
             a_worker_that_dies_with_many_jobs_breaks_once,
             a_poisonous_class_runs_one_probe,
+            ended_jobs_are_kept_by_count_age_and_bytes,
             a_waiting_worker_is_woken,
         );
         $crate::conformance_tests!(@truths $open,

@@ -16,7 +16,7 @@ use super::{
     Open,
     fleet::{Fleet, completed, failed, late, needs, spec},
 };
-use crate::Due;
+use crate::{Due, Retention};
 
 async fn claimed_in_order(fleet: &Fleet, slots: u32) -> Vec<pointsman_core::JobId> {
     let hand = fleet.worker("w", slots, &[]).await;
@@ -430,6 +430,26 @@ pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
     fleet.act(&fresh, probe[0], completed()).await.expect("accepted");
     let tokens = (0..3).map(|_| fleet.token()).collect();
     assert_eq!(fleet.claim_with(&fresh, tokens).await.len(), 2, "a completion proves the class");
+}
+
+pub async fn ended_jobs_are_kept_by_count_age_and_bytes(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let mut ended = Vec::new();
+    for _ in 0..3 {
+        let held = fleet.running(&hand).await;
+        fleet.act(&hand, held, completed()).await.expect("accepted");
+        ended.push(held.job);
+        fleet.advance(Duration::from_secs(10));
+    }
+    let each = fleet.job(ended[0]).await.bytes();
+    assert_eq!(each, 2 + r#"{"done":true}"#.len() as u64, "payload and result");
+    let keep = Retention { ended_bytes: 2 * each, ..Retention::default() };
+    assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 1, "the oldest, as one is too many");
+    assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 0);
+    let keep = Retention { ended_for: Duration::from_secs(15), ..Retention::default() };
+    assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 1, "that of 20 s ago");
+    assert_eq!(fleet.job(ended[2]).await.status(), JobStatus::Completed);
 }
 
 pub async fn a_waiting_worker_is_woken(open: &Open) {

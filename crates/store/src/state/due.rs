@@ -31,6 +31,8 @@ pub struct Retention {
     /// Ended jobs, 200 at least (the view shows so many).
     pub ended_jobs: u64,
     pub ended_for: Duration,
+    /// Payloads, results and files of ended jobs, together.
+    pub ended_bytes: u64,
     /// Workers and machines that are gone, each.
     pub gone: usize,
     pub gone_for: Duration,
@@ -39,7 +41,13 @@ pub struct Retention {
 impl Default for Retention {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { ended_jobs: 50_000, ended_for: 30 * day, gone: 1_000, gone_for: day }
+        Self {
+            ended_jobs: 50_000,
+            ended_for: 30 * day,
+            ended_bytes: 50 << 30,
+            gone: 1_000,
+            gone_for: day,
+        }
     }
 }
 
@@ -152,12 +160,16 @@ impl State {
 
     fn surplus(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
         let too_many = (self.ended.len() as u64).saturating_sub(keep.ended_jobs.max(200));
-        let ended = self.ended.values().enumerate().take_while(|(n, job)| {
-            let at = self.jobs.get(job).and_then(|entry| entry.job.ended()).map(|ended| ended.at);
-            (*n as u64) < too_many || at.is_some_and(|at| now.since(at) > keep.ended_for)
+        let mut too_large = self.ended_bytes.saturating_sub(keep.ended_bytes);
+        let jobs = self.ended.values().filter_map(|id| self.jobs.get(id));
+        let ended = jobs.enumerate().take_while(|(n, entry)| {
+            let too_old = entry.job.ended().is_some_and(|e| now.since(e.at) > keep.ended_for);
+            let over = (*n as u64) < too_many || too_large > 0 || too_old;
+            too_large = too_large.saturating_sub(entry.job.bytes());
+            over
         });
         let mut due: Vec<Reconcile> =
-            ended.take(MAX_DUE).map(|(_, job)| Reconcile::RemoveJob { job: *job }).collect();
+            ended.take(MAX_DUE).map(|(_, e)| Reconcile::RemoveJob { job: e.job.id }).collect();
         due.extend(
             self.gone_workers(keep, now)
                 .into_iter()

@@ -121,6 +121,7 @@ impl State {
             }
             (_, _) => {
                 self.ended.extend(job.ended().map(|ended| (ended.ended_no, job.id)));
+                self.ended_bytes += job.bytes();
             }
         }
         if let Some(until) = first_exclusion(job) {
@@ -158,6 +159,7 @@ impl State {
             (_, _) => {
                 if let Some(ended) = job.ended() {
                     self.ended.remove(&ended.ended_no);
+                    self.ended_bytes -= job.bytes();
                 }
             }
         }

@@ -76,6 +76,8 @@ pub struct State {
     /// Pending jobs with exclusions, by the first one's end.
     exclusions: BTreeSet<(Timestamp, JobId)>,
     ended: BTreeMap<u64, JobId>,
+    /// Bytes that are kept for ended jobs.
+    ended_bytes: u64,
     counts: [u64; JobStatus::ALL.len()],
     queues: Queues,
     volatile: Volatile,
@@ -102,6 +104,7 @@ impl State {
             holds: BTreeSet::new(),
             exclusions: BTreeSet::new(),
             ended: BTreeMap::new(),
+            ended_bytes: 0,
             counts: [0; JobStatus::ALL.len()],
             queues: Queues::default(),
             volatile: Volatile::new(now),

@@ -15,7 +15,7 @@ use pointsman_connectors::{ByteStream, NewArtifact, Preview, one_chunk};
 use pointsman_core::{
     Incarnation, JobId, LossReason, Rejected, Timestamp, Token, WorkerId,
     command::{AttemptOp, Exchange, Held, Op, OpAnswer, Outcome, Register, Renew, Renewed},
-    record::{Extra, InputRef, Job, JobSpec, JobState, JobStatus, Orders, Progress, Timeouts},
+    record::{InputRef, Job, JobSpec, JobStatus, Orders, Progress, Timeouts},
 };
 use pointsman_worker::{Broker, BrokerError, Claimed, Exchanged, StoredFile};
 use tokio::{sync::Notify, time::Instant};
@@ -381,35 +381,18 @@ fn record(held: Held, job: &FakeJob) -> Job {
         name: "cat.png".into(),
         from: from.into(),
     };
+    let service = "fake".parse().unwrap();
+    let spec = JobSpec {
+        timeouts: job.timeouts,
+        inputs: vec![input("sha256:00")],
+        ..JobSpec::new(service, Timestamp::default())
+    };
     Job {
-        id: held.job,
         rev: 2,
-        spec: Arc::new(JobSpec {
-            service: "fake".parse().unwrap(),
-            priority: 50,
-            requirements: Default::default(),
-            customer_id: None,
-            workflow_id: None,
-            workflow_priority: None,
-            max_failures: 3,
-            max_losses: 3,
-            timeouts: job.timeouts,
-            inputs: vec![input("sha256:00")],
-            metadata: None,
-            created_at: Timestamp::default(),
-        }),
         place: 1,
         queued_seq: 1,
-        run: 1,
         attempt: held.attempt,
         token: Some(held.token),
-        failures: 0,
-        losses: 0,
-        cancel_requested_at: None,
-        state: JobState::Pending { hold: None },
-        exclusions: Vec::new(),
-        past: Vec::new(),
-        late_results: 0,
-        extra: Extra::new(),
+        ..Job::new(held.job, spec)
     }
 }
