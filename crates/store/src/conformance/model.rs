@@ -1,19 +1,20 @@
 //! Random commands on the store and on the specification: every answer, every record, every
 //! event the same. After each step no record contradicts another.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Answer, Command, FailureKind, LossReason, WorkflowId,
+    Answer, Command, FailureKind, JobId, LossReason, WorkflowId,
     command::{Held, Op},
     event::Record,
-    record::{ConnectorStatus, JobSpec, Orders},
+    record::{ConnectorStatus, Job, JobSpec, Orders},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::{
     Open,
     fleet::{Fleet, Hand, completed, failed, late, needs, spec},
+    races::one_ending_a_run,
 };
 use crate::{Due, JobFilter, MemStore, Store};
 
@@ -234,6 +235,46 @@ pub async fn picture(store: &dyn Store) -> Vec<String> {
     lines
 }
 
+/// What must be true of every job after every step, whatever happened.
+#[derive(Default)]
+struct Laws(BTreeMap<JobId, Arc<Job>>);
+
+impl Laws {
+    async fn check(&mut self, fleet: &Fleet) -> Result<(), String> {
+        let page = fleet.store.jobs(JobFilter::default(), None, 1_000).await;
+        for job in page.expect("the store works").jobs {
+            if job.is_pending() && job.cancel_requested_at.is_some() {
+                return Err(format!("{} is pending and being cancelled", job.id));
+            }
+            if let Some(before) = self.0.get(&job.id) {
+                let same_run = before.run == job.run;
+                if job.attempt < before.attempt || job.run < before.run {
+                    return Err(format!("{}: an attempt or a run went back", job.id));
+                }
+                if same_run && before.is_ended() && job.status() != before.status() {
+                    return Err(format!("{} ended twice in one run", job.id));
+                }
+            }
+            self.0.insert(job.id, job);
+        }
+        Ok(())
+    }
+
+    /// As the log tells it, each run ended once at most.
+    async fn check_stories(&self, fleet: &Fleet) -> Result<(), String> {
+        for job in self.0.keys() {
+            one_ending_a_run(&fleet.story(*job).await)?;
+        }
+        Ok(())
+    }
+}
+
+/// Operations of a worker that was silent also say that it is back; any other refusal leaves the
+/// log as it was.
+fn must_change_nothing(action: &Action, answer: &str) -> bool {
+    answer.starts_with("Err(") && !matches!(action, Action::Operate { .. })
+}
+
 /// Runs random scripts on the store under test and on the specification.
 pub fn agrees(open: &Open) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -245,15 +286,22 @@ pub fn agrees(open: &Open) {
         runtime.block_on(async {
             let mut model = Script::new(&spec).await;
             let mut under_test = Script::new(open).await;
+            let mut laws = Laws::default();
             for action in &actions {
+                let before = under_test.fleet.seq().await;
                 let expected = model.act(action).await;
                 let found = under_test.act(action).await;
                 prop_assert_eq!(&found, &expected, "{:?}", action);
+                if must_change_nothing(action, &found) {
+                    prop_assert_eq!(under_test.fleet.seq().await, before, "{:?}", action);
+                }
+                prop_assert_eq!(laws.check(&under_test.fleet).await, Ok(()), "after {:?}", action);
                 prop_assert_eq!(under_test.fleet.check().await, Ok(()), "after {:?}", action);
                 let (found, expected) =
                     (picture(&*under_test.fleet.store).await, picture(&*model.fleet.store).await);
                 prop_assert_eq!(found, expected, "after {:?}", action);
             }
+            prop_assert_eq!(laws.check_stories(&under_test.fleet).await, Ok(()));
             Ok(())
         })
     });

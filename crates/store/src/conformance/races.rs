@@ -105,7 +105,7 @@ async fn judge(fleet: &Fleet, case: &Case, race: &Race, outcomes: &Outcomes) -> 
 }
 
 /// Between a submission (or retry) and the next there is one ending at most, and nothing after.
-fn one_ending_a_run(story: &[&str]) -> Result<(), String> {
+pub(super) fn one_ending_a_run(story: &[&str]) -> Result<(), String> {
     let mut ended = false;
     for &event in story {
         match event {
