@@ -81,8 +81,8 @@ export class World {
     const n = (status) => jobs.filter((job) => job.status === status).length;
     return {
       as_of: this.asOf(),
-      pending: pending.slice(0, 200).map(({ id, service, priority, workflow_id, customer_id, created_at, class: kind, hold }) =>
-        ({ id, service, priority, workflow_id, customer_id, created_at, class: kind, hold })),
+      pending: pending.slice(0, 200).map(({ id, service, priority, workflow_id, customer_id, created_at, class: kind, attempt, hold }) =>
+        ({ id, service, priority, workflow_id, customer_id, created_at, class: kind, attempt, hold })),
       classes: [...classes.values()],
       counts: {
         pending: pending.filter((job) => !job.hold).length, held: pending.filter((job) => job.hold).length, assigned: n("assigned"),
