@@ -4,7 +4,6 @@ mod claims;
 mod faulty;
 mod lanes;
 mod live;
-mod load;
 mod property;
 mod reconcilers;
 mod replica;

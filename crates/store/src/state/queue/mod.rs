@@ -4,18 +4,19 @@
 //! shorter, the heads in order or the worker's own classes; so its cost grows neither with the
 //! jobs that wait nor, noticeably, with the classes.
 
+mod picker;
+
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_set},
-    iter::Peekable,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::Bound,
     sync::Arc,
 };
 
 use pointsman_core::{
-    JobId, Seq, ServiceName, Timestamp, WorkerId,
+    JobId, Seq, ServiceName, Timestamp,
     decide::limits,
-    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, able, excludes},
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, able},
     record::Job,
 };
 
@@ -30,6 +31,9 @@ pub struct QueueKey {
     place: u64,
     seq: Seq,
 }
+
+/// The best key of a class that waits.
+type Head = (QueueKey, ClassIx);
 
 impl QueueKey {
     pub fn of(job: &Job) -> Self {
@@ -331,11 +335,6 @@ impl Queues {
         self.by_key.get(key).is_some_and(|ix| self.serves(digest, *ix))
     }
 
-    /// Chooses jobs for one claim, one after the other, without changing the queues.
-    pub fn picker(&self) -> Picker<'_> {
-        Picker { queues: self, lanes: HashMap::new(), probing: BTreeSet::new() }
-    }
-
     /// At most `limit` classes with pending jobs, those with the oldest heads first.
     pub(crate) fn by_head(&self, limit: usize) -> Vec<&ClassEntry> {
         let age = |entry: &&ClassEntry| {
@@ -377,105 +376,5 @@ impl Queues {
             next.extend(entry.waiting.range(after).next().map(|(key, _)| (*key, ix)));
         }
         jobs
-    }
-}
-
-/// The choice of the jobs of one claim: each pick is the best of what the picks before left.
-pub struct Picker<'a> {
-    queues: &'a Queues,
-    lanes: HashMap<ServiceName, Lane<'a>>,
-    /// Poisonous classes (their base) that these picks gave their one probe.
-    probing: BTreeSet<ClassKey>,
-}
-
-type Head = (QueueKey, ClassIx);
-
-/// What is left to pick of one service, best first: heads that the walk has not reached, and the
-/// next keys of classes that a pick has taken from.
-struct Lane<'a> {
-    /// The heads in order; none when the worker's own classes are fewer and all in `next`.
-    walk: Option<Peekable<btree_set::Iter<'a, Head>>>,
-    servable: Option<&'a BTreeSet<ClassIx>>,
-    next: BTreeSet<Head>,
-}
-
-impl<'a> Picker<'a> {
-    /// The best job for a worker among `services`: highest priority, then place, then seq. All
-    /// picks of one picker are for one worker.
-    pub fn choose(
-        &mut self,
-        digest: &CapabilitiesDigest,
-        worker: &WorkerId,
-        services: &[ServiceName],
-    ) -> Option<JobId> {
-        let mut best: Option<(Head, &ServiceName)> = None;
-        for service in services {
-            let head = self.peek(digest, worker, service);
-            best = best.into_iter().chain(head.map(|head| (head, service))).min();
-        }
-        let ((key, ix), service) = best?;
-        let entry = self.queues.entry(ix)?;
-        if !self.queues.is_healthy(&entry.base) {
-            self.probing.insert(entry.base);
-        }
-        let lane = self.lanes.get_mut(service)?;
-        if !lane.next.remove(&(key, ix)) {
-            lane.walk.as_mut().and_then(Iterator::next);
-        }
-        let after = (Bound::Excluded(key), Bound::Unbounded);
-        let following = entry.waiting.range(after).next();
-        lane.next.extend(following.map(|(key, _)| (*key, ix)));
-        entry.waiting.get(&key).copied()
-    }
-
-    /// The best head that is open to the worker; those before it that are not are passed over.
-    fn peek(
-        &mut self,
-        digest: &CapabilitiesDigest,
-        worker: &WorkerId,
-        service: &ServiceName,
-    ) -> Option<Head> {
-        let queues = self.queues;
-        if !self.lanes.contains_key(service) {
-            self.lanes.insert(service.clone(), queues.lane(digest, service));
-        }
-        let probing = &self.probing;
-        let lane = self.lanes.get_mut(service)?;
-        let is_open = |ix: ClassIx| {
-            queues.entry(ix).is_some_and(|entry| {
-                !excludes(&entry.class, worker)
-                    && queues.may_run(entry)
-                    && !probing.contains(&entry.base)
-            })
-        };
-        let servable = lane.servable;
-        if let Some(walk) = &mut lane.walk {
-            let passed = |ix| !servable.is_some_and(|set| set.contains(&ix)) || !is_open(ix);
-            while walk.next_if(|(_, ix)| passed(*ix)).is_some() {}
-        }
-        while let Some(head) = lane.next.first().copied().filter(|(_, ix)| !is_open(*ix)) {
-            lane.next.remove(&head);
-        }
-        let walked = lane.walk.as_mut().and_then(|walk| walk.peek().map(|head| **head));
-        lane.next.first().copied().into_iter().chain(walked).min()
-    }
-}
-
-impl Queues {
-    fn lane(&self, digest: &CapabilitiesDigest, service: &ServiceName) -> Lane<'_> {
-        let profile = self.profiles.get(digest);
-        let servable = profile.and_then(|profile| profile.servable.get(service));
-        let heads = self.heads.get(service);
-        let (Some(own), Some(heads)) = (servable, heads) else {
-            return Lane { walk: None, servable, next: BTreeSet::new() };
-        };
-        if own.len() < heads.len() {
-            let head = |ix: &ClassIx| {
-                let (key, _) = self.entry(*ix)?.waiting.first_key_value()?;
-                Some((*key, *ix))
-            };
-            return Lane { walk: None, servable, next: own.iter().filter_map(head).collect() };
-        }
-        Lane { walk: Some(heads.iter().peekable()), servable, next: BTreeSet::new() }
     }
 }
