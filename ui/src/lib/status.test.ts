@@ -15,6 +15,10 @@ describe("when a connector's status was last confirmed", () => {
     expect(confirmation(connector("c", { timestamp: at(3) }), null)?.confirmed_at).toBe(at(3));
   });
 
+  it("is by a job that it became active", () => {
+    expect(confirmation(connector("c", { status: "active", timestamp: at(3) }), pulse)?.source).toBe("job");
+  });
+
   it("is never when it was declared unknown", () => {
     expect(confirmation(connector("c", { status: "unknown", timestamp: at(3) }), pulse)).toBe(pulse);
     expect(confirmation(connector("c", { status: "unknown", timestamp: at(3) }), null)).toBeNull();

@@ -59,7 +59,8 @@ export const isRunning = (job: Pick<Job, "status">): boolean =>
 export function confirmation(connector: Connector, pulse: Confirmation | null): Confirmation | null {
   const newer = !pulse?.confirmed_at || connector.timestamp > pulse.confirmed_at;
   if (!newer || connector.status === "unknown") return pulse;
-  return { id: connector.id, confirmed_at: connector.timestamp, source: null };
+  const source = connector.status === "active" ? "job" : null;
+  return { id: connector.id, confirmed_at: connector.timestamp, source };
 }
 
 /** What each kind of failure means, for people. */
