@@ -42,7 +42,7 @@ ui-tests: ui
 	cd ui && npm run check && npm test
 
 browser-tests: build need-browser
-	cd tests/browser && npm ci --no-audit --no-fund && POINTSMAN=$(CURDIR)/$(BIN) npm test
+	cd tests/browser && npm ci --no-audit --no-fund && npm run check && POINTSMAN=$(CURDIR)/$(BIN) npm test
 
 ## The benchmarks, as a table with the machine they ran on.
 bench: need-build ui
