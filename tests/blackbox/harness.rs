@@ -114,12 +114,21 @@ impl Served {
         port.parse().expect("a number")
     }
 
+    /// A worker over HTTP, once the server knows this very process of it.
     pub async fn worker(&self, id: &str, slots: u32) -> Process {
         let service = format!("simulation:{slots}");
         let arguments = ["worker", "--id", id, "--broker", &self.url, "--service", &service];
         let mut process = Process::start(&arguments);
-        process.says("worker:").await;
-        process
+        let incarnation = process.says("worker:").await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let workers = self.client.workers().await.expect("the server answers");
+            if workers.iter().any(|worker| worker.incarnation.to_string() == incarnation) {
+                return process;
+            }
+            assert!(Instant::now() < deadline, "the worker registers");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
