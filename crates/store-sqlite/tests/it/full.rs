@@ -47,7 +47,8 @@ async fn a_full_database_refuses_new_work_and_lets_jobs_end() {
 }
 
 /// By hand, with a small file system as the working directory:
-/// `mount -t tmpfs -o size=24m tmpfs /mnt/small && cd /mnt/small && BINARY --ignored full_disk`.
+/// `mount -t tmpfs -o size=24m tmpfs /mnt/small && cd /mnt/small && BINARY --ignored full_disk --test-threads=1`
+/// (each fills the disk, so one at a time).
 #[tokio::test]
 #[ignore = "needs a small file system"]
 async fn a_full_disk_refuses_new_work_and_lets_jobs_end() {
