@@ -5,7 +5,7 @@ LISTEN ?= 127.0.0.1:7780
 DATA ?= data
 BIN := target/debug/pointsman
 
-.PHONY: run test bench build ui openapi types need-build need-browser lint rust-tests ui-tests browser-tests
+.PHONY: run test bench build ui openapi types need-build need-redis need-browser lint rust-tests ui-tests browser-tests
 
 ## Builds all, runs a first picture through a ComfyUI (the bundled simulator unless COMFYUI is set), and stays up.
 run: build
@@ -25,6 +25,9 @@ need-build:
 	@scripts/need.sh cargo cargo
 	@scripts/need.sh cc build-essential
 
+need-redis:
+	@scripts/need.sh redis-server redis-server
+
 need-browser:
 	@scripts/need.sh chromium 'chromium fonts-dejavu-core'
 
@@ -35,7 +38,7 @@ lint: ui need-build
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-rust-tests: build
+rust-tests: build need-redis
 	@scripts/rust-tests.sh
 
 ui-tests: ui
@@ -45,7 +48,7 @@ browser-tests: build need-browser
 	cd tests/browser && npm ci --no-audit --no-fund && npm run check && POINTSMAN=$(CURDIR)/$(BIN) npm test
 
 ## The benchmarks, as a table with the machine they ran on.
-bench: need-build ui
+bench: need-build need-redis ui
 	cargo build --locked --release --bin pointsman --bin pointsman-bench
 	target/release/pointsman-bench --pointsman target/release/pointsman
 

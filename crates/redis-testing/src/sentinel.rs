@@ -1,0 +1,126 @@
+//! One Redis Sentinel.
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use redis::{aio::MultiplexedConnection, cmd};
+use tempfile::TempDir;
+
+use crate::{
+    HarnessError, RedisServer,
+    process::{Ports, Process, log_tail},
+    server::connect,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// A sentinel that watches one primary; gone when dropped.
+#[derive(Debug)]
+pub struct Sentinel {
+    process: Process,
+    directory: TempDir,
+    port: u16,
+    name: String,
+    user: String,
+}
+
+impl Sentinel {
+    /// Watches `primary` under `name`, and calls it down after half a second of silence.
+    pub async fn start(
+        primary: &RedisServer,
+        name: &str,
+        quorum: u32,
+    ) -> Result<Self, HarnessError> {
+        let (directory, port) = (tempfile::tempdir()?, Ports::free(false)?.plain);
+        // A sentinel writes what it learns into its own file, so it needs one.
+        let file = directory.path().join("sentinel.conf");
+        std::fs::write(&file, configuration(primary, name, quorum, port))?;
+        let file = file.display().to_string();
+        let process = Process::spawn(directory.path(), &[&file, "--sentinel"], Stdio::null())?;
+        let user = primary.password().map(|password| format!("default:{password}@"));
+        let user = user.unwrap_or_default();
+        let mut sentinel = Self { process, directory, port, name: name.into(), user };
+        sentinel.until("its primary", |port, _| port == Some(primary.port())).await?;
+        Ok(sentinel)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `redis+sentinel://[default:PASSWORD@]127.0.0.1:PORT/NAME`; the password is the servers', the
+    /// sentinel has none.
+    pub fn url(&self) -> String {
+        format!("redis+sentinel://{}127.0.0.1:{}/{}", self.user, self.port, self.name)
+    }
+
+    /// Waits until it knows so many replicas; without one there is nothing to fail over to.
+    pub async fn knows_replicas(&mut self, count: usize) -> Result<(), HarnessError> {
+        self.until("the replicas", |_, replicas| replicas >= count).await
+    }
+
+    /// Waits until the primary is the one that listens there.
+    pub async fn primary_is(&mut self, port: u16) -> Result<(), HarnessError> {
+        self.until("the fail-over", |primary, _| primary == Some(port)).await
+    }
+
+    /// Has it fail over now, though the primary is well.
+    pub async fn fail_over(&self) -> Result<(), HarnessError> {
+        let mut connection = self.connect().await?;
+        cmd("SENTINEL").arg("FAILOVER").arg(&self.name).exec_async(&mut connection).await?;
+        Ok(())
+    }
+
+    pub async fn connect(&self) -> Result<MultiplexedConnection, HarnessError> {
+        Ok(connect(&format!("redis://127.0.0.1:{}", self.port)).await?)
+    }
+
+    async fn until(
+        &mut self,
+        what: &'static str,
+        holds: impl Fn(Option<u16>, usize) -> bool,
+    ) -> Result<(), HarnessError> {
+        let begun = Instant::now();
+        loop {
+            if self.process.ended()? {
+                return Err(HarnessError::Ended(log_tail(self.directory.path())));
+            }
+            let (primary, replicas) = self.sees().await.unwrap_or_default();
+            if holds(primary, replicas) {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(HarnessError::NotReady { what, log: log_tail(self.directory.path()) });
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// The primary's port, and how many replicas it knows.
+    async fn sees(&self) -> Result<(Option<u16>, usize), HarnessError> {
+        let mut connection = self.connect().await?;
+        let mut ask = cmd("SENTINEL");
+        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
+        let address: Option<(String, u16)> = ask.query_async(&mut connection).await?;
+        let mut ask = cmd("SENTINEL");
+        ask.arg("REPLICAS").arg(&self.name);
+        let replicas: Vec<redis::Value> = ask.query_async(&mut connection).await?;
+        Ok((address.map(|(_, port)| port), replicas.len()))
+    }
+}
+
+fn configuration(primary: &RedisServer, name: &str, quorum: u32, port: u16) -> String {
+    let mut lines = vec![
+        "bind 127.0.0.1".to_owned(),
+        format!("port {port}"),
+        "daemonize no".into(),
+        format!("sentinel monitor {name} 127.0.0.1 {} {quorum}", primary.port()),
+        format!("sentinel down-after-milliseconds {name} 500"),
+        format!("sentinel failover-timeout {name} 3000"),
+    ];
+    lines.extend(primary.password().map(|word| format!("sentinel auth-pass {name} {word}")));
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,36 @@
+//! A certificate authority and a certificate for one server.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+use crate::HarnessError;
+
+pub fn ca(directory: &Path) -> PathBuf {
+    directory.join("ca.crt")
+}
+
+pub fn certificate(directory: &Path) -> PathBuf {
+    directory.join("redis.crt")
+}
+
+pub fn key(directory: &Path) -> PathBuf {
+    directory.join("redis.key")
+}
+
+/// Writes the three files; the certificate holds for `127.0.0.1` and `localhost`.
+pub fn make(directory: &Path) -> Result<(), HarnessError> {
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(DnType::CommonName, "CA of a test's redis-server");
+    let authority_key = KeyPair::generate()?;
+    let authority_certificate = authority.self_signed(&authority_key)?;
+    let issuer = Issuer::new(authority, authority_key);
+    let server_key = KeyPair::generate()?;
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let server = CertificateParams::new(names)?.signed_by(&server_key, &issuer)?;
+    std::fs::write(ca(directory), authority_certificate.pem())?;
+    std::fs::write(certificate(directory), server.pem())?;
+    std::fs::write(key(directory), server_key.serialize_pem())?;
+    Ok(())
+}
