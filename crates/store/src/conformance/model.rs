@@ -277,7 +277,8 @@ fn must_change_nothing(action: &Action, answer: &str) -> bool {
 
 /// Runs random scripts on the store under test and on the specification.
 pub fn agrees(open: &Open) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let config = ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() };
     let spec = |clock| -> (Arc<dyn Store>, Box<dyn std::any::Any>) {
         (Arc::new(MemStore::new(Arc::new(clock))), Box::new(()))

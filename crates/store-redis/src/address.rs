@@ -1,0 +1,204 @@
+//! Where Redis is: one server, Sentinels that know it, or a cluster.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use percent_encoding::percent_decode_str;
+
+/// How the primary is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topology {
+    /// The one host.
+    Server,
+    /// The hosts are Sentinels; they know the primary by this name.
+    Sentinel { master: String },
+    /// The hosts are nodes of a cluster; one of them has the fleet's slot.
+    Cluster,
+}
+
+/// An address of Redis, as `--store` and `--broker` take it. Shown without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    pub topology: Topology,
+    /// Host and port.
+    pub hosts: Vec<(String, u16)>,
+    pub user: Option<String>,
+    pub password: Option<String>,
+    pub db: i64,
+    pub tls: bool,
+    /// Certificates of the authority that signed the servers' own, PEM; else the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// The text is no address of Redis.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{why}: use redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… for TLS, \
+     redis+sentinel://HOST:PORT,HOST:PORT/MASTER[/DB] or redis+cluster://HOST:PORT,HOST:PORT"
+)]
+pub struct AddressError {
+    why: String,
+}
+
+fn wrong(why: impl Into<String>) -> AddressError {
+    AddressError { why: why.into() }
+}
+
+impl Address {
+    /// Whether a text is meant to be one.
+    pub fn looks_like(text: &str) -> bool {
+        text.split_once("://").is_some_and(|(scheme, _)| scheme.starts_with("redis"))
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("there is no ://"))?;
+        let (tls, kind) = match scheme {
+            "redis" => (false, "server"),
+            "rediss" => (true, "server"),
+            "redis+sentinel" => (false, "sentinel"),
+            "rediss+sentinel" => (true, "sentinel"),
+            "redis+cluster" => (false, "cluster"),
+            "rediss+cluster" => (true, "cluster"),
+            other => return Err(wrong(format!("{other}:// is not known"))),
+        };
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (userinfo, hosts) = match authority.rsplit_once('@') {
+            Some((userinfo, hosts)) => (Some(userinfo), hosts),
+            None => (None, authority),
+        };
+        let (user, password) = credentials(userinfo)?;
+        let hosts = hosts.split(',').map(host).collect::<Result<Vec<_>, _>>()?;
+        let (topology, db) = match kind {
+            "sentinel" => {
+                let (master, db) = path.split_once('/').unwrap_or((path, ""));
+                if master.is_empty() {
+                    return Err(wrong("the name of the Sentinels' master is missing"));
+                }
+                (Topology::Sentinel { master: master.to_owned() }, db)
+            }
+            "cluster" if !path.is_empty() && path != "0" => {
+                return Err(wrong("a cluster has no databases"));
+            }
+            "cluster" => (Topology::Cluster, ""),
+            _ if hosts.len() > 1 => return Err(wrong("several hosts need a kind")),
+            _ => (Topology::Server, path),
+        };
+        let db = match db {
+            "" => 0,
+            db => db.parse().map_err(|_| wrong(format!("{db:?} is not a database's number")))?,
+        };
+        let mut ca = None;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("ca", file)) if tls && !file.is_empty() => ca = Some(decode(file)?.into()),
+                Some(("ca", _)) => return Err(wrong("ca=FILE goes with rediss://")),
+                _ => return Err(wrong(format!("{pair:?} is not known"))),
+            }
+        }
+        Ok(Self { topology, hosts, user, password, db, tls, ca })
+    }
+}
+
+fn credentials(userinfo: Option<&str>) -> Result<(Option<String>, Option<String>), AddressError> {
+    let Some(userinfo) = userinfo else { return Ok((None, None)) };
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let given = |text: &str| -> Result<Option<String>, AddressError> {
+        if text.is_empty() { Ok(None) } else { decode(text).map(Some) }
+    };
+    Ok((given(user)?, given(password)?))
+}
+
+fn decode(text: &str) -> Result<String, AddressError> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    Ok(decoded.map_err(|_| wrong("a part is not UTF-8"))?.into_owned())
+}
+
+fn host(text: &str) -> Result<(String, u16), AddressError> {
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, port)) => (name, port.strip_prefix(':')),
+        None => match text.rsplit_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        },
+    };
+    if name.is_empty() {
+        return Err(wrong("a host is missing"));
+    }
+    let port = match port {
+        Some(port) => {
+            port.parse().map_err(|_| wrong(format!("{port:?} is not a port (1 to 65535)")))?
+        }
+        None => 6379,
+    };
+    Ok((name.to_owned(), port))
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tls = if self.tls { "s" } else { "" };
+        let kind = match self.topology {
+            Topology::Server => "",
+            Topology::Sentinel { .. } => "+sentinel",
+            Topology::Cluster => "+cluster",
+        };
+        let hosts: Vec<String> = self.hosts.iter().map(|(h, p)| format!("{h}:{p}")).collect();
+        write!(f, "redis{tls}{kind}://{}", hosts.join(","))?;
+        if let Topology::Sentinel { master } = &self.topology {
+            write!(f, "/{master}")?;
+        }
+        if self.db != 0 { write!(f, "/{}", self.db) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_read() {
+        let address: Address = "redis://127.0.0.1:6380/3".parse().unwrap();
+        assert_eq!((address.hosts[0].1, address.db), (6380, 3));
+        let address: Address = "rediss://app:p%40ss@redis.example?ca=/etc/ca.pem".parse().unwrap();
+        assert_eq!(address.password.as_deref(), Some("p@ss"));
+        assert_eq!((address.tls, address.hosts[0].1), (true, 6379));
+        let address: Address = "redis+sentinel://:secret@a:1,b:2/main/4".parse().unwrap();
+        assert_eq!(address.topology, Topology::Sentinel { master: "main".into() });
+        assert_eq!((address.hosts.len(), address.db, address.user), (2, 4, None));
+        let address: Address = "redis+cluster://a:1,[::1]:2".parse().unwrap();
+        assert_eq!(address.hosts[1], ("::1".into(), 2));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let address: Address = "redis://app:secret@host:1".parse().unwrap();
+        assert!(!format!("{address} {address:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for wrong in [
+            "redis:host",
+            "http://host",
+            "redis://",
+            "redis://host:port",
+            "redis://a:1,b:2",
+            "redis://host/x",
+            "redis+sentinel://a:1",
+            "redis+cluster://a:1/2",
+            "redis://host?ca=/x",
+            "redis://host?x=1",
+        ] {
+            assert!(wrong.parse::<Address>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What is known of classes and capabilities, and which profile can serve which class: worked out
+//! in Rust once for each class and profile, and kept in Redis for the function that chooses.
+
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use pointsman_core::matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, able};
+use pointsman_store::StoreError;
+
+use crate::link::{Link, list, number, text};
+
+/// Definitions are small, and as many as a store has classes.
+const DEFINITIONS: usize = 20_000;
+const PROFILES: usize = 10_000;
+/// Classes looked at for a profile in one call.
+const CHUNK: usize = 1_000;
+
+/// Definitions never change: a class's key and a profile's digest are digests of them.
+pub struct Definitions {
+    classes: Mutex<LruCache<ClassKey, Arc<Class>>>,
+    profiles: Mutex<LruCache<CapabilitiesDigest, Arc<Capabilities>>>,
+}
+
+impl Default for Definitions {
+    fn default() -> Self {
+        let most = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            classes: Mutex::new(LruCache::new(most(DEFINITIONS))),
+            profiles: Mutex::new(LruCache::new(most(PROFILES))),
+        }
+    }
+}
+
+impl Definitions {
+    /// The live ones of these classes.
+    pub async fn classes(
+        &self,
+        link: &Link,
+        keys: &[ClassKey],
+    ) -> Result<HashMap<ClassKey, Arc<Class>>, StoreError> {
+        let mut known = HashMap::new();
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.classes.lock().get(key) {
+                Some(class) => drop(known.insert(*key, class.clone())),
+                None => missing.push(*key),
+            }
+        }
+        for chunk in missing.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            for key in chunk {
+                pipeline.cmd("HGET").arg(link.keys().full(&format!("class:{key}")));
+                pipeline.arg("definition");
+            }
+            for (key, found) in chunk.iter().zip(link.send_all(&pipeline).await?) {
+                let found = text(&found);
+                if found.is_empty() {
+                    continue;
+                }
+                // One that this version cannot read is nobody's: never a match.
+                match serde_json::from_str::<Class>(&found) {
+                    Ok(class) => {
+                        let class = Arc::new(class);
+                        self.classes.lock().put(*key, class.clone());
+                        known.insert(*key, class);
+                    }
+                    Err(error) => tracing::warn!(%key, %error, "a class cannot be read"),
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    pub async fn profile(
+        &self,
+        link: &Link,
+        digest: CapabilitiesDigest,
+    ) -> Result<Option<Arc<Capabilities>>, StoreError> {
+        if let Some(known) = self.profiles.lock().get(&digest) {
+            return Ok(Some(known.clone()));
+        }
+        let mut get = redis::cmd("HGET");
+        get.arg(link.keys().full(&format!("profile:{digest}"))).arg("capabilities");
+        let found = text(&link.send(&get).await?);
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let read = serde_json::from_str::<Capabilities>(&found).map(Arc::new);
+        let capabilities = read.map_err(|error| {
+            StoreError::Failed(format!("the capabilities {digest} cannot be read: {error}"))
+        })?;
+        self.profiles.lock().put(digest, capabilities.clone());
+        Ok(Some(capabilities))
+    }
+
+    pub fn know_profile(&self, digest: CapabilitiesDigest, capabilities: &Arc<Capabilities>) {
+        self.profiles.lock().put(digest, capabilities.clone());
+    }
+
+    /// Works out which of the classes that came since the last time a profile can serve.
+    pub async fn work_out(
+        &self,
+        link: &Link,
+        digest: CapabilitiesDigest,
+    ) -> Result<(), StoreError> {
+        let Some(capabilities) = self.profile(link, digest).await? else { return Ok(()) };
+        let mut known = redis::cmd("HGET");
+        known.arg(link.keys().full(&format!("profile:{digest}"))).arg("classes_rev");
+        let mut rev = number(&link.send(&known).await?).unwrap_or(0);
+        let mut head = redis::cmd("HGET");
+        head.arg(link.keys().meta()).arg("classes_rev");
+        let head = number(&link.send(&head).await?).unwrap_or(0);
+        loop {
+            let mut range = redis::cmd("ZRANGE");
+            range.arg(link.keys().full("classes")).arg(format!("({rev}")).arg("+inf");
+            range.arg("BYSCORE").arg("LIMIT").arg(0).arg(CHUNK).arg("WITHSCORES");
+            let found = link.send(&range).await?;
+            let parts = list(&found);
+            let pairs = parts.chunks_exact(2);
+            let keys: Vec<ClassKey> =
+                pairs.clone().filter_map(|pair| text(&pair[0]).parse().ok()).collect();
+            let last = pairs.last().and_then(|pair| number(&pair[1]));
+            // Classes that came and went meanwhile count as looked at.
+            rev = last.filter(|_| keys.len() == CHUNK).unwrap_or(head.max(last.unwrap_or(0)));
+            let classes = self.classes(link, &keys).await?;
+            let mut args = vec![digest.to_string(), rev.to_string()];
+            for (key, class) in classes.iter().filter(|(_, class)| able(class, &capabilities)) {
+                args.extend([class.service.to_string(), key.to_string()]);
+            }
+            let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+            link.call("serve", &args).await?;
+            if keys.len() < CHUNK {
+                return Ok(());
+            }
+        }
+    }
+}

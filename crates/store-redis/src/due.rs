@@ -1,0 +1,307 @@
+//! What reconcilers should look at: read from the indexes of times. Each answer is only a
+//! suggestion; the function looks again when it is carried out.
+
+use std::{collections::HashMap, time::Duration};
+
+use pointsman_core::{
+    ConnectorId, JobId, MachineId, Record, RecordKey, Timestamp, WorkerId,
+    command::Reconcile,
+    decide::limits,
+    record::{ConnectorStatus, Job, MachineStatus},
+};
+use pointsman_store::{Due, MAX_DUE, Retention, StoreError};
+
+use crate::{
+    link::{list, number, text},
+    plan::class_of,
+    store::Inner,
+};
+
+impl Inner {
+    pub async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError> {
+        match what {
+            Due::Leases => self.due_leases().await,
+            Due::Workers => self.silent_workers().await,
+            Due::Connectors => self.stale_connectors().await,
+            Due::Machines => self.changed_machines().await,
+            Due::Holds => {
+                let jobs = self.until("holds", self.link.now(), MAX_DUE).await?;
+                Ok(jobs.into_iter().map(|(job, _)| Reconcile::ReleaseHold { job }).collect())
+            }
+            Due::Exclusions => self.lapsing_exclusions().await,
+            Due::Retention(keep) => self.surplus(keep).await,
+        }
+    }
+
+    /// Tells the store that somebody looks for silence: the store's time, and since when that was
+    /// so without a gap.
+    pub async fn contact(&self, broken: bool) -> Result<(Timestamp, Timestamp), StoreError> {
+        let gap = self.contact_gap.unwrap_or_default().as_millis().to_string();
+        // With a gap of their own to tell, many servers need no word of one of them.
+        let force = if broken && self.contact_gap.is_none() { "1" } else { "0" };
+        let time = self.link.given_time();
+        let args = [time.as_bytes(), gap.as_bytes(), force.as_bytes()];
+        let answer = self.link.call("contact", &args).await?;
+        let at = |n: usize| {
+            let at = list(&answer).get(n).and_then(number);
+            at.map(Timestamp::from_millis)
+                .ok_or_else(|| StoreError::Failed(format!("an odd answer: {answer:?}")))
+        };
+        let (now, since) = (at(0)?, at(1)?);
+        self.link.saw_time(now.as_millis());
+        Ok((now, since))
+    }
+
+    /// Jobs in an index of times up to one, in its order.
+    async fn until(
+        &self,
+        index: &str,
+        till: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(JobId, Timestamp)>, StoreError> {
+        let found = self.ids_until::<JobId>(index, till, limit).await?;
+        Ok(found)
+    }
+
+    async fn ids_until<T: std::str::FromStr + Ord>(
+        &self,
+        index: &str,
+        till: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(T, Timestamp)>, StoreError> {
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(self.key(index)).arg("-inf").arg(till.as_millis()).arg("BYSCORE");
+        range.arg("LIMIT").arg(0).arg(limit).arg("WITHSCORES");
+        let found = self.link.send(&range).await?;
+        let ids = list(&found).chunks_exact(2).filter_map(|pair| {
+            Some((text(&pair[0]).parse().ok()?, Timestamp::from_millis(number(&pair[1])?)))
+        });
+        Ok(ids.collect())
+    }
+
+    async fn due_leases(&self) -> Result<Vec<Reconcile>, StoreError> {
+        let (now, since) = self.contact(false).await?;
+        if since + limits::LEASE > now {
+            return Ok(Vec::new());
+        }
+        let mut over = self.until("leases", now, MAX_DUE).await?;
+        over.sort_unstable();
+        let keys: Vec<RecordKey> = over.iter().map(|(id, _)| RecordKey::Job(*id)).collect();
+        let due = self.records(&keys).await?.into_iter().filter_map(|record| match record {
+            Record::Job(job) => {
+                let token = job.token.filter(|_| job.is_running())?;
+                Some(Reconcile::ExpireLease { job: job.id, attempt: job.attempt, token })
+            }
+            _ => None,
+        });
+        Ok(due.collect())
+    }
+
+    async fn silent_workers(&self) -> Result<Vec<Reconcile>, StoreError> {
+        let after = limits::SILENT_AFTER;
+        let (now, since) = self.contact(false).await?;
+        if now.since(since) < after {
+            return Ok(Vec::new());
+        }
+        let mut silent =
+            self.ids_until::<WorkerId>("heartbeats", now - after, usize::MAX >> 1).await?;
+        silent.sort();
+        let keys: Vec<RecordKey> =
+            silent.into_iter().map(|(id, _)| RecordKey::Worker(id)).collect();
+        let due = self.records(&keys).await?.into_iter().filter_map(|record| match record {
+            Record::Worker(w) if !w.is_offline() => Some(Reconcile::DeclareSilent {
+                worker: w.id.clone(),
+                incarnation: w.incarnation,
+                after,
+            }),
+            _ => None,
+        });
+        Ok(due.take(MAX_DUE).collect())
+    }
+
+    async fn stale_connectors(&self) -> Result<Vec<Reconcile>, StoreError> {
+        let after = limits::STALE_AFTER;
+        let (now, since) = self.contact(false).await?;
+        if now.since(since) < after {
+            return Ok(Vec::new());
+        }
+        let mut stale =
+            self.ids_until::<ConnectorId>("confirmed", now - after, usize::MAX >> 1).await?;
+        stale.sort();
+        let keys: Vec<RecordKey> =
+            stale.into_iter().map(|(id, _)| RecordKey::Connector(id)).collect();
+        let due = self.records(&keys).await?.into_iter().filter_map(|record| match record {
+            Record::Connector(c)
+                if !matches!(c.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline) =>
+            {
+                Some(Reconcile::MarkStale { connector: c.id.clone(), after })
+            }
+            _ => None,
+        });
+        Ok(due.take(MAX_DUE).collect())
+    }
+
+    async fn changed_machines(&self) -> Result<Vec<Reconcile>, StoreError> {
+        let after = limits::SILENT_AFTER;
+        let (now, since) = self.contact(false).await?;
+        let mut due = Vec::new();
+        for (machine, status, heard) in self.machines_heard().await? {
+            let silent = now.since(heard.unwrap_or(since).max(since)) >= after;
+            due.extend(match status {
+                MachineStatus::Disconnected if heard.is_some() && !silent => {
+                    Some(Reconcile::ReconnectMachine { machine })
+                }
+                status if !status.is_gone() && silent => {
+                    Some(Reconcile::DisconnectMachine { machine, after })
+                }
+                _ => None,
+            });
+        }
+        due.truncate(MAX_DUE);
+        Ok(due)
+    }
+
+    /// Every machine, its status, and when it or one of its workers was last heard.
+    async fn machines_heard(
+        &self,
+    ) -> Result<Vec<(MachineId, MachineStatus, Option<Timestamp>)>, StoreError> {
+        let ids: Vec<MachineId> = self.members("machines").await?;
+        let heartbeats = self.times("heartbeats").await?;
+        let beats = self.times("machine_beats").await?;
+        let keys: Vec<RecordKey> = ids.iter().cloned().map(RecordKey::Machine).collect();
+        let mut pipeline = redis::pipe();
+        for id in &ids {
+            pipeline.cmd("SMEMBERS").arg(self.key(&format!("machine:{id}:workers")));
+        }
+        let workers = self.link.send_all(&pipeline).await?;
+        let workers: HashMap<MachineId, Vec<String>> = ids
+            .into_iter()
+            .zip(workers.iter().map(|found| list(found).iter().map(text).collect()))
+            .collect();
+        let heard = self.records(&keys).await?.into_iter().filter_map(|record| {
+            let Record::Machine(machine) = record else { return None };
+            let of_workers = workers.get(&machine.id).into_iter().flatten();
+            let of_workers = of_workers.filter_map(|worker| heartbeats.get(worker));
+            let heard = of_workers.chain(beats.get(machine.id.as_str())).max().copied();
+            Some((machine.id.clone(), machine.status, heard))
+        });
+        Ok(heard.collect())
+    }
+
+    /// Exclusions lapse with time, or when nobody else could run the job.
+    async fn lapsing_exclusions(&self) -> Result<Vec<Reconcile>, StoreError> {
+        let now = self.link.now();
+        let far = Timestamp::from_millis(i64::MAX >> 12);
+        let excluded = self.until("exclusions", far, 10 * MAX_DUE).await?;
+        if excluded.is_empty() {
+            return Ok(Vec::new());
+        }
+        let present = self.present().await?;
+        let keys: Vec<RecordKey> = excluded.iter().map(|(id, _)| RecordKey::Job(*id)).collect();
+        let jobs: HashMap<JobId, _> = self
+            .records(&keys)
+            .await?
+            .into_iter()
+            .filter_map(|record| match record {
+                Record::Job(job) => Some((job.id, job)),
+                _ => None,
+            })
+            .collect();
+        // Jobs with the same exclusions are of one class: it is asked once a class.
+        let mut able = HashMap::new();
+        let mut due = Vec::new();
+        for (id, until) in excluded {
+            let Some(job) = jobs.get(&id) else { continue };
+            let class = class_of(job);
+            let key = class.key();
+            if !able.contains_key(&key) {
+                able.insert(key, self.able_workers(&class, &present).await? > 0);
+            }
+            let all = !able.get(&key).copied().unwrap_or(true);
+            if all || until <= now {
+                due.push(Reconcile::LapseExclusions { job: id, all });
+            }
+        }
+        due.truncate(MAX_DUE);
+        Ok(due)
+    }
+
+    /// Ended jobs, and workers and machines that are gone, over what is kept.
+    async fn surplus(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
+        let mut due = self.surplus_jobs(keep).await?;
+        let workers = self.workers().await?;
+        let gone = workers.iter().filter(|w| w.is_offline() && w.current_job_ids.is_empty());
+        let gone = gone.map(|w| (w.last_status_change, w.id.clone())).collect();
+        let now = self.link.now();
+        due.extend(
+            over_limit(gone, keep, now)
+                .into_iter()
+                .map(|worker| Reconcile::RemoveWorker { worker }),
+        );
+        let since = self.contact(false).await?.1;
+        let mut gone = Vec::new();
+        for (machine, status, heard) in self.machines_heard().await? {
+            if status.is_gone() && self.workers_of(&machine).await?.is_empty() {
+                gone.push((heard.unwrap_or(since), machine));
+            }
+        }
+        due.extend(
+            over_limit(gone, keep, now)
+                .into_iter()
+                .map(|machine| Reconcile::RemoveMachine { machine }),
+        );
+        due.truncate(MAX_DUE);
+        Ok(due)
+    }
+
+    async fn surplus_jobs(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZCARD").arg(self.key("ended"));
+        pipeline.cmd("HGET").arg(self.key("counts")).arg("ended_bytes");
+        let found = self.link.send_all(&pipeline).await?;
+        let size = |n: usize| {
+            found.get(n).and_then(number).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+        };
+        let too_many = size(0).saturating_sub(keep.ended_jobs.max(200));
+        let mut too_large = size(1).saturating_sub(keep.ended_bytes);
+        let now = self.link.now();
+        let mut due = Vec::new();
+        for from in (0..MAX_DUE).step_by(100) {
+            let mut range = redis::cmd("ZRANGE");
+            range.arg(self.key("ended")).arg(from).arg(from + 99);
+            let ids = self.link.send(&range).await?;
+            let ids = list(&ids).iter().filter_map(|id| text(id).parse().ok());
+            let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();
+            let jobs = self.records(&keys).await?;
+            let whole = jobs.len() == 100;
+            for record in jobs {
+                let Record::Job(job) = record else { continue };
+                let over = (due.len() as u64) < too_many
+                    || too_large > 0
+                    || is_older(&job, keep.ended_for, now);
+                too_large = too_large.saturating_sub(job.bytes());
+                if !over {
+                    return Ok(due);
+                }
+                due.push(Reconcile::RemoveJob { job: job.id });
+            }
+            if !whole {
+                break;
+            }
+        }
+        Ok(due)
+    }
+}
+
+fn is_older(job: &Job, than: Duration, now: Timestamp) -> bool {
+    job.ended().is_some_and(|ended| now.since(ended.at) > than)
+}
+
+/// Those gone for too long, and the longest gone of those that are too many.
+fn over_limit<Id: Ord>(mut gone: Vec<(Timestamp, Id)>, keep: Retention, now: Timestamp) -> Vec<Id> {
+    gone.sort();
+    let surplus = gone.len().saturating_sub(keep.gone);
+    let over = |n: usize, since: Timestamp| n < surplus || now.since(since) > keep.gone_for;
+    let due = gone.into_iter().enumerate().filter(|(n, (since, _))| over(*n, *since));
+    due.map(|(_, (_, id))| id).collect()
+}

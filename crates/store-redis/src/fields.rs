@@ -1,0 +1,387 @@
+//! Records as Redis hashes: one field of the hash for one of the record, as an operator reads it.
+//! Texts stand as they are, everything else as JSON, and what is null is left out.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use pointsman_core::{Record, RecordKind};
+use serde::{
+    Serialize,
+    ser::{Error as _, Impossible, SerializeMap, SerializeStruct, Serializer},
+};
+
+/// Fields of a record in the order in which they are written.
+pub type Fields = Vec<(Cow<'static, str>, String)>;
+
+/// Fields that lie in a record's hash without being part of the record: copies for operators.
+pub const APART: [&str; 4] = ["capabilities", "connector_statuses", "brief", "last_heartbeat"];
+
+/// Fields whose values are texts, written without quotes.
+fn is_text(kind: RecordKind, field: &str) -> bool {
+    match kind {
+        RecordKind::Job => matches!(
+            field,
+            "id" | "status"
+                | "service"
+                | "token"
+                | "worker_id"
+                | "machine_id"
+                | "incarnation"
+                | "customer_id"
+                | "workflow_id"
+                | "created_at"
+                | "assigned_at"
+                | "started_at"
+                | "completed_at"
+                | "cancel_requested_at"
+        ),
+        RecordKind::Worker => matches!(
+            field,
+            "id" | "machine_id"
+                | "incarnation"
+                | "status"
+                | "reason"
+                | "action"
+                | "capabilities_digest"
+                | "summary"
+                | "connected_at"
+                | "last_status_change"
+                | "suspicion_at"
+                | "suspect_until"
+        ),
+        RecordKind::Connector => matches!(
+            field,
+            "id" | "worker_id"
+                | "machine_id"
+                | "service_type"
+                | "status"
+                | "reported"
+                | "timestamp"
+                | "error_message"
+        ),
+        RecordKind::Machine => {
+            matches!(field, "id" | "status" | "reason" | "action" | "incarnation" | "connected_at")
+        }
+        RecordKind::Alert => matches!(
+            field,
+            "id" | "rule" | "severity" | "subject" | "message" | "action" | "raised_at"
+        ),
+    }
+}
+
+fn is_known(kind: RecordKind, field: &str) -> bool {
+    const JOB: [&str; 27] = [
+        "rev",
+        "priority",
+        "run",
+        "attempt",
+        "failures",
+        "losses",
+        "max_failures",
+        "max_losses",
+        "place",
+        "queued_seq",
+        "hold",
+        "workflow_priority",
+        "ended_no",
+        "failure",
+        "cached",
+        "handed_in",
+        "artifacts",
+        "last_progress",
+        "requirements",
+        "timeouts",
+        "inputs",
+        "exclusions",
+        "past_attempts",
+        "late_results",
+        "payload_bytes",
+        "result_bytes",
+        "metadata",
+    ];
+    const WORKER: [&str; 10] = [
+        "rev",
+        "presence",
+        "orders",
+        "services",
+        "current_job_ids",
+        "jobs_completed",
+        "jobs_failed",
+        "suspect_jobs",
+        "former_incarnations",
+        "superseded_at",
+    ];
+    let others: &[&str] = match kind {
+        RecordKind::Job => &JOB,
+        RecordKind::Worker => &WORKER,
+        RecordKind::Connector => &["rev", "job_ids"],
+        RecordKind::Machine => &["rev", "gpus", "former_incarnations"],
+        RecordKind::Alert => &["rev"],
+    };
+    is_text(kind, field) || others.contains(&field)
+}
+
+/// Names that are shown as operators know them.
+fn shown(kind: RecordKind, field: &str) -> Cow<'static, str> {
+    match (kind, field) {
+        (RecordKind::Worker, "id") => "worker_id".into(),
+        (_, field) => field.to_owned().into(),
+    }
+}
+
+/// A stored hash that is no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct FieldsError {
+    pub key: String,
+    pub why: String,
+}
+
+/// The fields of a record's hash.
+pub fn of_record(record: &Record) -> Fields {
+    let kind = record.key().kind();
+    let fields = match record {
+        Record::Machine(r) => r.serialize(FieldWriter { kind }),
+        Record::Worker(r) => r.serialize(FieldWriter { kind }),
+        Record::Connector(r) => r.serialize(FieldWriter { kind }),
+        Record::Job(r) => r.serialize(FieldWriter { kind }),
+        Record::Alert(r) => r.serialize(FieldWriter { kind }),
+    };
+    // Records hold nothing that JSON cannot write.
+    fields.unwrap_or_default()
+}
+
+/// Reads a record from the fields of its hash; `None` when there are none.
+pub fn to_record<K: AsRef<[u8]>>(
+    kind: RecordKind,
+    key: &str,
+    fields: &[(K, K)],
+) -> Result<Option<Record>, FieldsError> {
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: String| FieldsError { key: key.to_owned(), why };
+    let mut json = String::with_capacity(1_024);
+    for (field, value) in fields {
+        let read = |bytes| {
+            std::str::from_utf8(bytes).map_err(|_| wrong("a field is not UTF-8".to_owned()))
+        };
+        let (field, value) = (read(field.as_ref())?, read(value.as_ref())?);
+        if APART.contains(&field) {
+            continue;
+        }
+        let field = match (kind, field) {
+            (RecordKind::Worker, "worker_id") => "id",
+            (_, field) => field,
+        };
+        json.push(if json.is_empty() { '{' } else { ',' });
+        push_text(&mut json, field);
+        json.push(':');
+        match is_text(kind, field) || !(is_known(kind, field) || is_json(value)) {
+            true => push_text(&mut json, value),
+            false => json.push_str(value),
+        }
+    }
+    if json.is_empty() {
+        return Err(wrong("it has none of a record's fields".to_owned()));
+    }
+    json.push('}');
+    Record::from_json(kind, &json).map(Some).map_err(|error| wrong(error.to_string()))
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
+}
+
+fn push_text(json: &mut String, text: &str) {
+    let plain = text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\');
+    if plain {
+        let _ = write!(json, "\"{text}\"");
+    } else if let Ok(quoted) = serde_json::to_string(text) {
+        json.push_str(&quoted);
+    }
+}
+
+/// Writes the fields of a struct, each by itself.
+struct FieldWriter {
+    kind: RecordKind,
+}
+
+struct Writing {
+    kind: RecordKind,
+    fields: Fields,
+    field: String,
+}
+
+impl Writing {
+    fn put<T: Serialize + ?Sized>(
+        &mut self,
+        field: &str,
+        value: &T,
+    ) -> Result<(), serde_json::Error> {
+        let json = serde_json::to_string(value)?;
+        if json == "null" {
+            return Ok(());
+        }
+        let text = |json: &str| match json.strip_prefix('"').and_then(|j| j.strip_suffix('"')) {
+            Some(plain) if !plain.contains('\\') => Ok(plain.to_owned()),
+            _ => serde_json::from_str::<String>(json),
+        };
+        let value = match is_text(self.kind, field) {
+            true => text(&json)?,
+            // A text that this version does not know stands plain, unless it reads as JSON.
+            false if json.starts_with('"') && !is_known(self.kind, field) => {
+                Some(text(&json)?).filter(|text| !is_json(text)).unwrap_or(json)
+            }
+            false => json,
+        };
+        self.fields.push((shown(self.kind, field), value));
+        Ok(())
+    }
+}
+
+impl SerializeStruct for Writing {
+    type Ok = Fields;
+    type Error = serde_json::Error;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        field: &'static str,
+        value: &T,
+    ) -> Result<(), Self::Error> {
+        self.put(field, value)
+    }
+
+    fn end(self) -> Result<Fields, Self::Error> {
+        Ok(self.fields)
+    }
+}
+
+impl SerializeMap for Writing {
+    type Ok = Fields;
+    type Error = serde_json::Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Self::Error> {
+        self.field = match serde_json::to_value(key)? {
+            serde_json::Value::String(field) => field,
+            other => other.to_string(),
+        };
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error> {
+        let field = std::mem::take(&mut self.field);
+        self.put(&field, value)
+    }
+
+    fn end(self) -> Result<Fields, Self::Error> {
+        Ok(self.fields)
+    }
+}
+
+macro_rules! no_record {
+    ($($method:ident($($arg:ty),*);)*) => {
+        $(fn $method(self, $(_: $arg),*) -> Result<Fields, Self::Error> {
+            Err(Self::Error::custom("a record is a struct"))
+        })*
+    };
+}
+
+impl Serializer for FieldWriter {
+    type Ok = Fields;
+    type Error = serde_json::Error;
+    type SerializeSeq = Impossible<Fields, Self::Error>;
+    type SerializeTuple = Impossible<Fields, Self::Error>;
+    type SerializeTupleStruct = Impossible<Fields, Self::Error>;
+    type SerializeTupleVariant = Impossible<Fields, Self::Error>;
+    type SerializeMap = Writing;
+    type SerializeStruct = Writing;
+    type SerializeStructVariant = Impossible<Fields, Self::Error>;
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Writing, Self::Error> {
+        let fields = Vec::with_capacity(len.unwrap_or(32));
+        Ok(Writing { kind: self.kind, fields, field: String::new() })
+    }
+
+    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Writing, Self::Error> {
+        self.serialize_map(Some(len))
+    }
+
+    no_record! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_f32(f32);
+        serialize_f64(f64);
+        serialize_char(char);
+        serialize_str(&str);
+        serialize_bytes(&[u8]);
+        serialize_none();
+        serialize_unit();
+        serialize_unit_struct(&'static str);
+        serialize_unit_variant(&'static str, u32, &'static str);
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Fields, Self::Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Fields, Self::Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Fields, Self::Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Self::Error> {
+        Err(Self::Error::custom("a record is a struct"))
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Self::Error> {
+        Err(Self::Error::custom("a record is a struct"))
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleStruct, Self::Error> {
+        Err(Self::Error::custom("a record is a struct"))
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleVariant, Self::Error> {
+        Err(Self::Error::custom("a record is a struct"))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStructVariant, Self::Error> {
+        Err(Self::Error::custom("a record is a struct"))
+    }
+}

@@ -1,0 +1,73 @@
+//! The names of a fleet's keys. All begin with one prefix with a hash tag, so that a fleet is one
+//! slot of a cluster.
+
+use pointsman_core::{RecordKey, command::IdempotencyKey, decide::GroupKey};
+use sha2::{Digest as _, Sha256};
+
+/// The prefix of a fleet's keys.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub fn of_fleet(fleet: &str) -> Self {
+        Self { prefix: format!("{{pointsman:{fleet}}}:") }
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub fn full(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    pub fn meta(&self) -> String {
+        self.full("meta")
+    }
+}
+
+/// The hash of a record.
+pub fn record(key: &RecordKey) -> String {
+    match key {
+        RecordKey::Machine(id) => format!("machine:{id}"),
+        RecordKey::Worker(id) => format!("worker:{id}"),
+        RecordKey::Connector(id) => format!("connector:{id}"),
+        RecordKey::Job(id) => format!("job:{id}"),
+        RecordKey::Alert(id) => format!("alert:{id}"),
+    }
+}
+
+/// Which set names all records of a kind; jobs are in `jobs`, sorted by id.
+pub fn index(key: &RecordKey) -> &'static str {
+    match key {
+        RecordKey::Machine(_) => "machines",
+        RecordKey::Worker(_) => "workers",
+        RecordKey::Connector(_) => "connectors",
+        RecordKey::Job(_) => "jobs",
+        RecordKey::Alert(_) => "alerts",
+    }
+}
+
+/// What people chose may be long and hold anything: its digest names the key.
+fn digest(parts: [Option<&str>; 2]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update([u8::from(part.is_some())]);
+        let part = part.unwrap_or_default();
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(16).fold(String::new(), |text, b| format!("{text}{b:02x}"))
+}
+
+pub fn idempotency(key: &IdempotencyKey) -> String {
+    let customer = key.customer.as_ref().map(|customer| customer.as_str());
+    format!("idempotency:{}", digest([customer, Some(&key.key)]))
+}
+
+pub fn group(key: &GroupKey) -> String {
+    let customer = key.customer.as_ref().map(|customer| customer.as_str());
+    format!("group:{}", digest([customer, Some(key.workflow.as_str())]))
+}

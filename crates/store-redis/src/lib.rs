@@ -1,0 +1,57 @@
+//! The store on Redis (7.0 or newer) or Valkey: for more than one machine. Workers may use it
+//! directly, and any number of servers stand side by side.
+//!
+//! Decisions are made by `core`, here, on records that were read before; one function inside Redis,
+//! `commit` (src/lua/commit.lua), applies them: it compares what the decision was made on, checks its
+//! guards and everything that it will write, and then writes records, indexes, the log and wake-ups
+//! in one step, or nothing. It also chooses the jobs of a claim.
+//!
+//! # The keys of a fleet, all under `{pointsman:FLEET}:`
+//!
+//! | key | type | holds |
+//! | --- | --- | --- |
+//! | `meta` | hash | format, fleet, epoch, replication id, `seq`, `ended_no`, contact |
+//! | `job:ID` `worker:ID` `connector:ID` `machine:ID` `alert:ID` | hash | the records, a field each |
+//! | `jobs` | zset | job ids, by id |
+//! | `workers` `machines` `connectors` `alerts` | set | ids |
+//! | `machine:ID:workers` | set | its workers |
+//! | `queue:CLASS` | zset | waiting jobs: score (100 − priority)·2^46 + place, member `SEQ:JOB` |
+//! | `heads:SERVICE` | zset | each class's best entry, same score, member `SEQ:CLASS` |
+//! | `ages` | zset | classes by their head's seq |
+//! | `class:CLASS` | hash | definition, service, base, excluded workers, live and held jobs, head |
+//! | `classes` `services` `bases` `running` `losses` | | classes by their birth; counts of their bases |
+//! | `profile:DIGEST` | hash | capabilities, users, up to which class it was worked out |
+//! | `serves:DIGEST:SERVICE` | set | classes that the profile can serve |
+//! | `leases` `heartbeats` `machine_beats` `confirmed` | zset | times, ms of Redis' clock |
+//! | `holds` `exclusions` | zset | jobs by when these end |
+//! | `ended` | zset | ended jobs by `ended_no` |
+//! | `counts` `present` | hash | jobs by status, workers there by profile |
+//! | `payload:JOB` `results:JOB` `preview:JOB` | | beside the records |
+//! | `idempotency:…` `group:…` | | keys of submissions, places of workflow groups |
+//! | `log` | stream | every group of events, entry `SEQ-0` |
+//! | `waiting:SERVICE` `wake:DIGEST:SERVICE` | zset, list | who waits; at most one wake-up a profile |
+
+pub mod address;
+mod classes;
+mod due;
+mod execute;
+mod explain;
+mod fields;
+mod keys;
+mod library;
+mod link;
+mod log;
+mod pack;
+mod plan;
+mod reads;
+mod settings;
+mod sight;
+mod store;
+mod tls;
+mod verdict;
+mod wake;
+
+pub use address::{Address, AddressError};
+pub use link::OpenError;
+pub use settings::{Info, SettingsError};
+pub use store::{Options, RedisStore};

@@ -1,0 +1,335 @@
+//! The connection to the primary. A broken one is made anew before the next call, and each new one
+//! is looked at first: is it a primary, can a fleet live there, is it the same data (the epoch)?
+
+mod connect;
+mod reply;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, RwLock};
+use pointsman_core::Timestamp;
+use pointsman_store::{Clock, Epoch, Health, StoreError};
+use redis::{Cmd, Value, aio::MultiplexedConnection};
+
+pub use connect::OpenError;
+pub use reply::{bytes, list, number, text};
+
+use crate::{
+    address::Address,
+    keys::Keys,
+    library,
+    settings::{FULL_AT, Info},
+};
+
+/// A call is given up after this long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where a store is, and whose.
+#[derive(Clone)]
+pub struct Place {
+    pub address: Address,
+    pub fleet: String,
+    /// Replicas that must have a submission or an ending before it is answered.
+    pub acks: u32,
+    /// Instead of Redis' clock: for tests.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+/// Why a call brought no answer that means what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It was not sent.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It was sent, and the answer was lost.
+    #[error("{0}")]
+    Lost(String),
+    /// Redis refused it.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unreachable(why) => Self::Failed(format!("Redis is not reachable: {why}")),
+            CallError::Lost(why) => Self::Unknown(format!("Redis did not answer: {why}")),
+            CallError::Refused(why) => Self::Failed(format!("Redis refused it: {why}")),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Live {
+    connection: MultiplexedConnection,
+    generation: u64,
+}
+
+/// The connection, and what is known through it. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Link(Arc<Inner>);
+
+struct Inner {
+    place: Place,
+    keys: Keys,
+    live: RwLock<Option<Live>>,
+    /// Held while a connection is made.
+    connecting: tokio::sync::Mutex<()>,
+    epoch: Mutex<Epoch>,
+    generations: AtomicU64,
+    /// Redis' time when it was last told, and when that was here.
+    time: Mutex<(Timestamp, Instant)>,
+    info: Mutex<Info>,
+    /// Why there is no connection.
+    trouble: Mutex<Option<String>>,
+    seq: AtomicU64,
+    closed: std::sync::atomic::AtomicBool,
+}
+
+impl Link {
+    /// Connects; nothing is touched where a fleet cannot live.
+    pub async fn open(place: Place) -> Result<Self, OpenError> {
+        let keys = Keys::of_fleet(&place.fleet);
+        let inner = Inner {
+            place,
+            keys,
+            live: RwLock::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+            epoch: Mutex::new(Epoch::mint()),
+            generations: AtomicU64::new(0),
+            time: Mutex::new((Timestamp::default(), Instant::now())),
+            info: Mutex::new(Info::default()),
+            trouble: Mutex::new(None),
+            seq: AtomicU64::new(0),
+            closed: std::sync::atomic::AtomicBool::new(false),
+        };
+        let link = Self(Arc::new(inner));
+        link.connect().await?;
+        Ok(link)
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.0.place
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.0.epoch.lock().clone()
+    }
+
+    pub fn info(&self) -> Info {
+        self.0.info.lock().clone()
+    }
+
+    /// The newest seq that anything told.
+    pub fn seq(&self) -> u64 {
+        self.0.seq.load(Ordering::Acquire)
+    }
+
+    pub fn saw_seq(&self, seq: u64) {
+        self.0.seq.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Redis' time, as far as it is known here.
+    pub fn now(&self) -> Timestamp {
+        if let Some(clock) = &self.0.place.clock {
+            return clock.now();
+        }
+        let (told, at) = *self.0.time.lock();
+        told + at.elapsed()
+    }
+
+    pub fn saw_time(&self, millis: i64) {
+        *self.0.time.lock() = (Timestamp::from_millis(millis), Instant::now());
+    }
+
+    /// The time that functions are given: none, so that they read Redis' own, except in tests.
+    pub fn given_time(&self) -> String {
+        let clock = self.0.place.clock.as_ref();
+        clock.map(|clock| clock.now().as_millis().to_string()).unwrap_or_default()
+    }
+
+    pub fn health(&self) -> Health {
+        if let Some(why) = self.0.trouble.lock().clone() {
+            return Health::Failed(format!("Redis is not reachable: {why}"));
+        }
+        match self.0.info.lock().memory_used() {
+            Some(used) if used >= FULL_AT => Health::Full(format!(
+                "Redis uses {:.0} % of its maxmemory; new work is taken below {:.0} %",
+                used * 100.0,
+                FULL_AT * 100.0
+            )),
+            _ => Health::Ready,
+        }
+    }
+
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        *self.0.live.write() = None;
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
+    async fn live(&self) -> Result<Live, CallError> {
+        if let Some(live) = &*self.0.live.read() {
+            return Ok(live.clone());
+        }
+        self.connect().await.map_err(|error| CallError::Unreachable(error.to_string()))
+    }
+
+    /// Makes a connection, unless somebody else has meanwhile.
+    async fn connect(&self) -> Result<Live, OpenError> {
+        let _one = self.0.connecting.lock().await;
+        if let Some(live) = &*self.0.live.read() {
+            return Ok(live.clone());
+        }
+        if self.is_closed() {
+            return Err(OpenError::Closed);
+        }
+        let made = connect::connect(&self.0.place, &self.0.keys).await;
+        let made = made.inspect_err(|error| *self.0.trouble.lock() = Some(error.to_string()))?;
+        let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
+        if self.0.generations.load(Ordering::Acquire) > 0 && before != made.epoch {
+            tracing::warn!(%before, epoch = %made.epoch, "Redis has another history now");
+            self.0.seq.store(made.seq, Ordering::Release);
+        }
+        self.saw_seq(made.seq);
+        self.saw_time(made.now);
+        *self.0.info.lock() = made.info;
+        *self.0.trouble.lock() = None;
+        let generation = self.0.generations.fetch_add(1, Ordering::AcqRel) + 1;
+        let live = Live { connection: made.connection, generation };
+        *self.0.live.write() = Some(live.clone());
+        Ok(live)
+    }
+
+    /// The connection is no good any more: the next call makes another.
+    fn drop_live(&self, generation: u64, why: &str) {
+        let mut live = self.0.live.write();
+        if live.as_ref().is_some_and(|live| live.generation == generation) {
+            tracing::warn!(why, "the connection to Redis is made anew");
+            *self.0.trouble.lock() = Some(why.to_owned());
+            *live = None;
+        }
+    }
+
+    /// Sends one command.
+    pub async fn send(&self, command: &Cmd) -> Result<Value, CallError> {
+        let mut live = self.live().await?;
+        let answered = live.connection.send_packed_command(command).await;
+        answered.map_err(|error| self.failed(live.generation, &error))
+    }
+
+    /// Sends several commands in one go; they are no one step.
+    pub async fn send_all(&self, pipeline: &redis::Pipeline) -> Result<Vec<Value>, CallError> {
+        let count = pipeline.len();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut live = self.live().await?;
+        let answered = live.connection.send_packed_commands(pipeline, 0, count).await;
+        let answers = answered.map_err(|error| self.failed(live.generation, &error))?;
+        answers
+            .into_iter()
+            .map(|value| value.extract_error().map_err(|e| self.failed(live.generation, &e)))
+            .collect()
+    }
+
+    /// Calls one of our functions.
+    pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
+        self.send(&self.command(function, args)).await
+    }
+
+    pub fn command(&self, function: &str, args: &[&[u8]]) -> Cmd {
+        let mut command = redis::cmd("FCALL");
+        command.arg(library::name(function)).arg(1).arg(self.0.keys.meta());
+        for arg in args {
+            command.arg(*arg);
+        }
+        command
+    }
+
+    fn failed(&self, generation: u64, error: &redis::RedisError) -> CallError {
+        let why = error.to_string();
+        match connect::means(error) {
+            connect::Means::Broken => {
+                self.drop_live(generation, &why);
+                CallError::Lost(why)
+            }
+            connect::Means::ElseWhere => {
+                self.drop_live(generation, &why);
+                CallError::Unreachable(why)
+            }
+            connect::Means::Refused => CallError::Refused(why),
+        }
+    }
+
+    /// The store told another epoch than the one that was asked for: the connection stays, what is
+    /// known does not.
+    pub fn saw_epoch(&self, epoch: &str) {
+        if let Ok(epoch) = epoch.parse::<Epoch>() {
+            *self.0.epoch.lock() = epoch;
+        }
+    }
+
+    /// Looks at the settings and the replication id, and makes the connection anew when that is
+    /// another: the same process may have become a copy of another one.
+    pub async fn look(&self) -> Result<(), CallError> {
+        let info = self.send(&redis::cmd("INFO")).await?;
+        let info = Info::parse(&text(&info));
+        let generation = self.0.live.read().as_ref().map(|live| live.generation);
+        let before = std::mem::replace(&mut *self.0.info.lock(), info.clone());
+        if before.replid != info.replid || info.role != "master" {
+            if let Some(generation) = generation {
+                self.drop_live(generation, "another replication id, or no primary any more");
+            }
+            self.live().await?;
+        }
+        Ok(())
+    }
+
+    /// Looks again and again, until the link is closed.
+    pub async fn keep_looking(self, every: Duration) {
+        while !self.is_closed() {
+            tokio::time::sleep(every).await;
+            if let Err(error) = self.look().await {
+                tracing::debug!(%error, "Redis could not be looked at");
+            }
+        }
+    }
+
+    /// A connection of its own, for calls that block.
+    pub async fn another(&self) -> Result<MultiplexedConnection, CallError> {
+        self.live().await?;
+        let made = connect::blocking(&self.0.place, &self.0.keys).await;
+        made.map_err(|error| CallError::Unreachable(error.to_string()))
+    }
+
+    /// Waits until `--acks` replicas have everything that was written through this connection.
+    pub async fn acked(&self) -> Result<(), StoreError> {
+        let wanted = self.0.place.acks;
+        if wanted == 0 {
+            return Ok(());
+        }
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(wanted).arg(1_000);
+        let have = number(&self.send(&wait).await?).unwrap_or(0);
+        if have >= i64::from(wanted) {
+            return Ok(());
+        }
+        Err(StoreError::Unknown(format!(
+            "it is written, but only {have} of {wanted} replicas have confirmed it within 1 s"
+        )))
+    }
+}

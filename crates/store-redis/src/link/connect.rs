@@ -1,0 +1,336 @@
+//! Finding the primary, and the first look at it.
+
+use std::time::Duration;
+
+use pointsman_store::Epoch;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError,
+    ServerErrorKind, Value, aio::MultiplexedConnection,
+};
+
+use super::{ANSWER_WITHIN, Place, list, number, text};
+use crate::{
+    address::Topology,
+    keys::Keys,
+    library,
+    settings::{Info, SettingsError},
+};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Keys looked at for strangers under the prefix, when a fleet is made.
+const MAX_SCANNED: u64 = 1_000_000;
+
+/// Why a store on Redis could not be opened. Nothing was touched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot reach Redis at {address}: {why}")]
+    Unreachable { address: String, why: String },
+    #[error("Redis at {address} does not let us in: {why}: check user and password")]
+    Denied { address: String, why: String },
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("the keys under {prefix} are another application's ({key}): use another --fleet")]
+    Foreign { prefix: String, key: String },
+    #[error("the store under {prefix} is fleet {found:?}, not {wanted:?}: check --fleet")]
+    OtherFleet { prefix: String, found: String, wanted: String },
+    #[error("the store was written by a newer version (format {format}): use that version")]
+    Newer { format: String },
+    #[error("an import into this store broke off: clear it and begin anew")]
+    Importing,
+    #[error("Redis answered {0}, which is not understood")]
+    Odd(String),
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// A connection that was looked at.
+pub struct Made {
+    pub connection: MultiplexedConnection,
+    pub epoch: Epoch,
+    pub seq: u64,
+    pub now: i64,
+    pub info: Info,
+}
+
+pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
+    let config = config().set_response_timeout(Some(ANSWER_WITHIN));
+    let mut connection = primary(place, keys, config).await?;
+    let failed = |error: RedisError| failure(place, &error);
+    let info: Value = redis::cmd("INFO").query_async(&mut connection).await.map_err(failed)?;
+    let info = Info::parse(&text(&info));
+    if let Some(refusal) = info.refusal() {
+        return Err(refusal.into());
+    }
+    check_meta(&mut connection, place, keys).await?;
+    load_library(&mut connection).await.map_err(failed)?;
+    let clock = place.clock.as_ref();
+    let now = clock.map(|clock| clock.now().as_millis().to_string()).unwrap_or_default();
+    let mut open = redis::cmd("FCALL");
+    open.arg(library::name("open")).arg(1).arg(keys.meta());
+    open.arg(&place.fleet).arg(&info.replid).arg(Epoch::mint().to_string()).arg(now);
+    let opened: Value = open.query_async(&mut connection).await.map_err(failed)?;
+    let parts = list(&opened);
+    let part = |n: usize| parts.get(n).map(text).unwrap_or_default();
+    let odd = || OpenError::Odd(format!("{opened:?}"));
+    match part(0).as_str() {
+        "ok" => {}
+        "newer" => return Err(OpenError::Newer { format: part(1) }),
+        "fleet" => return Err(other_fleet(keys, place, part(1))),
+        "importing" => return Err(OpenError::Importing),
+        _ => return Err(odd()),
+    }
+    let epoch = part(1).parse().map_err(|_| odd())?;
+    let now = part(2).parse().map_err(|_| odd())?;
+    let mut seq = redis::cmd("HGET");
+    seq.arg(keys.meta()).arg("seq");
+    let seq: Value = seq.query_async(&mut connection).await.map_err(failed)?;
+    let seq = number(&seq).and_then(|seq| u64::try_from(seq).ok()).ok_or_else(odd)?;
+    Ok(Made { connection, epoch, seq, now, info })
+}
+
+/// A connection for calls that block: without a limit to the answer.
+pub async fn blocking(place: &Place, keys: &Keys) -> Result<MultiplexedConnection, OpenError> {
+    primary(place, keys, config().set_response_timeout(None)).await
+}
+
+fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_WITHIN))
+}
+
+fn other_fleet(keys: &Keys, place: &Place, found: String) -> OpenError {
+    let prefix = keys.prefix().to_owned();
+    OpenError::OtherFleet { prefix, found, wanted: place.fleet.clone() }
+}
+
+/// Whatever stands there already must be this fleet's, before anything is written or loaded.
+async fn check_meta(
+    connection: &mut MultiplexedConnection,
+    place: &Place,
+    keys: &Keys,
+) -> Result<(), OpenError> {
+    let failed = |error: RedisError| failure(place, &error);
+    let mut kind = redis::cmd("TYPE");
+    let kind: Value = kind.arg(keys.meta()).query_async(connection).await.map_err(failed)?;
+    let foreign = |key: String| OpenError::Foreign { prefix: keys.prefix().to_owned(), key };
+    match text(&kind).as_str() {
+        "hash" => {
+            let mut fleet = redis::cmd("HMGET");
+            fleet.arg(keys.meta()).arg("format").arg("fleet");
+            let found: Value = fleet.query_async(connection).await.map_err(failed)?;
+            match list(&found) {
+                [Value::Nil, _] => Err(foreign(keys.meta())),
+                [_, fleet] if text(fleet) != place.fleet => {
+                    Err(other_fleet(keys, place, text(fleet)))
+                }
+                _ => Ok(()),
+            }
+        }
+        "none" => match stranger(connection, keys).await.map_err(failed)? {
+            Some(key) => Err(foreign(key)),
+            None => Ok(()),
+        },
+        _ => Err(foreign(keys.meta())),
+    }
+}
+
+/// A key under the prefix of a fleet that is not there.
+async fn stranger(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+) -> Result<Option<String>, RedisError> {
+    let pattern = format!("{}*", keys.prefix());
+    let mut cursor = "0".to_owned();
+    for _ in 0..MAX_SCANNED / 1_000 {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
+        let found: Value = scan.query_async(connection).await?;
+        let [next, some] = list(&found) else { return Ok(None) };
+        if let Some(key) = list(some).first() {
+            return Ok(Some(text(key)));
+        }
+        cursor = text(next);
+        if cursor == "0" {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    let mut load = redis::cmd("FUNCTION");
+    load.arg("LOAD").arg(library::code());
+    let loaded: Result<Value, RedisError> = load.query_async(connection).await;
+    match loaded {
+        // It is there: the name says that it is the same.
+        Err(error) if error.to_string().contains("already exists") => Ok(()),
+        loaded => loaded.map(drop),
+    }
+}
+
+/// A connection to the node that has the fleet's keys.
+async fn primary(
+    place: &Place,
+    keys: &Keys,
+    config: AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, OpenError> {
+    let mut last = None;
+    for (host, port) in &place.address.hosts {
+        let found = match &place.address.topology {
+            Topology::Server => Ok((host.clone(), *port)),
+            Topology::Sentinel { master } => ask_sentinel(place, host, *port, master).await,
+            Topology::Cluster => ask_cluster(place, host, *port, keys).await,
+        };
+        let connected = match found {
+            Ok((host, port)) => client(place, &host, port, false)
+                .map_err(|error| failure(place, &error))?
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
+                .map_err(|error| failure(place, &error)),
+            Err(error) => Err(error),
+        };
+        match connected {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = Some(error),
+        }
+    }
+    let address = place.address.to_string();
+    Err(last.unwrap_or(OpenError::Unreachable { address, why: "no host".into() }))
+}
+
+/// A client of one node; Sentinels have no databases and no passwords of the data's.
+fn client(place: &Place, host: &str, port: u16, sentinel: bool) -> Result<Client, RedisError> {
+    let address = &place.address;
+    let addr = match address.tls {
+        true => {
+            ConnectionAddr::TcpTls { host: host.into(), port, insecure: false, tls_params: None }
+        }
+        false => ConnectionAddr::Tcp(host.into(), port),
+    };
+    let info = addr.into_connection_info()?;
+    let mut redis = info.redis_settings().clone();
+    if !sentinel {
+        redis = redis.set_db(address.db);
+        if let Some(user) = &address.user {
+            redis = redis.set_username(user);
+        }
+        if let Some(password) = &address.password {
+            redis = redis.set_password(password);
+        }
+    }
+    super::super::tls::client(info.set_redis_settings(redis), address)
+}
+
+async fn ask(
+    place: &Place,
+    host: &str,
+    port: u16,
+    sentinel: bool,
+    command: &redis::Cmd,
+) -> Result<Value, OpenError> {
+    let failed = |error: RedisError| failure(place, &error);
+    let client = client(place, host, port, sentinel).map_err(failed)?;
+    let config = config().set_response_timeout(Some(CONNECT_WITHIN));
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+    command.query_async(&mut connection.map_err(failed)?).await.map_err(failed)
+}
+
+async fn ask_sentinel(
+    place: &Place,
+    host: &str,
+    port: u16,
+    master: &str,
+) -> Result<(String, u16), OpenError> {
+    let mut command = redis::cmd("SENTINEL");
+    command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+    let found = ask(place, host, port, true, &command).await?;
+    let unknown = || OpenError::Unreachable {
+        address: place.address.to_string(),
+        why: format!("the Sentinel at {host}:{port} knows no master {master:?}"),
+    };
+    match list(&found) {
+        [host, port] => Ok((text(host), text(port).parse().map_err(|_| unknown())?)),
+        _ => Err(unknown()),
+    }
+}
+
+/// Which node has the fleet's slot.
+async fn ask_cluster(
+    place: &Place,
+    host: &str,
+    port: u16,
+    keys: &Keys,
+) -> Result<(String, u16), OpenError> {
+    let mut slot = redis::cmd("CLUSTER");
+    slot.arg("KEYSLOT").arg(keys.meta());
+    let slot = number(&ask(place, host, port, false, &slot).await?).unwrap_or(-1);
+    let mut slots = redis::cmd("CLUSTER");
+    slots.arg("SLOTS");
+    let found = ask(place, host, port, false, &slots).await?;
+    let has = |range: &&Value| match list(range) {
+        [from, till, ..] => {
+            number(from).is_some_and(|from| from <= slot)
+                && number(till).is_some_and(|till| slot <= till)
+        }
+        _ => false,
+    };
+    let range = list(&found).iter().find(has);
+    let node = range.and_then(|range| list(range).get(2)).map(list).unwrap_or_default();
+    match node {
+        [name, node_port, ..] => {
+            // A node that does not know its own address is the one that was asked.
+            let name = Some(text(name)).filter(|name| !name.is_empty() && name != "?");
+            let node_port = number(node_port).and_then(|port| u16::try_from(port).ok());
+            Ok((name.unwrap_or_else(|| host.to_owned()), node_port.unwrap_or(port)))
+        }
+        _ => Err(OpenError::Unreachable {
+            address: place.address.to_string(),
+            why: format!("no node of the cluster has slot {slot}"),
+        }),
+    }
+}
+
+fn failure(place: &Place, error: &RedisError) -> OpenError {
+    let (address, why) = (place.address.to_string(), error.to_string());
+    let denied = ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| why.contains(code))
+        || error.kind() == ErrorKind::AuthenticationFailed;
+    match denied {
+        true => OpenError::Denied { address, why },
+        false => OpenError::Unreachable { address, why },
+    }
+}
+
+/// What an error says of the connection.
+pub enum Means {
+    /// It is gone, and whether the call was carried out is not known.
+    Broken,
+    /// The primary is elsewhere, or not there yet; the call was not carried out.
+    ElseWhere,
+    /// The connection is well; the call was refused.
+    Refused,
+}
+
+pub fn means(error: &RedisError) -> Means {
+    let moved = matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::ReadOnly
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::TryAgain
+        )
+    );
+    if moved || error.to_string().contains("Function not found") {
+        return Means::ElseWhere;
+    }
+    if error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+    {
+        return Means::Broken;
+    }
+    Means::Refused
+}

@@ -1,0 +1,193 @@
+//! The log: a stream with one entry a group, `{seq}-0`; and following it.
+
+use std::{sync::Arc, time::Duration};
+
+use pointsman_core::{
+    Event, EventName, LogGroup, Record, RecordKey, Seq, Timestamp, record::JobState,
+};
+use pointsman_store::{LogPage, StoreError};
+use redis::Value;
+use tokio::sync::broadcast;
+
+use crate::{
+    fields,
+    link::{Link, bytes, list, number, text},
+    pack::unpack_fields,
+    plan::parse_key,
+};
+
+/// Groups read at once where nobody said how many.
+const PAGE: usize = 1_000;
+/// A follower's call waits so long for something new.
+const BLOCK: Duration = Duration::from_secs(5);
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Stamps what only the store knows, as its function does it: the seq, new places, the numbers of
+/// endings.
+pub fn stamp(mut events: Vec<Event>, seq: Seq, at: Timestamp, endings_before: u64) -> LogGroup {
+    let mut ended_no = endings_before;
+    for record in events.iter_mut().filter_map(|event| event.record.as_mut()) {
+        match record {
+            Record::Job(job) => {
+                let job = Arc::make_mut(job);
+                job.rev = seq;
+                for stamp in [&mut job.place, &mut job.queued_seq] {
+                    if *stamp == 0 {
+                        *stamp = seq;
+                    }
+                }
+                if let JobState::Completed(ended)
+                | JobState::Failed(ended, _)
+                | JobState::Cancelled(ended) = &mut job.state
+                    && ended.ended_no == 0
+                {
+                    ended_no += 1;
+                    ended.ended_no = ended_no;
+                }
+            }
+            Record::Worker(worker) => Arc::make_mut(worker).rev = seq,
+            Record::Connector(connector) => Arc::make_mut(connector).rev = seq,
+            Record::Machine(machine) => Arc::make_mut(machine).rev = seq,
+            Record::Alert(alert) => Arc::make_mut(alert).rev = seq,
+        }
+    }
+    LogGroup { seq, at, events }
+}
+
+/// Reads an event's name and value; a value is the record's JSON, its packed hash, or empty.
+pub fn event(name: &str, value: &[u8]) -> Result<Event, String> {
+    let wrong = |why: &str| format!("event {name:?}: {why}");
+    let (event_name, key) = name.split_once(' ').ok_or_else(|| wrong("no key"))?;
+    let key = parse_key(key).ok_or_else(|| wrong("its key is no record's"))?;
+    let event_name: EventName =
+        serde_json::from_value(event_name.into()).map_err(|_| wrong("its name is not known"))?;
+    let record = match value.first() {
+        None => None,
+        Some(b'{') => {
+            let json = std::str::from_utf8(value).map_err(|_| wrong("not UTF-8"))?;
+            let record = Record::from_json(key.kind(), json);
+            Some(record.map_err(|error| wrong(&error.to_string()))?)
+        }
+        Some(_) => packed(&key, value).map_err(|why| wrong(&why))?,
+    };
+    Ok(Event { name: event_name, key, record })
+}
+
+/// A record as its packed hash.
+pub fn packed(key: &RecordKey, value: &[u8]) -> Result<Option<Record>, String> {
+    let found = unpack_fields(value).ok_or("its record is not packed right")?;
+    fields::to_record(key.kind(), &key.id(), &found).map_err(|error| error.to_string())
+}
+
+fn group(entry: &Value) -> Result<LogGroup, String> {
+    let [id, fields] = list(entry) else { return Err("an entry is no entry".into()) };
+    let id = text(id);
+    let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok());
+    let seq: Seq = seq.ok_or_else(|| format!("{id}: not the id of an entry of ours"))?;
+    let (mut at, mut endings, mut events) = (0, 0, Vec::new());
+    for pair in list(fields).chunks_exact(2) {
+        let [name, value] = pair else { continue };
+        match text(name).as_str() {
+            "at" => at = number(value).unwrap_or(0),
+            "ended_no" => endings = number(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            name => {
+                let value = bytes(value).unwrap_or_default();
+                events.push(event(name, value).map_err(|why| format!("{id}: {why}"))?);
+            }
+        }
+    }
+    Ok(stamp(events, seq, Timestamp::from_millis(at), endings))
+}
+
+fn groups(entries: &Value) -> Result<Vec<Arc<LogGroup>>, StoreError> {
+    let groups = list(entries).iter().map(|entry| group(entry).map(Arc::new));
+    let groups: Result<_, String> = groups.collect();
+    groups.map_err(|why| StoreError::Failed(format!("the log cannot be read: {why}")))
+}
+
+/// Groups after `after`, at most `limit`.
+pub async fn page(link: &Link, after: Seq, limit: usize) -> Result<LogPage, StoreError> {
+    let mut found = Vec::new();
+    let mut from = after;
+    while found.len() < limit {
+        let count = PAGE.min(limit - found.len());
+        let mut range = redis::cmd("XRANGE");
+        range.arg(link.keys().full("log")).arg(format!("({from}-0")).arg("+");
+        range.arg("COUNT").arg(count);
+        let some = groups(&link.send(&range).await?)?;
+        let full = some.len() == count;
+        if let Some(first) = some.first()
+            && first.seq != from + 1
+        {
+            return Ok(LogPage::Cut { oldest: first.seq });
+        }
+        from += some.len() as u64;
+        found.extend(some);
+        if !full {
+            break;
+        }
+    }
+    if found.is_empty() {
+        let mut seq = redis::cmd("HGET");
+        seq.arg(link.keys().meta()).arg("seq");
+        let head = number(&link.send(&seq).await?).and_then(|n| u64::try_from(n).ok());
+        let head = head.ok_or_else(|| StoreError::Failed("meta has no seq".into()))?;
+        link.saw_seq(head);
+        if head > after {
+            // Written between the two looks, or cut away.
+            let mut first = redis::cmd("XRANGE");
+            first.arg(link.keys().full("log")).arg("-").arg("+").arg("COUNT").arg(1);
+            let first = groups(&link.send(&first).await?)?;
+            let oldest = first.first().map_or(head + 1, |group| group.seq);
+            if oldest > after + 1 {
+                return Ok(LogPage::Cut { oldest });
+            }
+        }
+    }
+    Ok(LogPage::Groups(found))
+}
+
+/// Follows the log from what is known now, and sends every group on. Somebody who lags, or a feed
+/// that was broken, reads the log instead.
+pub async fn follow(link: Link, events: broadcast::Sender<Arc<LogGroup>>) {
+    let mut last = link.seq();
+    let mut epoch = link.epoch();
+    while !link.is_closed() {
+        if let Err(why) = feed(&link, &events, &mut last, &mut epoch).await {
+            tracing::debug!(why, "the feed of the log begins anew");
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+}
+
+async fn feed(
+    link: &Link,
+    events: &broadcast::Sender<Arc<LogGroup>>,
+    last: &mut Seq,
+    epoch: &mut pointsman_store::Epoch,
+) -> Result<(), String> {
+    let mut connection = link.another().await.map_err(|error| error.to_string())?;
+    if link.epoch() != *epoch {
+        *epoch = link.epoch();
+        *last = link.seq();
+    }
+    while !link.is_closed() && link.epoch() == *epoch {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(256).arg("BLOCK").arg(BLOCK.as_millis().to_string());
+        read.arg("STREAMS").arg(link.keys().full("log")).arg(format!("{last}-0"));
+        // Redis answers within the time it was given; one that was cut off does not.
+        let answer = tokio::time::timeout(BLOCK * 2, connection.send_packed_command(&read)).await;
+        let answer = answer.map_err(|_| "no answer".to_owned())?;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let Some(entries) = list(&answer).first().and_then(|stream| list(stream).get(1)) else {
+            continue;
+        };
+        for group in groups(entries).map_err(|error| error.to_string())? {
+            *last = group.seq;
+            link.saw_seq(group.seq);
+            // Nobody listening is no error.
+            let _ = events.send(group);
+        }
+    }
+    Ok(())
+}

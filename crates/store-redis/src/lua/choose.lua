@@ -1,0 +1,157 @@
+-- The choice of the jobs of one claim: the best heads among the classes that the worker can serve.
+-- Reads only. A claim walks whichever is shorter, the heads in order or the worker's own classes.
+
+local POISONOUS_AFTER = 5
+
+local function class_of(S, key)
+  local known = S.classes[key]
+  if known then return known end
+  local f = call('HMGET', S.P .. 'class:' .. key, 'base', 'excluded', 'service', 'head', 'head_score')
+  known = { key = key, base = f[1], excluded = f[2] or '', service = f[3], head = f[4], score = f[5] }
+  S.classes[key] = known
+  return known
+end
+
+local function base_of(S, base)
+  local known = S.bases[base]
+  if known then return known end
+  local losses = call('HGET', S.P .. 'losses', base)
+  local n = losses and tonumber(string.match(losses, '^%d+')) or 0
+  known = { poisonous = n >= POISONOUS_AFTER, probing = false }
+  if known.poisonous then
+    known.probing = (tonumber(call('HGET', S.P .. 'running', base) or '0') or 0) > 0
+  end
+  S.bases[base] = known
+  return known
+end
+
+-- Whether the worker may take from the class now.
+local function is_open(S, worker, class)
+  if not class.base then return false end
+  if class.excluded ~= '' and string.find(class.excluded, ' ' .. worker .. ' ', 1, true) then
+    return false
+  end
+  return not base_of(S, class.base).probing
+end
+
+local function before(a, b)
+  if a.score ~= b.score then return a.score < b.score end
+  return a.member < b.member
+end
+
+-- The heads of one service that the worker can serve, best first, as they were before this claim.
+local function lane_of(S, claim, service)
+  local heads, serves = S.P .. 'heads:' .. service, S.P .. 'serves:' .. claim.digest .. ':' .. service
+  return {
+    service = service, heads = heads, serves = serves,
+    own = call('SCARD', serves), all = call('ZCARD', heads),
+    at = 0, size = 4, found = {}, seen = {},
+  }
+end
+
+local function add_head(S, claim, lane, key, member, score)
+  lane.seen[key] = true
+  local class = class_of(S, key)
+  if is_open(S, claim.worker, class) then
+    lane.found[#lane.found + 1] = { score = tonumber(score), member = member, class = class, service = lane.service }
+  end
+end
+
+-- Walks on until `count` heads are known, or all are.
+local function walk(S, claim, lane, count)
+  while #lane.found < count and lane.own > 0 and lane.at < lane.all do
+    if lane.at > lane.own * 2 + 16 then
+      -- Its own classes are few, and far down among the heads: look at each of them.
+      for _, key in ipairs(call('SMEMBERS', lane.serves)) do
+        local class = class_of(S, key)
+        if class.head and not lane.seen[key] then add_head(S, claim, lane, key, class.head, class.score) end
+      end
+      table.sort(lane.found, before)
+      lane.at = lane.all
+      return
+    end
+    local some = call('ZRANGE', lane.heads, lane.at, lane.at + lane.size - 1, 'WITHSCORES')
+    for i = 1, #some, 2 do
+      local key = string.sub(some[i], 14)
+      if call('SISMEMBER', lane.serves, key) == 1 then add_head(S, claim, lane, key, some[i], some[i + 1]) end
+    end
+    lane.at, lane.size = lane.at + lane.size, math.min(lane.size * 2, 256)
+  end
+end
+
+-- Takes jobs of one class while they come before the second best head; answers how many, and the
+-- class's next head. What the same call changes otherwise (`skip`), and what contradicts its own
+-- index, is passed over.
+local function take_run(S, best, second, wanted, skip, picks)
+  local class = best.class
+  local queue = S.P .. 'queue:' .. class.key
+  local taken, passed = 0, 0
+  while passed < 100 do
+    local from = class.taken or 0
+    local some = call('ZRANGE', queue, from, from + wanted - taken, 'WITHSCORES')
+    if #some == 0 then return taken end
+    for i = 1, #some, 2 do
+      -- A head carries its class where an entry carries its job; the seq before it decides first.
+      local head = {
+        score = tonumber(some[i + 1]), member = string.sub(some[i], 1, 13) .. class.key,
+        class = class, service = best.service,
+      }
+      if taken == wanted or (second and not before(head, second)) then return taken, head end
+      local job = string.sub(some[i], 14)
+      local f = call('HMGET', S.P .. 'job:' .. job, 'status', 'attempt', 'hold')
+      local attempt = tonumber(f[2])
+      if f[1] == 'pending' and not f[3] and attempt and not skip['job:' .. job] then
+        picks[#picks + 1] = { job = job, member = some[i], class = class, service = best.service, attempt = attempt }
+        taken = taken + 1
+      else
+        passed = passed + 1
+      end
+      class.taken = (class.taken or 0) + 1
+    end
+  end
+  return taken
+end
+
+-- The jobs that a claim gets, in order. `claim`: worker, digest, wanted, services { name, free }.
+local function choose(S, claim, skip)
+  local picks, rest, lanes, free = {}, {}, {}, {}
+  for _, service in ipairs(claim.services) do
+    free[service.name] = service.free
+    lanes[#lanes + 1] = lane_of(S, claim, service.name)
+  end
+  while #picks < claim.wanted do
+    -- All that may come next: the heads of classes that were taken from, and two more a lane.
+    local next, from = {}, {}
+    for _, lane in ipairs(lanes) do
+      if free[lane.service] > 0 then
+        walk(S, claim, lane, 2)
+        for i = 1, math.min(#lane.found, 2) do
+          next[#next + 1] = lane.found[i]
+          from[lane.found[i]] = lane.found
+        end
+      end
+    end
+    for _, head in ipairs(rest) do
+      if free[head.service] > 0 then
+        next[#next + 1] = head
+        from[head] = rest
+      end
+    end
+    table.sort(next, before)
+    local best, second = next[1], next[2]
+    if not best then break end
+    for i, head in ipairs(from[best]) do
+      if head == best then table.remove(from[best], i) break end
+    end
+    local base = base_of(S, best.class.base)
+    if not base.probing then
+      local most = math.min(claim.wanted - #picks, free[best.service])
+      if base.poisonous then most = 1 end
+      local taken, following = take_run(S, best, second, most, skip, picks)
+      free[best.service] = free[best.service] - taken
+      if base.poisonous and taken > 0 then base.probing = true end
+      if following and not base.probing then rest[#rest + 1] = following end
+    end
+  end
+  return picks
+end

@@ -1,0 +1,156 @@
+-- Everything else that must be one step: opening, contact, reading together, profiles, wake-ups.
+
+-- ARGV: fleet, replication id, epoch if a new one is needed, time or ''.
+local FORMAT = 1
+local function open(keys, args)
+  local now = clock(args[4])
+  local f = call('HMGET', keys[1], 'format', 'fleet', 'replid', 'epoch', 'importing')
+  if not f[1] then
+    call('HSET', keys[1], 'format', FORMAT, 'fleet', args[1], 'replid', args[2], 'epoch', args[3],
+      'seq', 0, 'ended_no', 0, 'classes_rev', 0, 'contact_since', text(now), 'contact_at', text(now),
+      'created_at', text(now))
+    return { 'ok', args[3], text(now), 'made' }
+  end
+  if (tonumber(f[1]) or FORMAT + 1) > FORMAT then return { 'newer', f[1] } end
+  if f[2] ~= args[1] then return { 'fleet', f[2] or '' } end
+  if f[3] == args[2] then return { 'ok', f[4], text(now), 'known' } end
+  -- Another replication id: a restart, a fail-over, a restored copy. The end of the log may be gone.
+  call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now), 'contact_at', text(now))
+  return { 'ok', args[3], text(now), 'new_epoch' }
+end
+
+-- The store's own absence is not the workers' silence: after a gap in which no server looked, and
+-- after the clock was set back, every deadline starts anew. ARGV: time or '', gap in ms, force.
+local function contact(keys, args)
+  local now, gap = clock(args[1]), tonumber(args[2])
+  local f = call('HMGET', keys[1], 'contact_at', 'contact_since')
+  local last = tonumber(f[1] or '') or 0
+  local back = last > now + 1000
+  if args[3] == '1' or back or (gap > 0 and now - last > gap) then
+    local P = prefix_of(keys[1])
+    for _, key in ipairs({ 'heartbeats', 'machine_beats', 'confirmed' }) do
+      for _, member in ipairs(call('ZRANGEBYSCORE', P .. key, '(' .. text(now), '+inf')) do
+        call('ZADD', P .. key, text(now), member)
+      end
+    end
+    call('HSET', keys[1], 'contact_since', text(now))
+    f[2] = text(now)
+  end
+  call('HSET', keys[1], 'contact_at', text(now))
+  -- A lease end further off than one lease length is cut to it.
+  local leases = prefix_of(keys[1]) .. 'leases'
+  for _, job in ipairs(call('ZRANGEBYSCORE', leases, '(' .. text(now + LEASE_MS), '+inf', 'LIMIT', 0, 1000)) do
+    call('ZADD', leases, text(now + LEASE_MS), job)
+  end
+  return { text(now), f[2] }
+end
+
+-- Reads hashes, texts, firsts and members together. ARGV: time or '', epoch, then kind and key.
+local function load(keys, args)
+  local P = prefix_of(keys[1])
+  local epoch = call('HGET', keys[1], 'epoch')
+  if epoch ~= args[2] then return { 'epoch', epoch or '' } end
+  local found = {}
+  for i = 3, #args, 2 do
+    local kind, key = args[i], P .. args[i + 1]
+    if kind == 'hash' then
+      found[#found + 1] = call('HGETALL', key)
+    elseif kind == 'text' then
+      found[#found + 1] = { call('GET', key) or nil }
+    elseif kind == 'first' then
+      found[#found + 1] = { call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] }
+    else
+      found[#found + 1] = call('SMEMBERS', key)
+    end
+  end
+  return { 'ok', text(clock(args[1])), found }
+end
+
+-- Notes which classes a profile can serve. ARGV: digest, the rev up to which that was worked out,
+-- then service and class in turn.
+local function serve(keys, args)
+  local P = prefix_of(keys[1])
+  local profile = P .. 'profile:' .. args[1]
+  local before = call('HGET', profile, 'classes_rev')
+  if not before then return 'gone' end
+  must_be({ typed = {} }, P .. 'classes', 'zset')
+  local services = {}
+  for i = 3, #args, 2 do
+    call('SADD', P .. 'serves:' .. args[1] .. ':' .. args[i], args[i + 1])
+    services[args[i]] = true
+  end
+  if tonumber(args[2]) > tonumber(before) then call('HSET', profile, 'classes_rev', args[2]) end
+  -- Classes that vanished stay in the set: when most of it is old, it is worked out anew.
+  for service in pairs(services) do
+    local key = P .. 'serves:' .. args[1] .. ':' .. service
+    if call('SCARD', key) > 2 * call('ZCARD', P .. 'classes') + 1000 then
+      call('DEL', key)
+      call('HSET', profile, 'classes_rev', 0)
+    end
+  end
+  return 'ok'
+end
+
+-- Notes processes that wait for work. ARGV: time or '', then service, member, ms; '' ms: no longer.
+local function wait(keys, args)
+  local P, now = prefix_of(keys[1]), clock(args[1])
+  for i = 2, #args, 3 do
+    local key = P .. 'waiting:' .. args[i]
+    if args[i + 2] == '' then
+      call('ZREM', key, args[i + 1])
+    else
+      call('ZADD', key, text(now + tonumber(args[i + 2])), args[i + 1])
+    end
+  end
+  return 'ok'
+end
+
+-- A wake-up that its taker has no use for goes to somebody else, some few times.
+-- ARGV: time or '', class, service, hops so far, the member that had no use for it.
+local function pass_on(keys, args)
+  local S = { P = prefix_of(keys[1]), now = clock(args[1]) }
+  local hops = tonumber(args[4]) + 1
+  if hops <= 4 and call('EXISTS', S.P .. 'class:' .. args[2]) == 1 then
+    wake(S, args[2], args[3], false, hops, args[5])
+  end
+  return 'ok'
+end
+
+-- The first waiting jobs over all classes, in the order of claims. ARGV: limit, then services.
+local function first_waiting(keys, args)
+  local P = prefix_of(keys[1])
+  local limit, jobs = tonumber(args[1]), {}
+  local heads, rest = {}, {}
+  for i = 2, #args do
+    local some = call('ZRANGE', P .. 'heads:' .. args[i], 0, limit - 1, 'WITHSCORES')
+    for n = 1, #some, 2 do
+      heads[#heads + 1] = { score = tonumber(some[n + 1]), member = some[n], class = string.sub(some[n], 14), at = 0 }
+    end
+  end
+  local function before(a, b)
+    if a.score ~= b.score then return a.score < b.score end
+    return a.member < b.member
+  end
+  table.sort(heads, before)
+  local at = 1
+  while #jobs < limit do
+    local head = heads[at]
+    local least = nil
+    for i, other in ipairs(rest) do
+      if not least or before(other, rest[least]) then least = i end
+    end
+    if least and (not head or before(rest[least], head)) then
+      head = table.remove(rest, least)
+    elseif head then
+      at = at + 1
+    else
+      break
+    end
+    local two = call('ZRANGE', P .. 'queue:' .. head.class, head.at, head.at + 1, 'WITHSCORES')
+    if two[1] then jobs[#jobs + 1] = string.sub(two[1], 14) end
+    if two[3] then
+      rest[#rest + 1] = { score = tonumber(two[4]), member = string.sub(two[3], 1, 13) .. head.class, class = head.class, at = head.at + 1 }
+    end
+  end
+  return jobs
+end

@@ -1,0 +1,17 @@
+local function register(name, callback, flags)
+  local function run(keys, args)
+    call = redis.call
+    return callback(keys, args)
+  end
+  redis.register_function({ function_name = name .. '_VERSION', callback = run, flags = flags })
+end
+
+-- Endings and renewals go on while memory is short: the caller refuses submissions before that.
+register('pointsman_commit', commit, { 'allow-oom' })
+register('pointsman_open', open, { 'allow-oom' })
+register('pointsman_contact', contact, { 'allow-oom' })
+register('pointsman_load', load, { 'no-writes' })
+register('pointsman_serve', serve, { 'allow-oom' })
+register('pointsman_wait', wait, { 'allow-oom' })
+register('pointsman_pass_on', pass_on, { 'allow-oom' })
+register('pointsman_first_waiting', first_waiting, { 'no-writes' })

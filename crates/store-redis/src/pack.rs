@@ -1,0 +1,80 @@
+//! MessagePack, as Redis' `cmsgpack` reads it: what the functions get, and what they pack.
+
+use std::io::Cursor;
+
+/// Writes values one after the other; a list says first how many follow.
+#[derive(Debug, Default)]
+pub struct Pack(Vec<u8>);
+
+// Writing to a `Vec` cannot fail.
+impl Pack {
+    pub fn list(&mut self, len: usize) -> &mut Self {
+        let _ = rmp::encode::write_array_len(&mut self.0, u32::try_from(len).unwrap_or(u32::MAX));
+        self
+    }
+
+    pub fn map(&mut self, len: usize) -> &mut Self {
+        let _ = rmp::encode::write_map_len(&mut self.0, u32::try_from(len).unwrap_or(u32::MAX));
+        self
+    }
+
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Lua knows one kind of text.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let _ = rmp::encode::write_str_len(&mut self.0, len);
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub fn int(&mut self, n: i64) -> &mut Self {
+        let _ = rmp::encode::write_sint(&mut self.0, n);
+        self
+    }
+
+    pub fn flag(&mut self, flag: bool) -> &mut Self {
+        let _ = rmp::encode::write_bool(&mut self.0, flag);
+        self
+    }
+
+    /// A text, or `false` where there is none.
+    pub fn text_or_false(&mut self, text: Option<&str>) -> &mut Self {
+        match text {
+            Some(text) => self.text(text),
+            None => self.flag(false),
+        }
+    }
+
+    pub fn texts<T: AsRef<str>>(&mut self, texts: &[T]) -> &mut Self {
+        self.list(texts.len());
+        for text in texts {
+            self.text(text.as_ref());
+        }
+        self
+    }
+
+    pub fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// The fields of a hash that a function packed with `HGETALL`.
+pub fn unpack_fields(packed: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let mut at = Cursor::new(packed);
+    let len = rmp::decode::read_array_len(&mut at).ok()?;
+    let mut fields = Vec::with_capacity((len / 2) as usize);
+    for _ in 0..len / 2 {
+        fields.push((next(packed, &mut at)?, next(packed, &mut at)?));
+    }
+    Some(fields)
+}
+
+fn next<'a>(packed: &'a [u8], at: &mut Cursor<&'a [u8]>) -> Option<&'a [u8]> {
+    let len = rmp::decode::read_str_len(at).ok()? as usize;
+    let from = usize::try_from(at.position()).ok()?;
+    at.set_position((from + len) as u64);
+    packed.get(from..from + len)
+}

@@ -1,0 +1,319 @@
+//! The claim of an exchange: its jobs are chosen inside Redis, what taking them changes is decided
+//! here, by the same rules, on a stand-in for the job whose id the function replaces.
+
+use std::sync::Arc;
+
+use pointsman_core::{
+    Answer, ConnectorId, Event, JobId, Record, RecordKey, ServiceName, Timestamp, Token,
+    Transition,
+    command::{Exchange, Held},
+    decide::{self, Key, Source, Stop, Unread, Value, accepts, free_slots},
+    record::{Connector, Job, JobSpec, Worker},
+};
+use uuid::Uuid;
+
+use super::{
+    Before,
+    write::{Stamps, Write, event_json, event_name},
+};
+use crate::pack::Pack;
+
+/// The id of the job that stands for the ones to be chosen.
+const STAND_IN: JobId = JobId::from_uuid(Uuid::nil());
+
+/// A job that the function chose.
+#[derive(Debug)]
+pub struct Pick {
+    pub job: JobId,
+    pub service: String,
+    /// With the job's record as it was taken.
+    pub event: Event,
+    pub attempt: u32,
+    pub payload: Option<Arc<[u8]>>,
+}
+
+impl Pick {
+    pub fn held(&self, token: Token) -> Held {
+        Held { job: self.job, attempt: self.attempt, token }
+    }
+}
+
+/// What taking jobs of one service changes.
+#[derive(Debug)]
+struct ServicePlan {
+    name: ServiceName,
+    free: usize,
+    write: Write,
+    event: Event,
+    connector: Connector,
+    /// Where among the exchange's own events the connector's is; from 1, 0 is nowhere.
+    at: usize,
+}
+
+/// A claim as `commit` takes it.
+#[derive(Debug)]
+pub struct ClaimPlan {
+    worker: Worker,
+    wanted: usize,
+    pub tokens: Vec<Token>,
+    services: Vec<ServicePlan>,
+    /// Fields of a job that is taken, without attempt and token.
+    job: Vec<(String, String)>,
+    write: Write,
+    event: Event,
+    worker_at: usize,
+    names: Vec<String>,
+    /// Operations are signs of life; a bare claim is none.
+    is_heard: bool,
+}
+
+/// The records that a decision sees, with a stand-in for the job that is taken.
+struct WithStandIn<'a> {
+    source: &'a dyn Source,
+    job: Job,
+}
+
+impl Source for WithStandIn<'_> {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
+        if *key == Key::Record(RecordKey::Job(STAND_IN)) {
+            let job = Record::Job(std::sync::Arc::new(self.job.clone()));
+            return Ok(Some(Value::Record(job)));
+        }
+        self.source.get(key)
+    }
+}
+
+/// The decision when the claim gets `service`'s job under its first token.
+fn taken(
+    source: &dyn Source,
+    exchange: &Exchange,
+    service: &ServiceName,
+    now: Timestamp,
+) -> Result<Transition, Stop> {
+    let spec = JobSpec::new(service.clone(), now);
+    let source = WithStandIn { source, job: Job::new(STAND_IN, spec) };
+    let mut given = false;
+    decide::decide_exchange(&source, exchange, now, &mut |_, open| {
+        let give = !given && open.contains(service);
+        given |= give;
+        give.then_some(STAND_IN)
+    })
+}
+
+impl ClaimPlan {
+    /// What the exchange's claim may bring; `None` when it cannot bring anything. `base` is the
+    /// exchange as it is without a job, `worker` as it then is.
+    pub fn of(
+        source: &dyn Source,
+        exchange: &Exchange,
+        base: &Transition,
+        before: &Before,
+        now: Timestamp,
+    ) -> Result<Option<Self>, Stop> {
+        let Some(open) = open(exchange, base, before, now) else { return Ok(None) };
+        let position = |key: &RecordKey| {
+            base.changes.iter().rposition(|event| event.key == *key).map_or(0, |at| at + 1)
+        };
+        let mut plan: Option<Self> = None;
+        for (name, free) in open.services {
+            let transition = taken(source, exchange, &name, now)?;
+            let last = |key: &RecordKey| transition.changes.iter().rfind(|e| e.key == *key);
+            let worker_key = RecordKey::Worker(exchange.worker.clone());
+            let connector_key =
+                RecordKey::Connector(ConnectorId::new(exchange.worker.clone(), name.clone()));
+            let (Some(worker), Some(connector), Some(job)) =
+                (last(&worker_key), last(&connector_key), last(&RecordKey::Job(STAND_IN)))
+            else {
+                continue;
+            };
+            let write = |event: &Event| {
+                let known = before.get(&event.key).and_then(Option::as_ref);
+                event.record.as_ref().map(|r| Write::of(known, r, Stamps::default()))
+            };
+            let (Some(Record::Connector(record)), Some(connector_write)) =
+                (&connector.record, write(connector))
+            else {
+                continue;
+            };
+            let service = ServicePlan {
+                name,
+                free,
+                write: connector_write,
+                event: connector.clone(),
+                connector: (**record).clone(),
+                at: position(&connector_key),
+            };
+            match &mut plan {
+                Some(plan) => plan.services.push(service),
+                None => {
+                    let (Some(Record::Worker(record)), Some(write)) =
+                        (&worker.record, write(worker))
+                    else {
+                        continue;
+                    };
+                    plan = Some(Self {
+                        worker: (**record).clone(),
+                        wanted: open.wanted,
+                        tokens: open.tokens.clone(),
+                        services: vec![service],
+                        job: job_fields(job, now),
+                        write,
+                        event: worker.clone(),
+                        worker_at: position(&worker_key),
+                        names: record.services.iter().map(|s| s.name.to_string()).collect(),
+                        is_heard: !exchange.ops.is_empty(),
+                    });
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    pub fn digest(&self) -> pointsman_core::matching::CapabilitiesDigest {
+        self.worker.capabilities_digest
+    }
+
+    /// Puts the events of what was taken among the exchange's own, as the function does in the log.
+    pub fn merge(&self, events: &mut Vec<Event>, picks: &[Pick]) {
+        let all: Vec<JobId> = picks.iter().map(|pick| pick.job).collect();
+        let worker = self.worker_event(&all);
+        let mut seen: Vec<&ServiceName> = Vec::new();
+        if let Some(at) = self.worker_at.checked_sub(1) {
+            events[at].record.clone_from(&worker.record);
+        }
+        for (n, pick) in picks.iter().enumerate() {
+            events.push(pick.event.clone());
+            if n == 0 && self.worker_at == 0 {
+                events.push(worker.clone());
+            }
+            let service =
+                self.services.iter().find(|service| service.name.as_str() == pick.service);
+            let Some(service) = service.filter(|service| !seen.contains(&&service.name)) else {
+                continue;
+            };
+            seen.push(&service.name);
+            let of_it = picks.iter().filter(|other| other.service == pick.service);
+            let event = service.event_of(&of_it.map(|other| other.job).collect::<Vec<_>>());
+            match service.at.checked_sub(1) {
+                Some(at) => events[at].record = event.record,
+                None => events.push(event),
+            }
+        }
+    }
+
+    fn worker_event(&self, jobs: &[JobId]) -> Event {
+        let mut worker = self.worker.clone();
+        worker.current_job_ids.remove(&STAND_IN);
+        worker.current_job_ids.extend(jobs);
+        Event { record: Some(Record::Worker(worker.into())), ..self.event.clone() }
+    }
+
+    pub fn pack(&self, pack: &mut Pack) {
+        pack.map(11);
+        pack.text("worker").text(self.worker.id.as_str());
+        pack.text("digest").text(&self.worker.capabilities_digest.to_string());
+        pack.text("wanted").int(i64::try_from(self.wanted).unwrap_or(i64::MAX));
+        pack.text("tokens").list(self.tokens.len());
+        for token in &self.tokens {
+            pack.text(&token.to_string());
+        }
+        pack.text("services").list(self.services.len());
+        for service in &self.services {
+            pack.map(5);
+            pack.text("name").text(service.name.as_str());
+            pack.text("free").int(i64::try_from(service.free).unwrap_or(i64::MAX));
+            pack.text("at").int(i64::try_from(service.at).unwrap_or(0));
+            pack.text("write");
+            service.write.pack(pack);
+            pack.text("event").list(2);
+            pack.text(&event_name(&service.event)).text(&event_json(&service.event));
+        }
+        pack.text("job").list(self.job.len() * 2);
+        for (field, value) in &self.job {
+            pack.text(field).text(value);
+        }
+        pack.text("worker_write");
+        self.write.pack(pack);
+        pack.text("worker_event").list(2);
+        pack.text(&event_name(&self.event)).text(&event_json(&self.event));
+        pack.text("worker_at").int(i64::try_from(self.worker_at).unwrap_or(0));
+        pack.text("names").texts(&self.names);
+        pack.text("is_heard").flag(self.is_heard);
+    }
+}
+
+impl ServicePlan {
+    /// The connector's event with the jobs that were chosen.
+    fn event_of(&self, jobs: &[JobId]) -> Event {
+        let mut connector = self.connector.clone();
+        connector.job_ids.remove(&STAND_IN);
+        connector.job_ids.extend(jobs);
+        Event { record: Some(Record::Connector(connector.into())), ..self.event.clone() }
+    }
+}
+
+/// What a claim could take.
+struct Open {
+    wanted: usize,
+    tokens: Vec<Token>,
+    services: Vec<(ServiceName, usize)>,
+}
+
+/// How many jobs the rules give this claim if there are enough, of each service and in all, and
+/// the tokens that have none yet.
+fn open(exchange: &Exchange, base: &Transition, before: &Before, now: Timestamp) -> Option<Open> {
+    let claim = exchange.claim.as_ref()?;
+    let Some(Record::Worker(worker)) =
+        latest(base, before, &RecordKey::Worker(exchange.worker.clone()))
+    else {
+        return None;
+    };
+    let Answer::Exchanged { claimed, .. } = &base.answer else { return None };
+    let mut tokens: Vec<Token> = Vec::new();
+    for token in &claim.tokens {
+        if !tokens.contains(token) && !claimed.iter().any(|held| held.token == *token) {
+            tokens.push(*token);
+        }
+    }
+    if tokens.is_empty() || !accepts(&worker, now) {
+        return None;
+    }
+    // A worker that is to prove itself takes one and no second.
+    let mut busy = (*worker).clone();
+    busy.current_job_ids.insert(STAND_IN);
+    let wanted = if accepts(&busy, now) { tokens.len() } else { 1 };
+    let mut services = Vec::new();
+    for slots in &worker.services {
+        if !claim.services.is_empty() && !claim.services.contains(&slots.name) {
+            continue;
+        }
+        let id = ConnectorId::new(worker.id.clone(), slots.name.clone());
+        if let Some(Record::Connector(connector)) = latest(base, before, &RecordKey::Connector(id))
+        {
+            let free = free_slots(&worker, &slots.name, &connector) as usize;
+            services.extend((free > 0).then(|| (slots.name.clone(), free)));
+        }
+    }
+    (!services.is_empty()).then_some(Open { wanted, tokens, services })
+}
+
+/// A record as a transition leaves it.
+fn latest(base: &Transition, before: &Before, key: &RecordKey) -> Option<Record> {
+    match base.changes.iter().rfind(|event| event.key == *key) {
+        Some(event) => event.record.clone(),
+        None => before.get(key).cloned().flatten(),
+    }
+}
+
+/// The fields that taking a job changes: all but those that differ from job to job.
+fn job_fields(taken: &Event, now: Timestamp) -> Vec<(String, String)> {
+    let service = match &taken.record {
+        Some(Record::Job(job)) => job.spec.service.clone(),
+        _ => return Vec::new(),
+    };
+    let waiting = Record::Job(Job::new(STAND_IN, JobSpec::new(service, now)).into());
+    let Some(record) = &taken.record else { return Vec::new() };
+    let write = Write::of(Some(&waiting), record, Stamps::default());
+    let fields = write.set.into_iter().filter(|(field, _)| field != "attempt" && field != "token");
+    fields.map(|(field, value)| (field.into_owned(), value)).collect()
+}

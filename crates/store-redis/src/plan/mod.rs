@@ -1,0 +1,242 @@
+//! What a transition becomes on Redis: the checks, the writes of records, and those of every index
+//! that follows from them. The function `commit` carries a plan out in one step; its first lines
+//! name the parts in the order in which [`Plan::pack`] writes them.
+
+mod claim;
+mod index;
+mod write;
+
+use std::collections::{BTreeMap, HashMap};
+
+pub use claim::{ClaimPlan, Pick};
+use index::Indexes;
+pub use index::class_of;
+use pointsman_core::{
+    EventName, Record, RecordKey, Transition, WorkerId,
+    decide::{Guard, Key, Side, Value, limits},
+    event::Event,
+    record::{JobState, Seq},
+};
+pub use write::{Stamps, Write, event_json, event_name, parse_key};
+
+use crate::{keys, pack::Pack};
+
+/// The records before a transition.
+pub type Before = HashMap<RecordKey, Option<Record>>;
+
+/// A transition as the function `commit` takes it.
+#[derive(Debug, Default)]
+pub struct Plan {
+    reads: Vec<(String, Option<Seq>)>,
+    looked_up: Vec<(&'static str, String, Option<String>)>,
+    guards: Vec<(&'static str, String, u64)>,
+    writes: Vec<Write>,
+    drops: Vec<String>,
+    indexes: Indexes,
+    events: Vec<(String, String)>,
+    endings: u32,
+    /// Workers whose hash shows a copy of its connectors' statuses.
+    briefs: BTreeMap<WorkerId, Vec<String>>,
+    /// It takes new work in, which a closed store does not.
+    is_intake: bool,
+}
+
+impl Plan {
+    /// What a transition becomes, given the records that it was decided on.
+    pub fn of(transition: &Transition, before: &Before) -> Self {
+        let mut plan = Self::default();
+        for (key, rev) in &transition.reads {
+            plan.reads.push((keys::record(key), *rev));
+        }
+        // In one order, so that equal transitions are equal plans.
+        plan.reads.sort();
+        for (key, found) in &transition.looked_up {
+            plan.looked_up.extend(looked_up(key, found.as_ref()));
+        }
+        plan.guards = transition.guards.iter().map(guard).collect();
+        let mut stamps: HashMap<&RecordKey, Stamps> = HashMap::new();
+        for event in &transition.changes {
+            plan.stamp(event, &mut stamps);
+            plan.events.push((event_name(event), event_json(event)));
+            plan.is_intake |= matches!(event.name, EventName::JobSubmitted | EventName::JobRetried);
+        }
+        let mut last: BTreeMap<&RecordKey, &Event> = BTreeMap::new();
+        for event in &transition.changes {
+            if let Some(Record::Job(job)) = &event.record {
+                let known = before.get(&event.key).and_then(Option::as_ref);
+                plan.indexes.note_health(event.name, job, known);
+            }
+            last.insert(&event.key, event);
+        }
+        for (key, event) in last {
+            let known = before.get(key).and_then(Option::as_ref);
+            let stamps = stamps.get(key).copied().unwrap_or_default();
+            plan.change(key, known, event, stamps);
+        }
+        for side in &transition.sides {
+            plan.side(side);
+        }
+        plan
+    }
+
+    /// What else is written, beside the records.
+    pub fn op(&mut self, op: &[&str]) {
+        self.indexes.op(op);
+    }
+
+    fn stamp<'a>(&mut self, event: &'a Event, stamps: &mut HashMap<&'a RecordKey, Stamps>) {
+        let Some(Record::Job(job)) = &event.record else { return };
+        let stamp = stamps.entry(&event.key).or_default();
+        stamp.place |= job.place == 0;
+        stamp.queued_seq |= job.queued_seq == 0;
+        if job.ended().is_some_and(|ended| ended.ended_no == 0) {
+            self.endings += 1;
+            stamp.ended = self.endings;
+        }
+    }
+
+    fn change(&mut self, key: &RecordKey, before: Option<&Record>, event: &Event, stamps: Stamps) {
+        match &event.record {
+            Some(record) => self.writes.push(Write::of(before, record, stamps)),
+            None => self.drops.push(keys::record(key)),
+        }
+        let brief_of = match key {
+            RecordKey::Connector(id) => Some(&id.worker),
+            _ => None,
+        };
+        if let Some(worker) = brief_of {
+            self.briefs.entry(worker.clone()).or_default();
+        }
+        self.indexes.follow(key, before, event.record.as_ref(), stamps);
+    }
+
+    fn side(&mut self, side: &Side) {
+        match side {
+            Side::Idempotency { key, job, body, until } => {
+                let value = format!("{} {}", idempotency_text(*job, body), until.as_millis());
+                let key = keys::idempotency(key);
+                let life = limits::IDEMPOTENCY.as_millis().to_string();
+                self.indexes.op(&["SET", &key, &value, &life]);
+            }
+            Side::Payload { job, payload } => {
+                self.indexes.op_bytes("SET", &format!("payload:{job}"), None, payload);
+            }
+            Side::Result { job, token, json, .. } => {
+                let key = format!("results:{job}");
+                self.indexes.op_bytes("HSET", &key, Some(&token.to_string()), json);
+                self.indexes.op(&["HSET", &key, "last", &token.to_string()]);
+            }
+            Side::Capabilities { digest, capabilities } => {
+                self.indexes.keep_capabilities(*digest, capabilities);
+            }
+        }
+    }
+
+    /// Names the services of the workers whose copies change, as far as they are known.
+    pub fn set_services(&mut self, services: impl Fn(&WorkerId) -> Vec<String>) {
+        for (worker, names) in &mut self.briefs {
+            *names = services(worker);
+        }
+    }
+
+    /// The workers that [`set_services`](Self::set_services) is asked for.
+    pub fn needs_services(&self) -> Vec<WorkerId> {
+        self.briefs.keys().cloned().collect()
+    }
+
+    /// As the function takes it; with a claim whose jobs the function chooses.
+    pub fn pack(&self, claim: Option<&ClaimPlan>) -> Vec<u8> {
+        let mut pack = Pack::default();
+        pack.list(15);
+        pack.list(self.reads.len());
+        for (key, rev) in &self.reads {
+            pack.list(2).text(key).text_or_false(rev.map(|rev| rev.to_string()).as_deref());
+        }
+        pack.list(self.looked_up.len());
+        for (kind, key, found) in &self.looked_up {
+            pack.list(3).text(kind).text(key).text_or_false(found.as_deref());
+        }
+        pack.list(self.guards.len());
+        for (kind, subject, millis) in &self.guards {
+            pack.list(3).text(kind).text(subject).int(i64::try_from(*millis).unwrap_or(i64::MAX));
+        }
+        pack.list(self.writes.len());
+        for write in &self.writes {
+            write.pack(&mut pack);
+        }
+        pack.texts(&self.drops);
+        self.indexes.pack(&mut pack);
+        pack.list(self.events.len());
+        for (name, json) in &self.events {
+            pack.list(2).text(name).text(json);
+        }
+        pack.int(i64::from(self.endings));
+        pack.list(self.briefs.len());
+        for (worker, services) in &self.briefs {
+            pack.list(2).text(worker.as_str()).texts(services);
+        }
+        match claim {
+            Some(claim) => claim.pack(&mut pack),
+            None => drop(pack.flag(false)),
+        }
+        pack.flag(self.is_intake);
+        pack.done()
+    }
+}
+
+/// What is kept of an idempotency key, before its end: the job and the body's digest.
+fn idempotency_text(job: pointsman_core::JobId, body: &[u8; 32]) -> String {
+    let body = body.iter().fold(String::with_capacity(64), |text, b| format!("{text}{b:02x}"));
+    format!("{job} {body}")
+}
+
+fn looked_up(key: &Key, found: Option<&Value>) -> Option<(&'static str, String, Option<String>)> {
+    match (key, found) {
+        (Key::Record(_), _) => None,
+        // Compared without its last part, the end: what is over is not there.
+        (Key::Idempotency(key), found) => {
+            let text = match found {
+                Some(Value::Idempotency { job, body }) => Some(idempotency_text(*job, body)),
+                _ => None,
+            };
+            Some(("kept", keys::idempotency(key), text))
+        }
+        (Key::GroupPlace(group), found) => {
+            let place = match found {
+                Some(Value::GroupPlace(place)) => Some(place.to_string()),
+                _ => None,
+            };
+            Some(("first", keys::group(group), place))
+        }
+        (Key::WorkersOf(machine), found) => {
+            let mut workers: Vec<String> = match found {
+                Some(Value::WorkersOf(workers)) => {
+                    workers.iter().map(WorkerId::to_string).collect()
+                }
+                _ => Vec::new(),
+            };
+            workers.sort();
+            Some(("members", format!("machine:{machine}:workers"), Some(workers.join(" "))))
+        }
+    }
+}
+
+fn guard(guard: &Guard) -> (&'static str, String, u64) {
+    let millis = |after: &std::time::Duration| u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    match guard {
+        Guard::LeaseOver { job, .. } => ("lease", job.to_string(), 0),
+        Guard::WorkerSilent { worker, after, .. } => ("worker", worker.to_string(), millis(after)),
+        Guard::MachineSilent { machine, after } => ("machine", machine.to_string(), millis(after)),
+        Guard::MachineHeard { machine } => {
+            ("heard", machine.to_string(), millis(&limits::SILENT_AFTER))
+        }
+        Guard::ConnectorUnconfirmed { connector, after } => {
+            ("connector", connector.to_string(), millis(after))
+        }
+    }
+}
+
+/// Whether the job is in its queue.
+pub fn waits(state: &JobState) -> bool {
+    matches!(state, JobState::Pending { hold: None })
+}

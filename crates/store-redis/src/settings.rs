@@ -1,0 +1,136 @@
+//! What a Redis says of itself, and whether a fleet can live there.
+
+use std::collections::HashMap;
+
+/// The lines of `INFO` that matter here.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Info {
+    pub version: String,
+    /// Redis, Valkey or another.
+    pub server: String,
+    pub role: String,
+    /// The replication id: another one after a restart, a fail-over, a restored copy.
+    pub replid: String,
+    pub used_memory: u64,
+    /// 0 is no limit.
+    pub maxmemory: u64,
+    pub maxmemory_policy: String,
+    pub aof_enabled: bool,
+    pub aof_last_write_ok: bool,
+    pub replicas: u64,
+}
+
+impl Info {
+    pub fn parse(text: &str) -> Self {
+        let lines = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+        let fields: HashMap<&str, &str> = lines.collect();
+        let text = |name: &str| fields.get(name).copied().unwrap_or_default().to_owned();
+        let number = |name: &str| fields.get(name).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let server = if fields.contains_key("valkey_version") { "valkey" } else { "redis" };
+        Self {
+            version: text("redis_version"),
+            server: server.into(),
+            role: text("role"),
+            replid: text("master_replid"),
+            used_memory: number("used_memory"),
+            maxmemory: number("maxmemory"),
+            maxmemory_policy: text("maxmemory_policy"),
+            aof_enabled: number("aof_enabled") == 1,
+            aof_last_write_ok: fields.get("aof_last_write_status").is_none_or(|s| *s == "ok"),
+            replicas: number("connected_slaves"),
+        }
+    }
+
+    /// The share of its memory that is used, 0 to 1; none without a limit.
+    pub fn memory_used(&self) -> Option<f64> {
+        (self.maxmemory > 0).then(|| self.used_memory as f64 / self.maxmemory as f64)
+    }
+
+    /// Why a fleet cannot live here.
+    pub fn refusal(&self) -> Option<SettingsError> {
+        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_none_or(|major| major < 7) {
+            return Some(SettingsError::TooOld { version: self.version.clone() });
+        }
+        if self.role != "master" {
+            return Some(SettingsError::NotPrimary { role: self.role.clone() });
+        }
+        // Without a limit nothing is ever evicted.
+        if self.maxmemory > 0 && self.maxmemory_policy != "noeviction" {
+            return Some(SettingsError::Evicts { policy: self.maxmemory_policy.clone() });
+        }
+        None
+    }
+
+    /// What an operator should know of settings that a fleet can live with.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.aof_enabled {
+            warnings.push(
+                "Redis keeps no append-only file: a restart loses every job since its last \
+                 snapshot. Set `appendonly yes` in redis.conf, or CONFIG SET appendonly yes"
+                    .to_owned(),
+            );
+        } else if !self.aof_last_write_ok {
+            warnings.push(
+                "Redis could not write its append-only file the last time: look at its disk and \
+                 log"
+                .to_owned(),
+            );
+        }
+        if self.maxmemory == 0 && self.maxmemory_policy != "noeviction" {
+            warnings.push(format!(
+                "Redis' maxmemory-policy is {}: with a memory limit it would drop jobs. \
+                 CONFIG SET maxmemory-policy noeviction",
+                self.maxmemory_policy
+            ));
+        }
+        warnings
+    }
+}
+
+/// A Redis that no fleet can live on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    #[error("Redis {version} is too old: 7.0 or newer is needed (functions)")]
+    TooOld { version: String },
+    #[error("this Redis is a {role}: give the primary's address, or Sentinels that know it")]
+    NotPrimary { role: String },
+    #[error(
+        "Redis' maxmemory-policy is {policy}, which drops keys when memory is short: \
+         CONFIG SET maxmemory-policy noeviction"
+    )]
+    Evicts { policy: String },
+}
+
+/// Above this share of its memory, submissions are refused: what runs can still end.
+pub const FULL_AT: f64 = 0.8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Info {
+        Info::parse(
+            "# Server\r\nredis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\n\
+             maxmemory_policy:noeviction\r\naof_enabled:1\r\nmaster_replid:ab\r\n",
+        )
+    }
+
+    #[test]
+    fn a_sound_redis_is_admitted_without_a_word() {
+        assert_eq!((good().refusal(), good().warnings()), (None, Vec::new()));
+    }
+
+    #[test]
+    fn settings_that_lose_jobs_are_refused_or_named() {
+        let old = Info { version: "6.2.1".into(), ..good() };
+        assert!(matches!(old.refusal(), Some(SettingsError::TooOld { .. })));
+        let replica = Info { role: "slave".into(), ..good() };
+        assert!(matches!(replica.refusal(), Some(SettingsError::NotPrimary { .. })));
+        let evicts = Info { maxmemory: 1, maxmemory_policy: "allkeys-lru".into(), ..good() };
+        assert!(matches!(evicts.refusal(), Some(SettingsError::Evicts { .. })));
+        let volatile = Info { aof_enabled: false, ..good() };
+        assert_eq!((volatile.refusal(), volatile.warnings().len()), (None, 1));
+    }
+}

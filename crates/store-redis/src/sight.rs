@@ -1,0 +1,255 @@
+//! What a decision sees: records that were read lately, or now. A commit compares them with the
+//! store, so what is out of date costs another try and never a wrong decision.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroUsize,
+};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use pointsman_core::{
+    Event, MachineId, Record, RecordKey, Timestamp, WorkerId,
+    decide::{Key, Source, Unread, Value},
+};
+use pointsman_store::StoreError;
+
+use crate::{
+    fields, keys,
+    link::{Link, bytes, list, text},
+    plan::Before,
+};
+
+/// Records remembered at most.
+const REMEMBERED: usize = 20_000;
+
+/// The records that this process read or wrote last.
+pub struct Memory(Mutex<LruCache<RecordKey, Record>>);
+
+impl Default for Memory {
+    fn default() -> Self {
+        let most = NonZeroUsize::new(REMEMBERED).unwrap_or(NonZeroUsize::MIN);
+        Self(Mutex::new(LruCache::new(most)))
+    }
+}
+
+impl Memory {
+    pub fn get(&self, key: &RecordKey) -> Option<Record> {
+        self.0.lock().get(key).cloned()
+    }
+
+    pub fn put(&self, record: &Record) {
+        self.0.lock().put(record.key(), record.clone());
+    }
+
+    pub fn forget(&self, key: &RecordKey) {
+        self.0.lock().pop(key);
+    }
+
+    pub fn clear(&self) {
+        self.0.lock().clear();
+    }
+
+    /// What a transition left behind. Ended jobs are not asked for again soon.
+    pub fn follow(&self, events: &[Event]) {
+        let mut memory = self.0.lock();
+        for event in events {
+            match &event.record {
+                Some(Record::Job(job)) if !job.is_running() => drop(memory.pop(&event.key)),
+                Some(record) => drop(memory.put(event.key.clone(), record.clone())),
+                None => drop(memory.pop(&event.key)),
+            }
+        }
+    }
+}
+
+/// Everything that one decision was shown.
+pub struct Sight<'a> {
+    link: &'a Link,
+    memory: &'a Memory,
+    /// Nothing is taken from memory.
+    fresh: bool,
+    values: BTreeMap<Key, Option<Value>>,
+    /// Something came from memory, or was guessed.
+    guessed: bool,
+}
+
+impl Source for Sight<'_> {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
+        self.values.get(key).cloned().ok_or_else(|| Unread(key.clone()))
+    }
+}
+
+impl<'a> Sight<'a> {
+    pub fn new(link: &'a Link, memory: &'a Memory, fresh: bool) -> Self {
+        Self { link, memory, fresh, values: BTreeMap::new(), guessed: false }
+    }
+
+    pub fn is_guessed(&self) -> bool {
+        self.guessed
+    }
+
+    /// Takes something as absent without looking; what is new usually is.
+    pub fn guess_absent(&mut self, key: Key) {
+        if !self.fresh {
+            self.guessed = true;
+            self.values.insert(key, None);
+        }
+    }
+
+    /// The records seen, for what follows from their change.
+    pub fn before(&self) -> Before {
+        let records = self.values.iter().filter_map(|(key, value)| match (key, value) {
+            (Key::Record(key), Some(Value::Record(record))) => {
+                Some((key.clone(), Some(record.clone())))
+            }
+            (Key::Record(key), None) => Some((key.clone(), None)),
+            _ => None,
+        });
+        records.collect()
+    }
+
+    pub fn record(&self, key: &RecordKey) -> Option<Record> {
+        match self.values.get(&Key::Record(key.clone())) {
+            Some(Some(Value::Record(record))) => Some(record.clone()),
+            _ => None,
+        }
+    }
+
+    /// Sees these too: from memory where that may be, else from the store, all in one step.
+    pub async fn look_at(&mut self, keys: impl IntoIterator<Item = Key>) -> Result<(), StoreError> {
+        let mut wanted = Vec::new();
+        for key in keys {
+            if self.values.contains_key(&key) || wanted.contains(&key) {
+                continue;
+            }
+            let known = match &key {
+                Key::Record(key) if !self.fresh => self.memory.get(key),
+                _ => None,
+            };
+            match known {
+                Some(record) => {
+                    self.guessed = true;
+                    self.values.insert(key, Some(Value::Record(record)));
+                }
+                None => wanted.push(key),
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let (values, _) = read(self.link, &wanted).await?;
+        for (key, value) in values {
+            if let Some(Value::Record(record)) = &value {
+                self.memory.put(record);
+            }
+            self.values.insert(key, value);
+        }
+        Ok(())
+    }
+}
+
+/// Reads keys in one step, and the store's time then.
+pub async fn read(
+    link: &Link,
+    wanted: &[Key],
+) -> Result<(HashMap<Key, Option<Value>>, Timestamp), StoreError> {
+    for _ in 0..3 {
+        let (time, epoch) = (link.given_time(), link.epoch().to_string());
+        let mut args: Vec<String> = vec![time, epoch];
+        for key in wanted {
+            let (kind, name) = match key {
+                Key::Record(key) => ("hash", keys::record(key)),
+                Key::Idempotency(key) => ("text", keys::idempotency(key)),
+                Key::GroupPlace(group) => ("first", keys::group(group)),
+                Key::WorkersOf(machine) => ("members", workers_of(machine)),
+            };
+            args.extend([kind.to_owned(), name]);
+        }
+        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+        let answer = link.call("load", &args).await?;
+        let [state, now, found] = list(&answer) else {
+            if let [state, epoch] = list(&answer)
+                && text(state) == "epoch"
+            {
+                link.saw_epoch(&text(epoch));
+                continue;
+            }
+            return Err(StoreError::Failed(format!("an odd answer: {answer:?}")));
+        };
+        if text(state) != "ok" {
+            return Err(StoreError::Failed(format!("an odd answer: {answer:?}")));
+        }
+        let now = text(now).parse().unwrap_or_default();
+        link.saw_time(now);
+        let now = Timestamp::from_millis(now);
+        let mut values = HashMap::with_capacity(wanted.len());
+        for (key, found) in wanted.iter().zip(list(found)) {
+            values.insert(key.clone(), value(key, found, now)?);
+        }
+        return Ok((values, now));
+    }
+    Err(StoreError::Failed("the store's epoch changes again and again".into()))
+}
+
+fn workers_of(machine: &MachineId) -> String {
+    format!("machine:{machine}:workers")
+}
+
+fn value(key: &Key, found: &redis::Value, now: Timestamp) -> Result<Option<Value>, StoreError> {
+    let corrupt =
+        |why: String| StoreError::Failed(format!("the store holds what it cannot: {why}"));
+    let parts = list(found);
+    let first = parts.first().and_then(bytes).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    Ok(match key {
+        Key::Record(key) => {
+            record(key, found).map_err(|error| corrupt(error.to_string()))?.map(Value::Record)
+        }
+        Key::Idempotency(_) => first
+            .and_then(|text| kept(text, now))
+            .map(|(job, body)| Value::Idempotency { job, body }),
+        Key::GroupPlace(_) => match first {
+            Some(place) => {
+                let place = place.parse().map_err(|_| corrupt(format!("place {place:?}")))?;
+                Some(Value::GroupPlace(place))
+            }
+            None => None,
+        },
+        Key::WorkersOf(_) => {
+            let workers = parts.iter().map(|id| text(id).parse::<WorkerId>());
+            let mut workers: Vec<WorkerId> =
+                workers.collect::<Result<_, _>>().map_err(|error| corrupt(error.to_string()))?;
+            workers.sort();
+            Some(Value::WorkersOf(workers))
+        }
+    })
+}
+
+/// A record as `HGETALL` gives it.
+pub fn record(
+    key: &RecordKey,
+    found: &redis::Value,
+) -> Result<Option<Record>, fields::FieldsError> {
+    let parts: Vec<&[u8]> = match found {
+        redis::Value::Map(pairs) => {
+            pairs.iter().flat_map(|(k, v)| [bytes(k), bytes(v)]).flatten().collect()
+        }
+        found => list(found).iter().filter_map(bytes).collect(),
+    };
+    let pairs: Vec<(&[u8], &[u8])> = parts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    fields::to_record(key.kind(), &keys::record(key), &pairs)
+}
+
+/// What an idempotency key names, while it is kept.
+fn kept(text: &str, now: Timestamp) -> Option<(pointsman_core::JobId, [u8; 32])> {
+    let mut parts = text.split(' ');
+    let (job, body, until) = (parts.next()?, parts.next()?, parts.next()?);
+    if until.parse::<i64>().ok()? <= now.as_millis() || body.len() != 64 {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (n, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(body.get(2 * n..2 * n + 2)?, 16).ok()?;
+    }
+    Some((job.parse().ok()?, digest))
+}

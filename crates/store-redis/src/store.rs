@@ -1,0 +1,273 @@
+//! The store as the rest of the program sees it.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use lru::LruCache;
+use parking_lot::Mutex;
+use pointsman_core::{
+    Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
+    command::Reconcile,
+    decide::Key,
+    event::{Record, RecordKey},
+    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+};
+use pointsman_store::{
+    ClassSummary, Clock, Committed, Contradiction, Done, Due, Epoch, Health, JobFilter, JobsPage,
+    Loaded, LogPage, Pulse, QueuesLane, Seed, Store, StoreError, WorkHint,
+};
+use tokio::sync::broadcast;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    address::Address,
+    classes::Definitions,
+    execute::Lanes,
+    link::{Link, OpenError, Place, bytes, text},
+    log,
+    sight::{self, Memory},
+    wake::Wake,
+};
+
+/// How a store on Redis is opened.
+#[derive(Clone)]
+pub struct Options {
+    pub address: Address,
+    /// Which fleet's store it is.
+    pub fleet: String,
+    /// Replicas that must have a submission or an ending before it is answered.
+    pub acks: u32,
+    /// Instead of Redis' clock: for tests.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// When nobody looked for silence for this long, Redis or all servers were away: then every
+    /// deadline starts anew. `None` leaves that to [`Store::break_contact`]: for tests.
+    pub contact_gap: Option<Duration>,
+    /// How often settings, memory and the replication id are looked at.
+    pub look_every: Duration,
+}
+
+impl Options {
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            fleet: "default".into(),
+            acks: 0,
+            clock: None,
+            contact_gap: Some(Duration::from_secs(3)),
+            look_every: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Claimed payloads that are remembered until somebody asks for them.
+const PAYLOADS: usize = 2_048;
+/// Groups that wait for a slow receiver.
+const FEED: usize = 4_096;
+
+pub(crate) struct Inner {
+    pub link: Link,
+    pub memory: Memory,
+    pub definitions: Definitions,
+    pub lanes: Lanes,
+    pub wake: Wake,
+    pub payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
+    pub contact_gap: Option<Duration>,
+    events: broadcast::Sender<Arc<LogGroup>>,
+    following: OnceLock<()>,
+    tasks: TaskTracker,
+    runtime: tokio::runtime::Handle,
+}
+
+/// A fleet's store on Redis. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct RedisStore {
+    inner: Arc<Inner>,
+}
+
+impl RedisStore {
+    /// Connects, and opens the fleet's store, or makes it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing was touched.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let Options { address, fleet, acks, clock, contact_gap, look_every } = options;
+        let link = Link::open(Place { address, fleet, acks, clock }).await?;
+        let tasks = TaskTracker::new();
+        tasks.spawn(link.clone().keep_looking(look_every));
+        let (events, _) = broadcast::channel(FEED);
+        let most = NonZeroUsize::new(PAYLOADS).unwrap_or(NonZeroUsize::MIN);
+        let inner = Inner {
+            link,
+            memory: Memory::default(),
+            definitions: Definitions::default(),
+            lanes: Lanes::default(),
+            wake: Wake::new(),
+            payloads: Mutex::new(LruCache::new(most)),
+            contact_gap,
+            events,
+            following: OnceLock::new(),
+            tasks,
+            runtime: tokio::runtime::Handle::current(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What of Redis' settings an operator should know.
+    pub fn warnings(&self) -> Vec<String> {
+        self.inner.link.info().warnings()
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    fn epoch(&self) -> Epoch {
+        self.inner.link.epoch()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.link.now()
+    }
+
+    fn health(&self) -> Health {
+        self.inner.link.health()
+    }
+
+    async fn execute(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
+        self.inner.carry_out(commands).await
+    }
+
+    async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError> {
+        let (values, now) = sight::read(&self.inner.link, &keys).await?;
+        Ok(Loaded { values: values.into_iter().collect(), now })
+    }
+
+    async fn commit(&self, transition: Transition) -> Result<Committed, StoreError> {
+        self.inner.commit(transition).await
+    }
+
+    async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError> {
+        self.inner.records(&keys).await
+    }
+
+    async fn jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<JobsPage, StoreError> {
+        self.inner.jobs_page(&filter, before, limit).await
+    }
+
+    async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
+        let mut found: Vec<Option<Arc<[u8]>>> =
+            jobs.iter().map(|job| self.inner.payloads.lock().pop(job)).collect();
+        let mut get = redis::pipe();
+        for (job, _) in jobs.iter().zip(&found).filter(|(_, found)| found.is_none()) {
+            get.cmd("GET").arg(self.inner.link.keys().full(&format!("payload:{job}")));
+        }
+        let mut answers = self.inner.link.send_all(&get).await?.into_iter();
+        for missing in found.iter_mut().filter(|found| found.is_none()) {
+            *missing = answers.next().as_ref().and_then(bytes).map(Into::into);
+        }
+        Ok(found)
+    }
+
+    async fn result(
+        &self,
+        job: JobId,
+        token: Option<Token>,
+    ) -> Result<Option<Arc<[u8]>>, StoreError> {
+        let link = &self.inner.link;
+        let key = link.keys().full(&format!("results:{job}"));
+        let field = match token {
+            Some(token) => token.to_string(),
+            None => text(&link.send(redis::cmd("HGET").arg(&key).arg("last")).await?),
+        };
+        let found = link.send(redis::cmd("HGET").arg(&key).arg(field)).await?;
+        Ok(bytes(&found).map(Into::into))
+    }
+
+    async fn capabilities(
+        &self,
+        digest: CapabilitiesDigest,
+    ) -> Result<Option<Arc<Capabilities>>, StoreError> {
+        self.inner.definitions.profile(&self.inner.link, digest).await
+    }
+
+    async fn log(&self, after: Seq, limit: usize) -> Result<LogPage, StoreError> {
+        log::page(&self.inner.link, after, limit).await
+    }
+
+    async fn seed(&self) -> Result<Seed, StoreError> {
+        self.inner.seed().await
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<LogGroup>> {
+        let receiver = self.inner.events.subscribe();
+        // Only who shows something reads the log; a worker does not.
+        self.inner.following.get_or_init(|| {
+            let follow = log::follow(self.inner.link.clone(), self.inner.events.clone());
+            self.inner.tasks.spawn_on(follow, &self.inner.runtime);
+        });
+        receiver
+    }
+
+    fn wait_for_work(&self, worker: WorkerId, services: Vec<ServiceName>) -> WorkHint {
+        let (wake, hint) = WorkHint::new();
+        self.inner.wake.add(worker, services, wake);
+        let inner = self.inner.clone();
+        self.inner
+            .tasks
+            .spawn_on(async move { inner.wake.settle(&inner).await }, &self.inner.runtime);
+        self.inner.wake.listen(&self.inner, &self.inner.tasks, &self.inner.runtime);
+        hint
+    }
+
+    async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError> {
+        self.inner.due(what).await
+    }
+
+    async fn break_contact(&self) -> Result<(), StoreError> {
+        self.inner.contact(true).await.map(drop)
+    }
+
+    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
+        self.inner.queues(limit).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        self.inner.pulse().await
+    }
+
+    async fn explain(
+        &self,
+        job: JobId,
+    ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
+        self.inner.explain(job).await
+    }
+
+    async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
+        self.inner.unservable().await
+    }
+
+    async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {
+        self.inner.poisonous().await
+    }
+
+    async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
+        self.inner.contradictions().await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.inner.link.close();
+        self.inner.tasks.close();
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! What the function `commit` answers.
+
+use pointsman_core::{Event, EventName, JobId, Record, RecordKey, Rejected, Seq, Timestamp};
+use redis::Value;
+
+use crate::{
+    link::{bytes, list, number, text},
+    log,
+    plan::Pick,
+};
+
+/// Classes with live jobs at most, as the function counts them.
+const MAX_CLASSES: usize = 10_000;
+
+/// What the function said of one transition.
+#[derive(Debug)]
+pub enum Verdict {
+    Applied {
+        stamped: Option<Stamped>,
+        picks: Vec<Pick>,
+    },
+    /// What it was decided on has changed.
+    Conflict,
+    /// Which classes the worker's profile can serve has to be worked out first.
+    ClassesChanged,
+    Rejected(Rejected),
+    /// The store takes no new work.
+    Closed,
+    /// What stands in the store is not what it should be; nothing was changed.
+    Corrupt(String),
+}
+
+/// What the store alone knows of a group.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamped {
+    pub seq: Seq,
+    pub at: Timestamp,
+    pub endings_before: u64,
+}
+
+/// Reads the answer about one transition; `now` is the store's time.
+pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
+    let parts = list(reply);
+    let odd = || format!("an odd answer: {reply:?}");
+    Ok(match parts.first().map(text).unwrap_or_default().as_str() {
+        "ok" => {
+            let [_, seq, endings, told] = parts else { return Err(odd()) };
+            let seq = number(seq).and_then(|seq| u64::try_from(seq).ok());
+            let stamped = match seq {
+                Some(seq) => Some(Stamped {
+                    seq,
+                    at: Timestamp::from_millis(now),
+                    endings_before: number(endings)
+                        .and_then(|n| u64::try_from(n).ok())
+                        .ok_or_else(odd)?,
+                }),
+                None => None,
+            };
+            let picks = list(told).iter().map(pick).collect::<Result<_, _>>()?;
+            Verdict::Applied { stamped, picks }
+        }
+        "conflict" => Verdict::Conflict,
+        "classes_changed" => Verdict::ClassesChanged,
+        "not_due" => Verdict::Rejected(Rejected::NotDue),
+        "too_many_classes" => Verdict::Rejected(Rejected::TooManyClasses(MAX_CLASSES)),
+        "closed" => Verdict::Closed,
+        "corrupt" => Verdict::Corrupt(parts.get(1).map(text).unwrap_or_default()),
+        _ => return Err(odd()),
+    })
+}
+
+fn pick(told: &Value) -> Result<Pick, String> {
+    let [job, service, packed, payload] = list(told) else {
+        return Err(format!("an odd job: {told:?}"));
+    };
+    let job: JobId = text(job).parse().map_err(|error| format!("{error}"))?;
+    let key = RecordKey::Job(job);
+    let record = log::packed(&key, bytes(packed).unwrap_or_default())?;
+    let Some(Record::Job(record)) = record else { return Err(format!("job {job} has no record")) };
+    let attempt = record.attempt;
+    let event = Event { name: EventName::JobAssigned, key, record: Some(Record::Job(record)) };
+    let payload = bytes(payload).map(Into::into);
+    Ok(Pick { job, service: text(service), event, attempt, payload })
+}

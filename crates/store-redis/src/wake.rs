@@ -1,0 +1,302 @@
+//! Waiting workers of this process, and the wake-ups that Redis has for them.
+//!
+//! A process says for which profile and service somebody of it waits; a new job pushes one wake-up
+//! for one able profile. One connection of the process blocks on the lists of its profiles. A
+//! wake-up is a hint: whoever waits also looks by itself.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use pointsman_core::{
+    ConnectorId, Record, RecordKey, ServiceName, WorkerId,
+    decide::{accepts, free_slots},
+    matching::{CapabilitiesDigest, ClassKey, able, excludes},
+};
+use pointsman_store::StoreError;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    link::{list, text},
+    store::Inner,
+};
+
+/// A process's word that somebody waits holds so long, and is renewed at half of it.
+const WORD: Duration = Duration::from_secs(60);
+/// One blocking call.
+const BLOCK: Duration = Duration::from_secs(10);
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// A profile and one of its services.
+type Lane = (CapabilitiesDigest, ServiceName);
+
+/// Somebody who can be woken once, on whichever lane comes first.
+struct Wakeable(Mutex<Option<oneshot::Sender<()>>>);
+
+impl Wakeable {
+    fn wake(&self) -> bool {
+        self.0.lock().take().is_some_and(|wake| wake.send(()).is_ok())
+    }
+}
+
+struct Waiter {
+    worker: WorkerId,
+    wake: Arc<Wakeable>,
+}
+
+impl Waiter {
+    fn is_gone(&self) -> bool {
+        self.wake.0.lock().as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
+#[derive(Default)]
+struct LaneState {
+    /// Oldest first.
+    waiters: Vec<Waiter>,
+    said_at: Option<Instant>,
+}
+
+type New = (WorkerId, Vec<ServiceName>, oneshot::Sender<()>);
+
+/// The waiting workers of this process.
+pub struct Wake {
+    /// Names this process among those that wait.
+    process: String,
+    new: Mutex<Vec<New>>,
+    has_new: AtomicBool,
+    /// One settles at a time: whoever comes next finds all of it done.
+    settling: tokio::sync::Mutex<()>,
+    lanes: Mutex<BTreeMap<Lane, LaneState>>,
+    changed: Notify,
+    listening: AtomicBool,
+    /// The blocking connection's id, to interrupt it; 0 while it does not block.
+    client: AtomicI64,
+}
+
+impl Wake {
+    pub fn new() -> Self {
+        Self {
+            process: uuid::Uuid::new_v4().simple().to_string(),
+            new: Mutex::default(),
+            has_new: AtomicBool::new(false),
+            settling: tokio::sync::Mutex::default(),
+            lanes: Mutex::default(),
+            changed: Notify::new(),
+            listening: AtomicBool::new(false),
+            client: AtomicI64::new(0),
+        }
+    }
+
+    /// Notes a waiting worker; [`settle`](Self::settle) tells Redis.
+    pub fn add(&self, worker: WorkerId, services: Vec<ServiceName>, wake: oneshot::Sender<()>) {
+        self.new.lock().push((worker, services, wake));
+        self.has_new.store(true, Ordering::Release);
+    }
+
+    /// Tells Redis of everybody who began to wait: called before anything is looked at, so that
+    /// what comes after that look wakes somebody.
+    pub async fn settle(&self, inner: &Inner) {
+        if !self.has_new.load(Ordering::Acquire) {
+            return;
+        }
+        let _one = self.settling.lock().await;
+        self.has_new.store(false, Ordering::Release);
+        let new = std::mem::take(&mut *self.new.lock());
+        if new.is_empty() {
+            return;
+        }
+        if let Err(error) = self.say(inner, new).await {
+            // Whoever waits looks by itself, too.
+            tracing::debug!(%error, "Redis does not know that somebody waits");
+        }
+    }
+
+    async fn say(&self, inner: &Inner, new: Vec<New>) -> Result<(), StoreError> {
+        let mut unknown = false;
+        for (worker, services, wake) in new {
+            let key = RecordKey::Worker(worker.clone());
+            let known = match inner.memory.get(&key) {
+                Some(record) => Some(record),
+                None => inner.records(&[key]).await?.pop(),
+            };
+            // A worker that the store does not know is woken at once.
+            let Some(Record::Worker(record)) = known else { continue };
+            let all = record.services.iter().map(|slots| slots.name.clone());
+            let services = if services.is_empty() { all.collect() } else { services };
+            let wake = Arc::new(Wakeable(Mutex::new(Some(wake))));
+            let mut lanes = self.lanes.lock();
+            for service in services {
+                let lane = lanes.entry((record.capabilities_digest, service)).or_default();
+                lane.waiters.retain(|waiter| !waiter.is_gone());
+                unknown |= lane.said_at.is_none_or(|at| at.elapsed() > WORD / 2);
+                lane.waiters.push(Waiter { worker: worker.clone(), wake: wake.clone() });
+            }
+        }
+        if unknown { self.renew_word(inner).await } else { Ok(()) }
+    }
+
+    /// Says of each lane whether somebody waits.
+    async fn renew_word(&self, inner: &Inner) -> Result<(), StoreError> {
+        let mut args = vec![inner.link.given_time()];
+        {
+            let mut lanes = self.lanes.lock();
+            for ((digest, service), lane) in lanes.iter_mut() {
+                lane.waiters.retain(|waiter| !waiter.is_gone());
+                let word = WORD.as_millis().to_string();
+                let waits = !lane.waiters.is_empty();
+                lane.said_at = waits.then(Instant::now);
+                args.extend([service.to_string(), format!("{digest}:{}", self.process)]);
+                args.push(if waits { word } else { String::new() });
+            }
+            lanes.retain(|_, lane| lane.said_at.is_some());
+        }
+        if args.len() > 1 {
+            let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+            inner.link.call("wait", &args).await?;
+        }
+        self.interrupt(inner).await
+    }
+
+    /// Makes the blocking call end, so that it begins anew with the lanes as they are now.
+    async fn interrupt(&self, inner: &Inner) -> Result<(), StoreError> {
+        self.changed.notify_one();
+        let client = self.client.load(Ordering::Acquire);
+        if client != 0 {
+            inner.link.send(redis::cmd("CLIENT").arg("UNBLOCK").arg(client)).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the task that blocks on the wake-ups, once.
+    pub fn listen(
+        &self,
+        inner: &Arc<Inner>,
+        tasks: &TaskTracker,
+        runtime: &tokio::runtime::Handle,
+    ) {
+        if self.listening.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = inner.clone();
+        let listen = async move {
+            while !inner.link.is_closed() {
+                if let Err(why) = inner.wake.hear(&inner).await {
+                    tracing::debug!(why, "waiting for wake-ups begins anew");
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+            }
+        };
+        tasks.spawn_on(listen, runtime);
+    }
+
+    async fn hear(&self, inner: &Arc<Inner>) -> Result<(), String> {
+        let mut connection = inner.link.another().await.map_err(|error| error.to_string())?;
+        let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
+        let id: i64 = id.map_err(|error| error.to_string())?;
+        let heard = self.hear_on(inner, &mut connection, id).await;
+        self.client.store(0, Ordering::Release);
+        heard
+    }
+
+    async fn hear_on(
+        &self,
+        inner: &Arc<Inner>,
+        connection: &mut MultiplexedConnection,
+        id: i64,
+    ) -> Result<(), String> {
+        while !inner.link.is_closed() {
+            let lanes = self.waited_for();
+            if lanes.is_empty() {
+                self.changed.notified().await;
+                continue;
+            }
+            let mut pop = redis::cmd("BLPOP");
+            let mut names: HashMap<String, Lane> = HashMap::new();
+            for lane in lanes {
+                let name = inner.key(&format!("wake:{}:{}", lane.0, lane.1));
+                pop.arg(&name);
+                names.insert(name, lane);
+            }
+            pop.arg(BLOCK.as_secs());
+            self.client.store(id, Ordering::Release);
+            let popped =
+                tokio::time::timeout(BLOCK * 2, connection.send_packed_command(&pop)).await;
+            self.client.store(0, Ordering::Release);
+            let popped = popped.map_err(|_| "no answer".to_owned())?;
+            let popped = popped.map_err(|error| error.to_string())?;
+            let [name, class] = list(&popped) else { continue };
+            if let Some(lane) = names.get(&text(name)) {
+                let delivered = self.deliver(inner, lane, &text(class)).await;
+                delivered.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn waited_for(&self) -> Vec<Lane> {
+        let mut lanes = self.lanes.lock();
+        for lane in lanes.values_mut() {
+            lane.waiters.retain(|waiter| !waiter.is_gone());
+        }
+        let waited = lanes.iter().filter(|(_, lane)| !lane.waiters.is_empty());
+        waited.map(|(lane, _)| lane.clone()).collect()
+    }
+
+    /// Hands a wake-up to a worker that would not look in vain, or back to Redis for another
+    /// process.
+    async fn deliver(&self, inner: &Inner, lane: &Lane, token: &str) -> Result<(), StoreError> {
+        let (class, hops) = token.split_once(' ').unwrap_or((token, "0"));
+        let waiting: Vec<(WorkerId, Arc<Wakeable>)> = {
+            let mut lanes = self.lanes.lock();
+            let Some(state) = lanes.get_mut(lane) else { return Ok(()) };
+            state.waiters.retain(|waiter| !waiter.is_gone());
+            state.waiters.iter().map(|w| (w.worker.clone(), w.wake.clone())).collect()
+        };
+        for (worker, wake) in waiting {
+            if takes(inner, &worker, lane, class).await? && wake.wake() {
+                return Ok(());
+            }
+        }
+        let time = inner.link.given_time();
+        let own = format!("{}:{}", lane.0, self.process);
+        let args = [&time, class, lane.1.as_str(), hops, &own].map(str::as_bytes);
+        inner.link.call("pass_on", &args).await?;
+        Ok(())
+    }
+}
+
+/// Whether the worker would get a job of the class now.
+async fn takes(
+    inner: &Inner,
+    worker: &WorkerId,
+    (digest, service): &Lane,
+    class: &str,
+) -> Result<bool, StoreError> {
+    let connector = ConnectorId::new(worker.clone(), service.clone());
+    let keys = [RecordKey::Worker(worker.clone()), RecordKey::Connector(connector)];
+    let found = inner.records(&keys).await?;
+    let [Record::Worker(worker), Record::Connector(connector)] = found.as_slice() else {
+        return Ok(false);
+    };
+    let Ok(key) = class.parse::<ClassKey>() else { return Ok(true) };
+    let classes = inner.definitions.classes(&inner.link, &[key]).await?;
+    // Of a class that vanished meanwhile there is nothing left.
+    let (Some(class), Some(profile)) =
+        (classes.get(&key), inner.definitions.profile(&inner.link, *digest).await?)
+    else {
+        return Ok(false);
+    };
+    Ok(able(class, &profile)
+        && !excludes(class, &worker.id)
+        && accepts(worker, inner.link.now())
+        && free_slots(worker, service, connector) > 0)
+}

@@ -1,0 +1,4 @@
+//! The store on a real Redis.
+
+mod conformance;
+mod support;

@@ -1,0 +1,44 @@
+//! A redis-server for all tests of this binary; each test has a fleet of its own on it.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_store::{ManualClock, Store};
+use pointsman_store_redis::{Options, RedisStore};
+use tokio::runtime::Runtime;
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+static SERVER: LazyLock<RedisServer> = LazyLock::new(|| {
+    RedisServer::start_blocking(RedisOptions::default()).expect("a redis-server on this machine")
+});
+static FLEETS: AtomicU64 = AtomicU64::new(0);
+
+/// Options of a fleet that nobody else has, on a clock that the test moves.
+pub fn options(clock: &ManualClock) -> Options {
+    let n = FLEETS.fetch_add(1, Ordering::Relaxed);
+    Options {
+        fleet: format!("test-{}-{n}", std::process::id()),
+        clock: Some(Arc::new(clock.clone())),
+        contact_gap: None,
+        look_every: Duration::from_secs(3_600),
+        ..Options::new(SERVER.url().parse().expect("a valid address"))
+    }
+}
+
+/// Opens a store; the tasks behind it live in a runtime of their own.
+pub fn open_with(options: Options) -> RedisStore {
+    let open = || RUNTIME.block_on(RedisStore::open(options)).expect("the store opens");
+    std::thread::scope(|scope| scope.spawn(open).join().expect("no panic"))
+}
+
+/// As the suite opens an empty store.
+pub fn open(clock: ManualClock) -> (Arc<dyn Store>, Box<dyn Any>) {
+    (Arc::new(open_with(options(&clock))), Box::new(()))
+}
