@@ -59,16 +59,6 @@ impl Inner {
         till: Timestamp,
         limit: usize,
     ) -> Result<Vec<(JobId, Timestamp)>, StoreError> {
-        let found = self.ids_until::<JobId>(index, till, limit).await?;
-        Ok(found)
-    }
-
-    async fn ids_until<T: std::str::FromStr + Ord>(
-        &self,
-        index: &str,
-        till: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(T, Timestamp)>, StoreError> {
         let mut range = redis::cmd("ZRANGE");
         range.arg(self.key(index)).arg("-inf").arg(till.as_millis()).arg("BYSCORE");
         range.arg("LIMIT").arg(0).arg(limit).arg("WITHSCORES");
@@ -77,6 +67,23 @@ impl Inner {
             Some((text(&pair[0]).parse().ok()?, Timestamp::from_millis(number(&pair[1])?)))
         });
         Ok(ids.collect())
+    }
+
+    /// Whoever was not heard since then; `kind` is the first letter in `pulse`.
+    async fn unheard<T: std::str::FromStr + Ord>(
+        &self,
+        kind: &str,
+        since: Timestamp,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(self.key("pulse")).arg("-inf").arg(since.as_millis() * 4 + 3).arg("BYSCORE");
+        let found = self.link.send(&range).await?;
+        let ids = list(&found)
+            .iter()
+            .filter_map(|member| text(member).strip_prefix(kind)?.strip_prefix(':')?.parse().ok());
+        let mut ids: Vec<T> = ids.collect();
+        ids.sort();
+        Ok(ids)
     }
 
     async fn due_leases(&self) -> Result<Vec<Reconcile>, StoreError> {
@@ -103,11 +110,8 @@ impl Inner {
         if now.since(since) < after {
             return Ok(Vec::new());
         }
-        let mut silent =
-            self.ids_until::<WorkerId>("heartbeats", now - after, usize::MAX >> 1).await?;
-        silent.sort();
-        let keys: Vec<RecordKey> =
-            silent.into_iter().map(|(id, _)| RecordKey::Worker(id)).collect();
+        let silent: Vec<WorkerId> = self.unheard("w", now - after).await?;
+        let keys: Vec<RecordKey> = silent.into_iter().map(RecordKey::Worker).collect();
         let due = self.records(&keys).await?.into_iter().filter_map(|record| match record {
             Record::Worker(w) if !w.is_offline() => Some(Reconcile::DeclareSilent {
                 worker: w.id.clone(),
@@ -125,11 +129,8 @@ impl Inner {
         if now.since(since) < after {
             return Ok(Vec::new());
         }
-        let mut stale =
-            self.ids_until::<ConnectorId>("confirmed", now - after, usize::MAX >> 1).await?;
-        stale.sort();
-        let keys: Vec<RecordKey> =
-            stale.into_iter().map(|(id, _)| RecordKey::Connector(id)).collect();
+        let stale: Vec<ConnectorId> = self.unheard("c", now - after).await?;
+        let keys: Vec<RecordKey> = stale.into_iter().map(RecordKey::Connector).collect();
         let due = self.records(&keys).await?.into_iter().filter_map(|record| match record {
             Record::Connector(c)
                 if !matches!(c.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline) =>
@@ -166,8 +167,7 @@ impl Inner {
         &self,
     ) -> Result<Vec<(MachineId, MachineStatus, Option<Timestamp>)>, StoreError> {
         let ids: Vec<MachineId> = self.members("machines").await?;
-        let heartbeats = self.times("heartbeats").await?;
-        let beats = self.times("machine_beats").await?;
+        let heard = self.heard().await?;
         let keys: Vec<RecordKey> = ids.iter().cloned().map(RecordKey::Machine).collect();
         let mut pipeline = redis::pipe();
         for id in &ids {
@@ -181,9 +181,10 @@ impl Inner {
         let heard = self.records(&keys).await?.into_iter().filter_map(|record| {
             let Record::Machine(machine) = record else { return None };
             let of_workers = workers.get(&machine.id).into_iter().flatten();
-            let of_workers = of_workers.filter_map(|worker| heartbeats.get(worker));
-            let heard = of_workers.chain(beats.get(machine.id.as_str())).max().copied();
-            Some((machine.id.clone(), machine.status, heard))
+            let of_workers = of_workers.filter_map(|worker| heard.get(&format!("w:{worker}")));
+            let all = of_workers.chain(heard.get(&format!("m:{}", machine.id)));
+            let at = all.map(|confirmed| confirmed.at).max();
+            Some((machine.id.clone(), machine.status, at))
         });
         Ok(heard.collect())
     }
@@ -214,10 +215,12 @@ impl Inner {
             let Some(job) = jobs.get(&id) else { continue };
             let class = class_of(job);
             let key = class.key();
-            if !able.contains_key(&key) {
-                able.insert(key, self.able_workers(&class, &present).await? > 0);
-            }
-            let all = !able.get(&key).copied().unwrap_or(true);
+            let somebody = match able.get(&key) {
+                Some(somebody) => *somebody,
+                None => self.able_workers(&class, &present).await? > 0,
+            };
+            able.insert(key, somebody);
+            let all = !somebody;
             if all || until <= now {
                 due.push(Reconcile::LapseExclusions { job: id, all });
             }
@@ -257,7 +260,7 @@ impl Inner {
     async fn surplus_jobs(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ZCARD").arg(self.key("ended"));
-        pipeline.cmd("HGET").arg(self.key("counts")).arg("ended_bytes");
+        pipeline.cmd("HGET").arg(self.link.keys().meta()).arg("ended_bytes");
         let found = self.link.send_all(&pipeline).await?;
         let size = |n: usize| {
             found.get(n).and_then(number).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)

@@ -2,13 +2,14 @@
 //! meanwhile.
 
 use std::{
+    collections::BTreeSet,
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
 };
 
 use pointsman_core::{
     Answer, Command, ConnectorId, Record, RecordKey, Rejected, Transition, WorkerId,
-    command::{Exchange, IdempotencyKey, Op, Renew},
+    command::{Exchange, IdempotencyKey, Op},
     decide::{self, Key, Side, Stop},
     record::Worker,
 };
@@ -17,7 +18,7 @@ use pointsman_store::{Committed, Done, Health, StoreError};
 use crate::{
     link::{list, text},
     log,
-    plan::{Before, ClaimPlan, Pick, Plan},
+    plan::{Before, ClaimPlan, Pick, Plan, brief},
     sight::Sight,
     store::Inner,
     verdict::{Stamped, Verdict, verdict},
@@ -187,10 +188,16 @@ impl Inner {
                 Err(Stop::Rejected(why)) => return Ok(Err((why, sight.is_guessed()))),
             }
         };
+        let claims = match command {
+            Command::Exchange(exchange) if exchange.claim.is_some() => Some(&exchange.worker),
+            _ => None,
+        };
+        let workers = shown_with(&transition, claims);
+        look_at_statuses(&workers, &transition, &mut sight).await?;
         let before = sight.before();
         let mut plan = Plan::of(&transition, &before);
+        copy_statuses(&workers, &transition, &before, &mut plan);
         hear(command, &transition, &sight, &mut plan);
-        self.name_services(&mut plan, &mut sight).await?;
         let claim = match command {
             Command::Exchange(exchange) => {
                 let now = self.link.now();
@@ -209,26 +216,8 @@ impl Inner {
                 self.definitions.know_profile(*digest, capabilities);
             }
         }
-        let packed = plan.pack(claim.as_ref());
+        let packed = plan.pack(claim.as_ref(), self.link.keys());
         Ok(Ok(Decided { transition, plan: packed, claim, is_guessed: sight.is_guessed() }))
-    }
-
-    /// A worker's hash shows its connectors' statuses: of which services, its record says.
-    async fn name_services(
-        &self,
-        plan: &mut Plan,
-        sight: &mut Sight<'_>,
-    ) -> Result<(), StoreError> {
-        let workers = plan.needs_services();
-        let keys = workers.iter().map(|id| Key::Record(RecordKey::Worker(id.clone())));
-        sight.look_at(keys).await?;
-        plan.set_services(|id| match sight.record(&RecordKey::Worker(id.clone())) {
-            Some(Record::Worker(worker)) => {
-                worker.services.iter().map(|slots| slots.name.to_string()).collect()
-            }
-            _ => Vec::new(),
-        });
-        Ok(())
     }
 
     /// Applies a transition that was decided elsewhere.
@@ -237,6 +226,8 @@ impl Inner {
         let changed = transition.changes.iter().map(|event| event.key.clone());
         let read = transition.reads.iter().map(|(key, _)| key.clone());
         sight.look_at(changed.chain(read).map(Key::Record)).await?;
+        let workers = shown_with(&transition, None);
+        look_at_statuses(&workers, &transition, &mut sight).await?;
         let before: Before = sight.before();
         let same = |(key, rev): &(RecordKey, Option<u64>)| {
             before.get(key).and_then(Option::as_ref).map(Record::rev) == *rev
@@ -245,8 +236,8 @@ impl Inner {
             return Ok(Committed::Conflict);
         }
         let mut plan = Plan::of(&transition, &before);
-        self.name_services(&mut plan, &mut sight).await?;
-        let packed = plan.pack(None);
+        copy_statuses(&workers, &transition, &before, &mut plan);
+        let packed = plan.pack(None, self.link.keys());
         let verdict = self.commit_all(&[&packed]).await?.pop();
         Ok(match verdict {
             Some(Verdict::Applied { stamped, picks }) => {
@@ -401,51 +392,107 @@ async fn look_at_all(sight: &mut Sight<'_>, id: &WorkerId) -> Result<(), StoreEr
     sight.look_at(connectors.chain(jobs).map(Key::Record).collect::<Vec<_>>()).await
 }
 
+/// The workers whose hashes show something that a transition changes.
+fn shown_with(transition: &Transition, claims: Option<&WorkerId>) -> BTreeSet<WorkerId> {
+    let changed = transition.changes.iter().filter_map(|event| match &event.key {
+        RecordKey::Connector(id) => Some(&id.worker),
+        _ => None,
+    });
+    changed.chain(claims).cloned().collect()
+}
+
+/// Sees what the copies of statuses are made of.
+async fn look_at_statuses(
+    workers: &BTreeSet<WorkerId>,
+    transition: &Transition,
+    sight: &mut Sight<'_>,
+) -> Result<(), StoreError> {
+    let keys = workers.iter().map(|id| Key::Record(RecordKey::Worker(id.clone())));
+    sight.look_at(keys.collect::<Vec<_>>()).await?;
+    for id in workers {
+        let worker = RecordKey::Worker(id.clone());
+        let changed = transition.changes.iter().rfind(|event| event.key == worker);
+        let record = changed.map_or_else(|| sight.record(&worker), |event| event.record.clone());
+        if let Some(Record::Worker(worker)) = record {
+            let keys = worker.connector_ids().map(|id| Key::Record(RecordKey::Connector(id)));
+            sight.look_at(keys.collect::<Vec<_>>()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A worker's hash shows a copy of its connectors' statuses, so that one look tells an operator all.
+fn copy_statuses(
+    workers: &BTreeSet<WorkerId>,
+    transition: &Transition,
+    before: &Before,
+    plan: &mut Plan,
+) {
+    let latest = |key: &RecordKey| match transition.changes.iter().rfind(|e| e.key == *key) {
+        Some(event) => event.record.clone(),
+        None => before.get(key).cloned().flatten(),
+    };
+    for id in workers {
+        let Some(Record::Worker(worker)) = latest(&RecordKey::Worker(id.clone())) else { continue };
+        let mut parts = Vec::new();
+        for connector in worker.connector_ids().map(RecordKey::Connector) {
+            let known = before.get(&connector).and_then(Option::as_ref).map(Record::rev);
+            plan.also_read([(connector.clone(), known)]);
+            if let Some(Record::Connector(connector)) = latest(&connector) {
+                parts.push(format!("\"{}\":{}", connector.service_type, brief(&connector)));
+            }
+        }
+        if transition
+            .changes
+            .iter()
+            .any(|event| matches!(&event.key, RecordKey::Connector(of) if of.worker == *id))
+        {
+            plan.copy_statuses(id, &format!("{{{}}}", parts.join(",")));
+        }
+    }
+}
+
 /// Who sends a command that is accepted is there: heartbeats, leases, and what confirms connector
 /// statuses, all beside the records and in the same step.
 fn hear(command: &Command, transition: &Transition, sight: &Sight<'_>, plan: &mut Plan) {
-    let confirm = |plan: &mut Plan, id: &ConnectorId, by: &str| {
-        plan.op(&["ZADD", "confirmed", "@now", &id.to_string()]);
-        plan.op(&["HSET", "confirmed_by", &id.to_string(), by]);
+    const REPORT: &str = "@0";
+    const JOB: &str = "@1";
+    const REGISTRATION: &str = "@2";
+    let pulse = &mut plan.indexes;
+    let mut heard = |kind: char, id: &str, by: &str| {
+        pulse.score("pulse", by, &format!("{kind}:{id}"));
     };
     match command {
-        Command::RegisterMachine(r) => {
-            plan.op(&["ZADD", "machine_beats", "@now", r.machine.as_str()])
-        }
-        Command::SetMachine(set) => {
-            plan.op(&["ZADD", "machine_beats", "@now", set.machine.as_str()]);
-        }
+        Command::RegisterMachine(register) => heard('m', register.machine.as_str(), REPORT),
+        Command::SetMachine(set) => heard('m', set.machine.as_str(), REPORT),
         Command::Register(register) => {
-            plan.op(&["ZADD", "heartbeats", "@now", register.worker.as_str()]);
+            heard('w', register.worker.as_str(), REGISTRATION);
             for slots in &register.services {
                 let id = ConnectorId::new(register.worker.clone(), slots.name.clone());
-                confirm(plan, &id, "registration");
+                heard('c', &id.to_string(), REGISTRATION);
             }
         }
-        Command::Renew(renew) => hear_renewal(renew, transition, sight, plan),
+        Command::Renew(renew) => {
+            let Answer::Renewed(renewed) = &transition.answer else { return };
+            heard('w', renew.worker.as_str(), REPORT);
+            for report in &renew.connectors {
+                let id = ConnectorId::new(renew.worker.clone(), report.service.clone());
+                if sight.record(&RecordKey::Connector(id.clone())).is_some() {
+                    heard('c', &id.to_string(), REPORT);
+                }
+            }
+            for held in renew.held.iter().filter(|held| !renewed.lost.contains(held)) {
+                plan.indexes.score_if("XX", "leases", "@lease", &held.job.to_string());
+            }
+        }
         Command::Exchange(exchange) if !exchange.ops.is_empty() => {
-            plan.op(&["ZADD", "heartbeats", "@now", exchange.worker.as_str()]);
+            heard('w', exchange.worker.as_str(), JOB);
             for event in &transition.changes {
                 if let (RecordKey::Connector(id), Some(_)) = (&event.key, &event.record) {
-                    confirm(plan, id, "job");
+                    heard('c', &id.to_string(), JOB);
                 }
             }
         }
         _ => {}
-    }
-}
-
-fn hear_renewal(renew: &Renew, transition: &Transition, sight: &Sight<'_>, plan: &mut Plan) {
-    let Answer::Renewed(renewed) = &transition.answer else { return };
-    plan.op(&["ZADD", "heartbeats", "@now", renew.worker.as_str()]);
-    for held in renew.held.iter().filter(|held| !renewed.lost.contains(held)) {
-        plan.op(&["ZADD", "leases", "@lease", &held.job.to_string(), "XX"]);
-    }
-    for report in &renew.connectors {
-        let id = ConnectorId::new(renew.worker.clone(), report.service.clone());
-        if sight.record(&RecordKey::Connector(id.clone())).is_some() {
-            plan.op(&["ZADD", "confirmed", "@now", &id.to_string()]);
-            plan.op(&["HSET", "confirmed_by", &id.to_string(), "report"]);
-        }
     }
 }

@@ -13,7 +13,7 @@ use serde::{
 pub type Fields = Vec<(Cow<'static, str>, String)>;
 
 /// Fields that lie in a record's hash without being part of the record: copies for operators.
-pub const APART: [&str; 4] = ["capabilities", "connector_statuses", "brief", "last_heartbeat"];
+pub const APART: [&str; 1] = ["connector_statuses"];
 
 /// Fields whose values are texts, written without quotes.
 fn is_text(kind: RecordKind, field: &str) -> bool {

@@ -118,10 +118,6 @@ impl Link {
         &self.0.keys
     }
 
-    pub fn place(&self) -> &Place {
-        &self.0.place
-    }
-
     pub fn epoch(&self) -> Epoch {
         self.0.epoch.lock().clone()
     }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use pointsman_core::{
-    ConnectorId, JobId, MachineId, Record, RecordKey, Timestamp, WorkerId,
+    JobId, MachineId, Record, RecordKey, Timestamp, WorkerId,
     matching::{CapabilitiesDigest, Class, ClassKey, able},
     record::{Job, JobState, Worker},
     view::ENDED_IN_VIEW,
 };
 use pointsman_store::{
-    ClassSummary, ConfirmedBy, Counts, JobFilter, JobsPage, LogPage, Position, Pulse,
+    ClassSummary, Confirmed, ConfirmedBy, Counts, JobFilter, JobsPage, LogPage, Position, Pulse,
     PulseConnector, PulseEntry, QueuesLane, Seed, StoreError, WaitingJob,
 };
 use redis::Value;
@@ -223,7 +223,7 @@ impl Inner {
     /// At most `limit` pending jobs and `limit` classes.
     pub async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("HGETALL").arg(self.key("counts"));
+        pipeline.cmd("HGETALL").arg(self.link.keys().meta());
         pipeline.cmd("SCARD").arg(self.key("workers")).cmd("SCARD").arg(self.key("machines"));
         pipeline.cmd("ZCARD").arg(self.key("classes"));
         let found = self.link.send_all(&pipeline).await?;
@@ -232,14 +232,32 @@ impl Inner {
             return Ok(QueuesLane { counts, ..QueuesLane::default() });
         }
         let present = self.present().await?;
-        let mut ages = redis::cmd("ZRANGE");
-        ages.arg(self.key("ages")).arg(0).arg(limit - 1);
-        let classes: Vec<ClassKey> = list(&self.link.send(&ages).await?)
-            .iter()
-            .filter_map(|key| text(key).parse().ok())
-            .collect();
+        let mut classes = self.classes_by_age().await?;
+        classes.truncate(limit);
         let classes = self.class_summaries(&classes, &present).await?;
         Ok(QueuesLane { pending: self.first_waiting(limit).await?, classes, counts })
+    }
+
+    /// Classes with pending jobs: those with the oldest heads first, those without one last.
+    async fn classes_by_age(&self) -> Result<Vec<ClassKey>, StoreError> {
+        let services: Vec<String> = self.members("services").await?;
+        let mut pipeline = redis::pipe();
+        for service in services {
+            pipeline.cmd("ZRANGE").arg(self.key(&format!("heads:{service}"))).arg(0).arg(-1);
+        }
+        let heads = self.link.send_all(&pipeline).await?;
+        let heads = heads.iter().flat_map(|heads| list(heads)).filter_map(|head| {
+            let head = text(head);
+            let (seq, class) = head.split_once(':')?;
+            Some((u64::from_str_radix(seq, 16).ok()?, class.parse().ok()?))
+        });
+        let mut heads: Vec<(u64, ClassKey)> = heads.collect();
+        heads.sort_unstable();
+        let mut classes: Vec<ClassKey> = heads.into_iter().map(|(_, class)| class).collect();
+        let seen: HashSet<ClassKey> = classes.iter().copied().collect();
+        let held: Vec<ClassKey> = self.members("held").await?;
+        classes.extend(held.into_iter().filter(|class| !seen.contains(class)));
+        Ok(classes)
     }
 
     pub async fn first_waiting_ids(&self, limit: usize) -> Result<Vec<JobId>, StoreError> {
@@ -346,12 +364,7 @@ impl Inner {
     /// Classes that wait although nobody there is able to run them.
     pub async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
         let present = self.present().await?;
-        let mut ages = redis::cmd("ZRANGE");
-        ages.arg(self.key("ages")).arg(0).arg(-1);
-        let keys = list(&self.link.send(&ages).await?)
-            .iter()
-            .filter_map(|key| text(key).parse().ok())
-            .collect::<Vec<ClassKey>>();
+        let keys = self.classes_by_age().await?;
         let definitions = self.definitions.classes(&self.link, &keys).await?;
         let mut nobodys = Vec::new();
         for key in keys {
@@ -373,8 +386,8 @@ impl Inner {
             if n < pointsman_core::decide::limits::POISONOUS_AFTER {
                 continue;
             }
-            let mut live = redis::cmd("HGET");
-            live.arg(self.key("bases")).arg(&base);
+            let mut live = redis::cmd("SCARD");
+            live.arg(self.key(&format!("base:{base}")));
             if number(&self.link.send(&live).await?).is_some_and(|live| live > 0) {
                 poisonous.push((key, n));
             }
@@ -386,26 +399,29 @@ impl Inner {
     /// When everybody was last heard.
     pub async fn pulse(&self) -> Result<Pulse, StoreError> {
         let keys = self.fleet_keys().await?;
-        let heartbeats = self.times("heartbeats").await?;
-        let beats = self.times("machine_beats").await?;
-        let confirmed = self.times("confirmed").await?;
-        let by = self.link.send(redis::cmd("HGETALL").arg(self.key("confirmed_by"))).await?;
-        let by: HashMap<String, String> = pairs(&by).into_iter().collect();
+        let heard = self.heard().await?;
         let mut pulse = Pulse::default();
         for key in &keys {
             match key {
                 RecordKey::Worker(id) => pulse.workers.push(PulseEntry {
                     id: id.to_string(),
-                    heartbeat_at: heartbeats.get(id.as_str()).copied(),
+                    heartbeat_at: heard.get(&format!("w:{id}")).map(|confirmed| confirmed.at),
                 }),
-                RecordKey::Connector(id) => pulse.connectors.push(connector(id, &confirmed, &by)),
+                RecordKey::Connector(id) => {
+                    let confirmed = heard.get(&format!("c:{id}"));
+                    pulse.connectors.push(PulseConnector {
+                        id: id.clone(),
+                        confirmed_at: confirmed.map(|confirmed| confirmed.at),
+                        source: confirmed.map(|confirmed| confirmed.source),
+                    });
+                }
                 RecordKey::Machine(id) => {
                     let workers = self.workers_of(id).await?;
-                    let of_workers = workers.iter().filter_map(|w| heartbeats.get(w.as_str()));
-                    let own = beats.get(id.as_str());
+                    let of_workers = workers.iter().filter_map(|w| heard.get(&format!("w:{w}")));
+                    let all = of_workers.chain(heard.get(&format!("m:{id}")));
                     pulse.machines.push(PulseEntry {
                         id: id.to_string(),
-                        heartbeat_at: of_workers.chain(own).max().copied(),
+                        heartbeat_at: all.map(|confirmed| confirmed.at).max(),
                     });
                 }
                 _ => {}
@@ -418,15 +434,15 @@ impl Inner {
         self.members(&format!("machine:{machine}:workers")).await
     }
 
-    /// A sorted set of times.
-    pub async fn times(&self, key: &str) -> Result<HashMap<String, Timestamp>, StoreError> {
+    /// When, and by what, everybody was last heard: `w:WORKER`, `m:MACHINE`, `c:CONNECTOR`.
+    pub async fn heard(&self) -> Result<HashMap<String, Confirmed>, StoreError> {
         let mut range = redis::cmd("ZRANGE");
-        range.arg(self.key(key)).arg(0).arg(-1).arg("WITHSCORES");
+        range.arg(self.key("pulse")).arg(0).arg(-1).arg("WITHSCORES");
         let found = self.link.send(&range).await?;
-        let times = pairs(&found)
+        let heard = pairs(&found)
             .into_iter()
-            .filter_map(|(member, at)| Some((member, Timestamp::from_millis(at.parse().ok()?))));
-        Ok(times.collect())
+            .filter_map(|(member, score)| Some((member, confirmed(score.parse().ok()?))));
+        Ok(heard.collect())
     }
 
     pub async fn workers(&self) -> Result<Vec<Arc<Worker>>, StoreError> {
@@ -440,20 +456,14 @@ impl Inner {
     }
 }
 
-fn connector(
-    id: &ConnectorId,
-    confirmed: &HashMap<String, Timestamp>,
-    by: &HashMap<String, String>,
-) -> PulseConnector {
-    let confirmed_at = confirmed.get(&id.to_string()).copied();
-    let source = by.get(&id.to_string()).and_then(|by| {
-        serde_json::from_value::<ConfirmedBy>(serde_json::Value::String(by.clone())).ok()
-    });
-    PulseConnector {
-        id: id.clone(),
-        confirmed_at,
-        source: source.filter(|_| confirmed_at.is_some()),
-    }
+/// A score of `pulse`: milliseconds times four, and what told it.
+pub fn confirmed(score: i64) -> Confirmed {
+    let source = match score.rem_euclid(4) {
+        0 => ConfirmedBy::Report,
+        1 => ConfirmedBy::Job,
+        _ => ConfirmedBy::Registration,
+    };
+    Confirmed { at: Timestamp::from_millis(score.div_euclid(4)), source }
 }
 
 /// Field and value, member and score.

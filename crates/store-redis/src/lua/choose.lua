@@ -3,23 +3,19 @@
 
 local POISONOUS_AFTER = 5
 
-local function class_of(S, key)
-  local known = S.classes[key]
-  if known then return known end
-  local f = call('HMGET', S.P .. 'class:' .. key, 'base', 'excluded', 'service', 'head', 'head_score')
-  known = { key = key, base = f[1], excluded = f[2] or '', service = f[3], head = f[4], score = f[5] }
-  S.classes[key] = known
-  return known
-end
-
 local function base_of(S, base)
   local known = S.bases[base]
   if known then return known end
-  local losses = call('HGET', S.P .. 'losses', base)
-  local n = losses and tonumber(string.match(losses, '^%d+')) or 0
-  known = { poisonous = n >= POISONOUS_AFTER, probing = false }
+  known = { poisonous = false, probing = false }
+  if S.losses > 0 then
+    local n = string.match(call('HGET', S.P .. 'losses', base) or '', '^%d+')
+    known.poisonous = n and tonumber(n) >= POISONOUS_AFTER
+  end
   if known.poisonous then
-    known.probing = (tonumber(call('HGET', S.P .. 'running', base) or '0') or 0) > 0
+    for _, key in ipairs(call('SMEMBERS', S.P .. 'base:' .. base)) do
+      local class = class_of(S, key)
+      if class.exists and class.running > 0 then known.probing = true end
+    end
   end
   S.bases[base] = known
   return known
@@ -27,7 +23,7 @@ end
 
 -- Whether the worker may take from the class now.
 local function is_open(S, worker, class)
-  if not class.base then return false end
+  if not class.exists then return false end
   if class.excluded ~= '' and string.find(class.excluded, ' ' .. worker .. ' ', 1, true) then
     return false
   end
@@ -42,11 +38,7 @@ end
 -- The heads of one service that the worker can serve, best first, as they were before this claim.
 local function lane_of(S, claim, service)
   local heads, serves = S.P .. 'heads:' .. service, S.P .. 'serves:' .. claim.digest .. ':' .. service
-  return {
-    service = service, heads = heads, serves = serves,
-    own = call('SCARD', serves), all = call('ZCARD', heads),
-    at = 0, size = 4, found = {}, seen = {},
-  }
+  return { service = service, heads = heads, serves = serves, at = 0, size = 4, found = {}, seen = {} }
 end
 
 local function add_head(S, claim, lane, key, member, score)
@@ -59,15 +51,17 @@ end
 
 -- Walks on until `count` heads are known, or all are.
 local function walk(S, claim, lane, count)
-  while #lane.found < count and lane.own > 0 and lane.at < lane.all do
-    if lane.at > lane.own * 2 + 16 then
+  while #lane.found < count and not lane.is_over do
+    -- How many there are is asked once it may matter.
+    if lane.at >= 12 and not lane.own then lane.own = call('SCARD', lane.serves) end
+    if lane.own and lane.at > lane.own * 2 + 16 then
       -- Its own classes are few, and far down among the heads: look at each of them.
       for _, key in ipairs(call('SMEMBERS', lane.serves)) do
         local class = class_of(S, key)
         if class.head and not lane.seen[key] then add_head(S, claim, lane, key, class.head, class.score) end
       end
       table.sort(lane.found, before)
-      lane.at = lane.all
+      lane.is_over = true
       return
     end
     local some = call('ZRANGE', lane.heads, lane.at, lane.at + lane.size - 1, 'WITHSCORES')
@@ -75,6 +69,7 @@ local function walk(S, claim, lane, count)
       local key = string.sub(some[i], 14)
       if call('SISMEMBER', lane.serves, key) == 1 then add_head(S, claim, lane, key, some[i], some[i + 1]) end
     end
+    lane.is_over = #some < lane.size * 2
     lane.at, lane.size = lane.at + lane.size, math.min(lane.size * 2, 256)
   end
 end
@@ -84,11 +79,10 @@ end
 -- index, is passed over.
 local function take_run(S, best, second, wanted, skip, picks)
   local class = best.class
-  local queue = S.P .. 'queue:' .. class.key
   local taken, passed = 0, 0
   while passed < 100 do
     local from = class.taken or 0
-    local some = call('ZRANGE', queue, from, from + wanted - taken, 'WITHSCORES')
+    local some = call('ZRANGE', class.queue, from, from + wanted - taken, 'WITHSCORES')
     if #some == 0 then return taken end
     for i = 1, #some, 2 do
       -- A head carries its class where an entry carries its job; the seq before it decides first.
@@ -98,10 +92,11 @@ local function take_run(S, best, second, wanted, skip, picks)
       }
       if taken == wanted or (second and not before(head, second)) then return taken, head end
       local job = string.sub(some[i], 14)
-      local f = call('HMGET', S.P .. 'job:' .. job, 'status', 'attempt', 'hold')
+      local key = S.P .. 'job:' .. job
+      local f = call('HMGET', key, 'status', 'attempt', 'hold')
       local attempt = tonumber(f[2])
-      if f[1] == 'pending' and not f[3] and attempt and not skip['job:' .. job] then
-        picks[#picks + 1] = { job = job, member = some[i], class = class, service = best.service, attempt = attempt }
+      if f[1] == 'pending' and not f[3] and attempt and not skip[key] then
+        picks[#picks + 1] = { job = job, key = key, member = some[i], class = class, service = best.service, attempt = attempt }
         taken = taken + 1
       else
         passed = passed + 1

@@ -4,32 +4,28 @@
 -- here, and what taking them changes was decided by the caller on a stand-in for the job
 -- (`STAND_IN`), whose id is replaced by those of the chosen ones.
 --
--- A transition is a list (see plan.rs): 1 reads, 2 looked up, 3 guards, 4 writes, 5 drops, 6 ops,
--- 7 queue, 8 classes, 9 losses, 10 profiles, 11 events, 12 endings, 13 briefs, 14 claim, 15 intake.
+-- A transition is a list (see plan.rs): 1 reads, 2 looked up, 3 guards, 4 writes, 5 drops, 6 scores,
+-- 7 ops, 8 counts, 9 queue, 10 classes, 11 losses, 12 profiles, 13 events, 14 endings, 15 claim,
+-- 16 intake. Keys in it are whole.
 
 local STAND_IN = '"00000000-0000-0000-0000-000000000000"'
 local MAX_CLASSES = 10000
 
-local KINDS = {
-  ZADD = 'zset', ZREM = 'zset', SADD = 'set', SREM = 'set', HINCRBY = 'hash', HSET = 'hash',
-  HDEL = 'hash', SET = nil, DEL = nil,
-}
-
 -- Checks -----------------------------------------------------------------------------------------
 
 local function unchanged(S, t)
-  for _, read in ipairs(t[1]) do
-    local key = S.P .. read[1]
-    local rev = call('HGET', key, 'rev')
-    if read[2] then
-      if rev ~= read[2] then return false end
-    elseif rev or call('EXISTS', key) == 1 then
+  local reads = t[1]
+  for i = 1, #reads, 2 do
+    local key, rev = reads[i], reads[i + 1]
+    if rev then
+      if call('HGET', key, 'rev') ~= rev then return false end
+      S.typed[key] = 'hash'
+    elseif call('EXISTS', key) == 1 then
       return false
     end
-    S.typed[key] = 'hash'
   end
   for _, look in ipairs(t[2]) do
-    local key, found = S.P .. look[2], nil
+    local key, found = look[2], nil
     if look[1] == 'kept' then
       local what, till = string.match(call('GET', key) or '', '^(%S+ %S+) (%d+)$')
       found = what and tonumber(till) > S.now and what or false
@@ -49,15 +45,20 @@ local function score(S, key, member)
   return tonumber(call('ZSCORE', S.P .. key, member) or '')
 end
 
+local function heard_of(S, member)
+  local at = score(S, 'pulse', member)
+  return at and math.floor(at / TOLD_BY)
+end
+
 -- How long since something was heard, counted from the start of unbroken contact at most.
 local function silent(S, heard)
   return math.max(0, S.now - math.max(heard or S.contact, S.contact))
 end
 
 local function machine_heard(S, machine)
-  local heard = score(S, 'machine_beats', machine)
+  local heard = heard_of(S, 'm:' .. machine)
   for _, worker in ipairs(call('SMEMBERS', S.P .. 'machine:' .. machine .. ':workers')) do
-    local beat = score(S, 'heartbeats', worker)
+    local beat = heard_of(S, 'w:' .. worker)
     if beat and (not heard or beat > heard) then heard = beat end
   end
   return heard
@@ -68,13 +69,13 @@ local GUARDS = {
     local till = score(S, 'leases', job)
     return till and math.max(till, S.contact + LEASE_MS) <= S.now
   end,
-  worker = function(S, worker, after) return silent(S, score(S, 'heartbeats', worker)) >= after end,
+  worker = function(S, worker, after) return silent(S, heard_of(S, 'w:' .. worker)) >= after end,
   machine = function(S, machine, after) return silent(S, machine_heard(S, machine)) >= after end,
   heard = function(S, machine, within)
     local heard = machine_heard(S, machine)
     return heard and S.now - heard < within
   end,
-  connector = function(S, connector, after) return silent(S, score(S, 'confirmed', connector)) >= after end,
+  connector = function(S, connector, after) return silent(S, heard_of(S, 'c:' .. connector)) >= after end,
 }
 
 local function guarded(S, t)
@@ -86,56 +87,50 @@ end
 
 -- Every key that will be written is what it should be; counters are numbers.
 local function sound(S, t)
-  for _, write in ipairs(t[4]) do must_be(S, S.P .. write[1], 'hash') end
-  for _, op in ipairs(t[6]) do
-    local kind = KINDS[op[1]]
-    if kind then must_be(S, S.P .. op[2], kind) end
-    if op[1] == 'HINCRBY' then
-      local n = call('HGET', S.P .. op[2], op[3])
-      if n and not tonumber(n) then error({ corrupt = op[2] .. ' ' .. op[3] .. ' is not a number: ' .. n }) end
+  for _, write in ipairs(t[4]) do must_be(S, write[1], 'hash') end
+  for _, op in ipairs(t[6]) do must_be(S, op[1], 'zset') end
+  for _, op in ipairs(t[7]) do
+    if op[1] ~= '' then must_be(S, op[3], op[1]) end
+  end
+  for _, class in ipairs(t[10]) do
+    local known = class_of(S, class[1])
+    must_be(S, S.P .. 'heads:' .. class[5], 'zset')
+    if not known.exists then
+      must_be(S, S.P .. 'classes', 'zset')
+      must_be(S, S.P .. 'base:' .. class[6], 'set')
+      must_be(S, S.P .. 'services', 'set')
     end
+    if class[3] ~= 0 then must_be(S, S.P .. 'held', 'set') end
   end
-  for _, change in ipairs(t[7]) do
-    must_be(S, S.P .. 'queue:' .. change[2], 'zset')
-    must_be(S, S.P .. 'heads:' .. change[6], 'zset')
-  end
-  for _, key in ipairs({ 'ages', 'classes' }) do
-    if #t[7] > 0 or #t[8] > 0 then must_be(S, S.P .. key, 'zset') end
-  end
-  for _, class in ipairs(t[8]) do
-    local key = S.P .. 'class:' .. class[1]
+  for _, change in ipairs(t[9]) do must_be(S, S.classes[change[2]].queue, 'zset') end
+  if #t[11] > 0 then must_be(S, S.P .. 'losses', 'hash') end
+  for _, profile in ipairs(t[12]) do
+    local key = S.P .. 'profile:' .. profile[1]
     must_be(S, key, 'hash')
-    local f = call('HMGET', key, 'live', 'held')
-    if f[1] then whole(f[1], key .. ' live') whole(f[2], key .. ' held') end
-    must_be(S, S.P .. 'bases', 'hash')
-  end
-  if #t[9] > 0 then must_be(S, S.P .. 'losses', 'hash') end
-  for _, profile in ipairs(t[10]) do
-    must_be(S, S.P .. 'profile:' .. profile[1], 'hash')
-    local users = call('HGET', S.P .. 'profile:' .. profile[1], 'users')
-    if users then whole(users, 'profile users') end
+    local users = call('HGET', key, 'users')
+    if users then whole(users, key .. ' users') end
+    must_be(S, S.P .. 'profiles', 'set')
   end
   must_be(S, S.P .. 'log', 'stream')
 end
 
 -- A class that would be one too many, with the submission or retry that needs it.
 local function has_room(S, t)
-  local new = false
-  for _, class in ipairs(t[8]) do
-    if class[8] and call('EXISTS', S.P .. 'class:' .. class[1]) == 0 then new = true end
+  for _, class in ipairs(t[10]) do
+    if class[9] and not S.classes[class[1]].exists then
+      return call('ZCARD', S.P .. 'classes') < MAX_CLASSES
+    end
   end
-  return not new or call('ZCARD', S.P .. 'classes') < MAX_CLASSES
+  return true
 end
 
 -- What a claim will touch, beside what the transition touches anyway.
 local function sound_claim(S, claim, picks)
-  for _, key in ipairs({ 'leases', 'ages' }) do must_be(S, S.P .. key, 'zset') end
-  for _, key in ipairs({ 'counts', 'running' }) do must_be(S, S.P .. key, 'hash') end
-  for _, pick in ipairs(picks) do
-    must_be(S, S.P .. 'queue:' .. pick.class.key, 'zset')
-    local payload = S.P .. 'payload:' .. pick.job
-    must_be(S, payload, 'string')
-  end
+  must_be(S, S.P .. 'leases', 'zset')
+  must_be(S, claim.worker_write[1], 'hash')
+  if claim.is_heard then must_be(S, S.P .. 'pulse', 'zset') end
+  for _, service in ipairs(claim.services) do must_be(S, service.write[1], 'hash') end
+  for _, pick in ipairs(picks) do must_be(S, S.P .. 'heads:' .. pick.class.service, 'zset') end
   must_be(S, S.P .. 'log', 'stream')
 end
 
@@ -146,7 +141,7 @@ end
 -- able; each profile looks once. `hops`: how often it was passed on; `not_for`: who had no use for it.
 local function wake(S, class, service, all, hops, not_for)
   local waiting = S.P .. 'waiting:' .. service
-  local woken, asked = false, {}
+  local asked = {}
   for _, member in ipairs(call('ZRANGE', waiting, 0, 255)) do
     local digest = string.sub(member, 1, 32)
     if not asked[digest] and member ~= not_for then
@@ -160,84 +155,46 @@ local function wake(S, class, service, all, hops, not_for)
         if call('LLEN', key) == 0 then
           call('LPUSH', key, class .. ' ' .. (hops or 0))
           call('PEXPIRE', key, WAKE_MS)
-          woken = true
-          if not all then return true end
+          if not all then return end
         end
       end
     end
   end
-  return woken
+end
+
+-- At most one wake-up a profile: for the same class more than a few find nobody.
+local function wake_all(S)
+  local done, waits = {}, {}
+  for _, w in ipairs(S.woken) do
+    local key, service = w[1], w[2]
+    done[key] = (done[key] or 0) + 1
+    if waits[service] == nil then waits[service] = call('EXISTS', S.P .. 'waiting:' .. service) == 1 end
+    if waits[service] and done[key] <= 8 then wake(S, key, service, w[3]) end
+  end
 end
 
 -- Writes -----------------------------------------------------------------------------------------
 
+-- A score that only the store knows: the seq, an ending's number, a time.
 local function mark(S, value, base)
+  if string.byte(value) ~= 64 then return value end
   if value == '@seq' then return text(S.seq) end
-  if value == '@now' then return text(S.now) end
   if value == '@lease' then return text(S.now + LEASE_MS) end
   local k = string.match(value, '^@e(%d+)$')
   if k then return text(base + k) end
-  return value
+  return text(S.now * TOLD_BY + tonumber(string.sub(value, 2)))
 end
 
 local function put_fields(S, write, base)
-  local fields = write[3]
-  local stamp = write[2]
+  local fields = write[5]
   local n = #fields
   fields[n + 1], fields[n + 2] = 'rev', text(S.seq)
   n = n + 2
-  if stamp[1] then fields[n + 1], fields[n + 2] = 'place', text(S.seq) n = n + 2 end
-  if stamp[2] then fields[n + 1], fields[n + 2] = 'queued_seq', text(S.seq) n = n + 2 end
-  if stamp[3] > 0 then fields[n + 1], fields[n + 2] = 'ended_no', text(base + stamp[3]) end
-  call('HSET', S.P .. write[1], unpack(fields))
-  if #write[4] > 0 then call('HDEL', S.P .. write[1], unpack(write[4])) end
-end
-
-local function add_class(S, class)
-  S.classes_rev = S.classes_rev + 1
-  call('HSET', S.P .. 'class:' .. class[1], 'service', class[4], 'base', class[5], 'excluded', class[6],
-    'definition', class[7], 'live', 0, 'held', 0)
-  call('ZADD', S.P .. 'classes', text(S.classes_rev), class[1])
-  call('HINCRBY', S.P .. 'bases', class[5], 1)
-  call('SADD', S.P .. 'services', class[4])
-  call('HSET', S.meta, 'classes_rev', text(S.classes_rev))
-end
-
-local function drop_class(S, key, base)
-  local class = S.P .. 'class:' .. key
-  local f = call('HMGET', class, 'head', 'service')
-  if f[1] and f[2] then call('ZREM', S.P .. 'heads:' .. f[2], f[1]) end
-  call('ZREM', S.P .. 'ages', key)
-  call('ZREM', S.P .. 'classes', key)
-  call('DEL', class)
-  if call('HINCRBY', S.P .. 'bases', base, -1) <= 0 then call('HDEL', S.P .. 'bases', base) end
-end
-
--- Keeps the order of heads true to a class's queue.
-local function rehead(S, key)
-  local class = S.P .. 'class:' .. key
-  local f = call('HMGET', class, 'head', 'head_score', 'service', 'held')
-  if not f[3] then return end
-  local first = call('ZRANGE', S.P .. 'queue:' .. key, 0, 0, 'WITHSCORES')
-  local seq = first[1] and string.sub(first[1], 1, 13)
-  local member = seq and seq .. key
-  if member ~= (f[1] or nil) or first[2] ~= (f[2] or nil) then
-    local heads = S.P .. 'heads:' .. f[3]
-    if f[1] then call('ZREM', heads, f[1]) end
-    if member then
-      call('ZADD', heads, first[2], member)
-      call('HSET', class, 'head', member, 'head_score', first[2])
-    else
-      call('HDEL', class, 'head', 'head_score')
-    end
-  end
-  if member then
-    call('ZADD', S.P .. 'ages', tonumber(string.sub(seq, 1, 12), 16), key)
-  elseif tonumber(f[4]) > 0 then
-    call('ZADD', S.P .. 'ages', '9007199254740991', key)
-  else
-    call('ZREM', S.P .. 'ages', key)
-  end
+  if write[2] then fields[n + 1], fields[n + 2] = 'place', text(S.seq) n = n + 2 end
+  if write[3] then fields[n + 1], fields[n + 2] = 'queued_seq', text(S.seq) n = n + 2 end
+  if write[4] > 0 then fields[n + 1], fields[n + 2] = 'ended_no', text(base + write[4]) end
+  call('HSET', write[1], unpack(fields))
+  if #write[6] > 0 then call('HDEL', write[1], unpack(write[6])) end
 end
 
 -- What happened to a class: a loss in a row (attempts that ran while another was lost are of the
@@ -245,13 +202,16 @@ end
 local function note_loss(S, note)
   local key = S.P .. 'losses'
   if note[1] == 'proof' then
+    if S.losses == 0 then return end
     call('HDEL', key, note[2])
-    return
+  else
+    local n, last = string.match(call('HGET', key, note[2]) or '', '^(%d+) (%d+)$')
+    if not last or note[3] >= tonumber(last) then
+      call('HSET', key, note[2], text((n or 0) + 1) .. ' ' .. text(note[4]))
+    end
   end
-  local n, last = string.match(call('HGET', key, note[2]) or '', '^(%d+) (%d+)$')
-  if not last or note[3] >= tonumber(last) then
-    call('HSET', key, note[2], text((n or 0) + 1) .. ' ' .. text(note[4]))
-  end
+  S.losses = call('HLEN', key)
+  call('HSET', S.meta, 'losses', text(S.losses))
 end
 
 local function use_profile(S, profile)
@@ -272,17 +232,6 @@ local function use_profile(S, profile)
   end
 end
 
--- The copy of its connectors' statuses that a worker's hash shows.
-local function copy_statuses(S, worker, services)
-  if call('EXISTS', S.P .. 'worker:' .. worker) == 0 then return end
-  local parts = {}
-  for _, service in ipairs(services) do
-    local brief = call('HGET', S.P .. 'connector:' .. worker .. ':' .. service, 'brief')
-    if brief then parts[#parts + 1] = '"' .. service .. '":' .. brief end
-  end
-  call('HSET', S.P .. 'worker:' .. worker, 'connector_statuses', '{' .. table.concat(parts, ',') .. '}')
-end
-
 local function substitute(value, ids)
   local from, till = string.find(value, STAND_IN, 1, true)
   if not from then return value end
@@ -290,59 +239,80 @@ local function substitute(value, ids)
 end
 
 local function put_for(S, write, ids, base)
-  for i = 2, #write[3], 2 do write[3][i] = substitute(write[3][i], ids) end
+  local fields = write[5]
+  for i = 2, #fields, 2 do fields[i] = substitute(fields[i], ids) end
   put_fields(S, write, base)
 end
 
--- The writes about the chosen jobs; answers the events, and what the caller is told.
-local function take(S, claim, picks, events, base)
-  local ids, by_service, told = {}, {}, {}
+-- The copy of its connectors' statuses that a worker's hash shows, with those that took jobs.
+local function statuses(claim, by_service)
+  local parts = {}
+  for i, status in ipairs(claim.statuses) do
+    parts[i] = '"' .. status[1] .. '":' .. (by_service[status[1]] and status[3] or status[2])
+  end
+  return '{' .. table.concat(parts, ',') .. '}'
+end
+
+-- The writes about the worker and the connectors that took jobs, and their events.
+local function take_on(S, claim, picks, events, base)
+  local ids, by_service = {}, {}
   for i, pick in ipairs(picks) do
     ids[i] = '"' .. pick.job .. '"'
-    by_service[pick.service] = by_service[pick.service] or {}
-    table.insert(by_service[pick.service], ids[i])
+    local of = by_service[pick.service] or {}
+    by_service[pick.service] = of
+    of[#of + 1] = ids[i]
   end
-  put_for(S, claim.worker_write, table.concat(ids, ','), base)
-  local connectors = {}
+  local all = table.concat(ids, ',')
+  local fields = claim.worker_write[5]
+  fields[#fields + 1], fields[#fields + 2] = 'connector_statuses', statuses(claim, by_service)
+  put_for(S, claim.worker_write, all, base)
+  local worker_event = { claim.worker_event[1], substitute(claim.worker_event[2], all) }
+  if claim.worker_at > 0 then events[claim.worker_at] = worker_event end
+  local takers = {}
   for _, service in ipairs(claim.services) do
     local of = by_service[service.name]
-    connectors[service.name] = service
     if of then
-      service.ids = table.concat(of, ',')
-      put_for(S, service.write, service.ids, base)
+      local own = table.concat(of, ',')
+      takers[service.name] = service
+      put_for(S, service.write, own, base)
       if claim.is_heard then
-        call('ZADD', S.P .. 'confirmed', text(S.now), claim.worker .. ':' .. service.name)
-        call('HSET', S.P .. 'confirmed_by', claim.worker .. ':' .. service.name, 'job')
+        call('ZADD', S.P .. 'pulse', text(S.now * TOLD_BY + 1), 'c:' .. claim.worker .. ':' .. service.name)
       end
-      if service.at > 0 then events[service.at][2] = substitute(service.event[2], service.ids) end
+      service.event[2] = substitute(service.event[2], own)
+      if service.at > 0 then events[service.at] = service.event end
     end
   end
-  local worker_event = { claim.worker_event[1], substitute(claim.worker_event[2], table.concat(ids, ',')) }
-  local worker_at = claim.worker_at
-  if worker_at > 0 then events[worker_at][2] = worker_event[2] end
-  local dirty, running = {}, {}
+  return worker_event, takers
+end
+
+-- The writes about the chosen jobs; answers what the caller is told.
+local function take(S, claim, picks, events, base)
+  local told, members, leases, payloads = {}, {}, {}, {}
+  local worker_event, takers = take_on(S, claim, picks, events, base)
   for i, pick in ipairs(picks) do
-    local key = S.P .. 'job:' .. pick.job
-    call('HSET', key, 'attempt', text(pick.attempt + 1), 'token', claim.tokens[i], 'rev', text(S.seq), unpack(claim.job))
-    call('ZREM', S.P .. 'queue:' .. pick.class.key, pick.member)
-    call('ZADD', S.P .. 'leases', text(S.now + LEASE_MS), pick.job)
-    dirty[pick.class.key] = true
-    running[pick.class.base] = (running[pick.class.base] or 0) + 1
-    local packed = cmsgpack.pack(call('HGETALL', key))
+    local class = pick.class
+    class.running, class.is_dirty, class.is_requeued = class.running + 1, true, true
+    members[class.queue] = members[class.queue] or {}
+    table.insert(members[class.queue], pick.member)
+    leases[#leases + 1], leases[#leases + 2] = text(S.now + LEASE_MS), pick.job
+    payloads[i] = S.P .. 'payload:' .. pick.job
+    call('HSET', pick.key, 'attempt', text(pick.attempt + 1), 'token', claim.tokens[i], 'rev', text(S.seq), unpack(claim.job))
+    local packed = cmsgpack.pack(call('HGETALL', pick.key))
     events[#events + 1] = { 'job_assigned job:' .. pick.job, packed }
-    if i == 1 and worker_at == 0 then events[#events + 1] = worker_event end
-    local service = connectors[pick.service]
+    if i == 1 and claim.worker_at == 0 then events[#events + 1] = worker_event end
+    local service = takers[pick.service]
     if service.at == 0 then
-      events[#events + 1] = { service.event[1], substitute(service.event[2], service.ids) }
+      events[#events + 1] = service.event
       service.at = #events
     end
-    told[i] = { pick.job, pick.service, packed, call('GET', S.P .. 'payload:' .. pick.job) }
+    told[i] = { pick.job, pick.service, packed }
   end
-  for class in pairs(dirty) do rehead(S, class) end
-  for of, n in pairs(running) do call('HINCRBY', S.P .. 'running', of, n) end
-  copy_statuses(S, claim.worker, claim.names)
-  call('HINCRBY', S.P .. 'counts', 'pending', -#picks)
-  call('HINCRBY', S.P .. 'counts', 'assigned', #picks)
+  for queue, some in pairs(members) do call('ZREM', queue, unpack(some)) end
+  call('ZADD', S.P .. 'leases', unpack(leases))
+  -- What is no text is no payload: the caller is told that there is none.
+  for i, payload in ipairs(call('MGET', unpack(payloads))) do told[i][4] = payload end
+  S.counts.pending = S.counts.pending - #picks
+  S.counts.assigned = S.counts.assigned + #picks
   return told
 end
 
@@ -352,140 +322,120 @@ local function write_log(S, events, base)
     entry[#entry + 1] = event[1]
     entry[#entry + 1] = event[2]
   end
-  -- Lua's unpack takes some thousands of values; a longer entry would not fit a transition's limits.
   call('XADD', S.P .. 'log', 'MAXLEN', '~', S.keep, text(S.seq) .. '-0', unpack(entry))
 end
 
+local function change_classes(S, t)
+  for _, change in ipairs(t[10]) do
+    local class = class_of(S, change[1])
+    if not class.exists and not class.is_new then
+      class.live, class.held, class.running, class.is_new = 0, 0, 0, true
+      class.service, class.base, class.excluded, class.definition = change[5], change[6], change[7], change[8]
+      class.head, class.score = false, false
+      S.woken[#S.woken + 1] = { class.key, class.service, true }
+    end
+    class.live, class.held, class.running = class.live + change[2], class.held + change[3], class.running + change[4]
+    class.is_held = class.is_held or change[3] ~= 0
+    class.is_dirty = true
+  end
+  -- { '+'|'-', class, rank, place, queued_seq, job }
+  for _, change in ipairs(t[9]) do
+    local class = S.classes[change[2]]
+    local member = string.format('%012x:', change[5] == 0 and S.seq or change[5]) .. change[6]
+    if change[1] == '+' then
+      local place = change[4] == 0 and S.seq or change[4]
+      call('ZADD', class.queue, text(change[3] * PLACES + place), member)
+      if not class.is_new then S.woken[#S.woken + 1] = { class.key, class.service, false } end
+    else
+      call('ZREM', class.queue, member)
+    end
+    class.is_requeued, class.is_dirty = true, true
+  end
+end
+
+-- Writes of what a claim changes differently are left to it.
+local function overridden_by(claim, picks)
+  local keys = {}
+  if not claim or #picks == 0 then return keys end
+  keys[claim.worker_write[1]] = true
+  for _, service in ipairs(claim.services) do
+    for _, pick in ipairs(picks) do
+      if pick.service == service.name then keys[service.write[1]] = true end
+    end
+  end
+  return keys
+end
+
 local function apply(S, t, picks)
-  local base, told = S.ended, {}
-  local claim = t[14]
-  local claimed = claim and #picks > 0
-  local overridden = {}
-  if claimed then
-    overridden[claim.worker_write[1]] = true
-    for _, service in ipairs(claim.services) do
-      for _, pick in ipairs(picks) do
-        if pick.service == service.name then overridden[service.write[1]] = true end
-      end
-    end
-  end
-  if #t[11] > 0 or claimed then S.seq = S.seq + 1 end
-  for _, class in ipairs(t[8]) do
-    if class[2] > 0 and call('EXISTS', S.P .. 'class:' .. class[1]) == 0 then
-      add_class(S, class)
-      S.woken[#S.woken + 1] = { class[1], class[4], true }
-    end
-  end
+  local base, told, events = S.ended, {}, t[13]
+  local claim = t[15]
+  local overridden = overridden_by(claim, picks)
+  if #events > 0 or #picks > 0 then S.seq = S.seq + 1 end
   for _, write in ipairs(t[4]) do
     if not overridden[write[1]] then put_fields(S, write, base) end
   end
-  for _, key in ipairs(t[5]) do call('DEL', S.P .. key) end
+  for _, key in ipairs(t[5]) do call('DEL', key) end
   for _, op in ipairs(t[6]) do
-    if op[1] == 'ZADD' then
-      if op[5] then
-        call('ZADD', S.P .. op[2], op[5], mark(S, op[3], base), op[4])
-      else
-        call('ZADD', S.P .. op[2], mark(S, op[3], base), op[4])
-      end
-    elseif op[1] == 'SET' then
-      call('SET', S.P .. op[2], op[3])
-      if op[4] then call('PEXPIRE', S.P .. op[2], op[4]) end
-    elseif op[4] then
-      call(op[1], S.P .. op[2], op[3], op[4])
-    elseif op[3] then
-      call(op[1], S.P .. op[2], op[3])
-    else
-      call(op[1], S.P .. op[2])
-    end
+    local scores = op[3]
+    for i = 1, #scores, 2 do scores[i] = mark(S, scores[i], base) end
+    if op[2] then call('ZADD', op[1], op[2], unpack(scores)) else call('ZADD', op[1], unpack(scores)) end
   end
-  local dirty = {}
-  -- { '+'|'-', class, rank, place, queued_seq, service, job }
-  for _, change in ipairs(t[7]) do
-    local queue = S.P .. 'queue:' .. change[2]
-    local seq = change[5] == 0 and S.seq or change[5]
-    local member = member_of(seq, change[7])
-    if change[1] == '+' then
-      local place = change[4] == 0 and S.seq or change[4]
-      call('ZADD', queue, text(change[3] * PLACES + place), member)
-      S.woken[#S.woken + 1] = { change[2], change[6], false }
-    else
-      call('ZREM', queue, member)
-    end
-    dirty[change[2]] = true
-  end
-  for _, note in ipairs(t[9]) do note_loss(S, note) end
-  for _, class in ipairs(t[8]) do
-    local key = S.P .. 'class:' .. class[1]
-    if class[3] ~= 0 then call('HINCRBY', key, 'held', class[3]) dirty[class[1]] = true end
-    if class[2] ~= 0 and call('HINCRBY', key, 'live', class[2]) <= 0 then
-      drop_class(S, class[1], class[5])
-      dirty[class[1]] = nil
-    end
-  end
-  for class in pairs(dirty) do rehead(S, class) end
-  for _, profile in ipairs(t[10]) do use_profile(S, profile) end
-  local events = t[11]
-  S.ended = S.ended + t[12]
-  if claimed then told = take(S, claim, picks, events, base) end
-  for _, brief in ipairs(t[13]) do copy_statuses(S, brief[1], brief[2]) end
-  if #events > 0 then
-    call('HSET', S.meta, 'seq', text(S.seq), 'ended_no', text(S.ended))
-    write_log(S, events, base)
-  end
+  for _, op in ipairs(t[7]) do call(unpack(op, 2)) end
+  for i = 1, #t[8], 2 do S.counts[t[8][i]] = math.max(0, S.counts[t[8][i]] + t[8][i + 1]) end
+  change_classes(S, t)
+  for _, note in ipairs(t[11]) do note_loss(S, note) end
+  for _, profile in ipairs(t[12]) do use_profile(S, profile) end
+  S.ended = S.ended + t[14]
+  if #picks > 0 then told = take(S, claim, picks, events, base) end
+  if #events > 0 then write_log(S, events, base) end
   return { 'ok', #events > 0 and text(S.seq) or '', text(base), told }
 end
 
-local function one(S, t)
-  local claim, picks = t[14], {}
-  local fine, why = pcall(function()
-    if not unchanged(S, t) then return 'conflict' end
-    if not guarded(S, t) then return 'not_due' end
-    if t[15] and S.closed then return 'closed' end
-    if not has_room(S, t) then return 'too_many_classes' end
-    sound(S, t)
-    if claim then
-      if claim.wanted > 0 and not S.closed then
-        local rev = call('HGET', S.P .. 'profile:' .. claim.digest, 'classes_rev')
-        if rev ~= text(S.classes_rev) then return 'classes_changed' end
-        local skip = {}
-        for _, write in ipairs(t[4]) do skip[write[1]] = true end
-        picks = choose(S, claim, skip)
-        if #picks > 0 then sound_claim(S, claim, picks) end
-      end
+local function checked(S, t, claim)
+  if not unchanged(S, t) then return 'conflict' end
+  if not guarded(S, t) then return 'not_due' end
+  if t[16] and S.closed then return 'closed' end
+  sound(S, t)
+  if not has_room(S, t) then return 'too_many_classes' end
+  if not claim or S.closed then return nil, {} end
+  local rev = call('HGET', S.P .. 'profile:' .. claim.digest, 'classes_rev')
+  if rev ~= text(S.classes_rev) then return 'classes_changed' end
+  local skip = {}
+  for _, write in ipairs(t[4]) do skip[write[1]] = true end
+  local picks = choose(S, claim, skip)
+  if #picks > 0 then sound_claim(S, claim, picks) end
+  return nil, picks
+end
+
+-- Whoever leaves a job behind that its like can run passes the wake-up on.
+local function look_behind(S, claim)
+  for _, service in ipairs(claim.services) do
+    if call('EXISTS', S.P .. 'waiting:' .. service.name) == 1 then
+      local lane = lane_of(S, claim, service.name)
+      walk(S, claim, lane, 1)
+      local head = lane.found[1]
+      if head then S.woken[#S.woken + 1] = { head.class.key, service.name, false } end
     end
-  end)
-  -- What was found of classes belongs to this transition alone.
-  S.classes, S.bases = {}, {}
+  end
+end
+
+local function one(S, t)
+  local claim = t[15]
+  -- A choice is made among the heads as they stand in Redis.
+  if claim then flush(S) end
+  local fine, why, picks = pcall(checked, S, t, claim)
   if not fine then
     return { 'corrupt', type(why) == 'table' and (why.corrupt or why.err) or tostring(why) }
   end
   if why then return { why } end
   local reply = apply(S, t, picks)
   if claim then
-    if #picks > 0 and #picks == claim.wanted then
-      -- Whoever leaves a job behind that its like can run passes the wake-up on.
-      for _, service in ipairs(claim.services) do
-        if call('EXISTS', S.P .. 'waiting:' .. service.name) == 1 then
-          local lane = lane_of(S, claim, service.name)
-          walk(S, claim, lane, 1)
-          local head = lane.found[1]
-          if head then S.woken[#S.woken + 1] = { head.class.key, service.name, false } end
-        end
-      end
-      S.classes, S.bases = {}, {}
-    end
+    flush(S)
+    if #picks > 0 and #picks == claim.wanted then look_behind(S, claim) end
+    for _, class in pairs(S.classes) do class.taken = nil end
   end
+  S.bases = {}
   return reply
-end
-
-local function wake_all(S)
-  local done = {}
-  for _, w in ipairs(S.woken) do
-    local key = w[1] .. w[2]
-    -- At most one wake-up a profile: for the same class more than a few find nobody.
-    done[key] = (done[key] or 0) + 1
-    if done[key] <= 8 and call('EXISTS', S.P .. 'waiting:' .. w[2]) == 1 then wake(S, w[1], w[2], w[3]) end
-  end
 end
 
 -- ARGV: time or '', epoch, groups kept in the log, then transitions.
@@ -493,8 +443,16 @@ local function commit(keys, args)
   local S, epoch = begin(keys, args[1], args[2])
   if not S then return { 'epoch', epoch } end
   S.keep, S.woken = args[3], {}
-  local replies = {}
+  local before, replies = S.seq, {}
   for i = 4, #args do replies[#replies + 1] = one(S, cmsgpack.unpack(args[i])) end
-  wake_all(S)
+  flush(S)
+  if S.seq > before then
+    local fields = { 'seq', text(S.seq), 'ended_no', text(S.ended) }
+    for name, count in pairs(S.counts) do
+      fields[#fields + 1], fields[#fields + 2] = name, text(count)
+    end
+    call('HSET', S.meta, unpack(fields))
+  end
+  if #S.woken > 0 then wake_all(S) end
   return { 'ok', text(S.now), replies }
 end

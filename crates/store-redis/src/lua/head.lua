@@ -5,16 +5,19 @@
 --   * every check comes before the first write (a script that fails is not rolled back);
 --   * JSON is passed through and put together, never read and written again;
 --   * whole numbers travel as text: a Lua number is exact up to 2^53 only.
+-- Each call into Redis costs about a microsecond, so what is needed twice is read once.
 
 -- Not there yet while the library is loaded: each function sets it first (register.lua).
 local call
 
--- Milliseconds: the same limits as in the rules (`decide::limits`), given with each call.
+-- Milliseconds: the same limits as in the rules (`decide::limits`).
 local LEASE_MS = 10000
 -- Lists pushed for waiting workers vanish by themselves.
 local WAKE_MS = 60000
 -- The order of a queue is (priority, place, seq): score = (100 - priority) * 2^46 + place.
 local PLACES = 70368744177664
+-- In `pulse` a score is ms * 4 + what told it: 0 a report, 1 a job, 2 a registration.
+local TOLD_BY = 4
 
 local function prefix_of(meta)
   return string.sub(meta, 1, -5)
@@ -42,7 +45,10 @@ end
 
 -- Checks a key's type once in a call; absent is fine.
 local function must_be(S, key, kind)
-  if S.typed[key] == kind then return end
+  if S.typed[key] then
+    if S.typed[key] ~= kind then error({ corrupt = key .. ' is not a ' .. kind }) end
+    return
+  end
   local found = call('TYPE', key).ok
   if found ~= 'none' and found ~= kind then
     error({ corrupt = key .. ' is a ' .. found .. ', not a ' .. kind })
@@ -50,25 +56,118 @@ local function must_be(S, key, kind)
   S.typed[key] = kind
 end
 
-local function member_of(seq, id)
-  return string.format('%012x:', seq) .. id
-end
+local META = {
+  'epoch', 'seq', 'ended_no', 'classes_rev', 'contact_since', 'closed', 'losses',
+  -- Jobs by status, and the bytes that ended ones keep.
+  'pending', 'held', 'assigned', 'in_progress', 'completed', 'failed', 'cancelled', 'ended_bytes',
+}
+local FIRST_COUNT = 8
 
 -- The state of one call: what stands in `meta`, and what was looked at already.
 local function begin(keys, now, epoch)
-  local meta = call('HMGET', keys[1], 'epoch', 'seq', 'ended_no', 'classes_rev', 'contact_since', 'closed')
-  if meta[1] ~= epoch then return nil, meta[1] or '' end
-  return {
+  local f = call('HMGET', keys[1], unpack(META))
+  if f[1] ~= epoch then return nil, f[1] or '' end
+  local S = {
     P = prefix_of(keys[1]),
     meta = keys[1],
     now = clock(now),
-    seq = whole(meta[2], 'meta seq'),
-    ended = whole(meta[3], 'meta ended_no'),
-    classes_rev = whole(meta[4], 'meta classes_rev'),
-    contact = whole(meta[5], 'meta contact_since'),
-    closed = meta[6],
+    seq = whole(f[2], 'meta seq'),
+    ended = whole(f[3], 'meta ended_no'),
+    classes_rev = whole(f[4], 'meta classes_rev'),
+    contact = whole(f[5], 'meta contact_since'),
+    closed = f[6],
+    -- Bases with losses in a row: mostly none, and then nobody needs to look.
+    losses = whole(f[7], 'meta losses'),
     typed = {},
     classes = {},
     bases = {},
+    counts = {},
   }
+  for i = FIRST_COUNT, #META do S.counts[META[i]] = whole(f[i] or 0, 'meta ' .. META[i]) end
+  return S
+end
+
+-- Classes ----------------------------------------------------------------------------------------
+
+local CLASS = { 'live', 'held', 'running', 'service', 'base', 'excluded', 'head', 'head_score' }
+
+-- What is known of a class; changed here and written by `flush`.
+local function class_of(S, key)
+  local class = S.classes[key]
+  if class then return class end
+  local name = S.P .. 'class:' .. key
+  local f = call('HMGET', name, unpack(CLASS))
+  class = { key = key, name = name, queue = S.P .. 'queue:' .. key, exists = f[1] and true or false }
+  if class.exists then
+    class.live = whole(f[1], name .. ' live')
+    class.held = whole(f[2], name .. ' held')
+    class.running = whole(f[3], name .. ' running')
+    class.service, class.base, class.excluded = f[4], f[5], f[6] or ''
+    class.head, class.score = f[7], f[8]
+    if not class.service or not class.base then error({ corrupt = name .. ' has no service or base' }) end
+  elseif f[4] or f[5] then
+    error({ corrupt = name .. ' has no count of its jobs' })
+  end
+  S.classes[key] = class
+  return class
+end
+
+local function drop_class(S, class)
+  if class.head then call('ZREM', S.P .. 'heads:' .. class.service, class.head) end
+  call('ZREM', S.P .. 'classes', class.key)
+  call('SREM', S.P .. 'base:' .. class.base, class.key)
+  call('SREM', S.P .. 'held', class.key)
+  call('DEL', class.name)
+end
+
+local function make_class(S, class)
+  S.classes_rev = S.classes_rev + 1
+  call('HSET', class.name, 'service', class.service, 'base', class.base, 'excluded', class.excluded,
+    'definition', class.definition)
+  call('ZADD', S.P .. 'classes', text(S.classes_rev), class.key)
+  call('SADD', S.P .. 'base:' .. class.base, class.key)
+  call('SADD', S.P .. 'services', class.service)
+  call('HSET', S.meta, 'classes_rev', text(S.classes_rev))
+  class.is_new = nil
+end
+
+-- Keeps the order of heads true to a class's queue.
+local function rehead(S, class)
+  local first = call('ZRANGE', class.queue, 0, 0, 'WITHSCORES')
+  local member = first[1] and string.sub(first[1], 1, 13) .. class.key or false
+  local score = first[2] or false
+  if member == class.head and score == class.score then return end
+  local heads = S.P .. 'heads:' .. class.service
+  if class.head and class.head ~= member then call('ZREM', heads, class.head) end
+  if member then call('ZADD', heads, score, member) end
+  class.lost_head = class.head and not member
+  class.head, class.score = member, score
+end
+
+-- Writes the classes that changed.
+local function flush(S)
+  for _, class in pairs(S.classes) do
+    if class.is_dirty then
+      class.is_dirty = nil
+      if class.live <= 0 then
+        if class.exists then drop_class(S, class) end
+        S.classes[class.key] = nil
+      else
+        if class.is_new then make_class(S, class) end
+        if class.is_requeued then rehead(S, class) end
+        if class.is_held then
+          call(class.held > 0 and 'SADD' or 'SREM', S.P .. 'held', class.key)
+        end
+        class.exists, class.is_requeued, class.is_held = true, nil, nil
+        if class.head then
+          call('HSET', class.name, 'live', text(class.live), 'held', text(class.held), 'running',
+            text(class.running), 'head', class.head, 'head_score', class.score)
+        else
+          call('HSET', class.name, 'live', text(class.live), 'held', text(class.held), 'running', text(class.running))
+          if class.lost_head then call('HDEL', class.name, 'head', 'head_score') end
+          class.lost_head = nil
+        end
+      end
+    end
+  end
 end

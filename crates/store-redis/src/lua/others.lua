@@ -7,7 +7,7 @@ local function open(keys, args)
   local f = call('HMGET', keys[1], 'format', 'fleet', 'replid', 'epoch', 'importing')
   if not f[1] then
     call('HSET', keys[1], 'format', FORMAT, 'fleet', args[1], 'replid', args[2], 'epoch', args[3],
-      'seq', 0, 'ended_no', 0, 'classes_rev', 0, 'contact_since', text(now), 'contact_at', text(now),
+      'seq', 0, 'ended_no', 0, 'classes_rev', 0, 'losses', 0, 'contact_since', text(now), 'contact_at', text(now),
       'created_at', text(now))
     return { 'ok', args[3], text(now), 'made' }
   end
@@ -28,10 +28,9 @@ local function contact(keys, args)
   local back = last > now + 1000
   if args[3] == '1' or back or (gap > 0 and now - last > gap) then
     local P = prefix_of(keys[1])
-    for _, key in ipairs({ 'heartbeats', 'machine_beats', 'confirmed' }) do
-      for _, member in ipairs(call('ZRANGEBYSCORE', P .. key, '(' .. text(now), '+inf')) do
-        call('ZADD', P .. key, text(now), member)
-      end
+    local later = '(' .. text((now + 1) * TOLD_BY)
+    for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'pulse', later, '+inf')) do
+      call('ZADD', P .. 'pulse', text(now * TOLD_BY), member)
     end
     call('HSET', keys[1], 'contact_since', text(now))
     f[2] = text(now)

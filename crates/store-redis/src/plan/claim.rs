@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::{
     Before,
-    write::{Stamps, Write, event_json, event_name},
+    write::{Stamps, Write, brief, event_json, event_name},
 };
-use crate::pack::Pack;
+use crate::{keys::Keys, pack::Pack};
 
 /// The id of the job that stands for the ones to be chosen.
 const STAND_IN: JobId = JobId::from_uuid(Uuid::nil());
@@ -62,7 +62,8 @@ pub struct ClaimPlan {
     write: Write,
     event: Event,
     worker_at: usize,
-    names: Vec<String>,
+    /// The copy of its connectors' statuses: of each without a job of this claim, and with one.
+    statuses: Vec<(ServiceName, String, String)>,
     /// Operations are signs of life; a bare claim is none.
     is_heard: bool,
 }
@@ -160,13 +161,36 @@ impl ClaimPlan {
                         write,
                         event: worker.clone(),
                         worker_at: position(&worker_key),
-                        names: record.services.iter().map(|s| s.name.to_string()).collect(),
+                        statuses: Vec::new(),
                         is_heard: !exchange.ops.is_empty(),
                     });
                 }
             }
         }
+        if let Some(plan) = &mut plan {
+            plan.statuses = plan.copy_of_statuses(base, before);
+        }
         Ok(plan)
+    }
+
+    fn copy_of_statuses(
+        &self,
+        base: &Transition,
+        before: &Before,
+    ) -> Vec<(ServiceName, String, String)> {
+        let statuses = self.worker.services.iter().filter_map(|slots| {
+            let id = ConnectorId::new(self.worker.id.clone(), slots.name.clone());
+            let Some(Record::Connector(connector)) =
+                latest(base, before, &RecordKey::Connector(id))
+            else {
+                return None;
+            };
+            let without = brief(&connector);
+            let taker = self.services.iter().find(|service| service.name == slots.name);
+            let with = taker.map_or_else(|| without.clone(), |taker| brief(&taker.connector));
+            Some((slots.name.clone(), without, with))
+        });
+        statuses.collect()
     }
 
     pub fn digest(&self) -> pointsman_core::matching::CapabilitiesDigest {
@@ -208,7 +232,7 @@ impl ClaimPlan {
         Event { record: Some(Record::Worker(worker.into())), ..self.event.clone() }
     }
 
-    pub fn pack(&self, pack: &mut Pack) {
+    pub fn pack(&self, pack: &mut Pack, names: &Keys) {
         pack.map(11);
         pack.text("worker").text(self.worker.id.as_str());
         pack.text("digest").text(&self.worker.capabilities_digest.to_string());
@@ -224,7 +248,7 @@ impl ClaimPlan {
             pack.text("free").int(i64::try_from(service.free).unwrap_or(i64::MAX));
             pack.text("at").int(i64::try_from(service.at).unwrap_or(0));
             pack.text("write");
-            service.write.pack(pack);
+            service.write.pack(pack, names);
             pack.text("event").list(2);
             pack.text(&event_name(&service.event)).text(&event_json(&service.event));
         }
@@ -233,11 +257,14 @@ impl ClaimPlan {
             pack.text(field).text(value);
         }
         pack.text("worker_write");
-        self.write.pack(pack);
+        self.write.pack(pack, names);
         pack.text("worker_event").list(2);
         pack.text(&event_name(&self.event)).text(&event_json(&self.event));
         pack.text("worker_at").int(i64::try_from(self.worker_at).unwrap_or(0));
-        pack.text("names").texts(&self.names);
+        pack.text("statuses").list(self.statuses.len());
+        for (service, without, with) in &self.statuses {
+            pack.list(3).text(service.as_str()).text(without).text(with);
+        }
         pack.text("is_heard").flag(self.is_heard);
     }
 }

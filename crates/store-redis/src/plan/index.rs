@@ -17,16 +17,35 @@ use super::{
     waits,
     write::{Stamps, job},
 };
-use crate::{keys, pack::Pack};
+use crate::{
+    keys::{self, Keys},
+    pack::Pack,
+};
 
-/// A value of an operation: a key, a member, a score or a mark that the store fills in.
-type Arg = Vec<u8>;
+/// What is done with members of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    RemoveScored,
+    Add,
+    Remove,
+}
+
+impl Kind {
+    fn command(self) -> (&'static str, &'static str) {
+        match self {
+            Self::RemoveScored => ("zset", "ZREM"),
+            Self::Add => ("set", "SADD"),
+            Self::Remove => ("set", "SREM"),
+        }
+    }
+}
 
 /// A class of which jobs come or go.
 #[derive(Debug, Default)]
 struct ClassChange {
     live: i64,
     held: i64,
+    running: i64,
     service: String,
     base: String,
     excluded: String,
@@ -43,15 +62,21 @@ struct QueueChange {
     rank: u8,
     place: u64,
     queued_seq: u64,
-    service: String,
     job: String,
 }
 
 /// Everything that is written beside the records.
 #[derive(Debug, Default)]
 pub struct Indexes {
-    ops: Vec<Vec<Arg>>,
-    counts: BTreeMap<(&'static str, String), i64>,
+    /// Members with their scores, by key; with a flag of `ZADD`.
+    scores: BTreeMap<(String, &'static str), Vec<(String, String)>>,
+    /// Members that come or go, by key.
+    members: BTreeMap<(Kind, String), Vec<String>>,
+    /// Everything else, each by itself: type, command, key, values.
+    ops: Vec<(&'static str, &'static str, String, Vec<Vec<u8>>)>,
+    counts: BTreeMap<&'static str, i64>,
+    /// Workers there by profile.
+    present: BTreeMap<String, i64>,
     queue: Vec<QueueChange>,
     classes: BTreeMap<ClassKey, ClassChange>,
     losses: Vec<(ClassKey, Option<(i64, i64)>)>,
@@ -73,19 +98,44 @@ pub fn base_of(class: &Class) -> ClassKey {
 }
 
 impl Indexes {
-    pub fn op(&mut self, args: &[&str]) {
-        self.ops.push(args.iter().map(|arg| arg.as_bytes().to_vec()).collect());
+    /// Sets a member's score: a number, or a mark that the store fills in.
+    pub fn score(&mut self, key: &str, score: &str, member: &str) {
+        self.score_if("", key, score, member);
     }
 
-    pub fn op_bytes(&mut self, command: &str, key: &str, field: Option<&str>, value: &[u8]) {
-        let mut op = vec![command.as_bytes().to_vec(), key.as_bytes().to_vec()];
-        op.extend(field.map(|field| field.as_bytes().to_vec()));
-        op.push(value.to_vec());
-        self.ops.push(op);
+    /// The same, on a condition of `ZADD`.
+    pub fn score_if(&mut self, flag: &'static str, key: &str, score: &str, member: &str) {
+        let entry = self.scores.entry((key.to_owned(), flag)).or_default();
+        entry.push((score.to_owned(), member.to_owned()));
     }
 
-    fn count(&mut self, hash: &'static str, field: impl Into<String>, by: i64) {
-        *self.counts.entry((hash, field.into())).or_default() += by;
+    fn change(&mut self, kind: Kind, key: &str, member: &str) {
+        self.members.entry((kind, key.to_owned())).or_default().push(member.to_owned());
+    }
+
+    fn unscore(&mut self, key: &str, member: &str) {
+        self.change(Kind::RemoveScored, key, member);
+    }
+
+    pub fn delete(&mut self, key: String) {
+        self.ops.push(("", "DEL", key, Vec::new()));
+    }
+
+    pub fn set(&mut self, key: String, value: &[u8]) {
+        self.ops.push(("", "SET", key, vec![value.to_vec()]));
+    }
+
+    pub fn set_for(&mut self, key: String, value: &[u8], millis: u128) {
+        let life = millis.to_string().into_bytes();
+        self.ops.push(("", "SET", key, vec![value.to_vec(), b"PX".to_vec(), life]));
+    }
+
+    pub fn set_field(&mut self, key: String, field: &str, value: &[u8]) {
+        self.ops.push(("hash", "HSET", key, vec![field.as_bytes().to_vec(), value.to_vec()]));
+    }
+
+    fn count(&mut self, status: &'static str, by: i64) {
+        *self.counts.entry(status).or_default() += by;
     }
 
     pub fn keep_capabilities(
@@ -107,15 +157,15 @@ impl Indexes {
         let (id, index) = (key.id(), keys::index(key));
         if let RecordKey::Job(_) = key {
             match (before, after) {
-                (None, Some(_)) => self.op(&["ZADD", index, "0", &id]),
-                (_, None) => self.op(&["ZREM", index, &id]),
+                (None, Some(_)) => self.score(index, "0", &id),
+                (_, None) => self.unscore(index, &id),
                 _ => {}
             }
             return self.follow_job(&id, job(before), job(after), stamps);
         }
         match (before, after) {
-            (None, Some(_)) => self.op(&["SADD", index, &id]),
-            (_, None) => self.op(&["SREM", index, &id]),
+            (None, Some(_)) => self.change(Kind::Add, index, &id),
+            (_, None) => self.change(Kind::Remove, index, &id),
             _ => {}
         }
         match (key, before, after) {
@@ -130,13 +180,10 @@ impl Indexes {
                     worker(after.cloned()).as_deref(),
                 );
             }
-            (RecordKey::Connector(_), _, None) => {
-                self.op(&["ZREM", "confirmed", &id]);
-                self.op(&["HDEL", "confirmed_by", &id]);
-            }
+            (RecordKey::Connector(_), _, None) => self.unscore("pulse", &format!("c:{id}")),
             (RecordKey::Machine(_), _, None) => {
-                self.op(&["ZREM", "machine_beats", &id]);
-                self.op(&["DEL", &format!("machine:{id}:workers")]);
+                self.unscore("pulse", &format!("m:{id}"));
+                self.delete(format!("machine:{id}:workers"));
             }
             _ => {}
         }
@@ -154,10 +201,10 @@ impl Indexes {
         let machine = |worker: Option<&Worker>| worker.map(|w| w.machine_id.to_string());
         if machine(before) != machine(after) {
             if let Some(machine) = machine(before) {
-                self.op(&["SREM", &format!("machine:{machine}:workers"), id]);
+                self.change(Kind::Remove, &format!("machine:{machine}:workers"), id);
             }
             if let Some(machine) = machine(after) {
-                self.op(&["SADD", &format!("machine:{machine}:workers"), id]);
+                self.change(Kind::Add, &format!("machine:{machine}:workers"), id);
             }
         }
         let present = |worker: Option<&Worker>| {
@@ -166,12 +213,12 @@ impl Indexes {
         if present(before) != present(after) {
             for (digest, by) in [(present(before), -1), (present(after), 1)] {
                 if let Some(digest) = digest {
-                    self.count("present", digest, by);
+                    *self.present.entry(digest).or_default() += by;
                 }
             }
         }
         if after.is_none() {
-            self.op(&["ZREM", "heartbeats", id]);
+            self.unscore("pulse", &format!("w:{id}"));
         }
     }
 
@@ -183,19 +230,19 @@ impl Indexes {
         self.follow_queue(id, before, after);
         let ended = |job: Option<&Job>| job.and_then(|job| job.ended().map(|e| e.ended_no));
         if ended(before).is_some() && ended(before) != ended(after) {
-            self.op(&["ZREM", "ended", id]);
+            self.unscore("ended", id);
         }
         match ended(after) {
-            Some(0) => self.op(&["ZADD", "ended", &format!("@e{}", stamps.ended), id]),
+            Some(0) => self.score("ended", &format!("@e{}", stamps.ended), id),
             Some(no) if ended(before) != Some(no) => {
-                self.op(&["ZADD", "ended", &no.to_string(), id]);
+                self.score("ended", &no.to_string(), id);
             }
             _ => {}
         }
         if after.is_none() {
-            self.op(&["DEL", &format!("payload:{id}")]);
-            self.op(&["DEL", &format!("results:{id}")]);
-            self.op(&["DEL", &format!("preview:{id}")]);
+            for kind in ["payload", "results", "preview"] {
+                self.delete(format!("{kind}:{id}"));
+            }
         }
     }
 
@@ -204,13 +251,10 @@ impl Indexes {
             let Some(job) = job else { continue };
             let held = job.is_pending() && !job.is_waiting();
             let status = if held { "held" } else { job.status().as_str() };
-            self.count("counts", status, by);
+            self.count(status, by);
             if job.is_ended() {
                 let bytes = i64::try_from(job.bytes()).unwrap_or(i64::MAX);
-                self.count("counts", "ended_bytes", by * bytes);
-            }
-            if job.is_running() {
-                self.count("running", base_of(&class_of(job)).to_string(), by);
+                self.count("ended_bytes", by * bytes);
             }
         }
     }
@@ -220,9 +264,9 @@ impl Indexes {
         let token = |job: Option<&Job>| job.filter(|job| job.is_running()).map(|job| job.token);
         match (token(before), token(after)) {
             (before, Some(token)) if before != Some(token) => {
-                self.op(&["ZADD", "leases", "@lease", id]);
+                self.score("leases", "@lease", id);
             }
-            (Some(_), None) => self.op(&["ZREM", "leases", id]),
+            (Some(_), None) => self.unscore("leases", id),
             _ => {}
         }
     }
@@ -237,11 +281,11 @@ impl Indexes {
             return;
         }
         match (before, after) {
-            (_, Some((group, 0))) => self.op(&["ZADD", &keys::group(&group), "@seq", id]),
+            (_, Some((group, 0))) => self.score(&keys::group(&group), "@seq", id),
             (_, Some((group, place))) => {
-                self.op(&["ZADD", &keys::group(&group), &place.to_string(), id]);
+                self.score(&keys::group(&group), &place.to_string(), id);
             }
-            (Some((group, _)), None) => self.op(&["ZREM", &keys::group(&group), id]),
+            (Some((group, _)), None) => self.unscore(&keys::group(&group), id),
             (None, None) => {}
         }
     }
@@ -263,8 +307,8 @@ impl Indexes {
         for (index, before, after) in times {
             match after {
                 _ if before == after => {}
-                Some(until) => self.op(&["ZADD", index, &until.as_millis().to_string(), id]),
-                None => self.op(&["ZREM", index, id]),
+                Some(until) => self.score(index, &until.as_millis().to_string(), id),
+                None => self.unscore(index, id),
             }
         }
     }
@@ -284,10 +328,10 @@ impl Indexes {
             }
         }
         for (job, class, by) in [(before, &old, -1), (after, &new, 1)] {
-            if let (Some(job), Some(class)) = (job, class)
-                && job.is_pending()
-                && !job.is_waiting()
-            {
+            let (Some(job), Some(class)) = (job, class) else { continue };
+            if job.is_running() {
+                self.class(class).running += by;
+            } else if !job.is_waiting() {
                 self.class(class).held += by;
             }
         }
@@ -308,7 +352,6 @@ impl Indexes {
                     rank: 100 - priority.min(100),
                     place,
                     queued_seq,
-                    service: class.service.to_string(),
                     job: id.to_owned(),
                 });
                 self.class(class);
@@ -348,32 +391,62 @@ impl Indexes {
         }
     }
 
-    pub fn pack(&self, pack: &mut Pack) {
-        let counts = self.counts.iter().filter(|(_, by)| **by != 0);
-        let counts: Vec<_> = counts.collect();
-        pack.list(self.ops.len() + counts.len());
-        for op in &self.ops {
-            pack.list(op.len());
-            for arg in op {
-                pack.bytes(arg);
+    /// Parts 6 to 12 of a transition.
+    pub fn pack(&self, pack: &mut Pack, names: &Keys) {
+        pack.list(self.scores.len());
+        for ((key, flag), scores) in &self.scores {
+            let flag = Some(*flag).filter(|flag| !flag.is_empty());
+            pack.list(3).text(&names.full(key)).text_or_false(flag);
+            pack.list(scores.len() * 2);
+            for (score, member) in scores {
+                pack.text(score).text(member);
             }
         }
-        for ((hash, field), by) in counts {
-            pack.list(4).text("HINCRBY").text(hash).text(field).int(*by);
+        let present: Vec<_> = self.present.iter().filter(|(_, by)| **by != 0).collect();
+        pack.list(self.members.len() + self.ops.len() + present.len());
+        for ((kind, key), members) in &self.members {
+            let (kind, command) = kind.command();
+            pack.list(3 + members.len()).text(kind).text(command).text(&names.full(key));
+            for member in members {
+                pack.text(member);
+            }
         }
+        for (kind, command, key, values) in &self.ops {
+            pack.list(3 + values.len()).text(kind).text(command).text(&names.full(key));
+            for value in values {
+                pack.bytes(value);
+            }
+        }
+        for (digest, by) in present {
+            pack.list(5).text("hash").text("HINCRBY").text(&names.full("present"));
+            pack.text(digest).text(&by.to_string());
+        }
+        let counts: Vec<_> = self.counts.iter().filter(|(_, by)| **by != 0).collect();
+        pack.list(counts.len() * 2);
+        for (status, by) in counts {
+            pack.text(status).int(*by);
+        }
+        self.pack_queue(pack);
+        self.pack_health(pack);
+    }
+
+    fn pack_queue(&self, pack: &mut Pack) {
         pack.list(self.queue.len());
         for change in &self.queue {
             let sign = if change.push { "+" } else { "-" };
-            pack.list(7).text(sign).text(&change.class.to_string()).int(i64::from(change.rank));
+            pack.list(6).text(sign).text(&change.class.to_string()).int(i64::from(change.rank));
             pack.int(change.place.cast_signed()).int(change.queued_seq.cast_signed());
-            pack.text(&change.service).text(&change.job);
+            pack.text(&change.job);
         }
         pack.list(self.classes.len());
         for (key, class) in &self.classes {
-            pack.list(8).text(&key.to_string()).int(class.live).int(class.held);
+            pack.list(9).text(&key.to_string()).int(class.live).int(class.held).int(class.running);
             pack.text(&class.service).text(&class.base).text(&class.excluded);
             pack.text(&class.definition).flag(class.is_asked_for);
         }
+    }
+
+    fn pack_health(&self, pack: &mut Pack) {
         pack.list(self.losses.len());
         for (base, times) in &self.losses {
             match times {

@@ -17,9 +17,12 @@ use pointsman_core::{
     event::Event,
     record::{JobState, Seq},
 };
-pub use write::{Stamps, Write, event_json, event_name, parse_key};
+pub use write::{Stamps, Write, brief, event_json, event_name, parse_key};
 
-use crate::{keys, pack::Pack};
+use crate::{
+    keys::{self, Keys},
+    pack::Pack,
+};
 
 /// The records before a transition.
 pub type Before = HashMap<RecordKey, Option<Record>>;
@@ -32,11 +35,9 @@ pub struct Plan {
     guards: Vec<(&'static str, String, u64)>,
     writes: Vec<Write>,
     drops: Vec<String>,
-    indexes: Indexes,
+    pub indexes: Indexes,
     events: Vec<(String, String)>,
     endings: u32,
-    /// Workers whose hash shows a copy of its connectors' statuses.
-    briefs: BTreeMap<WorkerId, Vec<String>>,
     /// It takes new work in, which a closed store does not.
     is_intake: bool,
 }
@@ -79,9 +80,24 @@ impl Plan {
         plan
     }
 
-    /// What else is written, beside the records.
-    pub fn op(&mut self, op: &[&str]) {
-        self.indexes.op(op);
+    /// It was also decided on these.
+    pub fn also_read(&mut self, reads: impl IntoIterator<Item = (RecordKey, Option<Seq>)>) {
+        self.reads.extend(reads.into_iter().map(|(key, rev)| (keys::record(&key), rev)));
+        self.reads.sort();
+        self.reads.dedup();
+    }
+
+    /// The copy of its connectors' statuses that a worker's hash shows.
+    pub fn copy_statuses(&mut self, worker: &WorkerId, statuses: &str) {
+        let key = RecordKey::Worker(worker.clone());
+        match self.writes.iter_mut().find(|write| write.key == key) {
+            Some(write) => write.set.push(("connector_statuses".into(), statuses.to_owned())),
+            None => self.indexes.set_field(
+                keys::record(&key),
+                "connector_statuses",
+                statuses.as_bytes(),
+            ),
+        }
     }
 
     fn stamp<'a>(&mut self, event: &'a Event, stamps: &mut HashMap<&'a RecordKey, Stamps>) {
@@ -100,13 +116,6 @@ impl Plan {
             Some(record) => self.writes.push(Write::of(before, record, stamps)),
             None => self.drops.push(keys::record(key)),
         }
-        let brief_of = match key {
-            RecordKey::Connector(id) => Some(&id.worker),
-            _ => None,
-        };
-        if let Some(worker) = brief_of {
-            self.briefs.entry(worker.clone()).or_default();
-        }
         self.indexes.follow(key, before, event.record.as_ref(), stamps);
     }
 
@@ -114,17 +123,14 @@ impl Plan {
         match side {
             Side::Idempotency { key, job, body, until } => {
                 let value = format!("{} {}", idempotency_text(*job, body), until.as_millis());
-                let key = keys::idempotency(key);
-                let life = limits::IDEMPOTENCY.as_millis().to_string();
-                self.indexes.op(&["SET", &key, &value, &life]);
+                let life = limits::IDEMPOTENCY.as_millis();
+                self.indexes.set_for(keys::idempotency(key), value.as_bytes(), life);
             }
-            Side::Payload { job, payload } => {
-                self.indexes.op_bytes("SET", &format!("payload:{job}"), None, payload);
-            }
+            Side::Payload { job, payload } => self.indexes.set(format!("payload:{job}"), payload),
             Side::Result { job, token, json, .. } => {
-                let key = format!("results:{job}");
-                self.indexes.op_bytes("HSET", &key, Some(&token.to_string()), json);
-                self.indexes.op(&["HSET", &key, "last", &token.to_string()]);
+                let (key, token) = (format!("results:{job}"), token.to_string());
+                self.indexes.set_field(key.clone(), &token, json);
+                self.indexes.set_field(key, "last", token.as_bytes());
             }
             Side::Capabilities { digest, capabilities } => {
                 self.indexes.keep_capabilities(*digest, capabilities);
@@ -132,29 +138,17 @@ impl Plan {
         }
     }
 
-    /// Names the services of the workers whose copies change, as far as they are known.
-    pub fn set_services(&mut self, services: impl Fn(&WorkerId) -> Vec<String>) {
-        for (worker, names) in &mut self.briefs {
-            *names = services(worker);
-        }
-    }
-
-    /// The workers that [`set_services`](Self::set_services) is asked for.
-    pub fn needs_services(&self) -> Vec<WorkerId> {
-        self.briefs.keys().cloned().collect()
-    }
-
     /// As the function takes it; with a claim whose jobs the function chooses.
-    pub fn pack(&self, claim: Option<&ClaimPlan>) -> Vec<u8> {
+    pub fn pack(&self, claim: Option<&ClaimPlan>, names: &Keys) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.list(15);
-        pack.list(self.reads.len());
+        pack.list(16);
+        pack.list(self.reads.len() * 2);
         for (key, rev) in &self.reads {
-            pack.list(2).text(key).text_or_false(rev.map(|rev| rev.to_string()).as_deref());
+            pack.text(&names.full(key)).text_or_false(rev.map(|rev| rev.to_string()).as_deref());
         }
         pack.list(self.looked_up.len());
         for (kind, key, found) in &self.looked_up {
-            pack.list(3).text(kind).text(key).text_or_false(found.as_deref());
+            pack.list(3).text(kind).text(&names.full(key)).text_or_false(found.as_deref());
         }
         pack.list(self.guards.len());
         for (kind, subject, millis) in &self.guards {
@@ -162,21 +156,20 @@ impl Plan {
         }
         pack.list(self.writes.len());
         for write in &self.writes {
-            write.pack(&mut pack);
+            write.pack(&mut pack, names);
         }
-        pack.texts(&self.drops);
-        self.indexes.pack(&mut pack);
+        pack.list(self.drops.len());
+        for key in &self.drops {
+            pack.text(&names.full(key));
+        }
+        self.indexes.pack(&mut pack, names);
         pack.list(self.events.len());
         for (name, json) in &self.events {
             pack.list(2).text(name).text(json);
         }
         pack.int(i64::from(self.endings));
-        pack.list(self.briefs.len());
-        for (worker, services) in &self.briefs {
-            pack.list(2).text(worker.as_str()).texts(services);
-        }
         match claim {
-            Some(claim) => claim.pack(&mut pack),
+            Some(claim) => claim.pack(&mut pack, names),
             None => drop(pack.flag(false)),
         }
         pack.flag(self.is_intake);

@@ -6,7 +6,7 @@ use pointsman_core::{Record, RecordKey, record::Job};
 
 use crate::{
     fields::{self, Fields},
-    keys,
+    keys::{self, Keys},
     pack::Pack,
 };
 use pointsman_core::Event;
@@ -23,7 +23,7 @@ pub struct Stamps {
 /// Some fields of one record's hash.
 #[derive(Debug)]
 pub struct Write {
-    pub key: String,
+    pub key: RecordKey,
     stamps: Stamps,
     pub set: Fields,
     del: Vec<Cow<'static, str>>,
@@ -52,16 +52,13 @@ impl Write {
             field != "rev" && !stamped.iter().any(|(yes, name)| *yes && field == name)
         }));
         del.sort();
-        if let Record::Connector(connector) = after {
-            set.push(("brief".into(), brief(connector)));
-        }
-        Self { key: keys::record(&after.key()), stamps, set, del }
+        Self { key: after.key(), stamps, set, del }
     }
 
-    pub fn pack(&self, pack: &mut Pack) {
+    pub fn pack(&self, pack: &mut Pack, names: &Keys) {
         let Self { key, stamps, set, del } = self;
-        pack.list(4).text(key);
-        pack.list(3).flag(stamps.place).flag(stamps.queued_seq).int(i64::from(stamps.ended));
+        pack.list(6).text(&names.full(&keys::record(key)));
+        pack.flag(stamps.place).flag(stamps.queued_seq).int(i64::from(stamps.ended));
         pack.list(set.len() * 2);
         for (field, value) in set {
             pack.text(field).text(value);
@@ -71,7 +68,7 @@ impl Write {
 }
 
 /// A connector's part of the copy in its worker's hash.
-fn brief(connector: &pointsman_core::record::Connector) -> String {
+pub fn brief(connector: &pointsman_core::record::Connector) -> String {
     serde_json::json!({
         "status": connector.status,
         "timestamp": connector.timestamp,
