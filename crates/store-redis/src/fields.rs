@@ -15,6 +15,19 @@ pub type Fields = Vec<(Cow<'static, str>, String)>;
 /// Fields that lie in a record's hash without being part of the record: copies for operators.
 pub const APART: [&str; 1] = ["connector_statuses"];
 
+/// What most jobs have is not written: a waiting job is small, and an operator sees what matters.
+const USUAL: [(&str, &str); 9] = [
+    ("run", "1"),
+    ("failures", "0"),
+    ("losses", "0"),
+    ("max_failures", "3"),
+    ("max_losses", "3"),
+    ("cached", "false"),
+    ("artifacts", "[]"),
+    ("payload_bytes", "0"),
+    ("result_bytes", "0"),
+];
+
 /// Fields whose values are texts, written without quotes.
 fn is_text(kind: RecordKind, field: &str) -> bool {
     match kind {
@@ -161,6 +174,7 @@ pub fn to_record<K: AsRef<[u8]>>(
     }
     let wrong = |why: String| FieldsError { key: key.to_owned(), why };
     let mut json = String::with_capacity(1_024);
+    let mut usual = if kind == RecordKind::Job { USUAL.to_vec() } else { Vec::new() };
     for (field, value) in fields {
         let read = |bytes| {
             std::str::from_utf8(bytes).map_err(|_| wrong("a field is not UTF-8".to_owned()))
@@ -173,6 +187,7 @@ pub fn to_record<K: AsRef<[u8]>>(
             (RecordKind::Worker, "worker_id") => "id",
             (_, field) => field,
         };
+        usual.retain(|(name, _)| *name != field);
         json.push(if json.is_empty() { '{' } else { ',' });
         push_text(&mut json, field);
         json.push(':');
@@ -183,6 +198,9 @@ pub fn to_record<K: AsRef<[u8]>>(
     }
     if json.is_empty() {
         return Err(wrong("it has none of a record's fields".to_owned()));
+    }
+    for (field, value) in usual {
+        let _ = write!(json, ",\"{field}\":{value}");
     }
     json.push('}');
     Record::from_json(kind, &json).map(Some).map_err(|error| wrong(error.to_string()))
@@ -219,7 +237,8 @@ impl Writing {
         value: &T,
     ) -> Result<(), serde_json::Error> {
         let json = serde_json::to_string(value)?;
-        if json == "null" {
+        let is_usual = self.kind == RecordKind::Job && USUAL.contains(&(field, json.as_str()));
+        if json == "null" || is_usual {
             return Ok(());
         }
         let text = |json: &str| match json.strip_prefix('"').and_then(|j| j.strip_suffix('"')) {

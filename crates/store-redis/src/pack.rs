@@ -1,6 +1,6 @@
 //! MessagePack, as Redis' `cmsgpack` reads it: what the functions get, and what they pack.
 
-use std::io::Cursor;
+use std::{borrow::Cow, io::Cursor};
 
 /// Writes values one after the other; a list says first how many follow.
 #[derive(Debug, Default)]
@@ -61,13 +61,27 @@ impl Pack {
     }
 }
 
-/// The fields of a hash that a function packed with `HGETALL`.
+/// The fields of a record, packed as a list.
+pub fn pack_fields(fields: &[(Cow<'static, str>, String)]) -> Vec<u8> {
+    let mut pack = Pack::default();
+    pack.list(fields.len() * 2);
+    for (field, value) in fields {
+        pack.text(field).text(value);
+    }
+    pack.done()
+}
+
+/// The fields of a packed record. Of two values of one field the later one counts.
 pub fn unpack_fields(packed: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let mut at = Cursor::new(packed);
     let len = rmp::decode::read_array_len(&mut at).ok()?;
-    let mut fields = Vec::with_capacity((len / 2) as usize);
+    let mut fields: Vec<(&[u8], &[u8])> = Vec::with_capacity((len / 2) as usize);
     for _ in 0..len / 2 {
-        fields.push((next(packed, &mut at)?, next(packed, &mut at)?));
+        let (field, value) = (next(packed, &mut at)?, next(packed, &mut at)?);
+        match fields.iter_mut().find(|(name, _)| *name == field) {
+            Some(known) => known.1 = value,
+            None => fields.push((field, value)),
+        }
     }
     Some(fields)
 }

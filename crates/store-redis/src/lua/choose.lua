@@ -74,6 +74,23 @@ local function walk(S, claim, lane, count)
   end
 end
 
+-- A job's fields and attempt, if it waits as its index says.
+local function waiting_job(key)
+  local fields = call('HGETALL', key)
+  local attempt, waits = nil, false
+  for i = 1, #fields, 2 do
+    local field = fields[i]
+    if field == 'attempt' then
+      attempt = tonumber(fields[i + 1])
+    elseif field == 'status' then
+      waits = fields[i + 1] == 'pending'
+    elseif field == 'hold' then
+      return fields, nil
+    end
+  end
+  return fields, waits and attempt
+end
+
 -- Takes jobs of one class while they come before the second best head; answers how many, and the
 -- class's next head. What the same call changes otherwise (`skip`), and what contradicts its own
 -- index, is passed over.
@@ -93,10 +110,11 @@ local function take_run(S, best, second, wanted, skip, picks)
       if taken == wanted or (second and not before(head, second)) then return taken, head end
       local job = string.sub(some[i], 14)
       local key = S.P .. 'job:' .. job
-      local f = call('HMGET', key, 'status', 'attempt', 'hold')
-      local attempt = tonumber(f[2])
-      if f[1] == 'pending' and not f[3] and attempt and not skip[key] then
-        picks[#picks + 1] = { job = job, key = key, member = some[i], class = class, service = best.service, attempt = attempt }
+      local fields, attempt = waiting_job(key)
+      if attempt and not skip[key] then
+        picks[#picks + 1] = {
+          job = job, key = key, member = some[i], class = class, service = best.service, attempt = attempt, fields = fields,
+        }
         taken = taken + 1
       else
         passed = passed + 1

@@ -108,7 +108,7 @@ local function sound(S, t)
     local key = S.P .. 'profile:' .. profile[1]
     must_be(S, key, 'hash')
     local users = call('HGET', key, 'users')
-    if users then whole(users, key .. ' users') end
+    if users then whole(users, key, 'users') end
     must_be(S, S.P .. 'profiles', 'set')
   end
   must_be(S, S.P .. 'log', 'stream')
@@ -178,8 +178,8 @@ end
 -- A score that only the store knows: the seq, an ending's number, a time.
 local function mark(S, value, base)
   if string.byte(value) ~= 64 then return value end
-  if value == '@seq' then return text(S.seq) end
-  if value == '@lease' then return text(S.now + LEASE_MS) end
+  if value == '@seq' then return S.seq_text end
+  if value == '@lease' then return S.lease_text end
   local k = string.match(value, '^@e(%d+)$')
   if k then return text(base + k) end
   return text(S.now * TOLD_BY + tonumber(string.sub(value, 2)))
@@ -188,10 +188,10 @@ end
 local function put_fields(S, write, base)
   local fields = write[5]
   local n = #fields
-  fields[n + 1], fields[n + 2] = 'rev', text(S.seq)
+  fields[n + 1], fields[n + 2] = 'rev', S.seq_text
   n = n + 2
-  if write[2] then fields[n + 1], fields[n + 2] = 'place', text(S.seq) n = n + 2 end
-  if write[3] then fields[n + 1], fields[n + 2] = 'queued_seq', text(S.seq) n = n + 2 end
+  if write[2] then fields[n + 1], fields[n + 2] = 'place', S.seq_text n = n + 2 end
+  if write[3] then fields[n + 1], fields[n + 2] = 'queued_seq', S.seq_text n = n + 2 end
   if write[4] > 0 then fields[n + 1], fields[n + 2] = 'ended_no', text(base + write[4]) end
   call('HSET', write[1], unpack(fields))
   if #write[6] > 0 then call('HDEL', write[1], unpack(write[6])) end
@@ -294,10 +294,15 @@ local function take(S, claim, picks, events, base)
     class.running, class.is_dirty, class.is_requeued = class.running + 1, true, true
     members[class.queue] = members[class.queue] or {}
     table.insert(members[class.queue], pick.member)
-    leases[#leases + 1], leases[#leases + 2] = text(S.now + LEASE_MS), pick.job
+    leases[#leases + 1], leases[#leases + 2] = S.lease_text, pick.job
     payloads[i] = S.P .. 'payload:' .. pick.job
-    call('HSET', pick.key, 'attempt', text(pick.attempt + 1), 'token', claim.tokens[i], 'rev', text(S.seq), unpack(claim.job))
-    local packed = cmsgpack.pack(call('HGETALL', pick.key))
+    -- What is logged and told is the job before with what changed behind it: the later one counts.
+    local attempt, fields, n = text(pick.attempt + 1), pick.fields, #pick.fields
+    call('HSET', pick.key, 'attempt', attempt, 'token', claim.tokens[i], 'rev', S.seq_text, unpack(claim.job))
+    fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = 'attempt', attempt, 'token', claim.tokens[i]
+    fields[n + 5], fields[n + 6] = 'rev', S.seq_text
+    for k = 1, #claim.job do fields[n + 6 + k] = claim.job[k] end
+    local packed = cmsgpack.pack(fields)
     events[#events + 1] = { 'job_assigned job:' .. pick.job, packed }
     if i == 1 and claim.worker_at == 0 then events[#events + 1] = worker_event end
     local service = takers[pick.service]
@@ -317,12 +322,12 @@ local function take(S, claim, picks, events, base)
 end
 
 local function write_log(S, events, base)
-  local entry = { 'at', text(S.now), 'ended_no', text(base) }
+  local entry = { 'at', S.now_text, 'ended_no', text(base) }
   for _, event in ipairs(events) do
     entry[#entry + 1] = event[1]
     entry[#entry + 1] = event[2]
   end
-  call('XADD', S.P .. 'log', 'MAXLEN', '~', S.keep, text(S.seq) .. '-0', unpack(entry))
+  call('XADD', S.P .. 'log', 'MAXLEN', '~', S.keep, S.seq_text .. '-0', unpack(entry))
 end
 
 local function change_classes(S, t)
@@ -371,6 +376,7 @@ local function apply(S, t, picks)
   local claim = t[15]
   local overridden = overridden_by(claim, picks)
   if #events > 0 or #picks > 0 then S.seq = S.seq + 1 end
+  S.seq_text = text(S.seq)
   for _, write in ipairs(t[4]) do
     if not overridden[write[1]] then put_fields(S, write, base) end
   end
@@ -388,7 +394,7 @@ local function apply(S, t, picks)
   S.ended = S.ended + t[14]
   if #picks > 0 then told = take(S, claim, picks, events, base) end
   if #events > 0 then write_log(S, events, base) end
-  return { 'ok', #events > 0 and text(S.seq) or '', text(base), told }
+  return { 'ok', #events > 0 and S.seq_text or '', text(base), told }
 end
 
 local function checked(S, t, claim)
@@ -447,12 +453,12 @@ local function commit(keys, args)
   for i = 4, #args do replies[#replies + 1] = one(S, cmsgpack.unpack(args[i])) end
   flush(S)
   if S.seq > before then
-    local fields = { 'seq', text(S.seq), 'ended_no', text(S.ended) }
+    local fields = { 'seq', S.seq_text, 'ended_no', text(S.ended) }
     for name, count in pairs(S.counts) do
       fields[#fields + 1], fields[#fields + 2] = name, text(count)
     end
     call('HSET', S.meta, unpack(fields))
   end
   if #S.woken > 0 then wake_all(S) end
-  return { 'ok', text(S.now), replies }
+  return { 'ok', S.now_text, replies }
 end

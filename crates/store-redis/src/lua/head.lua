@@ -34,24 +34,25 @@ local function text(n)
   return string.format('%.0f', n)
 end
 
--- A whole number as it must stand in a key; anything else is corruption, found before a write.
-local function whole(value, where)
+-- A whole number as it must stand in a field of a key; anything else is corruption, found before a
+-- write.
+local function whole(value, key, field)
   local n = tonumber(value)
-  if not n or n ~= math.floor(n) or n < 0 or n >= 9007199254740992 then
-    error({ corrupt = where .. ' is not a whole number: ' .. tostring(value) })
+  if not n or n % 1 ~= 0 or n < 0 or n >= 9007199254740992 then
+    error({ corrupt = key .. ' ' .. field .. ' is not a whole number: ' .. tostring(value) })
   end
   return n
 end
 
+-- The cheapest question that only a key of that type, or none, answers.
+local PROBES = { zset = 'ZCARD', hash = 'HLEN', set = 'SCARD', stream = 'XLEN' }
+
 -- Checks a key's type once in a call; absent is fine.
 local function must_be(S, key, kind)
-  if S.typed[key] then
-    if S.typed[key] ~= kind then error({ corrupt = key .. ' is not a ' .. kind }) end
-    return
-  end
-  local found = call('TYPE', key).ok
-  if found ~= 'none' and found ~= kind then
-    error({ corrupt = key .. ' is a ' .. found .. ', not a ' .. kind })
+  local known = S.typed[key]
+  if known == kind then return end
+  if known or type(redis.pcall(PROBES[kind], key)) ~= 'number' then
+    error({ corrupt = key .. ' is a ' .. call('TYPE', key).ok .. ', not a ' .. kind })
   end
   S.typed[key] = kind
 end
@@ -71,19 +72,20 @@ local function begin(keys, now, epoch)
     P = prefix_of(keys[1]),
     meta = keys[1],
     now = clock(now),
-    seq = whole(f[2], 'meta seq'),
-    ended = whole(f[3], 'meta ended_no'),
-    classes_rev = whole(f[4], 'meta classes_rev'),
-    contact = whole(f[5], 'meta contact_since'),
+    seq = whole(f[2], 'meta', 'seq'),
+    ended = whole(f[3], 'meta', 'ended_no'),
+    classes_rev = whole(f[4], 'meta', 'classes_rev'),
+    contact = whole(f[5], 'meta', 'contact_since'),
     closed = f[6],
     -- Bases with losses in a row: mostly none, and then nobody needs to look.
-    losses = whole(f[7], 'meta losses'),
+    losses = whole(f[7], 'meta', 'losses'),
     typed = {},
     classes = {},
     bases = {},
     counts = {},
   }
-  for i = FIRST_COUNT, #META do S.counts[META[i]] = whole(f[i] or 0, 'meta ' .. META[i]) end
+  S.now_text, S.lease_text = text(S.now), text(S.now + LEASE_MS)
+  for i = FIRST_COUNT, #META do S.counts[META[i]] = whole(f[i] or 0, 'meta', META[i]) end
   return S
 end
 
@@ -99,9 +101,9 @@ local function class_of(S, key)
   local f = call('HMGET', name, unpack(CLASS))
   class = { key = key, name = name, queue = S.P .. 'queue:' .. key, exists = f[1] and true or false }
   if class.exists then
-    class.live = whole(f[1], name .. ' live')
-    class.held = whole(f[2], name .. ' held')
-    class.running = whole(f[3], name .. ' running')
+    class.live = whole(f[1], name, 'live')
+    class.held = whole(f[2], name, 'held')
+    class.running = whole(f[3], name, 'running')
     class.service, class.base, class.excluded = f[4], f[5], f[6] or ''
     class.head, class.score = f[7], f[8]
     if not class.service or not class.base then error({ corrupt = name .. ' has no service or base' }) end

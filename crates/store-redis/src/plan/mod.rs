@@ -17,7 +17,7 @@ use pointsman_core::{
     event::Event,
     record::{JobState, Seq},
 };
-pub use write::{Stamps, Write, brief, event_json, event_name, parse_key};
+pub use write::{Stamps, Write, brief, event_name, event_value, parse_key};
 
 use crate::{
     keys::{self, Keys},
@@ -36,7 +36,7 @@ pub struct Plan {
     writes: Vec<Write>,
     drops: Vec<String>,
     pub indexes: Indexes,
-    events: Vec<(String, String)>,
+    events: Vec<(String, Vec<u8>)>,
     endings: u32,
     /// It takes new work in, which a closed store does not.
     is_intake: bool,
@@ -58,7 +58,7 @@ impl Plan {
         let mut stamps: HashMap<&RecordKey, Stamps> = HashMap::new();
         for event in &transition.changes {
             plan.stamp(event, &mut stamps);
-            plan.events.push((event_name(event), event_json(event)));
+            plan.events.push((event_name(event), event_value(event)));
             plan.is_intake |= matches!(event.name, EventName::JobSubmitted | EventName::JobRetried);
         }
         let mut last: BTreeMap<&RecordKey, &Event> = BTreeMap::new();
@@ -164,8 +164,8 @@ impl Plan {
         }
         self.indexes.pack(&mut pack, names);
         pack.list(self.events.len());
-        for (name, json) in &self.events {
-            pack.list(2).text(name).text(json);
+        for (name, value) in &self.events {
+            pack.list(2).text(name).bytes(value);
         }
         pack.int(i64::from(self.endings));
         match claim {

@@ -7,7 +7,7 @@ use pointsman_core::{Record, RecordKey, record::Job};
 use crate::{
     fields::{self, Fields},
     keys::{self, Keys},
-    pack::Pack,
+    pack::{Pack, pack_fields},
 };
 use pointsman_core::Event;
 
@@ -82,7 +82,13 @@ pub fn event_name(event: &Event) -> String {
     format!("{} {}", event.name.as_str(), keys::record(&event.key))
 }
 
-/// The record after the event as JSON, before the store's stamps; empty when it was removed.
+/// The record after the event, before the store's stamps, packed; empty when it was removed.
+pub fn event_value(event: &Event) -> Vec<u8> {
+    let packed = |record| pack_fields(&fields::of_record(record));
+    event.record.as_ref().map(packed).unwrap_or_default()
+}
+
+/// The same as JSON, for an event in which jobs are put in place of another.
 pub fn event_json(event: &Event) -> String {
     let json = |record| serde_json::to_string(record).unwrap_or_default();
     event.record.as_ref().map(json).unwrap_or_default()
