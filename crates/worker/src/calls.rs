@@ -7,7 +7,7 @@ use pointsman_core::{Rejected, command::Exchange};
 use crate::{
     WorkerError,
     backoff::Backoff,
-    broker::{BrokerError, Claimed, Exchanged},
+    broker::{BrokerError, Claimed, Exchanged, InEpoch},
     shared::Shared,
 };
 
@@ -35,6 +35,13 @@ impl Shared {
         }
     }
 
+    /// No claim after a call that failed, until a renewal has told whether the store is still the
+    /// one that it was.
+    fn look_for_contact(&self) {
+        self.lose_contact();
+        self.urgent.notify_one();
+    }
+
     /// Waits for a call, but not for ever.
     pub(crate) async fn within<T>(
         &self,
@@ -56,7 +63,10 @@ impl Shared {
         loop {
             let call = self.broker.register(registration.clone());
             let why = match self.within(self.call_limit(), call).await {
-                Ok(running) => return Ok(running),
+                Ok(InEpoch { epoch, answer }) => {
+                    self.see_epoch(epoch);
+                    return Ok(answer);
+                }
                 Err(BrokerError::Refused(why)) if first => return Err(WorkerError::Refused(why)),
                 Err(error) => match self.fault(error) {
                     Fault::Fatal(error) => return Err(error),
@@ -77,8 +87,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Hands in operations, repeating the exchange exactly until there is an answer.
-    pub(crate) async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged, WorkerError> {
+    /// Hands in operations, repeating the exchange exactly until there is an answer; but its claim
+    /// is dropped when this worker may not claim any more. A later one with the same tokens gets
+    /// the same jobs.
+    pub(crate) async fn exchange(&self, exchange: &mut Exchange) -> Result<Exchanged, WorkerError> {
         let mut backoff = Backoff::new(&self.config.timings);
         loop {
             let call = self.broker.exchange(exchange.clone(), Duration::ZERO);
@@ -93,9 +105,13 @@ impl Shared {
                 Fault::Again(why) => {
                     let ops = exchange.ops.len();
                     tracing::warn!(worker = %self.config.worker, ops, why, "not handed in yet");
+                    self.look_for_contact();
                 }
             }
             tokio::time::sleep(backoff.pause()).await;
+            if !self.takes_jobs() {
+                exchange.claim = None;
+            }
         }
     }
 
@@ -112,6 +128,7 @@ impl Shared {
             Fault::Unregistered => self.register_again().await?,
             Fault::Again(why) => {
                 tracing::debug!(worker = %self.config.worker, why, "no answer to a claim");
+                self.look_for_contact();
             }
         }
         Ok(None)

@@ -124,7 +124,10 @@ pub fn decide_exchange(
     let Answer::Exchanged { ops, mut claimed } = attempt::exchange(&mut draft, exchange)? else {
         return Ok(draft.finish(Answer::Done));
     };
-    if let Some(claim) = &exchange.claim {
+    // A claim could take the very job that its worker is about to reclaim.
+    if let Some(claim) = &exchange.claim
+        && !reclaim::is_due(exchange, &ops)
+    {
         claim::claim(&mut draft, exchange, claim, choose, &mut claimed)?;
     }
     Ok(draft.finish(Answer::Exchanged { ops, claimed }))

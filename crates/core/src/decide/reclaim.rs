@@ -38,6 +38,12 @@ pub(super) fn reclaim(
     Ok(OpAnswer::Reclaimed)
 }
 
+/// Whether an operation was refused because the store lost its attempt.
+pub(super) fn is_due(exchange: &Exchange, answers: &[Result<OpAnswer, Rejected>]) -> bool {
+    let is_lost = |op: &AttemptOp, answer: &Result<OpAnswer, Rejected>| matches!(answer, Err(Rejected::StaleAttempt { current, .. }) if op.attempt > *current);
+    exchange.ops.iter().zip(answers).any(|(op, answer)| is_lost(op, answer))
+}
+
 fn check(job: &Job, op: &AttemptOp) -> Result<(), Stop> {
     if job.is_ended() {
         return Err(Rejected::AlreadyEnded { job: job.id, status: job.status() }.into());

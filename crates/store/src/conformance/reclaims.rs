@@ -128,6 +128,19 @@ pub async fn a_lost_result_is_handed_in_again(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
+pub async fn a_claim_does_not_take_what_its_worker_is_about_to_reclaim(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = lost(&fleet, fleet.submit(spec(50)).await, 1).await;
+    let finish = vec![Fleet::op(held, completed())];
+    let exchange = Fleet::exchange(&hand, finish, vec![fleet.token()]);
+    let (answer, group) = fleet.run(Command::Exchange(exchange)).await.expect("accepted");
+    let stale = Rejected::StaleAttempt { job: held.job, current: 0 };
+    assert_eq!(answer, Answer::Exchanged { ops: vec![Err(stale)], claimed: Vec::new() });
+    assert_eq!(group, None);
+    assert_eq!(fleet.act(&hand, held, RUNNING).await, Ok(OpAnswer::Reclaimed));
+}
+
 pub async fn reclaiming_asks_for_no_slot_and_leaves_none(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;
