@@ -308,7 +308,7 @@ pub enum OpAnswer {
 }
 
 /// The answer to a renewal.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Renewed {
     /// Held attempts that are no longer this worker's: stop them.
     pub lost: Vec<Held>,
