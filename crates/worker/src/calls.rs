@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use pointsman_core::{Rejected, command::Exchange};
+use tokio::time::Instant;
 
 use crate::{
     WorkerError,
@@ -10,6 +11,9 @@ use crate::{
     broker::{BrokerError, Claimed, Exchanged, InEpoch},
     shared::Shared,
 };
+
+/// What a store that fails over may lose is younger than this.
+const JUST_REGISTERED: Duration = Duration::from_secs(60);
 
 /// What a failed call asks for.
 pub(crate) enum Fault {
@@ -22,10 +26,19 @@ pub(crate) enum Fault {
 }
 
 impl Shared {
+    /// Whether a store that fails over now may come back from before this process's registration,
+    /// and so know only the one before. Registering again tells: one that was superseded may not.
+    fn has_just_registered(&self) -> bool {
+        self.registered_at.get().is_some_and(|at| at.elapsed() < JUST_REGISTERED)
+    }
+
     /// Sorts the failure of a call of a worker that is registered. Being refused is no reason to
     /// drop running jobs: it may be mended on the other side.
     pub(crate) fn fault(&self, error: BrokerError) -> Fault {
         match error {
+            BrokerError::Rejected(Rejected::Superseded(_)) if self.has_just_registered() => {
+                Fault::Unregistered
+            }
             BrokerError::Rejected(Rejected::Superseded(_)) => {
                 Fault::Fatal(WorkerError::Superseded(self.incarnation))
             }
@@ -65,7 +78,11 @@ impl Shared {
             let why = match self.within(self.call_limit(), call).await {
                 Ok(InEpoch { epoch, answer }) => {
                     self.see_epoch(epoch);
+                    self.registered_at.get_or_init(Instant::now);
                     return Ok(answer);
+                }
+                Err(BrokerError::Rejected(Rejected::Superseded(_))) => {
+                    return Err(WorkerError::Superseded(self.incarnation));
                 }
                 Err(BrokerError::Refused(why)) if first => return Err(WorkerError::Refused(why)),
                 Err(error) => match self.fault(error) {

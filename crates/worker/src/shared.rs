@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     /// Some attempt has a new preview.
     pub(crate) previews: Notify,
     began: Instant,
+    /// When this process registered first.
+    pub(crate) registered_at: OnceLock<Instant>,
     /// Results that the store took lately.
     pub(crate) kept: Mutex<Kept>,
     attempts: Mutex<HashMap<Token, Arc<Attempt>>>,
@@ -74,6 +76,7 @@ impl Shared {
             progress: Notify::new(),
             previews: Notify::new(),
             began: Instant::now(),
+            registered_at: OnceLock::new(),
             kept: Mutex::default(),
             attempts: Mutex::default(),
             errands: Mutex::default(),

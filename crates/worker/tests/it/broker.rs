@@ -71,6 +71,8 @@ pub struct State {
     queue: VecDeque<JobId>,
     pub orders: Orders,
     pub superseded: bool,
+    /// The store came back from before the worker's registration, and knows an earlier process.
+    pub registration_lost: bool,
     pub forgotten: bool,
     /// Answered to the first registration.
     pub running: Vec<JobId>,
@@ -107,6 +109,7 @@ impl FakeBroker {
                 queue: VecDeque::new(),
                 orders: Orders::default(),
                 superseded: false,
+                registration_lost: false,
                 forgotten: false,
                 running: Vec::new(),
                 dice: 1,
@@ -216,7 +219,7 @@ impl State {
         if self.forgotten {
             return Err(Rejected::WorkerNotFound("w".into()));
         }
-        match self.superseded {
+        match self.superseded || self.registration_lost {
             true => Err(Rejected::Superseded(incarnation)),
             false => Ok(()),
         }
@@ -358,6 +361,7 @@ impl Broker for FakeBroker {
                 return Err(Rejected::Superseded(register.incarnation));
             }
             state.forgotten = false;
+            state.registration_lost = false;
             let running = std::mem::take(&mut state.running);
             let running = running.into_iter().map(|id| state.claimed(id)).collect();
             let epoch = state.epoch.clone();

@@ -5,6 +5,8 @@ use pointsman_core::{
     record::JobStatus,
 };
 
+use pointsman_worker::WorkerError;
+
 use crate::{
     broker::{Call, Line},
     setup::Setup,
@@ -220,4 +222,21 @@ async fn a_store_that_forgot_the_worker_too_gets_both_back() {
     setup.pass(4.0).await;
     assert_eq!(setup.broker.status(job), JobStatus::InProgress);
     assert_eq!(setup.broker.job(job).taken, [Op::Reclaim { started: true }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_registration_the_store_lost_is_not_superseded() {
+    let setup = Setup::new(1).await;
+    let replica = setup.broker.replicate();
+    setup.broker.with(|s| s.registration_lost = true);
+    setup.broker.fail_over(replica);
+    setup.pass(4.0).await;
+    let job = setup.broker.post("done");
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    // Long after its registration nothing but a newer process can be the reason.
+    setup.pass(60.0).await;
+    setup.broker.with(|s| s.registration_lost = true);
+    setup.pass(4.0).await;
+    assert!(matches!(setup.ended().await, Err(WorkerError::Superseded(_))));
 }
