@@ -70,6 +70,8 @@ pub struct State {
     pub jobs: BTreeMap<JobId, FakeJob>,
     queue: VecDeque<JobId>,
     pub orders: Orders,
+    /// How often connections were cut.
+    cuts: u32,
     pub superseded: bool,
     /// The store came back from before the worker's registration, and knows an earlier process.
     pub registration_lost: bool,
@@ -108,6 +110,7 @@ impl FakeBroker {
                 jobs: BTreeMap::new(),
                 queue: VecDeque::new(),
                 orders: Orders::default(),
+                cuts: 0,
                 superseded: false,
                 registration_lost: false,
                 forgotten: false,
@@ -172,6 +175,12 @@ impl FakeBroker {
             (s.jobs, s.queue) = (to.jobs, to.queue);
             s.epoch = Uuid::new_v4().to_string().into();
         });
+    }
+
+    /// Cuts the connections: claims that wait end without an answer.
+    pub fn cut(&self) {
+        self.with(|s| s.cuts += 1);
+        self.posted.notify_waiters();
     }
 
     pub fn job(&self, id: JobId) -> FakeJob {
@@ -371,8 +380,12 @@ impl Broker for FakeBroker {
 
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
         let end = Instant::now() + wait;
+        let cuts = self.with(|s| s.cuts);
         loop {
             let posted = self.posted.notified();
+            if self.with(|s| s.cuts) != cuts {
+                return Err(BrokerError::Unreachable("connection cut".into()));
+            }
             let waits = exchange.ops.is_empty() && Instant::now() < end;
             let nothing = self.with(|s| {
                 s.line != Line::Down
