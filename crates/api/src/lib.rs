@@ -28,5 +28,5 @@ pub use submission::{
 pub use worker::{
     ArtifactStored, AttemptRef, ClaimRequest, ClaimedJob, ExchangeRequest, Exchanged,
     FinishRequest, JobProgress, LeaveRequest, MAX_CLAIM, MAX_OPS, MAX_WAIT_S, OpResult,
-    RegisterRequest, Registered, ReleaseRequest, RenewRequest,
+    RegisterRequest, Registered, ReleaseRequest, RenewRequest, Renewed,
 };

@@ -7,7 +7,7 @@ use pointsman_core::{
     Incarnation, JobId, LossReason, MachineId, ServiceName, Token, WorkerId,
     command::{AttemptOp, Claim, ConnectorReport, Finish, Held, OpAnswer},
     matching::Capabilities,
-    record::{Job, JobRecord, Progress, ServiceSlots},
+    record::{Job, JobRecord, Orders, Progress, ServiceSlots},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -41,6 +41,9 @@ pub struct RegisterRequest {
 /// The answer to a registration.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Registered {
+    /// The store's epoch; see `Renewed`.
+    #[serde(default)]
+    pub epoch: String,
     /// Attempts that the store says this worker is running, from before a restart: adopt them or
     /// release them.
     pub running: Vec<ClaimedJob>,
@@ -120,6 +123,23 @@ pub struct RenewRequest {
     /// The newest progress of running attempts.
     #[serde(default)]
     pub progress: Vec<JobProgress>,
+}
+
+/// The answer to a renewal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Renewed {
+    /// The store's epoch. In another one than before, the store is as it was a while before:
+    /// `reclaim` what you run before you believe what is `lost`, and hand in again what you handed
+    /// in lately.
+    #[serde(default)]
+    pub epoch: String,
+    /// Held attempts that are no longer this worker's: stop them.
+    pub lost: Vec<Held>,
+    /// Attempts of this worker that it did not list: claims whose answer it never read.
+    pub unknown_to_you: Vec<Held>,
+    /// Held attempts that are to be cancelled.
+    pub cancel: Vec<Held>,
+    pub orders: Orders,
 }
 
 /// How far one running attempt is.

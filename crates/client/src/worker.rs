@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use pointsman_api::{
     ArtifactStored, ExchangeRequest, Exchanged, LeaveRequest, RegisterRequest, Registered,
-    RenewRequest,
+    RenewRequest, Renewed,
 };
-use pointsman_core::command::{Held, Renewed};
+use pointsman_core::command::Held;
 use reqwest::{Body, Method, RequestBuilder, header};
 
 use crate::{Client, ClientError, Source, connection::CALL};

@@ -171,6 +171,12 @@ pub enum Op {
     },
     /// A finished result whose attempt was fenced off meanwhile.
     Late(Finish),
+    /// The store lost this attempt: it came back, in a new epoch, from before the attempt's claim.
+    /// Its worker takes the job back, under the same attempt and token.
+    Reclaim {
+        /// The service had taken it.
+        started: bool,
+    },
 }
 
 /// How an attempt ended.
@@ -297,10 +303,12 @@ pub enum OpAnswer {
     LateKept {
         won: bool,
     },
+    /// The attempt has the job, as it had before the store lost it.
+    Reclaimed,
 }
 
 /// The answer to a renewal.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Renewed {
     /// Held attempts that are no longer this worker's: stop them.
     pub lost: Vec<Held>,

@@ -6,7 +6,7 @@ mod commands;
 mod exit;
 mod identity;
 mod roles;
-mod services;
+pub mod services;
 mod stop;
 
 use std::io::IsTerminal as _;

@@ -1,4 +1,4 @@
-//! What the command line says about services and stores.
+//! What the command line says about services, stores and places for files.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -52,6 +52,29 @@ impl FromStr for StoreUrl {
     }
 }
 
+/// Where the files of jobs lie, for a worker that does not reach the store through a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArtifactsArg {
+    /// A directory that servers and workers share.
+    Directory(PathBuf),
+    /// The address of a server.
+    Server(String),
+}
+
+impl FromStr for ArtifactsArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            Some(("http" | "https", server)) if !server.is_empty() => {
+                Ok(Self::Server(text.to_owned()))
+            }
+            None if !text.is_empty() => Ok(Self::Directory(text.into())),
+            _ => Err(format!("{text:?} is no place for files: use DIR or http://SERVER")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +88,21 @@ mod tests {
         assert_eq!(parsed("simulation").unwrap().slots, 1);
         for wrong in ["", "a b", "simulation:0", "simulation:x", "simulation:1025"] {
             assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn files_go_to_a_directory_or_a_server() {
+        let parsed = |text: &str| text.parse::<ArtifactsArg>();
+        for dir in ["/mnt/files", "files", "./http"] {
+            assert_eq!(parsed(dir), Ok(ArtifactsArg::Directory(dir.into())));
+        }
+        for server in ["http://10.0.0.1:7780", "https://pointsman.example"] {
+            assert_eq!(parsed(server), Ok(ArtifactsArg::Server(server.to_owned())));
+        }
+        for wrong in ["", "http://", "s3://bucket", "redis://x", "://x"] {
+            let refused = parsed(wrong).unwrap_err();
+            assert!(refused.contains("DIR or http://SERVER"), "{refused}");
         }
     }
 

@@ -21,7 +21,7 @@ pub trait Broker: Send + Sync {
     ///
     /// # Errors
     /// [`BrokerError`].
-    async fn register(&self, register: Register) -> Result<Vec<Claimed>, BrokerError>;
+    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError>;
 
     /// Applies operations and claims jobs, in one step. With operations, or when jobs are there, it
     /// answers at once; else it may wait up to `wait` for a job.
@@ -39,7 +39,7 @@ pub trait Broker: Send + Sync {
         &self,
         renew: Renew,
         progress: Vec<(JobId, Progress)>,
-    ) -> Result<Renewed, BrokerError>;
+    ) -> Result<InEpoch<Renewed>, BrokerError>;
 
     /// Passes on what a job looks like now; `n` counts the previews of the attempt from 1.
     ///
@@ -70,6 +70,18 @@ pub trait Broker: Send + Sync {
     /// # Errors
     /// [`BrokerError`].
     async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError>;
+}
+
+/// An answer, and the store's epoch that it holds in: the one in which it was given, or a later one.
+///
+/// In another epoch the store is as it was a while before: the worker then takes back what it runs
+/// ([`Op::Reclaim`](pointsman_core::command::Op::Reclaim)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InEpoch<T> {
+    /// Names the epoch.
+    pub epoch: Arc<str>,
+    /// The answer.
+    pub answer: T,
 }
 
 /// A job that this worker has, with what is needed to run it.

@@ -3,13 +3,17 @@
 use std::{future::Future, time::Duration};
 
 use pointsman_core::{Rejected, command::Exchange};
+use tokio::time::Instant;
 
 use crate::{
     WorkerError,
     backoff::Backoff,
-    broker::{BrokerError, Claimed, Exchanged},
+    broker::{BrokerError, Claimed, Exchanged, InEpoch},
     shared::Shared,
 };
+
+/// What a store that fails over may lose is younger than this.
+const JUST_REGISTERED: Duration = Duration::from_secs(60);
 
 /// What a failed call asks for.
 pub(crate) enum Fault {
@@ -22,10 +26,19 @@ pub(crate) enum Fault {
 }
 
 impl Shared {
+    /// Whether a store that fails over now may come back from before this process's registration,
+    /// and so know only the one before. Registering again tells: one that was superseded may not.
+    fn has_just_registered(&self) -> bool {
+        self.registered_at.get().is_some_and(|at| at.elapsed() < JUST_REGISTERED)
+    }
+
     /// Sorts the failure of a call of a worker that is registered. Being refused is no reason to
     /// drop running jobs: it may be mended on the other side.
     pub(crate) fn fault(&self, error: BrokerError) -> Fault {
         match error {
+            BrokerError::Rejected(Rejected::Superseded(_)) if self.has_just_registered() => {
+                Fault::Unregistered
+            }
             BrokerError::Rejected(Rejected::Superseded(_)) => {
                 Fault::Fatal(WorkerError::Superseded(self.incarnation))
             }
@@ -33,6 +46,13 @@ impl Shared {
             BrokerError::Rejected(why) => Fault::Fatal(WorkerError::Rejected(why)),
             BrokerError::Unreachable(why) | BrokerError::Refused(why) => Fault::Again(why),
         }
+    }
+
+    /// No claim after a call that failed, until a renewal has told whether the store is still the
+    /// one that it was.
+    fn look_for_contact(&self) {
+        self.lose_contact();
+        self.urgent.notify_one();
     }
 
     /// Waits for a call, but not for ever.
@@ -56,7 +76,14 @@ impl Shared {
         loop {
             let call = self.broker.register(registration.clone());
             let why = match self.within(self.call_limit(), call).await {
-                Ok(running) => return Ok(running),
+                Ok(InEpoch { epoch, answer }) => {
+                    self.see_epoch(epoch);
+                    self.registered_at.get_or_init(Instant::now);
+                    return Ok(answer);
+                }
+                Err(BrokerError::Rejected(Rejected::Superseded(_))) => {
+                    return Err(WorkerError::Superseded(self.incarnation));
+                }
                 Err(BrokerError::Refused(why)) if first => return Err(WorkerError::Refused(why)),
                 Err(error) => match self.fault(error) {
                     Fault::Fatal(error) => return Err(error),
@@ -77,8 +104,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Hands in operations, repeating the exchange exactly until there is an answer.
-    pub(crate) async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged, WorkerError> {
+    /// Hands in operations, repeating the exchange exactly until there is an answer; but its claim
+    /// is dropped when this worker may not claim any more. A later one with the same tokens gets
+    /// the same jobs.
+    pub(crate) async fn exchange(&self, exchange: &mut Exchange) -> Result<Exchanged, WorkerError> {
         let mut backoff = Backoff::new(&self.config.timings);
         loop {
             let call = self.broker.exchange(exchange.clone(), Duration::ZERO);
@@ -93,9 +122,13 @@ impl Shared {
                 Fault::Again(why) => {
                     let ops = exchange.ops.len();
                     tracing::warn!(worker = %self.config.worker, ops, why, "not handed in yet");
+                    self.look_for_contact();
                 }
             }
             tokio::time::sleep(backoff.pause()).await;
+            if !self.takes_jobs() {
+                exchange.claim = None;
+            }
         }
     }
 
@@ -112,6 +145,7 @@ impl Shared {
             Fault::Unregistered => self.register_again().await?,
             Fault::Again(why) => {
                 tracing::debug!(worker = %self.config.worker, why, "no answer to a claim");
+                self.look_for_contact();
             }
         }
         Ok(None)

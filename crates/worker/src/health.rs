@@ -94,7 +94,8 @@ impl HealthTask {
         let attempts = self.shared.attempts_at(&self.service);
         let running = attempts.iter().filter(|a| a.phase() == Phase::Running);
         let running = running.map(|attempt| attempt.held());
-        let ours: Vec<_> = running.chain(self.service.in_transit()).collect();
+        let ours: Vec<_> =
+            running.chain(self.service.in_transit().into_iter().map(|c| c.held)).collect();
         let stuck = attempts.iter().filter(|a| a.phase() == Phase::Stuck);
         let found = match self.service.connector.clear_ghosts(&ours).await {
             Ok(found) => found,

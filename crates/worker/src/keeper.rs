@@ -8,7 +8,15 @@ use pointsman_core::{
 };
 use tokio::time::Instant;
 
-use crate::{WorkerError, attempt::Attempt, backoff::Backoff, calls::Fault, shared::Shared};
+use crate::{
+    WorkerError,
+    attempt::Attempt,
+    backoff::Backoff,
+    broker::{Claimed, InEpoch},
+    calls::Fault,
+    reclaim::reclaim,
+    shared::Shared,
+};
 
 /// Keeps the worker known to the store: renews the leases of all its attempts in one call, carries
 /// statuses and progress, and follows what the answer orders.
@@ -37,9 +45,26 @@ impl Keeper {
     pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
         loop {
             self.until_due().await;
-            self.renew().await?;
-            self.run_errands().await?;
+            if self.reclaim().await? {
+                self.renew().await?;
+                self.run_errands().await?;
+            }
         }
+    }
+
+    /// In a new epoch, takes everything back before the store is told of it as held: it would
+    /// answer that it is lost. False when that did not work yet.
+    async fn reclaim(&mut self) -> Result<bool, WorkerError> {
+        self.shared.kept.lock().forget_old();
+        if !self.shared.is_reclaim_due() {
+            return Ok(true);
+        }
+        // Before it, so that an epoch that comes meanwhile is not missed.
+        self.shared.set_reclaim_due(false);
+        let Err(fault) = reclaim(&self.shared).await else { return Ok(true) };
+        self.shared.set_reclaim_due(true);
+        self.out_of_contact(fault).await?;
+        Ok(false)
     }
 
     /// Waits for the next renewal: sooner for new progress, at once for a new status.
@@ -62,34 +87,47 @@ impl Keeper {
         let sent = self.new_progress(now);
         let progress = sent.iter().map(|(a, p)| (a.held().job, p.clone())).collect();
         match self.call(connectors.clone(), progress).await {
-            Ok(renewed) => {
+            Ok(InEpoch { epoch, answer }) => {
                 self.backoff.reset();
                 self.renew_at = now + self.shared.config.timings.renew;
                 if is_full {
                     self.full_report_at = now + self.shared.config.timings.full_report;
                 }
                 self.confirm(connectors);
-                self.shared.set_contact(true);
-                self.follow(renewed);
+                self.shared.see_epoch(epoch);
+                // What a new epoch calls lost may only be unknown to it: the next answer tells. Nor
+                // is anything claimed before that: it could be what this worker runs.
+                if self.shared.is_reclaim_due() {
+                    self.shared.lose_contact();
+                    self.renew_at = now;
+                } else {
+                    self.shared.renewed(now);
+                    self.follow(answer);
+                }
                 Ok(())
             }
             Err(fault) => {
-                self.shared.set_contact(false);
                 for (attempt, _) in sent {
                     attempt.progress_not_sent();
                 }
-                self.renew_at = Instant::now() + self.backoff.pause();
-                self.progress_at = self.renew_at;
-                self.endure(fault).await
+                self.out_of_contact(fault).await
             }
         }
+    }
+
+    /// Tries again after a pause.
+    async fn out_of_contact(&mut self, fault: Fault) -> Result<(), WorkerError> {
+        self.shared.lose_contact();
+        self.renew_at = Instant::now() + self.backoff.pause();
+        self.progress_at = self.renew_at;
+        self.endure(fault).await
     }
 
     async fn call(
         &self,
         connectors: Vec<ConnectorReport>,
         progress: Vec<(JobId, Progress)>,
-    ) -> Result<Renewed, Fault> {
+    ) -> Result<InEpoch<Renewed>, Fault> {
         let shared = &self.shared;
         let renew = Renew {
             worker: shared.config.worker.clone(),
@@ -106,7 +144,7 @@ impl Keeper {
         let attempts = self.shared.attempts();
         let alive = attempts.iter().filter(|a| a.is_alive()).map(|a| a.held());
         let limbo = self.shared.services.iter().flat_map(|service| service.in_transit());
-        alive.chain(limbo).collect()
+        alive.chain(limbo.map(|claimed| claimed.held)).collect()
     }
 
     fn reports(&self, all: bool) -> Vec<ConnectorReport> {
@@ -150,13 +188,10 @@ impl Keeper {
     fn follow(&self, renewed: Renewed) {
         let Renewed { lost, unknown_to_you, cancel, orders } = renewed;
         for held in lost {
-            self.stop(held, StopReason::Lost);
-            for service in &self.shared.services {
-                service.drop_from_transit(held.token);
-            }
+            self.shared.lost(held);
         }
         for held in cancel {
-            self.stop(held, StopReason::Cancel);
+            self.shared.stop(held, StopReason::Cancel);
         }
         for held in unknown_to_you {
             if !self.is_ours(held.token) {
@@ -167,18 +202,10 @@ impl Keeper {
         self.shared.set_orders(orders.drain);
     }
 
-    fn stop(&self, held: Held, reason: StopReason) {
-        let Some(attempt) = self.shared.attempt(held.token) else { return };
-        if attempt.signal().reason() < Some(reason) {
-            tracing::info!(job = %held.job, attempt = held.attempt, ?reason, "told to stop");
-        }
-        attempt.signal().raise(reason);
-    }
-
     /// Whether some part of this worker has the attempt, asks for it right now, or is about to
     /// give it back.
     fn is_ours(&self, token: Token) -> bool {
-        let named = |held: &Held| held.token == token;
+        let named = |claimed: &Claimed| claimed.held.token == token;
         self.shared.attempt(token).is_some()
             || self.shared.is_on_errand(token)
             || self

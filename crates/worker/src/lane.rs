@@ -1,10 +1,10 @@
 use std::{future::pending, sync::Arc};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use pointsman_connectors::{Completion, RunEnd};
+use pointsman_connectors::{Completion, RunEnd, StopReason};
 use pointsman_core::{
     FailureKind, LossReason, Rejected, Token,
-    command::{Claim, Exchange, Op, OpAnswer},
+    command::{AttemptOp, Claim, Exchange, Op, OpAnswer},
 };
 use tokio::time::Instant;
 
@@ -14,13 +14,12 @@ use crate::{
     backoff::Backoff,
     broker::{Claimed, Exchanged},
     draw,
+    reclaim::is_unknown_yet,
     service::Service,
     settle::{self, Settled},
-    shared::{Shared, op_of},
+    shared::{MAX_OPS, Shared, op_of},
 };
 
-/// Operations in one exchange; more wait for the next.
-const MAX_OPS: usize = 1000;
 /// A claim that comes back empty sooner than this was not waited for; the next one pauses first.
 const EMPTY_TOO_SOON: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -60,6 +59,8 @@ struct Stuck {
 /// An exchange of operations that was answered.
 struct HandedIn {
     attempts: Vec<Arc<Attempt>>,
+    /// The tokens that it began to claim with.
+    tokens: Vec<Token>,
     exchange: Exchange,
     answer: Exchanged,
 }
@@ -140,10 +141,11 @@ impl Lane {
         if self.may_claim() && !self.tokens.is_empty() {
             exchange.claim = Some(self.claim_of_tokens());
         }
+        let tokens = exchange.claim.iter().flat_map(|claim| claim.tokens.clone()).collect();
         let shared = self.shared.clone();
         let call = async move {
-            let answer = shared.exchange(&exchange).await?;
-            Ok(HandedIn { attempts, exchange, answer })
+            let answer = shared.exchange(&mut exchange).await?;
+            Ok(HandedIn { attempts, tokens, exchange, answer })
         };
         self.handing_in = Some(call.boxed());
     }
@@ -151,9 +153,13 @@ impl Lane {
     /// Waits for jobs for the slots that are free.
     fn claim(&mut self) {
         if self.shared.is_stopping() {
-            // A job that came in this moment is unknown to this worker: it is given back for it.
             self.claiming = None;
-            self.service.asked(&std::mem::take(&mut self.claiming_for));
+            self.tokens.append(&mut self.claiming_for);
+        }
+        if self.shared.refuses_jobs() || !self.service.is_able() {
+            // A job that a claim without an answer brought is unknown to this worker: it is given
+            // back for it.
+            self.service.asked(&self.tokens);
         }
         let idle = self.handing_in.is_none() && self.claiming.is_none();
         let due = idle && !self.tokens.is_empty() && Instant::now() >= self.claim_not_before;
@@ -184,35 +190,60 @@ impl Lane {
     }
 
     fn handed_in(&mut self, done: HandedIn) {
-        let HandedIn { attempts, exchange, answer } = done;
+        let HandedIn { attempts, tokens, exchange, answer } = done;
         for ((attempt, sent), result) in attempts.into_iter().zip(exchange.ops).zip(answer.ops) {
-            self.answered(attempt, sent.op, result);
+            self.answered(attempt, sent, result);
         }
-        if let Some(claim) = exchange.claim {
-            self.claimed(claim.tokens, answer.claimed);
-        }
+        self.claimed(tokens, exchange.claim.map(|_| answer.claimed));
     }
 
     /// The store answered an operation.
-    fn answered(&mut self, attempt: Arc<Attempt>, op: Op, result: Result<OpAnswer, Rejected>) {
+    fn answered(
+        &mut self,
+        attempt: Arc<Attempt>,
+        sent: AttemptOp,
+        result: Result<OpAnswer, Rejected>,
+    ) {
+        let held = attempt.held();
+        let goes_on = matches!(sent.op, Op::Start | Op::Reclaim { .. });
         let why = match result {
-            Ok(_) if op == Op::Start => return,
-            Ok(_) => return self.shared.forget(attempt.held().token),
+            Ok(_) if goes_on => return,
+            Ok(_) => {
+                self.shared.kept.lock().keep(sent);
+                return self.shared.forget(held.token);
+            }
             Err(why) => why,
         };
-        let held = attempt.held();
-        if op == Op::Start {
-            tracing::info!(job = %held.job, attempt = held.attempt, %why, "lost before its start");
-            attempt.signal().raise(pointsman_connectors::StopReason::Lost);
+        if self.take_back(&attempt, &sent.op, &why) {
             return;
         }
-        match settle::refused(op, &why) {
+        if goes_on {
+            tracing::info!(job = %held.job, attempt = held.attempt, %why, "lost");
+            return self.shared.lost(held);
+        }
+        match settle::refused(sent.op, &why) {
             Settled::Tell(op) => self.ops.push((attempt, op)),
             Settled::Nothing | Settled::Keep { .. } => {
                 tracing::info!(job = %held.job, attempt = held.attempt, %why, "end not taken");
                 self.shared.forget(held.token);
             }
         }
+    }
+
+    /// Whether a start or an end was refused because the store came back from before the attempt's
+    /// claim: then the attempt is taken back first, once, and it is said again.
+    fn take_back(&mut self, attempt: &Arc<Attempt>, op: &Op, why: &Rejected) -> bool {
+        let is_lost = attempt.signal().reason() == Some(StopReason::Lost);
+        let needs_it = matches!(op, Op::Start | Op::Finish(_));
+        if is_lost || !needs_it || !is_unknown_yet(attempt.held(), why) {
+            return false;
+        }
+        let started = attempt.has_started();
+        self.ops.push((attempt.clone(), Op::Reclaim { started }));
+        if *op != Op::Start {
+            self.ops.push((attempt.clone(), op.clone()));
+        }
+        true
     }
 
     fn waited(&mut self, waited: Waited) {
@@ -223,11 +254,13 @@ impl Lane {
             _ => self.claim_not_before = Instant::now() + self.backoff.pause(),
         }
         let tokens = std::mem::take(&mut self.claiming_for);
-        self.claimed(tokens, answer.unwrap_or_default().claimed);
+        self.claimed(tokens, answer.map(|answer| answer.claimed));
     }
 
-    /// Jobs came under some of the tokens; the other slots stay free.
-    fn claimed(&mut self, mut tokens: Vec<Token>, claimed: Vec<Claimed>) {
+    /// Jobs came under some of the tokens; the other slots stay free. A claim without an answer may
+    /// have brought some too: the next one with its tokens tells.
+    fn claimed(&mut self, mut tokens: Vec<Token>, claimed: Option<Vec<Claimed>>) {
+        let Some(claimed) = claimed else { return self.tokens.append(&mut tokens) };
         self.service.asked(&tokens);
         for job in claimed {
             let used = tokens.iter().position(|token| *token == job.held.token);
@@ -262,8 +295,9 @@ impl Lane {
     /// Attempts from before a restart that the service still has.
     fn take_adopted(&mut self) {
         for claimed in self.service.adopted() {
-            if self.tokens.pop().is_none() {
-                self.surplus += 1;
+            match self.tokens.pop() {
+                Some(token) => self.service.asked(&[token]),
+                None => self.surplus += 1,
             }
             let token = claimed.held.token;
             self.start(claimed, true);

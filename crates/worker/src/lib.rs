@@ -10,6 +10,9 @@
 //! - one **health** task a service: probes it, learns what it has, clears it of ghosts before it
 //!   gets jobs, and reports its status.
 //!
+//! When the store is in another epoch (it came back from before a while ago), the keeper takes back
+//! what is running, and hands in again the results that the store took lately.
+//!
 //! Architecture invariant: every write about an attempt carries both halves of its fence, and every
 //! exchange can be repeated exactly. So a lost answer costs a repeat and never a job.
 
@@ -22,15 +25,17 @@ mod draw;
 mod error;
 mod health;
 mod keeper;
+mod kept;
 mod lane;
 mod previews;
+mod reclaim;
 mod service;
 mod settle;
 mod shared;
 mod uploads;
 mod worker;
 
-pub use broker::{Broker, BrokerError, Claimed, Exchanged, StoredFile};
+pub use broker::{Broker, BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
 pub use config::{Clock, ServiceConfig, Timings, WorkerConfig};
 pub use error::{ConfigError, WorkerError};
 pub use worker::{Shutdown, Worker};

@@ -34,7 +34,7 @@ struct State {
     doubts: u64,
     /// Up to which doubt it was proven clear.
     proven: u64,
-    /// Tokens of claims whose answers are still out.
+    /// Tokens of claims that were not answered yet.
     asking: Vec<Token>,
     /// Attempts from before a restart that nobody has looked for yet.
     limbo: Vec<Claimed>,
@@ -144,6 +144,7 @@ impl Service {
     }
 
     pub(crate) fn ask(&self, tokens: &[Token]) {
+        self.asked(tokens);
         self.state.lock().asking.extend_from_slice(tokens);
     }
 
@@ -177,9 +178,9 @@ impl Service {
     }
 
     /// In limbo, or adopted and not run yet.
-    pub(crate) fn in_transit(&self) -> Vec<Held> {
+    pub(crate) fn in_transit(&self) -> Vec<Claimed> {
         let state = self.state.lock();
-        state.limbo.iter().chain(&state.adopted).map(|c| c.held).collect()
+        state.limbo.iter().chain(&state.adopted).cloned().collect()
     }
 
     pub(crate) fn drop_from_transit(&self, token: Token) {

@@ -1,17 +1,18 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use pointsman_connectors::RawMessage;
+use pointsman_connectors::{RawMessage, StopReason};
 use pointsman_core::{
     Incarnation, LossReason, Token,
     command::{AttemptOp, Exchange, Held, Op, Register},
+    decide::limits,
 };
 use tokio::{
     sync::{Notify, broadcast},
@@ -19,11 +20,15 @@ use tokio::{
 };
 
 use crate::{
-    attempt::Attempt, broker::Broker, broker::Claimed, config::WorkerConfig, draw, service::Service,
+    attempt::Attempt, broker::Broker, broker::Claimed, config::WorkerConfig, draw, kept::Kept,
+    service::Service,
 };
 
 /// Raw messages of services that wait for a slow listener; beyond that it misses some.
 const RAW_MESSAGES: usize = 256;
+
+/// Operations in one exchange at most.
+pub(crate) const MAX_OPS: usize = 1000;
 
 /// What the parts of one worker share.
 pub(crate) struct Shared {
@@ -40,10 +45,18 @@ pub(crate) struct Shared {
     pub(crate) progress: Notify,
     /// Some attempt has a new preview.
     pub(crate) previews: Notify,
-    epoch: Instant,
+    began: Instant,
+    /// When this process registered first.
+    pub(crate) registered_at: OnceLock<Instant>,
+    /// Results that the store took lately.
+    pub(crate) kept: Mutex<Kept>,
     attempts: Mutex<HashMap<Token, Arc<Attempt>>>,
     errands: Mutex<Vec<AttemptOp>>,
-    in_contact: AtomicBool,
+    epoch: Mutex<Option<Arc<str>>>,
+    /// The store is in another epoch than before, and nothing was taken back yet.
+    reclaim_due: AtomicBool,
+    /// When the last renewal that was answered was sent; none while out of contact.
+    renewed_at: Mutex<Option<Instant>>,
     ordered_to_drain: AtomicBool,
     stopping: AtomicBool,
 }
@@ -62,10 +75,14 @@ impl Shared {
             urgent: Notify::new(),
             progress: Notify::new(),
             previews: Notify::new(),
-            epoch: Instant::now(),
+            began: Instant::now(),
+            registered_at: OnceLock::new(),
+            kept: Mutex::default(),
             attempts: Mutex::default(),
             errands: Mutex::default(),
-            in_contact: AtomicBool::new(false),
+            epoch: Mutex::default(),
+            reclaim_due: AtomicBool::new(false),
+            renewed_at: Mutex::default(),
             ordered_to_drain: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         })
@@ -73,20 +90,54 @@ impl Shared {
 
     /// Milliseconds since this worker began, for what is kept in an atomic.
     pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether the worker as a whole may take another job.
     pub(crate) fn takes_jobs(&self) -> bool {
-        self.in_contact.load(Ordering::SeqCst)
-            && !self.ordered_to_drain.load(Ordering::SeqCst)
-            && !self.is_stopping()
+        self.is_in_contact() && !self.refuses_jobs()
     }
 
-    pub(crate) fn set_contact(&self, in_contact: bool) {
-        if self.in_contact.swap(in_contact, Ordering::SeqCst) != in_contact {
+    /// It was told to take no more.
+    pub(crate) fn refuses_jobs(&self) -> bool {
+        self.ordered_to_drain.load(Ordering::SeqCst) || self.is_stopping()
+    }
+
+    /// Whether a job that is claimed now is sure to be renewed in time: the last renewal leaves
+    /// one more within a lease.
+    fn is_in_contact(&self) -> bool {
+        let within = limits::LEASE.saturating_sub(self.config.timings.renew);
+        self.renewed_at.lock().is_some_and(|at| at.elapsed() < within)
+    }
+
+    /// A renewal, or the registration, that was sent then was answered.
+    pub(crate) fn renewed(&self, sent: Instant) {
+        let was_in_contact = self.is_in_contact();
+        *self.renewed_at.lock() = Some(sent);
+        if !was_in_contact {
             self.wake_lanes();
         }
+    }
+
+    pub(crate) fn lose_contact(&self) {
+        *self.renewed_at.lock() = None;
+    }
+
+    /// An answer came in this epoch.
+    pub(crate) fn see_epoch(&self, epoch: Arc<str>) {
+        let before = self.epoch.lock().replace(epoch.clone());
+        if before.is_some_and(|before| before != epoch) {
+            self.set_reclaim_due(true);
+            self.urgent.notify_one();
+        }
+    }
+
+    pub(crate) fn is_reclaim_due(&self) -> bool {
+        self.reclaim_due.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_reclaim_due(&self, due: bool) {
+        self.reclaim_due.store(due, Ordering::SeqCst);
     }
 
     pub(crate) fn set_orders(&self, drain: bool) {
@@ -130,6 +181,22 @@ impl Shared {
 
     pub(crate) fn attempts(&self) -> Vec<Arc<Attempt>> {
         self.attempts.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn stop(&self, held: Held, reason: StopReason) {
+        let Some(attempt) = self.attempt(held.token) else { return };
+        if attempt.signal().reason() < Some(reason) {
+            tracing::info!(job = %held.job, attempt = held.attempt, ?reason, "told to stop");
+        }
+        attempt.signal().raise(reason);
+    }
+
+    /// The attempt is not this worker's any more.
+    pub(crate) fn lost(&self, held: Held) {
+        self.stop(held, StopReason::Lost);
+        for service in &self.services {
+            service.drop_from_transit(held.token);
+        }
     }
 
     /// The attempts of one service.

@@ -11,7 +11,9 @@ use std::{
 
 use futures::StreamExt as _;
 use parking_lot::Mutex;
-use pointsman_connectors::{ByteStream, HostError, NewArtifact, RunHost as _, Source, SourceError};
+use pointsman_connectors::{
+    ByteStream, HostError, NewArtifact, RunHost as _, Source, SourceError, StopReason,
+};
 use pointsman_core::{Rejected, record::Artifact};
 use tokio::time::Instant;
 
@@ -53,7 +55,7 @@ pub(crate) async fn put_artifact(
                 if let Some(broken) = watch.broken.lock().take() {
                     return Err(SourceError::Unreadable(broken).into());
                 }
-                refusal(error)?;
+                refusal(attempt, error)?;
             }
         }
         pause(attempt, backoff.pause()).await;
@@ -73,7 +75,7 @@ pub(crate) async fn open_input(
         match shared.within(shared.call_limit(), call).await {
             Ok(Some(stream)) => return Ok(stream),
             Ok(None) => return Err(HostError::NoSuchInput(from.to_owned())),
-            Err(error) => refusal(error)?,
+            Err(error) => refusal(attempt, error)?,
         }
         if attempt.stop().reason().is_some() {
             return Err(HostError::Refused("told to stop".to_owned()));
@@ -82,9 +84,15 @@ pub(crate) async fn open_input(
     }
 }
 
-/// Only a broker that did not answer is asked again.
-fn refusal(error: BrokerError) -> Result<(), HostError> {
+/// Only a broker that did not answer is asked again; and one that does not know the attempt, which
+/// in a new epoch it will know once it is taken back. If not, the attempt is told to stop.
+fn refusal(attempt: &Attempt, error: BrokerError) -> Result<(), HostError> {
+    let is_lost = attempt.stop().reason() == Some(StopReason::Lost);
     match error {
+        BrokerError::Rejected(why @ Rejected::UnknownAttempt(_)) if !is_lost => {
+            tracing::warn!(%why, "file not transferred yet");
+            Ok(())
+        }
         BrokerError::Unreachable(why) => {
             tracing::warn!(why, "file not transferred yet");
             Ok(())

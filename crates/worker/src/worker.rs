@@ -5,6 +5,7 @@ use pointsman_core::{Incarnation, command::ConnectorReport};
 use tokio::{
     sync::{broadcast, watch},
     task::{JoinError, JoinSet},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -107,7 +108,7 @@ async fn register(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     }
     let running = shared.register(true).await?;
     shared.sort_running(running);
-    shared.set_contact(true);
+    shared.renewed(Instant::now());
     Ok(())
 }
 

@@ -1520,7 +1520,12 @@ export interface components {
         } | (components["schemas"]["Finish"] & {
             /** @enum {string} */
             op: "late";
-        });
+        }) | {
+            /** @description The service had taken it. */
+            started: boolean;
+            /** @enum {string} */
+            op: "reclaim";
+        };
         /** @description What became of one operation. */
         OpAnswer: {
             /** @enum {string} */
@@ -1533,6 +1538,9 @@ export interface components {
             won: boolean;
             /** @enum {string} */
             answer: "late_kept";
+        } | {
+            /** @enum {string} */
+            answer: "reclaimed";
         };
         /** @description What became of one operation. */
         OpResult: components["schemas"]["OpAnswer"] | {
@@ -1738,6 +1746,8 @@ export interface components {
         };
         /** @description The answer to a registration. */
         Registered: {
+            /** @description The store's epoch; see `Renewed`. */
+            epoch?: string;
             /**
              * @description Attempts that the store says this worker is running, from before a restart: adopt them or
              *     release them.
@@ -1762,6 +1772,12 @@ export interface components {
         };
         /** @description The answer to a renewal. */
         Renewed: {
+            /**
+             * @description The store's epoch. In another one than before, the store is as it was a while before:
+             *     `reclaim` what you run before you believe what is `lost`, and hand in again what you handed
+             *     in lately.
+             */
+            epoch?: string;
             /** @description Held attempts that are no longer this worker's: stop them. */
             lost: components["schemas"]["Held"][];
             /** @description Attempts of this worker that it did not list: claims whose answer it never read. */

@@ -6,6 +6,7 @@ use super::{
     Rejected, Side, Stop,
     draft::Draft,
     ending::{self, Verdict},
+    reclaim::reclaim,
     worker::ensure_machine,
 };
 use crate::{
@@ -66,7 +67,10 @@ fn operate(draft: &mut Draft<'_>, exchange: &Exchange, op: &AttemptOp) -> Result
     match fence(&job, &exchange.worker, op) {
         Fence::Current => act(draft, adopt(job, exchange.incarnation), op),
         Fence::Over => repeat(&job, op),
-        Fence::Stale => Err(stale(&job)),
+        Fence::Stale => match op.op {
+            Op::Reclaim { started } => reclaim(draft, job, exchange, op, started),
+            _ => Err(stale(&job)),
+        },
     }
 }
 
@@ -102,13 +106,23 @@ pub(super) fn adopt(mut job: Job, by: Incarnation) -> Job {
     job
 }
 
-fn stale(job: &Job) -> Stop {
+pub(super) fn stale(job: &Job) -> Stop {
     Rejected::StaleAttempt { job: job.id, current: job.attempt }.into()
 }
 
 fn act(draft: &mut Draft<'_>, job: Job, op: &AttemptOp) -> Result<OpAnswer, Stop> {
     match &op.op {
-        Op::Start => Ok(start(draft, job)),
+        Op::Start => {
+            start(draft, job);
+            Ok(OpAnswer::Started)
+        }
+        // The store has its claim; what it may have lost is its start.
+        Op::Reclaim { started } => {
+            if *started {
+                start(draft, job);
+            }
+            Ok(OpAnswer::Reclaimed)
+        }
         Op::Finish(finish) => self::finish(draft, job, op, finish),
         Op::Release { reason, message } => {
             let reason = cost_of(*reason, job.started_at().is_some());
@@ -127,12 +141,11 @@ fn cost_of(reason: LossReason, started: bool) -> LossReason {
     }
 }
 
-fn start(draft: &mut Draft<'_>, mut job: Job) -> OpAnswer {
+pub(super) fn start(draft: &mut Draft<'_>, mut job: Job) {
     if let JobState::Assigned(assignment) = job.state {
         job.state = JobState::InProgress(Running { assignment, started_at: draft.now });
         draft.put_job(EventName::JobStarted, job);
     }
-    OpAnswer::Started
 }
 
 fn finish(
@@ -173,12 +186,15 @@ fn repeat(job: &Job, op: &AttemptOp) -> Result<OpAnswer, Stop> {
     let past = job.past.last().filter(|past| past.token == op.token);
     let last = past.map(|past| &past.outcome);
     let handed_in = job.ended().is_some_and(|ended| ended.handed_in);
-    if op.op == Op::Start {
-        // It had started before it was over by its own word.
-        let own_word = handed_in || matches!(last, Some(PastOutcome::Failed { .. }));
+    // What it did before it was over by its own word.
+    if handed_in || matches!(last, Some(PastOutcome::Failed { .. })) {
         let started = past.map_or(job.started_at(), |past| past.started_at);
-        if own_word && started.is_some() {
-            return Ok(OpAnswer::Started);
+        match op.op {
+            Op::Start if started.is_some() => return Ok(OpAnswer::Started),
+            Op::Reclaim { started: as_started } if started.is_some() || !as_started => {
+                return Ok(OpAnswer::Reclaimed);
+            }
+            _ => {}
         }
     }
     let settled = OpAnswer::Settled { status: job.status() };

@@ -105,19 +105,25 @@ fn open_services(
 }
 
 /// Every claim raises the attempt, which never goes back, and sets the token.
-fn assign(
-    draft: &mut Draft<'_>,
-    id: JobId,
-    mut worker: Worker,
-    token: Token,
-) -> Result<Held, Stop> {
-    let mut job: Job = draft.need_job(id)?;
+fn assign(draft: &mut Draft<'_>, id: JobId, worker: Worker, token: Token) -> Result<Held, Stop> {
+    let job = draft.need_job(id)?;
     if !job.is_waiting() {
         return Err(Rejected::NotDue.into());
     }
-    job.attempt += 1;
-    job.token = Some(token);
-    let attempt = job.attempt;
+    let held = Held { job: id, attempt: job.attempt + 1, token };
+    give(draft, job, worker, held)?;
+    Ok(held)
+}
+
+/// Gives a job that nobody has to the worker, under this attempt and token.
+pub(super) fn give(
+    draft: &mut Draft<'_>,
+    mut job: Job,
+    mut worker: Worker,
+    held: Held,
+) -> Result<(), Stop> {
+    job.attempt = held.attempt;
+    job.token = Some(held.token);
     job.state = JobState::Assigned(Assignment {
         worker_id: worker.id.clone(),
         machine_id: worker.machine_id.clone(),
@@ -126,11 +132,11 @@ fn assign(
     });
     let connector_id = ConnectorId::new(worker.id.clone(), job.service().clone());
     draft.put_job(EventName::JobAssigned, job);
-    worker.current_job_ids.insert(id);
+    worker.current_job_ids.insert(held.job);
     draft.put_worker(EventName::WorkerStatusChanged, worker);
     if let Some(mut connector) = draft.connector(&connector_id)? {
-        connector.job_ids.insert(id);
+        connector.job_ids.insert(held.job);
         draft.put_connector(connector);
     }
-    Ok(Held { job: id, attempt, token })
+    Ok(())
 }

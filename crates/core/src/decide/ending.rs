@@ -101,6 +101,12 @@ pub(super) fn give_back(
     Ok(JobStatus::Pending)
 }
 
+/// Takes the job off the attempt that runs, if one does, for another attempt that has it.
+pub(super) fn overtake(draft: &mut Draft<'_>, job: &mut Job) -> Result<(), Stop> {
+    remember(draft, job, PastOutcome::Overtaken);
+    detach(draft, job, Suspicion::None)
+}
+
 fn lost(job: &Job, reason: LossReason) -> Failure {
     let message = format!(
         "lost {} times, which is more than max_losses ({}); the last time: {}",

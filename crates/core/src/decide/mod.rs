@@ -9,6 +9,7 @@ mod draft;
 mod ending;
 mod machine;
 mod operator;
+mod reclaim;
 mod reconcile;
 mod submit;
 mod worker;
@@ -48,6 +49,8 @@ pub mod limits {
     pub const POISONOUS_AFTER: u32 = 5;
     /// A worker's claims that it does not list in a renewal are shown to it after this long.
     pub const UNKNOWN_AFTER: Duration = Duration::from_secs(3);
+    /// Attempts that a store may have lost of one job; a worker that names a later one is wrong.
+    pub const LOST_ATTEMPTS: u32 = 1_000;
     /// An idempotency key is kept this long.
     pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 3600);
 }
@@ -121,7 +124,10 @@ pub fn decide_exchange(
     let Answer::Exchanged { ops, mut claimed } = attempt::exchange(&mut draft, exchange)? else {
         return Ok(draft.finish(Answer::Done));
     };
-    if let Some(claim) = &exchange.claim {
+    // A claim could take the very job that its worker is about to reclaim.
+    if let Some(claim) = &exchange.claim
+        && !reclaim::is_due(exchange, &ops)
+    {
         claim::claim(&mut draft, exchange, claim, choose, &mut claimed)?;
     }
     Ok(draft.finish(Answer::Exchanged { ops, claimed }))

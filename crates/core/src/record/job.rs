@@ -243,7 +243,7 @@ pub enum PastOutcome {
     EndedRun {
         status: super::JobStatus,
     },
-    /// It ran while an earlier attempt's late result ended the job.
+    /// It ran while another attempt ended the job with a late result, or reclaimed the job.
     Overtaken,
 }
 

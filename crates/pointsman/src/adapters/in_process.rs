@@ -12,20 +12,29 @@ use pointsman_core::{
     record::Progress,
 };
 use pointsman_machine::Host;
-use pointsman_server::{Files, FilesError};
+use pointsman_server::Files;
 use pointsman_store::StoreError;
-use pointsman_worker::{BrokerError, Claimed, Exchanged, StoredFile};
+use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
+
+use super::ArtifactPlace;
 
 /// Calls the broker directly.
 #[derive(Clone)]
 pub struct InProcess {
     broker: Broker,
-    files: Arc<Files>,
+    artifacts: ArtifactPlace,
 }
 
 impl InProcess {
     pub fn new(broker: Broker, files: Arc<Files>) -> Self {
-        Self { broker, files }
+        let artifacts = ArtifactPlace::Directory { files, store: broker.store().clone() };
+        Self { broker, artifacts }
+    }
+
+    /// The epoch is read after the answer was given: so one that was given in a new epoch never
+    /// carries the old one.
+    fn in_epoch<T>(&self, answer: T) -> InEpoch<T> {
+        InEpoch { epoch: self.broker.store().epoch().to_string().into(), answer }
     }
 
     async fn running(&self, held: Vec<Held>) -> Result<Vec<Claimed>, BrokerError> {
@@ -53,16 +62,6 @@ fn store_error(error: StoreError) -> BrokerError {
     BrokerError::Unreachable(error.to_string())
 }
 
-/// A disk that refuses may be given room; what is wrong with the file itself stays wrong.
-fn files_error(error: FilesError) -> BrokerError {
-    match error {
-        FilesError::Disk(_) | FilesError::BrokenOff(_) | FilesError::Store(_) => {
-            BrokerError::Unreachable(error.to_string())
-        }
-        error => BrokerError::Refused(error.to_string()),
-    }
-}
-
 fn broker_error(error: StoreSide) -> BrokerError {
     match error {
         StoreSide::Rejected(why) => BrokerError::Rejected(why),
@@ -72,12 +71,13 @@ fn broker_error(error: StoreSide) -> BrokerError {
 
 #[async_trait]
 impl pointsman_worker::Broker for InProcess {
-    async fn register(&self, register: Register) -> Result<Vec<Claimed>, BrokerError> {
+    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         let done = self.broker.execute(Command::Register(register)).await.map_err(broker_error)?;
-        match done.answer {
-            Answer::Registered { running } => self.running(running).await,
-            _ => Ok(Vec::new()),
-        }
+        let running = match done.answer {
+            Answer::Registered { running } => self.running(running).await?,
+            _ => Vec::new(),
+        };
+        Ok(self.in_epoch(running))
     }
 
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
@@ -95,8 +95,9 @@ impl pointsman_worker::Broker for InProcess {
         &self,
         renew: Renew,
         progress: Vec<(JobId, Progress)>,
-    ) -> Result<Renewed, BrokerError> {
-        self.broker.renew(renew, progress).await.map_err(broker_error)
+    ) -> Result<InEpoch<Renewed>, BrokerError> {
+        let renewed = self.broker.renew(renew, progress).await.map_err(broker_error)?;
+        Ok(self.in_epoch(renewed))
     }
 
     async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {
@@ -111,14 +112,11 @@ impl pointsman_worker::Broker for InProcess {
         artifact: NewArtifact,
         bytes: ByteStream,
     ) -> Result<StoredFile, BrokerError> {
-        let stored = self.files.put_artifact(held, &artifact.name, bytes, None).await;
-        let stored = stored.map_err(files_error)?;
-        Ok(StoredFile { size: stored.size, sha256: stored.sha256.to_string() })
+        self.artifacts.put_artifact(held, artifact, bytes).await
     }
 
     async fn open_input(&self, _: Held, from: &str) -> Result<Option<ByteStream>, BrokerError> {
-        let opened = self.files.open_input(&self.broker, from).await;
-        opened.map_err(files_error)
+        self.artifacts.open_input(from).await
     }
 
     async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError> {

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt as _;
 use pointsman_api::{
-    ClaimedJob, ErrorCode, ExchangeRequest, JobProgress, LeaveRequest, OpResult, Problem,
-    RegisterRequest, RenewRequest,
+    ClaimedJob, ExchangeRequest, JobProgress, LeaveRequest, OpResult, Problem, RegisterRequest,
+    RenewRequest,
 };
 use pointsman_client::{Client, ClientError};
 use pointsman_connectors::{ByteStream, NewArtifact, Preview};
@@ -16,11 +15,16 @@ use pointsman_core::{
     command::{Exchange, Held, Register, Renew, Renewed},
     record::Progress,
 };
-use pointsman_worker::{BrokerError, Claimed, Exchanged, StoredFile};
+use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
+
+use super::ArtifactPlace;
 
 /// Calls a server.
-#[derive(Debug, Clone)]
-pub struct OverHttp(Client);
+#[derive(Clone)]
+pub struct OverHttp {
+    client: Client,
+    artifacts: ArtifactPlace,
+}
 
 impl OverHttp {
     /// Does not connect yet.
@@ -28,12 +32,13 @@ impl OverHttp {
     /// # Errors
     /// [`ClientError::Address`].
     pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
-        Client::new(url, token.as_deref()).map(Self)
+        let client = Client::new(url, token.as_deref())?;
+        Ok(Self { artifacts: ArtifactPlace::Server(client.clone()), client })
     }
 }
 
 /// What the rules refuse stays their word; what may pass is waited for.
-fn broker_error(error: ClientError) -> BrokerError {
+pub(super) fn client_error(error: ClientError) -> BrokerError {
     if let Some(rejected) = error.problem().and_then(Problem::rejected) {
         return BrokerError::Rejected(rejected);
     }
@@ -63,7 +68,7 @@ fn op_answer(result: OpResult) -> Result<pointsman_core::command::OpAnswer, Reje
 
 #[async_trait]
 impl pointsman_worker::Broker for OverHttp {
-    async fn register(&self, register: Register) -> Result<Vec<Claimed>, BrokerError> {
+    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         let request = RegisterRequest {
             worker_id: register.worker,
             machine_id: register.machine,
@@ -72,8 +77,9 @@ impl pointsman_worker::Broker for OverHttp {
             capabilities: register.capabilities,
             summary: register.summary,
         };
-        let registered = self.0.register(&request).await.map_err(broker_error)?;
-        Ok(registered.running.into_iter().filter_map(claimed).collect())
+        let registered = self.client.register(&request).await.map_err(client_error)?;
+        let answer = registered.running.into_iter().filter_map(claimed).collect();
+        Ok(InEpoch { epoch: registered.epoch.into(), answer })
     }
 
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
@@ -84,7 +90,7 @@ impl pointsman_worker::Broker for OverHttp {
             claim: exchange.claim,
             wait_s: wait.as_secs_f64(),
         };
-        let done = self.0.exchange(&request).await.map_err(broker_error)?;
+        let done = self.client.exchange(&request).await.map_err(client_error)?;
         Ok(Exchanged {
             ops: done.ops.into_iter().map(op_answer).collect(),
             claimed: done.claimed.into_iter().filter_map(claimed).collect(),
@@ -95,7 +101,7 @@ impl pointsman_worker::Broker for OverHttp {
         &self,
         renew: Renew,
         progress: Vec<(JobId, Progress)>,
-    ) -> Result<Renewed, BrokerError> {
+    ) -> Result<InEpoch<Renewed>, BrokerError> {
         let progress = progress.into_iter().map(|(job, progress)| JobProgress { job, progress });
         let request = RenewRequest {
             worker_id: renew.worker,
@@ -104,12 +110,17 @@ impl pointsman_worker::Broker for OverHttp {
             connectors: renew.connectors,
             progress: progress.collect(),
         };
-        self.0.renew(&request).await.map_err(broker_error)
+        let renewed = self.client.renew(&request).await.map_err(client_error)?;
+        let pointsman_api::Renewed { epoch, lost, unknown_to_you, cancel, orders } = renewed;
+        Ok(InEpoch {
+            epoch: epoch.into(),
+            answer: Renewed { lost, unknown_to_you, cancel, orders },
+        })
     }
 
     async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {
         let Preview { media_type, bytes } = preview;
-        self.0.put_preview(held, n, &media_type, bytes).await.map_err(broker_error)
+        self.client.put_preview(held, n, &media_type, bytes).await.map_err(client_error)
     }
 
     async fn put_artifact(
@@ -118,26 +129,15 @@ impl pointsman_worker::Broker for OverHttp {
         artifact: NewArtifact,
         bytes: ByteStream,
     ) -> Result<StoredFile, BrokerError> {
-        let NewArtifact { name, media_type, .. } = artifact;
-        let stored = self.0.put_artifact(held, &name, &media_type, bytes).await;
-        let stored = stored.map_err(broker_error)?;
-        Ok(StoredFile { size: stored.size, sha256: stored.sha256 })
+        self.artifacts.put_artifact(held, artifact, bytes).await
     }
 
     async fn open_input(&self, _: Held, from: &str) -> Result<Option<ByteStream>, BrokerError> {
-        match self.0.open_input(from).await {
-            Ok(source) => Ok(Some(Box::pin(source.into_stream()))),
-            Err(error)
-                if error.is(ErrorCode::InputNotFound) || error.is(ErrorCode::ArtifactNotFound) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(broker_error(error)),
-        }
+        self.artifacts.open_input(from).await
     }
 
     async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError> {
         let request = LeaveRequest { worker_id: worker, incarnation };
-        self.0.leave(&request).await.map_err(broker_error)
+        self.client.leave(&request).await.map_err(client_error)
     }
 }

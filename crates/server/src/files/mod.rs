@@ -10,18 +10,22 @@ mod read;
 mod receive;
 mod sweep;
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, local::LocalFileSystem};
 use pointsman_api::{InputSource, Problem, Sha256Hex, check_file_name};
-use pointsman_broker::Broker;
 use pointsman_core::{
     JobId, Token,
     command::Held,
     record::{Artifact, Job},
 };
+use pointsman_store::Store;
 
 pub use read::FileReader;
 use receive::{Body, Received, receive};
@@ -82,7 +86,24 @@ impl Files {
         if staging.exists() {
             std::fs::remove_dir_all(&staging).map_err(FilesError::Io)?;
         }
-        std::fs::create_dir_all(&staging).map_err(FilesError::Io)?;
+        Self::at(root)
+    }
+
+    /// The files in a directory that several processes share, such as a network file system. What
+    /// others are just transferring is left alone.
+    ///
+    /// # Errors
+    /// When the directory is not there (not mounted, say), or cannot be written.
+    pub fn open_shared(data: &Path) -> Result<Self, FilesError> {
+        let found = std::fs::metadata(data).map_err(FilesError::Io)?;
+        if !found.is_dir() {
+            return Err(FilesError::Io(io::ErrorKind::NotADirectory.into()));
+        }
+        Self::at(data.join("files"))
+    }
+
+    fn at(root: PathBuf) -> Result<Self, FilesError> {
+        std::fs::create_dir_all(root.join(place::STAGING)).map_err(FilesError::Io)?;
         let disk = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
         Ok(Self { store: Arc::new(disk), root: root.into() })
     }
@@ -169,7 +190,7 @@ impl Files {
     /// [`FilesError`].
     pub async fn open_input(
         &self,
-        broker: &Broker,
+        store: &dyn Store,
         from: &str,
     ) -> Result<Option<ByteStream>, FilesError> {
         let reader = match from.parse().map_err(FilesError::Invalid)? {
@@ -178,7 +199,7 @@ impl Files {
             }
             InputSource::Stored(sha256) => self.input(&sha256).await?,
             InputSource::Artifact { job, name } => {
-                let job = broker.job(job).await?;
+                let job = pointsman_store::job(store, job).await?;
                 job.and_then(|job| self.artifact(&job, &name)).map(|(_, reader)| reader)
             }
         };

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use pointsman_broker::BrokerConfig;
+use pointsman_broker::{Broker, BrokerConfig};
 use pointsman_core::{
-    Command, Timestamp,
+    Answer, Command, Event, EventName, Record, Timestamp, Transition,
     command::{Reconcile, Submit},
-    record::JobSpec,
+    record::{ArtifactType, Ended, JobSpec, JobState},
 };
 use pointsman_store::{ManualClock, MemStore};
 use uuid::Uuid;
@@ -137,4 +137,60 @@ async fn files_go_with_their_job_and_inputs_when_no_job_names_them() {
     assert_eq!(sweep(day).await, Swept { jobs: 1, inputs: 0 });
     assert_eq!(sweep(8 * day).await, Swept { jobs: 0, inputs: 1 });
     assert!(everything_under(dir.path()).is_empty());
+}
+
+#[tokio::test]
+async fn what_others_are_just_storing_in_a_shared_directory_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    Files::open_shared(dir.path()).unwrap();
+    let staged = dir.path().join("files").join(place::STAGING).join("others");
+    std::fs::write(&staged, "half of it").unwrap();
+    Files::open_shared(dir.path()).unwrap();
+    assert!(staged.exists());
+    Files::open(dir.path()).unwrap();
+    assert!(!staged.exists(), "this one has the directory to itself");
+    let file = dir.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    for wrong in [file, dir.path().join("missing")] {
+        assert!(matches!(Files::open_shared(&wrong), Err(FilesError::Io(_))), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_artifact_is_an_input_once_a_job_ended_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path()).unwrap();
+    let store = MemStore::new(Arc::new(ManualClock::default()));
+    let held = held(2);
+    let stored = files.put_artifact(held, "a.png", whole(b"picture"), None).await.unwrap();
+    let from = format!("artifact:{}/a.png", held.job);
+    assert!(files.open_input(&store, &from).await.unwrap().is_none(), "no such job");
+    let artifact = Artifact {
+        name: "a.png".into(),
+        size: stored.size,
+        media_type: "image/png".into(),
+        sha256: stored.sha256.to_string(),
+        node: None,
+        kind: ArtifactType::Output,
+    };
+    let spec = JobSpec::new("simulation".parse().unwrap(), Timestamp::default());
+    let ended = Ended { artifacts: vec![artifact], ..Ended::default() };
+    let job = Job {
+        attempt: held.attempt,
+        token: Some(held.token),
+        state: JobState::Completed(ended),
+        ..Job::new(held.job, spec)
+    };
+    let transition = Transition {
+        reads: Vec::new(),
+        looked_up: Vec::new(),
+        guards: Vec::new(),
+        changes: vec![Event::put(EventName::JobCompleted, Record::Job(job.into()))],
+        sides: Vec::new(),
+        answer: Answer::Done,
+    };
+    store.commit(transition).await.unwrap();
+    let opened = files.open_input(&store, &from).await.unwrap().unwrap();
+    let read: Vec<Bytes> = opened.try_collect().await.unwrap();
+    assert_eq!(read.concat(), b"picture");
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use axum::{Json, extract::State, http::StatusCode};
 use pointsman_api::{
     ClaimRequest, ClaimedJob, ErrorCode, ExchangeRequest, Exchanged, LeaveRequest, MAX_CLAIM,
-    MAX_OPS, MAX_WAIT_S, OpResult, Problem, RegisterRequest, Registered, RenewRequest,
+    MAX_OPS, MAX_WAIT_S, OpResult, Problem, RegisterRequest, Registered, RenewRequest, Renewed,
 };
 use pointsman_core::{
     Answer as StoreAnswer, Command, JobId, RecordKey,
-    command::{AttemptOp, Claim, Exchange, Held, Register, Renew, Renewed},
+    command::{AttemptOp, Claim, Exchange, Held, Register, Renew},
     event::Record,
 };
 use serde_json::value::RawValue;
@@ -51,7 +51,14 @@ pub(crate) async fn register(
     let StoreAnswer::Registered { running } = done.answer else {
         return Err(Refusal::new(ErrorCode::Internal, "an odd answer to a registration"));
     };
-    Ok(Json(Registered { running: claimed_jobs(&app, running).await? }))
+    let running = claimed_jobs(&app, running).await?;
+    Ok(Json(Registered { epoch: epoch(&app), running }))
+}
+
+/// Read after what it goes with was answered: so an answer that was given in a new epoch never goes
+/// out under the old one.
+fn epoch(app: &App) -> String {
+    app.broker.store().epoch().to_string()
 }
 
 fn check_registration(request: &RegisterRequest) -> Result<(), Problem> {
@@ -225,7 +232,9 @@ pub(crate) async fn renew(
     let RenewRequest { worker_id, incarnation, held, connectors, progress } = request;
     let renew = Renew { worker: worker_id, incarnation, held, connectors };
     let progress = progress.into_iter().map(|one| (one.job, one.progress)).collect();
-    Ok(Json(app.broker.renew(renew, progress).await?))
+    let renewed = app.broker.renew(renew, progress).await?;
+    let pointsman_core::command::Renewed { lost, unknown_to_you, cancel, orders } = renewed;
+    Ok(Json(Renewed { epoch: epoch(&app), lost, unknown_to_you, cancel, orders }))
 }
 
 /// Say goodbye: what the worker still holds is given back.

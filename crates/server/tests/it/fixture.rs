@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use pointsman_api::{
-    ClaimedJob, ExchangeRequest, Exchanged, RegisterRequest, RenewRequest, Snapshot, Submission,
+    ClaimedJob, ExchangeRequest, Exchanged, RegisterRequest, Registered, RenewRequest, Renewed,
+    Snapshot, Submission,
 };
 use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
 use pointsman_client::{Client, Source};
@@ -141,7 +142,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub async fn register(&self) {
+    pub async fn register(&self) -> Registered {
         let request = RegisterRequest {
             worker_id: self.id.clone(),
             machine_id: "box".parse().unwrap(),
@@ -153,11 +154,12 @@ impl Worker {
             },
             summary: "a test".into(),
         };
-        self.client.register(&request).await.unwrap();
+        let registered = self.client.register(&request).await.unwrap();
         self.renew(Vec::new()).await;
+        registered
     }
 
-    pub async fn renew(&self, held: Vec<Held>) -> pointsman_core::command::Renewed {
+    pub async fn renew(&self, held: Vec<Held>) -> Renewed {
         let report = ConnectorReport {
             service: "simulation".parse().unwrap(),
             status: ConnectorStatus::Idle,

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use pointsman_api::{JobProgress, OpResult, RenewRequest};
 use pointsman_core::{
-    LossReason, Rejected,
-    command::{Finish, Op, OpAnswer, Outcome},
+    LossReason, Rejected, Token,
+    command::{Finish, Held, Op, OpAnswer, Outcome},
     record::{JobStatus, Progress},
 };
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::fixture::{completed, held, op, start};
 
@@ -191,4 +192,23 @@ async fn operators_drain_resume_and_remove_workers() {
     server.client.remove_worker(&worker.id).await.unwrap();
     let digest = server.client.workers().await.unwrap();
     assert!(digest.is_empty());
+}
+
+#[tokio::test]
+async fn an_attempt_that_the_store_lost_is_reclaimed_and_the_epoch_tells_when() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let epoch = server.client.snapshot().await.unwrap().epoch;
+    assert_eq!(worker.register().await.epoch, epoch);
+    assert_eq!(worker.renew(Vec::new()).await.epoch, epoch);
+    let job = server.submit().await.id;
+    let lost = Held { job, attempt: 1, token: Token::from_uuid(Uuid::new_v4()) };
+    assert_eq!(worker.renew(vec![lost]).await.lost, [lost], "the store never gave it out");
+    let ops = vec![op(lost, Op::Reclaim { started: true }), op(lost, completed(Vec::new()))];
+    assert_eq!(serde_json::to_value(&ops[0]).unwrap()["op"], "reclaim");
+    let exchanged = server.client.exchange(&worker.request(ops, 0, 0.0)).await.unwrap();
+    let settled = OpAnswer::Settled { status: JobStatus::Completed };
+    let answers = [OpResult::Answer(OpAnswer::Reclaimed), OpResult::Answer(settled)];
+    assert_eq!(exchanged.ops, answers);
+    assert_eq!(server.client.job(job).await.unwrap().status, JobStatus::Completed);
 }

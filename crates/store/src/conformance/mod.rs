@@ -1,13 +1,15 @@
 //! The suite that every store passes. A store's tests call [`run_all!`](crate::conformance_tests)
 //! with a function that opens an empty store on a clock that the suite moves.
 //!
-//! `rules` drives whole lives of jobs, `truths` asks whether records and events say what is so; `races` steps through every interleaving of competing
+//! `rules` drives whole lives of jobs, `truths` asks whether records and events say what is so,
+//! `reclaims` takes back what the store lost; `races` steps through every interleaving of competing
 //! decisions, each race also with a guard removed, which must make it fail; `model` runs random
 //! commands on the store and on [`MemStore`](crate::MemStore) and compares every answer.
 
 pub mod fleet;
 pub mod model;
 pub mod races;
+pub mod reclaims;
 pub mod rules;
 pub mod truths;
 
@@ -67,6 +69,18 @@ macro_rules! conformance_tests {
             a_workflows_place_is_its_customers,
             a_repair_takes_strangers_off_a_worker,
         );
+        $crate::conformance_tests!(@reclaims $open,
+            a_lost_claim_is_reclaimed,
+            a_reclaimed_attempt_tells_its_story_and_has_a_lease,
+            a_lost_start_is_told_again,
+            a_job_on_hold_is_reclaimed,
+            an_attempt_given_out_since_is_overtaken,
+            a_lost_result_is_handed_in_again,
+            a_claim_does_not_take_what_its_worker_is_about_to_reclaim,
+            reclaiming_asks_for_no_slot_and_leaves_none,
+            what_cannot_be_reclaimed_is_refused_unchanged,
+            nothing_given_out_in_this_epoch_can_be_reclaimed,
+        );
         #[tokio::test]
         async fn races_on_every_interleaving() {
             $crate::conformance::races::all_hold(&$open).await;
@@ -85,6 +99,14 @@ macro_rules! conformance_tests {
             #[tokio::test]
             async fn $name() {
                 $crate::conformance::rules::$name(&$open).await;
+            }
+        )*
+    };
+    (@reclaims $open:expr, $($name:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $crate::conformance::reclaims::$name(&$open).await;
             }
         )*
     };

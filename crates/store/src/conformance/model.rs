@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use pointsman_core::{
     Answer, Command, FailureKind, JobId, LossReason, WorkflowId,
     command::{Held, Op},
-    event::Record,
+    event::{Record, RecordKey},
     record::{ConnectorStatus, Job, JobSpec, Orders},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -26,6 +26,7 @@ pub enum Action {
     Report { worker: u8, status: u8 },
     Claim { worker: u8, count: u8, repeat: bool },
     Operate { worker: u8, held: u8, op: u8 },
+    Reclaim { worker: u8, job: u8, ahead: u8, finish: bool },
     Cancel { job: u8 },
     Retry { job: u8 },
     Drain { worker: u8, drain: bool },
@@ -44,7 +45,9 @@ pub fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
         2 => (0u8..3, 0u8..5).prop_map(|(worker, status)| Action::Report { worker, status }),
         5 => (0u8..3, 1u8..3, prop::bool::weighted(0.1))
             .prop_map(|(worker, count, repeat)| Action::Claim { worker, count, repeat }),
-        8 => (0u8..3, 0u8..8, 0u8..9).prop_map(|(worker, held, op)| Action::Operate { worker, held, op }),
+        8 => (0u8..3, 0u8..8, 0u8..11).prop_map(|(worker, held, op)| Action::Operate { worker, held, op }),
+        2 => (0u8..3, small(), 0u8..3, prop::bool::weighted(0.3))
+            .prop_map(|(worker, job, ahead, finish)| Action::Reclaim { worker, job, ahead, finish }),
         1 => small().prop_map(|job| Action::Cancel { job }),
         1 => small().prop_map(|job| Action::Retry { job }),
         1 => (0u8..3, any::<bool>()).prop_map(|(worker, drain)| Action::Drain { worker, drain }),
@@ -100,6 +103,9 @@ impl Script {
             }
             Action::Claim { worker, count, repeat } => self.claim(*worker, *count, *repeat).await,
             Action::Operate { worker, held, op } => self.operate(*worker, *held, *op).await,
+            Action::Reclaim { worker, job, ahead, finish } => {
+                self.reclaim(*worker, *job, *ahead, *finish).await
+            }
             Action::Cancel { job } => match pick(&self.jobs, *job) {
                 Some(&job) => self.run(Command::Cancel { job }).await,
                 None => String::new(),
@@ -178,6 +184,24 @@ impl Script {
         let hand = &self.hands[usize::from(worker)];
         format!("{:?}", self.fleet.act(hand, *held, op_of(op)).await)
     }
+
+    /// As if the store had lost a claim: an attempt that it never gave out.
+    async fn reclaim(&mut self, worker: u8, job: u8, ahead: u8, finish: bool) -> String {
+        let Some(&job) = pick(&self.jobs, job) else { return String::new() };
+        let known = self.fleet.store.records(vec![RecordKey::Job(job)]).await;
+        let Some(Record::Job(known)) = known.expect("the store works").pop() else {
+            return String::new();
+        };
+        let attempt = known.attempt + u32::from(ahead);
+        let held = Held { job, attempt, token: self.fleet.token() };
+        let mut ops = vec![Fleet::op(held, Op::Reclaim { started: ahead > 1 })];
+        if finish {
+            ops.push(Fleet::op(held, completed()));
+        }
+        let exchange = Fleet::exchange(&self.hands[usize::from(worker)], ops, Vec::new());
+        self.held.push((usize::from(worker), held));
+        self.run(Command::Exchange(exchange)).await
+    }
 }
 
 fn pick<T>(from: &[T], n: u8) -> Option<&T> {
@@ -211,6 +235,8 @@ fn op_of(n: u8) -> Op {
         5 => failed(FailureKind::WrongWorker),
         6 => release(LossReason::ServiceLost),
         7 => super::fleet::cancelled(),
+        8 => Op::Reclaim { started: true },
+        9 => Op::Reclaim { started: false },
         _ => late(),
     }
 }

@@ -17,7 +17,7 @@ use pointsman_core::{
     command::{AttemptOp, Exchange, Held, Op, OpAnswer, Outcome, Register, Renew, Renewed},
     record::{InputRef, Job, JobSpec, JobStatus, Orders, Progress, Timeouts},
 };
-use pointsman_worker::{Broker, BrokerError, Claimed, Exchanged, StoredFile};
+use pointsman_worker::{Broker, BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ pub enum Line {
     Up,
     /// Nothing arrives.
     Down,
-    /// Calls arrive; every second answer is lost.
+    /// Calls arrive; about every second answer is lost, in no rhythm.
     LosesAnswers,
 }
 
@@ -60,16 +60,37 @@ pub struct FakeJob {
 }
 
 pub struct State {
+    /// Renewals arrive, and are never answered.
+    pub renewals_hang: bool,
+    /// When anything was tried, whether it arrived or not.
+    pub tries: Vec<Instant>,
+    epoch: Arc<str>,
     pub line: Line,
     pub calls: Vec<(Instant, Call)>,
     pub jobs: BTreeMap<JobId, FakeJob>,
     queue: VecDeque<JobId>,
     pub orders: Orders,
+    /// How often connections were cut.
+    cuts: u32,
     pub superseded: bool,
+    /// The store came back from before the worker's registration, and knows an earlier process.
+    pub registration_lost: bool,
     pub forgotten: bool,
     /// Answered to the first registration.
     pub running: Vec<JobId>,
-    answers: u32,
+    /// Decides which answers are lost: the state of a small generator of numbers.
+    dice: u64,
+}
+
+pub struct Replica {
+    jobs: BTreeMap<JobId, FakeJob>,
+    queue: VecDeque<JobId>,
+}
+
+impl Replica {
+    pub fn job_mut(&mut self, id: JobId) -> &mut FakeJob {
+        self.jobs.get_mut(&id).unwrap()
+    }
 }
 
 pub struct FakeBroker {
@@ -81,15 +102,20 @@ impl FakeBroker {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
+                renewals_hang: false,
+                tries: Vec::new(),
+                epoch: "first".into(),
                 line: Line::Up,
                 calls: Vec::new(),
                 jobs: BTreeMap::new(),
                 queue: VecDeque::new(),
                 orders: Orders::default(),
+                cuts: 0,
                 superseded: false,
+                registration_lost: false,
                 forgotten: false,
                 running: Vec::new(),
-                answers: 0,
+                dice: 1,
             }),
             posted: Notify::new(),
         })
@@ -138,6 +164,25 @@ impl FakeBroker {
         });
     }
 
+    /// What a replica has: the jobs as they are now.
+    pub fn replicate(&self) -> Replica {
+        self.with(|s| Replica { jobs: s.jobs.clone(), queue: s.queue.clone() })
+    }
+
+    /// The replica takes over: what came after it is lost, and the epoch is another one.
+    pub fn fail_over(&self, to: Replica) {
+        self.with(|s| {
+            (s.jobs, s.queue) = (to.jobs, to.queue);
+            s.epoch = Uuid::new_v4().to_string().into();
+        });
+    }
+
+    /// Cuts the connections: claims that wait end without an answer.
+    pub fn cut(&self) {
+        self.with(|s| s.cuts += 1);
+        self.posted.notify_waiters();
+    }
+
     pub fn job(&self, id: JobId) -> FakeJob {
         self.with(|s| s.jobs[&id].clone())
     }
@@ -164,13 +209,14 @@ impl FakeBroker {
         apply: impl FnOnce(&mut State) -> Result<(T, Call), Rejected>,
     ) -> Result<T, BrokerError> {
         let mut state = self.state.lock();
+        state.tries.push(Instant::now());
         if state.line == Line::Down {
             return Err(BrokerError::Unreachable("line is down".into()));
         }
         let (answer, call) = apply(&mut state)?;
         state.calls.push((Instant::now(), call));
-        state.answers += 1;
-        if state.line == Line::LosesAnswers && state.answers % 2 == 1 {
+        state.dice = state.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        if state.line == Line::LosesAnswers && (state.dice >> 33) % 2 == 1 {
             return Err(BrokerError::Unreachable("answer lost".into()));
         }
         Ok(answer)
@@ -182,7 +228,7 @@ impl State {
         if self.forgotten {
             return Err(Rejected::WorkerNotFound("w".into()));
         }
-        match self.superseded {
+        match self.superseded || self.registration_lost {
             true => Err(Rejected::Superseded(incarnation)),
             false => Ok(()),
         }
@@ -227,7 +273,27 @@ impl State {
         let AttemptOp { job: id, attempt, token, op } = op;
         let job = self.jobs.get_mut(id).ok_or(Rejected::JobNotFound(*id))?;
         let settled = |status| Ok(OpAnswer::Settled { status });
+        if let Op::Reclaim { started } = op {
+            let status = match started {
+                true => JobStatus::InProgress,
+                false => JobStatus::Assigned,
+            };
+            if job.status.is_ended() {
+                return Err(Rejected::AlreadyEnded { job: *id, status: job.status });
+            }
+            if job.token != Some(*token) && (job.attempt >= *attempt || job.cancel) {
+                return Err(Rejected::StaleAttempt { job: *id, current: job.attempt });
+            }
+            job.taken.push(op.clone());
+            (job.attempt, job.token, job.status) = (*attempt, Some(*token), status);
+            job.elsewhere = false;
+            self.unqueue(*id);
+            return Ok(OpAnswer::Reclaimed);
+        }
         if let Op::Late(_) = op {
+            if job.token != Some(*token) && job.attempt < *attempt {
+                return Err(Rejected::UnknownAttempt(*id));
+            }
             job.taken.push(op.clone());
             return Ok(OpAnswer::LateKept { won: false });
         }
@@ -250,7 +316,7 @@ impl State {
                 Outcome::Failed { .. } => JobStatus::Failed,
                 Outcome::Cancelled => JobStatus::Cancelled,
             },
-            Op::Release { .. } | Op::Late(_) => JobStatus::Pending,
+            Op::Release { .. } | Op::Late(_) | Op::Reclaim { .. } => JobStatus::Pending,
         };
         match op {
             Op::Start => Ok(OpAnswer::Started),
@@ -265,7 +331,10 @@ impl State {
     fn exchange(&mut self, exchange: &Exchange) -> Result<(Exchanged, Call), Rejected> {
         self.check(exchange.incarnation)?;
         let ops: Vec<_> = exchange.ops.iter().map(|op| self.operate(op)).collect();
-        let tokens: Vec<_> = exchange.claim.iter().flat_map(|c| c.tokens.clone()).collect();
+        let is_behind = |(op, answer): (&AttemptOp, &Result<_, Rejected>)| matches!(answer, Err(Rejected::StaleAttempt { current, .. }) if op.attempt > *current);
+        let is_behind = exchange.ops.iter().zip(&ops).any(is_behind);
+        let tokens: Vec<_> =
+            exchange.claim.iter().filter(|_| !is_behind).flat_map(|c| c.tokens.clone()).collect();
         let claimed: Vec<_> = tokens.iter().map_while(|token| self.take(*token)).collect();
         let call = Call::Exchange { ops: exchange.ops.clone(), tokens, claimed: claimed.len() };
         Ok((Exchanged { ops, claimed }, call))
@@ -295,22 +364,28 @@ impl State {
 
 #[async_trait]
 impl Broker for FakeBroker {
-    async fn register(&self, register: Register) -> Result<Vec<Claimed>, BrokerError> {
+    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         self.call(|state| {
             if state.superseded {
                 return Err(Rejected::Superseded(register.incarnation));
             }
             state.forgotten = false;
+            state.registration_lost = false;
             let running = std::mem::take(&mut state.running);
             let running = running.into_iter().map(|id| state.claimed(id)).collect();
-            Ok((running, Call::Register(register)))
+            let epoch = state.epoch.clone();
+            Ok((InEpoch { epoch, answer: running }, Call::Register(register)))
         })
     }
 
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
         let end = Instant::now() + wait;
+        let cuts = self.with(|s| s.cuts);
         loop {
             let posted = self.posted.notified();
+            if self.with(|s| s.cuts) != cuts {
+                return Err(BrokerError::Unreachable("connection cut".into()));
+            }
             let waits = exchange.ops.is_empty() && Instant::now() < end;
             let nothing = self.with(|s| {
                 s.line != Line::Down
@@ -335,10 +410,14 @@ impl Broker for FakeBroker {
         &self,
         renew: Renew,
         progress: Vec<(JobId, Progress)>,
-    ) -> Result<Renewed, BrokerError> {
+    ) -> Result<InEpoch<Renewed>, BrokerError> {
+        if self.with(|s| s.renewals_hang) {
+            return std::future::pending().await;
+        }
         self.call(|state| {
             let answer = state.renew(&renew)?;
-            Ok((answer, Call::Renew { renew, progress }))
+            let epoch = state.epoch.clone();
+            Ok((InEpoch { epoch, answer }, Call::Renew { renew, progress }))
         })
     }
 

@@ -61,7 +61,7 @@ fn is_end(op: &Op) -> bool {
     match op {
         Op::Finish(_) => true,
         Op::Release { reason, .. } => reason.counts(),
-        Op::Start | Op::Late(_) => false,
+        Op::Start | Op::Late(_) | Op::Reclaim { .. } => false,
     }
 }
 

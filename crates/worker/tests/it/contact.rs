@@ -1,10 +1,13 @@
 //! When the broker is away, or says no.
 
+use std::time::Duration;
+
 use pointsman_core::{
     command::Op,
     record::{ConnectorStatus, JobStatus},
 };
 use pointsman_worker::WorkerError;
+use tokio::time::Instant;
 
 use crate::{
     broker::{Call, FakeBroker, Line},
@@ -122,4 +125,65 @@ async fn ordered_to_drain_it_finishes_what_it_has_and_takes_no_more() {
     let job = setup.broker.post("done");
     setup.pass(3.5).await;
     assert_eq!(setup.broker.status(job), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_never_claims_while_it_cannot_renew() {
+    let setup = Setup::new(1).await;
+    let post_for = async |seconds: u32| {
+        for _ in 0..seconds * 10 {
+            setup.broker.post("done");
+            setup.pass(0.1).await;
+        }
+    };
+    post_for(4).await;
+    setup.broker.with(|s| s.renewals_hang = true);
+    post_for(10).await;
+    let (renewed, _, _) = setup.broker.renewals().pop().unwrap();
+    let claims = |s: &Setup| -> Vec<Instant> {
+        let claim = |c: &Call| matches!(c, Call::Exchange { tokens, .. } if !tokens.is_empty());
+        s.broker.with(|s| s.calls.iter().filter(|(_, c)| claim(c)).map(|(at, _)| *at).collect())
+    };
+    // A lease lasts 10 s and a renewal comes every 3 s; the claim that was out brings one more job.
+    let last = claims(&setup).pop().unwrap();
+    assert!(last - renewed > Duration::from_secs(6), "until then it claims");
+    assert!(last - renewed < Duration::from_millis(7_200), "{:?}", last - renewed);
+    let waiting = setup.broker.post("done");
+    setup.broker.with(|s| s.renewals_hang = false);
+    setup.pass(6.0).await;
+    assert_eq!(setup.broker.status(waiting), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_repeated_out_of_contact_is_left_out() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("slow");
+    setup.pass(7.9).await;
+    setup.broker.with(|s| (s.line, s.renewals_hang) = (Line::Down, true));
+    setup.pass(10.0).await;
+    let next = setup.broker.post("done");
+    setup.broker.with(|s| s.line = Line::Up);
+    setup.pass(2.5).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed, "its end is handed in");
+    assert_eq!(setup.broker.job(next).attempt, 0, "no claim came with it");
+    setup.broker.with(|s| s.renewals_hang = false);
+    setup.pass(6.0).await;
+    assert_eq!(setup.broker.status(next), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_knocks_less_and_less_often_and_not_in_step_with_others() {
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        let setup = Setup::new(1).await;
+        setup.broker.with(|s| (s.line, s.tries) = (Line::Down, Vec::new()));
+        let cut = Instant::now();
+        setup.pass(28.0).await;
+        let tries = setup.broker.with(|s| s.tries.clone());
+        let gaps: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps[0] <= Duration::from_millis(100), "{gaps:?}");
+        assert!(gaps.iter().skip(5).all(|gap| (1000..=2000).contains(&gap.as_millis())));
+        all.push(tries.iter().map(|at| *at - cut).collect::<Vec<_>>());
+    }
+    assert_ne!(all[0], all[1]);
 }

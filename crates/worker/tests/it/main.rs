@@ -8,6 +8,7 @@ mod chaos;
 mod contact;
 mod ends;
 mod exchanges;
+mod fail_over;
 mod keeping;
 mod restarts;
 mod stopping;

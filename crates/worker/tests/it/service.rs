@@ -86,6 +86,10 @@ impl Connector for FakeService {
             "slow" => slow(&context, Duration::from_secs(8)).await,
             "hour" => slow(&context, Duration::from_secs(3600)).await,
             "unstarted" => Err(until_stopped(&context).await),
+            "starts-later" => {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                slow(&context, Duration::from_secs(3600)).await
+            }
             "deaf" => {
                 context.started();
                 std::future::pending().await

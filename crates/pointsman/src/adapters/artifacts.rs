@@ -1,0 +1,160 @@
+//! The file side of a worker's way to the store: where its jobs' files lie.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pointsman_api::ErrorCode;
+use pointsman_client::Client;
+use pointsman_connectors::{ByteStream, NewArtifact};
+use pointsman_core::command::Held;
+use pointsman_server::{Files, FilesError};
+use pointsman_store::Store;
+use pointsman_worker::{BrokerError, StoredFile};
+
+use super::over_http::client_error;
+use crate::services::ArtifactsArg;
+
+/// Where the files of jobs lie.
+#[derive(Clone)]
+pub enum ArtifactPlace {
+    /// A directory that servers and workers share. The store says which attempt's files are a
+    /// job's.
+    Directory { files: Arc<Files>, store: Arc<dyn Store> },
+    /// A server's files, over HTTP.
+    Server(Client),
+}
+
+impl ArtifactPlace {
+    /// The place that the command line names; the token is the server's. Does not connect yet.
+    ///
+    /// # Errors
+    /// When the directory is not there or cannot be written, or the address cannot be used.
+    pub fn open(
+        arg: &ArtifactsArg,
+        token: Option<&str>,
+        store: Arc<dyn Store>,
+    ) -> anyhow::Result<Self> {
+        match arg {
+            ArtifactsArg::Directory(path) => {
+                let files = Files::open_shared(path);
+                let files = files.with_context(|| format!("--artifacts {}", path.display()))?;
+                Ok(Self::Directory { files: Arc::new(files), store })
+            }
+            ArtifactsArg::Server(url) => {
+                Ok(Self::Server(Client::new(url, token).context("--artifacts")?))
+            }
+        }
+    }
+
+    /// Stores a result file under the attempt's token.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; nothing is stored then.
+    pub async fn put_artifact(
+        &self,
+        held: Held,
+        artifact: NewArtifact,
+        bytes: ByteStream,
+    ) -> Result<StoredFile, BrokerError> {
+        let NewArtifact { name, media_type, .. } = artifact;
+        match self {
+            Self::Directory { files, .. } => {
+                let stored = files.put_artifact(held, &name, bytes, None).await;
+                let stored = stored.map_err(files_error)?;
+                Ok(StoredFile { size: stored.size, sha256: stored.sha256.to_string() })
+            }
+            Self::Server(client) => {
+                let stored = client.put_artifact(held, &name, &media_type, bytes).await;
+                let stored = stored.map_err(client_error)?;
+                Ok(StoredFile { size: stored.size, sha256: stored.sha256 })
+            }
+        }
+    }
+
+    /// Opens a file that a job brings; none when there is no such file.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn open_input(&self, from: &str) -> Result<Option<ByteStream>, BrokerError> {
+        match self {
+            Self::Directory { files, store } => {
+                files.open_input(store.as_ref(), from).await.map_err(files_error)
+            }
+            Self::Server(client) => match client.open_input(from).await {
+                Ok(source) => Ok(Some(source)),
+                Err(error)
+                    if error.is(ErrorCode::InputNotFound)
+                        || error.is(ErrorCode::ArtifactNotFound) =>
+                {
+                    Ok(None)
+                }
+                Err(error) => Err(client_error(error)),
+            },
+        }
+    }
+}
+
+/// A disk that refuses may be given room; what is wrong with the file itself stays wrong.
+fn files_error(error: FilesError) -> BrokerError {
+    match error {
+        FilesError::Disk(_) | FilesError::BrokenOff(_) | FilesError::Store(_) => {
+            BrokerError::Unreachable(error.to_string())
+        }
+        error => BrokerError::Refused(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use pointsman_connectors::one_chunk;
+    use pointsman_core::{JobId, Token, record::ArtifactType};
+    use pointsman_store::{ManualClock, MemStore};
+
+    use super::*;
+
+    fn open(dir: &Path) -> anyhow::Result<ArtifactPlace> {
+        let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
+        ArtifactPlace::open(&ArtifactsArg::Directory(dir.to_owned()), None, store)
+    }
+
+    fn artifact() -> NewArtifact {
+        NewArtifact {
+            name: "9-0-a.png".into(),
+            media_type: "image/png".into(),
+            node: None,
+            kind: ArtifactType::Output,
+            size: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn files_in_a_shared_directory_are_everybodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (open(dir.path()).unwrap(), open(dir.path()).unwrap());
+        let job = JobId::from_uuid(uuid::Uuid::from_u128(1));
+        let held = Held { job, attempt: 1, token: Token::from_uuid(uuid::Uuid::from_u128(2)) };
+        let put = |place: ArtifactPlace, bytes: &'static [u8]| async move {
+            place.put_artifact(held, artifact(), one_chunk(Bytes::from_static(bytes))).await
+        };
+        let stored = put(one, b"picture").await.unwrap();
+        assert_eq!(stored.size, 7);
+        assert_eq!(put(other.clone(), b"picture").await, Ok(stored), "an exact repeat");
+        let refused = put(other.clone(), b"another").await;
+        assert!(matches!(refused, Err(BrokerError::Refused(_))), "{refused:?}");
+        assert!(other.open_input("data:,cat").await.is_err(), "not a base64 source");
+        let missing = format!("sha256:{}", "0".repeat(64));
+        assert!(other.open_input(&missing).await.unwrap().is_none());
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("not-mounted");
+        let refused = format!("{:#}", open(&missing).err().unwrap());
+        assert!(refused.contains("not-mounted"), "{refused}");
+        assert!(!missing.exists());
+    }
+}

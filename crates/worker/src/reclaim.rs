@@ -1,0 +1,119 @@
+//! What a worker does when the store is in another epoch: it came back from a while before, so
+//! attempts that it gave out and results that it took since may be unknown to it.
+
+use pointsman_core::{
+    Rejected,
+    command::{AttemptOp, Held, Op, OpAnswer},
+};
+
+use crate::{
+    WorkerError,
+    calls::Fault,
+    settle::{self, Settled},
+    shared::{MAX_OPS, Shared, op_of},
+};
+
+/// Takes back the jobs that this worker runs, and hands in again the results that it handed in
+/// lately. Every part of it may be repeated.
+pub(crate) async fn reclaim(shared: &Shared) -> Result<(), Fault> {
+    let running = running(shared);
+    let results = shared.kept.lock().take();
+    let (attempts, again) = (running.len(), results.len());
+    tracing::warn!(worker = %shared.config.worker, attempts, again, "the store is in a new epoch");
+    let ends = results.iter().flat_map(|end| {
+        let held = Held { job: end.job, attempt: end.attempt, token: end.token };
+        [op_of(held, Op::Reclaim { started: true }), end.clone()]
+    });
+    let ops = running.iter().map(|(held, started)| op_of(*held, Op::Reclaim { started: *started }));
+    let answers = match send(shared, ops.chain(ends).collect()).await {
+        Ok(answers) => answers,
+        Err(fault) => {
+            keep(shared, results);
+            return Err(fault);
+        }
+    };
+    let (reclaimed, ended) = answers.split_at(attempts);
+    for ((held, _), answer) in running.into_iter().zip(reclaimed) {
+        if let Err(why) = answer {
+            tracing::info!(job = %held.job, attempt = held.attempt, %why, "not reclaimed");
+            shared.lost(held);
+        }
+    }
+    // Whether the attempt itself was taken back shows in what became of its end.
+    let ended = ended.chunks_exact(2).map(|both| &both[1]);
+    follow_up(shared, results.into_iter().zip(ended)).await
+}
+
+/// What is left to say of ends that were refused. A result whose attempt was not taken back is
+/// handed in late, which is always kept if the store knows the attempt.
+async fn follow_up(
+    shared: &Shared,
+    ended: impl Iterator<Item = (AttemptOp, &Result<OpAnswer, Rejected>)>,
+) -> Result<(), Fault> {
+    let mut more = Vec::new();
+    for (end, answer) in ended {
+        match answer {
+            Ok(_) => keep(shared, [end]),
+            Err(why) => match settle::refused(end.op.clone(), why) {
+                Settled::Tell(op) => more.push(AttemptOp { op, ..end }),
+                Settled::Nothing | Settled::Keep { .. } => {
+                    tracing::info!(job = %end.job, attempt = end.attempt, %why, "not taken again")
+                }
+            },
+        }
+    }
+    let answers = match send(shared, more.clone()).await {
+        Ok(answers) => answers,
+        Err(fault) => {
+            keep(shared, more);
+            return Err(fault);
+        }
+    };
+    for (end, answer) in more.into_iter().zip(answers) {
+        match answer {
+            Ok(_) => keep(shared, [end]),
+            Err(why) => {
+                tracing::info!(job = %end.job, attempt = end.attempt, %why, "not taken late")
+            }
+        }
+    }
+    Ok(())
+}
+
+fn keep(shared: &Shared, ends: impl IntoIterator<Item = AttemptOp>) {
+    let mut kept = shared.kept.lock();
+    ends.into_iter().for_each(|end| kept.keep(end));
+}
+
+/// What a renewal would list, with whether its service has taken it.
+fn running(shared: &Shared) -> Vec<(Held, bool)> {
+    let attempts = shared.attempts().into_iter().filter(|attempt| attempt.is_alive());
+    let attempts = attempts.map(|attempt| (attempt.held(), attempt.has_started()));
+    let in_transit = shared.services.iter().flat_map(|service| service.in_transit());
+    let known = in_transit.map(|claimed| (claimed.held, claimed.job.started_at().is_some()));
+    attempts.chain(known).collect()
+}
+
+async fn send(
+    shared: &Shared,
+    ops: Vec<AttemptOp>,
+) -> Result<Vec<Result<OpAnswer, Rejected>>, Fault> {
+    let mut answers = Vec::with_capacity(ops.len());
+    for ops in ops.chunks(MAX_OPS) {
+        let exchange = shared.exchange_of(ops.to_vec());
+        let call = shared.broker.exchange(exchange, std::time::Duration::ZERO);
+        let answer = shared.within(shared.call_limit(), call).await;
+        let answer = answer.map_err(|error| shared.fault(error))?;
+        if answer.ops.len() != ops.len() {
+            return Err(Fault::Fatal(WorkerError::Protocol("not one answer an operation")));
+        }
+        answers.extend(answer.ops);
+    }
+    Ok(answers)
+}
+
+/// Whether the store refuses the attempt because it came back from before its claim: within one
+/// epoch no attempt is higher than its job's.
+pub(crate) fn is_unknown_yet(held: Held, why: &Rejected) -> bool {
+    matches!(why, Rejected::StaleAttempt { current, .. } if *current < held.attempt)
+}

@@ -1,0 +1,240 @@
+//! When the store comes back, in another epoch, as it was a while before.
+
+use pointsman_core::{
+    command::{AttemptOp, Op},
+    record::JobStatus,
+};
+
+use pointsman_worker::WorkerError;
+
+use crate::{
+    broker::{Call, Line},
+    setup::Setup,
+};
+
+/// What was asked about attempts since the first `calls` calls.
+fn asked(setup: &Setup, calls: usize) -> Vec<Vec<AttemptOp>> {
+    let calls = setup.broker.calls().split_off(calls).into_iter();
+    let ops = calls.filter_map(|call| match call {
+        Call::Exchange { ops, .. } if !ops.is_empty() => Some(ops),
+        _ => None,
+    });
+    ops.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn running_work_is_taken_back_and_not_thrown_away() {
+    let setup = Setup::new(2).await;
+    let (started, waiting) = (setup.broker.post("slow"), setup.broker.post("unstarted"));
+    let before = setup.broker.with(|s| s.jobs.clone());
+    assert_eq!(before[&started].attempt, 0);
+    let replica = setup.broker.replicate();
+    setup.pass(4.0).await;
+    let attempt = setup.broker.job(started);
+    setup.broker.fail_over(replica);
+    assert_eq!(setup.broker.status(started), JobStatus::Pending, "the claim is lost");
+    setup.pass(3.0).await;
+    for (job, status) in [(started, JobStatus::InProgress), (waiting, JobStatus::Assigned)] {
+        assert_eq!(setup.broker.status(job), status);
+    }
+    let again = setup.broker.job(started);
+    assert_eq!((again.attempt, again.token), (attempt.attempt, attempt.token));
+    setup.pass(2.0).await;
+    assert_eq!(setup.broker.status(started), JobStatus::Completed);
+    assert_eq!(setup.service.runs(), 2, "nothing ran twice");
+    assert_eq!(setup.broker.job(waiting).taken, [Op::Reclaim { started: false }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_taken_back_before_a_renewal_tells_that_it_is_held() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("hour");
+    let replica = setup.broker.replicate();
+    setup.pass(4.0).await;
+    let calls = setup.broker.calls().len();
+    setup.broker.fail_over(replica);
+    setup.pass(3.0).await;
+    let calls = setup.broker.calls().split_off(calls);
+    let [Call::Renew { .. }, Call::Exchange { ops, .. }, Call::Renew { renew, .. }, ..] =
+        &calls[..]
+    else {
+        panic!("{calls:?}")
+    };
+    assert!(matches!(ops[..], [AttemptOp { op: Op::Reclaim { started: true }, .. }]), "{ops:?}");
+    assert_eq!(renew.held.len(), 1);
+    setup.pass(60.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+    assert_eq!(setup.broker.job(job).taken, [Op::Reclaim { started: true }], "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_free_slot_does_not_claim_what_another_runs() {
+    let setup = Setup::new(2).await;
+    let job = setup.broker.post("hour");
+    let replica = setup.broker.replicate();
+    setup.pass(4.0).await;
+    setup.broker.fail_over(replica);
+    // The claim of the free slot ends without an answer, and the lost job is the next in the queue.
+    setup.broker.cut();
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.job(job).taken, [Op::Reclaim { started: true }]);
+    assert_eq!(setup.service.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_not_given_back_is_lost() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("late");
+    let replica = setup.broker.replicate();
+    setup.pass(1.0).await;
+    setup.broker.fail_over(replica);
+    // Another worker was faster: it has the same attempt, under its own token.
+    setup.broker.with(|s| s.unqueue(job));
+    setup.broker.fence(job);
+    setup.pass(4.0).await;
+    let taken = setup.broker.job(job).taken;
+    assert!(matches!(taken[..], [Op::Late(_)]), "{taken:?}");
+    assert!(setup.broker.job(job).elsewhere);
+    let next = setup.broker.post("done");
+    setup.pass(1.0).await;
+    assert_eq!(setup.broker.status(next), JobStatus::Completed, "its slot is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_the_store_lost_is_handed_in_again() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("done");
+    let replica = setup.broker.replicate();
+    setup.pass(50.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    let token = setup.broker.job(job).token;
+    setup.broker.fail_over(replica);
+    setup.broker.with(|s| s.unqueue(job));
+    let calls = setup.broker.calls().len();
+    setup.pass(3.1).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    assert_eq!(setup.broker.job(job).token, token);
+    assert_eq!(setup.service.runs(), 1);
+    let asked = asked(&setup, calls);
+    let [ops] = &asked[..] else { panic!("one exchange: {asked:?}") };
+    assert!(matches!((&ops[0].op, &ops[1].op), (Op::Reclaim { .. }, Op::Finish(_))), "{ops:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_is_kept_60_s_and_anew_when_it_was_taken_again() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("done");
+    let replica = setup.broker.replicate();
+    let lost = setup.broker.replicate();
+    let gone = setup.broker.replicate();
+    setup.pass(1.0).await;
+    for replica in [replica, lost] {
+        setup.pass(50.0).await;
+        setup.broker.fail_over(replica);
+        setup.broker.with(|s| s.unqueue(job));
+        setup.pass(4.0).await;
+        assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    }
+    setup.pass(70.0).await;
+    setup.broker.fail_over(gone);
+    setup.broker.with(|s| s.unqueue(job));
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Pending, "too old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_result_whose_job_others_have_is_handed_in_late() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("done");
+    setup.pass(0.0005).await;
+    setup.pass(1.0).await;
+    let mut replica = setup.broker.replicate();
+    let replicated = replica.job_mut(job);
+    // The store knows the attempt; but it took it away, and another worker has the job.
+    replicated.status = JobStatus::InProgress;
+    replicated.taken.clear();
+    setup.broker.fail_over(replica);
+    setup.broker.fence(job);
+    setup.pass(4.0).await;
+    let taken = setup.broker.job(job).taken;
+    assert!(matches!(taken[..], [Op::Late(_)]), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_meets_the_new_epoch_before_the_keeper_does_is_not_lost() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("slow");
+    let replica = setup.broker.replicate();
+    // Between two renewals: the job ends before the worker can know.
+    setup.pass(7.0).await;
+    let renewals = setup.broker.renewals().len();
+    setup.broker.fail_over(replica);
+    setup.broker.with(|s| s.renewals_hang = true);
+    setup.pass(1.2).await;
+    assert_eq!(setup.broker.renewals().len(), renewals);
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    let taken = setup.broker.job(job).taken;
+    assert!(matches!(taken[..], [Op::Reclaim { started: true }, Op::Finish(_)]), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_meets_the_new_epoch_first_takes_the_job_back() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("starts-later");
+    let replica = setup.broker.replicate();
+    setup.pass(1.0).await;
+    setup.broker.fail_over(replica);
+    setup.broker.with(|s| s.renewals_hang = true);
+    setup.pass(1.5).await;
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+    assert_eq!(setup.broker.job(job).taken, [Op::Reclaim { started: true }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn taking_back_is_tried_until_it_is_answered() {
+    let setup = Setup::new(2).await;
+    let (runs, done) = (setup.broker.post("hour"), setup.broker.post("done"));
+    let replica = setup.broker.replicate();
+    setup.pass(4.0).await;
+    setup.broker.fail_over(replica);
+    setup.broker.with(|s| {
+        s.line = Line::LosesAnswers;
+        s.unqueue(done);
+    });
+    setup.pass(12.0).await;
+    setup.broker.with(|s| s.line = Line::Up);
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.status(runs), JobStatus::InProgress);
+    assert_eq!(setup.broker.status(done), JobStatus::Completed);
+    assert_eq!(setup.service.runs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_forgot_the_worker_too_gets_both_back() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("hour");
+    let replica = setup.broker.replicate();
+    setup.pass(4.0).await;
+    setup.broker.fail_over(replica);
+    setup.broker.with(|s| s.forgotten = true);
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+    assert_eq!(setup.broker.job(job).taken, [Op::Reclaim { started: true }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_registration_the_store_lost_is_not_superseded() {
+    let setup = Setup::new(1).await;
+    let replica = setup.broker.replicate();
+    setup.broker.with(|s| s.registration_lost = true);
+    setup.broker.fail_over(replica);
+    setup.pass(4.0).await;
+    let job = setup.broker.post("done");
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    // Long after its registration nothing but a newer process can be the reason.
+    setup.pass(60.0).await;
+    setup.broker.with(|s| s.registration_lost = true);
+    setup.pass(4.0).await;
+    assert!(matches!(setup.ended().await, Err(WorkerError::Superseded(_))));
+}
