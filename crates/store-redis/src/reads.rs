@@ -246,7 +246,7 @@ impl Inner {
             pipeline.cmd("ZRANGE").arg(self.key(&format!("heads:{service}"))).arg(0).arg(-1);
         }
         let heads = self.link.send_all(&pipeline).await?;
-        let heads = heads.iter().flat_map(|heads| list(heads)).filter_map(|head| {
+        let heads = heads.iter().flat_map(list).filter_map(|head| {
             let head = text(head);
             let (seq, class) = head.split_once(':')?;
             Some((u64::from_str_radix(seq, 16).ok()?, class.parse().ok()?))
