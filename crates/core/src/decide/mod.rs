@@ -8,6 +8,7 @@ mod claim;
 mod draft;
 mod ending;
 mod machine;
+mod moved;
 mod operator;
 mod reconcile;
 mod submit;
@@ -79,6 +80,12 @@ pub enum Rejected {
     NotGone { id: String, why: &'static str },
     #[error("{0} classes of jobs are live, which is the limit")]
     TooManyClasses(usize),
+    #[error(
+        "the store takes no new work: it was closed for its export; `pointsman intake open` opens it again"
+    )]
+    IntakeClosed,
+    #[error("the store is being filled by an import, and serves nobody until that is finished")]
+    Importing,
     #[error("invalid: {0}")]
     Invalid(String),
     /// A reconciler's reason no longer holds.

@@ -8,6 +8,7 @@ mod apply;
 mod check;
 mod due;
 mod index;
+mod intake;
 mod queue;
 mod reads;
 mod volatile;
@@ -21,6 +22,7 @@ use std::{
 pub use apply::{Applied, Undo};
 pub use check::Contradiction;
 pub use due::{Due, MAX_DUE, Retention};
+pub use intake::Intake;
 pub use queue::{ClassIx, QueueKey, Queues};
 pub use reads::{
     ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, QueuesLane,
@@ -58,6 +60,7 @@ pub struct KeptIdempotency {
 
 pub struct State {
     pub epoch: Epoch,
+    intake: Intake,
     pub(crate) seq: Seq,
     pub(crate) last_ended_no: u64,
     jobs: BTreeMap<JobId, JobEntry>,
@@ -89,6 +92,7 @@ impl State {
     pub fn new(epoch: Epoch, now: Timestamp) -> Self {
         Self {
             epoch,
+            intake: Intake::Open,
             seq: 0,
             last_ended_no: 0,
             jobs: BTreeMap::new(),
@@ -123,6 +127,7 @@ impl State {
 
     /// Decides and applies one command, in one step.
     pub fn execute(&mut self, command: &Command, now: Timestamp) -> Result<Applied, Rejected> {
+        self.intake.admits(command)?;
         self.volatile.set_now(now);
         let transition = match command {
             Command::Exchange(exchange) => self.decide_exchange(exchange, now),
@@ -130,6 +135,7 @@ impl State {
         };
         match transition {
             Ok(transition) => {
+                self.intake.admits_changes(&transition)?;
                 self.check_guards(&transition, now)?;
                 self.check_room(&transition)?;
                 self.volatile.hear(command, now);
@@ -156,6 +162,10 @@ impl State {
         transition: Transition,
         now: Timestamp,
     ) -> Result<Option<Applied>, Rejected> {
+        if self.intake == Intake::Importing {
+            return Err(Rejected::Importing);
+        }
+        self.intake.admits_changes(&transition)?;
         let unchanged = transition
             .reads
             .iter()
@@ -184,6 +194,9 @@ impl State {
     }
 
     fn decide_exchange(&self, exchange: &Exchange, now: Timestamp) -> Result<Transition, Stop> {
+        if self.intake != Intake::Open {
+            return decide::decide_exchange(self, exchange, now, &mut |_, _| None);
+        }
         // Within one claim the queues do not change yet, so what was chosen is remembered.
         let mut picker = self.queues.picker();
         decide::decide_exchange(self, exchange, now, &mut |worker, services| {
