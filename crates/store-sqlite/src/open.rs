@@ -71,11 +71,7 @@ pub(crate) enum HalfImport {
     Cleared,
 }
 
-pub(crate) fn open(
-    dir: &Path,
-    options: &Options,
-    half: HalfImport,
-) -> Result<Opened, OpenError> {
+pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Opened, OpenError> {
     let lock = DirLock::take(dir)?;
     let path = database_path(dir);
     let mut connection = open_writer(dir, &path)?;

@@ -19,8 +19,8 @@ pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use mem::MemStore;
 pub use state::{
     Applied, ClassSummary, Confirmed, ConfirmedBy, Contradiction, Counts, Due, Intake, JobFilter,
-    JobsPage, MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo, WaitingJob,
-    WorkHint,
+    JobsPage, MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo,
+    WaitingJob, WorkHint,
 };
 pub use store::{
     Committed, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store, StoreError, job,
