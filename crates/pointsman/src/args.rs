@@ -51,6 +51,13 @@ pub enum Command {
     /// Manages the tokens in a server's data directory.
     #[command(subcommand)]
     Token(Token),
+    /// Writes everything in a store as a stream, for another store; closes its intake first.
+    Export(Export),
+    /// Reads an export into an empty store.
+    Import(Import),
+    /// Says whether a store takes new work.
+    #[command(subcommand)]
+    Intake(Intake),
     /// The ComfyUI simulator alone.
     ComfyuiSim(ComfyuiSim),
     /// Prints the OpenAPI document.
@@ -225,6 +232,46 @@ pub enum Token {
         /// The server's data directory.
         #[arg(long, default_value = "data")]
         data: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The store: `sqlite:DIR`. Stop its server first.
+    #[arg(long)]
+    pub store: StoreUrl,
+    /// The file to write, or `-` for standard output.
+    #[arg(long, default_value = "-")]
+    pub out: String,
+    /// Take running jobs along: they begin anew in the new store, and what their workers hand in
+    /// to the old one stays there. Without it an export is refused while jobs run.
+    #[arg(long)]
+    pub with_running: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The store: `sqlite:DIR`. It must never have had a job, worker or machine.
+    #[arg(long)]
+    pub store: StoreUrl,
+    /// The file with the export, or `-` for standard input.
+    #[arg(default_value = "-")]
+    pub file: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Intake {
+    /// The store takes new work again, after an export that was not the end of it.
+    Open {
+        /// The store: `sqlite:DIR`. Stop its server first.
+        #[arg(long)]
+        store: StoreUrl,
+    },
+    /// The store takes no submissions, retries and claims any more; what runs may end.
+    Close {
+        /// The store: `sqlite:DIR`. Stop its server first.
+        #[arg(long)]
+        store: StoreUrl,
     },
 }
 

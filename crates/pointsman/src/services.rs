@@ -1,8 +1,16 @@
 //! What the command line says about services and stores.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
 
+use anyhow::anyhow;
 use pointsman_core::ServiceName;
+use pointsman_store::Transfer;
+use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
 
 /// `NAME[:SLOTS][=URL]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +58,49 @@ impl FromStr for StoreUrl {
             _ => Err(format!("{text:?} is not a store: use sqlite:DIR")),
         }
     }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(dir) => write!(f, "sqlite:{}", dir.display()),
+        }
+    }
+}
+
+/// What a store is opened for, beside serving it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To read it, or to open or close its intake: it is there.
+    Export,
+    /// To fill it: it is made where it is missing, and what an import that broke off left is
+    /// deleted.
+    Import,
+}
+
+impl StoreUrl {
+    /// Opens the store for a command that acts on it without a server.
+    pub async fn open(&self, purpose: Purpose) -> anyhow::Result<Arc<dyn Transfer>> {
+        match self {
+            Self::Sqlite(dir) => Ok(Arc::new(open_sqlite(dir, purpose)?)),
+        }
+    }
+}
+
+fn open_sqlite(dir: &Path, purpose: Purpose) -> anyhow::Result<SqliteStore> {
+    let opened = match purpose {
+        Purpose::Export if !SqliteStore::is_in(dir) => {
+            anyhow::bail!("there is no store in {}: use the server's data directory", dir.display())
+        }
+        Purpose::Export => SqliteStore::open(dir, Options::default()),
+        Purpose::Import => SqliteStore::open_for_import(dir, Options::default()),
+    };
+    opened.map_err(|error| match error {
+        OpenError::Locked { holder, .. } => {
+            anyhow!("{} is in use by {holder}: stop the server first", dir.display())
+        }
+        error => anyhow!(error).context(format!("cannot open the store in {}", dir.display())),
+    })
 }
 
 #[cfg(test)]
