@@ -122,6 +122,7 @@ macro_rules! transfer_tests {
             a_cancelled_attempt_is_over_after_the_move,
             a_closed_intake_lets_jobs_end,
             running_jobs_are_taken_along_only_when_told,
+            a_change_during_the_export_is_told,
             only_an_empty_store_is_filled,
             a_broken_stream_changes_nothing,
             a_store_that_is_filled_serves_nobody,

@@ -9,6 +9,7 @@ use pointsman_core::{
     record::{Job, JobStatus, Orders, Worker},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
+use tokio::io::AsyncReadExt as _;
 
 use super::{
     fleet::{Fleet, completed, late, spec},
@@ -318,6 +319,26 @@ pub async fn running_jobs_are_taken_along_only_when_told(open: OpenTransfer) {
     exported(&*store, true).await.expect("an export");
     fleet.act(&hand, held, completed()).await.expect("a valid ending");
     exported(&*store, false).await.expect("an export");
+}
+
+pub async fn a_change_during_the_export_is_told(open: OpenTransfer) {
+    let Home { fleet, store } = home(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    let options = ExportOptions { made_by: "a test".to_owned(), with_running: true };
+    // A pipe so short that the export waits for its reader within the first line.
+    let (to, mut from) = tokio::io::duplex(16);
+    let ending = async {
+        from.read_u8().await.expect("the export begins");
+        fleet.act(&hand, held, completed()).await.expect("a valid ending");
+        let mut rest = Vec::new();
+        from.read_to_end(&mut rest).await.expect("the export ends");
+        rest
+    };
+    let exporting = export(&*store, &options, to, &mut |_| ());
+    let (outcome, rest) = tokio::join!(exporting, ending);
+    assert!(matches!(outcome, Err(TransferError::Changed { .. })), "{outcome:?}");
+    assert!(!String::from_utf8_lossy(&rest).contains("footer"), "nobody takes it for whole");
 }
 
 pub async fn only_an_empty_store_is_filled(open: OpenTransfer) {
