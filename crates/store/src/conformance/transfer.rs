@@ -335,7 +335,8 @@ pub async fn a_change_during_the_export_is_told(open: OpenTransfer) {
         from.read_to_end(&mut rest).await.expect("the export ends");
         rest
     };
-    let exporting = export(&*store, &options, to, &mut |_| ());
+    let mut untold = |_: &_| ();
+    let exporting = export(&*store, &options, to, &mut untold);
     let (outcome, rest) = tokio::join!(exporting, ending);
     assert!(matches!(outcome, Err(TransferError::Changed { .. })), "{outcome:?}");
     assert!(!String::from_utf8_lossy(&rest).contains("footer"), "nobody takes it for whole");
