@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{JobId, record::JobStatus};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Served, directory, run, simulation, submit, until};
 
@@ -47,6 +47,8 @@ async fn a_store_goes_on_in_another_directory() {
     worker.kill().await;
     let waiting = submit(&server.client, &simulation(0)).await;
 
+    let closed = told(&["--server", &server.url, "intake", "close"]).await;
+    assert_eq!(closed, json!({"intake": "closed", "running": 0}));
     let why = refused(&["export", "--store", &from, "--out", &file]).await;
     assert!(why.contains("stop the server first"), "{why}");
     server.process.signal("TERM");
@@ -102,6 +104,8 @@ async fn what_is_no_whole_export_is_refused() {
 
     let opened = told(&["intake", "open", "--store", &from]).await;
     assert_eq!(opened["intake"], "open");
+    let shown = run(&["intake", "--store", &from]).await;
+    assert_eq!(text(&shown.stdout), "intake open; running jobs: 0\n");
     let server = Served::server(old.path(), 0).await;
     submit(&server.client, &simulation(0)).await;
 }

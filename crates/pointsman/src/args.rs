@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use pointsman_core::{JobId, MachineId, WorkerId};
 
 use crate::services::{ServiceArg, StoreUrl};
@@ -55,8 +55,7 @@ pub enum Command {
     Export(Export),
     /// Reads an export into an empty store.
     Import(Import),
-    /// Says whether a store takes new work.
-    #[command(subcommand)]
+    /// Shows, closes or opens a store's intake: whether it takes new work.
     Intake(Intake),
     /// The ComfyUI simulator alone.
     ComfyuiSim(ComfyuiSim),
@@ -259,20 +258,22 @@ pub struct Import {
     pub file: String,
 }
 
-#[derive(Debug, Subcommand)]
-pub enum Intake {
-    /// The store takes new work again, after an export that was not the end of it.
-    Open {
-        /// The store: `sqlite:DIR`. Stop its server first.
-        #[arg(long)]
-        store: StoreUrl,
-    },
-    /// The store takes no submissions, retries and claims any more; what runs may end.
-    Close {
-        /// The store: `sqlite:DIR`. Stop its server first.
-        #[arg(long)]
-        store: StoreUrl,
-    },
+#[derive(Debug, Args)]
+pub struct Intake {
+    /// What to do with it; without, it is shown.
+    #[arg(value_enum)]
+    pub action: Option<IntakeAction>,
+    /// The store itself, `sqlite:DIR`, while no server has it open; without, the server is asked.
+    #[arg(long)]
+    pub store: Option<StoreUrl>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum IntakeAction {
+    /// Take no submissions, retries and claims any more; what runs may end.
+    Close,
+    /// Take new work again, after an export that was not the end of the store.
+    Open,
 }
 
 #[derive(Debug, Args)]

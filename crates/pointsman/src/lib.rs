@@ -41,7 +41,7 @@ async fn act(cli: Cli) -> Result<(), Exit> {
         Command::Token(ref args) => commands::token(args, cli.json),
         Command::Export(ref args) => commands::export(args, cli.json).await,
         Command::Import(ref args) => commands::import(args, cli.json).await,
-        Command::Intake(ref args) => commands::intake(args, cli.json).await,
+        Command::Intake(ref args) => commands::intake(&cli, args).await,
         Command::Openapi => {
             println!("{}", pointsman_server::openapi_json());
             Ok(())

@@ -13,7 +13,8 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Clock, Committed, Contradiction, Done, Due, Epoch, Health, JobFilter, JobsPage,
-    Loaded, LogPage, Position, Pulse, QueuesLane, Seed, State, Store, StoreError, WorkHint,
+    Loaded, LogPage, Position, Pulse, QueuesLane, Seed, State, Store, StoreError, Transfer,
+    WorkHint,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -287,6 +288,10 @@ impl Store for SqliteStore {
         let mut found = self.look(|state, _| state.contradictions()).await?;
         found.extend(self.quarantined.iter().cloned());
         Ok(found)
+    }
+
+    fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {
+        Some(self)
     }
 
     async fn close(&self) -> Result<(), StoreError> {

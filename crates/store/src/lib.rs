@@ -17,10 +17,11 @@ pub mod transfer;
 
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use mem::MemStore;
+pub use pointsman_core::decide::Intake;
 pub use state::{
-    Applied, ClassSummary, Confirmed, ConfirmedBy, Contradiction, Counts, Due, Intake, JobFilter,
-    JobsPage, MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo,
-    WaitingJob, WorkHint,
+    Applied, ClassSummary, Confirmed, ConfirmedBy, Contradiction, Counts, Due, JobFilter, JobsPage,
+    MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo, WaitingJob,
+    WorkHint,
 };
 pub use store::{
     Committed, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store, StoreError, job,

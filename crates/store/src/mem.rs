@@ -22,7 +22,7 @@ use crate::{
         Applied, ClassSummary, Contradiction, Due, JobFilter, JobsPage, Pulse, QueuesLane, State,
         WorkHint,
     },
-    transfer::KeptResult,
+    transfer::{KeptResult, Transfer},
 };
 
 /// Groups kept in the log.
@@ -243,6 +243,10 @@ impl Store for MemStore {
 
     async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
         Ok(self.with(|state, _| state.contradictions()))
+    }
+
+    fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {
+        Some(self)
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -15,8 +15,9 @@ use pointsman_core::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::state::{
-    ClassSummary, Contradiction, Due, JobFilter, JobsPage, Pulse, QueuesLane, WorkHint,
+use crate::{
+    Transfer,
+    state::{ClassSummary, Contradiction, Due, JobFilter, JobsPage, Pulse, QueuesLane, WorkHint},
 };
 
 /// Names one unbroken log: seqs of different epochs have nothing to do with each other.
@@ -226,6 +227,11 @@ pub trait Store: Send + Sync + 'static {
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError>;
 
     async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError>;
+
+    /// The store as one that can be moved, where its kind can.
+    fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {
+        None
+    }
 
     /// Makes everything durable and lets go of what is locked.
     async fn close(&self) -> Result<(), StoreError>;

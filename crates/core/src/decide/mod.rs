@@ -7,6 +7,7 @@ mod attempt;
 mod claim;
 mod draft;
 mod ending;
+mod intake;
 mod machine;
 mod moved;
 mod operator;
@@ -17,6 +18,7 @@ mod worker;
 pub use claim::{accepts, free_slots};
 use draft::Draft;
 pub use draft::{Change, GroupKey, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
+pub use intake::Intake;
 
 use crate::{
     command::{Answer, Command, Exchange},

@@ -7,8 +7,10 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use indicatif::ProgressBar;
+use pointsman_api::IntakeState;
+use pointsman_client::Client;
 use pointsman_store::{
-    Transfer, TransferError,
+    Intake, Transfer, TransferError,
     transfer::{self, Counts, ExportOptions},
 };
 use serde::Serialize;
@@ -17,9 +19,9 @@ use tokio::{
     io::{AsyncBufRead, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter},
 };
 
-use super::print;
+use super::{exit_of, print};
 use crate::{
-    args,
+    args::{self, Cli, IntakeAction},
     exit::Exit,
     services::{Purpose, StoreUrl},
 };
@@ -147,18 +149,43 @@ async fn reader(file: &str) -> Result<Box<dyn AsyncBufRead + Unpin + Send>, Exit
     Ok(Box::new(BufReader::with_capacity(1 << 20, opened)))
 }
 
-pub async fn intake(args: &args::Intake, json: bool) -> Result<(), Exit> {
-    let (args::Intake::Open { store: url } | args::Intake::Close { store: url }) = args;
-    let open = matches!(args, args::Intake::Open { .. });
-    let store = url.open(Purpose::Export).await?;
-    let set = store.set_intake(open).await;
-    store.close().await.map_err(anyhow::Error::from)?;
-    set.map_err(anyhow::Error::from)?;
-    let word = if open { "open" } else { "closed" };
-    match json {
-        true => print::json(&serde_json::json!({"intake": word})),
-        false => print::line(&format!("the intake of {url} is {word}")),
+pub async fn intake(cli: &Cli, args: &args::Intake) -> Result<(), Exit> {
+    let open = args.action.map(|action| matches!(action, IntakeAction::Open));
+    let state = match &args.store {
+        Some(url) => intake_of(url, open).await?,
+        None => {
+            let client = Client::new(&cli.server, cli.token.as_deref()).map_err(exit_of)?;
+            let answer = match open {
+                Some(open) => client.set_intake(open).await,
+                None => client.intake().await,
+            };
+            answer.map_err(exit_of)?
+        }
+    };
+    if cli.json {
+        return print::json(&state);
     }
+    let word = match state.intake {
+        Intake::Open => "open",
+        Intake::Closed => "closed",
+        Intake::Importing => "closed: an import fills the store",
+    };
+    print::line(&format!("intake {word}; running jobs: {}", state.running))
+}
+
+async fn intake_of(url: &StoreUrl, open: Option<bool>) -> Result<IntakeState, Exit> {
+    let store = url.open(Purpose::Export).await?;
+    let state = async {
+        if let Some(open) = open {
+            store.set_intake(open).await?;
+        }
+        let intake = store.intake().await?;
+        let counts = store.queues(0).await?.counts;
+        anyhow::Ok(IntakeState { intake, running: counts.assigned + counts.in_progress })
+    };
+    let state = state.await;
+    store.close().await.map_err(anyhow::Error::from)?;
+    Ok(state?)
 }
 
 fn progress(bar: &ProgressBar, counts: &Counts) {

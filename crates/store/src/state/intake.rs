@@ -1,45 +1,11 @@
-//! Whether a store takes new work: closed for an export, it takes none and lets what runs end.
+//! The intake, and what an import does to the whole state.
 
 use std::ops::Bound;
 
-use pointsman_core::{
-    Command, EventName, Rejected, Seq,
-    command::{IdempotencyKey, Reconcile},
-    decide::Transition,
-};
+use pointsman_core::{Seq, command::IdempotencyKey, decide::Intake};
 
 use super::{KeptIdempotency, State};
 use crate::{Epoch, TransferError};
-
-/// What a store takes. Durable: a store that was closed stays so until it is opened again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intake {
-    Open,
-    /// For its export: claims find nothing, submissions and retries are refused; renewals,
-    /// endings, cancels and reads go on.
-    Closed,
-    /// An import is filling it, or broke off: it serves nobody.
-    Importing,
-}
-
-impl Intake {
-    pub(super) fn admits(self, command: &Command) -> Result<(), Rejected> {
-        let moved = matches!(command, Command::Reconcile(Reconcile::Moved { .. }));
-        if self == Self::Importing && !moved { Err(Rejected::Importing) } else { Ok(()) }
-    }
-
-    /// An exact repeat of a submission changes nothing, and gets its first answer.
-    pub(super) fn admits_changes(self, transition: &Transition) -> Result<(), Rejected> {
-        let new = |name| {
-            matches!(name, EventName::JobSubmitted | EventName::JobRetried | EventName::JobAssigned)
-        };
-        let closed = self == Self::Closed;
-        match closed && transition.changes.iter().any(|change| new(change.name)) {
-            true => Err(Rejected::IntakeClosed),
-            false => Ok(()),
-        }
-    }
-}
 
 impl State {
     pub fn intake(&self) -> Intake {

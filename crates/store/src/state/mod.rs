@@ -22,7 +22,6 @@ use std::{
 pub use apply::{Applied, Undo};
 pub use check::Contradiction;
 pub use due::{Due, MAX_DUE, Retention};
-pub use intake::Intake;
 pub use queue::{ClassIx, QueueKey, Queues};
 pub use reads::{
     ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, QueuesLane,
@@ -34,7 +33,7 @@ pub use waiters::WorkHint;
 use pointsman_core::{
     Answer, Command, ConnectorId, EventName, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId,
     command::{Exchange, IdempotencyKey, Renew},
-    decide::{self, GroupKey, Key, Source, Stop, Transition, Unread, Value},
+    decide::{self, GroupKey, Intake, Key, Source, Stop, Transition, Unread, Value},
     event::{Record, RecordKey},
     matching::{CapabilitiesDigest, ClassKey},
     record::{Alert, AlertId, Connector, Job, JobStatus, Machine, Worker},
