@@ -88,6 +88,8 @@ codes! {
         "draw a new key for a new job; the same key is only for exact repeats";
     TooManyClasses = "too_many_classes", 503, "Too many different kinds of jobs are waiting",
         "use fewer different requirements, or wait until some of these jobs have ended";
+    IntakeClosed = "intake_closed", 503, "The store takes no new work: it was closed for its export",
+        "submit to the server that it moved to, or open it again with `pointsman intake open`";
 
     // What is not there.
     JobNotFound = "job_not_found", 404, "There is no such job",
@@ -156,6 +158,8 @@ codes! {
         "repeat exactly the same request: it gets the first answer if it was done";
     NotReady = "not_ready", 503, "The server is not ready",
         "try again in a moment";
+    Importing = "importing", 503, "The store is being filled by an import",
+        "wait until `pointsman import` is done";
     TooManyStreams = "too_many_streams", 503, "Too many event streams are open",
         "close some of them, or try again later";
     Internal = "internal", 500, "The server made a mistake",

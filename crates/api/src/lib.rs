@@ -6,6 +6,7 @@
 mod code;
 mod idempotency;
 mod input;
+mod intake;
 mod job;
 mod name;
 mod problem;
@@ -17,6 +18,7 @@ mod worker;
 
 pub use code::ErrorCode;
 pub use input::{InputSource, InputStored, Sha256Hex};
+pub use intake::IntakeState;
 pub use job::{Attempts, Explained, JobsPage, JobsQuery};
 pub use name::{MAX_NAME, check_file_name};
 pub use problem::{Facts, PROBLEM_JSON, Problem, ProblemDocument};

@@ -37,6 +37,8 @@ fn code_of(rejected: &Rejected) -> ErrorCode {
         Rejected::IdempotencyConflict(_) => C::IdempotencyConflict,
         Rejected::NotGone { .. } => C::NotGone,
         Rejected::TooManyClasses(_) => C::TooManyClasses,
+        Rejected::IntakeClosed => C::IntakeClosed,
+        Rejected::Importing => C::Importing,
         Rejected::Invalid(_) | Rejected::NotDue => C::InvalidState,
     }
 }
@@ -58,7 +60,11 @@ fn facts_of(rejected: &Rejected) -> Facts {
             Facts { job: Some(*job), job_status: Some(*status), ..none }
         }
         Rejected::Superseded(incarnation) => Facts { incarnation: Some(*incarnation), ..none },
-        Rejected::TooManyClasses(_) | Rejected::Invalid(_) | Rejected::NotDue => none,
+        Rejected::TooManyClasses(_)
+        | Rejected::IntakeClosed
+        | Rejected::Importing
+        | Rejected::Invalid(_)
+        | Rejected::NotDue => none,
     }
 }
 
@@ -85,6 +91,8 @@ impl Problem {
             C::IdempotencyConflict => Rejected::IdempotencyConflict(facts.job?),
             C::NotGone => Rejected::NotGone { id: subject()?, why: "the server says so" },
             C::TooManyClasses => Rejected::TooManyClasses(UNSAID_CLASSES),
+            C::IntakeClosed => Rejected::IntakeClosed,
+            C::Importing => Rejected::Importing,
             C::InvalidState | C::ArtifactMissing => Rejected::Invalid(self.detail.clone()),
             _ => return None,
         })
@@ -113,6 +121,8 @@ mod tests {
             Rejected::Superseded(incarnation),
             Rejected::IdempotencyConflict(job),
             Rejected::TooManyClasses(10_000),
+            Rejected::IntakeClosed,
+            Rejected::Importing,
         ] {
             let json = serde_json::to_string(&Problem::from(&rejected)).unwrap();
             let problem: Problem = serde_json::from_str(&json).unwrap();

@@ -16,6 +16,7 @@ use crate::{
     hub::{Follower, Hub},
     lanes::{Keeper, fresh_lanes},
     reconcilers::{self, Statuses},
+    shared,
 };
 
 /// A snapshot that is asked for by itself shows queues no older than this.
@@ -55,6 +56,9 @@ impl Broker {
         let statuses = Arc::new(Statuses::default());
         let tracker = TaskTracker::new();
         tracker.spawn(Follower::new(hub.clone(), feed).run());
+        if let Some(told) = hub.store.told_progress() {
+            tracker.spawn(shared::take_progress(hub.clone(), told));
+        }
         tracker.spawn(Keeper(hub.clone()).keep_pulse());
         tracker.spawn(Keeper(hub.clone()).keep_queues());
         if hub.config.reconcile {
@@ -109,7 +113,7 @@ impl Broker {
     }
 
     /// Keeps the newest picture of a running attempt.
-    pub fn set_preview(
+    pub async fn set_preview(
         &self,
         job: JobId,
         attempt: u32,
@@ -117,12 +121,24 @@ impl Broker {
         bytes: Bytes,
         media_type: String,
     ) -> Result<(), PreviewError> {
-        self.hub.take_preview(job, Preview { attempt, n, media_type, bytes })
+        let preview = Preview { attempt, n, media_type, bytes };
+        self.hub.take_preview(job, preview.clone())?;
+        // A picture is worth no trouble: who does not get it shows the next.
+        if let Err(error) = self.store().keep_preview(job, preview).await {
+            tracing::debug!(%error, "a preview is shown here only");
+        }
+        Ok(())
     }
 
     /// The newest picture of a running job.
-    pub fn preview(&self, job: JobId) -> Option<Preview> {
-        self.hub.lanes.previews.get(&job)
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn preview(&self, job: JobId) -> Result<Option<Preview>, StoreError> {
+        match self.hub.lanes.previews.get(&job) {
+            Some(preview) => Ok(Some(preview)),
+            None => self.store().preview(job).await,
+        }
     }
 
     /// Whether the view is known to be the store's.

@@ -8,7 +8,7 @@ use pointsman_core::{
     event::Record,
     record::{Job, Progress},
 };
-use pointsman_store::{Done, StoreError};
+use pointsman_store::{Done, StoreError, ToldProgress};
 
 use crate::{Broker, BrokerError};
 
@@ -58,14 +58,20 @@ impl Broker {
         let keys = progress.iter().map(|(job, _)| RecordKey::Job(*job)).collect();
         let records = self.store().records(keys).await?;
         let mut progress: HashMap<_, _> = progress.into_iter().collect();
+        let mut told = Vec::with_capacity(progress.len());
         for record in records {
             let Record::Job(job) = record else { continue };
             // The renewal was accepted, so its process is the worker's: also for attempts that it
             // adopted from the one before.
             let its = job.assignment().is_some_and(|a| a.worker_id == worker);
             if let Some(progress) = progress.remove(&job.id).filter(|_| its) {
-                self.hub().take_progress(&job, progress);
+                self.hub().take_progress(&job, progress.clone());
+                told.push(ToldProgress { worker: worker.clone(), job: job.id, progress });
             }
+        }
+        // The renewal was accepted whether others hear of the progress or not.
+        if let Err(error) = self.store().tell_progress(told).await {
+            tracing::debug!(%error, "progress is shown here only");
         }
         Ok(renewed)
     }

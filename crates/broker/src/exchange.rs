@@ -8,8 +8,9 @@ use pointsman_core::{
     event::Record,
     record::Job,
 };
-use pointsman_store::Done;
+use pointsman_store::{Done, Store, StoreError};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::{Broker, BrokerError, commands::odd_answer};
 
@@ -32,7 +33,38 @@ pub struct Claimed {
     pub payload: Arc<[u8]>,
 }
 
+/// Exchanges on a store: what a worker needs of it, whether a broker is there or not.
+#[derive(Clone)]
+pub struct Exchanges {
+    store: Arc<dyn Store>,
+    /// How often a waiting claim looks by itself, without a hint.
+    slow_scan: Duration,
+    stop: CancellationToken,
+}
+
 impl Broker {
+    /// See [`Exchanges::exchange`].
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn exchange(
+        &self,
+        exchange: Exchange,
+        wait: Duration,
+    ) -> Result<Exchanged, BrokerError> {
+        let hub = self.hub();
+        let (store, stop) = (hub.store.clone(), hub.stop.clone());
+        let exchanges = Exchanges::new(store, self.config().slow_scan, stop);
+        exchanges.exchange(exchange, wait).await
+    }
+}
+
+impl Exchanges {
+    /// Ends waiting claims when `stop` is cancelled.
+    pub fn new(store: Arc<dyn Store>, slow_scan: Duration, stop: CancellationToken) -> Self {
+        Self { store, slow_scan, stop }
+    }
+
     /// Applies the operations at once, each by itself, and claims. When nothing can be claimed
     /// and `wait` is not zero, looks again at each hint, and by itself at a slow period, until
     /// there is a job or the time is over; then `claimed` is empty. The operations' answers come
@@ -61,7 +93,7 @@ impl Broker {
         let mut look = exchange.clone();
         loop {
             // Subscribed before looking: a job that comes in between is not missed.
-            let mut hint = self.store().wait_for_work(again.worker.clone(), services.clone());
+            let mut hint = self.store.wait_for_work(again.worker.clone(), services.clone());
             let found = match self.look(look).await {
                 // What became of the operations is told also when a later look fails.
                 Err(_) if !ops.is_empty() => return Ok(Exchanged { ops, claimed: Vec::new() }),
@@ -73,17 +105,23 @@ impl Broker {
             }
             tokio::select! {
                 () = hint.wait() => {}
-                () = sleep(self.config().slow_scan) => {}
+                () = sleep(self.slow_scan) => {}
                 () = sleep_until(until) => {}
-                () = self.stopping() => return Ok(Exchanged { ops, claimed: Vec::new() }),
+                () = self.stop.cancelled() => return Ok(Exchanged { ops, claimed: Vec::new() }),
             }
             look = again.clone();
         }
     }
 
+    async fn execute(&self, exchange: Exchange) -> Result<Done, BrokerError> {
+        let mut done = self.store.execute(vec![Command::Exchange(exchange)]).await?;
+        let done = done.pop().ok_or_else(|| StoreError::Failed("no answer".into()))?;
+        Ok(done?)
+    }
+
     /// Applies the operations, and claims what there is now.
     async fn look(&self, exchange: Exchange) -> Result<Exchanged, BrokerError> {
-        let done = self.execute(Command::Exchange(exchange)).await?;
+        let done = self.execute(exchange).await?;
         let Answer::Exchanged { ops, claimed } = &done.answer else {
             return Err(odd_answer(&done.answer));
         };
@@ -99,7 +137,7 @@ impl Broker {
         let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
         let jobs = self.claimed_jobs(&ids, done).await?;
         let ids = jobs.iter().map(|job| job.id).collect();
-        let payloads = self.store().payloads(ids).await?;
+        let payloads = self.store.payloads(ids).await?;
         let mut claimed = Vec::with_capacity(held.len());
         for (job, payload) in jobs.into_iter().zip(payloads) {
             match payload {
@@ -117,7 +155,7 @@ impl Broker {
             return Ok(jobs);
         }
         let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
-        let records = self.store().records(keys).await?;
+        let records = self.store.records(keys).await?;
         let jobs = records.into_iter().filter_map(|record| match record {
             Record::Job(job) => Some(job),
             _ => None,
@@ -140,7 +178,6 @@ impl Broker {
             ops: vec![op],
             claim: None,
         };
-        self.execute(Command::Exchange(exchange)).await?;
-        Ok(())
+        self.execute(exchange).await.map(drop)
     }
 }

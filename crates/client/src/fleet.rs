@@ -1,6 +1,6 @@
 //! Workers, machines, and the whole picture.
 
-use pointsman_api::{LogPage, Snapshot};
+use pointsman_api::{IntakeState, LogPage, Snapshot};
 use pointsman_core::{
     MachineId, WorkerId,
     matching::{Capabilities, CapabilitiesDigest},
@@ -36,6 +36,23 @@ impl Client {
         let request = self.request(Method::GET, &["api", "v1", "log"]);
         let query = [("after", after.to_owned()), ("limit", limit.to_string())];
         self.answer(request.query(&query).timeout(CALL)).await
+    }
+
+    /// Whether the store takes new work, and what still runs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn intake(&self) -> Result<IntakeState, ClientError> {
+        self.get(&["api", "v1", "intake"]).await
+    }
+
+    /// Opens the store's intake, or closes it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_intake(&self, open: bool) -> Result<IntakeState, ClientError> {
+        let verb = if open { "open" } else { "close" };
+        self.post(&["api", "v1", "intake", verb], &()).await
     }
 
     /// # Errors

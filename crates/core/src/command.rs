@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
+    event::RecordKey,
     failure::{Failure, LossReason},
     ids::{ConnectorId, CustomerId, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId},
     matching::{Capabilities, Gpu},
@@ -98,6 +99,11 @@ pub enum Reconcile {
     /// Only when it is offline or disconnected, and its workers are gone.
     RemoveMachine {
         machine: MachineId,
+    },
+    /// The record came from another store: a running job is given back without a loss, a worker
+    /// or machine is not there until it is heard.
+    Moved {
+        record: RecordKey,
     },
 }
 

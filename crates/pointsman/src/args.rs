@@ -2,10 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use pointsman_core::{JobId, MachineId, WorkerId};
 
-use crate::services::{ServiceArg, StoreUrl};
+use crate::{
+    services::{ArtifactsArg, ServiceArg},
+    store_url::{RedisArgs, StoreUrl},
+};
 
 /// Runs generative-AI jobs on the machines that are able to, and shows the truth about all of it.
 #[derive(Debug, Parser)]
@@ -51,6 +54,12 @@ pub enum Command {
     /// Manages the tokens in a server's data directory.
     #[command(subcommand)]
     Token(Token),
+    /// Writes everything in a store as a stream, for another store; closes its intake first.
+    Export(Export),
+    /// Reads an export into an empty store.
+    Import(Import),
+    /// Shows, closes or opens a store's intake: whether it takes new work.
+    Intake(Intake),
     /// The ComfyUI simulator alone.
     ComfyuiSim(ComfyuiSim),
     /// Prints the OpenAPI document.
@@ -85,6 +94,15 @@ pub struct Up {
     /// The data directory.
     #[arg(long, default_value = "data")]
     pub data: PathBuf,
+    /// The store: `redis://HOST:PORT`; without, it is embedded, in the data directory.
+    #[arg(long)]
+    pub store: Option<StoreUrl>,
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// The directory with the files of jobs, when several servers or workers share it; the default
+    /// is the data directory.
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
     /// A ComfyUI to drive; once for each. Without any, the bundled simulator is started.
     #[arg(long)]
     pub comfyui: Vec<String>,
@@ -105,9 +123,19 @@ pub struct Up {
 pub struct Server {
     #[command(flatten)]
     pub listen: Listen,
-    /// The store: `sqlite:DIR`.
+    /// The store: `sqlite:DIR`, or `redis://HOST:PORT` (also `rediss://`, `redis+sentinel://`,
+    /// `redis+cluster://`).
     #[arg(long, default_value = "sqlite:data")]
     pub store: StoreUrl,
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// The data directory, with tokens and files; the default is the store's own, or `data`.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The directory with the files of jobs, when several servers or workers share it; the default
+    /// is the data directory.
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -118,9 +146,16 @@ pub struct Worker {
     /// The machine it runs on; the default is the host's name.
     #[arg(long)]
     pub machine: Option<MachineId>,
-    /// The server, `http://HOST:PORT`; for TLS, the address of a tunnel or local proxy to it.
+    /// The server, `http://HOST:PORT` (for TLS, the address of a tunnel or local proxy to it), or
+    /// the store itself, `redis://HOST:PORT`.
     #[arg(long, default_value = "http://127.0.0.1:7780")]
     pub broker: String,
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// Where the files of jobs go, for a worker on `redis://`: a directory that servers and workers
+    /// share, or a server's address.
+    #[arg(long, value_name = "DIR|http://SERVER")]
+    pub artifacts: Option<ArtifactsArg>,
     /// A service to drive: `NAME[:SLOTS][=URL]`, such as `comfyui=http://127.0.0.1:8188` or
     /// `simulation:4`.
     #[arg(long, required = true)]
@@ -226,6 +261,55 @@ pub enum Token {
         #[arg(long, default_value = "data")]
         data: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The store: `sqlite:DIR` (stop its server first) or `redis://HOST:PORT`.
+    #[arg(long)]
+    pub store: StoreUrl,
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// The file to write, or `-` for standard output.
+    #[arg(long, default_value = "-")]
+    pub out: String,
+    /// Take running jobs along: they begin anew in the new store, and what their workers hand in
+    /// to the old one stays there. Without it an export is refused while jobs run.
+    #[arg(long)]
+    pub with_running: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The store: `sqlite:DIR` or `redis://HOST:PORT`. It must never have had a job, worker or
+    /// machine.
+    #[arg(long)]
+    pub store: StoreUrl,
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// The file with the export, or `-` for standard input.
+    #[arg(default_value = "-")]
+    pub file: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Intake {
+    /// What to do with it; without, it is shown.
+    #[arg(value_enum)]
+    pub action: Option<IntakeAction>,
+    /// The store itself, `sqlite:DIR`, while no server has it open; without, the server is asked.
+    #[arg(long)]
+    pub store: Option<StoreUrl>,
+    #[command(flatten)]
+    pub redis: RedisArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum IntakeAction {
+    /// Take no submissions, retries and claims any more; what runs may end.
+    Close,
+    /// Take new work again, after an export that was not the end of the store.
+    Open,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod identity;
 mod roles;
 pub mod services;
 mod stop;
+pub mod store_url;
 
 use std::io::IsTerminal as _;
 
@@ -39,6 +40,9 @@ async fn act(cli: Cli) -> Result<(), Exit> {
         Command::Worker(args) => roles::worker(args, cli.token).await,
         Command::ComfyuiSim(args) => Ok(roles::comfyui_sim(args).await?),
         Command::Token(ref args) => commands::token(args, cli.json),
+        Command::Export(ref args) => commands::export(args, cli.json).await,
+        Command::Import(ref args) => commands::import(args, cli.json).await,
+        Command::Intake(ref args) => commands::intake(&cli, args).await,
         Command::Openapi => {
             println!("{}", pointsman_server::openapi_json());
             Ok(())

@@ -1,4 +1,4 @@
-//! What the command line says about services, stores and places for files.
+//! What the command line says about services and places for files.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -32,23 +32,6 @@ impl FromStr for ServiceArg {
         }
         let name = ServiceName::new(name).map_err(|error| error.to_string())?;
         Ok(Self { name, slots, url })
-    }
-}
-
-/// Where the store is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreUrl {
-    Sqlite(PathBuf),
-}
-
-impl FromStr for StoreUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("sqlite", dir)) if !dir.is_empty() => Ok(Self::Sqlite(dir.into())),
-            _ => Err(format!("{text:?} is not a store: use sqlite:DIR")),
-        }
     }
 }
 
@@ -103,14 +86,6 @@ mod tests {
         for wrong in ["", "http://", "s3://bucket", "redis://x", "://x"] {
             let refused = parsed(wrong).unwrap_err();
             assert!(refused.contains("DIR or http://SERVER"), "{refused}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_store_is_refused() {
-        assert!("sqlite:data".parse::<StoreUrl>().is_ok());
-        for wrong in ["", "sqlite:", "postgres://x", "data"] {
-            assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::{
 use pointsman_api::{ErrorCode, PROBLEM_JSON, Problem};
 use pointsman_broker::BrokerError;
 use pointsman_core::Rejected;
-use pointsman_store::StoreError;
+use pointsman_store::{StoreError, TransferError};
 
 use crate::files::FilesError;
 
@@ -45,6 +45,16 @@ impl From<StoreError> for Refusal {
             StoreError::Unknown(_) => ErrorCode::OutcomeUnknown,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<TransferError> for Refusal {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Store(error) => error.into(),
+            TransferError::Importing => Self::new(ErrorCode::Importing, error.to_string()),
+            other => Self::new(ErrorCode::InvalidState, other.to_string()),
+        }
     }
 }
 

@@ -19,8 +19,8 @@ use crate::{
     openapi,
     refusal::Refusal,
     routes::{
-        artifacts, attempts, events, fleet, health, inputs, job, jobs, machines, operate, pages,
-        submit, worker,
+        artifacts, attempts, events, fleet, health, inputs, intake, job, jobs, machines, operate,
+        pages, submit, worker,
     },
 };
 
@@ -104,6 +104,7 @@ fn watching() -> Routes {
         .routes(routes!(machines::list))
         .routes(routes!(machines::get))
         .routes(routes!(health::metrics))
+        .routes(routes!(intake::get))
 }
 
 fn operating() -> Routes {
@@ -115,6 +116,8 @@ fn operating() -> Routes {
         .routes(routes!(machines::drain))
         .routes(routes!(machines::resume))
         .routes(routes!(machines::remove))
+        .routes(routes!(intake::close))
+        .routes(routes!(intake::open))
 }
 
 fn working() -> Routes {

@@ -38,6 +38,7 @@ mod execute;
 mod explain;
 mod fields;
 mod keys;
+mod lanes;
 mod library;
 mod link;
 mod log;

@@ -312,6 +312,13 @@ impl Link {
         made.map_err(|error| CallError::Unreachable(error.to_string()))
     }
 
+    /// A connection that hears what is published.
+    pub async fn pubsub(&self) -> Result<redis::aio::PubSub, CallError> {
+        self.live().await?;
+        let made = connect::pubsub(&self.0.place, &self.0.keys).await;
+        made.map_err(|error| CallError::Unreachable(error.to_string()))
+    }
+
     /// Waits until `--acks` replicas have everything that was written through this connection.
     pub async fn acked(&self) -> Result<(), StoreError> {
         let wanted = self.0.place.acks;

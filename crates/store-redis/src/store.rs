@@ -18,7 +18,7 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Clock, Committed, Contradiction, Done, Due, Epoch, Health, JobFilter, JobsPage,
-    Loaded, LogPage, Pulse, QueuesLane, Seed, Store, StoreError, WorkHint,
+    Loaded, LogPage, Preview, Pulse, QueuesLane, Seed, Store, StoreError, ToldProgress, WorkHint,
 };
 use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
@@ -27,6 +27,7 @@ use crate::{
     address::Address,
     classes::Definitions,
     execute::Lanes,
+    lanes,
     link::{Link, OpenError, Place, bytes, text},
     log,
     sight::{self, Memory},
@@ -78,6 +79,8 @@ pub(crate) struct Inner {
     pub contact_gap: Option<Duration>,
     events: broadcast::Sender<Arc<LogGroup>>,
     following: OnceLock<()>,
+    told: broadcast::Sender<Arc<ToldProgress>>,
+    hearing: OnceLock<()>,
     tasks: TaskTracker,
     runtime: tokio::runtime::Handle,
 }
@@ -110,6 +113,8 @@ impl RedisStore {
             contact_gap,
             events,
             following: OnceLock::new(),
+            told: broadcast::channel(FEED).0,
+            hearing: OnceLock::new(),
             tasks,
             runtime: tokio::runtime::Handle::current(),
         };
@@ -236,6 +241,27 @@ impl Store for RedisStore {
 
     async fn break_contact(&self) -> Result<(), StoreError> {
         self.inner.contact(true).await.map(drop)
+    }
+
+    async fn tell_progress(&self, told: Vec<ToldProgress>) -> Result<(), StoreError> {
+        lanes::tell_progress(&self.inner.link, told).await
+    }
+
+    fn told_progress(&self) -> Option<broadcast::Receiver<Arc<ToldProgress>>> {
+        let receiver = self.inner.told.subscribe();
+        self.inner.hearing.get_or_init(|| {
+            let hear = lanes::hear_progress(self.inner.link.clone(), self.inner.told.clone());
+            self.inner.tasks.spawn_on(hear, &self.inner.runtime);
+        });
+        Some(receiver)
+    }
+
+    async fn keep_preview(&self, job: JobId, preview: Preview) -> Result<(), StoreError> {
+        lanes::keep_preview(&self.inner.link, job, &preview).await
+    }
+
+    async fn preview(&self, job: JobId) -> Result<Option<Preview>, StoreError> {
+        lanes::preview(&self.inner.link, job).await
     }
 
     async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {

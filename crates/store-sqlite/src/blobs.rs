@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pointsman_core::Token;
+use pointsman_store::transfer::KeptResult;
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// The payloads of these rows, in their order.
@@ -31,4 +32,19 @@ pub(crate) fn result(
     let token = token.as_ref().map(|token| token.as_uuid().as_bytes());
     let mut result = db.prepare_cached(result)?;
     result.query_row(params![n, token], |row| Ok(Arc::from(row.get_ref(0)?.as_bytes()?))).optional()
+}
+
+/// All results of a row, in the order in which they came.
+pub(crate) fn results(db: &mut Connection, n: i64) -> rusqlite::Result<Vec<KeptResult>> {
+    let all = "SELECT attempt, token, late, json FROM results WHERE n = ?1 ORDER BY no";
+    let mut all = db.prepare_cached(all)?;
+    let all = all.query_map([n], |row| {
+        Ok(KeptResult {
+            attempt: row.get(0)?,
+            token: Token::from_uuid(uuid::Uuid::from_bytes(row.get(1)?)),
+            late: row.get(2)?,
+            json: Arc::from(row.get_ref(3)?.as_bytes()?),
+        })
+    })?;
+    all.collect()
 }

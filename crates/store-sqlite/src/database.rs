@@ -3,13 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use pointsman_core::{Seq, Timestamp, matching::CapabilitiesDigest};
-use pointsman_store::StoreError;
+use pointsman_store::{Intake, StoreError};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use crate::{
     LogRetention,
     log::LogEnd,
     rows::Rows,
+    schema::write_intake,
     tables::{NumberedJobs, write_log, write_tables},
     writes::Writes,
 };
@@ -127,6 +128,14 @@ impl Database {
         })
     }
 
+    /// Deletes everything that an import put in, and lets the store be opened for service.
+    pub fn clear(&mut self) -> rusqlite::Result<()> {
+        clear(&mut self.connection)?;
+        self.rows.clear();
+        self.log.rolled_back(0);
+        Ok(())
+    }
+
     /// Deletes capabilities that no worker has.
     pub fn drop_capabilities(
         &self,
@@ -158,6 +167,19 @@ impl Database {
     pub fn checkpoint(&self, mode: &str) -> rusqlite::Result<Checkpointed> {
         checkpoint(&self.connection, mode)
     }
+}
+
+/// See [`Database::clear`].
+pub(crate) fn clear(db: &mut Connection) -> rusqlite::Result<()> {
+    let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    step.execute_batch(
+        "DELETE FROM jobs; DELETE FROM payloads; DELETE FROM results; DELETE FROM records;
+         DELETE FROM capabilities; DELETE FROM idempotency; DELETE FROM log;
+         DELETE FROM quarantine;
+         UPDATE position SET seq = 0, last_ended_no = 0, at_ms = 0, log_bytes = 0;",
+    )?;
+    write_intake(&step, Intake::Open)?;
+    step.commit()
 }
 
 /// What a checkpoint did, in pages.

@@ -32,6 +32,7 @@ mod rows;
 mod schema;
 mod store;
 mod tables;
+mod transfer;
 mod upkeep;
 mod waiting;
 mod writer;

@@ -6,12 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use pointsman_store::{Clock, Epoch, MonotonicClock};
+use pointsman_store::{Clock, Epoch, Intake, MonotonicClock};
 use rusqlite::Connection;
 
 use crate::{
     Options,
-    database::{database_path, is_full},
+    database::{clear, database_path, is_full},
     load::{self, Loaded},
     lock::DirLock,
     room,
@@ -40,6 +40,11 @@ pub enum OpenError {
         "the database cannot keep a write-ahead log (its journal is {mode:?}): use a local file system"
     )]
     NoWal { mode: String },
+    #[error(
+        "an import into {} broke off, and what is there is not whole: run `pointsman import` into it again, which begins anew, or delete the directory",
+        dir.display()
+    )]
+    HalfImported { dir: PathBuf },
     #[error("the store names no epoch of its log, or none that can be read")]
     NoEpoch,
     #[error("the database failed")]
@@ -59,16 +64,38 @@ pub(crate) struct Opened {
     pub loaded: Loaded,
 }
 
-pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
+/// What becomes of an import that broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HalfImport {
+    Refused,
+    Cleared,
+}
+
+pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Opened, OpenError> {
     let lock = DirLock::take(dir)?;
     let path = database_path(dir);
     let mut connection = open_writer(dir, &path)?;
+    let intake = match (schema::intake(&connection)?, half) {
+        (Intake::Importing, HalfImport::Refused) => {
+            return Err(OpenError::HalfImported { dir: dir.to_owned() });
+        }
+        (Intake::Importing, HalfImport::Cleared) => {
+            tracing::warn!("an import into this store broke off; it is cleared");
+            clear(&mut connection)?;
+            Intake::Open
+        }
+        (intake, _) => intake,
+    };
     let epoch = epoch(&connection)?;
     let newest = load::newest_time(&connection)?;
     let clock = options.clock.clone();
     let clock = clock.unwrap_or_else(|| Arc::new(MonotonicClock::starting(newest)));
     let rows = Arc::new(Rows::default());
-    let loaded = load::load(&mut connection, &path, epoch.clone(), clock.now(), &rows)?;
+    let mut loaded = load::load(&mut connection, &path, epoch.clone(), clock.now(), &rows)?;
+    loaded.state.restore_intake(intake);
+    if intake == Intake::Closed {
+        tracing::warn!("the store was closed for its export: it takes no new work");
+    }
     Ok(Opened { lock, path, connection, epoch, clock, rows, loaded })
 }
 

@@ -4,10 +4,15 @@ use pointsman_core::{Command, EventName, Rejected, Timestamp, Transition, decide
 use pointsman_store::{Committed, Done, State, StoreError};
 use tokio::sync::oneshot;
 
+use crate::writer::Writer;
+
 /// Requests that may wait; callers beyond that wait to be queued.
 pub(crate) const MAX_QUEUED: usize = 4_096;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A turn of the whole writer between two batches.
+pub(crate) type Turn = Box<dyn FnOnce(&mut Writer) + Send>;
 
 /// A look at the state between two batches.
 pub(crate) type Look = Box<dyn FnOnce(&mut State, Timestamp) + Send>;
@@ -15,6 +20,7 @@ pub(crate) type Look = Box<dyn FnOnce(&mut State, Timestamp) + Send>;
 pub(crate) enum Request {
     Work(Work),
     Look(Look),
+    Turn(Turn),
     /// From the janitor: see what is due besides requests.
     Tick,
     /// From the janitor: the bulk of the write-ahead log is in the database; do the rest.

@@ -58,6 +58,10 @@ impl Rows {
         jobs.map(number).collect()
     }
 
+    pub fn clear(&self) {
+        *self.0.write() = Numbers::default();
+    }
+
     pub fn forget<'a>(&self, jobs: impl Iterator<Item = &'a JobId>) {
         let mut numbers = self.0.write();
         for job in jobs {

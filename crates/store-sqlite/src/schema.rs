@@ -5,7 +5,8 @@
 
 use std::{fs::File, path::Path};
 
-use pointsman_store::Epoch;
+use pointsman_core::Timestamp;
+use pointsman_store::{Epoch, Intake};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use crate::{OpenError, janitor::KEPT_FILE};
@@ -13,8 +14,10 @@ use crate::{OpenError, janitor::KEPT_FILE};
 /// Stands in the file's header, so that another program's database is not taken for a store.
 const APPLICATION_ID: i32 = 0x504d_616e;
 
-/// The version of what records may hold. A store names the oldest one that may write to it.
-pub(crate) const WRITER_VERSION: u32 = 1;
+/// The version of what a store may hold. A store names the oldest one that may write to it.
+pub(crate) const WRITER_VERSION: u32 = 2;
+/// The first version that heeds whether the intake is closed, or an import has not finished.
+const HEEDS_INTAKE: u32 = 2;
 
 /// Step `n` brings a store of version `n` to version `n + 1`. Steps that were released never
 /// change; `tests/fixtures` has a store of each version.
@@ -170,6 +173,43 @@ fn check_writer(db: &Connection) -> Result<(), OpenError> {
         Ok(oldest) if oldest <= WRITER_VERSION => Ok(()),
         _ => Err(OpenError::NewerWriter { oldest, ours: WRITER_VERSION }),
     }
+}
+
+/// What the store takes, as it was written last.
+pub(crate) fn intake(db: &Connection) -> rusqlite::Result<Intake> {
+    Ok(match meta(db, "intake")?.as_deref() {
+        None => Intake::Open,
+        Some("closed") => Intake::Closed,
+        // Also what a newer program wrote: not to serve it is safe.
+        Some(_) => Intake::Importing,
+    })
+}
+
+/// While it is not open, programs that would not heed it are shut out.
+pub(crate) fn write_intake(db: &Connection, intake: Intake) -> rusqlite::Result<()> {
+    let (word, oldest_writer) = match intake {
+        Intake::Open => (None, 1),
+        Intake::Closed => (Some("closed"), HEEDS_INTAKE),
+        Intake::Importing => (Some("importing"), HEEDS_INTAKE),
+    };
+    let set = "INSERT OR REPLACE INTO meta VALUES (?1, ?2)";
+    db.execute(set, ["oldest_writer", &oldest_writer.to_string()])?;
+    match word {
+        Some(word) => db.execute(set, ["intake", word]),
+        None => db.execute("DELETE FROM meta WHERE key = 'intake'", []),
+    }
+    .map(drop)
+}
+
+/// Another epoch for the store's log; no time before `not_before` is shown from the next opening.
+pub(crate) fn begin_epoch(
+    db: &Connection,
+    epoch: &Epoch,
+    not_before: Timestamp,
+) -> rusqlite::Result<()> {
+    db.execute("UPDATE meta SET value = ?1 WHERE key = 'epoch'", [epoch.to_string()])?;
+    let not_before = not_before.as_millis();
+    db.execute("UPDATE position SET at_ms = max(at_ms, ?1)", [not_before]).map(drop)
 }
 
 pub(crate) fn meta(db: &Connection, key: &str) -> rusqlite::Result<Option<String>> {

@@ -13,16 +13,17 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Clock, Committed, Contradiction, Done, Due, Epoch, Health, JobFilter, JobsPage,
-    Loaded, LogPage, Position, Pulse, QueuesLane, Seed, State, Store, StoreError, WorkHint,
+    Loaded, LogPage, Position, Pulse, QueuesLane, Seed, State, Store, StoreError, Transfer,
+    WorkHint,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     OpenError, Options, blobs,
-    database::Database,
+    database::{Database, database_path},
     janitor::{Janitor, WalPages},
     log,
-    open::{Opened, open},
+    open::{HalfImport, Opened, open},
     readers::Readers,
     request::{MAX_QUEUED, Reply, Request, Work},
     room::Room,
@@ -37,14 +38,14 @@ const EVENTS_KEPT: usize = 8_192;
 /// The embedded store. Dropping it finishes what was asked and waits until the directory is free;
 /// [`close`](Store::close) does the same without blocking the thread.
 pub struct SqliteStore {
-    epoch: Epoch,
+    pub(crate) epoch: RwLock<Epoch>,
     clock: Arc<dyn Clock>,
     health: Arc<RwLock<Health>>,
     requests: Option<mpsc::Sender<Request>>,
     events: broadcast::Sender<Arc<LogGroup>>,
     waiting: Arc<WaitingRoom>,
-    readers: Readers,
-    rows: Arc<Rows>,
+    pub(crate) readers: Readers,
+    pub(crate) rows: Arc<Rows>,
     /// Stored records that could not be read at opening.
     quarantined: Vec<Contradiction>,
     writer: WriterThread,
@@ -56,19 +57,35 @@ impl SqliteStore {
     ///
     /// # Errors
     /// When the directory cannot be used or another process uses it, when the store was made by a
-    /// newer program, or when the database fails. A record that cannot be read is no error: it is
+    /// newer program, when an import into it broke off, or when the database fails. A record that cannot be read is no error: it is
     /// put aside, logged, and told by [`contradictions`](Store::contradictions).
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        let dir = dir.as_ref();
+        Self::start(dir.as_ref(), &options, HalfImport::Refused)
+    }
+
+    /// Opens the store to import into it: what an import that broke off put in is deleted.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_for_import(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        Self::start(dir.as_ref(), &options, HalfImport::Cleared)
+    }
+
+    /// Whether there is a store in the directory.
+    pub fn is_in(dir: impl AsRef<Path>) -> bool {
+        database_path(dir.as_ref()).exists()
+    }
+
+    fn start(dir: &Path, options: &Options, half: HalfImport) -> Result<Self, OpenError> {
         let Opened { lock, path, mut connection, epoch, clock, rows, loaded } =
-            open(dir, &options)?;
+            open(dir, options, half)?;
         let (requests, queue) = mpsc::channel(MAX_QUEUED);
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let health = Arc::new(RwLock::new(Health::Ready));
         let waiting = Arc::new(WaitingRoom::default());
         let wal = WalPages::new(options.reserve_bytes);
         wal.watch(&mut connection)?;
-        let room = Room::new(dir, &options, health.clone(), &connection);
+        let room = Room::new(dir, options, health.clone(), &connection);
         let writer = Writer {
             state: loaded.state,
             database: Database::new(connection, rows.clone(), loaded.log_bytes, options.log),
@@ -81,12 +98,13 @@ impl SqliteStore {
             janitor: Janitor::start(&path, wal, requests.downgrade())?,
             lock,
             expired: Vec::new(),
+            imported_results: 0,
             stale_capabilities: true,
         };
         let thread = thread::Builder::new().name("store-writer".into());
         let thread = thread.spawn(move || writer.run(queue)).map_err(OpenError::Thread)?;
         Ok(Self {
-            epoch,
+            epoch: RwLock::new(epoch),
             clock,
             health,
             requests: Some(requests),
@@ -111,8 +129,21 @@ impl SqliteStore {
         answer.await.map_err(|_| lost())?
     }
 
+    /// Gives the caller the whole writer between two batches.
+    pub(crate) async fn turn<T: Send + 'static>(
+        &self,
+        turn: impl FnOnce(&mut Writer) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let turn = move |writer: &mut Writer| {
+            let _ = reply.send(turn(writer));
+        };
+        self.ask(Request::Turn(Box::new(turn))).await?;
+        answer.await.map_err(|_| StoreError::Closed)
+    }
+
     /// Looks at the state as it is on the disk.
-    async fn look<T: Send + 'static>(
+    pub(crate) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&mut State, Timestamp) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -135,7 +166,7 @@ impl Drop for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     fn epoch(&self) -> Epoch {
-        self.epoch.clone()
+        self.epoch.read().clone()
     }
 
     fn now(&self) -> Timestamp {
@@ -257,6 +288,10 @@ impl Store for SqliteStore {
         let mut found = self.look(|state, _| state.contradictions()).await?;
         found.extend(self.quarantined.iter().cloned());
         Ok(found)
+    }
+
+    fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {
+        Some(self)
     }
 
     async fn close(&self) -> Result<(), StoreError> {

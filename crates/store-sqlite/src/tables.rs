@@ -146,7 +146,7 @@ fn write_payloads(db: &Connection, writes: &Writes, rows: &Rows) -> rusqlite::Re
 }
 
 /// Results are numbered by the log's end and their place in the batch: a later one has a higher
-/// number.
+/// number. Imported ones were there before all others.
 fn write_results(
     db: &Connection,
     writes: &Writes,
@@ -156,7 +156,7 @@ fn write_results(
     const MAX_A_BATCH: i64 = 1 << 24;
     let put = "INSERT INTO results (n, no, attempt, token, late, json)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let numbers = head.seq.cast_signed() * MAX_A_BATCH..;
+    let numbers = writes.first_result.unwrap_or(head.seq.cast_signed() * MAX_A_BATCH)..;
     for (result, no) in writes.results.iter().zip(numbers) {
         if let Some(n) = rows.of(&result.job) {
             let token = result.token.as_uuid().as_bytes();
@@ -209,5 +209,5 @@ pub(crate) fn write_log(db: &Connection, writes: &Writes) -> rusqlite::Result<u6
         let (last, first) = (row.last.cast_signed(), row.first.cast_signed());
         db.prepare_cached(put)?.execute(params![last, first, row.at.as_millis(), lines])?;
     }
-    Ok(writes.text.len() as u64)
+    Ok(writes.log.iter().map(|row| row.lines.len() as u64).sum())
 }

@@ -37,6 +37,8 @@ pub(crate) struct Writer {
     pub lock: DirLock,
     /// Forgotten in memory, and not deleted yet.
     pub expired: Vec<IdempotencyKey>,
+    /// Results that an import put in so far.
+    pub imported_results: i64,
     /// Capabilities came in, or were left over, since unused ones were last deleted.
     pub stale_capabilities: bool,
 }
@@ -76,6 +78,11 @@ impl Writer {
                         self.settle_and_look(&mut works, &mut looks);
                         weight = 0;
                     }
+                }
+                Request::Turn(turn) => {
+                    self.settle_and_look(&mut works, &mut looks);
+                    weight = 0;
+                    turn(self);
                 }
                 Request::Tick => tick = true,
                 Request::Checkpoint => checkpoint = true,
@@ -207,8 +214,8 @@ fn refuse(request: Request) {
     match request {
         Request::Work(work) => work.refuse(StoreError::Closed),
         Request::Close(reply) => drop(reply.send(Ok(()))),
-        // Dropping a look tells who waits for it.
-        Request::Look(_) | Request::Tick | Request::Checkpoint => {}
+        // Dropping a look or a turn tells who waits for it.
+        Request::Look(_) | Request::Turn(_) | Request::Tick | Request::Checkpoint => {}
     }
 }
 

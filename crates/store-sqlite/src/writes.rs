@@ -9,7 +9,10 @@ use pointsman_core::{
     decide::Side,
     matching::{Capabilities, CapabilitiesDigest},
 };
-use pointsman_store::state::KeptIdempotency;
+use pointsman_store::{
+    state::KeptIdempotency,
+    transfer::{Item, KeptResult},
+};
 
 /// Groups in one row of the log, and bytes after which a row is full: who reads a page of the log
 /// reads whole rows.
@@ -44,6 +47,8 @@ pub(crate) struct Writes {
     pub records: HashMap<RecordKey, Option<Range<usize>>>,
     pub payloads: Vec<(JobId, Arc<[u8]>)>,
     pub results: Vec<NewResult>,
+    /// The first result's number, where it does not follow from the log's end.
+    pub first_result: Option<i64>,
     pub capabilities: Vec<(CapabilitiesDigest, Arc<Capabilities>)>,
     pub idempotency: Vec<(IdempotencyKey, KeptIdempotency)>,
     pub expired: Vec<IdempotencyKey>,
@@ -72,6 +77,27 @@ impl Writes {
                 self.idempotency.push((key, KeptIdempotency { job, body, until }));
             }
         }
+    }
+
+    /// Writes an imported item, of which the log says nothing.
+    pub fn item(&mut self, item: &Item) -> Result<(), serde_json::Error> {
+        match item.clone() {
+            Item::Record(record) => {
+                let start = self.text.len();
+                serde_json::to_writer(&mut self.text, &record)?;
+                self.records.insert(record.key(), Some(start..self.text.len()));
+            }
+            Item::Payload { job, payload } => self.payloads.push((job, payload)),
+            Item::Result { job, result } => {
+                let KeptResult { attempt, token, late, json } = result;
+                self.results.push(NewResult { job, attempt, token, late, json });
+            }
+            Item::Capabilities { digest, capabilities } => {
+                self.capabilities.push((digest, capabilities));
+            }
+            Item::Idempotency { key, kept } => self.idempotency.push((key, kept)),
+        }
+        Ok(())
     }
 
     pub fn group(&mut self, group: &LogGroup) -> Result<(), serde_json::Error> {

@@ -10,16 +10,21 @@ pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod mem;
+mod mem_transfer;
 pub mod state;
 mod store;
+pub mod transfer;
 
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use mem::MemStore;
+pub use pointsman_core::decide::Intake;
 pub use state::{
     Applied, ClassSummary, Confirmed, ConfirmedBy, Contradiction, Counts, Due, JobFilter, JobsPage,
     MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo, WaitingJob,
     WorkHint,
 };
 pub use store::{
-    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store, StoreError, job,
+    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Preview, Seed, Store, StoreError,
+    ToldProgress, job,
 };
+pub use transfer::{Transfer, TransferError};

@@ -22,40 +22,42 @@ use crate::{
         Applied, ClassSummary, Contradiction, Due, JobFilter, JobsPage, Pulse, QueuesLane, State,
         WorkHint,
     },
+    transfer::{KeptResult, Transfer},
 };
 
 /// Groups kept in the log.
 const KEPT_GROUPS: usize = 100_000;
 
-/// A result as an attempt handed it in.
-type KeptResult = (Token, Arc<[u8]>);
-
-struct Inner {
-    state: State,
-    payloads: HashMap<JobId, Arc<[u8]>>,
-    results: HashMap<JobId, Vec<KeptResult>>,
+pub(crate) struct Inner {
+    pub state: State,
+    pub payloads: HashMap<JobId, Arc<[u8]>>,
+    pub results: HashMap<JobId, Vec<KeptResult>>,
     log: VecDeque<Arc<LogGroup>>,
+}
+
+impl Inner {
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            state: State::new(Epoch::mint(), now),
+            payloads: HashMap::new(),
+            results: HashMap::new(),
+            log: VecDeque::new(),
+        }
+    }
 }
 
 /// [`State`] behind a lock. Nothing survives it.
 pub struct MemStore {
     clock: Arc<dyn Clock>,
-    epoch: Epoch,
-    inner: Mutex<Inner>,
+    pub(crate) inner: Mutex<Inner>,
     events: broadcast::Sender<Arc<LogGroup>>,
 }
 
 impl MemStore {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let epoch = Epoch::mint();
-        let inner = Inner {
-            state: State::new(epoch.clone(), clock.now()),
-            payloads: HashMap::new(),
-            results: HashMap::new(),
-            log: VecDeque::new(),
-        };
+        let inner = Inner::new(clock.now());
         let (events, _) = broadcast::channel(4_096);
-        Self { clock, epoch, inner: Mutex::new(inner), events }
+        Self { clock, inner: Mutex::new(inner), events }
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State, Timestamp) -> T) -> T {
@@ -69,8 +71,9 @@ impl MemStore {
         for side in applied.sides {
             match side {
                 Side::Payload { job, payload } => drop(inner.payloads.insert(job, payload)),
-                Side::Result { job, token, json, .. } => {
-                    inner.results.entry(job).or_default().push((token, json));
+                Side::Result { job, attempt, token, late, json } => {
+                    let result = KeptResult { attempt, token, late, json };
+                    inner.results.entry(job).or_default().push(result);
                 }
                 Side::Idempotency { .. } | Side::Capabilities { .. } => {}
             }
@@ -97,7 +100,7 @@ impl MemStore {
 #[async_trait]
 impl Store for MemStore {
     fn epoch(&self) -> Epoch {
-        self.epoch.clone()
+        self.inner.lock().state.epoch.clone()
     }
 
     fn now(&self) -> Timestamp {
@@ -166,8 +169,8 @@ impl Store for MemStore {
     ) -> Result<Option<Arc<[u8]>>, StoreError> {
         let inner = self.inner.lock();
         let kept = inner.results.get(&job).into_iter().flatten().rev();
-        let mut kept = kept.filter(|(of, _)| token.is_none_or(|token| token == *of));
-        Ok(kept.next().map(|(_, json)| json.clone()))
+        let mut kept = kept.filter(|kept| token.is_none_or(|token| token == kept.token));
+        Ok(kept.next().map(|kept| kept.json.clone()))
     }
 
     async fn capabilities(
@@ -240,6 +243,10 @@ impl Store for MemStore {
 
     async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
         Ok(self.with(|state, _| state.contradictions()))
+    }
+
+    fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {
+        Some(self)
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pointsman_core::{
     Answer, Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition,
     WorkerId,
@@ -10,13 +11,14 @@ use pointsman_core::{
     decide::{Key, Source, Unread, Value},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
-    record::Job,
+    record::{Job, Progress},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::state::{
-    ClassSummary, Contradiction, Due, JobFilter, JobsPage, Pulse, QueuesLane, WorkHint,
+use crate::{
+    Transfer,
+    state::{ClassSummary, Contradiction, Due, JobFilter, JobsPage, Pulse, QueuesLane, WorkHint},
 };
 
 /// Names one unbroken log: seqs of different epochs have nothing to do with each other.
@@ -147,6 +149,24 @@ pub enum StoreError {
     Unknown(String),
 }
 
+/// Progress of one running attempt, as its worker told it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToldProgress {
+    pub worker: WorkerId,
+    pub job: JobId,
+    pub progress: Progress,
+}
+
+/// The newest picture of a running attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    pub attempt: u32,
+    /// Counts the attempt's pictures up.
+    pub n: u32,
+    pub media_type: String,
+    pub bytes: Bytes,
+}
+
 /// A store. Cheap calls; a caller that has several commands hands them in together.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -212,6 +232,27 @@ pub trait Store: Send + Sync + 'static {
     /// The store was away: no deadline began before now.
     async fn break_contact(&self) -> Result<(), StoreError>;
 
+    /// Passes progress on to every process that shows this store. It is in no record, and nothing
+    /// is lost when it is. A store that one process has needs nobody to be told.
+    async fn tell_progress(&self, _: Vec<ToldProgress>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Progress that other processes tell; none where there are none.
+    fn told_progress(&self) -> Option<broadcast::Receiver<Arc<ToldProgress>>> {
+        None
+    }
+
+    /// Keeps a picture for other processes to show, for a minute.
+    async fn keep_preview(&self, _: JobId, _: Preview) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The newest picture that another process kept.
+    async fn preview(&self, _: JobId) -> Result<Option<Preview>, StoreError> {
+        Ok(None)
+    }
+
     async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError>;
 
     async fn pulse(&self) -> Result<Pulse, StoreError>;
@@ -226,6 +267,11 @@ pub trait Store: Send + Sync + 'static {
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError>;
 
     async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError>;
+
+    /// The store as one that can be moved, where its kind can.
+    fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {
+        None
+    }
 
     /// Makes everything durable and lets go of what is locked.
     async fn close(&self) -> Result<(), StoreError>;

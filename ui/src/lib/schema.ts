@@ -72,6 +72,60 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/intake": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the store takes new work, and what still runs. */
+        get: operations["get_intake"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/intake/close": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The store takes no submissions, retries and claims any more; what runs may end. It stays so
+         *     over restarts.
+         */
+        post: operations["post_intake_close"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/intake/open": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The store takes new work again. */
+        post: operations["post_intake_open"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/jobs": {
         parameters: {
             query?: never;
@@ -1109,6 +1163,7 @@ export interface components {
          *     - `input_not_found` (422): The input is not there. Cure: upload it with POST /api/v1/inputs first.
          *     - `idempotency_conflict` (409): The idempotency key was used for another job. Cure: draw a new key for a new job; the same key is only for exact repeats.
          *     - `too_many_classes` (503): Too many different kinds of jobs are waiting. Cure: use fewer different requirements, or wait until some of these jobs have ended.
+         *     - `intake_closed` (503): The store takes no new work: it was closed for its export. Cure: submit to the server that it moved to, or open it again with `pointsman intake open`.
          *     - `job_not_found` (404): There is no such job. Cure: check the id; ended jobs are removed after the time that the server keeps them.
          *     - `worker_not_found` (404): There is no such worker. Cure: see GET /api/v1/workers; a worker process registers itself again.
          *     - `machine_not_found` (404): There is no such machine. Cure: see GET /api/v1/machines.
@@ -1138,11 +1193,12 @@ export interface components {
          *     - `store_failed` (503): The store does not answer. Cure: try again in a moment; if it stays so, see the server's log.
          *     - `outcome_unknown` (503): It is not known whether this was done. Cure: repeat exactly the same request: it gets the first answer if it was done.
          *     - `not_ready` (503): The server is not ready. Cure: try again in a moment.
+         *     - `importing` (503): The store is being filled by an import. Cure: wait until `pointsman import` is done.
          *     - `too_many_streams` (503): Too many event streams are open. Cure: close some of them, or try again later.
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -1320,6 +1376,20 @@ export interface components {
              * @description Bytes.
              */
             size: number;
+        };
+        /**
+         * @description What a store takes. Durable: a store that was closed stays so until it is opened again.
+         * @enum {string}
+         */
+        Intake: "open" | "closed" | "importing";
+        /** @description What a store takes, and what still runs. */
+        IntakeState: {
+            intake: components["schemas"]["Intake"];
+            /**
+             * Format: int64
+             * @description Jobs that a worker has now.
+             */
+            running: number;
         };
         /**
          * @description How strictly customers are kept apart. `strict` is met only by a worker that offers `strict`.
@@ -2165,6 +2235,90 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": unknown;
+                };
+            };
+            /** @description Why the request was refused: see `code`, `pointer` and `cure` */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_intake: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IntakeState"];
+                };
+            };
+            /** @description Why the request was refused: see `code`, `pointer` and `cure` */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_intake_close: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IntakeState"];
+                };
+            };
+            /** @description Why the request was refused: see `code`, `pointer` and `cure` */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_intake_open: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IntakeState"];
                 };
             };
             /** @description Why the request was refused: see `code`, `pointer` and `cure` */

@@ -8,7 +8,9 @@ use pointsman_core::{
 };
 
 use super::Hub;
-use crate::lanes::{Preview, PreviewError};
+use pointsman_store::Preview;
+
+use crate::lanes::PreviewError;
 
 impl Hub {
     /// Progress and previews belong to one running attempt.

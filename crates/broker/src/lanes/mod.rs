@@ -8,7 +8,7 @@ use pointsman_core::JobId;
 
 pub(crate) use keeper::{Keeper, Lane, QUEUES_EVERY, fresh_lanes};
 use preview::Previews;
-pub use preview::{Preview, PreviewError};
+pub use preview::{MAX_PREVIEW, PreviewError};
 pub(crate) use progress::ProgressValues;
 
 use crate::frame::{PulseLane, QueueLane};

@@ -2,19 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_core::JobId;
-
-/// The newest picture of a running attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preview {
-    pub attempt: u32,
-    /// Counts the attempt's pictures up.
-    pub n: u32,
-    pub media_type: String,
-    pub bytes: Bytes,
-}
+use pointsman_store::Preview;
 
 /// Why a picture was not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,14 +13,12 @@ pub enum PreviewError {
     NotRunning,
     #[error("a newer picture of the job is here already")]
     OldNews,
-    #[error("the picture has {bytes} bytes; at most {} are kept", Preview::MAX_BYTES)]
+    #[error("the picture has {bytes} bytes; at most {} are kept", MAX_PREVIEW)]
     TooLarge { bytes: usize },
 }
 
-impl Preview {
-    /// The largest picture that is kept, bytes.
-    pub const MAX_BYTES: usize = 4 << 20;
-}
+/// The largest picture that is kept, bytes.
+pub const MAX_PREVIEW: usize = 4 << 20;
 
 pub(crate) struct Previews {
     max_bytes: usize,
@@ -55,7 +43,7 @@ impl Previews {
     /// attempt with the record.
     pub fn take(&self, job: JobId, preview: Preview) -> Result<(), PreviewError> {
         let bytes = preview.bytes.len();
-        if bytes > Preview::MAX_BYTES.min(self.max_bytes) {
+        if bytes > MAX_PREVIEW.min(self.max_bytes) {
             return Err(PreviewError::TooLarge { bytes });
         }
         let mut inner = self.inner.lock();

@@ -194,12 +194,12 @@ async fn a_preview_belongs_to_the_running_attempt() {
     let set = |attempt, n| {
         world.broker.set_preview(held.job, attempt, n, vec![1, 2].into(), "image/jpeg".into())
     };
-    assert_eq!(set(2, 1), Err(PreviewError::NotRunning));
-    assert_eq!(set(1, 1), Ok(()));
-    assert_eq!(set(1, 1), Err(PreviewError::OldNews));
-    assert_eq!(world.broker.preview(held.job).unwrap().n, 1);
+    assert_eq!(set(2, 1).await, Err(PreviewError::NotRunning));
+    assert_eq!(set(1, 1).await, Ok(()));
+    assert_eq!(set(1, 1).await, Err(PreviewError::OldNews));
+    assert_eq!(world.broker.preview(held.job).await.unwrap().unwrap().n, 1);
     world.fleet.act(&hand, held, completed()).await.unwrap();
     world.settle().await;
-    assert_eq!(world.broker.preview(held.job), None);
-    assert_eq!(set(1, 2), Err(PreviewError::NotRunning));
+    assert_eq!(world.broker.preview(held.job).await, Ok(None));
+    assert_eq!(set(1, 2).await, Err(PreviewError::NotRunning));
 }

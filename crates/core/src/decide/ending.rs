@@ -96,9 +96,28 @@ pub(super) fn give_back(
     }
     let suspicion = if reason.is_suspicious() { Suspicion::Raised } else { Suspicion::None };
     detach(draft, &job, suspicion)?;
+    Ok(requeue(draft, job))
+}
+
+/// Takes the job from its attempt for a reason that is neither's: no loss is counted.
+pub(super) fn take_away(
+    draft: &mut Draft<'_>,
+    mut job: Job,
+    message: &str,
+) -> Result<JobStatus, Stop> {
+    let reason = LossReason::Drained;
+    remember(draft, &mut job, PastOutcome::Returned { reason, message: message.to_owned() });
+    if job.cancel_requested_at.is_some() {
+        return cancel(draft, job);
+    }
+    detach(draft, &job, Suspicion::None)?;
+    Ok(requeue(draft, job))
+}
+
+fn requeue(draft: &mut Draft<'_>, mut job: Job) -> JobStatus {
     job.state = JobState::Pending { hold: None };
     draft.put_job(EventName::JobReturned, job);
-    Ok(JobStatus::Pending)
+    JobStatus::Pending
 }
 
 /// Takes the job off the attempt that runs, if one does, for another attempt that has it.

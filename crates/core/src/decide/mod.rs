@@ -7,7 +7,9 @@ mod attempt;
 mod claim;
 mod draft;
 mod ending;
+mod intake;
 mod machine;
+mod moved;
 mod operator;
 mod reclaim;
 mod reconcile;
@@ -17,6 +19,7 @@ mod worker;
 pub use claim::{accepts, free_slots};
 use draft::Draft;
 pub use draft::{Change, GroupKey, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
+pub use intake::Intake;
 
 use crate::{
     command::{Answer, Command, Exchange},
@@ -82,6 +85,12 @@ pub enum Rejected {
     NotGone { id: String, why: &'static str },
     #[error("{0} classes of jobs are live, which is the limit")]
     TooManyClasses(usize),
+    #[error(
+        "the store takes no new work: it was closed for its export; `pointsman intake open` opens it again"
+    )]
+    IntakeClosed,
+    #[error("the store is being filled by an import, and serves nobody until that is finished")]
+    Importing,
     #[error("invalid: {0}")]
     Invalid(String),
     /// A reconciler's reason no longer holds.

@@ -1,7 +1,7 @@
 //! What reconcilers may change. Each looks again: the reason must still hold in the records, and
 //! its guard is checked once more in the step that applies.
 
-use super::{Guard, Key, Rejected, Stop, Value, draft::Draft, ending, worker};
+use super::{Guard, Key, Rejected, Stop, Value, draft::Draft, ending, moved, worker};
 use crate::{
     command::{Answer, Reconcile},
     event::{EventName, RecordKey},
@@ -80,6 +80,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
         }
         Reconcile::RemoveWorker { worker } => remove_worker(draft, worker)?,
         Reconcile::RemoveMachine { machine } => remove_machine(draft, machine)?,
+        Reconcile::Moved { record } => moved::moved(draft, record)?,
     }
     Ok(Answer::Done)
 }

@@ -3,20 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use pointsman_broker::{Broker, BrokerError as StoreSide};
+use pointsman_broker::Broker;
 use pointsman_connectors::{ByteStream, NewArtifact, Preview};
 use pointsman_core::{
-    Answer, Command, Incarnation, JobId, Record, RecordKey, WorkerId,
+    Answer, Command, Incarnation, JobId, WorkerId,
     command::{Exchange, Held, Register, RegisterMachine, Renew, Renewed, SetMachine},
     record::Progress,
 };
 use pointsman_machine::Host;
 use pointsman_server::Files;
-use pointsman_store::StoreError;
 use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
 
-use super::ArtifactPlace;
+use super::{
+    ArtifactPlace,
+    on_store::{broker_error, exchanged, running_jobs},
+};
 
 /// Calls the broker directly.
 #[derive(Clone)]
@@ -36,37 +37,6 @@ impl InProcess {
     fn in_epoch<T>(&self, answer: T) -> InEpoch<T> {
         InEpoch { epoch: self.broker.store().epoch().to_string().into(), answer }
     }
-
-    async fn running(&self, held: Vec<Held>) -> Result<Vec<Claimed>, BrokerError> {
-        let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
-        let store = self.broker.store();
-        let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
-        let records = store.records(keys).await.map_err(store_error)?;
-        let payloads = store.payloads(ids).await.map_err(store_error)?;
-        let mut running = Vec::with_capacity(held.len());
-        for (held, payload) in held.into_iter().zip(payloads) {
-            let job = records.iter().find_map(|record| match record {
-                Record::Job(job) if job.id == held.job => Some(job.clone()),
-                _ => None,
-            });
-            if let (Some(job), Some(payload)) = (job, payload) {
-                running.push(Claimed { held, job, payload: Bytes::from_owner(payload) });
-            }
-        }
-        Ok(running)
-    }
-}
-
-/// A store that is full or stopping asks for patience; one that failed does not get better.
-fn store_error(error: StoreError) -> BrokerError {
-    BrokerError::Unreachable(error.to_string())
-}
-
-fn broker_error(error: StoreSide) -> BrokerError {
-    match error {
-        StoreSide::Rejected(why) => BrokerError::Rejected(why),
-        StoreSide::Store(error) => store_error(error),
-    }
 }
 
 #[async_trait]
@@ -74,7 +44,7 @@ impl pointsman_worker::Broker for InProcess {
     async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         let done = self.broker.execute(Command::Register(register)).await.map_err(broker_error)?;
         let running = match done.answer {
-            Answer::Registered { running } => self.running(running).await?,
+            Answer::Registered { running } => running_jobs(&**self.broker.store(), running).await?,
             _ => Vec::new(),
         };
         Ok(self.in_epoch(running))
@@ -83,12 +53,7 @@ impl pointsman_worker::Broker for InProcess {
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
         let wait = if exchange.ops.is_empty() { wait } else { Duration::ZERO };
         let done = self.broker.exchange(exchange, wait).await.map_err(broker_error)?;
-        let claimed = done.claimed.into_iter().filter_map(|claimed| {
-            let job = claimed.job;
-            let held = Held { job: job.id, attempt: job.attempt, token: job.token? };
-            Some(Claimed { held, job, payload: Bytes::from_owner(claimed.payload) })
-        });
-        Ok(Exchanged { ops: done.ops, claimed: claimed.collect() })
+        Ok(exchanged(done))
     }
 
     async fn renew(
@@ -102,7 +67,7 @@ impl pointsman_worker::Broker for InProcess {
 
     async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {
         let Preview { media_type, bytes } = preview;
-        let kept = self.broker.set_preview(held.job, held.attempt, n, bytes, media_type);
+        let kept = self.broker.set_preview(held.job, held.attempt, n, bytes, media_type).await;
         kept.map_err(|error| BrokerError::Refused(error.to_string()))
     }
 

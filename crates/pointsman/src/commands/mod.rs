@@ -1,10 +1,11 @@
-//! The client commands: look and act, through a server.
+//! The client commands: look and act, through a server; and those that act on a server's data.
 
 mod act;
 mod list;
 mod print;
 mod submit;
 mod token;
+mod transfer;
 
 use pointsman_client::{Client, ClientError};
 
@@ -14,6 +15,7 @@ use crate::{
 };
 
 pub use token::token;
+pub use transfer::{export, import, intake};
 
 /// Runs one client command.
 pub async fn run(cli: &Cli, command: &Command) -> Result<(), Exit> {

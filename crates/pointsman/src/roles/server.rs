@@ -9,7 +9,10 @@ use pointsman_store::{Retention, Store};
 use pointsman_store_sqlite::{Options, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{args, services::StoreUrl, stop};
+use crate::{
+    args, stop,
+    store_url::{RedisArgs, StoreUrl, open_redis},
+};
 
 /// A server that listens, over an opened store.
 pub struct Running {
@@ -21,24 +24,56 @@ pub struct Running {
     drain: Duration,
 }
 
+/// Where a server's things are.
+pub struct Places<'a> {
+    /// Tokens, and what else is this server's own.
+    pub data: &'a Path,
+    pub store: &'a StoreUrl,
+    pub redis: &'a RedisArgs,
+    /// The files of jobs, where others share them.
+    pub artifacts: Option<&'a Path>,
+}
+
+impl Places<'_> {
+    async fn open_store(&self) -> anyhow::Result<Arc<dyn Store>> {
+        Ok(match self.store {
+            StoreUrl::Sqlite(dir) => {
+                let opened = SqliteStore::open(dir, Options::default());
+                Arc::new(
+                    opened
+                        .with_context(|| format!("cannot open the store in {}", dir.display()))?,
+                )
+            }
+            StoreUrl::Redis(address) => Arc::new(open_redis(address, self.redis).await?),
+        })
+    }
+
+    fn open_files(&self) -> anyhow::Result<Files> {
+        Ok(match self.artifacts {
+            Some(shared) => Files::open_shared(shared)
+                .with_context(|| format!("--artifacts {}", shared.display()))?,
+            None => Files::open(self.data)?,
+        })
+    }
+}
+
 impl Running {
-    /// Opens the store in `data` and listens.
-    pub async fn start(data: &Path, listen: &args::Listen) -> anyhow::Result<Self> {
+    /// Opens the store and listens.
+    pub async fn start(places: Places<'_>, listen: &args::Listen) -> anyhow::Result<Self> {
+        let data = places.data;
         std::fs::create_dir_all(data)
             .with_context(|| format!("cannot make the data directory {}", data.display()))?;
-        let opened = SqliteStore::open(data, Options::default());
-        let store: Arc<dyn Store> = Arc::new(
-            opened.with_context(|| format!("cannot open the store in {}", data.display()))?,
-        );
+        let store = places.open_store().await?;
         let retention = Retention {
             ended_jobs: listen.keep_jobs,
             ended_for: Duration::from_secs(listen.keep_days * 24 * 3600),
             ended_bytes: listen.keep_gib << 30,
             ..Retention::default()
         };
-        let config = BrokerConfig { retention, ..BrokerConfig::default() };
+        let fleet = places.redis.fleet.clone();
+        let config = BrokerConfig { fleet, retention, ..BrokerConfig::default() };
         let (broker, tasks) = Broker::start(store.clone(), config).await?;
-        let files = Arc::new(Files::open(data)?);
+        let files = Arc::new(places.open_files()?);
         let config = ServerConfig { listen: listen.listen, data: data.to_owned() };
         let server = Server::bind(config, broker.clone(), files.clone()).await?;
         let drain = Duration::from_secs(listen.drain_s);
@@ -56,9 +91,18 @@ impl Running {
 }
 
 pub async fn server(args: args::Server) -> anyhow::Result<()> {
-    let StoreUrl::Sqlite(data) = &args.store;
+    let data = match (&args.data, &args.store) {
+        (Some(data), _) | (None, StoreUrl::Sqlite(data)) => data.clone(),
+        (None, StoreUrl::Redis(_)) => "data".into(),
+    };
     let shutdown = stop::on_signals(Duration::from_secs(args.listen.drain_s))?;
-    let running = Running::start(data, &args.listen).await?;
+    let places = Places {
+        data: &data,
+        store: &args.store,
+        redis: &args.redis,
+        artifacts: args.artifacts.as_deref(),
+    };
+    let running = Running::start(places, &args.listen).await?;
     println!("monitor: {}/", running.server.url());
     running.run(shutdown.drain).await
 }

@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::{
     machine::{WorkerPlan, member, service_arg},
-    server::Running,
+    server::{Places, Running},
 };
-use crate::{adapters::InProcess, args, identity, stop};
+use crate::{adapters::InProcess, args, identity, stop, store_url::StoreUrl};
 
 /// How much longer than its workers the server stays, so that their goodbyes are heard.
 const GOODBYES: Duration = Duration::from_secs(5);
@@ -22,7 +22,14 @@ const GOODBYES: Duration = Duration::from_secs(5);
 pub async fn up(args: args::Up) -> anyhow::Result<()> {
     let drain = Duration::from_secs(args.listen.drain_s);
     let shutdown = stop::on_signals(drain + GOODBYES)?;
-    let running = Running::start(&args.data, &args.listen).await?;
+    let embedded = StoreUrl::Sqlite(args.data.clone());
+    let places = Places {
+        data: &args.data,
+        store: args.store.as_ref().unwrap_or(&embedded),
+        redis: &args.redis,
+        artifacts: args.artifacts.as_deref(),
+    };
+    let running = Running::start(places, &args.listen).await?;
     let machine = identity::machine_id(&args.data, args.machine.clone())?;
     let (simulator, services) = services(&args).await?;
     let host = Arc::new(InProcess::new(running.broker.clone(), running.files.clone()));

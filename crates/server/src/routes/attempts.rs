@@ -10,7 +10,7 @@ use pointsman_api::{
     ArtifactStored, AttemptRef, ErrorCode, FinishRequest, Problem, ReleaseRequest, Sha256Hex,
     check_file_name,
 };
-use pointsman_broker::{Preview, PreviewError};
+use pointsman_broker::{MAX_PREVIEW, PreviewError};
 use pointsman_core::{
     JobId, Rejected, Token,
     command::{Finish, Held, Op, OpAnswer, Outcome},
@@ -185,12 +185,12 @@ pub(crate) async fn put_preview(
     if job.token != Some(token) || job.attempt != query.attempt || !job.is_running() {
         return Err(Rejected::StaleAttempt { job: job.id, current: job.attempt }.into());
     }
-    let bytes = collect(body, Preview::MAX_BYTES, 2 * Preview::MAX_BYTES).await;
+    let bytes = collect(body, MAX_PREVIEW, 2 * MAX_PREVIEW).await;
     let bytes = bytes.map_err(|problem| match problem.is(ErrorCode::BodyTooLarge) {
         true => Problem::new(ErrorCode::FileTooLarge, problem.detail.clone()),
         false => problem,
     })?;
-    match app.broker.set_preview(job.id, query.attempt, query.n, bytes, media_type) {
+    match app.broker.set_preview(job.id, query.attempt, query.n, bytes, media_type).await {
         // An older picture than the one that is here is dropped, like a repeat.
         Ok(()) | Err(PreviewError::OldNews) => Ok(StatusCode::NO_CONTENT),
         // The record is ahead of the view for a moment: the next picture will be shown.

@@ -140,7 +140,7 @@ pub(crate) async fn preview(
 ) -> Answer<Response> {
     find(&app, &caller, id).await?;
     let none = || Refusal::new(ErrorCode::PreviewNotFound, format!("job {id} shows no preview"));
-    let preview = app.broker.preview(id).ok_or_else(none)?;
+    let preview = app.broker.preview(id).await?.ok_or_else(none)?;
     let headers = [
         (header::CONTENT_TYPE, preview.media_type.as_str()),
         (header::CACHE_CONTROL, "no-store"),

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod fleet;
 pub(crate) mod health;
 pub(crate) mod inputs;
+pub(crate) mod intake;
 pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod machines;

@@ -91,6 +91,7 @@ async fn each_role_does_what_it_is_for() {
     forbidden(client("view").payload(job).await.unwrap_err());
     client("submit").payload(job).await.unwrap();
     forbidden(client("submit").drain(&"w".parse().unwrap()).await.unwrap_err());
+    forbidden(client("submit").set_intake(false).await.unwrap_err());
     forbidden(client("worker").job(job).await.unwrap_err());
     forbidden(client("worker").snapshot().await.unwrap_err());
     let leave = pointsman_api::LeaveRequest {

@@ -5,6 +5,7 @@ mod artifacts;
 mod bad_input;
 mod events;
 mod fixture;
+mod intake;
 mod jobs;
 mod server;
 mod worker;

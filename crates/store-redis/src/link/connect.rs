@@ -93,6 +93,40 @@ pub async fn blocking(place: &Place, keys: &Keys) -> Result<MultiplexedConnectio
     primary(place, keys, config().set_response_timeout(None)).await
 }
 
+/// A connection that hears what is published.
+pub async fn pubsub(place: &Place, keys: &Keys) -> Result<redis::aio::PubSub, OpenError> {
+    let mut last = None;
+    for (host, port) in &place.address.hosts {
+        match node(place, host, *port, keys).await {
+            Ok((host, port)) => {
+                let failed = |error: RedisError| failure(place, &error);
+                let client = client(place, &host, port, false).map_err(failed)?;
+                return client.get_async_pubsub().await.map_err(failed);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| no_host(place)))
+}
+
+fn no_host(place: &Place) -> OpenError {
+    OpenError::Unreachable { address: place.address.to_string(), why: "no host".into() }
+}
+
+/// The node that has the fleet's keys, as one of the hosts knows it.
+async fn node(
+    place: &Place,
+    host: &str,
+    port: u16,
+    keys: &Keys,
+) -> Result<(String, u16), OpenError> {
+    match &place.address.topology {
+        Topology::Server => Ok((host.to_owned(), port)),
+        Topology::Sentinel { master } => ask_sentinel(place, host, port, master).await,
+        Topology::Cluster => ask_cluster(place, host, port, keys).await,
+    }
+}
+
 fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_WITHIN))
 }
@@ -175,12 +209,7 @@ async fn primary(
 ) -> Result<MultiplexedConnection, OpenError> {
     let mut last = None;
     for (host, port) in &place.address.hosts {
-        let found = match &place.address.topology {
-            Topology::Server => Ok((host.clone(), *port)),
-            Topology::Sentinel { master } => ask_sentinel(place, host, *port, master).await,
-            Topology::Cluster => ask_cluster(place, host, *port, keys).await,
-        };
-        let connected = match found {
+        let connected = match node(place, host, *port, keys).await {
             Ok((host, port)) => client(place, &host, port, false)
                 .map_err(|error| failure(place, &error))?
                 .get_multiplexed_async_connection_with_config(&config)
@@ -193,8 +222,7 @@ async fn primary(
             Err(error) => last = Some(error),
         }
     }
-    let address = place.address.to_string();
-    Err(last.unwrap_or(OpenError::Unreachable { address, why: "no host".into() }))
+    Err(last.unwrap_or_else(|| no_host(place)))
 }
 
 /// A client of one node; Sentinels have no databases and no passwords of the data's.

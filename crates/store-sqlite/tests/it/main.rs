@@ -10,3 +10,4 @@ mod opening;
 mod quarantine;
 mod reopen;
 mod support;
+mod transfer;

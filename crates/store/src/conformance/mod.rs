@@ -4,13 +4,15 @@
 //! `rules` drives whole lives of jobs, `truths` asks whether records and events say what is so,
 //! `reclaims` takes back what the store lost; `races` steps through every interleaving of competing
 //! decisions, each race also with a guard removed, which must make it fail; `model` runs random
-//! commands on the store and on [`MemStore`](crate::MemStore) and compares every answer.
+//! commands on the store and on [`MemStore`](crate::MemStore) and compares every answer;
+//! `transfer` moves stores, and is called by [`transfer_tests!`](crate::transfer_tests).
 
 pub mod fleet;
 pub mod model;
 pub mod races;
 pub mod reclaims;
 pub mod rules;
+pub mod transfer;
 pub mod truths;
 
 use std::sync::Arc;
@@ -115,6 +117,45 @@ macro_rules! conformance_tests {
             #[tokio::test]
             async fn $name() {
                 $crate::conformance::truths::$name(&$open).await;
+            }
+        )*
+    };
+}
+
+/// Makes one test of each part of what a store that can be moved promises. Called with a function
+/// that opens an empty store on a clock that the suite moves, as a [`Transfer`](crate::Transfer).
+#[macro_export]
+macro_rules! transfer_tests {
+    ($open:expr) => {
+        #[test]
+        fn everything_moves_from_memory() {
+            $crate::conformance::transfer::moves($crate::conformance::transfer::memory, $open);
+        }
+        #[test]
+        fn everything_moves_to_memory() {
+            $crate::conformance::transfer::moves($open, $crate::conformance::transfer::memory);
+        }
+        #[test]
+        fn everything_moves_to_another_of_the_kind() {
+            $crate::conformance::transfer::moves($open, $open);
+        }
+        $crate::transfer_tests!(@each $open,
+            a_moved_jobs_old_attempt_hands_in_late,
+            a_cancelled_attempt_is_over_after_the_move,
+            a_closed_intake_lets_jobs_end,
+            running_jobs_are_taken_along_only_when_told,
+            a_change_during_the_export_is_told,
+            only_an_empty_store_is_filled,
+            a_broken_stream_changes_nothing,
+            a_store_that_is_filled_serves_nobody,
+            idempotency_keys_keep_the_time_that_remained,
+        );
+    };
+    (@each $open:expr, $($name:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $crate::conformance::transfer::$name($open).await;
             }
         )*
     };

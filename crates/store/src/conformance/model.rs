@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pointsman_core::{
     Answer, Command, FailureKind, JobId, LossReason, WorkflowId,
-    command::{Held, Op},
+    command::{Held, Idempotency, Op, Submit},
     event::{Record, RecordKey},
     record::{ConnectorStatus, Job, JobSpec, Orders},
 };
@@ -65,7 +65,8 @@ pub struct Script {
     jobs: Vec<pointsman_core::JobId>,
     /// Every attempt that was ever claimed, with who claimed it: ghosts act too.
     held: Vec<(usize, Held)>,
-    last_submission: Option<pointsman_core::command::Submit>,
+    /// Each with an idempotency key of its own.
+    pub submissions: Vec<Submit>,
     last_claim: Vec<pointsman_core::Token>,
 }
 
@@ -83,7 +84,7 @@ impl Script {
             hands,
             jobs: Vec::new(),
             held: Vec::new(),
-            last_submission: None,
+            submissions: Vec::new(),
             last_claim: Vec::new(),
         }
     }
@@ -137,7 +138,7 @@ impl Script {
     }
 
     async fn submit(&mut self, priority: u8, label: u8, group: u8, repeat: bool) -> String {
-        if let (true, Some(last)) = (repeat, &self.last_submission) {
+        if let (true, Some(last)) = (repeat, self.submissions.last()) {
             return self.run(Command::Submit(last.clone())).await;
         }
         let mut asked = JobSpec { max_losses: 2, ..spec(priority) };
@@ -148,9 +149,12 @@ impl Script {
             asked.workflow_id = WorkflowId::new(format!("flow-{group}")).ok();
             asked.workflow_priority = Some(50);
         }
-        let submit = self.fleet.submission(asked);
+        let mut submit = self.fleet.submission(asked);
+        let n = self.submissions.len();
+        let key = format!("key-{n}");
+        submit.idempotency = Some(Idempotency { key, body: [n as u8; 32] });
         self.jobs.push(submit.id);
-        self.last_submission = Some(submit.clone());
+        self.submissions.push(submit.clone());
         self.run(Command::Submit(submit)).await
     }
 

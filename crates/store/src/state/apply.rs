@@ -13,6 +13,7 @@ use pointsman_core::{
 };
 
 use super::{KeptIdempotency, State, queue::Losses};
+use crate::transfer::Item;
 
 /// A transition that was applied.
 #[derive(Debug)]
@@ -261,6 +262,18 @@ impl State {
 
     pub fn restore_idempotency(&mut self, key: IdempotencyKey, kept: KeptIdempotency) {
         self.keep_idempotency(key, kept);
+    }
+
+    /// Puts an imported item in; payloads and results lie apart.
+    pub fn import(&mut self, item: Item) {
+        match item {
+            Item::Record(record) => self.restore(record),
+            Item::Capabilities { digest, capabilities } => {
+                self.keep_capabilities(digest, &capabilities);
+            }
+            Item::Idempotency { key, kept } => drop(self.keep_idempotency(key, kept)),
+            Item::Payload { .. } | Item::Result { .. } => {}
+        }
     }
 
     /// The last thing to be put back. Capabilities that no worker has were left over.

@@ -8,6 +8,7 @@ mod apply;
 mod check;
 mod due;
 mod index;
+mod intake;
 mod queue;
 mod reads;
 mod volatile;
@@ -32,7 +33,7 @@ pub use waiters::WorkHint;
 use pointsman_core::{
     Answer, Command, ConnectorId, EventName, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId,
     command::{Exchange, IdempotencyKey, Renew},
-    decide::{self, GroupKey, Key, Source, Stop, Transition, Unread, Value},
+    decide::{self, GroupKey, Intake, Key, Source, Stop, Transition, Unread, Value},
     event::{Record, RecordKey},
     matching::{CapabilitiesDigest, ClassKey},
     record::{Alert, AlertId, Connector, Job, JobStatus, Machine, Worker},
@@ -58,6 +59,7 @@ pub struct KeptIdempotency {
 
 pub struct State {
     pub epoch: Epoch,
+    intake: Intake,
     pub(crate) seq: Seq,
     pub(crate) last_ended_no: u64,
     jobs: BTreeMap<JobId, JobEntry>,
@@ -89,6 +91,7 @@ impl State {
     pub fn new(epoch: Epoch, now: Timestamp) -> Self {
         Self {
             epoch,
+            intake: Intake::Open,
             seq: 0,
             last_ended_no: 0,
             jobs: BTreeMap::new(),
@@ -123,6 +126,7 @@ impl State {
 
     /// Decides and applies one command, in one step.
     pub fn execute(&mut self, command: &Command, now: Timestamp) -> Result<Applied, Rejected> {
+        self.intake.admits(command)?;
         self.volatile.set_now(now);
         let transition = match command {
             Command::Exchange(exchange) => self.decide_exchange(exchange, now),
@@ -130,6 +134,7 @@ impl State {
         };
         match transition {
             Ok(transition) => {
+                self.intake.admits_changes(&transition)?;
                 self.check_guards(&transition, now)?;
                 self.check_room(&transition)?;
                 self.volatile.hear(command, now);
@@ -156,6 +161,10 @@ impl State {
         transition: Transition,
         now: Timestamp,
     ) -> Result<Option<Applied>, Rejected> {
+        if self.intake == Intake::Importing {
+            return Err(Rejected::Importing);
+        }
+        self.intake.admits_changes(&transition)?;
         let unchanged = transition
             .reads
             .iter()
@@ -184,6 +193,9 @@ impl State {
     }
 
     fn decide_exchange(&self, exchange: &Exchange, now: Timestamp) -> Result<Transition, Stop> {
+        if self.intake != Intake::Open {
+            return decide::decide_exchange(self, exchange, now, &mut |_, _| None);
+        }
         // Within one claim the queues do not change yet, so what was chosen is remembered.
         let mut picker = self.queues.picker();
         decide::decide_exchange(self, exchange, now, &mut |worker, services| {

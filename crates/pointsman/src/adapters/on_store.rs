@@ -1,0 +1,48 @@
+//! What adapters that reach a store without HTTP have in common.
+
+use bytes::Bytes;
+use pointsman_broker::BrokerError as StoreSide;
+use pointsman_core::{JobId, Record, RecordKey, command::Held};
+use pointsman_store::{Store, StoreError};
+use pointsman_worker::{BrokerError, Claimed, Exchanged};
+
+/// A store that is full, stopping or not reachable asks for patience.
+pub fn store_error(error: StoreError) -> BrokerError {
+    BrokerError::Unreachable(error.to_string())
+}
+
+pub fn broker_error(error: StoreSide) -> BrokerError {
+    match error {
+        StoreSide::Rejected(why) => BrokerError::Rejected(why),
+        StoreSide::Store(error) => store_error(error),
+    }
+}
+
+/// The jobs that a worker id was running before this process.
+pub async fn running_jobs(store: &dyn Store, held: Vec<Held>) -> Result<Vec<Claimed>, BrokerError> {
+    let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
+    let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
+    let records = store.records(keys).await.map_err(store_error)?;
+    let payloads = store.payloads(ids).await.map_err(store_error)?;
+    let mut running = Vec::with_capacity(held.len());
+    for (held, payload) in held.into_iter().zip(payloads) {
+        let job = records.iter().find_map(|record| match record {
+            Record::Job(job) if job.id == held.job => Some(job.clone()),
+            _ => None,
+        });
+        if let (Some(job), Some(payload)) = (job, payload) {
+            running.push(Claimed { held, job, payload: Bytes::from_owner(payload) });
+        }
+    }
+    Ok(running)
+}
+
+/// What an exchange brought, as workers take it.
+pub fn exchanged(done: pointsman_broker::Exchanged) -> Exchanged {
+    let claimed = done.claimed.into_iter().filter_map(|claimed| {
+        let job = claimed.job;
+        let held = Held { job: job.id, attempt: job.attempt, token: job.token? };
+        Some(Claimed { held, job, payload: Bytes::from_owner(claimed.payload) })
+    });
+    Exchanged { ops: done.ops, claimed: claimed.collect() }
+}

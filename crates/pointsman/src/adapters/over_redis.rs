@@ -1,0 +1,116 @@
+//! A worker that reaches a store on Redis directly.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use pointsman_broker::Exchanges;
+use pointsman_connectors::{ByteStream, NewArtifact, Preview};
+use pointsman_core::{
+    Answer, Command, Incarnation, JobId, WorkerId,
+    command::{Exchange, Held, Register, Renew, Renewed},
+    record::Progress,
+};
+use pointsman_store::{Store, ToldProgress};
+use pointsman_store_redis::RedisStore;
+use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ArtifactPlace,
+    on_store::{broker_error, exchanged, running_jobs, store_error},
+};
+
+/// How often a waiting claim looks by itself: a thousand idle workers cost Redis next to nothing.
+const SLOW_SCAN: Duration = Duration::from_secs(5);
+
+/// Calls the store.
+pub struct OverRedis {
+    store: Arc<dyn Store>,
+    exchanges: Exchanges,
+    artifacts: ArtifactPlace,
+}
+
+impl OverRedis {
+    pub fn new(store: RedisStore, artifacts: ArtifactPlace) -> Self {
+        let store: Arc<dyn Store> = Arc::new(store);
+        let exchanges = Exchanges::new(store.clone(), SLOW_SCAN, CancellationToken::new());
+        Self { store, exchanges, artifacts }
+    }
+
+    async fn execute(&self, command: Command) -> Result<Answer, BrokerError> {
+        let mut done = self.store.execute(vec![command]).await.map_err(store_error)?;
+        match done.pop() {
+            Some(Ok(done)) => Ok(done.answer),
+            Some(Err(why)) => Err(BrokerError::Rejected(why)),
+            None => Err(BrokerError::Unreachable("no answer".into())),
+        }
+    }
+
+    /// The epoch is read after the answer was given: so one that was given in a new epoch never
+    /// carries the old one.
+    fn in_epoch<T>(&self, answer: T) -> InEpoch<T> {
+        InEpoch { epoch: self.store.epoch().to_string().into(), answer }
+    }
+}
+
+#[async_trait]
+impl pointsman_worker::Broker for OverRedis {
+    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+        let running = match self.execute(Command::Register(register)).await? {
+            Answer::Registered { running } => running_jobs(&*self.store, running).await?,
+            _ => Vec::new(),
+        };
+        Ok(self.in_epoch(running))
+    }
+
+    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+        let wait = if exchange.ops.is_empty() { wait } else { Duration::ZERO };
+        let done = self.exchanges.exchange(exchange, wait).await.map_err(broker_error)?;
+        Ok(exchanged(done))
+    }
+
+    async fn renew(
+        &self,
+        renew: Renew,
+        progress: Vec<(JobId, Progress)>,
+    ) -> Result<InEpoch<Renewed>, BrokerError> {
+        let worker = renew.worker.clone();
+        let renewed = match self.execute(Command::Renew(renew)).await? {
+            Answer::Renewed(renewed) => renewed,
+            other => return Err(BrokerError::Unreachable(format!("an odd answer: {other:?}"))),
+        };
+        let told = progress.into_iter().map(|(job, progress)| ToldProgress {
+            worker: worker.clone(),
+            job,
+            progress,
+        });
+        // Progress that nobody hears of is no reason to repeat the renewal.
+        if let Err(error) = self.store.tell_progress(told.collect()).await {
+            tracing::debug!(%error, "progress was not told");
+        }
+        Ok(self.in_epoch(renewed))
+    }
+
+    async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {
+        let Preview { media_type, bytes } = preview;
+        let preview = pointsman_store::Preview { attempt: held.attempt, n, media_type, bytes };
+        self.store.keep_preview(held.job, preview).await.map_err(store_error)
+    }
+
+    async fn put_artifact(
+        &self,
+        held: Held,
+        artifact: NewArtifact,
+        bytes: ByteStream,
+    ) -> Result<StoredFile, BrokerError> {
+        self.artifacts.put_artifact(held, artifact, bytes).await
+    }
+
+    async fn open_input(&self, _: Held, from: &str) -> Result<Option<ByteStream>, BrokerError> {
+        self.artifacts.open_input(from).await
+    }
+
+    async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError> {
+        self.execute(Command::Leave { worker, incarnation }).await.map(drop)
+    }
+}

@@ -1,0 +1,83 @@
+//! What processes on one store tell each other beside the records: progress, by publishing it, and
+//! preview pictures, kept for a minute.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use pointsman_core::JobId;
+use pointsman_store::{Preview, StoreError, ToldProgress};
+use tokio::sync::broadcast;
+
+use crate::link::{Link, bytes};
+
+const CHANNEL: &str = "progress";
+const KEPT_FOR: Duration = Duration::from_secs(60);
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+pub async fn tell_progress(link: &Link, told: Vec<ToldProgress>) -> Result<(), StoreError> {
+    let mut publish = redis::pipe();
+    for told in told {
+        let text = serde_json::to_string(&told)
+            .map_err(|error| StoreError::Failed(format!("progress is no JSON: {error}")))?;
+        publish.cmd("PUBLISH").arg(link.keys().full(CHANNEL)).arg(text);
+    }
+    link.send_all(&publish).await?;
+    Ok(())
+}
+
+/// Hears what others tell, until the link is closed.
+pub async fn hear_progress(link: Link, told: broadcast::Sender<Arc<ToldProgress>>) {
+    while !link.is_closed() {
+        if let Err(why) = hear(&link, &told).await {
+            tracing::debug!(why, "progress of others is heard anew");
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+async fn hear(link: &Link, told: &broadcast::Sender<Arc<ToldProgress>>) -> Result<(), String> {
+    let mut heard = link.pubsub().await.map_err(|error| error.to_string())?;
+    let channel = link.keys().full(CHANNEL);
+    heard.subscribe(channel).await.map_err(|error| error.to_string())?;
+    let mut messages = heard.on_message();
+    while let Some(message) = messages.next().await {
+        match serde_json::from_slice::<ToldProgress>(message.get_payload_bytes()) {
+            // Nobody listening is no error.
+            Ok(progress) => drop(told.send(Arc::new(progress))),
+            Err(error) => tracing::debug!(%error, "progress that cannot be read"),
+        }
+    }
+    Err("the subscription ended".to_owned())
+}
+
+/// A picture stands behind one line of text: attempt, number, media type.
+pub async fn keep_preview(link: &Link, job: JobId, preview: &Preview) -> Result<(), StoreError> {
+    let Preview { attempt, n, media_type, bytes } = preview;
+    let mut value = format!("{attempt} {n} {media_type}\n").into_bytes();
+    value.extend_from_slice(bytes);
+    let mut set = redis::cmd("SET");
+    set.arg(link.keys().full(&format!("preview:{job}"))).arg(value);
+    set.arg("EX").arg(KEPT_FOR.as_secs());
+    link.send(&set).await?;
+    Ok(())
+}
+
+pub async fn preview(link: &Link, job: JobId) -> Result<Option<Preview>, StoreError> {
+    let mut get = redis::cmd("GET");
+    get.arg(link.keys().full(&format!("preview:{job}")));
+    let found = link.send(&get).await?;
+    Ok(bytes(&found).and_then(read))
+}
+
+fn read(value: &[u8]) -> Option<Preview> {
+    let end = value.iter().position(|b| *b == b'\n')?;
+    let head = std::str::from_utf8(&value[..end]).ok()?;
+    let mut parts = head.splitn(3, ' ');
+    Some(Preview {
+        attempt: parts.next()?.parse().ok()?,
+        n: parts.next()?.parse().ok()?,
+        media_type: parts.next()?.to_owned(),
+        bytes: Bytes::copy_from_slice(&value[end + 1..]),
+    })
+}

@@ -1,0 +1,214 @@
+//! Moving house: everything of one store as a stream, and that stream into another, empty store.
+//!
+//! An export is of one seq, or it is refused. It closes the store's intake first, and nothing may
+//! change from its first line to its last: it looks for a change after each page and at the end.
+//! What still could change something is a running job's ending; so an export is refused while
+//! jobs run, unless it is told to take them along. Taken along, a job is given back by the import
+//! without a loss, and what its worker hands in to the old store from then on stays there: it is
+//! for the operator to choose between waiting and running it once more.
+//!
+//! An import goes into a store that never had a record. It marks the store first, durably, so that
+//! one that breaks off leaves a store that says so and serves nobody.
+
+mod export;
+mod import;
+mod lines;
+mod read;
+
+use std::{io, sync::Arc};
+
+use async_trait::async_trait;
+use pointsman_core::{
+    JobId, Record, Rejected, Seq, Timestamp, Token,
+    command::IdempotencyKey,
+    matching::{Capabilities, CapabilitiesDigest},
+};
+use serde::{Deserialize, Serialize};
+
+pub use export::{ExportOptions, export};
+pub use import::{Imported, import};
+pub use read::{Stream, check};
+
+use crate::{Epoch, Intake, Store, StoreError, state::KeptIdempotency};
+
+/// The version of the stream that this program writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// The first line: what the stream is, and where the log of its store ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    pub format: u32,
+    /// The version of the program that wrote it.
+    pub made_by: String,
+    pub epoch: Epoch,
+    pub seq: Seq,
+    pub last_ended_no: u64,
+    /// By the clock of the store it came from.
+    pub at: Timestamp,
+}
+
+/// One line between header and footer. Capabilities come before the workers that have them; a
+/// job's payload and results follow the job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Item {
+    Record(Record),
+    Payload {
+        job: JobId,
+        payload: Arc<[u8]>,
+    },
+    Result {
+        job: JobId,
+        result: KeptResult,
+    },
+    Capabilities {
+        digest: CapabilitiesDigest,
+        capabilities: Arc<Capabilities>,
+    },
+    /// Its end is by the clock of the store that it is in, or came from.
+    Idempotency {
+        key: IdempotencyKey,
+        kept: KeptIdempotency,
+    },
+}
+
+impl Item {
+    /// About how many bytes it takes in a store.
+    pub fn weight(&self) -> usize {
+        const RECORD: usize = 1_024;
+        match self {
+            Self::Payload { payload, .. } => payload.len(),
+            Self::Result { result, .. } => result.json.len(),
+            _ => RECORD,
+        }
+    }
+}
+
+/// What an attempt handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptResult {
+    pub attempt: u32,
+    pub token: Token,
+    pub late: bool,
+    /// As JSON.
+    pub json: Arc<[u8]>,
+}
+
+/// What a stream holds, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    pub machines: u64,
+    pub workers: u64,
+    pub connectors: u64,
+    pub alerts: u64,
+    pub jobs: u64,
+    pub payloads: u64,
+    pub results: u64,
+    pub capabilities: u64,
+    pub idempotency_keys: u64,
+}
+
+impl Counts {
+    fn add(&mut self, item: &Item) {
+        *match item {
+            Item::Record(Record::Machine(_)) => &mut self.machines,
+            Item::Record(Record::Worker(_)) => &mut self.workers,
+            Item::Record(Record::Connector(_)) => &mut self.connectors,
+            Item::Record(Record::Alert(_)) => &mut self.alerts,
+            Item::Record(Record::Job(_)) => &mut self.jobs,
+            Item::Payload { .. } => &mut self.payloads,
+            Item::Result { .. } => &mut self.results,
+            Item::Capabilities { .. } => &mut self.capabilities,
+            Item::Idempotency { .. } => &mut self.idempotency_keys,
+        } += 1;
+    }
+}
+
+/// The last line. Without it the stream was cut off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Footer {
+    pub counts: Counts,
+    /// Of all lines before this one, lowercase hex.
+    pub sha256: String,
+}
+
+/// Why nothing was moved.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "{0} jobs are running: start the server on this store until they have ended (it takes no new work), or take them along with --with-running: they begin anew in the new store"
+    )]
+    Running(usize),
+    #[error(
+        "the store changed during the export (seq {from} to {to}): stop what writes to it, and export again"
+    )]
+    Changed { from: Seq, to: Seq },
+    #[error(
+        "the store is not empty: its log is at seq {0}; import into one that never had a record"
+    )]
+    NotEmpty(Seq),
+    #[error("an import fills this store, or broke off: import into it anew")]
+    Importing,
+    #[error("nothing is being imported into this store")]
+    NotImporting,
+    #[error("this is no export of Pointsman: it does not begin with a header")]
+    NotAnExport,
+    #[error(
+        "the export is of format {0}, and this program knows formats up to {FORMAT}: use a newer program"
+    )]
+    NewerFormat(u32),
+    #[error("the export ends after line {0} without its footer: it was cut off; export again")]
+    Cut(u64),
+    #[error("line {line} of the export: {why}")]
+    Line { line: u64, why: String },
+    #[error("the export is not as it was written: {0}; export again")]
+    Altered(&'static str),
+    #[error("a record cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+    #[error("a moved record could not be settled: {0}")]
+    Unsettled(Rejected),
+    #[error("the export could not be read or written")]
+    Io(#[from] io::Error),
+}
+
+/// A store that can be moved: what [`export`] and [`import`] need beside [`Store`].
+#[async_trait]
+pub trait Transfer: Store {
+    async fn intake(&self) -> Result<Intake, StoreError>;
+
+    /// Opens the intake, or closes it for an export; durable when it returns.
+    ///
+    /// # Errors
+    /// When an import fills the store: that ends by [`finish_import`](Self::finish_import) or
+    /// [`clear_import`](Self::clear_import) alone.
+    async fn set_intake(&self, open: bool) -> Result<(), TransferError>;
+
+    /// All results of a job, in the order in which they came.
+    async fn results(&self, job: JobId) -> Result<Vec<KeptResult>, StoreError>;
+
+    /// Idempotency keys that are kept, in a fixed order; those after `after`, at most `limit`.
+    async fn idempotency(
+        &self,
+        after: Option<(IdempotencyKey, KeptIdempotency)>,
+        limit: usize,
+    ) -> Result<Vec<(IdempotencyKey, KeptIdempotency)>, StoreError>;
+
+    /// Marks an empty store as being imported into, durably, and sets where its log begins.
+    /// Afterwards every command but [`Moved`](pointsman_core::command::Reconcile::Moved) is
+    /// refused, and the store does not open for service.
+    ///
+    /// # Errors
+    /// [`NotEmpty`](TransferError::NotEmpty) when the store ever had a record; nothing is changed.
+    async fn begin_import(&self, header: &Header) -> Result<(), TransferError>;
+
+    /// Puts items in as they are, without events.
+    async fn import(&self, items: Vec<Item>) -> Result<(), TransferError>;
+
+    /// Gives the log a new epoch, which it answers, and opens the store. Its clock shows no time
+    /// before the header's from the next opening on.
+    async fn finish_import(&self, header: &Header) -> Result<Epoch, TransferError>;
+
+    /// Takes back what an import put in: the store is empty again, and open.
+    async fn clear_import(&self) -> Result<(), TransferError>;
+}

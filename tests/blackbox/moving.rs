@@ -1,0 +1,111 @@
+//! Moving house: a server's store goes on in another directory.
+
+use std::{path::Path, time::Duration};
+
+use pointsman_client::{Client, ClientError};
+use pointsman_core::{JobId, record::JobStatus};
+use serde_json::{Value, json};
+
+use crate::harness::{Served, directory, run, simulation, submit, until};
+
+fn store(dir: &Path) -> String {
+    format!("sqlite:{}", dir.display())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+async fn completes(client: &Client, job: JobId) {
+    let job = until(client, job, Duration::from_secs(60), |job| job.status.is_ended()).await;
+    assert_eq!(job.status, JobStatus::Completed, "{job:?}");
+}
+
+/// Runs a command that answers in JSON.
+async fn told(arguments: &[&str]) -> Value {
+    let output = run(&[&["--json"], arguments].concat()).await;
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Runs a command that is refused as wrong usage; says why.
+async fn refused(arguments: &[&str]) -> String {
+    let output = run(arguments).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    text(&output.stderr)
+}
+
+#[tokio::test]
+async fn a_store_goes_on_in_another_directory() {
+    let (old, new, beside) = (directory(), directory(), directory());
+    let (from, to) = (store(old.path()), store(new.path()));
+    let file = beside.path().join("fleet.export").display().to_string();
+    let mut server = Served::server(old.path(), 0).await;
+    let worker = server.worker("w", 1).await;
+    let done = submit(&server.client, &simulation(0)).await;
+    completes(&server.client, done).await;
+    worker.kill().await;
+    let waiting = submit(&server.client, &simulation(0)).await;
+
+    let closed = told(&["--server", &server.url, "intake", "close"]).await;
+    assert_eq!(closed, json!({"intake": "closed", "running": 0}));
+    let why = refused(&["export", "--store", &from, "--out", &file]).await;
+    assert!(why.contains("stop the server first"), "{why}");
+    server.process.signal("TERM");
+    server.process.ended().await;
+    let export = ["export", "--store", &from, "--out", &file];
+    let exported = told(&export).await;
+    assert_eq!(exported["counts"]["jobs"], 2, "{exported}");
+
+    // The old one is closed, and says how it is opened again.
+    let mut closed = Served::server(old.path(), 0).await;
+    let problem = closed.client.submit(&simulation(0)).await.expect_err("it is closed");
+    let ClientError::Problem(problem) = problem else { panic!("{problem}") };
+    assert_eq!(problem.code, "intake_closed");
+    assert!(problem.cure.contains("pointsman intake open"), "{problem:?}");
+    closed.process.signal("TERM");
+    closed.process.ended().await;
+
+    let imported = told(&["import", "--store", &to, &file]).await;
+    assert_eq!(imported["counts"], exported["counts"]);
+    let again = refused(&["import", "--store", &to, &file]).await;
+    assert!(again.contains("not empty"), "{again}");
+    let server = Served::server(new.path(), 0).await;
+    assert_eq!(server.client.job(done).await.expect("it is there").status, JobStatus::Completed);
+    let _worker = server.worker("w", 1).await;
+    completes(&server.client, waiting).await;
+}
+
+#[tokio::test]
+async fn what_is_no_whole_export_is_refused() {
+    let (old, new, beside) = (directory(), directory(), directory());
+    let (from, to) = (store(old.path()), store(new.path()));
+    let file = beside.path().join("fleet.export");
+    let path = file.display().to_string();
+    let missing = refused(&["export", "--store", &from]).await;
+    assert!(missing.contains("there is no store"), "{missing}");
+    let mut server = Served::server(old.path(), 0).await;
+    submit(&server.client, &simulation(0)).await;
+    server.process.signal("TERM");
+    server.process.ended().await;
+    let piped = run(&["export", "--store", &from]).await;
+    assert!(piped.status.success(), "{piped:?}");
+    assert!(text(&piped.stderr).contains("exported jobs: 1,"), "{piped:?}");
+
+    std::fs::write(&file, &piped.stdout[..piped.stdout.len() / 2]).expect("written");
+    let why = refused(&["import", "--store", &to, &path]).await;
+    assert!(why.contains("cut off"), "{why}");
+    std::fs::write(&file, "{}\n").expect("written");
+    let why = refused(&["import", "--store", &to, &path]).await;
+    assert!(why.contains("no export of Pointsman"), "{why}");
+    assert!(std::fs::read_dir(new.path()).expect("a directory").next().is_none(), "untouched");
+    std::fs::write(&file, &piped.stdout).expect("written");
+    told(&["import", "--store", &to, &path]).await;
+
+    let opened = told(&["intake", "open", "--store", &from]).await;
+    assert_eq!(opened["intake"], "open");
+    let shown = run(&["intake", "--store", &from]).await;
+    assert_eq!(text(&shown.stdout), "intake open; running jobs: 0\n");
+    let server = Served::server(old.path(), 0).await;
+    submit(&server.client, &simulation(0)).await;
+}
