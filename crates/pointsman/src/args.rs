@@ -273,8 +273,8 @@ pub struct Export {
     /// The file to write, or `-` for standard output.
     #[arg(long, default_value = "-")]
     pub out: String,
-    /// Take running jobs along: they begin anew in the new store, and what their workers hand in
-    /// to the old one stays there. Without it an export is refused while jobs run.
+    /// Take running jobs along: they begin anew in the new store, and a result that their workers
+    /// still have counts there as late. Without it an export is refused while jobs run.
     #[arg(long)]
     pub with_running: bool,
 }

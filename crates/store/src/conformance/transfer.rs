@@ -5,7 +5,7 @@ use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use pointsman_core::{
     Answer, Command, JobId, Record, RecordKey, Rejected,
-    command::{Idempotency, OpAnswer, Submit},
+    command::{Held, Idempotency, Op, OpAnswer, Submit},
     record::{Job, JobStatus, Orders, Worker},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -301,7 +301,11 @@ pub async fn a_closed_intake_lets_jobs_end(open: OpenTransfer) {
     let renewed = fleet.renew(&hand, vec![held], status).await.expect("a valid renewal");
     assert!(renewed.lost.is_empty());
     fleet.act(&hand, held, completed()).await.expect("a valid ending");
-    fleet.run(Command::Cancel { job: submit.id }).await.expect("a valid cancel");
+    // What its worker runs although the store lost it is no new work either.
+    let lost = Held { job: submit.id, attempt: 1, token: fleet.token() };
+    let reclaimed = fleet.act(&hand, lost, Op::Reclaim { started: true }).await;
+    assert_eq!(reclaimed, Ok(OpAnswer::Reclaimed));
+    fleet.act(&hand, lost, completed()).await.expect("a valid ending");
     assert_eq!(fleet.check().await, Ok(()));
 
     store.set_intake(true).await.expect("the store works");

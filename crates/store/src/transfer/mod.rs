@@ -4,8 +4,8 @@
 //! change from its first line to its last: it looks for a change after each page and at the end.
 //! What still could change something is a running job's ending; so an export is refused while
 //! jobs run, unless it is told to take them along. Taken along, a job is given back by the import
-//! without a loss, and what its worker hands in to the old store from then on stays there: it is
-//! for the operator to choose between waiting and running it once more.
+//! without a loss, and probably runs twice: what its worker hands in to the old store from then on
+//! is not in the export. So it is for the operator to choose between waiting and that.
 //!
 //! An import goes into a store that never had a record. It marks the store first, durably, so that
 //! one that breaks off leaves a store that says so and serves nobody.
