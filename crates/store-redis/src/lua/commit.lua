@@ -91,6 +91,7 @@ local function sound(S, t)
   for _, op in ipairs(t[6]) do must_be(S, op[1], 'zset') end
   for _, op in ipairs(t[7]) do
     if op[1] ~= '' then must_be(S, op[3], op[1]) end
+    if op[2] == 'HINCRBY' then whole(call('HGET', op[3], op[4]) or 0, op[3], op[4]) end
   end
   for _, class in ipairs(t[10]) do
     local known = class_of(S, class[1])

@@ -10,8 +10,8 @@ use std::{
 };
 
 use pointsman_redis_testing::{RedisOptions, RedisServer};
-use pointsman_store::{ManualClock, Store};
-use pointsman_store_redis::{Options, RedisStore};
+use pointsman_store::{ManualClock, Store, conformance::fleet::Fleet};
+use pointsman_store_redis::{OpenError, Options, RedisStore};
 use tokio::runtime::Runtime;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
@@ -34,11 +34,39 @@ pub fn options(clock: &ManualClock) -> Options {
 
 /// Opens a store; the tasks behind it live in a runtime of their own.
 pub fn open_with(options: Options) -> RedisStore {
-    let open = || RUNTIME.block_on(RedisStore::open(options)).expect("the store opens");
+    try_open(options).expect("the store opens")
+}
+
+pub fn try_open(options: Options) -> Result<RedisStore, OpenError> {
+    let open = || RUNTIME.block_on(RedisStore::open(options));
     std::thread::scope(|scope| scope.spawn(open).join().expect("no panic"))
 }
 
 /// As the suite opens an empty store.
 pub fn open(clock: ManualClock) -> (Arc<dyn Store>, Box<dyn Any>) {
     (Arc::new(open_with(options(&clock))), Box::new(()))
+}
+
+/// The keys of a fleet begin with this.
+pub fn prefix(options: &Options) -> String {
+    format!("{{pointsman:{}}}:", options.fleet)
+}
+
+/// Another program's way to the same Redis.
+pub fn connection() -> redis::Connection {
+    let client = redis::Client::open(SERVER.url()).expect("a valid address");
+    client.get_connection().expect("the server is there")
+}
+
+/// A fleet of the suite, with the options that open its store once more.
+pub fn fleet_on() -> (Fleet, Options) {
+    let opened = Arc::new(std::sync::Mutex::new(None));
+    let kept = opened.clone();
+    let fleet = Fleet::new(&move |clock: ManualClock| -> (Arc<dyn Store>, Box<dyn Any>) {
+        let options = options(&clock);
+        *kept.lock().expect("no panic") = Some(options.clone());
+        (Arc::new(open_with(options)), Box::new(()))
+    });
+    let options = opened.lock().expect("no panic").take().expect("it was opened");
+    (fleet, options)
 }

@@ -1,0 +1,118 @@
+//! Several clients of one store, interleaved: each call goes through another one, and every answer
+//! and the whole state are compared with the specification's. A refused call leaves every key as it
+//! was.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use pointsman_core::{
+    Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
+    command::Reconcile,
+    decide::Key,
+    event::{Record, RecordKey},
+    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+};
+use pointsman_store::{
+    ClassSummary, Committed, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded, LogPage,
+    ManualClock, Pulse, QueuesLane, Seed, Store, StoreError, WorkHint,
+};
+use pointsman_store_redis::RedisStore;
+use tokio::sync::broadcast;
+
+use crate::{
+    support::{open_with, options, prefix},
+    unchanged::dump,
+};
+
+const CLIENTS: usize = 3;
+
+struct Several {
+    clients: Vec<RedisStore>,
+    calls: AtomicUsize,
+    prefix: String,
+}
+
+impl Several {
+    /// The next client; in no regular order, so that each does a bit of everything.
+    fn next(&self) -> &RedisStore {
+        let n = self.calls.fetch_add(1, Ordering::Relaxed);
+        &self.clients[n.wrapping_mul(2_654_435_761) / 97 % CLIENTS]
+    }
+}
+
+macro_rules! delegate {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Store for Several {
+            async fn execute(
+                &self,
+                commands: Vec<Command>,
+            ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
+                let before = dump(&self.prefix);
+                let answers = self.next().execute(commands.clone()).await?;
+                if answers.iter().all(Result::is_err) {
+                    let after = dump(&self.prefix);
+                    assert!(before == after, "{commands:?} was refused and left a trace");
+                }
+                Ok(answers)
+            }
+            $(async fn $name(&self, $($arg: $type),*) -> $answer {
+                self.next().$name($($arg),*).await
+            })*
+            fn epoch(&self) -> Epoch {
+                self.next().epoch()
+            }
+            fn now(&self) -> Timestamp {
+                self.next().now()
+            }
+            fn health(&self) -> Health {
+                self.next().health()
+            }
+            fn subscribe(&self) -> broadcast::Receiver<Arc<LogGroup>> {
+                self.next().subscribe()
+            }
+            fn wait_for_work(&self, worker: WorkerId, services: Vec<ServiceName>) -> WorkHint {
+                self.next().wait_for_work(worker, services)
+            }
+        }
+    };
+}
+
+delegate! {
+    load(keys: Vec<Key>) -> Result<Loaded, StoreError>;
+    commit(transition: Transition) -> Result<Committed, StoreError>;
+    records(keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError>;
+    jobs(filter: JobFilter, before: Option<JobId>, limit: usize) -> Result<JobsPage, StoreError>;
+    payloads(jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError>;
+    result(job: JobId, token: Option<Token>) -> Result<Option<Arc<[u8]>>, StoreError>;
+    capabilities(digest: CapabilitiesDigest) -> Result<Option<Arc<Capabilities>>, StoreError>;
+    log(after: Seq, limit: usize) -> Result<LogPage, StoreError>;
+    seed() -> Result<Seed, StoreError>;
+    due(what: Due) -> Result<Vec<Reconcile>, StoreError>;
+    break_contact() -> Result<(), StoreError>;
+    queues(limit: usize) -> Result<QueuesLane, StoreError>;
+    pulse() -> Result<Pulse, StoreError>;
+    explain(job: JobId) -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
+    unservable() -> Result<Vec<ClassSummary>, StoreError>;
+    poisonous() -> Result<Vec<(ClassKey, u32)>, StoreError>;
+    contradictions() -> Result<Vec<pointsman_store::Contradiction>, StoreError>;
+    close() -> Result<(), StoreError>;
+}
+
+fn open(clock: ManualClock) -> (Arc<dyn Store>, Box<dyn Any>) {
+    let options = options(&clock);
+    let prefix = prefix(&options);
+    let clients = (0..CLIENTS).map(|_| open_with(options.clone())).collect();
+    (Arc::new(Several { clients, calls: AtomicUsize::new(0), prefix }), Box::new(()))
+}
+
+#[test]
+fn clients_that_take_turns_agree_with_the_model() {
+    pointsman_store::conformance::model::agrees(&open);
+}
