@@ -16,7 +16,6 @@ use crate::{
     quarantine::{Unreadable, put_aside, quarantined},
     rows::Rows,
     schema,
-    writes::{kind_name, kind_of},
 };
 
 /// Threads that parse jobs at most.
@@ -121,7 +120,7 @@ fn load_records(
     while let Some(row) = all.next()? {
         let (kind, id): (String, String) = (row.get(0)?, row.get(1)?);
         let text = row.get_ref(2)?.as_bytes()?;
-        let Some(known) = kind_of(&kind) else {
+        let Some(known) = RecordKind::named(&kind) else {
             // A newer program's; it stays where it is.
             tracing::warn!(kind, id, "a record of a kind that this program does not know");
             continue;
@@ -129,7 +128,7 @@ fn load_records(
         match read_record(known, &id, text) {
             Ok(record) => state.restore(record),
             Err(reason) => unreadable.push(Unreadable {
-                kind: kind_name(known),
+                kind: known.as_str(),
                 id,
                 n: None,
                 reason,
