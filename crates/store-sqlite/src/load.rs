@@ -8,12 +8,12 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest},
     record::Job,
 };
-use pointsman_store::{Contradiction, Epoch, State, state::KeptIdempotency};
+use pointsman_store::{Epoch, State, state::KeptIdempotency};
 use rusqlite::Connection;
 
 use crate::{
     OpenError,
-    quarantine::{Unreadable, put_aside, quarantined},
+    quarantine::{Quarantined, Unreadable, put_aside},
     rows::Rows,
     schema,
 };
@@ -26,7 +26,7 @@ pub(crate) struct Loaded {
     pub state: State,
     pub log_bytes: u64,
     /// Of what was put aside, now and earlier.
-    pub quarantined: Vec<Contradiction>,
+    pub quarantined: Vec<Quarantined>,
 }
 
 /// Where the log ends, as stored.
@@ -72,11 +72,7 @@ pub(crate) fn load(
     load_idempotency(db, &mut state)?;
     state.restore_position(position.seq, position.last_ended_no);
     reserve_numbers(db, rows)?;
-    put_aside(db, &unreadable, now);
-    let mut quarantined = quarantined(db)?;
-    quarantined.extend(unreadable.iter().filter_map(Unreadable::told));
-    quarantined.sort_by(|a, b| (&a.about, &a.message).cmp(&(&b.about, &b.message)));
-    quarantined.dedup();
+    let quarantined = put_aside(db, &unreadable, now)?;
     Ok(Loaded { state, log_bytes: position.log_bytes, quarantined })
 }
 
