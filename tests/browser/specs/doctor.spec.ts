@@ -50,14 +50,11 @@ test("a corrupted worker is shown as broken, works on, and is repaired by one cl
   const job = await fleet.simulate(200);
   await expectShown(page, "job", job.id, "completed");
   await expectEqualPictures(page, fleet.address);
-  if (process.env["PICTURES"]) await page.screenshot({ path: join(process.env["PICTURES"], "broken.png") });
 
   await alert.getByTestId("repair").click();
   await expect(alert.getByRole("group")).toContainText(`Repair what is wrong with ${SUBJECT}?`);
-  if (process.env["PICTURES"]) await page.screenshot({ path: join(process.env["PICTURES"], "asked.png") });
   await alert.getByTestId("repair-yes").click();
   await expect(page.getByTestId("repair-outcome")).toContainText("repaired: its machine bix does not exist");
-  if (process.env["PICTURES"]) await page.screenshot({ path: join(process.env["PICTURES"], "repaired.png") });
   await expect(page.getByTestId("alert")).toHaveCount(0);
   await expect(page.getByTestId("broken")).toHaveCount(0);
   await expect(shown(page, "machine", "box").locator(`[data-testid="worker"][data-id="${WORKER}"]`)).toHaveCount(1);
