@@ -1,7 +1,10 @@
 //! Making right what was found: what lies apart from the records at once, and records by commands,
 //! so that every change of one is in the log.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    mem::{replace, take},
+};
 
 use pointsman_core::{
     JobId, Timestamp, WorkerId,
@@ -10,7 +13,7 @@ use pointsman_core::{
     event::{Record, RecordKey},
 };
 
-use super::super::State;
+use super::super::{State, Volatile};
 use crate::doctor::Treatment;
 
 impl State {
@@ -56,28 +59,34 @@ impl State {
         running
     }
 
-    /// Makes every index anew from the records, as a start does.
+    /// Makes every index anew from the records, as a start does; all else stays as it is.
     fn reindex(&mut self) {
-        let mut fresh = Self::new(self.epoch.clone(), self.volatile.now());
-        for (digest, capabilities) in self.queues.profiles() {
-            fresh.keep_capabilities(*digest, capabilities);
+        let (workers, jobs) = (take(&mut self.workers), take(&mut self.jobs));
+        let former = take(&mut self.queues);
+        // Leases are no index: they are looked at by themselves.
+        let aside = Volatile::new(self.volatile.now());
+        let volatile = replace(&mut self.volatile, aside);
+        self.groups.clear();
+        self.workers_of.clear();
+        self.profile_users.clear();
+        self.holds.clear();
+        self.exclusions.clear();
+        self.ended.clear();
+        self.ended_bytes = 0;
+        self.counts = Default::default();
+        self.new_work.clear();
+        for (digest, capabilities) in former.profiles() {
+            self.keep_capabilities(*digest, capabilities);
         }
-        let machines = self.machines.values().cloned().map(Record::Machine);
-        let workers = self.workers.values().cloned().map(Record::Worker);
-        let connectors = self.connectors.values().cloned().map(Record::Connector);
-        let alerts = self.alerts.values().cloned().map(Record::Alert);
-        let jobs = self.jobs.values().map(|entry| Record::Job(entry.job.clone()));
-        for record in machines.chain(workers).chain(connectors).chain(alerts).chain(jobs) {
-            fresh.set(record);
+        for worker in workers.into_values() {
+            self.set(Record::Worker(worker));
         }
-        fresh.queues.remember_losses(&self.queues);
-        fresh.restore_position(self.seq, self.last_ended_no);
-        // What lies apart stays as it is.
-        std::mem::swap(&mut fresh.volatile, &mut self.volatile);
-        std::mem::swap(&mut fresh.waiters, &mut self.waiters);
-        std::mem::swap(&mut fresh.idempotency, &mut self.idempotency);
-        std::mem::swap(&mut fresh.idempotency_ends, &mut self.idempotency_ends);
-        *self = fresh;
+        for entry in jobs.into_values() {
+            self.set(Record::Job(entry.job));
+        }
+        self.drop_unused_profiles();
+        self.queues.remember_losses(&former);
+        self.volatile = volatile;
     }
 }
 

@@ -11,7 +11,7 @@ use pointsman_core::{
 
 use super::super::{QueueKey, State};
 use crate::{
-    ManualClock, MemStore, Store,
+    Intake, ManualClock, MemStore, Store,
     conformance::{
         fleet::{Fleet, Hand, completed, failed, spec},
         model::picture,
@@ -187,6 +187,7 @@ async fn mending_an_index_forgets_nothing_else() {
         let op = pointsman_core::command::Op::Release { reason, message: String::new() };
         ward.fleet.act(&hand, held, op).await.unwrap();
     }
+    ward.store.with(|state, _| state.set_intake(false)).unwrap();
     let losses = ward.store.poisonous().await.unwrap();
     assert_eq!(losses.len(), 1);
     ward.treat(&["wrong_count:index/bytes_of_ended_jobs".to_owned()], |state| {
@@ -194,4 +195,5 @@ async fn mending_an_index_forgets_nothing_else() {
     })
     .await;
     assert_eq!(ward.store.poisonous().await.unwrap(), losses);
+    assert_eq!(ward.store.with(|state, _| state.intake()), Intake::Closed);
 }
