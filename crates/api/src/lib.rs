@@ -4,6 +4,7 @@
 //! [`ErrorCode`], a JSON pointer to the wrong field, and a cure.
 
 mod code;
+mod doctor;
 mod idempotency;
 mod input;
 mod intake;
@@ -17,6 +18,7 @@ mod submission;
 mod worker;
 
 pub use code::ErrorCode;
+pub use doctor::{MendRequest, MendResult};
 pub use input::{InputSource, InputStored, Sha256Hex};
 pub use intake::IntakeState;
 pub use job::{Attempts, Explained, JobsPage, JobsQuery};

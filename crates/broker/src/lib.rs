@@ -15,6 +15,7 @@
 mod broker;
 mod commands;
 mod config;
+mod doctor;
 mod error;
 mod exchange;
 pub mod frame;

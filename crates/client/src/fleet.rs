@@ -1,8 +1,9 @@
 //! Workers, machines, and the whole picture.
 
-use pointsman_api::{IntakeState, LogPage, Snapshot};
+use pointsman_api::{IntakeState, LogPage, MendRequest, MendResult, Snapshot};
 use pointsman_core::{
     MachineId, WorkerId,
+    doctor::{Examination, Mended},
     matching::{Capabilities, CapabilitiesDigest},
     record::{Machine, Worker},
 };
@@ -94,6 +95,24 @@ impl Client {
 
     async fn order(&self, id: &WorkerId, order: &str) -> Result<Worker, ClientError> {
         self.post(&["api", "v1", "workers", id.as_str(), order], &()).await
+    }
+
+    /// Everything that is wrong with what is stored.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn examine(&self) -> Result<Examination, ClientError> {
+        self.get(&["api", "v1", "doctor"]).await
+    }
+
+    /// Mends the findings with these ids, or all of them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, ClientError> {
+        let request = MendRequest { ids };
+        let answer: MendResult = self.post(&["api", "v1", "doctor", "repair"], &request).await?;
+        Ok(answer.mended)
     }
 
     /// Removes a worker that is gone.

@@ -40,10 +40,7 @@ pub enum Command {
         worker: WorkerId,
         orders: Orders,
     },
-    /// Takes what it does not run off a worker's and its connectors' lists.
-    Repair {
-        worker: WorkerId,
-    },
+    Repair(Repair),
     RegisterMachine(RegisterMachine),
     SetMachine(SetMachine),
     Reconcile(Reconcile),
@@ -105,6 +102,23 @@ pub enum Reconcile {
     Moved {
         record: RecordKey,
     },
+}
+
+/// Makes a record what the other records say that it must be. A sound one is left as it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Repair {
+    /// A worker's machine, its connectors, their lists of jobs, and the statuses that follow.
+    Worker {
+        worker: WorkerId,
+        /// Jobs that may run there besides those that it lists; each is looked at again.
+        jobs: Vec<JobId>,
+    },
+    /// A connector that no worker has is removed.
+    Connector(ConnectorId),
+    /// A job that runs where no worker is, or without a token, is given back.
+    Job(JobId),
+    /// A job's record gets new numbers from the log.
+    Numbers(JobId),
 }
 
 /// A new job. The caller draws the id, so that an exact repeat is the same job.

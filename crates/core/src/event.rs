@@ -98,6 +98,26 @@ pub enum RecordKind {
     Alert,
 }
 
+impl RecordKind {
+    pub const ALL: [Self; 5] =
+        [Self::Machine, Self::Worker, Self::Connector, Self::Job, Self::Alert];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Machine => "machine",
+            Self::Worker => "worker",
+            Self::Connector => "connector",
+            Self::Job => "job",
+            Self::Alert => "alert",
+        }
+    }
+
+    /// The kind of that name; none for one that this program does not know.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
 impl RecordKey {
     pub fn kind(&self) -> RecordKind {
         match self {

@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod decide;
+pub mod doctor;
 pub mod event;
 pub mod failure;
 pub mod ids;

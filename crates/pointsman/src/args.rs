@@ -51,6 +51,12 @@ pub enum Command {
     Workers,
     /// Lists machines.
     Machines,
+    /// Says what is wrong with what is stored, and mends it when asked.
+    Doctor {
+        /// Repairs what a repair can make right, and sets aside what cannot be read.
+        #[arg(long)]
+        repair: bool,
+    },
     /// Manages the tokens in a server's data directory.
     #[command(subcommand)]
     Token(Token),

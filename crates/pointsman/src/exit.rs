@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The job failed or was cancelled.
     JobFailed,
+    /// Something is wrong with what is stored.
+    Unsound,
     /// Wrong usage or input.
     Usage(String),
     /// The server is not reachable.
@@ -22,7 +24,7 @@ pub enum Exit {
 impl Exit {
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::JobFailed => 1,
+            Self::JobFailed | Self::Unsound => 1,
             Self::Usage(_) | Self::Other(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Refused(_) => 4,
@@ -32,7 +34,7 @@ impl Exit {
 
     pub fn message(&self) -> Option<String> {
         match self {
-            Self::JobFailed => None,
+            Self::JobFailed | Self::Unsound => None,
             Self::Usage(why)
             | Self::Unreachable(why)
             | Self::Refused(why)

@@ -19,8 +19,8 @@ use crate::{
     openapi,
     refusal::Refusal,
     routes::{
-        artifacts, attempts, events, fleet, health, inputs, intake, job, jobs, machines, operate,
-        pages, submit, worker,
+        artifacts, attempts, doctor, events, fleet, health, inputs, intake, job, jobs, machines,
+        operate, pages, submit, worker,
     },
 };
 
@@ -103,6 +103,7 @@ fn watching() -> Routes {
         .routes(routes!(fleet::capabilities))
         .routes(routes!(machines::list))
         .routes(routes!(machines::get))
+        .routes(routes!(doctor::examine))
         .routes(routes!(health::metrics))
         .routes(routes!(intake::get))
 }
@@ -111,6 +112,7 @@ fn operating() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(operate::drain))
         .routes(routes!(operate::resume))
+        .routes(routes!(doctor::repair))
         .routes(routes!(operate::repair))
         .routes(routes!(operate::remove))
         .routes(routes!(machines::drain))

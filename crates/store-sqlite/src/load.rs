@@ -8,15 +8,14 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest},
     record::Job,
 };
-use pointsman_store::{Contradiction, Epoch, State, state::KeptIdempotency};
+use pointsman_store::{Epoch, State, state::KeptIdempotency};
 use rusqlite::Connection;
 
 use crate::{
     OpenError,
-    quarantine::{Unreadable, put_aside, quarantined},
+    quarantine::{Quarantined, Unreadable, put_aside},
     rows::Rows,
     schema,
-    writes::{kind_name, kind_of},
 };
 
 /// Threads that parse jobs at most.
@@ -27,7 +26,7 @@ pub(crate) struct Loaded {
     pub state: State,
     pub log_bytes: u64,
     /// Of what was put aside, now and earlier.
-    pub quarantined: Vec<Contradiction>,
+    pub quarantined: Vec<Quarantined>,
 }
 
 /// Where the log ends, as stored.
@@ -73,11 +72,7 @@ pub(crate) fn load(
     load_idempotency(db, &mut state)?;
     state.restore_position(position.seq, position.last_ended_no);
     reserve_numbers(db, rows)?;
-    put_aside(db, &unreadable, now);
-    let mut quarantined = quarantined(db)?;
-    quarantined.extend(unreadable.iter().filter_map(Unreadable::told));
-    quarantined.sort_by(|a, b| (&a.about, &a.message).cmp(&(&b.about, &b.message)));
-    quarantined.dedup();
+    let quarantined = put_aside(db, &unreadable, now)?;
     Ok(Loaded { state, log_bytes: position.log_bytes, quarantined })
 }
 
@@ -121,7 +116,7 @@ fn load_records(
     while let Some(row) = all.next()? {
         let (kind, id): (String, String) = (row.get(0)?, row.get(1)?);
         let text = row.get_ref(2)?.as_bytes()?;
-        let Some(known) = kind_of(&kind) else {
+        let Some(known) = RecordKind::named(&kind) else {
             // A newer program's; it stays where it is.
             tracing::warn!(kind, id, "a record of a kind that this program does not know");
             continue;
@@ -129,7 +124,7 @@ fn load_records(
         match read_record(known, &id, text) {
             Ok(record) => state.restore(record),
             Err(reason) => unreadable.push(Unreadable {
-                kind: kind_name(known),
+                kind: known.as_str(),
                 id,
                 n: None,
                 reason,

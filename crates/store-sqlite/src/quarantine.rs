@@ -1,11 +1,12 @@
 //! Stored records that cannot be read: put aside as they stand, for somebody to look at, and told
-//! until somebody has taken them away.
+//! until somebody has taken them away, or until there is a sound record in their place.
 
-use pointsman_core::{RecordKey, Timestamp};
-use pointsman_store::Contradiction;
+use pointsman_core::{
+    RecordKey, RecordKind, Timestamp,
+    doctor::{Finding, FindingRule, Mend},
+};
+use pointsman_store::State;
 use rusqlite::{Connection, params};
-
-use crate::writes::kind_of;
 
 /// A row that cannot be read.
 pub(crate) struct Unreadable {
@@ -16,15 +17,39 @@ pub(crate) struct Unreadable {
     pub record: Vec<u8>,
 }
 
+/// What is told of a row that was put aside.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Quarantined {
+    kind: String,
+    id: String,
+    reason: String,
+    /// Its number in the table; none when it could not be moved there.
+    no: Option<i64>,
+}
+
 /// Moves what cannot be read out of the way, as it stands, for somebody to look at. Where that
 /// fails (a full disk, say) it stays where it is, and the store is opened without it all the same.
-pub(crate) fn put_aside(db: &mut Connection, unreadable: &[Unreadable], now: Timestamp) {
+/// Returns what has been put aside, now and earlier, and nobody has taken away yet.
+pub(crate) fn put_aside(
+    db: &mut Connection,
+    unreadable: &[Unreadable],
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Quarantined>> {
     for Unreadable { kind, id, reason, .. } in unreadable {
         tracing::error!(kind, id, reason, "a stored record cannot be read; it is put aside");
     }
-    if let Err(error) = move_rows(db, unreadable, now) {
+    let moved = move_rows(db, unreadable, now);
+    let mut all = quarantined(db)?;
+    if let Err(error) = moved {
         tracing::error!(%error, "records that cannot be read stay where they are");
+        all.extend(unreadable.iter().map(|row| Quarantined {
+            kind: row.kind.to_owned(),
+            id: row.id.clone(),
+            reason: row.reason.clone(),
+            no: None,
+        }));
     }
+    Ok(all)
 }
 
 fn move_rows(db: &mut Connection, rows: &[Unreadable], now: Timestamp) -> rusqlite::Result<()> {
@@ -52,25 +77,72 @@ fn move_rows(db: &mut Connection, rows: &[Unreadable], now: Timestamp) -> rusqli
     step.commit()
 }
 
-impl Unreadable {
-    pub fn told(&self) -> Option<Contradiction> {
-        told(self.kind, &self.id, &self.reason)
-    }
-}
-
-/// As the consistency check tells it.
-fn told(kind: &str, id: &str, reason: &str) -> Option<Contradiction> {
-    let about = RecordKey::parse(kind_of(kind)?, id).ok()?;
-    let message = format!("its stored record could not be read and was put aside: {reason}");
-    Some(Contradiction { about, message })
-}
-
-/// What has been put aside and nobody has taken away yet.
-pub(crate) fn quarantined(db: &Connection) -> rusqlite::Result<Vec<Contradiction>> {
-    let mut all = db.prepare("SELECT kind, id, reason FROM quarantine ORDER BY no")?;
+fn quarantined(db: &Connection) -> rusqlite::Result<Vec<Quarantined>> {
+    let mut all = db.prepare("SELECT kind, id, reason, no FROM quarantine ORDER BY no")?;
     let rows = all.query_map([], |row| {
-        let (kind, id, reason): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(told(&kind, &id, &reason))
+        Ok(Quarantined {
+            kind: row.get(0)?,
+            id: row.get(1)?,
+            reason: row.get(2)?,
+            no: Some(row.get(3)?),
+        })
     })?;
-    rows.filter_map(Result::transpose).collect()
+    rows.collect()
+}
+
+/// Takes away rows that were put aside.
+pub(crate) fn take_away(db: &Connection, numbers: &[i64]) -> rusqlite::Result<()> {
+    for no in numbers {
+        db.execute("DELETE FROM quarantine WHERE no = ?1", [no])?;
+    }
+    Ok(())
+}
+
+impl Quarantined {
+    /// As an examination tells it. Where a sound record has taken its place, nothing needs it any
+    /// more, and a repair takes it away.
+    pub fn finding(&self, state: &State) -> Finding {
+        let Self { kind, id, reason, .. } = self;
+        let problem = format!("its stored record could not be read and was put aside: {reason}");
+        let rule = FindingRule::Quarantined;
+        let finding = Finding::new(rule, format!("{kind}/{id}"), problem);
+        if !self.is_replaced(state) {
+            let cure = format!(
+                "{}; it lies in the table `quarantine` of the store's database",
+                finding.cure
+            );
+            return Finding { cure, ..finding };
+        }
+        Finding {
+            consequence: "none any more: a sound record has taken its place".to_owned(),
+            cure: "repair it: what was put aside is taken away".to_owned(),
+            mend: Mend::Repair,
+            ..finding
+        }
+    }
+
+    fn is_replaced(&self, state: &State) -> bool {
+        match RecordKind::named(&self.kind) {
+            Some(kind) => {
+                let key = RecordKey::parse(kind, &self.id);
+                key.is_ok_and(|key| state.record(&key).is_some())
+            }
+            None => self.id.parse().is_ok_and(|digest| state.capabilities(&digest).is_some()),
+        }
+    }
+
+    /// Its row, if a repair of these findings takes it away.
+    pub fn row_to_take_away<'a>(
+        &self,
+        mut mending: impl Iterator<Item = &'a Finding>,
+        state: &State,
+    ) -> Option<i64> {
+        let own = self.finding(state);
+        let mends = mending.any(|finding| *finding == own) && own.mend == Mend::Repair;
+        self.no.filter(|_| mends)
+    }
+
+    pub fn is_row(&self, numbers: &[i64]) -> bool {
+        self.no.is_some_and(|no| numbers.contains(&no))
+    }
 }

@@ -3,27 +3,28 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, thread};
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use pointsman_core::{
     Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
     command::Reconcile,
     decide::Key,
+    doctor::{Examination, Mended},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Clock, Committed, Contradiction, Done, Due, Epoch, Health, JobFilter, JobsPage,
-    Loaded, LogPage, Position, Pulse, QueuesLane, Seed, State, Store, StoreError, Transfer,
-    WorkHint,
+    ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
+    LogPage, Position, Pulse, QueuesLane, Seed, State, Store, StoreError, Transfer, WorkHint,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     OpenError, Options, blobs,
-    database::{Database, database_path},
+    database::{Database, WriteError, database_path},
     janitor::{Janitor, WalPages},
     log,
     open::{HalfImport, Opened, open},
+    quarantine::{Quarantined, take_away},
     readers::Readers,
     request::{MAX_QUEUED, Reply, Request, Work},
     room::Room,
@@ -47,7 +48,7 @@ pub struct SqliteStore {
     pub(crate) readers: Readers,
     pub(crate) rows: Arc<Rows>,
     /// Stored records that could not be read at opening.
-    quarantined: Vec<Contradiction>,
+    quarantined: Mutex<Vec<Quarantined>>,
     writer: WriterThread,
 }
 
@@ -57,8 +58,9 @@ impl SqliteStore {
     ///
     /// # Errors
     /// When the directory cannot be used or another process uses it, when the store was made by a
-    /// newer program, when an import into it broke off, or when the database fails. A record that cannot be read is no error: it is
-    /// put aside, logged, and told by [`contradictions`](Store::contradictions).
+    /// newer program, when an import into it broke off, or when the database fails. A record that
+    /// cannot be read is no error: it is put aside, logged, and told by
+    /// [`examine`](Store::examine).
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         Self::start(dir.as_ref(), &options, HalfImport::Refused)
     }
@@ -112,7 +114,7 @@ impl SqliteStore {
             waiting,
             readers: Readers::new(path),
             rows,
-            quarantined: loaded.quarantined,
+            quarantined: Mutex::new(loaded.quarantined),
             writer: WriterThread::new(thread),
         })
     }
@@ -142,6 +144,15 @@ impl SqliteStore {
         answer.await.map_err(|_| StoreError::Closed)
     }
 
+    /// Takes away rows that were put aside.
+    async fn take_away(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
+        let own = numbers.clone();
+        let taken = self.turn(move |writer| take_away(&writer.database.connection, &own));
+        taken.await?.map_err(WriteError::from)?;
+        self.quarantined.lock().retain(|row| !row.is_row(&numbers));
+        Ok(())
+    }
+
     /// Looks at the state as it is on the disk.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
@@ -154,6 +165,15 @@ impl SqliteStore {
         self.ask(Request::Look(Box::new(look))).await?;
         answer.await.map_err(|_| StoreError::Closed)
     }
+}
+
+/// What is wrong with the state, and what was put aside.
+fn examine(state: &State, quarantined: &[Quarantined], depth: Depth) -> Examination {
+    let mut found = state.examine(depth);
+    for row in quarantined {
+        found.add(row.finding(state));
+    }
+    found
 }
 
 impl Drop for SqliteStore {
@@ -284,10 +304,31 @@ impl Store for SqliteStore {
         self.look(|state, _| state.poisonous()).await
     }
 
-    async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
-        let mut found = self.look(|state, _| state.contradictions()).await?;
-        found.extend(self.quarantined.iter().cloned());
-        Ok(found)
+    async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
+        let quarantined = self.quarantined.lock().clone();
+        self.look(move |state, _| examine(state, &quarantined, depth)).await
+    }
+
+    async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
+        let quarantined = self.quarantined.lock().clone();
+        let begin = move |state: &mut State, now: Timestamp| {
+            let found = examine(state, &quarantined, Depth::Everything);
+            let treatment = state.treat(found, ids.as_deref(), now);
+            state.wake();
+            let over = quarantined.iter();
+            let over = over.filter_map(|row| row.row_to_take_away(treatment.findings(), state));
+            (over.collect::<Vec<_>>(), treatment)
+        };
+        let (over, treatment) = self.look(begin).await?;
+        if !over.is_empty() {
+            self.take_away(over).await?;
+        }
+        let commands = treatment.commands();
+        let answers = match commands.is_empty() {
+            true => Vec::new(),
+            false => self.execute(commands).await?,
+        };
+        Ok(treatment.report(&answers, &self.examine(Depth::Everything).await?))
     }
 
     fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {

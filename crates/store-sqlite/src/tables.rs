@@ -9,7 +9,7 @@ use rusqlite::{
 use crate::{
     database::{Head, WriteError},
     rows::Rows,
-    writes::{Writes, kind_name},
+    writes::Writes,
 };
 
 /// Text that is known to be UTF-8.
@@ -117,7 +117,7 @@ fn write_records(db: &Connection, writes: &Writes) -> rusqlite::Result<()> {
         if matches!(key, RecordKey::Job(_)) {
             continue;
         }
-        let (kind, id) = (kind_name(key.kind()), key.id());
+        let (kind, id) = (key.kind().as_str(), key.id());
         match record {
             Some(range) => {
                 let text = Text(&writes.text[range.clone()]);

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, io::Write as _, ops::Range, sync::Arc};
 
 use pointsman_core::{
-    Event, JobId, LogGroup, RecordKey, RecordKind, Seq, Timestamp, Token,
+    Event, JobId, LogGroup, RecordKey, Seq, Timestamp, Token,
     command::IdempotencyKey,
     decide::Side,
     matching::{Capabilities, CapabilitiesDigest},
@@ -129,7 +129,7 @@ impl Writes {
         seq: Seq,
         at: &str,
     ) -> Result<Option<Range<usize>>, serde_json::Error> {
-        let (name, kind) = (event.name.as_str(), kind_name(event.key.kind()));
+        let (name, kind) = (event.name.as_str(), event.key.kind().as_str());
         let head =
             format_args!(r#"{{"seq":{seq},"at":"{at}","event":"{name}","kind":"{kind}","id":"#);
         self.text.write_fmt(head).map_err(serde_json::Error::io)?;
@@ -145,23 +145,4 @@ impl Writes {
 
 fn is_full(row: &LogRow) -> bool {
     row.last - row.first + 1 >= GROUPS_A_ROW || row.lines.len() >= BYTES_A_ROW
-}
-
-/// A kind of record as the tables and the log name it.
-pub(crate) fn kind_name(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Machine => "machine",
-        RecordKind::Worker => "worker",
-        RecordKind::Connector => "connector",
-        RecordKind::Job => "job",
-        RecordKind::Alert => "alert",
-    }
-}
-
-/// The kind of that name; none for one that this program does not know.
-pub(crate) fn kind_of(name: &str) -> Option<RecordKind> {
-    use RecordKind as K;
-    [K::Machine, K::Worker, K::Connector, K::Job, K::Alert]
-        .into_iter()
-        .find(|kind| kind_name(*kind) == name)
 }

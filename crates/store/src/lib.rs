@@ -9,6 +9,7 @@
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod doctor;
 mod mem;
 mod mem_transfer;
 pub mod state;
@@ -16,12 +17,13 @@ mod store;
 pub mod transfer;
 
 pub use clock::{Clock, ManualClock, MonotonicClock};
+pub use doctor::{Depth, Treatment};
 pub use mem::MemStore;
 pub use pointsman_core::decide::Intake;
+pub use pointsman_core::doctor::{Examination, Finding, FindingRule, Mend, MendOutcome, Mended};
 pub use state::{
-    Applied, ClassSummary, Confirmed, ConfirmedBy, Contradiction, Counts, Due, JobFilter, JobsPage,
-    MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo, WaitingJob,
-    WorkHint,
+    Applied, ClassSummary, Confirmed, ConfirmedBy, Counts, Due, JobFilter, JobsPage, MAX_DUE,
+    Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo, WaitingJob, WorkHint,
 };
 pub use store::{
     Committed, Done, Epoch, Health, Loaded, LogPage, Position, Preview, Seed, Store, StoreError,

@@ -11,17 +11,16 @@ use pointsman_core::{
     Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
     command::Reconcile,
     decide::{Key, Side},
+    doctor::{Examination, Mended},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
 };
 use tokio::sync::broadcast;
 
 use crate::{
-    Clock, Committed, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store, StoreError,
-    state::{
-        Applied, ClassSummary, Contradiction, Due, JobFilter, JobsPage, Pulse, QueuesLane, State,
-        WorkHint,
-    },
+    Clock, Committed, Depth, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store,
+    StoreError,
+    state::{Applied, ClassSummary, Due, JobFilter, JobsPage, Pulse, QueuesLane, State, WorkHint},
     transfer::{KeptResult, Transfer},
 };
 
@@ -60,7 +59,7 @@ impl MemStore {
         Self { clock, inner: Mutex::new(inner), events }
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State, Timestamp) -> T) -> T {
         let mut inner = self.inner.lock();
         let now = self.clock.now();
         f(&mut inner.state, now)
@@ -241,8 +240,20 @@ impl Store for MemStore {
         Ok(self.with(|state, _| state.poisonous()))
     }
 
-    async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
-        Ok(self.with(|state, _| state.contradictions()))
+    async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
+        Ok(self.with(|state, _| state.examine(depth)))
+    }
+
+    async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
+        let treatment = self.with(|state, now| {
+            let found = state.examine(Depth::Everything);
+            state.treat(found, ids.as_deref(), now)
+        });
+        let answers = self.execute(treatment.commands()).await?;
+        self.with(|state, _| {
+            state.wake();
+            Ok(treatment.report(&answers, &state.examine(Depth::Everything)))
+        })
     }
 
     fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {

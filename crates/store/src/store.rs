@@ -9,6 +9,7 @@ use pointsman_core::{
     WorkerId,
     command::Reconcile,
     decide::{Key, Source, Unread, Value},
+    doctor::{Examination, Mended},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
     record::{Job, Progress},
@@ -18,7 +19,8 @@ use tokio::sync::broadcast;
 
 use crate::{
     Transfer,
-    state::{ClassSummary, Contradiction, Due, JobFilter, JobsPage, Pulse, QueuesLane, WorkHint},
+    doctor::Depth,
+    state::{ClassSummary, Due, JobFilter, JobsPage, Pulse, QueuesLane, WorkHint},
 };
 
 /// Names one unbroken log: seqs of different epochs have nothing to do with each other.
@@ -266,7 +268,11 @@ pub trait Store: Send + Sync + 'static {
     /// Classes that lose job after job, and the losses in a row.
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError>;
 
-    async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError>;
+    /// What is wrong with what is stored.
+    async fn examine(&self, depth: Depth) -> Result<Examination, StoreError>;
+
+    /// Mends the findings with these ids, or all of them; one that is gone already is not told.
+    async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError>;
 
     /// The store as one that can be moved, where its kind can.
     fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {

@@ -1,5 +1,6 @@
 // The real parts of a fleet, each a process of its own: a server, workers, a ComfyUI simulator.
 
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Fixtures } from "./fixtures";
 import type { Program } from "./program";
@@ -39,6 +40,17 @@ export class Fleet {
 
   get address(): string {
     return this.server.address;
+  }
+
+  /** Writes over the stored record of a worker, as a hand or a disk might; the server must be stopped. */
+  async corruptMachineOf(worker: string, machine: string, other: string): Promise<void> {
+    if (other.length !== machine.length) throw new Error("the file must keep its length");
+    const path = join(this.#data, "store", "pointsman.db");
+    const before = await readFile(path, "latin1");
+    const record = new RegExp(`("id":"${worker}","rev":\\d+,"machine_id":)"${machine}"`, "g");
+    const after = before.replace(record, `$1"${other}"`);
+    if (after === before) throw new Error(`no record of ${worker} on ${machine} in ${path}`);
+    await writeFile(path, after, "latin1");
   }
 
   /** Starts the server again where it was, over the same store. */

@@ -1,7 +1,7 @@
 // Requests to the server. Every refusal is an `ApiError` that carries the problem document.
 
 import { token } from "./token";
-import type { BatchItem, Explained, Job, Problem } from "./types";
+import type { BatchItem, Examination, Explained, Job, Mended, Problem } from "./types";
 
 export class ApiError extends Error {
   constructor(readonly problem: Problem) {
@@ -72,6 +72,9 @@ export const api = {
   retry: (id: string) => send("POST", `${job(id)}/retry`),
   drain: (id: string) => send("POST", `${worker(id)}/drain`),
   resume: (id: string) => send("POST", `${worker(id)}/resume`),
+  examine: () => json<Examination>("GET", "/api/v1/doctor"),
+  mend: async (ids: string[]) =>
+    (await json<{ mended: Mended[] }>("POST", "/api/v1/doctor/repair", { ids })).mended,
   /** A picture or file, with the token that a plain link could not carry. */
   blob: async (path: string) => (await send("GET", path)).blob(),
 };

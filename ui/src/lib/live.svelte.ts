@@ -2,6 +2,7 @@
 // The records themselves are not reactive; a counter a part says when to look again.
 
 import { Connection } from "./connection";
+import { brokenSubjects } from "./doctor";
 import { Feed, type Live, type Part } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
 import { confirmation, isEnded, isRunning } from "./status";
@@ -77,6 +78,13 @@ class LivePicture {
     const weight = (alert: Alert) => (alert.severity === "critical" ? 0 : 1);
     return alerts.sort((a, b) => weight(a) - weight(b) || a.raised_at.localeCompare(b.raised_at));
   });
+
+  readonly #broken: Map<string, Alert> = $derived(brokenSubjects(this.alerts));
+
+  /** The alert that says that something is wrong with a record, `KIND/ID`. */
+  broken(subject: string): Alert | null {
+    return this.#broken.get(subject) ?? null;
+  }
 
   readonly tree: Tree = $derived.by(() => {
     void this.#records;

@@ -21,6 +21,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/doctor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Everything that is wrong with what is stored, each with its consequence and its cure. Looks at
+         *     every record and every index.
+         */
+        get: operations["get_doctor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/doctor/repair": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Mend findings: those with the given ids, or all of them. What no repair can make right is left
+         *     as it is. A finding that is gone already is not in the answer.
+         */
+        post: operations["post_doctor_repair"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events": {
         parameters: {
             query?: never;
@@ -722,7 +762,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Makes the worker's lists of jobs, and what follows from them, those of the jobs' records. */
+        /** Mend whatever is wrong with the records of the worker and its connectors. */
         post: operations["post_workers_by_id_repair"];
         delete?: never;
         options?: never;
@@ -1204,6 +1244,13 @@ export interface components {
          * @enum {string}
          */
         EventName: "machine_registered" | "machine_state_changed" | "machine_disconnected" | "machine_removed" | "worker_connected" | "worker_status_changed" | "worker_disconnected" | "worker_state_repaired" | "worker_removed" | "connector_status_changed" | "job_submitted" | "job_updated" | "job_ready" | "job_assigned" | "job_started" | "job_returned" | "job_completed" | "job_failed" | "job_cancelled" | "job_retried" | "job_late_result" | "job_removed" | "job_left_view" | "alert_raised" | "alert_cleared";
+        /** @description Everything that a look found wrong, each thing once. */
+        Examination: {
+            /** @description At most 1,000. */
+            findings: components["schemas"]["Finding"][];
+            /** @description There are more than are listed; they come to light when these are mended. */
+            more: boolean;
+        };
         /**
          * @description What a worker did, and what it can take: in one step, so that a busy worker does not flicker
          *     idle.
@@ -1300,6 +1347,26 @@ export interface components {
          * @enum {string}
          */
         FailureKind: "wrong_worker" | "bad_job" | "service_fault" | "timeout" | "lost" | "cancelled";
+        /** @description One thing that is wrong with what is stored. */
+        Finding: {
+            /** @description `RULE:SUBJECT`; the same as long as the same is wrong. */
+            id: string;
+            rule: components["schemas"]["FindingRule"];
+            /** @description What it is about: `worker/gpu-1-worker-0`, `job/UUID`, `class/KEY`, `index/NAME`. */
+            subject: string;
+            /** @description What is wrong. */
+            problem: string;
+            /** @description What that leads to. */
+            consequence: string;
+            /** @description What makes it right. */
+            cure: string;
+            mend: components["schemas"]["Mend"];
+        };
+        /**
+         * @description What kind of thing is wrong.
+         * @enum {string}
+         */
+        FindingRule: "contradiction" | "foreign_field" | "unreadable_field" | "wrong_type" | "quarantined" | "unknown_number" | "running_without_lease" | "lease_without_job" | "index_without_record" | "record_without_index" | "wrong_count" | "wrong_list" | "wrong_status" | "unknown_machine" | "unknown_worker" | "missing_connector" | "unknown_capabilities";
         /** @description How an attempt ended. */
         Finish: components["schemas"]["Outcome"] & {
             last_progress?: components["schemas"]["Progress"] | null;
@@ -1527,6 +1594,36 @@ export interface components {
         /** @description All machines. */
         Machines: {
             machines: components["schemas"]["Machine"][];
+        };
+        /**
+         * @description What a repair does about a finding.
+         * @enum {string}
+         */
+        Mend: "repair" | "quarantine" | "none";
+        /** @description What became of a finding that was to be mended. */
+        MendOutcome: {
+            /** @enum {string} */
+            outcome: "repaired";
+        } | {
+            /** @enum {string} */
+            outcome: "quarantined";
+        } | {
+            why: string;
+            /** @enum {string} */
+            outcome: "left";
+        };
+        /** @description Which findings to mend. */
+        MendRequest: {
+            /** @description Ids of findings, as `GET /api/v1/doctor` gave them; left out, all are meant. */
+            ids?: string[] | null;
+        };
+        /** @description What became of the findings. */
+        MendResult: {
+            mended: components["schemas"]["Mended"][];
+        };
+        /** @description A finding that was to be mended, and what became of it. */
+        Mended: components["schemas"]["MendOutcome"] & {
+            finding: components["schemas"]["Finding"];
         };
         /** @description What rules a worker out. */
         MustNot: {
@@ -2132,6 +2229,66 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Capabilities"];
+                };
+            };
+            /** @description Why the request was refused: see `code`, `pointer` and `cure` */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_doctor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Examination"];
+                };
+            };
+            /** @description Why the request was refused: see `code`, `pointer` and `cure` */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_doctor_repair: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MendRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MendResult"];
                 };
             };
             /** @description Why the request was refused: see `code`, `pointer` and `cure` */

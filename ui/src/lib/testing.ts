@@ -1,7 +1,7 @@
 // Records for tests: whole, so that a test says only what matters to it.
 
 import type {
-  Connector, Job, JobProgress, Kind, Machine, QueuesLane, RecordOf, Snapshot, ViewEvent, Worker,
+  Alert, Connector, Finding, Job, JobProgress, Kind, Machine, QueuesLane, RecordOf, Snapshot, ViewEvent, Worker,
 } from "./types";
 
 const T0 = "2026-01-01T00:00:00.000Z";
@@ -29,6 +29,15 @@ export const job = (id: string, more: Partial<Job> = {}): Job => ({
   workflow_id: null, workflow_priority: null, created_at: T0, assigned_at: T0, started_at: T0,
   completed_at: null, ended_no: null, failure: null, cached: false, artifacts: [],
   last_progress: null, place: 1, queued_seq: 1, metadata: {}, ...more,
+});
+
+export const alert = (rule: Alert["rule"], subject: string): Alert => ({
+  id: `${rule}:${subject}`, rev: 1, rule, subject, severity: "critical", message: "", action: "", raised_at: T0,
+});
+
+export const finding = (rule: Finding["rule"], subject: string): Finding => ({
+  id: `${rule}:${subject}`, rule, subject, problem: "something is wrong", consequence: "it stays so",
+  cure: "restart the worker", mend: "repair",
 });
 
 export const progress = (jobId: string, attempt: number, n: number): JobProgress => ({

@@ -57,6 +57,11 @@ export type Bookmark = Schemas["Bookmark"];
 export type Resync = Schemas["Resync"];
 export type NotLive = Schemas["NotLive"];
 
+/** What is wrong with what is stored, and what a repair made of it. */
+export type Examination = Schemas["Examination"];
+export type Finding = Schemas["Finding"];
+export type Mended = Schemas["Mended"];
+
 export type BatchItem = Schemas["BatchItem"];
 export type Explained = Schemas["Explained"];
 export type Explanation = Schemas["Explanation"];

@@ -1,25 +1,36 @@
-//! Records that contradict each other. No transition makes any, so each is a fault of this program
-//! or of the disk: it is shown, and stays shown until it is gone.
+//! What is wrong with what is stored. No transition makes any of it, so each finding is a fault of
+//! this program, of the disk or of somebody's hand: it is shown, and stays shown until it is
+//! mended. By itself only that is repaired which the jobs' records leave no doubt of.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use pointsman_core::{
-    Command, RecordKey, WorkerId,
+    RecordKey, WorkerId,
     command::Raise,
+    doctor::{Examination, Finding},
     record::{AlertId, AlertRule, Severity},
 };
-use pointsman_store::{Contradiction, StoreError};
+use pointsman_store::{Depth, StoreError};
 
 use super::{Outcome, Reconciler, World};
 
-/// Alerts at most; the log has them all.
+/// Alerts at most; the log and `doctor` have them all.
 const MAX_SHOWN: usize = 100;
+/// Of so many looks one is at everything: once a minute.
+const LOOKS_A_ROUND: u32 = 12;
 
-pub(super) struct Consistency;
+/// Looks often at machines, workers and connectors, and seldom at everything; but as long as
+/// something is wrong, always at everything, so that it is not shown longer than it lasts.
+#[derive(Default)]
+pub(super) struct Consistency {
+    /// Looks since the last one at everything.
+    looks: AtomicU32,
+}
 
 #[async_trait]
 impl Reconciler for Consistency {
@@ -28,56 +39,77 @@ impl Reconciler for Consistency {
     }
 
     fn period(&self) -> Duration {
-        // It looks at every record.
-        Duration::from_secs(60)
+        Duration::from_secs(5)
     }
 
     async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
-        let found = world.store().contradictions().await?;
-        for Contradiction { about, message } in &found {
-            let (kind, id) = (about.kind(), about.id());
-            tracing::error!(?kind, id, message, "records contradict each other");
+        let store = world.store();
+        if !self.looks.load(Relaxed).is_multiple_of(LOOKS_A_ROUND) {
+            let found = store.examine(Depth::Fleet).await?;
+            if found.is_sound() {
+                self.looks.fetch_add(1, Relaxed);
+                return Ok(Outcome::default());
+            }
         }
-        let repaired = world.execute(repairs(&found)).await?;
-        // What a repair mended is no alert, unless it is found again.
-        let found = match repaired.done {
-            0 => found,
-            _ => world.store().contradictions().await?,
-        };
-        // One alert a record, with the first thing that is wrong with it.
+        let mut found = store.examine(Depth::Everything).await?;
+        for Finding { id, problem, .. } in &found.findings {
+            tracing::error!(id, problem, "what is stored is inconsistent");
+        }
+        let certain = certain(&found);
+        let mut mended = 0;
+        if !certain.is_empty() {
+            mended = store.mend(Some(certain)).await?.len();
+            found = store.examine(Depth::Everything).await?;
+        }
+        self.looks.store(u32::from(found.is_sound()), Relaxed);
+        let told = world.show(&found).await?;
+        Ok(Outcome { done: told.done + mended as u64, refused: told.refused })
+    }
+}
+
+impl World {
+    /// One alert for each thing that something is wrong with, with the first that is.
+    pub async fn show(&self, found: &Examination) -> Result<Outcome, StoreError> {
         let mut wanted: BTreeMap<AlertId, Raise> = BTreeMap::new();
-        for raise in found.iter().map(inconsistent) {
+        for raise in found.findings.iter().map(inconsistent) {
             if wanted.len() < MAX_SHOWN {
                 wanted.entry(raise.alert.clone()).or_insert(raise);
             }
         }
-        let wanted = wanted.into_values().collect();
-        let told = world.bring_about(&[AlertRule::Inconsistent], wanted).await?;
-        let (done, refused) = (repaired.done + told.done, repaired.refused + told.refused);
-        Ok(Outcome { done, refused })
+        self.bring_about(&[AlertRule::Inconsistent], wanted.into_values().collect()).await
     }
 }
 
-/// What is safe to repair: lists and statuses of workers, which follow from the jobs' records.
-fn repairs(found: &[Contradiction]) -> Vec<Command> {
-    let workers: BTreeSet<WorkerId> = found
+/// What is repaired without being asked: lists of workers with whom nothing else is wrong, since a
+/// worker is repaired as a whole.
+fn certain(found: &Examination) -> Vec<String> {
+    let doubtful: BTreeSet<WorkerId> = found
+        .findings
         .iter()
-        .filter_map(|contradiction| match &contradiction.about {
-            RecordKey::Worker(id) => Some(id.clone()),
-            RecordKey::Connector(id) => Some(id.worker.clone()),
-            _ => None,
-        })
+        .filter(|finding| !finding.rule.is_repaired_by_itself())
+        .filter_map(worker_of)
         .collect();
-    workers.into_iter().take(MAX_SHOWN).map(|worker| Command::Repair { worker }).collect()
+    let certain = found.findings.iter().filter(|finding| {
+        finding.rule.is_repaired_by_itself()
+            && worker_of(finding).is_none_or(|worker| !doubtful.contains(&worker))
+    });
+    certain.map(|finding| finding.id.clone()).collect()
 }
 
-fn inconsistent(Contradiction { about, message }: &Contradiction) -> Raise {
-    let kind = serde_json::to_value(about.kind()).ok();
-    let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or("record").to_owned();
+fn worker_of(finding: &Finding) -> Option<WorkerId> {
+    match finding.record()? {
+        RecordKey::Worker(id) => Some(id),
+        RecordKey::Connector(id) => Some(id.worker),
+        _ => None,
+    }
+}
+
+fn inconsistent(finding: &Finding) -> Raise {
+    let Finding { subject, problem, consequence, cure, .. } = finding;
     Raise {
-        alert: AlertId { rule: AlertRule::Inconsistent, subject: format!("{kind}/{}", about.id()) },
+        alert: AlertId { rule: AlertRule::Inconsistent, subject: subject.clone() },
         severity: Severity::Critical,
-        message: format!("the record of {kind} {} contradicts others: {message}", about.id()),
-        action: "run `pointsman doctor`; please report it with the log around this time".into(),
+        message: format!("{subject}: {problem}; {consequence}"),
+        action: format!("{cure} (`pointsman doctor` lists everything)"),
     }
 }

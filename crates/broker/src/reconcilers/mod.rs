@@ -29,7 +29,7 @@ pub(crate) use status::Statuses;
 
 /// What one run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Outcome {
+pub(crate) struct Outcome {
     /// Commands that the store carried out.
     done: u64,
     /// Commands whose reason no longer held.
@@ -45,14 +45,14 @@ trait Reconciler: Send + Sync + 'static {
 }
 
 /// What reconcilers work on.
-struct World {
+pub(crate) struct World {
     hub: Arc<Hub>,
     absence: Absence,
 }
 
 /// Starts all of them.
 pub(crate) fn spawn(hub: &Arc<Hub>, statuses: &Arc<Statuses>, tracker: &TaskTracker) {
-    let world = Arc::new(World { hub: hub.clone(), absence: Absence::default() });
+    let world = Arc::new(World::new(hub.clone()));
     let all: Vec<Box<dyn Reconciler>> = vec![
         Box::new(leases::Leases),
         Box::new(workers::Workers),
@@ -62,7 +62,7 @@ pub(crate) fn spawn(hub: &Arc<Hub>, statuses: &Arc<Statuses>, tracker: &TaskTrac
         Box::new(exclusions::Exclusions),
         Box::new(retention::Retention(hub.config.retention)),
         Box::new(alerts::Alerts),
-        Box::new(consistency::Consistency),
+        Box::<consistency::Consistency>::default(),
     ];
     for reconciler in all {
         statuses.add(reconciler.name(), reconciler.period());
@@ -88,6 +88,10 @@ async fn run(reconciler: Box<dyn Reconciler>, world: &World, statuses: &Statuses
 }
 
 impl World {
+    pub fn new(hub: Arc<Hub>) -> Self {
+        Self { hub, absence: Absence::default() }
+    }
+
     fn store(&self) -> &dyn Store {
         &*self.hub.store
     }

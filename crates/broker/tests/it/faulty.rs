@@ -16,8 +16,8 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Committed, Contradiction, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
-    LogPage, MemStore, Pulse, QueuesLane, Seed, Store, StoreError, WorkHint,
+    ClassSummary, Committed, Depth, Done, Due, Epoch, Examination, Health, JobFilter, JobsPage,
+    Loaded, LogPage, MemStore, Mended, Pulse, QueuesLane, Seed, Store, StoreError, WorkHint,
 };
 use tokio::sync::broadcast;
 
@@ -40,7 +40,7 @@ pub struct FaultyStore {
     pub alerts_refused: AtomicBool,
     /// Happens right after the next exchange was answered.
     pub then: Mutex<Option<Command>>,
-    pub contradiction: Mutex<Option<Contradiction>>,
+    pub thorough_looks: AtomicUsize,
     pub exchanges: AtomicUsize,
     pub queues_made: AtomicUsize,
     pub pulses_made: AtomicUsize,
@@ -62,7 +62,7 @@ impl FaultyStore {
             payloads_lost: AtomicBool::new(false),
             alerts_refused: AtomicBool::new(false),
             then: Mutex::new(None),
-            contradiction: Mutex::new(None),
+            thorough_looks: AtomicUsize::new(0),
             exchanges: AtomicUsize::new(0),
             queues_made: AtomicUsize::new(0),
             pulses_made: AtomicUsize::new(0),
@@ -242,10 +242,15 @@ impl Store for FaultyStore {
         self.inner.poisonous().await
     }
 
-    async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
-        let mut found = self.inner.contradictions().await?;
-        found.extend(self.contradiction.lock().clone());
-        Ok(found)
+    async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
+        if depth == Depth::Everything {
+            self.thorough_looks.fetch_add(1, SeqCst);
+        }
+        self.inner.examine(depth).await
+    }
+
+    async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
+        self.inner.mend(ids).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -4,12 +4,15 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use pointsman_broker::BrokerConfig;
 use pointsman_core::{
-    Command, FailureKind, RecordKey,
-    record::{AlertRule, ConnectorStatus, JobSpec, JobStatus, MachineStatus, WorkerStatus},
+    Command, Event, EventName, FailureKind, Record,
+    doctor::MendOutcome,
+    record::{
+        AlertRule, ConnectorStatus, Job, JobSpec, JobStatus, MachineStatus, Worker, WorkerStatus,
+    },
 };
 use pointsman_store::{
-    Contradiction, Health, Retention,
-    conformance::fleet::{Fleet, failed, needs, spec},
+    Health, Retention,
+    conformance::fleet::{Fleet, Hand, failed, needs, spec},
 };
 
 use crate::support::{World, millis, secs};
@@ -186,21 +189,94 @@ async fn a_class_that_is_lost_again_and_again_is_an_alert() {
     assert!(world.alerts().await.contains(&AlertRule::PoisonousClass));
 }
 
+/// The record of a worker that somebody has written over.
+async fn corrupt(world: &World, hand: &Hand, change: impl FnOnce(&mut Worker)) {
+    let mut worker = (*world.fleet.worker_record(hand).await).clone();
+    change(&mut worker);
+    let record = Record::Worker(worker.into());
+    world.fleet.corrupt(vec![Event::put(EventName::WorkerStatusChanged, record)]).await;
+}
+
+async fn inconsistent(world: &World) -> Vec<(String, String, String)> {
+    world.settle().await;
+    let alerts = world.broker.snapshot().await.alerts.into_iter();
+    let alerts = alerts.filter(|alert| alert.rule == AlertRule::Inconsistent);
+    alerts.map(|a| (a.subject.clone(), a.message.clone(), a.action.clone())).collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_contradiction_is_shown_until_it_is_gone() {
+async fn a_corrupted_worker_is_shown_within_seconds_until_it_is_mended() {
+    let world = World::reconciled().await;
+    let hand = world.fleet.worker("w", 1, &[]).await;
+    world.pass(secs(61)).await;
+    corrupt(&world, &hand, |worker| worker.machine_id = "unknown".parse().unwrap()).await;
+    world.pass(secs(6)).await;
+    let shown = inconsistent(&world).await;
+    let [(_, of_connector, _), (subject, message, action)] = &shown[..] else {
+        panic!("{shown:?}");
+    };
+    assert_eq!(subject, "worker/w");
+    assert!(message.contains("machine unknown does not exist"), "{message}");
+    assert!(message.contains("without a machine") && action.contains("connectors"), "{action}");
+    assert!(of_connector.contains("its worker on unknown"), "{of_connector}");
+    // It stays, and stays shown: nobody repairs a corrupted record unasked.
+    world.pass(secs(120)).await;
+    assert_eq!(inconsistent(&world).await, shown);
+    assert!(world.broker.workers().iter().any(|worker| worker.id == hand.worker));
+
+    let mended = world.broker.mend(Some(vec!["unknown_machine:worker/w".into()])).await.unwrap();
+    assert_eq!(mended[0].outcome, MendOutcome::Repaired);
+    assert_eq!(inconsistent(&world).await, [], "at once");
+    assert_eq!(world.fleet.worker_record(&hand).await.machine_id, hand.machine);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_follow_from_the_jobs_are_repaired_unasked() {
+    let world = World::reconciled().await;
+    let hand = world.fleet.worker("w", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    let stranger = world.fleet.submit(spec(50)).await;
+    corrupt(&world, &hand, |worker| worker.current_job_ids.extend([stranger])).await;
+    world.pass(secs(6)).await;
+    let own = world.fleet.worker_record(&hand).await.current_job_ids.clone();
+    assert_eq!(own.into_iter().collect::<Vec<_>>(), [held.job]);
+    assert_eq!(inconsistent(&world).await, []);
+    world.fleet.renew(&hand, vec![held], ConnectorStatus::Active).await.unwrap();
+    // Not so while something else is wrong with the worker: it is repaired as a whole.
+    corrupt(&world, &hand, |worker| {
+        worker.current_job_ids.extend([stranger]);
+        worker.status = WorkerStatus::Offline;
+    })
+    .await;
+    world.pass(secs(6)).await;
+    assert_eq!(world.fleet.worker_record(&hand).await.status, WorkerStatus::Offline);
+    assert_eq!(inconsistent(&world).await.len(), 1);
+    world.broker.mend_worker(&hand.worker).await.unwrap();
+    world.fleet.check().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_looked_at_once_a_minute_and_more_often_while_it_is_wrong() {
     let world = World::reconciled().await;
     let job = world.fleet.submit(spec(50)).await;
-    let about = RecordKey::Job(job);
-    *world.store.contradiction.lock() =
-        Some(Contradiction { about, message: "runs without a lease".into() });
+    world.fleet.run(Command::Cancel { job }).await.unwrap();
+    world.pass(secs(1)).await;
+    let looks = || world.store.thorough_looks.load(SeqCst);
+    let before = looks();
+    world.pass(secs(120)).await;
+    assert_eq!(looks() - before, 2);
+    let mut wrong = (*world.fleet.job(job).await).clone();
+    let right = wrong.clone();
+    wrong.ended_mut().unwrap().ended_no = 99;
+    let put = |job: Job| vec![Event::put(EventName::JobUpdated, Record::Job(job.into()))];
+    world.fleet.corrupt(put(wrong)).await;
     world.pass(secs(61)).await;
-    let snapshot = world.broker.snapshot().await;
-    let alert = snapshot.alerts.iter().find(|alert| alert.rule == AlertRule::Inconsistent);
-    assert_eq!(alert.unwrap().subject, format!("job/{job}"));
-    assert!(alert.unwrap().message.contains("without a lease"));
-    *world.store.contradiction.lock() = None;
-    world.pass(secs(61)).await;
-    assert!(!world.alerts().await.contains(&AlertRule::Inconsistent));
+    let shown = inconsistent(&world).await;
+    assert_eq!(shown[0].0, format!("job/{job}"));
+    // Somebody else made it right.
+    world.fleet.corrupt(put(right)).await;
+    world.pass(secs(6)).await;
+    assert_eq!(inconsistent(&world).await, []);
 }
 
 #[tokio::test(start_paused = true)]

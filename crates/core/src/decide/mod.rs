@@ -13,6 +13,7 @@ mod moved;
 mod operator;
 mod reclaim;
 mod reconcile;
+mod repair;
 mod submit;
 mod worker;
 
@@ -111,7 +112,7 @@ pub fn decide(source: &dyn Source, command: &Command, now: Timestamp) -> Result<
         Command::Register(register) => worker::register(&mut draft, register)?,
         Command::Leave { worker, incarnation } => worker::leave(&mut draft, worker, *incarnation)?,
         Command::SetOrders { worker, orders } => operator::orders(&mut draft, worker, *orders)?,
-        Command::Repair { worker } => operator::repair(&mut draft, worker)?,
+        Command::Repair(what) => repair::repair(&mut draft, what)?,
         Command::RegisterMachine(register) => machine::register(&mut draft, register)?,
         Command::SetMachine(set) => machine::set(&mut draft, set)?,
         Command::Reconcile(what) => reconcile::reconcile(&mut draft, what)?,

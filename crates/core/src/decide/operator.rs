@@ -1,7 +1,5 @@
 //! What people ask for: cancel, retry, orders, alerts.
 
-use std::collections::BTreeSet;
-
 use super::{Rejected, Stop, draft::Draft, ending};
 use crate::{
     command::{Answer, Raise},
@@ -69,42 +67,6 @@ pub(super) fn orders(draft: &mut Draft<'_>, id: &WorkerId, orders: Orders) -> Re
     }
     draft.put_worker(EventName::WorkerStatusChanged, worker);
     Ok(Answer::Done)
-}
-
-/// Makes a worker's lists of jobs, and the statuses that follow from them, those of the jobs'
-/// records; a sound worker is left as it is.
-pub(super) fn repair(draft: &mut Draft<'_>, id: &WorkerId) -> Result<Answer, Stop> {
-    let mut worker = draft.need_worker(id)?;
-    for connector_id in worker.connector_ids().collect::<Vec<_>>() {
-        let Some(mut connector) = draft.connector(&connector_id)? else { continue };
-        let own = own_jobs(draft, id, &connector.job_ids)?;
-        if own != connector.job_ids || connector.status != connector.derived_status() {
-            connector.job_ids = own;
-            draft.put_connector(connector);
-        }
-    }
-    let own = own_jobs(draft, id, &worker.current_job_ids)?;
-    if own != worker.current_job_ids || worker.status != worker.derived_status() {
-        worker.current_job_ids = own;
-        draft.put_worker(EventName::WorkerStateRepaired, worker);
-    }
-    Ok(Answer::Done)
-}
-
-fn own_jobs(
-    draft: &Draft<'_>,
-    worker: &WorkerId,
-    listed: &BTreeSet<JobId>,
-) -> Result<BTreeSet<JobId>, Stop> {
-    let mut own = BTreeSet::new();
-    for &id in listed {
-        let job = draft.job(id)?;
-        let by = job.as_ref().and_then(|job| job.assignment()).map(|a| &a.worker_id);
-        if by == Some(worker) {
-            own.insert(id);
-        }
-    }
-    Ok(own)
 }
 
 /// Raises an alert, or changes what it says; saying the same again changes nothing.

@@ -44,7 +44,7 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &Register) -> Result<Ans
             continue;
         }
         let job_ids = jobs_on(draft, before.as_ref(), &slots.name)?;
-        draft.put_connector(new_connector(draft, id, register, job_ids));
+        draft.put_connector(new_connector(draft, id, &register.machine, job_ids));
     }
     let running = held_by(draft, before.as_ref())?;
     let worker = match before {
@@ -123,15 +123,15 @@ fn new_worker(
     }
 }
 
-fn new_connector(
+pub(super) fn new_connector(
     draft: &Draft<'_>,
     id: ConnectorId,
-    register: &Register,
+    machine: &MachineId,
     job_ids: BTreeSet<JobId>,
 ) -> Connector {
     Connector {
-        worker_id: register.worker.clone(),
-        machine_id: register.machine.clone(),
+        worker_id: id.worker.clone(),
+        machine_id: machine.clone(),
         service_type: id.service.clone(),
         id,
         rev: 0,

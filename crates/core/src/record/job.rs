@@ -353,6 +353,15 @@ impl Job {
         }
     }
 
+    pub fn ended_mut(&mut self) -> Option<&mut Ended> {
+        match &mut self.state {
+            JobState::Completed(ended)
+            | JobState::Failed(ended, _)
+            | JobState::Cancelled(ended) => Some(ended),
+            _ => None,
+        }
+    }
+
     pub fn is_ended(&self) -> bool {
         self.ended().is_some()
     }

@@ -27,6 +27,19 @@ pub enum WorkerStatus {
     Corrupted,
 }
 
+impl WorkerStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Draining => "draining",
+            Self::Offline => "offline",
+            Self::Corrupted => "corrupted",
+        }
+    }
+}
+
 /// Whether a worker is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "state")]
@@ -152,6 +165,20 @@ pub enum ConnectorStatus {
     Error,
     Offline,
     Unknown,
+}
+
+impl ConnectorStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Connecting => "connecting",
+            Self::Idle => "idle",
+            Self::Active => "active",
+            Self::Error => "error",
+            Self::Offline => "offline",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// A worker's connector to one service, shown as a badge.

@@ -1,6 +1,7 @@
 //! The client commands: look and act, through a server; and those that act on a server's data.
 
 mod act;
+mod doctor;
 mod list;
 mod print;
 mod submit;
@@ -29,6 +30,7 @@ pub async fn run(cli: &Cli, command: &Command) -> Result<(), Exit> {
         Command::Cancel { id } => act::cancel(&client, *id, cli.json).await,
         Command::Retry { id } => act::retry(&client, *id, cli.json).await,
         Command::Explain { id } => act::explain(&client, *id, cli.json).await,
+        Command::Doctor { repair } => doctor::doctor(&client, *repair, cli.json).await,
         other => Err(Exit::Usage(format!("{other:?} is no client command"))),
     }
 }

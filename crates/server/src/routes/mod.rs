@@ -6,6 +6,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
 pub(crate) mod artifacts;
 pub(crate) mod attempts;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod fleet;
 pub(crate) mod health;

@@ -39,7 +39,7 @@ pub(crate) async fn resume(
     order(&app, worker, Orders { drain: false }).await
 }
 
-/// Makes the worker's lists of jobs, and what follows from them, those of the jobs' records.
+/// Mend whatever is wrong with the records of the worker and its connectors.
 #[utoipa::path(
     post, path = "/api/v1/workers/{id}/repair", tag = "fleet",
     params(("id" = String, Path)),
@@ -49,7 +49,7 @@ pub(crate) async fn repair(
     State(app): State<App>,
     Id(worker): Id<WorkerId>,
 ) -> Answer<Json<Arc<Worker>>> {
-    app.broker.execute(Command::Repair { worker: worker.clone() }).await?;
+    app.broker.mend_worker(&worker).await?;
     record(&app, worker).await
 }
 

@@ -152,3 +152,21 @@ async fn beyond_loopback_nothing_listens_without_a_token() {
     assert!(matches!(refused, ServerError::NoTokens { .. }));
     assert!(refused.to_string().contains("pointsman token add"));
 }
+
+#[tokio::test]
+async fn whoever_sees_the_fleet_may_examine_and_only_an_admin_may_mend() {
+    let (server, client) = open_server().await;
+    for name in ["view", "submit", "admin"] {
+        assert!(client(name).examine().await.unwrap().is_sound(), "{name}");
+    }
+    for name in ["worker", "acme", "nobody"] {
+        assert!(matches!(client(name).examine().await, Err(ClientError::Refused(_))), "{name}");
+    }
+    for name in ["view", "submit", "worker", "acme"] {
+        assert!(matches!(client(name).mend(None).await, Err(ClientError::Refused(_))), "{name}");
+    }
+    assert_eq!(client("admin").mend(None).await.unwrap(), []);
+    let unknown = Some(vec!["wrong_status:worker/nobody".to_owned()]);
+    assert_eq!(client("admin").mend(unknown).await.unwrap(), []);
+    drop(server);
+}

@@ -1,6 +1,7 @@
 //! The embedded store, held to the suite of all stores and to what only a durable one promises.
 
 mod conformance;
+mod doctor;
 mod failing;
 mod full;
 mod kill;

@@ -1,6 +1,5 @@
 //! A stored record that cannot be read prevents nothing: it is put aside as it stands, and told.
 
-use pointsman_core::{RecordKey, WorkerId};
 use pointsman_store::conformance::fleet::spec;
 
 use crate::support::{count, database, fleet, submit_and_finish};
@@ -24,10 +23,13 @@ async fn records_that_cannot_be_read_are_put_aside() {
     for opening in 1..=2 {
         let after = fleet(dir.path());
         assert!(after.job(good).await.is_pending());
-        let told = after.store.contradictions().await.unwrap();
-        let about = |key: RecordKey| told.iter().filter(move |c| c.about == key).count();
-        assert_eq!(about(RecordKey::Job(bad)), 1, "opening {opening}: {told:?}");
-        assert_eq!(about(RecordKey::Worker(WorkerId::new("bad").unwrap())), 1, "{told:?}");
+        let told = after.findings().await;
+        let expected = [
+            "unknown_worker:connector/bad:simulation".to_owned(),
+            "quarantined:worker/bad".to_owned(),
+            format!("quarantined:job/{bad}"),
+        ];
+        assert_eq!(told, expected, "opening {opening}");
         let counts = after.store.queues(10).await.unwrap().counts;
         assert_eq!((counts.pending, counts.workers), (1, 1));
         after.store.close().await.unwrap();

@@ -11,8 +11,8 @@ use std::{
 };
 
 use pointsman_core::{
-    Answer, Command, ConnectorId, Failure, FailureKind, Incarnation, JobId, LogGroup, MachineId,
-    Rejected, ServiceName, Token, WorkerId,
+    Answer, Command, ConnectorId, Event, Failure, FailureKind, Incarnation, JobId, LogGroup,
+    MachineId, Rejected, ServiceName, Token, Transition, WorkerId,
     command::{
         AttemptOp, Claim, ConnectorReport, Exchange, Finish, Held, Op, OpAnswer, Outcome,
         Reconcile, Register, Renew, Renewed, Submit,
@@ -24,7 +24,7 @@ use pointsman_core::{
 use uuid::Uuid;
 
 use super::Open;
-use crate::{Due, LogPage, ManualClock, Store, StoreError};
+use crate::{Depth, Due, LogPage, ManualClock, Store, StoreError};
 
 /// A store under test, its clock, and ids drawn in order.
 pub struct Fleet {
@@ -289,11 +289,30 @@ impl Fleet {
 
     /// No record contradicts another, and no rev is beyond the log.
     pub async fn check(&self) -> Result<(), String> {
-        let found = self.store.contradictions().await.expect("the store works");
-        match found.first() {
+        let found = self.store.examine(Depth::Everything).await.expect("the store works");
+        match found.findings.first() {
             None => Ok(()),
-            Some(first) => Err(format!("{:?}: {}", first.about, first.message)),
+            Some(first) => Err(format!("{}: {}", first.id, first.problem)),
         }
+    }
+
+    /// Writes records past every rule: no decision stands behind it.
+    pub async fn corrupt(&self, changes: Vec<Event>) {
+        let transition = Transition {
+            reads: Vec::new(),
+            looked_up: Vec::new(),
+            guards: Vec::new(),
+            changes,
+            sides: Vec::new(),
+            answer: Answer::Done,
+        };
+        self.store.commit(transition).await.expect("the store works");
+    }
+
+    /// The ids of everything that is wrong.
+    pub async fn findings(&self) -> Vec<String> {
+        let found = self.store.examine(Depth::Everything).await.expect("the store works");
+        found.findings.into_iter().map(|finding| finding.id).collect()
     }
 
     pub fn excluded(job: &Job) -> BTreeSet<WorkerId> {

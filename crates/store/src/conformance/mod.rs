@@ -2,11 +2,13 @@
 //! with a function that opens an empty store on a clock that the suite moves.
 //!
 //! `rules` drives whole lives of jobs, `truths` asks whether records and events say what is so,
-//! `reclaims` takes back what the store lost; `races` steps through every interleaving of competing
-//! decisions, each race also with a guard removed, which must make it fail; `model` runs random
-//! commands on the store and on [`MemStore`](crate::MemStore) and compares every answer;
-//! `transfer` moves stores, and is called by [`transfer_tests!`](crate::transfer_tests).
+//! `reclaims` takes back what the store lost; `doctor` corrupts records and has them mended; `races`
+//! steps through every interleaving of competing decisions, each race also with a guard removed,
+//! which must make it fail; `model` runs random commands on the store and on
+//! [`MemStore`](crate::MemStore) and compares every answer; `transfer` moves stores, and is called
+//! by [`transfer_tests!`](crate::transfer_tests).
 
+pub mod doctor;
 pub mod fleet;
 pub mod model;
 pub mod races;
@@ -83,6 +85,14 @@ macro_rules! conformance_tests {
             what_cannot_be_reclaimed_is_refused_unchanged,
             nothing_given_out_in_this_epoch_can_be_reclaimed,
         );
+        #[tokio::test]
+        async fn corrupted_records_are_found_and_mended() {
+            $crate::conformance::doctor::all_are_found_and_mended(&$open).await;
+        }
+        #[tokio::test]
+        async fn only_the_findings_that_are_named_are_mended() {
+            $crate::conformance::doctor::only_the_named_are_mended(&$open).await;
+        }
         #[tokio::test]
         async fn races_on_every_interleaving() {
             $crate::conformance::races::all_hold(&$open).await;

@@ -16,7 +16,8 @@ use super::{
     model::{Script, actions},
 };
 use crate::{
-    Intake, JobFilter, LogPage, ManualClock, MemStore, Store, Transfer, TransferError,
+    Depth, Examination, Intake, JobFilter, LogPage, ManualClock, MemStore, Store, Transfer,
+    TransferError,
     transfer::{ExportOptions, Imported, check, export, import},
 };
 
@@ -125,7 +126,7 @@ async fn compare(
     if to.epoch() == from.epoch() {
         return Err("both logs have the same epoch".to_owned());
     }
-    same!(to.contradictions().await, Ok(Vec::new()), "contradictions");
+    same!(to.examine(Depth::Everything).await, Ok(Examination::default()), "findings");
     let (old, new) = (all_jobs(from).await, all_jobs(to).await);
     same!(new.keys().collect::<Vec<_>>(), old.keys().collect::<Vec<_>>(), "the jobs");
     for (id, old) in &old {

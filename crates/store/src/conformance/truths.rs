@@ -2,8 +2,7 @@
 
 use pointsman_core::{
     Answer, Command, Event, EventName, FailureKind, LossReason, MachineId, Record, Rejected,
-    Transition,
-    command::{Op, OpAnswer, RegisterMachine},
+    command::{Op, OpAnswer, RegisterMachine, Repair},
     decide::limits,
     event::RecordKey,
     record::{ConnectorStatus, JobSpec, JobStatus, MachineStatus, PastOutcome, WorkerStatus},
@@ -299,20 +298,13 @@ pub async fn a_repair_takes_strangers_off_a_worker(open: &Open) {
     worker.current_job_ids.insert(stranger);
     let mut connector = (*fleet.connector_record(&hand).await).clone();
     connector.job_ids.insert(stranger);
-    let transition = Transition {
-        reads: Vec::new(),
-        looked_up: Vec::new(),
-        guards: Vec::new(),
-        changes: vec![
-            Event::put(EventName::WorkerStatusChanged, Record::Worker(worker.into())),
-            Event::put(EventName::ConnectorStatusChanged, Record::Connector(connector.into())),
-        ],
-        sides: Vec::new(),
-        answer: Answer::Done,
-    };
-    fleet.store.commit(transition).await.expect("the store works");
+    let changes = vec![
+        Event::put(EventName::WorkerStatusChanged, Record::Worker(worker.into())),
+        Event::put(EventName::ConnectorStatusChanged, Record::Connector(connector.into())),
+    ];
+    fleet.corrupt(changes).await;
     assert!(fleet.check().await.is_err());
-    let repair = Command::Repair { worker: hand.worker.clone() };
+    let repair = Command::Repair(Repair::Worker { worker: hand.worker.clone(), jobs: Vec::new() });
     let (_, group) = fleet.run(repair.clone()).await.expect("accepted");
     let names: Vec<_> = group.iter().flat_map(|g| &g.events).map(|e| e.name).collect();
     assert!(names.contains(&EventName::WorkerStateRepaired), "{names:?}");

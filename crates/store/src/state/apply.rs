@@ -125,11 +125,7 @@ impl State {
                 if stamped.place == 0 {
                     stamped.place = seq;
                 }
-                if let JobState::Completed(ended)
-                | JobState::Failed(ended, _)
-                | JobState::Cancelled(ended) = &mut stamped.state
-                    && ended.ended_no == 0
-                {
+                if let Some(ended) = stamped.ended_mut().filter(|ended| ended.ended_no == 0) {
                     self.last_ended_no += 1;
                     ended.ended_no = self.last_ended_no;
                 }

@@ -158,7 +158,10 @@ impl State {
             }
             (_, _) => {
                 if let Some(ended) = job.ended() {
-                    self.ended.remove(&ended.ended_no);
+                    // A number that two jobs share is one of them's.
+                    if self.ended.get(&ended.ended_no) == Some(&job.id) {
+                        self.ended.remove(&ended.ended_no);
+                    }
                     self.ended_bytes -= job.bytes();
                 }
             }
@@ -222,7 +225,7 @@ impl State {
     }
 }
 
-fn first_exclusion(job: &Job) -> Option<pointsman_core::Timestamp> {
+pub(super) fn first_exclusion(job: &Job) -> Option<pointsman_core::Timestamp> {
     let pending = job.is_pending();
     job.exclusions.iter().map(|exclusion| exclusion.until).min().filter(|_| pending)
 }

@@ -5,7 +5,7 @@
 //! changes; an applied one can be undone, for the case that making it durable fails.
 
 mod apply;
-mod check;
+mod doctor;
 mod due;
 mod index;
 mod intake;
@@ -20,7 +20,6 @@ use std::{
 };
 
 pub use apply::{Applied, Undo};
-pub use check::Contradiction;
 pub use due::{Due, MAX_DUE, Retention};
 pub use queue::{ClassIx, QueueKey, Queues};
 pub use reads::{

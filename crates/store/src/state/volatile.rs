@@ -149,7 +149,7 @@ impl Volatile {
         })
     }
 
-    pub(super) fn leased_jobs(&self) -> impl Iterator<Item = (&JobId, &Token)> {
+    pub(super) fn leased_jobs(&self) -> impl ExactSizeIterator<Item = (&JobId, &Token)> {
         self.leases.iter().map(|(job, lease)| (job, &lease.token))
     }
 

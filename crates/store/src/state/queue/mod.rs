@@ -58,6 +58,12 @@ pub(crate) struct ClassEntry {
     live: u64,
 }
 
+impl ClassEntry {
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+}
+
 /// Workers with equal capabilities.
 #[derive(Debug)]
 struct Profile {
@@ -106,6 +112,38 @@ impl Queues {
 
     fn entry_mut(&mut self, ix: ClassIx) -> Option<&mut ClassEntry> {
         self.classes.get_mut(ix.0 as usize)?.as_mut()
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (ClassIx, &ClassEntry)> {
+        let numbered = (0..).map(ClassIx).zip(&self.classes);
+        numbered.filter_map(|(ix, entry)| Some((ix, entry.as_ref()?)))
+    }
+
+    /// Classes whose best job is not among the heads; none in sound queues.
+    pub(crate) fn out_of_order(&self) -> impl Iterator<Item = ClassKey> + '_ {
+        let misses = |(ix, entry): &(ClassIx, &ClassEntry)| {
+            entry.waiting.first_key_value().is_some_and(|(key, _)| {
+                let heads = self.heads.get(&entry.class.service);
+                heads.is_none_or(|heads| !heads.contains(&(*key, *ix)))
+            })
+        };
+        self.entries().filter(misses).map(|(_, entry)| entry.key)
+    }
+
+    pub(crate) fn profiles(
+        &self,
+    ) -> impl Iterator<Item = (&CapabilitiesDigest, &Arc<Capabilities>)> {
+        self.profiles.iter().map(|(digest, profile)| (digest, &profile.capabilities))
+    }
+
+    /// Takes over from other queues what they know of losses.
+    pub(crate) fn remember_losses(&mut self, other: &Self) {
+        for (base, stats) in other.bases.iter().filter(|(_, stats)| stats.losses_in_a_row > 0) {
+            let own = self.bases.entry(*base).or_default();
+            own.losses_in_a_row = stats.losses_in_a_row;
+            own.last_loss_at = stats.last_loss_at;
+        }
+        self.idle_bases.clone_from(&other.idle_bases);
     }
 
     pub fn live_classes(&self) -> usize {

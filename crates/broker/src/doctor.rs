@@ -1,0 +1,35 @@
+//! Looking for what is wrong with what is stored, and mending it.
+
+use pointsman_core::{
+    WorkerId,
+    doctor::{Examination, Mended},
+};
+use pointsman_store::{Depth, StoreError};
+
+use crate::{Broker, reconcilers::World};
+
+impl Broker {
+    /// Everything that is wrong with what is stored.
+    pub async fn examine(&self) -> Result<Examination, StoreError> {
+        self.store().examine(Depth::Everything).await
+    }
+
+    /// Mends the findings with these ids, or all of them. The alerts about what is mended go at
+    /// once.
+    pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
+        let mended = self.store().mend(ids).await?;
+        for Mended { finding, outcome } in &mended {
+            tracing::warn!(id = finding.id, problem = finding.problem, ?outcome, "mended");
+        }
+        World::new(self.hub().clone()).show(&self.examine().await?).await?;
+        Ok(mended)
+    }
+
+    /// Mends whatever is wrong with a worker and its connectors.
+    pub async fn mend_worker(&self, worker: &WorkerId) -> Result<Vec<Mended>, StoreError> {
+        let (own, connectors) = (format!("worker/{worker}"), format!("connector/{worker}:"));
+        let found = self.examine().await?.findings.into_iter();
+        let about = found.filter(|f| f.subject == own || f.subject.starts_with(&connectors));
+        self.mend(Some(about.map(|finding| finding.id).collect())).await
+    }
+}

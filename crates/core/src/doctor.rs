@@ -1,0 +1,251 @@
+//! What can be wrong with what is stored: findings, and what became of them. No transition makes
+//! any, so each is a fault of this program, of the disk, or of somebody's hand.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::event::{RecordKey, RecordKind};
+
+/// One thing that is wrong with what is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// `RULE:SUBJECT`; the same as long as the same is wrong.
+    pub id: String,
+    pub rule: FindingRule,
+    /// What it is about: `worker/gpu-1-worker-0`, `job/UUID`, `class/KEY`, `index/NAME`.
+    pub subject: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What that leads to.
+    pub consequence: String,
+    /// What makes it right.
+    pub cure: String,
+    pub mend: Mend,
+}
+
+/// What a repair does about a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mend {
+    /// Makes it right.
+    Repair,
+    /// Sets it aside, where the monitor goes on showing it.
+    Quarantine,
+    /// Nothing: a person must.
+    None,
+}
+
+/// A finding that was to be mended, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Mended {
+    pub finding: Finding,
+    #[serde(flatten)]
+    pub outcome: MendOutcome,
+}
+
+/// What became of a finding that was to be mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum MendOutcome {
+    Repaired,
+    Quarantined,
+    /// It is as it was.
+    Left {
+        why: String,
+    },
+}
+
+/// Everything that a look found wrong, each thing once.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Examination {
+    /// At most 1,000.
+    pub findings: Vec<Finding>,
+    /// There are more than are listed; they come to light when these are mended.
+    pub more: bool,
+}
+
+impl Examination {
+    /// Findings at most: somebody is to read them.
+    pub const MAX: usize = 1_000;
+
+    pub fn add(&mut self, finding: Finding) {
+        if self.more || self.has(&finding.id) {
+            return;
+        }
+        match self.findings.len() < Self::MAX {
+            true => self.findings.push(finding),
+            false => self.more = true,
+        }
+    }
+
+    pub fn has(&self, id: &str) -> bool {
+        self.findings.iter().any(|finding| finding.id == id)
+    }
+
+    pub fn is_sound(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $mend:ident, $consequence:literal, $cure:literal;)*) => {
+        /// What kind of thing is wrong.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum FindingRule {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl FindingRule {
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            const fn words(self) -> (Mend, &'static str, &'static str) {
+                match self { $(Self::$variant => (Mend::$mend, $consequence, $cure),)* }
+            }
+        }
+    };
+}
+
+rules! {
+    /// Two records that belong together disagree.
+    Contradiction = "contradiction", Repair,
+        "the monitor and the rules go by records that cannot both be true",
+        "repair it: what follows from the other records is written anew";
+    /// A field that no version of this program writes.
+    ForeignField = "foreign_field", Repair,
+        "nothing reads it; somebody else writes to this store",
+        "repair it: the field is taken away; find out who wrote it";
+    /// A field, or a whole record, that cannot be read.
+    UnreadableField = "unreadable_field", Quarantine,
+        "every command that needs the record is refused",
+        "repair it: what cannot be read is set aside, and whom it belongs to registers anew";
+    /// A key that holds another type of value than it must.
+    WrongType = "wrong_type", Quarantine,
+        "every command that needs the key is refused",
+        "repair it: the key is set aside; find out who wrote it";
+    /// A record that could not be read is set aside, and nothing stands in its place.
+    Quarantined = "quarantined", None,
+        "it is missing from every list, and a job that was set aside does not run",
+        "look at it where it was set aside; a worker or machine that still runs registers anew, \
+         a job must be submitted again";
+    /// A record has a number that the log never gave out, or one that another record has.
+    UnknownNumber = "unknown_number", Repair,
+        "viewers may take the record for newer than it is, or not see it",
+        "repair it: the record gets a new number";
+    /// A job runs, and nothing ends its attempt when its worker dies.
+    RunningWithoutLease = "running_without_lease", Repair,
+        "if its worker is gone, the job stays in progress for ever",
+        "repair it: it gets a lease, which its worker renews or which ends";
+    /// A lease whose job does not run.
+    LeaseWithoutJob = "lease_without_job", Repair,
+        "the lease is looked at again and again, in vain",
+        "repair it: the lease is dropped";
+    /// An index names a record that is not there or does not belong into it.
+    IndexWithoutRecord = "index_without_record", Repair,
+        "claims and lists may come upon what is not there",
+        "repair it: the index is made anew from the records";
+    /// A record that an index should name, and does not.
+    RecordWithoutIndex = "record_without_index", Repair,
+        "it is not found: a job may wait for ever, a worker may be missing from its machine",
+        "repair it: the index is made anew from the records";
+    /// A count that is not the number of records.
+    WrongCount = "wrong_count", Repair,
+        "figures and limits are wrong",
+        "repair it: it is counted anew";
+    /// A worker's or connector's list of jobs is not what the jobs' records say.
+    WrongList = "wrong_list", Repair,
+        "free slots are counted wrongly, and a status that follows from the list is wrong",
+        "none needed: the list is made anew from the jobs' records within seconds";
+    /// A status that does not follow from the rest of its record.
+    WrongStatus = "wrong_status", Repair,
+        "the monitor shows what is not so",
+        "repair it: the status is derived anew";
+    /// A record names a machine that does not exist.
+    UnknownMachine = "unknown_machine", Repair,
+        "it is shown without a machine, and orders to its machine do not reach it",
+        "repair it: it gets the machine that its connectors name; or restart the worker";
+    /// A record names a worker that does not exist, or has no such service.
+    UnknownWorker = "unknown_worker", Repair,
+        "a job that runs there does not end; a connector there does nothing",
+        "repair it: such a job is given back and runs elsewhere, such a connector is removed";
+    /// A worker has a service, and the service has no connector.
+    MissingConnector = "missing_connector", Repair,
+        "the worker gets no jobs of this service",
+        "repair it: the connector is made anew, and its worker says how it is";
+    /// What a worker is able to do is not kept.
+    UnknownCapabilities = "unknown_capabilities", None,
+        "the worker gets no jobs",
+        "restart the worker: it registers with its capabilities";
+}
+
+impl FindingRule {
+    /// Whether it is repaired without being asked: only what the jobs' records leave no doubt of.
+    pub const fn is_repaired_by_itself(self) -> bool {
+        matches!(self, Self::WrongList)
+    }
+}
+
+impl Finding {
+    /// With what the rule says of consequence and cure.
+    pub fn new(rule: FindingRule, subject: impl Into<String>, problem: impl Into<String>) -> Self {
+        let subject = subject.into();
+        let id = format!("{}:{subject}", rule.as_str());
+        let (mend, consequence, cure) = rule.words();
+        let (consequence, cure) = (consequence.to_owned(), cure.to_owned());
+        Self { id, rule, subject, problem: problem.into(), consequence, cure, mend }
+    }
+
+    /// About one record.
+    pub fn about(rule: FindingRule, key: &RecordKey, problem: impl Into<String>) -> Self {
+        Self::new(rule, subject(key), problem)
+    }
+
+    /// The record that it is about, if it is about one.
+    pub fn record(&self) -> Option<RecordKey> {
+        let (kind, id) = self.subject.split_once('/')?;
+        RecordKey::parse(RecordKind::named(kind)?, id).ok()
+    }
+}
+
+/// A record as findings name it: `KIND/ID`.
+pub fn subject(key: &RecordKey) -> String {
+    format!("{}/{}", key.kind().as_str(), key.id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_named_as_json_names_them() {
+        for rule in FindingRule::ALL {
+            assert_eq!(serde_json::to_value(rule).unwrap(), rule.as_str());
+        }
+    }
+
+    #[test]
+    fn a_finding_leads_back_to_its_record() {
+        for key in [
+            RecordKey::Worker("gpu-1-worker-0".parse().unwrap()),
+            RecordKey::Connector("gpu-1-worker-0:comfyui".parse().unwrap()),
+            RecordKey::Job("01900000-0000-7000-8000-000000000001".parse().unwrap()),
+        ] {
+            let finding = Finding::about(FindingRule::WrongStatus, &key, "");
+            assert_eq!(finding.record(), Some(key));
+        }
+        assert_eq!(Finding::new(FindingRule::WrongCount, "index/jobs", "").record(), None);
+    }
+
+    #[test]
+    fn an_examination_lists_each_finding_once_and_says_when_there_are_more() {
+        let mut found = Examination::default();
+        for n in (0..=Examination::MAX).flat_map(|n| [n, n]) {
+            found.add(Finding::new(FindingRule::WrongCount, format!("index/{n}"), ""));
+        }
+        assert_eq!((found.findings.len(), found.more), (Examination::MAX, true));
+    }
+}

@@ -1,0 +1,78 @@
+//! What is wrong with what is stored: shown, and mended when asked.
+
+use pointsman_client::Client;
+use pointsman_core::doctor::{Examination, Finding, Mend, MendOutcome, Mended};
+use serde::Serialize;
+
+use super::{exit_of, print};
+use crate::exit::Exit;
+
+/// Everything that was found, and what was done.
+#[derive(Serialize)]
+struct Report {
+    /// What is wrong now.
+    #[serde(flatten)]
+    remaining: Examination,
+    mended: Vec<Mended>,
+}
+
+pub async fn doctor(client: &Client, repair: bool, json: bool) -> Result<(), Exit> {
+    let mended = match repair {
+        true => mend_all(client).await?,
+        false => Vec::new(),
+    };
+    let report = Report { remaining: client.examine().await.map_err(exit_of)?, mended };
+    let sound = report.remaining.is_sound();
+    match json {
+        true => print::json(&report)?,
+        false => show(&report)?,
+    }
+    if sound { Ok(()) } else { Err(Exit::Unsound) }
+}
+
+/// More than one answer holds may be wrong: so long as something is mended, there may be more.
+async fn mend_all(client: &Client) -> Result<Vec<Mended>, Exit> {
+    let mut all: Vec<Mended> = Vec::new();
+    loop {
+        let mended = client.mend(None).await.map_err(exit_of)?;
+        let more = mended.len() == Examination::MAX;
+        let progress = mended.iter().any(|m| !matches!(m.outcome, MendOutcome::Left { .. }));
+        all.retain(|known| !mended.iter().any(|new| new.finding.id == known.finding.id));
+        all.extend(mended);
+        if !more || !progress {
+            return Ok(all);
+        }
+    }
+}
+
+fn show(report: &Report) -> Result<(), Exit> {
+    for Mended { finding, outcome } in &report.mended {
+        let done = match outcome {
+            MendOutcome::Repaired => "repaired".to_owned(),
+            MendOutcome::Quarantined => "set aside".to_owned(),
+            MendOutcome::Left { why } => format!("left as it is: {why}"),
+        };
+        print::line(&format!("{}: {}\n  {done}", finding.subject, finding.problem))?;
+    }
+    let remaining = &report.remaining;
+    for Finding { id, subject, problem, consequence, cure, .. } in &remaining.findings {
+        print::line(&format!("{subject}: {problem}\n  consequence: {consequence}"))?;
+        print::line(&format!("  cure: {cure}\n  id: {id}"))?;
+    }
+    if remaining.more {
+        print::line("There is more wrong than is listed here.")?;
+    }
+    print::line(&summary(remaining))
+}
+
+fn summary(remaining: &Examination) -> String {
+    if remaining.is_sound() {
+        return "Nothing is wrong with what is stored.".to_owned();
+    }
+    let mendable = remaining.findings.iter().filter(|f| f.mend != Mend::None).count();
+    let hint = match mendable {
+        0 => "no repair can make them right; see their cures".to_owned(),
+        n => format!("{n} of them `pointsman doctor --repair` can mend"),
+    };
+    format!("{} findings; {hint}.", remaining.findings.len())
+}

@@ -1,0 +1,37 @@
+//! What is wrong with what is stored, and mending it.
+
+use axum::{Json, extract::State};
+use pointsman_api::{ErrorCode, MendRequest, MendResult, Problem};
+use pointsman_core::doctor::Examination;
+
+use super::Errors;
+use crate::{app::App, extract, refusal::Answer};
+
+/// Everything that is wrong with what is stored, each with its consequence and its cure. Looks at
+/// every record and every index.
+#[utoipa::path(
+    get, path = "/api/v1/doctor", tag = "fleet",
+    responses((status = 200, body = Examination), Errors),
+)]
+pub(crate) async fn examine(State(app): State<App>) -> Answer<Json<Examination>> {
+    Ok(Json(app.broker.examine().await?))
+}
+
+/// Mend findings: those with the given ids, or all of them. What no repair can make right is left
+/// as it is. A finding that is gone already is not in the answer.
+#[utoipa::path(
+    post, path = "/api/v1/doctor/repair", tag = "fleet",
+    request_body = MendRequest,
+    responses((status = 200, body = MendResult), Errors),
+)]
+pub(crate) async fn repair(
+    State(app): State<App>,
+    extract::Json(MendRequest { ids }): extract::Json<MendRequest>,
+) -> Answer<Json<MendResult>> {
+    let (given, max) = (ids.as_ref().map_or(0, Vec::len), Examination::MAX);
+    if given > max {
+        let detail = format!("{given} ids are too many: {max} is the most");
+        return Err(Problem::new(ErrorCode::TooLong, detail).at("/ids").into());
+    }
+    Ok(Json(MendResult { mended: app.broker.mend(ids).await? }))
+}
