@@ -9,7 +9,7 @@ use std::{
 
 use pointsman_core::{
     Answer, Command, ConnectorId, Record, RecordKey, Rejected, Transition, WorkerId,
-    command::{Exchange, IdempotencyKey, Op},
+    command::{Exchange, IdempotencyKey, Op, Repair},
     decide::{self, Key, Side, Stop},
     record::Worker,
 };
@@ -363,7 +363,7 @@ async fn look_ahead(command: &Command, sight: &mut Sight<'_>) -> Result<(), Stor
             sight.look_at([worker(&register.worker)]).await?;
             look_at_all(sight, &register.worker).await
         }
-        Command::Leave { worker: id, .. } | Command::Repair { worker: id } => {
+        Command::Leave { worker: id, .. } | Command::Repair(Repair::Worker { worker: id, .. }) => {
             sight.look_at([worker(id)]).await?;
             look_at_all(sight, id).await
         }

@@ -1,4 +1,4 @@
-//! Why a job waits, and whether records contradict each other: both look at many records.
+//! Why a job waits: rule by rule over all workers.
 
 use pointsman_core::{
     ConnectorId, JobId, Record, RecordKey,
@@ -6,13 +6,9 @@ use pointsman_core::{
     matching::{self, Availability, Explanation},
     record::{Connector, Worker},
 };
-use pointsman_store::{Contradiction, State, StoreError};
+use pointsman_store::StoreError;
 
-use crate::{
-    link::{list, text},
-    plan::class_of,
-    store::Inner,
-};
+use crate::{plan::class_of, store::Inner};
 
 /// How far down the queue a job is looked for.
 const MAX_AHEAD: usize = 10_000;
@@ -51,57 +47,6 @@ impl Inner {
             false => None,
         };
         Ok(Some((explanation, ahead)))
-    }
-
-    /// Records that contradict each other, and what runs without a lease.
-    pub async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
-        let (seq, ended_no) = self.head().await?;
-        let mut state = State::new(self.link.epoch(), self.link.now());
-        let mut leases = redis::cmd("ZRANGE");
-        leases.arg(self.key("leases")).arg(0).arg(-1);
-        let leased: Vec<JobId> = list(&self.link.send(&leases).await?)
-            .iter()
-            .filter_map(|id| text(id).parse().ok())
-            .collect();
-        let mut keys = self.fleet_keys().await?;
-        let fleet = self.records(&keys).await?;
-        keys.clear();
-        let mut jobs: std::collections::BTreeSet<JobId> = leased.iter().copied().collect();
-        for record in &fleet {
-            match record {
-                Record::Worker(worker) => {
-                    jobs.extend(&worker.current_job_ids);
-                    let digest = worker.capabilities_digest;
-                    if let Some(profile) = self.definitions.profile(&self.link, digest).await? {
-                        state.restore_capabilities(digest, &profile);
-                    }
-                }
-                Record::Connector(connector) => jobs.extend(&connector.job_ids),
-                _ => {}
-            }
-        }
-        let jobs: Vec<RecordKey> = jobs.into_iter().map(RecordKey::Job).collect();
-        let jobs = self.records(&jobs).await?;
-        let mut found: Vec<Contradiction> = jobs
-            .iter()
-            .filter_map(|record| match record {
-                Record::Job(job) if job.is_running() && !leased.contains(&job.id) => {
-                    let about = RecordKey::Job(job.id);
-                    Some(Contradiction { about, message: "runs without a lease".into() })
-                }
-                Record::Job(job) if !job.is_running() && leased.contains(&job.id) => {
-                    let about = RecordKey::Job(job.id);
-                    Some(Contradiction { about, message: "has a lease and does not run".into() })
-                }
-                _ => None,
-            })
-            .collect();
-        for record in fleet.into_iter().chain(jobs) {
-            state.restore(record);
-        }
-        state.restore_position(seq, ended_no);
-        found.extend(state.contradictions());
-        Ok(found)
     }
 }
 

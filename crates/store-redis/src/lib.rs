@@ -33,6 +33,7 @@
 
 pub mod address;
 mod classes;
+mod doctor;
 mod due;
 mod execute;
 mod explain;

@@ -5,11 +5,12 @@ use std::{fmt::Write as _, sync::LazyLock};
 
 use sha2::{Digest as _, Sha256};
 
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 6] = [
     include_str!("lua/head.lua"),
     include_str!("lua/choose.lua"),
     include_str!("lua/commit.lua"),
     include_str!("lua/others.lua"),
+    include_str!("lua/doctor.lua"),
     include_str!("lua/register.lua"),
 ];
 

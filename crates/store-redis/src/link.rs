@@ -242,6 +242,21 @@ impl Link {
             .collect()
     }
 
+    /// The same, where each may be refused by itself.
+    pub async fn send_each(
+        &self,
+        pipeline: &redis::Pipeline,
+    ) -> Result<Vec<Result<Value, String>>, CallError> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut live = self.live().await?;
+        let answered = live.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
+        let answers = answered.map_err(|error| self.failed(live.generation, &error))?;
+        let each = answers.into_iter().map(|v| v.extract_error().map_err(|e| e.to_string()));
+        Ok(each.collect())
+    }
+
     /// Calls one of our functions.
     pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
         self.send(&self.command(function, args)).await

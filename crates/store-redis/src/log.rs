@@ -99,7 +99,7 @@ fn group(entry: &Value) -> Result<LogGroup, String> {
     Ok(stamp(events, seq, Timestamp::from_millis(at), endings))
 }
 
-fn groups(entries: &Value) -> Result<Vec<Arc<LogGroup>>, StoreError> {
+pub fn groups(entries: &Value) -> Result<Vec<Arc<LogGroup>>, StoreError> {
     let groups = list(entries).iter().map(|entry| group(entry).map(Arc::new));
     let groups: Result<_, String> = groups.collect();
     groups.map_err(|why| StoreError::Failed(format!("the log cannot be read: {why}")))

@@ -13,12 +13,13 @@ use pointsman_core::{
     Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
     command::Reconcile,
     decide::Key,
+    doctor::{Examination, Mended},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Clock, Committed, Contradiction, Done, Due, Epoch, Health, JobFilter, JobsPage,
-    Loaded, LogPage, Preview, Pulse, QueuesLane, Seed, Store, StoreError, ToldProgress, WorkHint,
+    ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
+    LogPage, Preview, Pulse, QueuesLane, Seed, Store, StoreError, ToldProgress, WorkHint,
 };
 use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     address::Address,
     classes::Definitions,
+    doctor::Verified,
     execute::Lanes,
     lanes,
     link::{Link, OpenError, Place, bytes, text},
@@ -66,6 +68,8 @@ impl Options {
 
 /// Claimed payloads that are remembered until somebody asks for them.
 const PAYLOADS: usize = 2_048;
+/// Records whose comparison with the log is remembered.
+const VERIFIED: usize = 50_000;
 /// Groups that wait for a slow receiver.
 const FEED: usize = 4_096;
 
@@ -77,6 +81,8 @@ pub(crate) struct Inner {
     pub wake: Wake,
     pub payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
     pub contact_gap: Option<Duration>,
+    /// Records that the doctor has compared with the log.
+    pub verified: Mutex<Verified>,
     events: broadcast::Sender<Arc<LogGroup>>,
     following: OnceLock<()>,
     told: broadcast::Sender<Arc<ToldProgress>>,
@@ -103,6 +109,7 @@ impl RedisStore {
         tasks.spawn(link.clone().keep_looking(look_every));
         let (events, _) = broadcast::channel(FEED);
         let most = NonZeroUsize::new(PAYLOADS).unwrap_or(NonZeroUsize::MIN);
+        let most_verified = NonZeroUsize::new(VERIFIED).unwrap_or(NonZeroUsize::MIN);
         let inner = Inner {
             link,
             memory: Memory::default(),
@@ -111,6 +118,7 @@ impl RedisStore {
             wake: Wake::new(),
             payloads: Mutex::new(LruCache::new(most)),
             contact_gap,
+            verified: Mutex::new(LruCache::new(most_verified)),
             events,
             following: OnceLock::new(),
             told: broadcast::channel(FEED).0,
@@ -287,8 +295,12 @@ impl Store for RedisStore {
         self.inner.poisonous().await
     }
 
-    async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
-        self.inner.contradictions().await
+    async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
+        self.inner.examine(depth).await
+    }
+
+    async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
+        self.inner.mend(ids).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -74,21 +74,23 @@ local function walk(S, claim, lane, count)
   end
 end
 
--- A job's fields and attempt, if it waits as its index says.
+-- A job's fields and attempt, if it waits as its index says; and whether workers are excluded.
 local function waiting_job(key)
   local fields = call('HGETALL', key)
-  local attempt, waits = nil, false
+  local attempt, waits, excludes = nil, false, false
   for i = 1, #fields, 2 do
     local field = fields[i]
     if field == 'attempt' then
       attempt = tonumber(fields[i + 1])
     elseif field == 'status' then
       waits = fields[i + 1] == 'pending'
+    elseif field == 'exclusions' then
+      excludes = true
     elseif field == 'hold' then
       return fields, nil
     end
   end
-  return fields, waits and attempt
+  return fields, waits and attempt, excludes
 end
 
 -- Takes jobs of one class while they come before the second best head; answers how many, and the
@@ -110,10 +112,10 @@ local function take_run(S, best, second, wanted, skip, picks)
       if taken == wanted or (second and not before(head, second)) then return taken, head end
       local job = string.sub(some[i], 14)
       local key = S.P .. 'job:' .. job
-      local fields, attempt = waiting_job(key)
+      local fields, attempt, excludes = waiting_job(key)
       if attempt and not skip[key] then
         picks[#picks + 1] = {
-          job = job, key = key, member = some[i], class = class, service = best.service, attempt = attempt, fields = fields,
+          job = job, key = key, member = some[i], class = class, service = best.service, attempt = attempt, fields = fields, excludes = excludes,
         }
         taken = taken + 1
       else

@@ -131,7 +131,10 @@ local function sound_claim(S, claim, picks)
   must_be(S, claim.worker_write[1], 'hash')
   if claim.is_heard then must_be(S, S.P .. 'pulse', 'zset') end
   for _, service in ipairs(claim.services) do must_be(S, service.write[1], 'hash') end
-  for _, pick in ipairs(picks) do must_be(S, S.P .. 'heads:' .. pick.class.service, 'zset') end
+  for _, pick in ipairs(picks) do
+    must_be(S, S.P .. 'heads:' .. pick.class.service, 'zset')
+    if pick.excludes then must_be(S, S.P .. 'exclusions', 'zset') end
+  end
   must_be(S, S.P .. 'log', 'stream')
 end
 
@@ -297,6 +300,8 @@ local function take(S, claim, picks, events, base)
     table.insert(members[class.queue], pick.member)
     leases[#leases + 1], leases[#leases + 2] = S.lease_text, pick.job
     payloads[i] = S.P .. 'payload:' .. pick.job
+    -- Exclusions lapse while a job is pending.
+    if pick.excludes then call('ZREM', S.P .. 'exclusions', pick.job) end
     -- What is logged and told is the job before with what changed behind it: the later one counts.
     local attempt, fields, n = text(pick.attempt + 1), pick.fields, #pick.fields
     call('HSET', pick.key, 'attempt', attempt, 'token', claim.tokens[i], 'rev', S.seq_text, unpack(claim.job))

@@ -181,10 +181,7 @@ impl Indexes {
                 );
             }
             (RecordKey::Connector(_), _, None) => self.unscore("pulse", &format!("c:{id}")),
-            (RecordKey::Machine(_), _, None) => {
-                self.unscore("pulse", &format!("m:{id}"));
-                self.delete(format!("machine:{id}:workers"));
-            }
+            (RecordKey::Machine(_), _, None) => self.unscore("pulse", &format!("m:{id}")),
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 pub use claim::{ClaimPlan, Pick};
 use index::Indexes;
-pub use index::class_of;
+pub use index::{base_of, class_of};
 use pointsman_core::{
     EventName, Record, RecordKey, Transition, WorkerId,
     decide::{Guard, Key, Side, Value, limits},

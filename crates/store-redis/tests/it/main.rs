@@ -1,6 +1,7 @@
 //! The store on a real Redis.
 
 mod conformance;
+mod doctor;
 mod several;
 mod support;
 mod unchanged;

@@ -15,11 +15,12 @@ use pointsman_core::{
     Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
     command::Reconcile,
     decide::Key,
+    doctor::{Examination, Mended},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Committed, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded, LogPage,
+    ClassSummary, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded, LogPage,
     ManualClock, Pulse, QueuesLane, Seed, Store, StoreError, WorkHint,
 };
 use pointsman_store_redis::RedisStore;
@@ -101,7 +102,8 @@ delegate! {
     explain(job: JobId) -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
     unservable() -> Result<Vec<ClassSummary>, StoreError>;
     poisonous() -> Result<Vec<(ClassKey, u32)>, StoreError>;
-    contradictions() -> Result<Vec<pointsman_store::Contradiction>, StoreError>;
+    examine(depth: Depth) -> Result<Examination, StoreError>;
+    mend(ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError>;
     close() -> Result<(), StoreError>;
 }
 

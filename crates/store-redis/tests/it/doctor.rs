@@ -1,0 +1,142 @@
+//! What somebody's hand did to the keys is found, told, and mended.
+
+use pointsman_core::doctor::{FindingRule, MendOutcome};
+use pointsman_store::{
+    Depth,
+    conformance::{
+        fleet::{Fleet, Hand, completed, spec},
+        model::picture,
+    },
+};
+use redis::Value;
+
+use crate::{
+    support::{connection, fleet_on, prefix},
+    unchanged::dump,
+};
+
+/// A fleet with a job that runs, one that waits and one that has ended.
+async fn scene() -> (Fleet, String, Hand, pointsman_core::command::Held) {
+    let (fleet, options) = fleet_on();
+    let hand = fleet.worker("w", 2, &["x"]).await;
+    let ended = fleet.running(&hand).await;
+    fleet.act(&hand, ended, completed()).await.expect("it ends");
+    let running = fleet.running(&hand).await;
+    fleet.submit(spec(50)).await;
+    (fleet, prefix(&options), hand, running)
+}
+
+fn by_hand(prefix: &str, command: &str) {
+    let mut parts = command.split(' ');
+    let mut redis_command = redis::cmd(parts.next().expect("a command"));
+    redis_command.arg(format!("{prefix}{}", parts.next().expect("a key")));
+    for part in parts {
+        redis_command.arg(part);
+    }
+    let _: Value = redis_command.query(&mut connection()).expect("Redis does as it is told");
+}
+
+#[tokio::test]
+async fn a_sound_store_is_left_as_it_is() {
+    let (fleet, prefix, ..) = scene().await;
+    let before = dump(&prefix);
+    for depth in [Depth::Fleet, Depth::Everything] {
+        let found = fleet.store.examine(depth).await.expect("it is examined");
+        assert!(found.is_sound(), "{found:?}");
+    }
+    assert_eq!(fleet.store.mend(None).await, Ok(Vec::new()));
+    assert!(before == dump(&prefix), "a repair of nothing changes nothing");
+}
+
+/// The corruption that the post-mortem tells of: a worker that lost its machine.
+#[tokio::test]
+async fn a_worker_whose_machine_became_unknown_works_on_and_is_mended() {
+    let (fleet, prefix, hand, running) = scene().await;
+    by_hand(&prefix, "HSET worker:w machine_id unknown");
+    let found = fleet.store.examine(Depth::Fleet).await.expect("it is examined");
+    let ids: Vec<&str> = found.findings.iter().map(|finding| finding.id.as_str()).collect();
+    assert_eq!(ids, ["unknown_machine:worker/w"], "the cheap look finds it");
+    assert!(found.findings[0].problem.contains("m-w"), "{:?}", found.findings[0]);
+    fleet.act(&hand, running, completed()).await.expect("the worker works on");
+    assert!(fleet.claim(&hand).await.is_some());
+    let mended = fleet.store.mend(None).await.expect("it is mended");
+    assert_eq!(mended.len(), 1, "{mended:?}");
+    assert_eq!(mended[0].outcome, MendOutcome::Repaired);
+    assert_eq!(fleet.worker_record(&hand).await.machine_id, hand.machine);
+    fleet.check().await.expect("nothing is wrong any more");
+}
+
+/// Each damage is found under its rule, told with consequence and cure, and mended; afterwards
+/// everything is as it was.
+#[tokio::test]
+async fn every_damage_is_found_and_mended() {
+    use FindingRule as R;
+    let (fleet, prefix, hand, running) = scene().await;
+    let job = running.job;
+    let class = {
+        let lane = fleet.store.queues(10).await.expect("the store works");
+        lane.classes[0].class
+    };
+    let waiting = fleet.store.queues(10).await.expect("the store works").pending[0].id;
+    let cases: Vec<(String, R)> = vec![
+        ("HSET worker:w status gar}bage".into(), R::UnreadableField),
+        ("HSET worker:w jobs_completed 77".into(), R::Contradiction),
+        ("HSET worker:w retry_count 3".into(), R::ForeignField),
+        ("HDEL connector:w:simulation worker_id".into(), R::UnreadableField),
+        ("HSET machine:m-w status gone".into(), R::UnreadableField),
+        (format!("HSET job:{job} status completed"), R::UnreadableField),
+        (format!("HSET job:{job} attempt 9"), R::Contradiction),
+        (format!("ZREM leases {job}"), R::RunningWithoutLease),
+        (format!("ZADD leases 1 {waiting}"), R::LeaseWithoutJob),
+        (format!("ZADD holds 1 {waiting}"), R::IndexWithoutRecord),
+        (format!("ZREM jobs {waiting}"), R::RecordWithoutIndex),
+        (format!("DEL queue:{class}"), R::RecordWithoutIndex),
+        (format!("ZADD queue:{class} 1 000000000001:{job}"), R::IndexWithoutRecord),
+        ("DEL heads:simulation".into(), R::RecordWithoutIndex),
+        (format!("HSET class:{class} live 5"), R::WrongCount),
+        (format!("HDEL class:{class} head"), R::Contradiction),
+        ("HSET meta pending 12".into(), R::WrongCount),
+        ("SREM workers w".into(), R::RecordWithoutIndex),
+        ("SADD workers ghost".into(), R::IndexWithoutRecord),
+        ("SREM machine:m-w:workers w".into(), R::RecordWithoutIndex),
+        ("SET leases x".into(), R::WrongType),
+    ];
+    let whole = picture(&*fleet.store).await;
+    for (damage, rule) in cases {
+        by_hand(&prefix, &damage);
+        let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+        let finding = found.findings.iter().find(|finding| finding.rule == rule);
+        let finding = finding.unwrap_or_else(|| panic!("{damage}: {found:?}"));
+        assert!(!finding.consequence.is_empty() && !finding.cure.is_empty());
+        let mended = fleet.store.mend(None).await.expect("it is mended");
+        let left = mended.iter().find(|m| matches!(m.outcome, MendOutcome::Left { .. }));
+        assert!(left.is_none(), "{damage}: {left:?}");
+        let mut after = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+        if !after.is_sound() {
+            // What was set aside had to be made anew, which is seen in a second look.
+            fleet.store.mend(None).await.expect("it is mended");
+            after = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+        }
+        assert!(after.is_sound(), "{damage}: {after:?}");
+        assert_eq!(picture(&*fleet.store).await, whole, "after {damage}");
+    }
+    fleet.act(&hand, running, completed()).await.expect("the worker works on");
+}
+
+/// What no log entry tells any more is set aside, and shown until something stands in its place.
+#[tokio::test]
+async fn what_cannot_be_read_and_is_not_in_the_log_is_set_aside() {
+    let (fleet, prefix, hand, _) = scene().await;
+    by_hand(&prefix, "DEL log");
+    by_hand(&prefix, "HSET worker:w presence nowhere");
+    let found = fleet.store.examine(Depth::Fleet).await.expect("it is examined");
+    assert_eq!(found.findings[0].id, "unreadable_field:worker/w");
+    fleet.store.mend(None).await.expect("it is mended");
+    let found = fleet.store.examine(Depth::Fleet).await.expect("it is examined");
+    let ids: Vec<&str> = found.findings.iter().map(|finding| finding.id.as_str()).collect();
+    assert!(ids.contains(&"quarantined:worker/w"), "{found:?}");
+    let register = Fleet::registration(&hand, 2, &["x"]);
+    fleet.run(pointsman_core::Command::Register(register)).await.expect("it registers anew");
+    let found = fleet.store.examine(Depth::Fleet).await.expect("it is examined");
+    assert!(!found.has("quarantined:worker/w"), "{found:?}");
+}
