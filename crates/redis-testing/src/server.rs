@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    HarnessError, RedisOptions,
+    Aof, HarnessError, RedisOptions,
     process::{Ports, Process, log_tail},
     tls,
 };
@@ -163,6 +163,29 @@ impl RedisServer {
         Ok(())
     }
 
+    /// Takes out every key and function, and everything from the append-only file.
+    pub async fn empty(&self) -> Result<(), HarnessError> {
+        let mut connection = self.connect().await?;
+        redis::pipe()
+            .cmd("FLUSHALL")
+            .arg("SYNC")
+            .ignore()
+            .cmd("FUNCTION")
+            .arg("FLUSH")
+            .ignore()
+            .exec_async(&mut connection)
+            .await?;
+        if self.options.aof == Aof::Off {
+            return Ok(());
+        }
+        cmd("BGREWRITEAOF").exec_async(&mut connection).await?;
+        let begun = Instant::now();
+        while !aof_is_written(&info(&mut connection).await?) {
+            self.again(begun, "its append-only file").await?;
+        }
+        Ok(())
+    }
+
     /// Everything in database 0: each key with its type, when it expires, and its `DUMP`; and the
     /// functions, as the entry `FUNCTION DUMP`. Equal before and after means untouched.
     pub async fn dump(&self) -> Result<BTreeMap<String, Vec<u8>>, HarnessError> {
@@ -227,9 +250,8 @@ impl RedisServer {
         let begun = Instant::now();
         loop {
             let info = info(&mut self.connect().await?).await?;
-            let is = |field: &str, value: &str| field_of(&info, field) == Some(value);
-            let rewritten = is("aof_rewrite_in_progress", "0") && is("aof_rewrite_scheduled", "0");
-            if is("master_link_status", "up") && rewritten {
+            let linked = field_of(&info, "master_link_status") == Some("up");
+            if linked && aof_is_written(&info) {
                 return Ok(());
             }
             self.again(begun, "its primary").await?;
@@ -283,6 +305,12 @@ async fn try_info(url: &str) -> RedisResult<String> {
 
 async fn info(connection: &mut MultiplexedConnection) -> RedisResult<String> {
     cmd("INFO").query_async(connection).await
+}
+
+/// No rewrite of the append-only file is under way.
+fn aof_is_written(info: &str) -> bool {
+    let no = |field| field_of(info, field) == Some("0");
+    no("aof_rewrite_in_progress") && no("aof_rewrite_scheduled")
 }
 
 fn field_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {

@@ -159,6 +159,20 @@ async fn a_dump_tells_every_touch() {
 }
 
 #[tokio::test]
+async fn an_emptied_server_has_nothing_left_also_after_a_restart() {
+    let mut server = RedisServer::start(RedisOptions::with_aof(Aof::Always)).await.unwrap();
+    let fresh = server.dump().await.unwrap();
+    set(&server, "a", "1").await;
+    let library = "#!lua name=l\nredis.register_function('f', function() return 1 end)";
+    let mut connection = server.connect().await.unwrap();
+    cmd("FUNCTION").arg("LOAD").arg(library).exec_async(&mut connection).await.unwrap();
+    server.empty().await.unwrap();
+    assert_eq!(server.dump().await.unwrap(), fresh);
+    server.start_again().await.unwrap();
+    assert_eq!(server.dump().await.unwrap(), fresh);
+}
+
+#[tokio::test]
 async fn a_cluster_of_one_serves_every_slot() {
     let options = RedisOptions { cluster: true, ..RedisOptions::default() };
     let mut server = RedisServer::start(options).await.unwrap();
