@@ -135,7 +135,8 @@ impl Pair {
         self.server.info("used_memory").await?.context("INFO tells used_memory")
     }
 
-    /// What the jobs that are there now take, each; of use where all of them wait.
+    /// What the jobs that are there now take, each; of use where all of them wait. The scripts of
+    /// either side, about 1 MB, are in it.
     async fn with_memory(
         &self,
         mut figures: Figures,
