@@ -91,12 +91,12 @@ impl RedisServer {
         Ok(Self { process, directory, ports, options, primary, promoted })
     }
 
-    /// `redis://[default:PASSWORD@]127.0.0.1:PORT`
+    /// `redis://[USER:PASSWORD@]127.0.0.1:PORT`
     pub fn url(&self) -> String {
         format!("redis://{}127.0.0.1:{}", self.user(), self.ports.plain)
     }
 
-    /// `rediss://[default:PASSWORD@]127.0.0.1:PORT?ca=FILE`, of a server with TLS.
+    /// `rediss://[USER:PASSWORD@]127.0.0.1:PORT?ca=FILE`, of a server with TLS.
     pub fn tls_url(&self) -> Option<String> {
         let ca = tls::ca(self.directory.path());
         let port = self.ports.tls?;
@@ -108,17 +108,19 @@ impl RedisServer {
         self.ports.tls.map(|_| tls::ca(self.directory.path()))
     }
 
-    fn user(&self) -> String {
+    /// `USER:PASSWORD@`, or nothing without a password.
+    pub(crate) fn user(&self) -> String {
+        let name = self.options.user.unwrap_or("default");
         let password = self.options.password.as_ref();
-        password.map(|password| format!("default:{password}@")).unwrap_or_default()
+        password.map(|password| format!("{name}:{password}@")).unwrap_or_default()
     }
 
     pub fn port(&self) -> u16 {
         self.ports.plain
     }
 
-    pub(crate) fn password(&self) -> Option<&str> {
-        self.options.password.as_deref()
+    pub(crate) fn options(&self) -> &RedisOptions {
+        &self.options
     }
 
     /// A connection that waits for answers as long as it takes.
