@@ -8,7 +8,7 @@ to=${1:-$here/data}
 umask 077
 mkdir -p "$to"
 cd "$to"
-mkdir -p artifacts
+mkdir -p artifacts server
 
 password() { # NAME: made once, kept in passwords/NAME
   mkdir -p passwords
