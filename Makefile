@@ -49,6 +49,8 @@ browser-tests: build need-browser
 
 ## The benchmarks, as a table with the machine they ran on.
 bench: need-build need-redis ui
+	@scripts/need.sh node nodejs 20
+	cd bench/bullmq && npm ci --no-audit --no-fund
 	cargo build --locked --release --bin pointsman --bin pointsman-bench
 	target/release/pointsman-bench --pointsman target/release/pointsman
 

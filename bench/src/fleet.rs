@@ -24,6 +24,7 @@ use tokio::{
     process::{Child, Command},
     task::JoinHandle,
 };
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 /// A no-op of the simulation, padded to 2 KB.
@@ -46,22 +47,45 @@ pub fn submit(payload: &Arc<[u8]>) -> Submit {
     Submit { id, spec, payload: payload.clone(), idempotency: None }
 }
 
-/// A broker over a durable store in this process.
+/// A broker in this process.
 pub struct Local {
     pub broker: Broker,
     pub store: Arc<dyn Store>,
     files: Arc<Files>,
-    _tasks: BrokerTasks,
-    _data: TempDir,
+    workers: TaskTracker,
+    shutdown: Shutdown,
+    tasks: BrokerTasks,
+    _directories: Vec<TempDir>,
 }
 
 impl Local {
+    /// Over the embedded store, durable.
     pub async fn open() -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data.path(), Options::default())?);
+        let store = SqliteStore::open(data.path(), Options::default())?;
+        let mut local = Self::on(Arc::new(store)).await?;
+        local._directories.push(data);
+        Ok(local)
+    }
+
+    /// Over a store that somebody else opened.
+    pub async fn on(store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let files = Arc::new(Files::open(directory.path())?);
         let (broker, tasks) = Broker::start(store.clone(), BrokerConfig::default()).await?;
-        let files = Arc::new(Files::open(data.path())?);
-        Ok(Self { broker, store, files, _tasks: tasks, _data: data })
+        let (workers, shutdown) = (TaskTracker::new(), Shutdown::default());
+        let _directories = vec![directory];
+        Ok(Self { broker, store, files, workers, shutdown, tasks, _directories })
+    }
+
+    /// Ends the workers, the broker and the store, in this order.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.shutdown.abort.cancel();
+        self.workers.close();
+        self.workers.wait().await;
+        self.tasks.stop().await;
+        self.store.close().await?;
+        Ok(())
     }
 
     /// A worker of the simulation in this process.
@@ -89,8 +113,9 @@ impl Local {
         };
         let broker = Arc::new(InProcess::new(self.broker.clone(), self.files.clone()));
         let worker = Worker::new(config, broker)?;
-        Ok(tokio::spawn(async move {
-            if let Err(error) = worker.run(Shutdown::default()).await {
+        let shutdown = self.shutdown.clone();
+        Ok(self.workers.spawn(async move {
+            if let Err(error) = worker.run(shutdown).await {
                 eprintln!("the worker ended: {error}");
             }
         }))

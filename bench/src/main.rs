@@ -1,7 +1,10 @@
 //! The benchmarks: figures with the machine they ran on, never tests.
 
+mod bullmq;
 mod fleet;
+mod redis_store;
 mod report;
+mod stopwatch;
 mod workloads;
 
 use std::path::PathBuf;
@@ -16,6 +19,9 @@ struct Args {
     /// The binary for what needs a process of its own.
     #[arg(long, default_value = "target/release/pointsman")]
     pointsman: PathBuf,
+    /// BullMQ with its packages installed (`npm ci`), to be measured beside us.
+    #[arg(long, default_value = "bench/bullmq")]
+    bullmq: PathBuf,
     /// Jobs of the throughput workloads.
     #[arg(long, default_value_t = 20_000)]
     jobs: usize,
@@ -53,6 +59,6 @@ async fn main() -> anyhow::Result<()> {
     if wanted("comfyui") {
         workloads::comfyui::cached(&mut report, &args.pointsman).await?;
     }
-    report.end();
-    Ok(())
+    workloads::redis::all(&mut report, args.jobs, &args.bullmq, wanted).await;
+    report.end()
 }

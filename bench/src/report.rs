@@ -5,6 +5,7 @@ use std::time::Duration;
 /// Figures as they come, printed at once and together at the end.
 pub struct Report {
     rows: Vec<[String; 4]>,
+    failures: usize,
 }
 
 impl Report {
@@ -23,7 +24,7 @@ impl Report {
                 name.map_or(processor, |name| name.trim_start_matches([' ', '\t', ':']).into());
         }
         println!("machine: {cores} cores ({processor}), {memory} GiB\n");
-        Self { rows: Vec::new() }
+        Self { rows: Vec::new(), failures: 0 }
     }
 
     /// One figure: what, how much, and what was aimed at.
@@ -32,11 +33,20 @@ impl Report {
         self.rows.push([workload.into(), figure.into(), value, goal.into()]);
     }
 
-    pub fn end(&self) {
+    /// A workload that did not come to its end; the others go on.
+    pub fn failed(&mut self, workload: &str, error: &anyhow::Error) {
+        self.failures += 1;
+        self.row(workload, "failed", format!("{error:#}"), "");
+    }
+
+    /// Prints the table; an error if a workload failed.
+    pub fn end(&self) -> anyhow::Result<()> {
         println!("\n| workload | figure | value | goal |\n| --- | --- | --- | --- |");
         for [workload, figure, value, goal] in &self.rows {
             println!("| {workload} | {figure} | {value} | {goal} |");
         }
+        anyhow::ensure!(self.failures == 0, "{} workload(s) failed", self.failures);
+        Ok(())
     }
 }
 

@@ -37,67 +37,21 @@ pub fn by_classes(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The mean cost of a claim of one job, with `waiting` jobs spread over `classes`, of which the
+/// The median cost of a claim of one job, with `waiting` jobs spread over `classes`, of which the
 /// worker can serve `servable`.
 fn cost(waiting: usize, classes: usize, servable: usize) -> anyhow::Result<Duration> {
     let clock = MonotonicClock::starting(pointsman_core::Timestamp::default());
     let mut state = State::new(Epoch::mint(), clock.now());
-    let payload: Arc<[u8]> = Arc::from(&b"{}"[..]);
-    for n in 0..waiting {
-        let class = n % classes;
-        let json = json!({"labels": {"class": {"gte": class, "lte": classes + class}}});
-        let requirements = match classes {
-            1 => Requirements::default(),
-            _ => Requirements::parse(&json).map_err(|error| anyhow::anyhow!("{error:?}"))?,
-        };
-        let id = JobId::from_uuid(Uuid::now_v7());
-        let submit =
-            Submit { id, spec: spec(requirements), payload: payload.clone(), idempotency: None };
-        state.execute(&Command::Submit(submit), clock.now())?;
+    for submission in submissions(waiting, classes) {
+        state.execute(&submission?, clock.now())?;
     }
-    let worker = WorkerId::new("bench")?;
-    let incarnation = Incarnation::from_uuid(Uuid::new_v4());
-    let services = BTreeMap::from([(simulation(), ServiceCapabilities::default())]);
-    // Class n asks for a label from n to n + classes: so many classes hold for this value.
-    let label = LabelValue::Number((servable - 1) as f64);
-    let capabilities = Capabilities {
-        services,
-        labels: BTreeMap::from([("class".to_owned(), label)]),
-        ..Capabilities::default()
-    };
-    let register = Register {
-        worker: worker.clone(),
-        machine: MachineId::new("bench")?,
-        incarnation,
-        services: vec![ServiceSlots { name: simulation(), slots: 1_024 }],
-        capabilities,
-        summary: String::new(),
-    };
-    state.execute(&Command::Register(register), clock.now())?;
-    let report = ConnectorReport {
-        service: simulation(),
-        status: ConnectorStatus::Idle,
-        error_message: None,
-    };
-    let (held, connectors) = (Vec::new(), vec![report]);
-    let renew = Renew { worker: worker.clone(), incarnation, held, connectors };
-    state.execute(&Command::Renew(renew), clock.now())?;
-    claims(&mut state, &clock, worker, incarnation)
-}
-
-fn claims(
-    state: &mut State,
-    clock: &MonotonicClock,
-    worker: WorkerId,
-    incarnation: Incarnation,
-) -> anyhow::Result<Duration> {
+    let claimant = Claimant::new(servable)?;
+    for command in claimant.introduction() {
+        state.execute(&command, clock.now())?;
+    }
     let mut took = Vec::with_capacity(CLAIMS);
     for _ in 0..CLAIMS {
-        let tokens = vec![Token::from_uuid(Uuid::new_v4())];
-        let claim = Some(Claim { tokens, services: Vec::new() });
-        let (worker, ops) = (worker.clone(), Vec::new());
-        let command = Command::Exchange(Exchange { worker, incarnation, ops, claim });
-        let now = clock.now();
+        let (command, now) = (claimant.claim(), clock.now());
         let began = Instant::now();
         let applied = state.execute(&command, now)?;
         took.push(began.elapsed());
@@ -109,4 +63,78 @@ fn claims(
         state.undo(applied.undo);
     }
     Ok(crate::report::percentile(&mut took, 0.5))
+}
+
+/// Jobs spread evenly over classes.
+pub fn submissions(
+    waiting: usize,
+    classes: usize,
+) -> impl Iterator<Item = anyhow::Result<Command>> {
+    let payload: Arc<[u8]> = Arc::from(&b"{}"[..]);
+    (0..waiting).map(move |n| {
+        let class = n % classes;
+        let json = json!({"labels": {"class": {"gte": class, "lte": classes + class}}});
+        let requirements = match classes {
+            1 => Requirements::default(),
+            _ => Requirements::parse(&json).map_err(|error| anyhow::anyhow!("{error:?}"))?,
+        };
+        let id = JobId::from_uuid(Uuid::now_v7());
+        let (spec, payload) = (spec(requirements), payload.clone());
+        Ok(Command::Submit(Submit { id, spec, payload, idempotency: None }))
+    })
+}
+
+/// A worker that claims one job after another.
+pub struct Claimant {
+    worker: WorkerId,
+    incarnation: Incarnation,
+    register: Register,
+}
+
+impl Claimant {
+    /// It can serve the first so many classes.
+    pub fn new(servable: usize) -> anyhow::Result<Self> {
+        let worker = WorkerId::new("bench")?;
+        let incarnation = Incarnation::from_uuid(Uuid::new_v4());
+        // Class n asks for a label from n to n + classes: so many classes hold for this value.
+        let label = LabelValue::Number((servable - 1) as f64);
+        let capabilities = Capabilities {
+            services: BTreeMap::from([(simulation(), ServiceCapabilities::default())]),
+            labels: BTreeMap::from([("class".to_owned(), label)]),
+            ..Capabilities::default()
+        };
+        let register = Register {
+            worker: worker.clone(),
+            machine: MachineId::new("bench")?,
+            incarnation,
+            services: vec![ServiceSlots { name: simulation(), slots: 1_024 }],
+            capabilities,
+            summary: String::new(),
+        };
+        Ok(Self { worker, incarnation, register })
+    }
+
+    /// What a store is told before the first claim.
+    pub fn introduction(&self) -> Vec<Command> {
+        let report = ConnectorReport {
+            service: simulation(),
+            status: ConnectorStatus::Idle,
+            error_message: None,
+        };
+        let renew = Renew {
+            worker: self.worker.clone(),
+            incarnation: self.incarnation,
+            held: Vec::new(),
+            connectors: vec![report],
+        };
+        vec![Command::Register(self.register.clone()), Command::Renew(renew)]
+    }
+
+    /// The claim of one job, each with a token of its own.
+    pub fn claim(&self) -> Command {
+        let tokens = vec![Token::from_uuid(Uuid::new_v4())];
+        let claim = Some(Claim { tokens, services: Vec::new() });
+        let (worker, incarnation) = (self.worker.clone(), self.incarnation);
+        Command::Exchange(Exchange { worker, incarnation, ops: Vec::new(), claim })
+    }
 }

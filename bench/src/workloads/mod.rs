@@ -4,6 +4,7 @@ pub mod claim;
 pub mod comfyui;
 pub mod drain;
 pub mod memory;
+pub mod redis;
 pub mod start;
 pub mod submit;
 pub mod viewers;

@@ -9,18 +9,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use async_trait::async_trait;
-use pointsman_connectors::{
-    Completion, Connector, Health, NotClear, RunContext, RunEnd, Task, Unavailable,
-};
-use pointsman_core::{
-    EventName, RecordKey, ServiceName, command::Held, matching::ServiceCapabilities,
-};
-use tokio::sync::mpsc;
+use pointsman_core::{EventName, RecordKey};
 
 use crate::{
-    fleet::{Local, payload, simulation, submit},
+    fleet::{Local, payload, submit},
     report::{Report, ms, percentile},
+    stopwatch::Stopwatch,
 };
 
 const SAMPLES: usize = 500;
@@ -30,8 +24,7 @@ pub async fn in_process(report: &mut Report) -> anyhow::Result<()> {
     report.row("start", "one flush of this disk, p50", ms(flush()?), "");
     let local = Local::open().await?;
     let payload: Arc<[u8]> = payload().into_bytes().into();
-    let (begins, mut begun) = mpsc::unbounded_channel();
-    let connector = Arc::new(Stopwatch { service: simulation(), begins });
+    let (connector, mut begun) = Stopwatch::new();
     let worker = local.worker_of("bench-worker-0", 4, connector)?;
     let mut events = local.store.subscribe();
     // One to warm up: until it ended the worker may still be registering.
@@ -78,36 +71,4 @@ fn flush() -> anyhow::Result<Duration> {
         took.push(began.elapsed());
     }
     Ok(percentile(&mut took, 0.5))
-}
-
-/// A service that does nothing but say when it got a job.
-struct Stopwatch {
-    service: ServiceName,
-    begins: mpsc::UnboundedSender<Instant>,
-}
-
-#[async_trait]
-impl Connector for Stopwatch {
-    fn service(&self) -> &ServiceName {
-        &self.service
-    }
-
-    async fn probe(&self) -> Health {
-        Health::idle()
-    }
-
-    async fn capabilities(&self) -> Result<ServiceCapabilities, Unavailable> {
-        Ok(ServiceCapabilities::default())
-    }
-
-    async fn run(&self, _: Task, context: RunContext) -> Result<Completion, RunEnd> {
-        // Nobody measuring any more is no error.
-        let _ = self.begins.send(Instant::now());
-        context.started();
-        Ok(Completion::default())
-    }
-
-    async fn clear_ghosts(&self, _: &[Held]) -> Result<Vec<Held>, NotClear> {
-        Ok(Vec::new())
-    }
 }

@@ -17,8 +17,9 @@ pub enum Aof {
 #[derive(Debug, Clone, Default)]
 pub struct RedisOptions {
     pub aof: Aof,
-    /// Of the user `default`.
     pub password: Option<String>,
+    /// Whose the password is, instead of the user `default`; `more` has to make this user.
+    pub user: Option<&'static str>,
     /// In bytes.
     pub maxmemory: Option<u64>,
     /// `maxmemory-policy`; Redis' own default is `noeviction`.
@@ -57,8 +58,11 @@ impl RedisOptions {
             Aof::Always => set("appendfsync", "always"),
         }
         if let Some(password) = &self.password {
-            set("requirepass", password);
             set("masterauth", password);
+            match self.user {
+                Some(user) => set("masteruser", user),
+                None => set("requirepass", password),
+            }
         }
         if let Some(bytes) = self.maxmemory {
             set("maxmemory", &bytes.to_string());

@@ -30,10 +30,12 @@ impl Ports {
     }
 }
 
-/// A child that does not outlive its owner.
+/// A child that does not outlive its owner: killed when dropped, and by a watcher when this process
+/// ends without dropping it, which is so for every `static` and after a signal.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    watcher: Child,
 }
 
 impl Process {
@@ -49,7 +51,7 @@ impl Process {
 
     pub fn spawn(directory: &Path, arguments: &[&str], input: Stdio) -> Result<Self, HarnessError> {
         let log = OpenOptions::new().create(true).append(true).open(directory.join("redis.log"))?;
-        let child = Command::new("redis-server")
+        let mut child = Command::new("redis-server")
             .args(arguments)
             .current_dir(directory)
             .stdin(input)
@@ -57,7 +59,18 @@ impl Process {
             .stderr(log)
             .spawn()
             .map_err(HarnessError::Start)?;
-        Ok(Self { child })
+        // The watcher's input is a pipe that ends when this process does.
+        let kill = format!("read -r _; kill -9 {}", child.id());
+        let mut watcher = Command::new("sh");
+        watcher.args(["-c", &kill]).stdin(Stdio::piped());
+        match watcher.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+            Ok(watcher) => Ok(Self { child, watcher }),
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                Err(error.into())
+            }
+        }
     }
 
     pub fn id(&self) -> u32 {
@@ -86,6 +99,9 @@ impl Process {
 
     /// SIGKILL, and waits for the exit, which takes no time.
     pub fn kill(&mut self) -> Result<(), HarnessError> {
+        // The watcher first: once the child is waited for, its id may be another process's.
+        self.watcher.kill()?;
+        self.watcher.wait()?;
         self.child.kill()?;
         self.child.wait()?;
         Ok(())

@@ -40,8 +40,7 @@ impl Sentinel {
         std::fs::write(&file, configuration(primary, name, quorum, port))?;
         let file = file.display().to_string();
         let process = Process::spawn(directory.path(), &[&file, "--sentinel"], Stdio::null())?;
-        let user = primary.password().map(|password| format!("default:{password}@"));
-        let user = user.unwrap_or_default();
+        let user = primary.user();
         let mut sentinel = Self { process, directory, port, name: name.into(), user };
         sentinel.until("its primary", |port, _| port == Some(primary.port())).await?;
         Ok(sentinel)
@@ -51,7 +50,7 @@ impl Sentinel {
         self.port
     }
 
-    /// `redis+sentinel://[default:PASSWORD@]127.0.0.1:PORT/NAME`; the password is the servers', the
+    /// `redis+sentinel://[USER:PASSWORD@]127.0.0.1:PORT/NAME`; the password is the servers', the
     /// sentinel has none.
     pub fn url(&self) -> String {
         format!("redis+sentinel://{}127.0.0.1:{}/{}", self.user, self.port, self.name)
@@ -121,6 +120,9 @@ fn configuration(primary: &RedisServer, name: &str, quorum: u32, port: u16) -> S
         format!("sentinel down-after-milliseconds {name} 500"),
         format!("sentinel failover-timeout {name} 3000"),
     ];
-    lines.extend(primary.password().map(|word| format!("sentinel auth-pass {name} {word}")));
+    let options = primary.options();
+    lines.extend(options.user.map(|user| format!("sentinel auth-user {name} {user}")));
+    let password = options.password.as_ref();
+    lines.extend(password.map(|password| format!("sentinel auth-pass {name} {password}")));
     lines.join("\n") + "\n"
 }

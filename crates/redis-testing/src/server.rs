@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    HarnessError, RedisOptions,
+    Aof, HarnessError, RedisOptions,
     process::{Ports, Process, log_tail},
     tls,
 };
@@ -91,12 +91,12 @@ impl RedisServer {
         Ok(Self { process, directory, ports, options, primary, promoted })
     }
 
-    /// `redis://[default:PASSWORD@]127.0.0.1:PORT`
+    /// `redis://[USER:PASSWORD@]127.0.0.1:PORT`
     pub fn url(&self) -> String {
         format!("redis://{}127.0.0.1:{}", self.user(), self.ports.plain)
     }
 
-    /// `rediss://[default:PASSWORD@]127.0.0.1:PORT?ca=FILE`, of a server with TLS.
+    /// `rediss://[USER:PASSWORD@]127.0.0.1:PORT?ca=FILE`, of a server with TLS.
     pub fn tls_url(&self) -> Option<String> {
         let ca = tls::ca(self.directory.path());
         let port = self.ports.tls?;
@@ -108,17 +108,19 @@ impl RedisServer {
         self.ports.tls.map(|_| tls::ca(self.directory.path()))
     }
 
-    fn user(&self) -> String {
+    /// `USER:PASSWORD@`, or nothing without a password.
+    pub(crate) fn user(&self) -> String {
+        let name = self.options.user.unwrap_or("default");
         let password = self.options.password.as_ref();
-        password.map(|password| format!("default:{password}@")).unwrap_or_default()
+        password.map(|password| format!("{name}:{password}@")).unwrap_or_default()
     }
 
     pub fn port(&self) -> u16 {
         self.ports.plain
     }
 
-    pub(crate) fn password(&self) -> Option<&str> {
-        self.options.password.as_deref()
+    pub(crate) fn options(&self) -> &RedisOptions {
+        &self.options
     }
 
     /// A connection that waits for answers as long as it takes.
@@ -160,6 +162,29 @@ impl RedisServer {
         let mut connection = self.connect().await?;
         cmd("REPLICAOF").arg("NO").arg("ONE").exec_async(&mut connection).await?;
         self.promoted.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes out every key and function, and everything from the append-only file.
+    pub async fn empty(&self) -> Result<(), HarnessError> {
+        let mut connection = self.connect().await?;
+        redis::pipe()
+            .cmd("FLUSHALL")
+            .arg("SYNC")
+            .ignore()
+            .cmd("FUNCTION")
+            .arg("FLUSH")
+            .ignore()
+            .exec_async(&mut connection)
+            .await?;
+        if self.options.aof == Aof::Off {
+            return Ok(());
+        }
+        cmd("BGREWRITEAOF").exec_async(&mut connection).await?;
+        let begun = Instant::now();
+        while !aof_is_written(&info(&mut connection).await?) {
+            self.again(begun, "its append-only file").await?;
+        }
         Ok(())
     }
 
@@ -227,9 +252,8 @@ impl RedisServer {
         let begun = Instant::now();
         loop {
             let info = info(&mut self.connect().await?).await?;
-            let is = |field: &str, value: &str| field_of(&info, field) == Some(value);
-            let rewritten = is("aof_rewrite_in_progress", "0") && is("aof_rewrite_scheduled", "0");
-            if is("master_link_status", "up") && rewritten {
+            let linked = field_of(&info, "master_link_status") == Some("up");
+            if linked && aof_is_written(&info) {
                 return Ok(());
             }
             self.again(begun, "its primary").await?;
@@ -283,6 +307,12 @@ async fn try_info(url: &str) -> RedisResult<String> {
 
 async fn info(connection: &mut MultiplexedConnection) -> RedisResult<String> {
     cmd("INFO").query_async(connection).await
+}
+
+/// No rewrite of the append-only file is under way.
+fn aof_is_written(info: &str) -> bool {
+    let no = |field| field_of(info, field) == Some("0");
+    no("aof_rewrite_in_progress") && no("aof_rewrite_scheduled")
 }
 
 fn field_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {

@@ -1,6 +1,9 @@
 //! The harness does with a real redis-server what its names say.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use pointsman_redis_testing::{Aof, HarnessError, RedisOptions, RedisServer, Sentinel};
 use redis::{AsyncTypedCommands as _, cmd};
@@ -34,6 +37,30 @@ async fn a_server_is_gone_when_dropped() {
     drop(server);
     let client = redis::Client::open(url).unwrap();
     assert!(client.get_multiplexed_async_connection().await.is_err());
+}
+
+/// Run by the test below in a process of its own: a `static` is never dropped.
+#[test]
+#[ignore = "leaves its server behind, for another test to look at"]
+fn leaves_its_server_in_a_static() {
+    static SERVER: OnceLock<RedisServer> = OnceLock::new();
+    let server =
+        SERVER.get_or_init(|| RedisServer::start_blocking(RedisOptions::default()).unwrap());
+    println!("\nport={}", server.port());
+}
+
+#[tokio::test]
+async fn a_server_is_gone_when_its_process_ends_without_dropping_it() {
+    let mut itself = std::process::Command::new(std::env::current_exe().unwrap());
+    itself.args(["--ignored", "--exact", "leaves_its_server_in_a_static", "--nocapture"]);
+    let output = String::from_utf8(itself.output().unwrap().stdout).unwrap();
+    let port = output.lines().find_map(|line| line.strip_prefix("port=")).unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let begun = Instant::now();
+    while tokio::net::TcpStream::connect(&address).await.is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it is still there");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
@@ -156,6 +183,20 @@ async fn a_dump_tells_every_touch() {
         touch.exec_async(&mut connection).await.unwrap();
         assert_ne!(server.dump().await.unwrap(), before, "{touch:?}");
     }
+}
+
+#[tokio::test]
+async fn an_emptied_server_has_nothing_left_also_after_a_restart() {
+    let mut server = RedisServer::start(RedisOptions::with_aof(Aof::Always)).await.unwrap();
+    let fresh = server.dump().await.unwrap();
+    set(&server, "a", "1").await;
+    let library = "#!lua name=l\nredis.register_function('f', function() return 1 end)";
+    let mut connection = server.connect().await.unwrap();
+    cmd("FUNCTION").arg("LOAD").arg(library).exec_async(&mut connection).await.unwrap();
+    server.empty().await.unwrap();
+    assert_eq!(server.dump().await.unwrap(), fresh);
+    server.start_again().await.unwrap();
+    assert_eq!(server.dump().await.unwrap(), fresh);
 }
 
 #[tokio::test]

@@ -1,0 +1,144 @@
+//! The users that `deploy/users.acl` gives, on a real redis-server.
+
+use pointsman_redis_testing::{Aof, RedisOptions, RedisServer};
+use redis::{Client, Cmd, aio::MultiplexedConnection, cmd};
+use tempfile::NamedTempFile;
+
+const USERS: &str = include_str!("../../../deploy/users.acl");
+const LIBRARY: &str = "#!lua name=l
+redis.register_function('both', function(keys)
+  redis.call('HSET', keys[1], 'a', '1')
+  redis.call('ZADD', keys[2], 1, 'b')
+  return redis.call('TIME')
+end)";
+
+/// A server with those users; the file goes when the second is dropped.
+async fn server() -> (RedisServer, NamedTempFile) {
+    let users: Vec<String> = USERS.lines().map(with_password).collect();
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), users.join("\n")).unwrap();
+    let options = RedisOptions {
+        aof: Aof::Always,
+        user: Some("operator"),
+        password: Some("secret".into()),
+        more: vec![("aclfile".into(), file.path().display().to_string())],
+        ..RedisOptions::default()
+    };
+    (RedisServer::start(options).await.unwrap(), file)
+}
+
+/// Their passwords are `secret`, in the place of the digest that `prepare.sh` puts in.
+fn with_password(line: &str) -> String {
+    let word = |word: &str| match word.starts_with('#') {
+        true => ">secret".to_owned(),
+        false => word.to_owned(),
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+async fn pointsman(server: &RedisServer) -> MultiplexedConnection {
+    let url = format!("redis://pointsman:secret@127.0.0.1:{}", server.port());
+    Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+fn parse(line: &str) -> Cmd {
+    let mut words = line.split(' ');
+    let mut command = cmd(words.next().unwrap());
+    words.for_each(|word| {
+        command.arg(word.replace('~', "{pointsman:default}:"));
+    });
+    command
+}
+
+#[tokio::test]
+async fn pointsman_may_do_its_work_and_nothing_else() {
+    let (server, _file) = server().await;
+    let mut connection = pointsman(&server).await;
+    let allowed = [
+        "PING",
+        "INFO",
+        "TIME",
+        "SELECT 0",
+        "CLIENT ID",
+        "CLIENT UNBLOCK 1",
+        "WAIT 0 1",
+        "SCAN 0",
+        "TYPE ~meta",
+        "HGETALL ~meta",
+        "HMGET ~meta a",
+        "GET ~a",
+        "SMEMBERS ~s",
+        "SCARD ~s",
+        "ZCARD ~z",
+        "ZRANGE ~z 0 1",
+        "ZREVRANGE ~z 0 1",
+        "LLEN ~l",
+        "XRANGE ~log - +",
+        "XREAD STREAMS ~log 0",
+        "BLPOP ~l 0.01",
+        "SET ~a 1",
+        "DEL ~a",
+        "UNLINK ~a",
+        "EXISTS ~a",
+        "PEXPIRE ~a 1",
+        "XTRIM ~log MAXLEN 1",
+        "MULTI",
+        "EXEC",
+        "PUBLISH ~c x",
+    ];
+    for line in allowed {
+        let done = parse(line).exec_async(&mut connection).await;
+        let refused = done.as_ref().is_err_and(|error| error.code() == Some("NOPERM"));
+        assert!(!refused, "{line}: {done:?}");
+    }
+    let refused = [
+        "HGET other a",
+        "GET {pointsman:other}:a",
+        "PUBLISH other x",
+        "KEYS *",
+        "FLUSHALL",
+        "FLUSHDB",
+        "FUNCTION FLUSH",
+        "CONFIG GET *",
+        "CONFIG SET maxmemory 1",
+        "SHUTDOWN",
+        "REPLICAOF NO ONE",
+        "ACL LIST",
+        "CLIENT LIST",
+        "CLIENT KILL ID 1",
+        "EVAL return 0",
+        "MONITOR",
+        "SAVE",
+        "BGREWRITEAOF",
+        "MIGRATE a b c d e",
+        "SORT ~l",
+    ];
+    for line in refused {
+        let error = parse(line).exec_async(&mut connection).await.unwrap_err();
+        assert_eq!(error.code(), Some("NOPERM"), "{line}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_comes_in_without_a_password() {
+    let (server, _file) = server().await;
+    let open = Client::open(format!("redis://127.0.0.1:{}", server.port())).unwrap();
+    let mut connection = open.get_multiplexed_async_connection().await.unwrap();
+    let error = cmd("PING").exec_async(&mut connection).await.unwrap_err();
+    assert_eq!(error.code(), Some("NOAUTH"), "{error}");
+}
+
+/// A function's writes are one transaction in the append-only file, which redis-server reads back
+/// as the user `default`: one that may do nothing would lose them all, without an error.
+#[tokio::test]
+async fn what_functions_wrote_is_there_after_a_restart() {
+    let (mut server, _file) = server().await;
+    let mut connection = pointsman(&server).await;
+    parse("FUNCTION LOAD").arg(LIBRARY).exec_async(&mut connection).await.unwrap();
+    parse("FCALL both 2 ~h ~z").exec_async(&mut connection).await.unwrap();
+    let before = server.dump().await.unwrap();
+    assert_eq!(before.len(), 3, "two keys and the functions");
+    server.kill().await.unwrap();
+    server.start_again().await.unwrap();
+    assert_eq!(server.dump().await.unwrap(), before);
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# prepare.sh [DIRECTORY]: makes what compose.yaml mounts: a certificate authority and a certificate
+# for each node, passwords, and the configuration files that redis-server and the sentinels write
+# into themselves. What is there already is kept, so it can be run again.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+to=${1:-$here/data}
+umask 077
+mkdir -p "$to"
+cd "$to"
+mkdir -p artifacts server
+
+password() { # NAME: made once, kept in passwords/NAME
+  mkdir -p passwords
+  [ -s "passwords/$1" ] || openssl rand -hex 24 > "passwords/$1"
+  cat "passwords/$1"
+}
+sha256() { printf %s "$1" | openssl dgst -sha256 -r | cut -d' ' -f1; }
+
+if [ ! -s ca.key ]; then
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
+    -subj '/CN=Pointsman Redis CA' -keyout ca.key -out ca.crt 2>/dev/null
+fi
+
+node() { # NAME: its directory, with a certificate for two years
+  mkdir -p "$1"
+  cp ca.crt "$1/ca.crt"
+  [ -s "$1/node.crt" ] && return
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" \
+    -addext "subjectAltName=DNS:$1,DNS:localhost,IP:127.0.0.1" \
+    -keyout "$1/node.key" -out "$1/node.csr" 2>/dev/null
+  openssl x509 -req -in "$1/node.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 730 \
+    -copy_extensions copy -out "$1/node.crt" 2>/dev/null
+  rm "$1/node.csr"
+}
+
+for name in redis-0 redis-1; do
+  node "$name"
+  mkdir -p "$name/data"
+  sed -e "s/#POINTSMAN_SHA256/#$(sha256 "$(password pointsman)")/" \
+    -e "s/#REPLICA_SHA256/#$(sha256 "$(password replica)")/" \
+    -e "s/#SENTINEL_SHA256/#$(sha256 "$(password sentinel)")/" \
+    -e "s/#OPERATOR_SHA256/#$(sha256 "$(password operator)")/" "$here/users.acl" > "$name/users.acl"
+  [ -s "$name/redis.conf" ] && continue
+  cp "$here/redis.conf" "$name/redis.conf"
+  {
+    echo "masterauth $(password replica)"
+    echo "replica-announce-ip $name"
+    [ "$name" = redis-0 ] || echo "replicaof redis-0 6379"
+  } >> "$name/redis.conf"
+done
+
+for name in sentinel-0 sentinel-1 sentinel-2; do
+  node "$name"
+  mkdir -p "$name/data"
+  [ -s "$name/sentinel.conf" ] && continue
+  cp "$here/sentinel.conf" "$name/sentinel.conf"
+  {
+    echo "sentinel announce-ip $name"
+    echo "sentinel auth-pass main $(password sentinel)"
+  } >> "$name/sentinel.conf"
+done
+
+sentinels=sentinel-0:26379,sentinel-1:26379,sentinel-2:26379
+cat > .env <<ENV
+RUN_AS=$(id -u):$(id -g)
+REDIS_URL=rediss+sentinel://pointsman:$(password pointsman)@$sentinels/main?ca=/etc/pointsman/ca.crt
+ENV
+echo "made $to; next: docker compose --env-file $to/.env -f $here/compose.yaml up -d"
