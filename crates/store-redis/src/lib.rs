@@ -10,26 +10,29 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `meta` | hash | format, fleet, epoch, replication id, `seq`, `ended_no`, contact |
+//! | `meta` | hash | format, fleet, epoch, replication id, `seq`, `ended_no`, jobs by status |
 //! | `job:ID` `worker:ID` `connector:ID` `machine:ID` `alert:ID` | hash | the records, a field each |
 //! | `jobs` | zset | job ids, by id |
 //! | `workers` `machines` `connectors` `alerts` | set | ids |
 //! | `machine:ID:workers` | set | its workers |
 //! | `queue:CLASS` | zset | waiting jobs: score (100 − priority)·2^46 + place, member `SEQ:JOB` |
 //! | `heads:SERVICE` | zset | each class's best entry, same score, member `SEQ:CLASS` |
-//! | `ages` | zset | classes by their head's seq |
-//! | `class:CLASS` | hash | definition, service, base, excluded workers, live and held jobs, head |
-//! | `classes` `services` `bases` `running` `losses` | | classes by their birth; counts of their bases |
-//! | `profile:DIGEST` | hash | capabilities, users, up to which class it was worked out |
+//! | `class:CLASS` | hash | definition, service, base, excluded workers, jobs that live, wait held and run, head |
+//! | `classes` | zset | classes by their birth |
+//! | `held` `services` `base:CLASS` | set | classes with held jobs, services with classes, classes that differ in exclusions only |
+//! | `losses` | hash | losses in a row, by base |
+//! | `profile:DIGEST` `profiles` | hash, set | capabilities, users, up to which class it was worked out |
 //! | `serves:DIGEST:SERVICE` | set | classes that the profile can serve |
-//! | `leases` `heartbeats` `machine_beats` `confirmed` | zset | times, ms of Redis' clock |
+//! | `leases` | zset | running jobs by the end of their lease, ms of Redis' clock |
+//! | `pulse` | zset | who was heard when: `w:WORKER` `m:MACHINE` `c:CONNECTOR`, ms·4 + what told it |
 //! | `holds` `exclusions` | zset | jobs by when these end |
 //! | `ended` | zset | ended jobs by `ended_no` |
-//! | `counts` `present` | hash | jobs by status, workers there by profile |
+//! | `present` | hash | workers there by profile |
 //! | `payload:JOB` `results:JOB` `preview:JOB` | | beside the records |
 //! | `idempotency:…` `group:…` | | keys of submissions, places of workflow groups |
 //! | `log` | stream | every group of events, entry `SEQ-0` |
 //! | `waiting:SERVICE` `wake:DIGEST:SERVICE` | zset, list | who waits; at most one wake-up a profile |
+//! | `quarantine:KEY` | | what the doctor set aside |
 
 pub mod address;
 mod classes;

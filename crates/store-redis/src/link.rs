@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use pointsman_core::Timestamp;
 use pointsman_store::{Clock, Epoch, Health, StoreError};
 use redis::{Cmd, Value, aio::MultiplexedConnection};
+use tokio_util::sync::CancellationToken;
 
 pub use connect::OpenError;
 pub use reply::{bytes, list, number, text};
@@ -89,7 +90,7 @@ struct Inner {
     /// Why there is no connection.
     trouble: Mutex<Option<String>>,
     seq: AtomicU64,
-    closed: std::sync::atomic::AtomicBool,
+    closed: CancellationToken,
 }
 
 impl Link {
@@ -107,7 +108,7 @@ impl Link {
             info: Mutex::new(Info::default()),
             trouble: Mutex::new(None),
             seq: AtomicU64::new(0),
-            closed: std::sync::atomic::AtomicBool::new(false),
+            closed: CancellationToken::new(),
         };
         let link = Self(Arc::new(inner));
         link.connect().await?;
@@ -160,8 +161,7 @@ impl Link {
         }
         match self.0.info.lock().memory_used() {
             Some(used) if used >= FULL_AT => Health::Full(format!(
-                "Redis uses {:.0} % of its maxmemory; new work is taken below {:.0} %",
-                used * 100.0,
+                "Redis uses more than {:.0} % of its maxmemory; new work is taken below that",
                 FULL_AT * 100.0
             )),
             _ => Health::Ready,
@@ -169,12 +169,17 @@ impl Link {
     }
 
     pub fn close(&self) {
-        self.0.closed.store(true, Ordering::Release);
+        self.0.closed.cancel();
         *self.0.live.write() = None;
     }
 
     pub fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Acquire)
+        self.0.closed.is_cancelled()
+    }
+
+    /// Ends once the link is closed.
+    pub async fn closing(&self) {
+        self.0.closed.cancelled().await;
     }
 
     async fn live(&self) -> Result<Live, CallError> {
@@ -313,7 +318,10 @@ impl Link {
     /// Looks again and again, until the link is closed.
     pub async fn keep_looking(self, every: Duration) {
         while !self.is_closed() {
-            tokio::time::sleep(every).await;
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = self.closing() => return,
+            }
             if let Err(error) = self.look().await {
                 tracing::debug!(%error, "Redis could not be looked at");
             }

@@ -128,11 +128,6 @@ impl RedisStore {
         };
         Ok(Self { inner: Arc::new(inner) })
     }
-
-    /// What of Redis' settings an operator should know.
-    pub fn warnings(&self) -> Vec<String> {
-        self.inner.link.info().warnings()
-    }
 }
 
 #[async_trait]
@@ -147,6 +142,10 @@ impl Store for RedisStore {
 
     fn health(&self) -> Health {
         self.inner.link.health()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.inner.link.info().warnings()
     }
 
     async fn execute(

@@ -141,7 +141,12 @@ impl Wake {
                 lane.waiters.push(Waiter { worker: worker.clone(), wake: wake.clone() });
             }
         }
-        if unknown { self.renew_word(inner).await } else { Ok(()) }
+        if unknown {
+            return self.renew_word(inner).await;
+        }
+        // The listener may have gone to rest while nobody of this lane waited.
+        self.changed.notify_one();
+        Ok(())
     }
 
     /// Says of each lane whether somebody waits.
@@ -216,7 +221,10 @@ impl Wake {
         while !inner.link.is_closed() {
             let lanes = self.waited_for();
             if lanes.is_empty() {
-                self.changed.notified().await;
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = inner.link.closing() => return Ok(()),
+                }
                 continue;
             }
             let mut pop = redis::cmd("BLPOP");
@@ -228,8 +236,11 @@ impl Wake {
             }
             pop.arg(BLOCK.as_secs());
             self.client.store(id, Ordering::Release);
-            let popped =
-                tokio::time::timeout(BLOCK * 2, connection.send_packed_command(&pop)).await;
+            let popped = tokio::time::timeout(BLOCK * 2, connection.send_packed_command(&pop));
+            let popped = tokio::select! {
+                popped = popped => popped,
+                () = inner.link.closing() => return Ok(()),
+            };
             self.client.store(0, Ordering::Release);
             let popped = popped.map_err(|_| "no answer".to_owned())?;
             let popped = popped.map_err(|error| error.to_string())?;

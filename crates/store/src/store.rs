@@ -179,6 +179,11 @@ pub trait Store: Send + Sync + 'static {
 
     fn health(&self) -> Health;
 
+    /// What of its settings may lose work, each with its cure; none where all is well.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Decides and applies commands, each in one atomic step, in their order. An error says that
     /// none of them was done.
     async fn execute(

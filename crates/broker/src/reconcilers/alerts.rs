@@ -23,11 +23,12 @@ const NOBODY_AFTER: Duration = Duration::from_secs(10);
 const MAX_OF_RULE: usize = 100;
 
 /// The rules that this reconciler raises and clears. The others belong to those who raise them.
-const OWN: [AlertRule; 4] = [
+const OWN: [AlertRule; 5] = [
     AlertRule::NobodyAble,
     AlertRule::PoisonousClass,
     AlertRule::FlappingIncarnation,
     AlertRule::StoreFull,
+    AlertRule::StoreAtRisk,
 ];
 
 pub(super) struct Alerts;
@@ -60,6 +61,7 @@ impl Reconciler for Alerts {
         if let Health::Full(why) = store.health() {
             wanted.push(store_full(&why));
         }
+        wanted.extend(store.warnings().iter().enumerate().map(|(n, why)| store_at_risk(n, why)));
         world.bring_about(&OWN, wanted).await
     }
 }
@@ -133,7 +135,18 @@ fn store_full(why: &str) -> Raise {
     Raise {
         alert: AlertId { rule: AlertRule::StoreFull, subject: "store".into() },
         severity: Severity::Critical,
-        message: format!("the store's disk is full, new work is refused: {why}"),
-        action: "free space on the disk that holds the data directory".into(),
+        message: format!("the store is full, new work is refused: {why}"),
+        action: "free space on the disk that holds the data directory, or give Redis more memory"
+            .into(),
+    }
+}
+
+fn store_at_risk(n: usize, why: &str) -> Raise {
+    let (message, action) = why.split_once(": ").unwrap_or((why, "look at the store's settings"));
+    Raise {
+        alert: AlertId { rule: AlertRule::StoreAtRisk, subject: format!("store-{n}") },
+        severity: Severity::Warning,
+        message: message.to_owned(),
+        action: action.to_owned(),
     }
 }

@@ -26,18 +26,21 @@ pub enum AlertRule {
     FlappingIncarnation,
     /// Records contradict each other.
     Inconsistent,
-    /// The store's disk is full: new work is refused.
+    /// The store's disk or memory is full: new work is refused.
     StoreFull,
+    /// The store's settings may lose work.
+    StoreAtRisk,
 }
 
 impl AlertRule {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::NobodyAble,
         Self::PoisonousClass,
         Self::SuspectWorker,
         Self::FlappingIncarnation,
         Self::Inconsistent,
         Self::StoreFull,
+        Self::StoreAtRisk,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -48,6 +51,7 @@ impl AlertRule {
             Self::FlappingIncarnation => "flapping_incarnation",
             Self::Inconsistent => "inconsistent",
             Self::StoreFull => "store_full",
+            Self::StoreAtRisk => "store_at_risk",
         }
     }
 }

@@ -138,7 +138,8 @@ impl Inner {
                 pipeline.cmd("XRANGE").arg(self.key("log")).arg(&id).arg(&id);
             }
             for (rev, found) in chunk.iter().zip(self.link.send_all(&pipeline).await?) {
-                revs.insert(*rev, log::groups(&found)?.pop());
+                // An entry that cannot be read tells nothing.
+                revs.insert(*rev, log::groups(&found).ok().and_then(|mut groups| groups.pop()));
             }
         }
         let told = records

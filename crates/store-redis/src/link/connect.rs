@@ -16,6 +16,8 @@ use crate::{
     settings::{Info, SettingsError},
 };
 
+/// How keys are laid out; a store with a higher number is a newer version's (others.lua).
+const FORMAT: i64 = 1;
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Keys looked at for strangers under the prefix, when a fleet is made.
 const MAX_SCANNED: u64 = 1_000_000;
@@ -153,6 +155,9 @@ async fn check_meta(
             let found: Value = fleet.query_async(connection).await.map_err(failed)?;
             match list(&found) {
                 [Value::Nil, _] => Err(foreign(keys.meta())),
+                [format, _] if number(format).is_none_or(|format| format > FORMAT) => {
+                    Err(OpenError::Newer { format: text(format) })
+                }
                 [_, fleet] if text(fleet) != place.fleet => {
                     Err(other_fleet(keys, place, text(fleet)))
                 }

@@ -409,7 +409,7 @@ local function checked(S, t, claim)
   if t[16] and S.closed then return 'closed' end
   sound(S, t)
   if not has_room(S, t) then return 'too_many_classes' end
-  if not claim or S.closed then return nil, {} end
+  if not claim or S.closed or S.now < S.calm then return nil, {} end
   local rev = call('HGET', S.P .. 'profile:' .. claim.digest, 'classes_rev')
   if rev ~= text(S.classes_rev) then return 'classes_changed' end
   local skip = {}

@@ -58,11 +58,11 @@ local function must_be(S, key, kind)
 end
 
 local META = {
-  'epoch', 'seq', 'ended_no', 'classes_rev', 'contact_since', 'closed', 'losses',
+  'epoch', 'seq', 'ended_no', 'classes_rev', 'contact_since', 'closed', 'losses', 'calm_until',
   -- Jobs by status, and the bytes that ended ones keep.
   'pending', 'held', 'assigned', 'in_progress', 'completed', 'failed', 'cancelled', 'ended_bytes',
 }
-local FIRST_COUNT = 8
+local FIRST_COUNT = 9
 
 -- The state of one call: what stands in `meta`, and what was looked at already.
 local function begin(keys, now, epoch)
@@ -79,6 +79,8 @@ local function begin(keys, now, epoch)
     closed = f[6],
     -- Bases with losses in a row: mostly none, and then nobody needs to look.
     losses = whole(f[7], 'meta', 'losses'),
+    -- After a fail-over workers first take back what they run: until then nobody claims.
+    calm = whole(f[8] or 0, 'meta', 'calm_until'),
     typed = {},
     classes = {},
     bases = {},

@@ -2,6 +2,8 @@
 
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or ''.
 local FORMAT = 1
+-- Workers are heard again well within this time, and have taken back what they run.
+local CALM_MS = 5000
 local function open(keys, args)
   local now = clock(args[4])
   local f = call('HMGET', keys[1], 'format', 'fleet', 'replid', 'epoch', 'importing')
@@ -15,7 +17,8 @@ local function open(keys, args)
   if f[2] ~= args[1] then return { 'fleet', f[2] or '' } end
   if f[3] == args[2] then return { 'ok', f[4], text(now), 'known' } end
   -- Another replication id: a restart, a fail-over, a restored copy. The end of the log may be gone.
-  call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now), 'contact_at', text(now))
+  call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now), 'contact_at', text(now),
+    'calm_until', text(now + CALM_MS))
   return { 'ok', args[3], text(now), 'new_epoch' }
 end
 

@@ -226,7 +226,8 @@ impl Indexes {
         self.follow_times(id, before, after);
         self.follow_queue(id, before, after);
         let ended = |job: Option<&Job>| job.and_then(|job| job.ended().map(|e| e.ended_no));
-        if ended(before).is_some() && ended(before) != ended(after) {
+        // A new number replaces the old one by itself.
+        if ended(before).is_some() && ended(after).is_none() {
             self.unscore("ended", id);
         }
         match ended(after) {

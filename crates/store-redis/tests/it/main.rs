@@ -2,6 +2,7 @@
 
 mod conformance;
 mod doctor;
+mod opening;
 mod several;
 mod support;
 mod unchanged;

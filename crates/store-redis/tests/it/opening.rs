@@ -1,0 +1,190 @@
+//! Opening: what is refused, with what words, and that nothing was touched; and every way to a
+//! primary.
+
+use std::time::Duration;
+
+use pointsman_core::Command;
+use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
+use pointsman_store::{Health, ManualClock, Store, conformance::fleet::Fleet};
+use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
+use redis::Value;
+
+fn at(address: &str) -> Options {
+    Options::new(address.parse::<Address>().expect("a valid address"))
+}
+
+async fn refused(server: &RedisServer, options: Options) -> OpenError {
+    let before = server.dump().await.expect("it is dumped");
+    let refused = RedisStore::open(options).await.err().expect("it is refused");
+    assert_eq!(server.dump().await.expect("it is dumped"), before, "nothing was touched");
+    refused
+}
+
+async fn run(server: &RedisServer, command: &[&str]) {
+    let mut connection = server.connect().await.expect("it answers");
+    let (name, args) = command.split_first().expect("a command");
+    let mut command = redis::cmd(name);
+    command.arg(args);
+    let _: Value = command.query_async(&mut connection).await.expect("it does as it is told");
+}
+
+/// A store that works: it takes a job.
+async fn works(store: RedisStore) {
+    let clock = ManualClock::default();
+    let kept = std::sync::Arc::new(store);
+    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    drop(clock);
+    let submit = fleet.submission(pointsman_store::conformance::fleet::spec(50));
+    fleet.run(Command::Submit(submit)).await.expect("it takes a job");
+}
+
+#[tokio::test]
+async fn a_redis_that_would_drop_jobs_is_refused() {
+    let options = RedisOptions {
+        maxmemory: Some(64 << 20),
+        policy: Some("allkeys-lru"),
+        ..Default::default()
+    };
+    let server = RedisServer::start(options).await.expect("it starts");
+    let why = refused(&server, at(&server.url())).await;
+    assert!(matches!(why, OpenError::Settings(SettingsError::Evicts { .. })), "{why}");
+    assert!(why.to_string().contains("noeviction"), "{why}");
+}
+
+#[tokio::test]
+async fn a_replica_is_refused() {
+    let primary = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let replica =
+        RedisServer::replica_of(&primary, RedisOptions::default()).await.expect("it syncs");
+    let why = refused(&replica, at(&replica.url())).await;
+    assert!(why.to_string().contains("primary"), "{why}");
+}
+
+#[tokio::test]
+async fn what_belongs_to_others_is_left_alone() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    run(&server, &["SET", "{pointsman:default}:something", "of another application"]).await;
+    let why = refused(&server, at(&server.url())).await;
+    assert!(matches!(why, OpenError::Foreign { .. }), "{why}");
+    run(&server, &["FLUSHALL"]).await;
+    run(&server, &["HSET", "{pointsman:default}:meta", "format", "1", "fleet", "other"]).await;
+    let why = refused(&server, at(&server.url())).await;
+    assert!(why.to_string().contains("--fleet"), "{why}");
+    run(&server, &["HSET", "{pointsman:default}:meta", "format", "2", "fleet", "default"]).await;
+    let why = refused(&server, at(&server.url())).await;
+    assert!(matches!(why, OpenError::Newer { .. }), "{why}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_host_that_is_not_there_are_told_apart() {
+    let options = RedisOptions { password: Some("secret".into()), ..Default::default() };
+    let server = RedisServer::start(options).await.expect("it starts");
+    let wrong = format!("redis://:wrong@127.0.0.1:{}", server.port());
+    for address in [wrong, format!("redis://127.0.0.1:{}", server.port())] {
+        let why = refused(&server, at(&address)).await;
+        assert!(matches!(why, OpenError::Denied { .. }), "{why}");
+        assert!(!why.to_string().contains("wrong@"), "the password is not shown: {why}");
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("it is bound").port();
+    drop(free);
+    let why = RedisStore::open(at(&format!("redis://127.0.0.1:{port}"))).await.err();
+    assert!(matches!(why, Some(OpenError::Unreachable { .. })), "{why:?}");
+}
+
+#[tokio::test]
+async fn without_an_append_only_file_it_warns() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let store = RedisStore::open(at(&server.url())).await.expect("it opens");
+    assert!(store.warnings()[0].contains("append-only"), "{:?}", store.warnings());
+    let server =
+        RedisServer::start(RedisOptions::with_aof(Aof::EverySec)).await.expect("it starts");
+    let store = RedisStore::open(at(&server.url())).await.expect("it opens");
+    assert_eq!(store.warnings(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_full_memory_refuses_submissions_and_lets_what_runs_end() {
+    let options = RedisOptions { maxmemory: Some(32 << 20), ..Default::default() };
+    let server = RedisServer::start(options).await.expect("it starts");
+    let options = Options { look_every: Duration::from_millis(50), ..at(&server.url()) };
+    let store = std::sync::Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let kept = store.clone();
+    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    let filling = "x".repeat(256 << 10);
+    let mut filled = 0;
+    while store.health() == Health::Ready {
+        run(&server, &["SET", &format!("filling-{filled}"), &filling]).await;
+        filled += 1;
+        // The store looks every 50 ms.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let submit = fleet.submission(pointsman_store::conformance::fleet::spec(50));
+    let full = store.execute(vec![Command::Submit(submit)]).await;
+    assert!(matches!(full, Err(pointsman_store::StoreError::Full(_))), "{full:?}");
+    let done = pointsman_store::conformance::fleet::completed();
+    fleet.act(&hand, held, done).await.expect("what runs may end");
+    for n in 0..filled {
+        run(&server, &["DEL", &format!("filling-{n}")]).await;
+    }
+    while store.health() != Health::Ready {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    fleet.running(&hand).await;
+}
+
+#[tokio::test]
+async fn over_tls_with_a_private_authority() {
+    let options = RedisOptions { tls: true, ..Default::default() };
+    let server = RedisServer::start(options).await.expect("it starts");
+    let address = server.tls_url().expect("it speaks TLS");
+    works(RedisStore::open(at(&address)).await.expect("it opens")).await;
+    let (unknown, _) = address.split_once('?').expect("it names its authority");
+    let why = RedisStore::open(at(unknown)).await.err().expect("an unknown authority is refused");
+    assert!(matches!(why, OpenError::Unreachable { .. }), "{why}");
+}
+
+#[tokio::test]
+async fn through_sentinels_and_in_a_cluster() {
+    let primary = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
+    let address = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port());
+    works(RedisStore::open(at(&address)).await.expect("it opens")).await;
+    let wrong = format!("redis+sentinel://127.0.0.1:{}/other", sentinel.port());
+    let why = RedisStore::open(at(&wrong)).await.err().expect("it is refused");
+    assert!(why.to_string().contains("other"), "{why}");
+    let options = RedisOptions { cluster: true, ..Default::default() };
+    let node = RedisServer::start(options).await.expect("it starts");
+    let address = format!("redis+cluster://127.0.0.1:{}", node.port());
+    works(RedisStore::open(at(&address)).await.expect("it opens")).await;
+}
+
+/// The user of the production set-up may do all that the store does, and nothing else.
+#[tokio::test]
+async fn the_documented_user_is_enough() {
+    let acl = include_str!("../../../../deploy/users.acl");
+    let line = acl.lines().find(|line| line.starts_with("user pointsman ")).expect("the user");
+    let rules = line.trim_start_matches("user pointsman ").replace("#POINTSMAN_SHA256", ">secret");
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let rules: Vec<&str> =
+        ["ACL", "SETUSER", "pointsman"].into_iter().chain(rules.split(' ')).collect();
+    run(&server, &rules).await;
+    let address = format!("redis://pointsman:secret@127.0.0.1:{}", server.port());
+    let store = RedisStore::open(at(&address)).await.expect("it opens");
+    let kept = std::sync::Arc::new(store);
+    let opened = kept.clone();
+    let fleet = Fleet::new(&move |_| (opened.clone(), Box::new(())));
+    let hand = fleet.worker("w", 1, &[]).await;
+    let mut hint = kept.wait_for_work(hand.worker.clone(), Vec::new());
+    let held = fleet.running(&hand).await;
+    hint.wait().await;
+    let done = pointsman_store::conformance::fleet::completed();
+    fleet.act(&hand, held, done).await.expect("it ends");
+    kept.examine(pointsman_store::Depth::Everything).await.expect("it is examined");
+    kept.mend(None).await.expect("it is mended");
+    kept.seed().await.expect("it is read");
+    kept.queues(10).await.expect("it is read");
+    kept.tell_progress(Vec::new()).await.expect("it is told");
+}
