@@ -1,4 +1,5 @@
-//! The broker over the store in memory, with time that stands still unless a test moves it.
+//! The broker over the store in memory, with time that stands still unless a test moves it; and over
+//! every kind of store (`stores`).
 
 mod claims;
 mod faulty;
@@ -8,5 +9,6 @@ mod property;
 mod reconcilers;
 mod replica;
 mod resync;
+mod stores;
 mod streams;
 mod support;

@@ -127,6 +127,11 @@ impl Truth {
         self.at.insert(seq, records.collect());
     }
 
+    /// Whether the store was asked at `seq`.
+    pub fn knows(&self, seq: Seq) -> bool {
+        self.at.contains_key(&seq)
+    }
+
     /// Compares a replica with the store as it was at `seq`, record by record.
     pub fn check(&self, replica: &Replica, seq: Seq) {
         let truth = &self.at[&seq];
