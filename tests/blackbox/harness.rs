@@ -103,6 +103,14 @@ impl Served {
         Self::from(Process::start(&arguments)).await
     }
 
+    /// A server on any store, with files and tokens in `data`.
+    pub async fn on(store: &str, data: &Path) -> Self {
+        let data = data.to_str().expect("a path in UTF-8");
+        let listen = ["server", "--listen", "127.0.0.1:0"];
+        let arguments = [&listen[..], &["--store", store, "--data", data]].concat();
+        Self::from(Process::start(&arguments)).await
+    }
+
     async fn from(mut process: Process) -> Self {
         let url = process.says("monitor:").await.trim_end_matches('/').to_owned();
         let client = Client::new(&url, None).expect("an address");

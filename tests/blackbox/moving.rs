@@ -1,9 +1,10 @@
-//! Moving house: a server's store goes on in another directory.
+//! Moving house: a server's store goes on in another directory, or on Redis.
 
 use std::{path::Path, time::Duration};
 
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{JobId, record::JobStatus};
+use pointsman_redis_testing::{RedisOptions, RedisServer};
 use serde_json::{Value, json};
 
 use crate::harness::{Served, directory, run, simulation, submit, until};
@@ -108,4 +109,54 @@ async fn what_is_no_whole_export_is_refused() {
     assert_eq!(text(&shown.stdout), "intake open; running jobs: 0\n");
     let server = Served::server(old.path(), 0).await;
     submit(&server.client, &simulation(0)).await;
+}
+
+#[tokio::test]
+async fn a_store_moves_to_redis_and_back() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a redis-server");
+    let (old, new, beside) = (directory(), directory(), directory());
+    let (from, between, to) = (store(old.path()), redis.url(), store(new.path()));
+    let file = |name: &str| beside.path().join(name).display().to_string();
+    let missing = refused(&["export", "--store", &between]).await;
+    assert!(missing.contains("there is no store"), "{missing}");
+
+    let mut server = Served::server(old.path(), 0).await;
+    let worker = server.worker("w", 1).await;
+    let done = submit(&server.client, &simulation(0)).await;
+    completes(&server.client, done).await;
+    worker.kill().await;
+    let mut once = simulation(0);
+    once.idempotency_key = Some("once".to_owned());
+    let waiting = submit(&server.client, &once).await;
+    server.process.signal("TERM");
+    server.process.ended().await;
+    let (first, second) = (file("1.export"), file("2.export"));
+    let exported = told(&["export", "--store", &from, "--out", &first]).await;
+    let imported = told(&["import", "--store", &between, &first]).await;
+    assert_eq!(imported["counts"], exported["counts"]);
+    let again = refused(&["import", "--store", &between, &first]).await;
+    assert!(again.contains("not empty"), "{again}");
+
+    // It goes on there: the key is known, the waiting job runs, another one comes.
+    let server = Served::on(&between, beside.path()).await;
+    assert_eq!(submit(&server.client, &once).await, waiting);
+    let worker = server.worker("w", 1).await;
+    completes(&server.client, waiting).await;
+    worker.kill().await;
+    let last = submit(&server.client, &simulation(0)).await;
+    let closed = told(&["--server", &server.url, "intake", "close"]).await;
+    assert_eq!(closed, json!({"intake": "closed", "running": 0}));
+    let problem = server.client.submit(&simulation(0)).await.expect_err("it is closed");
+    assert!(matches!(problem, ClientError::Problem(p) if p.code == "intake_closed"));
+    let exported = told(&["export", "--store", &between, "--out", &second]).await;
+    let counts = &exported["counts"];
+    assert_eq!((&counts["jobs"], &counts["payloads"]), (&json!(3), &json!(3)), "{exported}");
+    assert_eq!(counts["idempotency_keys"], 1, "{exported}");
+
+    let imported = told(&["import", "--store", &to, &second]).await;
+    assert_eq!(imported["counts"], exported["counts"]);
+    let server = Served::server(new.path(), 0).await;
+    assert_eq!(submit(&server.client, &once).await, waiting);
+    let _worker = server.worker("w", 1).await;
+    completes(&server.client, last).await;
 }

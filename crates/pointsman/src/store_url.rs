@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use pointsman_store::Transfer;
-use pointsman_store_redis::{Address, RedisStore};
+use pointsman_store_redis::{Address, Opening, RedisStore};
 use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
 
 /// Where the store is.
@@ -60,11 +60,20 @@ fn fleet(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string().replace("machine id", "fleet"))
 }
 
-/// Opens the store on a Redis.
+/// Opens the store on a Redis, to serve from it.
 pub async fn open_redis(address: &Address, args: &RedisArgs) -> anyhow::Result<RedisStore> {
+    open_redis_for(address, args, Opening::Serve).await
+}
+
+async fn open_redis_for(
+    address: &Address,
+    args: &RedisArgs,
+    opening: Opening,
+) -> anyhow::Result<RedisStore> {
     let options = pointsman_store_redis::Options {
         fleet: args.fleet.clone(),
         acks: args.acks,
+        opening,
         ..pointsman_store_redis::Options::new(address.clone())
     };
     RedisStore::open(options).await.with_context(|| format!("cannot open the store at {address}"))
@@ -90,8 +99,11 @@ impl StoreUrl {
         match self {
             Self::Sqlite(dir) => Ok(Arc::new(open_sqlite(dir, purpose)?)),
             Self::Redis(address) => {
-                let _ = open_redis(address, redis).await?;
-                anyhow::bail!("a store on Redis cannot be moved yet")
+                let opening = match purpose {
+                    Purpose::Export => Opening::Existing,
+                    Purpose::Import => Opening::Import,
+                };
+                Ok(Arc::new(open_redis_for(address, redis, opening).await?))
             }
         }
     }

@@ -94,6 +94,11 @@ impl Definitions {
         Ok(Some(capabilities))
     }
 
+    pub fn clear(&self) {
+        self.classes.lock().clear();
+        self.profiles.lock().clear();
+    }
+
     pub fn know_profile(&self, digest: CapabilitiesDigest, capabilities: &Arc<Capabilities>) {
         self.profiles.lock().put(digest, capabilities.clone());
     }

@@ -231,6 +231,7 @@ impl Inner {
 
     /// Ended jobs, and workers and machines that are gone, over what is kept.
     async fn surplus(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
+        self.forget_idempotency().await?;
         let mut due = self.surplus_jobs(keep).await?;
         let workers = self.workers().await?;
         let gone = workers.iter().filter(|w| w.is_offline() && w.current_job_ids.is_empty());
@@ -255,6 +256,14 @@ impl Inner {
         );
         due.truncate(MAX_DUE);
         Ok(due)
+    }
+
+    /// The keys themselves vanish with their time; the index of them is looked through here.
+    async fn forget_idempotency(&self) -> Result<(), StoreError> {
+        let mut forget = redis::cmd("ZREMRANGEBYSCORE");
+        forget.arg(self.key("idempotency")).arg("-inf").arg(self.link.now().as_millis());
+        self.link.send(&forget).await?;
+        Ok(())
     }
 
     async fn surplus_jobs(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {

@@ -9,8 +9,8 @@ use std::{
 
 use pointsman_core::{
     Answer, Command, ConnectorId, Record, RecordKey, Rejected, Transition, WorkerId,
-    command::{Exchange, IdempotencyKey, Op, Repair},
-    decide::{self, Key, Side, Stop},
+    command::{Exchange, IdempotencyKey, Op, Reconcile, Repair},
+    decide::{self, Intake, Key, Side, Stop},
     record::Worker,
 };
 use pointsman_store::{Committed, Done, Health, StoreError};
@@ -27,7 +27,7 @@ use crate::{
 /// A decision that loses against others so often is given up.
 const TRIES: usize = 64;
 /// Groups kept in the log.
-const KEPT_GROUPS: &str = "200000";
+pub const KEPT_GROUPS: &str = "200000";
 /// Payloads of claims that are remembered until they are asked for: not the large ones.
 const REMEMBERED_PAYLOAD: usize = 64 << 10;
 /// Submissions in one call of the function.
@@ -79,6 +79,7 @@ impl Inner {
         }
         self.wake.settle(self).await;
         let all_new = commands.len() > 1
+            && self.import.lock().is_none()
             && commands
                 .iter()
                 .all(|c| matches!(c, Command::Submit(submit) if submit.spec.workflow_id.is_none()));
@@ -99,6 +100,10 @@ impl Inner {
     }
 
     async fn carry_out_one(&self, command: &Command) -> Result<Result<Done, Rejected>, StoreError> {
+        if let (true, Err(why)) = (self.import.lock().is_some(), Intake::Importing.admits(command))
+        {
+            return Ok(Err(why));
+        }
         let _turn = match command {
             Command::Exchange(exchange) => Some(self.lanes.of(&exchange.worker).await),
             Command::Renew(renew) => Some(self.lanes.of(&renew.worker).await),
@@ -131,7 +136,6 @@ impl Inner {
                         self.definitions.work_out(&self.link, claim.digest()).await?;
                     }
                 }
-                Some(Verdict::Closed) => return Err(closed()),
                 Some(Verdict::Corrupt(why)) => return Err(corrupt(&why)),
             }
         }
@@ -198,6 +202,8 @@ impl Inner {
         let mut plan = Plan::of(&transition, &before);
         copy_statuses(&workers, &transition, &before, &mut plan);
         hear(command, &transition, &sight, &mut plan);
+        let is_moved = matches!(command, Command::Reconcile(Reconcile::Moved { .. }));
+        plan.during_import = is_moved.then_some("moved");
         let claim = match command {
             Command::Exchange(exchange) => {
                 let now = self.link.now();
@@ -245,7 +251,6 @@ impl Inner {
                 Committed::Applied(self.done(decided, stamped, picks))
             }
             Some(Verdict::Rejected(why)) => Committed::Rejected(why),
-            Some(Verdict::Closed) => return Err(closed()),
             Some(Verdict::Corrupt(why)) => return Err(corrupt(&why)),
             Some(Verdict::Conflict | Verdict::ClassesChanged) | None => Committed::Conflict,
         })
@@ -314,10 +319,6 @@ impl Inner {
         self.link.saw_seq(seq);
         Done { answer, group: Some(Arc::new(group)) }
     }
-}
-
-fn closed() -> StoreError {
-    StoreError::Failed("the store is closed for an export".into())
 }
 
 fn corrupt(why: &str) -> StoreError {

@@ -1,7 +1,7 @@
 //! The names of a fleet's keys. All begin with one prefix with a hash tag, so that a fleet is one
 //! slot of a cluster.
 
-use pointsman_core::{RecordKey, command::IdempotencyKey, decide::GroupKey};
+use pointsman_core::{CustomerId, RecordKey, command::IdempotencyKey, decide::GroupKey};
 use sha2::{Digest as _, Sha256};
 
 /// The prefix of a fleet's keys.
@@ -65,6 +65,22 @@ fn digest(parts: [Option<&str>; 2]) -> String {
 pub fn idempotency(key: &IdempotencyKey) -> String {
     let customer = key.customer.as_ref().map(|customer| customer.as_str());
     format!("idempotency:{}", digest([customer, Some(&key.key)]))
+}
+
+/// How the index of idempotency keys names one. Neither a customer's name nor the order of keys
+/// is in the way: no name has a zero byte in it.
+pub fn idempotency_member(key: &IdempotencyKey) -> String {
+    let customer = key.customer.as_ref().map_or("", |customer| customer.as_str());
+    format!("{customer}\0{}", key.key)
+}
+
+pub fn parse_idempotency_member(member: &str) -> Option<IdempotencyKey> {
+    let (customer, key) = member.split_once('\0')?;
+    let customer = match customer {
+        "" => None,
+        customer => Some(CustomerId::new(customer).ok()?),
+    };
+    Some(IdempotencyKey { customer, key: key.to_owned() })
 }
 
 pub fn group(key: &GroupKey) -> String {

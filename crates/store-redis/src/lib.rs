@@ -10,7 +10,7 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `meta` | hash | format, fleet, epoch, replication id, `seq`, `ended_no`, jobs by status |
+//! | `meta` | hash | format, fleet, epoch, replication id, `seq`, `ended_no`, jobs by status, `closed`, `importing` |
 //! | `job:ID` `worker:ID` `connector:ID` `machine:ID` `alert:ID` | hash | the records, a field each |
 //! | `jobs` | zset | job ids, by id |
 //! | `workers` `machines` `connectors` `alerts` | set | ids |
@@ -28,8 +28,10 @@
 //! | `holds` `exclusions` | zset | jobs by when these end |
 //! | `ended` | zset | ended jobs by `ended_no` |
 //! | `present` | hash | workers there by profile |
-//! | `payload:JOB` `results:JOB` `preview:JOB` | | beside the records |
+//! | `payload:JOB` `preview:JOB` | | beside the records |
+//! | `results:JOB` | list | what attempts handed in, `ATTEMPT TOKEN LATE JSON` |
 //! | `idempotency:…` `group:…` | | keys of submissions, places of workflow groups |
+//! | `idempotency` | zset | keys of submissions by when they end |
 //! | `log` | stream | every group of events, entry `SEQ-0` |
 //! | `waiting:SERVICE` `wake:DIGEST:SERVICE` | zset, list | who waits; at most one wake-up a profile |
 //! | `quarantine:KEY` | | what the doctor set aside |
@@ -49,14 +51,16 @@ mod log;
 mod pack;
 mod plan;
 mod reads;
+mod results;
 mod settings;
 mod sight;
 mod store;
 mod tls;
+mod transfer;
 mod verdict;
 mod wake;
 
 pub use address::{Address, AddressError};
-pub use link::OpenError;
+pub use link::{OpenError, Opening};
 pub use settings::{Info, SettingsError};
 pub use store::{Options, RedisStore};

@@ -5,12 +5,13 @@ use std::{fmt::Write as _, sync::LazyLock};
 
 use sha2::{Digest as _, Sha256};
 
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     include_str!("lua/head.lua"),
     include_str!("lua/choose.lua"),
     include_str!("lua/commit.lua"),
     include_str!("lua/others.lua"),
     include_str!("lua/doctor.lua"),
+    include_str!("lua/transfer.lua"),
     include_str!("lua/register.lua"),
 ];
 

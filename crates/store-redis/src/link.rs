@@ -40,6 +40,19 @@ pub struct Place {
     pub acks: u32,
     /// Instead of Redis' clock: for tests.
     pub clock: Option<Arc<dyn Clock>>,
+    pub opening: Opening,
+}
+
+/// What is done where there is no store yet, or an import fills it or broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Opening {
+    /// One is made where there is none; one that an import fills is refused.
+    #[default]
+    Serve,
+    /// Both are refused.
+    Existing,
+    /// One is made where there is none; what an import has put in is deleted.
+    Import,
 }
 
 /// Why a call brought no answer that means what it should.
@@ -117,6 +130,10 @@ impl Link {
 
     pub fn keys(&self) -> &Keys {
         &self.0.keys
+    }
+
+    pub fn fleet(&self) -> &str {
+        &self.0.place.fleet
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -289,6 +306,12 @@ impl Link {
             }
             connect::Means::Refused => CallError::Refused(why),
         }
+    }
+
+    /// This process began another log itself.
+    pub fn enter(&self, epoch: Epoch, seq: u64) {
+        *self.0.epoch.lock() = epoch;
+        self.0.seq.store(seq, Ordering::Release);
     }
 
     /// The store told another epoch than the one that was asked for: the connection stays, what is

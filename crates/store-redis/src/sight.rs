@@ -12,7 +12,7 @@ use pointsman_core::{
     Event, MachineId, Record, RecordKey, Timestamp, WorkerId,
     decide::{Key, Source, Unread, Value},
 };
-use pointsman_store::StoreError;
+use pointsman_store::{StoreError, state::KeptIdempotency};
 
 use crate::{
     fields, keys,
@@ -206,8 +206,9 @@ fn value(key: &Key, found: &redis::Value, now: Timestamp) -> Result<Option<Value
             record(key, found).map_err(|error| corrupt(error.to_string()))?.map(Value::Record)
         }
         Key::Idempotency(_) => first
-            .and_then(|text| kept(text, now))
-            .map(|(job, body)| Value::Idempotency { job, body }),
+            .and_then(kept)
+            .filter(|kept| kept.until > now)
+            .map(|KeptIdempotency { job, body, .. }| Value::Idempotency { job, body }),
         Key::GroupPlace(_) => match first {
             Some(place) => {
                 let place = place.parse().map_err(|_| corrupt(format!("place {place:?}")))?;
@@ -240,16 +241,17 @@ pub fn record(
     fields::to_record(key.kind(), &keys::record(key), &pairs)
 }
 
-/// What an idempotency key names, while it is kept.
-fn kept(text: &str, now: Timestamp) -> Option<(pointsman_core::JobId, [u8; 32])> {
+/// What is kept of an idempotency key.
+pub fn kept(text: &str) -> Option<KeptIdempotency> {
     let mut parts = text.split(' ');
     let (job, body, until) = (parts.next()?, parts.next()?, parts.next()?);
-    if until.parse::<i64>().ok()? <= now.as_millis() || body.len() != 64 {
+    if body.len() != 64 {
         return None;
     }
     let mut digest = [0; 32];
     for (n, byte) in digest.iter_mut().enumerate() {
         *byte = u8::from_str_radix(body.get(2 * n..2 * n + 2)?, 16).ok()?;
     }
-    Some((job.parse().ok()?, digest))
+    let until = Timestamp::from_millis(until.parse().ok()?);
+    Some(KeptIdempotency { job: job.parse().ok()?, body: digest, until })
 }

@@ -19,7 +19,7 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
-    LogPage, Preview, Pulse, QueuesLane, Seed, Store, StoreError, ToldProgress, WorkHint,
+    LogPage, Preview, Pulse, QueuesLane, Seed, Store, StoreError, ToldProgress, Transfer, WorkHint,
 };
 use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
@@ -30,7 +30,7 @@ use crate::{
     doctor::Verified,
     execute::Lanes,
     lanes,
-    link::{Link, OpenError, Place, bytes, text},
+    link::{Link, OpenError, Opening, Place, bytes},
     log,
     sight::{self, Memory},
     wake::Wake,
@@ -51,6 +51,8 @@ pub struct Options {
     pub contact_gap: Option<Duration>,
     /// How often settings, memory and the replication id are looked at.
     pub look_every: Duration,
+    /// What is done where there is no store yet, or only half an imported one.
+    pub opening: Opening,
 }
 
 impl Options {
@@ -62,6 +64,7 @@ impl Options {
             clock: None,
             contact_gap: Some(Duration::from_secs(3)),
             look_every: Duration::from_secs(1),
+            opening: Opening::Serve,
         }
     }
 }
@@ -83,6 +86,8 @@ pub(crate) struct Inner {
     pub contact_gap: Option<Duration>,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
+    /// The epoch of the import that was begun here and is not over.
+    pub import: Mutex<Option<Epoch>>,
     events: broadcast::Sender<Arc<LogGroup>>,
     following: OnceLock<()>,
     told: broadcast::Sender<Arc<ToldProgress>>,
@@ -94,7 +99,7 @@ pub(crate) struct Inner {
 /// A fleet's store on Redis. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct RedisStore {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl RedisStore {
@@ -103,8 +108,8 @@ impl RedisStore {
     /// # Errors
     /// [`OpenError`]; nothing was touched.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { address, fleet, acks, clock, contact_gap, look_every } = options;
-        let link = Link::open(Place { address, fleet, acks, clock }).await?;
+        let Options { address, fleet, acks, clock, contact_gap, look_every, opening } = options;
+        let link = Link::open(Place { address, fleet, acks, clock, opening }).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(link.clone().keep_looking(look_every));
         let (events, _) = broadcast::channel(FEED);
@@ -119,6 +124,7 @@ impl RedisStore {
             payloads: Mutex::new(LruCache::new(most)),
             contact_gap,
             verified: Mutex::new(LruCache::new(most_verified)),
+            import: Mutex::default(),
             events,
             following: OnceLock::new(),
             told: broadcast::channel(FEED).0,
@@ -126,6 +132,9 @@ impl RedisStore {
             tasks,
             runtime: tokio::runtime::Handle::current(),
         };
+        if opening == Opening::Import {
+            inner.clear_half_import().await.inspect_err(|_| inner.link.close())?;
+        }
         Ok(Self { inner: Arc::new(inner) })
     }
 }
@@ -196,14 +205,11 @@ impl Store for RedisStore {
         job: JobId,
         token: Option<Token>,
     ) -> Result<Option<Arc<[u8]>>, StoreError> {
-        let link = &self.inner.link;
-        let key = link.keys().full(&format!("results:{job}"));
-        let field = match token {
-            Some(token) => token.to_string(),
-            None => text(&link.send(redis::cmd("HGET").arg(&key).arg("last")).await?),
-        };
-        let found = link.send(redis::cmd("HGET").arg(&key).arg(field)).await?;
-        Ok(bytes(&found).map(Into::into))
+        // The last one, or the last that came with this token.
+        let from = if token.is_some() { 0 } else { -1 };
+        let mut results = self.inner.results(job, from).await?;
+        results.retain(|result| token.is_none_or(|token| token == result.token));
+        Ok(results.pop().map(|result| result.json))
     }
 
     async fn capabilities(
@@ -300,6 +306,10 @@ impl Store for RedisStore {
 
     async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
         self.inner.mend(ids).await
+    }
+
+    fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {
+        Some(self)
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -24,8 +24,6 @@ pub enum Verdict {
     /// Which classes the worker's profile can serve has to be worked out first.
     ClassesChanged,
     Rejected(Rejected),
-    /// The store takes no new work.
-    Closed,
     /// What stands in the store is not what it should be; nothing was changed.
     Corrupt(String),
 }
@@ -63,7 +61,8 @@ pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
         "classes_changed" => Verdict::ClassesChanged,
         "not_due" => Verdict::Rejected(Rejected::NotDue),
         "too_many_classes" => Verdict::Rejected(Rejected::TooManyClasses(MAX_CLASSES)),
-        "closed" => Verdict::Closed,
+        "closed" => Verdict::Rejected(Rejected::IntakeClosed),
+        "importing" => Verdict::Rejected(Rejected::Importing),
         "corrupt" => Verdict::Corrupt(parts.get(1).map(text).unwrap_or_default()),
         _ => return Err(odd()),
     })

@@ -25,7 +25,7 @@ use crate::{
 const TRIES: usize = 20;
 
 /// Keys that every store has, and their types.
-const KEYS: [(&str, &str); 17] = [
+const KEYS: [(&str, &str); 18] = [
     ("meta", "hash"),
     ("log", "stream"),
     ("jobs", "zset"),
@@ -43,6 +43,7 @@ const KEYS: [(&str, &str); 17] = [
     ("pulse", "zset"),
     ("holds", "zset"),
     ("exclusions", "zset"),
+    ("idempotency", "zset"),
 ];
 
 impl Inner {

@@ -8,7 +8,7 @@ use redis::{
     ServerErrorKind, Value, aio::MultiplexedConnection,
 };
 
-use super::{ANSWER_WITHIN, Place, list, number, text};
+use super::{ANSWER_WITHIN, Opening, Place, list, number, text};
 use crate::{
     address::Topology,
     keys::Keys,
@@ -37,8 +37,10 @@ pub enum OpenError {
     OtherFleet { prefix: String, found: String, wanted: String },
     #[error("the store was written by a newer version (format {format}): use that version")]
     Newer { format: String },
-    #[error("an import into this store broke off: clear it and begin anew")]
+    #[error("an import fills this store, or broke off: run `pointsman import` into it anew")]
     Importing,
+    #[error("there is no store under {prefix}: check the address and --fleet")]
+    Missing { prefix: String },
     #[error("Redis answered {0}, which is not understood")]
     Odd(String),
     #[error("the store is closed")]
@@ -70,6 +72,7 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
     let mut open = redis::cmd("FCALL");
     open.arg(library::name("open")).arg(1).arg(keys.meta());
     open.arg(&place.fleet).arg(&info.replid).arg(Epoch::mint().to_string()).arg(now);
+    open.arg(i32::from(place.opening == Opening::Import));
     let opened: Value = open.query_async(&mut connection).await.map_err(failed)?;
     let parts = list(&opened);
     let part = |n: usize| parts.get(n).map(text).unwrap_or_default();
@@ -163,6 +166,9 @@ async fn check_meta(
                 }
                 _ => Ok(()),
             }
+        }
+        "none" if place.opening == Opening::Existing => {
+            Err(OpenError::Missing { prefix: keys.prefix().to_owned() })
         }
         "none" => match stranger(connection, keys).await.map_err(failed)? {
             Some(key) => Err(foreign(key)),

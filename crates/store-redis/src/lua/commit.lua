@@ -6,7 +6,8 @@
 --
 -- A transition is a list (see plan.rs): 1 reads, 2 looked up, 3 guards, 4 writes, 5 drops, 6 scores,
 -- 7 ops, 8 counts, 9 queue, 10 classes, 11 losses, 12 profiles, 13 events, 14 endings, 15 claim,
--- 16 intake. Keys in it are whole.
+-- 16 intake, 17 what it is to an import that fills the store: 'moved', 'items' or nothing. Keys in
+-- it are whole.
 
 local STAND_IN = '"00000000-0000-0000-0000-000000000000"'
 local MAX_CLASSES = 10000
@@ -404,11 +405,13 @@ local function apply(S, t, picks)
 end
 
 local function checked(S, t, claim)
+  if S.importing and not t[17] then return 'importing' end
+  if t[17] == 'items' and not S.importing then return 'not_importing' end
   if not unchanged(S, t) then return 'conflict' end
-  if not guarded(S, t) then return 'not_due' end
   if t[16] and S.closed then return 'closed' end
+  if not guarded(S, t) then return 'not_due' end
   sound(S, t)
-  if not has_room(S, t) then return 'too_many_classes' end
+  if t[17] ~= 'items' and not has_room(S, t) then return 'too_many_classes' end
   if not claim or S.closed or S.now < S.calm then return nil, {} end
   local rev = call('HGET', S.P .. 'profile:' .. claim.digest, 'classes_rev')
   if rev ~= text(S.classes_rev) then return 'classes_changed' end
@@ -458,8 +461,8 @@ local function commit(keys, args)
   local before, replies = S.seq, {}
   for i = 4, #args do replies[#replies + 1] = one(S, cmsgpack.unpack(args[i])) end
   flush(S)
-  if S.seq > before then
-    local fields = { 'seq', S.seq_text, 'ended_no', text(S.ended) }
+  if S.seq > before or S.importing then
+    local fields = { 'seq', text(S.seq), 'ended_no', text(S.ended) }
     for name, count in pairs(S.counts) do
       fields[#fields + 1], fields[#fields + 2] = name, text(count)
     end

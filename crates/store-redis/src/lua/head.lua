@@ -45,7 +45,7 @@ local function whole(value, key, field)
 end
 
 -- The cheapest question that only a key of that type, or none, answers.
-local PROBES = { zset = 'ZCARD', hash = 'HLEN', set = 'SCARD', stream = 'XLEN' }
+local PROBES = { zset = 'ZCARD', hash = 'HLEN', set = 'SCARD', list = 'LLEN', stream = 'XLEN' }
 
 -- Checks a key's type once in a call; absent is fine.
 local function must_be(S, key, kind)
@@ -58,11 +58,11 @@ local function must_be(S, key, kind)
 end
 
 local META = {
-  'epoch', 'seq', 'ended_no', 'classes_rev', 'contact_since', 'closed', 'losses', 'calm_until',
+  'epoch', 'seq', 'ended_no', 'classes_rev', 'contact_since', 'closed', 'losses', 'calm_until', 'importing',
   -- Jobs by status, and the bytes that ended ones keep.
   'pending', 'held', 'assigned', 'in_progress', 'completed', 'failed', 'cancelled', 'ended_bytes',
 }
-local FIRST_COUNT = 9
+local FIRST_COUNT = 10
 
 -- The state of one call: what stands in `meta`, and what was looked at already.
 local function begin(keys, now, epoch)
@@ -81,6 +81,7 @@ local function begin(keys, now, epoch)
     losses = whole(f[7], 'meta', 'losses'),
     -- After a fail-over workers first take back what they run: until then nobody claims.
     calm = whole(f[8] or 0, 'meta', 'calm_until'),
+    importing = f[9],
     typed = {},
     classes = {},
     bases = {},

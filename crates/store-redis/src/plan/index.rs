@@ -18,6 +18,7 @@ use super::{
     write::{Stamps, job},
 };
 use crate::{
+    fields::Fields,
     keys::{self, Keys},
     pack::Pack,
 };
@@ -132,6 +133,15 @@ impl Indexes {
 
     pub fn set_field(&mut self, key: String, field: &str, value: &[u8]) {
         self.ops.push(("hash", "HSET", key, vec![field.as_bytes().to_vec(), value.to_vec()]));
+    }
+
+    pub fn set_fields(&mut self, key: String, fields: &Fields) {
+        let parts = fields.iter().flat_map(|(field, value)| [field.as_bytes(), value.as_bytes()]);
+        self.ops.push(("hash", "HSET", key, parts.map(<[u8]>::to_vec).collect()));
+    }
+
+    pub fn append(&mut self, key: String, element: Vec<u8>) {
+        self.ops.push(("list", "RPUSH", key, vec![element]));
     }
 
     fn count(&mut self, status: &'static str, by: i64) {

@@ -3,6 +3,7 @@
 //! name the parts in the order in which [`Plan::pack`] writes them.
 
 mod claim;
+mod import;
 mod index;
 mod write;
 
@@ -12,16 +13,19 @@ pub use claim::{ClaimPlan, Pick};
 use index::Indexes;
 pub use index::{base_of, class_of};
 use pointsman_core::{
-    EventName, Record, RecordKey, Transition, WorkerId,
-    decide::{Guard, Key, Side, Value, limits},
+    JobId, Record, RecordKey, Token, Transition, WorkerId,
+    command::IdempotencyKey,
+    decide::{Guard, Intake, Key, Side, Value, limits},
     event::Event,
     record::{JobState, Seq},
 };
+use pointsman_store::state::KeptIdempotency;
 pub use write::{Stamps, Write, brief, event_name, event_value, parse_key};
 
 use crate::{
     keys::{self, Keys},
     pack::Pack,
+    results,
 };
 
 /// The records before a transition.
@@ -40,6 +44,8 @@ pub struct Plan {
     endings: u32,
     /// It takes new work in, which a closed store does not.
     is_intake: bool,
+    /// What it is to an import that fills the store: `moved`, `items`, or else refused.
+    pub during_import: Option<&'static str>,
 }
 
 impl Plan {
@@ -59,7 +65,6 @@ impl Plan {
         for event in &transition.changes {
             plan.stamp(event, &mut stamps);
             plan.events.push((event_name(event), event_value(event)));
-            plan.is_intake |= matches!(event.name, EventName::JobSubmitted | EventName::JobRetried);
         }
         let mut last: BTreeMap<&RecordKey, &Event> = BTreeMap::new();
         for event in &transition.changes {
@@ -77,6 +82,7 @@ impl Plan {
         for side in &transition.sides {
             plan.side(side);
         }
+        plan.is_intake = Intake::Closed.admits_changes(transition).is_err();
         plan
     }
 
@@ -122,15 +128,12 @@ impl Plan {
     fn side(&mut self, side: &Side) {
         match side {
             Side::Idempotency { key, job, body, until } => {
-                let value = format!("{} {}", idempotency_text(*job, body), until.as_millis());
-                let life = limits::IDEMPOTENCY.as_millis();
-                self.indexes.set_for(keys::idempotency(key), value.as_bytes(), life);
+                let kept = KeptIdempotency { job: *job, body: *body, until: *until };
+                self.keep_idempotency(key, &kept, limits::IDEMPOTENCY.as_millis());
             }
-            Side::Payload { job, payload } => self.indexes.set(format!("payload:{job}"), payload),
-            Side::Result { job, token, json, .. } => {
-                let (key, token) = (format!("results:{job}"), token.to_string());
-                self.indexes.set_field(key.clone(), &token, json);
-                self.indexes.set_field(key, "last", token.as_bytes());
+            Side::Payload { job, payload } => self.keep_payload(*job, payload),
+            Side::Result { job, attempt, token, late, json } => {
+                self.keep_result(*job, *attempt, *token, *late, json);
             }
             Side::Capabilities { digest, capabilities } => {
                 self.indexes.keep_capabilities(*digest, capabilities);
@@ -138,10 +141,25 @@ impl Plan {
         }
     }
 
+    fn keep_payload(&mut self, job: JobId, payload: &[u8]) {
+        self.indexes.set(format!("payload:{job}"), payload);
+    }
+
+    fn keep_result(&mut self, job: JobId, attempt: u32, token: Token, late: bool, json: &[u8]) {
+        self.indexes.append(results::key(job), results::element(attempt, token, late, json));
+    }
+
+    fn keep_idempotency(&mut self, key: &IdempotencyKey, kept: &KeptIdempotency, life: u128) {
+        let until = kept.until.as_millis().to_string();
+        let value = format!("{} {until}", idempotency_text(kept.job, &kept.body));
+        self.indexes.set_for(keys::idempotency(key), value.as_bytes(), life);
+        self.indexes.score("idempotency", &until, &keys::idempotency_member(key));
+    }
+
     /// As the function takes it; with a claim whose jobs the function chooses.
     pub fn pack(&self, claim: Option<&ClaimPlan>, names: &Keys) -> Vec<u8> {
         let mut pack = Pack::default();
-        pack.list(16);
+        pack.list(17);
         pack.list(self.reads.len() * 2);
         for (key, rev) in &self.reads {
             pack.text(&names.full(key)).text_or_false(rev.map(|rev| rev.to_string()).as_deref());
@@ -172,13 +190,13 @@ impl Plan {
             Some(claim) => claim.pack(&mut pack, names),
             None => drop(pack.flag(false)),
         }
-        pack.flag(self.is_intake);
+        pack.flag(self.is_intake).text_or_false(self.during_import);
         pack.done()
     }
 }
 
 /// What is kept of an idempotency key, before its end: the job and the body's digest.
-fn idempotency_text(job: pointsman_core::JobId, body: &[u8; 32]) -> String {
+fn idempotency_text(job: JobId, body: &[u8; 32]) -> String {
     let body = body.iter().fold(String::with_capacity(64), |text, b| format!("{text}{b:02x}"));
     format!("{job} {body}")
 }

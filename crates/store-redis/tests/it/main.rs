@@ -5,4 +5,5 @@ mod doctor;
 mod opening;
 mod several;
 mod support;
+mod transfer;
 mod unchanged;

@@ -75,7 +75,8 @@ async fn moved(from: &dyn Transfer, to: &dyn Transfer) -> Imported {
 
 /// Random lives are lived in one store, and go on in the other.
 pub fn moves(from: OpenTransfer, to: OpenTransfer) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let config = ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() };
     let outcome = TestRunner::new(config).run(&actions(80), |actions| {
         runtime.block_on(async {

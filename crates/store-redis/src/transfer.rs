@@ -1,0 +1,279 @@
+//! Moving the store: its intake, what an export reads, and what an import writes.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use pointsman_core::{JobId, Record, WorkerId, command::IdempotencyKey};
+use pointsman_store::{
+    Epoch, Health, Intake, StoreError, Transfer, TransferError,
+    state::KeptIdempotency,
+    transfer::{Header, Item, KeptResult},
+};
+use redis::Value;
+
+use crate::{
+    RedisStore,
+    execute::KEPT_GROUPS,
+    keys,
+    link::{CallError, OpenError, bytes, list, number, text},
+    plan::{Plan, brief},
+    sight::kept,
+    store::Inner,
+};
+
+/// Items in one call of the function.
+const TOGETHER: usize = 250;
+/// Keys looked at, and deleted, in one go.
+const SCANNED: usize = 1_000;
+
+#[async_trait]
+impl Transfer for RedisStore {
+    async fn intake(&self) -> Result<Intake, StoreError> {
+        self.inner.intake().await
+    }
+
+    async fn set_intake(&self, open: bool) -> Result<(), TransferError> {
+        let link = &self.inner.link;
+        let word = if open { "1" } else { "0" };
+        self.inner.step("set_intake", &[&link.epoch().to_string(), word]).await?;
+        Ok(link.acked().await?)
+    }
+
+    async fn results(&self, job: JobId) -> Result<Vec<KeptResult>, StoreError> {
+        self.inner.results(job, 0).await
+    }
+
+    async fn idempotency(
+        &self,
+        after: Option<(IdempotencyKey, KeptIdempotency)>,
+        limit: usize,
+    ) -> Result<Vec<(IdempotencyKey, KeptIdempotency)>, StoreError> {
+        let mut after = after.map(|(key, _)| keys::idempotency_member(&key)).unwrap_or_default();
+        loop {
+            let limit = limit.to_string();
+            let args = [after.as_bytes(), limit.as_bytes()];
+            let found = self.inner.link.call("idempotency", &args).await?;
+            let members: Vec<String> = list(&found).iter().map(text).collect();
+            let Some(last) = members.last() else { return Ok(Vec::new()) };
+            let page = self.inner.kept_of(&members).await?;
+            if !page.is_empty() {
+                return Ok(page);
+            }
+            // All of these are over: what follows may not be.
+            after.clone_from(last);
+        }
+    }
+
+    async fn begin_import(&self, header: &Header) -> Result<(), TransferError> {
+        let (inner, epoch) = (&self.inner, Epoch::mint());
+        let begin = [header.seq, header.last_ended_no].map(|n| n.to_string());
+        let before = inner.link.epoch().to_string();
+        inner.step("begin_import", &[&before, &epoch.to_string(), &begin[0], &begin[1]]).await?;
+        inner.enter(epoch.clone(), header.seq);
+        *inner.import.lock() = Some(epoch);
+        Ok(())
+    }
+
+    async fn import(&self, items: Vec<Item>) -> Result<(), TransferError> {
+        let epoch = self.inner.importing()?;
+        for items in items.chunks(TOGETHER) {
+            if let Health::Full(why) = self.inner.link.health() {
+                return Err(StoreError::Full(why).into());
+            }
+            self.inner.put(&epoch, &Plan::of_items(items, self.inner.link.now())).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_import(&self, header: &Header) -> Result<Epoch, TransferError> {
+        let inner = &self.inner;
+        let (import, epoch) = (inner.importing()?, Epoch::mint());
+        let copies = inner.statuses().await?;
+        for copies in copies.chunks(TOGETHER) {
+            inner.put(&import, &Plan::of_statuses(copies)).await?;
+        }
+        let time = inner.link.given_time();
+        inner.step("finish_import", &[&import.to_string(), &epoch.to_string(), &time]).await?;
+        *inner.import.lock() = None;
+        inner.enter(epoch.clone(), inner.link.seq());
+        inner.link.acked().await?;
+        if header.at > inner.link.now() {
+            tracing::warn!(exported_at = %header.at, "Redis' clock is behind the old store's");
+        }
+        Ok(epoch)
+    }
+
+    async fn clear_import(&self) -> Result<(), TransferError> {
+        let epoch = self.inner.importing()?;
+        self.inner.clear(Some(&epoch)).await
+    }
+}
+
+impl Inner {
+    pub async fn intake(&self) -> Result<Intake, StoreError> {
+        let mut get = redis::cmd("HMGET");
+        get.arg(self.link.keys().meta()).arg("importing").arg("closed");
+        let found = self.link.send(&get).await?;
+        Ok(match list(&found) {
+            [Value::Nil, Value::Nil] => Intake::Open,
+            [Value::Nil, _] => Intake::Closed,
+            [_, _] => Intake::Importing,
+            _ => return Err(odd(&found)),
+        })
+    }
+
+    /// The epoch of the import that this store began.
+    fn importing(&self) -> Result<Epoch, TransferError> {
+        self.import.lock().clone().ok_or(TransferError::NotImporting)
+    }
+
+    /// Calls one of the functions that move a store.
+    async fn step(&self, function: &str, args: &[&str]) -> Result<Vec<Value>, TransferError> {
+        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+        let answer = self.link.call(function, &args).await.map_err(StoreError::from)?;
+        let parts = list(&answer);
+        match parts.first().map(text).unwrap_or_default().as_str() {
+            "ok" => Ok(parts.to_vec()),
+            "importing" => Err(TransferError::Importing),
+            "not_importing" => Err(TransferError::NotImporting),
+            "not_empty" => {
+                let seq = parts.get(1).and_then(number).and_then(|seq| u64::try_from(seq).ok());
+                Err(TransferError::NotEmpty(seq.unwrap_or_default()))
+            }
+            "epoch" => {
+                self.link.saw_epoch(&parts.get(1).map(text).unwrap_or_default());
+                Err(overtaken().into())
+            }
+            _ => Err(odd(&answer).into()),
+        }
+    }
+
+    /// Writes what belongs to an import.
+    async fn put(&self, epoch: &Epoch, plan: &Plan) -> Result<(), TransferError> {
+        let (time, epoch) = (self.link.given_time(), epoch.to_string());
+        let plan = plan.pack(None, self.link.keys());
+        let args = [time.as_bytes(), epoch.as_bytes(), KEPT_GROUPS.as_bytes(), &plan];
+        let answer = self.link.call("commit", &args).await.map_err(StoreError::from)?;
+        let parts = list(&answer);
+        let reply = match parts.first().map(text).as_deref() {
+            Some("ok") => parts.get(2).and_then(|replies| list(replies).first()),
+            Some("epoch") => return Err(overtaken().into()),
+            _ => return Err(odd(&answer).into()),
+        };
+        let reply = reply.map(list).unwrap_or_default();
+        match reply.first().map(text).as_deref() {
+            Some("ok") => Ok(()),
+            Some("not_importing") => Err(TransferError::NotImporting),
+            Some("corrupt") => {
+                let why = reply.get(1).map(text).unwrap_or_default();
+                Err(StoreError::Failed(format!("the store holds what it cannot: {why}")).into())
+            }
+            _ => Err(odd(&answer).into()),
+        }
+    }
+
+    /// Takes away what an import left that broke off, if one did.
+    pub async fn clear_half_import(&self) -> Result<(), OpenError> {
+        match self.clear(None).await {
+            Ok(()) => {
+                tracing::info!("what an import had put in is deleted");
+                Ok(())
+            }
+            Err(TransferError::NotImporting) => Ok(()),
+            Err(error) => Err(OpenError::Odd(error.to_string())),
+        }
+    }
+
+    /// Deletes every key of a fleet that an import fills (of this epoch, or whichever it is), and
+    /// makes the fleet anew.
+    pub async fn clear(&self, import: Option<&Epoch>) -> Result<(), TransferError> {
+        let (seized, epoch) = (Epoch::mint().to_string(), Epoch::mint());
+        let import = import.map(Epoch::to_string).unwrap_or_default();
+        self.step("seize_import", &[&import, &seized]).await?;
+        self.delete_keys().await.map_err(StoreError::from)?;
+        let (fleet, replid) = (self.link.fleet(), self.link.info().replid);
+        let (new, time) = (epoch.to_string(), self.link.given_time());
+        self.step("reset", &[&seized, fleet, &replid, &new, &time]).await?;
+        *self.import.lock() = None;
+        self.enter(epoch, 0);
+        Ok(())
+    }
+
+    /// All but `meta`: as long as that stands, the import is known to be one.
+    async fn delete_keys(&self) -> Result<(), CallError> {
+        let (pattern, meta) = (format!("{}*", self.link.keys().prefix()), self.link.keys().meta());
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED);
+            let found = self.link.send(&scan).await?;
+            let [next, some] = list(&found) else { return Ok(()) };
+            let keys = list(some).iter().filter_map(bytes).filter(|key| *key != meta.as_bytes());
+            let keys: Vec<&[u8]> = keys.collect();
+            if !keys.is_empty() {
+                self.link.send(redis::cmd("UNLINK").arg(keys)).await?;
+            }
+            cursor = text(next);
+            if cursor == "0" {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Another log begins here: nothing that is remembered counts.
+    fn enter(&self, epoch: Epoch, seq: u64) {
+        self.link.enter(epoch, seq);
+        self.memory.clear();
+        self.definitions.clear();
+        self.payloads.lock().clear();
+    }
+
+    /// What is kept of these idempotency keys, those whose time is not over.
+    async fn kept_of(
+        &self,
+        members: &[String],
+    ) -> Result<Vec<(IdempotencyKey, KeptIdempotency)>, StoreError> {
+        let wrong = |member: &String| {
+            StoreError::Failed(format!("the store holds what it cannot: key {member:?}"))
+        };
+        let known = members
+            .iter()
+            .map(|member| keys::parse_idempotency_member(member).ok_or_else(|| wrong(member)));
+        let known: Vec<IdempotencyKey> = known.collect::<Result<_, _>>()?;
+        let mut values = redis::pipe();
+        for key in &known {
+            values.cmd("GET").arg(self.key(&keys::idempotency(key)));
+        }
+        let (values, now) = (self.link.send_all(&values).await?, self.link.now());
+        let mut page = Vec::with_capacity(known.len());
+        for ((key, member), value) in known.into_iter().zip(members).zip(values) {
+            if value != Value::Nil {
+                let kept = kept(&text(&value)).ok_or_else(|| wrong(member))?;
+                page.extend((kept.until > now).then_some((key, kept)));
+            }
+        }
+        Ok(page)
+    }
+
+    /// The copies of connectors' statuses that the workers' hashes show.
+    async fn statuses(&self) -> Result<Vec<(WorkerId, String)>, StoreError> {
+        let keys = self.fleet_keys().await?;
+        let mut of_worker: BTreeMap<WorkerId, Vec<String>> = BTreeMap::new();
+        for record in self.records(&keys).await? {
+            if let Record::Connector(connector) = record {
+                let part = format!("\"{}\":{}", connector.service_type, brief(&connector));
+                of_worker.entry(connector.id.worker.clone()).or_default().push(part);
+            }
+        }
+        let copies = of_worker.into_iter();
+        Ok(copies.map(|(worker, parts)| (worker, format!("{{{}}}", parts.join(",")))).collect())
+    }
+}
+
+fn odd(answer: &Value) -> StoreError {
+    StoreError::Unknown(format!("an odd answer: {answer:?}"))
+}
+
+fn overtaken() -> StoreError {
+    StoreError::Failed("another import began, or Redis has another history now: try again".into())
+}

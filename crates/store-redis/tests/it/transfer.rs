@@ -1,0 +1,190 @@
+//! Moving house to and from Redis, and what of it survives that everybody goes away.
+
+use std::{any::Any, sync::Arc};
+
+use pointsman_core::{Command, Record, RecordKey, Rejected, record::Job};
+use pointsman_store::{
+    Intake, ManualClock, MemStore, Store, Transfer, TransferError,
+    conformance::{
+        fleet::{Fleet, Hand, completed, late, spec},
+        transfer::moves,
+    },
+    transfer::{ExportOptions, Item, check, export, import},
+};
+use pointsman_store_redis::{OpenError, Opening, Options, RedisStore};
+use pointsman_store_sqlite::SqliteStore;
+
+use crate::{
+    support::{connection, open_with, options, prefix, try_open},
+    unchanged::dump,
+};
+
+fn open(clock: ManualClock) -> (Arc<dyn Transfer>, Box<dyn Any>) {
+    (Arc::new(open_with(options(&clock))), Box::new(()))
+}
+
+pointsman_store::transfer_tests!(open);
+
+fn sqlite(clock: ManualClock) -> (Arc<dyn Transfer>, Box<dyn Any>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = pointsman_store_sqlite::Options {
+        clock: Some(Arc::new(clock)),
+        reserve_bytes: 0,
+        ..Default::default()
+    };
+    let store = SqliteStore::open(dir.path(), options).expect("the store opens");
+    (Arc::new(store), Box::new(dir))
+}
+
+#[test]
+fn everything_moves_from_sqlite() {
+    moves(sqlite, open);
+}
+
+#[test]
+fn everything_moves_to_sqlite() {
+    moves(open, sqlite);
+}
+
+fn fleet_of(store: &Arc<RedisStore>) -> Fleet {
+    let same = store.clone();
+    Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())))
+}
+
+/// A store in memory with an ended, a running and a waiting job, as a stream.
+async fn stream(clock: &ManualClock) -> (Fleet, Hand, Arc<Job>, Vec<u8>) {
+    let store = Arc::new(MemStore::new(Arc::new(clock.clone())));
+    let same = store.clone();
+    let fleet = Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())));
+    let hand = fleet.worker("w", 2, &["x"]).await;
+    let ended = fleet.running(&hand).await;
+    fleet.act(&hand, ended, completed()).await.expect("it ends");
+    let held = fleet.running(&hand).await;
+    fleet.submit(spec(50)).await;
+    let running = fleet.job(held.job).await;
+    let options = ExportOptions { made_by: "a test".to_owned(), with_running: true };
+    let mut stream = Vec::new();
+    export(&*store, &options, &mut stream, &mut |_| ()).await.expect("an export");
+    (fleet, hand, running, stream)
+}
+
+fn for_import(options: &Options) -> Options {
+    Options { opening: Opening::Import, ..options.clone() }
+}
+
+fn importing(options: &Options) -> Arc<RedisStore> {
+    Arc::new(open_with(for_import(options)))
+}
+
+#[tokio::test]
+async fn an_imported_store_serves_whoever_opens_it() {
+    let clock = ManualClock::default();
+    let options = options(&clock);
+    let (_, hand, running, stream) = stream(&clock).await;
+    let store = importing(&options);
+    let done = import(&*store, &stream[..], &mut |_| ()).await.expect("an import");
+    store.close().await.expect("it closes");
+
+    let again = Arc::new(open_with(options.clone()));
+    assert_eq!(again.epoch(), done.epoch);
+    let fleet = fleet_of(&again);
+    let job = fleet.job(running.id).await;
+    let past = job.past.last().expect("the attempt that ran");
+    let held =
+        pointsman_core::command::Held { job: job.id, attempt: past.attempt, token: past.token };
+    fleet.act(&hand, held, late()).await.expect("it is kept");
+    assert_eq!(again.results(job.id).await.map(|results| results.len()), Ok(1));
+    // Its queue serves a worker that comes back.
+    let back = fleet.worker("w2", 2, &["x"]).await;
+    assert!(fleet.claim(&back).await.is_some());
+    assert_eq!(fleet.check().await, Ok(()));
+}
+
+#[tokio::test]
+async fn an_operator_sees_connectors_of_imported_workers() {
+    let clock = ManualClock::default();
+    let options = options(&clock);
+    let from = Arc::new(MemStore::new(Arc::new(clock.clone())));
+    let same = from.clone();
+    let fleet = Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())));
+    // Gone before the export: nothing is settled about it.
+    let hand = fleet.worker("w", 1, &[]).await;
+    let leave = Command::Leave { worker: hand.worker.clone(), incarnation: hand.incarnation };
+    fleet.run(leave).await.expect("a known worker");
+    let export_options = ExportOptions { made_by: "a test".to_owned(), with_running: false };
+    let mut stream = Vec::new();
+    export(&*from, &export_options, &mut stream, &mut |_| ()).await.expect("an export");
+    import(&*importing(&options), &stream[..], &mut |_| ()).await.expect("an import");
+    let shown: String = redis::cmd("HGET")
+        .arg(format!("{}worker:w", prefix(&options)))
+        .arg("connector_statuses")
+        .query(&mut connection())
+        .expect("it is shown");
+    assert!(shown.contains("\"simulation\":{"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_closed_intake_stays_closed_for_everybody() {
+    let options = options(&ManualClock::default());
+    let (one, other) = (open_with(options.clone()), Arc::new(open_with(options.clone())));
+    one.set_intake(false).await.expect("it closes");
+    one.close().await.expect("it closes");
+    let fleet = fleet_of(&other);
+    let refused = fleet.run(Command::Submit(fleet.submission(spec(50)))).await;
+    assert_eq!(refused.err(), Some(Rejected::IntakeClosed));
+    let again = Arc::new(open_with(options));
+    assert_eq!(again.intake().await, Ok(Intake::Closed));
+    again.set_intake(true).await.expect("it opens");
+    fleet.submit(spec(50)).await;
+}
+
+#[tokio::test]
+async fn an_import_that_broke_off_is_told_and_begins_anew() {
+    let clock = ManualClock::default();
+    let options = options(&clock);
+    let (fleet, .., stream) = stream(&clock).await;
+    let (header, _) = check(&stream[..]).await.expect("a whole stream");
+    let bystander = Arc::new(open_with(options.clone()));
+    let store = importing(&options);
+    store.begin_import(&header).await.expect("it is empty");
+    let jobs = fleet.store.jobs(Default::default(), None, 10).await.expect("its jobs").jobs;
+    let items: Vec<Item> = jobs.into_iter().map(|job| Item::Record(Record::Job(job))).collect();
+    store.import(items.clone()).await.expect("they are put in");
+
+    // Nobody is served meanwhile, whoever has it open already.
+    let theirs = fleet_of(&bystander);
+    let refused = theirs.run(Command::Submit(theirs.submission(spec(50)))).await;
+    assert_eq!(refused.err(), Some(Rejected::Importing));
+    for opening in [Opening::Serve, Opening::Existing] {
+        let refused = try_open(Options { opening, ..options.clone() }).err();
+        assert_eq!(refused, Some(OpenError::Importing));
+    }
+
+    // Another import takes its place; the first one can do nothing any more.
+    let second = importing(&options);
+    assert_eq!(dump(&prefix(&options)).len(), 1, "only meta is left");
+    assert_eq!(second.intake().await, Ok(Intake::Open));
+    second.begin_import(&header).await.expect("it is empty");
+    let before = dump(&prefix(&options));
+    assert!(matches!(store.import(items).await, Err(TransferError::Store(_))));
+    assert!(matches!(store.finish_import(&header).await, Err(TransferError::Store(_))));
+    assert!(matches!(store.clear_import().await, Err(TransferError::Store(_))));
+    assert!(before == dump(&prefix(&options)), "nothing was changed");
+    second.clear_import().await.expect("it is its own");
+    import(&*second, &stream[..], &mut |_| ()).await.expect("an import");
+    let again = open_with(options);
+    assert_eq!(again.jobs(Default::default(), None, 10).await.expect("its jobs").jobs.len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_there_is_opened_and_never_made() {
+    let options = options(&ManualClock::default());
+    let existing = Options { opening: Opening::Existing, ..options.clone() };
+    let refused = try_open(existing.clone()).err();
+    assert_eq!(refused, Some(OpenError::Missing { prefix: prefix(&options) }));
+    assert!(dump(&prefix(&options)).is_empty());
+    let made = Arc::new(open_with(options));
+    let job = fleet_of(&made).submit(spec(50)).await;
+    let found = open_with(existing).records(vec![RecordKey::Job(job)]).await;
+    assert_eq!(found.map(|records| records.len()), Ok(1));
+}
