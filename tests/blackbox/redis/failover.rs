@@ -1,5 +1,7 @@
 //! Fail-over to a replica that lacks what happened last.
 
+use std::time::Duration;
+
 use pointsman_core::record::JobStatus;
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 
@@ -12,6 +14,9 @@ use super::{
 };
 use crate::harness::{simulation, submit, until};
 
+/// How much later than others a worker learns of the new epoch.
+const BEHIND: Duration = Duration::from_millis(1_500);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     let mut primary = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
@@ -20,8 +25,7 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     let proxy = Proxy::to(primary.port()).await;
     let fleet = Fleet::on(proxy.url());
     let (one, other) = (fleet.server("one").await, fleet.server("other").await);
-    let _direct = fleet.direct(&one, "direct", 4).await;
-    let _over_http = other.worker("over-http", 4).await;
+    let direct = fleet.direct(&one, "direct", 4).await;
     let viewer = Viewer::of(&[&one.client]).await;
     let epoch = viewer.seen().epoch().to_owned();
     let load = Load::on(&[&one.client]);
@@ -32,9 +36,11 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     let idle = fleet.direct(&one, "idle", 8).await;
     idle.signal("STOP");
     // All slots are taken; two more jobs wait for the short ones to end.
-    let long = running(&one.client, 6, 5_000).await;
-    let short = running(&one.client, 2, 700).await;
-    let claimed_later = submit(&one.client, &simulation(5_000)).await;
+    let mut long = running(&one.client, 2, 8_000).await;
+    let short = running(&one.client, 2, 2_000).await;
+    let _over_http = other.worker("over-http", 4).await;
+    long.extend(running(&one.client, 4, 8_000).await);
+    let claimed_later = submit(&one.client, &simulation(8_000)).await;
     let ends_later = submit(&one.client, &simulation(100)).await;
     // The replica's last moment: what happens from now on it will never know.
     let mut connection = primary.connect().await.expect("the primary answers");
@@ -52,15 +58,24 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     runs(&one.client, claimed_later).await;
     let never_known = submit(&one.client, &simulation(600_000)).await;
     primary.kill().await.expect("it is killed");
+    // The idle one is back before the one that runs something.
+    direct.signal("STOP");
     proxy.lead_to(replica.port());
     idle.signal("CONT");
 
     let seen = viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
+    tokio::time::sleep(BEHIND).await;
+    direct.signal("CONT");
     let kept = before.keys().chain(&long).chain(&short).chain([&claimed_later, &ends_later]);
     let judge = Judge::each_completed_once(&one.client, "fail-over", kept).await;
     for job in long.iter().chain(&short).chain([&claimed_later, &ends_later]) {
         let job = other.client.job(*job).await.expect("it is known");
         assert_eq!((job.attempt, job.losses, job.failures), (1, 0, 0), "{job:?}");
+    }
+    for job in [claimed_later, ends_later] {
+        let job = other.client.job(job).await.expect("it is known");
+        let worker = job.worker_id.as_ref().map(|id| id.as_str());
+        assert_eq!(worker, Some("direct"), "its work was not thrown away: {job:?}");
     }
     assert!(one.client.job(never_known).await.is_err(), "the replica never had it");
     println!(
@@ -71,6 +86,8 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     );
     assert_eq!(seen.resyncs, 1);
     // And the fleet goes on.
-    let more = running(&other.client, 4, 50).await;
-    Judge::each_completed_once(&one.client, "after the fail-over", &more).await;
+    let load = Load::on(&[&other.client]);
+    load.goes_on(20).await;
+    let (after, _) = load.stop().await;
+    Judge::each_completed_once(&one.client, "after the fail-over", after.keys()).await;
 }
