@@ -111,7 +111,7 @@ impl Served {
         Self::from(Process::start(&arguments)).await
     }
 
-    async fn from(mut process: Process) -> Self {
+    pub async fn from(mut process: Process) -> Self {
         let url = process.says("monitor:").await.trim_end_matches('/').to_owned();
         let client = Client::new(&url, None).expect("an address");
         Self { process, client, url }
@@ -126,7 +126,11 @@ impl Served {
     pub async fn worker(&self, id: &str, slots: u32) -> Process {
         let service = format!("simulation:{slots}");
         let arguments = ["worker", "--id", id, "--broker", &self.url, "--service", &service];
-        let mut process = Process::start(&arguments);
+        self.registered(Process::start(&arguments)).await
+    }
+
+    /// Waits until the server knows this very process of a worker.
+    pub async fn registered(&self, mut process: Process) -> Process {
         let incarnation = process.says("worker:").await;
         let deadline = Instant::now() + PATIENCE;
         loop {

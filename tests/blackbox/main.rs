@@ -5,3 +5,4 @@ mod harness;
 mod kills;
 mod moving;
 mod pictures;
+mod redis;

@@ -143,6 +143,10 @@ impl Inner {
                     }
                 }
             }
+            // A record in whose change two events tell of it must not hide the second behind the
+            // first: what counts is what was read.
+            let read: HashMap<RecordKey, u64> =
+                records.iter().map(|(key, record)| (key.clone(), record.rev())).collect();
             let (seq, last_ended_no) = self.head().await?;
             let LogPage::Groups(groups) =
                 crate::log::page(&self.link, from, usize::try_from(seq - from).unwrap_or(0))
@@ -154,7 +158,7 @@ impl Inner {
                 groups.iter().flat_map(|group| group.events.iter().map(move |e| (group.seq, e)))
             {
                 let (at, event) = event;
-                if records.get(&event.key).is_some_and(|record| record.rev() >= at) {
+                if read.get(&event.key).is_some_and(|rev| *rev >= at) {
                     continue;
                 }
                 match &event.record {

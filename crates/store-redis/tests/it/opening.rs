@@ -9,6 +9,8 @@ use pointsman_store::{Health, ManualClock, Store, conformance::fleet::Fleet};
 use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
 use redis::Value;
 
+const META: &str = "{pointsman:default}:meta";
+
 fn at(address: &str) -> Options {
     Options::new(address.parse::<Address>().expect("a valid address"))
 }
@@ -73,6 +75,22 @@ async fn what_belongs_to_others_is_left_alone() {
     run(&server, &["HSET", "{pointsman:default}:meta", "format", "2", "fleet", "default"]).await;
     let why = refused(&server, at(&server.url())).await;
     assert!(matches!(why, OpenError::Newer { .. }), "{why}");
+}
+
+#[tokio::test]
+async fn a_key_of_others_in_the_place_of_meta_is_left_alone() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    for theirs in [["SET", META, "x", "KEEPTTL"], ["HSET", META, "their", "field"]] {
+        run(&server, &["FLUSHALL"]).await;
+        run(&server, &theirs).await;
+        let why = refused(&server, at(&server.url())).await;
+        let prefix = "{pointsman:default}:".into();
+        assert_eq!(why, OpenError::Foreign { prefix, key: META.into() });
+    }
+    // Keys elsewhere are no concern of ours.
+    run(&server, &["FLUSHALL"]).await;
+    run(&server, &["SET", "pointsman:default:", "x"]).await;
+    RedisStore::open(at(&server.url())).await.expect("there is room beside them");
 }
 
 #[tokio::test]

@@ -1,0 +1,14 @@
+//! The faults of a fleet on a real Redis: processes killed and frozen, connections cut, Redis away,
+//! restarted, failed over and full.
+
+mod failover;
+mod fleet;
+mod judge;
+mod links;
+mod load;
+mod memory;
+mod outages;
+mod refusals;
+mod servers;
+mod viewer;
+mod workers;

@@ -1,0 +1,93 @@
+//! Fail-over to a replica that lacks what happened last.
+
+use std::time::Duration;
+
+use pointsman_core::record::JobStatus;
+use pointsman_redis_testing::{RedisOptions, RedisServer};
+
+use super::{
+    fleet::{Fleet, SOON, running, runs},
+    judge::Judge,
+    links::Proxy,
+    load::Load,
+    viewer::Viewer,
+};
+use crate::harness::{simulation, submit, until};
+
+/// How much later than others a worker learns of the new epoch.
+const BEHIND: Duration = Duration::from_millis(1_500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
+    let mut primary = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let replica =
+        RedisServer::replica_of(&primary, RedisOptions::default()).await.expect("a replica");
+    let proxy = Proxy::to(primary.port()).await;
+    let fleet = Fleet::on(proxy.url());
+    let (one, other) = (fleet.server("one").await, fleet.server("other").await);
+    let direct = fleet.direct(&one, "direct", 4).await;
+    let viewer = Viewer::of(&[&one.client]).await;
+    let epoch = viewer.seen().epoch().to_owned();
+    let load = Load::on(&[&one.client]);
+    load.goes_on(50).await;
+    let (before, failed_before) = load.stop().await;
+    Judge::each_completed_once(&one.client, "before the fail-over", before.keys()).await;
+    // Idle throughout, and frozen until the fail-over: it must not take what another one runs.
+    let idle = fleet.direct(&one, "idle", 8).await;
+    idle.signal("STOP");
+    // All slots are taken; two more jobs wait for the short ones to end.
+    let mut long = running(&one.client, 2, 8_000).await;
+    let short = running(&one.client, 2, 2_000).await;
+    let _over_http = other.worker("over-http", 4).await;
+    long.extend(running(&one.client, 4, 8_000).await);
+    let claimed_later = submit(&one.client, &simulation(8_000)).await;
+    let ends_later = submit(&one.client, &simulation(100)).await;
+    // The replica's last moment: what happens from now on it will never know.
+    let mut connection = primary.connect().await.expect("the primary answers");
+    let confirmed: u64 = redis::cmd("WAIT")
+        .arg(1)
+        .arg(5_000)
+        .query_async(&mut connection)
+        .await
+        .expect("the primary answers");
+    assert_eq!(confirmed, 1, "the replica has all that was done up to here");
+    replica.promote().await.expect("it is promoted");
+    for job in short.iter().chain([&ends_later]) {
+        until(&one.client, *job, SOON, |job| job.status == JobStatus::Completed).await;
+    }
+    runs(&one.client, claimed_later).await;
+    let never_known = submit(&one.client, &simulation(600_000)).await;
+    primary.kill().await.expect("it is killed");
+    // The idle one is back before the one that runs something.
+    direct.signal("STOP");
+    proxy.lead_to(replica.port());
+    idle.signal("CONT");
+
+    let seen = viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
+    tokio::time::sleep(BEHIND).await;
+    direct.signal("CONT");
+    let kept = before.keys().chain(&long).chain(&short).chain([&claimed_later, &ends_later]);
+    let judge = Judge::each_completed_once(&one.client, "fail-over", kept).await;
+    for job in long.iter().chain(&short).chain([&claimed_later, &ends_later]) {
+        let job = other.client.job(*job).await.expect("it is known");
+        assert_eq!((job.attempt, job.losses, job.failures), (1, 0, 0), "{job:?}");
+    }
+    for job in [claimed_later, ends_later] {
+        let job = other.client.job(job).await.expect("it is known");
+        let worker = job.worker_id.as_ref().map(|id| id.as_str());
+        assert_eq!(worker, Some("direct"), "its work was not thrown away: {job:?}");
+    }
+    assert!(one.client.job(never_known).await.is_err(), "the replica never had it");
+    println!(
+        "fail-over: submissions failed {failed_before}, lost 1 of 1 after the replica's last \
+         moment, resyncs {}, jobs known {}",
+        seen.resyncs,
+        judge.jobs.len()
+    );
+    assert_eq!(seen.resyncs, 1);
+    // And the fleet goes on.
+    let load = Load::on(&[&other.client]);
+    load.goes_on(20).await;
+    let (after, _) = load.stop().await;
+    Judge::each_completed_once(&one.client, "after the fail-over", after.keys()).await;
+}

@@ -1,0 +1,38 @@
+//! A server says why it cannot start on a Redis, and what would mend it.
+
+use pointsman_redis_testing::{RedisOptions, RedisServer};
+
+use crate::harness::{directory, run};
+
+async fn refusal(store: &str) -> String {
+    let data = directory();
+    let data = data.path().to_str().expect("UTF-8");
+    let listen = ["server", "--listen", "127.0.0.1:0", "--store", store, "--data", data];
+    let output = run(&listen).await;
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_refuses_a_redis_that_it_cannot_live_on_and_touches_nothing() {
+    let evicts = RedisOptions {
+        maxmemory: Some(100 << 20),
+        policy: Some("allkeys-lru"),
+        ..RedisOptions::default()
+    };
+    let evicts = RedisServer::start(evicts).await.expect("a Redis");
+    let locked = RedisOptions { password: Some("right".into()), ..RedisOptions::default() };
+    let locked = RedisServer::start(locked).await.expect("a Redis");
+    let before = [evicts.dump().await.expect("a dump"), locked.dump().await.expect("a dump")];
+
+    let said = refusal(&evicts.url()).await;
+    assert!(said.contains("CONFIG SET maxmemory-policy noeviction"), "{said}");
+    let said = refusal(&locked.url().replace("right", "wrong")).await;
+    assert!(said.contains("check user and password"), "{said}");
+    assert!(!said.contains("wrong@"), "no password is shown: {said}");
+    let said = refusal("redis://127.0.0.1:1").await;
+    assert!(said.contains("cannot reach Redis at redis://127.0.0.1:1"), "{said}");
+
+    let after = [evicts.dump().await.expect("a dump"), locked.dump().await.expect("a dump")];
+    assert!(before == after, "something was touched");
+}

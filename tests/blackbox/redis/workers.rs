@@ -1,0 +1,98 @@
+//! Workers that die, and workers that come back from the dead.
+
+use std::time::Duration;
+
+use pointsman_api::JobsQuery;
+use pointsman_client::Client;
+use pointsman_core::{JobId, record::JobStatus};
+use pointsman_redis_testing::{RedisOptions, RedisServer};
+use tokio::time::Instant;
+
+use super::{
+    fleet::{Fleet, SOON, running, runs},
+    judge::Judge,
+    load::Load,
+};
+use crate::harness::{simulation, submit, until};
+
+async fn jobs_of(client: &Client, worker: &str) -> Vec<JobId> {
+    let query = JobsQuery {
+        status: Some(JobStatus::InProgress),
+        worker: Some(worker.parse().expect("an id")),
+        ..JobsQuery::default()
+    };
+    client.jobs(&query).await.expect("the server answers").jobs.iter().map(|job| job.id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_direct_workers_jobs_run_elsewhere_within_12_s() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let fleet = Fleet::on(redis.url());
+    let server = fleet.server("one").await;
+    let killed = fleet.direct(&server, "killed", 4).await;
+    let long = running(&server.client, 4, 4_000).await;
+    let _direct = fleet.direct(&server, "direct", 8).await;
+    let _over_http = server.worker("over-http", 8).await;
+    let load = Load::on(&[&server.client]);
+    load.goes_on(50).await;
+    assert_eq!(jobs_of(&server.client, "killed").await.len(), 4);
+    killed.kill().await;
+    let begun = Instant::now();
+    for job in &long {
+        let elsewhere = |job: &pointsman_core::record::JobRecord| {
+            job.attempt == 2 && job.started_at.is_some() && job.status != JobStatus::Assigned
+        };
+        let left = Duration::from_secs(12).saturating_sub(begun.elapsed());
+        let job = until(&server.client, *job, left, elsewhere).await;
+        assert_eq!((job.losses, job.failures), (1, 0), "interrupted is not failed");
+    }
+    println!("killed worker: all of its jobs ran elsewhere after {:?}", begun.elapsed());
+    let (acknowledged, failures) = load.stop().await;
+    assert_eq!(failures, 0, "a worker's death is nothing to those who submit");
+    let all = acknowledged.keys().chain(&long);
+    Judge::each_completed_once(&server.client, "killed worker", all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_that_was_frozen_hands_in_is_kept_as_late_and_changes_nothing() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let fleet = Fleet::on(redis.url());
+    let server = fleet.server("one").await;
+    let frozen = [
+        fleet.direct(&server, "frozen-direct", 1).await,
+        server.worker("frozen-over-http", 1).await,
+    ];
+    let jobs = [
+        submit(&server.client, &simulation(800)).await,
+        submit(&server.client, &simulation(800)).await,
+    ];
+    for job in jobs {
+        runs(&server.client, job).await;
+    }
+    frozen.iter().for_each(|worker| worker.signal("STOP"));
+    let _other = fleet.direct(&server, "other", 2).await;
+    let mut before = Vec::new();
+    for job in jobs {
+        let job = until(&server.client, job, SOON, |job| job.status.is_ended()).await;
+        assert_eq!((job.status, job.attempt), (JobStatus::Completed, 2));
+        assert_eq!(job.worker_id.as_ref().map(|id| id.as_str()), Some("other"));
+        before.push(job);
+    }
+    frozen.iter().for_each(|worker| worker.signal("CONT"));
+    for before in before {
+        let mut after = until(&server.client, before.id, SOON, |job| job.late_results > 0).await;
+        let attempts = server.client.attempts(before.id).await.expect("the server answers");
+        assert_eq!((attempts.late_results, attempts.attempt, attempts.past.len()), (1, 2, 1));
+        assert!(attempts.past[0].late, "{attempts:?}");
+        // All but that a result came late is as it was.
+        (after.late_results, after.rev) = (before.late_results, before.rev);
+        after.past_attempts.iter_mut().for_each(|past| past.late = false);
+        assert_eq!(after, before);
+    }
+    // Those who come back go on: the other one alone has not enough slots for these.
+    let more = running(&server.client, 4, 1_000).await;
+    let judge =
+        Judge::each_completed_once(&server.client, "frozen workers", jobs.iter().chain(&more))
+            .await;
+    assert!(more.iter().all(|job| judge.jobs[job].assigned == 1));
+}
