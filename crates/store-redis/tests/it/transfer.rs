@@ -2,7 +2,7 @@
 
 use std::{any::Any, sync::Arc};
 
-use pointsman_core::{Command, Record, RecordKey, Rejected, record::Job};
+use pointsman_core::{Command, Record, RecordKey, Rejected, command::Idempotency, record::Job};
 use pointsman_store::{
     Intake, ManualClock, MemStore, Store, Transfer, TransferError,
     conformance::{
@@ -187,4 +187,30 @@ async fn what_is_there_is_opened_and_never_made() {
     let job = fleet_of(&made).submit(spec(50)).await;
     let found = open_with(existing).records(vec![RecordKey::Job(job)]).await;
     assert_eq!(found.map(|records| records.len()), Ok(1));
+}
+
+/// More than fits in one page, one batch or one call; all keys end at the same moment.
+#[tokio::test]
+async fn many_jobs_move_with_their_keys() {
+    const JOBS: u64 = 2_300;
+    let clock = ManualClock::default();
+    let from = Arc::new(MemStore::new(Arc::new(clock.clone())));
+    let same = from.clone();
+    let fleet = Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())));
+    for n in 0..JOBS {
+        let mut submit = fleet.submission(spec(50));
+        submit.idempotency = Some(Idempotency { key: format!("key {n}"), body: [7; 32] });
+        fleet.run(Command::Submit(submit)).await.expect("a valid submission");
+    }
+    let options = ExportOptions { made_by: "a test".to_owned(), with_running: false };
+    let mut stream = Vec::new();
+    export(&*from, &options, &mut stream, &mut |_| ()).await.expect("an export");
+    let (between, _) = open(clock.clone());
+    import(&*between, &stream[..], &mut |_| ()).await.expect("an import");
+    let mut again = Vec::new();
+    let (_, counts) =
+        export(&*between, &options, &mut again, &mut |_| ()).await.expect("an export");
+    assert_eq!((counts.jobs, counts.idempotency_keys), (JOBS, JOBS));
+    let kept = async |store: &dyn Transfer| store.idempotency(None, 10_000).await;
+    assert_eq!(kept(&*between).await, kept(&*from).await);
 }
