@@ -150,8 +150,8 @@ codes! {
         "open the pages from this server itself; programs must not send Origin";
 
     // The server.
-    StoreFull = "store_full", 507, "The disk is full",
-        "free space on the server's disk; running jobs go on, and new ones are taken again when there is room";
+    StoreFull = "store_full", 503, "The store is full",
+        "free space on the server's disk, or give Redis more memory; running jobs go on, and new ones are taken again when there is room";
     StoreFailed = "store_failed", 503, "The store does not answer",
         "try again in a moment; if it stays so, see the server's log";
     OutcomeUnknown = "outcome_unknown", 503, "It is not known whether this was done",

@@ -44,9 +44,15 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     let ends_later = submit(&one.client, &simulation(100)).await;
     // The replica's last moment: what happens from now on it will never know.
     let mut connection = primary.connect().await.expect("the primary answers");
-    let confirmed: u64 = redis::cmd("WAIT")
+    // (WAIT is about what was written on the same connection, and so, in one order, about all before.)
+    let (confirmed,): (u64,) = redis::pipe()
+        .cmd("SET")
+        .arg("last-moment")
         .arg(1)
-        .arg(5_000)
+        .ignore()
+        .cmd("WAIT")
+        .arg(1)
+        .arg(10_000)
         .query_async(&mut connection)
         .await
         .expect("the primary answers");

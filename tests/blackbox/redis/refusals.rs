@@ -1,7 +1,9 @@
 //! A server says why it cannot start on a Redis, and what would mend it.
 
+use pointsman_core::record::AlertRule;
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 
+use super::fleet::{Fleet, SOON, becomes};
 use crate::harness::{directory, run};
 
 async fn refusal(store: &str) -> String {
@@ -35,4 +37,21 @@ async fn a_server_refuses_a_redis_that_it_cannot_live_on_and_touches_nothing() {
 
     let after = [evicts.dump().await.expect("a dump"), locked.dump().await.expect("a dump")];
     assert!(before == after, "something was touched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_a_redis_without_an_append_only_file_shows_that() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let server = Fleet::on(redis.url()).server("one").await;
+    let warning = async || {
+        let alerts = server.client.snapshot().await.expect("a snapshot").alerts;
+        alerts.into_iter().find(|alert| alert.rule == AlertRule::StoreAtRisk)
+    };
+    let shown = becomes("the warning", SOON, async || warning().await).await;
+    assert!(shown.action.contains("appendonly yes"), "{shown:?}");
+    let mut connection = redis.connect().await.expect("it answers");
+    let mut cure = redis::cmd("CONFIG");
+    cure.arg("SET").arg("appendonly").arg("yes");
+    cure.exec_async(&mut connection).await.expect("it is set");
+    becomes("no warning", SOON, async || warning().await.is_none().then_some(())).await;
 }

@@ -868,7 +868,7 @@ export interface components {
         };
         AlertId: string;
         /** @enum {string} */
-        AlertRule: "nobody_able" | "poisonous_class" | "suspect_worker" | "flapping_incarnation" | "inconsistent" | "store_full";
+        AlertRule: "nobody_able" | "poisonous_class" | "suspect_worker" | "flapping_incarnation" | "inconsistent" | "store_full" | "store_at_risk";
         /** @description A result file. */
         Artifact: {
             /** @description `{node}-{index}-{file}`, unique within the job. */
@@ -1229,7 +1229,7 @@ export interface components {
          *     - `forbidden` (403): This token may not do that. Cure: use a token with the role that the detail names.
          *     - `foreign_host` (403): The Host header is not this machine's. Cure: use http://127.0.0.1 or http://localhost; to be reached by another name, listen on another address, with a token.
          *     - `foreign_origin` (403): Another site's page may not use this server. Cure: open the pages from this server itself; programs must not send Origin.
-         *     - `store_full` (507): The disk is full. Cure: free space on the server's disk; running jobs go on, and new ones are taken again when there is room.
+         *     - `store_full` (503): The store is full. Cure: free space on the server's disk, or give Redis more memory; running jobs go on, and new ones are taken again when there is room.
          *     - `store_failed` (503): The store does not answer. Cure: try again in a moment; if it stays so, see the server's log.
          *     - `outcome_unknown` (503): It is not known whether this was done. Cure: repeat exactly the same request: it gets the first answer if it was done.
          *     - `not_ready` (503): The server is not ready. Cure: try again in a moment.
