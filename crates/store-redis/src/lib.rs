@@ -37,6 +37,7 @@
 //! | `quarantine:KEY` | | what the doctor set aside |
 
 pub mod address;
+mod around;
 mod classes;
 mod doctor;
 mod due;
@@ -50,6 +51,7 @@ mod link;
 mod log;
 mod pack;
 mod plan;
+mod queues;
 mod reads;
 mod results;
 mod settings;

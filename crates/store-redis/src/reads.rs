@@ -1,26 +1,24 @@
-//! What can be read: records, pages of jobs, the view's start, the queues, the pulse.
+//! What can be read: records, pages of jobs, the view's start, the pulse.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 use pointsman_core::{
     JobId, MachineId, Record, RecordKey, Timestamp, WorkerId,
-    matching::{CapabilitiesDigest, Class, ClassKey, able},
-    record::{Job, JobState, Worker},
+    record::{Job, Worker},
     view::ENDED_IN_VIEW,
 };
 use pointsman_store::{
-    ClassSummary, Confirmed, ConfirmedBy, Counts, JobFilter, JobsPage, LogPage, Position, Pulse,
-    PulseConnector, PulseEntry, QueuesLane, Seed, StoreError, WaitingJob,
+    Confirmed, ConfirmedBy, JobFilter, JobsPage, LogPage, Position, Pulse, PulseConnector,
+    PulseEntry, Seed, StoreError,
 };
 use redis::Value;
 
 use crate::{
     keys,
     link::{list, number, text},
-    plan::class_of,
     sight::record,
     store::Inner,
 };
@@ -29,9 +27,6 @@ use crate::{
 const CHUNK: usize = 500;
 /// Jobs looked at for one page at most.
 const MAX_SCAN: usize = 20_000;
-
-/// How many workers of each profile are there.
-pub type Present = BTreeMap<CapabilitiesDigest, u64>;
 
 impl Inner {
     pub fn key(&self, key: &str) -> String {
@@ -224,182 +219,6 @@ impl Inner {
         Ok(keys)
     }
 
-    /// At most `limit` pending jobs and `limit` classes.
-    pub async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("HGETALL").arg(self.link.keys().meta());
-        pipeline.cmd("SCARD").arg(self.key("workers")).cmd("SCARD").arg(self.key("machines"));
-        pipeline.cmd("ZCARD").arg(self.key("classes"));
-        let found = self.link.send_all(&pipeline).await?;
-        let counts = counts(&found);
-        if limit == 0 {
-            return Ok(QueuesLane { counts, ..QueuesLane::default() });
-        }
-        let present = self.present().await?;
-        let mut classes = self.classes_by_age().await?;
-        classes.truncate(limit);
-        let classes = self.class_summaries(&classes, &present).await?;
-        Ok(QueuesLane { pending: self.first_waiting(limit).await?, classes, counts })
-    }
-
-    /// Classes with pending jobs: those with the oldest heads first, those without one last.
-    async fn classes_by_age(&self) -> Result<Vec<ClassKey>, StoreError> {
-        let services: Vec<String> = self.members("services").await?;
-        let mut pipeline = redis::pipe();
-        for service in services {
-            pipeline.cmd("ZRANGE").arg(self.key(&format!("heads:{service}"))).arg(0).arg(-1);
-        }
-        let heads = self.link.send_all(&pipeline).await?;
-        let heads = heads.iter().flat_map(list).filter_map(|head| {
-            let head = text(head);
-            let (seq, class) = head.split_once(':')?;
-            Some((u64::from_str_radix(seq, 16).ok()?, class.parse().ok()?))
-        });
-        let mut heads: Vec<(u64, ClassKey)> = heads.collect();
-        heads.sort_unstable();
-        let mut classes: Vec<ClassKey> = heads.into_iter().map(|(_, class)| class).collect();
-        let seen: HashSet<ClassKey> = classes.iter().copied().collect();
-        let held: Vec<ClassKey> = self.members("held").await?;
-        classes.extend(held.into_iter().filter(|class| !seen.contains(class)));
-        Ok(classes)
-    }
-
-    pub async fn first_waiting_ids(&self, limit: usize) -> Result<Vec<JobId>, StoreError> {
-        let services: Vec<String> = self.members("services").await?;
-        let mut args = vec![limit.to_string()];
-        args.extend(services);
-        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
-        let found = self.link.call("first_waiting", &args).await?;
-        Ok(list(&found).iter().filter_map(|id| text(id).parse().ok()).collect())
-    }
-
-    async fn first_waiting(&self, limit: usize) -> Result<Vec<WaitingJob>, StoreError> {
-        let ids = self.first_waiting_ids(limit).await?;
-        let keys: Vec<RecordKey> = ids.into_iter().map(RecordKey::Job).collect();
-        let waiting = self.records(&keys).await?.into_iter().filter_map(|record| match record {
-            Record::Job(job) => Some(waiting_job(&job)),
-            _ => None,
-        });
-        Ok(waiting.collect())
-    }
-
-    pub async fn present(&self) -> Result<Present, StoreError> {
-        let found = self.link.send(redis::cmd("HGETALL").arg(self.key("present"))).await?;
-        let pairs = pairs(&found).into_iter().filter_map(|(digest, n)| {
-            let n = u64::try_from(n.parse::<i64>().ok()?).ok().filter(|n| *n > 0)?;
-            Some((digest.parse().ok()?, n))
-        });
-        Ok(pairs.collect())
-    }
-
-    /// Summaries of these classes, those that live, in their order.
-    pub async fn class_summaries(
-        &self,
-        classes: &[ClassKey],
-        present: &Present,
-    ) -> Result<Vec<ClassSummary>, StoreError> {
-        let definitions = self.definitions.classes(&self.link, classes).await?;
-        let mut pipeline = redis::pipe();
-        for key in classes {
-            pipeline.cmd("HGET").arg(self.key(&format!("class:{key}"))).arg("held");
-            pipeline.cmd("ZCARD").arg(self.key(&format!("queue:{key}")));
-            pipeline.cmd("ZRANGE").arg(self.key(&format!("queue:{key}"))).arg(0).arg(0);
-        }
-        let found = self.link.send_all(&pipeline).await?;
-        let heads = found.chunks_exact(3).map(|parts| {
-            let member = list(&parts[2]).first().map(text);
-            member.and_then(|member| member.split_once(':')?.1.parse::<JobId>().ok())
-        });
-        let heads: Vec<Option<JobId>> = heads.collect();
-        let keys: Vec<RecordKey> = heads.iter().flatten().map(|id| RecordKey::Job(*id)).collect();
-        let mut created: HashMap<JobId, Timestamp> = HashMap::new();
-        for record in self.records(&keys).await? {
-            if let Record::Job(job) = record {
-                created.insert(job.id, job.spec.created_at);
-            }
-        }
-        let mut summaries = Vec::with_capacity(classes.len());
-        for ((key, parts), head) in classes.iter().zip(found.chunks_exact(3)).zip(heads) {
-            let Some(class) = definitions.get(key) else { continue };
-            let count = |value: &Value| number(value).and_then(|n| u64::try_from(n).ok());
-            summaries.push(ClassSummary {
-                class: *key,
-                service: class.service.clone(),
-                requirements: class.requirements.clone(),
-                waiting: count(&parts[1]).unwrap_or(0),
-                held: count(&parts[0]).unwrap_or(0),
-                oldest_at: head.and_then(|id| created.get(&id).copied()),
-                able_workers: self.able_workers(class, present).await?,
-            });
-        }
-        Ok(summaries)
-    }
-
-    /// How many of those present are able to run a class; counted by profile.
-    pub async fn able_workers(&self, class: &Class, present: &Present) -> Result<u64, StoreError> {
-        let mut able_ones = 0;
-        for (digest, workers) in present {
-            if self.profile_serves(*digest, class).await? {
-                able_ones += workers;
-            }
-        }
-        let excluded = class.excluded.union(&class.requirements.must_not.workers);
-        let excluded: Vec<RecordKey> = excluded.cloned().map(RecordKey::Worker).collect();
-        for record in self.records(&excluded).await? {
-            if let Record::Worker(worker) = record
-                && !worker.is_offline()
-                && self.profile_serves(worker.capabilities_digest, class).await?
-            {
-                able_ones = able_ones.saturating_sub(1);
-            }
-        }
-        Ok(able_ones)
-    }
-
-    async fn profile_serves(
-        &self,
-        digest: CapabilitiesDigest,
-        class: &Class,
-    ) -> Result<bool, StoreError> {
-        let profile = self.definitions.profile(&self.link, digest).await?;
-        Ok(profile.is_some_and(|capabilities| able(class, &capabilities)))
-    }
-
-    /// Classes that wait although nobody there is able to run them.
-    pub async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
-        let present = self.present().await?;
-        let keys = self.classes_by_age().await?;
-        let definitions = self.definitions.classes(&self.link, &keys).await?;
-        let mut nobodys = Vec::new();
-        for key in keys {
-            let Some(class) = definitions.get(&key) else { continue };
-            if self.able_workers(class, &present).await? == 0 {
-                nobodys.push(key);
-            }
-        }
-        self.class_summaries(&nobodys, &present).await
-    }
-
-    /// Classes that lose job after job.
-    pub async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {
-        let found = self.link.send(redis::cmd("HGETALL").arg(self.key("losses"))).await?;
-        let mut poisonous = Vec::new();
-        for (base, losses) in pairs(&found) {
-            let n = losses.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-            let Ok(key) = base.parse::<ClassKey>() else { continue };
-            if n < pointsman_core::decide::limits::POISONOUS_AFTER {
-                continue;
-            }
-            let mut live = redis::cmd("SCARD");
-            live.arg(self.key(&format!("base:{base}")));
-            if number(&self.link.send(&live).await?).is_some_and(|live| live > 0) {
-                poisonous.push((key, n));
-            }
-        }
-        poisonous.sort();
-        Ok(poisonous)
-    }
-
     /// When everybody was last heard.
     pub async fn pulse(&self) -> Result<Pulse, StoreError> {
         let keys = self.fleet_keys().await?;
@@ -475,42 +294,5 @@ pub fn pairs(found: &Value) -> Vec<(String, String)> {
     match found {
         Value::Map(pairs) => pairs.iter().map(|(k, v)| (text(k), text(v))).collect(),
         found => list(found).chunks_exact(2).map(|pair| (text(&pair[0]), text(&pair[1]))).collect(),
-    }
-}
-
-fn counts(found: &[Value]) -> Counts {
-    let [by_status, workers, machines, classes] = found else { return Counts::default() };
-    let by_status: HashMap<String, String> = pairs(by_status).into_iter().collect();
-    let count = |status: &str| by_status.get(status).and_then(|n| n.parse().ok()).unwrap_or(0);
-    let size = |value: &Value| number(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
-    Counts {
-        pending: count("pending"),
-        held: count("held"),
-        assigned: count("assigned"),
-        in_progress: count("in_progress"),
-        completed: count("completed"),
-        failed: count("failed"),
-        cancelled: count("cancelled"),
-        workers: size(workers),
-        machines: size(machines),
-        classes: size(classes),
-    }
-}
-
-fn waiting_job(job: &Job) -> WaitingJob {
-    let hold = match job.state {
-        JobState::Pending { hold } => hold,
-        _ => None,
-    };
-    WaitingJob {
-        id: job.id,
-        service: job.service().clone(),
-        priority: job.spec.effective_priority(),
-        customer_id: job.spec.customer_id.clone(),
-        workflow_id: job.spec.workflow_id.clone(),
-        created_at: job.spec.created_at,
-        class: class_of(job).key(),
-        attempt: job.attempt,
-        hold,
     }
 }
