@@ -8,13 +8,14 @@ use std::{
 
 use pointsman_core::{
     Answer, Command, Record, RecordKey, Rejected, Transition, WorkerId,
-    command::{Op, Reconcile},
+    command::{Exchange, Op, Reconcile},
     decide::{self, Intake, Key, Side, Stop},
 };
 use pointsman_store::{Committed, Done, Health, StoreError};
 
 use crate::{
     around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with},
+    keys,
     link::{list, text},
     log,
     plan::{Before, ClaimPlan, Pick, Plan},
@@ -108,6 +109,11 @@ impl Inner {
             Command::Renew(renew) => Some(self.lanes.of(&renew.worker).await),
             _ => None,
         };
+        if let Command::Exchange(exchange) = command
+            && let Some(nothing) = self.look_in_passing(exchange).await?
+        {
+            return Ok(Ok(nothing));
+        }
         let mut fresh = false;
         for attempt in 0..TRIES {
             let decided = match self.decide(command, fresh).await? {
@@ -139,6 +145,32 @@ impl Inner {
             }
         }
         Err(StoreError::Failed(format!("others were faster {TRIES} times in a row")))
+    }
+
+    /// A claim of an idle worker that nobody woke mostly finds nothing: two cheap questions tell so.
+    /// `None`: it has to be looked at in earnest.
+    async fn look_in_passing(&self, exchange: &Exchange) -> Result<Option<Done>, StoreError> {
+        if !exchange.ops.is_empty() || self.wake.take_woken(&exchange.worker) {
+            return Ok(None);
+        }
+        let key = RecordKey::Worker(exchange.worker.clone());
+        let Some(Record::Worker(worker)) = self.memory.get(&key) else { return Ok(None) };
+        let is_idle = worker.current_job_ids.is_empty();
+        if !is_idle || worker.is_offline() || worker.incarnation != exchange.incarnation {
+            return Ok(None);
+        }
+        let mut ask = redis::pipe();
+        ask.cmd("HGET").arg(self.key(&keys::record(&key))).arg("rev").cmd("EXISTS");
+        for slots in &worker.services {
+            ask.arg(self.key(&format!("heads:{}", slots.name)));
+        }
+        let answers = self.link.send_each(&ask).await?;
+        let [Ok(rev), Ok(heads)] = answers.as_slice() else { return Ok(None) };
+        if text(rev) != worker.rev.to_string() || text(heads) != "0" {
+            return Ok(None);
+        }
+        let answer = Answer::Exchanged { ops: Vec::new(), claimed: Vec::new() };
+        Ok(Some(Done { answer, group: None }))
     }
 
     /// New jobs, decided all at once and committed many in a call; those that meet something are

@@ -5,7 +5,7 @@
 //! wake-up is a hint: whoever waits also looks by itself.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -76,6 +76,8 @@ pub struct Wake {
     /// One settles at a time: whoever comes next finds all of it done.
     settling: tokio::sync::Mutex<()>,
     lanes: Mutex<BTreeMap<Lane, LaneState>>,
+    /// Workers that were woken and have not looked since.
+    woken: Mutex<HashSet<WorkerId>>,
     changed: Notify,
     listening: AtomicBool,
     /// The blocking connection's id, to interrupt it; 0 while it does not block.
@@ -90,10 +92,16 @@ impl Wake {
             has_new: AtomicBool::new(false),
             settling: tokio::sync::Mutex::default(),
             lanes: Mutex::default(),
+            woken: Mutex::default(),
             changed: Notify::new(),
             listening: AtomicBool::new(false),
             client: AtomicI64::new(0),
         }
+    }
+
+    /// Whether the worker looks because it was woken.
+    pub fn take_woken(&self, worker: &WorkerId) -> bool {
+        self.woken.lock().remove(worker)
     }
 
     /// Notes a waiting worker; [`settle`](Self::settle) tells Redis.
@@ -274,6 +282,7 @@ impl Wake {
         };
         for (worker, wake) in waiting {
             if takes(inner, &worker, lane, class).await? && wake.wake() {
+                self.woken.lock().insert(worker);
                 return Ok(());
             }
         }
@@ -292,12 +301,6 @@ async fn takes(
     (digest, service): &Lane,
     class: &str,
 ) -> Result<bool, StoreError> {
-    let connector = ConnectorId::new(worker.clone(), service.clone());
-    let keys = [RecordKey::Worker(worker.clone()), RecordKey::Connector(connector)];
-    let found = inner.records(&keys).await?;
-    let [Record::Worker(worker), Record::Connector(connector)] = found.as_slice() else {
-        return Ok(false);
-    };
     let Ok(key) = class.parse::<ClassKey>() else { return Ok(true) };
     let classes = inner.definitions.classes(&inner.link, &[key]).await?;
     // Of a class that vanished meanwhile there is nothing left.
@@ -306,8 +309,16 @@ async fn takes(
     else {
         return Ok(false);
     };
-    Ok(able(class, &profile)
-        && !excludes(class, &worker.id)
-        && accepts(worker, inner.link.now())
-        && free_slots(worker, service, connector) > 0)
+    if !able(class, &profile) || excludes(class, worker) {
+        return Ok(false);
+    }
+    let connector = ConnectorId::new(worker.clone(), service.clone());
+    let keys = [RecordKey::Worker(worker.clone()), RecordKey::Connector(connector)];
+    let has_room = |records: &[Record]| {
+        matches!(records, [Record::Worker(worker), Record::Connector(connector)]
+            if accepts(worker, inner.link.now()) && free_slots(worker, service, connector) > 0)
+    };
+    // What is remembered is nearly always so, and a hint may be wrong.
+    let remembered: Vec<Record> = keys.iter().filter_map(|key| inner.memory.get(key)).collect();
+    Ok(has_room(&remembered) || has_room(&inner.records(&keys).await?))
 }
