@@ -1,5 +1,5 @@
 //! How fast the store itself drains: one worker with so many slots exchanges ends for new jobs.
-//! `cargo run --release --example drain -- redis://127.0.0.1:PORT SLOTS JOBS`
+//! `cargo run --release --example drain_redis -- redis://127.0.0.1:PORT SLOTS JOBS`
 
 use std::{sync::Arc, time::Instant};
 
