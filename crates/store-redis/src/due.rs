@@ -1,13 +1,13 @@
 //! What reconcilers should look at: read from the indexes of times. Each answer is only a
 //! suggestion; the function looks again when it is carried out.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use pointsman_core::{
     ConnectorId, JobId, MachineId, Record, RecordKey, Timestamp, WorkerId,
     command::Reconcile,
     decide::limits,
-    record::{ConnectorStatus, Job, MachineStatus},
+    record::{ConnectorStatus, MachineStatus},
 };
 use pointsman_store::{Due, MAX_DUE, Retention, StoreError};
 
@@ -238,9 +238,7 @@ impl Inner {
         let gone = gone.map(|w| (w.last_status_change, w.id.clone())).collect();
         let now = self.link.now();
         due.extend(
-            over_limit(gone, keep, now)
-                .into_iter()
-                .map(|worker| Reconcile::RemoveWorker { worker }),
+            keep.over_limit(gone, now).into_iter().map(|worker| Reconcile::RemoveWorker { worker }),
         );
         let since = self.contact(false).await?.1;
         let mut gone = Vec::new();
@@ -250,7 +248,7 @@ impl Inner {
             }
         }
         due.extend(
-            over_limit(gone, keep, now)
+            keep.over_limit(gone, now)
                 .into_iter()
                 .map(|machine| Reconcile::RemoveMachine { machine }),
         );
@@ -274,7 +272,7 @@ impl Inner {
         let size = |n: usize| {
             found.get(n).and_then(number).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
         };
-        let too_many = size(0).saturating_sub(keep.ended_jobs.max(200));
+        let too_many = keep.too_many(size(0));
         let mut too_large = size(1).saturating_sub(keep.ended_bytes);
         let now = self.link.now();
         let mut due = Vec::new();
@@ -288,9 +286,8 @@ impl Inner {
             let whole = jobs.len() == 100;
             for record in jobs {
                 let Record::Job(job) = record else { continue };
-                let over = (due.len() as u64) < too_many
-                    || too_large > 0
-                    || is_older(&job, keep.ended_for, now);
+                let over =
+                    (due.len() as u64) < too_many || too_large > 0 || keep.is_too_old(&job, now);
                 too_large = too_large.saturating_sub(job.bytes());
                 if !over {
                     return Ok(due);
@@ -303,17 +300,4 @@ impl Inner {
         }
         Ok(due)
     }
-}
-
-fn is_older(job: &Job, than: Duration, now: Timestamp) -> bool {
-    job.ended().is_some_and(|ended| now.since(ended.at) > than)
-}
-
-/// Those gone for too long, and the longest gone of those that are too many.
-fn over_limit<Id: Ord>(mut gone: Vec<(Timestamp, Id)>, keep: Retention, now: Timestamp) -> Vec<Id> {
-    gone.sort();
-    let surplus = gone.len().saturating_sub(keep.gone);
-    let over = |n: usize, since: Timestamp| n < surplus || now.since(since) > keep.gone_for;
-    let due = gone.into_iter().enumerate().filter(|(n, (since, _))| over(*n, *since));
-    due.map(|(_, (_, id))| id).collect()
 }

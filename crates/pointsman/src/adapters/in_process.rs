@@ -16,7 +16,7 @@ use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
 
 use super::{
     ArtifactPlace,
-    on_store::{broker_error, exchanged, running_jobs},
+    on_store::{broker_error, exchanged, in_epoch, running_jobs},
 };
 
 /// Calls the broker directly.
@@ -31,12 +31,6 @@ impl InProcess {
         let artifacts = ArtifactPlace::Directory { files, store: broker.store().clone() };
         Self { broker, artifacts }
     }
-
-    /// The epoch is read after the answer was given: so one that was given in a new epoch never
-    /// carries the old one.
-    fn in_epoch<T>(&self, answer: T) -> InEpoch<T> {
-        InEpoch { epoch: self.broker.store().epoch().to_string().into(), answer }
-    }
 }
 
 #[async_trait]
@@ -47,7 +41,7 @@ impl pointsman_worker::Broker for InProcess {
             Answer::Registered { running } => running_jobs(&**self.broker.store(), running).await?,
             _ => Vec::new(),
         };
-        Ok(self.in_epoch(running))
+        Ok(in_epoch(&**self.broker.store(), running))
     }
 
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
@@ -62,7 +56,7 @@ impl pointsman_worker::Broker for InProcess {
         progress: Vec<(JobId, Progress)>,
     ) -> Result<InEpoch<Renewed>, BrokerError> {
         let renewed = self.broker.renew(renew, progress).await.map_err(broker_error)?;
-        Ok(self.in_epoch(renewed))
+        Ok(in_epoch(&**self.broker.store(), renewed))
     }
 
     async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pointsman_broker::BrokerError as StoreSide;
 use pointsman_core::{JobId, Record, RecordKey, command::Held};
 use pointsman_store::{Store, StoreError};
-use pointsman_worker::{BrokerError, Claimed, Exchanged};
+use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch};
 
 /// A store that is full, stopping or not reachable asks for patience.
 pub fn store_error(error: StoreError) -> BrokerError {
@@ -45,4 +45,10 @@ pub fn exchanged(done: pointsman_broker::Exchanged) -> Exchanged {
         Some(Claimed { held, job, payload: Bytes::from_owner(claimed.payload) })
     });
     Exchanged { ops: done.ops, claimed: claimed.collect() }
+}
+
+/// The epoch is read after the answer was given: so one that was given in a new epoch never
+/// carries the old one.
+pub fn in_epoch<T>(store: &dyn Store, answer: T) -> InEpoch<T> {
+    InEpoch { epoch: store.epoch().to_string().into(), answer }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ArtifactPlace,
-    on_store::{broker_error, exchanged, running_jobs, store_error},
+    on_store::{broker_error, exchanged, in_epoch, running_jobs, store_error},
 };
 
 /// How often a waiting claim looks by itself: a thousand idle workers cost Redis next to nothing.
@@ -45,12 +45,6 @@ impl OverRedis {
             None => Err(BrokerError::Unreachable("no answer".into())),
         }
     }
-
-    /// The epoch is read after the answer was given: so one that was given in a new epoch never
-    /// carries the old one.
-    fn in_epoch<T>(&self, answer: T) -> InEpoch<T> {
-        InEpoch { epoch: self.store.epoch().to_string().into(), answer }
-    }
 }
 
 #[async_trait]
@@ -60,7 +54,7 @@ impl pointsman_worker::Broker for OverRedis {
             Answer::Registered { running } => running_jobs(&*self.store, running).await?,
             _ => Vec::new(),
         };
-        Ok(self.in_epoch(running))
+        Ok(in_epoch(&*self.store, running))
     }
 
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
@@ -88,7 +82,7 @@ impl pointsman_worker::Broker for OverRedis {
         if let Err(error) = self.store.tell_progress(told.collect()).await {
             tracing::debug!(%error, "progress was not told");
         }
-        Ok(self.in_epoch(renewed))
+        Ok(in_epoch(&*self.store, renewed))
     }
 
     async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {

@@ -7,7 +7,7 @@ use pointsman_core::{
     MachineId, Timestamp, WorkerId,
     command::Reconcile,
     decide::limits,
-    record::{ConnectorStatus, MachineStatus},
+    record::{ConnectorStatus, Job, MachineStatus},
 };
 
 use super::{ClassIx, State};
@@ -48,6 +48,26 @@ impl Default for Retention {
             gone: 1_000,
             gone_for: day,
         }
+    }
+}
+
+impl Retention {
+    /// How many of so many ended jobs are over the limit.
+    pub fn too_many(&self, ended: u64) -> u64 {
+        ended.saturating_sub(self.ended_jobs.max(200))
+    }
+
+    pub fn is_too_old(&self, job: &Job, now: Timestamp) -> bool {
+        job.ended().is_some_and(|ended| now.since(ended.at) > self.ended_for)
+    }
+
+    /// Those gone for too long, and the longest gone of those that are too many.
+    pub fn over_limit<Id: Ord>(&self, mut gone: Vec<(Timestamp, Id)>, now: Timestamp) -> Vec<Id> {
+        gone.sort();
+        let surplus = gone.len().saturating_sub(self.gone);
+        let over = |n: usize, since: Timestamp| n < surplus || now.since(since) > self.gone_for;
+        let due = gone.into_iter().enumerate().filter(|(n, (since, _))| over(*n, *since));
+        due.map(|(_, (_, id))| id).collect()
     }
 }
 
@@ -159,11 +179,11 @@ impl State {
     }
 
     fn surplus(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
-        let too_many = (self.ended.len() as u64).saturating_sub(keep.ended_jobs.max(200));
+        let too_many = keep.too_many(self.ended.len() as u64);
         let mut too_large = self.ended_bytes.saturating_sub(keep.ended_bytes);
         let jobs = self.ended.values().filter_map(|id| self.jobs.get(id));
         let ended = jobs.enumerate().take_while(|(n, entry)| {
-            let too_old = entry.job.ended().is_some_and(|e| now.since(e.at) > keep.ended_for);
+            let too_old = keep.is_too_old(&entry.job, now);
             let over = (*n as u64) < too_many || too_large > 0 || too_old;
             too_large = too_large.saturating_sub(entry.job.bytes());
             over
@@ -187,7 +207,7 @@ impl State {
     fn gone_workers(&self, keep: Retention, now: Timestamp) -> Vec<WorkerId> {
         let gone = self.workers.values().filter(|w| w.is_offline() && w.current_job_ids.is_empty());
         let gone = gone.map(|worker| (worker.last_status_change, worker.id.clone()));
-        over_limit(gone.collect(), keep, now)
+        keep.over_limit(gone.collect(), now)
     }
 
     fn gone_machines(&self, keep: Retention, now: Timestamp) -> Vec<MachineId> {
@@ -195,15 +215,6 @@ impl State {
         let gone = self.machines.values().filter(|m| m.status.is_gone() && empty(&m.id));
         let heard =
             |id: &MachineId| self.machine_heard(id).unwrap_or(self.volatile.contact_since());
-        over_limit(gone.map(|m| (heard(&m.id), m.id.clone())).collect(), keep, now)
+        keep.over_limit(gone.map(|m| (heard(&m.id), m.id.clone())).collect(), now)
     }
-}
-
-/// Those gone for too long, and the longest gone of those that are too many.
-fn over_limit<Id: Ord>(mut gone: Vec<(Timestamp, Id)>, keep: Retention, now: Timestamp) -> Vec<Id> {
-    gone.sort();
-    let surplus = gone.len().saturating_sub(keep.gone);
-    let over = |n: usize, since: Timestamp| n < surplus || now.since(since) > keep.gone_for;
-    let due = gone.into_iter().enumerate().filter(|(n, (since, _))| over(*n, *since));
-    due.map(|(_, (_, id))| id).collect()
 }
