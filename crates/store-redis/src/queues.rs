@@ -25,7 +25,7 @@ impl Inner {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HGETALL").arg(self.link.keys().meta());
         pipeline.cmd("SCARD").arg(self.key("workers")).cmd("SCARD").arg(self.key("machines"));
-        pipeline.cmd("ZCARD").arg(self.key("classes"));
+        pipeline.cmd("ZCARD").arg(self.key("classes")).cmd("ZCARD").arg(self.key("resting"));
         let found = self.link.send_all(&pipeline).await?;
         let counts = counts(&found);
         if limit == 0 {
@@ -198,7 +198,7 @@ impl Inner {
 }
 
 fn counts(found: &[Value]) -> Counts {
-    let [by_status, workers, machines, classes] = found else { return Counts::default() };
+    let [by_status, workers, machines, classes, resting] = found else { return Counts::default() };
     let by_status: HashMap<String, String> = pairs(by_status).into_iter().collect();
     let count = |status: &str| by_status.get(status).and_then(|n| n.parse().ok()).unwrap_or(0);
     let size = |value: &Value| number(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
@@ -212,7 +212,7 @@ fn counts(found: &[Value]) -> Counts {
         cancelled: count("cancelled"),
         workers: size(workers),
         machines: size(machines),
-        classes: size(classes),
+        classes: size(classes).saturating_sub(size(resting)),
     }
 }
 

@@ -45,7 +45,7 @@ impl Expected {
         for set in ["workers", "machines", "connectors", "alerts", "held"] {
             expected.sets.entry(set.to_owned()).or_default();
         }
-        for index in ["jobs", "leases", "ended", "holds", "exclusions"] {
+        for index in ["jobs", "leases", "ended", "holds", "exclusions", "classes", "resting"] {
             expected.scored.entry(index.to_owned()).or_default();
         }
         for record in records {
@@ -127,6 +127,19 @@ impl Expected {
             self.head(service.as_str(), key, job.queued_seq, score);
         }
         self.classes.insert(key, class);
+    }
+
+    /// A class without a live job, which rests.
+    pub fn rests(&mut self, class: ClassKey) {
+        if self.classes.contains_key(&class) {
+            return;
+        }
+        for index in ["classes", "resting"] {
+            self.score(index, &class.to_string(), None);
+        }
+        for field in ["live", "held", "running"] {
+            self.count(&format!("class:{class}"), field, 0);
+        }
     }
 
     /// A class's best entry is its head.

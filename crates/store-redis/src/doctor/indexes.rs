@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pointsman_core::{
     RecordKey,
     doctor::{Finding, FindingRule},
-    matching::Class,
+    matching::{Class, ClassKey},
 };
 use pointsman_store::StoreError;
 
@@ -41,7 +41,10 @@ impl Inner {
         if look.seq == 0 {
             return Ok(Vec::new());
         }
-        let expected = Expected::of(&look.records);
+        let mut expected = Expected::of(&look.records);
+        for class in self.resting().await? {
+            expected.rests(class);
+        }
         let mut differences = Vec::new();
         self.compare_scores(&expected, &mut differences).await?;
         self.compare_sets(&expected, &mut differences).await?;
@@ -59,6 +62,17 @@ impl Inner {
             look.found.add(finding);
         }
         Ok(repairs)
+    }
+
+    /// Classes that rest, as far as it is known what they are.
+    async fn resting(&self) -> Result<Vec<ClassKey>, StoreError> {
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(self.key("resting")).arg(0).arg(-1);
+        let found = self.link.send(&range).await?;
+        let keys = list(&found).iter().filter_map(|key| text(key).parse().ok());
+        let keys: Vec<ClassKey> = keys.collect();
+        let known = self.definitions.classes(&self.link, &keys).await?;
+        Ok(known.into_keys().collect())
     }
 
     async fn compare_scores(

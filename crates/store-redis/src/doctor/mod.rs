@@ -25,7 +25,7 @@ use crate::{
 const TRIES: usize = 20;
 
 /// Keys that every store has, and their types.
-const KEYS: [(&str, &str); 18] = [
+const KEYS: [(&str, &str); 19] = [
     ("meta", "hash"),
     ("log", "stream"),
     ("jobs", "zset"),
@@ -34,6 +34,7 @@ const KEYS: [(&str, &str); 18] = [
     ("connectors", "set"),
     ("alerts", "set"),
     ("classes", "zset"),
+    ("resting", "zset"),
     ("services", "set"),
     ("held", "set"),
     ("profiles", "set"),

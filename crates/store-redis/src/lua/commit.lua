@@ -10,7 +10,6 @@
 -- it are whole.
 
 local STAND_IN = '"00000000-0000-0000-0000-000000000000"'
-local MAX_CLASSES = 10000
 
 -- Checks -----------------------------------------------------------------------------------------
 
@@ -97,7 +96,12 @@ local function sound(S, t)
   for _, class in ipairs(t[10]) do
     local known = class_of(S, class[1])
     must_be(S, S.P .. 'heads:' .. class[5], 'zset')
+    if known.live and (known.live == 0 or known.live + class[2] <= 0) then
+      must_be(S, S.P .. 'resting', 'zset')
+      must_be(S, S.P .. 'base:' .. class[6], 'set')
+    end
     if not known.exists then
+      must_be(S, S.P .. 'resting', 'zset')
       must_be(S, S.P .. 'classes', 'zset')
       must_be(S, S.P .. 'base:' .. class[6], 'set')
       must_be(S, S.P .. 'services', 'set')
@@ -120,7 +124,8 @@ end
 local function has_room(S, t)
   for _, class in ipairs(t[10]) do
     if class[9] and not S.classes[class[1]].exists then
-      return call('ZCARD', S.P .. 'classes') < MAX_CLASSES
+      local live = call('ZCARD', S.P .. 'classes') - call('ZCARD', S.P .. 'resting')
+      return live + S.made < MAX_CLASSES
     end
   end
   return true
@@ -344,6 +349,7 @@ local function change_classes(S, t)
       class.live, class.held, class.running, class.is_new = 0, 0, 0, true
       class.service, class.base, class.excluded, class.definition = change[5], change[6], change[7], change[8]
       class.head, class.score = false, false
+      S.made = S.made + 1
       S.woken[#S.woken + 1] = { class.key, class.service, true }
     end
     class.live, class.held, class.running = class.live + change[2], class.held + change[3], class.running + change[4]

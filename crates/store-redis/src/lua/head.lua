@@ -18,6 +18,7 @@ local WAKE_MS = 60000
 local PLACES = 70368744177664
 -- In `pulse` a score is ms * 4 + what told it: 0 a report, 1 a job, 2 a registration.
 local TOLD_BY = 4
+local MAX_CLASSES = 10000
 
 local function prefix_of(meta)
   return string.sub(meta, 1, -5)
@@ -86,6 +87,8 @@ local function begin(keys, now, epoch)
     classes = {},
     bases = {},
     counts = {},
+    -- New classes that are not written yet.
+    made = 0,
   }
   S.now_text, S.lease_text = text(S.now), text(S.now + LEASE_MS)
   for i = FIRST_COUNT, #META do S.counts[META[i]] = whole(f[i] or 0, 'meta', META[i]) end
@@ -105,6 +108,7 @@ local function class_of(S, key)
   class = { key = key, name = name, queue = S.P .. 'queue:' .. key, exists = f[1] and true or false }
   if class.exists then
     class.live = whole(f[1], name, 'live')
+    class.rests = class.live == 0
     class.held = whole(f[2], name, 'held')
     class.running = whole(f[3], name, 'running')
     class.service, class.base, class.excluded = f[4], f[5], f[6] or ''
@@ -117,15 +121,35 @@ local function class_of(S, key)
   return class
 end
 
-local function drop_class(S, class)
-  if class.head then call('ZREM', S.P .. 'heads:' .. class.service, class.head) end
-  call('ZREM', S.P .. 'classes', class.key)
-  call('SREM', S.P .. 'base:' .. class.base, class.key)
-  call('SREM', S.P .. 'held', class.key)
-  call('DEL', class.name)
+-- Classes whose last job has gone rest for a while: who can serve them stays worked out, for the
+-- next job of the like. They go when they are old, or when new ones need their places.
+local RESTS_MS = 600000
+
+local function drop_class(S, key)
+  call('ZREM', S.P .. 'resting', key)
+  call('ZREM', S.P .. 'classes', key)
+  call('DEL', S.P .. 'class:' .. key)
+end
+
+local function make_room(S)
+  local resting = S.P .. 'resting'
+  if call('ZCARD', resting) == 0 then return end
+  local needed = call('ZCARD', S.P .. 'classes') + 1 - MAX_CLASSES
+  local oldest = call('ZRANGE', resting, 0, 3, 'WITHSCORES')
+  for i = 1, #oldest, 2 do
+    local known = S.classes[oldest[i]]
+    if not known or known.live <= 0 then
+      if needed <= 0 and tonumber(oldest[i + 1]) + RESTS_MS > S.now then return end
+      drop_class(S, oldest[i])
+      S.classes[oldest[i]] = nil
+      needed = needed - 1
+    end
+  end
 end
 
 local function make_class(S, class)
+  make_room(S)
+  S.made = S.made - 1
   S.classes_rev = S.classes_rev + 1
   call('HSET', class.name, 'service', class.service, 'base', class.base, 'excluded', class.excluded,
     'definition', class.definition)
@@ -133,7 +157,19 @@ local function make_class(S, class)
   call('SADD', S.P .. 'base:' .. class.base, class.key)
   call('SADD', S.P .. 'services', class.service)
   call('HSET', S.meta, 'classes_rev', text(S.classes_rev))
+  call('ZREM', S.P .. 'resting', class.key)
   class.is_new = nil
+end
+
+-- Its last job has gone, or its first one is there again.
+local function rest(S, class)
+  call('ZADD', S.P .. 'resting', S.now_text, class.key)
+  call('SREM', S.P .. 'base:' .. class.base, class.key)
+end
+
+local function rouse(S, class)
+  call('ZREM', S.P .. 'resting', class.key)
+  call('SADD', S.P .. 'base:' .. class.base, class.key)
 end
 
 -- Keeps the order of heads true to a class's queue.
@@ -151,27 +187,26 @@ end
 
 -- Writes the classes that changed.
 local function flush(S)
-  for _, class in pairs(S.classes) do
-    if class.is_dirty then
+  for key, class in pairs(S.classes) do
+    if class.is_dirty and not class.exists and class.live <= 0 then
+      S.classes[key] = nil
+    elseif class.is_dirty then
       class.is_dirty = nil
-      if class.live <= 0 then
-        if class.exists then drop_class(S, class) end
-        S.classes[class.key] = nil
+      local rests = class.live <= 0
+      if class.is_new then make_class(S, class) elseif class.rests and not rests then rouse(S, class) end
+      if rests and not class.rests then rest(S, class) end
+      if class.is_requeued then rehead(S, class) end
+      if class.is_held then
+        call(class.held > 0 and 'SADD' or 'SREM', S.P .. 'held', class.key)
+      end
+      class.exists, class.rests, class.is_requeued, class.is_held = true, rests, nil, nil
+      if class.head then
+        call('HSET', class.name, 'live', text(class.live), 'held', text(class.held), 'running',
+          text(class.running), 'head', class.head, 'head_score', class.score)
       else
-        if class.is_new then make_class(S, class) end
-        if class.is_requeued then rehead(S, class) end
-        if class.is_held then
-          call(class.held > 0 and 'SADD' or 'SREM', S.P .. 'held', class.key)
-        end
-        class.exists, class.is_requeued, class.is_held = true, nil, nil
-        if class.head then
-          call('HSET', class.name, 'live', text(class.live), 'held', text(class.held), 'running',
-            text(class.running), 'head', class.head, 'head_score', class.score)
-        else
-          call('HSET', class.name, 'live', text(class.live), 'held', text(class.held), 'running', text(class.running))
-          if class.lost_head then call('HDEL', class.name, 'head', 'head_score') end
-          class.lost_head = nil
-        end
+        call('HSET', class.name, 'live', text(class.live), 'held', text(class.held), 'running', text(class.running))
+        if class.lost_head then call('HDEL', class.name, 'head', 'head_score') end
+        class.lost_head = nil
       end
     end
   end
