@@ -26,8 +26,6 @@ use crate::{
 
 /// A decision that loses against others so often is given up.
 const TRIES: usize = 64;
-/// Groups kept in the log.
-pub const KEPT_GROUPS: &str = "200000";
 /// Payloads of claims that are remembered until they are asked for: not the large ones.
 const REMEMBERED_PAYLOAD: usize = 64 << 10;
 /// Submissions in one call of the function.
@@ -293,7 +291,7 @@ impl Inner {
             return Ok(Vec::new());
         }
         let (time, epoch) = (self.link.given_time(), self.link.epoch().to_string());
-        let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes(), KEPT_GROUPS.as_bytes()];
+        let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
         args.extend(plans.iter().map(|plan| plan.as_slice()));
         let answer = self.link.call("commit", &args).await?;
         let odd = || StoreError::Unknown(format!("an odd answer: {answer:?}"));

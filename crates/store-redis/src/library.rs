@@ -5,9 +5,14 @@ use std::{fmt::Write as _, sync::LazyLock};
 
 use sha2::{Digest as _, Sha256};
 
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 12] = [
     include_str!("lua/head.lua"),
+    include_str!("lua/plan.lua"),
+    include_str!("lua/check.lua"),
     include_str!("lua/choose.lua"),
+    include_str!("lua/wake.lua"),
+    include_str!("lua/write.lua"),
+    include_str!("lua/take.lua"),
     include_str!("lua/commit.lua"),
     include_str!("lua/others.lua"),
     include_str!("lua/doctor.lua"),

@@ -16,6 +16,8 @@ use crate::{
     plan::parse_key,
 };
 
+/// Groups kept in the log.
+pub const KEPT_GROUPS: &str = "200000";
 /// Groups read at once where nobody said how many.
 const PAGE: usize = 1_000;
 /// A follower's call waits so long for something new.

@@ -2,19 +2,19 @@
 
 use std::{borrow::Cow, io::Cursor};
 
-/// Writes values one after the other; a list says first how many follow.
+/// Writes values one after the other.
 #[derive(Debug, Default)]
-pub struct Pack(Vec<u8>);
+pub struct Pack {
+    bytes: Vec<u8>,
+    values: usize,
+}
 
 // Writing to a `Vec` cannot fail.
 impl Pack {
+    /// Begins a list of so many of the values that follow.
     pub fn list(&mut self, len: usize) -> &mut Self {
-        let _ = rmp::encode::write_array_len(&mut self.0, u32::try_from(len).unwrap_or(u32::MAX));
-        self
-    }
-
-    pub fn map(&mut self, len: usize) -> &mut Self {
-        let _ = rmp::encode::write_map_len(&mut self.0, u32::try_from(len).unwrap_or(u32::MAX));
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        let _ = rmp::encode::write_array_len(&mut self.bytes, len);
         self
     }
 
@@ -25,18 +25,25 @@ impl Pack {
     /// Lua knows one kind of text.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let _ = rmp::encode::write_str_len(&mut self.0, len);
-        self.0.extend_from_slice(bytes);
+        let _ = rmp::encode::write_str_len(&mut self.bytes, len);
+        self.bytes.extend_from_slice(bytes);
+        self.values += 1;
         self
     }
 
     pub fn int(&mut self, n: i64) -> &mut Self {
-        let _ = rmp::encode::write_sint(&mut self.0, n);
+        let _ = rmp::encode::write_sint(&mut self.bytes, n);
+        self.values += 1;
         self
     }
 
+    pub fn len(&mut self, len: usize) -> &mut Self {
+        self.int(i64::try_from(len).unwrap_or(i64::MAX))
+    }
+
     pub fn flag(&mut self, flag: bool) -> &mut Self {
-        let _ = rmp::encode::write_bool(&mut self.0, flag);
+        let _ = rmp::encode::write_bool(&mut self.bytes, flag);
+        self.values += 1;
         self
     }
 
@@ -49,15 +56,26 @@ impl Pack {
     }
 
     pub fn texts<T: AsRef<str>>(&mut self, texts: &[T]) -> &mut Self {
-        self.list(texts.len());
         for text in texts {
             self.text(text.as_ref());
         }
         self
     }
 
+    /// The values of another pack.
+    pub fn pack(&mut self, other: &Self) -> &mut Self {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.values += other.values;
+        self
+    }
+
+    /// How many values there are.
+    pub fn values(&self) -> usize {
+        self.values
+    }
+
     pub fn done(self) -> Vec<u8> {
-        self.0
+        self.bytes
     }
 }
 
@@ -71,16 +89,18 @@ pub fn pack_fields(fields: &[(Cow<'static, str>, String)]) -> Vec<u8> {
     pack.done()
 }
 
-/// The fields of a packed record. Of two values of one field the later one counts.
+/// The fields of a packed record: one or more lists. Of two values of one field the later one counts.
 pub fn unpack_fields(packed: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let mut at = Cursor::new(packed);
-    let len = rmp::decode::read_array_len(&mut at).ok()?;
-    let mut fields: Vec<(&[u8], &[u8])> = Vec::with_capacity((len / 2) as usize);
-    for _ in 0..len / 2 {
-        let (field, value) = (next(packed, &mut at)?, next(packed, &mut at)?);
-        match fields.iter_mut().find(|(name, _)| *name == field) {
-            Some(known) => known.1 = value,
-            None => fields.push((field, value)),
+    let mut fields: Vec<(&[u8], &[u8])> = Vec::with_capacity(32);
+    while usize::try_from(at.position()).ok()? < packed.len() {
+        let len = rmp::decode::read_array_len(&mut at).ok()?;
+        for _ in 0..len / 2 {
+            let (field, value) = (next(packed, &mut at)?, next(packed, &mut at)?);
+            match fields.iter_mut().find(|(name, _)| *name == field) {
+                Some(known) => known.1 = value,
+                None => fields.push((field, value)),
+            }
         }
     }
     Some(fields)

@@ -13,7 +13,6 @@ use redis::Value;
 
 use crate::{
     RedisStore,
-    execute::KEPT_GROUPS,
     keys,
     link::{CallError, OpenError, bytes, list, number, text},
     plan::{Plan, brief},
@@ -152,7 +151,7 @@ impl Inner {
     async fn put(&self, epoch: &Epoch, plan: &Plan) -> Result<(), TransferError> {
         let (time, epoch) = (self.link.given_time(), epoch.to_string());
         let plan = plan.pack(None, self.link.keys());
-        let args = [time.as_bytes(), epoch.as_bytes(), KEPT_GROUPS.as_bytes(), &plan];
+        let args = [time.as_bytes(), epoch.as_bytes(), &plan];
         let answer = self.link.call("commit", &args).await.map_err(StoreError::from)?;
         let parts = list(&answer);
         let reply = match parts.first().map(text).as_deref() {

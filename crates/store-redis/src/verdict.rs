@@ -42,7 +42,7 @@ pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
     let odd = || format!("an odd answer: {reply:?}");
     Ok(match parts.first().map(text).unwrap_or_default().as_str() {
         "ok" => {
-            let [_, seq, endings, told] = parts else { return Err(odd()) };
+            let [_, seq, endings, told @ ..] = parts else { return Err(odd()) };
             let seq = number(seq).and_then(|seq| u64::try_from(seq).ok());
             let stamped = match seq {
                 Some(seq) => Some(Stamped {
@@ -54,7 +54,7 @@ pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
                 }),
                 None => None,
             };
-            let picks = list(told).iter().map(pick).collect::<Result<_, _>>()?;
+            let picks = told.chunks(4).map(pick).collect::<Result<_, _>>()?;
             Verdict::Applied { stamped, picks }
         }
         "conflict" => Verdict::Conflict,
@@ -68,8 +68,8 @@ pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
     })
 }
 
-fn pick(told: &Value) -> Result<Pick, String> {
-    let [job, service, packed, payload] = list(told) else {
+fn pick(told: &[Value]) -> Result<Pick, String> {
+    let [job, service, packed, payload] = told else {
         return Err(format!("an odd job: {told:?}"));
     };
     let job: JobId = text(job).parse().map_err(|error| format!("{error}"))?;

@@ -31,7 +31,7 @@ pub struct Repair {
 
 fn command(args: &[&str]) -> Vec<u8> {
     let mut pack = Pack::default();
-    pack.texts(args);
+    pack.list(args.len()).texts(args);
     pack.done()
 }
 

@@ -100,16 +100,20 @@ local function take_run(S, best, second, wanted, skip, picks)
   local class = best.class
   local taken, passed = 0, 0
   while passed < 100 do
-    local from = class.taken or 0
-    local some = call('ZRANGE', class.queue, from, from + wanted - taken, 'WITHSCORES')
-    if #some == 0 then return taken end
+    local from, most = class.taken or 0, wanted - taken
+    local some = call('ZRANGE', class.queue, from, from + most, 'WITHSCORES')
     for i = 1, #some, 2 do
-      -- A head carries its class where an entry carries its job; the seq before it decides first.
-      local head = {
-        score = tonumber(some[i + 1]), member = string.sub(some[i], 1, 13) .. class.key,
-        class = class, service = best.service,
-      }
-      if taken == wanted or (second and not before(head, second)) then return taken, head end
+      if taken == wanted or second then
+        -- A head carries its class where an entry carries its job; the seq before it decides first.
+        local head = {
+          score = tonumber(some[i + 1]), member = string.sub(some[i], 1, 13) .. class.key,
+          class = class, service = best.service,
+        }
+        if taken == wanted or not before(head, second) then
+          if not class.is_odd then class.following = { some[i], some[i + 1] } end
+          return taken, head
+        end
+      end
       local job = string.sub(some[i], 14)
       local key = S.P .. 'job:' .. job
       local fields, attempt, excludes = waiting_job(key)
@@ -119,9 +123,13 @@ local function take_run(S, best, second, wanted, skip, picks)
         }
         taken = taken + 1
       else
-        passed = passed + 1
+        passed, class.is_odd, class.following = passed + 1, true, nil
       end
       class.taken = (class.taken or 0) + 1
+    end
+    if #some <= most * 2 then
+      if not class.is_odd then class.following = {} end
+      return taken
     end
   end
   return taken

@@ -64,6 +64,8 @@ local META = {
   'pending', 'held', 'assigned', 'in_progress', 'completed', 'failed', 'cancelled', 'ended_bytes',
 }
 local FIRST_COUNT = 10
+local COUNT_AT = {}
+for i = FIRST_COUNT, #META do COUNT_AT[META[i]] = i end
 
 -- The state of one call: what stands in `meta`, and what was looked at already.
 local function begin(keys, now, epoch)
@@ -76,6 +78,7 @@ local function begin(keys, now, epoch)
     seq = whole(f[2], 'meta', 'seq'),
     ended = whole(f[3], 'meta', 'ended_no'),
     classes_rev = whole(f[4], 'meta', 'classes_rev'),
+    classes_rev_text = f[4],
     contact = whole(f[5], 'meta', 'contact_since'),
     closed = f[6],
     -- Bases with losses in a row: mostly none, and then nobody needs to look.
@@ -86,17 +89,19 @@ local function begin(keys, now, epoch)
     typed = {},
     classes = {},
     bases = {},
+    -- What was found in `meta`; the counts in it are read where they change.
+    found = f,
     counts = {},
     -- New classes that are not written yet.
     made = 0,
   }
   S.now_text, S.lease_text = text(S.now), text(S.now + LEASE_MS)
-  for i = FIRST_COUNT, #META do S.counts[META[i]] = whole(f[i] or 0, 'meta', META[i]) end
   return S
 end
 
 -- Classes ----------------------------------------------------------------------------------------
 
+local CLASS_COUNTS = { 'live', 'held', 'running' }
 local CLASS = { 'live', 'held', 'running', 'service', 'base', 'excluded', 'head', 'head_score' }
 
 -- What is known of a class; changed here and written by `flush`.
@@ -105,12 +110,13 @@ local function class_of(S, key)
   if class then return class end
   local name = S.P .. 'class:' .. key
   local f = call('HMGET', name, unpack(CLASS))
-  class = { key = key, name = name, queue = S.P .. 'queue:' .. key, exists = f[1] and true or false }
+  class = { key = key, name = name, queue = S.P .. 'queue:' .. key, exists = f[1] and true or false, was = {} }
   if class.exists then
     class.live = whole(f[1], name, 'live')
     class.rests = class.live == 0
     class.held = whole(f[2], name, 'held')
     class.running = whole(f[3], name, 'running')
+    class.was.live, class.was.held, class.was.running = class.live, class.held, class.running
     class.service, class.base, class.excluded = f[4], f[5], f[6] or ''
     class.head, class.score = f[7], f[8]
     if not class.service or not class.base then error({ corrupt = name .. ' has no service or base' }) end
@@ -151,12 +157,13 @@ local function make_class(S, class)
   make_room(S)
   S.made = S.made - 1
   S.classes_rev = S.classes_rev + 1
+  S.classes_rev_text = text(S.classes_rev)
   call('HSET', class.name, 'service', class.service, 'base', class.base, 'excluded', class.excluded,
     'definition', class.definition)
-  call('ZADD', S.P .. 'classes', text(S.classes_rev), class.key)
+  call('ZADD', S.P .. 'classes', S.classes_rev_text, class.key)
   call('SADD', S.P .. 'base:' .. class.base, class.key)
   call('SADD', S.P .. 'services', class.service)
-  call('HSET', S.meta, 'classes_rev', text(S.classes_rev))
+  call('HSET', S.meta, 'classes_rev', S.classes_rev_text)
   call('ZREM', S.P .. 'resting', class.key)
   class.is_new = nil
 end
@@ -174,15 +181,35 @@ end
 
 -- Keeps the order of heads true to a class's queue.
 local function rehead(S, class)
-  local first = call('ZRANGE', class.queue, 0, 0, 'WITHSCORES')
+  local first = class.following or call('ZRANGE', class.queue, 0, 0, 'WITHSCORES')
   local member = first[1] and string.sub(first[1], 1, 13) .. class.key or false
   local score = first[2] or false
   if member == class.head and score == class.score then return end
   local heads = S.P .. 'heads:' .. class.service
   if class.head and class.head ~= member then call('ZREM', heads, class.head) end
   if member then call('ZADD', heads, score, member) end
-  class.lost_head = class.head and not member
+  class.moved_head, class.lost_head = member, class.head and not member
   class.head, class.score = member, score
+end
+
+-- Writes what changed of a class.
+local function put_class(class)
+  local put, was = { class.name }, class.was
+  local function set(field, value)
+    local n = #put
+    put[n + 1], put[n + 2] = field, value
+  end
+  for _, count in ipairs(CLASS_COUNTS) do
+    if was[count] ~= class[count] then set(count, text(class[count])) end
+    was[count] = class[count]
+  end
+  if class.moved_head then
+    set('head', class.head)
+    set('head_score', class.score)
+  end
+  if #put > 1 then call('HSET', unpack(put)) end
+  if class.lost_head then call('HDEL', class.name, 'head', 'head_score') end
+  class.moved_head, class.lost_head = nil, nil
 end
 
 -- Writes the classes that changed.
@@ -200,14 +227,8 @@ local function flush(S)
         call(class.held > 0 and 'SADD' or 'SREM', S.P .. 'held', class.key)
       end
       class.exists, class.rests, class.is_requeued, class.is_held = true, rests, nil, nil
-      if class.head then
-        call('HSET', class.name, 'live', text(class.live), 'held', text(class.held), 'running',
-          text(class.running), 'head', class.head, 'head_score', class.score)
-      else
-        call('HSET', class.name, 'live', text(class.live), 'held', text(class.held), 'running', text(class.running))
-        if class.lost_head then call('HDEL', class.name, 'head', 'head_score') end
-        class.lost_head = nil
-      end
+      class.following, class.is_odd, class.taken = nil, nil, nil
+      put_class(class)
     end
   end
 end

@@ -16,7 +16,11 @@ use super::{
     Before,
     write::{Stamps, Write, brief, event_json, event_name},
 };
-use crate::{keys::Keys, pack::Pack};
+use crate::{
+    fields::Fields,
+    keys::Keys,
+    pack::{Pack, pack_fields},
+};
 
 /// The id of the job that stands for the ones to be chosen.
 const STAND_IN: JobId = JobId::from_uuid(Uuid::nil());
@@ -58,7 +62,7 @@ pub struct ClaimPlan {
     pub tokens: Vec<Token>,
     services: Vec<ServicePlan>,
     /// Fields of a job that is taken, without attempt and token.
-    job: Vec<(String, String)>,
+    job: Fields,
     write: Write,
     event: Event,
     worker_at: usize,
@@ -232,41 +236,71 @@ impl ClaimPlan {
         Event { record: Some(Record::Worker(worker.into())), ..self.event.clone() }
     }
 
+    /// Whether a claim that finds a job writes this record, and the plan for one that finds none
+    /// may write it, too.
+    pub fn writes(&self, key: &RecordKey) -> bool {
+        *key == self.write.key || self.services.iter().any(|service| *key == service.write.key)
+    }
+
     pub fn pack(&self, pack: &mut Pack, names: &Keys) {
-        pack.map(11);
-        pack.text("worker").text(self.worker.id.as_str());
-        pack.text("digest").text(&self.worker.capabilities_digest.to_string());
-        pack.text("wanted").int(i64::try_from(self.wanted).unwrap_or(i64::MAX));
-        pack.text("tokens").list(self.tokens.len());
+        pack.text(self.worker.id.as_str()).text(&self.worker.capabilities_digest.to_string());
+        pack.len(self.wanted).bytes(&self.taking(names));
+        for service in &self.services {
+            pack.text(service.name.as_str()).len(service.free);
+        }
+    }
+
+    /// What taking jobs changes, as `lua/take.lua` reads it.
+    fn taking(&self, names: &Keys) -> Vec<u8> {
+        let mut pack = Pack::default();
+        pack.len(self.tokens.len());
         for token in &self.tokens {
             pack.text(&token.to_string());
         }
-        pack.text("services").list(self.services.len());
-        for service in &self.services {
-            pack.map(5);
-            pack.text("name").text(service.name.as_str());
-            pack.text("free").int(i64::try_from(service.free).unwrap_or(i64::MAX));
-            pack.text("at").int(i64::try_from(service.at).unwrap_or(0));
-            pack.text("write");
-            service.write.pack(pack, names);
-            pack.text("event").list(2);
-            pack.text(&event_name(&service.event)).text(&event_json(&service.event));
-        }
-        pack.text("job").list(self.job.len() * 2);
+        pack.bytes(&pack_fields(&self.job)).len(self.job.len() * 2);
         for (field, value) in &self.job {
             pack.text(field).text(value);
         }
-        pack.text("worker_write");
-        self.write.pack(pack, names);
-        pack.text("worker_event").list(2);
-        pack.text(&event_name(&self.event)).text(&event_json(&self.event));
-        pack.text("worker_at").int(i64::try_from(self.worker_at).unwrap_or(0));
-        pack.text("statuses").list(self.statuses.len());
+        pack.len(self.statuses.len() * 3);
         for (service, without, with) in &self.statuses {
-            pack.list(3).text(service.as_str()).text(without).text(with);
+            pack.text(service.as_str());
+            for status in [without, with] {
+                pack.text(&format!("\"{service}\":{status}"));
+            }
         }
-        pack.text("is_heard").flag(self.is_heard);
+        let taker = Taker { event: &self.event, at: self.worker_at, write: &self.write };
+        taker.pack(&mut pack, names, "current_job_ids", &["connector_statuses"], false);
+        for service in &self.services {
+            let taker = Taker { event: &service.event, at: service.at, write: &service.write };
+            // Its pulse is set with the operations where they change it.
+            taker.pack(&mut pack, names, "job_ids", &[], self.is_heard && service.at == 0);
+        }
+        pack.done()
     }
+}
+
+/// A worker or a connector that takes jobs.
+struct Taker<'a> {
+    event: &'a Event,
+    at: usize,
+    write: &'a Write,
+}
+
+impl Taker<'_> {
+    fn pack(&self, pack: &mut Pack, names: &Keys, jobs: &str, more: &[&str], hears: bool) {
+        pack.len(self.at).text(&event_name(self.event));
+        for text in [event_json(self.event).as_str(), self.write.value(jobs)] {
+            let (before, after) = around_stand_in(text);
+            pack.text(before).text(after);
+        }
+        pack.flag(hears);
+        self.write.pack_taker(pack, names, jobs, more);
+    }
+}
+
+/// What stands before and after the stand-in for the jobs; who takes a job always names it.
+fn around_stand_in(json: &str) -> (&str, &str) {
+    json.split_once("\"00000000-0000-0000-0000-000000000000\"").unwrap_or((json, ""))
 }
 
 impl ServicePlan {
@@ -333,14 +367,14 @@ fn latest(base: &Transition, before: &Before, key: &RecordKey) -> Option<Record>
 }
 
 /// The fields that taking a job changes: all but those that differ from job to job.
-fn job_fields(taken: &Event, now: Timestamp) -> Vec<(String, String)> {
+fn job_fields(taken: &Event, now: Timestamp) -> Fields {
     let service = match &taken.record {
         Some(Record::Job(job)) => job.spec.service.clone(),
-        _ => return Vec::new(),
+        _ => return Fields::new(),
     };
     let waiting = Record::Job(Job::new(STAND_IN, JobSpec::new(service, now)).into());
-    let Some(record) = &taken.record else { return Vec::new() };
-    let write = Write::of(Some(&waiting), record, Stamps::default());
-    let fields = write.set.into_iter().filter(|(field, _)| field != "attempt" && field != "token");
-    fields.map(|(field, value)| (field.into_owned(), value)).collect()
+    let Some(record) = &taken.record else { return Fields::new() };
+    let mut fields = Write::of(Some(&waiting), record, Stamps::default()).set;
+    fields.retain(|(field, _)| field != "attempt" && field != "token");
+    fields
 }

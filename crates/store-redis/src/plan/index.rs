@@ -14,13 +14,13 @@ use pointsman_core::{
 };
 
 use super::{
+    parts::Parts,
     waits,
     write::{Stamps, job},
 };
 use crate::{
     fields::Fields,
     keys::{self, Keys},
-    pack::Pack,
 };
 
 /// What is done with members of a key.
@@ -400,75 +400,73 @@ impl Indexes {
     }
 
     /// Parts 6 to 12 of a transition.
-    pub fn pack(&self, pack: &mut Pack, names: &Keys) {
-        pack.list(self.scores.len());
+    pub fn pack(&self, parts: &mut Parts, names: &Keys) {
+        let pack = parts.begin();
         for ((key, flag), scores) in &self.scores {
             let flag = Some(*flag).filter(|flag| !flag.is_empty());
-            pack.list(3).text(&names.full(key)).text_or_false(flag);
-            pack.list(scores.len() * 2);
+            pack.text_or_false(flag).len(scores.len() * 2).text(&names.full(key));
             for (score, member) in scores {
                 pack.text(score).text(member);
             }
         }
         let present: Vec<_> = self.present.iter().filter(|(_, by)| **by != 0).collect();
-        pack.list(self.members.len() + self.ops.len() + present.len());
+        let pack = parts.begin();
         for ((kind, key), members) in &self.members {
             let (kind, command) = kind.command();
-            pack.list(3 + members.len()).text(kind).text(command).text(&names.full(key));
+            pack.text(kind).len(2 + members.len()).text(command).text(&names.full(key));
             for member in members {
                 pack.text(member);
             }
         }
         for (kind, command, key, values) in &self.ops {
-            pack.list(3 + values.len()).text(kind).text(command).text(&names.full(key));
+            pack.text(kind).len(2 + values.len()).text(command).text(&names.full(key));
             for value in values {
                 pack.bytes(value);
             }
         }
         for (digest, by) in present {
-            pack.list(5).text("hash").text("HINCRBY").text(&names.full("present"));
+            pack.text("hash").len(4).text("HINCRBY").text(&names.full("present"));
             pack.text(digest).text(&by.to_string());
         }
-        let counts: Vec<_> = self.counts.iter().filter(|(_, by)| **by != 0).collect();
-        pack.list(counts.len() * 2);
-        for (status, by) in counts {
+        let pack = parts.begin();
+        for (status, by) in self.counts.iter().filter(|(_, by)| **by != 0) {
             pack.text(status).int(*by);
         }
-        self.pack_queue(pack);
-        self.pack_health(pack);
+        self.pack_queue(parts);
+        self.pack_health(parts);
     }
 
-    fn pack_queue(&self, pack: &mut Pack) {
-        pack.list(self.queue.len());
+    fn pack_queue(&self, parts: &mut Parts) {
+        let pack = parts.begin();
         for change in &self.queue {
             let sign = if change.push { "+" } else { "-" };
-            pack.list(6).text(sign).text(&change.class.to_string()).int(i64::from(change.rank));
+            pack.text(sign).text(&change.class.to_string()).int(i64::from(change.rank));
             pack.int(change.place.cast_signed()).int(change.queued_seq.cast_signed());
             pack.text(&change.job);
         }
-        pack.list(self.classes.len());
+        let pack = parts.begin();
         for (key, class) in &self.classes {
-            pack.list(9).text(&key.to_string()).int(class.live).int(class.held).int(class.running);
+            pack.text(&key.to_string()).int(class.live).int(class.held).int(class.running);
             pack.text(&class.service).text(&class.base).text(&class.excluded);
             pack.text(&class.definition).flag(class.is_asked_for);
         }
     }
 
-    fn pack_health(&self, pack: &mut Pack) {
-        pack.list(self.losses.len());
-        for (base, times) in &self.losses {
-            match times {
-                Some((from, till)) => {
-                    pack.list(4).text("loss").text(&base.to_string()).int(*from).int(*till)
-                }
-                None => pack.list(2).text("proof").text(&base.to_string()),
-            };
+    fn pack_health(&self, parts: &mut Parts) {
+        let pack = parts.begin();
+        for (n, (base, times)) in self.losses.iter().enumerate() {
+            // A batch of completions proves a class once.
+            if times.is_none() && self.losses[..n].last() == Some(&(*base, None)) {
+                continue;
+            }
+            let kind = if times.is_some() { "loss" } else { "proof" };
+            let (from, till) = times.unwrap_or_default();
+            pack.text(kind).text(&base.to_string()).int(from).int(till);
         }
         let profiles = self.profiles.iter().filter(|(_, (by, known))| *by != 0 || known.is_some());
-        let profiles: Vec<_> = profiles.collect();
-        pack.list(profiles.len());
+        let pack = parts.begin();
         for (digest, (by, capabilities)) in profiles {
-            pack.list(4).text(&digest.to_string()).int(*by);
+            pack.text(&digest.to_string()).int(*by);
             let services = capabilities.as_ref().map(|capabilities| {
                 let names: Vec<&str> = capabilities.services.keys().map(|s| s.as_str()).collect();
                 names.join(" ")

@@ -1,10 +1,11 @@
 //! What a transition becomes on Redis: the checks, the writes of records, and those of every index
-//! that follows from them. The function `commit` carries a plan out in one step; its first lines
-//! name the parts in the order in which [`Plan::pack`] writes them.
+//! that follows from them. The function `commit` carries a plan out in one step; `lua/plan.lua`
+//! names the parts in the order in which [`Plan::pack`] writes them.
 
 mod claim;
 mod import;
 mod index;
+mod parts;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 pub use claim::{ClaimPlan, Pick};
 use index::Indexes;
 pub use index::{base_of, class_of};
+use parts::Parts;
 use pointsman_core::{
     JobId, Record, RecordKey, Token, Transition, WorkerId,
     command::IdempotencyKey,
@@ -24,7 +26,7 @@ pub use write::{Stamps, Write, brief, event_name, event_value, parse_key};
 
 use crate::{
     keys::{self, Keys},
-    pack::Pack,
+    log::KEPT_GROUPS,
     results,
 };
 
@@ -158,40 +160,43 @@ impl Plan {
 
     /// As the function takes it; with a claim whose jobs the function chooses.
     pub fn pack(&self, claim: Option<&ClaimPlan>, names: &Keys) -> Vec<u8> {
-        let mut pack = Pack::default();
-        pack.list(17);
-        pack.list(self.reads.len() * 2);
+        let mut parts = Parts::default();
+        let reads = parts.begin();
         for (key, rev) in &self.reads {
-            pack.text(&names.full(key)).text_or_false(rev.map(|rev| rev.to_string()).as_deref());
+            reads.text(&names.full(key)).text_or_false(rev.map(|rev| rev.to_string()).as_deref());
         }
-        pack.list(self.looked_up.len());
+        let looked_up = parts.begin();
         for (kind, key, found) in &self.looked_up {
-            pack.list(3).text(kind).text(&names.full(key)).text_or_false(found.as_deref());
+            looked_up.text(kind).text(&names.full(key)).text_or_false(found.as_deref());
         }
-        pack.list(self.guards.len());
+        let guards = parts.begin();
         for (kind, subject, millis) in &self.guards {
-            pack.list(3).text(kind).text(subject).int(i64::try_from(*millis).unwrap_or(i64::MAX));
+            guards.text(kind).text(subject).int(i64::try_from(*millis).unwrap_or(i64::MAX));
         }
-        pack.list(self.writes.len());
+        let writes = parts.begin();
         for write in &self.writes {
-            write.pack(&mut pack, names);
+            match claim.is_some_and(|claim| claim.writes(&write.key)) {
+                true => write.pack_apart(writes, names),
+                false => write.pack(writes, names),
+            }
         }
-        pack.list(self.drops.len());
+        let drops = parts.begin();
         for key in &self.drops {
-            pack.text(&names.full(key));
+            drops.text(&names.full(key));
         }
-        self.indexes.pack(&mut pack, names);
-        pack.list(self.events.len());
+        self.indexes.pack(&mut parts, names);
+        let for_claim = parts.begin();
+        if let Some(claim) = claim {
+            claim.pack(for_claim, names);
+        }
+        let log = parts.begin();
+        log.text(&names.full("log")).text("MAXLEN").text("~").text(KEPT_GROUPS);
+        // The seq, the time and the number of endings before are filled in.
+        log.text("").text("at").text("").text("ended_no").text("");
         for (name, value) in &self.events {
-            pack.list(2).text(name).bytes(value);
+            log.text(name).bytes(value);
         }
-        pack.int(i64::from(self.endings));
-        match claim {
-            Some(claim) => claim.pack(&mut pack, names),
-            None => drop(pack.flag(false)),
-        }
-        pack.flag(self.is_intake).text_or_false(self.during_import);
-        pack.done()
+        parts.done(self.endings, self.is_intake, self.during_import)
     }
 }
 

@@ -55,15 +55,54 @@ impl Write {
         Self { key: after.key(), stamps, set, del }
     }
 
+    /// See `write_at` in `lua/plan.lua`.
     pub fn pack(&self, pack: &mut Pack, names: &Keys) {
         let Self { key, stamps, set, del } = self;
-        pack.list(6).text(&names.full(&keys::record(key)));
-        pack.flag(stamps.place).flag(stamps.queued_seq).int(i64::from(stamps.ended));
-        pack.list(set.len() * 2);
+        let ended = format!("@e{}", stamps.ended);
+        let stamps: Vec<(&str, &str)> = [
+            (stamps.place, "place", "@seq"),
+            (stamps.queued_seq, "queued_seq", "@seq"),
+            (stamps.ended > 0, "ended_no", &ended),
+        ]
+        .into_iter()
+        .filter_map(|(is_stamped, field, mark)| is_stamped.then_some((field, mark)))
+        .collect();
+        pack.len(stamps.len()).len(3 + 2 * (stamps.len() + set.len()));
+        pack.text(&names.full(&keys::record(key))).text("rev").text("");
+        for (field, mark) in stamps {
+            pack.text(field).text(mark);
+        }
         for (field, value) in set {
             pack.text(field).text(value);
         }
-        pack.texts(del);
+        pack.len(del.len()).texts(del);
+    }
+
+    /// For a record of which a claim that finds a job writes something else.
+    pub fn pack_apart(&self, pack: &mut Pack, names: &Keys) {
+        let mut apart = Pack::default();
+        self.pack(&mut apart, names);
+        pack.int(-1).text(&names.full(&keys::record(&self.key))).bytes(&apart.done());
+    }
+
+    /// The write of who takes jobs: the field that names the jobs comes first, with a place for
+    /// what stands there; then places for `more` fields.
+    pub fn pack_taker(&self, pack: &mut Pack, names: &Keys, jobs: &str, more: &[&str]) {
+        let set: Vec<_> = self.set.iter().filter(|(field, _)| field != jobs).collect();
+        pack.len(0).len(3 + 2 * (1 + more.len() + set.len()));
+        pack.text(&names.full(&keys::record(&self.key))).text("rev").text("");
+        for field in [&[jobs], more].concat() {
+            pack.text(field).text("");
+        }
+        for (field, value) in set {
+            pack.text(field).text(value);
+        }
+        pack.len(self.del.len()).texts(&self.del);
+    }
+
+    /// What is written to a field.
+    pub fn value(&self, field: &str) -> &str {
+        self.set.iter().find(|(name, _)| name == field).map_or("", |(_, value)| value)
     }
 }
 

@@ -1,0 +1,160 @@
+-- What must hold before the first write of a transition: what it was decided on is unchanged, its
+-- guards hold, and everything that it will write is what it should be.
+
+local function unchanged(S, v)
+  for i = v[READS], v[LOOKED_UP] - 1, 2 do
+    local key, rev = v[i], v[i + 1]
+    if rev then
+      if call('HGET', key, 'rev') ~= rev then return false end
+      S.typed[key] = 'hash'
+    elseif call('EXISTS', key) == 1 then
+      return false
+    end
+  end
+  for i = v[LOOKED_UP], v[GUARDS] - 1, 3 do
+    local key, found = v[i + 1], nil
+    if v[i] == 'kept' then
+      local what, till = string.match(call('GET', key) or '', '^(%S+ %S+) (%d+)$')
+      found = what and tonumber(till) > S.now and what or false
+    elseif v[i] == 'first' then
+      found = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or false
+    else
+      local members = call('SMEMBERS', key)
+      table.sort(members)
+      found = table.concat(members, ' ')
+    end
+    if found ~= v[i + 2] then return false end
+  end
+  return true
+end
+
+local function score(S, key, member)
+  return tonumber(call('ZSCORE', S.P .. key, member) or '')
+end
+
+local function heard_of(S, member)
+  local at = score(S, 'pulse', member)
+  return at and math.floor(at / TOLD_BY)
+end
+
+-- How long since something was heard, counted from the start of unbroken contact at most.
+local function silent(S, heard)
+  return math.max(0, S.now - math.max(heard or S.contact, S.contact))
+end
+
+local function machine_heard(S, machine)
+  local heard = heard_of(S, 'm:' .. machine)
+  for _, worker in ipairs(call('SMEMBERS', S.P .. 'machine:' .. machine .. ':workers')) do
+    local beat = heard_of(S, 'w:' .. worker)
+    if beat and (not heard or beat > heard) then heard = beat end
+  end
+  return heard
+end
+
+local GUARD_OF = {
+  lease = function(S, job)
+    local till = score(S, 'leases', job)
+    return till and math.max(till, S.contact + LEASE_MS) <= S.now
+  end,
+  worker = function(S, worker, after) return silent(S, heard_of(S, 'w:' .. worker)) >= after end,
+  machine = function(S, machine, after) return silent(S, machine_heard(S, machine)) >= after end,
+  heard = function(S, machine, within)
+    local heard = machine_heard(S, machine)
+    return heard and S.now - heard < within
+  end,
+  connector = function(S, connector, after) return silent(S, heard_of(S, 'c:' .. connector)) >= after end,
+}
+
+local function guarded(S, v)
+  for i = v[GUARDS], v[WRITES] - 1, 3 do
+    if not GUARD_OF[v[i]](S, v[i + 1], v[i + 2]) then return false end
+  end
+  return true
+end
+
+-- A count of jobs that will change is a number.
+local function sound_count(S, name)
+  if not S.counts[name] then S.counts[name] = whole(S.found[COUNT_AT[name]] or 0, 'meta', name) end
+end
+
+local function sound_classes(S, v)
+  for i = v[CLASSES], v[LOSSES] - 1, 9 do
+    local known = class_of(S, v[i])
+    must_be(S, S.P .. 'heads:' .. v[i + 4], 'zset')
+    if known.live and (known.live == 0 or known.live + v[i + 1] <= 0) then
+      must_be(S, S.P .. 'resting', 'zset')
+      must_be(S, S.P .. 'base:' .. v[i + 5], 'set')
+    end
+    if not known.exists then
+      must_be(S, S.P .. 'resting', 'zset')
+      must_be(S, S.P .. 'classes', 'zset')
+      must_be(S, S.P .. 'base:' .. v[i + 5], 'set')
+      must_be(S, S.P .. 'services', 'set')
+    end
+    if v[i + 2] ~= 0 then must_be(S, S.P .. 'held', 'set') end
+  end
+  for i = v[QUEUE], v[CLASSES] - 1, 6 do must_be(S, S.classes[v[i + 1]].queue, 'zset') end
+end
+
+-- Every key that will be written is what it should be; counters are numbers.
+local function sound(S, v)
+  local i = v[WRITES]
+  while i < v[DROPS] do
+    local _, key, after = write_at(v, i)
+    must_be(S, key, 'hash')
+    i = after
+  end
+  i = v[SCORES]
+  while i < v[OPS] do
+    must_be(S, v[i + 2], 'zset')
+    i = i + 3 + v[i + 1]
+  end
+  i = v[OPS]
+  while i < v[COUNTS] do
+    if v[i] ~= '' then must_be(S, v[i + 3], v[i]) end
+    if v[i + 2] == 'HINCRBY' then whole(call('HGET', v[i + 3], v[i + 4]) or 0, v[i + 3], v[i + 4]) end
+    i = i + 2 + v[i + 1]
+  end
+  for k = v[COUNTS], v[QUEUE] - 1, 2 do sound_count(S, v[k]) end
+  sound_classes(S, v)
+  for k = v[LOSSES], v[PROFILES] - 1, 4 do
+    -- A proof against nothing writes nothing.
+    if S.losses > 0 or v[k] ~= 'proof' then must_be(S, S.P .. 'losses', 'hash') end
+  end
+  for k = v[PROFILES], v[CLAIM] - 1, 4 do
+    local key = S.P .. 'profile:' .. v[k]
+    must_be(S, key, 'hash')
+    local users = call('HGET', key, 'users')
+    if users then whole(users, key, 'users') end
+    must_be(S, S.P .. 'profiles', 'set')
+  end
+  must_be(S, S.P .. 'log', 'stream')
+end
+
+-- A class that would be one too many, with the submission or retry that needs it.
+local function has_room(S, v)
+  for i = v[CLASSES], v[LOSSES] - 1, 9 do
+    if v[i + 8] and not S.classes[v[i]].exists then
+      local live = call('ZCARD', S.P .. 'classes') - call('ZCARD', S.P .. 'resting')
+      return live + S.made < MAX_CLASSES
+    end
+  end
+  return true
+end
+
+-- What a claim will touch, beside what the transition touches anyway.
+local function sound_claim(S, claim, picks)
+  must_be(S, S.P .. 'leases', 'zset')
+  must_be(S, S.P .. 'pulse', 'zset')
+  must_be(S, S.P .. 'worker:' .. claim.worker, 'hash')
+  for _, service in ipairs(claim.services) do
+    must_be(S, S.P .. 'connector:' .. claim.worker .. ':' .. service.name, 'hash')
+  end
+  for _, pick in ipairs(picks) do
+    must_be(S, S.P .. 'heads:' .. pick.class.service, 'zset')
+    if pick.excludes then must_be(S, S.P .. 'exclusions', 'zset') end
+  end
+  sound_count(S, 'pending')
+  sound_count(S, 'assigned')
+  must_be(S, S.P .. 'log', 'stream')
+end

@@ -1,0 +1,118 @@
+-- What taking the chosen jobs changes: it was decided by the caller on a stand-in for a job, and
+-- stays packed until jobs are chosen. In a text that names jobs, what stands before and after them
+-- is given, and the ids are put between.
+--
+-- The packed list: how many tokens, the tokens; a job's fields as they are logged, how many values,
+-- the same as values; then the worker, how many connectors, and each of them (see `taker`).
+
+-- A taker is: where its event is among those of the transition (0: nowhere), the event's name, the
+-- record before and after the jobs, the field of the jobs before and after them, whether its pulse
+-- is to be set; then its write, with places for the fields that are put in here.
+local function put_taker(S, t, i, ids, more, base)
+  local key = i + 9
+  t[key + 4] = t[i + 4] .. ids .. t[i + 5]
+  if more then t[key + 6] = more end
+  put_fields(S, t, i + 7, base)
+  local last = i + 8 + t[i + 8]
+  return t[i + 2] .. ids .. t[i + 3], last + 2 + t[last + 1]
+end
+
+-- Puts an event in the place of the one that the transition has without the claim, or behind all.
+local function log_event(v, at, name, record)
+  if at > 0 then
+    v[v[LOG] + LOG_HEAD + at * 2 - 1] = record
+  else
+    local last = v[END]
+    v[last], v[last + 1], v[END] = name, record, last + 2
+  end
+end
+
+-- The ids of the chosen jobs, as JSON: all, and by service.
+local function ids_of(picks)
+  local all, by_service = {}, {}
+  for i, pick in ipairs(picks) do
+    local id = '"' .. pick.job .. '"'
+    all[i] = id
+    local before = by_service[pick.service]
+    by_service[pick.service] = before and before .. ',' .. id or id
+  end
+  return table.concat(all, ','), by_service
+end
+
+-- The copy of its connectors' statuses that a worker's hash shows: service, without and with a job.
+local function statuses(t, from, till, by_service)
+  local parts = {}
+  for i = from, till, 3 do
+    parts[#parts + 1] = by_service[t[i]] and t[i + 2] or t[i + 1]
+  end
+  return '{' .. table.concat(parts, ',') .. '}'
+end
+
+local function take_job(S, pick, token, packed, fields, reply)
+  local class = pick.class
+  class.running, class.is_dirty, class.is_requeued = class.running + 1, true, true
+  -- Exclusions lapse while a job is pending.
+  if pick.excludes then call('ZREM', S.P .. 'exclusions', pick.job) end
+  local attempt = text(pick.attempt + 1)
+  call('HSET', pick.key, 'rev', S.seq_text, 'attempt', attempt, 'token', token, unpack(fields))
+  -- What is logged and told is the job before, with what changed behind it: the later one counts.
+  local n = #reply
+  local record = cmsgpack.pack(pick.fields) .. cmsgpack.pack({ 'rev', S.seq_text, 'attempt', attempt, 'token', token }) .. packed
+  reply[n + 1], reply[n + 2], reply[n + 3] = pick.job, pick.service, record
+  return record
+end
+
+-- The writes about the chosen jobs; what the caller is told of them goes into the reply.
+local function take(S, v, claim, picks, base, reply)
+  local t = flat(claim.taking)
+  local tokens, at = 2, t[2] + 3
+  local packed, last = t[at], at + 1 + t[at + 1]
+  local fields = { unpack(t, at + 2, last) }
+  local ids, by_service = ids_of(picks)
+  -- statuses, worker, connectors
+  local count = t[last + 1]
+  local shown = statuses(t, last + 2, last + 1 + count, by_service)
+  local worker = last + 2 + count
+  local worker_at, worker_name = t[worker], t[worker + 1]
+  local worker_record, i = put_taker(S, t, worker, ids, shown, base)
+  if worker_at > 0 then log_event(v, worker_at, worker_name, worker_record) end
+  local takers = {}
+  for _, service in ipairs(claim.services) do
+    local own = by_service[service.name]
+    local event_at, name, hears = t[i], t[i + 1], t[i + 6]
+    if own then
+      if hears then
+        call('ZADD', S.P .. 'pulse', text(S.now * TOLD_BY + 1), 'c:' .. claim.worker .. ':' .. service.name)
+      end
+      local record
+      record, i = put_taker(S, t, i, own, nil, base)
+      takers[service.name] = { event_at, name, record }
+      if event_at > 0 then log_event(v, event_at, name, record) end
+    else
+      local last = i + 8 + t[i + 8]
+      i = last + 2 + t[last + 1]
+    end
+  end
+  local members, leases, payloads = {}, {}, {}
+  for n, pick in ipairs(picks) do
+    local record = take_job(S, pick, t[tokens + n], packed, fields, reply)
+    log_event(v, 0, 'job_assigned job:' .. pick.job, record)
+    if n == 1 and worker_at == 0 then log_event(v, 0, worker_name, worker_record) end
+    local taker = takers[pick.service]
+    if taker and taker[1] == 0 then log_event(v, 0, taker[2], taker[3]) end
+    takers[pick.service] = nil
+    local queue = pick.class.queue
+    local some = members[queue] or { queue }
+    members[queue] = some
+    some[#some + 1] = pick.member
+    leases[n * 2 - 1], leases[n * 2] = S.lease_text, pick.job
+    payloads[n] = S.P .. 'payload:' .. pick.job
+    reply[#reply + 1] = false
+  end
+  for _, some in pairs(members) do call('ZREM', unpack(some)) end
+  call('ZADD', S.P .. 'leases', unpack(leases))
+  -- What is no text is no payload: the caller is told that there is none.
+  for n, payload in ipairs(call('MGET', unpack(payloads))) do reply[3 + n * 4] = payload end
+  S.counts.pending = math.max(0, S.counts.pending - #picks)
+  S.counts.assigned = S.counts.assigned + #picks
+end

@@ -1,0 +1,136 @@
+-- The writes of a transition, after every check.
+
+-- A value that only the store knows: the seq, an ending's number, a time.
+local function mark(S, value, base)
+  if string.byte(value) ~= 64 then return value end
+  if value == '@seq' then return S.seq_text end
+  if value == '@lease' then return S.lease_text end
+  local k = string.match(value, '^@e(%d+)$')
+  if k then return text(base + k) end
+  return text(S.now * TOLD_BY + tonumber(string.sub(value, 2)))
+end
+
+-- Writes a record's fields; see `write_at`.
+local function put_fields(S, v, i, base)
+  local stamps, key, last = v[i], i + 2, i + 1 + v[i + 1]
+  v[key + 2] = S.seq_text
+  for k = key + 4, key + 2 + stamps * 2, 2 do v[k] = mark(S, v[k], base) end
+  call('HSET', unpack(v, key, last))
+  local gone = v[last + 1]
+  if gone > 0 then call('HDEL', v[key], unpack(v, last + 2, last + 1 + gone)) end
+end
+
+-- Writes of records; those of `overridden` keys are left to the claim.
+local function put_records(S, v, overridden, base)
+  local i = v[WRITES]
+  while i < v[DROPS] do
+    local here, key, after = write_at(v, i)
+    if not overridden[key] then
+      if here then
+        put_fields(S, v, i, base)
+      else
+        put_fields(S, flat(v[i + 2]), 2, base)
+      end
+    end
+    i = after
+  end
+  for k = v[DROPS], v[SCORES] - 1 do call('DEL', v[k]) end
+end
+
+-- Scores are `flag, values, key, score, member, ...`; everything else `type, values, command, key, ...`.
+local function put_indexes(S, v, base)
+  local i = v[SCORES]
+  while i < v[OPS] do
+    local flag, key, last = v[i], i + 2, i + 2 + v[i + 1]
+    for k = key + 1, last, 2 do v[k] = mark(S, v[k], base) end
+    if flag then call('ZADD', v[key], flag, unpack(v, key + 1, last)) else call('ZADD', unpack(v, key, last)) end
+    i = last + 1
+  end
+  while i < v[COUNTS] do
+    local last = i + 1 + v[i + 1]
+    call(unpack(v, i + 2, last))
+    i = last + 1
+  end
+  for k = i, v[QUEUE] - 1, 2 do
+    local name = v[k]
+    S.counts[name] = math.max(0, S.counts[name] + v[k + 1])
+  end
+end
+
+local function change_classes(S, v)
+  -- class, live, held, running, service, base, excluded, definition, whether it is asked for
+  for i = v[CLASSES], v[LOSSES] - 1, 9 do
+    local class = class_of(S, v[i])
+    if not class.exists and not class.is_new then
+      class.live, class.held, class.running, class.is_new = 0, 0, 0, true
+      class.service, class.base, class.excluded, class.definition = v[i + 4], v[i + 5], v[i + 6], v[i + 7]
+      class.head, class.score = false, false
+      S.made = S.made + 1
+      S.woken[#S.woken + 1] = { class.key, class.service, true }
+    end
+    class.live, class.held, class.running = class.live + v[i + 1], class.held + v[i + 2], class.running + v[i + 3]
+    class.is_held = class.is_held or v[i + 2] ~= 0
+    class.is_dirty = true
+  end
+  -- '+' or '-', class, rank, place, queued_seq, job
+  for i = v[QUEUE], v[CLASSES] - 1, 6 do
+    local class, place, queued = S.classes[v[i + 1]], v[i + 3], v[i + 4]
+    local member = string.format('%012x:', queued == 0 and S.seq or queued) .. v[i + 5]
+    if v[i] == '+' then
+      if place == 0 then place = S.seq end
+      call('ZADD', class.queue, text(v[i + 2] * PLACES + place), member)
+      if not class.is_new then S.woken[#S.woken + 1] = { class.key, class.service, false } end
+    else
+      call('ZREM', class.queue, member)
+    end
+    class.is_requeued, class.is_dirty, class.following = true, true, nil
+  end
+end
+
+-- What happened to a class: a loss in a row (attempts that ran while another was lost are of the
+-- same incident), or a completion that proves it.
+local function note_losses(S, v)
+  for i = v[LOSSES], v[PROFILES] - 1, 4 do
+    local kind, base, from, till = v[i], v[i + 1], v[i + 2], v[i + 3]
+    local key, before = S.P .. 'losses', S.losses
+    if kind == 'proof' then
+      if before > 0 then call('HDEL', key, base) end
+    else
+      local n, last = string.match(call('HGET', key, base) or '', '^(%d+) (%d+)$')
+      if not last or from >= tonumber(last) then
+        call('HSET', key, base, text((n or 0) + 1) .. ' ' .. text(till))
+      end
+    end
+    if before > 0 or kind ~= 'proof' then
+      S.losses = call('HLEN', key)
+      call('HSET', S.meta, 'losses', text(S.losses))
+    end
+  end
+end
+
+local function use_profiles(S, v)
+  for i = v[PROFILES], v[CLAIM] - 1, 4 do
+    local digest, by, capabilities, services = v[i], v[i + 1], v[i + 2], v[i + 3]
+    local key = S.P .. 'profile:' .. digest
+    if capabilities then
+      call('HSETNX', key, 'classes_rev', '0')
+      call('HSET', key, 'capabilities', capabilities, 'services', services)
+    end
+    local users = call('HINCRBY', key, 'users', by)
+    if users <= 0 and by < 0 then
+      for service in string.gmatch(call('HGET', key, 'services') or '', '%S+') do
+        call('DEL', S.P .. 'serves:' .. digest .. ':' .. service)
+      end
+      call('DEL', key)
+      call('SREM', S.P .. 'profiles', digest)
+    else
+      call('SADD', S.P .. 'profiles', digest)
+    end
+  end
+end
+
+local function write_log(S, v, base)
+  local at = v[LOG]
+  v[at + 4], v[at + 6], v[at + 8] = S.seq_text .. '-0', S.now_text, text(base)
+  call('XADD', unpack(v, at, v[END] - 1))
+end
