@@ -34,7 +34,7 @@ fn exchange(worker: &WorkerId, incarnation: Incarnation, ended: &[Held], slots: 
     })
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let address = args.next().ok_or("an address")?.parse()?;

@@ -111,13 +111,13 @@ pub fn copy_statuses(
 ) {
     let latest = |key: &RecordKey| match transition.changes.iter().rfind(|e| e.key == *key) {
         Some(event) => event.record.clone(),
-        None => before.get(key).cloned().flatten(),
+        None => before.get(key).cloned(),
     };
     for id in workers {
         let Some(Record::Worker(worker)) = latest(&RecordKey::Worker(id.clone())) else { continue };
         let mut parts = Vec::new();
         for connector in worker.connector_ids().map(RecordKey::Connector) {
-            let known = before.get(&connector).and_then(Option::as_ref).map(Record::rev);
+            let known = before.get(&connector).map(Record::rev);
             plan.also_read([(connector.clone(), known)]);
             if let Some(Record::Connector(connector)) = latest(&connector) {
                 parts.push(format!("\"{}\":{}", connector.service_type, brief(&connector)));

@@ -264,9 +264,7 @@ impl Inner {
         let workers = shown_with(&transition, None);
         look_at_statuses(&workers, &transition, &mut sight).await?;
         let before: Before = sight.before();
-        let same = |(key, rev): &(RecordKey, Option<u64>)| {
-            before.get(key).and_then(Option::as_ref).map(Record::rev) == *rev
-        };
+        let same = |(key, rev): &(RecordKey, Option<u64>)| before.get(key).map(Record::rev) == *rev;
         if !transition.reads.iter().all(same) {
             return Ok(Committed::Conflict);
         }

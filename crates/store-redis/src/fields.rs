@@ -9,8 +9,10 @@ use serde::{
     ser::{Error as _, Impossible, SerializeMap, SerializeStruct, Serializer},
 };
 
+/// A field of a record's hash and its value.
+pub type Field = (Cow<'static, str>, String);
 /// Fields of a record in the order in which they are written.
-pub type Fields = Vec<(Cow<'static, str>, String)>;
+pub type Fields = Vec<Field>;
 
 /// Fields that lie in a record's hash without being part of the record: copies for operators.
 pub const APART: [&str; 1] = ["connector_statuses"];
@@ -134,10 +136,10 @@ fn is_known(kind: RecordKind, field: &str) -> bool {
 }
 
 /// Names that are shown as operators know them.
-fn shown(kind: RecordKind, field: &str) -> Cow<'static, str> {
-    match (kind, field) {
+fn shown(kind: RecordKind, field: Cow<'static, str>) -> Cow<'static, str> {
+    match (kind, &*field) {
         (RecordKind::Worker, "id") => "worker_id".into(),
-        (_, field) => field.to_owned().into(),
+        _ => field,
     }
 }
 
@@ -174,7 +176,8 @@ pub fn to_record<K: AsRef<[u8]>>(
     }
     let wrong = |why: String| FieldsError { key: key.to_owned(), why };
     let mut json = String::with_capacity(1_024);
-    let mut usual = if kind == RecordKind::Job { USUAL.to_vec() } else { Vec::new() };
+    let usual: &[(&str, &str)] = if kind == RecordKind::Job { &USUAL } else { &[] };
+    let mut is_told = [false; USUAL.len()];
     for (field, value) in fields {
         let read = |bytes| {
             std::str::from_utf8(bytes).map_err(|_| wrong("a field is not UTF-8".to_owned()))
@@ -187,7 +190,9 @@ pub fn to_record<K: AsRef<[u8]>>(
             (RecordKind::Worker, "worker_id") => "id",
             (_, field) => field,
         };
-        usual.retain(|(name, _)| *name != field);
+        if let Some(at) = usual.iter().position(|(name, _)| *name == field) {
+            is_told[at] = true;
+        }
         json.push(if json.is_empty() { '{' } else { ',' });
         push_text(&mut json, field);
         json.push(':');
@@ -199,7 +204,7 @@ pub fn to_record<K: AsRef<[u8]>>(
     if json.is_empty() {
         return Err(wrong("it has none of a record's fields".to_owned()));
     }
-    for (field, value) in usual {
+    for ((field, value), _) in usual.iter().zip(is_told).filter(|(_, is_told)| !is_told) {
         let _ = write!(json, ",\"{field}\":{value}");
     }
     json.push('}');
@@ -228,16 +233,20 @@ struct Writing {
     kind: RecordKind,
     fields: Fields,
     field: String,
+    json: Vec<u8>,
 }
 
 impl Writing {
     fn put<T: Serialize + ?Sized>(
         &mut self,
-        field: &str,
+        name: Cow<'static, str>,
         value: &T,
     ) -> Result<(), serde_json::Error> {
-        let json = serde_json::to_string(value)?;
-        let is_usual = self.kind == RecordKind::Job && USUAL.contains(&(field, json.as_str()));
+        let field = &*name;
+        self.json.clear();
+        value.serialize(&mut serde_json::Serializer::new(&mut self.json))?;
+        let json = std::str::from_utf8(&self.json).map_err(serde_json::Error::custom)?;
+        let is_usual = self.kind == RecordKind::Job && USUAL.contains(&(field, json));
         if json == "null" || is_usual {
             return Ok(());
         }
@@ -246,14 +255,14 @@ impl Writing {
             _ => serde_json::from_str::<String>(json),
         };
         let value = match is_text(self.kind, field) {
-            true => text(&json)?,
+            true => text(json)?,
             // A text that this version does not know stands plain, unless it reads as JSON.
             false if json.starts_with('"') && !is_known(self.kind, field) => {
-                Some(text(&json)?).filter(|text| !is_json(text)).unwrap_or(json)
+                Some(text(json)?).filter(|text| !is_json(text)).unwrap_or_else(|| json.to_owned())
             }
-            false => json,
+            false => json.to_owned(),
         };
-        self.fields.push((shown(self.kind, field), value));
+        self.fields.push((shown(self.kind, name), value));
         Ok(())
     }
 }
@@ -267,7 +276,7 @@ impl SerializeStruct for Writing {
         field: &'static str,
         value: &T,
     ) -> Result<(), Self::Error> {
-        self.put(field, value)
+        self.put(field.into(), value)
     }
 
     fn end(self) -> Result<Fields, Self::Error> {
@@ -289,7 +298,7 @@ impl SerializeMap for Writing {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error> {
         let field = std::mem::take(&mut self.field);
-        self.put(&field, value)
+        self.put(field.into(), value)
     }
 
     fn end(self) -> Result<Fields, Self::Error> {
@@ -318,7 +327,7 @@ impl Serializer for FieldWriter {
 
     fn serialize_map(self, len: Option<usize>) -> Result<Writing, Self::Error> {
         let fields = Vec::with_capacity(len.unwrap_or(32));
-        Ok(Writing { kind: self.kind, fields, field: String::new() })
+        Ok(Writing { kind: self.kind, fields, field: String::new(), json: Vec::with_capacity(256) })
     }
 
     fn serialize_struct(self, _: &'static str, len: usize) -> Result<Writing, Self::Error> {

@@ -12,8 +12,7 @@ use pointsman_store::{
 use redis::Value;
 
 use crate::{
-    RedisStore,
-    keys,
+    RedisStore, keys,
     link::{CallError, OpenError, bytes, list, number, text},
     plan::{Plan, brief},
     sight::kept,

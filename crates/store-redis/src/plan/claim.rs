@@ -17,7 +17,7 @@ use super::{
     write::{Stamps, Write, brief, event_json, event_name},
 };
 use crate::{
-    fields::Fields,
+    fields::{self, Fields},
     keys::Keys,
     pack::{Pack, pack_fields},
 };
@@ -132,8 +132,9 @@ impl ClaimPlan {
                 continue;
             };
             let write = |event: &Event| {
-                let known = before.get(&event.key).and_then(Option::as_ref);
-                event.record.as_ref().map(|r| Write::of(known, r, Stamps::default()))
+                let after = fields::of_record(event.record.as_ref()?);
+                let known = before.fields(&event.key);
+                Some(Write::of(event.key.clone(), known, after, Stamps::default()))
             };
             let (Some(Record::Connector(record)), Some(connector_write)) =
                 (&connector.record, write(connector))
@@ -362,7 +363,7 @@ fn open(exchange: &Exchange, base: &Transition, before: &Before, now: Timestamp)
 fn latest(base: &Transition, before: &Before, key: &RecordKey) -> Option<Record> {
     match base.changes.iter().rfind(|event| event.key == *key) {
         Some(event) => event.record.clone(),
-        None => before.get(key).cloned().flatten(),
+        None => before.get(key).cloned(),
     }
 }
 
@@ -374,7 +375,8 @@ fn job_fields(taken: &Event, now: Timestamp) -> Fields {
     };
     let waiting = Record::Job(Job::new(STAND_IN, JobSpec::new(service, now)).into());
     let Some(record) = &taken.record else { return Fields::new() };
-    let mut fields = Write::of(Some(&waiting), record, Stamps::default()).set;
+    let (waiting, taken) = (fields::of_record(&waiting), fields::of_record(record));
+    let mut fields = Write::of(record.key(), &waiting, taken, Stamps::default()).set;
     fields.retain(|(field, _)| field != "attempt" && field != "token");
     fields
 }

@@ -2,6 +2,7 @@
 //! that follows from them. The function `commit` carries a plan out in one step; `lua/plan.lua`
 //! names the parts in the order in which [`Plan::pack`] writes them.
 
+mod before;
 mod claim;
 mod import;
 mod index;
@@ -10,6 +11,7 @@ mod write;
 
 use std::collections::{BTreeMap, HashMap};
 
+pub use before::Before;
 pub use claim::{ClaimPlan, Pick};
 use index::Indexes;
 pub use index::{base_of, class_of};
@@ -22,16 +24,15 @@ use pointsman_core::{
     record::{JobState, Seq},
 };
 use pointsman_store::state::KeptIdempotency;
-pub use write::{Stamps, Write, brief, event_name, event_value, parse_key};
+pub use write::{Stamps, Write, brief, event_name, parse_key};
 
 use crate::{
+    fields::{self, Fields},
     keys::{self, Keys},
     log::KEPT_GROUPS,
+    pack::pack_fields,
     results,
 };
-
-/// The records before a transition.
-pub type Before = HashMap<RecordKey, Option<Record>>;
 
 /// A transition as the function `commit` takes it.
 #[derive(Debug, Default)]
@@ -64,22 +65,28 @@ impl Plan {
         }
         plan.guards = transition.guards.iter().map(guard).collect();
         let mut stamps: HashMap<&RecordKey, Stamps> = HashMap::new();
+        // The last of a record's events is what is written.
+        let mut last: BTreeMap<&RecordKey, (&Event, Option<Fields>)> = BTreeMap::new();
         for event in &transition.changes {
             plan.stamp(event, &mut stamps);
-            plan.events.push((event_name(event), event_value(event)));
-        }
-        let mut last: BTreeMap<&RecordKey, &Event> = BTreeMap::new();
-        for event in &transition.changes {
             if let Some(Record::Job(job)) = &event.record {
-                let known = before.get(&event.key).and_then(Option::as_ref);
-                plan.indexes.note_health(event.name, job, known);
+                plan.indexes.note_health(event.name, job, before.get(&event.key));
             }
-            last.insert(&event.key, event);
+            let fields = event.record.as_ref().map(fields::of_record);
+            let packed = fields.as_deref().map(pack_fields).unwrap_or_default();
+            plan.events.push((event_name(event), packed));
+            last.insert(&event.key, (event, fields));
         }
-        for (key, event) in last {
-            let known = before.get(key).and_then(Option::as_ref);
+        for (key, (event, fields)) in last {
             let stamps = stamps.get(key).copied().unwrap_or_default();
-            plan.change(key, known, event, stamps);
+            match fields {
+                Some(after) => {
+                    let write = Write::of(key.clone(), before.fields(key), after, stamps);
+                    plan.writes.push(write);
+                }
+                None => plan.drops.push(keys::record(key)),
+            }
+            plan.indexes.follow(key, before.get(key), event.record.as_ref(), stamps);
         }
         for side in &transition.sides {
             plan.side(side);
@@ -117,14 +124,6 @@ impl Plan {
             self.endings += 1;
             stamp.ended = self.endings;
         }
-    }
-
-    fn change(&mut self, key: &RecordKey, before: Option<&Record>, event: &Event, stamps: Stamps) {
-        match &event.record {
-            Some(record) => self.writes.push(Write::of(before, record, stamps)),
-            None => self.drops.push(keys::record(key)),
-        }
-        self.indexes.follow(key, before, event.record.as_ref(), stamps);
     }
 
     fn side(&mut self, side: &Side) {

@@ -1,13 +1,13 @@
 //! Writes of records: the fields that changed, and the event that says so.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
 use pointsman_core::{Record, RecordKey, record::Job};
 
 use crate::{
-    fields::{self, Fields},
+    fields::{Field, Fields},
     keys::{self, Keys},
-    pack::{Pack, pack_fields},
+    pack::Pack,
 };
 use pointsman_core::Event;
 
@@ -31,28 +31,25 @@ pub struct Write {
 
 impl Write {
     /// From the record before to the one after; the store stamps `rev`.
-    pub fn of(before: Option<&Record>, after: &Record, stamps: Stamps) -> Self {
-        let mut set = fields::of_record(after);
-        let mut del = Vec::new();
-        let old = before.map(fields::of_record).unwrap_or_default();
-        let mut old: HashMap<Cow<'static, str>, String> = old.into_iter().collect();
-        set.retain(|(field, value)| {
-            old.remove(field).as_ref() != Some(value)
-                && field != "rev"
-                && !(stamps.place && field == "place")
-                && !(stamps.queued_seq && field == "queued_seq")
-                && !(stamps.ended > 0 && field == "ended_no")
-        });
-        let stamped = [
-            (stamps.place, "place"),
-            (stamps.queued_seq, "queued_seq"),
-            (stamps.ended > 0, "ended_no"),
-        ];
-        del.extend(old.into_keys().filter(|field| {
-            field != "rev" && !stamped.iter().any(|(yes, name)| *yes && field == name)
-        }));
+    pub fn of(key: RecordKey, before: &[Field], after: Fields, stamps: Stamps) -> Self {
+        let is_stamped = |field: &str| match field {
+            "rev" => true,
+            "place" => stamps.place,
+            "queued_seq" => stamps.queued_seq,
+            "ended_no" => stamps.ended > 0,
+            _ => false,
+        };
+        let gone = before.iter().map(|(field, _)| field);
+        let gone = gone
+            .filter(|field| !is_stamped(field) && !after.iter().any(|(other, _)| other == *field));
+        let mut del: Vec<_> = gone.cloned().collect();
         del.sort();
-        Self { key: after.key(), stamps, set, del }
+        let mut set = after;
+        set.retain(|(field, value)| {
+            let known = before.iter().find(|(other, _)| other == field);
+            !is_stamped(field) && known.is_none_or(|(_, known)| known != value)
+        });
+        Self { key, stamps, set, del }
     }
 
     /// See `write_at` in `lua/plan.lua`.
@@ -121,13 +118,7 @@ pub fn event_name(event: &Event) -> String {
     format!("{} {}", event.name.as_str(), keys::record(&event.key))
 }
 
-/// The record after the event, before the store's stamps, packed; empty when it was removed.
-pub fn event_value(event: &Event) -> Vec<u8> {
-    let packed = |record| pack_fields(&fields::of_record(record));
-    event.record.as_ref().map(packed).unwrap_or_default()
-}
-
-/// The same as JSON, for an event in which jobs are put in place of another.
+/// The record after the event as JSON, for an event in which jobs are put in place of another.
 pub fn event_json(event: &Event) -> String {
     let json = |record| serde_json::to_string(record).unwrap_or_default();
     event.record.as_ref().map(json).unwrap_or_default()
