@@ -52,8 +52,7 @@ pub struct Local {
     pub broker: Broker,
     pub store: Arc<dyn Store>,
     files: Arc<Files>,
-    workers: TaskTracker,
-    shutdown: Shutdown,
+    workers: Workers,
     tasks: BrokerTasks,
     _directories: Vec<TempDir>,
 }
@@ -73,16 +72,13 @@ impl Local {
         let directory = tempfile::tempdir()?;
         let files = Arc::new(Files::open(directory.path())?);
         let (broker, tasks) = Broker::start(store.clone(), BrokerConfig::default()).await?;
-        let (workers, shutdown) = (TaskTracker::new(), Shutdown::default());
         let _directories = vec![directory];
-        Ok(Self { broker, store, files, workers, shutdown, tasks, _directories })
+        Ok(Self { broker, store, files, workers: Workers::default(), tasks, _directories })
     }
 
     /// Ends the workers, the broker and the store, in this order.
     pub async fn close(self) -> anyhow::Result<()> {
-        self.shutdown.abort.cancel();
-        self.workers.close();
-        self.workers.wait().await;
+        self.workers.end().await;
         self.tasks.stop().await;
         self.store.close().await?;
         Ok(())
@@ -100,6 +96,37 @@ impl Local {
         slots: u32,
         connector: Arc<dyn Connector>,
     ) -> anyhow::Result<JoinHandle<()>> {
+        let broker = Arc::new(InProcess::new(self.broker.clone(), self.files.clone()));
+        self.workers.start(broker, name, slots, connector)
+    }
+}
+
+/// Waits until so many jobs have completed.
+pub async fn completed(store: &dyn Store, jobs: usize) -> anyhow::Result<()> {
+    loop {
+        let done = store.queues(0).await?.counts.completed;
+        if done >= jobs as u64 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Workers in this process.
+#[derive(Default)]
+pub struct Workers {
+    tasks: TaskTracker,
+    shutdown: Shutdown,
+}
+
+impl Workers {
+    pub fn start(
+        &self,
+        broker: Arc<dyn pointsman_worker::Broker>,
+        name: &str,
+        slots: u32,
+        connector: Arc<dyn Connector>,
+    ) -> anyhow::Result<JoinHandle<()>> {
         let clock = MonotonicClock::starting(pointsman_core::Timestamp::default());
         let config = WorkerConfig {
             worker: WorkerId::new(name)?,
@@ -111,25 +138,19 @@ impl Local {
             timings: Timings::default(),
             clock: Arc::new(move || clock.now()),
         };
-        let broker = Arc::new(InProcess::new(self.broker.clone(), self.files.clone()));
         let worker = Worker::new(config, broker)?;
         let shutdown = self.shutdown.clone();
-        Ok(self.workers.spawn(async move {
+        Ok(self.tasks.spawn(async move {
             if let Err(error) = worker.run(shutdown).await {
                 eprintln!("the worker ended: {error}");
             }
         }))
     }
 
-    /// Waits until so many jobs have completed.
-    pub async fn completed(&self, jobs: usize) -> anyhow::Result<()> {
-        loop {
-            let done = self.store.queues(0).await?.counts.completed;
-            if done >= jobs as u64 {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+    pub async fn end(self) {
+        self.shutdown.abort.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    fleet::{Local, Remote, no_op, payload, spawn, submit},
+    fleet::{Local, Remote, completed, no_op, payload, spawn, submit},
     report::{Report, rate},
 };
 
@@ -28,7 +28,7 @@ pub async fn in_process(report: &mut Report, jobs: usize) -> anyhow::Result<()> 
     for n in 0..WORKERS {
         workers.push(local.worker(&format!("bench-worker-{n}"), SLOTS)?);
     }
-    local.completed(jobs).await?;
+    completed(&*local.store, jobs).await?;
     let took = began.elapsed();
     report.row(
         "drain-in-process",

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use pointsman_core::{EventName, RecordKey};
 
 use crate::{
-    fleet::{Local, payload, submit},
+    fleet::{Local, completed, payload, submit},
     report::{Report, ms, percentile},
     stopwatch::Stopwatch,
 };
@@ -29,7 +29,7 @@ pub async fn in_process(report: &mut Report) -> anyhow::Result<()> {
     let mut events = local.store.subscribe();
     // One to warm up: until it ended the worker may still be registering.
     local.broker.submit(vec![submit(&payload)]).await?;
-    local.completed(1).await?;
+    completed(&*local.store, 1).await?;
     begun.recv().await.context("the worker runs")?;
     let (mut to_run, mut to_event) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES {

@@ -33,7 +33,12 @@ pub fn run() -> Result<(), Exit> {
     let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());
     let ansi = std::io::stderr().is_terminal();
     fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // A worker's calls follow one another: on one thread none of them waits for another thread.
+    let mut runtime = match cli.command {
+        Command::Worker(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build();
     runtime.map_err(|error| Exit::Other(error.into()))?.block_on(act(cli))
 }
 

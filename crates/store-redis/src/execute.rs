@@ -34,7 +34,8 @@ const TOGETHER: usize = 64;
 /// A decision that is ready to be committed.
 struct Decided {
     transition: Transition,
-    plan: Vec<u8>,
+    /// With its payloads behind it.
+    plan: Vec<Vec<u8>>,
     claim: Option<ClaimPlan>,
     is_guessed: bool,
 }
@@ -183,7 +184,7 @@ impl Inner {
             for command in chunk {
                 decided.push(self.decide(command, false).await?.ok());
             }
-            let plans: Vec<&Vec<u8>> = decided.iter().flatten().map(|d| &d.plan).collect();
+            let plans: Vec<&Vec<Vec<u8>>> = decided.iter().flatten().map(|d| &d.plan).collect();
             let mut verdicts = self.commit_all(&plans).await?.into_iter();
             for (command, decided) in chunk.iter().zip(decided) {
                 let verdict = decided.is_some().then(|| verdicts.next()).flatten();
@@ -284,13 +285,13 @@ impl Inner {
     }
 
     /// Calls the function with plans; one verdict each.
-    async fn commit_all(&self, plans: &[&Vec<u8>]) -> Result<Vec<Verdict>, StoreError> {
+    async fn commit_all(&self, plans: &[&Vec<Vec<u8>>]) -> Result<Vec<Verdict>, StoreError> {
         if plans.is_empty() {
             return Ok(Vec::new());
         }
         let (time, epoch) = (self.link.given_time(), self.link.epoch().to_string());
         let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
-        args.extend(plans.iter().map(|plan| plan.as_slice()));
+        args.extend(plans.iter().flat_map(|plan| plan.iter().map(Vec::as_slice)));
         let answer = self.link.call("commit", &args).await?;
         let odd = || StoreError::Unknown(format!("an odd answer: {answer:?}"));
         match list(&answer) {

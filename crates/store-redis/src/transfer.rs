@@ -150,7 +150,8 @@ impl Inner {
     async fn put(&self, epoch: &Epoch, plan: &Plan) -> Result<(), TransferError> {
         let (time, epoch) = (self.link.given_time(), epoch.to_string());
         let plan = plan.pack(None, self.link.keys());
-        let args = [time.as_bytes(), epoch.as_bytes(), &plan];
+        let mut args = vec![time.as_bytes(), epoch.as_bytes()];
+        args.extend(plan.iter().map(Vec::as_slice));
         let answer = self.link.call("commit", &args).await.map_err(StoreError::from)?;
         let parts = list(&answer);
         let reply = match parts.first().map(text).as_deref() {

@@ -1,4 +1,4 @@
-//! Our side: a broker and a worker in this process, over the store on Redis.
+//! Our side: a server's broker submits, and a worker reaches Redis directly, both in this process.
 
 use std::{
     sync::{
@@ -9,12 +9,18 @@ use std::{
 };
 
 use anyhow::Context as _;
+use pointsman::adapters::{ArtifactPlace, OverRedis};
+use pointsman_connectors::Connector;
 use pointsman_redis_testing::RedisServer;
+use pointsman_server::Files;
+use pointsman_store::Store as _;
+use pointsman_store_redis::{Options, RedisStore};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::{Figures, Task};
 use crate::{
-    fleet::{Local, payload, submit},
+    fleet::{Local, Workers, completed, payload, submit},
     redis_store,
     report::percentile,
     stopwatch::Stopwatch,
@@ -24,16 +30,58 @@ const BULK: usize = 500;
 const IN_FLIGHT: usize = 50;
 const APART: Duration = Duration::from_millis(5);
 
+/// On one thread, as a worker's process is, and as Node is.
 pub async fn measure(server: &RedisServer, task: Task) -> anyhow::Result<Figures> {
-    let local = Local::on(redis_store::open(server).await?).await?;
+    let url = server.url();
+    let measured = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(measure_at(&url, task))
+    });
+    measured.await?
+}
+
+async fn measure_at(url: &str, task: Task) -> anyhow::Result<Figures> {
+    let local = Local::on(redis_store::open_at(url).await?).await?;
     let figures = match task {
-        Task::Drain { jobs, at_once } => drain(&local, jobs, at_once).await,
+        Task::Drain { jobs, at_once } => {
+            submit_in_bulk(&local, jobs).await?;
+            // Workers reach Redis by themselves, so no server is there while they run.
+            local.close().await?;
+            return drain(url, jobs, at_once).await;
+        }
         Task::SubmitSingle { jobs } => submit_single(&local, jobs).await,
         Task::SubmitBulk { jobs } => submit_in_bulk(&local, jobs).await,
-        Task::Start { jobs } => start(&local, jobs).await,
+        Task::Start { jobs } => start(&local, url, jobs).await,
     };
     local.close().await?;
     figures
+}
+
+/// A worker as `worker --broker redis://…` starts it.
+struct Direct {
+    store: RedisStore,
+    workers: Workers,
+    directory: TempDir,
+}
+
+impl Direct {
+    /// Connects.
+    async fn open(url: &str) -> anyhow::Result<Self> {
+        let store = RedisStore::open(Options::new(url.parse()?)).await?;
+        Ok(Self { store, workers: Workers::default(), directory: tempfile::tempdir()? })
+    }
+
+    fn start(&self, slots: u32, connector: Arc<dyn Connector>) -> anyhow::Result<()> {
+        let files = Arc::new(Files::open(self.directory.path())?);
+        let place = ArtifactPlace::Directory { files, store: Arc::new(self.store.clone()) };
+        let broker = Arc::new(OverRedis::new(self.store.clone(), place));
+        self.workers.start(broker, "bench-worker-0", slots, connector).map(drop)
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        self.workers.end().await;
+        Ok(self.store.close().await?)
+    }
 }
 
 fn rate(jobs: usize, began: Instant) -> Figures {
@@ -76,24 +124,27 @@ async fn submit_single(local: &Local, jobs: usize) -> anyhow::Result<Figures> {
     Ok(rate(jobs, began))
 }
 
-async fn drain(local: &Local, jobs: usize, at_once: usize) -> anyhow::Result<Figures> {
-    submit_in_bulk(local, jobs).await?;
+async fn drain(url: &str, jobs: usize, at_once: usize) -> anyhow::Result<Figures> {
     let (connector, mut begun) = Stopwatch::new();
+    let worker = Direct::open(url).await?;
     let began = Instant::now();
-    local.worker_of("bench-worker-0", u32::try_from(at_once)?, connector)?;
+    worker.start(u32::try_from(at_once)?, connector)?;
     // Asking the store how many there are would take part in what is measured, so not before all
     // have begun.
     for _ in 0..jobs {
         begun.recv().await.context("the worker runs")?;
     }
-    local.completed(jobs).await?;
-    Ok(rate(jobs, began))
+    completed(&worker.store, jobs).await?;
+    let figures = rate(jobs, began);
+    worker.end().await?;
+    Ok(figures)
 }
 
-async fn start(local: &Local, jobs: usize) -> anyhow::Result<Figures> {
+async fn start(local: &Local, url: &str, jobs: usize) -> anyhow::Result<Figures> {
     let payload: Arc<[u8]> = payload().into_bytes().into();
     let (connector, mut begun) = Stopwatch::new();
-    local.worker_of("bench-worker-0", 4, connector)?;
+    let worker = Direct::open(url).await?;
+    worker.start(4, connector)?;
     let mut took = Vec::with_capacity(jobs);
     // One to warm up, which does not count: until it ended the worker may still be registering.
     for n in 0..=jobs {
@@ -101,8 +152,9 @@ async fn start(local: &Local, jobs: usize) -> anyhow::Result<Figures> {
         let began = Instant::now();
         local.broker.submit(vec![submit(&payload)]).await?;
         took.push(begun.recv().await.context("the worker runs")?.duration_since(began));
-        local.completed(n + 1).await?;
+        completed(&*local.store, n + 1).await?;
     }
+    worker.end().await?;
     let took = took.get_mut(1..).unwrap_or_default();
     let ms = |span: Duration| span.as_secs_f64() * 1000.0;
     let (p50, p99) = (percentile(took, 0.5), percentile(took, 0.99));

@@ -121,7 +121,7 @@ local function sound(S, v)
     -- A proof against nothing writes nothing.
     if S.losses > 0 or v[k] ~= 'proof' then must_be(S, S.P .. 'losses', 'hash') end
   end
-  for k = v[PROFILES], v[CLAIM] - 1, 4 do
+  for k = v[PROFILES], v[PAYLOADS] - 1, 4 do
     local key = S.P .. 'profile:' .. v[k]
     must_be(S, key, 'hash')
     local users = call('HGET', key, 'users')

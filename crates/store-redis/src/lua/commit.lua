@@ -38,12 +38,13 @@ local function overridden_by(S, claim, picks)
   return keys
 end
 
-local function apply(S, v, claim, picks)
+local function apply(S, v, claim, picks, args, n)
   local base, is_event = S.ended, #picks > 0 or v[END] - v[LOG] > LOG_HEAD
   if is_event then S.seq = S.seq + 1 end
   S.seq_text = text(S.seq)
   put_records(S, v, overridden_by(S, claim, picks), base)
   put_indexes(S, v, base)
+  put_payloads(v, args, n)
   change_classes(S, v)
   note_losses(S, v)
   use_profiles(S, v)
@@ -54,8 +55,7 @@ local function apply(S, v, claim, picks)
   return reply
 end
 
-local function one(S, packed)
-  local v = flat(packed)
+local function one(S, v, args, n)
   local claim = claim_of(v)
   -- A choice is made among the heads as they stand in Redis.
   if claim then flush(S) end
@@ -64,7 +64,7 @@ local function one(S, packed)
     return { 'corrupt', type(why) == 'table' and (why.corrupt or why.err) or tostring(why) }
   end
   if why then return { why } end
-  local reply = apply(S, v, claim, picks)
+  local reply = apply(S, v, claim, picks, args, n)
   if claim then
     flush(S)
     if #picks > 0 and #picks == claim.wanted then look_behind(S, claim) end
@@ -74,13 +74,17 @@ local function one(S, packed)
   return reply
 end
 
--- ARGV: time or '', epoch, then transitions.
+-- ARGV: time or '', epoch, then plans of transitions, each with its payloads behind it.
 local function commit(keys, args)
   local S, epoch = begin(keys, args[1], args[2])
   if not S then return { 'epoch', epoch } end
   S.woken = {}
-  local before, replies = S.seq, {}
-  for i = 3, #args do replies[i - 2] = one(S, args[i]) end
+  local before, replies, n = S.seq, {}, 3
+  while n <= #args do
+    local v = flat(args[n])
+    replies[#replies + 1] = one(S, v, args, n)
+    n = n + 1 + v[CLAIM] - v[PAYLOADS]
+  end
   flush(S)
   if S.seq > before or S.importing then
     local fields = { S.meta, 'seq', text(S.seq), 'ended_no', text(S.ended) }

@@ -3,10 +3,10 @@
 -- Keys in it are whole. Values that only the store knows are places to fill in (see `mark`).
 
 local READS, LOOKED_UP, GUARDS, WRITES, DROPS, SCORES, OPS = 2, 3, 4, 5, 6, 7, 8
-local COUNTS, QUEUE, CLASSES, LOSSES, PROFILES, CLAIM, LOG, END = 9, 10, 11, 12, 13, 14, 15, 16
+local COUNTS, QUEUE, CLASSES, LOSSES, PROFILES, PAYLOADS, CLAIM, LOG, END = 9, 10, 11, 12, 13, 14, 15, 16, 17
 -- How many jobs it ends; whether it takes new work in; what it is to an import that fills the
 -- store: 'moved', 'items' or nothing.
-local ENDINGS, IS_INTAKE, DURING_IMPORT = 17, 18, 19
+local ENDINGS, IS_INTAKE, DURING_IMPORT = 18, 19, 20
 -- In front of the events: the arguments of the command that writes them.
 local LOG_HEAD = 9
 

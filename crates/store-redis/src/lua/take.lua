@@ -2,8 +2,10 @@
 -- stays packed until jobs are chosen. In a text that names jobs, what stands before and after them
 -- is given, and the ids are put between.
 --
--- The packed list: how many tokens, the tokens; a job's fields as they are logged, how many values,
--- the same as values; then the worker, how many connectors, and each of them (see `taker`).
+-- The packed list: how many tokens, the tokens; how many values a job's fields are, the fields; then the worker, how many connectors, and each of them (see `taker`).
+
+-- Payloads are told with so few jobs; of more the caller asks for them, as texts are slow in Lua.
+local PAYLOADS_TOLD = 8
 
 -- A taker is: where its event is among those of the transition (0: nowhere), the event's name, the
 -- record before and after the jobs, the field of the jobs before and after them, whether its pulse
@@ -48,7 +50,7 @@ local function statuses(t, from, till, by_service)
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
-local function take_job(S, pick, token, packed, fields, reply)
+local function take_job(S, pick, token, fields, reply)
   local class = pick.class
   class.running, class.is_dirty, class.is_requeued = class.running + 1, true, true
   -- Exclusions lapse while a job is pending.
@@ -57,7 +59,7 @@ local function take_job(S, pick, token, packed, fields, reply)
   call('HSET', pick.key, 'rev', S.seq_text, 'attempt', attempt, 'token', token, unpack(fields))
   -- What is logged and told is the job before, with what changed behind it: the later one counts.
   local n = #reply
-  local record = cmsgpack.pack(pick.fields) .. cmsgpack.pack({ 'rev', S.seq_text, 'attempt', attempt, 'token', token }) .. packed
+  local record = cmsgpack.pack(pick.fields, { 'rev', S.seq_text, 'attempt', attempt, 'token', token }, fields)
   reply[n + 1], reply[n + 2], reply[n + 3] = pick.job, pick.service, record
   return record
 end
@@ -66,8 +68,8 @@ end
 local function take(S, v, claim, picks, base, reply)
   local t = flat(claim.taking)
   local tokens, at = 2, t[2] + 3
-  local packed, last = t[at], at + 1 + t[at + 1]
-  local fields = { unpack(t, at + 2, last) }
+  local last = at + t[at]
+  local fields = { unpack(t, at + 1, last) }
   local ids, by_service = ids_of(picks)
   -- statuses, worker, connectors
   local count = t[last + 1]
@@ -95,7 +97,7 @@ local function take(S, v, claim, picks, base, reply)
   end
   local members, leases, payloads = {}, {}, {}
   for n, pick in ipairs(picks) do
-    local record = take_job(S, pick, t[tokens + n], packed, fields, reply)
+    local record = take_job(S, pick, t[tokens + n], fields, reply)
     log_event(v, 0, 'job_assigned job:' .. pick.job, record)
     if n == 1 and worker_at == 0 then log_event(v, 0, worker_name, worker_record) end
     local taker = takers[pick.service]
@@ -111,8 +113,9 @@ local function take(S, v, claim, picks, base, reply)
   end
   for _, some in pairs(members) do call('ZREM', unpack(some)) end
   call('ZADD', S.P .. 'leases', unpack(leases))
-  -- What is no text is no payload: the caller is told that there is none.
-  for n, payload in ipairs(call('MGET', unpack(payloads))) do reply[3 + n * 4] = payload end
+  if #picks <= PAYLOADS_TOLD then
+    for n, payload in ipairs(call('MGET', unpack(payloads))) do reply[3 + n * 4] = payload end
+  end
   S.counts.pending = math.max(0, S.counts.pending - #picks)
   S.counts.assigned = S.counts.assigned + #picks
 end

@@ -109,7 +109,7 @@ local function note_losses(S, v)
 end
 
 local function use_profiles(S, v)
-  for i = v[PROFILES], v[CLAIM] - 1, 4 do
+  for i = v[PROFILES], v[PAYLOADS] - 1, 4 do
     local digest, by, capabilities, services = v[i], v[i + 1], v[i + 2], v[i + 3]
     local key = S.P .. 'profile:' .. digest
     if capabilities then
@@ -126,6 +126,14 @@ local function use_profiles(S, v)
     else
       call('SADD', S.P .. 'profiles', digest)
     end
+  end
+end
+
+-- Payloads come as arguments behind the plan: they may be large.
+local function put_payloads(v, args, n)
+  for i = v[PAYLOADS], v[CLAIM] - 1 do
+    n = n + 1
+    call('SET', v[i], args[n])
   end
 end
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     fields::{self, Fields},
     keys::Keys,
-    pack::{Pack, pack_fields},
+    pack::Pack,
 };
 
 /// The id of the job that stands for the ones to be chosen.
@@ -258,7 +258,7 @@ impl ClaimPlan {
         for token in &self.tokens {
             pack.text(&token.to_string());
         }
-        pack.bytes(&pack_fields(&self.job)).len(self.job.len() * 2);
+        pack.len(self.job.len() * 2);
         for (field, value) in &self.job {
             pack.text(field).text(value);
         }

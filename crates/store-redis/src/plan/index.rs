@@ -122,10 +122,6 @@ impl Indexes {
         self.ops.push(("", "DEL", key, Vec::new()));
     }
 
-    pub fn set(&mut self, key: String, value: &[u8]) {
-        self.ops.push(("", "SET", key, vec![value.to_vec()]));
-    }
-
     pub fn set_for(&mut self, key: String, value: &[u8], millis: u128) {
         let life = millis.to_string().into_bytes();
         self.ops.push(("", "SET", key, vec![value.to_vec(), b"PX".to_vec(), life]));

@@ -44,6 +44,7 @@ pub struct Plan {
     drops: Vec<String>,
     pub indexes: Indexes,
     events: Vec<(String, Vec<u8>)>,
+    payloads: Vec<(String, Vec<u8>)>,
     endings: u32,
     /// It takes new work in, which a closed store does not.
     is_intake: bool,
@@ -143,7 +144,7 @@ impl Plan {
     }
 
     fn keep_payload(&mut self, job: JobId, payload: &[u8]) {
-        self.indexes.set(format!("payload:{job}"), payload);
+        self.payloads.push((format!("payload:{job}"), payload.to_vec()));
     }
 
     fn keep_result(&mut self, job: JobId, attempt: u32, token: Token, late: bool, json: &[u8]) {
@@ -157,8 +158,9 @@ impl Plan {
         self.indexes.score("idempotency", &until, &keys::idempotency_member(key));
     }
 
-    /// As the function takes it; with a claim whose jobs the function chooses.
-    pub fn pack(&self, claim: Option<&ClaimPlan>, names: &Keys) -> Vec<u8> {
+    /// As the function takes it: the plan, and its payloads behind it. With a claim whose jobs the
+    /// function chooses.
+    pub fn pack(&self, claim: Option<&ClaimPlan>, names: &Keys) -> Vec<Vec<u8>> {
         let mut parts = Parts::default();
         let reads = parts.begin();
         for (key, rev) in &self.reads {
@@ -184,6 +186,10 @@ impl Plan {
             drops.text(&names.full(key));
         }
         self.indexes.pack(&mut parts, names);
+        let payloads = parts.begin();
+        for (key, _) in &self.payloads {
+            payloads.text(&names.full(key));
+        }
         let for_claim = parts.begin();
         if let Some(claim) = claim {
             claim.pack(for_claim, names);
@@ -195,7 +201,9 @@ impl Plan {
         for (name, value) in &self.events {
             log.text(name).bytes(value);
         }
-        parts.done(self.endings, self.is_intake, self.during_import)
+        let plan = parts.done(self.endings, self.is_intake, self.during_import);
+        let payloads = self.payloads.iter().map(|(_, payload)| payload.clone());
+        [plan].into_iter().chain(payloads).collect()
     }
 }
 

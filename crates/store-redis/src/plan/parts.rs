@@ -4,7 +4,7 @@
 use crate::pack::Pack;
 
 /// Values in the head; the function puts one more in front of them.
-const HEAD: usize = 18;
+const HEAD: usize = 19;
 
 /// The parts one after the other, and where each begins.
 #[derive(Debug, Default)]
