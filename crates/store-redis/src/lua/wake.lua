@@ -2,16 +2,17 @@
 
 -- Wakes one waiting worker that is able to run the class: pushes the class's name for its profile,
 -- unless a wake-up lies there already. `all`: the class is new, so nobody has worked out yet who is
--- able; each profile looks once. `hops`: how often it was passed on; `not_for`: who had no use for it.
+-- able; each profile looks once. Answers how many wait, twice. `hops`: how often it was passed on; `not_for`: who had no use for it.
 local function wake(S, class, service, all, hops, not_for)
   local waiting = S.P .. 'waiting:' .. service
   local asked = {}
-  for _, member in ipairs(call('ZRANGE', waiting, 0, 255)) do
+  local members = call('ZRANGE', waiting, 0, 255, 'WITHSCORES')
+  for i = 1, #members, 2 do
+    local member = members[i]
     local digest = string.sub(member, 1, 32)
     if not asked[digest] and member ~= not_for then
       asked[digest] = true
-      local till = tonumber(call('ZSCORE', waiting, member))
-      if till < S.now then
+      if tonumber(members[i + 1]) < S.now then
         call('ZREM', waiting, member)
         asked[digest] = nil
       elseif all or call('SISMEMBER', S.P .. 'serves:' .. digest .. ':' .. service, class) == 1 then
@@ -19,21 +20,21 @@ local function wake(S, class, service, all, hops, not_for)
         if call('LLEN', key) == 0 then
           call('LPUSH', key, class .. ' ' .. (hops or 0))
           call('PEXPIRE', key, WAKE_MS)
-          if not all then return end
+          if not all then return #members end
         end
       end
     end
   end
+  return #members
 end
 
 -- At most one wake-up a profile: for the same class more than a few find nobody.
 local function wake_all(S)
-  local done, waits = {}, {}
+  local done, nobody = {}, {}
   for _, w in ipairs(S.woken) do
     local key, service = w[1], w[2]
     done[key] = (done[key] or 0) + 1
-    if waits[service] == nil then waits[service] = call('EXISTS', S.P .. 'waiting:' .. service) == 1 end
-    if waits[service] and done[key] <= 8 then wake(S, key, service, w[3]) end
+    if not nobody[service] and done[key] <= 8 then nobody[service] = wake(S, key, service, w[3]) == 0 end
   end
 end
 
