@@ -19,6 +19,7 @@
 //! | `heads:SERVICE` | zset | each class's best entry, same score, member `SEQ:CLASS` |
 //! | `class:CLASS` | hash | definition, service, base, excluded workers, jobs that live, wait held and run, head |
 //! | `classes` | zset | classes by their birth |
+//! | `resting` | zset | those without a live job, by when it went, ms |
 //! | `held` `services` `base:CLASS` | set | classes with held jobs, services with classes, classes that differ in exclusions only |
 //! | `losses` | hash | losses in a row, by base |
 //! | `profile:DIGEST` `profiles` | hash, set | capabilities, users, up to which class it was worked out |

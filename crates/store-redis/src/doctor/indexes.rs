@@ -108,7 +108,12 @@ impl Inner {
                 out.push((missing(&name, member), vec![command(&["ZADD", &name, &score, member])]));
             }
             for member in found.keys().filter(|member| !right.contains_key(*member)) {
-                out.push((surplus(&name, member), vec![command(&["ZREM", &name, member])]));
+                let mut commands = vec![command(&["ZREM", &name, member])];
+                if name == "classes" {
+                    // It is made anew when a job needs it.
+                    commands.push(command(&["DEL", &format!("class:{member}")]));
+                }
+                out.push((surplus(&name, member), commands));
             }
         }
         Ok(())

@@ -2,7 +2,8 @@
 
 -- Wakes one waiting worker that is able to run the class: pushes the class's name for its profile,
 -- unless a wake-up lies there already. `all`: the class is new, so nobody has worked out yet who is
--- able; each profile looks once. Answers how many wait, twice. `hops`: how often it was passed on; `not_for`: who had no use for it.
+-- able; each profile looks once. `hops`: how often it was passed on; `not_for`: who had no use for it.
+-- Answers whether anybody waits.
 local function wake(S, class, service, all, hops, not_for)
   local waiting = S.P .. 'waiting:' .. service
   local asked = {}
@@ -20,12 +21,12 @@ local function wake(S, class, service, all, hops, not_for)
         if call('LLEN', key) == 0 then
           call('LPUSH', key, class .. ' ' .. (hops or 0))
           call('PEXPIRE', key, WAKE_MS)
-          if not all then return #members end
+          if not all then return true end
         end
       end
     end
   end
-  return #members
+  return #members > 0
 end
 
 -- At most one wake-up a profile: for the same class more than a few find nobody.
@@ -34,7 +35,7 @@ local function wake_all(S)
   for _, w in ipairs(S.woken) do
     local key, service = w[1], w[2]
     done[key] = (done[key] or 0) + 1
-    if not nobody[service] and done[key] <= 8 then nobody[service] = wake(S, key, service, w[3]) == 0 end
+    if not nobody[service] and done[key] <= 8 then nobody[service] = not wake(S, key, service, w[3]) end
   end
 end
 

@@ -8,10 +8,9 @@ use pointsman_store::{
         model::picture,
     },
 };
-use redis::Value;
 
 use crate::{
-    support::{connection, fleet_on, prefix},
+    support::{by_hand, fleet_on, prefix},
     unchanged::dump,
 };
 
@@ -24,16 +23,6 @@ async fn scene() -> (Fleet, String, Hand, pointsman_core::command::Held) {
     let running = fleet.running(&hand).await;
     fleet.submit(spec(50)).await;
     (fleet, prefix(&options), hand, running)
-}
-
-fn by_hand(prefix: &str, command: &str) {
-    let mut parts = command.split(' ');
-    let mut redis_command = redis::cmd(parts.next().expect("a command"));
-    redis_command.arg(format!("{prefix}{}", parts.next().expect("a key")));
-    for part in parts {
-        redis_command.arg(part);
-    }
-    let _: Value = redis_command.query(&mut connection()).expect("Redis does as it is told");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The store on a real Redis.
 
+mod classes;
 mod conformance;
 mod doctor;
 mod opening;

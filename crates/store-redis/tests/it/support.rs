@@ -70,3 +70,14 @@ pub fn fleet_on() -> (Fleet, Options) {
     let options = opened.lock().expect("no panic").take().expect("it was opened");
     (fleet, options)
 }
+
+/// Somebody sends a command on one key of a fleet, its words apart by blanks.
+pub fn by_hand(prefix: &str, command: &str) -> redis::Value {
+    let mut parts = command.split(' ');
+    let mut redis_command = redis::cmd(parts.next().expect("a command"));
+    redis_command.arg(format!("{prefix}{}", parts.next().expect("a key")));
+    for part in parts {
+        redis_command.arg(part);
+    }
+    redis_command.query(&mut connection()).expect("Redis does as it is told")
+}

@@ -1,0 +1,160 @@
+//! Classes whose last job has gone rest: who can serve them stays worked out.
+
+use std::time::Duration;
+
+use pointsman_core::{
+    Command, Rejected,
+    doctor::{FindingRule, MendOutcome},
+    record::JobSpec,
+};
+use pointsman_store::{
+    Depth,
+    conformance::fleet::{Fleet, Hand, completed, needs, spec},
+};
+use redis::Value;
+
+use crate::support::{by_hand, connection, fleet_on, prefix};
+
+fn labelled() -> JobSpec {
+    JobSpec { requirements: needs("x"), ..spec(50) }
+}
+
+/// A fleet whose worker has run the only job there was.
+async fn scene() -> (Fleet, String, Hand) {
+    let (fleet, options) = fleet_on();
+    let hand = fleet.worker("w", 1, &["x"]).await;
+    run_one(&fleet, &hand, labelled()).await;
+    (fleet, prefix(&options), hand)
+}
+
+async fn run_one(fleet: &Fleet, hand: &Hand, spec: JobSpec) {
+    fleet.submit(spec).await;
+    let held = fleet.claim(hand).await.expect("a job to claim");
+    fleet.act(hand, held, completed()).await.expect("it ends");
+}
+
+fn count(prefix: &str, command: &str) -> i64 {
+    match by_hand(prefix, command) {
+        Value::Int(n) => n,
+        other => panic!("{command} answers {other:?}"),
+    }
+}
+
+fn members(prefix: &str, key: &str) -> Vec<String> {
+    let mut range = redis::cmd("ZRANGE");
+    range.arg(format!("{prefix}{key}")).arg(0).arg(-1);
+    range.query(&mut connection()).expect("members")
+}
+
+#[tokio::test]
+async fn the_next_job_of_the_like_finds_its_class_worked_out() {
+    let (fleet, prefix, hand) = scene().await;
+    let rev = by_hand(&prefix, "HGET meta classes_rev");
+    assert_eq!(members(&prefix, "resting").len(), 1);
+    assert_eq!(fleet.store.queues(10).await.expect("it is there").counts.classes, 0);
+    fleet.submit(labelled()).await;
+    assert_eq!(members(&prefix, "resting").len(), 0);
+    assert_eq!(fleet.store.queues(10).await.expect("it is there").counts.classes, 1);
+    let held = fleet.claim(&hand).await.expect("a job to claim");
+    assert_eq!(by_hand(&prefix, "HGET meta classes_rev"), rev, "no class was made");
+    fleet.check().await.expect("nothing is wrong");
+    fleet.act(&hand, held, completed()).await.expect("it ends");
+    fleet.check().await.expect("nothing is wrong");
+}
+
+#[tokio::test]
+async fn a_class_that_rested_long_goes_when_another_comes() {
+    let (fleet, prefix, hand) = scene().await;
+    fleet.advance(Duration::from_secs(599));
+    fleet.submit(spec(50)).await;
+    assert_eq!(count(&prefix, "ZCARD classes"), 2);
+    let held = fleet.claim(&hand).await.expect("a job to claim");
+    fleet.act(&hand, held, completed()).await.expect("it ends");
+    fleet.advance(Duration::from_secs(2));
+    let other = JobSpec { requirements: needs("y"), ..spec(50) };
+    fleet.submit(other).await;
+    assert_eq!(count(&prefix, "ZCARD classes"), 2, "the one that ended just now is kept");
+    assert_eq!(members(&prefix, "resting").len(), 1);
+    fleet.check().await.expect("nothing is wrong");
+    run_one(&fleet, &hand, labelled()).await;
+    fleet.check().await.expect("nothing is wrong");
+}
+
+/// Later than every clock.
+const JUST_NOW: u64 = 9_000_000_000_000_000;
+
+/// The limit is on classes with live jobs: those that rest give way.
+#[tokio::test]
+async fn classes_that_rest_take_nobodys_place() {
+    let (fleet, prefix, hand) = scene().await;
+    let mut others = redis::pipe();
+    for n in 0..9_999_u32 {
+        for (index, score) in [("classes", 1_u64), ("resting", JUST_NOW)] {
+            others.cmd("ZADD").arg(format!("{prefix}{index}")).arg(score).arg(format!("{n:032x}"));
+        }
+    }
+    others.exec(&mut connection()).expect("Redis does as it is told");
+    fleet.submit(spec(50)).await;
+    assert_eq!(count(&prefix, "ZCARD classes"), 10_000);
+    assert_eq!(count(&prefix, "ZCARD resting"), 9_999);
+    by_hand(&prefix, "DEL resting");
+    let one_more = fleet.submission(JobSpec { requirements: needs("y"), ..spec(50) });
+    let refused = fleet.run(Command::Submit(one_more)).await;
+    assert_eq!(refused.map(drop), Err(Rejected::TooManyClasses(10_000)));
+    fleet.claim(&hand).await.expect("the job that was taken");
+}
+
+#[tokio::test]
+async fn the_doctor_knows_what_rests() {
+    use FindingRule as R;
+    let (fleet, prefix, hand) = scene().await;
+    let class = members(&prefix, "resting").pop().expect("one rests");
+    fleet.submit(spec(50)).await;
+    let live = members(&prefix, "classes").pop().expect("the younger one lives");
+    let cases = [
+        (format!("HSET class:{class} live 2"), R::WrongCount),
+        (format!("ZADD resting 1 {live}"), R::IndexWithoutRecord),
+        (format!("ZADD resting 1 {:032x}", 7), R::IndexWithoutRecord),
+        (format!("ZREM classes {class}"), R::RecordWithoutIndex),
+        (format!("ZREM resting {class}"), R::IndexWithoutRecord),
+    ];
+    for (damage, rule) in cases {
+        by_hand(&prefix, &damage);
+        let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(found.findings.iter().any(|f| f.rule == rule), "{damage}: {found:?}");
+        let mended = fleet.store.mend(None).await.expect("it is mended");
+        let left = mended.iter().find(|m| matches!(m.outcome, MendOutcome::Left { .. }));
+        assert!(left.is_none(), "{damage}: {left:?}");
+        let after = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(after.is_sound(), "{damage}: {after:?}");
+    }
+    by_hand(&prefix, "SET resting x");
+    fleet.store.mend(None).await.expect("it is mended");
+    let held = fleet.claim(&hand).await.expect("a job to claim");
+    fleet.act(&hand, held, completed()).await.expect("it ends");
+    run_one(&fleet, &hand, labelled()).await;
+    fleet.check().await.expect("nothing is wrong");
+}
+
+/// Of many jobs the answer brings no payloads; whoever asks gets them.
+#[tokio::test]
+async fn one_claim_takes_many_jobs() {
+    let (fleet, options) = fleet_on();
+    let hand = fleet.worker("w", 40, &[]).await;
+    let mut submitted = Vec::new();
+    for _ in 0..40 {
+        submitted.push(fleet.submit(spec(50)).await);
+    }
+    let tokens = (0..40).map(|_| fleet.token()).collect();
+    let claimed = fleet.claim_with(&hand, tokens).await;
+    let jobs: Vec<_> = claimed.iter().map(|held| held.job).collect();
+    assert_eq!(jobs, submitted, "in their order");
+    let payloads = fleet.store.payloads(jobs).await.expect("the store works");
+    assert!(payloads.iter().all(|p| p.as_deref() == Some(b"{}".as_slice())), "{payloads:?}");
+    fleet.check().await.expect("nothing is wrong");
+    let ops = claimed.iter().map(|held| Fleet::op(*held, completed())).collect();
+    let exchange = Fleet::exchange(&hand, ops, Vec::new());
+    fleet.run(Command::Exchange(exchange)).await.expect("all end");
+    assert_eq!(members(&prefix(&options), "resting").len(), 1);
+    fleet.check().await.expect("nothing is wrong");
+}
