@@ -135,26 +135,3 @@ async fn the_doctor_knows_what_rests() {
     run_one(&fleet, &hand, labelled()).await;
     fleet.check().await.expect("nothing is wrong");
 }
-
-/// Of many jobs the answer brings no payloads; whoever asks gets them.
-#[tokio::test]
-async fn one_claim_takes_many_jobs() {
-    let (fleet, options) = fleet_on();
-    let hand = fleet.worker("w", 40, &[]).await;
-    let mut submitted = Vec::new();
-    for _ in 0..40 {
-        submitted.push(fleet.submit(spec(50)).await);
-    }
-    let tokens = (0..40).map(|_| fleet.token()).collect();
-    let claimed = fleet.claim_with(&hand, tokens).await;
-    let jobs: Vec<_> = claimed.iter().map(|held| held.job).collect();
-    assert_eq!(jobs, submitted, "in their order");
-    let payloads = fleet.store.payloads(jobs).await.expect("the store works");
-    assert!(payloads.iter().all(|p| p.as_deref() == Some(b"{}".as_slice())), "{payloads:?}");
-    fleet.check().await.expect("nothing is wrong");
-    let ops = claimed.iter().map(|held| Fleet::op(*held, completed())).collect();
-    let exchange = Fleet::exchange(&hand, ops, Vec::new());
-    fleet.run(Command::Exchange(exchange)).await.expect("all end");
-    assert_eq!(members(&prefix(&options), "resting").len(), 1);
-    fleet.check().await.expect("nothing is wrong");
-}

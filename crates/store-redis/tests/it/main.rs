@@ -3,6 +3,7 @@
 mod classes;
 mod conformance;
 mod doctor;
+mod many;
 mod opening;
 mod several;
 mod support;

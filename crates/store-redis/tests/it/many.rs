@@ -1,0 +1,51 @@
+//! One exchange about as many jobs as one may be about: Lua holds only so many values at once.
+
+use pointsman_core::{Command, JobId, command::Held};
+use pointsman_store::conformance::fleet::{Fleet, Hand, completed, spec};
+
+use crate::support::fleet_on;
+
+/// The most operations and the most tokens of an exchange.
+const MOST: usize = 1_024;
+
+async fn submit(fleet: &Fleet, count: usize) -> Vec<JobId> {
+    let jobs: Vec<_> = (0..count).map(|_| fleet.submission(spec(50))).collect();
+    let ids = jobs.iter().map(|job| job.id).collect();
+    let commands = jobs.into_iter().map(Command::Submit).collect();
+    for done in fleet.store.execute(commands).await.expect("the store works") {
+        done.expect("a valid submission");
+    }
+    ids
+}
+
+/// Ends these and claims as many others.
+async fn exchange(fleet: &Fleet, hand: &Hand, ended: &[Held]) -> Vec<Held> {
+    let ops = ended.iter().map(|held| Fleet::op(*held, completed())).collect();
+    let tokens = (0..MOST).map(|_| fleet.token()).collect();
+    let exchange = Fleet::exchange(hand, ops, tokens);
+    match fleet.run(Command::Exchange(exchange)).await.expect("a valid exchange").0 {
+        pointsman_core::Answer::Exchanged { claimed, ops } => {
+            assert!(ops.iter().all(Result::is_ok), "{ops:?}");
+            claimed
+        }
+        other => panic!("an exchange was answered {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn one_exchange_ends_many_jobs_and_takes_as_many() {
+    let (fleet, _) = fleet_on();
+    let hand = fleet.worker("w", MOST as u32, &[]).await;
+    let submitted = submit(&fleet, 2 * MOST).await;
+    let first = exchange(&fleet, &hand, &[]).await;
+    let second = exchange(&fleet, &hand, &first).await;
+    let jobs: Vec<JobId> = first.iter().chain(&second).map(|held| held.job).collect();
+    assert_eq!(jobs, submitted, "all are taken, in their order");
+    let payloads = fleet.store.payloads(jobs).await.expect("the store works");
+    assert!(payloads.iter().all(|p| p.as_deref() == Some(b"{}".as_slice())), "{payloads:?}");
+    let counts = fleet.store.queues(0).await.expect("the store works").counts;
+    assert_eq!((counts.completed, counts.assigned), (MOST as u64, MOST as u64));
+    fleet.check().await.expect("nothing is wrong");
+    assert_eq!(exchange(&fleet, &hand, &second).await, []);
+    fleet.check().await.expect("nothing is wrong");
+}
