@@ -1,7 +1,8 @@
 -- Everything else that must be one step: opening, contact, reading together, profiles, wake-ups.
 
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', '1' for an import.
-local FORMAT = 1
+-- 2: events of the log may be several lists, and classes rest. This version reads 1, too.
+local FORMAT = 2
 -- Workers are heard again well within this time, and have taken back what they run.
 local CALM_MS = 5000
 local function open(keys, args)
@@ -16,6 +17,7 @@ local function open(keys, args)
   if (tonumber(f[1]) or FORMAT + 1) > FORMAT then return { 'newer', f[1] } end
   if f[2] ~= args[1] then return { 'fleet', f[2] or '' } end
   if f[5] and args[5] ~= '1' then return { 'importing' } end
+  if tonumber(f[1]) < FORMAT then call('HSET', keys[1], 'format', FORMAT) end
   if f[3] == args[2] then return { 'ok', f[4], text(now), 'known' } end
   -- Another replication id: a restart, a fail-over, a restored copy. The end of the log may be gone.
   call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now), 'contact_at', text(now),

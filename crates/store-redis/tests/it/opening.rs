@@ -72,9 +72,25 @@ async fn what_belongs_to_others_is_left_alone() {
     run(&server, &["HSET", "{pointsman:default}:meta", "format", "1", "fleet", "other"]).await;
     let why = refused(&server, at(&server.url())).await;
     assert!(why.to_string().contains("--fleet"), "{why}");
-    run(&server, &["HSET", "{pointsman:default}:meta", "format", "2", "fleet", "default"]).await;
+    run(&server, &["HSET", "{pointsman:default}:meta", "format", "3", "fleet", "default"]).await;
     let why = refused(&server, at(&server.url())).await;
     assert!(matches!(why, OpenError::Newer { .. }), "{why}");
+}
+
+#[tokio::test]
+async fn a_store_of_an_older_format_is_taken_over() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let open = async || RedisStore::open(at(&server.url())).await.expect("it opens");
+    open().await.close().await.expect("it closes");
+    let format = async || -> String {
+        let mut connection = server.connect().await.expect("it answers");
+        let mut get = redis::cmd("HGET");
+        get.arg(META).arg("format").query_async(&mut connection).await.expect("it is there")
+    };
+    let newest = format().await;
+    run(&server, &["HSET", META, "format", "1"]).await;
+    works(open().await).await;
+    assert_eq!(format().await, newest);
 }
 
 #[tokio::test]
