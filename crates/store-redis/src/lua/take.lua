@@ -2,7 +2,9 @@
 -- stays packed until jobs are chosen. In a text that names jobs, what stands before and after them
 -- is given, and the ids are put between.
 --
--- The packed list: how many tokens, the tokens; how many values a job's fields are, the fields; then the worker, how many connectors, and each of them (see `taker`).
+-- The packed list: how many tokens, the tokens; how many values the fields of a job are, the fields;
+-- how many values the statuses are, the statuses; then the worker and its connectors, in the order
+-- of the claim's services (see `put_taker`).
 
 -- Payloads are told with so few jobs; of more the caller asks for them, as texts are slow in Lua.
 local PAYLOADS_TOLD = 8
@@ -33,11 +35,12 @@ end
 local function ids_of(picks)
   local all, by_service = {}, {}
   for i, pick in ipairs(picks) do
-    local id = '"' .. pick.job .. '"'
-    all[i] = id
-    local before = by_service[pick.service]
-    by_service[pick.service] = before and before .. ',' .. id or id
+    local own = by_service[pick.service] or {}
+    by_service[pick.service] = own
+    all[i] = '"' .. pick.job .. '"'
+    own[#own + 1] = all[i]
   end
+  for service, own in pairs(by_service) do by_service[service] = table.concat(own, ',') end
   return table.concat(all, ','), by_service
 end
 

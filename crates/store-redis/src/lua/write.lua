@@ -2,11 +2,11 @@
 
 -- A value that only the store knows: the seq, an ending's number, a time.
 local function mark(S, value, base)
-  if string.byte(value) ~= 64 then return value end
+  local at, kind = string.byte(value, 1, 2)
+  if at ~= 64 then return value end
   if value == '@seq' then return S.seq_text end
   if value == '@lease' then return S.lease_text end
-  local k = string.match(value, '^@e(%d+)$')
-  if k then return text(base + k) end
+  if kind == 101 then return text(base + tonumber(string.sub(value, 3))) end
   return text(S.now * TOLD_BY + tonumber(string.sub(value, 2)))
 end
 
