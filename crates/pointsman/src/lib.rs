@@ -18,10 +18,6 @@ use tracing_subscriber::{EnvFilter, fmt};
 use crate::args::{Cli, Command};
 pub use crate::exit::Exit;
 
-/// Records are many small pieces that live for moments.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Reads the command line and does what it says.
 ///
 /// # Errors
