@@ -68,6 +68,7 @@ local function one(S, v, args, n)
   if claim then
     flush(S)
     if #picks > 0 and #picks == claim.wanted then look_behind(S, claim) end
+    -- What the choice noted of queues is over.
     for _, class in pairs(S.classes) do class.taken, class.following, class.is_odd = nil, nil, nil end
   end
   S.bases = {}

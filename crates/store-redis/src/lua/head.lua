@@ -227,7 +227,6 @@ local function flush(S)
         call(class.held > 0 and 'SADD' or 'SREM', S.P .. 'held', class.key)
       end
       class.exists, class.rests, class.is_requeued, class.is_held = true, rests, nil, nil
-      class.following, class.is_odd, class.taken = nil, nil, nil
       put_class(class)
     end
   end
