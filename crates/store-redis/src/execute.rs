@@ -331,11 +331,13 @@ impl Inner {
                     .extend(picks.iter().zip(&claim.tokens).map(|(pick, token)| pick.held(*token)));
             }
             claim.merge(&mut events, &picks);
-            for pick in picks {
-                if let Some(payload) = pick.payload.filter(|p| p.len() <= REMEMBERED_PAYLOAD) {
-                    self.payloads.lock().put(pick.job, payload);
-                }
+        }
+        let mut taken = Vec::with_capacity(picks.len());
+        for pick in picks {
+            if let Some(payload) = pick.payload.filter(|p| p.len() <= REMEMBERED_PAYLOAD) {
+                self.payloads.lock().put(pick.job, payload);
             }
+            taken.push((pick.event.key, pick.fields));
         }
         let group = log::stamp(events, seq, at, endings_before);
         for event in group.events.iter().filter(|event| event.record.is_none()) {
@@ -344,6 +346,9 @@ impl Inner {
             }
         }
         self.memory.follow(&group.events);
+        for (job, fields) in taken {
+            self.memory.keep_fields(&job, fields);
+        }
         self.link.saw_seq(seq);
         Done { answer, group: Some(Arc::new(group)) }
     }

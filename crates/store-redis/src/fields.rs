@@ -1,18 +1,15 @@
 //! Records as Redis hashes: one field of the hash for one of the record, as an operator reads it.
 //! Texts stand as they are, everything else as JSON, and what is null is left out.
 
-use std::{borrow::Cow, fmt::Write as _};
+mod list;
+mod write;
 
+use std::fmt::Write as _;
+
+pub use list::Fields;
 use pointsman_core::{Record, RecordKind};
-use serde::{
-    Serialize,
-    ser::{Error as _, Impossible, SerializeMap, SerializeStruct, Serializer},
-};
-
-/// A field of a record's hash and its value.
-pub type Field = (Cow<'static, str>, String);
-/// Fields of a record in the order in which they are written.
-pub type Fields = Vec<Field>;
+use serde::Serialize as _;
+use write::FieldWriter;
 
 /// Fields that lie in a record's hash without being part of the record: copies for operators.
 pub const APART: [&str; 1] = ["connector_statuses"];
@@ -135,14 +132,6 @@ fn is_known(kind: RecordKind, field: &str) -> bool {
     is_text(kind, field) || others.contains(&field)
 }
 
-/// Names that are shown as operators know them.
-fn shown(kind: RecordKind, field: Cow<'static, str>) -> Cow<'static, str> {
-    match (kind, &*field) {
-        (RecordKind::Worker, "id") => "worker_id".into(),
-        _ => field,
-    }
-}
-
 /// A stored hash that is no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {why}")]
@@ -221,195 +210,5 @@ fn push_text(json: &mut String, text: &str) {
         let _ = write!(json, "\"{text}\"");
     } else if let Ok(quoted) = serde_json::to_string(text) {
         json.push_str(&quoted);
-    }
-}
-
-/// Writes the fields of a struct, each by itself.
-struct FieldWriter {
-    kind: RecordKind,
-}
-
-struct Writing {
-    kind: RecordKind,
-    fields: Fields,
-    field: String,
-    json: Vec<u8>,
-}
-
-impl Writing {
-    fn put<T: Serialize + ?Sized>(
-        &mut self,
-        name: Cow<'static, str>,
-        value: &T,
-    ) -> Result<(), serde_json::Error> {
-        let field = &*name;
-        self.json.clear();
-        value.serialize(&mut serde_json::Serializer::new(&mut self.json))?;
-        let json = std::str::from_utf8(&self.json).map_err(serde_json::Error::custom)?;
-        let is_usual = self.kind == RecordKind::Job && USUAL.contains(&(field, json));
-        if json == "null" || is_usual {
-            return Ok(());
-        }
-        let text = |json: &str| match json.strip_prefix('"').and_then(|j| j.strip_suffix('"')) {
-            Some(plain) if !plain.contains('\\') => Ok(plain.to_owned()),
-            _ => serde_json::from_str::<String>(json),
-        };
-        let value = match is_text(self.kind, field) {
-            true => text(json)?,
-            // A text that this version does not know stands plain, unless it reads as JSON.
-            false if json.starts_with('"') && !is_known(self.kind, field) => {
-                Some(text(json)?).filter(|text| !is_json(text)).unwrap_or_else(|| json.to_owned())
-            }
-            false => json.to_owned(),
-        };
-        self.fields.push((shown(self.kind, name), value));
-        Ok(())
-    }
-}
-
-impl SerializeStruct for Writing {
-    type Ok = Fields;
-    type Error = serde_json::Error;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        field: &'static str,
-        value: &T,
-    ) -> Result<(), Self::Error> {
-        self.put(field.into(), value)
-    }
-
-    fn end(self) -> Result<Fields, Self::Error> {
-        Ok(self.fields)
-    }
-}
-
-impl SerializeMap for Writing {
-    type Ok = Fields;
-    type Error = serde_json::Error;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Self::Error> {
-        self.field = match serde_json::to_value(key)? {
-            serde_json::Value::String(field) => field,
-            other => other.to_string(),
-        };
-        Ok(())
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error> {
-        let field = std::mem::take(&mut self.field);
-        self.put(field.into(), value)
-    }
-
-    fn end(self) -> Result<Fields, Self::Error> {
-        Ok(self.fields)
-    }
-}
-
-macro_rules! no_record {
-    ($($method:ident($($arg:ty),*);)*) => {
-        $(fn $method(self, $(_: $arg),*) -> Result<Fields, Self::Error> {
-            Err(Self::Error::custom("a record is a struct"))
-        })*
-    };
-}
-
-impl Serializer for FieldWriter {
-    type Ok = Fields;
-    type Error = serde_json::Error;
-    type SerializeSeq = Impossible<Fields, Self::Error>;
-    type SerializeTuple = Impossible<Fields, Self::Error>;
-    type SerializeTupleStruct = Impossible<Fields, Self::Error>;
-    type SerializeTupleVariant = Impossible<Fields, Self::Error>;
-    type SerializeMap = Writing;
-    type SerializeStruct = Writing;
-    type SerializeStructVariant = Impossible<Fields, Self::Error>;
-
-    fn serialize_map(self, len: Option<usize>) -> Result<Writing, Self::Error> {
-        let fields = Vec::with_capacity(len.unwrap_or(32));
-        Ok(Writing { kind: self.kind, fields, field: String::new(), json: Vec::with_capacity(256) })
-    }
-
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Writing, Self::Error> {
-        self.serialize_map(Some(len))
-    }
-
-    no_record! {
-        serialize_bool(bool);
-        serialize_i8(i8);
-        serialize_i16(i16);
-        serialize_i32(i32);
-        serialize_i64(i64);
-        serialize_u8(u8);
-        serialize_u16(u16);
-        serialize_u32(u32);
-        serialize_u64(u64);
-        serialize_f32(f32);
-        serialize_f64(f64);
-        serialize_char(char);
-        serialize_str(&str);
-        serialize_bytes(&[u8]);
-        serialize_none();
-        serialize_unit();
-        serialize_unit_struct(&'static str);
-        serialize_unit_variant(&'static str, u32, &'static str);
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Fields, Self::Error> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<Fields, Self::Error> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        value: &T,
-    ) -> Result<Fields, Self::Error> {
-        value.serialize(self)
-    }
-
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleStruct, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
     }
 }

@@ -76,7 +76,7 @@ pub fn event(name: &str, value: &[u8]) -> Result<Event, String> {
 }
 
 /// A record as its packed hash.
-pub fn packed(key: &RecordKey, value: &[u8]) -> Result<Option<Record>, String> {
+fn packed(key: &RecordKey, value: &[u8]) -> Result<Option<Record>, String> {
     let found = unpack_fields(value).ok_or("its record is not packed right")?;
     fields::to_record(key.kind(), &key.id(), &found).map_err(|error| error.to_string())
 }

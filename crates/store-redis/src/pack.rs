@@ -1,6 +1,8 @@
 //! MessagePack, as Redis' `cmsgpack` reads it: what the functions get, and what they pack.
 
-use std::{borrow::Cow, io::Cursor};
+use std::io::Cursor;
+
+use crate::fields::Fields;
 
 /// Writes values one after the other.
 #[derive(Debug, Default)]
@@ -80,10 +82,10 @@ impl Pack {
 }
 
 /// The fields of a record, packed as a list.
-pub fn pack_fields(fields: &[(Cow<'static, str>, String)]) -> Vec<u8> {
+pub fn pack_fields(fields: &Fields) -> Vec<u8> {
     let mut pack = Pack::default();
     pack.list(fields.len() * 2);
-    for (field, value) in fields {
+    for (field, value) in fields.iter() {
         pack.text(field).text(value);
     }
     pack.done()

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
+    sync::Arc,
 };
 
 use lru::LruCache;
@@ -15,7 +16,8 @@ use pointsman_core::{
 use pointsman_store::{StoreError, state::KeptIdempotency};
 
 use crate::{
-    fields, keys,
+    fields::{self, Fields},
+    keys,
     link::{Link, bytes, list, text},
     plan::Before,
 };
@@ -24,7 +26,14 @@ use crate::{
 const REMEMBERED: usize = 20_000;
 
 /// The records that this process read or wrote last.
-pub struct Memory(Mutex<LruCache<RecordKey, Record>>);
+pub struct Memory(Mutex<LruCache<RecordKey, Known>>);
+
+/// A record, and the fields of its hash if they are known.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub record: Record,
+    pub fields: Option<Arc<Fields>>,
+}
 
 impl Default for Memory {
     fn default() -> Self {
@@ -35,11 +44,16 @@ impl Default for Memory {
 
 impl Memory {
     pub fn get(&self, key: &RecordKey) -> Option<Record> {
+        self.known(key).map(|known| known.record)
+    }
+
+    pub fn known(&self, key: &RecordKey) -> Option<Known> {
         self.0.lock().get(key).cloned()
     }
 
     pub fn put(&self, record: &Record) {
-        self.0.lock().put(record.key(), record.clone());
+        let known = Known { record: record.clone(), fields: None };
+        self.0.lock().put(record.key(), known);
     }
 
     pub fn forget(&self, key: &RecordKey) {
@@ -56,9 +70,19 @@ impl Memory {
         for event in events {
             match &event.record {
                 Some(Record::Job(job)) if !job.is_running() => drop(memory.pop(&event.key)),
-                Some(record) => drop(memory.put(event.key.clone(), record.clone())),
+                Some(record) => {
+                    let known = Known { record: record.clone(), fields: None };
+                    memory.put(event.key.clone(), known);
+                }
                 None => drop(memory.pop(&event.key)),
             }
+        }
+    }
+
+    /// The fields of a record that it has just been told of.
+    pub fn keep_fields(&self, key: &RecordKey, fields: Arc<Fields>) {
+        if let Some(known) = self.0.lock().get_mut(key) {
+            known.fields = Some(fields);
         }
     }
 }
@@ -70,6 +94,7 @@ pub struct Sight<'a> {
     /// Nothing is taken from memory.
     fresh: bool,
     values: BTreeMap<Key, Option<Value>>,
+    fields: HashMap<RecordKey, Arc<Fields>>,
     /// Something came from memory, or was guessed.
     guessed: bool,
 }
@@ -82,7 +107,14 @@ impl Source for Sight<'_> {
 
 impl<'a> Sight<'a> {
     pub fn new(link: &'a Link, memory: &'a Memory, fresh: bool) -> Self {
-        Self { link, memory, fresh, values: BTreeMap::new(), guessed: false }
+        Self {
+            link,
+            memory,
+            fresh,
+            values: BTreeMap::new(),
+            fields: HashMap::new(),
+            guessed: false,
+        }
     }
 
     pub fn is_guessed(&self) -> bool {
@@ -99,14 +131,18 @@ impl<'a> Sight<'a> {
 
     /// The records seen, for what follows from their change.
     pub fn before(&self) -> Before {
-        let records = self.values.iter().filter_map(|(key, value)| match (key, value) {
-            (Key::Record(key), Some(Value::Record(record))) => {
-                Some((key.clone(), Some(record.clone())))
+        let mut before = Before::default();
+        for (key, value) in &self.values {
+            match (key, value) {
+                (Key::Record(key), Some(Value::Record(record))) => {
+                    let fields = self.fields.get(key).cloned();
+                    before.put(key.clone(), Some(Known { record: record.clone(), fields }));
+                }
+                (Key::Record(key), None) => before.put(key.clone(), None),
+                _ => {}
             }
-            (Key::Record(key), None) => Some((key.clone(), None)),
-            _ => None,
-        });
-        records.collect()
+        }
+        before
     }
 
     pub fn record(&self, key: &RecordKey) -> Option<Record> {
@@ -124,12 +160,15 @@ impl<'a> Sight<'a> {
                 continue;
             }
             let known = match &key {
-                Key::Record(key) if !self.fresh => self.memory.get(key),
+                Key::Record(key) if !self.fresh => self.memory.known(key),
                 _ => None,
             };
             match known {
-                Some(record) => {
+                Some(Known { record, fields }) => {
                     self.guessed = true;
+                    if let (Key::Record(key), Some(fields)) = (&key, fields) {
+                        self.fields.insert(key.clone(), fields);
+                    }
                     self.values.insert(key, Some(Value::Record(record)));
                 }
                 None => wanted.push(key),

@@ -1,11 +1,14 @@
 //! What the function `commit` answers.
 
+use std::sync::Arc;
+
 use pointsman_core::{Event, EventName, JobId, Record, RecordKey, Rejected, Seq, Timestamp};
 use redis::Value;
 
 use crate::{
+    fields::{self, Fields},
     link::{bytes, list, number, text},
-    log,
+    pack::unpack_fields,
     plan::Pick,
 };
 
@@ -74,10 +77,18 @@ fn pick(told: &[Value]) -> Result<Pick, String> {
     };
     let job: JobId = text(job).parse().map_err(|error| format!("{error}"))?;
     let key = RecordKey::Job(job);
-    let record = log::packed(&key, bytes(packed).unwrap_or_default())?;
-    let Some(Record::Job(record)) = record else { return Err(format!("job {job} has no record")) };
+    let packed = bytes(packed).unwrap_or_default();
+    let found = unpack_fields(packed).ok_or("its record is not packed right")?;
+    let record = fields::to_record(key.kind(), &key.id(), &found);
+    let Some(Record::Job(record)) = record.map_err(|error| error.to_string())? else {
+        return Err(format!("job {job} has no record"));
+    };
+    // What was read as a record is UTF-8.
+    let text_of = |bytes| std::str::from_utf8(bytes).ok();
+    let fields: Fields =
+        found.iter().filter_map(|(name, value)| Some((text_of(name)?, text_of(value)?))).collect();
     let attempt = record.attempt;
     let event = Event { name: EventName::JobAssigned, key, record: Some(Record::Job(record)) };
     let payload = bytes(payload).map(Into::into);
-    Ok(Pick { job, service: text(service), event, attempt, payload })
+    Ok(Pick { job, service: text(service), event, fields: Arc::new(fields), attempt, payload })
 }

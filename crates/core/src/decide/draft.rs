@@ -229,20 +229,12 @@ impl<'a> Draft<'a> {
 
     /// A worker's changes within one transition are one event: the record after all of them.
     pub fn put_worker(&mut self, name: EventName, mut worker: Worker) {
-        let status = worker.derived_status();
-        if worker.status != status {
-            worker.status = status;
-            worker.last_status_change = self.now;
-        }
+        derive_worker(&mut worker, self.now);
         self.put_once(name, Record::Worker(Arc::new(worker)));
     }
 
     pub fn put_connector(&mut self, mut connector: Connector) {
-        let status = connector.derived_status();
-        if connector.status != status {
-            connector.status = status;
-            connector.timestamp = self.now;
-        }
+        derive_connector(&mut connector, self.now);
         self.put_once(EventName::ConnectorStatusChanged, Record::Connector(Arc::new(connector)));
     }
 
@@ -271,6 +263,48 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Changes the worker, if it is there. One that this draft has changed before is changed where
+    /// it stands: an exchange ends many jobs of one worker.
+    pub fn change_worker(
+        &mut self,
+        id: &WorkerId,
+        change: impl FnOnce(&mut Worker),
+    ) -> Result<(), Unread> {
+        let now = self.now;
+        if let Some(Record::Worker(worker)) = self.changed(&RecordKey::Worker(id.clone())) {
+            let worker = Arc::make_mut(worker);
+            change(worker);
+            derive_worker(worker, now);
+        } else if let Some(mut worker) = self.worker(id)? {
+            change(&mut worker);
+            self.put_worker(EventName::WorkerStatusChanged, worker);
+        }
+        Ok(())
+    }
+
+    /// The same for a connector.
+    pub fn change_connector(
+        &mut self,
+        id: &ConnectorId,
+        change: impl FnOnce(&mut Connector),
+    ) -> Result<(), Unread> {
+        let now = self.now;
+        if let Some(Record::Connector(connector)) = self.changed(&RecordKey::Connector(id.clone()))
+        {
+            let connector = Arc::make_mut(connector);
+            change(connector);
+            derive_connector(connector, now);
+        } else if let Some(mut connector) = self.connector(id)? {
+            change(&mut connector);
+            self.put_connector(connector);
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self, key: &RecordKey) -> Option<&mut Record> {
+        self.changes[*self.latest.get(key)?].record.as_mut()
+    }
+
     pub fn remove(&mut self, name: EventName, key: RecordKey) {
         self.latest.insert(key.clone(), self.changes.len());
         self.changes.push(Event::removed(name, key));
@@ -293,5 +327,21 @@ impl<'a> Draft<'a> {
             sides: self.sides,
             answer,
         }
+    }
+}
+
+fn derive_worker(worker: &mut Worker, now: Timestamp) {
+    let status = worker.derived_status();
+    if worker.status != status {
+        worker.status = status;
+        worker.last_status_change = now;
+    }
+}
+
+fn derive_connector(connector: &mut Connector, now: Timestamp) {
+    let status = connector.derived_status();
+    if connector.status != status {
+        connector.status = status;
+        connector.timestamp = now;
     }
 }

@@ -7,7 +7,7 @@ use super::{Stop, draft::Draft, limits};
 use crate::{
     event::EventName,
     failure::{Failure, FailureKind, LossReason},
-    ids::{ConnectorId, JobId, ServiceName, WorkerId},
+    ids::{ConnectorId, JobId, WorkerId},
     record::{
         Alert, AlertId, AlertRule, Artifact, Assignment, Ended, Exclusion, Extra, Hold, HoldReason,
         Job, JobState, JobStatus, PastAttempt, PastOutcome, Progress, Severity,
@@ -283,31 +283,34 @@ enum Suspicion {
 fn detach(draft: &mut Draft<'_>, job: &Job, suspicion: Suspicion) -> Result<(), Stop> {
     let Some(assignment) = job.assignment().cloned() else { return Ok(()) };
     let Assignment { worker_id, assigned_at, .. } = assignment;
-    let service: ServiceName = job.service().clone();
-    if let Some(mut connector) = draft.connector(&ConnectorId::new(worker_id.clone(), service))? {
+    let connector = ConnectorId::new(worker_id.clone(), job.service().clone());
+    draft.change_connector(&connector, |connector| {
         connector.job_ids.remove(&job.id);
-        draft.put_connector(connector);
-    }
-    let Some(mut worker) = draft.worker(&worker_id)? else { return Ok(()) };
-    worker.current_job_ids.remove(&job.id);
-    match suspicion {
-        Suspicion::Cleared => worker.jobs_completed += 1,
-        Suspicion::Failed | Suspicion::RaisedAndFailed => worker.jobs_failed += 1,
-        Suspicion::None | Suspicion::Raised => {}
-    }
-    match suspicion {
-        Suspicion::Cleared if !worker.suspect_jobs.is_empty() => {
+    })?;
+    let mut was_suspect = false;
+    draft.change_worker(&worker_id, |worker| {
+        worker.current_job_ids.remove(&job.id);
+        match suspicion {
+            Suspicion::Cleared => worker.jobs_completed += 1,
+            Suspicion::Failed | Suspicion::RaisedAndFailed => worker.jobs_failed += 1,
+            Suspicion::None | Suspicion::Raised => {}
+        }
+        was_suspect = suspicion == Suspicion::Cleared && !worker.suspect_jobs.is_empty();
+        if was_suspect {
             worker.suspect_jobs.clear();
             worker.suspect_until = None;
             worker.suspicion_at = None;
-            clear_suspect(draft, &worker_id)?;
         }
-        Suspicion::Raised | Suspicion::RaisedAndFailed => {
-            suspect(draft, &mut worker, job.id, assigned_at)?;
-        }
-        _ => {}
+    })?;
+    if was_suspect {
+        clear_suspect(draft, &worker_id)?;
     }
-    draft.put_worker(EventName::WorkerStatusChanged, worker);
+    if let Suspicion::Raised | Suspicion::RaisedAndFailed = suspicion
+        && let Some(mut worker) = draft.worker(&worker_id)?
+    {
+        suspect(draft, &mut worker, job.id, assigned_at)?;
+        draft.put_worker(EventName::WorkerStatusChanged, worker);
+    }
     Ok(())
 }
 

@@ -240,8 +240,8 @@ fn raw(found: &Value) -> Raw {
 }
 
 fn texts(record: &Record) -> Raw {
-    let fields = fields::of_record(record).into_iter();
-    fields.map(|(field, value)| (field.into_owned(), value)).collect()
+    let fields = fields::of_record(record);
+    fields.iter().map(|(field, value)| (field.to_owned(), value.to_owned())).collect()
 }
 
 fn digest(raw: &Raw) -> u64 {

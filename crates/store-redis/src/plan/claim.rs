@@ -32,6 +32,8 @@ pub struct Pick {
     pub service: String,
     /// With the job's record as it was taken.
     pub event: Event,
+    /// As they stand in its hash now.
+    pub fields: Arc<Fields>,
     pub attempt: u32,
     pub payload: Option<Arc<[u8]>>,
 }
@@ -72,33 +74,44 @@ pub struct ClaimPlan {
     is_heard: bool,
 }
 
-/// The records that a decision sees, with a stand-in for the job that is taken.
+/// The records as the exchange's operations leave them, with a stand-in for the job that is taken.
 struct WithStandIn<'a> {
     source: &'a dyn Source,
+    base: &'a Transition,
     job: Job,
 }
 
 impl Source for WithStandIn<'_> {
     fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
-        if *key == Key::Record(RecordKey::Job(STAND_IN)) {
-            let job = Record::Job(std::sync::Arc::new(self.job.clone()));
-            return Ok(Some(Value::Record(job)));
+        let Key::Record(record) = key else { return self.source.get(key) };
+        if *record == RecordKey::Job(STAND_IN) {
+            return Ok(Some(Value::Record(Record::Job(Arc::new(self.job.clone())))));
         }
-        self.source.get(key)
+        match self.base.changes.iter().rfind(|event| event.key == *record) {
+            Some(event) => Ok(event.record.clone().map(Value::Record)),
+            None => self.source.get(key),
+        }
     }
 }
 
-/// The decision when the claim gets `service`'s job under its first token.
+/// What the claim changes, after the operations, when it gets `service`'s job under its first token.
 fn taken(
     source: &dyn Source,
     exchange: &Exchange,
+    base: &Transition,
     service: &ServiceName,
     now: Timestamp,
 ) -> Result<Transition, Stop> {
     let spec = JobSpec::new(service.clone(), now);
-    let source = WithStandIn { source, job: Job::new(STAND_IN, spec) };
+    let source = WithStandIn { source, base, job: Job::new(STAND_IN, spec) };
+    let exchange = Exchange {
+        worker: exchange.worker.clone(),
+        incarnation: exchange.incarnation,
+        ops: Vec::new(),
+        claim: exchange.claim.clone(),
+    };
     let mut given = false;
-    decide::decide_exchange(&source, exchange, now, &mut |_, open| {
+    decide::decide_exchange(&source, &exchange, now, &mut |_, open| {
         let give = !given && open.contains(service);
         given |= give;
         give.then_some(STAND_IN)
@@ -121,7 +134,7 @@ impl ClaimPlan {
         };
         let mut plan: Option<Self> = None;
         for (name, free) in open.services {
-            let transition = taken(source, exchange, &name, now)?;
+            let transition = taken(source, exchange, base, &name, now)?;
             let last = |key: &RecordKey| transition.changes.iter().rfind(|e| e.key == *key);
             let worker_key = RecordKey::Worker(exchange.worker.clone());
             let connector_key =
@@ -259,7 +272,7 @@ impl ClaimPlan {
             pack.text(&token.to_string());
         }
         pack.len(self.job.len() * 2);
-        for (field, value) in &self.job {
+        for (field, value) in self.job.iter() {
             pack.text(field).text(value);
         }
         pack.len(self.statuses.len() * 3);
@@ -371,12 +384,12 @@ fn latest(base: &Transition, before: &Before, key: &RecordKey) -> Option<Record>
 fn job_fields(taken: &Event, now: Timestamp) -> Fields {
     let service = match &taken.record {
         Some(Record::Job(job)) => job.spec.service.clone(),
-        _ => return Fields::new(),
+        _ => return Fields::default(),
     };
     let waiting = Record::Job(Job::new(STAND_IN, JobSpec::new(service, now)).into());
-    let Some(record) = &taken.record else { return Fields::new() };
+    let Some(record) = &taken.record else { return Fields::default() };
     let (waiting, taken) = (fields::of_record(&waiting), fields::of_record(record));
     let mut fields = Write::of(record.key(), &waiting, taken, Stamps::default()).set;
-    fields.retain(|(field, _)| field != "attempt" && field != "token");
+    fields.retain(|field, _| field != "attempt" && field != "token");
     fields
 }

@@ -55,6 +55,14 @@ struct ClassChange {
     is_asked_for: bool,
 }
 
+/// A class with its key, and the key of the one that its losses count for.
+#[derive(Debug, Clone)]
+struct Live {
+    class: Class,
+    key: ClassKey,
+    base: ClassKey,
+}
+
 #[derive(Debug)]
 struct QueueChange {
     push: bool,
@@ -80,6 +88,8 @@ pub struct Indexes {
     present: BTreeMap<String, i64>,
     queue: Vec<QueueChange>,
     classes: BTreeMap<ClassKey, ClassChange>,
+    /// The class that was named last: its key is a digest, and the jobs of a plan are mostly alike.
+    named: Option<Live>,
     losses: Vec<(ClassKey, Option<(i64, i64)>)>,
     profiles: BTreeMap<CapabilitiesDigest, (i64, Option<Arc<Capabilities>>)>,
 }
@@ -318,12 +328,11 @@ impl Indexes {
     }
 
     fn follow_queue(&mut self, id: &str, before: Option<&Job>, after: Option<&Job>) {
-        let live = |job: Option<&Job>| -> Option<Class> {
-            job.filter(|job| !job.is_ended()).map(class_of)
-        };
+        let mut live =
+            |job: Option<&Job>| job.filter(|job| !job.is_ended()).map(|job| self.live(job));
         let (old, new) = (live(before), live(after));
         let is_new_run = before.is_none_or(Job::is_ended) && new.is_some();
-        if old.as_ref().map(Class::key) != new.as_ref().map(Class::key) {
+        if old.as_ref().map(|live| live.key) != new.as_ref().map(|live| live.key) {
             for (class, by) in [(&old, -1), (&new, 1)] {
                 let Some(class) = class else { continue };
                 let change = self.class(class);
@@ -339,10 +348,10 @@ impl Indexes {
                 self.class(class).held += by;
             }
         }
-        let entry = |job: Option<&Job>, class: &Option<Class>| {
+        let entry = |job: Option<&Job>, class: &Option<Live>| {
             let job = job.filter(|job| waits(&job.state))?;
             let class = class.as_ref()?;
-            Some((class.key(), job.spec.effective_priority(), job.place, job.queued_seq))
+            Some((class.key, job.spec.effective_priority(), job.place, job.queued_seq))
         };
         let (old_entry, new_entry) = (entry(before, &old), entry(after, &new));
         if old_entry == new_entry {
@@ -363,13 +372,26 @@ impl Indexes {
         }
     }
 
-    fn class(&mut self, class: &Class) -> &mut ClassChange {
-        self.classes.entry(class.key()).or_insert_with(|| {
+    fn live(&mut self, job: &Job) -> Live {
+        let class = class_of(job);
+        let named = self.named.take().filter(|named| named.class == class);
+        let live = named.unwrap_or_else(|| {
+            let key = class.key();
+            let base = if class.excluded.is_empty() { key } else { base_of(&class) };
+            Live { class, key, base }
+        });
+        self.named = Some(live.clone());
+        live
+    }
+
+    fn class(&mut self, live: &Live) -> &mut ClassChange {
+        self.classes.entry(live.key).or_insert_with(|| {
+            let class = &live.class;
             let excluded = class.excluded.union(&class.requirements.must_not.workers);
             let excluded: String = excluded.map(|worker| format!(" {worker} ")).collect();
             ClassChange {
                 service: class.service.to_string(),
-                base: base_of(class).to_string(),
+                base: live.base.to_string(),
                 excluded,
                 definition: serde_json::to_string(class).unwrap_or_default(),
                 ..ClassChange::default()
@@ -380,7 +402,7 @@ impl Indexes {
     /// Losses in a row speak against a class; a completion speaks for it.
     pub fn note_health(&mut self, name: EventName, job: &Job, before: Option<&Record>) {
         let Some(known) = super::write::job(before).filter(|job| !job.is_ended()) else { return };
-        let base = base_of(&class_of(known));
+        let base = self.live(known).base;
         let lost = match (name, &job.state) {
             (EventName::JobCompleted, _) => return self.losses.push((base, None)),
             (EventName::JobReturned, _) => true,

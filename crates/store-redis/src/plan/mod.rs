@@ -74,7 +74,7 @@ impl Plan {
                 plan.indexes.note_health(event.name, job, before.get(&event.key));
             }
             let fields = event.record.as_ref().map(fields::of_record);
-            let packed = fields.as_deref().map(pack_fields).unwrap_or_default();
+            let packed = fields.as_ref().map(pack_fields).unwrap_or_default();
             plan.events.push((event_name(event), packed));
             last.insert(&event.key, (event, fields));
         }
@@ -107,7 +107,7 @@ impl Plan {
     pub fn copy_statuses(&mut self, worker: &WorkerId, statuses: &str) {
         let key = RecordKey::Worker(worker.clone());
         match self.writes.iter_mut().find(|write| write.key == key) {
-            Some(write) => write.set.push(("connector_statuses".into(), statuses.to_owned())),
+            Some(write) => write.set.push("connector_statuses", statuses),
             None => self.indexes.set_field(
                 keys::record(&key),
                 "connector_statuses",

@@ -1,11 +1,9 @@
 //! Writes of records: the fields that changed, and the event that says so.
 
-use std::borrow::Cow;
-
 use pointsman_core::{Record, RecordKey, record::Job};
 
 use crate::{
-    fields::{Field, Fields},
+    fields::Fields,
     keys::{self, Keys},
     pack::Pack,
 };
@@ -26,12 +24,12 @@ pub struct Write {
     pub key: RecordKey,
     stamps: Stamps,
     pub set: Fields,
-    del: Vec<Cow<'static, str>>,
+    del: Vec<String>,
 }
 
 impl Write {
     /// From the record before to the one after; the store stamps `rev`.
-    pub fn of(key: RecordKey, before: &[Field], after: Fields, stamps: Stamps) -> Self {
+    pub fn of(key: RecordKey, before: &Fields, after: Fields, stamps: Stamps) -> Self {
         let is_stamped = |field: &str| match field {
             "rev" => true,
             "place" => stamps.place,
@@ -39,16 +37,25 @@ impl Write {
             "ended_no" => stamps.ended > 0,
             _ => false,
         };
-        let gone = before.iter().map(|(field, _)| field);
-        let gone = gone
-            .filter(|field| !is_stamped(field) && !after.iter().any(|(other, _)| other == *field));
-        let mut del: Vec<_> = gone.cloned().collect();
-        del.sort();
+        // Both are in the order of the record, so the next one is mostly where the last one was.
+        let mut left: Vec<Option<(&str, &str)>> = before.iter().map(Some).collect();
+        let mut next = 0;
+        let mut known = |field: &str| {
+            let is_it = |known: &Option<(&str, &str)>| known.is_some_and(|(name, _)| name == field);
+            let at = left[next..].iter().position(is_it).map(|at| at + next);
+            let at = at.or_else(|| left[..next].iter().position(is_it))?;
+            next = at + 1;
+            left[at].take().map(|(_, value)| value)
+        };
         let mut set = after;
-        set.retain(|(field, value)| {
-            let known = before.iter().find(|(other, _)| other == field);
-            !is_stamped(field) && known.is_none_or(|(_, known)| known != value)
+        set.retain(|field, value| {
+            let known = known(field);
+            !is_stamped(field) && known.is_none_or(|known| known != value)
         });
+        let gone = left.into_iter().flatten().map(|(field, _)| field);
+        let mut del: Vec<String> =
+            gone.filter(|field| !is_stamped(field)).map(str::to_owned).collect();
+        del.sort();
         Self { key, stamps, set, del }
     }
 
@@ -69,7 +76,7 @@ impl Write {
         for (field, mark) in stamps {
             pack.text(field).text(mark);
         }
-        for (field, value) in set {
+        for (field, value) in set.iter() {
             pack.text(field).text(value);
         }
         pack.len(del.len()).texts(del);
@@ -85,7 +92,7 @@ impl Write {
     /// The write of who takes jobs: the field that names the jobs comes first, with a place for
     /// what stands there; then places for `more` fields.
     pub fn pack_taker(&self, pack: &mut Pack, names: &Keys, jobs: &str, more: &[&str]) {
-        let set: Vec<_> = self.set.iter().filter(|(field, _)| field != jobs).collect();
+        let set: Vec<_> = self.set.iter().filter(|(field, _)| *field != jobs).collect();
         pack.len(0).len(3 + 2 * (1 + more.len() + set.len()));
         pack.text(&names.full(&keys::record(&self.key))).text("rev").text("");
         for field in [&[jobs], more].concat() {
@@ -99,7 +106,7 @@ impl Write {
 
     /// What is written to a field.
     pub fn value(&self, field: &str) -> &str {
-        self.set.iter().find(|(name, _)| name == field).map_or("", |(_, value)| value)
+        self.set.get(field).unwrap_or_default()
     }
 }
 
