@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::string_schema;
@@ -47,12 +48,23 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
+const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+
+impl Timestamp {
+    fn text(self) -> String {
+        let mut text = String::with_capacity(24);
+        let printed = jiff::Timestamp::from_millisecond(self.0)
+            .and_then(|at| PRINTER.print_timestamp(&at, &mut text));
+        match printed {
+            Ok(()) => text,
+            Err(_) => format!("{} ms", self.0),
+        }
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(at) => write!(f, "{at:.3}"),
-            Err(_) => write!(f, "{} ms", self.0),
-        }
+        f.write_str(&self.text())
     }
 }
 
@@ -64,7 +76,7 @@ impl fmt::Debug for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+        to.serialize_str(&self.text())
     }
 }
 
@@ -86,5 +98,9 @@ mod tests {
         let text = serde_json::to_string(&at).unwrap();
         assert_eq!(text, "\"2026-11-23T18:00:01.100Z\"".replace("18:00:01", &text[12..20]));
         assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), at);
+        let whole = Timestamp::from_millis(1_795_461_601_000);
+        assert!(whole.to_string().ends_with(".000Z"), "{whole}");
+        let beyond = Timestamp::from_millis(i64::MAX);
+        assert_eq!(beyond.to_string(), format!("{} ms", i64::MAX));
     }
 }

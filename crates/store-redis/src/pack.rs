@@ -13,6 +13,10 @@ pub struct Pack {
 
 // Writing to a `Vec` cannot fail.
 impl Pack {
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), values: 0 }
+    }
+
     /// Begins a list of so many of the values that follow.
     pub fn list(&mut self, len: usize) -> &mut Self {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -76,6 +80,11 @@ impl Pack {
         self.values
     }
 
+    /// How many bytes they take.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn done(self) -> Vec<u8> {
         self.bytes
     }
@@ -83,7 +92,7 @@ impl Pack {
 
 /// The fields of a record, packed as a list.
 pub fn pack_fields(fields: &Fields) -> Vec<u8> {
-    let mut pack = Pack::default();
+    let mut pack = Pack::with_capacity(fields.bytes() + fields.len() * 4);
     pack.list(fields.len() * 2);
     for (field, value) in fields.iter() {
         pack.text(field).text(value);

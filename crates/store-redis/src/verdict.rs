@@ -84,9 +84,11 @@ fn pick(told: &[Value]) -> Result<Pick, String> {
         return Err(format!("job {job} has no record"));
     };
     // What was read as a record is UTF-8.
-    let text_of = |bytes| std::str::from_utf8(bytes).ok();
-    let fields: Fields =
-        found.iter().filter_map(|(name, value)| Some((text_of(name)?, text_of(value)?))).collect();
+    let text_of = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+    let mut fields = Fields::with_capacity(packed.len(), found.len());
+    for (name, value) in found {
+        fields.push(text_of(name), text_of(value));
+    }
     let attempt = record.attempt;
     let event = Event { name: EventName::JobAssigned, key, record: Some(Record::Job(record)) };
     let payload = bytes(payload).map(Into::into);

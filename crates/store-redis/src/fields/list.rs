@@ -13,6 +13,15 @@ pub struct Fields {
 impl Fields {
     pub const NONE: Self = Self { text: String::new(), fields: Vec::new() };
 
+    pub fn with_capacity(bytes: usize, fields: usize) -> Self {
+        Self { text: String::with_capacity(bytes), fields: Vec::with_capacity(fields) }
+    }
+
+    /// Bytes of all names and values, and more.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     pub fn len(&self) -> usize {
         self.fields.len()
     }
@@ -38,16 +47,6 @@ impl Fields {
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) {
         let text = &self.text;
         self.fields.retain(|(name, value)| keep(&text[name.clone()], &text[value.clone()]));
-    }
-}
-
-impl<'a> FromIterator<(&'a str, &'a str)> for Fields {
-    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(fields: I) -> Self {
-        let mut all = Self::default();
-        for (field, value) in fields {
-            all.push(field, value);
-        }
-        all
     }
 }
 

@@ -19,15 +19,6 @@ pub struct Writing {
 }
 
 impl Writing {
-    /// Names are shown as operators know them.
-    fn name(&mut self, name: &str) {
-        let shown = match (self.kind, name) {
-            (RecordKind::Worker, "id") => "worker_id",
-            _ => name,
-        };
-        self.fields.name(shown);
-    }
-
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), serde_json::Error> {
         let Self { kind, fields } = self;
         let from = fields.text.len();
@@ -61,6 +52,11 @@ impl Writing {
     }
 }
 
+/// A name as operators know it, where that is another.
+fn shown(kind: RecordKind, name: &[u8]) -> Option<&'static str> {
+    (kind == RecordKind::Worker && name == b"id").then_some("worker_id")
+}
+
 fn is_json_bytes(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(is_json)
 }
@@ -74,7 +70,7 @@ impl SerializeStruct for Writing {
         field: &'static str,
         value: &T,
     ) -> Result<(), Self::Error> {
-        self.name(field);
+        self.fields.name(shown(self.kind, field.as_bytes()).unwrap_or(field));
         self.value(value)
     }
 
@@ -88,10 +84,19 @@ impl SerializeMap for Writing {
     type Error = serde_json::Error;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Self::Error> {
-        let name = serde_json::to_string(key)?;
-        match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
-            Some(plain) if !plain.contains('\\') => self.name(plain),
-            _ => self.name(&serde_json::from_str::<String>(&name)?),
+        let Self { kind, fields } = self;
+        let from = fields.text.len();
+        key.serialize(&mut serde_json::Serializer::new(&mut fields.text))?;
+        let json = &fields.text[from..];
+        if json.contains(&b'\\') {
+            let name: String = serde_json::from_slice(json)?;
+            fields.name(&name);
+        } else if let [b'"', name @ .., b'"'] = json
+            && let Some(shown) = shown(*kind, name)
+        {
+            fields.name(shown);
+        } else {
+            fields.name = from + 1..fields.text.len() - 1;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ impl Parts {
     /// All parts behind their head.
     pub fn done(mut self, endings: u32, is_intake: bool, during_import: Option<&str>) -> Vec<u8> {
         self.begin();
-        let mut all = Pack::default();
+        let mut all = Pack::with_capacity(self.pack.size() + HEAD * 5);
         for begin in &self.begins {
             all.len(*begin);
         }
