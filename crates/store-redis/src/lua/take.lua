@@ -61,9 +61,13 @@ local function take_job(S, pick, token, fields, reply)
   local attempt = text(pick.attempt + 1)
   call('HSET', pick.key, 'rev', S.seq_text, 'attempt', attempt, 'token', token, unpack(fields))
   -- What is logged and told is the job before, with what changed behind it: the later one counts.
-  local n = #reply
-  local record = cmsgpack.pack(pick.fields, { 'rev', S.seq_text, 'attempt', attempt, 'token', token }, fields)
-  reply[n + 1], reply[n + 2], reply[n + 3] = pick.job, pick.service, record
+  local told = pick.fields
+  local n = #told
+  told[n + 1], told[n + 2], told[n + 3], told[n + 4] = 'rev', S.seq_text, 'attempt', attempt
+  told[n + 5], told[n + 6] = 'token', token
+  for i = 1, #fields do told[n + 6 + i] = fields[i] end
+  local record, at = cmsgpack.pack(told), #reply
+  reply[at + 1], reply[at + 2], reply[at + 3] = pick.job, pick.service, record
   return record
 end
 
