@@ -34,7 +34,7 @@ const TOGETHER: usize = 64;
 /// A decision that is ready to be committed.
 struct Decided {
     transition: Transition,
-    /// With its payloads behind it.
+    /// With what belongs to it behind it.
     plan: Vec<Vec<u8>>,
     claim: Option<ClaimPlan>,
     is_guessed: bool,

@@ -78,7 +78,7 @@ impl Transfer for RedisStore {
             if let Health::Full(why) = self.inner.link.health() {
                 return Err(StoreError::Full(why).into());
             }
-            self.inner.put(&epoch, &Plan::of_items(items, self.inner.link.now())).await?;
+            self.inner.put(&epoch, Plan::of_items(items, self.inner.link.now())).await?;
         }
         Ok(())
     }
@@ -88,7 +88,7 @@ impl Transfer for RedisStore {
         let (import, epoch) = (inner.importing()?, Epoch::mint());
         let copies = inner.statuses().await?;
         for copies in copies.chunks(TOGETHER) {
-            inner.put(&import, &Plan::of_statuses(copies)).await?;
+            inner.put(&import, Plan::of_statuses(copies)).await?;
         }
         let time = inner.link.given_time();
         inner.step("finish_import", &[&import.to_string(), &epoch.to_string(), &time]).await?;
@@ -147,7 +147,7 @@ impl Inner {
     }
 
     /// Writes what belongs to an import.
-    async fn put(&self, epoch: &Epoch, plan: &Plan) -> Result<(), TransferError> {
+    async fn put(&self, epoch: &Epoch, plan: Plan) -> Result<(), TransferError> {
         let (time, epoch) = (self.link.given_time(), epoch.to_string());
         let plan = plan.pack(None, self.link.keys());
         let mut args = vec![time.as_bytes(), epoch.as_bytes()];

@@ -55,8 +55,9 @@ local function apply(S, v, claim, picks, args, n)
   return reply
 end
 
+-- `n`: the last argument before the plan's payloads.
 local function one(S, v, args, n)
-  local claim = claim_of(v)
+  local claim = claim_of(v, args[n + 1 + v[CLAIM] - v[PAYLOADS]])
   -- A choice is made among the heads as they stand in Redis.
   if claim then flush(S) end
   local fine, why, picks = pcall(checked, S, v, claim)
@@ -75,7 +76,7 @@ local function one(S, v, args, n)
   return reply
 end
 
--- ARGV: time or '', epoch, then plans of transitions, each with its payloads behind it.
+-- ARGV: time or '', epoch, then plans of transitions, each with what belongs to it behind it.
 local function commit(keys, args)
   local S, epoch = begin(keys, args[1], args[2])
   if not S then return { 'epoch', epoch } end
@@ -83,8 +84,10 @@ local function commit(keys, args)
   local before, replies, n = S.seq, {}, 3
   while n <= #args do
     local v = flat(args[n])
+    n = put_in_records(v, args, n)
     replies[#replies + 1] = one(S, v, args, n)
     n = n + 1 + v[CLAIM] - v[PAYLOADS]
+    if v[LOG] > v[CLAIM] then n = n + 1 end
   end
   flush(S)
   if S.seq > before or S.importing then

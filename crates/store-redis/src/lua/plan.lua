@@ -1,6 +1,9 @@
 -- A plan: what `commit` gets for each transition. It is one flat list, read without a table for
 -- each part: its head says where each part begins, a part reaches to the beginning of the next.
 -- Keys in it are whole. Values that only the store knows are places to fill in (see `mark`).
+--
+-- What is large is an argument behind the plan, as Lua hashes every text that it takes out of
+-- another: the records of the events, the payloads, and what taking jobs changes if it claims.
 
 local READS, LOOKED_UP, GUARDS, WRITES, DROPS, SCORES, OPS = 2, 3, 4, 5, 6, 7, 8
 local COUNTS, QUEUE, CLASSES, LOSSES, PROFILES, PAYLOADS, CLAIM, LOG, END = 9, 10, 11, 12, 13, 14, 15, 16, 17
@@ -28,13 +31,23 @@ local function flat(packed)
   return v
 end
 
+-- Puts the records of the events, which stand behind argument `n`, in their places; answers the
+-- last one's place.
+local function put_in_records(v, args, n)
+  for i = v[LOG] + LOG_HEAD + 1, v[END] - 1, 2 do
+    n = n + 1
+    v[i] = args[n]
+  end
+  return n
+end
+
 -- The claim of an exchange, as far as the choice needs it: worker, profile, how many, and how many
 -- of each service. What taking the jobs changes stays packed until some are chosen.
-local function claim_of(v)
+local function claim_of(v, taking)
   local at = v[CLAIM]
   if at == v[LOG] then return nil end
-  local claim = { worker = v[at], digest = v[at + 1], wanted = v[at + 2], taking = v[at + 3], services = {} }
-  for i = at + 4, v[LOG] - 1, 2 do
+  local claim = { worker = v[at], digest = v[at + 1], wanted = v[at + 2], taking = taking, services = {} }
+  for i = at + 3, v[LOG] - 1, 2 do
     claim.services[#claim.services + 1] = { name = v[i], free = v[i + 1] }
   end
   return claim

@@ -256,16 +256,16 @@ impl ClaimPlan {
         *key == self.write.key || self.services.iter().any(|service| *key == service.write.key)
     }
 
-    pub fn pack(&self, pack: &mut Pack, names: &Keys) {
+    pub fn pack(&self, pack: &mut Pack) {
         pack.text(self.worker.id.as_str()).text(&self.worker.capabilities_digest.to_string());
-        pack.len(self.wanted).bytes(&self.taking(names));
+        pack.len(self.wanted);
         for service in &self.services {
             pack.text(service.name.as_str()).len(service.free);
         }
     }
 
     /// What taking jobs changes, as `lua/take.lua` reads it.
-    fn taking(&self, names: &Keys) -> Vec<u8> {
+    pub fn taking(&self, names: &Keys) -> Vec<u8> {
         let mut pack = Pack::default();
         pack.len(self.tokens.len());
         for token in &self.tokens {

@@ -158,9 +158,9 @@ impl Plan {
         self.indexes.score("idempotency", &until, &keys::idempotency_member(key));
     }
 
-    /// As the function takes it: the plan, and its payloads behind it. With a claim whose jobs the
+    /// As the function takes it: the plan, and what is large behind it. With a claim whose jobs the
     /// function chooses.
-    pub fn pack(&self, claim: Option<&ClaimPlan>, names: &Keys) -> Vec<Vec<u8>> {
+    pub fn pack(self, claim: Option<&ClaimPlan>, names: &Keys) -> Vec<Vec<u8>> {
         let mut parts = Parts::default();
         let reads = parts.begin();
         for (key, rev) in &self.reads {
@@ -192,18 +192,20 @@ impl Plan {
         }
         let for_claim = parts.begin();
         if let Some(claim) = claim {
-            claim.pack(for_claim, names);
+            claim.pack(for_claim);
         }
         let log = parts.begin();
         log.text(&names.full("log")).text("MAXLEN").text("~").text(KEPT_GROUPS);
         // The seq, the time and the number of endings before are filled in.
         log.text("").text("at").text("").text("ended_no").text("");
-        for (name, value) in &self.events {
-            log.text(name).bytes(value);
+        for (name, _) in &self.events {
+            log.text(name).flag(false);
         }
         let plan = parts.done(self.endings, self.is_intake, self.during_import);
-        let payloads = self.payloads.iter().map(|(_, payload)| payload.clone());
-        [plan].into_iter().chain(payloads).collect()
+        let records = self.events.into_iter().map(|(_, record)| record);
+        let payloads = self.payloads.into_iter().map(|(_, payload)| payload);
+        let taking = claim.map(|claim| claim.taking(names));
+        [plan].into_iter().chain(records).chain(payloads).chain(taking).collect()
     }
 }
 
