@@ -21,6 +21,7 @@ use crate::{
     plan::{Before, ClaimPlan, Pick, Plan},
     sight::Sight,
     store::Inner,
+    together::TOGETHER,
     verdict::{Stamped, Verdict, verdict},
 };
 
@@ -28,8 +29,6 @@ use crate::{
 const TRIES: usize = 64;
 /// Payloads of claims that are remembered until they are asked for: not the large ones.
 const REMEMBERED_PAYLOAD: usize = 64 << 10;
-/// Submissions in one call of the function.
-const TOGETHER: usize = 64;
 
 /// A decision that is ready to be committed.
 struct Decided {
@@ -65,8 +64,8 @@ impl Lanes {
 impl Inner {
     /// Carries out commands in their order.
     pub async fn carry_out(
-        &self,
-        commands: Vec<Command>,
+        self: &Arc<Self>,
+        mut commands: Vec<Command>,
     ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
         if self.link.is_closed() {
             return Err(StoreError::Closed);
@@ -77,28 +76,33 @@ impl Inner {
             return Err(StoreError::Full(why));
         }
         self.wake.settle(self).await;
-        let all_new = commands.len() > 1
-            && self.import.lock().is_none()
-            && commands
-                .iter()
-                .all(|c| matches!(c, Command::Submit(submit) if submit.spec.workflow_id.is_none()));
-        let done = match all_new {
-            true => self.submit_together(&commands).await?,
-            false => {
-                let mut done = Vec::with_capacity(commands.len());
-                for command in &commands {
-                    done.push(self.carry_out_one(command).await?);
-                }
-                done
+        let ends = commands.iter().any(ends_something);
+        let is_new =
+            |c: &Command| matches!(c, Command::Submit(submit) if submit.spec.workflow_id.is_none());
+        let all_new = self.import.lock().is_none() && commands.iter().all(is_new);
+        let done = if !all_new {
+            let mut done = Vec::with_capacity(commands.len());
+            for command in &commands {
+                done.push(self.carry_out_one(command).await?);
             }
+            done
+        } else if commands.len() == 1
+            && let Some(command) = commands.pop()
+        {
+            vec![self.submit(command).await?]
+        } else {
+            self.submit_together(&commands).await?
         };
-        if takes_work || commands.iter().any(ends_something) {
+        if takes_work || ends {
             self.link.acked().await?;
         }
         Ok(done)
     }
 
-    async fn carry_out_one(&self, command: &Command) -> Result<Result<Done, Rejected>, StoreError> {
+    pub async fn carry_out_one(
+        &self,
+        command: &Command,
+    ) -> Result<Result<Done, Rejected>, StoreError> {
         if let (true, Err(why)) = (self.import.lock().is_some(), Intake::Importing.admits(command))
         {
             return Ok(Err(why));
@@ -174,7 +178,7 @@ impl Inner {
 
     /// New jobs, decided all at once and committed many in a call; those that meet something are
     /// decided again by themselves.
-    async fn submit_together(
+    pub async fn submit_together(
         &self,
         commands: &[Command],
     ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {

@@ -59,6 +59,7 @@ mod settings;
 mod sight;
 mod store;
 mod tls;
+mod together;
 mod transfer;
 mod verdict;
 mod wake;

@@ -33,6 +33,7 @@ use crate::{
     link::{Link, OpenError, Opening, Place, bytes},
     log,
     sight::{self, Memory},
+    together::Together,
     wake::Wake,
 };
 
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     pub memory: Memory,
     pub definitions: Definitions,
     pub lanes: Lanes,
+    pub together: Together,
     pub wake: Wake,
     pub payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
     pub contact_gap: Option<Duration>,
@@ -102,6 +104,12 @@ pub struct RedisStore {
     pub(crate) inner: Arc<Inner>,
 }
 
+impl Inner {
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+}
+
 impl RedisStore {
     /// Connects, and opens the fleet's store, or makes it.
     ///
@@ -120,6 +128,7 @@ impl RedisStore {
             memory: Memory::default(),
             definitions: Definitions::default(),
             lanes: Lanes::default(),
+            together: Together::default(),
             wake: Wake::new(),
             payloads: Mutex::new(LruCache::new(most)),
             contact_gap,

@@ -7,6 +7,8 @@ mod expected;
 mod indexes;
 mod records;
 
+use std::sync::Arc;
+
 use pointsman_core::{
     EventName, RecordKey, RecordKind,
     doctor::{Examination, Finding, FindingRule, Mend, Mended},
@@ -142,7 +144,10 @@ impl Inner {
     }
 
     /// Mends the findings with these ids, or all of them.
-    pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
+    pub async fn mend(
+        self: &Arc<Self>,
+        ids: Option<Vec<String>>,
+    ) -> Result<Vec<Mended>, StoreError> {
         let look = self.look_over(Depth::Everything).await?;
         let wanted = |finding: &Finding| ids.as_ref().is_none_or(|ids| ids.contains(&finding.id));
         for finding in look.found.findings.iter().filter(|finding| wanted(finding)) {
