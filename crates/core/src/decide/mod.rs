@@ -142,3 +142,40 @@ pub fn decide_exchange(
     }
     Ok(draft.finish(Answer::Exchanged { ops, claimed }))
 }
+
+/// Decides the claim of an exchange whose operations were decided before, as `base`: what it changes
+/// beyond them.
+pub fn decide_claim(
+    source: &dyn Source,
+    exchange: &Exchange,
+    base: &Transition,
+    now: Timestamp,
+    choose: &mut dyn FnMut(&crate::record::Worker, &[crate::ids::ServiceName]) -> Option<JobId>,
+) -> Result<Transition, Stop> {
+    let after = After { source, base };
+    let mut draft = Draft::new(&after, now);
+    let mut claimed = Vec::new();
+    if let (Some(claim), Answer::Exchanged { ops, .. }) = (&exchange.claim, &base.answer)
+        && !reclaim::is_due(exchange, ops)
+    {
+        claim::claim(&mut draft, exchange, claim, choose, &mut claimed)?;
+    }
+    Ok(draft.finish(Answer::Exchanged { ops: Vec::new(), claimed }))
+}
+
+/// The records as a transition leaves them.
+struct After<'a> {
+    source: &'a dyn Source,
+    base: &'a Transition,
+}
+
+impl Source for After<'_> {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
+        if let Key::Record(record) = key
+            && let Some(event) = self.base.changes.iter().rfind(|event| event.key == *record)
+        {
+            return Ok(event.record.clone().map(Value::Record));
+        }
+        self.source.get(key)
+    }
+}

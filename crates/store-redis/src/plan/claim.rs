@@ -74,27 +74,22 @@ pub struct ClaimPlan {
     is_heard: bool,
 }
 
-/// The records as the exchange's operations leave them, with a stand-in for the job that is taken.
+/// The records that a decision sees, with a stand-in for the job that is taken.
 struct WithStandIn<'a> {
     source: &'a dyn Source,
-    base: &'a Transition,
     job: Job,
 }
 
 impl Source for WithStandIn<'_> {
     fn get(&self, key: &Key) -> Result<Option<Value>, Unread> {
-        let Key::Record(record) = key else { return self.source.get(key) };
-        if *record == RecordKey::Job(STAND_IN) {
+        if *key == Key::Record(RecordKey::Job(STAND_IN)) {
             return Ok(Some(Value::Record(Record::Job(Arc::new(self.job.clone())))));
         }
-        match self.base.changes.iter().rfind(|event| event.key == *record) {
-            Some(event) => Ok(event.record.clone().map(Value::Record)),
-            None => self.source.get(key),
-        }
+        self.source.get(key)
     }
 }
 
-/// What the claim changes, after the operations, when it gets `service`'s job under its first token.
+/// What the claim changes when it gets `service`'s job under its first token.
 fn taken(
     source: &dyn Source,
     exchange: &Exchange,
@@ -103,15 +98,9 @@ fn taken(
     now: Timestamp,
 ) -> Result<Transition, Stop> {
     let spec = JobSpec::new(service.clone(), now);
-    let source = WithStandIn { source, base, job: Job::new(STAND_IN, spec) };
-    let exchange = Exchange {
-        worker: exchange.worker.clone(),
-        incarnation: exchange.incarnation,
-        ops: Vec::new(),
-        claim: exchange.claim.clone(),
-    };
+    let source = WithStandIn { source, job: Job::new(STAND_IN, spec) };
     let mut given = false;
-    decide::decide_exchange(&source, &exchange, now, &mut |_, open| {
+    decide::decide_claim(&source, exchange, base, now, &mut |_, open| {
         let give = !given && open.contains(service);
         given |= give;
         give.then_some(STAND_IN)
