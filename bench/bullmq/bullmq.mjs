@@ -1,9 +1,11 @@
 // One figure of BullMQ on a redis-server that is there and empty, as one line of JSON.
 //
-//   node bullmq.mjs FIGURE URL JOBS [CONCURRENCY]
+//   node bullmq.mjs FIGURE URL JOBS [CONCURRENCY] [WORKERS]
 //
+// CONCURRENCY is each worker's; more workers than one run in threads of their own.
 // Queue and worker have BullMQ's defaults, so completed jobs are kept, as Pointsman keeps them.
 import { once } from 'node:events';
+import { Worker as Thread, isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Queue, Worker } from 'bullmq';
 
 /** A bulk is so large, here as in Pointsman's workload. */
@@ -14,21 +16,25 @@ const WARM_UP = 2_000;
 const payload = { duration_ms: 0, steps: 0, fail: null, padding: ' '.repeat(1_990) };
 
 const figures = { drain, 'submit-single': submitSingle, 'submit-bulk': submitBulk, start };
-const [figure, url, jobs, concurrency] =
-  [process.argv[2], process.argv[3], Number(process.argv[4]), Number(process.argv[5] ?? 1)];
+const [figure, url, jobs, concurrency, workers] =
+  [process.argv[2], process.argv[3], ...[4, 5, 6].map((n) => Number(process.argv[n] ?? 1))];
 const measure = figures[figure];
-if (!measure || !url || !(jobs > 0 && concurrency > 0)) {
-  console.error(`usage: bullmq.mjs ${Object.keys(figures).join('|')} URL JOBS [CONCURRENCY]`);
+if (!measure || !url || !(jobs > 0 && concurrency > 0 && workers > 0)) {
+  console.error(`usage: bullmq.mjs ${Object.keys(figures).join('|')} URL JOBS [CONCURRENCY] [WORKERS]`);
   process.exit(2);
 }
 const { hostname: host, port } = new URL(url);
 const connection = { host, port: Number(port) };
 
-await warmUp();
-const queue = new Queue('bench', { connection });
-await queue.waitUntilReady();
-console.log(JSON.stringify({ jobs, ...(await measure(queue)) }));
-await queue.close();
+if (isMainThread) {
+  await warmUp();
+  const queue = new Queue('bench', { connection });
+  await queue.waitUntilReady();
+  console.log(JSON.stringify({ jobs, ...(await measure(queue)) }));
+  await queue.close();
+} else {
+  await runInThread(workerData);
+}
 
 /** Lets the engine compile what will be measured; nothing of it stays on the server. */
 async function warmUp() {
@@ -43,7 +49,8 @@ async function warmUp() {
 /** How fast waiting jobs are run. */
 async function drain(queue) {
   await addInBulk(queue, jobs);
-  return { jobs_a_second: jobs / (await runAll(queue, jobs)) };
+  const took = workers > 1 ? await runInThreads(queue, jobs) : await runAll(queue, jobs);
+  return { jobs_a_second: jobs / took };
 }
 
 /** One job a call, many calls at once. */
@@ -105,6 +112,40 @@ async function runAll(queue, count) {
   const took = secondsSince(began);
   await runner.close();
   return took;
+}
+
+/** The same with several workers. Each is warm before its first job counts. */
+async function runInThreads(queue, count) {
+  const done = new Int32Array(new SharedArrayBuffer(4));
+  const threads = Array.from({ length: workers }, (_, n) => new Thread(new URL(import.meta.url), {
+    argv: process.argv.slice(2), workerData: { n, done, count },
+  }));
+  await Promise.all(threads.map((thread) => once(thread, 'message')));
+  const began = performance.now();
+  for (const thread of threads) thread.postMessage('run');
+  await Promise.race(threads.map((thread) => once(thread, 'message')));
+  const took = secondsSince(began);
+  for (const thread of threads) thread.postMessage('close');
+  await Promise.all(threads.map((thread) => once(thread, 'exit')));
+  return took;
+}
+
+async function runInThread({ n, done, count }) {
+  const warm = new Queue(`warm-up-${n}`, { connection });
+  await addInBulk(warm, WARM_UP);
+  await runAll(warm, WARM_UP);
+  await warm.obliterate({ force: true });
+  await warm.close();
+  const runner = worker({ name: 'bench' }, async () => {}, concurrency);
+  await runner.waitUntilReady();
+  runner.on('completed', () => {
+    if (Atomics.add(done, 0, 1) + 1 === count) parentPort.postMessage('done');
+  });
+  parentPort.postMessage('ready');
+  await once(parentPort, 'message');
+  void runner.run();
+  await once(parentPort, 'message');
+  await runner.close();
 }
 
 /** A worker that is not yet running. */

@@ -23,15 +23,17 @@ impl BullMq {
 
     /// Does the task on this server, which has to be empty.
     pub async fn measure(&self, server: &RedisServer, task: Task) -> anyhow::Result<Figures> {
-        let (name, at_once) = match task {
-            Task::Drain { at_once, .. } => ("drain", at_once),
-            Task::SubmitSingle { .. } => ("submit-single", 1),
-            Task::SubmitBulk { .. } => ("submit-bulk", 1),
-            Task::Start { .. } => ("start", 1),
+        let (name, at_once, workers) = match task {
+            Task::Drain { at_once, workers, .. } => ("drain", at_once, workers),
+            Task::SubmitSingle { .. } => ("submit-single", 1, 1),
+            Task::SubmitBulk { .. } => ("submit-bulk", 1, 1),
+            Task::Start { .. } => ("start", 1, 1),
         };
+        let numbers = [task.jobs(), at_once, workers].map(|n| n.to_string());
         let child = Command::new("node")
             .arg("bullmq.mjs")
-            .args([name, &server.url(), &task.jobs().to_string(), &at_once.to_string()])
+            .args([name, &server.url()])
+            .args(numbers)
             .current_dir(&self.0)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())

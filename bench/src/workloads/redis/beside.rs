@@ -45,11 +45,15 @@ pub async fn bullmq(
     use Unit::{Bytes, JobsASecond, Milliseconds};
     let tasks = [
         (
-            Task::Drain { jobs, at_once: 50 },
+            Task::Drain { jobs, at_once: 50, workers: 1 },
             vec![row(RATE, "drained, 50 at once", JobsASecond, ">= 2x")],
         ),
         (
-            Task::Drain { jobs: jobs / 4, at_once: 1 },
+            Task::Drain { jobs, at_once: 25, workers: 2 },
+            vec![row(RATE, "drained, 50 at once in two workers", JobsASecond, "")],
+        ),
+        (
+            Task::Drain { jobs: jobs / 4, at_once: 1, workers: 1 },
             vec![row(RATE, "drained, 1 at once", JobsASecond, ">= 2x")],
         ),
         (

@@ -17,8 +17,8 @@ pub type Figures = BTreeMap<String, f64>;
 /// What both sides do, on an empty server.
 #[derive(Debug, Clone, Copy)]
 pub enum Task {
-    /// Runs waiting no-op jobs, so many at once.
-    Drain { jobs: usize, at_once: usize },
+    /// Runs waiting no-op jobs, so many at once in each of so many workers.
+    Drain { jobs: usize, at_once: usize, workers: usize },
     /// Submits one job a call, 50 calls at once.
     SubmitSingle { jobs: usize },
     /// Submits 500 jobs a call.

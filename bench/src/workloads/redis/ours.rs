@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use pointsman::adapters::{ArtifactPlace, OverRedis};
 use pointsman_connectors::Connector;
 use pointsman_redis_testing::RedisServer;
@@ -16,7 +16,8 @@ use pointsman_server::Files;
 use pointsman_store::Store as _;
 use pointsman_store_redis::{Options, RedisStore};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use tokio::{sync::Barrier, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::{Figures, Task};
 use crate::{
@@ -43,11 +44,15 @@ pub async fn measure(server: &RedisServer, task: Task) -> anyhow::Result<Figures
 async fn measure_at(url: &str, task: Task) -> anyhow::Result<Figures> {
     let local = Local::on(redis_store::open_at(url).await?).await?;
     let figures = match task {
-        Task::Drain { jobs, at_once } => {
+        Task::Drain { jobs, at_once, workers } => {
             submit_in_bulk(&local, jobs).await?;
             // Workers reach Redis by themselves, so no server is there while they run.
             local.close().await?;
-            return drain(url, jobs, at_once).await;
+            let slots = u32::try_from(at_once)?;
+            return match workers {
+                1 => drain(url, jobs, slots).await,
+                workers => drain_in_threads(url, jobs, slots, workers).await,
+            };
         }
         Task::SubmitSingle { jobs } => submit_single(&local, jobs).await,
         Task::SubmitBulk { jobs } => submit_in_bulk(&local, jobs).await,
@@ -71,11 +76,11 @@ impl Direct {
         Ok(Self { store, workers: Workers::default(), directory: tempfile::tempdir()? })
     }
 
-    fn start(&self, slots: u32, connector: Arc<dyn Connector>) -> anyhow::Result<()> {
+    fn start(&self, n: usize, slots: u32, connector: Arc<dyn Connector>) -> anyhow::Result<()> {
         let files = Arc::new(Files::open(self.directory.path())?);
         let place = ArtifactPlace::Directory { files, store: Arc::new(self.store.clone()) };
         let broker = Arc::new(OverRedis::new(self.store.clone(), place));
-        self.workers.start(broker, "bench-worker-0", slots, connector).map(drop)
+        self.workers.start(broker, &format!("bench-worker-{n}"), slots, connector).map(drop)
     }
 
     async fn end(self) -> anyhow::Result<()> {
@@ -124,11 +129,11 @@ async fn submit_single(local: &Local, jobs: usize) -> anyhow::Result<Figures> {
     Ok(rate(jobs, began))
 }
 
-async fn drain(url: &str, jobs: usize, at_once: usize) -> anyhow::Result<Figures> {
+async fn drain(url: &str, jobs: usize, slots: u32) -> anyhow::Result<Figures> {
     let (connector, mut begun) = Stopwatch::new();
     let worker = Direct::open(url).await?;
     let began = Instant::now();
-    worker.start(u32::try_from(at_once)?, connector)?;
+    worker.start(0, slots, connector)?;
     // Asking the store how many there are would take part in what is measured, so not before all
     // have begun.
     for _ in 0..jobs {
@@ -140,11 +145,58 @@ async fn drain(url: &str, jobs: usize, at_once: usize) -> anyhow::Result<Figures
     Ok(figures)
 }
 
+/// The same with several workers, each on a thread of its own.
+async fn drain_in_threads(
+    url: &str,
+    jobs: usize,
+    slots: u32,
+    workers: usize,
+) -> anyhow::Result<Figures> {
+    let (connector, mut begun) = Stopwatch::new();
+    let (all_open, all_drained) = (Arc::new(Barrier::new(workers + 1)), CancellationToken::new());
+    let threads = (0..workers).map(|n| {
+        let (url, connector) = (url.to_owned(), connector.clone());
+        let (all_open, all_drained) = (all_open.clone(), all_drained.clone());
+        tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let worker = Direct::open(&url).await;
+                all_open.wait().await;
+                let worker = worker?;
+                worker.start(n, slots, connector)?;
+                all_drained.cancelled().await;
+                worker.end().await
+            })
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    let store = RedisStore::open(Options::new(url.parse()?)).await?;
+    all_open.wait().await;
+    let began = Instant::now();
+    let mut left = jobs;
+    // Looking at each one as it begins would take part in what is measured.
+    while left > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        ensure!(!threads.iter().any(|thread| thread.is_finished()), "a worker ended");
+        while begun.try_recv().is_ok() {
+            left -= 1;
+        }
+    }
+    completed(&store, jobs).await?;
+    let figures = rate(jobs, began);
+    all_drained.cancel();
+    for thread in threads {
+        thread.await??;
+    }
+    store.close().await?;
+    Ok(figures)
+}
+
 async fn start(local: &Local, url: &str, jobs: usize) -> anyhow::Result<Figures> {
     let payload: Arc<[u8]> = payload().into_bytes().into();
     let (connector, mut begun) = Stopwatch::new();
     let worker = Direct::open(url).await?;
-    worker.start(4, connector)?;
+    worker.start(0, 4, connector)?;
     let mut took = Vec::with_capacity(jobs);
     // One to warm up, which does not count: until it ended the worker may still be registering.
     for n in 0..=jobs {
