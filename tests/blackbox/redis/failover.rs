@@ -1,9 +1,9 @@
-//! Fail-over to a replica that lacks what happened last.
+//! Fail-over: to a replica that lacks what happened last, and as sentinels do it.
 
 use std::time::Duration;
 
 use pointsman_core::record::JobStatus;
-use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 
 use super::{
     fleet::{Fleet, SOON, running, runs},
@@ -43,20 +43,7 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     let claimed_later = submit(&one.client, &simulation(8_000)).await;
     let ends_later = submit(&one.client, &simulation(100)).await;
     // The replica's last moment: what happens from now on it will never know.
-    let mut connection = primary.connect().await.expect("the primary answers");
-    // (WAIT is about what was written on the same connection, and so, in one order, about all before.)
-    let (confirmed,): (u64,) = redis::pipe()
-        .cmd("SET")
-        .arg("last-moment")
-        .arg(1)
-        .ignore()
-        .cmd("WAIT")
-        .arg(1)
-        .arg(10_000)
-        .query_async(&mut connection)
-        .await
-        .expect("the primary answers");
-    assert_eq!(confirmed, 1, "the replica has all that was done up to here");
+    replica_has_all_of(&primary).await;
     replica.promote().await.expect("it is promoted");
     for job in short.iter().chain([&ends_later]) {
         until(&one.client, *job, SOON, |job| job.status == JobStatus::Completed).await;
@@ -96,4 +83,54 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     load.goes_on(20).await;
     let (after, _) = load.stop().await;
     Judge::each_completed_once(&one.client, "after the fail-over", after.keys()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
+    let mut primary = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let replica =
+        RedisServer::replica_of(&primary, RedisOptions::default()).await.expect("a replica");
+    let mut sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
+    sentinel.knows_replicas(1).await.expect("it sees the replica");
+    let fleet = Fleet::on(sentinel.url());
+    let (one, other) = (fleet.server("one").await, fleet.server("other").await);
+    let _direct = fleet.direct(&one, "direct", 4).await;
+    let _over_http = other.worker("over-http", 4).await;
+    let viewer = Viewer::of(&[&other.client]).await;
+    let epoch = viewer.seen().epoch().to_owned();
+    let long = running(&one.client, 6, 6_000).await;
+    replica_has_all_of(&primary).await;
+    primary.kill().await.expect("it is killed");
+    sentinel.primary_is(replica.port()).await.expect("it fails over");
+
+    let seen = viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
+    Judge::each_completed_once(&one.client, "sentinels' fail-over", &long).await;
+    for job in &long {
+        let job = other.client.job(*job).await.expect("it is known");
+        assert_eq!((job.attempt, job.losses, job.failures), (1, 0, 0), "{job:?}");
+    }
+    assert_eq!(seen.resyncs, 1);
+    // And the fleet goes on.
+    let load = Load::on(&[&one.client, &other.client]);
+    load.goes_on(20).await;
+    let (after, _) = load.stop().await;
+    Judge::each_completed_once(&one.client, "after the fail-over", after.keys()).await;
+}
+
+/// Waits until the replica has all that was done up to here.
+async fn replica_has_all_of(primary: &RedisServer) {
+    let mut connection = primary.connect().await.expect("the primary answers");
+    // (WAIT is about what was written on the same connection, and so, in one order, about all before.)
+    let (confirmed,): (u64,) = redis::pipe()
+        .cmd("SET")
+        .arg("last-moment")
+        .arg(1)
+        .ignore()
+        .cmd("WAIT")
+        .arg(1)
+        .arg(10_000)
+        .query_async(&mut connection)
+        .await
+        .expect("the primary answers");
+    assert_eq!(confirmed, 1, "the replica answers");
 }
