@@ -281,7 +281,18 @@ impl Link {
 
     /// Calls one of our functions.
     pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
-        self.send(&self.command(function, args)).await
+        let mut live = self.live().await?;
+        let command = self.command(function, args);
+        let answered = live.connection.send_packed_command(&command).await;
+        let answer = answered.map_err(|error| self.failed(live.generation, &error))?;
+        if let [state, format] = list(&answer)
+            && text(state) == "newer"
+        {
+            let why = OpenError::Newer { format: text(format) }.to_string();
+            self.drop_live(live.generation, &why);
+            return Err(CallError::Unreachable(why));
+        }
+        Ok(answer)
     }
 
     pub fn command(&self, function: &str, args: &[&[u8]]) -> Cmd {

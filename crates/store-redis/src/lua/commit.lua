@@ -78,8 +78,8 @@ end
 
 -- ARGV: time or '', epoch, then plans of transitions, each with what belongs to it behind it.
 local function commit(keys, args)
-  local S, epoch = begin(keys, args[1], args[2])
-  if not S then return { 'epoch', epoch } end
+  local S, why_not = begin(keys, args[1], args[2])
+  if not S then return why_not end
   S.woken = {}
   local before, replies, n = S.seq, {}, 3
   while n <= #args do

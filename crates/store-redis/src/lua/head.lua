@@ -58,19 +58,28 @@ local function must_be(S, key, kind)
   S.typed[key] = kind
 end
 
+-- 2: events of the log may be several lists, and classes rest. This version reads 1, too.
+local FORMAT = 2
+
+-- A newer version has taken the store over: this one would misread it.
+local function is_newer(format)
+  return (tonumber(format) or FORMAT + 1) > FORMAT
+end
+
 local META = {
-  'epoch', 'seq', 'ended_no', 'classes_rev', 'contact_since', 'closed', 'losses', 'calm_until', 'importing',
+  'epoch', 'seq', 'ended_no', 'classes_rev', 'contact_since', 'closed', 'losses', 'calm_until', 'importing', 'format',
   -- Jobs by status, and the bytes that ended ones keep.
   'pending', 'held', 'assigned', 'in_progress', 'completed', 'failed', 'cancelled', 'ended_bytes',
 }
-local FIRST_COUNT = 10
+local FIRST_COUNT = 11
 local COUNT_AT = {}
 for i = FIRST_COUNT, #META do COUNT_AT[META[i]] = i end
 
--- The state of one call: what stands in `meta`, and what was looked at already.
+-- The state of one call: what stands in `meta`, and what was looked at already. Or nothing, and why.
 local function begin(keys, now, epoch)
   local f = call('HMGET', keys[1], unpack(META))
-  if f[1] ~= epoch then return nil, f[1] or '' end
+  if f[1] ~= epoch then return nil, { 'epoch', f[1] or '' } end
+  if is_newer(f[10]) then return nil, { 'newer', f[10] or '' } end
   local S = {
     P = prefix_of(keys[1]),
     meta = keys[1],

@@ -1,8 +1,6 @@
 -- Everything else that must be one step: opening, contact, reading together, profiles, wake-ups.
 
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', '1' for an import.
--- 2: events of the log may be several lists, and classes rest. This version reads 1, too.
-local FORMAT = 2
 -- Workers are heard again well within this time, and have taken back what they run.
 local CALM_MS = 5000
 local function open(keys, args)
@@ -14,7 +12,7 @@ local function open(keys, args)
       'created_at', text(now))
     return { 'ok', args[3], text(now), 'made' }
   end
-  if (tonumber(f[1]) or FORMAT + 1) > FORMAT then return { 'newer', f[1] } end
+  if is_newer(f[1]) then return { 'newer', f[1] } end
   if f[2] ~= args[1] then return { 'fleet', f[2] or '' } end
   if f[5] and args[5] ~= '1' then return { 'importing' } end
   if tonumber(f[1]) < FORMAT then call('HSET', keys[1], 'format', FORMAT) end
@@ -53,8 +51,9 @@ end
 -- Reads hashes, texts, firsts and members together. ARGV: time or '', epoch, then kind and key.
 local function load(keys, args)
   local P = prefix_of(keys[1])
-  local epoch = call('HGET', keys[1], 'epoch')
-  if epoch ~= args[2] then return { 'epoch', epoch or '' } end
+  local f = call('HMGET', keys[1], 'epoch', 'format')
+  if f[1] ~= args[2] then return { 'epoch', f[1] or '' } end
+  if is_newer(f[2]) then return { 'newer', f[2] or '' } end
   local found = {}
   for i = 3, #args, 2 do
     local kind, key = args[i], P .. args[i + 1]

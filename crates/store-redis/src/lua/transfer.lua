@@ -17,8 +17,8 @@ end
 
 -- ARGV: epoch, the import's epoch, where its log begins: seq and ended_no.
 local function begin_import(keys, args)
-  local S, epoch = begin(keys, '', args[1])
-  if not S then return { 'epoch', epoch } end
+  local S, why_not = begin(keys, '', args[1])
+  if not S then return why_not end
   if S.importing then return { 'importing' } end
   for _, records in ipairs({ 'jobs', 'workers', 'machines', 'connectors', 'alerts' }) do
     if S.seq > 0 or call('EXISTS', S.P .. records) == 1 then return { 'not_empty', text(S.seq) } end

@@ -1,11 +1,14 @@
 //! Opening: what is refused, with what words, and that nothing was touched; and every way to a
 //! primary.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pointsman_core::Command;
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
-use pointsman_store::{Health, ManualClock, Store, conformance::fleet::Fleet};
+use pointsman_store::{
+    Health, Store,
+    conformance::fleet::{Fleet, completed, spec},
+};
 use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
 use redis::Value;
 
@@ -32,11 +35,9 @@ async fn run(server: &RedisServer, command: &[&str]) {
 
 /// A store that works: it takes a job.
 async fn works(store: RedisStore) {
-    let clock = ManualClock::default();
-    let kept = std::sync::Arc::new(store);
+    let kept = Arc::new(store);
     let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
-    drop(clock);
-    let submit = fleet.submission(pointsman_store::conformance::fleet::spec(50));
+    let submit = fleet.submission(spec(50));
     fleet.run(Command::Submit(submit)).await.expect("it takes a job");
 }
 
@@ -94,6 +95,31 @@ async fn a_store_of_an_older_format_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_store_that_a_newer_version_took_over_is_not_written_any_more() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let store = Arc::new(RedisStore::open(at(&server.url())).await.expect("it opens"));
+    let kept = store.clone();
+    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    let formats = async |format: &str| run(&server, &["HSET", META, "format", format]).await;
+    formats("99").await;
+    let before = server.dump().await.expect("it answers");
+    let submit = Command::Submit(fleet.submission(spec(50)));
+    let ends = vec![Fleet::op(held, completed())];
+    let exchange = Command::Exchange(Fleet::exchange(&hand, ends, Vec::new()));
+    for command in [submit, exchange] {
+        let refused = store.execute(vec![command]).await.expect_err("it is refused").to_string();
+        assert!(refused.contains("newer version (format 99)"), "{refused}");
+    }
+    assert_eq!(server.dump().await.expect("it answers"), before);
+    assert!(matches!(store.health(), Health::Failed(why) if why.contains("newer version")));
+    formats("2").await;
+    fleet.act(&hand, held, completed()).await.expect("it serves again");
+    assert_eq!(store.health(), Health::Ready);
+}
+
+#[tokio::test]
 async fn a_key_of_others_in_the_place_of_meta_is_left_alone() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     for theirs in [["SET", META, "x", "KEEPTTL"], ["HSET", META, "their", "field"]] {
@@ -142,7 +168,7 @@ async fn a_full_memory_refuses_submissions_and_lets_what_runs_end() {
     let options = RedisOptions { maxmemory: Some(32 << 20), ..Default::default() };
     let server = RedisServer::start(options).await.expect("it starts");
     let options = Options { look_every: Duration::from_millis(50), ..at(&server.url()) };
-    let store = std::sync::Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
     let kept = store.clone();
     let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
     let hand = fleet.worker("w", 1, &[]).await;
@@ -155,10 +181,10 @@ async fn a_full_memory_refuses_submissions_and_lets_what_runs_end() {
         // The store looks every 50 ms.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let submit = fleet.submission(pointsman_store::conformance::fleet::spec(50));
+    let submit = fleet.submission(spec(50));
     let full = store.execute(vec![Command::Submit(submit)]).await;
     assert!(matches!(full, Err(pointsman_store::StoreError::Full(_))), "{full:?}");
-    let done = pointsman_store::conformance::fleet::completed();
+    let done = completed();
     fleet.act(&hand, held, done).await.expect("what runs may end");
     for n in 0..filled {
         run(&server, &["DEL", &format!("filling-{n}")]).await;
@@ -207,14 +233,14 @@ async fn the_documented_user_is_enough() {
     run(&server, &rules).await;
     let address = format!("redis://pointsman:secret@127.0.0.1:{}", server.port());
     let store = RedisStore::open(at(&address)).await.expect("it opens");
-    let kept = std::sync::Arc::new(store);
+    let kept = Arc::new(store);
     let opened = kept.clone();
     let fleet = Fleet::new(&move |_| (opened.clone(), Box::new(())));
     let hand = fleet.worker("w", 1, &[]).await;
     let mut hint = kept.wait_for_work(hand.worker.clone(), Vec::new());
     let held = fleet.running(&hand).await;
     hint.wait().await;
-    let done = pointsman_store::conformance::fleet::completed();
+    let done = completed();
     fleet.act(&hand, held, done).await.expect("it ends");
     kept.examine(pointsman_store::Depth::Everything).await.expect("it is examined");
     kept.mend(None).await.expect("it is mended");
