@@ -868,7 +868,7 @@ export interface components {
         };
         AlertId: string;
         /** @enum {string} */
-        AlertRule: "nobody_able" | "poisonous_class" | "suspect_worker" | "flapping_incarnation" | "inconsistent" | "store_full" | "store_at_risk";
+        AlertRule: "nobody_able" | "poisonous_class" | "suspect_worker" | "flapping_incarnation" | "inconsistent" | "store_full" | "store_at_risk" | "intake_closed";
         /** @description A result file. */
         Artifact: {
             /** @description `{node}-{index}-{file}`, unique within the job. */

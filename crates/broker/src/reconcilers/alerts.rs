@@ -1,5 +1,5 @@
 //! What an operator should look at: classes that nobody can run, classes that are lost again and
-//! again, a full disk. An alert is raised while its reason holds, and cleared when it does not.
+//! again, a full disk, a store that takes no new work. An alert is raised while its reason holds, and cleared when it does not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use pointsman_core::{
     Command, Timestamp, WorkerId,
     command::Raise,
-    decide::limits,
+    decide::{Intake, limits},
     record::{Alert, AlertId, AlertRule, Severity},
 };
 use pointsman_store::{ClassSummary, Health, StoreError};
@@ -23,12 +23,13 @@ const NOBODY_AFTER: Duration = Duration::from_secs(10);
 const MAX_OF_RULE: usize = 100;
 
 /// The rules that this reconciler raises and clears. The others belong to those who raise them.
-const OWN: [AlertRule; 5] = [
+const OWN: [AlertRule; 6] = [
     AlertRule::NobodyAble,
     AlertRule::PoisonousClass,
     AlertRule::FlappingIncarnation,
     AlertRule::StoreFull,
     AlertRule::StoreAtRisk,
+    AlertRule::IntakeClosed,
 ];
 
 pub(super) struct Alerts;
@@ -62,6 +63,11 @@ impl Reconciler for Alerts {
             wanted.push(store_full(&why));
         }
         wanted.extend(store.warnings().iter().enumerate().map(|(n, why)| store_at_risk(n, why)));
+        if let Some(transfer) = world.hub.store.clone().transfer()
+            && transfer.intake().await? == Intake::Closed
+        {
+            wanted.push(intake_closed());
+        }
         world.bring_about(&OWN, wanted).await
     }
 }
@@ -148,5 +154,18 @@ fn store_at_risk(n: usize, why: &str) -> Raise {
         severity: Severity::Warning,
         message: message.to_owned(),
         action: action.to_owned(),
+    }
+}
+
+fn intake_closed() -> Raise {
+    Raise {
+        alert: AlertId { rule: AlertRule::IntakeClosed, subject: "store".into() },
+        severity: Severity::Warning,
+        message: "the store takes no new work: it was closed for its export; jobs that wait stay \
+                  where they are, jobs that run go on"
+            .into(),
+        action: "end this server once the export is imported elsewhere, or open the store again \
+                 with `pointsman intake open`"
+            .into(),
     }
 }

@@ -17,7 +17,8 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Committed, Depth, Done, Due, Epoch, Examination, Health, JobFilter, JobsPage,
-    Loaded, LogPage, MemStore, Mended, Pulse, QueuesLane, Seed, Store, StoreError, WorkHint,
+    Loaded, LogPage, MemStore, Mended, Pulse, QueuesLane, Seed, Store, StoreError, Transfer,
+    WorkHint,
 };
 use tokio::sync::broadcast;
 
@@ -25,7 +26,7 @@ use tokio::sync::broadcast;
 const FEED: usize = 8;
 
 pub struct FaultyStore {
-    inner: MemStore,
+    inner: Arc<MemStore>,
     feed: broadcast::Sender<Arc<LogGroup>>,
     epoch: Mutex<Epoch>,
     health: Mutex<Health>,
@@ -52,7 +53,7 @@ impl FaultyStore {
         let epoch = Mutex::new(inner.epoch());
         let (feed, _) = broadcast::channel(FEED);
         Self {
-            inner,
+            inner: Arc::new(inner),
             feed,
             epoch,
             health: Mutex::new(Health::Ready),
@@ -96,6 +97,10 @@ impl FaultyStore {
 
 #[async_trait]
 impl Store for FaultyStore {
+    fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {
+        Some(self.inner.clone())
+    }
+
     fn epoch(&self) -> Epoch {
         self.epoch.lock().clone()
     }

@@ -11,7 +11,7 @@ use pointsman_core::{
     },
 };
 use pointsman_store::{
-    Health, Retention,
+    Health, Retention, Store,
     conformance::fleet::{Fleet, Hand, failed, needs, spec},
 };
 
@@ -173,6 +173,17 @@ async fn a_full_disk_that_takes_no_alert_does_not_excuse_the_workers() {
     world.store.set_health(Health::Ready);
     world.pass(secs(3)).await;
     assert!(!world.alerts().await.contains(&AlertRule::StoreFull));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_intake_is_an_alert() {
+    let world = World::reconciled().await;
+    let transfer = world.store.clone().transfer().unwrap();
+    for (open, shown) in [(false, true), (true, false)] {
+        transfer.set_intake(open).await.unwrap();
+        world.pass(secs(3)).await;
+        assert_eq!(world.alerts().await.contains(&AlertRule::IntakeClosed), shown);
+    }
 }
 
 #[tokio::test(start_paused = true)]

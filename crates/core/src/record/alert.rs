@@ -30,10 +30,12 @@ pub enum AlertRule {
     StoreFull,
     /// The store's settings may lose work.
     StoreAtRisk,
+    /// The store was closed for its export: new work is refused, and no job is claimed.
+    IntakeClosed,
 }
 
 impl AlertRule {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::NobodyAble,
         Self::PoisonousClass,
         Self::SuspectWorker,
@@ -41,6 +43,7 @@ impl AlertRule {
         Self::Inconsistent,
         Self::StoreFull,
         Self::StoreAtRisk,
+        Self::IntakeClosed,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -52,6 +55,7 @@ impl AlertRule {
             Self::Inconsistent => "inconsistent",
             Self::StoreFull => "store_full",
             Self::StoreAtRisk => "store_at_risk",
+            Self::IntakeClosed => "intake_closed",
         }
     }
 }

@@ -49,13 +49,13 @@ pub async fn export(args: &args::Export, json: bool) -> Result<(), Exit> {
         path => to_file(&*store, args, Path::new(path)).await,
     };
     store.close().await.map_err(anyhow::Error::from)?;
-    let (header, counts) = exported.map_err(|error| stays_closed(error, &args.store))?;
+    let (header, counts) = exported.map_err(|error| stays_closed(error, args))?;
     let told = Told { seq: header.seq, counts: &counts, epoch: None, given_back: None };
     let text = format!(
-        "exported {}\n{} takes no new work until `pointsman intake open --store {}`",
+        "exported {}\n{} takes no new work until `{}`",
         of(&counts),
         args.store,
-        args.store
+        open_again(args)
     );
     tell(&told, &text, json, args.out == STANDARD)
 }
@@ -104,12 +104,24 @@ async fn write(
 }
 
 /// An export that was refused leaves the intake closed, so that what runs can end.
-fn stays_closed(error: TransferError, store: &StoreUrl) -> Exit {
-    let open = format!("its intake stays closed: `pointsman intake open --store {store}` opens it");
+fn stays_closed(error: TransferError, args: &args::Export) -> Exit {
+    let open = format!("its intake stays closed: `{}` opens it", open_again(args));
     match error {
         TransferError::Running(_) => Exit::Usage(format!("{error}\n  {open}")),
-        error => Exit::Other(anyhow!(error).context(format!("{store} was not exported; {open}"))),
+        error => {
+            let what = format!("{} was not exported; {open}", args.store);
+            Exit::Other(anyhow!(error).context(what))
+        }
     }
+}
+
+/// The command that opens the store that was exported.
+fn open_again(args: &args::Export) -> String {
+    let fleet = match &args.store {
+        StoreUrl::Redis(_) => format!(" --fleet {}", args.redis.fleet),
+        StoreUrl::Sqlite(_) => String::new(),
+    };
+    format!("pointsman intake open --store {}{fleet}", args.store)
 }
 
 pub async fn import(args: &args::Import, json: bool) -> Result<(), Exit> {
