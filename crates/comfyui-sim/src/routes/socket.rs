@@ -26,16 +26,20 @@ pub(super) async fn open(
     let sid = Some(who.client_id)
         .filter(|id| !id.is_empty())
         .unwrap_or_else(|| Uuid::new_v4().simple().to_string());
-    upgrade.on_upgrade(move |mut socket| async move {
-        if app.sim.faults().socket_deaf {
-            return ignore(&mut socket).await;
-        }
-        let subscription = app.life.hub.enter(&sid);
-        greet(&app.life, &sid);
-        serve(&app, &sid, &mut socket, subscription).await;
-        // Before the connection goes: a client that saw it close may come back at once.
-        app.life.hub.leave(&sid);
-    })
+    if app.sim.faults().socket_deaf {
+        return upgrade.on_upgrade(|mut socket| async move { ignore(&mut socket).await });
+    }
+    // ComfyUI has entered a socket before its client hears that it is open, so a client may submit at once.
+    let subscription = app.life.hub.enter(&sid);
+    greet(&app.life, &sid);
+    let (life, failed) = (app.life.clone(), sid.clone());
+    upgrade.on_failed_upgrade(move |_| life.hub.leave(&failed)).on_upgrade(
+        move |mut socket| async move {
+            serve(&app, &sid, &mut socket, subscription).await;
+            // Before the connection goes: a client that saw it close may come back at once.
+            app.life.hub.leave(&sid);
+        },
+    )
 }
 
 /// A socket that is open and hears nothing.

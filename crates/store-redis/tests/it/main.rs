@@ -7,5 +7,6 @@ mod many;
 mod opening;
 mod several;
 mod support;
+mod together;
 mod transfer;
 mod unchanged;
