@@ -44,21 +44,6 @@ async fn refused(sim: &SimHandle, graph: &Value) -> pointsman_comfyui::Rejection
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_may_submit_as_soon_as_its_socket_is_open() {
-    let sim = start(fast(Version::V0_27)).await;
-    run(&sim, &picture(7)).await;
-    // From now on it is cached, so all is said within a millisecond.
-    let client = client(&sim);
-    for _ in 0..300 {
-        let id = uuid::Uuid::new_v4().to_string();
-        let events = client.events(&id).await.unwrap();
-        let mut attempt = Attempt { client: client.clone(), events, id, faults: json!({}) };
-        attempt.submit(&picture(7)).await;
-        attempt.wait_for(Message::ends_prompt).await;
-    }
-}
-
 #[tokio::test]
 async fn equal_inputs_give_equal_pictures_on_any_simulator() {
     let (one, other) = (start(fast(Version::V0_27)).await, start(fast(Version::V0_3_64)).await);
