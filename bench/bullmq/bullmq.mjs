@@ -27,7 +27,7 @@ const { hostname: host, port } = new URL(url);
 const connection = { host, port: Number(port) };
 
 if (isMainThread) {
-  await warmUp();
+  await warmUp('warm-up');
   const queue = new Queue('bench', { connection });
   await queue.waitUntilReady();
   console.log(JSON.stringify({ jobs, ...(await measure(queue)) }));
@@ -37,8 +37,8 @@ if (isMainThread) {
 }
 
 /** Lets the engine compile what will be measured; nothing of it stays on the server. */
-async function warmUp() {
-  const queue = new Queue('warm-up', { connection });
+async function warmUp(name) {
+  const queue = new Queue(name, { connection });
   await addInBulk(queue, WARM_UP / 2);
   await addOneByOne(queue, WARM_UP / 2);
   await runAll(queue, WARM_UP);
@@ -49,7 +49,7 @@ async function warmUp() {
 /** How fast waiting jobs are run. */
 async function drain(queue) {
   await addInBulk(queue, jobs);
-  const took = workers > 1 ? await runInThreads(queue, jobs) : await runAll(queue, jobs);
+  const took = workers > 1 ? await runInThreads(jobs) : await runAll(queue, jobs);
   return { jobs_a_second: jobs / took };
 }
 
@@ -115,7 +115,7 @@ async function runAll(queue, count) {
 }
 
 /** The same with several workers. Each is warm before its first job counts. */
-async function runInThreads(queue, count) {
+async function runInThreads(count) {
   const done = new Int32Array(new SharedArrayBuffer(4));
   const threads = Array.from({ length: workers }, (_, n) => new Thread(new URL(import.meta.url), {
     argv: process.argv.slice(2), workerData: { n, done, count },
@@ -131,11 +131,7 @@ async function runInThreads(queue, count) {
 }
 
 async function runInThread({ n, done, count }) {
-  const warm = new Queue(`warm-up-${n}`, { connection });
-  await addInBulk(warm, WARM_UP);
-  await runAll(warm, WARM_UP);
-  await warm.obliterate({ force: true });
-  await warm.close();
+  await warmUp(`warm-up-${n}`);
   const runner = worker({ name: 'bench' }, async () => {}, concurrency);
   await runner.waitUntilReady();
   runner.on('completed', () => {

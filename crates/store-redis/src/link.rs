@@ -244,9 +244,15 @@ impl Link {
 
     /// Sends one command.
     pub async fn send(&self, command: &Cmd) -> Result<Value, CallError> {
+        Ok(self.ask(command).await?.0)
+    }
+
+    /// The answer, and the generation of the connection that it came by.
+    async fn ask(&self, command: &Cmd) -> Result<(Value, u64), CallError> {
         let mut live = self.live().await?;
         let answered = live.connection.send_packed_command(command).await;
-        answered.map_err(|error| self.failed(live.generation, &error))
+        let answer = answered.map_err(|error| self.failed(live.generation, &error))?;
+        Ok((answer, live.generation))
     }
 
     /// Sends several commands in one go; they are no one step.
@@ -281,15 +287,12 @@ impl Link {
 
     /// Calls one of our functions.
     pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
-        let mut live = self.live().await?;
-        let command = self.command(function, args);
-        let answered = live.connection.send_packed_command(&command).await;
-        let answer = answered.map_err(|error| self.failed(live.generation, &error))?;
+        let (answer, generation) = self.ask(&self.command(function, args)).await?;
         if let [state, format] = list(&answer)
             && text(state) == "newer"
         {
             let why = OpenError::Newer { format: text(format) }.to_string();
-            self.drop_live(live.generation, &why);
+            self.drop_live(generation, &why);
             return Err(CallError::Unreachable(why));
         }
         Ok(answer)

@@ -44,27 +44,31 @@ impl Drop for Alone<'_> {
 impl Inner {
     /// Carries out one submission, with those that wait at the same time.
     pub async fn submit(self: &Arc<Self>, command: Command) -> Submitted {
-        let answered = {
+        let waits = {
             let mut waiting = self.together.0.lock();
             if waiting.flights == 0 {
                 waiting.flights = 1;
-                None
+                Err(command)
             } else {
                 let (answer, answered) = oneshot::channel();
-                waiting.submissions.push((command.clone(), answer));
+                waiting.submissions.push((command, answer));
                 if waiting.flights < FLIGHTS {
                     waiting.flights += 1;
                     self.spawn(self.clone().fly());
                 }
-                Some(answered)
+                Ok(answered)
             }
         };
-        let Some(answered) = answered else {
-            let _flight = Alone(self);
-            return self.carry_out_one(&command).await;
-        };
-        let lost = |_| StoreError::Unknown("the store was closed meanwhile".into());
-        answered.await.map_err(lost)?
+        match waits {
+            Ok(answered) => {
+                let lost = |_| StoreError::Unknown("the store was closed meanwhile".into());
+                answered.await.map_err(lost)?
+            }
+            Err(command) => {
+                let _flight = Alone(self);
+                self.carry_out_one(&command).await
+            }
+        }
     }
 
     /// Commits what waits until nothing does. A task of its own: a caller that goes away must not

@@ -1,5 +1,6 @@
 //! What an operator should look at: classes that nobody can run, classes that are lost again and
-//! again, a full disk, a store that takes no new work. An alert is raised while its reason holds, and cleared when it does not.
+//! again, a full disk, a store that takes no new work. An alert is raised while its reason holds,
+//! and cleared when it does not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -29,7 +29,8 @@ pub(super) async fn open(
     if app.sim.faults().socket_deaf {
         return upgrade.on_upgrade(|mut socket| async move { ignore(&mut socket).await });
     }
-    // ComfyUI has entered a socket before its client hears that it is open, so a client may submit at once.
+    // ComfyUI has entered a socket before its client hears that it is open, so a client may submit at once (ComfyUI
+    // source: nothing waits between the two).
     let subscription = app.life.hub.enter(&sid);
     greet(&app.life, &sid);
     let (life, failed) = (app.life.clone(), sid.clone());

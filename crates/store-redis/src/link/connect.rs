@@ -16,7 +16,7 @@ use crate::{
     settings::{Info, SettingsError},
 };
 
-/// How keys are laid out; a store with a higher number is a newer version's (others.lua).
+/// How keys are laid out; a store with a higher number is a newer version's (head.lua).
 const FORMAT: i64 = 2;
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Keys looked at for strangers under the prefix, when a fleet is made.

@@ -1,8 +1,9 @@
 -- Everything else that must be one step: opening, contact, reading together, profiles, wake-ups.
 
--- ARGV: fleet, replication id, epoch if a new one is needed, time or '', '1' for an import.
 -- Workers are heard again well within this time, and have taken back what they run.
 local CALM_MS = 5000
+
+-- ARGV: fleet, replication id, epoch if a new one is needed, time or '', '1' for an import.
 local function open(keys, args)
   local now = clock(args[4])
   local f = call('HMGET', keys[1], 'format', 'fleet', 'replid', 'epoch', 'importing')
