@@ -9,7 +9,10 @@ use std::{
 use anyhow::ensure;
 use pointsman_core::{
     Answer, Command, Incarnation, JobId, MachineId, Token, WorkerId,
-    command::{Claim, ConnectorReport, Exchange, Register, Renew, Submit},
+    command::{
+        AttemptOp, Claim, ConnectorReport, Exchange, Finish, Held, Op, Outcome, Register, Renew,
+        Submit,
+    },
     matching::{Capabilities, LabelValue, Requirements, ServiceCapabilities},
     record::{ConnectorStatus, ServiceSlots},
 };
@@ -136,5 +139,14 @@ impl Claimant {
         let claim = Some(Claim { tokens, services: Vec::new() });
         let (worker, incarnation) = (self.worker.clone(), self.incarnation);
         Command::Exchange(Exchange { worker, incarnation, ops: Vec::new(), claim })
+    }
+
+    /// The end of a job that it claimed.
+    pub fn end(&self, held: Held) -> Command {
+        let outcome = Outcome::Completed { artifacts: Vec::new(), cached: false, result: None };
+        let op = Op::Finish(Finish { outcome, last_progress: None });
+        let ops = vec![AttemptOp { job: held.job, attempt: held.attempt, token: held.token, op }];
+        let (worker, incarnation) = (self.worker.clone(), self.incarnation);
+        Command::Exchange(Exchange { worker, incarnation, ops, claim: None })
     }
 }

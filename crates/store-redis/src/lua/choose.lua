@@ -38,7 +38,7 @@ end
 -- The heads of one service that the worker can serve, best first, as they were before this claim.
 local function lane_of(S, claim, service)
   local heads, serves = S.P .. 'heads:' .. service, S.P .. 'serves:' .. claim.digest .. ':' .. service
-  return { service = service, heads = heads, serves = serves, at = 0, size = 4, found = {}, seen = {} }
+  return { service = service, heads = heads, serves = serves, at = 0, size = 2, found = {}, seen = {} }
 end
 
 local function add_head(S, claim, lane, key, member, score)
@@ -49,28 +49,47 @@ local function add_head(S, claim, lane, key, member, score)
   end
 end
 
+-- Whether few classes are its own, so that looking at each of them costs less than walking on.
+local function has_few(lane)
+  if lane.at == 0 then return false end
+  if not lane.own then lane.own, lane.all = call('SCARD', lane.serves), call('ZCARD', lane.heads) end
+  -- Of evenly spread heads one in all / own is its own; to look at a class costs about six of them.
+  return lane.own * lane.own * 3 < lane.all or lane.at > lane.own * 8 + 16
+end
+
+-- The heads of its own classes that were not walked over, best first.
+local function own_heads(S, lane)
+  local heads = {}
+  for _, key in ipairs(call('SMEMBERS', lane.serves)) do
+    if not lane.seen[key] then
+      local head = call('HMGET', S.P .. 'class:' .. key, 'head', 'head_score')
+      if head[1] then heads[#heads + 1] = { key = key, member = head[1], score = tonumber(head[2]) } end
+    end
+  end
+  table.sort(heads, before)
+  return heads
+end
+
 -- Walks on until `count` heads are known, or all are.
 local function walk(S, claim, lane, count)
   while #lane.found < count and not lane.is_over do
-    -- How many there are is asked once it may matter.
-    if lane.at >= 12 and not lane.own then lane.own = call('SCARD', lane.serves) end
-    if lane.own and lane.at > lane.own * 2 + 16 then
-      -- Its own classes are few, and far down among the heads: look at each of them.
-      for _, key in ipairs(call('SMEMBERS', lane.serves)) do
-        local class = class_of(S, key)
-        if class.head and not lane.seen[key] then add_head(S, claim, lane, key, class.head, class.score) end
+    if not lane.few and has_few(lane) then lane.few, lane.at = own_heads(S, lane), 0 end
+    if lane.few then
+      lane.at = lane.at + 1
+      local head = lane.few[lane.at]
+      if head then add_head(S, claim, lane, head.key, head.member, head.score) else lane.is_over = true end
+    else
+      local some = call('ZRANGE', lane.heads, lane.at, lane.at + lane.size - 1, 'WITHSCORES')
+      local keys = {}
+      for i = 1, #some, 2 do keys[#keys + 1] = string.sub(some[i], 14) end
+      if #keys > 0 then
+        for n, is_own in ipairs(call('SMISMEMBER', lane.serves, unpack(keys))) do
+          if is_own == 1 then add_head(S, claim, lane, keys[n], some[n * 2 - 1], some[n * 2]) end
+        end
       end
-      table.sort(lane.found, before)
-      lane.is_over = true
-      return
+      lane.is_over = #keys < lane.size
+      lane.at, lane.size = lane.at + lane.size, math.min(lane.size * 2, 256)
     end
-    local some = call('ZRANGE', lane.heads, lane.at, lane.at + lane.size - 1, 'WITHSCORES')
-    for i = 1, #some, 2 do
-      local key = string.sub(some[i], 14)
-      if call('SISMEMBER', lane.serves, key) == 1 then add_head(S, claim, lane, key, some[i], some[i + 1]) end
-    end
-    lane.is_over = #some < lane.size * 2
-    lane.at, lane.size = lane.at + lane.size, math.min(lane.size * 2, 256)
   end
 end
 
