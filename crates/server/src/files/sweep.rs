@@ -1,4 +1,5 @@
-//! Removing the files of jobs that are no longer kept, and inputs that no job names any more.
+//! Removing the files of jobs that are no longer kept, inputs that no job names any more, and what
+//! transfers left behind. Several servers may sweep one shared directory at the same time.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -14,6 +15,8 @@ use super::{Files, FilesError, place};
 const EVERY: Duration = Duration::from_secs(15 * 60);
 /// An input stays this long after its last upload, whether a job names it or not.
 const INPUT_STAYS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A file that is not whole has had no more bytes for so long: whoever transferred it is gone.
+const TRANSFER_STAYS: Duration = Duration::from_secs(24 * 3600);
 /// Jobs asked for at once.
 const AT_ONCE: usize = 1_000;
 
@@ -23,6 +26,7 @@ pub(super) struct Swept {
     /// Jobs that were gone.
     pub jobs: usize,
     pub inputs: usize,
+    pub transfers: usize,
 }
 
 impl Files {
@@ -31,8 +35,10 @@ impl Files {
         while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
             let swept = self.sweep(&broker, broker.store().now()).await;
             match swept {
-                Ok(Swept { jobs: 0, inputs: 0 }) => {}
-                Ok(Swept { jobs, inputs }) => tracing::info!(jobs, inputs, "files removed"),
+                Ok(Swept { jobs: 0, inputs: 0, transfers: 0 }) => {}
+                Ok(Swept { jobs, inputs, transfers }) => {
+                    tracing::info!(jobs, inputs, transfers, "files removed");
+                }
                 Err(error) => tracing::warn!(%error, "the files could not be swept"),
             }
         }
@@ -41,7 +47,8 @@ impl Files {
     pub(super) async fn sweep(&self, broker: &Broker, now: Timestamp) -> Result<Swept, FilesError> {
         let jobs = self.sweep_jobs(broker).await?;
         let inputs = self.sweep_inputs(broker, now).await?;
-        Ok(Swept { jobs, inputs })
+        let transfers = self.sweep_transfers(now).await?;
+        Ok(Swept { jobs, inputs, transfers })
     }
 
     /// Removes the files of jobs that are gone; answers of how many.
@@ -64,29 +71,46 @@ impl Files {
 
     /// Removes old inputs that no job names; answers how many.
     async fn sweep_inputs(&self, broker: &Broker, now: Timestamp) -> Result<usize, FilesError> {
-        let before = (now - INPUT_STAYS).as_millis();
-        let listed = self.store.list(Some(&Path::from(place::INPUTS)));
-        let old = listed
-            .try_filter(|meta| std::future::ready(meta.last_modified.timestamp_millis() < before));
-        let mut old: Vec<Path> = old.map_ok(|meta| meta.location).try_collect().await?;
+        let mut old = self.older(place::INPUTS, now - INPUT_STAYS).await?;
         if old.is_empty() {
             return Ok(0);
         }
         let named = named_inputs(broker).await?;
         old.retain(|place| place.filename().is_none_or(|name| !named.contains(name)));
-        for place in &old {
-            self.store.delete(place).await?;
-        }
+        self.remove(&old).await?;
         Ok(old.len())
+    }
+
+    /// Removes what broken transfers left behind; answers how many.
+    async fn sweep_transfers(&self, now: Timestamp) -> Result<usize, FilesError> {
+        let old = self.older(place::STAGING, now - TRANSFER_STAYS).await?;
+        self.remove(&old).await?;
+        Ok(old.len())
+    }
+
+    /// The files under a place that were last written before then.
+    async fn older(&self, place: &str, than: Timestamp) -> Result<Vec<Path>, FilesError> {
+        let listed = self.store.list(Some(&Path::from(place)));
+        let is_old = |at: i64| std::future::ready(at < than.as_millis());
+        let old = listed.try_filter(|meta| is_old(meta.last_modified.timestamp_millis()));
+        Ok(old.map_ok(|meta| meta.location).try_collect().await?)
+    }
+
+    /// One that is gone already was removed by another server.
+    async fn remove(&self, files: &[Path]) -> Result<(), FilesError> {
+        for file in files {
+            match self.store.delete(file).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     async fn remove_job(&self, job: JobId) -> Result<(), FilesError> {
         let files = self.store.list(Some(&place::job(job)));
         let files: Vec<Path> = files.map_ok(|meta| meta.location).try_collect().await?;
-        for file in files {
-            self.store.delete(&file).await?;
-        }
-        Ok(())
+        self.remove(&files).await
     }
 }
 

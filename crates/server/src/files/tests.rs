@@ -128,15 +128,36 @@ async fn files_go_with_their_job_and_inputs_when_no_job_names_them() {
     let uploaded = Timestamp::from_millis(uploaded.timestamp_millis());
     let sweep = async |age: Duration| files.sweep(&broker, uploaded + age).await.unwrap();
     let day = Duration::from_secs(24 * 3600);
-    assert_eq!(sweep(6 * day).await, Swept { jobs: 0, inputs: 0 });
-    assert_eq!(sweep(8 * day).await, Swept { jobs: 0, inputs: 1 });
+    assert_eq!(sweep(6 * day).await, Swept { jobs: 0, inputs: 0, transfers: 0 });
+    assert_eq!(sweep(8 * day).await, Swept { jobs: 0, inputs: 1, transfers: 0 });
     assert_eq!(everything_under(dir.path()).len(), 2);
 
     broker.execute(Command::Cancel { job }).await.unwrap();
     broker.execute(Command::Reconcile(Reconcile::RemoveJob { job })).await.unwrap();
-    assert_eq!(sweep(day).await, Swept { jobs: 1, inputs: 0 });
-    assert_eq!(sweep(8 * day).await, Swept { jobs: 0, inputs: 1 });
+    assert_eq!(sweep(day).await, Swept { jobs: 1, inputs: 0, transfers: 0 });
+    assert_eq!(sweep(8 * day).await, Swept { jobs: 0, inputs: 1, transfers: 0 });
     assert!(everything_under(dir.path()).is_empty());
+}
+
+#[tokio::test]
+async fn what_a_process_that_died_left_behind_goes_after_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open_shared(dir.path()).unwrap();
+    let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
+    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    let staged = dir.path().join("files").join(place::STAGING).join("left-behind");
+    std::fs::write(&staged, "half of it").unwrap();
+    let written = std::fs::metadata(&staged).unwrap().modified().unwrap();
+    let written = written.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let hour = Duration::from_secs(3600);
+    let transfers = async |age: Duration| {
+        let now = Timestamp::from_millis((written + age).as_millis().try_into().unwrap());
+        files.sweep(&broker, now).await.unwrap().transfers
+    };
+    assert_eq!(transfers(23 * hour).await, 0);
+    assert!(staged.exists(), "somebody may still be storing it");
+    assert_eq!(transfers(25 * hour).await, 1);
+    assert!(!staged.exists());
 }
 
 #[tokio::test]

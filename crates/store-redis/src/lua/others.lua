@@ -28,7 +28,8 @@ end
 -- after the clock was set back, every deadline starts anew. ARGV: time or '', gap in ms, force.
 local function contact(keys, args)
   local now, gap = clock(args[1]), tonumber(args[2])
-  local f = call('HMGET', keys[1], 'contact_at', 'contact_since')
+  local f = call('HMGET', keys[1], 'contact_at', 'contact_since', 'format')
+  if is_newer(f[3]) then return { 'newer', f[3] or '' } end
   local last = tonumber(f[1] or '') or 0
   local back = last > now + 1000
   if args[3] == '1' or back or (gap > 0 and now - last > gap) then

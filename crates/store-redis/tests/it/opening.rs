@@ -112,6 +112,8 @@ async fn a_store_that_a_newer_version_took_over_is_not_written_any_more() {
         let refused = store.execute(vec![command]).await.expect_err("it is refused").to_string();
         assert!(refused.contains("newer version (format 99)"), "{refused}");
     }
+    let refused = store.break_contact().await.expect_err("it is refused").to_string();
+    assert!(refused.contains("newer version (format 99)"), "{refused}");
     assert_eq!(server.dump().await.expect("it answers"), before);
     assert!(matches!(store.health(), Health::Failed(why) if why.contains("newer version")));
     formats("2").await;

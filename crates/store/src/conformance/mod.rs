@@ -31,6 +31,7 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@rules $open,
             order_is_priority_then_place,
             a_claim_sees_past_jobs_it_cannot_run,
+            few_classes_far_down_are_claimed_in_their_order,
             an_idempotency_key_names_one_job,
             failures_back_off_and_end,
             a_bad_job_fails_at_once,

@@ -61,6 +61,32 @@ pub async fn a_claim_sees_past_jobs_it_cannot_run(open: &Open) {
     assert_eq!(lane.pending.len(), 149);
 }
 
+pub async fn few_classes_far_down_are_claimed_in_their_order(open: &Open) {
+    let fleet = Fleet::new(open);
+    let own = ["label-7", "label-38", "label-39"];
+    let mut expected = Vec::new();
+    for n in 0..80 {
+        let label = format!("label-{}", n % 40);
+        let is_own = own.contains(&label.as_str());
+        // The others are all in front of its own.
+        let priority = if is_own { 20 } else { 50 };
+        let requirements = needs(&label);
+        let job = fleet.submit(JobSpec { requirements, ..spec(priority) }).await;
+        expected.extend(is_own.then_some(job));
+    }
+    // The best of them is of the class that was made last.
+    let late = fleet.submit(JobSpec { requirements: needs(own[2]), ..spec(30) }).await;
+    expected.insert(0, late);
+    let hand = fleet.worker("w", 7, &own).await;
+    let tokens = |n| (0..n).map(|_| fleet.token()).collect();
+    let mut claimed = Vec::new();
+    for n in [1, 4, 2] {
+        claimed.extend(fleet.claim_with(&hand, tokens(n)).await.iter().map(|held| held.job));
+    }
+    assert_eq!(claimed, expected);
+    fleet.check().await.expect("sound");
+}
+
 pub async fn an_idempotency_key_names_one_job(open: &Open) {
     let fleet = Fleet::new(open);
     let keyed = |body: u8| {
