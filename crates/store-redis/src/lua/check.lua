@@ -6,10 +6,10 @@ local function unchanged(S, v)
     local key, rev = v[i], v[i + 1]
     if rev then
       if call('HGET', key, 'rev') ~= rev then return false end
-      S.typed[key] = 'hash'
     elseif call('EXISTS', key) == 1 then
       return false
     end
+    S.typed[key] = 'hash'
   end
   for i = v[LOOKED_UP], v[GUARDS] - 1, 3 do
     local key, found = v[i + 1], nil
@@ -80,7 +80,7 @@ end
 local function sound_classes(S, v)
   for i = v[CLASSES], v[LOSSES] - 1, 9 do
     local known = class_of(S, v[i])
-    must_be(S, S.P .. 'heads:' .. v[i + 4], 'zset')
+    if v[QUEUE] < v[CLASSES] then must_be(S, S.P .. 'heads:' .. v[i + 4], 'zset') end
     if known.live and (known.live == 0 or known.live + v[i + 1] <= 0) then
       must_be(S, S.P .. 'resting', 'zset')
       must_be(S, S.P .. 'base:' .. v[i + 5], 'set')
@@ -142,10 +142,10 @@ local function has_room(S, v)
   return true
 end
 
--- What a claim will touch, beside what the transition touches anyway.
+-- What a claim will touch, beside what the transition touches anyway: that is also `pulse`, which it
+-- sets only beside operations.
 local function sound_claim(S, claim, picks)
   must_be(S, S.P .. 'leases', 'zset')
-  must_be(S, S.P .. 'pulse', 'zset')
   must_be(S, S.P .. 'worker:' .. claim.worker, 'hash')
   for _, service in ipairs(claim.services) do
     must_be(S, S.P .. 'connector:' .. claim.worker .. ':' .. service.name, 'hash')

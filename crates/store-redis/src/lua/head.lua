@@ -191,6 +191,7 @@ end
 -- Keeps the order of heads true to a class's queue.
 local function rehead(S, class)
   local first = class.following or call('ZRANGE', class.queue, 0, 0, 'WITHSCORES')
+  class.following = nil
   local member = first[1] and string.sub(first[1], 1, 13) .. class.key or false
   local score = first[2] or false
   if member == class.head and score == class.score then return end

@@ -102,7 +102,7 @@ local function take(S, v, claim, picks, base, reply)
       i = last + 2 + t[last + 1]
     end
   end
-  local members, leases, payloads = {}, {}, {}
+  local members, leases = {}, {}
   for n, pick in ipairs(picks) do
     local record = take_job(S, pick, t[tokens + n], fields, reply)
     log_event(v, 0, 'job_assigned job:' .. pick.job, record)
@@ -115,12 +115,13 @@ local function take(S, v, claim, picks, base, reply)
     members[queue] = some
     some[#some + 1] = pick.member
     leases[n * 2 - 1], leases[n * 2] = S.lease_text, pick.job
-    payloads[n] = S.P .. 'payload:' .. pick.job
     reply[#reply + 1] = false
   end
   for _, some in pairs(members) do call('ZREM', unpack(some)) end
   call('ZADD', S.P .. 'leases', unpack(leases))
   if #picks <= PAYLOADS_TOLD then
+    local payloads = {}
+    for n, pick in ipairs(picks) do payloads[n] = S.P .. 'payload:' .. pick.job end
     for n, payload in ipairs(call('MGET', unpack(payloads))) do reply[3 + n * 4] = payload end
   end
   S.counts.pending = math.max(0, S.counts.pending - #picks)

@@ -76,14 +76,17 @@ local function change_classes(S, v)
   for i = v[QUEUE], v[CLASSES] - 1, 6 do
     local class, place, queued = S.classes[v[i + 1]], v[i + 3], v[i + 4]
     local member = string.format('%012x:', queued == 0 and S.seq or queued) .. v[i + 5]
+    local first
     if v[i] == '+' then
       if place == 0 then place = S.seq end
-      call('ZADD', class.queue, text(v[i + 2] * PLACES + place), member)
+      local score = text(v[i + 2] * PLACES + place)
+      call('ZADD', class.queue, score, member)
+      if not class.head and not class.is_requeued then first = { member, score } end
       if not class.is_new then S.woken[#S.woken + 1] = { class.key, class.service, false } end
     else
       call('ZREM', class.queue, member)
     end
-    class.is_requeued, class.is_dirty, class.following = true, true, nil
+    class.is_requeued, class.is_dirty, class.following = true, true, first
   end
 end
 
