@@ -54,16 +54,17 @@ local function has_few(lane)
   if lane.at == 0 then return false end
   if not lane.own then lane.own, lane.all = call('SCARD', lane.serves), call('ZCARD', lane.heads) end
   -- Of evenly spread heads one in all / own is its own; to look at a class costs about six of them.
-  return lane.own * lane.own * 3 < lane.all or lane.at > lane.own * 8 + 16
+  return lane.own * lane.own * 3 < lane.all or lane.at > lane.own * 6 + 16
 end
 
--- The heads of its own classes that were not walked over, best first.
+-- The heads of its own classes that were not walked over, best first. What is no head is passed over.
 local function own_heads(S, lane)
   local heads = {}
   for _, key in ipairs(call('SMEMBERS', lane.serves)) do
     if not lane.seen[key] then
       local head = call('HMGET', S.P .. 'class:' .. key, 'head', 'head_score')
-      if head[1] then heads[#heads + 1] = { key = key, member = head[1], score = tonumber(head[2]) } end
+      local score = tonumber(head[2] or '')
+      if head[1] and score then heads[#heads + 1] = { key = key, member = head[1], score = score } end
     end
   end
   table.sort(heads, before)

@@ -135,3 +135,23 @@ async fn the_doctor_knows_what_rests() {
     run_one(&fleet, &hand, labelled()).await;
     fleet.check().await.expect("nothing is wrong");
 }
+
+#[tokio::test]
+async fn a_class_whose_head_is_damaged_keeps_no_other_waiting() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let mut jobs = Vec::new();
+    for n in 0..20 {
+        let requirements = needs(&format!("label-{n}"));
+        jobs.push(fleet.submit(JobSpec { requirements, ..spec(50) }).await);
+    }
+    let hand = fleet.worker("w", 2, &["label-18", "label-19"]).await;
+    let damaged = &members(&prefix, "classes")[18];
+    by_hand(&prefix, &format!("HSET class:{damaged} head_score garbage"));
+    let mut claim = async || fleet.claim(&hand).await.map(|held| held.job);
+    assert_eq!(claim().await, Some(jobs[19]));
+    assert_eq!(claim().await, None);
+    fleet.store.mend(None).await.expect("it is mended");
+    assert_eq!(claim().await, Some(jobs[18]));
+    fleet.check().await.expect("nothing is wrong any more");
+}
