@@ -148,7 +148,7 @@ async fn a_class_whose_head_is_damaged_keeps_no_other_waiting() {
     let hand = fleet.worker("w", 2, &["label-18", "label-19"]).await;
     let damaged = &members(&prefix, "classes")[18];
     by_hand(&prefix, &format!("HSET class:{damaged} head_score garbage"));
-    let mut claim = async || fleet.claim(&hand).await.map(|held| held.job);
+    let claim = async || fleet.claim(&hand).await.map(|held| held.job);
     assert_eq!(claim().await, Some(jobs[19]));
     assert_eq!(claim().await, None);
     fleet.store.mend(None).await.expect("it is mended");
