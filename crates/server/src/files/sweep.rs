@@ -1,7 +1,11 @@
 //! Removing the files of jobs that are no longer kept, inputs that no job names any more, and what
 //! transfers left behind. Several servers may sweep one shared directory at the same time.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    io,
+    time::{Duration, SystemTime},
+};
 
 use futures::TryStreamExt as _;
 use object_store::{ObjectStoreExt as _, path::Path};
@@ -71,7 +75,11 @@ impl Files {
 
     /// Removes old inputs that no job names; answers how many.
     async fn sweep_inputs(&self, broker: &Broker, now: Timestamp) -> Result<usize, FilesError> {
-        let mut old = self.older(place::INPUTS, now - INPUT_STAYS).await?;
+        let before = (now - INPUT_STAYS).as_millis();
+        let listed = self.store.list(Some(&Path::from(place::INPUTS)));
+        let old = listed
+            .try_filter(|meta| std::future::ready(meta.last_modified.timestamp_millis() < before));
+        let mut old: Vec<Path> = old.map_ok(|meta| meta.location).try_collect().await?;
         if old.is_empty() {
             return Ok(0);
         }
@@ -81,19 +89,15 @@ impl Files {
         Ok(old.len())
     }
 
-    /// Removes what broken transfers left behind; answers how many.
+    /// Removes what broken transfers left behind; answers how many. It looks itself, for `store`
+    /// lists no file that is still being written.
     async fn sweep_transfers(&self, now: Timestamp) -> Result<usize, FilesError> {
-        let old = self.older(place::STAGING, now - TRANSFER_STAYS).await?;
-        self.remove(&old).await?;
-        Ok(old.len())
-    }
-
-    /// The files under a place that were last written before then.
-    async fn older(&self, place: &str, than: Timestamp) -> Result<Vec<Path>, FilesError> {
-        let listed = self.store.list(Some(&Path::from(place)));
-        let is_old = |at: i64| std::future::ready(at < than.as_millis());
-        let old = listed.try_filter(|meta| is_old(meta.last_modified.timestamp_millis()));
-        Ok(old.map_ok(|meta| meta.location).try_collect().await?)
+        let staging = self.root.join(place::STAGING);
+        let than = u64::try_from((now - TRANSFER_STAYS).as_millis()).unwrap_or_default();
+        let than = SystemTime::UNIX_EPOCH + Duration::from_millis(than);
+        let sweep = move || remove_older(&staging, than);
+        let swept = tokio::task::spawn_blocking(sweep).await.map_err(io::Error::other);
+        swept.flatten().map_err(FilesError::Io)
     }
 
     /// One that is gone already was removed by another server.
@@ -112,6 +116,24 @@ impl Files {
         let files: Vec<Path> = files.map_ok(|meta| meta.location).try_collect().await?;
         self.remove(&files).await
     }
+}
+
+/// Removes the files in a directory that were last written before then; answers how many. What is
+/// gone already was removed by another server, or has become whole.
+fn remove_older(directory: &std::path::Path, than: SystemTime) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let remove = || {
+            let is_old = entry.metadata()?.modified()? < than;
+            if is_old { std::fs::remove_file(entry.path()).map(|()| 1) } else { Ok(0) }
+        };
+        removed += remove().or_else(|error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(0),
+            _ => Err(error),
+        })?;
+    }
+    Ok(removed)
 }
 
 /// The SHA-256s of all inputs that a job which is still kept names: it may be retried.

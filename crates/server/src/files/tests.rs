@@ -145,9 +145,13 @@ async fn what_a_process_that_died_left_behind_goes_after_a_day() {
     let files = Files::open_shared(dir.path()).unwrap();
     let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
     let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
-    let staged = dir.path().join("files").join(place::STAGING).join("left-behind");
-    std::fs::write(&staged, "half of it").unwrap();
-    let written = std::fs::metadata(&staged).unwrap().modified().unwrap();
+    // Forgotten, as whoever dies tidies nothing up.
+    let mut transfer = files.store.put_multipart(&place::staged()).await.unwrap();
+    transfer.put_part("half of it".into()).await.unwrap();
+    std::mem::forget(transfer);
+    let left_behind = everything_under(dir.path());
+    assert_eq!(left_behind.len(), 1);
+    let written = std::fs::metadata(&left_behind[0]).unwrap().modified().unwrap();
     let written = written.duration_since(std::time::UNIX_EPOCH).unwrap();
     let hour = Duration::from_secs(3600);
     let transfers = async |age: Duration| {
@@ -155,9 +159,9 @@ async fn what_a_process_that_died_left_behind_goes_after_a_day() {
         files.sweep(&broker, now).await.unwrap().transfers
     };
     assert_eq!(transfers(23 * hour).await, 0);
-    assert!(staged.exists(), "somebody may still be storing it");
+    assert_eq!(everything_under(dir.path()), left_behind, "somebody may still be storing it");
     assert_eq!(transfers(25 * hour).await, 1);
-    assert!(!staged.exists());
+    assert!(everything_under(dir.path()).is_empty());
 }
 
 #[tokio::test]

@@ -81,6 +81,7 @@ local function change_classes(S, v)
       if place == 0 then place = S.seq end
       local score = text(v[i + 2] * PLACES + place)
       call('ZADD', class.queue, score, member)
+      -- Nothing was queued before it.
       if not class.head and not class.is_requeued then first = { member, score } end
       if not class.is_new then S.woken[#S.woken + 1] = { class.key, class.service, false } end
     else
