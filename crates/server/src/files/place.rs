@@ -10,6 +10,12 @@ pub const STAGING: &str = "staging";
 pub const ARTIFACTS: &str = "artifacts";
 pub const INPUTS: &str = "inputs";
 
+/// Whether a file is one that `object_store` still writes, beside the place where it will be: it
+/// adds `#` and a number to the name, which an escaped name has not.
+pub fn is_unfinished(name: &str) -> bool {
+    name.contains('#')
+}
+
 /// Bytes of an escaped name that a file system takes at most.
 const MAX_ESCAPED: usize = 240;
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    fs::DirEntry,
     io,
     time::{Duration, SystemTime},
 };
@@ -90,14 +91,19 @@ impl Files {
     }
 
     /// Removes what broken transfers left behind; answers how many. It looks itself, for `store`
-    /// lists no file that is still being written.
+    /// lists no file that is still being written. What lies among a job's artifacts goes with them.
     async fn sweep_transfers(&self, now: Timestamp) -> Result<usize, FilesError> {
-        let staging = self.root.join(place::STAGING);
+        let (staging, inputs) = (self.root.join(place::STAGING), self.root.join(place::INPUTS));
         let than = u64::try_from((now - TRANSFER_STAYS).as_millis()).unwrap_or_default();
         let than = SystemTime::UNIX_EPOCH + Duration::from_millis(than);
-        let sweep = move || remove_older(&staging, than);
-        let swept = tokio::task::spawn_blocking(sweep).await.map_err(io::Error::other);
-        swept.flatten().map_err(FilesError::Io)
+        blocking(move || {
+            let mut removed = remove_older(&staging, than, |_| true)?;
+            for shard in listed(&inputs)? {
+                removed += remove_older(&shard?.path(), than, place::is_unfinished)?;
+            }
+            Ok(removed)
+        })
+        .await
     }
 
     /// One that is gone already was removed by another server.
@@ -111,27 +117,52 @@ impl Files {
         Ok(())
     }
 
+    /// The whole directory, with what `store` does not list.
     async fn remove_job(&self, job: JobId) -> Result<(), FilesError> {
-        let files = self.store.list(Some(&place::job(job)));
-        let files: Vec<Path> = files.map_ok(|meta| meta.location).try_collect().await?;
-        self.remove(&files).await
+        let directory = self.root.join(place::job(job).as_ref());
+        blocking(move || unless_gone(std::fs::remove_dir_all(directory))).await
     }
 }
 
-/// Removes the files in a directory that were last written before then; answers how many. What is
-/// gone already was removed by another server, or has become whole.
-fn remove_older(directory: &std::path::Path, than: SystemTime) -> io::Result<usize> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, FilesError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other);
+    done.flatten().map_err(FilesError::Io)
+}
+
+/// What is gone already was removed by another server, or has become whole.
+fn unless_gone<T: Default>(done: io::Result<T>) -> io::Result<T> {
+    done.or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(T::default()),
+        _ => Err(error),
+    })
+}
+
+/// What is in a directory; nothing if there is none.
+fn listed(
+    directory: &std::path::Path,
+) -> io::Result<impl Iterator<Item = io::Result<DirEntry>> + use<>> {
+    Ok(unless_gone(std::fs::read_dir(directory).map(Some))?.into_iter().flatten())
+}
+
+/// Removes the files in a directory that have such a name and were last written before then;
+/// answers how many.
+fn remove_older(
+    directory: &std::path::Path,
+    than: SystemTime,
+    is_meant: impl Fn(&str) -> bool,
+) -> io::Result<usize> {
     let mut removed = 0;
-    for entry in std::fs::read_dir(directory)? {
+    for entry in listed(directory)? {
         let entry = entry?;
         let remove = || {
             let is_old = entry.metadata()?.modified()? < than;
             if is_old { std::fs::remove_file(entry.path()).map(|()| 1) } else { Ok(0) }
         };
-        removed += remove().or_else(|error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(0),
-            _ => Err(error),
-        })?;
+        if is_meant(&entry.file_name().to_string_lossy()) {
+            removed += unless_gone(remove())?;
+        }
     }
     Ok(removed)
 }

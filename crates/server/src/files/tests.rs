@@ -145,23 +145,28 @@ async fn what_a_process_that_died_left_behind_goes_after_a_day() {
     let files = Files::open_shared(dir.path()).unwrap();
     let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
     let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
-    // Forgotten, as whoever dies tidies nothing up.
-    let mut transfer = files.store.put_multipart(&place::staged()).await.unwrap();
-    transfer.put_part("half of it".into()).await.unwrap();
-    std::mem::forget(transfer);
+    files.put_input(whole(b"whole")).await.unwrap();
+    let whole = everything_under(dir.path());
+    let of_gone_job = place::artifact(held(2).job, held(2).token, "a.png");
+    for place in [place::staged(), place::input(&Sha256Hex::of([0; 32])), of_gone_job] {
+        let mut transfer = files.store.put_multipart(&place).await.unwrap();
+        transfer.put_part("half of it".into()).await.unwrap();
+        // As whoever dies tidies nothing up.
+        std::mem::forget(transfer);
+    }
     let left_behind = everything_under(dir.path());
-    assert_eq!(left_behind.len(), 1);
+    assert_eq!(left_behind.len(), 4);
     let written = std::fs::metadata(&left_behind[0]).unwrap().modified().unwrap();
     let written = written.duration_since(std::time::UNIX_EPOCH).unwrap();
     let hour = Duration::from_secs(3600);
-    let transfers = async |age: Duration| {
+    let sweep = async |age: Duration| {
         let now = Timestamp::from_millis((written + age).as_millis().try_into().unwrap());
-        files.sweep(&broker, now).await.unwrap().transfers
+        files.sweep(&broker, now).await.unwrap()
     };
-    assert_eq!(transfers(23 * hour).await, 0);
-    assert_eq!(everything_under(dir.path()), left_behind, "somebody may still be storing it");
-    assert_eq!(transfers(25 * hour).await, 1);
-    assert!(everything_under(dir.path()).is_empty());
+    assert_eq!(sweep(23 * hour).await, Swept { jobs: 1, inputs: 0, transfers: 0 });
+    assert_eq!(everything_under(dir.path()).len(), 3, "somebody may still be storing them");
+    assert_eq!(sweep(25 * hour).await, Swept { jobs: 0, inputs: 0, transfers: 2 });
+    assert_eq!(everything_under(dir.path()), whole);
 }
 
 #[tokio::test]
