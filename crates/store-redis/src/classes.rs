@@ -126,10 +126,11 @@ impl Definitions {
             let keys: Vec<ClassKey> =
                 pairs.clone().filter_map(|pair| text(&pair[0]).parse().ok()).collect();
             let last = pairs.last().and_then(|pair| number(&pair[1]));
+            let from = rev;
             // Classes that came and went meanwhile count as looked at.
             rev = last.filter(|_| keys.len() == CHUNK).unwrap_or(head.max(last.unwrap_or(0)));
             let classes = self.classes(link, &keys).await?;
-            let mut args = vec![digest.to_string(), rev.to_string()];
+            let mut args = vec![digest.to_string(), from.to_string(), rev.to_string()];
             for (key, class) in classes.iter().filter(|(_, class)| able(class, &capabilities)) {
                 args.extend([class.service.to_string(), key.to_string()]);
             }

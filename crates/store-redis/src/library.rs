@@ -5,9 +5,10 @@ use std::{fmt::Write as _, sync::LazyLock};
 
 use sha2::{Digest as _, Sha256};
 
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     include_str!("lua/head.lua"),
     include_str!("lua/plan.lua"),
+    include_str!("lua/order.lua"),
     include_str!("lua/check.lua"),
     include_str!("lua/choose.lua"),
     include_str!("lua/wake.lua"),

@@ -20,7 +20,7 @@ local function unchanged(S, v)
       found = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or false
     else
       local members = call('SMEMBERS', key)
-      table.sort(members)
+      table.sort(members, less)
       found = table.concat(members, ' ')
     end
     if found ~= v[i + 2] then return false end

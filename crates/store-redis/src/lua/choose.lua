@@ -30,11 +30,6 @@ local function is_open(S, worker, class)
   return not base_of(S, class.base).probing
 end
 
-local function before(a, b)
-  if a.score ~= b.score then return a.score < b.score end
-  return a.member < b.member
-end
-
 -- The heads of one service that the worker can serve, best first, as they were before this claim.
 local function lane_of(S, claim, service)
   local heads, serves = S.P .. 'heads:' .. service, S.P .. 'serves:' .. claim.digest .. ':' .. service
@@ -157,45 +152,46 @@ local function take_run(S, best, second, wanted, skip, picks)
   return taken
 end
 
+-- All that may come next: of each service with room the first two of its classes that were not taken
+-- from yet, and of those that were.
+local function next_heads(S, claim, lanes)
+  local heads = {}
+  for _, lane in ipairs(lanes) do
+    if lane.free > 0 then
+      walk(S, claim, lane, 2)
+      for i = 1, 2 do heads[#heads + 1] = lane.found[i] end
+      for i = 1, 3 do heads[#heads + 1] = lane.rest[i] end
+    end
+  end
+  table.sort(heads, before)
+  return heads[1], heads[2]
+end
+
+local function take_out(lane, head)
+  if lane.rest[1] == head then return pop(lane.rest) end
+  return table.remove(lane.found, lane.found[1] == head and 1 or 2)
+end
+
 -- The jobs that a claim gets, in order. `claim`: worker, digest, wanted, services { name, free }.
 local function choose(S, claim, skip)
-  local picks, rest, lanes, free = {}, {}, {}, {}
-  for _, service in ipairs(claim.services) do
-    free[service.name] = service.free
-    lanes[#lanes + 1] = lane_of(S, claim, service.name)
+  local picks, lanes, lane_by = {}, {}, {}
+  for i, service in ipairs(claim.services) do
+    lanes[i] = lane_of(S, claim, service.name)
+    lanes[i].free, lanes[i].rest = service.free, {}
+    lane_by[service.name] = lanes[i]
   end
   while #picks < claim.wanted do
-    -- All that may come next: the heads of classes that were taken from, and two more a lane.
-    local next, from = {}, {}
-    for _, lane in ipairs(lanes) do
-      if free[lane.service] > 0 then
-        walk(S, claim, lane, 2)
-        for i = 1, math.min(#lane.found, 2) do
-          next[#next + 1] = lane.found[i]
-          from[lane.found[i]] = lane.found
-        end
-      end
-    end
-    for _, head in ipairs(rest) do
-      if free[head.service] > 0 then
-        next[#next + 1] = head
-        from[head] = rest
-      end
-    end
-    table.sort(next, before)
-    local best, second = next[1], next[2]
+    local best, second = next_heads(S, claim, lanes)
     if not best then break end
-    for i, head in ipairs(from[best]) do
-      if head == best then table.remove(from[best], i) break end
-    end
-    local base = base_of(S, best.class.base)
+    local lane, base = lane_by[best.service], base_of(S, best.class.base)
+    take_out(lane, best)
     if not base.probing then
-      local most = math.min(claim.wanted - #picks, free[best.service])
+      local most = math.min(claim.wanted - #picks, lane.free)
       if base.poisonous then most = 1 end
       local taken, following = take_run(S, best, second, most, skip, picks)
-      free[best.service] = free[best.service] - taken
+      lane.free = lane.free - taken
       if base.poisonous and taken > 0 then base.probing = true end
-      if following and not base.probing then rest[#rest + 1] = following end
+      if following and not base.probing then push(lane.rest, following) end
     end
   end
   return picks

@@ -68,7 +68,8 @@ local function one(S, v, args, n)
   local reply = apply(S, v, claim, picks, args, n)
   if claim then
     flush(S)
-    if #picks > 0 and #picks == claim.wanted then look_behind(S, claim) end
+    -- A hint, after everything was written: what it stumbles over is for others to find.
+    if #picks > 0 and #picks == claim.wanted then pcall(look_behind, S, claim) end
     -- What the choice noted of queues is over.
     for _, class in pairs(S.classes) do class.taken, class.following, class.is_odd = nil, nil, nil end
   end
@@ -98,6 +99,6 @@ local function commit(keys, args)
     end
     call('HSET', unpack(fields))
   end
-  if #S.woken > 0 then wake_all(S) end
+  if #S.woken > 0 then pcall(wake_all, S) end
   return { 'ok', S.now_text, replies }
 end

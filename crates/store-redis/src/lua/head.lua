@@ -35,12 +35,18 @@ local function text(n)
   return string.format('%.0f', n)
 end
 
+-- Refuses what the store holds and cannot be, before anything is written. Redis tells `err`, and
+-- crashes on an error that is a table without it.
+local function refuse(why)
+  error({ err = 'ERR the store holds what it cannot, nothing was changed: ' .. why, corrupt = why })
+end
+
 -- A whole number as it must stand in a field of a key; anything else is corruption, found before a
 -- write.
 local function whole(value, key, field)
   local n = tonumber(value)
   if not n or n % 1 ~= 0 or n < 0 or n >= 9007199254740992 then
-    error({ corrupt = key .. ' ' .. field .. ' is not a whole number: ' .. tostring(value) })
+    refuse(key .. ' ' .. field .. ' is not a whole number: ' .. tostring(value))
   end
   return n
 end
@@ -53,7 +59,7 @@ local function must_be(S, key, kind)
   local known = S.typed[key]
   if known == kind then return end
   if known or type(redis.pcall(PROBES[kind], key)) ~= 'number' then
-    error({ corrupt = key .. ' is a ' .. call('TYPE', key).ok .. ', not a ' .. kind })
+    refuse(key .. ' is a ' .. call('TYPE', key).ok .. ', not a ' .. kind)
   end
   S.typed[key] = kind
 end
@@ -128,9 +134,9 @@ local function class_of(S, key)
     class.was.live, class.was.held, class.was.running = class.live, class.held, class.running
     class.service, class.base, class.excluded = f[4], f[5], f[6] or ''
     class.head, class.score = f[7], f[8]
-    if not class.service or not class.base then error({ corrupt = name .. ' has no service or base' }) end
+    if not class.service or not class.base then refuse(name .. ' has no service or base') end
   elseif f[4] or f[5] then
-    error({ corrupt = name .. ' has no count of its jobs' })
+    refuse(name .. ' has no count of its jobs')
   end
   S.classes[key] = class
   return class

@@ -72,8 +72,9 @@ local function load(keys, args)
   return { 'ok', text(clock(args[1])), found }
 end
 
--- Notes which classes a profile can serve. ARGV: digest, the rev up to which that was worked out,
--- then service and class in turn.
+-- Notes which classes a profile can serve. ARGV: digest, the revs after which and up to which that
+-- was worked out, then service and class in turn. Where somebody began anew meanwhile, what lies
+-- before is still to be worked out.
 local function serve(keys, args)
   local P = prefix_of(keys[1])
   local profile = P .. 'profile:' .. args[1]
@@ -81,11 +82,13 @@ local function serve(keys, args)
   if not before then return 'gone' end
   must_be({ typed = {} }, P .. 'classes', 'zset')
   local services = {}
-  for i = 3, #args, 2 do
+  for i = 4, #args, 2 do
     call('SADD', P .. 'serves:' .. args[1] .. ':' .. args[i], args[i + 1])
     services[args[i]] = true
   end
-  if tonumber(args[2]) > tonumber(before) then call('HSET', profile, 'classes_rev', args[2]) end
+  local from, till = tonumber(args[2]), tonumber(args[3])
+  before = tonumber(before) or 0
+  if before >= from and till > before then call('HSET', profile, 'classes_rev', args[3]) end
   -- Classes that vanished stay in the set: when most of it is old, it is worked out anew.
   for service in pairs(services) do
     local key = P .. 'serves:' .. args[1] .. ':' .. service
@@ -125,37 +128,29 @@ end
 -- The first waiting jobs over all classes, in the order of claims. ARGV: limit, then services.
 local function first_waiting(keys, args)
   local P = prefix_of(keys[1])
-  local limit, jobs = tonumber(args[1]), {}
-  local heads, rest = {}, {}
+  local limit, jobs, heads, rest = tonumber(args[1]), {}, {}, {}
   for i = 2, #args do
     local some = call('ZRANGE', P .. 'heads:' .. args[i], 0, limit - 1, 'WITHSCORES')
     for n = 1, #some, 2 do
       heads[#heads + 1] = { score = tonumber(some[n + 1]), member = some[n], class = string.sub(some[n], 14), at = 0 }
     end
   end
-  local function before(a, b)
-    if a.score ~= b.score then return a.score < b.score end
-    return a.member < b.member
-  end
   table.sort(heads, before)
-  local at = 1
+  local next = 1
   while #jobs < limit do
-    local head = heads[at]
-    local least = nil
-    for i, other in ipairs(rest) do
-      if not least or before(other, rest[least]) then least = i end
-    end
-    if least and (not head or before(rest[least], head)) then
-      head = table.remove(rest, least)
+    local head = heads[next]
+    if rest[1] and (not head or before(rest[1], head)) then
+      head = pop(rest)
     elseif head then
-      at = at + 1
+      next = next + 1
     else
       break
     end
     local two = call('ZRANGE', P .. 'queue:' .. head.class, head.at, head.at + 1, 'WITHSCORES')
     if two[1] then jobs[#jobs + 1] = string.sub(two[1], 14) end
     if two[3] then
-      rest[#rest + 1] = { score = tonumber(two[4]), member = string.sub(two[3], 1, 13) .. head.class, class = head.class, at = head.at + 1 }
+      head.score, head.member, head.at = tonumber(two[4]), string.sub(two[3], 1, 13) .. head.class, head.at + 1
+      push(rest, head)
     end
   end
   return jobs

@@ -13,7 +13,7 @@ use pointsman_store::{
 };
 use redis::Value;
 
-use crate::support::{by_hand, connection, fleet_on, prefix};
+use crate::support::{by_hand, call_by_hand, connection, fleet_on, prefix};
 
 fn labelled() -> JobSpec {
     JobSpec { requirements: needs("x"), ..spec(50) }
@@ -154,4 +154,24 @@ async fn a_class_whose_head_is_damaged_keeps_no_other_waiting() {
     fleet.store.mend(None).await.expect("it is mended");
     assert_eq!(claim().await, Some(jobs[18]));
     fleet.check().await.expect("nothing is wrong any more");
+}
+
+/// Somebody began to work out anew what a profile can serve while another was still about the
+/// newest classes: what lies before them must not count as looked at.
+#[tokio::test]
+async fn what_is_worked_out_anew_is_worked_out_whole() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 1, &["x"]).await;
+    run_one(&fleet, &hand, labelled()).await;
+    let job = fleet.submit(labelled()).await;
+    let profiles: Vec<String> = redis::cmd("SMEMBERS")
+        .arg(format!("{prefix}profiles"))
+        .query(&mut connection())
+        .expect("members");
+    let profile = &profiles[0];
+    by_hand(&prefix, &format!("DEL serves:{profile}:simulation"));
+    by_hand(&prefix, &format!("HSET profile:{profile} classes_rev 0"));
+    call_by_hand(&prefix, "serve", &[profile, "1", "1"]);
+    assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(job));
 }

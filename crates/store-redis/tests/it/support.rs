@@ -81,3 +81,20 @@ pub fn by_hand(prefix: &str, command: &str) -> redis::Value {
     }
     redis_command.query(&mut connection()).expect("Redis does as it is told")
 }
+
+/// Somebody calls one of a fleet's functions.
+pub fn call_by_hand(prefix: &str, function: &str, args: &[&str]) -> redis::Value {
+    let mut redis = connection();
+    let listed = redis::cmd("FUNCTION").arg("LIST").query::<redis::Value>(&mut redis);
+    let listed = format!("{:?}", listed.expect("functions"));
+    let name = format!("pointsman_{function}_");
+    let at = listed.find(&name).expect("a function of that name");
+    let name: String = listed[at..].chars().take(name.len() + 8).collect();
+    redis::cmd("FCALL")
+        .arg(name)
+        .arg(1)
+        .arg(format!("{prefix}meta"))
+        .arg(args)
+        .query(&mut redis)
+        .expect("it answers")
+}

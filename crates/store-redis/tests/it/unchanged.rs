@@ -243,3 +243,55 @@ fn put_back(prefix: &str, whole: &Keys, backup: &Keys) {
         restore(key, &backup[key]);
     }
 }
+
+/// What every call reads first: one wrong field is told, and Redis lives on.
+#[tokio::test]
+async fn one_wrong_field_of_meta_is_told_and_changes_nothing() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    fleet.submit(spec(50)).await;
+    let meta = format!("{prefix}meta");
+    let sound = copies(&prefix)[&meta].clone();
+    for field in
+        ["seq", "ended_no", "classes_rev", "contact_since", "losses", "calm_until", "pending"]
+    {
+        let mut damage = redis::cmd("HSET");
+        damage.arg(&meta).arg(field).arg("oops").exec(&mut connection()).expect("it changes");
+        let before = dump(&prefix);
+        let submit = Command::Submit(fleet.submission(spec(50)));
+        let refused = fleet.store.execute(vec![submit]).await.map(drop);
+        let why = refused.expect_err(field).to_string();
+        assert!(why.contains(&format!("meta {field} is not a whole number")), "{why}");
+        assert!(dump(&prefix) == before, "{field}");
+        restore(&meta, &sound);
+    }
+    fleet.submit(spec(50)).await;
+}
+
+/// Who leaves a job behind looks whether its like waits: that is a hint, and no reason to fail.
+#[tokio::test]
+async fn what_a_look_behind_stumbles_over_does_not_undo_a_claim() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let mut jobs = Vec::new();
+    for label in ["a", "b", "c"] {
+        let requirements = pointsman_store::conformance::fleet::needs(label);
+        jobs.push(fleet.submit(pointsman_core::record::JobSpec { requirements, ..spec(50) }).await);
+    }
+    let hand = fleet.worker("w", 1, &["a", "b", "c"]).await;
+    let mut classes = redis::cmd("ZRANGE");
+    let classes: Vec<String> = classes
+        .arg(format!("{prefix}classes"))
+        .arg(0)
+        .arg(-1)
+        .query(&mut connection())
+        .expect("the classes");
+    let mut damage = redis::pipe();
+    damage.cmd("HSET").arg(format!("{prefix}class:{}", classes[2])).arg("running").arg("oops");
+    damage.cmd("ZADD").arg(format!("{prefix}waiting:simulation"));
+    damage.arg(9_000_000_000_000_000_u64).arg(format!("{:032x}:somebody", 7));
+    damage.exec(&mut connection()).expect("it changes");
+    assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(jobs[0]));
+    fleet.store.mend(None).await.expect("it is mended");
+    fleet.check().await.expect("nothing is wrong any more");
+}
