@@ -30,10 +30,14 @@ pub async fn look_ahead(command: &Command, sight: &mut Sight<'_>) -> Result<(), 
             }
             Ok(())
         }
-        Command::Exchange(Exchange { worker: id, ops, .. }) => {
+        Command::Exchange(Exchange { worker: id, ops, claim, .. }) => {
             let jobs = ops.iter().map(|op| record(RecordKey::Job(op.job)));
             sight.look_at(jobs.chain([worker(id)])).await?;
-            look_at_connectors(sight, id).await
+            // A claim looks whether one of its tokens has a job already.
+            match claim {
+                Some(_) => look_at_all(sight, id).await,
+                None => look_at_connectors(sight, id).await,
+            }
         }
         Command::Renew(renew) => {
             let jobs = renew.held.iter().map(|held| record(RecordKey::Job(held.job)));

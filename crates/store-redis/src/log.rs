@@ -12,12 +12,14 @@ use tokio::sync::broadcast;
 use crate::{
     fields,
     link::{Link, bytes, list, number, text},
-    pack::unpack_fields,
+    pack::{unpack_fields, unpack_texts},
     plan::parse_key,
 };
 
 /// Groups kept in the log.
 pub const KEPT_GROUPS: &str = "200000";
+/// The field in which events stand that were too many for fields of their own.
+const FOLDED: &str = "events";
 /// Groups read at once where nobody said how many.
 const PAGE: usize = 1_000;
 /// A follower's call waits so long for something new.
@@ -75,6 +77,13 @@ pub fn event(name: &str, value: &[u8]) -> Result<Event, String> {
     Ok(Event { name: event_name, key, record })
 }
 
+/// Events that were too many for fields of their own, names and values in turn.
+fn unfold(packed: &[u8]) -> Result<Vec<Event>, String> {
+    let texts = unpack_texts(packed).ok_or("its events are not packed right")?;
+    let name = |name| std::str::from_utf8(name).map_err(|_| "an event's name is not UTF-8");
+    texts.chunks(2).map(|pair| event(name(pair[0])?, pair.get(1).unwrap_or(&&[][..]))).collect()
+}
+
 /// A record as its packed hash.
 fn packed(key: &RecordKey, value: &[u8]) -> Result<Option<Record>, String> {
     let found = unpack_fields(value).ok_or("its record is not packed right")?;
@@ -94,7 +103,12 @@ fn group(entry: &Value) -> Result<LogGroup, String> {
             "ended_no" => endings = number(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
             name => {
                 let value = bytes(value).unwrap_or_default();
-                events.push(event(name, value).map_err(|why| format!("{id}: {why}"))?);
+                let some = if name == FOLDED {
+                    unfold(value)
+                } else {
+                    event(name, value).map(|e| vec![e])
+                };
+                events.extend(some.map_err(|why| format!("{id}: {why}"))?);
             }
         }
     }

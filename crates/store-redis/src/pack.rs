@@ -117,6 +117,16 @@ pub fn unpack_fields(packed: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     Some(fields)
 }
 
+/// Packed texts, one behind the other.
+pub fn unpack_texts(packed: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut at = Cursor::new(packed);
+    let mut texts = Vec::new();
+    while usize::try_from(at.position()).ok()? < packed.len() {
+        texts.push(next(packed, &mut at)?);
+    }
+    Some(texts)
+}
+
 fn next<'a>(packed: &'a [u8], at: &mut Cursor<&'a [u8]>) -> Option<&'a [u8]> {
     let len = rmp::decode::read_str_len(at).ok()? as usize;
     let from = usize::try_from(at.position()).ok()?;

@@ -1,6 +1,8 @@
 //! Claims: whether a worker may take a job, and what taking it changes. Which job it takes is the
 //! store's choice (the best head among the classes the worker can serve).
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Rejected, Stop, draft::Draft};
 use crate::{
     command::{Claim, Exchange, Held},
@@ -46,14 +48,15 @@ pub(super) fn claim(
 ) -> Result<(), Stop> {
     let mut tokens = Vec::with_capacity(claim.tokens.len());
     let worker = draft.need_worker(&exchange.worker)?;
+    let has = held_by_token(draft, &worker)?;
+    let mut seen = HashSet::with_capacity(claim.tokens.len());
     for &token in &claim.tokens {
-        // Two jobs with one token would have one fence, and one id at their service.
-        if tokens.contains(&token) {
-            continue;
-        }
-        match repeated(draft, &worker, token)? {
-            Some(held) => claimed.push(held),
-            None => tokens.push(token),
+        // A token that has a job already: the answer to its claim was lost. Two jobs with one token
+        // would have one fence, and one id at their service.
+        match (has.get(&token), seen.insert(token)) {
+            (Some(held), _) => claimed.push(*held),
+            (None, true) => tokens.push(token),
+            (None, false) => {}
         }
     }
     for token in tokens {
@@ -77,14 +80,17 @@ pub(super) fn claim(
     Ok(())
 }
 
-/// A token that has a job already: the answer to its claim was lost.
-fn repeated(draft: &Draft<'_>, worker: &Worker, token: Token) -> Result<Option<Held>, Stop> {
+/// What the worker holds, by its tokens.
+fn held_by_token(draft: &Draft<'_>, worker: &Worker) -> Result<HashMap<Token, Held>, Stop> {
+    let mut has = HashMap::with_capacity(worker.current_job_ids.len());
     for &id in &worker.current_job_ids {
-        if let Some(job) = draft.job(id)?.filter(|job| job.token == Some(token)) {
-            return Ok(Some(Held { job: id, attempt: job.attempt, token }));
+        if let Some(job) = draft.job(id)?
+            && let Some(token) = job.token
+        {
+            has.entry(token).or_insert(Held { job: id, attempt: job.attempt, token });
         }
     }
-    Ok(None)
+    Ok(has)
 }
 
 fn open_services(

@@ -141,8 +141,22 @@ local function put_payloads(v, args, n)
   end
 end
 
+-- More values than this do not fit into one call, with what else is on Lua's stack.
+local LOG_VALUES = 7000
+
+-- Events that are too many stand packed in one value, names and records in turn.
+local function fold_events(v, from, last)
+  local parts = {}
+  for i = from, last, VALUES do
+    parts[#parts + 1] = cmsgpack.pack(unpack(v, i, math.min(i + VALUES - 1, last)))
+  end
+  v[from], v[from + 1] = 'events', table.concat(parts)
+  return from + 1
+end
+
 local function write_log(S, v, base)
-  local at = v[LOG]
+  local at, last = v[LOG], v[END] - 1
   v[at + 4], v[at + 6], v[at + 8] = S.seq_text .. '-0', S.now_text, text(base)
-  call('XADD', unpack(v, at, v[END] - 1))
+  if last - at > LOG_VALUES then last = fold_events(v, at + LOG_HEAD, last) end
+  call('XADD', unpack(v, at, last))
 end

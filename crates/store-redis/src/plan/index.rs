@@ -23,6 +23,9 @@ use crate::{
     keys::{self, Keys},
 };
 
+/// Members in one command: Lua's stack is bounded.
+const AT_ONCE: usize = 1_000;
+
 /// What is done with members of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -422,18 +425,20 @@ impl Indexes {
         let pack = parts.begin();
         for ((key, flag), scores) in &self.scores {
             let flag = Some(*flag).filter(|flag| !flag.is_empty());
-            pack.text_or_false(flag).len(scores.len() * 2).text(&names.full(key));
-            for (score, member) in scores {
-                pack.text(score).text(member);
+            for scores in scores.chunks(AT_ONCE) {
+                pack.text_or_false(flag).len(scores.len() * 2).text(&names.full(key));
+                for (score, member) in scores {
+                    pack.text(score).text(member);
+                }
             }
         }
         let present: Vec<_> = self.present.iter().filter(|(_, by)| **by != 0).collect();
         let pack = parts.begin();
         for ((kind, key), members) in &self.members {
             let (kind, command) = kind.command();
-            pack.text(kind).len(2 + members.len()).text(command).text(&names.full(key));
-            for member in members {
-                pack.text(member);
+            for members in members.chunks(AT_ONCE) {
+                pack.text(kind).len(2 + members.len()).text(command).text(&names.full(key));
+                pack.texts(members);
             }
         }
         for (kind, command, key, values) in &self.ops {

@@ -3,6 +3,7 @@
 mod classes;
 mod conformance;
 mod doctor;
+mod large;
 mod many;
 mod opening;
 mod several;
