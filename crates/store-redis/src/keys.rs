@@ -1,7 +1,9 @@
 //! The names of a fleet's keys. All begin with one prefix with a hash tag, so that a fleet is one
 //! slot of a cluster.
 
-use pointsman_core::{CustomerId, RecordKey, command::IdempotencyKey, decide::GroupKey};
+use pointsman_core::{
+    CustomerId, RecordKey, RecordKind, command::IdempotencyKey, decide::GroupKey,
+};
 use sha2::{Digest as _, Sha256};
 
 /// The prefix of a fleet's keys.
@@ -41,12 +43,16 @@ pub fn record(key: &RecordKey) -> String {
 
 /// Which set names all records of a kind; jobs are in `jobs`, sorted by id.
 pub fn index(key: &RecordKey) -> &'static str {
-    match key {
-        RecordKey::Machine(_) => "machines",
-        RecordKey::Worker(_) => "workers",
-        RecordKey::Connector(_) => "connectors",
-        RecordKey::Job(_) => "jobs",
-        RecordKey::Alert(_) => "alerts",
+    index_of(key.kind())
+}
+
+pub fn index_of(kind: RecordKind) -> &'static str {
+    match kind {
+        RecordKind::Machine => "machines",
+        RecordKind::Worker => "workers",
+        RecordKind::Connector => "connectors",
+        RecordKind::Job => "jobs",
+        RecordKind::Alert => "alerts",
     }
 }
 

@@ -1,9 +1,12 @@
 //! Finding and mending what is wrong with what is stored: what all stores share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use pointsman_core::{
-    Command, Rejected,
+    Command,
     command::Repair,
     doctor::{Examination, Finding, Mend, MendOutcome, Mended},
 };
@@ -50,7 +53,11 @@ impl Treatment {
     }
 
     /// What became of each finding: a look afterwards says whether it is gone.
-    pub fn report<T>(self, answers: &[Result<T, Rejected>], after: &Examination) -> Vec<Mended> {
+    pub fn report<T, E: Display>(
+        self,
+        answers: &[Result<T, E>],
+        after: &Examination,
+    ) -> Vec<Mended> {
         let refused: BTreeMap<Repair, String> = self
             .repairs()
             .into_iter()

@@ -5,49 +5,22 @@
 
 mod expected;
 mod indexes;
+mod mend;
 mod records;
-
-use std::sync::Arc;
+mod types;
 
 use pointsman_core::{
-    EventName, RecordKey, RecordKind,
-    doctor::{Examination, Finding, FindingRule, Mend, Mended},
+    RecordKey,
+    doctor::{Examination, Finding, FindingRule},
 };
 use pointsman_store::{Depth, State, StoreError};
+use records::Look;
 pub use records::Verified;
-use records::{Look, Sound};
 
 use crate::{
-    keys,
     link::{list, text},
     store::Inner,
 };
-
-/// How often a repair of indexes is tried while the store changes.
-const TRIES: usize = 20;
-
-/// Keys that every store has, and their types.
-const KEYS: [(&str, &str); 19] = [
-    ("meta", "hash"),
-    ("log", "stream"),
-    ("jobs", "zset"),
-    ("workers", "set"),
-    ("machines", "set"),
-    ("connectors", "set"),
-    ("alerts", "set"),
-    ("classes", "zset"),
-    ("resting", "zset"),
-    ("services", "set"),
-    ("held", "set"),
-    ("profiles", "set"),
-    ("losses", "hash"),
-    ("present", "hash"),
-    ("leases", "zset"),
-    ("pulse", "zset"),
-    ("holds", "zset"),
-    ("exclusions", "zset"),
-    ("idempotency", "zset"),
-];
 
 impl Inner {
     pub async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
@@ -56,9 +29,9 @@ impl Inner {
 
     async fn look_over(&self, depth: Depth) -> Result<Look, StoreError> {
         let mut look = Look::default();
-        self.examine_keys(&mut look.found).await?;
-        if !look.found.is_sound() {
-            // What the rest would read cannot be read.
+        self.examine_types(&mut look).await?;
+        if look.wrong.contains_key("meta") {
+            // Nothing can be said without it.
             return Ok(look);
         }
         self.look_at_records(depth, &mut look).await?;
@@ -71,23 +44,6 @@ impl Inner {
         }
         self.examine_set_aside(&mut look.found).await?;
         Ok(look)
-    }
-
-    async fn examine_keys(&self, found: &mut Examination) -> Result<(), StoreError> {
-        let mut types = redis::pipe();
-        for (key, _) in KEYS {
-            types.cmd("TYPE").arg(self.key(key));
-        }
-        for ((key, kind), found_kind) in KEYS.iter().zip(self.link.send_all(&types).await?) {
-            let found_kind = text(&found_kind);
-            if found_kind != *kind && found_kind != "none" {
-                let problem = format!("{} is a {found_kind}, not a {kind}", self.key(key));
-                let finding = Finding::new(FindingRule::WrongType, format!("index/{key}"), problem);
-                let by_hand = matches!(*key, "meta" | "log");
-                found.add(if by_hand { Finding { mend: Mend::None, ..finding } } else { finding });
-            }
-        }
-        Ok(())
     }
 
     /// The records as the specification holds them, with what they are able to do.
@@ -142,91 +98,6 @@ impl Inner {
         keys.dedup();
         Ok(keys)
     }
-
-    /// Mends the findings with these ids, or all of them.
-    pub async fn mend(
-        self: &Arc<Self>,
-        ids: Option<Vec<String>>,
-    ) -> Result<Vec<Mended>, StoreError> {
-        let look = self.look_over(Depth::Everything).await?;
-        let wanted = |finding: &Finding| ids.as_ref().is_none_or(|ids| ids.contains(&finding.id));
-        for finding in look.found.findings.iter().filter(|finding| wanted(finding)) {
-            self.mend_key(finding, &look).await?;
-        }
-        // What this process remembers may be what was wrong.
-        self.memory.clear();
-        self.mend_indexes(&wanted).await?;
-        let state = &mut self.state_of(&self.look_over(Depth::Everything).await?).await?;
-        let treatment = state.treat(look.found, ids.as_deref(), self.link.now());
-        let commands = treatment.commands();
-        let answers = match commands.is_empty() {
-            true => Vec::new(),
-            false => self.carry_out(commands).await?,
-        };
-        Ok(treatment.report(&answers, &self.examine(Depth::Everything).await?))
-    }
-
-    /// What is done about one key: it becomes what the log says, or is set aside.
-    async fn mend_key(&self, finding: &Finding, look: &Look) -> Result<(), StoreError> {
-        if let Some(sound) = look.sound.get(&finding.id) {
-            return self.rewrite(sound).await;
-        }
-        if finding.mend != Mend::Quarantine {
-            return Ok(());
-        }
-        let record = finding.record();
-        let (key, event, index, id) = match &record {
-            Some(key) => {
-                let event = format!("{} {}", gone(key.kind()).as_str(), keys::record(key));
-                (keys::record(key), event, keys::index(key), key.id())
-            }
-            None => {
-                let key = finding.subject.trim_start_matches("index/").to_owned();
-                (key, String::new(), "", String::new())
-            }
-        };
-        let time = self.link.given_time();
-        let args = [&time, &key, &event, index, &id].map(str::as_bytes);
-        self.link.call("set_aside", &args).await?;
-        Ok(())
-    }
-
-    async fn rewrite(&self, sound: &Sound) -> Result<(), StoreError> {
-        let mut args = vec![sound.key.clone(), sound.rev.to_string(), sound.set.len().to_string()];
-        for (field, value) in &sound.set {
-            args.extend([field.clone(), value.clone()]);
-        }
-        args.extend(sound.del.iter().cloned());
-        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
-        self.link.call("rewrite", &args).await?;
-        Ok(())
-    }
-
-    async fn mend_indexes(&self, wanted: &impl Fn(&Finding) -> bool) -> Result<(), StoreError> {
-        for _ in 0..TRIES {
-            let mut look = Look::default();
-            self.look_at_records(Depth::Everything, &mut look).await?;
-            let repairs = self.examine_indexes(&mut look).await?;
-            let commands: Vec<&Vec<u8>> = repairs
-                .iter()
-                .filter(|repair| {
-                    look.found.findings.iter().any(|f| f.id == repair.finding && wanted(f))
-                })
-                .map(|repair| &repair.command)
-                .collect();
-            if commands.is_empty() {
-                return Ok(());
-            }
-            let seq = look.seq.to_string();
-            let mut args: Vec<&[u8]> = vec![seq.as_bytes()];
-            args.extend(commands.iter().map(|command| command.as_slice()));
-            if text(&self.link.call("reindex", &args).await?) == "ok" {
-                return Ok(());
-            }
-        }
-        tracing::warn!("the store changed whenever its indexes were to be repaired");
-        Ok(())
-    }
 }
 
 /// A key as findings name it.
@@ -234,16 +105,6 @@ fn subject_of(key: &str) -> String {
     match crate::plan::parse_key(key) {
         Some(record) => pointsman_core::doctor::subject(&record),
         None => format!("index/{key}"),
-    }
-}
-
-fn gone(kind: RecordKind) -> EventName {
-    match kind {
-        RecordKind::Machine => EventName::MachineRemoved,
-        RecordKind::Worker => EventName::WorkerRemoved,
-        RecordKind::Connector => EventName::ConnectorStatusChanged,
-        RecordKind::Job => EventName::JobRemoved,
-        RecordKind::Alert => EventName::AlertCleared,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pointsman_core::{
-    Record, RecordKey, Seq,
+    Record, RecordKey, RecordKind, Seq,
     doctor::{Examination, Finding, FindingRule, Mend},
 };
 use pointsman_store::{Depth, StoreError};
@@ -40,10 +40,12 @@ pub struct Look {
     pub found: Examination,
     /// What makes a finding's record right, by the finding's id.
     pub sound: BTreeMap<String, Sound>,
+    /// Keys of a wrong type, and the type: nothing is read from them.
+    pub wrong: BTreeMap<String, String>,
     /// The records as they should be.
     pub records: Vec<Record>,
-    /// Where the log was when the records were read; 0 while it moved.
-    pub seq: Seq,
+    /// Where the log was when the records were read; none if it moved.
+    pub seq: Option<Seq>,
 }
 
 type Raw = BTreeMap<String, String>;
@@ -52,19 +54,19 @@ impl Inner {
     /// Reads the fleet's records, and all jobs or those that run, each beside the log.
     pub async fn look_at_records(&self, depth: Depth, look: &mut Look) -> Result<(), StoreError> {
         let (from, _) = self.head().await?;
-        let mut wanted = self.fleet_keys().await?;
+        let mut wanted = self.listed_in_sets(look).await?;
         let mut jobs: BTreeSet<RecordKey> = BTreeSet::new();
-        let mut indexes =
-            vec![redis::cmd("ZRANGE").arg(self.key("leases")).arg(0).arg(-1).to_owned()];
+        let mut indexes = vec!["leases"];
         if depth == Depth::Everything {
-            indexes.push(redis::cmd("ZRANGE").arg(self.key("jobs")).arg(0).arg(-1).to_owned());
+            indexes.push("jobs");
             for kind in ["job", "worker", "machine", "connector", "alert"] {
                 let hashes = self.scan(&format!("{kind}:*")).await?;
                 wanted.extend(hashes.iter().filter_map(|key| crate::plan::parse_key(key)));
             }
         }
-        for index in indexes {
-            let ids = self.link.send(&index).await?;
+        for index in indexes.into_iter().filter(|index| !look.wrong.contains_key(*index)) {
+            let mut range = redis::cmd("ZRANGE");
+            let ids = self.link.send(range.arg(self.key(index)).arg(0).arg(-1)).await?;
             let ids = list(&ids).iter().filter_map(|id| text(id).parse().ok());
             jobs.extend(ids.map(RecordKey::Job));
         }
@@ -80,8 +82,24 @@ impl Inner {
             self.look_at_chunk(chunk, look).await?;
         }
         let (till, _) = self.head().await?;
-        look.seq = if from == till { till } else { 0 };
+        look.seq = (from == till).then_some(till);
         Ok(())
+    }
+
+    /// The records that are no jobs, by the sets that name them.
+    async fn listed_in_sets(&self, look: &Look) -> Result<Vec<RecordKey>, StoreError> {
+        let mut keys = Vec::new();
+        for kind in
+            [RecordKind::Machine, RecordKind::Worker, RecordKind::Connector, RecordKind::Alert]
+        {
+            let set = keys::index_of(kind);
+            if look.wrong.contains_key(set) {
+                continue;
+            }
+            let ids: Vec<String> = self.members(set).await?;
+            keys.extend(ids.iter().filter_map(|id| RecordKey::parse(kind, id).ok()));
+        }
+        Ok(keys)
     }
 
     async fn look_at_chunk(&self, keys: &[RecordKey], look: &mut Look) -> Result<(), StoreError> {
@@ -105,7 +123,7 @@ impl Inner {
                 }
             }
         }
-        let told = self.told_by_log(&unverified).await?;
+        let told = self.told_by_log(&unverified, look).await?;
         for ((key, raw), told) in unverified.into_iter().zip(told) {
             self.compare(&key, &raw, told, look);
         }
@@ -117,7 +135,11 @@ impl Inner {
     async fn told_by_log(
         &self,
         records: &[(RecordKey, Raw)],
+        look: &Look,
     ) -> Result<Vec<Option<Record>>, StoreError> {
+        if look.wrong.contains_key("log") {
+            return Ok(vec![None; records.len()]);
+        }
         let mut revs: BTreeMap<Seq, Option<std::sync::Arc<pointsman_core::LogGroup>>> =
             BTreeMap::new();
         let mut asked = Vec::with_capacity(records.len());

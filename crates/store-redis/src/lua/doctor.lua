@@ -17,11 +17,16 @@ end
 local function set_aside(keys, args)
   local P = prefix_of(keys[1])
   if call('EXISTS', P .. args[2]) == 0 then return 'changed' end
+  local f = call('HMGET', keys[1], 'seq', 'ended_no')
+  local is_record = args[3] ~= ''
+  local seq = is_record and text(whole(f[1], 'meta', 'seq') + 1)
+  if is_record then
+    whole(f[2], 'meta', 'ended_no')
+    must_be({ typed = {} }, P .. 'log', 'stream')
+  end
   call('RENAME', P .. args[2], P .. 'quarantine:' .. args[2])
-  if args[3] ~= '' then
+  if is_record then
     redis.pcall('SREM', P .. args[4], args[5])
-    local f = call('HMGET', keys[1], 'seq', 'ended_no')
-    local seq = text(tonumber(f[1]) + 1)
     call('HSET', keys[1], 'seq', seq)
     call('XADD', P .. 'log', seq .. '-0', 'at', text(clock(args[1])), 'ended_no', f[2], args[3], '')
   end
@@ -29,14 +34,17 @@ local function set_aside(keys, args)
 end
 
 -- Makes indexes what the records say. ARGV: the seq at which that was worked out, then packed
--- commands (with keys without their prefix).
+-- commands (with keys without their prefix). Answers which of them failed, from 0, and why.
 local function reindex(keys, args)
   if call('HGET', keys[1], 'seq') ~= args[1] then return 'changed' end
-  local P = prefix_of(keys[1])
+  local P, failed = prefix_of(keys[1]), {}
   for i = 2, #args do
     local command = cmsgpack.unpack(args[i])
     command[2] = P .. command[2]
-    call(unpack(command))
+    local done = redis.pcall(unpack(command))
+    if type(done) == 'table' and done.err then
+      failed[#failed + 1], failed[#failed + 2] = i - 2, done.err
+    end
   end
-  return 'ok'
+  return failed
 end

@@ -1,0 +1,187 @@
+//! Making right what was found: keys first, then indexes, then what records say of each other, as
+//! commands like any other. What cannot be done about one finding is told, and stops no other.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use pointsman_core::{
+    Command, EventName, RecordKind,
+    doctor::{Finding, Mend, MendOutcome, Mended},
+};
+use pointsman_store::{Depth, StoreError};
+use redis::Value;
+
+use super::records::{Look, Sound};
+use crate::{
+    keys,
+    link::{list, number, text},
+    store::Inner,
+};
+
+/// How often a repair of indexes is tried while the store changes.
+const TRIES: usize = 20;
+/// Commands of such a repair in one step.
+const AT_ONCE: usize = 5_000;
+const CHANGED: &str = "it changed meanwhile; look again";
+
+/// Why a finding could not be mended, by its id.
+type Refused = BTreeMap<String, String>;
+
+impl Inner {
+    /// Mends the findings with these ids, or all of them.
+    pub async fn mend(
+        self: &Arc<Self>,
+        ids: Option<Vec<String>>,
+    ) -> Result<Vec<Mended>, StoreError> {
+        let look = self.look_over(Depth::Everything).await?;
+        let wanted = |finding: &Finding| ids.as_ref().is_none_or(|ids| ids.contains(&finding.id));
+        let mut refused = Refused::new();
+        let mut is_any_aside = false;
+        for finding in look.found.findings.iter().filter(|finding| wanted(finding)) {
+            match self.mend_key(finding, &look).await {
+                Ok(is_aside) => is_any_aside |= is_aside,
+                Err(why) => drop(refused.insert(finding.id.clone(), why)),
+            }
+        }
+        // What this process remembers may be what was wrong.
+        self.memory.clear();
+        // What was set aside leaves indexes behind that do not fit any more.
+        let follows = |finding: &Finding| is_any_aside && !look.found.has(&finding.id);
+        self.mend_indexes(&|finding| wanted(finding) || follows(finding), &mut refused).await?;
+        let state = &mut self.state_of(&self.look_over(Depth::Everything).await?).await?;
+        let treatment = state.treat(look.found, ids.as_deref(), self.link.now());
+        let mut answers = Vec::new();
+        for command in treatment.commands() {
+            answers.push(self.mend_records(command).await);
+        }
+        let after = self.examine(Depth::Everything).await?;
+        let mut mended = treatment.report(&answers, &after);
+        for Mended { finding, outcome } in &mut mended {
+            if let (MendOutcome::Left { why }, Some(refused)) =
+                (outcome, refused.remove(&finding.id))
+            {
+                *why = refused;
+            }
+        }
+        Ok(mended)
+    }
+
+    async fn mend_records(self: &Arc<Self>, command: Command) -> Result<(), String> {
+        match self.carry_out(vec![command]).await {
+            Ok(answers) => match answers.into_iter().next() {
+                Some(Err(rejected)) => Err(rejected.to_string()),
+                _ => Ok(()),
+            },
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// What is done about one key: it becomes what the log says, or is set aside. Answers whether
+    /// it was set aside.
+    async fn mend_key(&self, finding: &Finding, look: &Look) -> Result<bool, String> {
+        if let Some(sound) = look.sound.get(&finding.id) {
+            self.rewrite(sound).await?;
+            return Ok(false);
+        }
+        if finding.mend != Mend::Quarantine {
+            return Ok(false);
+        }
+        let record = finding.record();
+        let (key, event, index, id) = match &record {
+            Some(key) => {
+                let event = format!("{} {}", gone(key.kind()).as_str(), keys::record(key));
+                (keys::record(key), event, keys::index(key), key.id())
+            }
+            None => {
+                let key = finding.subject.strip_prefix("index/").unwrap_or(&finding.subject);
+                (key.to_owned(), String::new(), "", String::new())
+            }
+        };
+        let time = self.link.given_time();
+        let args = [&time, &key, &event, index, &id].map(str::as_bytes);
+        self.mending_step("set_aside", &args).await?;
+        Ok(true)
+    }
+
+    async fn rewrite(&self, sound: &Sound) -> Result<(), String> {
+        let mut args = vec![sound.key.clone(), sound.rev.to_string(), sound.set.len().to_string()];
+        for (field, value) in &sound.set {
+            args.extend([field.clone(), value.clone()]);
+        }
+        args.extend(sound.del.iter().cloned());
+        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+        self.mending_step("rewrite", &args).await.map(drop)
+    }
+
+    /// Calls a function that mends one thing. An error is why it is not mended.
+    async fn mending_step(&self, function: &str, args: &[&[u8]]) -> Result<Value, String> {
+        let answer = self.link.call(function, args).await.map_err(|error| error.to_string())?;
+        let answer = answer.extract_error().map_err(|error| told(&error.to_string()))?;
+        match text(&answer).as_str() {
+            "changed" => Err(CHANGED.to_owned()),
+            _ => Ok(answer),
+        }
+    }
+
+    async fn mend_indexes(
+        &self,
+        wanted: &impl Fn(&Finding) -> bool,
+        refused: &mut Refused,
+    ) -> Result<(), StoreError> {
+        'looks: for _ in 0..TRIES {
+            let mut look = Look::default();
+            self.examine_types(&mut look).await?;
+            self.look_at_records(Depth::Everything, &mut look).await?;
+            let Some(repairs) = self.examine_indexes(&mut look).await? else { continue };
+            let repairs: Vec<_> = repairs
+                .iter()
+                .filter(|repair| {
+                    look.found.findings.iter().any(|f| f.id == repair.finding && wanted(f))
+                })
+                .collect();
+            let seq = look.seq.unwrap_or_default().to_string();
+            for repairs in repairs.chunks(AT_ONCE) {
+                let mut args: Vec<&[u8]> = vec![seq.as_bytes()];
+                args.extend(repairs.iter().map(|repair| repair.command.as_slice()));
+                let failed = match self.mending_step("reindex", &args).await {
+                    Ok(failed) => failed,
+                    Err(why) if why == CHANGED => continue 'looks,
+                    Err(why) => {
+                        refused.extend(repairs.iter().map(|r| (r.finding.clone(), why.clone())));
+                        continue;
+                    }
+                };
+                for pair in list(&failed).chunks_exact(2) {
+                    let at = number(&pair[0]).and_then(|at| usize::try_from(at).ok());
+                    if let Some(repair) = at.and_then(|at| repairs.get(at)) {
+                        refused.insert(repair.finding.clone(), told(&text(&pair[1])));
+                    }
+                }
+            }
+            return Ok(());
+        }
+        tracing::warn!("the store changed whenever its indexes were to be repaired");
+        Ok(())
+    }
+}
+
+/// A refusal of Redis in words.
+fn told(why: &str) -> String {
+    let is_denied = ["NOPERM", "ACL failure", "can't run this command"];
+    match is_denied.iter().any(|words| why.contains(words)) {
+        true => format!(
+            "Redis does not let this user do it ({why}): the user needs all that deploy/users.acl \
+             gives, `+rename` with it"
+        ),
+        false => why.to_owned(),
+    }
+}
+
+fn gone(kind: RecordKind) -> EventName {
+    match kind {
+        RecordKind::Machine => EventName::MachineRemoved,
+        RecordKind::Worker => EventName::WorkerRemoved,
+        RecordKind::Connector => EventName::ConnectorStatusChanged,
+        RecordKind::Job => EventName::JobRemoved,
+        RecordKind::Alert => EventName::AlertCleared,
+    }
+}
