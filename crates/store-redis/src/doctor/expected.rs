@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_core::{
-    Record, RecordKey,
-    matching::{Class, ClassKey},
+    Record, RecordKey, WorkerId,
+    decide::GroupKey,
+    matching::{CapabilitiesDigest, Class, ClassKey},
     record::{Job, JobState},
 };
 
@@ -22,7 +23,14 @@ pub struct Expected {
     pub sets: BTreeMap<String, BTreeSet<String>>,
     /// Numbers in fields of hashes.
     pub counts: BTreeMap<String, BTreeMap<String, i64>>,
+    /// Classes of jobs that live.
     pub classes: BTreeMap<ClassKey, Class>,
+    /// Score and member of each class's best entry.
+    pub heads: BTreeMap<ClassKey, (u64, String)>,
+    /// Classes without a live job, which rest.
+    pub resting: BTreeMap<ClassKey, Class>,
+    /// Workers of each profile.
+    pub users: BTreeMap<CapabilitiesDigest, Vec<WorkerId>>,
 }
 
 const STATUSES: [&str; 8] = [
@@ -42,6 +50,7 @@ impl Expected {
         for status in STATUSES {
             expected.count("meta", status, 0);
         }
+        expected.counts.entry("present".to_owned()).or_default();
         for set in ["workers", "machines", "connectors", "alerts", "held"] {
             expected.sets.entry(set.to_owned()).or_default();
         }
@@ -56,10 +65,17 @@ impl Expected {
                     if !worker.is_offline() {
                         expected.count("present", &worker.capabilities_digest.to_string(), 1);
                     }
+                    let users = expected.users.entry(worker.capabilities_digest).or_default();
+                    users.push(worker.id.clone());
                     expected.record(&record.key());
                 }
                 _ => expected.record(&record.key()),
             }
+        }
+        for (key, (score, member)) in std::mem::take(&mut expected.heads) {
+            let heads = format!("heads:{}", expected.classes[&key].service);
+            expected.score(&heads, &member, Some(score));
+            expected.heads.insert(key, (score, member));
         }
         for class in expected.classes.keys().copied().collect::<Vec<_>>() {
             if expected.counts[&format!("class:{class}")]["held"] > 0 {
@@ -96,8 +112,11 @@ impl Expected {
             let bytes = i64::try_from(job.bytes()).unwrap_or(i64::MAX);
             return self.count("meta", "ended_bytes", bytes);
         }
+        if let Some(group) = GroupKey::of(&job.spec) {
+            self.score(&keys::group(&group), &id, Some(job.place));
+        }
         let class = class_of(job);
-        let (key, service) = (class.key(), class.service.clone());
+        let key = class.key();
         let name = format!("class:{key}");
         for (field, by) in
             [("live", 1), ("held", i64::from(held)), ("running", i64::from(job.is_running()))]
@@ -124,38 +143,36 @@ impl Expected {
             let score = (rank << 46) + job.place;
             let member = format!("{:012x}:{id}", job.queued_seq);
             self.score(&format!("queue:{key}"), &member, Some(score));
-            self.head(service.as_str(), key, job.queued_seq, score);
+            self.head(key, job.queued_seq, score);
         }
         self.classes.insert(key, class);
     }
 
     /// A class without a live job, which rests.
-    pub fn rests(&mut self, class: ClassKey) {
-        if self.classes.contains_key(&class) {
+    pub fn rests(&mut self, key: ClassKey, class: Class) {
+        if self.classes.contains_key(&key) {
             return;
         }
         for index in ["classes", "resting"] {
-            self.score(index, &class.to_string(), None);
+            self.score(index, &key.to_string(), None);
         }
         for field in ["live", "held", "running"] {
-            self.count(&format!("class:{class}"), field, 0);
+            self.count(&format!("class:{key}"), field, 0);
         }
+        self.resting.insert(key, class);
+    }
+
+    /// All classes, those that rest, too.
+    pub fn all_classes(&self) -> impl Iterator<Item = (&ClassKey, &Class)> {
+        self.classes.iter().chain(&self.resting)
     }
 
     /// A class's best entry is its head.
-    fn head(&mut self, service: &str, key: ClassKey, seq: u64, score: u64) {
-        let heads = self.scored.entry(format!("heads:{service}")).or_default();
-        let member = format!("{seq:012x}:{key}");
-        let suffix = format!(":{key}");
-        let known = heads.iter().find(|(member, _)| member.ends_with(&suffix));
-        let known = known.map(|(member, score)| (*score, member.clone()));
-        let best = (Some(score), member.clone());
-        if let Some(other) = known {
-            if other <= best {
-                return;
-            }
-            heads.remove(&other.1);
+    fn head(&mut self, key: ClassKey, seq: u64, score: u64) {
+        let head = (score, format!("{seq:012x}:{key}"));
+        let best = self.heads.entry(key).or_insert_with(|| head.clone());
+        if head < *best {
+            *best = head;
         }
-        heads.insert(member, Some(score));
     }
 }

@@ -5,18 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use pointsman_core::{
     RecordKey,
     doctor::{Finding, FindingRule},
-    matching::{Class, ClassKey},
 };
 use pointsman_store::StoreError;
 
 use super::{
+    classes::compare_classes,
     expected::{Expected, Scores},
     records::Look,
 };
 use crate::{
     link::{list, text},
     pack::Pack,
-    plan::base_of,
     reads::pairs,
     store::Inner,
 };
@@ -29,7 +28,10 @@ pub struct Repair {
     pub command: Vec<u8>,
 }
 
-fn command(args: &[&str]) -> Vec<u8> {
+/// Findings, each with the commands that make it right.
+pub type Differences = Vec<(Finding, Vec<Vec<u8>>)>;
+
+pub fn command(args: &[&str]) -> Vec<u8> {
     let mut pack = Pack::default();
     pack.list(args.len()).texts(args);
     pack.done()
@@ -44,16 +46,15 @@ impl Inner {
     ) -> Result<Option<Vec<Repair>>, StoreError> {
         let Some(at) = look.seq else { return Ok(None) };
         let mut expected = Expected::of(&look.records);
-        if !look.wrong.contains_key("resting") {
-            for class in self.resting().await? {
-                expected.rests(class);
-            }
-        }
-        let mut differences = Vec::new();
+        let mut differences = Differences::new();
+        let hashes = self.class_hashes(&expected, look).await?;
+        self.add_resting(&hashes, &mut expected, look).await?;
         self.compare_scores(&expected, look, &mut differences).await?;
         self.compare_sets(&expected, look, &mut differences).await?;
         self.compare_counts(&expected, look, &mut differences).await?;
-        self.compare_classes(&expected, look, &mut differences).await?;
+        compare_classes(&hashes, &expected, look, &mut differences);
+        let numbers = self.compare_numbers(&expected, look, &mut differences).await?;
+        self.compare_profiles(&expected, &numbers, look, &mut differences).await?;
         let (seq, _) = self.head().await?;
         if seq != at {
             return Ok(None);
@@ -68,34 +69,34 @@ impl Inner {
         Ok(Some(repairs))
     }
 
-    /// Classes that rest, as far as it is known what they are.
-    async fn resting(&self) -> Result<Vec<ClassKey>, StoreError> {
+    /// Members with their scores; none where the key is of a wrong type.
+    pub async fn scores_of(
+        &self,
+        name: &str,
+        look: &Look,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        if look.wrong.contains_key(name) {
+            return Ok(BTreeMap::new());
+        }
         let mut range = redis::cmd("ZRANGE");
-        range.arg(self.key("resting")).arg(0).arg(-1);
-        let found = self.link.send(&range).await?;
-        let keys = list(&found).iter().filter_map(|key| text(key).parse().ok());
-        let keys: Vec<ClassKey> = keys.collect();
-        let known = self.definitions.classes(&self.link, &keys).await?;
-        Ok(known.into_keys().collect())
+        range.arg(self.key(name)).arg(0).arg(-1).arg("WITHSCORES");
+        Ok(pairs(&self.link.send(&range).await?).into_iter().collect())
     }
 
     async fn compare_scores(
         &self,
         expected: &Expected,
         look: &Look,
-        out: &mut Vec<(Finding, Vec<Vec<u8>>)>,
+        out: &mut Differences,
     ) -> Result<(), StoreError> {
         let mut names: BTreeSet<String> = expected.scored.keys().cloned().collect();
-        for pattern in ["queue:*", "heads:*"] {
-            names.extend(self.scan(pattern).await?);
-        }
+        // Classes have numbers, which are looked at by themselves.
+        names.remove("classes");
+        names.extend(look.keys_of(&["queue:", "heads:", "group:"]).map(str::to_owned));
         let nothing = Scores::new();
         for name in names.into_iter().filter(|name| !look.wrong.contains_key(name)) {
             let right = expected.scored.get(&name).unwrap_or(&nothing);
-            let mut range = redis::cmd("ZRANGE");
-            range.arg(self.key(&name)).arg(0).arg(-1).arg("WITHSCORES");
-            let found = self.link.send(&range).await?;
-            let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
+            let found = self.scores_of(&name, look).await?;
             for (member, score) in right {
                 let there = found.get(member);
                 let same = |there: &String| score.is_none_or(|score| there.parse() == Ok(score));
@@ -113,11 +114,7 @@ impl Inner {
                 out.push((missing(&name, member), vec![command(&["ZADD", &name, &score, member])]));
             }
             for member in found.keys().filter(|member| !right.contains_key(*member)) {
-                let mut commands = vec![command(&["ZREM", &name, member])];
-                if name == "classes" {
-                    // It is made anew when a job needs it.
-                    commands.push(command(&["DEL", &format!("class:{member}")]));
-                }
+                let commands = vec![command(&["ZREM", &name, member])];
                 out.push((surplus(&name, member), commands));
             }
         }
@@ -128,12 +125,11 @@ impl Inner {
         &self,
         expected: &Expected,
         look: &Look,
-        out: &mut Vec<(Finding, Vec<Vec<u8>>)>,
+        out: &mut Differences,
     ) -> Result<(), StoreError> {
         let mut names: BTreeSet<String> = expected.sets.keys().cloned().collect();
-        for pattern in ["machine:*:workers", "base:*"] {
-            names.extend(self.scan(pattern).await?);
-        }
+        let kept = look.keys_of(&["machine:", "base:"]).filter(|name| is_index(name));
+        names.extend(kept.map(str::to_owned));
         let nothing = BTreeSet::new();
         for name in names.into_iter().filter(|name| !look.wrong.contains_key(name)) {
             let right = expected.sets.get(&name).unwrap_or(&nothing);
@@ -153,96 +149,54 @@ impl Inner {
         &self,
         expected: &Expected,
         look: &Look,
-        out: &mut Vec<(Finding, Vec<Vec<u8>>)>,
+        out: &mut Differences,
     ) -> Result<(), StoreError> {
-        for (hash, fields) in &expected.counts {
-            if look.wrong.contains_key(hash) {
-                continue;
-            }
-            let found = self.link.send(redis::cmd("HGETALL").arg(self.key(hash))).await?;
+        for name in ["meta", "present"].into_iter().filter(|name| !look.wrong.contains_key(*name)) {
+            let right = &expected.counts[name];
+            let found = self.link.send(redis::cmd("HGETALL").arg(self.key(name))).await?;
             let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
-            let wrong = fields.iter().filter(|(field, right)| {
-                let there = found.get(*field).map_or(Some(0), |n| n.parse::<i64>().ok());
-                there != Some(**right)
-            });
-            let wrong: Vec<_> = wrong.collect();
-            if wrong.is_empty() {
-                continue;
-            }
-            let said = wrong.iter().map(|(field, right)| {
-                let there = found.get(*field).map_or("0", String::as_str);
-                format!("{field} is {there}, and there are {right}")
-            });
-            let said: Vec<String> = said.collect();
-            let subject = match hash.strip_prefix("class:") {
-                Some(class) => format!("class/{class}"),
-                None => format!("index/{hash}"),
-            };
-            let finding = Finding::new(FindingRule::WrongCount, subject, said.join("; "));
-            let commands = wrong
-                .iter()
-                .map(|(field, right)| command(&["HSET", hash, field, &right.to_string()]));
-            out.push((finding, commands.collect()));
-        }
-        Ok(())
-    }
-
-    /// A class's own hash, without its counts: what it is, and its head.
-    async fn compare_classes(
-        &self,
-        expected: &Expected,
-        look: &Look,
-        out: &mut Vec<(Finding, Vec<Vec<u8>>)>,
-    ) -> Result<(), StoreError> {
-        for (key, class) in &expected.classes {
-            let name = format!("class:{key}");
-            if look.wrong.contains_key(&name) {
-                continue;
-            }
-            let found = self.link.send(redis::cmd("HGETALL").arg(self.key(&name))).await?;
-            let mut found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
-            for count in ["live", "held", "running"] {
-                found.remove(count);
-            }
-            let right = fields_of(class, expected, &key.to_string());
-            let wrong: Vec<&str> = right
-                .keys()
-                .chain(found.keys())
-                .filter(|field| right.get(*field) != found.get(*field))
-                .map(String::as_str)
-                .collect();
-            if wrong.is_empty() {
-                continue;
-            }
-            let commands = wrong.iter().map(|field| match right.get(*field) {
-                Some(value) => command(&["HSET", &name, field, value]),
-                None => command(&["HDEL", &name, field]),
-            });
-            let problem = format!("{} of its hash is not what its jobs say", wrong.join(", "));
-            let finding = Finding::new(FindingRule::Contradiction, format!("class/{key}"), problem);
-            out.push((finding, commands.collect()));
+            // Every field of `present` is a count; in `meta` there is more.
+            let others =
+                found.keys().filter(|field| name == "present" && !right.contains_key(*field));
+            let mut counts = right.clone();
+            counts.extend(others.map(|field| (field.clone(), 0)));
+            out.extend(wrong_counts(name, &counts, &found, true));
         }
         Ok(())
     }
 }
 
-fn fields_of(class: &Class, expected: &Expected, key: &str) -> BTreeMap<String, String> {
-    let excluded = class.excluded.union(&class.requirements.must_not.workers);
-    let excluded: String = excluded.map(|worker| format!(" {worker} ")).collect();
-    let mut fields = BTreeMap::from([
-        ("service".to_owned(), class.service.to_string()),
-        ("base".to_owned(), base_of(class).to_string()),
-        ("excluded".to_owned(), excluded),
-        ("definition".to_owned(), serde_json::to_string(class).unwrap_or_default()),
-    ]);
-    let heads = expected.scored.get(&format!("heads:{}", class.service));
-    let suffix = format!(":{key}");
-    let head = heads.and_then(|heads| heads.iter().find(|(member, _)| member.ends_with(&suffix)));
-    if let Some((member, Some(score))) = head {
-        fields.insert("head".to_owned(), member.clone());
-        fields.insert("head_score".to_owned(), score.to_string());
-    }
-    fields
+/// Counts in the fields of a hash; where it may be, an absent one is 0.
+pub fn wrong_counts(
+    hash: &str,
+    right: &BTreeMap<String, i64>,
+    found: &BTreeMap<String, String>,
+    may_be_absent: bool,
+) -> Option<(Finding, Vec<Vec<u8>>)> {
+    let is_wrong = |(field, right): &(&String, &i64)| match found.get(*field) {
+        Some(there) => there.parse() != Ok(**right),
+        None => !may_be_absent || **right != 0,
+    };
+    let wrong: Vec<(&String, &i64)> = right.iter().filter(is_wrong).collect();
+    let said = wrong.iter().map(|(field, right)| {
+        let there = found.get(*field).map_or("not there", String::as_str);
+        format!("{field} is {there}, and must be {right}")
+    });
+    let said: Vec<String> = said.collect();
+    let subject = match hash.strip_prefix("class:") {
+        Some(class) => format!("class/{class}"),
+        None => format!("index/{hash}"),
+    };
+    let finding = Finding::new(FindingRule::WrongCount, subject, said.join("; "));
+    let set =
+        wrong.iter().map(|(field, right)| command(&["HSET", hash, field, &right.to_string()]));
+    let commands: Vec<Vec<u8>> = set.collect();
+    (!commands.is_empty()).then_some((finding, commands))
+}
+
+/// A set beside records that begin the same.
+fn is_index(name: &str) -> bool {
+    !name.starts_with("machine:") || name.ends_with(":workers")
 }
 
 /// The job that a member of an index is about, if it is about one.
@@ -250,13 +204,14 @@ fn job(index: &str, member: &str) -> Option<RecordKey> {
     let is_of_jobs = matches!(index, "jobs" | "leases" | "ended" | "holds" | "exclusions");
     let id = match index.split_once(':') {
         Some(("queue", _)) => member.split_once(':')?.1,
+        Some(("group", _)) => member,
         _ if is_of_jobs => member,
         _ => return None,
     };
     id.parse().ok().map(RecordKey::Job)
 }
 
-fn missing(index: &str, member: &str) -> Finding {
+pub fn missing(index: &str, member: &str) -> Finding {
     let problem = format!("index {index} has no entry for {member}, or a wrong one");
     match (index, job(index, member)) {
         ("leases", Some(job)) => {
@@ -267,7 +222,7 @@ fn missing(index: &str, member: &str) -> Finding {
     }
 }
 
-fn surplus(index: &str, member: &str) -> Finding {
+pub fn surplus(index: &str, member: &str) -> Finding {
     let problem = format!("index {index} names {member}, which does not belong there");
     match (index, job(index, member)) {
         ("leases", Some(job)) => {

@@ -45,8 +45,8 @@ impl Inner {
         // What this process remembers may be what was wrong.
         self.memory.clear();
         // What was set aside leaves indexes behind that do not fit any more.
-        let follows = |finding: &Finding| is_any_aside && !look.found.has(&finding.id);
-        self.mend_indexes(&|finding| wanted(finding) || follows(finding), &mut refused).await?;
+        let follows = |finding: &Finding| is_any_aside || wanted(finding);
+        self.mend_indexes(&follows, &mut refused).await?;
         let state = &mut self.state_of(&self.look_over(Depth::Everything).await?).await?;
         let treatment = state.treat(look.found, ids.as_deref(), self.link.now());
         let mut answers = Vec::new();
@@ -97,7 +97,8 @@ impl Inner {
             }
         };
         let time = self.link.given_time();
-        let args = [&time, &key, &event, index, &id].map(str::as_bytes);
+        let is = look.wrong.get(&key).map(String::as_str).unwrap_or_default();
+        let args = [&time, &key, &event, index, &id, is].map(str::as_bytes);
         self.mending_step("set_aside", &args).await?;
         Ok(true)
     }
@@ -129,7 +130,7 @@ impl Inner {
     ) -> Result<(), StoreError> {
         'looks: for _ in 0..TRIES {
             let mut look = Look::default();
-            self.examine_types(&mut look).await?;
+            self.examine_types(Depth::Everything, &mut look).await?;
             self.look_at_records(Depth::Everything, &mut look).await?;
             let Some(repairs) = self.examine_indexes(&mut look).await? else { continue };
             let repairs: Vec<_> = repairs

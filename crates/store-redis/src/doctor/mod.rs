@@ -3,14 +3,16 @@
 //! put back. What records say of each other is examined as in every store, on a
 //! [`State`](pointsman_store::State) made of them.
 
+mod classes;
 mod expected;
 mod indexes;
 mod mend;
+mod profiles;
 mod records;
 mod types;
 
 use pointsman_core::{
-    RecordKey,
+    Record, RecordKey,
     doctor::{Examination, Finding, FindingRule},
 };
 use pointsman_store::{Depth, State, StoreError};
@@ -29,7 +31,7 @@ impl Inner {
 
     async fn look_over(&self, depth: Depth) -> Result<Look, StoreError> {
         let mut look = Look::default();
-        self.examine_types(&mut look).await?;
+        self.examine_types(depth, &mut look).await?;
         if look.wrong.contains_key("meta") {
             // Nothing can be said without it.
             return Ok(look);
@@ -37,25 +39,26 @@ impl Inner {
         self.look_at_records(depth, &mut look).await?;
         let among_records = self.state_of(&look).await?.examine(depth);
         for finding in among_records.findings {
+            let finding = self.mendable_capabilities(finding, &look).await;
             look.found.add(finding);
         }
+        self.tell_payloads(&mut look);
         if depth == Depth::Everything {
             self.examine_indexes(&mut look).await?;
         }
-        self.examine_set_aside(&mut look.found).await?;
+        self.examine_set_aside(depth, &mut look).await?;
         Ok(look)
     }
 
     /// The records as the specification holds them, with what they are able to do.
     async fn state_of(&self, look: &Look) -> Result<State, StoreError> {
         let mut state = State::new(self.link.epoch(), self.link.now());
-        for record in &look.records {
-            if let pointsman_core::Record::Worker(worker) = record {
-                let digest = worker.capabilities_digest;
-                if let Some(profile) = self.definitions.profile(&self.link, digest).await? {
-                    state.restore_capabilities(digest, &profile);
-                }
-            }
+        let digests = look.records.iter().filter_map(|record| match record {
+            Record::Worker(worker) => Some(worker.capabilities_digest),
+            _ => None,
+        });
+        for (digest, capabilities) in self.kept_profiles(digests.collect()).await? {
+            state.restore_capabilities(digest, &capabilities);
         }
         for record in &look.records {
             state.restore(record.clone());
@@ -66,16 +69,33 @@ impl Inner {
     }
 
     /// What was set aside, while nothing stands in its place.
-    async fn examine_set_aside(&self, found: &mut Examination) -> Result<(), StoreError> {
-        for key in self.scan("quarantine:*").await? {
+    async fn examine_set_aside(&self, depth: Depth, look: &mut Look) -> Result<(), StoreError> {
+        let aside: Vec<String> = match depth {
+            Depth::Fleet => self.scan("quarantine:*").await?,
+            Depth::Everything => look.keys_of(&["quarantine:"]).map(str::to_owned).collect(),
+        };
+        for key in aside {
             let Some(name) = key.strip_prefix("quarantine:") else { continue };
             let exists = self.link.send(redis::cmd("EXISTS").arg(self.key(name))).await?;
             if text(&exists) == "0" {
-                let problem = format!("{} is set aside as {}", self.key(name), self.key(&key));
-                found.add(Finding::new(FindingRule::Quarantined, subject_of(name), problem));
+                look.found.add(self.set_aside(name, &self.key(&key)));
             }
         }
         Ok(())
+    }
+
+    fn set_aside(&self, name: &str, key: &str) -> Finding {
+        let problem = format!("{} is set aside as {key}", self.key(name));
+        let finding = Finding::new(FindingRule::Quarantined, subject_of(name), problem);
+        let clear = format!("look at {key}, and when it is of no more use, delete it: `DEL {key}`");
+        match finding.record() {
+            Some(_) => Finding { cure: format!("{}; {clear}", finding.cure), ..finding },
+            None => Finding {
+                consequence: "nothing waits for it; it takes up memory".to_owned(),
+                cure: clear,
+                ..finding
+            },
+        }
     }
 
     /// Keys under the fleet's prefix, without it.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    ops::Bound,
 };
 
 use pointsman_core::{
@@ -40,12 +41,24 @@ pub struct Look {
     pub found: Examination,
     /// What makes a finding's record right, by the finding's id.
     pub sound: BTreeMap<String, Sound>,
+    /// Names of keys, without the prefix: of those that are looked up by their names.
+    pub keys: BTreeSet<String>,
     /// Keys of a wrong type, and the type: nothing is read from them.
     pub wrong: BTreeMap<String, String>,
     /// The records as they should be.
     pub records: Vec<Record>,
     /// Where the log was when the records were read; none if it moved.
     pub seq: Option<Seq>,
+}
+
+impl Look {
+    /// Keys that begin with one of these.
+    pub fn keys_of<'a>(&'a self, begins: &[&'a str]) -> impl Iterator<Item = &'a str> {
+        begins.to_vec().into_iter().flat_map(|begin| {
+            let from = self.keys.range::<str, _>((Bound::Included(begin), Bound::Unbounded));
+            from.map(String::as_str).take_while(move |key| key.starts_with(begin))
+        })
+    }
 }
 
 type Raw = BTreeMap<String, String>;
@@ -59,10 +72,8 @@ impl Inner {
         let mut indexes = vec!["leases"];
         if depth == Depth::Everything {
             indexes.push("jobs");
-            for kind in ["job", "worker", "machine", "connector", "alert"] {
-                let hashes = self.scan(&format!("{kind}:*")).await?;
-                wanted.extend(hashes.iter().filter_map(|key| crate::plan::parse_key(key)));
-            }
+            let begins = ["job:", "worker:", "machine:", "connector:", "alert:"];
+            wanted.extend(look.keys_of(&begins).filter_map(crate::plan::parse_key));
         }
         for index in indexes.into_iter().filter(|index| !look.wrong.contains_key(*index)) {
             let mut range = redis::cmd("ZRANGE");

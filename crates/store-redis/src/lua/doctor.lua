@@ -13,10 +13,11 @@ end
 
 -- Sets a key aside under another name, and takes its id out of an index. The log says that the
 -- record is gone: every view drops it, and whom it belongs to registers anew. ARGV: time or '', key,
--- event and record for the log (both '' when it is no record), index, id.
+-- event for the log ('' when it is no record), index, id, the type that it has or ''.
 local function set_aside(keys, args)
   local P = prefix_of(keys[1])
-  if call('EXISTS', P .. args[2]) == 0 then return 'changed' end
+  local kind = call('TYPE', P .. args[2]).ok
+  if kind == 'none' or (args[6] ~= '' and kind ~= args[6]) then return 'changed' end
   local f = call('HMGET', keys[1], 'seq', 'ended_no')
   local is_record = args[3] ~= ''
   local seq = is_record and text(whole(f[1], 'meta', 'seq') + 1)

@@ -2,6 +2,7 @@
 
 mod classes;
 mod conformance;
+mod damage;
 mod doctor;
 mod large;
 mod many;

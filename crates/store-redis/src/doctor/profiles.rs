@@ -1,0 +1,229 @@
+//! What workers are able to do, and which classes that serves: as the store has it, not as this
+//! process remembers it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use pointsman_core::{
+    RecordKey, WorkerId,
+    doctor::{Finding, FindingRule, Mend},
+    matching::{Capabilities, CapabilitiesDigest, able, digest},
+};
+use pointsman_store::StoreError;
+
+use super::{
+    classes::Numbers,
+    expected::Expected,
+    indexes::{Differences, command, missing, surplus},
+    records::Look,
+};
+use crate::{
+    link::{list, text},
+    reads::pairs,
+    store::Inner,
+};
+
+impl Inner {
+    /// The capabilities of these profiles, those that can be read.
+    pub async fn kept_profiles(
+        &self,
+        digests: BTreeSet<CapabilitiesDigest>,
+    ) -> Result<BTreeMap<CapabilitiesDigest, Arc<Capabilities>>, StoreError> {
+        let mut get = redis::pipe();
+        for digest in &digests {
+            get.cmd("HGET").arg(self.key(&format!("profile:{digest}"))).arg("capabilities");
+        }
+        let found = self.link.send_each(&get).await?;
+        let kept = digests.into_iter().zip(found).filter_map(|(digest, found)| {
+            let capabilities = serde_json::from_str(&text(&found.ok()?)).ok()?;
+            Some((digest, Arc::new(capabilities)))
+        });
+        Ok(kept.collect())
+    }
+
+    /// Capabilities that the store lost, if this process remembers them.
+    async fn remembered(&self, profile: CapabilitiesDigest) -> Option<Arc<Capabilities>> {
+        let known = self.definitions.profile(&self.link, profile).await.ok().flatten()?;
+        (digest(&known) == profile).then_some(known)
+    }
+
+    /// A worker's lost capabilities are mended where this process remembers them.
+    pub async fn mendable_capabilities(&self, finding: Finding, look: &Look) -> Finding {
+        let of = |worker: &WorkerId| {
+            look.records.iter().find_map(|record| match record {
+                pointsman_core::Record::Worker(found) if found.id == *worker => {
+                    Some(found.capabilities_digest)
+                }
+                _ => None,
+            })
+        };
+        let (FindingRule::UnknownCapabilities, Some(RecordKey::Worker(worker))) =
+            (finding.rule, finding.record())
+        else {
+            return finding;
+        };
+        let Some(profile) = of(&worker) else { return finding };
+        match self.remembered(profile).await {
+            Some(_) => {
+                let cure = "repair it: the server remembers them and writes them anew; or restart \
+                            the worker, which registers with them";
+                Finding { mend: Mend::Repair, cure: cure.to_owned(), ..finding }
+            }
+            None => finding,
+        }
+    }
+
+    /// Profiles as they are kept, and what each can serve.
+    pub async fn compare_profiles(
+        &self,
+        expected: &Expected,
+        numbers: &Numbers,
+        look: &Look,
+        out: &mut Differences,
+    ) -> Result<(), StoreError> {
+        let services: BTreeSet<&str> =
+            expected.all_classes().map(|(_, class)| class.service.as_str()).collect();
+        let known = self.set_of("services", look).await?;
+        // What was a service once stays one.
+        for service in services.iter().filter(|s| !known.contains(**s)) {
+            if !look.wrong.contains_key("services") {
+                out.push((
+                    missing("services", service),
+                    vec![command(&["SADD", "services", service])],
+                ));
+            }
+        }
+        let listed = self.set_of("profiles", look).await?;
+        let kept =
+            look.keys_of(&["profile:"]).filter_map(|name| name.split_once(':')?.1.parse().ok());
+        let mut digests: BTreeSet<CapabilitiesDigest> = kept.collect();
+        digests
+            .extend(listed.iter().filter_map(|digest| digest.parse::<CapabilitiesDigest>().ok()));
+        for profile in digests.into_iter().filter(|digest| !expected.users.contains_key(digest)) {
+            let name = format!("profile:{profile}");
+            let prefix = format!("serves:{profile}:");
+            let problem = format!("{name} is kept, and no worker has these capabilities");
+            let finding =
+                Finding::new(FindingRule::IndexWithoutRecord, format!("index/{name}"), problem);
+            let mut commands = vec![command(&["DEL", &name])];
+            if !look.wrong.contains_key("profiles") {
+                commands.push(command(&["SREM", "profiles", &profile.to_string()]));
+            }
+            commands.extend(look.keys_of(&[&prefix]).map(|serves| command(&["DEL", serves])));
+            out.push((finding, commands));
+        }
+        for (profile, workers) in &expected.users {
+            let name = format!("profile:{profile}");
+            if look.wrong.contains_key(&name) {
+                continue;
+            }
+            if !listed.contains(&profile.to_string()) && !look.wrong.contains_key("profiles") {
+                let add = command(&["SADD", "profiles", &profile.to_string()]);
+                out.push((missing("profiles", &profile.to_string()), vec![add]));
+            }
+            self.compare_profile(*profile, workers, expected, numbers, look, out).await?;
+            // Classes may be many.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn compare_profile(
+        &self,
+        profile: CapabilitiesDigest,
+        workers: &[WorkerId],
+        expected: &Expected,
+        numbers: &Numbers,
+        look: &Look,
+        out: &mut Differences,
+    ) -> Result<(), StoreError> {
+        let name = format!("profile:{profile}");
+        let found = self.link.send(redis::cmd("HGETALL").arg(self.key(&name))).await?;
+        let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
+        let users = workers.len().to_string();
+        let read = |text: &String| serde_json::from_str::<Capabilities>(text).ok();
+        let Some(capabilities) = found.get("capabilities").and_then(read) else {
+            // It is a finding about each of its workers.
+            if let Some(known) = self.remembered(profile).await {
+                let json = serde_json::to_string(&*known).unwrap_or_default();
+                let services = names_of(&known);
+                let set = ["HSET", &name, "capabilities", &json, "services", &services];
+                let set = [&set[..], &["users", &users, "classes_rev", "0"]].concat();
+                for worker in workers {
+                    let key = RecordKey::Worker(worker.clone());
+                    let finding = Finding::about(FindingRule::UnknownCapabilities, &key, "");
+                    out.push((finding, vec![command(&set)]));
+                }
+            }
+            return Ok(());
+        };
+        let said = |field: &str| found.get(field).map_or("not there", String::as_str);
+        let about = |rule, problem| Finding::new(rule, format!("index/{name}"), problem);
+        if said("users") != users {
+            let problem = format!("users is {}, and must be {users}", said("users"));
+            let set = command(&["HSET", &name, "users", &users]);
+            out.push((about(FindingRule::WrongCount, problem), vec![set]));
+        }
+        let services = names_of(&capabilities);
+        if said("services") != services {
+            let problem = format!("services is {}, and must be {services}", said("services"));
+            let set = command(&["HSET", &name, "services", &services]);
+            out.push((about(FindingRule::Contradiction, problem), vec![set]));
+        }
+        let anew = command(&["HSET", &name, "classes_rev", "0"]);
+        let rev = found.get("classes_rev").and_then(|rev| rev.parse::<u64>().ok());
+        let Some(rev) = rev.filter(|rev| *rev <= numbers.last) else {
+            let is = said("classes_rev");
+            let problem = format!("classes_rev is {is}: no number up to {}", numbers.last);
+            let finding = about(FindingRule::Contradiction, problem);
+            let consequence = "workers with these capabilities get no jobs".to_owned();
+            let cure = "repair it: what they can serve is worked out anew".to_owned();
+            out.push((Finding { consequence, cure, ..finding }, vec![anew]));
+            return Ok(());
+        };
+        let mut differences = Differences::new();
+        for service in capabilities.services.keys() {
+            let serves = format!("serves:{profile}:{service}");
+            if look.wrong.contains_key(&serves) {
+                continue;
+            }
+            let members = self.set_of(&serves, look).await?;
+            let classes = expected.all_classes().filter(|(_, class)| class.service == *service);
+            for (key, class) in classes {
+                let is_looked_at = numbers.of.get(key).is_some_and(|number| *number <= rev);
+                let member = key.to_string();
+                match (able(class, &capabilities), members.contains(&member)) {
+                    (true, false) if is_looked_at => {
+                        differences.push((missing(&serves, &member), vec![anew.clone()]));
+                    }
+                    (false, true) => {
+                        let out = command(&["SREM", &serves, &member]);
+                        differences.push((surplus(&serves, &member), vec![out]));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        // Another process may have been about it.
+        if self.worked_out(&name).await? == i64::try_from(rev).ok() {
+            out.extend(differences);
+        }
+        Ok(())
+    }
+
+    async fn set_of(&self, name: &str, look: &Look) -> Result<BTreeSet<String>, StoreError> {
+        if look.wrong.contains_key(name) {
+            return Ok(BTreeSet::new());
+        }
+        let found = self.link.send(redis::cmd("SMEMBERS").arg(self.key(name))).await?;
+        Ok(list(&found).iter().map(text).collect())
+    }
+}
+
+/// As they are kept beside the capabilities.
+fn names_of(capabilities: &Capabilities) -> String {
+    let names: Vec<&str> = capabilities.services.keys().map(|name| name.as_str()).collect();
+    names.join(" ")
+}
