@@ -16,10 +16,11 @@ use parking_lot::{Mutex, RwLock};
 use pointsman_core::Timestamp;
 use pointsman_store::{Clock, Epoch, Health, StoreError};
 use redis::{Cmd, Value, aio::MultiplexedConnection};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use connect::OpenError;
-pub use reply::{bytes, list, number, text};
+pub use reply::{answered, bytes, list, number, text};
 
 use crate::{
     address::Address,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// A call is given up after this long.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where a store is, and whose.
 #[derive(Clone)]
@@ -96,7 +97,8 @@ struct Inner {
     /// Held while a connection is made.
     connecting: tokio::sync::Mutex<()>,
     epoch: Mutex<Epoch>,
-    generations: AtomicU64,
+    /// How many connections there were.
+    generations: watch::Sender<u64>,
     /// Redis' time when it was last told, and when that was here.
     time: Mutex<(Timestamp, Instant)>,
     info: Mutex<Info>,
@@ -116,7 +118,7 @@ impl Link {
             live: RwLock::new(None),
             connecting: tokio::sync::Mutex::new(()),
             epoch: Mutex::new(Epoch::mint()),
-            generations: AtomicU64::new(0),
+            generations: watch::Sender::new(0),
             time: Mutex::new((Timestamp::default(), Instant::now())),
             info: Mutex::new(Info::default()),
             trouble: Mutex::new(None),
@@ -218,7 +220,8 @@ impl Link {
         let made = connect::connect(&self.0.place, &self.0.keys).await;
         let made = made.inspect_err(|error| *self.0.trouble.lock() = Some(error.to_string()))?;
         let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
-        if self.0.generations.load(Ordering::Acquire) > 0 && before != made.epoch {
+        let generation = *self.0.generations.borrow() + 1;
+        if generation > 1 && before != made.epoch {
             tracing::warn!(%before, epoch = %made.epoch, "Redis has another history now");
             self.0.seq.store(made.seq, Ordering::Release);
         }
@@ -226,9 +229,9 @@ impl Link {
         self.saw_time(made.now);
         *self.0.info.lock() = made.info;
         *self.0.trouble.lock() = None;
-        let generation = self.0.generations.fetch_add(1, Ordering::AcqRel) + 1;
         let live = Live { connection: made.connection, generation };
         *self.0.live.write() = Some(live.clone());
+        self.0.generations.send_replace(generation);
         Ok(live)
     }
 
@@ -250,8 +253,8 @@ impl Link {
     /// The answer, and the generation of the connection that it came by.
     async fn ask(&self, command: &Cmd) -> Result<(Value, u64), CallError> {
         let mut live = self.live().await?;
-        let answered = live.connection.send_packed_command(command).await;
-        let answer = answered.map_err(|error| self.failed(live.generation, &error))?;
+        let answer = answered(live.connection.send_packed_command(command).await);
+        let answer = answer.map_err(|error| self.failed(live.generation, &error))?;
         Ok((answer, live.generation))
     }
 
@@ -288,14 +291,18 @@ impl Link {
     /// Calls one of our functions.
     pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
         let (answer, generation) = self.ask(&self.command(function, args)).await?;
-        if let [state, format] = list(&answer)
-            && text(state) == "newer"
-        {
-            let why = OpenError::Newer { format: text(format) }.to_string();
-            self.drop_live(generation, &why);
-            return Err(CallError::Unreachable(why));
-        }
-        Ok(answer)
+        let why = match list(&answer) {
+            [state, format] if text(state) == "newer" => {
+                OpenError::Newer { format: text(format) }.to_string()
+            }
+            // Somebody emptied it: opened anew it is made anew.
+            [state, epoch] if text(state) == "epoch" && text(epoch).is_empty() => {
+                "the store is gone".to_owned()
+            }
+            _ => return Ok(answer),
+        };
+        self.drop_live(generation, &why);
+        Err(CallError::Unreachable(why))
     }
 
     pub fn command(&self, function: &str, args: &[&[u8]]) -> Cmd {
@@ -370,6 +377,11 @@ impl Link {
         self.live().await?;
         let made = connect::blocking(&self.0.place, &self.0.keys).await;
         made.map_err(|error| CallError::Unreachable(error.to_string()))
+    }
+
+    /// Tells when the connection was made anew: the primary may be another.
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.0.generations.subscribe()
     }
 
     /// A connection that hears what is published.

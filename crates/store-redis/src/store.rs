@@ -21,7 +21,7 @@ use pointsman_store::{
     ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
     LogPage, Preview, Pulse, QueuesLane, Seed, Store, StoreError, ToldProgress, Transfer, WorkHint,
 };
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -74,6 +74,8 @@ impl Options {
 const PAYLOADS: usize = 2_048;
 /// Records whose comparison with the log is remembered.
 const VERIFIED: usize = 50_000;
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Groups that wait for a slow receiver.
 const FEED: usize = 4_096;
 
@@ -322,6 +324,11 @@ impl Store for RedisStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
+        // A word that stays swallows a wake-up; it ends by itself, too.
+        let leave = self.inner.wake.leave(&self.inner);
+        if !self.inner.link.is_closed() && timeout(GOODBYE, leave).await.is_err() {
+            tracing::debug!("Redis does not know that nobody waits any more");
+        }
         self.inner.link.close();
         self.inner.tasks.close();
         Ok(())

@@ -3,11 +3,12 @@
 mod classes;
 mod conformance;
 mod doctor;
-mod large;
 mod many;
 mod opening;
 mod several;
 mod support;
 mod together;
 mod transfer;
+mod trouble;
 mod unchanged;
+mod wake;
