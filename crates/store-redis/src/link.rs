@@ -1,6 +1,7 @@
 //! The connection to the primary. A broken one is made anew before the next call, and each new one
 //! is looked at first: is it a primary, can a fleet live there, is it the same data (the epoch)?
 
+mod acks;
 mod connect;
 mod reply;
 
@@ -105,6 +106,7 @@ struct Inner {
     /// Why there is no connection.
     trouble: Mutex<Option<String>>,
     seq: AtomicU64,
+    acks: acks::Acks,
     closed: CancellationToken,
 }
 
@@ -123,6 +125,7 @@ impl Link {
             info: Mutex::new(Info::default()),
             trouble: Mutex::new(None),
             seq: AtomicU64::new(0),
+            acks: acks::Acks::default(),
             closed: CancellationToken::new(),
         };
         let link = Self(Arc::new(inner));
@@ -389,22 +392,5 @@ impl Link {
         self.live().await?;
         let made = connect::pubsub(&self.0.place, &self.0.keys).await;
         made.map_err(|error| CallError::Unreachable(error.to_string()))
-    }
-
-    /// Waits until `--acks` replicas have everything that was written through this connection.
-    pub async fn acked(&self) -> Result<(), StoreError> {
-        let wanted = self.0.place.acks;
-        if wanted == 0 {
-            return Ok(());
-        }
-        let mut wait = redis::cmd("WAIT");
-        wait.arg(wanted).arg(1_000);
-        let have = number(&self.send(&wait).await?).unwrap_or(0);
-        if have >= i64::from(wanted) {
-            return Ok(());
-        }
-        Err(StoreError::Unknown(format!(
-            "it is written, but only {have} of {wanted} replicas have confirmed it within 1 s"
-        )))
     }
 }

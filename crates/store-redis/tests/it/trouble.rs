@@ -12,8 +12,13 @@ use pointsman_store_redis::{Options, RedisStore};
 use redis::Value;
 
 async fn open(server: &RedisServer) -> (Arc<RedisStore>, Fleet) {
+    open_with(server, 0).await
+}
+
+async fn open_with(server: &RedisServer, acks: u32) -> (Arc<RedisStore>, Fleet) {
     let address = server.url().parse().expect("a valid address");
-    let options = Options { look_every: Duration::from_secs(3_600), ..Options::new(address) };
+    let look_every = Duration::from_secs(3_600);
+    let options = Options { look_every, acks, ..Options::new(address) };
     let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
     let kept = store.clone();
     let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
@@ -108,4 +113,36 @@ async fn without_memory_a_connection_is_made_and_what_runs_ends() {
     }
     ended.expect("the store works").pop().expect("an answer").expect("it ends");
     assert!(fleet.job(held.job).await.is_ended());
+}
+
+/// Submissions that wait for replicas keep nobody else waiting, and wait together.
+#[tokio::test]
+async fn who_waits_for_replicas_is_in_nobodys_way() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let replica =
+        RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
+    let (store, fleet) = open_with(&server, 1).await;
+    fleet.submit(spec(50)).await;
+    drop(replica);
+    let submits: Vec<_> = (0..12).map(|_| Command::Submit(fleet.submission(spec(50)))).collect();
+    let submits = submits.into_iter().map(|submit| store.execute(vec![submit]));
+    let mut submits = std::pin::pin!(futures::future::join_all(submits));
+    let look = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for _ in 0..20 {
+            store.queues(0).await.expect("the store works");
+        }
+    };
+    tokio::select! {
+        early = &mut submits => panic!("nobody confirms: {early:?}"),
+        () = look => {}
+    }
+    for submitted in submits.await {
+        let why = submitted.map(drop).expect_err("nobody confirms").to_string();
+        assert!(why.contains("only 0 of 1 replicas"), "{why}");
+    }
+    let stats = format!("{:?}", run(&server, "INFO commandstats").await);
+    let waits = stats.split("cmdstat_wait:calls=").nth(1).expect("there were some");
+    let waits: String = waits.chars().take_while(char::is_ascii_digit).collect();
+    assert!(waits.parse::<u32>().expect("a count") <= 4, "{waits} waits for 13 submissions");
 }
