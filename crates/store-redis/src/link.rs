@@ -102,6 +102,7 @@ struct Inner {
     generations: watch::Sender<u64>,
     /// Redis' time when it was last told, and when that was here.
     time: Mutex<(Timestamp, Instant)>,
+    made_at: Mutex<Option<Timestamp>>,
     info: Mutex<Info>,
     /// Why there is no connection.
     trouble: Mutex<Option<String>>,
@@ -122,6 +123,7 @@ impl Link {
             epoch: Mutex::new(Epoch::mint()),
             generations: watch::Sender::new(0),
             time: Mutex::new((Timestamp::default(), Instant::now())),
+            made_at: Mutex::new(None),
             info: Mutex::new(Info::default()),
             trouble: Mutex::new(None),
             seq: AtomicU64::new(0),
@@ -143,6 +145,11 @@ impl Link {
 
     pub fn epoch(&self) -> Epoch {
         self.0.epoch.lock().clone()
+    }
+
+    /// When the store was made.
+    pub fn made_at(&self) -> Option<Timestamp> {
+        *self.0.made_at.lock()
     }
 
     pub fn info(&self) -> Info {
@@ -230,6 +237,7 @@ impl Link {
         }
         self.saw_seq(made.seq);
         self.saw_time(made.now);
+        *self.0.made_at.lock() = made.made_at.map(Timestamp::from_millis);
         *self.0.info.lock() = made.info;
         *self.0.trouble.lock() = None;
         let live = Live { connection: made.connection, generation };

@@ -164,6 +164,10 @@ impl Store for RedisStore {
         self.inner.link.health()
     }
 
+    fn made_at(&self) -> Option<Timestamp> {
+        self.inner.link.made_at()
+    }
+
     fn warnings(&self) -> Vec<String> {
         self.inner.link.info().warnings()
     }

@@ -7,7 +7,7 @@ use pointsman_api::ErrorCode;
 use pointsman_client::Client;
 use pointsman_connectors::{ByteStream, NewArtifact};
 use pointsman_core::command::Held;
-use pointsman_server::{Files, FilesError};
+use pointsman_server::{Files, FilesError, Owner};
 use pointsman_store::Store;
 use pointsman_worker::{BrokerError, StoredFile};
 
@@ -32,11 +32,13 @@ impl ArtifactPlace {
     pub fn open(
         arg: &ArtifactsArg,
         token: Option<&str>,
+        fleet: &str,
         store: Arc<dyn Store>,
     ) -> anyhow::Result<Self> {
         match arg {
             ArtifactsArg::Directory(path) => {
-                let files = Files::open_shared(path);
+                let owner = Owner { fleet: fleet.to_owned(), store_made_at: store.made_at() };
+                let files = Files::open_shared(path, &owner);
                 let files = files.with_context(|| format!("--artifacts {}", path.display()))?;
                 Ok(Self::Directory { files: Arc::new(files), store })
             }
@@ -117,7 +119,7 @@ mod tests {
 
     fn open(dir: &Path) -> anyhow::Result<ArtifactPlace> {
         let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
-        ArtifactPlace::open(&ArtifactsArg::Directory(dir.to_owned()), None, store)
+        ArtifactPlace::open(&ArtifactsArg::Directory(dir.to_owned()), None, "default", store)
     }
 
     fn artifact() -> NewArtifact {

@@ -40,7 +40,8 @@ async fn broker(
         return Err(Exit::Usage(why.into()));
     };
     let store = open_redis(&address, redis).await?;
-    let place = ArtifactPlace::open(artifacts, token.as_deref(), Arc::new(store.clone()))?;
+    let place =
+        ArtifactPlace::open(artifacts, token.as_deref(), &redis.fleet, Arc::new(store.clone()))?;
     Ok(Arc::new(OverRedis::new(store, place)))
 }
 

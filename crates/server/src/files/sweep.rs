@@ -15,7 +15,7 @@ use pointsman_core::{JobId, RecordKey, Timestamp};
 use pointsman_store::JobFilter;
 use tokio_util::sync::CancellationToken;
 
-use super::{Files, FilesError, place};
+use super::{Files, FilesError, Owner, place};
 
 const EVERY: Duration = Duration::from_secs(15 * 60);
 /// An input stays this long after its last upload, whether a job names it or not.
@@ -50,6 +50,13 @@ impl Files {
     }
 
     pub(super) async fn sweep(&self, broker: &Broker, now: Timestamp) -> Result<Swept, FilesError> {
+        let (root, made_at) = (self.root.clone(), broker.store().made_at());
+        let owner = blocking(move || Owner::of(&root)).await?;
+        if owner.store_made_at != made_at {
+            return Err(FilesError::OtherStore {
+                file: self.root.join("owner.json").display().to_string(),
+            });
+        }
         let jobs = self.sweep_jobs(broker).await?;
         let inputs = self.sweep_inputs(broker, now).await?;
         let transfers = self.sweep_transfers(now).await?;

@@ -54,6 +54,8 @@ pub struct Made {
     pub epoch: Epoch,
     pub seq: u64,
     pub now: i64,
+    /// When the store was made.
+    pub made_at: Option<i64>,
     pub info: Info,
 }
 
@@ -92,11 +94,13 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
     }
     let epoch = part(1).parse().map_err(|_| odd())?;
     let now = part(2).parse().map_err(|_| odd())?;
-    let mut seq = redis::cmd("HGET");
-    seq.arg(keys.meta()).arg("seq");
-    let seq: Value = seq.query_async(&mut connection).await.map_err(failed)?;
-    let seq = number(&seq).and_then(|seq| u64::try_from(seq).ok()).ok_or_else(odd)?;
-    Ok(Made { connection, epoch, seq, now, info })
+    let mut meta = redis::cmd("HMGET");
+    meta.arg(keys.meta()).arg("seq").arg("created_at");
+    let meta: Value = meta.query_async(&mut connection).await.map_err(failed)?;
+    let meta = |n: usize| list(&meta).get(n).and_then(number);
+    let (seq, made_at) = (meta(0), meta(1));
+    let seq = seq.and_then(|seq| u64::try_from(seq).ok()).ok_or_else(odd)?;
+    Ok(Made { connection, epoch, seq, now, made_at, info })
 }
 
 /// A connection for calls that block: without a limit to the answer.
