@@ -50,6 +50,8 @@ pub struct Options {
     /// When nobody looked for silence for this long, Redis or all servers were away: then every
     /// deadline starts anew. `None` leaves that to [`Store::break_contact`]: for tests.
     pub contact_gap: Option<Duration>,
+    /// Bytes that the log may take; viewers that were away longer than it reaches begin anew.
+    pub log_bytes: u64,
     /// How often settings, memory and the replication id are looked at.
     pub look_every: Duration,
     /// What is done where there is no store yet, or only half an imported one.
@@ -64,12 +66,14 @@ impl Options {
             acks: 0,
             clock: None,
             contact_gap: Some(Duration::from_secs(3)),
+            log_bytes: LOG_BYTES,
             look_every: Duration::from_secs(1),
             opening: Opening::Serve,
         }
     }
 }
 
+const LOG_BYTES: u64 = 512 << 20;
 /// Claimed payloads that are remembered until somebody asks for them.
 const PAYLOADS: usize = 2_048;
 /// Records whose comparison with the log is remembered.
@@ -88,6 +92,7 @@ pub(crate) struct Inner {
     pub wake: Wake,
     pub payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
     pub contact_gap: Option<Duration>,
+    pub log_bytes: u64,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
     /// The epoch of the import that was begun here and is not over.
@@ -118,7 +123,8 @@ impl RedisStore {
     /// # Errors
     /// [`OpenError`]; nothing was touched.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { address, fleet, acks, clock, contact_gap, look_every, opening } = options;
+        let Options { address, fleet, acks, clock, contact_gap, log_bytes, look_every, opening } =
+            options;
         let link = Link::open(Place { address, fleet, acks, clock, opening }).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(link.clone().keep_looking(look_every));
@@ -134,6 +140,7 @@ impl RedisStore {
             wake: Wake::new(),
             payloads: Mutex::new(LruCache::new(most)),
             contact_gap,
+            log_bytes,
             verified: Mutex::new(LruCache::new(most_verified)),
             import: Mutex::default(),
             events,

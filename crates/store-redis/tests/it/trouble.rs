@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use pointsman_core::{Command, JobId};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
-    Store,
+    Due, LogPage, Retention, Store,
     conformance::fleet::{Fleet, completed, spec},
 };
 use pointsman_store_redis::{Options, RedisStore};
@@ -145,4 +145,33 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
     let waits = stats.split("cmdstat_wait:calls=").nth(1).expect("there were some");
     let waits: String = waits.chars().take_while(char::is_ascii_digit).collect();
     assert!(waits.parse::<u32>().expect("a count") <= 4, "{waits} waits for 13 submissions");
+}
+
+/// Its length alone does not bound it: what is large may be in every group.
+#[tokio::test]
+async fn the_log_takes_no_more_memory_than_it_may() {
+    const MOST: u64 = 2 << 20;
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = server.url().parse().expect("a valid address");
+    let options = Options { log_bytes: MOST, ..Options::new(address) };
+    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let kept = store.clone();
+    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    let large = pointsman_core::record::JobSpec {
+        metadata: Some(serde_json::json!({ "large": "x".repeat(15_000) })),
+        ..spec(50)
+    };
+    for _ in 0..400 {
+        fleet.submit(large.clone()).await;
+    }
+    let size = async || match run(&server, "MEMORY USAGE {pointsman:default}:log").await {
+        Value::Int(bytes) => u64::try_from(bytes).expect("a size"),
+        other => panic!("{other:?}"),
+    };
+    assert!(size().await > 2 * MOST);
+    store.due(Due::Retention(Retention::default())).await.expect("the store works");
+    assert!(size().await <= MOST, "{}", size().await);
+    let page = store.log(0, 10).await.expect("the log is read");
+    assert!(matches!(page, LogPage::Cut { .. }), "{page:?}");
+    fleet.check().await.expect("nothing is wrong");
 }
