@@ -14,7 +14,7 @@ use pointsman_core::{
     matching::{Capabilities, Requirements},
     record::JobSpec,
 };
-use pointsman_server::{Files, Owner};
+use pointsman_server::Files;
 use pointsman_store::{Clock as _, MonotonicClock, Store};
 use pointsman_store_sqlite::{Options, SqliteStore};
 use pointsman_worker::{ServiceConfig, Shutdown, Timings, Worker, WorkerConfig};
@@ -70,8 +70,7 @@ impl Local {
     /// Over a store that somebody else opened.
     pub async fn on(store: Arc<dyn Store>) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let owner = Owner { fleet: "default".into(), store_made_at: None };
-        let files = Arc::new(Files::open(directory.path(), &owner)?);
+        let files = Arc::new(Files::open(directory.path(), None)?);
         let (broker, tasks) = Broker::start(store.clone(), BrokerConfig::default()).await?;
         let _directories = vec![directory];
         Ok(Self { broker, store, files, workers: Workers::default(), tasks, _directories })

@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use pointsman::adapters::{ArtifactPlace, OverRedis};
 use pointsman_connectors::Connector;
 use pointsman_redis_testing::RedisServer;
-use pointsman_server::{Files, Owner};
+use pointsman_server::Files;
 use pointsman_store::Store as _;
 use pointsman_store_redis::{Options, RedisStore};
 use tempfile::TempDir;
@@ -77,8 +77,7 @@ impl Direct {
     }
 
     fn start(&self, n: usize, slots: u32, connector: Arc<dyn Connector>) -> anyhow::Result<()> {
-        let owner = Owner { fleet: "default".into(), store_made_at: None };
-        let files = Arc::new(Files::open(self.directory.path(), &owner)?);
+        let files = Arc::new(Files::open(self.directory.path(), None)?);
         let place = ArtifactPlace::Directory { files, store: Arc::new(self.store.clone()) };
         let broker = Arc::new(OverRedis::new(self.store.clone(), place));
         self.workers.start(broker, &format!("bench-worker-{n}"), slots, connector).map(drop)

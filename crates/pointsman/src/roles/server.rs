@@ -50,11 +50,12 @@ impl Places<'_> {
 
     fn open_files(&self, store: &dyn Store) -> anyhow::Result<Files> {
         let fleet = self.redis.fleet.clone();
-        let owner = Owner { fleet, store_made_at: store.made_at() };
+        let made_at = store.made_at();
+        let owner = Owner { fleet, store_made_at: made_at };
         match self.artifacts {
             Some(shared) => Files::open_shared(shared, &owner)
                 .with_context(|| format!("--artifacts {}", shared.display())),
-            None => Files::open(self.data, &owner)
+            None => Files::open(self.data, made_at.map(|_| &owner))
                 .with_context(|| format!("--data {}", self.data.display())),
         }
     }

@@ -78,8 +78,8 @@ pub enum FilesError {
     )]
     OtherFleet { file: String, found: String, wanted: String },
     #[error(
-        "they are another store's of the same fleet; if they are this one's now (after a move, or a \
-         loss), delete {file} and start the server again"
+        "these are the files of another store; if they are this one's now (after a move, or a loss), \
+         delete {file} and start the server again"
     )]
     OtherStore { file: String },
     #[error("the job cannot be read: {0}")]
@@ -87,12 +87,13 @@ pub enum FilesError {
 }
 
 impl Files {
-    /// The files in a data directory, under `files/`, which become the owner's. What an interrupted
-    /// transfer left behind is removed. Blocks for as long as that takes.
+    /// The files in a data directory, under `files/`, which become the owner's; no owner is named
+    /// where the store lies beside them. What an interrupted transfer left behind is removed. Blocks
+    /// for as long as that takes.
     ///
     /// # Errors
     /// When the directory cannot be made, or the files are another fleet's.
-    pub fn open(data: &Path, owner: &Owner) -> Result<Self, FilesError> {
+    pub fn open(data: &Path, owner: Option<&Owner>) -> Result<Self, FilesError> {
         let files = Self::at(data.join("files"), owner)?;
         let staging = files.root.join(place::STAGING);
         std::fs::remove_dir_all(&staging).map_err(FilesError::Io)?;
@@ -111,12 +112,15 @@ impl Files {
         if !found.is_dir() {
             return Err(FilesError::Io(io::ErrorKind::NotADirectory.into()));
         }
-        Self::at(data.join("files"), owner)
+        Self::at(data.join("files"), Some(owner))
     }
 
-    fn at(root: PathBuf, owner: &Owner) -> Result<Self, FilesError> {
+    fn at(root: PathBuf, owner: Option<&Owner>) -> Result<Self, FilesError> {
         std::fs::create_dir_all(&root).map_err(FilesError::Io)?;
-        owner.claim(&root)?;
+        match owner {
+            Some(owner) => owner.claim(&root)?,
+            None => Owner::none(&root)?,
+        }
         std::fs::create_dir_all(root.join(place::STAGING)).map_err(FilesError::Io)?;
         let disk = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
         Ok(Self { store: Arc::new(disk), root: root.into() })

@@ -23,8 +23,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     pub fleet: String,
-    /// When the store was made; none of one that lies beside its files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// When the store was made.
     pub store_made_at: Option<Timestamp>,
 }
 
@@ -49,6 +48,25 @@ impl Owner {
         }
     }
 
+    /// # Errors
+    /// [`FilesError::OtherStore`] when the files are somebody's.
+    pub(super) fn none(root: &Path) -> Result<(), FilesError> {
+        match root.join(NAME).exists() {
+            true => Err(other_store(root)),
+            false => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// [`FilesError::OtherStore`] when the files are not those of the store that was made then.
+    pub(super) fn of_store(root: &Path, made_at: Timestamp) -> Result<(), FilesError> {
+        match Self::of(root) {
+            Ok(owner) if owner.store_made_at == Some(made_at) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FilesError::Io(error)),
+            _ => Err(other_store(root)),
+        }
+    }
+
     fn write(&self, root: &Path) -> io::Result<()> {
         let json = serde_json::to_vec(self).map_err(io::Error::other)?;
         let new = fs::OpenOptions::new().write(true).create_new(true).open(root.join(NAME));
@@ -56,7 +74,7 @@ impl Owner {
     }
 
     /// Whose the files are.
-    pub(super) fn of(root: &Path) -> io::Result<Self> {
+    fn of(root: &Path) -> io::Result<Self> {
         let path = root.join(NAME);
         let mut tries = 0;
         loop {
@@ -73,4 +91,8 @@ impl Owner {
             }
         }
     }
+}
+
+fn other_store(root: &Path) -> FilesError {
+    FilesError::OtherStore { file: root.join(NAME).display().to_string() }
 }

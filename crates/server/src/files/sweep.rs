@@ -38,7 +38,8 @@ impl Files {
     /// Sweeps now and then until told to stop.
     pub(crate) async fn keep_swept(self, broker: Broker, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-            let swept = self.sweep(&broker, broker.store().now()).await;
+            let store = broker.store();
+            let swept = self.sweep(&broker, store.made_at(), store.now()).await;
             match swept {
                 Ok(Swept { jobs: 0, inputs: 0, transfers: 0 }) => {}
                 Ok(Swept { jobs, inputs, transfers }) => {
@@ -49,13 +50,16 @@ impl Files {
         }
     }
 
-    pub(super) async fn sweep(&self, broker: &Broker, now: Timestamp) -> Result<Swept, FilesError> {
-        let (root, made_at) = (self.root.clone(), broker.store().made_at());
-        let owner = blocking(move || Owner::of(&root)).await?;
-        if owner.store_made_at != made_at {
-            return Err(FilesError::OtherStore {
-                file: self.root.join("owner.json").display().to_string(),
-            });
+    /// `made_at`: when the store was made, of one that does not lie beside the files.
+    pub(super) async fn sweep(
+        &self,
+        broker: &Broker,
+        made_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Swept, FilesError> {
+        if let Some(made_at) = made_at {
+            let root = self.root.clone();
+            blocking(move || Ok(Owner::of_store(&root, made_at))).await??;
         }
         let jobs = self.sweep_jobs(broker).await?;
         let inputs = self.sweep_inputs(broker, now).await?;
