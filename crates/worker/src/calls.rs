@@ -12,7 +12,7 @@ use crate::{
     shared::Shared,
 };
 
-/// What a store that fails over may lose is younger than this.
+/// What a store that comes back from before may have lost was younger than this at the last contact.
 const JUST_REGISTERED: Duration = Duration::from_secs(60);
 
 /// What a failed call asks for.
@@ -26,17 +26,19 @@ pub(crate) enum Fault {
 }
 
 impl Shared {
-    /// Whether a store that fails over now may come back from before this process's registration,
-    /// and so know only the one before. Registering again tells: one that was superseded may not.
-    fn has_just_registered(&self) -> bool {
-        self.registered_at.get().is_some_and(|at| at.elapsed() < JUST_REGISTERED)
+    /// Whether the store may have come back from before this process's registration, and so know
+    /// only the one before. Registering again tells: one that was superseded may not.
+    fn had_just_registered(&self) -> bool {
+        let Some(registered) = *self.registered_at.lock() else { return false };
+        let contact = self.last_contact().unwrap_or(registered);
+        contact.saturating_duration_since(registered) < JUST_REGISTERED
     }
 
     /// Sorts the failure of a call of a worker that is registered. Being refused is no reason to
     /// drop running jobs: it may be mended on the other side.
     pub(crate) fn fault(&self, error: BrokerError) -> Fault {
         match error {
-            BrokerError::Rejected(Rejected::Superseded(_)) if self.has_just_registered() => {
+            BrokerError::Rejected(Rejected::Superseded(_)) if self.had_just_registered() => {
                 Fault::Unregistered
             }
             BrokerError::Rejected(Rejected::Superseded(_)) => {
@@ -78,7 +80,7 @@ impl Shared {
             let why = match self.within(self.call_limit(), call).await {
                 Ok(InEpoch { epoch, answer }) => {
                     self.see_epoch(epoch);
-                    self.registered_at.get_or_init(Instant::now);
+                    *self.registered_at.lock() = Some(Instant::now());
                     return Ok(answer);
                 }
                 Err(BrokerError::Rejected(Rejected::Superseded(_))) => {
