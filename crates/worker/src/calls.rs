@@ -2,13 +2,18 @@
 
 use std::{future::Future, time::Duration};
 
-use pointsman_core::{Rejected, command::Exchange};
+use pointsman_core::{
+    Rejected,
+    command::Exchange,
+    matching::{RequirementError, ServiceCapabilities},
+};
 use tokio::time::Instant;
 
 use crate::{
     WorkerError,
     backoff::Backoff,
     broker::{BrokerError, Claimed, Exchanged, InEpoch},
+    service::Service,
     shared::Shared,
 };
 
@@ -69,6 +74,22 @@ impl Shared {
                 Err(BrokerError::Unreachable(format!("no answer within {} ms", limit.as_millis())))
             }
         }
+    }
+
+    /// Notes what a service has, for the next registration: whether that is news. What no store
+    /// would take is not noted.
+    pub(crate) async fn offer(
+        &self,
+        service: &Service,
+        has: ServiceCapabilities,
+    ) -> Result<bool, RequirementError> {
+        let mut registration = self.registration.lock().await;
+        let mut offered = registration.capabilities.clone();
+        offered.services.insert(service.name.clone(), has);
+        offered.check()?;
+        let is_news = offered != registration.capabilities;
+        registration.capabilities = offered;
+        Ok(is_news)
     }
 
     /// Registers, trying until there is an answer.

@@ -115,6 +115,7 @@ impl WorkerConfig {
                 return Err(ConfigError::TwiceTheService(name));
             }
         }
+        self.capabilities.check()?;
         Ok(())
     }
 

@@ -136,7 +136,8 @@ fn limits(limits: &Limits) -> AttemptLimits {
     }
 }
 
-/// `NAME=VALUE`: a number or truth value where it reads as one, else text.
+/// `NAME=VALUE`: a number or truth value where it reads as one, else text. A number has digits
+/// alone, with a sign and a point: `nan`, `inf` and a commit hash such as `5e91234` are text.
 fn parse_label(label: &str) -> anyhow::Result<(String, LabelValue)> {
     let (name, value) = label
         .split_once('=')
@@ -144,7 +145,31 @@ fn parse_label(label: &str) -> anyhow::Result<(String, LabelValue)> {
     let value = match value {
         "true" => LabelValue::Flag(true),
         "false" => LabelValue::Flag(false),
-        text => text.parse().map_or_else(|_| LabelValue::Text(text.into()), LabelValue::Number),
+        text => number(text).map_or_else(|| LabelValue::Text(text.into()), LabelValue::Number),
     };
     Ok((name.to_owned(), value))
+}
+
+fn number(text: &str) -> Option<f64> {
+    let plain = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | '+'));
+    text.parse().ok().filter(|number: &f64| plain && number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_a_number_only_where_it_is_written_as_one() {
+        let value = |text: &str| parse_label(&format!("x={text}")).unwrap().1;
+        for (text, number) in [("2", 2.0), ("-0.5", -0.5), ("+3", 3.0), ("007", 7.0)] {
+            assert_eq!(value(text), LabelValue::Number(number));
+        }
+        for text in ["nan", "NaN", "inf", "-inf", "infinity", "5e91234", "1234e56", "1e3", "1.2.3"]
+        {
+            assert_eq!(value(text), LabelValue::Text(text.into()));
+        }
+        assert_eq!(value(&"9".repeat(400)), LabelValue::Text("9".repeat(400)));
+        assert_eq!(value("true"), LabelValue::Flag(true));
+    }
 }

@@ -23,6 +23,7 @@ pub struct FakeService {
 
 pub struct State {
     pub health: Health,
+    pub version: String,
     /// Why it cannot be proven clear.
     pub not_clear: Option<String>,
     /// What it still has from before a restart.
@@ -39,6 +40,7 @@ impl FakeService {
             name: ServiceName::new(name).unwrap(),
             state: Mutex::new(State {
                 health: Health::idle(),
+                version: "1.0".into(),
                 not_clear: None,
                 ghosts: BTreeSet::new(),
                 runs: Vec::new(),
@@ -67,9 +69,10 @@ impl Connector for FakeService {
     }
 
     async fn capabilities(&self) -> Result<ServiceCapabilities, Unavailable> {
-        match self.state.lock().health.status {
+        let state = self.state.lock();
+        match state.health.status {
             ConnectorStatus::Idle => Ok(ServiceCapabilities {
-                version: Some("1.0".into()),
+                version: Some(state.version.clone()),
                 ..ServiceCapabilities::default()
             }),
             _ => Err(Unavailable("not up".into())),
