@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_connectors::{
-    ByteStream, Completion, Connector, Health, NewArtifact, NotClear, Preview, Report, RunContext,
-    RunEnd, Source, SourceError, StopReason, Task, Unavailable,
+    ByteStream, Completion, Connector, Health, HostError, NewArtifact, NotClear, Preview, Report,
+    RunContext, RunEnd, Source, SourceError, StopReason, Task, Unavailable,
 };
 use pointsman_core::{
     Failure, FailureKind, LossReason, ServiceName, Token,
@@ -181,7 +181,10 @@ async fn file(context: &RunContext, source: &dyn Source) -> Result<Completion, R
     Ok(Completion { artifacts: vec![stored], ..Completion::default() })
 }
 
-fn failed(error: pointsman_connectors::HostError) -> RunEnd {
+fn failed(error: HostError) -> RunEnd {
+    if error == HostError::Fenced {
+        return RunEnd::Cancelled;
+    }
     Failure::new(FailureKind::ServiceFault, "file", error.to_string()).into()
 }
 
