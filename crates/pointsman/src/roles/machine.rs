@@ -15,8 +15,7 @@ use pointsman_core::{
     record::ConnectorStatus,
 };
 use pointsman_machine::{Fitness, Hardware, Member};
-use pointsman_store::{Clock as _, MonotonicClock};
-use pointsman_worker::{Broker, ServiceConfig, Shutdown, Timings, Worker, WorkerConfig};
+use pointsman_worker::{Broker, Clock, ServiceConfig, Shutdown, Timings, Worker, WorkerConfig};
 use tokio::sync::watch;
 
 use crate::{args::Limits, services::ServiceArg};
@@ -39,6 +38,7 @@ impl WorkerPlan {
         hardware: &Hardware,
         (worker, of): (usize, usize),
         broker: Arc<dyn Broker>,
+        clock: Clock,
     ) -> anyhow::Result<Worker> {
         let services = self.services.iter().map(|arg| service(arg, &self.id));
         let services = services.collect::<Result<_, _>>()?;
@@ -47,7 +47,6 @@ impl WorkerPlan {
             labels: self.labels.iter().map(|label| parse_label(label)).collect::<Result<_, _>>()?,
             ..Capabilities::default()
         };
-        let clock = MonotonicClock::starting(pointsman_core::Timestamp::default());
         let config = WorkerConfig {
             worker: self.id,
             machine: self.machine,
@@ -60,7 +59,7 @@ impl WorkerPlan {
                 drain: self.drain,
                 ..Timings::default()
             },
-            clock: Arc::new(move || clock.now()),
+            clock,
         };
         Ok(Worker::new(config, broker)?)
     }
