@@ -115,8 +115,7 @@ impl WorkerConfig {
                 return Err(ConfigError::TwiceTheService(name));
             }
         }
-        self.capabilities.check()?;
-        Ok(())
+        self.capabilities.check().map_err(ConfigError::Capabilities)
     }
 
     pub(crate) fn slots(&self) -> Vec<ServiceSlots> {

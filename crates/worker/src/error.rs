@@ -19,7 +19,7 @@ pub enum ConfigError {
     },
     /// Hardware, labels or customers that no store takes.
     #[error("capabilities{}: {}", .0.pointer, .0.message)]
-    Capabilities(#[from] RequirementError),
+    Capabilities(RequirementError),
 }
 
 /// Why a worker stopped other than by being asked to.
