@@ -70,7 +70,7 @@ impl Local {
     /// Over a store that somebody else opened.
     pub async fn on(store: Arc<dyn Store>) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let files = Arc::new(Files::open(directory.path())?);
+        let files = Arc::new(Files::open(directory.path(), None)?);
         let (broker, tasks) = Broker::start(store.clone(), BrokerConfig::default()).await?;
         let _directories = vec![directory];
         Ok(Self { broker, store, files, workers: Workers::default(), tasks, _directories })

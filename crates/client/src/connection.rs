@@ -1,13 +1,14 @@
 //! The connection to one server, and what all requests share.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pointsman_api::Problem;
+use pointsman_core::Timestamp;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::ClientError;
+use crate::{ClientError, clock::ServerClock};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -25,6 +26,7 @@ const HTTPS: &str = "this build speaks plain HTTP: give the http:// address of a
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    clock: ServerClock,
 }
 
 impl Client {
@@ -55,12 +57,17 @@ impl Client {
             .tcp_nodelay(true)
             .no_proxy()
             .build()?;
-        Ok(Self { http, base: url })
+        Ok(Self { http, base: url, clock: ServerClock::default() })
     }
 
     /// The server's address, as given.
     pub fn base(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
+    }
+
+    /// The server's time, as its answers tell it; none before the first.
+    pub fn server_time(&self) -> Option<Timestamp> {
+        self.clock.at(Instant::now())
     }
 
     /// Whether the server takes work; otherwise the problem says why not.
@@ -83,6 +90,7 @@ impl Client {
     /// Sends, and turns every refusal into an error.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await?;
+        self.clock.saw(response.headers(), Instant::now());
         if response.status().is_success() {
             return Ok(response);
         }

@@ -51,8 +51,8 @@ pub enum HostError {
     /// The bytes could not be read where they come from.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The attempt is over: nothing it does counts any more.
-    #[error("the attempt is no longer this worker's")]
+    /// The attempt is over, or told to stop: nothing it does counts any more.
+    #[error("the attempt is no longer this worker's, or told to stop")]
     Fenced,
     /// There is no such input.
     #[error("input {0:?} is not there")]

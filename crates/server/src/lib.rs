@@ -23,6 +23,6 @@ mod submission;
 mod workflow;
 
 pub use access::{NewToken, Role, TokenError, TokenRecord, add_token, list_tokens, revoke_token};
-pub use files::{ByteStream, FileReader, Files, FilesError, MAX_FILE, StoredFile};
+pub use files::{ByteStream, FileReader, Files, FilesError, MAX_FILE, Owner, StoredFile};
 pub use openapi::openapi_json;
 pub use server::{Server, ServerConfig, ServerError};

@@ -78,7 +78,10 @@ impl From<FilesError> for Refusal {
             FilesError::Exists { .. } => ErrorCode::ArtifactExists,
             FilesError::Disk(ref error) if is_full(error) => ErrorCode::StoreFull,
             FilesError::Io(ref error) if is_full(error) => ErrorCode::StoreFull,
-            FilesError::Disk(_) | FilesError::Io(_) => ErrorCode::StoreFailed,
+            FilesError::Disk(_)
+            | FilesError::Io(_)
+            | FilesError::OtherFleet { .. }
+            | FilesError::OtherStore { .. } => ErrorCode::StoreFailed,
         };
         Self::new(code, error.to_string())
     }

@@ -232,6 +232,7 @@ impl Inner {
     /// Ended jobs, and workers and machines that are gone, over what is kept.
     async fn surplus(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
         self.forget_idempotency().await?;
+        self.cut_log().await?;
         let mut due = self.surplus_jobs(keep).await?;
         let workers = self.workers().await?;
         let gone = workers.iter().filter(|w| w.is_offline() && w.current_job_ids.is_empty());
@@ -254,6 +255,28 @@ impl Inner {
         );
         due.truncate(MAX_DUE);
         Ok(due)
+    }
+
+    /// The log is cut where it takes more memory than it may; its length is bounded as it is written.
+    async fn cut_log(&self) -> Result<(), StoreError> {
+        let log = self.key("log");
+        let mut look = redis::pipe();
+        look.cmd("MEMORY").arg("USAGE").arg(&log).cmd("XLEN").arg(&log);
+        let found = self.link.send_each(&look).await?;
+        let [Ok(bytes), Ok(len)] = &found[..] else {
+            let why = found.into_iter().find_map(Result::err).unwrap_or_default();
+            tracing::warn!(why, "how large the log is cannot be seen, so it is not cut");
+            return Ok(());
+        };
+        let size = |value| number(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        let (bytes, len) = (size(bytes), size(len));
+        if bytes > self.log_bytes {
+            let kept = u128::from(len) * u128::from(self.log_bytes) / u128::from(bytes);
+            let mut trim = redis::cmd("XTRIM");
+            trim.arg(&log).arg("MAXLEN").arg("~").arg(kept.to_string());
+            self.link.send(&trim).await?;
+        }
+        Ok(())
     }
 
     /// The keys themselves vanish with their time; the index of them is looked through here.

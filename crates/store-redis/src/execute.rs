@@ -76,6 +76,7 @@ impl Inner {
             return Err(StoreError::Full(why));
         }
         self.wake.settle(self).await;
+        let epoch = self.link.epoch();
         let ends = commands.iter().any(ends_something);
         let is_new =
             |c: &Command| matches!(c, Command::Submit(submit) if submit.spec.workflow_id.is_none());
@@ -94,7 +95,7 @@ impl Inner {
             self.submit_together(&commands).await?
         };
         if takes_work || ends {
-            self.link.acked().await?;
+            self.link.acked(&epoch).await?;
         }
         Ok(done)
     }

@@ -28,6 +28,13 @@ impl Keys {
     pub fn meta(&self) -> String {
         self.full("meta")
     }
+
+    /// Whether a key of the fleet, whole, is one that its workers may leave behind where the fleet is
+    /// gone: hints and pictures that vanish by themselves.
+    pub fn is_hint(&self, key: &str) -> bool {
+        let key = key.strip_prefix(&self.prefix).unwrap_or(key);
+        ["preview:", "waiting:", "wake:"].iter().any(|kind| key.starts_with(kind))
+    }
 }
 
 /// The hash of a record.

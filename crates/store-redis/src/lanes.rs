@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use pointsman_core::JobId;
 use pointsman_store::{Preview, StoreError, ToldProgress};
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::timeout};
 
-use crate::link::{Link, bytes};
+use crate::link::{ANSWER_WITHIN, Link, bytes};
 
 const CHANNEL: &str = "progress";
 const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -37,18 +37,27 @@ pub async fn hear_progress(link: Link, told: broadcast::Sender<Arc<ToldProgress>
 }
 
 async fn hear(link: &Link, told: &broadcast::Sender<Arc<ToldProgress>>) -> Result<(), String> {
+    let mut generations = link.generations();
     let mut heard = link.pubsub().await.map_err(|error| error.to_string())?;
     let channel = link.keys().full(CHANNEL);
-    heard.subscribe(channel).await.map_err(|error| error.to_string())?;
+    let subscribed = timeout(ANSWER_WITHIN, heard.subscribe(channel)).await;
+    subscribed.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
     let mut messages = heard.on_message();
-    while let Some(message) = messages.next().await {
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message.ok_or("the subscription ended")?,
+            // A primary that froze says nothing, and ends nothing either.
+            changed = generations.changed() => {
+                changed.map_err(|_| "the link is closed")?;
+                return Err("another primary may publish".to_owned());
+            }
+        };
         match serde_json::from_slice::<ToldProgress>(message.get_payload_bytes()) {
             // Nobody listening is no error.
             Ok(progress) => drop(told.send(Arc::new(progress))),
             Err(error) => tracing::debug!(%error, "progress that cannot be read"),
         }
     }
-    Err("the subscription ended".to_owned())
 }
 
 /// A picture stands behind one line of text: attempt, number, media type.

@@ -1,6 +1,7 @@
 //! The connection to the primary. A broken one is made anew before the next call, and each new one
 //! is looked at first: is it a primary, can a fleet live there, is it the same data (the epoch)?
 
+mod acks;
 mod connect;
 mod reply;
 
@@ -16,10 +17,11 @@ use parking_lot::{Mutex, RwLock};
 use pointsman_core::Timestamp;
 use pointsman_store::{Clock, Epoch, Health, StoreError};
 use redis::{Cmd, Value, aio::MultiplexedConnection};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use connect::OpenError;
-pub use reply::{bytes, list, number, text};
+pub use reply::{answered, bytes, list, number, text};
 
 use crate::{
     address::Address,
@@ -29,7 +31,7 @@ use crate::{
 };
 
 /// A call is given up after this long.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where a store is, and whose.
 #[derive(Clone)]
@@ -96,13 +98,16 @@ struct Inner {
     /// Held while a connection is made.
     connecting: tokio::sync::Mutex<()>,
     epoch: Mutex<Epoch>,
-    generations: AtomicU64,
+    /// How many connections there were.
+    generations: watch::Sender<u64>,
     /// Redis' time when it was last told, and when that was here.
     time: Mutex<(Timestamp, Instant)>,
+    made_at: Mutex<Option<Timestamp>>,
     info: Mutex<Info>,
     /// Why there is no connection.
     trouble: Mutex<Option<String>>,
     seq: AtomicU64,
+    acks: acks::Acks,
     closed: CancellationToken,
 }
 
@@ -116,11 +121,13 @@ impl Link {
             live: RwLock::new(None),
             connecting: tokio::sync::Mutex::new(()),
             epoch: Mutex::new(Epoch::mint()),
-            generations: AtomicU64::new(0),
+            generations: watch::Sender::new(0),
             time: Mutex::new((Timestamp::default(), Instant::now())),
+            made_at: Mutex::new(None),
             info: Mutex::new(Info::default()),
             trouble: Mutex::new(None),
             seq: AtomicU64::new(0),
+            acks: acks::Acks::default(),
             closed: CancellationToken::new(),
         };
         let link = Self(Arc::new(inner));
@@ -138,6 +145,11 @@ impl Link {
 
     pub fn epoch(&self) -> Epoch {
         self.0.epoch.lock().clone()
+    }
+
+    /// When the store was made.
+    pub fn made_at(&self) -> Option<Timestamp> {
+        *self.0.made_at.lock()
     }
 
     pub fn info(&self) -> Info {
@@ -218,17 +230,19 @@ impl Link {
         let made = connect::connect(&self.0.place, &self.0.keys).await;
         let made = made.inspect_err(|error| *self.0.trouble.lock() = Some(error.to_string()))?;
         let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
-        if self.0.generations.load(Ordering::Acquire) > 0 && before != made.epoch {
+        let generation = *self.0.generations.borrow() + 1;
+        if generation > 1 && before != made.epoch {
             tracing::warn!(%before, epoch = %made.epoch, "Redis has another history now");
             self.0.seq.store(made.seq, Ordering::Release);
         }
         self.saw_seq(made.seq);
         self.saw_time(made.now);
+        *self.0.made_at.lock() = made.made_at.map(Timestamp::from_millis);
         *self.0.info.lock() = made.info;
         *self.0.trouble.lock() = None;
-        let generation = self.0.generations.fetch_add(1, Ordering::AcqRel) + 1;
         let live = Live { connection: made.connection, generation };
         *self.0.live.write() = Some(live.clone());
+        self.0.generations.send_replace(generation);
         Ok(live)
     }
 
@@ -250,8 +264,8 @@ impl Link {
     /// The answer, and the generation of the connection that it came by.
     async fn ask(&self, command: &Cmd) -> Result<(Value, u64), CallError> {
         let mut live = self.live().await?;
-        let answered = live.connection.send_packed_command(command).await;
-        let answer = answered.map_err(|error| self.failed(live.generation, &error))?;
+        let answer = answered(live.connection.send_packed_command(command).await);
+        let answer = answer.map_err(|error| self.failed(live.generation, &error))?;
         Ok((answer, live.generation))
     }
 
@@ -288,14 +302,18 @@ impl Link {
     /// Calls one of our functions.
     pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
         let (answer, generation) = self.ask(&self.command(function, args)).await?;
-        if let [state, format] = list(&answer)
-            && text(state) == "newer"
-        {
-            let why = OpenError::Newer { format: text(format) }.to_string();
-            self.drop_live(generation, &why);
-            return Err(CallError::Unreachable(why));
-        }
-        Ok(answer)
+        let why = match list(&answer) {
+            [state, format] if text(state) == "newer" => {
+                OpenError::Newer { format: text(format) }.to_string()
+            }
+            // Somebody emptied it: opened anew it is made anew.
+            [state, epoch] if text(state) == "epoch" && text(epoch).is_empty() => {
+                "the store is gone".to_owned()
+            }
+            _ => return Ok(answer),
+        };
+        self.drop_live(generation, &why);
+        Err(CallError::Unreachable(why))
     }
 
     pub fn command(&self, function: &str, args: &[&[u8]]) -> Cmd {
@@ -372,27 +390,15 @@ impl Link {
         made.map_err(|error| CallError::Unreachable(error.to_string()))
     }
 
+    /// Tells when the connection was made anew: the primary may be another.
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.0.generations.subscribe()
+    }
+
     /// A connection that hears what is published.
     pub async fn pubsub(&self) -> Result<redis::aio::PubSub, CallError> {
         self.live().await?;
         let made = connect::pubsub(&self.0.place, &self.0.keys).await;
         made.map_err(|error| CallError::Unreachable(error.to_string()))
-    }
-
-    /// Waits until `--acks` replicas have everything that was written through this connection.
-    pub async fn acked(&self) -> Result<(), StoreError> {
-        let wanted = self.0.place.acks;
-        if wanted == 0 {
-            return Ok(());
-        }
-        let mut wait = redis::cmd("WAIT");
-        wait.arg(wanted).arg(1_000);
-        let have = number(&self.send(&wait).await?).unwrap_or(0);
-        if have >= i64::from(wanted) {
-            return Ok(());
-        }
-        Err(StoreError::Unknown(format!(
-            "it is written, but only {have} of {wanted} replicas have confirmed it within 1 s"
-        )))
     }
 }

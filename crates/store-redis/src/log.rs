@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     fields,
-    link::{Link, bytes, list, number, text},
+    link::{Link, answered, bytes, list, number, text},
     pack::{unpack_fields, unpack_texts},
     plan::parse_key,
 };
@@ -193,7 +193,7 @@ async fn feed(
         read.arg("STREAMS").arg(link.keys().full("log")).arg(format!("{last}-0"));
         // Redis answers within the time it was given; one that was cut off does not.
         let answer = tokio::time::timeout(BLOCK * 2, connection.send_packed_command(&read)).await;
-        let answer = answer.map_err(|_| "no answer".to_owned())?;
+        let answer = answered(answer.map_err(|_| "no answer".to_owned())?);
         let answer = answer.map_err(|error| error.to_string())?;
         let Some(entries) = list(&answer).first().and_then(|stream| list(stream).get(1)) else {
             continue;

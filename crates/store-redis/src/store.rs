@@ -21,7 +21,7 @@ use pointsman_store::{
     ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
     LogPage, Preview, Pulse, QueuesLane, Seed, Store, StoreError, ToldProgress, Transfer, WorkHint,
 };
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -50,6 +50,8 @@ pub struct Options {
     /// When nobody looked for silence for this long, Redis or all servers were away: then every
     /// deadline starts anew. `None` leaves that to [`Store::break_contact`]: for tests.
     pub contact_gap: Option<Duration>,
+    /// Bytes that the log may take; viewers that were away longer than it reaches begin anew.
+    pub log_bytes: u64,
     /// How often settings, memory and the replication id are looked at.
     pub look_every: Duration,
     /// What is done where there is no store yet, or only half an imported one.
@@ -64,16 +66,20 @@ impl Options {
             acks: 0,
             clock: None,
             contact_gap: Some(Duration::from_secs(3)),
+            log_bytes: LOG_BYTES,
             look_every: Duration::from_secs(1),
             opening: Opening::Serve,
         }
     }
 }
 
+const LOG_BYTES: u64 = 512 << 20;
 /// Claimed payloads that are remembered until somebody asks for them.
 const PAYLOADS: usize = 2_048;
 /// Records whose comparison with the log is remembered.
 const VERIFIED: usize = 50_000;
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Groups that wait for a slow receiver.
 const FEED: usize = 4_096;
 
@@ -86,6 +92,7 @@ pub(crate) struct Inner {
     pub wake: Wake,
     pub payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
     pub contact_gap: Option<Duration>,
+    pub log_bytes: u64,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
     /// The epoch of the import that was begun here and is not over.
@@ -116,7 +123,8 @@ impl RedisStore {
     /// # Errors
     /// [`OpenError`]; nothing was touched.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { address, fleet, acks, clock, contact_gap, look_every, opening } = options;
+        let Options { address, fleet, acks, clock, contact_gap, log_bytes, look_every, opening } =
+            options;
         let link = Link::open(Place { address, fleet, acks, clock, opening }).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(link.clone().keep_looking(look_every));
@@ -132,6 +140,7 @@ impl RedisStore {
             wake: Wake::new(),
             payloads: Mutex::new(LruCache::new(most)),
             contact_gap,
+            log_bytes,
             verified: Mutex::new(LruCache::new(most_verified)),
             import: Mutex::default(),
             events,
@@ -160,6 +169,10 @@ impl Store for RedisStore {
 
     fn health(&self) -> Health {
         self.inner.link.health()
+    }
+
+    fn made_at(&self) -> Option<Timestamp> {
+        self.inner.link.made_at()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -322,6 +335,11 @@ impl Store for RedisStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
+        // A word that stays swallows a wake-up; it ends by itself, too.
+        let leave = self.inner.wake.leave(&self.inner);
+        if !self.inner.link.is_closed() && timeout(GOODBYE, leave).await.is_err() {
+            tracing::debug!("Redis does not know that nobody waits any more");
+        }
         self.inner.link.close();
         self.inner.tasks.close();
         Ok(())

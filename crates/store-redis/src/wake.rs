@@ -6,9 +6,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,11 +22,14 @@ use pointsman_core::{
 };
 use pointsman_store::StoreError;
 use redis::aio::MultiplexedConnection;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    link::{list, text},
+    link::{CallError, answered, list, text},
     store::Inner,
 };
 
@@ -34,6 +38,7 @@ const WORD: Duration = Duration::from_secs(60);
 /// One blocking call.
 const BLOCK: Duration = Duration::from_secs(10);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+const UNBLOCK_EVERY: Duration = Duration::from_millis(20);
 
 /// A profile and one of its services.
 type Lane = (CapabilitiesDigest, ServiceName);
@@ -63,6 +68,8 @@ struct LaneState {
     /// Oldest first.
     waiters: Vec<Waiter>,
     said_at: Option<Instant>,
+    /// The blocking call waits on its list.
+    is_listened_to: bool,
 }
 
 type New = (WorkerId, Vec<ServiceName>, oneshot::Sender<()>);
@@ -80,8 +87,6 @@ pub struct Wake {
     woken: Mutex<HashSet<WorkerId>>,
     changed: Notify,
     listening: AtomicBool,
-    /// The blocking connection's id, to interrupt it; 0 while it does not block.
-    client: AtomicI64,
 }
 
 impl Wake {
@@ -95,7 +100,6 @@ impl Wake {
             woken: Mutex::default(),
             changed: Notify::new(),
             listening: AtomicBool::new(false),
-            client: AtomicI64::new(0),
         }
     }
 
@@ -129,7 +133,7 @@ impl Wake {
     }
 
     async fn say(&self, inner: &Inner, new: Vec<New>) -> Result<(), StoreError> {
-        let mut unknown = false;
+        let (mut is_unknown, mut is_unheard) = (false, false);
         for (worker, services, wake) in new {
             let key = RecordKey::Worker(worker.clone());
             let known = match inner.memory.get(&key) {
@@ -145,21 +149,20 @@ impl Wake {
             for service in services {
                 let lane = lanes.entry((record.capabilities_digest, service)).or_default();
                 lane.waiters.retain(|waiter| !waiter.is_gone());
-                unknown |= lane.said_at.is_none_or(|at| at.elapsed() > WORD / 2);
+                is_unknown |= lane.said_at.is_none_or(|at| at.elapsed() > WORD / 2);
+                is_unheard |= !lane.is_listened_to;
                 lane.waiters.push(Waiter { worker: worker.clone(), wake: wake.clone() });
             }
         }
-        if unknown {
-            return self.renew_word(inner).await;
+        if is_unheard {
+            self.changed.notify_one();
         }
-        // The listener may have gone to rest while nobody of this lane waited.
-        self.changed.notify_one();
-        Ok(())
+        if is_unknown { self.renew_word(inner).await } else { Ok(()) }
     }
 
     /// Says of each lane whether somebody waits.
     async fn renew_word(&self, inner: &Inner) -> Result<(), StoreError> {
-        let mut args = vec![inner.link.given_time()];
+        let mut args = vec![inner.link.given_time(), self.process.clone()];
         {
             let mut lanes = self.lanes.lock();
             for ((digest, service), lane) in lanes.iter_mut() {
@@ -167,26 +170,31 @@ impl Wake {
                 let word = WORD.as_millis().to_string();
                 let waits = !lane.waiters.is_empty();
                 lane.said_at = waits.then(Instant::now);
-                args.extend([service.to_string(), format!("{digest}:{}", self.process)]);
+                args.extend([service.to_string(), digest.to_string()]);
                 args.push(if waits { word } else { String::new() });
             }
             lanes.retain(|_, lane| lane.said_at.is_some());
         }
-        if args.len() > 1 {
+        self.tell(inner, &args).await
+    }
+
+    async fn tell(&self, inner: &Inner, args: &[String]) -> Result<(), StoreError> {
+        if args.len() > 2 {
             let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
             inner.link.call("wait", &args).await?;
         }
-        self.interrupt(inner).await
+        Ok(())
     }
 
-    /// Makes the blocking call end, so that it begins anew with the lanes as they are now.
-    async fn interrupt(&self, inner: &Inner) -> Result<(), StoreError> {
-        self.changed.notify_one();
-        let client = self.client.load(Ordering::Acquire);
-        if client != 0 {
-            inner.link.send(redis::cmd("CLIENT").arg("UNBLOCK").arg(client)).await?;
+    /// Takes the word back: nobody of this process waits any more.
+    pub async fn leave(&self, inner: &Inner) -> Result<(), StoreError> {
+        let mut args = vec![inner.link.given_time(), self.process.clone()];
+        for ((digest, service), lane) in std::mem::take(&mut *self.lanes.lock()) {
+            if lane.said_at.is_some() {
+                args.extend([service.to_string(), digest.to_string(), String::new()]);
+            }
         }
-        Ok(())
+        self.tell(inner, &args).await
     }
 
     /// Starts the task that blocks on the wake-ups, once.
@@ -215,9 +223,7 @@ impl Wake {
         let mut connection = inner.link.another().await.map_err(|error| error.to_string())?;
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
         let id: i64 = id.map_err(|error| error.to_string())?;
-        let heard = self.hear_on(inner, &mut connection, id).await;
-        self.client.store(0, Ordering::Release);
-        heard
+        self.hear_on(inner, &mut connection, id).await
     }
 
     async fn hear_on(
@@ -243,14 +249,14 @@ impl Wake {
                 names.insert(name, lane);
             }
             pop.arg(BLOCK.as_secs());
-            self.client.store(id, Ordering::Release);
-            let popped = tokio::time::timeout(BLOCK * 2, connection.send_packed_command(&pop));
+            let mut popped = pin!(timeout(BLOCK * 2, connection.send_packed_command(&pop)));
             let popped = tokio::select! {
-                popped = popped => popped,
+                biased;
+                popped = &mut popped => popped,
                 () = inner.link.closing() => return Ok(()),
+                failed = self.interrupt(inner, id) => return Err(failed.to_string()),
             };
-            self.client.store(0, Ordering::Release);
-            let popped = popped.map_err(|_| "no answer".to_owned())?;
+            let popped = answered(popped.map_err(|_| "no answer".to_owned())?);
             let popped = popped.map_err(|error| error.to_string())?;
             let [name, class] = list(&popped) else { continue };
             if let Some(lane) = names.get(&text(name)) {
@@ -261,12 +267,26 @@ impl Wake {
         Ok(())
     }
 
+    /// Makes the blocking call end once somebody waits on a lane that it does not listen to, so that
+    /// it begins anew with that. Asked again and again, as the call may not be there yet. Answers
+    /// only why that is not possible.
+    async fn interrupt(&self, inner: &Inner, id: i64) -> CallError {
+        self.changed.notified().await;
+        loop {
+            if let Err(error) = inner.link.send(redis::cmd("CLIENT").arg("UNBLOCK").arg(id)).await {
+                return error;
+            }
+            tokio::time::sleep(UNBLOCK_EVERY).await;
+        }
+    }
+
     fn waited_for(&self) -> Vec<Lane> {
         let mut lanes = self.lanes.lock();
         for lane in lanes.values_mut() {
             lane.waiters.retain(|waiter| !waiter.is_gone());
+            lane.is_listened_to = !lane.waiters.is_empty();
         }
-        let waited = lanes.iter().filter(|(_, lane)| !lane.waiters.is_empty());
+        let waited = lanes.iter().filter(|(_, lane)| lane.is_listened_to);
         waited.map(|(lane, _)| lane.clone()).collect()
     }
 
@@ -275,10 +295,10 @@ impl Wake {
     async fn deliver(&self, inner: &Inner, lane: &Lane, token: &str) -> Result<(), StoreError> {
         let (class, hops) = token.split_once(' ').unwrap_or((token, "0"));
         let waiting: Vec<(WorkerId, Arc<Wakeable>)> = {
-            let mut lanes = self.lanes.lock();
-            let Some(state) = lanes.get_mut(lane) else { return Ok(()) };
-            state.waiters.retain(|waiter| !waiter.is_gone());
-            state.waiters.iter().map(|w| (w.worker.clone(), w.wake.clone())).collect()
+            let lanes = self.lanes.lock();
+            let waiters = lanes.get(lane).map(|state| &state.waiters[..]).unwrap_or_default();
+            let there = waiters.iter().filter(|waiter| !waiter.is_gone());
+            there.map(|waiter| (waiter.worker.clone(), waiter.wake.clone())).collect()
         };
         for (worker, wake) in waiting {
             if takes(inner, &worker, lane, class).await? && wake.wake() {
@@ -287,8 +307,9 @@ impl Wake {
             }
         }
         let time = inner.link.given_time();
-        let own = format!("{}:{}", lane.0, self.process);
-        let args = [&time, class, lane.1.as_str(), hops, &own].map(str::as_bytes);
+        let profile = lane.0.to_string();
+        let args = [&time, class, lane.1.as_str(), hops, &self.process, &profile];
+        let args = args.map(str::as_bytes);
         inner.link.call("pass_on", &args).await?;
         Ok(())
     }

@@ -179,6 +179,12 @@ pub trait Store: Send + Sync + 'static {
 
     fn health(&self) -> Health;
 
+    /// When it was made: tells it from another store of the same fleet. `None`: nobody can take
+    /// another one for it, as it lies beside what belongs to it.
+    fn made_at(&self) -> Option<Timestamp> {
+        None
+    }
+
     /// What of its settings may lose work, each with its cure; none where all is well.
     fn warnings(&self) -> Vec<String> {
         Vec::new()

@@ -123,7 +123,8 @@ pub enum BrokerError {
     /// exactly.
     #[error("broker not reachable: {0}")]
     Unreachable(String),
-    /// The broker does not let this worker do it: its token, or what it sent.
+    /// The broker does not let this worker do it: its token, or what it sent. About a file it is the
+    /// token alone; what is wrong with the file itself is [`Rejected::Invalid`].
     #[error("refused: {0}")]
     Refused(String),
 }

@@ -2,17 +2,22 @@
 
 use std::{future::Future, time::Duration};
 
-use pointsman_core::{Rejected, command::Exchange};
+use pointsman_core::{
+    Rejected,
+    command::Exchange,
+    matching::{RequirementError, ServiceCapabilities},
+};
 use tokio::time::Instant;
 
 use crate::{
     WorkerError,
     backoff::Backoff,
     broker::{BrokerError, Claimed, Exchanged, InEpoch},
+    service::Service,
     shared::Shared,
 };
 
-/// What a store that fails over may lose is younger than this.
+/// What a store that comes back from before may have lost was younger than this at the last contact.
 const JUST_REGISTERED: Duration = Duration::from_secs(60);
 
 /// What a failed call asks for.
@@ -26,17 +31,19 @@ pub(crate) enum Fault {
 }
 
 impl Shared {
-    /// Whether a store that fails over now may come back from before this process's registration,
-    /// and so know only the one before. Registering again tells: one that was superseded may not.
-    fn has_just_registered(&self) -> bool {
-        self.registered_at.get().is_some_and(|at| at.elapsed() < JUST_REGISTERED)
+    /// Whether the store may have come back from before this process's registration, and so know
+    /// only the one before. Registering again tells: one that was superseded may not.
+    fn had_just_registered(&self) -> bool {
+        let Some(registered) = *self.registered_at.lock() else { return false };
+        let contact = self.last_contact().unwrap_or(registered);
+        contact.saturating_duration_since(registered) < JUST_REGISTERED
     }
 
     /// Sorts the failure of a call of a worker that is registered. Being refused is no reason to
     /// drop running jobs: it may be mended on the other side.
     pub(crate) fn fault(&self, error: BrokerError) -> Fault {
         match error {
-            BrokerError::Rejected(Rejected::Superseded(_)) if self.has_just_registered() => {
+            BrokerError::Rejected(Rejected::Superseded(_)) if self.had_just_registered() => {
                 Fault::Unregistered
             }
             BrokerError::Rejected(Rejected::Superseded(_)) => {
@@ -69,6 +76,22 @@ impl Shared {
         }
     }
 
+    /// Notes what a service has, for the next registration: whether that is news. What no store
+    /// would take is not noted.
+    pub(crate) async fn offer(
+        &self,
+        service: &Service,
+        has: ServiceCapabilities,
+    ) -> Result<bool, RequirementError> {
+        let mut registration = self.registration.lock().await;
+        let mut offered = registration.capabilities.clone();
+        offered.services.insert(service.name.clone(), has);
+        offered.check()?;
+        let is_news = offered != registration.capabilities;
+        registration.capabilities = offered;
+        Ok(is_news)
+    }
+
     /// Registers, trying until there is an answer.
     pub(crate) async fn register(&self, first: bool) -> Result<Vec<Claimed>, WorkerError> {
         let mut backoff = Backoff::new(&self.config.timings);
@@ -78,7 +101,7 @@ impl Shared {
             let why = match self.within(self.call_limit(), call).await {
                 Ok(InEpoch { epoch, answer }) => {
                     self.see_epoch(epoch);
-                    self.registered_at.get_or_init(Instant::now);
+                    *self.registered_at.lock() = Some(Instant::now());
                     return Ok(answer);
                 }
                 Err(BrokerError::Rejected(Rejected::Superseded(_))) => {

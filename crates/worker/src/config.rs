@@ -115,7 +115,7 @@ impl WorkerConfig {
                 return Err(ConfigError::TwiceTheService(name));
             }
         }
-        Ok(())
+        self.capabilities.check().map_err(ConfigError::Capabilities)
     }
 
     pub(crate) fn slots(&self) -> Vec<ServiceSlots> {

@@ -1,4 +1,4 @@
-use pointsman_core::{Incarnation, Rejected, ServiceName};
+use pointsman_core::{Incarnation, Rejected, ServiceName, matching::RequirementError};
 
 /// A configuration that no worker can run with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum ConfigError {
         /// What was configured.
         slots: u32,
     },
+    /// Hardware, labels or customers that no store takes.
+    #[error("capabilities{}: {}", .0.pointer, .0.message)]
+    Capabilities(RequirementError),
 }
 
 /// Why a worker stopped other than by being asked to.

@@ -73,11 +73,12 @@ impl HealthTask {
             Ok(capabilities) => capabilities,
             Err(why) => return Ok(Err(Health::new(ConnectorStatus::Connecting, why.to_string()))),
         };
-        let is_news = {
-            let mut registration = self.shared.registration.lock().await;
-            let services = &mut registration.capabilities.services;
-            let known = services.insert(self.service.name.clone(), capabilities.clone());
-            known != Some(capabilities)
+        let is_news = match self.shared.offer(&self.service, capabilities).await {
+            Ok(is_news) => is_news,
+            Err(why) => {
+                let message = format!("what it has cannot be registered: {why}");
+                return Ok(Err(Health::new(ConnectorStatus::Error, message)));
+            }
         };
         if is_news {
             let running = self.shared.register(false).await?;

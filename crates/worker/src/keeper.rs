@@ -55,7 +55,7 @@ impl Keeper {
     /// In a new epoch, takes everything back before the store is told of it as held: it would
     /// answer that it is lost. False when that did not work yet.
     async fn reclaim(&mut self) -> Result<bool, WorkerError> {
-        self.shared.kept.lock().forget_old();
+        self.shared.kept.lock().forget_old(self.shared.last_contact());
         if !self.shared.is_reclaim_due() {
             return Ok(true);
         }

@@ -7,7 +7,8 @@ use std::{
 use pointsman_core::command::{AttemptOp, Finish, Op, Outcome};
 use tokio::time::Instant;
 
-/// How long a result is kept after the store has taken it.
+/// How long a result is kept after the store has taken it, counted up to the last contact: while
+/// the store is away nothing is forgotten.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 /// Results kept at most; the oldest go first.
 const MOST: usize = 10_000;
@@ -25,7 +26,7 @@ pub(crate) struct Kept {
 }
 
 struct Result {
-    until: Instant,
+    taken: Instant,
     bytes: usize,
     op: AttemptOp,
 }
@@ -37,25 +38,32 @@ impl Kept {
         let (Op::Finish(finish) | Op::Late(finish)) = &op.op else { return };
         let bytes = bytes_of(finish);
         self.bytes += bytes;
-        self.results.push_back(Result { until: Instant::now() + KEPT_FOR, bytes, op });
-        self.forget_old();
+        self.results.push_back(Result { taken: Instant::now(), bytes, op });
+        while self.results.len() > MOST || self.bytes > MOST_BYTES {
+            self.forget_first();
+        }
     }
 
     /// Takes all that are still to be kept out.
-    pub(crate) fn take(&mut self) -> Vec<AttemptOp> {
-        self.forget_old();
+    pub(crate) fn take(&mut self, last_contact: Option<Instant>) -> Vec<AttemptOp> {
+        self.forget_old(last_contact);
         self.bytes = 0;
         self.results.drain(..).map(|result| result.op).collect()
     }
 
-    pub(crate) fn forget_old(&mut self) {
-        let now = Instant::now();
-        let surplus = |kept: &Self| kept.results.len() > MOST || kept.bytes > MOST_BYTES;
+    /// Forgets what was too old for the store to lose when it was last in contact.
+    pub(crate) fn forget_old(&mut self, last_contact: Option<Instant>) {
+        let Some(contact) = last_contact else { return };
         while let Some(oldest) = self.results.front()
-            && (oldest.until <= now || surplus(self))
+            && contact.saturating_duration_since(oldest.taken) >= KEPT_FOR
         {
-            self.bytes -= oldest.bytes;
-            self.results.pop_front();
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(first) = self.results.pop_front() {
+            self.bytes -= first.bytes;
         }
     }
 }
@@ -107,15 +115,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn results_are_kept_for_60_s() {
+    async fn results_are_kept_for_60_s_of_contact() {
         let mut kept = Kept::default();
         kept.keep(finished(1, 1));
         kept.keep(AttemptOp { op: Op::Start, ..finished(1, 1) });
         tokio::time::advance(Duration::from_secs(59)).await;
         kept.keep(finished(2, 1));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(kept.take(), [finished(2, 1)]);
-        assert_eq!((kept.bytes, kept.take().len()), (0, 0));
+        let contact = Some(Instant::now());
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(kept.take(contact), [finished(2, 1)]);
+        assert_eq!((kept.bytes, kept.take(contact).len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -124,13 +134,13 @@ mod tests {
         for n in 0..=MOST as u128 {
             kept.keep(finished(n, 1));
         }
-        assert_eq!((kept.results.len(), kept.take()[0].clone()), (MOST, finished(1, 1)));
+        assert_eq!((kept.results.len(), kept.take(None)[0].clone()), (MOST, finished(1, 1)));
         for n in 0..3 {
             kept.keep(finished(n, MOST_BYTES / 3));
         }
         assert!(kept.bytes <= MOST_BYTES);
-        assert_eq!(kept.take().len(), 2);
+        assert_eq!(kept.take(None).len(), 2);
         kept.keep(finished(1, MOST_BYTES));
-        assert_eq!(kept.take(), [], "larger than all that is kept");
+        assert_eq!(kept.take(None), [], "larger than all that is kept");
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 /// lately. Every part of it may be repeated.
 pub(crate) async fn reclaim(shared: &Shared) -> Result<(), Fault> {
     let running = running(shared);
-    let results = shared.kept.lock().take();
+    let results = shared.kept.lock().take(shared.last_contact());
     let (attempts, again) = (running.len(), results.len());
     tracing::warn!(worker = %shared.config.worker, attempts, again, "the store is in a new epoch");
     let ends = results.iter().flat_map(|end| {

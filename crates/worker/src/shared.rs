@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -46,8 +46,8 @@ pub(crate) struct Shared {
     /// Some attempt has a new preview.
     pub(crate) previews: Notify,
     began: Instant,
-    /// When this process registered first.
-    pub(crate) registered_at: OnceLock<Instant>,
+    /// When this process registered last.
+    pub(crate) registered_at: Mutex<Option<Instant>>,
     /// Results that the store took lately.
     pub(crate) kept: Mutex<Kept>,
     attempts: Mutex<HashMap<Token, Arc<Attempt>>>,
@@ -55,10 +55,18 @@ pub(crate) struct Shared {
     epoch: Mutex<Option<Arc<str>>>,
     /// The store is in another epoch than before, and nothing was taken back yet.
     reclaim_due: AtomicBool,
-    /// When the last renewal that was answered was sent; none while out of contact.
-    renewed_at: Mutex<Option<Instant>>,
+    contact: Mutex<Contact>,
     ordered_to_drain: AtomicBool,
     stopping: AtomicBool,
+}
+
+/// Whether the store hears this worker.
+#[derive(Clone, Copy, Default)]
+struct Contact {
+    /// When the last renewal that was answered was sent.
+    last: Option<Instant>,
+    /// A call failed since.
+    is_lost: bool,
 }
 
 impl Shared {
@@ -76,13 +84,13 @@ impl Shared {
             progress: Notify::new(),
             previews: Notify::new(),
             began: Instant::now(),
-            registered_at: OnceLock::new(),
+            registered_at: Mutex::default(),
             kept: Mutex::default(),
             attempts: Mutex::default(),
             errands: Mutex::default(),
             epoch: Mutex::default(),
             reclaim_due: AtomicBool::new(false),
-            renewed_at: Mutex::default(),
+            contact: Mutex::default(),
             ordered_to_drain: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         })
@@ -107,20 +115,27 @@ impl Shared {
     /// one more within a lease.
     fn is_in_contact(&self) -> bool {
         let within = limits::LEASE.saturating_sub(self.config.timings.renew);
-        self.renewed_at.lock().is_some_and(|at| at.elapsed() < within)
+        let Contact { last, is_lost } = *self.contact.lock();
+        !is_lost && last.is_some_and(|at| at.elapsed() < within)
+    }
+
+    /// When the store was last sure to be as it is known here. What it may have lost since is
+    /// younger than a time counted back from then: its own absence makes nothing older.
+    pub(crate) fn last_contact(&self) -> Option<Instant> {
+        self.contact.lock().last
     }
 
     /// A renewal, or the registration, that was sent then was answered.
     pub(crate) fn renewed(&self, sent: Instant) {
         let was_in_contact = self.is_in_contact();
-        *self.renewed_at.lock() = Some(sent);
+        *self.contact.lock() = Contact { last: Some(sent), is_lost: false };
         if !was_in_contact {
             self.wake_lanes();
         }
     }
 
     pub(crate) fn lose_contact(&self) {
-        *self.renewed_at.lock() = None;
+        self.contact.lock().is_lost = true;
     }
 
     /// An answer came in this epoch.

@@ -28,7 +28,8 @@ use crate::{
 const TRANSFER_IDLE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_secs(1);
 
-/// Stores a result file, trying until the broker has answered.
+/// Stores a result file, trying until the broker has answered. Being refused is no reason to drop
+/// what a finished job made: the token may be mended on the other side.
 pub(crate) async fn put_artifact(
     shared: &Arc<Shared>,
     attempt: &Attempt,
@@ -55,7 +56,10 @@ pub(crate) async fn put_artifact(
                 if let Some(broken) = watch.broken.lock().take() {
                     return Err(SourceError::Unreadable(broken).into());
                 }
-                refusal(attempt, error)?;
+                match error {
+                    BrokerError::Refused(why) => until_let_in(attempt, &artifact.name, &why)?,
+                    error => refusal(attempt, error)?,
+                }
             }
         }
         pause(attempt, backoff.pause()).await;
@@ -82,6 +86,22 @@ pub(crate) async fn open_input(
         }
         pause(attempt, backoff.pause()).await;
     }
+}
+
+/// A worker that is not let in asks again as long as its attempt is not told to stop, so also no
+/// longer than the total limit.
+fn until_let_in(attempt: &Attempt, file: &str, why: &str) -> Result<(), HostError> {
+    let job = attempt.held().job;
+    if let Some(reason) = attempt.stop().reason() {
+        tracing::warn!(%job, file, why, ?reason, "file not stored, and told to stop");
+        return Err(HostError::Fenced);
+    }
+    tracing::warn!(
+        %job, file, why,
+        "file not stored yet: the server that keeps files does not let this worker in; make it \
+         take the worker's token again, with the role worker"
+    );
+    Ok(())
 }
 
 /// Only a broker that did not answer is asked again; and one that does not know the attempt, which

@@ -102,8 +102,8 @@ async fn register(shared: &Arc<Shared>) -> Result<(), WorkerError> {
     for service in &shared.services {
         let asked = tokio::time::timeout(FIRST_LOOK, service.connector.capabilities()).await;
         if let Ok(Ok(capabilities)) = asked {
-            let mut registration = shared.registration.lock().await;
-            registration.capabilities.services.insert(service.name.clone(), capabilities);
+            // What cannot be registered is seen again, and told, when the service is looked after.
+            let _ = shared.offer(service, capabilities).await;
         }
     }
     let running = shared.register(true).await?;

@@ -77,7 +77,7 @@ impl Direct {
     }
 
     fn start(&self, n: usize, slots: u32, connector: Arc<dyn Connector>) -> anyhow::Result<()> {
-        let files = Arc::new(Files::open(self.directory.path())?);
+        let files = Arc::new(Files::open(self.directory.path(), None)?);
         let place = ArtifactPlace::Directory { files, store: Arc::new(self.store.clone()) };
         let broker = Arc::new(OverRedis::new(self.store.clone(), place));
         self.workers.start(broker, &format!("bench-worker-{n}"), slots, connector).map(drop)

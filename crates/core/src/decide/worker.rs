@@ -24,6 +24,9 @@ use crate::{
 /// wins, and a superseded one never comes back. Registering again in one incarnation only changes
 /// capabilities and services.
 pub(super) fn register(draft: &mut Draft<'_>, register: &Register) -> Result<Answer, Stop> {
+    register.capabilities.check().map_err(|error| {
+        Rejected::Invalid(format!("capabilities{}: {}", error.pointer, error.message))
+    })?;
     let digest = canonical::digest(&register.capabilities);
     let before = draft.worker(&register.worker)?;
     if before.as_ref().is_some_and(|w| w.former_incarnations.contains(&register.incarnation)) {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use pointsman_api::ErrorCode;
-use pointsman_client::Client;
+use pointsman_client::{Client, ClientError};
 use pointsman_connectors::{ByteStream, NewArtifact};
-use pointsman_core::command::Held;
-use pointsman_server::{Files, FilesError};
+use pointsman_core::{Rejected, command::Held};
+use pointsman_server::{Files, FilesError, Owner};
 use pointsman_store::Store;
 use pointsman_worker::{BrokerError, StoredFile};
 
@@ -32,11 +32,13 @@ impl ArtifactPlace {
     pub fn open(
         arg: &ArtifactsArg,
         token: Option<&str>,
+        fleet: &str,
         store: Arc<dyn Store>,
     ) -> anyhow::Result<Self> {
         match arg {
             ArtifactsArg::Directory(path) => {
-                let files = Files::open_shared(path);
+                let owner = Owner { fleet: fleet.to_owned(), store_made_at: store.made_at() };
+                let files = Files::open_shared(path, &owner);
                 let files = files.with_context(|| format!("--artifacts {}", path.display()))?;
                 Ok(Self::Directory { files: Arc::new(files), store })
             }
@@ -65,7 +67,7 @@ impl ArtifactPlace {
             }
             Self::Server(client) => {
                 let stored = client.put_artifact(held, &name, &media_type, bytes).await;
-                let stored = stored.map_err(client_error)?;
+                let stored = stored.map_err(server_error)?;
                 Ok(StoredFile { size: stored.size, sha256: stored.sha256 })
             }
         }
@@ -88,19 +90,29 @@ impl ArtifactPlace {
                 {
                     Ok(None)
                 }
-                Err(error) => Err(client_error(error)),
+                Err(error) => Err(server_error(error)),
             },
         }
+    }
+}
+
+/// A token may be mended on the other side; what is wrong with the file itself stays wrong.
+fn server_error(error: ClientError) -> BrokerError {
+    let is_token = matches!(error, ClientError::Refused(_));
+    match client_error(error) {
+        BrokerError::Refused(why) if !is_token => BrokerError::Rejected(Rejected::Invalid(why)),
+        error => error,
     }
 }
 
 /// A disk that refuses may be given room; what is wrong with the file itself stays wrong.
 fn files_error(error: FilesError) -> BrokerError {
     match error {
-        FilesError::Disk(_) | FilesError::BrokenOff(_) | FilesError::Store(_) => {
-            BrokerError::Unreachable(error.to_string())
-        }
-        error => BrokerError::Refused(error.to_string()),
+        FilesError::Disk(_)
+        | FilesError::Io(_)
+        | FilesError::BrokenOff(_)
+        | FilesError::Store(_) => BrokerError::Unreachable(error.to_string()),
+        error => BrokerError::Rejected(Rejected::Invalid(error.to_string())),
     }
 }
 
@@ -109,6 +121,7 @@ mod tests {
     use std::path::Path;
 
     use bytes::Bytes;
+    use pointsman_api::Problem;
     use pointsman_connectors::one_chunk;
     use pointsman_core::{JobId, Token, record::ArtifactType};
     use pointsman_store::{ManualClock, MemStore};
@@ -117,7 +130,7 @@ mod tests {
 
     fn open(dir: &Path) -> anyhow::Result<ArtifactPlace> {
         let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
-        ArtifactPlace::open(&ArtifactsArg::Directory(dir.to_owned()), None, store)
+        ArtifactPlace::open(&ArtifactsArg::Directory(dir.to_owned()), None, "default", store)
     }
 
     fn artifact() -> NewArtifact {
@@ -143,10 +156,28 @@ mod tests {
         assert_eq!(stored.size, 7);
         assert_eq!(put(other.clone(), b"picture").await, Ok(stored), "an exact repeat");
         let refused = put(other.clone(), b"another").await;
-        assert!(matches!(refused, Err(BrokerError::Refused(_))), "{refused:?}");
+        let is_final = matches!(refused, Err(BrokerError::Rejected(Rejected::Invalid(_))));
+        assert!(is_final, "{refused:?}");
         assert!(other.open_input("data:,cat").await.is_err(), "not a base64 source");
         let missing = format!("sha256:{}", "0".repeat(64));
         assert!(other.open_input(&missing).await.unwrap().is_none());
+    }
+
+    #[test]
+    fn only_what_a_server_says_of_the_token_may_be_mended() {
+        let said = |code| server_error_of(Problem::new(code, "said"));
+        for code in [ErrorCode::Unauthorized, ErrorCode::Forbidden] {
+            assert!(matches!(said(code), BrokerError::Refused(_)));
+        }
+        assert!(matches!(said(ErrorCode::TooLong), BrokerError::Rejected(Rejected::Invalid(_))));
+        assert!(matches!(said(ErrorCode::StoreFull), BrokerError::Unreachable(_)));
+    }
+
+    fn server_error_of(problem: Problem) -> BrokerError {
+        server_error(match problem.status {
+            401 | 403 => ClientError::Refused(problem),
+            _ => ClientError::Problem(problem),
+        })
     }
 
     #[test]

@@ -12,11 +12,11 @@ use pointsman_core::{
 };
 use pointsman_machine::Host;
 use pointsman_server::Files;
-use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
+use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
 
 use super::{
     ArtifactPlace,
-    on_store::{broker_error, exchanged, in_epoch, running_jobs},
+    on_store::{broker_error, clock, exchanged, in_epoch, running_jobs},
 };
 
 /// Calls the broker directly.
@@ -30,6 +30,11 @@ impl InProcess {
     pub fn new(broker: Broker, files: Arc<Files>) -> Self {
         let artifacts = ArtifactPlace::Directory { files, store: broker.store().clone() };
         Self { broker, artifacts }
+    }
+
+    /// The store's time.
+    pub fn clock(&self) -> Clock {
+        clock(self.broker.store().clone())
     }
 }
 

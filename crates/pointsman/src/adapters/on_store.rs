@@ -1,10 +1,12 @@
 //! What adapters that reach a store without HTTP have in common.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pointsman_broker::BrokerError as StoreSide;
 use pointsman_core::{JobId, Record, RecordKey, command::Held};
 use pointsman_store::{Store, StoreError};
-use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch};
+use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch};
 
 /// A store that is full, stopping or not reachable asks for patience.
 pub fn store_error(error: StoreError) -> BrokerError {
@@ -16,6 +18,11 @@ pub fn broker_error(error: StoreSide) -> BrokerError {
         StoreSide::Rejected(why) => BrokerError::Rejected(why),
         StoreSide::Store(error) => store_error(error),
     }
+}
+
+/// The store's time, for what a worker dates.
+pub fn clock(store: Arc<dyn Store>) -> Clock {
+    Arc::new(move || store.now())
 }
 
 /// The jobs that a worker id was running before this process.

@@ -1,6 +1,6 @@
 //! A worker that reaches the store over a server's HTTP worker protocol.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,11 +11,12 @@ use pointsman_api::{
 use pointsman_client::{Client, ClientError};
 use pointsman_connectors::{ByteStream, NewArtifact, Preview};
 use pointsman_core::{
-    Incarnation, JobId, Rejected, WorkerId,
+    Incarnation, JobId, Rejected, Timestamp, WorkerId,
     command::{Exchange, Held, Register, Renew, Renewed},
     record::Progress,
 };
-use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
+use pointsman_store::{Clock as _, MonotonicClock};
+use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
 
 use super::ArtifactPlace;
 
@@ -34,6 +35,12 @@ impl OverHttp {
     pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
         let client = Client::new(url, token.as_deref())?;
         Ok(Self { artifacts: ArtifactPlace::Server(client.clone()), client })
+    }
+
+    /// The server's time; before its first answer, the time here.
+    pub fn clock(&self) -> Clock {
+        let (client, here) = (self.client.clone(), MonotonicClock::starting(Timestamp::default()));
+        Arc::new(move || client.server_time().unwrap_or_else(|| here.now()))
     }
 }
 

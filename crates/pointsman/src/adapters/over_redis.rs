@@ -12,12 +12,12 @@ use pointsman_core::{
 };
 use pointsman_store::{Store, ToldProgress};
 use pointsman_store_redis::RedisStore;
-use pointsman_worker::{BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
+use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ArtifactPlace,
-    on_store::{broker_error, exchanged, in_epoch, running_jobs, store_error},
+    on_store::{broker_error, clock, exchanged, in_epoch, running_jobs, store_error},
 };
 
 /// How often a waiting claim looks by itself: a thousand idle workers cost Redis next to nothing.
@@ -35,6 +35,11 @@ impl OverRedis {
         let store: Arc<dyn Store> = Arc::new(store);
         let exchanges = Exchanges::new(store.clone(), SLOW_SCAN, CancellationToken::new());
         Self { store, exchanges, artifacts }
+    }
+
+    /// The store's time.
+    pub fn clock(&self) -> Clock {
+        clock(self.store.clone())
     }
 
     async fn execute(&self, command: Command) -> Result<Answer, BrokerError> {

@@ -15,8 +15,7 @@ use pointsman_core::{
     record::ConnectorStatus,
 };
 use pointsman_machine::{Fitness, Hardware, Member};
-use pointsman_store::{Clock as _, MonotonicClock};
-use pointsman_worker::{Broker, ServiceConfig, Shutdown, Timings, Worker, WorkerConfig};
+use pointsman_worker::{Broker, Clock, ServiceConfig, Shutdown, Timings, Worker, WorkerConfig};
 use tokio::sync::watch;
 
 use crate::{args::Limits, services::ServiceArg};
@@ -39,6 +38,7 @@ impl WorkerPlan {
         hardware: &Hardware,
         (worker, of): (usize, usize),
         broker: Arc<dyn Broker>,
+        clock: Clock,
     ) -> anyhow::Result<Worker> {
         let services = self.services.iter().map(|arg| service(arg, &self.id));
         let services = services.collect::<Result<_, _>>()?;
@@ -47,7 +47,6 @@ impl WorkerPlan {
             labels: self.labels.iter().map(|label| parse_label(label)).collect::<Result<_, _>>()?,
             ..Capabilities::default()
         };
-        let clock = MonotonicClock::starting(pointsman_core::Timestamp::default());
         let config = WorkerConfig {
             worker: self.id,
             machine: self.machine,
@@ -60,7 +59,7 @@ impl WorkerPlan {
                 drain: self.drain,
                 ..Timings::default()
             },
-            clock: Arc::new(move || clock.now()),
+            clock,
         };
         Ok(Worker::new(config, broker)?)
     }
@@ -136,7 +135,8 @@ fn limits(limits: &Limits) -> AttemptLimits {
     }
 }
 
-/// `NAME=VALUE`: a number or truth value where it reads as one, else text.
+/// `NAME=VALUE`: a number or truth value where it reads as one, else text. A number has digits
+/// alone, with a sign and a point: `nan`, `inf` and a commit hash such as `5e91234` are text.
 fn parse_label(label: &str) -> anyhow::Result<(String, LabelValue)> {
     let (name, value) = label
         .split_once('=')
@@ -144,7 +144,31 @@ fn parse_label(label: &str) -> anyhow::Result<(String, LabelValue)> {
     let value = match value {
         "true" => LabelValue::Flag(true),
         "false" => LabelValue::Flag(false),
-        text => text.parse().map_or_else(|_| LabelValue::Text(text.into()), LabelValue::Number),
+        text => number(text).map_or_else(|| LabelValue::Text(text.into()), LabelValue::Number),
     };
     Ok((name.to_owned(), value))
+}
+
+fn number(text: &str) -> Option<f64> {
+    let plain = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | '+'));
+    text.parse().ok().filter(|number: &f64| plain && number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_a_number_only_where_it_is_written_as_one() {
+        let value = |text: &str| parse_label(&format!("x={text}")).unwrap().1;
+        for (text, number) in [("2", 2.0), ("-0.5", -0.5), ("+3", 3.0), ("007", 7.0)] {
+            assert_eq!(value(text), LabelValue::Number(number));
+        }
+        for text in ["nan", "NaN", "inf", "-inf", "infinity", "5e91234", "1234e56", "1e3", "1.2.3"]
+        {
+            assert_eq!(value(text), LabelValue::Text(text.into()));
+        }
+        assert_eq!(value(&"9".repeat(400)), LabelValue::Text("9".repeat(400)));
+        assert_eq!(value("true"), LabelValue::Flag(true));
+    }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
-use pointsman_server::{Files, Server, ServerConfig};
+use pointsman_server::{Files, Owner, Server, ServerConfig};
 use pointsman_store::{Retention, Store};
 use pointsman_store_sqlite::{Options, SqliteStore};
 use tokio_util::sync::CancellationToken;
@@ -48,12 +48,16 @@ impl Places<'_> {
         })
     }
 
-    fn open_files(&self) -> anyhow::Result<Files> {
-        Ok(match self.artifacts {
-            Some(shared) => Files::open_shared(shared)
-                .with_context(|| format!("--artifacts {}", shared.display()))?,
-            None => Files::open(self.data)?,
-        })
+    fn open_files(&self, store: &dyn Store) -> anyhow::Result<Files> {
+        let fleet = self.redis.fleet.clone();
+        let made_at = store.made_at();
+        let owner = Owner { fleet, store_made_at: made_at };
+        match self.artifacts {
+            Some(shared) => Files::open_shared(shared, &owner)
+                .with_context(|| format!("--artifacts {}", shared.display())),
+            None => Files::open(self.data, made_at.map(|_| &owner))
+                .with_context(|| format!("--data {}", self.data.display())),
+        }
     }
 }
 
@@ -73,7 +77,7 @@ impl Running {
         let fleet = places.redis.fleet.clone();
         let config = BrokerConfig { fleet, retention, ..BrokerConfig::default() };
         let (broker, tasks) = Broker::start(store.clone(), config).await?;
-        let files = Arc::new(places.open_files()?);
+        let files = Arc::new(places.open_files(&*store)?);
         let config = ServerConfig { listen: listen.listen, data: data.to_owned() };
         let server = Server::bind(config, broker.clone(), files.clone()).await?;
         let drain = Duration::from_secs(listen.drain_s);

@@ -100,7 +100,7 @@ async fn members(
             limits: args.limits.clone(),
             drain: Duration::from_secs(args.listen.drain_s),
         };
-        let worker = plan.build(&hardware, (n, count), host.clone())?;
+        let worker = plan.build(&hardware, (n, count), host.clone(), host.clock())?;
         members.push(member(id, worker, shutdown.clone()));
     }
     Ok(members)

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use pointsman_machine::discover;
 use pointsman_store_redis::Address;
-use pointsman_worker::{Broker, WorkerError};
+use pointsman_worker::{Broker, Clock, WorkerError};
 
 use super::machine::WorkerPlan;
 use crate::{
@@ -19,19 +19,21 @@ use crate::{
 /// How long running jobs may go on after the first signal to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// The way to the store that the address asks for.
+/// The way to the store that the address asks for, and the time there.
 async fn broker(
     address: &str,
     redis: &RedisArgs,
     artifacts: Option<&ArtifactsArg>,
     token: Option<String>,
-) -> Result<Arc<dyn Broker>, Exit> {
+) -> Result<(Arc<dyn Broker>, Clock), Exit> {
     if !Address::looks_like(address) {
         if artifacts.is_some() {
             let why = "--artifacts goes with --broker redis://…: over HTTP files go to the server";
             return Err(Exit::Usage(why.into()));
         }
-        return Ok(Arc::new(OverHttp::new(address, token).map_err(anyhow::Error::from)?));
+        let server = OverHttp::new(address, token).map_err(anyhow::Error::from)?;
+        let clock = server.clock();
+        return Ok((Arc::new(server), clock));
     }
     let address: Address = address.parse().map_err(|error| Exit::Usage(format!("{error}")))?;
     let Some(artifacts) = artifacts else {
@@ -40,8 +42,11 @@ async fn broker(
         return Err(Exit::Usage(why.into()));
     };
     let store = open_redis(&address, redis).await?;
-    let place = ArtifactPlace::open(artifacts, token.as_deref(), Arc::new(store.clone()))?;
-    Ok(Arc::new(OverRedis::new(store, place)))
+    let place =
+        ArtifactPlace::open(artifacts, token.as_deref(), &redis.fleet, Arc::new(store.clone()))?;
+    let store = OverRedis::new(store, place);
+    let clock = store.clock();
+    Ok((Arc::new(store), clock))
 }
 
 pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
@@ -57,8 +62,8 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exi
         limits: args.limits,
         drain: DRAIN,
     };
-    let broker = broker(&args.broker, &args.redis, args.artifacts.as_ref(), token).await?;
-    let worker = plan.build(&hardware, (0, 1), broker)?;
+    let (broker, clock) = broker(&args.broker, &args.redis, args.artifacts.as_ref(), token).await?;
+    let worker = plan.build(&hardware, (0, 1), broker, clock)?;
     println!("worker: {}", worker.incarnation());
     worker.run(shutdown).await.map_err(|error| match error {
         WorkerError::Refused(_) => Exit::Refused(error.to_string()),

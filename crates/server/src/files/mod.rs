@@ -5,6 +5,7 @@
 //! stores what it likes; only the job's ending binds a file to the job, so what a fenced attempt
 //! stored is never served.
 
+mod owner;
 mod place;
 mod read;
 mod receive;
@@ -27,6 +28,7 @@ use pointsman_core::{
 };
 use pointsman_store::Store;
 
+pub use owner::Owner;
 pub use read::FileReader;
 use receive::{Body, Received, receive};
 
@@ -70,39 +72,55 @@ pub enum FilesError {
     Disk(#[from] object_store::Error),
     #[error("the disk refused: {0}")]
     Io(#[source] io::Error),
+    #[error(
+        "these are the files of fleet {found:?}, not of {wanted:?}: check --fleet, or give another \
+         directory; if they are to be this fleet's, delete {file}"
+    )]
+    OtherFleet { file: String, found: String, wanted: String },
+    #[error(
+        "these are the files of another store; if they are this one's now (after a move, or a loss), \
+         delete {file} and start the server again"
+    )]
+    OtherStore { file: String },
     #[error("the job cannot be read: {0}")]
     Store(#[from] pointsman_store::StoreError),
 }
 
 impl Files {
-    /// The files in a data directory, under `files/`. What an interrupted transfer left behind is
-    /// removed. Blocks for as long as that takes.
+    /// The files in a data directory, under `files/`, which become the owner's; no owner is named
+    /// where the store lies beside them. What an interrupted transfer left behind is removed. Blocks
+    /// for as long as that takes.
     ///
     /// # Errors
-    /// When the directory cannot be made.
-    pub fn open(data: &Path) -> Result<Self, FilesError> {
-        let root = data.join("files");
-        let staging = root.join(place::STAGING);
-        if staging.exists() {
-            std::fs::remove_dir_all(&staging).map_err(FilesError::Io)?;
-        }
-        Self::at(root)
+    /// When the directory cannot be made, or the files are another fleet's.
+    pub fn open(data: &Path, owner: Option<&Owner>) -> Result<Self, FilesError> {
+        let files = Self::at(data.join("files"), owner)?;
+        let staging = files.root.join(place::STAGING);
+        std::fs::remove_dir_all(&staging).map_err(FilesError::Io)?;
+        std::fs::create_dir(&staging).map_err(FilesError::Io)?;
+        Ok(files)
     }
 
     /// The files in a directory that several processes share, such as a network file system. What
     /// others are just transferring is left alone.
     ///
     /// # Errors
-    /// When the directory is not there (not mounted, say), or cannot be written.
-    pub fn open_shared(data: &Path) -> Result<Self, FilesError> {
+    /// When the directory is not there (not mounted, say), or cannot be written, or the files are
+    /// another fleet's.
+    pub fn open_shared(data: &Path, owner: &Owner) -> Result<Self, FilesError> {
         let found = std::fs::metadata(data).map_err(FilesError::Io)?;
         if !found.is_dir() {
             return Err(FilesError::Io(io::ErrorKind::NotADirectory.into()));
         }
-        Self::at(data.join("files"))
+        Self::at(data.join("files"), Some(owner))
     }
 
-    fn at(root: PathBuf) -> Result<Self, FilesError> {
+    fn at(root: PathBuf, owner: Option<&Owner>) -> Result<Self, FilesError> {
+        std::fs::create_dir_all(&root).map_err(FilesError::Io)?;
+        match owner {
+            Some(owner) => owner.claim(&root)?,
+            None => Owner::none(&root)?,
+        }
         std::fs::create_dir_all(root.join(place::STAGING)).map_err(FilesError::Io)?;
         let disk = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
         Ok(Self { store: Arc::new(disk), root: root.into() })

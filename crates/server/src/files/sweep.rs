@@ -15,7 +15,7 @@ use pointsman_core::{JobId, RecordKey, Timestamp};
 use pointsman_store::JobFilter;
 use tokio_util::sync::CancellationToken;
 
-use super::{Files, FilesError, place};
+use super::{Files, FilesError, Owner, place};
 
 const EVERY: Duration = Duration::from_secs(15 * 60);
 /// An input stays this long after its last upload, whether a job names it or not.
@@ -38,7 +38,8 @@ impl Files {
     /// Sweeps now and then until told to stop.
     pub(crate) async fn keep_swept(self, broker: Broker, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-            let swept = self.sweep(&broker, broker.store().now()).await;
+            let store = broker.store();
+            let swept = self.sweep(&broker, store.made_at(), store.now()).await;
             match swept {
                 Ok(Swept { jobs: 0, inputs: 0, transfers: 0 }) => {}
                 Ok(Swept { jobs, inputs, transfers }) => {
@@ -49,7 +50,17 @@ impl Files {
         }
     }
 
-    pub(super) async fn sweep(&self, broker: &Broker, now: Timestamp) -> Result<Swept, FilesError> {
+    /// `made_at`: when the store was made, of one that does not lie beside the files.
+    pub(super) async fn sweep(
+        &self,
+        broker: &Broker,
+        made_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Swept, FilesError> {
+        if let Some(made_at) = made_at {
+            let root = self.root.clone();
+            blocking(move || Ok(Owner::of_store(&root, made_at))).await??;
+        }
         let jobs = self.sweep_jobs(broker).await?;
         let inputs = self.sweep_inputs(broker, now).await?;
         let transfers = self.sweep_transfers(now).await?;

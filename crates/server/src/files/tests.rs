@@ -25,13 +25,22 @@ fn whole(bytes: &[u8]) -> ByteStream {
     stream(bytes.chunks(100_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect())
 }
 
+fn owner() -> Owner {
+    Owner { fleet: "default".into(), store_made_at: None }
+}
+
+/// All files but the one that says whose they are.
 fn everything_under(root: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root.to_owned()];
     while let Some(dir) = open.pop() {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { open.push(path) } else { found.push(path) }
+            match path.file_name().and_then(|name| name.to_str()) {
+                Some("owner.json") => {}
+                _ if path.is_dir() => open.push(path),
+                _ => found.push(path),
+            }
         }
     }
     found
@@ -40,7 +49,7 @@ fn everything_under(root: &Path) -> Vec<std::path::PathBuf> {
 #[tokio::test]
 async fn an_artifact_is_never_overwritten_and_a_repeat_is_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Files::open(dir.path()).unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
     for size in [0, 5, 3 << 20] {
         let name = format!("9-0-{size} ü#.png");
         let bytes = vec![7_u8; size];
@@ -59,7 +68,7 @@ async fn an_artifact_is_never_overwritten_and_a_repeat_is_the_same() {
 #[tokio::test]
 async fn what_breaks_off_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Files::open(dir.path()).unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
     for size in [10, 3 << 20] {
         let pieces = vec![Ok(vec![1; size].into()), Err(io::Error::other("gone"))];
         let broken = files.put_artifact(held(2), "a.png", stream(pieces), None).await;
@@ -75,7 +84,7 @@ async fn what_breaks_off_leaves_nothing() {
 #[tokio::test]
 async fn an_input_is_named_by_its_content() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Files::open(dir.path()).unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
     let bytes = vec![9_u8; 2 << 20];
     let stored = files.put_input(whole(&bytes)).await.unwrap();
     assert_eq!(files.put_input(whole(&bytes)).await.unwrap(), stored);
@@ -90,7 +99,7 @@ async fn an_input_is_named_by_its_content() {
 #[tokio::test]
 async fn no_name_leaves_the_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Files::open(dir.path()).unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
     for name in ["../x", "..", "a/b", "a\\b", "", ".x", "a\0"] {
         let refused = files.put_artifact(held(2), name, whole(b"x"), None).await;
         assert!(matches!(refused, Err(FilesError::Invalid(_))), "{name:?}");
@@ -114,7 +123,7 @@ fn names(sha256: &Sha256Hex, job: JobId) -> Submit {
 #[tokio::test]
 async fn files_go_with_their_job_and_inputs_when_no_job_names_them() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Files::open(dir.path()).unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
     let clock = Arc::new(ManualClock::default());
     let store = Arc::new(MemStore::new(clock));
     let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
@@ -126,7 +135,7 @@ async fn files_go_with_their_job_and_inputs_when_no_job_names_them() {
 
     let uploaded = files.store.head(&place::input(&named.sha256)).await.unwrap().last_modified;
     let uploaded = Timestamp::from_millis(uploaded.timestamp_millis());
-    let sweep = async |age: Duration| files.sweep(&broker, uploaded + age).await.unwrap();
+    let sweep = async |age: Duration| files.sweep(&broker, None, uploaded + age).await.unwrap();
     let day = Duration::from_secs(24 * 3600);
     assert_eq!(sweep(6 * day).await, Swept { jobs: 0, inputs: 0, transfers: 0 });
     assert_eq!(sweep(8 * day).await, Swept { jobs: 0, inputs: 1, transfers: 0 });
@@ -142,7 +151,7 @@ async fn files_go_with_their_job_and_inputs_when_no_job_names_them() {
 #[tokio::test]
 async fn what_a_process_that_died_left_behind_goes_after_a_day() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Files::open_shared(dir.path()).unwrap();
+    let files = Files::open_shared(dir.path(), &owner()).unwrap();
     let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
     let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     files.put_input(whole(b"whole")).await.unwrap();
@@ -161,7 +170,7 @@ async fn what_a_process_that_died_left_behind_goes_after_a_day() {
     let hour = Duration::from_secs(3600);
     let sweep = async |age: Duration| {
         let now = Timestamp::from_millis((written + age).as_millis().try_into().unwrap());
-        files.sweep(&broker, now).await.unwrap()
+        files.sweep(&broker, None, now).await.unwrap()
     };
     assert_eq!(sweep(23 * hour).await, Swept { jobs: 1, inputs: 0, transfers: 0 });
     assert_eq!(everything_under(dir.path()).len(), 3, "somebody may still be storing them");
@@ -172,24 +181,27 @@ async fn what_a_process_that_died_left_behind_goes_after_a_day() {
 #[tokio::test]
 async fn what_others_are_just_storing_in_a_shared_directory_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    Files::open_shared(dir.path()).unwrap();
+    Files::open_shared(dir.path(), &owner()).unwrap();
     let staged = dir.path().join("files").join(place::STAGING).join("others");
     std::fs::write(&staged, "half of it").unwrap();
-    Files::open_shared(dir.path()).unwrap();
+    Files::open_shared(dir.path(), &owner()).unwrap();
     assert!(staged.exists());
-    Files::open(dir.path()).unwrap();
+    Files::open(dir.path(), Some(&owner())).unwrap();
     assert!(!staged.exists(), "this one has the directory to itself");
     let file = dir.path().join("a-file");
     std::fs::write(&file, "").unwrap();
     for wrong in [file, dir.path().join("missing")] {
-        assert!(matches!(Files::open_shared(&wrong), Err(FilesError::Io(_))), "{wrong:?}");
+        assert!(
+            matches!(Files::open_shared(&wrong, &owner()), Err(FilesError::Io(_))),
+            "{wrong:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_artifact_is_an_input_once_a_job_ended_with_it() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Files::open(dir.path()).unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
     let store = MemStore::new(Arc::new(ManualClock::default()));
     let held = held(2);
     let stored = files.put_artifact(held, "a.png", whole(b"picture"), None).await.unwrap();
@@ -223,4 +235,27 @@ async fn an_artifact_is_an_input_once_a_job_ended_with_it() {
     let opened = files.open_input(&store, &from).await.unwrap().unwrap();
     let read: Vec<Bytes> = opened.try_collect().await.unwrap();
     assert_eq!(read.concat(), b"picture");
+}
+
+/// A store that knows none of the jobs: another fleet's, or one that came up empty.
+#[tokio::test]
+async fn the_files_of_another_store_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let prod = Owner { fleet: "prod".into(), store_made_at: Some(Timestamp::from_millis(1)) };
+    let files = Files::open_shared(dir.path(), &prod).unwrap();
+    files.put_artifact(held(2), "a.png", whole(b"x"), None).await.unwrap();
+    let other = Files::open_shared(dir.path(), &owner()).expect_err("another fleet");
+    assert!(other.to_string().contains("fleet \"prod\", not of \"default\""), "{other}");
+    assert!(Files::open(dir.path(), None).is_err());
+    let made_anew = Owner { store_made_at: Some(Timestamp::from_millis(2)), ..prod };
+    let files = Files::open_shared(dir.path(), &made_anew).unwrap();
+    let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
+    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    let sweep = async |made_at| {
+        files.sweep(&broker, Some(Timestamp::from_millis(made_at)), Timestamp::default()).await
+    };
+    let why = sweep(2).await.expect_err("another store's");
+    assert!(matches!(why, FilesError::OtherStore { .. }), "{why}");
+    assert_eq!(everything_under(dir.path()).len(), 1);
+    assert_eq!(sweep(1).await.unwrap().jobs, 1);
 }

@@ -145,7 +145,7 @@ async fn beyond_loopback_nothing_listens_without_a_token() {
     let store = Arc::new(MemStore::new(Arc::new(clock)));
     let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let data = tempfile::tempdir().unwrap();
-    let files = Arc::new(Files::open(data.path()).unwrap());
+    let files = Arc::new(Files::open(data.path(), None).unwrap());
     let listen = SocketAddr::from(([0, 0, 0, 0], 0));
     let config = ServerConfig { listen, data: data.path().to_owned() };
     let refused = Server::bind(config, broker, files).await.map(drop).unwrap_err();

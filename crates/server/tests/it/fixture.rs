@@ -44,7 +44,7 @@ pub async fn start_at(listen: SocketAddr, data: TempDir) -> Fixture {
     let clock = MonotonicClock::starting(Timestamp::from_millis(1_795_461_601_100));
     let store = Arc::new(MemStore::new(Arc::new(clock)));
     let (broker, tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
-    let files = Arc::new(Files::open(data.path()).unwrap());
+    let files = Arc::new(Files::open(data.path(), None).unwrap());
     let config = ServerConfig { listen, data: data.path().to_owned() };
     let server = Server::bind(config, broker.clone(), files).await.unwrap();
     let url = format!("http://127.0.0.1:{}", server.addr().port());

@@ -7,6 +7,7 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError,
     ServerErrorKind, Value, aio::MultiplexedConnection,
 };
+use tokio::time::timeout;
 
 use super::{ANSWER_WITHIN, Opening, Place, list, number, text};
 use crate::{
@@ -53,6 +54,8 @@ pub struct Made {
     pub epoch: Epoch,
     pub seq: u64,
     pub now: i64,
+    /// When the store was made.
+    pub made_at: Option<i64>,
     pub info: Info,
 }
 
@@ -66,14 +69,19 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
         return Err(refusal.into());
     }
     check_meta(&mut connection, place, keys).await?;
-    load_library(&mut connection).await.map_err(failed)?;
     let clock = place.clock.as_ref();
     let now = clock.map(|clock| clock.now().as_millis().to_string()).unwrap_or_default();
     let mut open = redis::cmd("FCALL");
     open.arg(library::name("open")).arg(1).arg(keys.meta());
     open.arg(&place.fleet).arg(&info.replid).arg(Epoch::mint().to_string()).arg(now);
     open.arg(i32::from(place.opening == Opening::Import));
-    let opened: Value = open.query_async(&mut connection).await.map_err(failed)?;
+    let mut opened = open.query_async(&mut connection).await;
+    // Where it is loaded already, as it mostly is, no memory is needed to connect.
+    if opened.as_ref().is_err_and(is_not_loaded) {
+        load_library(&mut connection).await.map_err(failed)?;
+        opened = open.query_async(&mut connection).await;
+    }
+    let opened: Value = opened.map_err(failed)?;
     let parts = list(&opened);
     let part = |n: usize| parts.get(n).map(text).unwrap_or_default();
     let odd = || OpenError::Odd(format!("{opened:?}"));
@@ -86,11 +94,13 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
     }
     let epoch = part(1).parse().map_err(|_| odd())?;
     let now = part(2).parse().map_err(|_| odd())?;
-    let mut seq = redis::cmd("HGET");
-    seq.arg(keys.meta()).arg("seq");
-    let seq: Value = seq.query_async(&mut connection).await.map_err(failed)?;
-    let seq = number(&seq).and_then(|seq| u64::try_from(seq).ok()).ok_or_else(odd)?;
-    Ok(Made { connection, epoch, seq, now, info })
+    let mut meta = redis::cmd("HMGET");
+    meta.arg(keys.meta()).arg("seq").arg("created_at");
+    let meta: Value = meta.query_async(&mut connection).await.map_err(failed)?;
+    let meta = |n: usize| list(&meta).get(n).and_then(number);
+    let (seq, made_at) = (meta(0), meta(1));
+    let seq = seq.and_then(|seq| u64::try_from(seq).ok()).ok_or_else(odd)?;
+    Ok(Made { connection, epoch, seq, now, made_at, info })
 }
 
 /// A connection for calls that block: without a limit to the answer.
@@ -106,12 +116,17 @@ pub async fn pubsub(place: &Place, keys: &Keys) -> Result<redis::aio::PubSub, Op
             Ok((host, port)) => {
                 let failed = |error: RedisError| failure(place, &error);
                 let client = client(place, &host, port, false).map_err(failed)?;
-                return client.get_async_pubsub().await.map_err(failed);
+                let connected = timeout(CONNECT_WITHIN, client.get_async_pubsub()).await;
+                return connected.unwrap_or_else(|_| Err(no_answer())).map_err(failed);
             }
             Err(error) => last = Some(error),
         }
     }
     Err(last.unwrap_or_else(|| no_host(place)))
+}
+
+fn no_answer() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 fn no_host(place: &Place) -> OpenError {
@@ -190,8 +205,8 @@ async fn stranger(
         scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
         let found: Value = scan.query_async(connection).await?;
         let [next, some] = list(&found) else { return Ok(None) };
-        if let Some(key) = list(some).first() {
-            return Ok(Some(text(key)));
+        if let Some(key) = list(some).iter().map(text).find(|key| !keys.is_hint(key)) {
+            return Ok(Some(key));
         }
         cursor = text(next);
         if cursor == "0" {
@@ -348,6 +363,11 @@ pub enum Means {
     Refused,
 }
 
+/// Our functions are not there: a Redis that was emptied, or another one.
+fn is_not_loaded(error: &RedisError) -> bool {
+    error.to_string().contains("Function not found")
+}
+
 pub fn means(error: &RedisError) -> Means {
     let moved = matches!(
         error.kind(),
@@ -361,7 +381,7 @@ pub fn means(error: &RedisError) -> Means {
                 | ServerErrorKind::TryAgain
         )
     );
-    if moved || error.to_string().contains("Function not found") {
+    if moved || is_not_loaded(error) {
         return Means::ElseWhere;
     }
     if error.is_io_error()

@@ -1,6 +1,14 @@
 //! Reading Redis' answers.
 
-use redis::Value;
+use redis::{RedisResult, Value};
+
+/// An answer, or the error that Redis gave as one.
+pub fn answered(answer: RedisResult<Value>) -> RedisResult<Value> {
+    match answer {
+        Ok(Value::ServerError(error)) => Err(error.into()),
+        answer => answer,
+    }
+}
 
 /// A text; empty where there is none.
 pub fn text(value: &Value) -> String {

@@ -100,27 +100,40 @@ local function serve(keys, args)
   return 'ok'
 end
 
--- Notes processes that wait for work. ARGV: time or '', then service, member, ms; '' ms: no longer.
+-- Notes processes that wait for work. ARGV: time or '', process, then service, profile, ms; '' ms: no
+-- longer.
 local function wait(keys, args)
-  local P, now = prefix_of(keys[1]), clock(args[1])
-  for i = 2, #args, 3 do
-    local key = P .. 'waiting:' .. args[i]
+  local f = call('HMGET', keys[1], 'format')
+  if not f[1] then return 'gone' end
+  local S = { P = prefix_of(keys[1]), now = clock(args[1]) }
+  for i = 3, #args, 3 do
+    local service, digest = args[i], args[i + 1]
+    local profiles, processes = S.P .. 'waiting:' .. service, waiting_key(S, service, digest)
     if args[i + 2] == '' then
-      call('ZREM', key, args[i + 1])
+      call('ZREM', processes, args[2])
+      local last = call('ZRANGE', processes, -1, -1, 'WITHSCORES')
+      if last[1] then call('ZADD', profiles, last[2], digest) else call('ZREM', profiles, digest) end
     else
-      call('ZADD', key, text(now + tonumber(args[i + 2])), args[i + 1])
+      local till = text(S.now + tonumber(args[i + 2]))
+      call('ZREMRANGEBYSCORE', processes, '-inf', '(' .. text(S.now))
+      call('ZADD', processes, till, args[2])
+      call('PEXPIRE', processes, args[i + 2])
+      call('ZREMRANGEBYSCORE', profiles, '-inf', '(' .. text(S.now))
+      call('ZADD', profiles, 'GT', till, digest)
+      call('PEXPIRE', profiles, args[i + 2])
     end
   end
   return 'ok'
 end
 
 -- A wake-up that its taker has no use for goes to somebody else, some few times.
--- ARGV: time or '', class, service, hops so far, the member that had no use for it.
+-- ARGV: time or '', class, service, hops so far, the process that had no use for it and its profile.
 local function pass_on(keys, args)
   local S = { P = prefix_of(keys[1]), now = clock(args[1]) }
+  S.now_text = text(S.now)
   local hops = tonumber(args[4]) + 1
   if hops <= 4 and call('EXISTS', S.P .. 'class:' .. args[2]) == 1 then
-    wake(S, args[2], args[3], false, hops, args[5])
+    wake(S, args[2], args[3], false, hops, { process = args[5], digest = args[6] })
   end
   return 'ok'
 end

@@ -1,22 +1,33 @@
 -- Wake-ups of waiting workers: hints, at most one for a profile and service.
 
+-- Who waits for a service: `waiting:SERVICE` has the profiles of which somebody waits, and
+-- `waiting:SERVICE:PROFILE` the processes that said so, both by the end of their word.
+local function waiting_key(S, service, digest)
+  return S.P .. 'waiting:' .. service .. ':' .. digest
+end
+
+-- Whether another process than this one waits.
+local function others_wait(S, service, digest, process)
+  local some = call('ZRANGEBYSCORE', waiting_key(S, service, digest), S.now_text, '+inf', 'LIMIT', 0, 2)
+  return some[2] or (some[1] and some[1] ~= process)
+end
+
+-- Profiles looked at for one job: more are left to the slow looks.
+local MAX_ASKED = 2048
+local ASKED_AT_ONCE = 256
+
 -- Wakes one waiting worker that is able to run the class: pushes the class's name for its profile,
 -- unless a wake-up lies there already. `all`: the class is new, so nobody has worked out yet who is
--- able; each profile looks once. `hops`: how often it was passed on; `not_for`: who had no use for it.
--- Answers whether anybody waits.
+-- able; each profile looks once. `hops`: how often it was passed on; `not_for`: the process, and its
+-- profile, that had no use for it. Answers whether anybody waits.
 local function wake(S, class, service, all, hops, not_for)
-  local waiting = S.P .. 'waiting:' .. service
-  local asked = {}
-  local members = call('ZRANGE', waiting, 0, 255, 'WITHSCORES')
-  for i = 1, #members, 2 do
-    local member = members[i]
-    local digest = string.sub(member, 1, 32)
-    if not asked[digest] and member ~= not_for then
-      asked[digest] = true
-      if tonumber(members[i + 1]) < S.now then
-        call('ZREM', waiting, member)
-        asked[digest] = nil
-      elseif all or call('SISMEMBER', S.P .. 'serves:' .. digest .. ':' .. service, class) == 1 then
+  local waiting, waits = S.P .. 'waiting:' .. service, false
+  for from = 0, MAX_ASKED - 1, ASKED_AT_ONCE do
+    local digests = call('ZRANGEBYSCORE', waiting, S.now_text, '+inf', 'LIMIT', from, ASKED_AT_ONCE)
+    for _, digest in ipairs(digests) do
+      waits = true
+      local is_asked = not not_for or digest ~= not_for.digest or others_wait(S, service, digest, not_for.process)
+      if is_asked and (all or call('SISMEMBER', S.P .. 'serves:' .. digest .. ':' .. service, class) == 1) then
         local key = S.P .. 'wake:' .. digest .. ':' .. service
         if call('LLEN', key) == 0 then
           call('LPUSH', key, class .. ' ' .. (hops or 0))
@@ -25,8 +36,9 @@ local function wake(S, class, service, all, hops, not_for)
         end
       end
     end
+    if #digests < ASKED_AT_ONCE then break end
   end
-  return #members > 0
+  return waits
 end
 
 -- At most one wake-up a profile: for the same class more than a few find nobody.

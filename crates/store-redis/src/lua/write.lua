@@ -91,6 +91,20 @@ local function change_classes(S, v)
   end
 end
 
+-- Losses of classes that nobody needs any more are remembered of so many, the latest.
+local MAX_IDLE_BASES = 1000
+
+local function forget_losses(S, key)
+  local idle, found = {}, call('HGETALL', key)
+  for i = 1, #found, 2 do
+    if redis.pcall('SCARD', S.P .. 'base:' .. found[i]) == 0 then
+      idle[#idle + 1] = { base = found[i], at = tonumber(string.match(found[i + 1], '%d+$') or 0) }
+    end
+  end
+  table.sort(idle, function(a, b) return a.at < b.at end)
+  for i = 1, #idle - MAX_IDLE_BASES do call('HDEL', key, idle[i].base) end
+end
+
 -- What happened to a class: a loss in a row (attempts that ran while another was lost are of the
 -- same incident), or a completion that proves it.
 local function note_losses(S, v)
@@ -107,6 +121,11 @@ local function note_losses(S, v)
     end
     if before > 0 or kind ~= 'proof' then
       S.losses = call('HLEN', key)
+      -- To look at all of them is worth it now and then.
+      if S.losses > 2 * MAX_IDLE_BASES and S.losses % 100 == 0 then
+        forget_losses(S, key)
+        S.losses = call('HLEN', key)
+      end
       call('HSET', S.meta, 'losses', text(S.losses))
     end
   end

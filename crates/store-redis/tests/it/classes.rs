@@ -175,3 +175,20 @@ async fn what_is_worked_out_anew_is_worked_out_whole() {
     call_by_hand(&prefix, "serve", &[profile, "1", "1"]);
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(job));
 }
+
+#[tokio::test]
+async fn losses_of_classes_that_nobody_needs_are_forgotten() {
+    let (fleet, prefix, hand) = scene().await;
+    let mut others = redis::cmd("HSET");
+    others.arg(format!("{prefix}losses"));
+    for n in 0..2_099_u32 {
+        others.arg(format!("{n:032x}")).arg(format!("1 {n}"));
+    }
+    others.exec(&mut connection()).expect("they were lost");
+    let held = fleet.running(&hand).await;
+    fleet.advance(Duration::from_secs(11));
+    fleet.run(Fleet::expire(held)).await.expect("its lease is over");
+    assert_eq!(count(&prefix, "HLEN losses"), 1_001, "the latest, and the one that lives");
+    assert_eq!(count(&prefix, &format!("HEXISTS losses {:032x}", 2_098)), 1);
+    assert_eq!(by_hand(&prefix, "HGET meta losses"), Value::BulkString(b"1001".to_vec()));
+}

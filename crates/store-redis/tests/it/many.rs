@@ -1,7 +1,10 @@
 //! One exchange about as many jobs as one may be about: Lua holds only so many values at once.
 
-use pointsman_core::{Command, JobId, command::Held};
-use pointsman_store::conformance::fleet::{Fleet, Hand, completed, spec};
+use pointsman_core::{Command, JobId, command::Held, record::ConnectorStatus};
+use pointsman_store::{
+    Due,
+    conformance::fleet::{Fleet, Hand, completed, spec},
+};
 
 use crate::support::fleet_on;
 
@@ -48,4 +51,34 @@ async fn one_exchange_ends_many_jobs_and_takes_as_many() {
     fleet.check().await.expect("nothing is wrong");
     assert_eq!(exchange(&fleet, &hand, &second).await, []);
     fleet.check().await.expect("nothing is wrong");
+}
+
+/// More events in one step than one call takes.
+const LEASES: usize = 4 * MOST;
+
+#[tokio::test]
+async fn a_worker_with_thousands_of_jobs_renews_and_leaves_in_one_step() {
+    let (fleet, _) = fleet_on();
+    let slots = u32::try_from(LEASES).expect("a small number");
+    let hand = fleet.worker("w", slots, &[]).await;
+    for _ in 0..LEASES / MOST {
+        submit(&fleet, MOST).await;
+    }
+    let mut held = Vec::new();
+    for _ in 0..LEASES / MOST {
+        let tokens = (0..MOST).map(|_| fleet.token()).collect();
+        held.extend(fleet.claim_with(&hand, tokens).await);
+    }
+    assert_eq!(held.len(), LEASES);
+    fleet.advance(std::time::Duration::from_secs(5));
+    let renewed = fleet.renew(&hand, held.clone(), ConnectorStatus::Active).await;
+    assert!(renewed.expect("a valid renewal").lost.is_empty());
+    fleet.advance(std::time::Duration::from_secs(6));
+    assert_eq!(fleet.reconcile(Due::Leases).await, 0, "every lease was renewed");
+    let leave = Command::Leave { worker: hand.worker.clone(), incarnation: hand.incarnation };
+    fleet.run(leave).await.expect("it leaves");
+    for held in held.iter().step_by(MOST) {
+        assert!(fleet.job(held.job).await.is_waiting());
+    }
+    fleet.check().await.expect("the log tells what is there");
 }

@@ -66,6 +66,7 @@ macro_rules! conformance_tests {
             a_service_that_comes_back_has_its_jobs,
             a_bare_workers_machine_follows_it,
             registering_again_changes_nothing,
+            capabilities_that_cannot_be_are_refused,
             a_worker_that_was_silent_registers_and_is_back,
             a_superseded_process_is_not_heard,
             drains_speak_against_nobody,

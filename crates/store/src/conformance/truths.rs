@@ -5,6 +5,7 @@ use pointsman_core::{
     command::{Op, OpAnswer, RegisterMachine, Repair},
     decide::limits,
     event::RecordKey,
+    matching::LabelValue,
     record::{ConnectorStatus, JobSpec, JobStatus, MachineStatus, PastOutcome, WorkerStatus},
 };
 
@@ -199,6 +200,27 @@ pub async fn registering_again_changes_nothing(open: &Open) {
     let seq = fleet.seq().await;
     fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
     assert_eq!(fleet.seq().await, seq, "a machine's exact repeat");
+}
+
+pub async fn capabilities_that_cannot_be_are_refused(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let before = (fleet.seq().await, fleet.worker_record(&hand).await);
+    for (label, value) in [
+        ("tier", LabelValue::Number(f64::NAN)),
+        ("tier", LabelValue::Number(f64::INFINITY)),
+        ("tier", LabelValue::Text("x".repeat(201))),
+        ("", LabelValue::Flag(true)),
+    ] {
+        for hand in [&hand, &fleet.hand("w"), &fleet.hand("other")] {
+            let mut register = Fleet::registration(hand, 1, &[]);
+            register.capabilities.labels.insert(label.to_owned(), value.clone());
+            let refused = fleet.run(Command::Register(register)).await.expect_err("refused");
+            let place = format!("invalid: capabilities/labels/{label}: ");
+            assert!(refused.to_string().starts_with(&place), "{refused}");
+        }
+    }
+    assert_eq!((fleet.seq().await, fleet.worker_record(&hand).await), before);
 }
 
 pub async fn a_worker_that_was_silent_registers_and_is_back(open: &Open) {

@@ -66,6 +66,8 @@ pub struct State {
     pub tries: Vec<Instant>,
     epoch: Arc<str>,
     pub line: Line,
+    /// Files are not taken: the token is not known.
+    pub no_files: bool,
     pub calls: Vec<(Instant, Call)>,
     pub jobs: BTreeMap<JobId, FakeJob>,
     queue: VecDeque<JobId>,
@@ -106,6 +108,7 @@ impl FakeBroker {
                 tries: Vec::new(),
                 epoch: "first".into(),
                 line: Line::Up,
+                no_files: false,
                 calls: Vec::new(),
                 jobs: BTreeMap::new(),
                 queue: VecDeque::new(),
@@ -433,6 +436,9 @@ impl Broker for FakeBroker {
     ) -> Result<StoredFile, BrokerError> {
         let chunks: Vec<Bytes> =
             bytes.try_collect().await.map_err(|e| BrokerError::Unreachable(e.to_string()))?;
+        if self.with(|s| s.no_files) {
+            return Err(BrokerError::Refused("the token is not known".into()));
+        }
         let bytes = Bytes::from(chunks.concat());
         let stored = StoredFile { size: bytes.len() as u64, sha256: "0".repeat(64) };
         self.call(|_| Ok((stored, Call::Artifact)))

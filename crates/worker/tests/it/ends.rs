@@ -1,7 +1,7 @@
 //! How attempts end.
 
 use pointsman_core::{
-    FailureKind, LossReason,
+    FailureKind, JobId, LossReason,
     command::{Finish, Op, Outcome},
     record::{ConnectorStatus, JobStatus, Timeouts},
 };
@@ -142,6 +142,46 @@ async fn files_are_stored_before_completion_though_the_broker_was_away() {
     let stored = calls.iter().position(|c| matches!(c, Call::Artifact)).unwrap();
     let done = |c: &Call| matches!(c, Call::Exchange { ops, .. } if ops.iter().any(|o| matches!(o.op, Op::Finish(_))));
     assert!(stored < calls.iter().position(done).unwrap());
+}
+
+/// A job whose file is not taken for want of a known token, for 10 minutes.
+async fn not_let_in(limit: Timeouts) -> (Setup, JobId) {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.no_files = true);
+    let job = setup.broker.post_with("file", limit);
+    setup.pass(600.0).await;
+    (setup, job)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_waits_until_the_worker_is_let_in() {
+    let (setup, job) = not_let_in(Timeouts::default()).await;
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+    setup.broker.with(|s| s.no_files = false);
+    setup.pass(2.5).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    assert_eq!(setup.service.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_not_taken_waits_no_longer_than_its_job_may() {
+    let limit = Timeouts { total_s: Some(60), ..Timeouts::default() };
+    let (setup, job) = not_let_in(limit).await;
+    let taken = setup.broker.job(job).taken;
+    assert_eq!(failure(&taken[1]).code, "total_timeout");
+    for stop in ["cancel", "drain"] {
+        let (setup, job) = not_let_in(Timeouts::default()).await;
+        match stop {
+            "cancel" => setup.broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true),
+            _ => setup.shutdown.drain.cancel(),
+        }
+        setup.pass(34.0).await;
+        let taken = setup.broker.job(job).taken;
+        match stop {
+            "cancel" => assert_eq!(setup.broker.status(job), JobStatus::Cancelled),
+            _ => assert!(matches!(taken[1], Op::Release { reason: LossReason::Drained, .. })),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

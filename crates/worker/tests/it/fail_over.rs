@@ -143,6 +143,25 @@ async fn a_result_is_kept_60_s_and_anew_when_it_was_taken_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_result_is_too_old_because_the_store_was_away() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("done");
+    let replica = setup.broker.replicate();
+    setup.pass(50.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    setup.broker.with(|s| s.line = Line::Down);
+    setup.pass(600.0).await;
+    setup.broker.fail_over(replica);
+    setup.broker.with(|s| {
+        s.unqueue(job);
+        s.line = Line::Up;
+    });
+    setup.pass(6.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    assert_eq!(setup.service.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kept_result_whose_job_others_have_is_handed_in_late() {
     let setup = Setup::new(1).await;
     let job = setup.broker.post("done");
@@ -236,5 +255,41 @@ async fn a_process_whose_registration_the_store_lost_is_not_superseded() {
     setup.pass(60.0).await;
     setup.broker.with(|s| s.registration_lost = true);
     setup.pass(4.0).await;
+    assert!(matches!(setup.ended().await, Err(WorkerError::Superseded(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_is_it_when_the_store_was_away_for_long() {
+    let setup = Setup::new(1).await;
+    // Each time from before its registration, the last one included.
+    for _ in 0..2 {
+        setup.pass(50.0).await;
+        setup.broker.with(|s| s.line = Line::Down);
+        setup.pass(600.0).await;
+        let replica = setup.broker.replicate();
+        setup.broker.fail_over(replica);
+        setup.broker.with(|s| {
+            s.registration_lost = true;
+            s.line = Line::Up;
+        });
+        setup.pass(6.0).await;
+        assert!(!setup.has_ended());
+    }
+    let job = setup.broker.post("done");
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    assert!(!setup.has_ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_process_that_came_while_the_store_was_away_supersedes() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.line = Line::Down);
+    setup.pass(600.0).await;
+    setup.broker.with(|s| {
+        s.superseded = true;
+        s.line = Line::Up;
+    });
+    setup.pass(6.0).await;
     assert!(matches!(setup.ended().await, Err(WorkerError::Superseded(_))));
 }

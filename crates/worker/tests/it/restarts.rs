@@ -1,14 +1,22 @@
 //! What a new start does about what the last one left.
 
+use std::sync::Arc;
+
 use pointsman_connectors::Health;
 use pointsman_core::{
     JobId, LossReason, Token,
     command::Op,
+    matching::LabelValue,
     record::{ConnectorStatus, JobStatus},
 };
+use pointsman_worker::Worker;
 use uuid::Uuid;
 
-use crate::{broker::FakeBroker, service::FakeService, setup::Setup};
+use crate::{
+    broker::FakeBroker,
+    service::FakeService,
+    setup::{Setup, config},
+};
 
 /// A job that the store says this worker runs.
 fn left_over(broker: &FakeBroker, payload: &'static str) -> (JobId, Token) {
@@ -106,4 +114,30 @@ async fn what_a_service_has_is_registered_when_it_comes_up() {
         })
         .collect();
     assert_eq!(versions, [None, Some("1.0".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_with_what_no_store_takes_is_an_error_and_not_registered() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    service.with(|s| s.version = "1".repeat(201));
+    let setup = Setup::with(1, broker.clone(), service).await;
+    let job = broker.post("done");
+    setup.pass(6.0).await;
+    assert_eq!(broker.status(job), JobStatus::Pending);
+    let reports = broker.renewals().into_iter().flat_map(|(_, renew, _)| renew.connectors);
+    let told = reports.last().unwrap();
+    assert_eq!(told.status, ConnectorStatus::Error);
+    let why = told.error_message.unwrap();
+    assert!(why.contains("/services/fake/version") && why.contains("201 bytes"), "{why}");
+    setup.service.with(|s| s.version = "2.0".into());
+    setup.pass(6.0).await;
+    assert_eq!(broker.status(job), JobStatus::Completed);
+}
+
+#[test]
+fn labels_that_no_store_takes_are_a_mistake_in_the_configuration() {
+    let mut config = config(1, Arc::new(FakeService::new("fake")));
+    config.capabilities.labels.insert("tier".into(), LabelValue::Number(f64::NAN));
+    let refused = Worker::new(config, FakeBroker::new()).err().unwrap().to_string();
+    assert!(refused.starts_with("capabilities/labels/tier: NaN is out of range"), "{refused}");
 }

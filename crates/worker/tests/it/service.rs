@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_connectors::{
-    ByteStream, Completion, Connector, Health, NewArtifact, NotClear, Preview, Report, RunContext,
-    RunEnd, Source, SourceError, StopReason, Task, Unavailable,
+    ByteStream, Completion, Connector, Health, HostError, NewArtifact, NotClear, Preview, Report,
+    RunContext, RunEnd, Source, SourceError, StopReason, Task, Unavailable,
 };
 use pointsman_core::{
     Failure, FailureKind, LossReason, ServiceName, Token,
@@ -23,6 +23,7 @@ pub struct FakeService {
 
 pub struct State {
     pub health: Health,
+    pub version: String,
     /// Why it cannot be proven clear.
     pub not_clear: Option<String>,
     /// What it still has from before a restart.
@@ -39,6 +40,7 @@ impl FakeService {
             name: ServiceName::new(name).unwrap(),
             state: Mutex::new(State {
                 health: Health::idle(),
+                version: "1.0".into(),
                 not_clear: None,
                 ghosts: BTreeSet::new(),
                 runs: Vec::new(),
@@ -67,9 +69,10 @@ impl Connector for FakeService {
     }
 
     async fn capabilities(&self) -> Result<ServiceCapabilities, Unavailable> {
-        match self.state.lock().health.status {
+        let state = self.state.lock();
+        match state.health.status {
             ConnectorStatus::Idle => Ok(ServiceCapabilities {
-                version: Some("1.0".into()),
+                version: Some(state.version.clone()),
                 ..ServiceCapabilities::default()
             }),
             _ => Err(Unavailable("not up".into())),
@@ -178,7 +181,10 @@ async fn file(context: &RunContext, source: &dyn Source) -> Result<Completion, R
     Ok(Completion { artifacts: vec![stored], ..Completion::default() })
 }
 
-fn failed(error: pointsman_connectors::HostError) -> RunEnd {
+fn failed(error: HostError) -> RunEnd {
+    if error == HostError::Fenced {
+        return RunEnd::Cancelled;
+    }
     Failure::new(FailureKind::ServiceFault, "file", error.to_string()).into()
 }
 

@@ -1,0 +1,98 @@
+//! Whose files they are. A store that does not know a job only removes its files where they are its
+//! own: a wrong fleet, or a store that came up empty, must not.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use pointsman_core::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::FilesError;
+
+/// Beside the files.
+const NAME: &str = "owner.json";
+/// Somebody else may be just writing it.
+const TRIES: usize = 5;
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// The fleet whose files they are, and which of its stores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub fleet: String,
+    /// When the store was made.
+    pub store_made_at: Option<Timestamp>,
+}
+
+impl Owner {
+    /// Makes the files the owner's where they are nobody's yet.
+    ///
+    /// # Errors
+    /// [`FilesError::OtherFleet`] when they are another fleet's.
+    pub(super) fn claim(&self, root: &Path) -> Result<(), FilesError> {
+        let found = match self.write(root) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::of(root),
+            written => return written.map_err(FilesError::Io),
+        };
+        match found {
+            Ok(found) if found.fleet == self.fleet => Ok(()),
+            Ok(found) => Err(FilesError::OtherFleet {
+                file: root.join(NAME).display().to_string(),
+                found: found.fleet,
+                wanted: self.fleet.clone(),
+            }),
+            Err(error) => Err(FilesError::Io(error)),
+        }
+    }
+
+    /// # Errors
+    /// [`FilesError::OtherStore`] when the files are somebody's.
+    pub(super) fn none(root: &Path) -> Result<(), FilesError> {
+        match root.join(NAME).exists() {
+            true => Err(other_store(root)),
+            false => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// [`FilesError::OtherStore`] when the files are not those of the store that was made then.
+    pub(super) fn of_store(root: &Path, made_at: Timestamp) -> Result<(), FilesError> {
+        match Self::of(root) {
+            Ok(owner) if owner.store_made_at == Some(made_at) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FilesError::Io(error)),
+            _ => Err(other_store(root)),
+        }
+    }
+
+    fn write(&self, root: &Path) -> io::Result<()> {
+        let json = serde_json::to_vec(self).map_err(io::Error::other)?;
+        let new = fs::OpenOptions::new().write(true).create_new(true).open(root.join(NAME));
+        new?.write_all(&json)
+    }
+
+    /// Whose the files are.
+    fn of(root: &Path) -> io::Result<Self> {
+        let path = root.join(NAME);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match serde_json::from_slice(&fs::read(&path)?) {
+                Ok(owner) => return Ok(owner),
+                Err(_) if tries < TRIES => std::thread::sleep(AGAIN_AFTER),
+                Err(error) => {
+                    let path = path.display();
+                    let why =
+                        format!("{path} does not say whose files they are: {error}; delete it");
+                    return Err(io::Error::other(why));
+                }
+            }
+        }
+    }
+}
+
+fn other_store(root: &Path) -> FilesError {
+    FilesError::OtherStore { file: root.join(NAME).display().to_string() }
+}

@@ -1,0 +1,86 @@
+//! Waiting for replicas (`--acks`), on a connection of its own: while Redis waits it answers nothing
+//! else there. One wait answers everybody who has written by then.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pointsman_store::{Epoch, StoreError};
+use redis::aio::MultiplexedConnection;
+use tokio::time::timeout;
+
+use super::{ANSWER_WITHIN, Link, answered, number};
+
+/// Milliseconds in which replicas have to confirm.
+const WITHIN_MS: u64 = 1_000;
+
+/// Who waits for replicas.
+pub struct Acks {
+    asked: AtomicU64,
+    round: tokio::sync::Mutex<Round>,
+}
+
+struct Round {
+    /// With the generation of the link that it is of.
+    connection: Option<(MultiplexedConnection, u64)>,
+    /// Up to which question the outcome answers.
+    covers: u64,
+    outcome: Result<(), StoreError>,
+}
+
+impl Default for Acks {
+    fn default() -> Self {
+        let round = Round { connection: None, covers: 0, outcome: Ok(()) };
+        Self { asked: AtomicU64::new(0), round: tokio::sync::Mutex::new(round) }
+    }
+}
+
+impl Link {
+    /// Waits until `--acks` replicas have everything that was written up to now, in this epoch.
+    pub async fn acked(&self, epoch: &Epoch) -> Result<(), StoreError> {
+        if self.0.place.acks == 0 {
+            return Ok(());
+        }
+        let asked = self.0.acks.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut round = self.0.acks.round.lock().await;
+        if round.covers < asked {
+            let covers = self.0.acks.asked.load(Ordering::Acquire);
+            round.outcome = self.confirmed(&mut round.connection).await;
+            round.covers = covers;
+        }
+        round.outcome.clone()?;
+        match self.epoch() == *epoch {
+            true => Ok(()),
+            false => Err(StoreError::Unknown("Redis has another history now".into())),
+        }
+    }
+
+    async fn confirmed(
+        &self,
+        kept: &mut Option<(MultiplexedConnection, u64)>,
+    ) -> Result<(), StoreError> {
+        let generation = *self.0.generations.borrow();
+        let (mut connection, of) = match kept.take() {
+            Some(kept) if kept.1 == generation => kept,
+            _ => (self.another().await?, generation),
+        };
+        // Redis waits for what the same connection wrote last.
+        let mut wait = redis::pipe();
+        wait.cmd("HSET").arg(self.0.keys.meta()).arg("acks_at").arg(self.now().as_millis());
+        wait.cmd("WAIT").arg(self.0.place.acks).arg(WITHIN_MS);
+        let lost = |why: String| StoreError::Unknown(format!("Redis did not answer: {why}"));
+        let answers = connection.send_packed_commands(&wait, 0, 2);
+        let answers = timeout(ANSWER_WITHIN, answers).await;
+        let answers = answers.map_err(|_| lost("no answer to WAIT".into()))?;
+        let mut answers = answers.map_err(|error| lost(error.to_string()))?.into_iter();
+        let mut next = || answered(answers.next().map_or(Ok(redis::Value::Nil), Ok));
+        next().map_err(|error| lost(error.to_string()))?;
+        let have = next().map_err(|error| lost(error.to_string()))?;
+        *kept = Some((connection, of));
+        let (have, wanted) = (number(&have).unwrap_or(0), self.0.place.acks);
+        if have >= i64::from(wanted) {
+            return Ok(());
+        }
+        Err(StoreError::Unknown(format!(
+            "it is written, but only {have} of {wanted} replicas have confirmed it within 1 s"
+        )))
+    }
+}

@@ -1,0 +1,177 @@
+//! What Redis may answer or lose while a store is open on it.
+
+use std::{sync::Arc, time::Duration};
+
+use pointsman_core::{Command, JobId};
+use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_store::{
+    Due, LogPage, Retention, Store,
+    conformance::fleet::{Fleet, completed, spec},
+};
+use pointsman_store_redis::{Options, RedisStore};
+use redis::Value;
+
+async fn open(server: &RedisServer) -> (Arc<RedisStore>, Fleet) {
+    open_with(server, 0).await
+}
+
+async fn open_with(server: &RedisServer, acks: u32) -> (Arc<RedisStore>, Fleet) {
+    let address = server.url().parse().expect("a valid address");
+    let look_every = Duration::from_secs(3_600);
+    let options = Options { look_every, acks, ..Options::new(address) };
+    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let kept = store.clone();
+    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    (store, fleet)
+}
+
+async fn run(server: &RedisServer, command: &str) -> Value {
+    let mut words = command.split(' ');
+    let mut redis_command = redis::cmd(words.next().expect("a command"));
+    redis_command.arg(words.collect::<Vec<_>>());
+    let mut connection = server.connect().await.expect("it answers");
+    redis_command.query_async(&mut connection).await.expect("it does as it is told")
+}
+
+/// A call may fail when Redis has changed under it; the next one works.
+async fn submit_again(fleet: &Fleet) -> JobId {
+    let submit = fleet.submission(spec(50));
+    let id = submit.id;
+    let submit = || vec![Command::Submit(submit.clone())];
+    if fleet.store.execute(submit()).await.is_err() {
+        let mut done = fleet.store.execute(submit()).await.expect("the second call works");
+        done.pop().expect("an answer").expect("a valid submission");
+    }
+    id
+}
+
+#[tokio::test]
+async fn functions_that_were_flushed_are_loaded_again() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let (_store, fleet) = open(&server).await;
+    run(&server, "FUNCTION FLUSH").await;
+    let job = submit_again(&fleet).await;
+    assert!(fleet.job(job).await.is_waiting());
+}
+
+/// With what workers leave behind that have not noticed yet.
+#[tokio::test]
+async fn a_redis_that_was_emptied_is_made_anew() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let (store, fleet) = open(&server).await;
+    fleet.submit(spec(50)).await;
+    let epoch = store.epoch();
+    run(&server, "FLUSHALL").await;
+    run(&server, "SET {pointsman:default}:preview:x picture").await;
+    run(&server, "ZADD {pointsman:default}:waiting:simulation 1 x").await;
+    submit_again(&fleet).await;
+    assert_ne!(store.epoch(), epoch);
+    assert_eq!(store.queues(0).await.expect("the store works").counts.pending, 1);
+}
+
+/// Redis refuses writes while it has too few replicas: that is no reason to ask without a pause.
+#[tokio::test]
+async fn a_refusal_is_not_taken_for_an_answer() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let (store, fleet) = open(&server).await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    run(&server, "CONFIG SET min-replicas-to-write 1").await;
+    let submit = vec![Command::Submit(fleet.submission(spec(50)))];
+    let why = store.execute(submit).await.map(drop).expect_err("it is refused");
+    assert!(why.to_string().contains("NOREPLICAS"), "{why}");
+    let mut hints = Vec::new();
+    for _ in 0..2 {
+        hints.push(store.wait_for_work(hand.worker.clone(), Vec::new()));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stats = run(&server, "INFO commandstats").await;
+    let stats = format!("{stats:?}");
+    let blpop = stats.split("cmdstat_blpop:").nth(1).unwrap_or_default();
+    let refused = blpop.split("rejected_calls=").nth(1).unwrap_or("0");
+    let refused: String = refused.chars().take_while(char::is_ascii_digit).collect();
+    assert!(refused.parse::<u32>().unwrap_or(0) < 20, "{blpop}");
+    drop(hints);
+}
+
+/// What runs can end although no memory is left, also over a connection that has to be made anew.
+#[tokio::test]
+async fn without_memory_a_connection_is_made_and_what_runs_ends() {
+    let options = RedisOptions { maxmemory: Some(32 << 20), ..Default::default() };
+    let server = RedisServer::start(options).await.expect("it starts");
+    let (_store, fleet) = open(&server).await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    run(&server, "CONFIG SET maxmemory 1").await;
+    run(&server, "CLIENT KILL TYPE normal SKIPME yes").await;
+    let finish = || Fleet::exchange(&hand, vec![Fleet::op(held, completed())], Vec::new());
+    let mut ended = fleet.store.execute(vec![Command::Exchange(finish())]).await;
+    for _ in 0..3 {
+        if ended.is_err() {
+            ended = fleet.store.execute(vec![Command::Exchange(finish())]).await;
+        }
+    }
+    ended.expect("the store works").pop().expect("an answer").expect("it ends");
+    assert!(fleet.job(held.job).await.is_ended());
+}
+
+/// Submissions that wait for replicas keep nobody else waiting, and wait together.
+#[tokio::test]
+async fn who_waits_for_replicas_is_in_nobodys_way() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let replica =
+        RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
+    let (store, fleet) = open_with(&server, 1).await;
+    fleet.submit(spec(50)).await;
+    drop(replica);
+    let submits: Vec<_> = (0..12).map(|_| Command::Submit(fleet.submission(spec(50)))).collect();
+    let submits = submits.into_iter().map(|submit| store.execute(vec![submit]));
+    let mut submits = std::pin::pin!(futures::future::join_all(submits));
+    let look = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for _ in 0..20 {
+            store.queues(0).await.expect("the store works");
+        }
+    };
+    tokio::select! {
+        early = &mut submits => panic!("nobody confirms: {early:?}"),
+        () = look => {}
+    }
+    for submitted in submits.await {
+        let why = submitted.map(drop).expect_err("nobody confirms").to_string();
+        assert!(why.contains("only 0 of 1 replicas"), "{why}");
+    }
+    let stats = format!("{:?}", run(&server, "INFO commandstats").await);
+    let waits = stats.split("cmdstat_wait:calls=").nth(1).expect("there were some");
+    let waits: String = waits.chars().take_while(char::is_ascii_digit).collect();
+    assert!(waits.parse::<u32>().expect("a count") <= 4, "{waits} waits for 13 submissions");
+}
+
+/// Its length alone does not bound it: what is large may be in every group.
+#[tokio::test]
+async fn the_log_takes_no_more_memory_than_it_may() {
+    const MOST: u64 = 2 << 20;
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = server.url().parse().expect("a valid address");
+    let options = Options { log_bytes: MOST, ..Options::new(address) };
+    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let kept = store.clone();
+    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    let large = pointsman_core::record::JobSpec {
+        metadata: Some(serde_json::json!({ "large": "x".repeat(15_000) })),
+        ..spec(50)
+    };
+    for _ in 0..400 {
+        fleet.submit(large.clone()).await;
+    }
+    let size = async || match run(&server, "MEMORY USAGE {pointsman:default}:log").await {
+        Value::Int(bytes) => u64::try_from(bytes).expect("a size"),
+        other => panic!("{other:?}"),
+    };
+    assert!(size().await > 2 * MOST);
+    store.due(Due::Retention(Retention::default())).await.expect("the store works");
+    assert!(size().await <= MOST, "{}", size().await);
+    let page = store.log(0, 10).await.expect("the log is read");
+    assert!(matches!(page, LogPage::Cut { .. }), "{page:?}");
+    fleet.check().await.expect("nothing is wrong");
+}

@@ -1,0 +1,82 @@
+//! Whoever waits is woken at once, not by a slow look.
+
+use std::time::Duration;
+
+use pointsman_core::record::JobSpec;
+use pointsman_store::{
+    WorkHint,
+    conformance::fleet::{Fleet, Hand, completed, needs, spec},
+};
+use tokio::time::timeout;
+
+use crate::support::{connection, fleet_on, prefix};
+
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+fn waits(fleet: &Fleet, hand: &Hand) -> WorkHint {
+    fleet.store.wait_for_work(hand.worker.clone(), Vec::new())
+}
+
+async fn is_woken(mut hint: WorkHint) -> bool {
+    timeout(AT_ONCE, hint.wait()).await.is_ok()
+}
+
+/// A process blocks on the lists of those that wait; another of it joins them.
+#[tokio::test]
+async fn who_joins_others_of_the_process_is_woken() {
+    let (fleet, _) = fleet_on();
+    let plain = fleet.worker("plain", 1, &[]).await;
+    let able = fleet.worker("able", 1, &["x"]).await;
+    let labelled = || JobSpec { requirements: needs("x"), ..spec(50) };
+    for _ in 0..3 {
+        let other = waits(&fleet, &plain);
+        let hint = waits(&fleet, &able);
+        fleet.submit(labelled()).await;
+        assert!(is_woken(hint).await);
+        let held = fleet.claim(&able).await.expect("a job to claim");
+        fleet.act(&able, held, completed()).await.expect("it ends");
+        // By now the call blocks for the other one alone.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(other);
+    }
+}
+
+#[tokio::test]
+async fn many_who_are_not_able_keep_no_wake_up_from_who_is() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let soon = fleet.store.now().as_millis() + 1;
+    let mut others = redis::pipe();
+    for n in 0..1_000_u32 {
+        let key = format!("{prefix}waiting:simulation");
+        others.cmd("ZADD").arg(key).arg(soon).arg(format!("{n:032x}"));
+    }
+    others.exec(&mut connection()).expect("they wait");
+    let able = fleet.worker("able", 1, &["x"]).await;
+    let requirements = needs("x");
+    fleet.submit(JobSpec { requirements: requirements.clone(), ..spec(50) }).await;
+    let held = fleet.claim(&able).await.expect("a job to claim");
+    fleet.act(&able, held, completed()).await.expect("it ends");
+    let hint = waits(&fleet, &able);
+    fleet.submit(JobSpec { requirements, ..spec(50) }).await;
+    assert!(is_woken(hint).await);
+}
+
+/// A process that closes its store takes its word back, so that it swallows nobody's wake-up.
+#[tokio::test]
+async fn who_leaves_waits_no_longer() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let hint = waits(&fleet, &hand);
+    let waiting = || -> i64 {
+        let mut count = redis::cmd("ZCARD");
+        count.arg(format!("{prefix}waiting:simulation")).query(&mut connection()).expect("a count")
+    };
+    while waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    fleet.store.close().await.expect("it closes");
+    assert_eq!(waiting(), 0);
+    drop(hint);
+}
