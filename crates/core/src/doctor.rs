@@ -130,8 +130,8 @@ rules! {
     /// A record that could not be read is set aside, and nothing stands in its place.
     Quarantined = "quarantined", None,
         "it is missing from every list, and a job that was set aside does not run",
-        "look at it where it was set aside; a worker or machine that still runs registers anew, \
-         a job must be submitted again";
+        "look at it where it was set aside, and delete it there once it is of no more use; a worker \
+         or machine that still runs registers anew, a job must be submitted again";
     /// A record has a number that the log never gave out, or one that another record has.
     UnknownNumber = "unknown_number", Repair,
         "viewers may take the record for newer than it is, or not see it",

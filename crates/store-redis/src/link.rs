@@ -20,7 +20,7 @@ use redis::{Cmd, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use connect::OpenError;
+pub use connect::{OpenError, lost_meta};
 pub use reply::{answered, bytes, list, number, text};
 
 use crate::{

@@ -53,6 +53,7 @@ impl Inner {
         self.compare_sets(&expected, look, &mut differences).await?;
         self.compare_counts(&expected, look, &mut differences).await?;
         compare_classes(&hashes, &expected, look, &mut differences);
+        self.compare_meta(look, &mut differences).await?;
         let numbers = self.compare_numbers(&expected, look, &mut differences).await?;
         self.compare_profiles(&expected, &numbers, look, &mut differences).await?;
         let (seq, _) = self.head().await?;

@@ -7,7 +7,7 @@ use pointsman_core::{
     Command, EventName, RecordKind,
     doctor::{Finding, Mend, MendOutcome, Mended},
 };
-use pointsman_store::{Depth, StoreError};
+use pointsman_store::{Depth, StoreError, Treatment};
 use redis::Value;
 
 use super::records::{Look, Sound};
@@ -33,6 +33,10 @@ impl Inner {
         ids: Option<Vec<String>>,
     ) -> Result<Vec<Mended>, StoreError> {
         let look = self.look_over(Depth::Everything).await?;
+        if look.is_cut_short {
+            let treatment = Treatment::of(look.found.clone(), ids.as_deref(), |_| None);
+            return Ok(treatment.report(&[] as &[Result<(), String>], &look.found));
+        }
         let wanted = |finding: &Finding| ids.as_ref().is_none_or(|ids| ids.contains(&finding.id));
         let mut refused = Refused::new();
         let mut is_any_aside = false;
@@ -115,8 +119,8 @@ impl Inner {
 
     /// Calls a function that mends one thing. An error is why it is not mended.
     async fn mending_step(&self, function: &str, args: &[&[u8]]) -> Result<Value, String> {
-        let answer = self.link.call(function, args).await.map_err(|error| error.to_string())?;
-        let answer = answer.extract_error().map_err(|error| told(&error.to_string()))?;
+        let answer = self.link.call(function, args).await;
+        let answer = answer.map_err(|error| told(&error.to_string()))?;
         match text(&answer).as_str() {
             "changed" => Err(CHANGED.to_owned()),
             _ => Ok(answer),

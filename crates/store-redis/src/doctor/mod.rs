@@ -7,6 +7,7 @@ mod classes;
 mod expected;
 mod indexes;
 mod mend;
+mod meta;
 mod profiles;
 mod records;
 mod types;
@@ -30,10 +31,14 @@ impl Inner {
     }
 
     async fn look_over(&self, depth: Depth) -> Result<Look, StoreError> {
+        self.look_at_all(depth).await.or_else(|error| self.found_instead(error))
+    }
+
+    async fn look_at_all(&self, depth: Depth) -> Result<Look, StoreError> {
         let mut look = Look::default();
         self.examine_types(depth, &mut look).await?;
-        if look.wrong.contains_key("meta") {
-            // Nothing can be said without it.
+        if !self.can_be_examined(&mut look).await? {
+            look.is_cut_short = true;
             return Ok(look);
         }
         self.look_at_records(depth, &mut look).await?;
@@ -87,12 +92,12 @@ impl Inner {
     fn set_aside(&self, name: &str, key: &str) -> Finding {
         let problem = format!("{} is set aside as {key}", self.key(name));
         let finding = Finding::new(FindingRule::Quarantined, subject_of(name), problem);
-        let clear = format!("look at {key}, and when it is of no more use, delete it: `DEL {key}`");
+        let delete = format!("`DEL {key}`");
         match finding.record() {
-            Some(_) => Finding { cure: format!("{}; {clear}", finding.cure), ..finding },
+            Some(_) => Finding { cure: format!("{} ({delete})", finding.cure), ..finding },
             None => Finding {
                 consequence: "nothing waits for it; it takes up memory".to_owned(),
-                cure: clear,
+                cure: format!("look at {key}, and delete it: {delete}"),
                 ..finding
             },
         }

@@ -45,6 +45,8 @@ pub struct Look {
     pub keys: BTreeSet<String>,
     /// Keys of a wrong type, and the type: nothing is read from them.
     pub wrong: BTreeMap<String, String>,
+    /// Nothing else could be looked at, nor can anything be mended.
+    pub is_cut_short: bool,
     /// The records as they should be.
     pub records: Vec<Record>,
     /// Where the log was when the records were read; none if it moved.
@@ -54,7 +56,7 @@ pub struct Look {
 impl Look {
     /// Keys that begin with one of these.
     pub fn keys_of<'a>(&'a self, begins: &[&'a str]) -> impl Iterator<Item = &'a str> {
-        begins.to_vec().into_iter().flat_map(|begin| {
+        begins.iter().copied().flat_map(|begin| {
             let from = self.keys.range::<str, _>((Bound::Included(begin), Bound::Unbounded));
             from.map(String::as_str).take_while(move |key| key.starts_with(begin))
         })

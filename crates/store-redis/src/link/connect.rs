@@ -42,6 +42,10 @@ pub enum OpenError {
     Importing,
     #[error("there is no store under {prefix}: check the address and --fleet")]
     Missing { prefix: String },
+    #[error("{prefix}meta is gone, and without it nothing of the store can be read: {cure}")]
+    Lost { prefix: String, cure: String },
+    #[error("{key} {field} is {found:?}, {wanted}: {cure}")]
+    Garbled { key: String, field: &'static str, found: String, wanted: &'static str, cure: String },
     #[error("Redis answered {0}, which is not understood")]
     Odd(String),
     #[error("the store is closed")]
@@ -92,14 +96,15 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
         "importing" => return Err(OpenError::Importing),
         _ => return Err(odd()),
     }
-    let epoch = part(1).parse().map_err(|_| odd())?;
+    let epoch = part(1).parse().map_err(|_| garbled_epoch(keys, part(1)))?;
     let now = part(2).parse().map_err(|_| odd())?;
     let mut meta = redis::cmd("HMGET");
     meta.arg(keys.meta()).arg("seq").arg("created_at");
     let meta: Value = meta.query_async(&mut connection).await.map_err(failed)?;
-    let meta = |n: usize| list(&meta).get(n).and_then(number);
-    let (seq, made_at) = (meta(0), meta(1));
-    let seq = seq.and_then(|seq| u64::try_from(seq).ok()).ok_or_else(odd)?;
+    let field = |n: usize| list(&meta).get(n).and_then(number);
+    let (seq, made_at) = (field(0), field(1));
+    let seq = seq.and_then(|seq| u64::try_from(seq).ok());
+    let seq = seq.ok_or_else(|| garbled_seq(keys, list(&meta).first().map(text)))?;
     Ok(Made { connection, epoch, seq, now, made_at, info })
 }
 
@@ -151,6 +156,29 @@ fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_WITHIN))
 }
 
+/// What makes up for a lost `meta`.
+pub fn lost_meta(prefix: &str) -> OpenError {
+    let cure = "restore the store from a backup, or make the key anew as docs/operating.md says \
+                under Repairs";
+    OpenError::Lost { prefix: prefix.to_owned(), cure: cure.to_owned() }
+}
+
+fn garbled_seq(keys: &Keys, found: Option<String>) -> OpenError {
+    let found = found.unwrap_or_default();
+    let (key, log) = (keys.meta(), keys.full("log"));
+    let cure = format!(
+        "set it to the number before the dash of the log's last entry (`XREVRANGE {log} + - COUNT \
+         1`): `HSET {key} seq NUMBER`"
+    );
+    OpenError::Garbled { key, field: "seq", found, wanted: "which is no whole number", cure }
+}
+
+fn garbled_epoch(keys: &Keys, found: String) -> OpenError {
+    let key = keys.meta();
+    let cure = format!("`HSET {key} replid unknown`, and start again: then a new one begins");
+    OpenError::Garbled { key, field: "epoch", found, wanted: "which is no epoch", cure }
+}
+
 fn other_fleet(keys: &Keys, place: &Place, found: String) -> OpenError {
     let prefix = keys.prefix().to_owned();
     OpenError::OtherFleet { prefix, found, wanted: place.fleet.clone() }
@@ -172,6 +200,9 @@ async fn check_meta(
             fleet.arg(keys.meta()).arg("format").arg("fleet");
             let found: Value = fleet.query_async(connection).await.map_err(failed)?;
             match list(&found) {
+                [Value::Nil, _] if is_left_over(connection, keys).await.map_err(failed)? => {
+                    Err(lost_meta(keys.prefix()))
+                }
                 [Value::Nil, _] => Err(foreign(keys.meta())),
                 [format, _] if number(format).is_none_or(|format| format > FORMAT) => {
                     Err(OpenError::Newer { format: text(format) })
@@ -182,6 +213,9 @@ async fn check_meta(
                 _ => Ok(()),
             }
         }
+        "none" if is_left_over(connection, keys).await.map_err(failed)? => {
+            Err(lost_meta(keys.prefix()))
+        }
         "none" if place.opening == Opening::Existing => {
             Err(OpenError::Missing { prefix: keys.prefix().to_owned() })
         }
@@ -191,6 +225,16 @@ async fn check_meta(
         },
         _ => Err(foreign(keys.meta())),
     }
+}
+
+/// Whether a fleet's log is there, though its `meta` is not.
+async fn is_left_over(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+) -> Result<bool, RedisError> {
+    let mut kind = redis::cmd("TYPE");
+    let kind: Value = kind.arg(keys.full("log")).query_async(connection).await?;
+    Ok(text(&kind) == "stream")
 }
 
 /// A key under the prefix of a fleet that is not there.

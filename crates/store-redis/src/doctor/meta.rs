@@ -1,0 +1,133 @@
+//! `meta`, which every call reads first.
+
+use std::collections::BTreeMap;
+
+use pointsman_core::doctor::{Examination, Finding, FindingRule, Mend};
+use pointsman_store::{Epoch, StoreError};
+
+use super::{
+    indexes::{Differences, command},
+    records::Look,
+};
+use crate::{
+    link::{list, lost_meta, number, text},
+    reads::pairs,
+    store::Inner,
+};
+
+const NOTHING: &str = "every command is refused, and nothing more can be examined";
+
+impl Inner {
+    /// Whether `meta` is such that the rest can be looked at; if not, that is a finding.
+    pub async fn can_be_examined(&self, look: &mut Look) -> Result<bool, StoreError> {
+        if look.wrong.contains_key("meta") {
+            return Ok(false);
+        }
+        let found = self.link.send(redis::cmd("HGETALL").arg(self.link.keys().meta())).await?;
+        let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
+        // Who waits for replicas writes into it, too.
+        if !found.contains_key("format") {
+            look.found.add(self.lost());
+            return Ok(false);
+        }
+        let is_whole =
+            |field: &str| found.get(field).is_some_and(|value| value.parse::<u64>().is_ok());
+        let wrong: Vec<&str> =
+            ["seq", "ended_no"].into_iter().filter(|field| !is_whole(field)).collect();
+        if wrong.is_empty() {
+            return Ok(true);
+        }
+        let said = wrong.iter().map(|field| match found.get(*field) {
+            Some(value) => format!("{field} is {value:?}, which is no whole number"),
+            None => format!("{field} is not there"),
+        });
+        let problem = said.collect::<Vec<_>>().join("; ");
+        let mut right = Vec::new();
+        for field in &wrong {
+            right.push(format!("{field} {}", self.last_of(field, look).await?));
+        }
+        let (key, right) = (self.link.keys().meta(), right.join(" "));
+        let cure = format!("stop the servers, `HSET {key} {right}`, and start them again");
+        let finding = Finding::new(FindingRule::UnreadableField, "index/meta", problem);
+        let consequence = NOTHING.to_owned();
+        look.found.add(Finding { mend: Mend::None, consequence, cure, ..finding });
+        Ok(false)
+    }
+
+    /// The last number that was given out, as far as other keys tell.
+    async fn last_of(&self, field: &str, look: &Look) -> Result<i64, StoreError> {
+        let key = if field == "seq" { "log" } else { "ended" };
+        if look.wrong.contains_key(key) {
+            return Ok(0);
+        }
+        if key == "ended" {
+            let mut range = redis::cmd("ZRANGE");
+            range.arg(self.key(key)).arg(-1).arg(-1).arg("WITHSCORES");
+            let found = self.link.send(&range).await?;
+            return Ok(list(&found).get(1).and_then(number).unwrap_or(0));
+        }
+        let mut range = redis::cmd("XREVRANGE");
+        range.arg(self.key(key)).arg("+").arg("-").arg("COUNT").arg(1);
+        let found = self.link.send(&range).await?;
+        let last = list(&found).first().and_then(|entry| list(entry).first()).map(text);
+        Ok(last.and_then(|id| id.split_once('-')?.0.parse().ok()).unwrap_or(0))
+    }
+
+    fn lost(&self) -> Finding {
+        let why = lost_meta(self.link.keys().prefix()).to_string();
+        let (problem, cure) = why.split_once(": ").unwrap_or((&why, ""));
+        let finding = Finding::new(FindingRule::UnreadableField, "index/meta", problem);
+        Finding { mend: Mend::None, consequence: NOTHING.into(), cure: cure.into(), ..finding }
+    }
+
+    /// Without `meta` no connection is made any more: that is a finding, and no failure to look.
+    pub fn found_instead(&self, error: StoreError) -> Result<Look, StoreError> {
+        let lost = lost_meta(self.link.keys().prefix()).to_string();
+        if !error.to_string().contains(&lost) {
+            return Err(error);
+        }
+        let mut found = Examination::default();
+        found.add(self.lost());
+        Ok(Look { found, is_cut_short: true, ..Look::default() })
+    }
+
+    /// Fields that can be made right; counts and `classes_rev` are looked at by themselves.
+    pub async fn compare_meta(&self, look: &Look, out: &mut Differences) -> Result<(), StoreError> {
+        let found = self.link.send(redis::cmd("HGETALL").arg(self.link.keys().meta())).await?;
+        let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
+        let said = |field: &str| found.get(field).map_or("not there", String::as_str);
+        let whole = |field: &str| found.get(field).and_then(|value| value.parse::<u64>().ok());
+        let mut problems = Vec::new();
+        let mut commands = Vec::new();
+        if found.get("epoch").is_none_or(|epoch| epoch.parse::<Epoch>().is_err()) {
+            problems.push(format!("epoch is {}", said("epoch")));
+            commands.push(command(&["HSET", "meta", "epoch", &self.link.epoch().to_string()]));
+        }
+        if whole("contact_since").is_none() {
+            problems.push(format!("contact_since is {}", said("contact_since")));
+            let now = self.link.now().as_millis().to_string();
+            commands.push(command(&["HSET", "meta", "contact_since", &now]));
+        }
+        if found.contains_key("calm_until") && whole("calm_until").is_none() {
+            problems.push(format!("calm_until is {}", said("calm_until")));
+            commands.push(command(&["HDEL", "meta", "calm_until"]));
+        }
+        if !problems.is_empty() {
+            let problem = format!("{}: that is not what it must be", problems.join("; "));
+            let finding = Finding::new(FindingRule::UnreadableField, "index/meta", problem);
+            let consequence = "every command is refused".to_owned();
+            let cure = "repair it: deadlines begin anew".to_owned();
+            out.push((Finding { mend: Mend::Repair, consequence, cure, ..finding }, commands));
+        }
+        if !look.wrong.contains_key("losses") {
+            let right = self.link.send(redis::cmd("HLEN").arg(self.key("losses"))).await?;
+            let right = text(&right);
+            if said("losses") != right {
+                let problem = format!("losses is {}, and must be {right}", said("losses"));
+                let set = command(&["HSET", "meta", "losses", &right]);
+                out.push((Finding::new(FindingRule::WrongCount, "index/meta", problem), vec![set]));
+            }
+        }
+        Ok(())
+    }
+}
