@@ -71,13 +71,23 @@ impl Process {
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
-    command.args(arguments).env("POINTSMAN_LOG", "warn").env_remove("POINTSMAN_URL");
+    command.args(arguments).env("POINTSMAN_LOG", "warn");
+    for name in ["URL", "TOKEN", "STORE", "BROKER"] {
+        command.env_remove(format!("POINTSMAN_{name}"));
+    }
     command
 }
 
 /// Runs a command of the binary to its end.
 pub async fn run(arguments: &[&str]) -> std::process::Output {
-    let output = command(arguments).stdin(Stdio::null()).output();
+    run_with(arguments, &[]).await
+}
+
+/// The same, with variables in its environment.
+pub async fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> std::process::Output {
+    let mut command = command(arguments);
+    command.envs(variables.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output();
     timeout(PATIENCE, output).await.expect("it ends in time").expect("the binary starts")
 }
 

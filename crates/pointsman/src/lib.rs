@@ -12,7 +12,6 @@ pub mod store_url;
 
 use std::io::IsTerminal as _;
 
-use clap::Parser as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::args::{Cli, Command};
@@ -23,7 +22,7 @@ pub use crate::exit::Exit;
 /// # Errors
 /// [`Exit`], with the code that the process should end with.
 pub fn run() -> Result<(), Exit> {
-    let mut cli = Cli::parse();
+    let mut cli = Cli::parse_or_exit();
     // An environment variable that is set to nothing is no token.
     cli.token = cli.token.filter(|token| !token.is_empty());
     let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());

@@ -28,8 +28,33 @@ impl FromStr for StoreUrl {
         }
         match text.split_once(':') {
             Some(("sqlite", dir)) if !dir.is_empty() => Ok(Self::Sqlite(dir.into())),
-            _ => Err(format!("{text:?} is not a store: use sqlite:DIR or redis://HOST:PORT")),
+            _ => Err("this is no store: use sqlite:DIR or redis://HOST:PORT".to_owned()),
         }
+    }
+}
+
+/// What a worker works on: a server, or the store itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerUrl {
+    Server(String),
+    Redis(Address),
+}
+
+impl FromStr for BrokerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if Address::looks_like(text) {
+            return text.parse().map(Self::Redis).map_err(|error| format!("{error}"));
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            return Ok(Self::Server(text.to_owned()));
+        }
+        let what = match text.starts_with("sqlite:") {
+            true => "an embedded store is reached through its server",
+            false => "this is no broker",
+        };
+        Err(format!("{what}: use http://HOST:PORT of a server, or redis://HOST:PORT of a Redis"))
     }
 }
 
@@ -136,6 +161,18 @@ mod tests {
         for wrong in ["", "sqlite:", "postgres://x", "data", "redis://host:port"] {
             assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_broker_is_a_server_or_a_redis() {
+        let server = "http://127.0.0.1:7780";
+        assert_eq!(server.parse(), Ok(BrokerUrl::Server(server.to_owned())));
+        assert!(matches!("redis://127.0.0.1:1".parse(), Ok(BrokerUrl::Redis(_))));
+        for wrong in ["", "sqlite:data", "127.0.0.1:7780", "postgres://x"] {
+            let why = wrong.parse::<BrokerUrl>().unwrap_err();
+            assert!(why.contains("http://HOST:PORT") && why.contains("redis://HOST:PORT"), "{why}");
+        }
+        assert!("sqlite:data".parse::<BrokerUrl>().unwrap_err().contains("through its server"));
     }
 
     #[test]

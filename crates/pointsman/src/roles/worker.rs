@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_machine::discover;
-use pointsman_store_redis::Address;
 use pointsman_worker::{Broker, WorkerError};
 
 use super::machine::WorkerPlan;
@@ -13,7 +12,7 @@ use crate::{
     args, identity,
     services::ArtifactsArg,
     stop,
-    store_url::{RedisArgs, open_redis},
+    store_url::{BrokerUrl, RedisArgs, open_redis},
 };
 
 /// How long running jobs may go on after the first signal to stop.
@@ -21,19 +20,21 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// The way to the store that the address asks for.
 async fn broker(
-    address: &str,
+    broker: BrokerUrl,
     redis: &RedisArgs,
     artifacts: Option<&ArtifactsArg>,
     token: Option<String>,
 ) -> Result<Arc<dyn Broker>, Exit> {
-    if !Address::looks_like(address) {
-        if artifacts.is_some() {
+    let address = match broker {
+        BrokerUrl::Redis(address) => address,
+        BrokerUrl::Server(_) if artifacts.is_some() => {
             let why = "--artifacts goes with --broker redis://…: over HTTP files go to the server";
             return Err(Exit::Usage(why.into()));
         }
-        return Ok(Arc::new(OverHttp::new(address, token).map_err(anyhow::Error::from)?));
-    }
-    let address: Address = address.parse().map_err(|error| Exit::Usage(format!("{error}")))?;
+        BrokerUrl::Server(url) => {
+            return Ok(Arc::new(OverHttp::new(&url, token).map_err(anyhow::Error::from)?));
+        }
+    };
     let Some(artifacts) = artifacts else {
         let why = "a worker on redis:// needs --artifacts: a directory that it shares with the \
                    servers, or a server's address";
@@ -57,7 +58,7 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exi
         limits: args.limits,
         drain: DRAIN,
     };
-    let broker = broker(&args.broker, &args.redis, args.artifacts.as_ref(), token).await?;
+    let broker = broker(args.broker, &args.redis, args.artifacts.as_ref(), token).await?;
     let worker = plan.build(&hardware, (0, 1), broker)?;
     println!("worker: {}", worker.incarnation());
     worker.run(shutdown).await.map_err(|error| match error {
