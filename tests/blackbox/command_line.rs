@@ -166,3 +166,27 @@ async fn addresses_come_from_the_environment_too_and_their_passwords_are_never_s
         }
     }
 }
+
+#[tokio::test]
+async fn what_belongs_to_a_redis_is_refused_where_there_is_none() {
+    let dir = directory();
+    let dir = dir.path().to_str().expect("a path in UTF-8");
+    let store = format!("sqlite:{dir}");
+    for command in [
+        &["worker", "--id", "w", "--service", "simulation", "--broker", "http://127.0.0.1:9"][..],
+        &["server", "--store", &store],
+        &["up", "--data", dir],
+        &["export", "--store", &store],
+        &["import", "--store", &store],
+        &["intake", "--store", &store],
+        &["intake"],
+    ] {
+        for more in [["--fleet", "other"], ["--acks", "1"]] {
+            let refused = run(&[command, &more].concat()).await;
+            assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+            let said = text(&refused.stderr);
+            assert!(said.contains(more[0]) && said.contains("redis://"), "{said}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir).expect("a directory").count(), 0, "nothing was made");
+}

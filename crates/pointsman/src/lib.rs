@@ -39,8 +39,8 @@ pub fn run() -> Result<(), Exit> {
 
 async fn act(cli: Cli) -> Result<(), Exit> {
     match cli.command {
-        Command::Up(args) => Ok(roles::up(args).await?),
-        Command::Server(args) => Ok(roles::server(args).await?),
+        Command::Up(args) => roles::up(args).await,
+        Command::Server(args) => roles::server(args).await,
         Command::Worker(args) => roles::worker(args, cli.token).await,
         Command::ComfyuiSim(args) => Ok(roles::comfyui_sim(args).await?),
         Command::Token(ref args) => commands::token(args, cli.json),

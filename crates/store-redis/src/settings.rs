@@ -30,7 +30,10 @@ impl Info {
         Self {
             version: text("redis_version"),
             server: server.into(),
-            role: text("role"),
+            role: match fields.get("redis_mode") {
+                Some(&"sentinel") => "Sentinel".to_owned(),
+                _ => text("role"),
+            },
             replid: text("master_replid"),
             used_memory: number("used_memory"),
             maxmemory: number("maxmemory"),
@@ -94,7 +97,10 @@ impl Info {
 pub enum SettingsError {
     #[error("Redis {version} is too old: 7.0 or newer is needed (functions)")]
     TooOld { version: String },
-    #[error("this Redis is a {role}: give the primary's address, or Sentinels that know it")]
+    #[error(
+        "this Redis is a {role}: give the primary's address, or Sentinels that know it \
+         (redis+sentinel://HOST:PORT/MASTER)"
+    )]
     NotPrimary { role: String },
     #[error(
         "Redis' maxmemory-policy is {policy}, which drops keys when memory is short: \

@@ -1,10 +1,10 @@
 //! A server says why it cannot start on a Redis, and what would mend it.
 
 use pointsman_core::record::AlertRule;
-use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 
 use super::fleet::{Fleet, SOON, becomes};
-use crate::harness::{directory, run};
+use crate::harness::{Process, Served, directory, run};
 
 async fn refusal(store: &str) -> String {
     let data = directory();
@@ -54,4 +54,49 @@ async fn a_server_on_a_redis_without_an_append_only_file_shows_that() {
     cure.arg("SET").arg("appendonly").arg("yes");
     cure.exec_async(&mut connection).await.expect("it is set");
     becomes("no warning", SOON, async || warning().await.is_none().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_another_kind_says_which_one_is_meant() {
+    let options = RedisOptions { tls: true, ..RedisOptions::default() };
+    let redis = RedisServer::start(options).await.expect("a Redis");
+    let sentinel = Sentinel::start(&redis, "main", 1).await.expect("a Sentinel");
+    let (plain, behind) = (redis.port(), sentinel.port());
+    let tls = redis.tls_url().expect("it speaks TLS");
+    let (no_authority, _) = tls.split_once('?').expect("it names its authority");
+    for (address, meant) in [
+        (format!("rediss://127.0.0.1:{plain}"), "redis://, not rediss://"),
+        (no_authority.replace("rediss://", "redis://"), "rediss://, not redis://"),
+        (no_authority.to_owned(), "?ca=FILE"),
+        (format!("redis+sentinel://127.0.0.1:{plain}/main"), "no Sentinel"),
+        (format!("redis+cluster://127.0.0.1:{plain}"), "no cluster"),
+        (format!("redis://127.0.0.1:{behind}"), "redis+sentinel://"),
+    ] {
+        let said = refusal(&address).await;
+        assert!(said.contains(meant), "{address}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_worker_makes_no_fleet_and_waits_for_the_server_that_does() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let (url, files) = (redis.url(), directory());
+    let files = files.path().to_str().expect("UTF-8");
+    let worker = |id: &'static str| {
+        let who = ["worker", "--id", id, "--service", "simulation", "--broker", &url];
+        Process::start(&[&who[..], &["--artifacts", files, "--fleet", "new"]].concat())
+    };
+    let (mut early, mut told_to_stop) = (worker("early"), worker("stops"));
+    for worker in [&mut early, &mut told_to_stop] {
+        let said = worker.logs("there is no store under {pointsman:new}:").await;
+        assert!(said.contains("--fleet") && said.contains("a server"), "{said}");
+    }
+    told_to_stop.signal("TERM");
+    assert!(told_to_stop.ended().await.success());
+    assert!(redis.dump().await.expect("a dump").keys().all(|key| !key.contains("pointsman")));
+    let data = directory();
+    let place = ["--data", data.path().to_str().expect("UTF-8"), "--artifacts", files];
+    let server = ["server", "--listen", "127.0.0.1:0", "--store", &url, "--fleet", "new"];
+    let server = Served::from(Process::start(&[&server[..], &place].concat())).await;
+    let _early = server.registered(early).await;
 }

@@ -118,7 +118,7 @@ fn stays_closed(error: TransferError, args: &args::Export) -> Exit {
 /// The command that opens the store that was exported.
 fn open_again(args: &args::Export) -> String {
     let fleet = match &args.store {
-        StoreUrl::Redis(_) => format!(" --fleet {}", args.redis.fleet),
+        StoreUrl::Redis(_) => format!(" --fleet {}", args.redis.fleet()),
         StoreUrl::Sqlite(_) => String::new(),
     };
     format!("pointsman intake open --store {}{fleet}", args.store)
@@ -166,6 +166,7 @@ pub async fn intake(cli: &Cli, args: &args::Intake) -> Result<(), Exit> {
     let state = match &args.store {
         Some(url) => intake_of(url, &args.redis, open).await?,
         None => {
+            args.redis.belong_to(false, "--store")?;
             let client = Client::new(&cli.server, cli.token.as_deref()).map_err(exit_of)?;
             let answer = match open {
                 Some(open) => client.set_intake(open).await,

@@ -10,7 +10,7 @@ use pointsman_store_sqlite::{Options, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args, stop,
+    Exit, args, stop,
     store_url::{RedisArgs, StoreUrl, open_redis},
 };
 
@@ -70,7 +70,7 @@ impl Running {
             ended_bytes: listen.keep_gib << 30,
             ..Retention::default()
         };
-        let fleet = places.redis.fleet.clone();
+        let fleet = places.redis.fleet().to_owned();
         let config = BrokerConfig { fleet, retention, ..BrokerConfig::default() };
         let (broker, tasks) = Broker::start(store.clone(), config).await?;
         let files = Arc::new(places.open_files()?);
@@ -90,7 +90,12 @@ impl Running {
     }
 }
 
-pub async fn server(args: args::Server) -> anyhow::Result<()> {
+pub async fn server(args: args::Server) -> Result<(), Exit> {
+    args.redis.belong_to(args.store.is_redis(), "--store")?;
+    Ok(run(args).await?)
+}
+
+async fn run(args: args::Server) -> anyhow::Result<()> {
     let data = match (&args.data, &args.store) {
         (Some(data), _) | (None, StoreUrl::Sqlite(data)) => data.clone(),
         (None, StoreUrl::Redis(_)) => "data".into(),

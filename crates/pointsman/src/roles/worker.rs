@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use pointsman_machine::discover;
 use pointsman_worker::{Broker, WorkerError};
+use tokio_util::sync::CancellationToken;
 
 use super::machine::WorkerPlan;
 use crate::{
@@ -12,19 +13,22 @@ use crate::{
     args, identity,
     services::ArtifactsArg,
     stop,
-    store_url::{BrokerUrl, RedisArgs, open_redis},
+    store_url::{BrokerUrl, RedisArgs, join_redis},
 };
 
 /// How long running jobs may go on after the first signal to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// The way to the store that the address asks for.
+/// The way to the store that the address asks for; none when it was told to stop before there was
+/// one.
 async fn broker(
     broker: BrokerUrl,
     redis: &RedisArgs,
     artifacts: Option<&ArtifactsArg>,
     token: Option<String>,
-) -> Result<Arc<dyn Broker>, Exit> {
+    stop: &CancellationToken,
+) -> Result<Option<Arc<dyn Broker>>, Exit> {
+    redis.belong_to(matches!(broker, BrokerUrl::Redis(_)), "--broker")?;
     let address = match broker {
         BrokerUrl::Redis(address) => address,
         BrokerUrl::Server(_) if artifacts.is_some() => {
@@ -32,7 +36,8 @@ async fn broker(
             return Err(Exit::Usage(why.into()));
         }
         BrokerUrl::Server(url) => {
-            return Ok(Arc::new(OverHttp::new(&url, token).map_err(anyhow::Error::from)?));
+            let server = OverHttp::new(&url, token).map_err(anyhow::Error::from)?;
+            return Ok(Some(Arc::new(server)));
         }
     };
     let Some(artifacts) = artifacts else {
@@ -40,9 +45,9 @@ async fn broker(
                    servers, or a server's address";
         return Err(Exit::Usage(why.into()));
     };
-    let store = open_redis(&address, redis).await?;
+    let Some(store) = join_redis(&address, redis, stop).await? else { return Ok(None) };
     let place = ArtifactPlace::open(artifacts, token.as_deref(), Arc::new(store.clone()))?;
-    Ok(Arc::new(OverRedis::new(store, place)))
+    Ok(Some(Arc::new(OverRedis::new(store, place))))
 }
 
 pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
@@ -58,7 +63,10 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exi
         limits: args.limits,
         drain: DRAIN,
     };
-    let broker = broker(args.broker, &args.redis, args.artifacts.as_ref(), token).await?;
+    let (redis, artifacts, stop) = (&args.redis, args.artifacts.as_ref(), &shutdown.drain);
+    let Some(broker) = broker(args.broker, redis, artifacts, token, stop).await? else {
+        return Ok(());
+    };
     let worker = plan.build(&hardware, (0, 1), broker)?;
     println!("worker: {}", worker.incarnation());
     worker.run(shutdown).await.map_err(|error| match error {
