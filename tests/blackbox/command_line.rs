@@ -190,3 +190,25 @@ async fn what_belongs_to_a_redis_is_refused_where_there_is_none() {
     }
     assert_eq!(std::fs::read_dir(dir).expect("a directory").count(), 0, "nothing was made");
 }
+
+#[tokio::test]
+async fn a_token_for_a_directory_that_is_not_there_says_so() {
+    let data = directory();
+    let missing = data.path().join("not-there");
+    let path = missing.to_str().expect("a path in UTF-8");
+    for command in [&["list"][..], &["revoke", "ops"]] {
+        let refused = run(&[&["token"], command, &["--data", path]].concat()).await;
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(text(&refused.stderr).contains("there is no directory"), "{refused:?}");
+    }
+    let add = |name| ["token", "add", name, "--role", "admin", "--data", path];
+    let first = run(&add("ops")).await;
+    assert!(first.status.success(), "{first:?}");
+    assert!(text(&first.stderr).contains("was not there and was made"), "{first:?}");
+    assert!(text(&first.stderr).contains(path), "{first:?}");
+    let second = run(&add("more")).await;
+    assert!(second.status.success() && second.stderr.is_empty(), "{second:?}");
+    let other = data.path().to_str().expect("a path in UTF-8");
+    let first = run(&["token", "add", "ops", "--role", "admin", "--data", other]).await;
+    assert!(text(&first.stderr).contains("holds no store"), "{first:?}");
+}

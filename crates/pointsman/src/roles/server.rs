@@ -10,7 +10,9 @@ use pointsman_store_sqlite::{Options, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Exit, args, stop,
+    Exit,
+    adapters::shared_files,
+    args, stop,
     store_url::{RedisArgs, StoreUrl, open_redis},
 };
 
@@ -50,8 +52,7 @@ impl Places<'_> {
 
     fn open_files(&self) -> anyhow::Result<Files> {
         Ok(match self.artifacts {
-            Some(shared) => Files::open_shared(shared)
-                .with_context(|| format!("--artifacts {}", shared.display()))?,
+            Some(shared) => shared_files(shared)?,
             None => Files::open(self.data)?,
         })
     }
