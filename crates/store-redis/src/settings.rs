@@ -81,10 +81,14 @@ impl Info {
                 .to_owned(),
             );
         }
-        if self.maxmemory == 0 && self.maxmemory_policy != "noeviction" {
+        if self.maxmemory_policy != "noeviction" {
+            let drops = match self.maxmemory {
+                0 => "would drop jobs under a memory limit",
+                _ => "drops jobs when memory is short",
+            };
             warnings.push(format!(
-                "Redis' maxmemory-policy is {}: with a memory limit it would drop jobs. \
-                 CONFIG SET maxmemory-policy noeviction",
+                "Redis' maxmemory-policy is {}, which {drops}: CONFIG SET maxmemory-policy \
+                 noeviction",
                 self.maxmemory_policy
             ));
         }
@@ -136,6 +140,14 @@ mod tests {
         assert!(matches!(replica.refusal(), Some(SettingsError::NotPrimary { .. })));
         let evicts = Info { maxmemory: 1, maxmemory_policy: "allkeys-lru".into(), ..good() };
         assert!(matches!(evicts.refusal(), Some(SettingsError::Evicts { .. })));
+        // Set under a running server it is no refusal any more.
+        for maxmemory in [0, 1] {
+            let evicts = Info { maxmemory, maxmemory_policy: "allkeys-lru".into(), ..good() };
+            let warnings = evicts.warnings();
+            assert_eq!(warnings.len(), 1, "{maxmemory}");
+            let cure = "allkeys-lru, which ";
+            assert!(warnings[0].contains(cure) && warnings[0].contains(": CONFIG SET"));
+        }
         let volatile = Info { aof_enabled: false, ..good() };
         assert_eq!((volatile.refusal(), volatile.warnings().len()), (None, 1));
     }

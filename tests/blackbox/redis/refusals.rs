@@ -40,9 +40,14 @@ async fn a_server_refuses_a_redis_that_it_cannot_live_on_and_touches_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_on_a_redis_without_an_append_only_file_shows_that() {
+async fn settings_that_may_lose_jobs_are_said_at_start_and_shown_for_as_long_as_they_are() {
     let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
-    let server = Fleet::on(redis.url()).server("one").await;
+    let fleet = Fleet::on(redis.url());
+    let mut server = fleet.server("one").await;
+    let mut worker = fleet.direct(&server, "direct", 1).await;
+    for process in [&mut server.process, &mut worker] {
+        process.logs("Set `appendonly yes` in redis.conf").await;
+    }
     let warning = async || {
         let alerts = server.client.snapshot().await.expect("a snapshot").alerts;
         alerts.into_iter().find(|alert| alert.rule == AlertRule::StoreAtRisk)
@@ -50,10 +55,18 @@ async fn a_server_on_a_redis_without_an_append_only_file_shows_that() {
     let shown = becomes("the warning", SOON, async || warning().await).await;
     assert!(shown.action.contains("appendonly yes"), "{shown:?}");
     let mut connection = redis.connect().await.expect("it answers");
-    let mut cure = redis::cmd("CONFIG");
-    cure.arg("SET").arg("appendonly").arg("yes");
-    cure.exec_async(&mut connection).await.expect("it is set");
+    let mut set = async |name: &str, value: &str| {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg(name).arg(value);
+        set.exec_async(&mut connection).await.expect("it is set");
+    };
+    set("appendonly", "yes").await;
     becomes("no warning", SOON, async || warning().await.is_none().then_some(())).await;
+    set("maxmemory-policy", "allkeys-lru").await;
+    set("maxmemory", "1gb").await;
+    let evicts = async || warning().await.filter(|alert| alert.message.contains("drops jobs"));
+    let shown = becomes("the other warning", SOON, evicts).await;
+    assert_eq!(shown.action, "CONFIG SET maxmemory-policy noeviction");
 }
 
 #[tokio::test(flavor = "multi_thread")]

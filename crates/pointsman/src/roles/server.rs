@@ -26,6 +26,13 @@ pub struct Running {
     drain: Duration,
 }
 
+/// What of the store's settings may lose work: also where nobody looks at a monitor.
+pub fn log_warnings(store: &dyn Store) {
+    for why in store.warnings() {
+        tracing::warn!("{why}");
+    }
+}
+
 /// Where a server's things are.
 pub struct Places<'a> {
     /// Tokens, and what else is this server's own.
@@ -65,6 +72,7 @@ impl Running {
         std::fs::create_dir_all(data)
             .with_context(|| format!("cannot make the data directory {}", data.display()))?;
         let store = places.open_store().await?;
+        log_warnings(&*store);
         let retention = Retention {
             ended_jobs: listen.keep_jobs,
             ended_for: Duration::from_secs(listen.keep_days * 24 * 3600),

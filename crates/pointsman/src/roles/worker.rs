@@ -6,7 +6,7 @@ use pointsman_machine::discover;
 use pointsman_worker::{Broker, WorkerError};
 use tokio_util::sync::CancellationToken;
 
-use super::machine::WorkerPlan;
+use super::{machine::WorkerPlan, server::log_warnings};
 use crate::{
     Exit,
     adapters::{ArtifactPlace, OverHttp, OverRedis},
@@ -46,6 +46,7 @@ async fn broker(
         return Err(Exit::Usage(why.into()));
     };
     let Some(store) = join_redis(&address, redis, stop).await? else { return Ok(None) };
+    log_warnings(&store);
     let place = ArtifactPlace::open(artifacts, token.as_deref(), Arc::new(store.clone()))?;
     Ok(Some(Arc::new(OverRedis::new(store, place))))
 }
