@@ -170,7 +170,12 @@ async fn try_redis(
         opening,
         ..pointsman_store_redis::Options::new(address.clone())
     };
-    RedisStore::open(options).await
+    let acks = options.acks;
+    let store = RedisStore::open(options).await?;
+    if let Some(why) = store.info().too_few_replicas(acks) {
+        tracing::warn!("{why}");
+    }
+    Ok(store)
 }
 
 fn cannot_open(address: &Address, error: NotOpened) -> anyhow::Error {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::RedisStore;
+
 /// The lines of `INFO` that matter here.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Info {
@@ -94,6 +96,24 @@ impl Info {
         }
         warnings
     }
+
+    /// What an operator should know where so many replicas must have what is answered.
+    pub fn too_few_replicas(&self, acks: u32) -> Option<String> {
+        (self.replicas < u64::from(acks)).then(|| {
+            format!(
+                "Redis has {} replicas and --acks is {acks}, so no submission or ending can be \
+                 confirmed: let more replicas follow it, or start with a lower --acks",
+                self.replicas
+            )
+        })
+    }
+}
+
+impl RedisStore {
+    /// What Redis said of itself last.
+    pub fn info(&self) -> Info {
+        self.inner.link.info()
+    }
 }
 
 /// A Redis that no fleet can live on.
@@ -130,6 +150,17 @@ mod tests {
     #[test]
     fn a_sound_redis_is_admitted_without_a_word() {
         assert_eq!((good().refusal(), good().warnings()), (None, Vec::new()));
+    }
+
+    #[test]
+    fn fewer_replicas_than_must_confirm_are_named() {
+        let replicas = |replicas| Info { replicas, ..good() };
+        assert_eq!(
+            [(0, 0), (1, 1), (2, 1)].map(|(n, acks)| replicas(n).too_few_replicas(acks)),
+            [None, None, None]
+        );
+        let said = replicas(1).too_few_replicas(2).unwrap();
+        assert!(said.contains("1 replicas and --acks is 2"), "{said}");
     }
 
     #[test]
