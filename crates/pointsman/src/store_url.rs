@@ -170,12 +170,7 @@ async fn try_redis(
         opening,
         ..pointsman_store_redis::Options::new(address.clone())
     };
-    let acks = options.acks;
-    let store = RedisStore::open(options).await?;
-    if let Some(why) = store.info().too_few_replicas(acks) {
-        tracing::warn!("{why}");
-    }
-    Ok(store)
+    RedisStore::open(options).await
 }
 
 fn cannot_open(address: &Address, error: NotOpened) -> anyhow::Error {

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use crate::RedisStore;
-
 /// The lines of `INFO` that matter here.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Info {
@@ -106,13 +104,6 @@ impl Info {
                 self.replicas
             )
         })
-    }
-}
-
-impl RedisStore {
-    /// What Redis said of itself last.
-    pub fn info(&self) -> Info {
-        self.inner.link.info()
     }
 }
 

@@ -115,14 +115,22 @@ async fn a_direct_worker_makes_no_fleet_and_waits_for_the_server_that_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_confirmations_than_there_are_replicas_are_warned_of_at_start() {
+async fn more_confirmations_than_there_are_replicas_are_warned_of() {
     let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
     let (url, files) = (redis.url(), directory());
     let files = files.path().to_str().expect("UTF-8");
     let server = ["server", "--listen", "127.0.0.1:0", "--store", &url, "--data", files];
-    let mut server = Process::start(&[&server[..], &["--acks", "1"]].concat());
-    server.logs("Redis has 0 replicas and --acks is 1").await;
+    let server = Process::start(&[&server[..], &["--acks", "1"]].concat());
+    let mut server = Served::from(server).await;
+    server.process.logs("Redis has 0 replicas and --acks is 1").await;
+    let shown = async || {
+        let alerts = server.client.snapshot().await.expect("a snapshot").alerts;
+        alerts.into_iter().find(|alert| alert.message.contains("--acks is 1"))
+    };
+    becomes("the warning", SOON, async || shown().await).await;
     let who = ["worker", "--id", "w", "--service", "simulation", "--broker", &url];
     let mut worker = Process::start(&[&who[..], &["--artifacts", files, "--acks", "1"]].concat());
     worker.logs("Redis has 0 replicas and --acks is 1").await;
+    let _replica = RedisServer::replica_of(&redis, RedisOptions::default()).await.expect("syncs");
+    becomes("no warning", SOON, async || shown().await.is_none().then_some(())).await;
 }
