@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_core::record::{JobRecord, JobStatus};
 
-use crate::harness::{Process, Served, directory, run, until};
+use crate::harness::{Process, Served, directory, run, run_with, until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -135,4 +135,80 @@ async fn an_https_address_says_what_to_use_instead() {
     let refused = run(&["--server", "https://127.0.0.1:9", "jobs"]).await;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     assert!(text(&refused.stderr).contains("proxy that speaks TLS"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn addresses_come_from_the_environment_too_and_their_passwords_are_never_shown() {
+    let worker = ["worker", "--id", "w", "--service", "simulation", "--artifacts", "nowhere"];
+    let data = directory();
+    let data = data.path().to_str().expect("a path in UTF-8");
+    for (command, name) in [
+        (&["server", "--data", data][..], "POINTSMAN_STORE"),
+        (&["up", "--data", data], "POINTSMAN_STORE"),
+        (&["export"], "POINTSMAN_STORE"),
+        (&["import"], "POINTSMAN_STORE"),
+        (&["intake"], "POINTSMAN_STORE"),
+        (&worker, "POINTSMAN_BROKER"),
+    ] {
+        let help = [command, &["--help"]].concat();
+        for (address, arguments) in [
+            ("redis://user:secret@127.0.0.1:1", command),
+            ("redis://user:secret@127.0.0.1:99999", command),
+            ("redis://user:sec/ret@127.0.0.1:1", command),
+            ("redis://user:secret@127.0.0.1:1", &help),
+        ] {
+            let said = run_with(arguments, &[(name, address)]).await;
+            assert_eq!(said.status.code(), Some(if arguments == help { 0 } else { 2 }), "{said:?}");
+            let said = text(&said.stdout) + &text(&said.stderr);
+            let shown = if arguments == help { name } else { "redis://user:***@127.0.0.1:" };
+            assert!(said.contains(shown), "{said}");
+            assert!(!said.contains("secret") && !said.contains("sec/"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_redis_is_refused_where_there_is_none() {
+    let dir = directory();
+    let dir = dir.path().to_str().expect("a path in UTF-8");
+    let store = format!("sqlite:{dir}");
+    for command in [
+        &["worker", "--id", "w", "--service", "simulation", "--broker", "http://127.0.0.1:9"][..],
+        &["server", "--store", &store],
+        &["up", "--data", dir],
+        &["export", "--store", &store],
+        &["import", "--store", &store],
+        &["intake", "--store", &store],
+        &["intake"],
+    ] {
+        for more in [["--fleet", "other"], ["--acks", "1"]] {
+            let refused = run(&[command, &more].concat()).await;
+            assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+            let said = text(&refused.stderr);
+            assert!(said.contains(more[0]) && said.contains("redis://"), "{said}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir).expect("a directory").count(), 0, "nothing was made");
+}
+
+#[tokio::test]
+async fn a_token_for_a_directory_that_is_not_there_says_so() {
+    let data = directory();
+    let missing = data.path().join("not-there");
+    let path = missing.to_str().expect("a path in UTF-8");
+    for command in [&["list"][..], &["revoke", "ops"]] {
+        let refused = run(&[&["token"], command, &["--data", path]].concat()).await;
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(text(&refused.stderr).contains("there is no directory"), "{refused:?}");
+    }
+    let add = |name| ["token", "add", name, "--role", "admin", "--data", path];
+    let first = run(&add("ops")).await;
+    assert!(first.status.success(), "{first:?}");
+    assert!(text(&first.stderr).contains("was not there and was made"), "{first:?}");
+    assert!(text(&first.stderr).contains(path), "{first:?}");
+    let second = run(&add("more")).await;
+    assert!(second.status.success() && second.stderr.is_empty(), "{second:?}");
+    let other = data.path().to_str().expect("a path in UTF-8");
+    let first = run(&["token", "add", "ops", "--role", "admin", "--data", other]).await;
+    assert!(text(&first.stderr).contains("holds no store"), "{first:?}");
 }

@@ -12,7 +12,7 @@ use pointsman_core::{JobId, record::JobRecord};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
     sync::watch,
     time::{Instant, timeout},
@@ -25,24 +25,30 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Process {
     child: Child,
     said: watch::Receiver<Vec<String>>,
+    logged: watch::Receiver<Vec<String>>,
 }
 
 impl Process {
     pub fn start(arguments: &[&str]) -> Self {
         let mut child = command(arguments)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("the binary starts");
-        let stdout = child.stdout.take().expect("piped");
-        let (tell, said) = watch::channel(Vec::new());
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(stdout).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                tell.send_modify(|said: &mut Vec<String>| said.push(line));
-            }
-        });
-        Self { child, said }
+        let said = lines(child.stdout.take().expect("piped"), |_| {});
+        // Shown with the test that fails.
+        let logged = lines(child.stderr.take().expect("piped"), |line| eprintln!("{line}"));
+        Self { child, said, logged }
+    }
+
+    /// Waits until it has logged a line with this in it.
+    pub async fn logs(&mut self, part: &str) -> String {
+        let find = |logged: &Vec<String>| logged.iter().any(|line| line.contains(part));
+        let logged = timeout(PATIENCE, self.logged.wait_for(find)).await;
+        let logged = logged.unwrap_or_else(|_| panic!("no {part:?} in time"));
+        let logged = logged.expect("it still runs");
+        logged.iter().find(|line| line.contains(part)).expect("just found").clone()
     }
 
     /// What stands behind `head` in a line that the process prints.
@@ -69,15 +75,40 @@ impl Process {
     }
 }
 
+fn lines(
+    from: impl AsyncRead + Unpin + Send + 'static,
+    heard: impl Fn(&str) + Send + 'static,
+) -> watch::Receiver<Vec<String>> {
+    let (tell, lines) = watch::channel(Vec::new());
+    tokio::spawn(async move {
+        let mut from = BufReader::new(from).lines();
+        while let Ok(Some(line)) = from.next_line().await {
+            heard(&line);
+            tell.send_modify(|lines: &mut Vec<String>| lines.push(line));
+        }
+    });
+    lines
+}
+
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
-    command.args(arguments).env("POINTSMAN_LOG", "warn").env_remove("POINTSMAN_URL");
+    command.args(arguments).env("POINTSMAN_LOG", "warn");
+    for name in ["URL", "TOKEN", "STORE", "BROKER"] {
+        command.env_remove(format!("POINTSMAN_{name}"));
+    }
     command
 }
 
 /// Runs a command of the binary to its end.
 pub async fn run(arguments: &[&str]) -> std::process::Output {
-    let output = command(arguments).stdin(Stdio::null()).output();
+    run_with(arguments, &[]).await
+}
+
+/// The same, with variables in its environment.
+pub async fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> std::process::Output {
+    let mut command = command(arguments);
+    command.envs(variables.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output();
     timeout(PATIENCE, output).await.expect("it ends in time").expect("the binary starts")
 }
 

@@ -89,6 +89,14 @@ async fn what_is_no_whole_export_is_refused() {
     submit(&server.client, &simulation(0)).await;
     server.process.signal("TERM");
     server.process.ended().await;
+    let out = beside.path().join("missing/fleet.export").display().to_string();
+    let why = refused(&["export", "--store", &from, "--out", &out]).await;
+    assert!(why.contains(&out) && why.contains("the intake is as it was"), "{why}");
+    let out = beside.path().display().to_string();
+    let why = refused(&["export", "--store", &from, "--out", &out]).await;
+    assert!(why.contains("is a directory"), "{why}");
+    let shown = told(&["intake", "--store", &from]).await;
+    assert_eq!(shown["intake"], "open", "nothing was exported, so nothing was closed");
     let piped = run(&["export", "--store", &from]).await;
     assert!(piped.status.success(), "{piped:?}");
     assert!(text(&piped.stderr).contains("exported jobs: 1,"), "{piped:?}");

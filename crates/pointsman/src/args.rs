@@ -2,12 +2,16 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue},
+};
 use pointsman_core::{JobId, MachineId, WorkerId};
+use pointsman_store_redis::Address;
 
 use crate::{
     services::{ArtifactsArg, ServiceArg},
-    store_url::{RedisArgs, StoreUrl},
+    store_url::{BrokerUrl, RedisArgs, StoreUrl},
 };
 
 /// Runs generative-AI jobs on the machines that are able to, and shows the truth about all of it.
@@ -25,6 +29,28 @@ pub struct Cli {
     pub json: bool,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line; ends the process where it is wrong, or where help was asked for.
+    pub fn parse_or_exit() -> Self {
+        Self::try_parse().unwrap_or_else(|error| without_passwords(error).exit())
+    }
+}
+
+/// What is said of a wrong command line ends in journals, and quotes what was given.
+fn without_passwords(mut error: clap::Error) -> clap::Error {
+    let quoted: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, Address::redacted(text))),
+            _ => None,
+        })
+        .collect();
+    for (kind, text) in quoted {
+        error.insert(kind, ContextValue::String(text));
+    }
+    error
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,7 +127,7 @@ pub struct Up {
     #[arg(long, default_value = "data")]
     pub data: PathBuf,
     /// The store: `redis://HOST:PORT`; without, it is embedded, in the data directory.
-    #[arg(long)]
+    #[arg(long, env = "POINTSMAN_STORE", hide_env_values = true)]
     pub store: Option<StoreUrl>,
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -131,7 +157,7 @@ pub struct Server {
     pub listen: Listen,
     /// The store: `sqlite:DIR`, or `redis://HOST:PORT` (also `rediss://`, `redis+sentinel://`,
     /// `redis+cluster://`).
-    #[arg(long, default_value = "sqlite:data")]
+    #[arg(long, env = "POINTSMAN_STORE", hide_env_values = true, default_value = "sqlite:data")]
     pub store: StoreUrl,
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -154,8 +180,13 @@ pub struct Worker {
     pub machine: Option<MachineId>,
     /// The server, `http://HOST:PORT` (for TLS, the address of a tunnel or local proxy to it), or
     /// the store itself, `redis://HOST:PORT`.
-    #[arg(long, default_value = "http://127.0.0.1:7780")]
-    pub broker: String,
+    #[arg(
+        long,
+        env = "POINTSMAN_BROKER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7780"
+    )]
+    pub broker: BrokerUrl,
     #[command(flatten)]
     pub redis: RedisArgs,
     /// Where the files of jobs go, for a worker on `redis://`: a directory that servers and workers
@@ -272,7 +303,7 @@ pub enum Token {
 #[derive(Debug, Args)]
 pub struct Export {
     /// The store: `sqlite:DIR` (stop its server first) or `redis://HOST:PORT`.
-    #[arg(long)]
+    #[arg(long, env = "POINTSMAN_STORE", hide_env_values = true)]
     pub store: StoreUrl,
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -289,7 +320,7 @@ pub struct Export {
 pub struct Import {
     /// The store: `sqlite:DIR` or `redis://HOST:PORT`. It must never have had a job, worker or
     /// machine.
-    #[arg(long)]
+    #[arg(long, env = "POINTSMAN_STORE", hide_env_values = true)]
     pub store: StoreUrl,
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -303,8 +334,9 @@ pub struct Intake {
     /// What to do with it; without, it is shown.
     #[arg(value_enum)]
     pub action: Option<IntakeAction>,
-    /// The store itself, `sqlite:DIR`, while no server has it open; without, the server is asked.
-    #[arg(long)]
+    /// The store itself: `sqlite:DIR` while no server has it open, or `redis://HOST:PORT`; without,
+    /// the server is asked.
+    #[arg(long, env = "POINTSMAN_STORE", hide_env_values = true)]
     pub store: Option<StoreUrl>,
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -329,4 +361,41 @@ pub struct ComfyuiSim {
     /// The ComfyUI version to behave like: 0.27.0 or 0.3.64.
     #[arg(long, default_value = "0.27.0")]
     pub comfyui_version: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_wrong_command_line_has_no_password() {
+        let worker = ["worker", "--id", "w", "--service", "simulation", "--broker"];
+        for address in [
+            "redis://user:secret@127.0.0.1:99999",
+            "redis://user:sec/ret@127.0.0.1",
+            "redis://user:sec?ret@127.0.0.1",
+            "redis:user:secret@127.0.0.1",
+            "postgres://user:secret@127.0.0.1",
+        ] {
+            let shown = Address::redacted(address);
+            for command in [
+                &["server", "--store"][..],
+                &["up", "--store"],
+                &["export", "--store"],
+                &["import", "--store"],
+                &["intake", "--store"],
+                &worker,
+                // Forgotten flags.
+                &["server"],
+                &[],
+            ] {
+                let arguments = [&["pointsman"][..], command, &[address]].concat();
+                let error = without_passwords(Cli::try_parse_from(arguments).unwrap_err());
+                let said = format!("{error} {error:?}");
+                assert!(said.contains(&shown), "{said}");
+                assert!(!said.contains("secret") && !said.contains("sec/"), "{said}");
+                assert!(!said.contains("ret@") && !said.contains("\"sec\""), "{said}");
+            }
+        }
+    }
 }

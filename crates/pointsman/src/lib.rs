@@ -12,7 +12,6 @@ pub mod store_url;
 
 use std::io::IsTerminal as _;
 
-use clap::Parser as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::args::{Cli, Command};
@@ -23,7 +22,7 @@ pub use crate::exit::Exit;
 /// # Errors
 /// [`Exit`], with the code that the process should end with.
 pub fn run() -> Result<(), Exit> {
-    let mut cli = Cli::parse();
+    let mut cli = Cli::parse_or_exit();
     // An environment variable that is set to nothing is no token.
     cli.token = cli.token.filter(|token| !token.is_empty());
     let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());
@@ -40,8 +39,8 @@ pub fn run() -> Result<(), Exit> {
 
 async fn act(cli: Cli) -> Result<(), Exit> {
     match cli.command {
-        Command::Up(args) => Ok(roles::up(args).await?),
-        Command::Server(args) => Ok(roles::server(args).await?),
+        Command::Up(args) => roles::up(args).await,
+        Command::Server(args) => roles::server(args).await,
         Command::Worker(args) => roles::worker(args, cli.token).await,
         Command::ComfyuiSim(args) => Ok(roles::comfyui_sim(args).await?),
         Command::Token(ref args) => commands::token(args, cli.json),

@@ -5,12 +5,18 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use pointsman_store::Transfer;
-use pointsman_store_redis::{Address, Opening, RedisStore};
+use pointsman_store_redis::{
+    Address, OpenError as NotOpened, Opening, RedisStore, address::Topology,
+};
 use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Exit;
 
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +34,33 @@ impl FromStr for StoreUrl {
         }
         match text.split_once(':') {
             Some(("sqlite", dir)) if !dir.is_empty() => Ok(Self::Sqlite(dir.into())),
-            _ => Err(format!("{text:?} is not a store: use sqlite:DIR or redis://HOST:PORT")),
+            _ => Err("this is no store: use sqlite:DIR or redis://HOST:PORT".to_owned()),
         }
+    }
+}
+
+/// What a worker works on: a server, or the store itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerUrl {
+    Server(String),
+    Redis(Address),
+}
+
+impl FromStr for BrokerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if Address::looks_like(text) {
+            return text.parse().map(Self::Redis).map_err(|error| format!("{error}"));
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            return Ok(Self::Server(text.to_owned()));
+        }
+        let what = match text.starts_with("sqlite:") {
+            true => "an embedded store is reached through its server",
+            false => "this is no broker",
+        };
+        Err(format!("{what}: use http://HOST:PORT of a server, or redis://HOST:PORT of a Redis"))
     }
 }
 
@@ -45,12 +76,36 @@ impl fmt::Display for StoreUrl {
 /// Which store on a Redis it is, and how safe its writes are.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RedisArgs {
-    /// The fleet: the store of this name on a Redis (1 to 64 characters: a-z, 0-9, '.', '_', '-').
-    #[arg(long, default_value = "default", value_parser = fleet)]
-    pub fleet: String,
-    /// Replicas of a Redis that must have a submission or an ending before it is answered.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16))]
-    pub acks: u32,
+    /// The fleet: the store of this name on a Redis (1 to 64 characters: a-z, 0-9, '.', '_', '-');
+    /// `default` unless said.
+    #[arg(long, value_parser = fleet)]
+    pub fleet: Option<String>,
+    /// Replicas of a Redis that must have a submission or an ending before it is answered, 16 at
+    /// most; none unless said.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub acks: Option<u32>,
+}
+
+impl RedisArgs {
+    pub fn fleet(&self) -> &str {
+        self.fleet.as_deref().unwrap_or("default")
+    }
+
+    /// Refuses what was said of a Redis where there is none.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`]; `place` is the argument that would name one.
+    pub fn belong_to(&self, redis: bool, place: &str) -> Result<(), Exit> {
+        let given = match (&self.fleet, self.acks) {
+            _ if redis => return Ok(()),
+            (Some(_), _) => "--fleet",
+            (None, Some(_)) => "--acks",
+            (None, None) => return Ok(()),
+        };
+        Err(Exit::Usage(format!(
+            "{given} goes with {place} redis://…: only a Redis has several fleets, and replicas"
+        )))
+    }
 }
 
 fn fleet(text: &str) -> Result<String, String> {
@@ -60,9 +115,40 @@ fn fleet(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string().replace("machine id", "fleet"))
 }
 
+/// How often a worker looks whether the store that it is to work on is there.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Opens the store on a Redis, to serve from it.
 pub async fn open_redis(address: &Address, args: &RedisArgs) -> anyhow::Result<RedisStore> {
     open_redis_for(address, args, Opening::Serve).await
+}
+
+/// Opens the store on a Redis to work on it: one that a server or an import makes, for which it
+/// waits. None when it was told to stop meanwhile.
+pub async fn join_redis(
+    address: &Address,
+    args: &RedisArgs,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<RedisStore>> {
+    let mut told = None;
+    loop {
+        let why = match try_redis(address, args, Opening::Existing).await {
+            Ok(store) => return Ok(Some(store)),
+            Err(why @ (NotOpened::Missing { .. } | NotOpened::Importing)) => why,
+            Err(why) => return Err(cannot_open(address, why)),
+        };
+        if told.as_ref() != Some(&why) {
+            match &why {
+                NotOpened::Importing => tracing::warn!("{why}; waiting for the import's end"),
+                _ => tracing::warn!("{why}, or start a server on it; waiting for that"),
+            }
+        }
+        told = Some(why);
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
 }
 
 async fn open_redis_for(
@@ -70,13 +156,57 @@ async fn open_redis_for(
     args: &RedisArgs,
     opening: Opening,
 ) -> anyhow::Result<RedisStore> {
+    try_redis(address, args, opening).await.map_err(|error| cannot_open(address, error))
+}
+
+async fn try_redis(
+    address: &Address,
+    args: &RedisArgs,
+    opening: Opening,
+) -> Result<RedisStore, NotOpened> {
     let options = pointsman_store_redis::Options {
-        fleet: args.fleet.clone(),
-        acks: args.acks,
+        fleet: args.fleet().to_owned(),
+        acks: args.acks.unwrap_or(0),
         opening,
         ..pointsman_store_redis::Options::new(address.clone())
     };
-    RedisStore::open(options).await.with_context(|| format!("cannot open the store at {address}"))
+    RedisStore::open(options).await
+}
+
+fn cannot_open(address: &Address, error: NotOpened) -> anyhow::Error {
+    let error = match hint(address, &error) {
+        Some(hint) => anyhow!("{error}: {hint}"),
+        None => anyhow!(error),
+    };
+    error.context(format!("cannot open the store at {address}"))
+}
+
+/// What to look at where the answer itself does not tell that the address is of another kind.
+fn hint(address: &Address, error: &NotOpened) -> Option<&'static str> {
+    let NotOpened::Unreachable { why, .. } = error else { return None };
+    let sentinels = matches!(address.topology, Topology::Sentinel { .. });
+    if sentinels && why.contains("unknown command") {
+        return Some(
+            "it is no Sentinel: give the port of the Sentinels (26379 unless set otherwise), or \
+             redis://HOST:PORT where there are none",
+        );
+    }
+    if address.topology == Topology::Cluster && why.contains("cluster support disabled") {
+        return Some("it is no cluster: use redis://HOST:PORT");
+    }
+    match address.tls {
+        true if why.contains("timed out") => {
+            Some("does this port speak TLS? One that does not is redis://, not rediss://")
+        }
+        true if why.contains("invalid peer certificate") => Some(
+            "the certificate must name the host of the address, and ?ca=FILE its authority where \
+             that is a private one",
+        ),
+        false if why.contains("reset by peer") => {
+            Some("does this port speak TLS? One that does is rediss://, not redis://")
+        }
+        _ => None,
+    }
 }
 
 /// What a store is opened for, beside serving it.
@@ -90,12 +220,17 @@ pub enum Purpose {
 }
 
 impl StoreUrl {
+    pub fn is_redis(&self) -> bool {
+        matches!(self, Self::Redis(_))
+    }
+
     /// Opens the store for a command that acts on it without a server.
     pub async fn open(
         &self,
         purpose: Purpose,
         redis: &RedisArgs,
-    ) -> anyhow::Result<Arc<dyn Transfer>> {
+    ) -> Result<Arc<dyn Transfer>, Exit> {
+        redis.belong_to(self.is_redis(), "--store")?;
         match self {
             Self::Sqlite(dir) => Ok(Arc::new(open_sqlite(dir, purpose)?)),
             Self::Redis(address) => {
@@ -135,6 +270,33 @@ mod tests {
         assert!("redis://127.0.0.1:6379/1".parse::<StoreUrl>().is_ok());
         for wrong in ["", "sqlite:", "postgres://x", "data", "redis://host:port"] {
             assert!(wrong.parse::<StoreUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_broker_is_a_server_or_a_redis() {
+        let server = "http://127.0.0.1:7780";
+        assert_eq!(server.parse(), Ok(BrokerUrl::Server(server.to_owned())));
+        assert!(matches!("redis://127.0.0.1:1".parse(), Ok(BrokerUrl::Redis(_))));
+        for wrong in ["", "sqlite:data", "127.0.0.1:7780", "postgres://x"] {
+            let why = wrong.parse::<BrokerUrl>().unwrap_err();
+            assert!(why.contains("http://HOST:PORT") && why.contains("redis://HOST:PORT"), "{why}");
+        }
+        assert!("sqlite:data".parse::<BrokerUrl>().unwrap_err().contains("through its server"));
+    }
+
+    #[test]
+    fn what_was_said_of_a_redis_is_refused_where_there_is_none() {
+        let said = |fleet: Option<&str>, acks| RedisArgs { fleet: fleet.map(Into::into), acks };
+        assert!(said(None, None).belong_to(false, "--broker").is_ok());
+        assert!(said(Some("a"), Some(1)).belong_to(true, "--broker").is_ok());
+        for (args, flag) in
+            [(said(Some("default"), None), "--fleet"), (said(None, Some(0)), "--acks")]
+        {
+            let Err(Exit::Usage(why)) = args.belong_to(false, "--broker") else {
+                panic!("{args:?}")
+            };
+            assert!(why.contains(flag) && why.contains("--broker redis://"), "{why}");
         }
     }
 

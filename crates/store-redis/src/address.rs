@@ -2,7 +2,14 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+/// What stands in the place of a password where an address is shown.
+const HIDDEN: &str = "***";
+/// What would end a user's name, or the file of `ca=`.
+const ESCAPED: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'%').add(b':').add(b'@').add(b'?').add(b'#').add(b'&');
+const ESCAPED_USER: &AsciiSet = &ESCAPED.add(b'/');
 
 /// How the primary is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +22,7 @@ pub enum Topology {
     Cluster,
 }
 
-/// An address of Redis, as `--store` and `--broker` take it. Shown without its password.
+/// An address of Redis, as `--store` and `--broker` take it. It is shown with `***` for its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     pub topology: Topology,
@@ -29,7 +36,7 @@ pub struct Address {
     pub ca: Option<PathBuf>,
 }
 
-/// The text is no address of Redis.
+/// The text is no address of Redis. Quotes nothing of it: anything may be a piece of a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{why}: use redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… for TLS, \
@@ -48,6 +55,28 @@ impl Address {
     pub fn looks_like(text: &str) -> bool {
         text.split_once("://").is_some_and(|(scheme, _)| scheme.starts_with("redis"))
     }
+
+    /// A text that may be meant as an address, without whatever may be a password in it.
+    pub fn redacted(text: &str) -> String {
+        let (scheme, rest) = match text.find("://") {
+            Some(at) => text.split_at(at + "://".len()),
+            None => ("", text),
+        };
+        // The last @: one that was not escaped stands in the password.
+        let (user, rest) = match rest.rsplit_once('@') {
+            Some((userinfo, rest)) => {
+                let user = userinfo.split_once(':').map(|(user, _)| format!("{user}:"));
+                (format!("{}{HIDDEN}@", user.unwrap_or_default()), rest)
+            }
+            None => (String::new(), rest),
+        };
+        match rest.split_once('?') {
+            Some((rest, query)) if !scheme.is_empty() && !query.starts_with("ca=") => {
+                format!("{scheme}{user}{rest}?{HIDDEN}")
+            }
+            _ => format!("{scheme}{user}{rest}"),
+        }
+    }
 }
 
 impl FromStr for Address {
@@ -62,10 +91,13 @@ impl FromStr for Address {
             "rediss+sentinel" => (true, "sentinel"),
             "redis+cluster" => (false, "cluster"),
             "rediss+cluster" => (true, "cluster"),
-            other => return Err(wrong(format!("{other}:// is not known"))),
+            _ => return Err(wrong("what stands before :// is not known")),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if path.contains('@') || (query.contains('@') && !query.starts_with("ca=")) {
+            return Err(wrong("in a user and a password, / is written %2F and ? is written %3F"));
+        }
         let (userinfo, hosts) = match authority.rsplit_once('@') {
             Some((userinfo, hosts)) => (Some(userinfo), hosts),
             None => (None, authority),
@@ -89,14 +121,17 @@ impl FromStr for Address {
         };
         let db = match db {
             "" => 0,
-            db => db.parse().map_err(|_| wrong(format!("{db:?} is not a database's number")))?,
+            db => match db.parse() {
+                Ok(db) if db >= 0 => db,
+                _ => return Err(wrong("the database is not a number, 0 or more")),
+            },
         };
         let mut ca = None;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("ca", file)) if tls && !file.is_empty() => ca = Some(decode(file)?.into()),
                 Some(("ca", _)) => return Err(wrong("ca=FILE goes with rediss://")),
-                _ => return Err(wrong(format!("{pair:?} is not known"))),
+                _ => return Err(wrong("after the ? only ca=FILE is known")),
             }
         }
         Ok(Self { topology, hosts, user, password, db, tls, ca })
@@ -106,10 +141,15 @@ impl FromStr for Address {
 fn credentials(userinfo: Option<&str>) -> Result<(Option<String>, Option<String>), AddressError> {
     let Some(userinfo) = userinfo else { return Ok((None, None)) };
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let given = |text: &str| -> Result<Option<String>, AddressError> {
-        if text.is_empty() { Ok(None) } else { decode(text).map(Some) }
-    };
-    Ok((given(user)?, given(password)?))
+    // Redis would be asked without either, as its user `default`.
+    if password.is_empty() {
+        return Err(wrong(
+            "there is no password before the @ (a user that needs none takes any; without user \
+             and password it is the user `default`)",
+        ));
+    }
+    let user = if user.is_empty() { None } else { Some(decode(user)?) };
+    Ok((user, Some(decode(password)?)))
 }
 
 fn decode(text: &str) -> Result<String, AddressError> {
@@ -128,10 +168,9 @@ fn host(text: &str) -> Result<(String, u16), AddressError> {
     if name.is_empty() {
         return Err(wrong("a host is missing"));
     }
-    let port = match port {
-        Some(port) => {
-            port.parse().map_err(|_| wrong(format!("{port:?} is not a port (1 to 65535)")))?
-        }
+    let port = match port.map(str::parse) {
+        Some(Ok(port)) if port > 0 => port,
+        Some(_) => return Err(wrong("a port is not a number from 1 to 65535")),
         None => 6379,
     };
     Ok((name.to_owned(), port))
@@ -145,12 +184,29 @@ impl fmt::Display for Address {
             Topology::Sentinel { .. } => "+sentinel",
             Topology::Cluster => "+cluster",
         };
-        let hosts: Vec<String> = self.hosts.iter().map(|(h, p)| format!("{h}:{p}")).collect();
-        write!(f, "redis{tls}{kind}://{}", hosts.join(","))?;
+        write!(f, "redis{tls}{kind}://")?;
+        if self.password.is_some() {
+            let user = self.user.as_deref().unwrap_or_default();
+            write!(f, "{}:{HIDDEN}@", utf8_percent_encode(user, ESCAPED_USER))?;
+        }
+        let hosts = self.hosts.iter().map(|(host, port)| match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        });
+        write!(f, "{}", hosts.collect::<Vec<_>>().join(","))?;
         if let Topology::Sentinel { master } = &self.topology {
             write!(f, "/{master}")?;
         }
-        if self.db != 0 { write!(f, "/{}", self.db) } else { Ok(()) }
+        if self.db != 0 {
+            write!(f, "/{}", self.db)?;
+        }
+        match &self.ca {
+            Some(ca) => {
+                let ca = ca.to_string_lossy();
+                write!(f, "?ca={}", utf8_percent_encode(&ca, ESCAPED))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -181,7 +237,45 @@ mod tests {
     #[test]
     fn a_password_is_never_shown() {
         let address: Address = "redis://app:secret@host:1".parse().unwrap();
-        assert!(!format!("{address} {address:?}").contains("secret"));
+        assert_eq!(format!("{address} {address:?}"), ["redis://app:***@host:1"; 2].join(" "));
+        for (given, shown) in [
+            ("redis://app:secret@host:99999", "redis://app:***@host:99999"),
+            ("redis://app:sec/ret@host:1/0", "redis://app:***@host:1/0"),
+            ("redis://app:sec@ret@host", "redis://app:***@host"),
+            ("redis://app:sec?ret@host", "redis://app:***@host"),
+            ("redis://secret@host?ca=/a", "redis://***@host?ca=/a"),
+            ("redis://host?password=secret", "redis://host?***"),
+            ("redis:app:secret@host", "redis:***@host"),
+            ("redis://host:port", "redis://host:port"),
+            ("sqlite:data", "sqlite:data"),
+        ] {
+            assert_eq!(Address::redacted(given), shown);
+            if let Err(error) = given.parse::<Address>() {
+                let error = error.to_string();
+                assert!(!error.contains("sec") && !error.contains("ret"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_the_address_but_for_its_password() {
+        for text in [
+            "redis://[::1]:6380/3",
+            "rediss://a%3Ab%2Fc:***@redis.example:6379?ca=/etc/a%26b.pem",
+            "rediss+sentinel://:***@a:1,b:2/main/4?ca=ca.pem",
+            "redis+cluster://a:1,b:2",
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_user_without_a_password_would_be_ignored_and_is_refused() {
+        for wrong in ["redis://app@host", "redis://app:@host", "redis://@host", "redis://:@host"] {
+            let why = wrong.parse::<Address>().unwrap_err().to_string();
+            assert!(why.contains("no password before the @"), "{why}");
+        }
     }
 
     #[test]
@@ -191,6 +285,10 @@ mod tests {
             "http://host",
             "redis://",
             "redis://host:port",
+            "redis://host:0",
+            "redis://host/-1",
+            "redis://app:a/b@host",
+            "redis://app:a?b@host",
             "redis://a:1,b:2",
             "redis://host/x",
             "redis+sentinel://a:1",

@@ -156,6 +156,13 @@ impl Link {
         self.0.info.lock().clone()
     }
 
+    pub fn warnings(&self) -> Vec<String> {
+        let info = self.info();
+        let mut warnings = info.warnings();
+        warnings.extend(info.too_few_replicas(self.0.place.acks));
+        warnings
+    }
+
     /// The newest seq that anything told.
     pub fn seq(&self) -> u64 {
         self.0.seq.load(Ordering::Acquire)

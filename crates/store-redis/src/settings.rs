@@ -30,7 +30,10 @@ impl Info {
         Self {
             version: text("redis_version"),
             server: server.into(),
-            role: text("role"),
+            role: match fields.get("redis_mode") {
+                Some(&"sentinel") => "Sentinel".to_owned(),
+                _ => text("role"),
+            },
             replid: text("master_replid"),
             used_memory: number("used_memory"),
             maxmemory: number("maxmemory"),
@@ -78,14 +81,29 @@ impl Info {
                 .to_owned(),
             );
         }
-        if self.maxmemory == 0 && self.maxmemory_policy != "noeviction" {
+        if self.maxmemory_policy != "noeviction" {
+            let drops = match self.maxmemory {
+                0 => "would drop jobs under a memory limit",
+                _ => "drops jobs when memory is short",
+            };
             warnings.push(format!(
-                "Redis' maxmemory-policy is {}: with a memory limit it would drop jobs. \
-                 CONFIG SET maxmemory-policy noeviction",
+                "Redis' maxmemory-policy is {}, which {drops}: CONFIG SET maxmemory-policy \
+                 noeviction",
                 self.maxmemory_policy
             ));
         }
         warnings
+    }
+
+    /// What an operator should know where so many replicas must have what is answered.
+    pub fn too_few_replicas(&self, acks: u32) -> Option<String> {
+        (self.replicas < u64::from(acks)).then(|| {
+            format!(
+                "Redis has {} replicas and --acks is {acks}, so no submission or ending can be \
+                 confirmed: let more replicas follow it, or start with a lower --acks",
+                self.replicas
+            )
+        })
     }
 }
 
@@ -94,7 +112,10 @@ impl Info {
 pub enum SettingsError {
     #[error("Redis {version} is too old: 7.0 or newer is needed (functions)")]
     TooOld { version: String },
-    #[error("this Redis is a {role}: give the primary's address, or Sentinels that know it")]
+    #[error(
+        "this Redis is a {role}: give the primary's address, or Sentinels that know it \
+         (redis+sentinel://HOST:PORT/MASTER)"
+    )]
     NotPrimary { role: String },
     #[error(
         "Redis' maxmemory-policy is {policy}, which drops keys when memory is short: \
@@ -123,6 +144,17 @@ mod tests {
     }
 
     #[test]
+    fn fewer_replicas_than_must_confirm_are_named() {
+        let replicas = |replicas| Info { replicas, ..good() };
+        assert_eq!(
+            [(0, 0), (1, 1), (2, 1)].map(|(n, acks)| replicas(n).too_few_replicas(acks)),
+            [None, None, None]
+        );
+        let said = replicas(1).too_few_replicas(2).unwrap();
+        assert!(said.contains("1 replicas and --acks is 2"), "{said}");
+    }
+
+    #[test]
     fn settings_that_lose_jobs_are_refused_or_named() {
         let old = Info { version: "6.2.1".into(), ..good() };
         assert!(matches!(old.refusal(), Some(SettingsError::TooOld { .. })));
@@ -130,6 +162,14 @@ mod tests {
         assert!(matches!(replica.refusal(), Some(SettingsError::NotPrimary { .. })));
         let evicts = Info { maxmemory: 1, maxmemory_policy: "allkeys-lru".into(), ..good() };
         assert!(matches!(evicts.refusal(), Some(SettingsError::Evicts { .. })));
+        // Set under a running server it is no refusal any more.
+        for maxmemory in [0, 1] {
+            let evicts = Info { maxmemory, maxmemory_policy: "allkeys-lru".into(), ..good() };
+            let warnings = evicts.warnings();
+            assert_eq!(warnings.len(), 1, "{maxmemory}");
+            let cure = "allkeys-lru, which ";
+            assert!(warnings[0].contains(cure) && warnings[0].contains(": CONFIG SET"));
+        }
         let volatile = Info { aof_enabled: false, ..good() };
         assert_eq!((volatile.refusal(), volatile.warnings().len()), (None, 1));
     }

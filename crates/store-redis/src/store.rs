@@ -176,7 +176,7 @@ impl Store for RedisStore {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.inner.link.info().warnings()
+        self.inner.link.warnings()
     }
 
     async fn execute(

@@ -1,10 +1,10 @@
 //! A server says why it cannot start on a Redis, and what would mend it.
 
 use pointsman_core::record::AlertRule;
-use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 
 use super::fleet::{Fleet, SOON, becomes};
-use crate::harness::{directory, run};
+use crate::harness::{Process, Served, directory, run};
 
 async fn refusal(store: &str) -> String {
     let data = directory();
@@ -40,9 +40,14 @@ async fn a_server_refuses_a_redis_that_it_cannot_live_on_and_touches_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_on_a_redis_without_an_append_only_file_shows_that() {
+async fn settings_that_may_lose_jobs_are_said_at_start_and_shown_for_as_long_as_they_are() {
     let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
-    let server = Fleet::on(redis.url()).server("one").await;
+    let fleet = Fleet::on(redis.url());
+    let mut server = fleet.server("one").await;
+    let mut worker = fleet.direct(&server, "direct", 1).await;
+    for process in [&mut server.process, &mut worker] {
+        process.logs("Set `appendonly yes` in redis.conf").await;
+    }
     let warning = async || {
         let alerts = server.client.snapshot().await.expect("a snapshot").alerts;
         alerts.into_iter().find(|alert| alert.rule == AlertRule::StoreAtRisk)
@@ -50,8 +55,82 @@ async fn a_server_on_a_redis_without_an_append_only_file_shows_that() {
     let shown = becomes("the warning", SOON, async || warning().await).await;
     assert!(shown.action.contains("appendonly yes"), "{shown:?}");
     let mut connection = redis.connect().await.expect("it answers");
-    let mut cure = redis::cmd("CONFIG");
-    cure.arg("SET").arg("appendonly").arg("yes");
-    cure.exec_async(&mut connection).await.expect("it is set");
+    let mut set = async |name: &str, value: &str| {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg(name).arg(value);
+        set.exec_async(&mut connection).await.expect("it is set");
+    };
+    set("appendonly", "yes").await;
     becomes("no warning", SOON, async || warning().await.is_none().then_some(())).await;
+    set("maxmemory-policy", "allkeys-lru").await;
+    set("maxmemory", "1gb").await;
+    let evicts = async || warning().await.filter(|alert| alert.message.contains("drops jobs"));
+    let shown = becomes("the other warning", SOON, evicts).await;
+    assert_eq!(shown.action, "CONFIG SET maxmemory-policy noeviction");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_another_kind_says_which_one_is_meant() {
+    let options = RedisOptions { tls: true, ..RedisOptions::default() };
+    let redis = RedisServer::start(options).await.expect("a Redis");
+    let sentinel = Sentinel::start(&redis, "main", 1).await.expect("a Sentinel");
+    let (plain, behind) = (redis.port(), sentinel.port());
+    let tls = redis.tls_url().expect("it speaks TLS");
+    let (no_authority, _) = tls.split_once('?').expect("it names its authority");
+    for (address, meant) in [
+        (format!("rediss://127.0.0.1:{plain}"), "redis://, not rediss://"),
+        (no_authority.replace("rediss://", "redis://"), "rediss://, not redis://"),
+        (no_authority.to_owned(), "?ca=FILE"),
+        (format!("redis+sentinel://127.0.0.1:{plain}/main"), "no Sentinel"),
+        (format!("redis+cluster://127.0.0.1:{plain}"), "no cluster"),
+        (format!("redis://127.0.0.1:{behind}"), "redis+sentinel://"),
+    ] {
+        let said = refusal(&address).await;
+        assert!(said.contains(meant), "{address}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_worker_makes_no_fleet_and_waits_for_the_server_that_does() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let (url, files) = (redis.url(), directory());
+    let files = files.path().to_str().expect("UTF-8");
+    let worker = |id: &'static str| {
+        let who = ["worker", "--id", id, "--service", "simulation", "--broker", &url];
+        Process::start(&[&who[..], &["--artifacts", files, "--fleet", "new"]].concat())
+    };
+    let (mut early, mut told_to_stop) = (worker("early"), worker("stops"));
+    for worker in [&mut early, &mut told_to_stop] {
+        let said = worker.logs("there is no store under {pointsman:new}:").await;
+        assert!(said.contains("--fleet") && said.contains("a server"), "{said}");
+    }
+    told_to_stop.signal("TERM");
+    assert!(told_to_stop.ended().await.success());
+    assert!(redis.dump().await.expect("a dump").keys().all(|key| !key.contains("pointsman")));
+    let data = directory();
+    let place = ["--data", data.path().to_str().expect("UTF-8"), "--artifacts", files];
+    let server = ["server", "--listen", "127.0.0.1:0", "--store", &url, "--fleet", "new"];
+    let server = Served::from(Process::start(&[&server[..], &place].concat())).await;
+    let _early = server.registered(early).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_confirmations_than_there_are_replicas_are_warned_of() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let (url, files) = (redis.url(), directory());
+    let files = files.path().to_str().expect("UTF-8");
+    let server = ["server", "--listen", "127.0.0.1:0", "--store", &url, "--data", files];
+    let server = Process::start(&[&server[..], &["--acks", "1"]].concat());
+    let mut server = Served::from(server).await;
+    server.process.logs("Redis has 0 replicas and --acks is 1").await;
+    let shown = async || {
+        let alerts = server.client.snapshot().await.expect("a snapshot").alerts;
+        alerts.into_iter().find(|alert| alert.message.contains("--acks is 1"))
+    };
+    becomes("the warning", SOON, async || shown().await).await;
+    let who = ["worker", "--id", "w", "--service", "simulation", "--broker", &url];
+    let mut worker = Process::start(&[&who[..], &["--artifacts", files, "--acks", "1"]].concat());
+    worker.logs("Redis has 0 replicas and --acks is 1").await;
+    let _replica = RedisServer::replica_of(&redis, RedisOptions::default()).await.expect("syncs");
+    becomes("no warning", SOON, async || shown().await.is_none().then_some(())).await;
 }

@@ -1,8 +1,8 @@
 //! The file side of a worker's way to the store: where its jobs' files lie.
 
-use std::sync::Arc;
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use pointsman_api::ErrorCode;
 use pointsman_client::{Client, ClientError};
 use pointsman_connectors::{ByteStream, NewArtifact};
@@ -13,6 +13,30 @@ use pointsman_worker::{BrokerError, StoredFile};
 
 use super::over_http::client_error;
 use crate::services::ArtifactsArg;
+
+/// The files in a directory that servers and workers share. It is not made: where a network file
+/// system is not mounted, files would go to another place than everybody else's.
+///
+/// # Errors
+/// When the directory is not there or cannot be written, or the files are another fleet's.
+pub fn shared_files(path: &Path, owner: &Owner) -> anyhow::Result<Files> {
+    let shown = path.display();
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => bail!("--artifacts {shown} is no directory"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("--artifacts {shown} is not there: mount it, or make the directory")
+        }
+        Err(error) => return Err(error).with_context(|| format!("--artifacts {shown}")),
+    }
+    // Its errors say in one what went wrong and why.
+    Files::open_shared(path, owner).map_err(|error| match error {
+        FilesError::OtherFleet { .. } => anyhow!("--artifacts {shown}: {error}"),
+        error => anyhow!(
+            "--artifacts {shown} cannot be used: {error}: this process must be able to write there"
+        ),
+    })
+}
 
 /// Where the files of jobs lie.
 #[derive(Clone)]
@@ -38,9 +62,7 @@ impl ArtifactPlace {
         match arg {
             ArtifactsArg::Directory(path) => {
                 let owner = Owner { fleet: fleet.to_owned(), store_made_at: store.made_at() };
-                let files = Files::open_shared(path, &owner);
-                let files = files.with_context(|| format!("--artifacts {}", path.display()))?;
-                Ok(Self::Directory { files: Arc::new(files), store })
+                Ok(Self::Directory { files: Arc::new(shared_files(path, &owner)?), store })
             }
             ArtifactsArg::Server(url) => {
                 Ok(Self::Server(Client::new(url, token).context("--artifacts")?))
@@ -118,8 +140,6 @@ fn files_error(error: FilesError) -> BrokerError {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use bytes::Bytes;
     use pointsman_api::Problem;
     use pointsman_connectors::one_chunk;
@@ -185,7 +205,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("not-mounted");
         let refused = format!("{:#}", open(&missing).err().unwrap());
-        assert!(refused.contains("not-mounted"), "{refused}");
+        let cure = format!("--artifacts {} is not there: mount it", missing.display());
+        assert!(refused.starts_with(&cure), "{refused}");
         assert!(!missing.exists());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let refused = format!("{:#}", open(&file).err().unwrap());
+        assert!(refused.ends_with("is no directory"), "{refused}");
+        // What is in the way of the directory's own is said once.
+        std::fs::write(dir.path().join("files"), "").unwrap();
+        let refused = format!("{:#}", open(dir.path()).err().unwrap());
+        assert_eq!(refused.matches("os error").count(), 1, "{refused}");
     }
 }

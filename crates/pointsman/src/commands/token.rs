@@ -1,7 +1,10 @@
 //! `pointsman token`: the tokens in a server's data directory.
 
+use std::path::Path;
+
 use pointsman_core::CustomerId;
 use pointsman_server::{NewToken, TokenError, add_token, list_tokens, revoke_token};
+use pointsman_store_sqlite::SqliteStore;
 
 use super::print;
 use crate::{args, exit::Exit};
@@ -12,9 +15,22 @@ pub fn token(args: &args::Token, json: bool) -> Result<(), Exit> {
             let customer = customer.as_deref().map(CustomerId::new).transpose().map_err(wrong)?;
             let role = role.parse().map_err(wrong)?;
             let new = NewToken { name: name.clone(), role, customer, payloads: *payloads };
-            print::line(&add_token(data, new).map_err(token_error)?)
+            let found = match data.is_dir() {
+                false => Some("was not there and was made"),
+                true if SqliteStore::is_in(data) => None,
+                true => list_tokens(data)
+                    .map_err(token_error)?
+                    .is_empty()
+                    .then_some("holds no store and had no token"),
+            };
+            print::line(&add_token(data, new).map_err(token_error)?)?;
+            if let Some(found) = found {
+                tell_new(data, found);
+            }
+            Ok(())
         }
         args::Token::List { data } => {
+            is_there(data)?;
             let tokens = list_tokens(data).map_err(token_error)?;
             if json {
                 return print::json(&tokens);
@@ -33,11 +49,34 @@ pub fn token(args: &args::Token, json: bool) -> Result<(), Exit> {
                 .collect();
             print::table(&["NAME", "ROLE", "CUSTOMER", "PAYLOADS"], &rows)
         }
-        args::Token::Revoke { name, data } => match revoke_token(data, name) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Exit::Usage(format!("no token is named {name:?}"))),
-            Err(error) => Err(token_error(error)),
-        },
+        args::Token::Revoke { name, data } => {
+            is_there(data)?;
+            match revoke_token(data, name).map_err(token_error)? {
+                true => Ok(()),
+                false => Err(Exit::Usage(format!("no token is named {name:?}"))),
+            }
+        }
+    }
+}
+
+/// A first token may be made before its server makes the rest of the directory; or it is the wrong
+/// directory.
+fn tell_new(data: &Path, found: &str) {
+    let shown = std::path::absolute(data);
+    let shown = shown.as_deref().unwrap_or(data).display();
+    eprintln!(
+        "{shown} {found}: this token is for a server with --store sqlite:{shown}, or with --data \
+         {shown}"
+    );
+}
+
+fn is_there(data: &Path) -> Result<(), Exit> {
+    match data.is_dir() {
+        true => Ok(()),
+        false => Err(Exit::Usage(format!(
+            "there is no directory {}: give the server's data directory with --data",
+            data.display()
+        ))),
     }
 }
 

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use pointsman_api::IntakeState;
 use pointsman_client::Client;
 use pointsman_store::{
-    Intake, Transfer, TransferError,
+    Intake, StoreError, Transfer, TransferError,
     transfer::{self, Counts, ExportOptions},
 };
 use serde::Serialize;
@@ -45,46 +45,68 @@ struct Told<'a> {
 pub async fn export(args: &args::Export, json: bool) -> Result<(), Exit> {
     let store = args.store.open(Purpose::Export, &args.redis).await?;
     let exported = match args.out.as_str() {
-        STANDARD => write(&*store, args, tokio::io::stdout()).await,
-        path => to_file(&*store, args, Path::new(path)).await,
+        STANDARD => Ok(write(&*store, args, tokio::io::stdout()).await),
+        path => match Part::of(Path::new(path)).await {
+            Ok(part) => Ok(to_file(&*store, args, part).await),
+            Err(why) => Err(Exit::Usage(format!(
+                "{why}; nothing was exported, and the intake is as it was"
+            ))),
+        },
+    };
+    let intake = match &exported {
+        Ok(Err(_)) => Some(store.intake().await),
+        _ => None,
     };
     store.close().await.map_err(anyhow::Error::from)?;
-    let (header, counts) = exported.map_err(|error| stays_closed(error, args))?;
+    let (header, counts) = exported?.map_err(|error| not_exported(error, intake, args))?;
     let told = Told { seq: header.seq, counts: &counts, epoch: None, given_back: None };
     let text = format!(
-        "exported {}\n{} takes no new work until `{}`",
+        "exported {}\n{} takes no new work until {}",
         of(&counts),
         args.store,
-        open_again(args)
+        intake_command("open ", args)
     );
     tell(&told, &text, json, args.out == STANDARD)
 }
 
-/// A file that is there under its name is whole.
+/// The file that is written first: one that is there under the name that was asked for is whole.
+struct Part {
+    file: File,
+    path: PathBuf,
+    whole: PathBuf,
+}
+
+impl Part {
+    async fn of(whole: &Path) -> Result<Self, String> {
+        let mut path = OsString::from(whole);
+        path.push(".part");
+        let path = PathBuf::from(path);
+        if whole.is_dir() {
+            return Err(format!("{} is a directory: name a file", whole.display()));
+        }
+        let file = File::create(&path).await;
+        let file = file.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(Self { file, path, whole: whole.to_owned() })
+    }
+}
+
 async fn to_file(
     store: &dyn Transfer,
     args: &args::Export,
-    path: &Path,
+    mut part: Part,
 ) -> Result<(transfer::Header, Counts), TransferError> {
-    let mut part = OsString::from(path);
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let mut file = File::create(&part).await?;
-    let written = match write(store, args, &mut file).await {
-        Ok(written) => file.sync_all().await.map(|()| written).map_err(TransferError::from),
-        Err(error) => Err(error),
+    let written = async {
+        let written = write(store, args, &mut part.file).await?;
+        part.file.sync_all().await?;
+        tokio::fs::rename(&part.path, &part.whole).await?;
+        Ok(written)
     };
-    match written {
-        Ok(written) => {
-            tokio::fs::rename(&part, path).await?;
-            Ok(written)
-        }
-        Err(error) => {
-            // What cannot be removed does no harm: it has no footer.
-            let _ = tokio::fs::remove_file(&part).await;
-            Err(error)
-        }
+    let written = written.await;
+    if written.is_err() {
+        // What cannot be removed does no harm: it has no footer.
+        let _ = tokio::fs::remove_file(&part.path).await;
     }
+    written
 }
 
 async fn write(
@@ -104,24 +126,55 @@ async fn write(
 }
 
 /// An export that was refused leaves the intake closed, so that what runs can end.
-fn stays_closed(error: TransferError, args: &args::Export) -> Exit {
-    let open = format!("its intake stays closed: `{}` opens it", open_again(args));
+fn not_exported(
+    error: TransferError,
+    intake: Option<Result<Intake, StoreError>>,
+    args: &args::Export,
+) -> Exit {
+    let now = match intake {
+        Some(Ok(Intake::Closed)) => {
+            format!("its intake stays closed: {} opens it", intake_command("open ", args))
+        }
+        Some(Ok(Intake::Open)) => "its intake is open".to_owned(),
+        Some(Ok(Intake::Importing)) => "an import fills it".to_owned(),
+        Some(Err(_)) | None => format!(
+            "whether its intake was closed is not known: {} tells",
+            intake_command("", args)
+        ),
+    };
     match error {
-        TransferError::Running(_) => Exit::Usage(format!("{error}\n  {open}")),
+        TransferError::Running(_) => Exit::Usage(format!("{error}\n  {now}")),
         error => {
-            let what = format!("{} was not exported; {open}", args.store);
-            Exit::Other(anyhow!(error).context(what))
+            let to = match args.out.as_str() {
+                STANDARD => String::new(),
+                path => format!(" to {path}"),
+            };
+            Exit::Other(
+                anyhow!(error).context(format!("{} was not exported{to}; {now}", args.store)),
+            )
         }
     }
 }
 
-/// The command that opens the store that was exported.
-fn open_again(args: &args::Export) -> String {
-    let fleet = match &args.store {
-        StoreUrl::Redis(_) => format!(" --fleet {}", args.redis.fleet),
-        StoreUrl::Sqlite(_) => String::new(),
+/// The command that shows or opens the intake of the store that was exported.
+fn intake_command(action: &str, args: &args::Export) -> String {
+    let store = quoted(&args.store.to_string());
+    let (fleet, password) = match &args.store {
+        StoreUrl::Redis(address) => (
+            format!(" --fleet {}", args.redis.fleet()),
+            if address.password.is_some() { " (*** is the password)" } else { "" },
+        ),
+        StoreUrl::Sqlite(_) => (String::new(), ""),
     };
-    format!("pointsman intake open --store {}{fleet}", args.store)
+    format!("`pointsman intake {action}--store {store}{fleet}`{password}")
+}
+
+/// As a shell takes it.
+fn quoted(text: &str) -> String {
+    match text.chars().all(|c| c.is_alphanumeric() || "/:._+-,@%=".contains(c)) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 pub async fn import(args: &args::Import, json: bool) -> Result<(), Exit> {
@@ -166,6 +219,7 @@ pub async fn intake(cli: &Cli, args: &args::Intake) -> Result<(), Exit> {
     let state = match &args.store {
         Some(url) => intake_of(url, &args.redis, open).await?,
         None => {
+            args.redis.belong_to(false, "--store")?;
             let client = Client::new(&cli.server, cli.token.as_deref()).map_err(exit_of)?;
             let answer = match open {
                 Some(open) => client.set_intake(open).await,
@@ -227,5 +281,44 @@ fn tell(told: &Told<'_>, text: &str, json: bool, to_stderr: bool) -> Result<(), 
             eprintln!("{text}");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn export(store: &str, out: &str) -> args::Export {
+        args::Export {
+            store: store.parse().unwrap(),
+            redis: RedisArgs { fleet: Some("f".to_owned()), acks: None },
+            out: out.to_owned(),
+            with_running: false,
+        }
+    }
+
+    #[test]
+    fn the_command_that_opens_the_store_again_names_all_of_it() {
+        let command = |store| intake_command("open ", &export(store, STANDARD));
+        assert_eq!(command("sqlite:data"), "`pointsman intake open --store sqlite:data`");
+        assert_eq!(
+            command("rediss://app:secret@host:1?ca=/etc/ca.pem"),
+            "`pointsman intake open --store 'rediss://app:***@host:1?ca=/etc/ca.pem' --fleet f` \
+             (*** is the password)"
+        );
+        assert_eq!(quoted("sqlite:it's"), r"'sqlite:it'\''s'");
+    }
+
+    #[test]
+    fn an_export_that_failed_says_how_the_intake_is_and_names_the_file() {
+        let args = export("redis://host:1", "out.export");
+        let failed = |intake| {
+            let error = TransferError::Io(std::io::ErrorKind::StorageFull.into());
+            not_exported(error, Some(intake), &args).message().unwrap()
+        };
+        let open = failed(Ok(Intake::Open));
+        assert!(open.contains("to out.export") && open.contains("is open"), "{open}");
+        assert!(failed(Ok(Intake::Closed)).contains("stays closed: `pointsman intake open"));
+        assert!(failed(Err(StoreError::Closed)).contains("not known: `pointsman intake --store"));
     }
 }

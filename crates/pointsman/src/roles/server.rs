@@ -10,6 +10,8 @@ use pointsman_store_sqlite::{Options, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    Exit,
+    adapters::shared_files,
     args, stop,
     store_url::{RedisArgs, StoreUrl, open_redis},
 };
@@ -22,6 +24,13 @@ pub struct Running {
     store: Arc<dyn Store>,
     tasks: BrokerTasks,
     drain: Duration,
+}
+
+/// What of the store's settings may lose work: also where nobody looks at a monitor.
+pub fn log_warnings(store: &dyn Store) {
+    for why in store.warnings() {
+        tracing::warn!("{why}");
+    }
 }
 
 /// Where a server's things are.
@@ -49,12 +58,10 @@ impl Places<'_> {
     }
 
     fn open_files(&self, store: &dyn Store) -> anyhow::Result<Files> {
-        let fleet = self.redis.fleet.clone();
-        let made_at = store.made_at();
+        let (fleet, made_at) = (self.redis.fleet().to_owned(), store.made_at());
         let owner = Owner { fleet, store_made_at: made_at };
         match self.artifacts {
-            Some(shared) => Files::open_shared(shared, &owner)
-                .with_context(|| format!("--artifacts {}", shared.display())),
+            Some(shared) => shared_files(shared, &owner),
             None => Files::open(self.data, made_at.map(|_| &owner))
                 .with_context(|| format!("--data {}", self.data.display())),
         }
@@ -68,13 +75,14 @@ impl Running {
         std::fs::create_dir_all(data)
             .with_context(|| format!("cannot make the data directory {}", data.display()))?;
         let store = places.open_store().await?;
+        log_warnings(&*store);
         let retention = Retention {
             ended_jobs: listen.keep_jobs,
             ended_for: Duration::from_secs(listen.keep_days * 24 * 3600),
             ended_bytes: listen.keep_gib << 30,
             ..Retention::default()
         };
-        let fleet = places.redis.fleet.clone();
+        let fleet = places.redis.fleet().to_owned();
         let config = BrokerConfig { fleet, retention, ..BrokerConfig::default() };
         let (broker, tasks) = Broker::start(store.clone(), config).await?;
         let files = Arc::new(places.open_files(&*store)?);
@@ -94,7 +102,12 @@ impl Running {
     }
 }
 
-pub async fn server(args: args::Server) -> anyhow::Result<()> {
+pub async fn server(args: args::Server) -> Result<(), Exit> {
+    args.redis.belong_to(args.store.is_redis(), "--store")?;
+    Ok(run(args).await?)
+}
+
+async fn run(args: args::Server) -> anyhow::Result<()> {
     let data = match (&args.data, &args.store) {
         (Some(data), _) | (None, StoreUrl::Sqlite(data)) => data.clone(),
         (None, StoreUrl::Redis(_)) => "data".into(),

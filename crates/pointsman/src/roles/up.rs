@@ -14,12 +14,17 @@ use super::{
     machine::{WorkerPlan, member, service_arg},
     server::{Places, Running},
 };
-use crate::{adapters::InProcess, args, identity, stop, store_url::StoreUrl};
+use crate::{Exit, adapters::InProcess, args, identity, stop, store_url::StoreUrl};
 
 /// How much longer than its workers the server stays, so that their goodbyes are heard.
 const GOODBYES: Duration = Duration::from_secs(5);
 
-pub async fn up(args: args::Up) -> anyhow::Result<()> {
+pub async fn up(args: args::Up) -> Result<(), Exit> {
+    args.redis.belong_to(args.store.as_ref().is_some_and(StoreUrl::is_redis), "--store")?;
+    Ok(run(args).await?)
+}
+
+async fn run(args: args::Up) -> anyhow::Result<()> {
     let drain = Duration::from_secs(args.listen.drain_s);
     let shutdown = stop::on_signals(drain + GOODBYES)?;
     let embedded = StoreUrl::Sqlite(args.data.clone());

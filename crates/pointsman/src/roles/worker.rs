@@ -3,50 +3,56 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_machine::discover;
-use pointsman_store_redis::Address;
 use pointsman_worker::{Broker, Clock, WorkerError};
+use tokio_util::sync::CancellationToken;
 
-use super::machine::WorkerPlan;
+use super::{machine::WorkerPlan, server::log_warnings};
 use crate::{
     Exit,
     adapters::{ArtifactPlace, OverHttp, OverRedis},
     args, identity,
     services::ArtifactsArg,
     stop,
-    store_url::{RedisArgs, open_redis},
+    store_url::{BrokerUrl, RedisArgs, join_redis},
 };
 
 /// How long running jobs may go on after the first signal to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// The way to the store that the address asks for, and the time there.
+/// The way to the store that the address asks for, and the time there; none when it was told to stop
+/// before there was one.
 async fn broker(
-    address: &str,
+    broker: BrokerUrl,
     redis: &RedisArgs,
     artifacts: Option<&ArtifactsArg>,
     token: Option<String>,
-) -> Result<(Arc<dyn Broker>, Clock), Exit> {
-    if !Address::looks_like(address) {
-        if artifacts.is_some() {
+    stop: &CancellationToken,
+) -> Result<Option<(Arc<dyn Broker>, Clock)>, Exit> {
+    redis.belong_to(matches!(broker, BrokerUrl::Redis(_)), "--broker")?;
+    let address = match broker {
+        BrokerUrl::Redis(address) => address,
+        BrokerUrl::Server(_) if artifacts.is_some() => {
             let why = "--artifacts goes with --broker redis://…: over HTTP files go to the server";
             return Err(Exit::Usage(why.into()));
         }
-        let server = OverHttp::new(address, token).map_err(anyhow::Error::from)?;
-        let clock = server.clock();
-        return Ok((Arc::new(server), clock));
-    }
-    let address: Address = address.parse().map_err(|error| Exit::Usage(format!("{error}")))?;
+        BrokerUrl::Server(url) => {
+            let server = OverHttp::new(&url, token).map_err(anyhow::Error::from)?;
+            let clock = server.clock();
+            return Ok(Some((Arc::new(server), clock)));
+        }
+    };
     let Some(artifacts) = artifacts else {
         let why = "a worker on redis:// needs --artifacts: a directory that it shares with the \
                    servers, or a server's address";
         return Err(Exit::Usage(why.into()));
     };
-    let store = open_redis(&address, redis).await?;
-    let place =
-        ArtifactPlace::open(artifacts, token.as_deref(), &redis.fleet, Arc::new(store.clone()))?;
+    let Some(store) = join_redis(&address, redis, stop).await? else { return Ok(None) };
+    log_warnings(&store);
+    let files = Arc::new(store.clone());
+    let place = ArtifactPlace::open(artifacts, token.as_deref(), redis.fleet(), files)?;
     let store = OverRedis::new(store, place);
     let clock = store.clock();
-    Ok((Arc::new(store), clock))
+    Ok(Some((Arc::new(store), clock)))
 }
 
 pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
@@ -62,7 +68,10 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exi
         limits: args.limits,
         drain: DRAIN,
     };
-    let (broker, clock) = broker(&args.broker, &args.redis, args.artifacts.as_ref(), token).await?;
+    let (redis, artifacts, stop) = (&args.redis, args.artifacts.as_ref(), &shutdown.drain);
+    let Some((broker, clock)) = broker(args.broker, redis, artifacts, token, stop).await? else {
+        return Ok(());
+    };
     let worker = plan.build(&hardware, (0, 1), broker, clock)?;
     println!("worker: {}", worker.incarnation());
     worker.run(shutdown).await.map_err(|error| match error {
