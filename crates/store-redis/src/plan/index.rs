@@ -1,9 +1,6 @@
 //! The indexes that follow from the records: what a change of a record writes to them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use pointsman_core::{
     EventName, Record, RecordKey,
@@ -14,6 +11,7 @@ use pointsman_core::{
 };
 
 use super::{
+    base_of, class_of,
     parts::Parts,
     waits,
     write::{Stamps, job},
@@ -95,20 +93,6 @@ pub struct Indexes {
     named: Option<Live>,
     losses: Vec<(ClassKey, Option<(i64, i64)>)>,
     profiles: BTreeMap<CapabilitiesDigest, (i64, Option<Arc<Capabilities>>)>,
-}
-
-/// The class that a job waits in, and the one that its losses count for.
-pub fn class_of(job: &Job) -> Class {
-    Class {
-        service: job.spec.service.clone(),
-        requirements: job.spec.requirements.clone(),
-        customer: job.spec.customer_id.clone(),
-        excluded: job.exclusions.iter().map(|exclusion| exclusion.worker_id.clone()).collect(),
-    }
-}
-
-pub fn base_of(class: &Class) -> ClassKey {
-    Class { excluded: BTreeSet::new(), ..class.clone() }.key()
 }
 
 impl Indexes {

@@ -9,19 +9,19 @@ mod index;
 mod parts;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use before::Before;
 pub use claim::{ClaimPlan, Pick};
 use index::Indexes;
-pub use index::{base_of, class_of};
 use parts::Parts;
 use pointsman_core::{
     JobId, Record, RecordKey, Token, Transition, WorkerId,
     command::IdempotencyKey,
     decide::{Guard, Intake, Key, Side, Value, limits},
     event::Event,
-    record::{JobState, Seq},
+    matching::{Class, ClassKey},
+    record::{Job, JobState, Seq},
 };
 use pointsman_store::state::KeptIdempotency;
 pub use write::{Stamps, Write, brief, event_name, parse_key};
@@ -264,4 +264,18 @@ fn guard(guard: &Guard) -> (&'static str, String, u64) {
 /// Whether the job is in its queue.
 pub fn waits(state: &JobState) -> bool {
     matches!(state, JobState::Pending { hold: None })
+}
+
+/// The class that a job waits in, and the one that its losses count for.
+pub fn class_of(job: &Job) -> Class {
+    Class {
+        service: job.spec.service.clone(),
+        requirements: job.spec.requirements.clone(),
+        customer: job.spec.customer_id.clone(),
+        excluded: job.exclusions.iter().map(|exclusion| exclusion.worker_id.clone()).collect(),
+    }
+}
+
+pub fn base_of(class: &Class) -> ClassKey {
+    Class { excluded: BTreeSet::new(), ..class.clone() }.key()
 }
