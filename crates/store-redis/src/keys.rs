@@ -33,7 +33,7 @@ impl Keys {
     /// gone: hints and pictures that vanish by themselves.
     pub fn is_hint(&self, key: &str) -> bool {
         let key = key.strip_prefix(&self.prefix).unwrap_or(key);
-        ["preview:", "waiting:", "wake:"].iter().any(|kind| key.starts_with(kind))
+        ["preview:", "waiting:", "wake:", "acks_at"].iter().any(|kind| key.starts_with(kind))
     }
 }
 

@@ -1,12 +1,7 @@
 //! Whose files they are. A store that does not know a job only removes its files where they are its
 //! own: a wrong fleet, or a store that came up empty, must not.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, io, path::Path};
 
 use pointsman_core::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,9 +10,6 @@ use super::FilesError;
 
 /// Beside the files.
 const NAME: &str = "owner.json";
-/// Somebody else may be just writing it.
-const TRIES: usize = 5;
-const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// The fleet whose files they are, and which of its stores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,29 +59,30 @@ impl Owner {
         }
     }
 
+    /// Whole or not at all: somebody else may be just reading it.
     fn write(&self, root: &Path) -> io::Result<()> {
         let json = serde_json::to_vec(self).map_err(io::Error::other)?;
-        let new = fs::OpenOptions::new().write(true).create_new(true).open(root.join(NAME));
-        new?.write_all(&json)
+        let (new, path) = (root.join(format!("{NAME}.{}", std::process::id())), root.join(NAME));
+        if path.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        fs::write(&new, json)?;
+        match fs::hard_link(&new, &path) {
+            // The file system has no links.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&new, &path),
+            linked => fs::remove_file(&new).and(linked),
+        }
     }
 
     /// Whose the files are.
     fn of(root: &Path) -> io::Result<Self> {
         let path = root.join(NAME);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match serde_json::from_slice(&fs::read(&path)?) {
-                Ok(owner) => return Ok(owner),
-                Err(_) if tries < TRIES => std::thread::sleep(AGAIN_AFTER),
-                Err(error) => {
-                    let path = path.display();
-                    let why =
-                        format!("{path} does not say whose files they are: {error}; delete it");
-                    return Err(io::Error::other(why));
-                }
-            }
-        }
+        serde_json::from_slice(&fs::read(&path)?).map_err(|error| {
+            let path = path.display();
+            io::Error::other(format!(
+                "{path} does not say whose files they are: {error}; delete it"
+            ))
+        })
     }
 }
 

@@ -25,7 +25,6 @@ impl Inner {
         }
         let found = self.link.send(redis::cmd("HGETALL").arg(self.link.keys().meta())).await?;
         let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
-        // Who waits for replicas writes into it, too.
         if !found.contains_key("format") {
             look.found.add(self.lost());
             return Ok(false);

@@ -64,7 +64,8 @@ impl Link {
         };
         // Redis waits for what the same connection wrote last.
         let mut wait = redis::pipe();
-        wait.cmd("HSET").arg(self.0.keys.meta()).arg("acks_at").arg(self.now().as_millis());
+        wait.cmd("SET").arg(self.0.keys.full("acks_at")).arg(self.now().as_millis());
+        wait.arg("PX").arg(60_000);
         wait.cmd("WAIT").arg(self.0.place.acks).arg(WITHIN_MS);
         let lost = |why: String| StoreError::Unknown(format!("Redis did not answer: {why}"));
         let answers = connection.send_packed_commands(&wait, 0, 2);
