@@ -23,20 +23,25 @@ impl Inner {
         if look.wrong.contains_key("meta") {
             return Ok(false);
         }
+        // In this order: what is written meanwhile is no contradiction.
+        let last = self.last_of("seq", look).await?;
         let found = self.link.send(redis::cmd("HGETALL").arg(self.link.keys().meta())).await?;
         let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
         if !found.contains_key("format") {
             look.found.add(self.lost());
             return Ok(false);
         }
-        let is_whole =
-            |field: &str| found.get(field).is_some_and(|value| value.parse::<u64>().is_ok());
-        let wrong: Vec<&str> =
-            ["seq", "ended_no"].into_iter().filter(|field| !is_whole(field)).collect();
+        let whole = |field: &str| found.get(field).and_then(|value| value.parse::<i64>().ok());
+        let least = [("seq", last), ("ended_no", 0)];
+        let is_wrong = |(field, least): &(&str, i64)| whole(field).is_none_or(|n| n < *least);
+        let wrong: Vec<&str> = least.iter().filter(|of| is_wrong(of)).map(|of| of.0).collect();
         if wrong.is_empty() {
             return Ok(true);
         }
         let said = wrong.iter().map(|field| match found.get(*field) {
+            Some(value) if value.parse::<u64>().is_ok() => {
+                format!("{field} is {value}, and the log has an entry {last}")
+            }
             Some(value) => format!("{field} is {value:?}, which is no whole number"),
             None => format!("{field} is not there"),
         });

@@ -86,6 +86,10 @@ local function begin(keys, now, epoch)
   local f = call('HMGET', keys[1], unpack(META))
   if f[1] ~= epoch then return nil, { 'epoch', f[1] or '' } end
   if is_newer(f[10]) then return nil, { 'newer', f[10] or '' } end
+  -- While a cluster moves the slot to another node, a key that is not there may be there already:
+  -- Redis then refuses whatever asks for one, which must not be in the midst of the writes.
+  local moves = redis.pcall('EXISTS', prefix_of(keys[1]) .. 'nothing')
+  if moves ~= 0 then refuse('the cluster moves its slot to another node') end
   local S = {
     P = prefix_of(keys[1]),
     meta = keys[1],

@@ -175,3 +175,36 @@ async fn the_log_takes_no_more_memory_than_it_may() {
     assert!(matches!(page, LogPage::Cut { .. }), "{page:?}");
     fleet.check().await.expect("nothing is wrong");
 }
+
+/// A cluster moves the fleet's slot: until it has moved, nothing is done, and nothing half.
+#[tokio::test]
+async fn while_its_slot_moves_nothing_is_done_by_half() {
+    let options = || RedisOptions { cluster: true, ..Default::default() };
+    let server = RedisServer::start(options()).await.expect("it starts");
+    let other = RedisServer::start(options()).await.expect("it starts");
+    run(&other, "CLUSTER FLUSHSLOTS").await;
+    let (_store, fleet) = open(&server).await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let job = fleet.submit(spec(50)).await;
+    run(&server, &format!("CLUSTER MEET 127.0.0.1 {}", other.port())).await;
+    let Value::BulkString(id) = run(&other, "CLUSTER MYID").await else { panic!("no id") };
+    let id = String::from_utf8(id).expect("UTF-8");
+    while !format!("{:?}", run(&server, "CLUSTER NODES").await).contains(&id) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let Value::Int(slot) = run(&server, "CLUSTER KEYSLOT {pointsman:default}:meta").await else {
+        panic!("no slot")
+    };
+    let before = server.dump().await.expect("it is dumped");
+    run(&server, &format!("CLUSTER SETSLOT {slot} MIGRATING {id}")).await;
+    let claim = || {
+        let claim = Fleet::exchange(&hand, Vec::new(), vec![fleet.token()]);
+        fleet.store.execute(vec![Command::Exchange(claim)])
+    };
+    let why = claim().await.map(drop).expect_err("it is refused").to_string();
+    assert!(why.contains("moves its slot"), "{why}");
+    run(&server, &format!("CLUSTER SETSLOT {slot} STABLE")).await;
+    assert_eq!(server.dump().await.expect("it is dumped"), before);
+    assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(job));
+    fleet.check().await.expect("nothing is wrong");
+}
