@@ -76,7 +76,8 @@ impl Inner {
             return Err(StoreError::Full(why));
         }
         self.wake.settle(self).await;
-        let epoch = self.link.epoch();
+        // The one in which the first of it was written.
+        let mut epoch = None;
         let ends = commands.iter().any(ends_something);
         let is_new =
             |c: &Command| matches!(c, Command::Submit(submit) if submit.spec.workflow_id.is_none());
@@ -85,6 +86,7 @@ impl Inner {
             let mut done = Vec::with_capacity(commands.len());
             for command in &commands {
                 done.push(self.carry_out_one(command).await?);
+                epoch.get_or_insert_with(|| self.link.epoch());
             }
             done
         } else if commands.len() == 1
@@ -92,10 +94,15 @@ impl Inner {
         {
             vec![self.submit(command).await?]
         } else {
-            self.submit_together(&commands).await?
+            let mut done = Vec::with_capacity(commands.len());
+            for commands in commands.chunks(TOGETHER) {
+                done.extend(self.submit_together(commands).await?);
+                epoch.get_or_insert_with(|| self.link.epoch());
+            }
+            done
         };
         if takes_work || ends {
-            self.link.acked(&epoch).await?;
+            self.link.acked(&epoch.unwrap_or_else(|| self.link.epoch())).await?;
         }
         Ok(done)
     }
@@ -177,29 +184,27 @@ impl Inner {
         Ok(Some(Done { answer, group: None }))
     }
 
-    /// New jobs, decided all at once and committed many in a call; those that meet something are
+    /// New jobs, [`TOGETHER`] at most, decided all at once and committed in a call; those that meet something are
     /// decided again by themselves.
     pub async fn submit_together(
         &self,
         commands: &[Command],
     ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
+        let mut decided = Vec::with_capacity(commands.len());
+        for command in commands {
+            decided.push(self.decide(command, false).await?.ok());
+        }
+        let plans: Vec<&Vec<Vec<u8>>> = decided.iter().flatten().map(|d| &d.plan).collect();
+        let mut verdicts = self.commit_all(&plans).await?.into_iter();
         let mut done = Vec::with_capacity(commands.len());
-        for chunk in commands.chunks(TOGETHER) {
-            let mut decided = Vec::with_capacity(chunk.len());
-            for command in chunk {
-                decided.push(self.decide(command, false).await?.ok());
-            }
-            let plans: Vec<&Vec<Vec<u8>>> = decided.iter().flatten().map(|d| &d.plan).collect();
-            let mut verdicts = self.commit_all(&plans).await?.into_iter();
-            for (command, decided) in chunk.iter().zip(decided) {
-                let verdict = decided.is_some().then(|| verdicts.next()).flatten();
-                done.push(match (decided, verdict) {
-                    (Some(decided), Some(Verdict::Applied { stamped, picks })) => {
-                        Ok(self.done(decided, stamped, picks))
-                    }
-                    _ => self.carry_out_one(command).await?,
-                });
-            }
+        for (command, decided) in commands.iter().zip(decided) {
+            let verdict = decided.is_some().then(|| verdicts.next()).flatten();
+            done.push(match (decided, verdict) {
+                (Some(decided), Some(Verdict::Applied { stamped, picks })) => {
+                    Ok(self.done(decided, stamped, picks))
+                }
+                _ => self.carry_out_one(command).await?,
+            });
         }
         Ok(done)
     }

@@ -244,7 +244,7 @@ impl Link {
         }
         self.saw_seq(made.seq);
         self.saw_time(made.now);
-        *self.0.made_at.lock() = made.made_at.map(Timestamp::from_millis);
+        *self.0.made_at.lock() = Some(Timestamp::from_millis(made.made_at));
         *self.0.info.lock() = made.info;
         *self.0.trouble.lock() = None;
         let live = Live { connection: made.connection, generation };
@@ -310,11 +310,13 @@ impl Link {
     pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
         let (answer, generation) = self.ask(&self.command(function, args)).await?;
         let why = match list(&answer) {
-            [state, format] if text(state) == "newer" => {
+            [state, format] if text(state) == "newer" && !text(format).is_empty() => {
                 OpenError::Newer { format: text(format) }.to_string()
             }
             // Somebody emptied it: opened anew it is made anew.
-            [state, epoch] if text(state) == "epoch" && text(epoch).is_empty() => {
+            [state, none]
+                if ["epoch", "newer"].contains(&&*text(state)) && text(none).is_empty() =>
+            {
                 "the store is gone".to_owned()
             }
             _ => return Ok(answer),

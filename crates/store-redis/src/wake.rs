@@ -138,7 +138,8 @@ impl Wake {
             let key = RecordKey::Worker(worker.clone());
             let known = match inner.memory.get(&key) {
                 Some(record) => Some(record),
-                None => inner.records(&[key]).await?.pop(),
+                // One that cannot be looked at looks by itself.
+                None => inner.records(&[key]).await.unwrap_or_default().pop(),
             };
             // A worker that the store does not know is woken at once.
             let Some(Record::Worker(record)) = known else { continue };
@@ -220,10 +221,15 @@ impl Wake {
     }
 
     async fn hear(&self, inner: &Arc<Inner>) -> Result<(), String> {
+        let mut generations = inner.link.generations();
         let mut connection = inner.link.another().await.map_err(|error| error.to_string())?;
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
         let id: i64 = id.map_err(|error| error.to_string())?;
-        self.hear_on(inner, &mut connection, id).await
+        tokio::select! {
+            heard = self.hear_on(inner, &mut connection, id) => heard,
+            // A primary that froze says nothing, and ends nothing either.
+            _ = generations.changed() => Err("another primary may wake".to_owned()),
+        }
     }
 
     async fn hear_on(

@@ -5,6 +5,7 @@ use std::{fs, io, path::Path};
 
 use pointsman_core::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::FilesError;
 
@@ -62,14 +63,14 @@ impl Owner {
     /// Whole or not at all: somebody else may be just reading it.
     fn write(&self, root: &Path) -> io::Result<()> {
         let json = serde_json::to_vec(self).map_err(io::Error::other)?;
-        let (new, path) = (root.join(format!("{NAME}.{}", std::process::id())), root.join(NAME));
+        let (new, path) = (root.join(format!("{NAME}.{}", Uuid::new_v4())), root.join(NAME));
         if path.exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         fs::write(&new, json)?;
         match fs::hard_link(&new, &path) {
             // The file system has no links.
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&new, &path),
+            Err(error) if is_not_possible(&error) => fs::rename(&new, &path),
             linked => fs::remove_file(&new).and(linked),
         }
     }
@@ -86,6 +87,10 @@ impl Owner {
     }
 }
 
-fn other_store(root: &Path) -> FilesError {
+fn is_not_possible(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
+}
+
+pub(super) fn other_store(root: &Path) -> FilesError {
     FilesError::OtherStore { file: root.join(NAME).display().to_string() }
 }

@@ -11,11 +11,12 @@ use std::{
 use futures::TryStreamExt as _;
 use object_store::{ObjectStoreExt as _, path::Path};
 use pointsman_broker::Broker;
-use pointsman_core::{JobId, RecordKey, Timestamp};
+use pointsman_core::{JobId, RecordKey, Timestamp, decide::Key};
 use pointsman_store::JobFilter;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{Files, FilesError, Owner, place};
+use super::{Files, FilesError, Owner, owner::other_store, place};
 
 const EVERY: Duration = Duration::from_secs(15 * 60);
 /// An input stays this long after its last upload, whether a job names it or not.
@@ -61,14 +62,19 @@ impl Files {
             let root = self.root.clone();
             blocking(move || Ok(Owner::of_store(&root, made_at))).await??;
         }
-        let jobs = self.sweep_jobs(broker).await?;
-        let inputs = self.sweep_inputs(broker, now).await?;
+        let store = broker.store().made_at();
+        let jobs = self.sweep_jobs(broker, store).await?;
+        let inputs = self.sweep_inputs(broker, store, now).await?;
         let transfers = self.sweep_transfers(now).await?;
         Ok(Swept { jobs, inputs, transfers })
     }
 
     /// Removes the files of jobs that are gone; answers of how many.
-    async fn sweep_jobs(&self, broker: &Broker) -> Result<usize, FilesError> {
+    async fn sweep_jobs(
+        &self,
+        broker: &Broker,
+        made_at: Option<Timestamp>,
+    ) -> Result<usize, FilesError> {
         let listed = self.store.list_with_delimiter(Some(&Path::from(place::ARTIFACTS))).await?;
         let id = |path: &Path| path.filename()?.parse::<JobId>().ok();
         let jobs: Vec<JobId> = listed.common_prefixes.iter().filter_map(id).collect();
@@ -77,6 +83,7 @@ impl Files {
             let keys = jobs.iter().map(|id| RecordKey::Job(*id)).collect();
             let kept = broker.store().records(keys).await?;
             let kept: HashSet<RecordKey> = kept.iter().map(|record| record.key()).collect();
+            self.is_still_there(broker, made_at).await?;
             for job in jobs.iter().filter(|id| !kept.contains(&RecordKey::Job(**id))) {
                 self.remove_job(*job).await?;
                 gone += 1;
@@ -86,7 +93,12 @@ impl Files {
     }
 
     /// Removes old inputs that no job names; answers how many.
-    async fn sweep_inputs(&self, broker: &Broker, now: Timestamp) -> Result<usize, FilesError> {
+    async fn sweep_inputs(
+        &self,
+        broker: &Broker,
+        made_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<usize, FilesError> {
         let before = (now - INPUT_STAYS).as_millis();
         let listed = self.store.list(Some(&Path::from(place::INPUTS)));
         let old = listed
@@ -96,9 +108,26 @@ impl Files {
             return Ok(0);
         }
         let named = named_inputs(broker).await?;
+        self.is_still_there(broker, made_at).await?;
         old.retain(|place| place.filename().is_none_or(|name| !named.contains(name)));
         self.remove(&old).await?;
         Ok(old.len())
+    }
+
+    /// Whether what the store just said was said by the one that was there before: one that was
+    /// emptied meanwhile knows nothing of any job.
+    async fn is_still_there(
+        &self,
+        broker: &Broker,
+        made_at: Option<Timestamp>,
+    ) -> Result<(), FilesError> {
+        // It notices now if it was.
+        let any = Key::Record(RecordKey::Job(JobId::from_uuid(Uuid::nil())));
+        broker.store().load(vec![any]).await?;
+        match broker.store().made_at() == made_at {
+            true => Ok(()),
+            false => Err(other_store(&self.root)),
+        }
     }
 
     /// Removes what broken transfers left behind; answers how many. It looks itself, for `store`
@@ -110,7 +139,10 @@ impl Files {
         blocking(move || {
             let mut removed = remove_older(&staging, than, |_| true)?;
             for shard in listed(&inputs)? {
-                removed += remove_older(&shard?.path(), than, place::is_unfinished)?;
+                let shard = shard?;
+                if shard.file_type()?.is_dir() {
+                    removed += remove_older(&shard.path(), than, place::is_unfinished)?;
+                }
             }
             Ok(removed)
         })

@@ -58,24 +58,31 @@ impl Link {
         kept: &mut Option<(MultiplexedConnection, u64)>,
     ) -> Result<(), StoreError> {
         let generation = *self.0.generations.borrow();
+        // Whatever goes wrong here, what is asked about is written.
+        let lost = |why: String| {
+            StoreError::Unknown(format!(
+                "it is written, but whether replicas have it is not: {why}"
+            ))
+        };
         let (mut connection, of) = match kept.take() {
             Some(kept) if kept.1 == generation => kept,
-            _ => (self.another().await?, generation),
+            _ => {
+                let made = self.another().await.map_err(|error| lost(error.to_string()))?;
+                (made, generation)
+            }
         };
         // Redis waits for what the same connection wrote last.
         let mut wait = redis::pipe();
-        wait.cmd("SET").arg(self.0.keys.full("acks_at")).arg(self.now().as_millis());
-        wait.arg("PX").arg(60_000);
+        wait.add_command(self.command("ask_replicas", &[self.given_time().as_bytes()]));
         wait.cmd("WAIT").arg(self.0.place.acks).arg(WITHIN_MS);
-        let lost = |why: String| StoreError::Unknown(format!("Redis did not answer: {why}"));
         let answers = connection.send_packed_commands(&wait, 0, 2);
         let answers = timeout(ANSWER_WITHIN, answers).await;
         let answers = answers.map_err(|_| lost("no answer to WAIT".into()))?;
         let mut answers = answers.map_err(|error| lost(error.to_string()))?.into_iter();
         let mut next = || answered(answers.next().map_or(Ok(redis::Value::Nil), Ok));
+        *kept = Some((connection, of));
         next().map_err(|error| lost(error.to_string()))?;
         let have = next().map_err(|error| lost(error.to_string()))?;
-        *kept = Some((connection, of));
         let (have, wanted) = (number(&have).unwrap_or(0), self.0.place.acks);
         if have >= i64::from(wanted) {
             return Ok(());

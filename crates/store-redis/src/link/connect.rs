@@ -59,7 +59,7 @@ pub struct Made {
     pub seq: u64,
     pub now: i64,
     /// When the store was made.
-    pub made_at: Option<i64>,
+    pub made_at: i64,
     pub info: Info,
 }
 
@@ -102,7 +102,8 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
     meta.arg(keys.meta()).arg("seq").arg("created_at");
     let meta: Value = meta.query_async(&mut connection).await.map_err(failed)?;
     let field = |n: usize| list(&meta).get(n).and_then(number);
-    let (seq, made_at) = (field(0), field(1));
+    // What is no time is nobody's.
+    let (seq, made_at) = (field(0), field(1).unwrap_or(0));
     let seq = seq.and_then(|seq| u64::try_from(seq).ok());
     let seq = seq.ok_or_else(|| garbled_seq(keys, list(&meta).first().map(text)))?;
     Ok(Made { connection, epoch, seq, now, made_at, info })

@@ -6,7 +6,7 @@ local CALM_MS = 5000
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', '1' for an import.
 local function open(keys, args)
   local now = clock(args[4])
-  local f = call('HMGET', keys[1], 'format', 'fleet', 'replid', 'epoch', 'importing')
+  local f = call('HMGET', keys[1], 'format', 'fleet', 'replid', 'epoch', 'importing', 'created_at')
   if not f[1] then
     call('HSET', keys[1], 'format', FORMAT, 'fleet', args[1], 'replid', args[2], 'epoch', args[3],
       'seq', 0, 'ended_no', 0, 'classes_rev', 0, 'losses', 0, 'contact_since', text(now), 'contact_at', text(now),
@@ -17,6 +17,7 @@ local function open(keys, args)
   if f[2] ~= args[1] then return { 'fleet', f[2] or '' } end
   if f[5] and args[5] ~= '1' then return { 'importing' } end
   if tonumber(f[1]) < FORMAT then call('HSET', keys[1], 'format', FORMAT) end
+  if not f[6] then call('HSET', keys[1], 'created_at', text(now)) end
   if f[3] == args[2] then return { 'ok', f[4], text(now), 'known' } end
   -- Another replication id: a restart, a fail-over, a restored copy. The end of the log may be gone.
   call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now), 'contact_at', text(now),
@@ -97,6 +98,13 @@ local function serve(keys, args)
       call('HSET', profile, 'classes_rev', 0)
     end
   end
+  return 'ok'
+end
+
+-- A small write, also where memory is short: `WAIT` is about what its connection wrote last.
+-- ARGV: time or ''.
+local function ask_replicas(keys, args)
+  call('SET', prefix_of(keys[1]) .. 'acks_at', text(clock(args[1])), 'PX', 60000)
   return 'ok'
 end
 

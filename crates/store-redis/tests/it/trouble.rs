@@ -208,3 +208,16 @@ async fn while_its_slot_moves_nothing_is_done_by_half() {
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(job));
     fleet.check().await.expect("nothing is wrong");
 }
+
+/// What is asked of replicas needs no memory: endings go on without.
+#[tokio::test]
+async fn without_memory_replicas_confirm_what_ends() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let _replica =
+        RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
+    let (_store, fleet) = open_with(&server, 1).await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    run(&server, "CONFIG SET maxmemory 1").await;
+    fleet.act(&hand, held, completed()).await.expect("it ends, and is confirmed");
+}

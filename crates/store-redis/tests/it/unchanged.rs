@@ -289,7 +289,7 @@ async fn what_a_look_behind_stumbles_over_does_not_undo_a_claim() {
     let mut damage = redis::pipe();
     damage.cmd("HSET").arg(format!("{prefix}class:{}", classes[2])).arg("running").arg("oops");
     damage.cmd("ZADD").arg(format!("{prefix}waiting:simulation"));
-    damage.arg(9_000_000_000_000_000_u64).arg(format!("{:032x}:somebody", 7));
+    damage.arg(9_000_000_000_000_000_u64).arg(format!("{:032x}", 7));
     damage.exec(&mut connection()).expect("it changes");
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(jobs[0]));
     fleet.store.mend(None).await.expect("it is mended");
