@@ -184,8 +184,8 @@ impl Inner {
         Ok(Some(Done { answer, group: None }))
     }
 
-    /// New jobs, [`TOGETHER`] at most, decided all at once and committed in a call; those that meet something are
-    /// decided again by themselves.
+    /// New jobs, [`TOGETHER`] at most, decided all at once and committed in a call; those that meet
+    /// something are decided again by themselves.
     pub async fn submit_together(
         &self,
         commands: &[Command],

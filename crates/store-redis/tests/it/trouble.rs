@@ -11,14 +11,16 @@ use pointsman_store::{
 use pointsman_store_redis::{Options, RedisStore};
 use redis::Value;
 
-async fn open(server: &RedisServer) -> (Arc<RedisStore>, Fleet) {
-    open_with(server, 0).await
+fn at(server: &RedisServer) -> Options {
+    let address = server.url().parse().expect("a valid address");
+    Options { look_every: Duration::from_secs(3_600), ..Options::new(address) }
 }
 
-async fn open_with(server: &RedisServer, acks: u32) -> (Arc<RedisStore>, Fleet) {
-    let address = server.url().parse().expect("a valid address");
-    let look_every = Duration::from_secs(3_600);
-    let options = Options { look_every, acks, ..Options::new(address) };
+async fn open(server: &RedisServer) -> (Arc<RedisStore>, Fleet) {
+    open_with(at(server)).await
+}
+
+async fn open_with(options: Options) -> (Arc<RedisStore>, Fleet) {
     let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
     let kept = store.clone();
     let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
@@ -31,6 +33,15 @@ async fn run(server: &RedisServer, command: &str) -> Value {
     redis_command.arg(words.collect::<Vec<_>>());
     let mut connection = server.connect().await.expect("it answers");
     redis_command.query_async(&mut connection).await.expect("it does as it is told")
+}
+
+/// How often a command was called, or refused, as Redis counts it; 0 where it does not.
+async fn count(server: &RedisServer, command: &str, of: &str) -> u32 {
+    let stats = format!("{:?}", run(server, "INFO commandstats").await);
+    let stats = stats.split(&format!("cmdstat_{command}:")).nth(1).unwrap_or_default();
+    let count = stats.split(&format!("{of}=")).nth(1).unwrap_or_default();
+    let count: String = count.chars().take_while(char::is_ascii_digit).collect();
+    count.parse().unwrap_or(0)
 }
 
 /// A call may fail when Redis has changed under it; the next one works.
@@ -85,12 +96,8 @@ async fn a_refusal_is_not_taken_for_an_answer() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let stats = run(&server, "INFO commandstats").await;
-    let stats = format!("{stats:?}");
-    let blpop = stats.split("cmdstat_blpop:").nth(1).unwrap_or_default();
-    let refused = blpop.split("rejected_calls=").nth(1).unwrap_or("0");
-    let refused: String = refused.chars().take_while(char::is_ascii_digit).collect();
-    assert!(refused.parse::<u32>().unwrap_or(0) < 20, "{blpop}");
+    let refused = count(&server, "blpop", "rejected_calls").await;
+    assert!((1..20).contains(&refused), "{refused}");
     drop(hints);
 }
 
@@ -121,14 +128,16 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let replica =
         RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
-    let (store, fleet) = open_with(&server, 1).await;
+    let (store, fleet) = open_with(Options { acks: 1, ..at(&server) }).await;
     fleet.submit(spec(50)).await;
     drop(replica);
     let submits: Vec<_> = (0..12).map(|_| Command::Submit(fleet.submission(spec(50)))).collect();
     let submits = submits.into_iter().map(|submit| store.execute(vec![submit]));
     let mut submits = std::pin::pin!(futures::future::join_all(submits));
     let look = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        while server.info("blocked_clients").await.expect("it answers") != Some(1) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         for _ in 0..20 {
             store.queues(0).await.expect("the store works");
         }
@@ -141,10 +150,8 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
         let why = submitted.map(drop).expect_err("nobody confirms").to_string();
         assert!(why.contains("only 0 of 1 replicas"), "{why}");
     }
-    let stats = format!("{:?}", run(&server, "INFO commandstats").await);
-    let waits = stats.split("cmdstat_wait:calls=").nth(1).expect("there were some");
-    let waits: String = waits.chars().take_while(char::is_ascii_digit).collect();
-    assert!(waits.parse::<u32>().expect("a count") <= 4, "{waits} waits for 13 submissions");
+    let waits = count(&server, "wait", "calls").await;
+    assert!((1..=4).contains(&waits), "{waits} waits for 13 submissions");
 }
 
 /// Its length alone does not bound it: what is large may be in every group.
@@ -152,11 +159,7 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
 async fn the_log_takes_no_more_memory_than_it_may() {
     const MOST: u64 = 2 << 20;
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
-    let address = server.url().parse().expect("a valid address");
-    let options = Options { log_bytes: MOST, ..Options::new(address) };
-    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
-    let kept = store.clone();
-    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    let (store, fleet) = open_with(Options { log_bytes: MOST, ..at(&server) }).await;
     let large = pointsman_core::record::JobSpec {
         metadata: Some(serde_json::json!({ "large": "x".repeat(15_000) })),
         ..spec(50)
@@ -215,7 +218,7 @@ async fn without_memory_replicas_confirm_what_ends() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let _replica =
         RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
-    let (_store, fleet) = open_with(&server, 1).await;
+    let (_store, fleet) = open_with(Options { acks: 1, ..at(&server) }).await;
     let hand = fleet.worker("w", 1, &[]).await;
     let held = fleet.running(&hand).await;
     run(&server, "CONFIG SET maxmemory 1").await;
