@@ -130,7 +130,7 @@ impl Workers {
         let clock = MonotonicClock::starting(pointsman_core::Timestamp::default());
         let config = WorkerConfig {
             worker: WorkerId::new(name)?,
-            machine: MachineId::new("bench")?,
+            machine: MachineId::new(name)?,
             services: vec![ServiceConfig { connector, slots }],
             capabilities: Capabilities::default(),
             summary: String::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
 use utoipa::ToSchema;
 
 use crate::{
@@ -184,12 +184,20 @@ impl Record {
 
     /// Reads a record of `kind` from its JSON.
     pub fn from_json(kind: RecordKind, json: &str) -> Result<Self, serde_json::Error> {
+        let mut from = serde_json::Deserializer::from_str(json);
+        let record = Self::read(kind, &mut from)?;
+        from.end()?;
+        Ok(record)
+    }
+
+    /// Reads a record of that kind in whatever form it stands.
+    pub fn read<'de, D: Deserializer<'de>>(kind: RecordKind, from: D) -> Result<Self, D::Error> {
         Ok(match kind {
-            RecordKind::Machine => Self::Machine(serde_json::from_str(json)?),
-            RecordKind::Worker => Self::Worker(serde_json::from_str(json)?),
-            RecordKind::Connector => Self::Connector(serde_json::from_str(json)?),
-            RecordKind::Job => Self::Job(serde_json::from_str(json)?),
-            RecordKind::Alert => Self::Alert(serde_json::from_str(json)?),
+            RecordKind::Machine => Self::Machine(Deserialize::deserialize(from)?),
+            RecordKind::Worker => Self::Worker(Deserialize::deserialize(from)?),
+            RecordKind::Connector => Self::Connector(Deserialize::deserialize(from)?),
+            RecordKind::Job => Self::Job(Deserialize::deserialize(from)?),
+            RecordKind::Alert => Self::Alert(Deserialize::deserialize(from)?),
         })
     }
 }

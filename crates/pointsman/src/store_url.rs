@@ -11,9 +11,9 @@ use std::{
 use anyhow::anyhow;
 use pointsman_store::Transfer;
 use pointsman_store_redis::{
-    Address, OpenError as NotOpened, Opening, RedisStore, address::Topology,
+    Address, OpenError as NotOpened, Opening, Options, RedisStore, address::Topology,
 };
-use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
+use pointsman_store_sqlite::{OpenError, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
@@ -132,7 +132,7 @@ pub async fn join_redis(
 ) -> anyhow::Result<Option<RedisStore>> {
     let mut told = None;
     loop {
-        let why = match try_redis(address, args, Opening::Existing).await {
+        let why = match RedisStore::open(with(Options::of_worker(address.clone()), args)).await {
             Ok(store) => return Ok(Some(store)),
             Err(why @ (NotOpened::Missing { .. } | NotOpened::Importing)) => why,
             Err(why) => return Err(cannot_open(address, why)),
@@ -156,21 +156,12 @@ async fn open_redis_for(
     args: &RedisArgs,
     opening: Opening,
 ) -> anyhow::Result<RedisStore> {
-    try_redis(address, args, opening).await.map_err(|error| cannot_open(address, error))
+    let options = Options { opening, ..Options::new(address.clone()) };
+    RedisStore::open(with(options, args)).await.map_err(|error| cannot_open(address, error))
 }
 
-async fn try_redis(
-    address: &Address,
-    args: &RedisArgs,
-    opening: Opening,
-) -> Result<RedisStore, NotOpened> {
-    let options = pointsman_store_redis::Options {
-        fleet: args.fleet().to_owned(),
-        acks: args.acks.unwrap_or(0),
-        opening,
-        ..pointsman_store_redis::Options::new(address.clone())
-    };
-    RedisStore::open(options).await
+fn with(options: Options, args: &RedisArgs) -> Options {
+    Options { fleet: args.fleet().to_owned(), acks: args.acks.unwrap_or(0), ..options }
 }
 
 fn cannot_open(address: &Address, error: NotOpened) -> anyhow::Error {
@@ -249,8 +240,10 @@ fn open_sqlite(dir: &Path, purpose: Purpose) -> anyhow::Result<SqliteStore> {
         Purpose::Export if !SqliteStore::is_in(dir) => {
             anyhow::bail!("there is no store in {}: use the server's data directory", dir.display())
         }
-        Purpose::Export => SqliteStore::open(dir, Options::default()),
-        Purpose::Import => SqliteStore::open_for_import(dir, Options::default()),
+        Purpose::Export => SqliteStore::open(dir, pointsman_store_sqlite::Options::default()),
+        Purpose::Import => {
+            SqliteStore::open_for_import(dir, pointsman_store_sqlite::Options::default())
+        }
     };
     opened.map_err(|error| match error {
         OpenError::Locked { holder, .. } => {

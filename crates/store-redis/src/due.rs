@@ -1,18 +1,17 @@
 //! What reconcilers should look at: read from the indexes of times. Each answer is only a
 //! suggestion; the function looks again when it is carried out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pointsman_core::{
-    ConnectorId, JobId, MachineId, Record, RecordKey, Timestamp, WorkerId,
-    command::Reconcile,
-    decide::limits,
-    record::{ConnectorStatus, MachineStatus},
+    ConnectorId, JobId, Record, RecordKey, Timestamp, WorkerId, command::Reconcile, decide::limits,
+    record::ConnectorStatus,
 };
 use pointsman_store::{Due, MAX_DUE, Retention, StoreError};
 
 use crate::{
     link::{list, number, text},
+    machines::MachineHeard,
     plan::class_of,
     store::Inner,
 };
@@ -69,19 +68,25 @@ impl Inner {
         Ok(ids.collect())
     }
 
-    /// Whoever was not heard since then; `kind` is the first letter in `pulse`.
+    /// The members of `pulse` that were not heard since then.
+    pub async fn all_unheard(&self, since: Timestamp) -> Result<HashSet<String>, StoreError> {
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(self.key("pulse")).arg("-inf").arg(since.as_millis() * 4 + 3).arg("BYSCORE");
+        let found = self.link.send(&range).await?;
+        Ok(list(&found).iter().map(text).collect())
+    }
+
+    /// Those of one kind; that is the first letter in `pulse`.
     async fn unheard<T: std::str::FromStr + Ord>(
         &self,
         kind: &str,
         since: Timestamp,
     ) -> Result<Vec<T>, StoreError> {
-        let mut range = redis::cmd("ZRANGE");
-        range.arg(self.key("pulse")).arg("-inf").arg(since.as_millis() * 4 + 3).arg("BYSCORE");
-        let found = self.link.send(&range).await?;
-        let ids = list(&found)
+        let all = self.all_unheard(since).await?;
+        let of_kind = all
             .iter()
-            .filter_map(|member| text(member).strip_prefix(kind)?.strip_prefix(':')?.parse().ok());
-        let mut ids: Vec<T> = ids.collect();
+            .filter_map(|member| member.strip_prefix(kind)?.strip_prefix(':')?.parse().ok());
+        let mut ids: Vec<T> = of_kind.collect();
         ids.sort();
         Ok(ids)
     }
@@ -142,53 +147,6 @@ impl Inner {
         Ok(due.take(MAX_DUE).collect())
     }
 
-    async fn changed_machines(&self) -> Result<Vec<Reconcile>, StoreError> {
-        let after = limits::SILENT_AFTER;
-        let (now, since) = self.contact(false).await?;
-        let mut due = Vec::new();
-        for (machine, status, heard) in self.machines_heard().await? {
-            let silent = now.since(heard.unwrap_or(since).max(since)) >= after;
-            due.extend(match status {
-                MachineStatus::Disconnected if heard.is_some() && !silent => {
-                    Some(Reconcile::ReconnectMachine { machine })
-                }
-                status if !status.is_gone() && silent => {
-                    Some(Reconcile::DisconnectMachine { machine, after })
-                }
-                _ => None,
-            });
-        }
-        due.truncate(MAX_DUE);
-        Ok(due)
-    }
-
-    /// Every machine, its status, and when it or one of its workers was last heard.
-    async fn machines_heard(
-        &self,
-    ) -> Result<Vec<(MachineId, MachineStatus, Option<Timestamp>)>, StoreError> {
-        let ids: Vec<MachineId> = self.members("machines").await?;
-        let heard = self.heard().await?;
-        let keys: Vec<RecordKey> = ids.iter().cloned().map(RecordKey::Machine).collect();
-        let mut pipeline = redis::pipe();
-        for id in &ids {
-            pipeline.cmd("SMEMBERS").arg(self.key(&format!("machine:{id}:workers")));
-        }
-        let workers = self.link.send_all(&pipeline).await?;
-        let workers: HashMap<MachineId, Vec<String>> = ids
-            .into_iter()
-            .zip(workers.iter().map(|found| list(found).iter().map(text).collect()))
-            .collect();
-        let heard = self.records(&keys).await?.into_iter().filter_map(|record| {
-            let Record::Machine(machine) = record else { return None };
-            let of_workers = workers.get(&machine.id).into_iter().flatten();
-            let of_workers = of_workers.filter_map(|worker| heard.get(&format!("w:{worker}")));
-            let all = of_workers.chain(heard.get(&format!("m:{}", machine.id)));
-            let at = all.map(|confirmed| confirmed.at).max();
-            Some((machine.id.clone(), machine.status, at))
-        });
-        Ok(heard.collect())
-    }
-
     /// Exclusions lapse with time, or when nobody else could run the job.
     async fn lapsing_exclusions(&self) -> Result<Vec<Reconcile>, StoreError> {
         let now = self.link.now();
@@ -243,7 +201,7 @@ impl Inner {
         );
         let since = self.contact(false).await?.1;
         let mut gone = Vec::new();
-        for (machine, status, heard) in self.machines_heard().await? {
+        for MachineHeard { machine, status, heard, .. } in self.machines_heard().await? {
             if status.is_gone() && self.workers_of(&machine).await?.is_empty() {
                 gone.push((heard.unwrap_or(since), machine));
             }

@@ -10,19 +10,21 @@ use pointsman_core::{
     Answer, Command, Record, RecordKey, Rejected, Transition, WorkerId,
     command::{Exchange, Op, Reconcile},
     decide::{self, Intake, Key, Side, Stop},
+    record::Worker,
 };
 use pointsman_store::{Committed, Done, Health, StoreError};
 
 use crate::{
     around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with},
     keys,
-    link::{list, text},
+    link::{list, number, text},
     log,
     plan::{Before, ClaimPlan, Pick, Plan},
     sight::Sight,
     store::Inner,
     together::TOGETHER,
     verdict::{Stamped, Verdict, verdict},
+    wake::Looked,
 };
 
 /// A decision that loses against others so often is given up.
@@ -35,6 +37,8 @@ struct Decided {
     transition: Transition,
     /// With what belongs to it behind it.
     plan: Vec<Vec<u8>>,
+    /// The plan only sets scores.
+    only_hears: bool,
     claim: Option<ClaimPlan>,
     is_guessed: bool,
 }
@@ -136,10 +140,16 @@ impl Inner {
                 }
                 Err((why, false)) => return Ok(Err(why)),
             };
-            let mut verdicts = self.commit_all(&[&decided.plan]).await?;
-            match verdicts.pop() {
+            let verdict = match command {
+                Command::Renew(renew) if decided.only_hears => {
+                    self.hear(&renew.worker, &decided.plan).await?
+                }
+                _ => self.commit_all(&[&decided.plan]).await?.pop(),
+            };
+            match verdict {
                 Some(Verdict::Applied { stamped, picks }) => {
-                    return Ok(Ok(self.done(decided, stamped, picks)));
+                    let Decided { transition, claim, .. } = decided;
+                    return Ok(Ok(self.done(transition, claim.as_ref(), stamped, picks)));
                 }
                 Some(Verdict::Rejected(why)) if !decided.is_guessed => return Ok(Err(why)),
                 Some(Verdict::Rejected(_)) => fresh = true,
@@ -158,10 +168,16 @@ impl Inner {
         Err(StoreError::Failed(format!("others were faster {TRIES} times in a row")))
     }
 
-    /// A claim of an idle worker that nobody woke mostly finds nothing: two cheap questions tell so.
-    /// `None`: it has to be looked at in earnest.
+    /// A claim of an idle worker that nobody woke mostly finds nothing: two cheap questions tell so,
+    /// or its last renewal, which asked the same. `None`: it has to be looked at in earnest.
     async fn look_in_passing(&self, exchange: &Exchange) -> Result<Option<Done>, StoreError> {
-        if !exchange.ops.is_empty() || self.wake.take_woken(&exchange.worker) {
+        let is_woken = self.wake.take_woken(&exchange.worker);
+        let nothing = || {
+            let answer = Answer::Exchanged { ops: Vec::new(), claimed: Vec::new() };
+            Ok(Some(Done { answer, group: None }))
+        };
+        let looked = self.wake.take_looked(&exchange.worker);
+        if !exchange.ops.is_empty() || is_woken {
             return Ok(None);
         }
         let key = RecordKey::Worker(exchange.worker.clone());
@@ -170,18 +186,20 @@ impl Inner {
         if !is_idle || worker.is_offline() || worker.incarnation != exchange.incarnation {
             return Ok(None);
         }
-        let mut ask = redis::pipe();
-        ask.cmd("HGET").arg(self.key(&keys::record(&key))).arg("rev").cmd("EXISTS");
-        for slots in &worker.services {
-            ask.arg(self.key(&format!("heads:{}", slots.name)));
+        if let Some(looked) = looked.filter(Looked::is_recent) {
+            self.wake.looks(&exchange.worker, looked);
+            return nothing();
         }
+        let mut ask = redis::pipe();
+        ask.cmd("HGET").arg(self.key(&keys::record(&key))).arg("rev");
+        ask.cmd("EXISTS").arg(self.heads(&worker));
         let answers = self.link.send_each(&ask).await?;
         let [Ok(rev), Ok(heads)] = answers.as_slice() else { return Ok(None) };
         if text(rev) != worker.rev.to_string() || text(heads) != "0" {
             return Ok(None);
         }
-        let answer = Answer::Exchanged { ops: Vec::new(), claimed: Vec::new() };
-        Ok(Some(Done { answer, group: None }))
+        self.wake.looks(&exchange.worker, Looked::default());
+        nothing()
     }
 
     /// New jobs, [`TOGETHER`] at most, decided all at once and committed in a call; those that meet
@@ -201,7 +219,8 @@ impl Inner {
             let verdict = decided.is_some().then(|| verdicts.next()).flatten();
             done.push(match (decided, verdict) {
                 (Some(decided), Some(Verdict::Applied { stamped, picks })) => {
-                    Ok(self.done(decided, stamped, picks))
+                    let Decided { transition, claim, .. } = decided;
+                    Ok(self.done(transition, claim.as_ref(), stamped, picks))
                 }
                 _ => self.carry_out_one(command).await?,
             });
@@ -262,8 +281,9 @@ impl Inner {
                 self.definitions.know_profile(*digest, capabilities);
             }
         }
-        let packed = plan.pack(claim.as_ref(), self.link.keys());
-        Ok(Ok(Decided { transition, plan: packed, claim, is_guessed: sight.is_guessed() }))
+        let only_hears = plan.only_hears();
+        let plan = plan.pack(claim.as_ref(), self.link.keys());
+        Ok(Ok(Decided { transition, plan, only_hears, claim, is_guessed: sight.is_guessed() }))
     }
 
     /// Applies a transition that was decided elsewhere.
@@ -285,8 +305,7 @@ impl Inner {
         let verdict = self.commit_all(&[&packed]).await?.pop();
         Ok(match verdict {
             Some(Verdict::Applied { stamped, picks }) => {
-                let decided = Decided { transition, plan: packed, claim: None, is_guessed: false };
-                Committed::Applied(self.done(decided, stamped, picks))
+                Committed::Applied(self.done(transition, None, stamped, picks))
             }
             Some(Verdict::Rejected(why)) => Committed::Rejected(why),
             Some(Verdict::Corrupt(why)) => return Err(corrupt(&why)),
@@ -303,20 +322,54 @@ impl Inner {
         let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
         args.extend(plans.iter().flat_map(|plan| plan.iter().map(Vec::as_slice)));
         let answer = self.link.call("commit", &args).await?;
+        self.verdicts(&answer, plans.len())
+    }
+
+    /// Calls the function for a worker's renewal of which nothing but scores is left. Of a worker
+    /// that waits it asks by the way whether anything does.
+    async fn hear(
+        &self,
+        worker: &WorkerId,
+        plan: &[Vec<u8>],
+    ) -> Result<Option<Verdict>, StoreError> {
+        let (time, epoch) = (self.link.given_time(), self.link.epoch().to_string());
+        let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
+        args.extend(plan.iter().map(Vec::as_slice));
+        let heads = match self.memory.get(&RecordKey::Worker(worker.clone())) {
+            Some(Record::Worker(worker)) if worker.current_job_ids.is_empty() => {
+                self.heads(&worker)
+            }
+            _ => Vec::new(),
+        };
+        args.extend(heads.iter().map(String::as_bytes));
+        let answer = self.link.call("hear", &args).await?;
+        if list(&answer).get(3).and_then(number) == Some(0) {
+            self.wake.looked_for(worker);
+        }
+        Ok(self.verdicts(&answer, 1)?.pop())
+    }
+
+    /// The heads of what a worker's services wait for.
+    fn heads(&self, worker: &Worker) -> Vec<String> {
+        let heads = worker.services.iter().map(|slots| self.key(&format!("heads:{}", slots.name)));
+        heads.collect()
+    }
+
+    fn verdicts(&self, answer: &redis::Value, plans: usize) -> Result<Vec<Verdict>, StoreError> {
         let odd = || StoreError::Unknown(format!("an odd answer: {answer:?}"));
-        match list(&answer) {
+        match list(answer) {
             [state, epoch] if text(state) == "epoch" => {
                 self.link.saw_epoch(&text(epoch));
                 self.memory.clear();
-                Ok(plans.iter().map(|_| Verdict::Conflict).collect())
+                Ok((0..plans).map(|_| Verdict::Conflict).collect())
             }
-            [state, now, replies] if text(state) == "ok" => {
+            [state, now, replies, ..] if text(state) == "ok" => {
                 let now: i64 = text(now).parse().map_err(|_| odd())?;
                 self.link.saw_time(now);
                 let replies = list(replies).iter().map(|reply| verdict(reply, now));
                 let verdicts: Result<Vec<_>, String> = replies.collect();
                 let verdicts = verdicts.map_err(StoreError::Unknown)?;
-                if verdicts.len() == plans.len() { Ok(verdicts) } else { Err(odd()) }
+                if verdicts.len() == plans { Ok(verdicts) } else { Err(odd()) }
             }
             _ => Err(odd()),
         }
@@ -330,12 +383,18 @@ impl Inner {
     }
 
     /// The answer to a transition that was applied, with the jobs that its claim got.
-    fn done(&self, decided: Decided, stamped: Option<Stamped>, picks: Vec<Pick>) -> Done {
-        let Transition { changes: mut events, mut answer, .. } = decided.transition;
+    fn done(
+        &self,
+        transition: Transition,
+        claim: Option<&ClaimPlan>,
+        stamped: Option<Stamped>,
+        picks: Vec<Pick>,
+    ) -> Done {
+        let Transition { changes: mut events, mut answer, .. } = transition;
         let Some(Stamped { seq, at, endings_before }) = stamped else {
             return Done { answer, group: None };
         };
-        if let (Some(claim), false) = (&decided.claim, picks.is_empty()) {
+        if let (Some(claim), false) = (claim, picks.is_empty()) {
             if let Answer::Exchanged { claimed, .. } = &mut answer {
                 claimed
                     .extend(picks.iter().zip(&claim.tokens).map(|(pick, token)| pick.held(*token)));

@@ -2,13 +2,13 @@
 //! Texts stand as they are, everything else as JSON, and what is null is left out.
 
 mod list;
+mod read;
 mod write;
-
-use std::fmt::Write as _;
 
 pub use list::Fields;
 use pointsman_core::{Record, RecordKind};
-use serde::Serialize as _;
+use read::FieldValue;
+use serde::{Serialize as _, de::value::MapDeserializer};
 use write::FieldWriter;
 
 /// Fields that lie in a record's hash without being part of the record: copies for operators.
@@ -27,109 +27,84 @@ const USUAL: [(&str, &str); 9] = [
     ("result_bytes", "0"),
 ];
 
-/// Fields whose values are texts, written without quotes.
-fn is_text(kind: RecordKind, field: &str) -> bool {
-    match kind {
-        RecordKind::Job => matches!(
-            field,
-            "id" | "status"
-                | "service"
-                | "token"
-                | "worker_id"
-                | "machine_id"
-                | "incarnation"
-                | "customer_id"
-                | "workflow_id"
-                | "created_at"
-                | "assigned_at"
-                | "started_at"
-                | "completed_at"
-                | "cancel_requested_at"
-        ),
-        RecordKind::Worker => matches!(
-            field,
-            "id" | "machine_id"
-                | "incarnation"
-                | "status"
-                | "reason"
-                | "action"
-                | "capabilities_digest"
-                | "summary"
-                | "connected_at"
-                | "last_status_change"
-                | "suspicion_at"
-                | "suspect_until"
-        ),
-        RecordKind::Connector => matches!(
-            field,
-            "id" | "worker_id"
-                | "machine_id"
-                | "service_type"
-                | "status"
-                | "reported"
-                | "timestamp"
-                | "error_message"
-        ),
-        RecordKind::Machine => {
-            matches!(field, "id" | "status" | "reason" | "action" | "incarnation" | "connected_at")
-        }
-        RecordKind::Alert => matches!(
-            field,
-            "id" | "rule" | "severity" | "subject" | "message" | "action" | "raised_at"
-        ),
-    }
+/// How the value of a field stands in a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it is, without quotes.
+    Text,
+    Json,
+    /// This version does not know the field: as JSON where it reads as that, else as it is.
+    Unknown,
 }
 
-fn is_known(kind: RecordKind, field: &str) -> bool {
-    const JOB: [&str; 27] = [
-        "rev",
-        "priority",
-        "run",
-        "attempt",
-        "failures",
-        "losses",
-        "max_failures",
-        "max_losses",
-        "place",
-        "queued_seq",
-        "hold",
-        "workflow_priority",
-        "ended_no",
-        "failure",
-        "cached",
-        "handed_in",
-        "artifacts",
-        "last_progress",
-        "requirements",
-        "timeouts",
-        "inputs",
-        "exclusions",
-        "past_attempts",
-        "late_results",
-        "payload_bytes",
-        "result_bytes",
-        "metadata",
-    ];
-    const WORKER: [&str; 10] = [
-        "rev",
-        "presence",
-        "orders",
-        "services",
-        "current_job_ids",
-        "jobs_completed",
-        "jobs_failed",
-        "suspect_jobs",
-        "former_incarnations",
-        "superseded_at",
-    ];
-    let others: &[&str] = match kind {
-        RecordKind::Job => &JOB,
-        RecordKind::Worker => &WORKER,
-        RecordKind::Connector => &["rev", "job_ids"],
-        RecordKind::Machine => &["rev", "gpus", "former_incarnations"],
-        RecordKind::Alert => &["rev"],
-    };
-    is_text(kind, field) || others.contains(&field)
+fn form(kind: RecordKind, field: &str) -> Form {
+    match kind {
+        RecordKind::Job => match field {
+            "id"
+            | "status"
+            | "service"
+            | "token"
+            | "worker_id"
+            | "machine_id"
+            | "incarnation"
+            | "customer_id"
+            | "workflow_id"
+            | "created_at"
+            | "assigned_at"
+            | "started_at"
+            | "completed_at"
+            | "cancel_requested_at" => Form::Text,
+            "rev" | "priority" | "run" | "attempt" | "failures" | "losses" | "max_failures"
+            | "max_losses" | "place" | "queued_seq" | "hold" | "workflow_priority" | "ended_no"
+            | "failure" | "cached" | "handed_in" | "artifacts" | "last_progress"
+            | "requirements" | "timeouts" | "inputs" | "exclusions" | "past_attempts"
+            | "late_results" | "payload_bytes" | "result_bytes" | "metadata" => Form::Json,
+            _ => Form::Unknown,
+        },
+        RecordKind::Worker => match field {
+            "id"
+            | "machine_id"
+            | "incarnation"
+            | "status"
+            | "reason"
+            | "action"
+            | "capabilities_digest"
+            | "summary"
+            | "connected_at"
+            | "last_status_change"
+            | "suspicion_at"
+            | "suspect_until" => Form::Text,
+            "rev"
+            | "presence"
+            | "orders"
+            | "services"
+            | "current_job_ids"
+            | "jobs_completed"
+            | "jobs_failed"
+            | "suspect_jobs"
+            | "former_incarnations"
+            | "superseded_at" => Form::Json,
+            _ => Form::Unknown,
+        },
+        RecordKind::Connector => match field {
+            "id" | "worker_id" | "machine_id" | "service_type" | "status" | "reported"
+            | "timestamp" | "error_message" => Form::Text,
+            "rev" | "job_ids" => Form::Json,
+            _ => Form::Unknown,
+        },
+        RecordKind::Machine => match field {
+            "id" | "status" | "reason" | "action" | "incarnation" | "connected_at" => Form::Text,
+            "rev" | "gpus" | "former_incarnations" => Form::Json,
+            _ => Form::Unknown,
+        },
+        RecordKind::Alert => match field {
+            "id" | "rule" | "severity" | "subject" | "message" | "action" | "raised_at" => {
+                Form::Text
+            }
+            "rev" => Form::Json,
+            _ => Form::Unknown,
+        },
+    }
 }
 
 /// A stored hash that is no record.
@@ -164,9 +139,9 @@ pub fn to_record<K: AsRef<[u8]>>(
         return Ok(None);
     }
     let wrong = |why: String| FieldsError { key: key.to_owned(), why };
-    let mut json = String::with_capacity(1_024);
     let usual: &[(&str, &str)] = if kind == RecordKind::Job { &USUAL } else { &[] };
     let mut is_told = [false; USUAL.len()];
+    let mut values = Vec::with_capacity(fields.len() + usual.len());
     for (field, value) in fields {
         let read = |bytes| {
             std::str::from_utf8(bytes).map_err(|_| wrong("a field is not UTF-8".to_owned()))
@@ -179,36 +154,28 @@ pub fn to_record<K: AsRef<[u8]>>(
             (RecordKind::Worker, "worker_id") => "id",
             (_, field) => field,
         };
-        if let Some(at) = usual.iter().position(|(name, _)| *name == field) {
-            is_told[at] = true;
-        }
-        json.push(if json.is_empty() { '{' } else { ',' });
-        push_text(&mut json, field);
-        json.push(':');
-        match is_text(kind, field) || !(is_known(kind, field) || is_json(value)) {
-            true => push_text(&mut json, value),
-            false => json.push_str(value),
-        }
+        let is_json = match form(kind, field) {
+            Form::Text => false,
+            Form::Json => {
+                if let Some(at) = usual.iter().position(|(name, _)| *name == field) {
+                    is_told[at] = true;
+                }
+                true
+            }
+            Form::Unknown => is_json(value),
+        };
+        values.push((field, FieldValue { field, value, is_json }));
     }
-    if json.is_empty() {
+    if values.is_empty() {
         return Err(wrong("it has none of a record's fields".to_owned()));
     }
     for ((field, value), _) in usual.iter().zip(is_told).filter(|(_, is_told)| !is_told) {
-        let _ = write!(json, ",\"{field}\":{value}");
+        values.push((field, FieldValue { field, value, is_json: true }));
     }
-    json.push('}');
-    Record::from_json(kind, &json).map(Some).map_err(|error| wrong(error.to_string()))
+    let values = MapDeserializer::new(values.into_iter());
+    Record::read(kind, values).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
-}
-
-fn push_text(json: &mut String, text: &str) {
-    let plain = text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\');
-    if plain {
-        let _ = write!(json, "\"{text}\"");
-    } else if let Ok(quoted) = serde_json::to_string(text) {
-        json.push_str(&quoted);
-    }
 }

@@ -22,7 +22,7 @@ impl Keys {
     }
 
     pub fn full(&self, key: &str) -> String {
-        format!("{}{key}", self.prefix)
+        [&self.prefix, key].concat()
     }
 
     pub fn meta(&self) -> String {

@@ -366,7 +366,7 @@ impl Link {
     /// Looks at the settings and the replication id, and makes the connection anew when that is
     /// another: the same process may have become a copy of another one.
     pub async fn look(&self) -> Result<(), CallError> {
-        let info = self.send(&redis::cmd("INFO")).await?;
+        let info = self.send(&Info::sections()).await?;
         let info = Info::parse(&text(&info));
         let generation = self.0.live.read().as_ref().map(|live| live.generation);
         let before = std::mem::replace(&mut *self.0.info.lock(), info.clone());

@@ -21,6 +21,13 @@ pub struct Info {
 }
 
 impl Info {
+    /// Asks for what [`Info`] is made of, and no more; before Redis 7 that was no command.
+    pub fn sections() -> redis::Cmd {
+        let mut info = redis::cmd("INFO");
+        info.arg(&["server", "memory", "persistence", "replication"]);
+        info
+    }
+
     pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter_map(|line| line.trim_end().split_once(':'));
         let fields: HashMap<&str, &str> = lines.collect();

@@ -32,6 +32,7 @@ use crate::{
     lanes,
     link::{Link, OpenError, Opening, Place, bytes},
     log,
+    machines::Machines,
     sight::{self, Memory},
     together::Together,
     wake::Wake,
@@ -54,6 +55,9 @@ pub struct Options {
     pub log_bytes: u64,
     /// How often settings, memory and the replication id are looked at.
     pub look_every: Duration,
+    /// How often all machines are looked at for silence; in between that is done when one of them
+    /// went silent or is heard again.
+    pub all_machines_every: Duration,
     /// What is done where there is no store yet, or only half an imported one.
     pub opening: Opening,
 }
@@ -68,12 +72,20 @@ impl Options {
             contact_gap: Some(Duration::from_secs(3)),
             log_bytes: LOG_BYTES,
             look_every: Duration::from_secs(1),
+            all_machines_every: Duration::from_secs(5),
             opening: Opening::Serve,
         }
+    }
+
+    /// For a worker: it makes no store, and looks at Redis seldom, as there may be thousands. What
+    /// happens in between it is told by the epoch, which every call names.
+    pub fn of_worker(address: Address) -> Self {
+        Self { look_every: WORKER_LOOKS_EVERY, opening: Opening::Existing, ..Self::new(address) }
     }
 }
 
 const LOG_BYTES: u64 = 512 << 20;
+const WORKER_LOOKS_EVERY: Duration = Duration::from_secs(30);
 /// Claimed payloads that are remembered until somebody asks for them.
 const PAYLOADS: usize = 2_048;
 /// Records whose comparison with the log is remembered.
@@ -93,6 +105,8 @@ pub(crate) struct Inner {
     pub payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
     pub contact_gap: Option<Duration>,
     pub log_bytes: u64,
+    pub machines: Machines,
+    pub all_machines_every: Duration,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
     /// The epoch of the import that was begun here and is not over.
@@ -123,8 +137,17 @@ impl RedisStore {
     /// # Errors
     /// [`OpenError`]; nothing was touched.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { address, fleet, acks, clock, contact_gap, log_bytes, look_every, opening } =
-            options;
+        let Options {
+            address,
+            fleet,
+            acks,
+            clock,
+            contact_gap,
+            log_bytes,
+            look_every,
+            all_machines_every,
+            opening,
+        } = options;
         let link = Link::open(Place { address, fleet, acks, clock, opening }).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(link.clone().keep_looking(look_every));
@@ -141,6 +164,8 @@ impl RedisStore {
             payloads: Mutex::new(LruCache::new(most)),
             contact_gap,
             log_bytes,
+            machines: Machines::default(),
+            all_machines_every,
             verified: Mutex::new(LruCache::new(most_verified)),
             import: Mutex::default(),
             events,

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroUsize,
     pin::pin,
     sync::{
         Arc,
@@ -14,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lru::LruCache;
 use parking_lot::Mutex;
 use pointsman_core::{
     ConnectorId, Record, RecordKey, ServiceName, WorkerId,
@@ -36,9 +38,26 @@ use crate::{
 /// A process's word that somebody waits holds so long, and is renewed at half of it.
 const WORD: Duration = Duration::from_secs(60);
 /// One blocking call.
-const BLOCK: Duration = Duration::from_secs(10);
+const BLOCK: Duration = Duration::from_secs(30);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const UNBLOCK_EVERY: Duration = Duration::from_millis(20);
+
+/// Workers of which it is remembered that they looked.
+const LOOKED: usize = 20_000;
+/// A renewal's look counts so long: one comes every few seconds.
+const LOOK_HOLDS: Duration = Duration::from_secs(4);
+
+/// What is known since a worker looked in passing.
+#[derive(Debug, Default)]
+pub struct Looked {
+    by_renewal: Option<Instant>,
+}
+
+impl Looked {
+    pub fn is_recent(&self) -> bool {
+        self.by_renewal.is_some_and(|at| at.elapsed() < LOOK_HOLDS)
+    }
+}
 
 /// A profile and one of its services.
 type Lane = (CapabilitiesDigest, ServiceName);
@@ -85,6 +104,8 @@ pub struct Wake {
     lanes: Mutex<BTreeMap<Lane, LaneState>>,
     /// Workers that were woken and have not looked since.
     woken: Mutex<HashSet<WorkerId>>,
+    /// Workers that looked in passing and found that nothing waits.
+    looked: Mutex<LruCache<WorkerId, Looked>>,
     changed: Notify,
     listening: AtomicBool,
 }
@@ -98,6 +119,7 @@ impl Wake {
             settling: tokio::sync::Mutex::default(),
             lanes: Mutex::default(),
             woken: Mutex::default(),
+            looked: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(LOOKED - 1))),
             changed: Notify::new(),
             listening: AtomicBool::new(false),
         }
@@ -106,6 +128,24 @@ impl Wake {
     /// Whether the worker looks because it was woken.
     pub fn take_woken(&self, worker: &WorkerId) -> bool {
         self.woken.lock().remove(worker)
+    }
+
+    /// Takes out what is known since the worker looked in passing the last time.
+    pub fn take_looked(&self, worker: &WorkerId) -> Option<Looked> {
+        self.looked.lock().pop(worker)
+    }
+
+    /// The worker looked in passing, and nothing waits.
+    pub fn looks(&self, worker: &WorkerId, looked: Looked) {
+        self.looked.lock().put(worker.clone(), looked);
+    }
+
+    /// Its renewal has seen that nothing waits. That spares a look of a worker that waits since an
+    /// earlier one; what comes for one that begins to wait later is not seen by it.
+    pub fn looked_for(&self, worker: &WorkerId) {
+        if let Some(looked) = self.looked.lock().get_mut(worker) {
+            looked.by_renewal = Some(Instant::now());
+        }
     }
 
     /// Notes a waiting worker; [`settle`](Self::settle) tells Redis.

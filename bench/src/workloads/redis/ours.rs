@@ -63,7 +63,7 @@ async fn measure_at(url: &str, task: Task) -> anyhow::Result<Figures> {
 }
 
 /// A worker as `worker --broker redis://…` starts it.
-struct Direct {
+pub struct Direct {
     store: RedisStore,
     workers: Workers,
     directory: TempDir,
@@ -71,19 +71,19 @@ struct Direct {
 
 impl Direct {
     /// Connects.
-    async fn open(url: &str) -> anyhow::Result<Self> {
-        let store = RedisStore::open(Options::new(url.parse()?)).await?;
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let store = RedisStore::open(Options::of_worker(url.parse()?)).await?;
         Ok(Self { store, workers: Workers::default(), directory: tempfile::tempdir()? })
     }
 
-    fn start(&self, n: usize, slots: u32, connector: Arc<dyn Connector>) -> anyhow::Result<()> {
+    pub fn start(&self, n: usize, slots: u32, connector: Arc<dyn Connector>) -> anyhow::Result<()> {
         let files = Arc::new(Files::open(self.directory.path(), None)?);
         let place = ArtifactPlace::Directory { files, store: Arc::new(self.store.clone()) };
         let broker = Arc::new(OverRedis::new(self.store.clone(), place));
         self.workers.start(broker, &format!("bench-worker-{n}"), slots, connector).map(drop)
     }
 
-    async fn end(self) -> anyhow::Result<()> {
+    pub async fn end(self) -> anyhow::Result<()> {
         self.workers.end().await;
         Ok(self.store.close().await?)
     }

@@ -6,7 +6,7 @@ use serde::{
     ser::{Error as _, Impossible, SerializeMap, SerializeStruct, Serializer},
 };
 
-use super::{Fields, USUAL, is_json, is_known, is_text, list::Builder};
+use super::{Fields, Form, USUAL, form, is_json, list::Builder};
 
 /// Writes a record as the fields of its hash.
 pub struct FieldWriter {
@@ -30,21 +30,23 @@ impl Writing {
             fields.drop_name();
             return Ok(());
         }
-        let field = std::str::from_utf8(field).map_err(serde_json::Error::custom)?;
-        let (is_text, is_known) = (is_text(*kind, field), is_known(*kind, field));
-        let is_quoted = json.first() == Some(&b'"');
-        if is_quoted && (is_text || !is_known) {
-            let is_plain = !json.contains(&b'\\');
-            let plain = &json[1..json.len() - 1];
+        if json.first() == Some(&b'"') {
+            let field = std::str::from_utf8(field).map_err(serde_json::Error::custom)?;
+            let form = form(*kind, field);
             // A text that this version does not know stands plain, unless it reads as JSON.
-            if is_plain && (is_text || !is_json_bytes(plain)) {
-                fields.put(from + 1, fields.text.len() - 1);
-                return Ok(());
-            }
-            let text: String = serde_json::from_slice(json)?;
-            if is_text || !is_json(&text) {
-                fields.text.truncate(from);
-                fields.text.extend_from_slice(text.as_bytes());
+            let stands_plain = |text: &str| form == Form::Text || !is_json(text);
+            if form != Form::Json && !json.contains(&b'\\') {
+                let plain = std::str::from_utf8(&json[1..json.len() - 1]);
+                if stands_plain(plain.map_err(serde_json::Error::custom)?) {
+                    fields.put(from + 1, fields.text.len() - 1);
+                    return Ok(());
+                }
+            } else if form != Form::Json {
+                let text: String = serde_json::from_slice(json)?;
+                if stands_plain(&text) {
+                    fields.text.truncate(from);
+                    fields.text.extend_from_slice(text.as_bytes());
+                }
             }
         }
         fields.put(from, fields.text.len());
@@ -55,10 +57,6 @@ impl Writing {
 /// A name as operators know it, where that is another.
 fn shown(kind: RecordKind, name: &[u8]) -> Option<&'static str> {
     (kind == RecordKind::Worker && name == b"id").then_some("worker_id")
-}
-
-fn is_json_bytes(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok_and(is_json)
 }
 
 impl SerializeStruct for Writing {
@@ -86,17 +84,13 @@ impl SerializeMap for Writing {
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Self::Error> {
         let Self { kind, fields } = self;
         let from = fields.text.len();
-        key.serialize(&mut serde_json::Serializer::new(&mut fields.text))?;
-        let json = &fields.text[from..];
-        if json.contains(&b'\\') {
-            let name: String = serde_json::from_slice(json)?;
-            fields.name(&name);
-        } else if let [b'"', name @ .., b'"'] = json
-            && let Some(shown) = shown(*kind, name)
-        {
-            fields.name(shown);
-        } else {
-            fields.name = from + 1..fields.text.len() - 1;
+        key.serialize(Name(&mut fields.text))?;
+        match shown(*kind, &fields.text[from..]) {
+            Some(shown) => {
+                fields.text.truncate(from);
+                fields.name(shown);
+            }
+            None => fields.name = from..fields.text.len(),
         }
         Ok(())
     }
@@ -110,11 +104,64 @@ impl SerializeMap for Writing {
     }
 }
 
-macro_rules! no_record {
-    ($($method:ident($($arg:ty),*);)*) => {
-        $(fn $method(self, $(_: $arg),*) -> Result<Fields, Self::Error> {
-            Err(Self::Error::custom("a record is a struct"))
+/// Of these methods each says that it is not what should be written.
+macro_rules! refuse {
+    ($why:literal: $($method:ident($($arg:ty),*) -> $ok:ident;)*) => {
+        $(fn $method(self, $(_: $arg),*) -> Result<Self::$ok, Self::Error> {
+            Err(Self::Error::custom($why))
         })*
+    };
+}
+
+/// All that is neither a text, a map nor a struct, and stands in none of them.
+macro_rules! refuse_values {
+    ($why:literal) => {
+        refuse! { $why:
+            serialize_bool(bool) -> Ok;
+            serialize_i8(i8) -> Ok;
+            serialize_i16(i16) -> Ok;
+            serialize_i32(i32) -> Ok;
+            serialize_i64(i64) -> Ok;
+            serialize_u8(u8) -> Ok;
+            serialize_u16(u16) -> Ok;
+            serialize_u32(u32) -> Ok;
+            serialize_u64(u64) -> Ok;
+            serialize_f32(f32) -> Ok;
+            serialize_f64(f64) -> Ok;
+            serialize_char(char) -> Ok;
+            serialize_bytes(&[u8]) -> Ok;
+            serialize_none() -> Ok;
+            serialize_unit() -> Ok;
+            serialize_unit_struct(&'static str) -> Ok;
+            serialize_unit_variant(&'static str, u32, &'static str) -> Ok;
+            serialize_seq(Option<usize>) -> SerializeSeq;
+            serialize_tuple(usize) -> SerializeTuple;
+            serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
+            serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
+            serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
+        }
+
+        fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Self::Ok, Self::Error> {
+            value.serialize(self)
+        }
+
+        fn serialize_newtype_struct<T: Serialize + ?Sized>(
+            self,
+            _: &'static str,
+            value: &T,
+        ) -> Result<Self::Ok, Self::Error> {
+            value.serialize(self)
+        }
+
+        fn serialize_newtype_variant<T: Serialize + ?Sized>(
+            self,
+            _: &'static str,
+            _: u32,
+            _: &'static str,
+            value: &T,
+        ) -> Result<Self::Ok, Self::Error> {
+            value.serialize(self)
+        }
     };
 }
 
@@ -137,82 +184,32 @@ impl Serializer for FieldWriter {
         self.serialize_map(Some(len))
     }
 
-    no_record! {
-        serialize_bool(bool);
-        serialize_i8(i8);
-        serialize_i16(i16);
-        serialize_i32(i32);
-        serialize_i64(i64);
-        serialize_u8(u8);
-        serialize_u16(u16);
-        serialize_u32(u32);
-        serialize_u64(u64);
-        serialize_f32(f32);
-        serialize_f64(f64);
-        serialize_char(char);
-        serialize_str(&str);
-        serialize_bytes(&[u8]);
-        serialize_none();
-        serialize_unit();
-        serialize_unit_struct(&'static str);
-        serialize_unit_variant(&'static str, u32, &'static str);
+    refuse! { "a record is a struct": serialize_str(&str) -> Ok; }
+    refuse_values! { "a record is a struct" }
+}
+
+/// Writes the name of a field.
+struct Name<'a>(&'a mut Vec<u8>);
+
+impl Serializer for Name<'_> {
+    type Ok = ();
+    type Error = serde_json::Error;
+    type SerializeSeq = Impossible<(), Self::Error>;
+    type SerializeTuple = Impossible<(), Self::Error>;
+    type SerializeTupleStruct = Impossible<(), Self::Error>;
+    type SerializeTupleVariant = Impossible<(), Self::Error>;
+    type SerializeMap = Impossible<(), Self::Error>;
+    type SerializeStruct = Impossible<(), Self::Error>;
+    type SerializeStructVariant = Impossible<(), Self::Error>;
+
+    fn serialize_str(self, name: &str) -> Result<(), Self::Error> {
+        self.0.extend_from_slice(name.as_bytes());
+        Ok(())
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Fields, Self::Error> {
-        value.serialize(self)
+    refuse! { "the name of a field is a text":
+        serialize_map(Option<usize>) -> SerializeMap;
+        serialize_struct(&'static str, usize) -> SerializeStruct;
     }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<Fields, Self::Error> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        value: &T,
-    ) -> Result<Fields, Self::Error> {
-        value.serialize(self)
-    }
-
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleStruct, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, Self::Error> {
-        Err(Self::Error::custom("a record is a struct"))
-    }
+    refuse_values! { "the name of a field is a text" }
 }

@@ -17,7 +17,7 @@ local function unchanged(S, v)
       local what, till = string.match(call('GET', key) or '', '^(%S+ %S+) (%d+)$')
       found = what and tonumber(till) > S.now and what or false
     elseif v[i] == 'first' then
-      found = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or false
+      found = call('ZRANGE', key, '0', '0', 'WITHSCORES')[2] or false
     else
       local members = call('SMEMBERS', key)
       table.sort(members, less)
@@ -96,6 +96,14 @@ local function sound_classes(S, v)
   for i = v[QUEUE], v[CLASSES] - 1, 6 do must_be(S, S.classes[v[i + 1]].queue, 'zset') end
 end
 
+local function sound_scores(S, v)
+  local i = v[SCORES]
+  while i < v[OPS] do
+    must_be(S, v[i + 2], 'zset')
+    i = i + 3 + v[i + 1]
+  end
+end
+
 -- Every key that will be written is what it should be; counters are numbers.
 local function sound(S, v)
   local i = v[WRITES]
@@ -104,11 +112,7 @@ local function sound(S, v)
     must_be(S, key, 'hash')
     i = after
   end
-  i = v[SCORES]
-  while i < v[OPS] do
-    must_be(S, v[i + 2], 'zset')
-    i = i + 3 + v[i + 1]
-  end
+  sound_scores(S, v)
   i = v[OPS]
   while i < v[COUNTS] do
     if v[i] ~= '' then must_be(S, v[i + 3], v[i]) end

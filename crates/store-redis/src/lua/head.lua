@@ -31,8 +31,9 @@ local function clock(given)
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- A number that a command gets as it is would be written with 17 digits, which takes long.
 local function text(n)
-  return string.format('%.0f', n)
+  return string.format('%d', n)
 end
 
 -- Refuses what the store holds and cannot be, before anything is written. Redis tells `err`, and
@@ -81,15 +82,19 @@ local FIRST_COUNT = 11
 local COUNT_AT = {}
 for i = FIRST_COUNT, #META do COUNT_AT[META[i]] = i end
 
+-- While a cluster moves the slot to another node, a key that is not there may be there already:
+-- Redis then refuses whatever asks for one, which must not be in the midst of the writes.
+local function must_stay(P)
+  local moves = redis.pcall('EXISTS', P .. 'nothing')
+  if moves ~= 0 then refuse('the cluster moves its slot to another node') end
+end
+
 -- The state of one call: what stands in `meta`, and what was looked at already. Or nothing, and why.
 local function begin(keys, now, epoch)
   local f = call('HMGET', keys[1], unpack(META))
   if f[1] ~= epoch then return nil, { 'epoch', f[1] or '' } end
   if is_newer(f[10]) then return nil, { 'newer', f[10] or '' } end
-  -- While a cluster moves the slot to another node, a key that is not there may be there already:
-  -- Redis then refuses whatever asks for one, which must not be in the midst of the writes.
-  local moves = redis.pcall('EXISTS', prefix_of(keys[1]) .. 'nothing')
-  if moves ~= 0 then refuse('the cluster moves its slot to another node') end
+  must_stay(prefix_of(keys[1]))
   local S = {
     P = prefix_of(keys[1]),
     meta = keys[1],
@@ -160,7 +165,7 @@ local function make_room(S)
   local resting = S.P .. 'resting'
   if call('ZCARD', resting) == 0 then return end
   local needed = call('ZCARD', S.P .. 'classes') + 1 - MAX_CLASSES
-  local oldest = call('ZRANGE', resting, 0, 3, 'WITHSCORES')
+  local oldest = call('ZRANGE', resting, '0', '3', 'WITHSCORES')
   for i = 1, #oldest, 2 do
     local known = S.classes[oldest[i]]
     if not known or known.live <= 0 then
@@ -200,7 +205,7 @@ end
 
 -- Keeps the order of heads true to a class's queue.
 local function rehead(S, class)
-  local first = class.following or call('ZRANGE', class.queue, 0, 0, 'WITHSCORES')
+  local first = class.following or call('ZRANGE', class.queue, '0', '0', 'WITHSCORES')
   class.following = nil
   local member = first[1] and string.sub(first[1], 1, 13) .. class.key or false
   local score = first[2] or false

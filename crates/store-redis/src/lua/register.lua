@@ -8,6 +8,7 @@ end
 
 -- Endings and renewals go on while memory is short: the caller refuses submissions before that.
 register('pointsman_commit', commit, { 'allow-oom' })
+register('pointsman_hear', hear, { 'allow-oom' })
 register('pointsman_open', open, { 'allow-oom' })
 register('pointsman_contact', contact, { 'allow-oom' })
 register('pointsman_load', load, { 'no-writes' })

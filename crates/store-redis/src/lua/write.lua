@@ -37,8 +37,8 @@ local function put_records(S, v, overridden, base)
   for k = v[DROPS], v[SCORES] - 1 do call('DEL', v[k]) end
 end
 
--- Scores are `flag, values, key, score, member, ...`; everything else `type, values, command, key, ...`.
-local function put_indexes(S, v, base)
+-- Scores are `flag, values, key, score, member, ...`.
+local function put_scores(S, v, base)
   local i = v[SCORES]
   while i < v[OPS] do
     local flag, key, last = v[i], i + 2, i + 2 + v[i + 1]
@@ -46,6 +46,12 @@ local function put_indexes(S, v, base)
     if flag then call('ZADD', v[key], flag, unpack(v, key + 1, last)) else call('ZADD', unpack(v, key, last)) end
     i = last + 1
   end
+end
+
+-- Everything else is `type, values, command, key, ...`.
+local function put_indexes(S, v, base)
+  put_scores(S, v, base)
+  local i = v[OPS]
   while i < v[COUNTS] do
     local last = i + 1 + v[i + 1]
     call(unpack(v, i + 2, last))

@@ -1,5 +1,7 @@
 //! The indexes that follow from the records: what a change of a record writes to them.
 
+mod pack;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use pointsman_core::{
@@ -11,18 +13,10 @@ use pointsman_core::{
 };
 
 use super::{
-    base_of, class_of,
-    parts::Parts,
-    waits,
+    base_of, class_of, waits,
     write::{Stamps, job},
 };
-use crate::{
-    fields::Fields,
-    keys::{self, Keys},
-};
-
-/// Members in one command: Lua's stack is bounded.
-const AT_ONCE: usize = 1_000;
+use crate::{fields::Fields, keys};
 
 /// What is done with members of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +99,24 @@ impl Indexes {
     pub fn score_if(&mut self, flag: &'static str, key: &str, score: &str, member: &str) {
         let entry = self.scores.entry((key.to_owned(), flag)).or_default();
         entry.push((score.to_owned(), member.to_owned()));
+    }
+
+    pub fn only_scores(&self) -> bool {
+        let Self {
+            scores: _,
+            members,
+            ops,
+            counts,
+            present,
+            queue,
+            classes,
+            named: _,
+            losses,
+            profiles,
+        } = self;
+        let records = members.is_empty() && ops.is_empty() && counts.is_empty();
+        let jobs = queue.is_empty() && classes.is_empty() && losses.is_empty();
+        records && jobs && present.is_empty() && profiles.is_empty()
     }
 
     fn change(&mut self, kind: Kind, key: &str, member: &str) {
@@ -401,85 +413,6 @@ impl Indexes {
         {
             let times = (past.assigned_at.as_millis(), past.ended_at.as_millis());
             self.losses.push((base, Some(times)));
-        }
-    }
-
-    /// Parts 6 to 12 of a transition.
-    pub fn pack(&self, parts: &mut Parts, names: &Keys) {
-        let pack = parts.begin();
-        for ((key, flag), scores) in &self.scores {
-            let flag = Some(*flag).filter(|flag| !flag.is_empty());
-            for scores in scores.chunks(AT_ONCE) {
-                pack.text_or_false(flag).len(scores.len() * 2).text(&names.full(key));
-                for (score, member) in scores {
-                    pack.text(score).text(member);
-                }
-            }
-        }
-        let present: Vec<_> = self.present.iter().filter(|(_, by)| **by != 0).collect();
-        let pack = parts.begin();
-        for ((kind, key), members) in &self.members {
-            let (kind, command) = kind.command();
-            for members in members.chunks(AT_ONCE) {
-                pack.text(kind).len(2 + members.len()).text(command).text(&names.full(key));
-                pack.texts(members);
-            }
-        }
-        for (kind, command, key, values) in &self.ops {
-            pack.text(kind).len(2 + values.len()).text(command).text(&names.full(key));
-            for value in values {
-                pack.bytes(value);
-            }
-        }
-        for (digest, by) in present {
-            pack.text("hash").len(4).text("HINCRBY").text(&names.full("present"));
-            pack.text(digest).text(&by.to_string());
-        }
-        let pack = parts.begin();
-        for (status, by) in self.counts.iter().filter(|(_, by)| **by != 0) {
-            pack.text(status).int(*by);
-        }
-        self.pack_queue(parts);
-        self.pack_health(parts);
-    }
-
-    fn pack_queue(&self, parts: &mut Parts) {
-        let pack = parts.begin();
-        for change in &self.queue {
-            let sign = if change.push { "+" } else { "-" };
-            pack.text(sign).text(&change.class.to_string()).int(i64::from(change.rank));
-            pack.int(change.place.cast_signed()).int(change.queued_seq.cast_signed());
-            pack.text(&change.job);
-        }
-        let pack = parts.begin();
-        for (key, class) in &self.classes {
-            pack.text(&key.to_string()).int(class.live).int(class.held).int(class.running);
-            pack.text(&class.service).text(&class.base).text(&class.excluded);
-            pack.text(&class.definition).flag(class.is_asked_for);
-        }
-    }
-
-    fn pack_health(&self, parts: &mut Parts) {
-        let pack = parts.begin();
-        for (n, (base, times)) in self.losses.iter().enumerate() {
-            // A batch of completions proves a class once.
-            if times.is_none() && self.losses[..n].last() == Some(&(*base, None)) {
-                continue;
-            }
-            let kind = if times.is_some() { "loss" } else { "proof" };
-            let (from, till) = times.unwrap_or_default();
-            pack.text(kind).text(&base.to_string()).int(from).int(till);
-        }
-        let profiles = self.profiles.iter().filter(|(_, (by, known))| *by != 0 || known.is_some());
-        let pack = parts.begin();
-        for (digest, (by, capabilities)) in profiles {
-            pack.text(&digest.to_string()).int(*by);
-            let services = capabilities.as_ref().map(|capabilities| {
-                let names: Vec<&str> = capabilities.services.keys().map(|s| s.as_str()).collect();
-                names.join(" ")
-            });
-            let json = capabilities.as_ref().and_then(|c| serde_json::to_string(c).ok());
-            pack.text_or_false(json.as_deref()).text_or_false(services.as_deref());
         }
     }
 }

@@ -158,6 +158,14 @@ impl Plan {
         self.indexes.score("idempotency", &until, &keys::idempotency_member(key));
     }
 
+    /// Whether it only sets scores: then the function `hear` does all of it.
+    pub fn only_hears(&self) -> bool {
+        let records = self.writes.is_empty() && self.drops.is_empty() && self.events.is_empty();
+        let others =
+            self.looked_up.is_empty() && self.guards.is_empty() && self.payloads.is_empty();
+        records && others && self.during_import.is_none() && self.indexes.only_scores()
+    }
+
     /// As the function takes it: the plan, and what is large behind it. With a claim whose jobs the
     /// function chooses.
     pub fn pack(self, claim: Option<&ClaimPlan>, names: &Keys) -> Vec<Vec<u8>> {

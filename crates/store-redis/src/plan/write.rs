@@ -1,13 +1,16 @@
 //! Writes of records: the fields that changed, and the event that says so.
 
-use pointsman_core::{Record, RecordKey, record::Job};
+use pointsman_core::{
+    Event, Record, RecordKey, Timestamp,
+    record::{Connector, ConnectorStatus, Job},
+};
+use serde::Serialize;
 
 use crate::{
     fields::Fields,
     keys::{self, Keys},
     pack::Pack,
 };
-use pointsman_core::Event;
 
 /// What only the store knows of a job, and stamps: its place, the seq of its run, and which of the
 /// transition's endings is its own (0 is none).
@@ -111,13 +114,16 @@ impl Write {
 }
 
 /// A connector's part of the copy in its worker's hash.
-pub fn brief(connector: &pointsman_core::record::Connector) -> String {
-    serde_json::json!({
-        "status": connector.status,
-        "timestamp": connector.timestamp,
-        "error_message": connector.error_message,
-    })
-    .to_string()
+pub fn brief(connector: &Connector) -> String {
+    #[derive(Serialize)]
+    struct Brief<'a> {
+        error_message: &'a Option<String>,
+        status: ConnectorStatus,
+        timestamp: Timestamp,
+    }
+    let Connector { error_message, status, timestamp, .. } = connector;
+    let brief = Brief { error_message, status: *status, timestamp: *timestamp };
+    serde_json::to_string(&brief).unwrap_or_default()
 }
 
 /// How an entry of the log names an event: `EVENT KIND:ID`.

@@ -28,6 +28,7 @@ pub fn options(clock: &ManualClock) -> Options {
         clock: Some(Arc::new(clock.clone())),
         contact_gap: None,
         look_every: Duration::from_secs(3_600),
+        all_machines_every: Duration::ZERO,
         ..Options::new(SERVER.url().parse().expect("a valid address"))
     }
 }
