@@ -91,9 +91,10 @@ impl Exchanges {
         // The first look brings the answers; the later ones have no operations.
         let mut ops = Vec::new();
         let mut look = exchange.clone();
+        let wait = || self.store.wait_for_work(again.worker.clone(), services.clone());
+        // Subscribed before looking: a job that comes in between is not missed.
+        let mut hint = wait();
         loop {
-            // Subscribed before looking: a job that comes in between is not missed.
-            let mut hint = self.store.wait_for_work(again.worker.clone(), services.clone());
             let found = match self.look(look).await {
                 // What became of the operations is told also when a later look fails.
                 Err(_) if !ops.is_empty() => return Ok(Exchanged { ops, claimed: Vec::new() }),
@@ -104,7 +105,7 @@ impl Exchanges {
                 return Ok(Exchanged { ops, claimed: found.claimed });
             }
             tokio::select! {
-                () = hint.wait() => {}
+                () = hint.wait() => hint = wait(),
                 () = sleep(self.slow_scan) => {}
                 () = sleep_until(until) => {}
                 () = self.stop.cancelled() => return Ok(Exchanged { ops, claimed: Vec::new() }),

@@ -24,7 +24,6 @@ use crate::{
     store::Inner,
     together::TOGETHER,
     verdict::{Stamped, Verdict, verdict},
-    wake::Looked,
 };
 
 /// A decision that loses against others so often is given up.
@@ -176,7 +175,7 @@ impl Inner {
             let answer = Answer::Exchanged { ops: Vec::new(), claimed: Vec::new() };
             Ok(Some(Done { answer, group: None }))
         };
-        let looked = self.wake.take_looked(&exchange.worker);
+        let looker = self.looks.take(&exchange.worker);
         if !exchange.ops.is_empty() || is_woken {
             return Ok(None);
         }
@@ -186,10 +185,13 @@ impl Inner {
         if !is_idle || worker.is_offline() || worker.incarnation != exchange.incarnation {
             return Ok(None);
         }
-        if let Some(looked) = looked.filter(Looked::is_recent) {
-            self.wake.looks(&exchange.worker, looked);
-            return nothing();
-        }
+        let looker = match looker {
+            Some(looker) if self.looks.spare(&worker, &looker) => {
+                self.looks.go_on(exchange.worker.clone(), looker);
+                return nothing();
+            }
+            looker => looker,
+        };
         let mut ask = redis::pipe();
         ask.cmd("HGET").arg(self.key(&keys::record(&key))).arg("rev");
         ask.cmd("EXISTS").arg(self.heads(&worker));
@@ -198,7 +200,10 @@ impl Inner {
         if text(rev) != worker.rev.to_string() || text(heads) != "0" {
             return Ok(None);
         }
-        self.wake.looks(&exchange.worker, Looked::default());
+        self.looks.saw(&worker, false);
+        if let Some(looker) = looker {
+            self.looks.looked(exchange.worker.clone(), looker);
+        }
         nothing()
     }
 
@@ -335,16 +340,18 @@ impl Inner {
         let (time, epoch) = (self.link.given_time(), self.link.epoch().to_string());
         let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
         args.extend(plan.iter().map(Vec::as_slice));
-        let heads = match self.memory.get(&RecordKey::Worker(worker.clone())) {
-            Some(Record::Worker(worker)) if worker.current_job_ids.is_empty() => {
-                self.heads(&worker)
-            }
-            _ => Vec::new(),
+        let idle = match self.memory.get(&RecordKey::Worker(worker.clone())) {
+            Some(Record::Worker(worker)) if worker.current_job_ids.is_empty() => Some(worker),
+            _ => None,
         };
+        let heads = idle.as_ref().map(|worker| self.heads(worker)).unwrap_or_default();
         args.extend(heads.iter().map(String::as_bytes));
         let answer = self.link.call("hear", &args).await?;
-        if list(&answer).get(3).and_then(number) == Some(0) {
-            self.wake.looked_for(worker);
+        if let (Some(idle), Some(heads)) = (idle, list(&answer).get(3).and_then(number)) {
+            self.looks.saw(&idle, heads > 0);
+            if heads > 0 {
+                self.wake.wake(worker);
+            }
         }
         Ok(self.verdicts(&answer, 1)?.pop())
     }

@@ -50,6 +50,7 @@ mod lanes;
 mod library;
 mod link;
 mod log;
+mod looks;
 mod machines;
 mod pack;
 mod plan;

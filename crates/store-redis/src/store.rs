@@ -32,10 +32,11 @@ use crate::{
     lanes,
     link::{Link, OpenError, Opening, Place, bytes},
     log,
+    looks::Looks,
     machines::Machines,
     sight::{self, Memory},
     together::Together,
-    wake::Wake,
+    wake::{Wake, Wakeable},
 };
 
 /// How a store on Redis is opened.
@@ -55,6 +56,9 @@ pub struct Options {
     pub log_bytes: u64,
     /// How often settings, memory and the replication id are looked at.
     pub look_every: Duration,
+    /// How long it counts for all workers of this process that one saw nothing that waits: about as
+    /// long as they let pass between two looks of their own.
+    pub look_holds: Duration,
     /// How often all machines are looked at for silence; in between that is done when one of them
     /// went silent or is heard again.
     pub all_machines_every: Duration,
@@ -72,6 +76,7 @@ impl Options {
             contact_gap: Some(Duration::from_secs(3)),
             log_bytes: LOG_BYTES,
             look_every: Duration::from_secs(1),
+            look_holds: Duration::from_secs(1),
             all_machines_every: Duration::from_secs(5),
             opening: Opening::Serve,
         }
@@ -80,12 +85,19 @@ impl Options {
     /// For a worker: it makes no store, and looks at Redis seldom, as there may be thousands. What
     /// happens in between it is told by the epoch, which every call names.
     pub fn of_worker(address: Address) -> Self {
-        Self { look_every: WORKER_LOOKS_EVERY, opening: Opening::Existing, ..Self::new(address) }
+        Self {
+            look_every: WORKER_LOOKS_EVERY,
+            look_holds: WORKER_LOOK_HOLDS,
+            opening: Opening::Existing,
+            ..Self::new(address)
+        }
     }
 }
 
 const LOG_BYTES: u64 = 512 << 20;
-const WORKER_LOOKS_EVERY: Duration = Duration::from_secs(30);
+const WORKER_LOOKS_EVERY: Duration = Duration::from_secs(60);
+/// Longer than from one of its renewals to the next, which look for it.
+const WORKER_LOOK_HOLDS: Duration = Duration::from_secs(6);
 /// Claimed payloads that are remembered until somebody asks for them.
 const PAYLOADS: usize = 2_048;
 /// Records whose comparison with the log is remembered.
@@ -105,6 +117,7 @@ pub(crate) struct Inner {
     pub payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
     pub contact_gap: Option<Duration>,
     pub log_bytes: u64,
+    pub looks: Looks,
     pub machines: Machines,
     pub all_machines_every: Duration,
     /// Records that the doctor has compared with the log.
@@ -145,6 +158,7 @@ impl RedisStore {
             contact_gap,
             log_bytes,
             look_every,
+            look_holds,
             all_machines_every,
             opening,
         } = options;
@@ -164,6 +178,7 @@ impl RedisStore {
             payloads: Mutex::new(LruCache::new(most)),
             contact_gap,
             log_bytes,
+            looks: Looks::new(look_holds),
             machines: Machines::default(),
             all_machines_every,
             verified: Mutex::new(LruCache::new(most_verified)),
@@ -286,6 +301,8 @@ impl Store for RedisStore {
 
     fn wait_for_work(&self, worker: WorkerId, services: Vec<ServiceName>) -> WorkHint {
         let (wake, hint) = WorkHint::new();
+        let wake = Wakeable::new(wake);
+        self.inner.looks.begin(worker.clone(), wake.clone());
         self.inner.wake.add(worker, services, wake);
         let inner = self.inner.clone();
         self.inner

@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    num::NonZeroUsize,
     pin::pin,
     sync::{
         Arc,
@@ -15,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lru::LruCache;
 use parking_lot::Mutex;
 use pointsman_core::{
     ConnectorId, Record, RecordKey, ServiceName, WorkerId,
@@ -35,37 +33,30 @@ use crate::{
     store::Inner,
 };
 
-/// A process's word that somebody waits holds so long, and is renewed at half of it.
+/// A process's word that somebody waits holds so long. Whoever waits does so for half of it at
+/// most, and renews what is older than a third.
 const WORD: Duration = Duration::from_secs(60);
 /// One blocking call.
 const BLOCK: Duration = Duration::from_secs(30);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const UNBLOCK_EVERY: Duration = Duration::from_millis(20);
 
-/// Workers of which it is remembered that they looked.
-const LOOKED: usize = 20_000;
-/// A renewal's look counts so long: one comes every few seconds.
-const LOOK_HOLDS: Duration = Duration::from_secs(4);
-
-/// What is known since a worker looked in passing.
-#[derive(Debug, Default)]
-pub struct Looked {
-    by_renewal: Option<Instant>,
-}
-
-impl Looked {
-    pub fn is_recent(&self) -> bool {
-        self.by_renewal.is_some_and(|at| at.elapsed() < LOOK_HOLDS)
-    }
-}
-
 /// A profile and one of its services.
 type Lane = (CapabilitiesDigest, ServiceName);
 
 /// Somebody who can be woken once, on whichever lane comes first.
-struct Wakeable(Mutex<Option<oneshot::Sender<()>>>);
+pub struct Wakeable(Mutex<Option<oneshot::Sender<()>>>);
 
 impl Wakeable {
+    pub fn new(wake: oneshot::Sender<()>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(wake))))
+    }
+
+    /// It was woken, or waits no longer.
+    pub fn is_gone(&self) -> bool {
+        self.0.lock().as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
     fn wake(&self) -> bool {
         self.0.lock().take().is_some_and(|wake| wake.send(()).is_ok())
     }
@@ -74,12 +65,6 @@ impl Wakeable {
 struct Waiter {
     worker: WorkerId,
     wake: Arc<Wakeable>,
-}
-
-impl Waiter {
-    fn is_gone(&self) -> bool {
-        self.wake.0.lock().as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
 }
 
 #[derive(Default)]
@@ -91,7 +76,7 @@ struct LaneState {
     is_listened_to: bool,
 }
 
-type New = (WorkerId, Vec<ServiceName>, oneshot::Sender<()>);
+type New = (WorkerId, Vec<ServiceName>, Arc<Wakeable>);
 
 /// The waiting workers of this process.
 pub struct Wake {
@@ -104,8 +89,6 @@ pub struct Wake {
     lanes: Mutex<BTreeMap<Lane, LaneState>>,
     /// Workers that were woken and have not looked since.
     woken: Mutex<HashSet<WorkerId>>,
-    /// Workers that looked in passing and found that nothing waits.
-    looked: Mutex<LruCache<WorkerId, Looked>>,
     changed: Notify,
     listening: AtomicBool,
 }
@@ -119,7 +102,6 @@ impl Wake {
             settling: tokio::sync::Mutex::default(),
             lanes: Mutex::default(),
             woken: Mutex::default(),
-            looked: Mutex::new(LruCache::new(NonZeroUsize::MIN.saturating_add(LOOKED - 1))),
             changed: Notify::new(),
             listening: AtomicBool::new(false),
         }
@@ -130,26 +112,17 @@ impl Wake {
         self.woken.lock().remove(worker)
     }
 
-    /// Takes out what is known since the worker looked in passing the last time.
-    pub fn take_looked(&self, worker: &WorkerId) -> Option<Looked> {
-        self.looked.lock().pop(worker)
-    }
-
-    /// The worker looked in passing, and nothing waits.
-    pub fn looks(&self, worker: &WorkerId, looked: Looked) {
-        self.looked.lock().put(worker.clone(), looked);
-    }
-
-    /// Its renewal has seen that nothing waits. That spares a look of a worker that waits since an
-    /// earlier one; what comes for one that begins to wait later is not seen by it.
-    pub fn looked_for(&self, worker: &WorkerId) {
-        if let Some(looked) = self.looked.lock().get_mut(worker) {
-            looked.by_renewal = Some(Instant::now());
+    /// Wakes this worker, if it waits.
+    pub fn wake(&self, worker: &WorkerId) {
+        let lanes = self.lanes.lock();
+        let mut waiters = lanes.values().flat_map(|lane| &lane.waiters);
+        if waiters.any(|waiter| waiter.worker == *worker && waiter.wake.wake()) {
+            self.woken.lock().insert(worker.clone());
         }
     }
 
     /// Notes a waiting worker; [`settle`](Self::settle) tells Redis.
-    pub fn add(&self, worker: WorkerId, services: Vec<ServiceName>, wake: oneshot::Sender<()>) {
+    pub fn add(&self, worker: WorkerId, services: Vec<ServiceName>, wake: Arc<Wakeable>) {
         self.new.lock().push((worker, services, wake));
         self.has_new.store(true, Ordering::Release);
     }
@@ -185,12 +158,11 @@ impl Wake {
             let Some(Record::Worker(record)) = known else { continue };
             let all = record.services.iter().map(|slots| slots.name.clone());
             let services = if services.is_empty() { all.collect() } else { services };
-            let wake = Arc::new(Wakeable(Mutex::new(Some(wake))));
             let mut lanes = self.lanes.lock();
             for service in services {
                 let lane = lanes.entry((record.capabilities_digest, service)).or_default();
-                lane.waiters.retain(|waiter| !waiter.is_gone());
-                is_unknown |= lane.said_at.is_none_or(|at| at.elapsed() > WORD / 2);
+                lane.waiters.retain(|waiter| !waiter.wake.is_gone());
+                is_unknown |= lane.said_at.is_none_or(|at| at.elapsed() > WORD / 3);
                 is_unheard |= !lane.is_listened_to;
                 lane.waiters.push(Waiter { worker: worker.clone(), wake: wake.clone() });
             }
@@ -207,7 +179,7 @@ impl Wake {
         {
             let mut lanes = self.lanes.lock();
             for ((digest, service), lane) in lanes.iter_mut() {
-                lane.waiters.retain(|waiter| !waiter.is_gone());
+                lane.waiters.retain(|waiter| !waiter.wake.is_gone());
                 let word = WORD.as_millis().to_string();
                 let waits = !lane.waiters.is_empty();
                 lane.said_at = waits.then(Instant::now);
@@ -329,7 +301,7 @@ impl Wake {
     fn waited_for(&self) -> Vec<Lane> {
         let mut lanes = self.lanes.lock();
         for lane in lanes.values_mut() {
-            lane.waiters.retain(|waiter| !waiter.is_gone());
+            lane.waiters.retain(|waiter| !waiter.wake.is_gone());
             lane.is_listened_to = !lane.waiters.is_empty();
         }
         let waited = lanes.iter().filter(|(_, lane)| lane.is_listened_to);
@@ -343,7 +315,7 @@ impl Wake {
         let waiting: Vec<(WorkerId, Arc<Wakeable>)> = {
             let lanes = self.lanes.lock();
             let waiters = lanes.get(lane).map(|state| &state.waiters[..]).unwrap_or_default();
-            let there = waiters.iter().filter(|waiter| !waiter.is_gone());
+            let there = waiters.iter().filter(|waiter| !waiter.wake.is_gone());
             there.map(|waiter| (waiter.worker.clone(), waiter.wake.clone())).collect()
         };
         for (worker, wake) in waiting {

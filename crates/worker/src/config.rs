@@ -57,6 +57,8 @@ impl fmt::Debug for WorkerConfig {
 pub struct Timings {
     /// Between two renewals; a third of a lease.
     pub renew: Duration,
+    /// Between two renewals while nothing runs; a third of the silence after which a worker is gone.
+    pub heartbeat: Duration,
     /// Between two renewals that carry progress.
     pub progress: Duration,
     /// Between two reports of all connector statuses.
@@ -86,6 +88,7 @@ impl Default for Timings {
     fn default() -> Self {
         Self {
             renew: Duration::from_secs(3),
+            heartbeat: Duration::from_secs(5),
             progress: Duration::from_millis(250),
             full_report: Duration::from_secs(15),
             tick_within: Duration::from_secs(5),

@@ -24,6 +24,8 @@ pub(crate) struct Keeper {
     shared: Arc<Shared>,
     backoff: Backoff,
     renew_at: Instant,
+    /// When something runs, renewals come sooner than when nothing does.
+    renew_running_at: Instant,
     full_report_at: Instant,
     /// Progress is not sent before.
     progress_at: Instant,
@@ -35,6 +37,7 @@ impl Keeper {
         Self {
             backoff: Backoff::new(&shared.config.timings),
             renew_at: now,
+            renew_running_at: now,
             full_report_at: now,
             progress_at: now,
             shared,
@@ -67,7 +70,8 @@ impl Keeper {
         Ok(false)
     }
 
-    /// Waits for the next renewal: sooner for new progress, at once for a new status.
+    /// Waits for the next renewal: sooner for new progress and when something begins to run, at
+    /// once for a new status.
     async fn until_due(&self) {
         let mut due = self.renew_at;
         loop {
@@ -76,6 +80,7 @@ impl Keeper {
                 () = self.shared.urgent.notified() => return,
                 () = tokio::time::sleep_until(due) => return,
                 () = self.shared.progress.notified() => due = due.min(self.progress_at),
+                () = self.shared.busy.notified() => due = due.min(self.renew_running_at),
             }
         }
     }
@@ -84,12 +89,16 @@ impl Keeper {
         let now = Instant::now();
         let is_full = now >= self.full_report_at;
         let connectors = self.reports(is_full);
+        let held = self.held();
+        let timings = &self.shared.config.timings;
+        let pause = if held.is_empty() { timings.heartbeat } else { timings.renew };
         let sent = self.new_progress(now);
         let progress = sent.iter().map(|(a, p)| (a.held().job, p.clone())).collect();
-        match self.call(connectors.clone(), progress).await {
+        match self.call(held, connectors.clone(), progress).await {
             Ok(InEpoch { epoch, answer }) => {
                 self.backoff.reset();
-                self.renew_at = now + self.shared.config.timings.renew;
+                self.renew_at = now + pause;
+                self.renew_running_at = now + self.shared.config.timings.renew;
                 if is_full {
                     self.full_report_at = now + self.shared.config.timings.full_report;
                 }
@@ -119,12 +128,14 @@ impl Keeper {
     async fn out_of_contact(&mut self, fault: Fault) -> Result<(), WorkerError> {
         self.shared.lose_contact();
         self.renew_at = Instant::now() + self.backoff.pause();
+        self.renew_running_at = self.renew_at;
         self.progress_at = self.renew_at;
         self.endure(fault).await
     }
 
     async fn call(
         &self,
+        held: Vec<Held>,
         connectors: Vec<ConnectorReport>,
         progress: Vec<(JobId, Progress)>,
     ) -> Result<InEpoch<Renewed>, Fault> {
@@ -132,7 +143,7 @@ impl Keeper {
         let renew = Renew {
             worker: shared.config.worker.clone(),
             incarnation: shared.incarnation,
-            held: self.held(),
+            held,
             connectors,
         };
         let call = shared.broker.renew(renew, progress);

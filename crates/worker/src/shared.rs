@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) urgent: Notify,
     /// Some attempt has new progress.
     pub(crate) progress: Notify,
+    /// Something runs again.
+    pub(crate) busy: Notify,
     /// Some attempt has a new preview.
     pub(crate) previews: Notify,
     began: Instant,
@@ -82,6 +84,7 @@ impl Shared {
             raw: broadcast::Sender::new(RAW_MESSAGES),
             urgent: Notify::new(),
             progress: Notify::new(),
+            busy: Notify::new(),
             previews: Notify::new(),
             began: Instant::now(),
             registered_at: Mutex::default(),
@@ -179,7 +182,11 @@ impl Shared {
 
     pub(crate) fn keep(&self, attempt: &Arc<Attempt>) {
         let token = attempt.held().token;
-        self.attempts.lock().insert(token, attempt.clone());
+        let mut attempts = self.attempts.lock();
+        if attempts.is_empty() {
+            self.busy.notify_one();
+        }
+        attempts.insert(token, attempt.clone());
     }
 
     pub(crate) fn forget(&self, token: Token) {

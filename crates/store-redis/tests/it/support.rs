@@ -99,3 +99,21 @@ pub fn call_by_hand(prefix: &str, function: &str, args: &[&str]) -> redis::Value
         .query(&mut redis)
         .expect("it answers")
 }
+
+/// Somebody sends a command, its words apart by blanks.
+pub async fn run(server: &RedisServer, command: &str) -> redis::Value {
+    let mut words = command.split(' ');
+    let mut redis_command = redis::cmd(words.next().expect("a command"));
+    redis_command.arg(words.collect::<Vec<_>>());
+    let mut connection = server.connect().await.expect("it answers");
+    redis_command.query_async(&mut connection).await.expect("it does as it is told")
+}
+
+/// How often a command was called, or refused, as Redis counts it; 0 where it does not.
+pub async fn count(server: &RedisServer, command: &str, of: &str) -> u32 {
+    let stats = format!("{:?}", run(server, "INFO commandstats").await);
+    let stats = stats.split(&format!("cmdstat_{command}:")).nth(1).unwrap_or_default();
+    let count = stats.split(&format!("{of}=")).nth(1).unwrap_or_default();
+    let count: String = count.chars().take_while(char::is_ascii_digit).collect();
+    count.parse().unwrap_or(0)
+}

@@ -11,6 +11,8 @@ use pointsman_store::{
 use pointsman_store_redis::{Options, RedisStore};
 use redis::Value;
 
+use crate::support::{count, run};
+
 fn at(server: &RedisServer) -> Options {
     let address = server.url().parse().expect("a valid address");
     Options { look_every: Duration::from_secs(3_600), ..Options::new(address) }
@@ -25,23 +27,6 @@ async fn open_with(options: Options) -> (Arc<RedisStore>, Fleet) {
     let kept = store.clone();
     let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
     (store, fleet)
-}
-
-async fn run(server: &RedisServer, command: &str) -> Value {
-    let mut words = command.split(' ');
-    let mut redis_command = redis::cmd(words.next().expect("a command"));
-    redis_command.arg(words.collect::<Vec<_>>());
-    let mut connection = server.connect().await.expect("it answers");
-    redis_command.query_async(&mut connection).await.expect("it does as it is told")
-}
-
-/// How often a command was called, or refused, as Redis counts it; 0 where it does not.
-async fn count(server: &RedisServer, command: &str, of: &str) -> u32 {
-    let stats = format!("{:?}", run(server, "INFO commandstats").await);
-    let stats = stats.split(&format!("cmdstat_{command}:")).nth(1).unwrap_or_default();
-    let count = stats.split(&format!("{of}=")).nth(1).unwrap_or_default();
-    let count: String = count.chars().take_while(char::is_ascii_digit).collect();
-    count.parse().unwrap_or(0)
 }
 
 /// A call may fail when Redis has changed under it; the next one works.

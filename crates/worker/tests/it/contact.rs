@@ -123,7 +123,7 @@ async fn ordered_to_drain_it_finishes_what_it_has_and_takes_no_more() {
     assert_eq!(claims(&setup), before);
     setup.broker.with(|s| s.orders.drain = false);
     let job = setup.broker.post("done");
-    setup.pass(3.5).await;
+    setup.pass(5.5).await;
     assert_eq!(setup.broker.status(job), JobStatus::Completed);
 }
 

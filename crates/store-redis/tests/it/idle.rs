@@ -1,0 +1,137 @@
+//! What is left out while nothing happens is not missed when something does.
+
+use std::{sync::Arc, time::Duration};
+
+use pointsman_core::{
+    Answer, Command,
+    decide::limits,
+    record::{ConnectorStatus, MachineStatus},
+};
+use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_store::{
+    Due, WorkHint,
+    conformance::fleet::{Fleet, Hand, spec},
+};
+use pointsman_store_redis::Options;
+use tokio::time::timeout;
+
+use crate::support::{count, open_with, run};
+
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+/// On a redis-server of its own, whose commands can be counted. What was seen counts for ever.
+async fn started() -> (RedisServer, Fleet) {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address: pointsman_store_redis::Address = server.url().parse().expect("a valid address");
+    let fleet = Fleet::new(&move |clock| {
+        let options = Options {
+            clock: Some(Arc::new(clock)),
+            contact_gap: None,
+            look_every: FOR_EVER,
+            look_holds: FOR_EVER,
+            all_machines_every: FOR_EVER,
+            ..Options::new(address.clone())
+        };
+        (Arc::new(open_with(options)), Box::new(()))
+    });
+    (server, fleet)
+}
+
+/// How often a command was called meanwhile.
+async fn calls<T>(server: &RedisServer, command: &str, meanwhile: impl Future<Output = T>) -> u32 {
+    run(server, "CONFIG RESETSTAT").await;
+    meanwhile.await;
+    count(server, command, "calls").await
+}
+
+/// How often it is asked whether something is there: whether the slot stays, or heads.
+async fn asks<T>(server: &RedisServer, meanwhile: impl Future<Output = T>) -> u32 {
+    calls(server, "exists", meanwhile).await
+}
+
+fn waits(fleet: &Fleet, hand: &Hand) -> WorkHint {
+    fleet.store.wait_for_work(hand.worker.clone(), Vec::new())
+}
+
+async fn looks(fleet: &Fleet, hand: &Hand) {
+    let exchange = Fleet::exchange(hand, Vec::new(), vec![fleet.token()]);
+    let (answer, _) = fleet.run(Command::Exchange(exchange)).await.expect("a valid claim");
+    assert!(matches!(answer, Answer::Exchanged { claimed, .. } if claimed.is_empty()));
+}
+
+async fn is_heard(fleet: &Fleet, hand: &Hand) {
+    fleet.report(hand, ConnectorStatus::Idle).await;
+}
+
+#[tokio::test]
+async fn a_renewal_looks_for_the_worker_that_waits() {
+    let (server, fleet) = started().await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    is_heard(&fleet, &hand).await;
+    let hint = waits(&fleet, &hand);
+    looks(&fleet, &hand).await;
+    // Each renewal asks whether the slot stays, and for the heads.
+    assert_eq!(asks(&server, is_heard(&fleet, &hand)).await, 2);
+    assert_eq!(asks(&server, looks(&fleet, &hand)).await, 0, "the renewal has just looked");
+    drop(hint);
+    assert_eq!(asks(&server, looks(&fleet, &hand)).await, 1, "it does not wait");
+    let _hint = waits(&fleet, &hand);
+    is_heard(&fleet, &hand).await;
+    assert_eq!(asks(&server, looks(&fleet, &hand)).await, 1, "it begins to wait");
+}
+
+#[tokio::test]
+async fn what_one_worker_sees_spares_the_others() {
+    let (server, fleet) = started().await;
+    let (one, other) = (fleet.worker("one", 1, &[]).await, fleet.worker("other", 1, &[]).await);
+    let _hints = (waits(&fleet, &one), waits(&fleet, &other));
+    looks(&fleet, &one).await;
+    looks(&fleet, &other).await;
+    assert_eq!(asks(&server, looks(&fleet, &one)).await, 0, "the other one looked after it");
+    assert_eq!(asks(&server, looks(&fleet, &other)).await, 1, "nobody looked after it");
+}
+
+/// A wake-up was lost: the next renewal sees the job.
+#[tokio::test]
+async fn a_renewal_that_sees_a_job_wakes_the_worker() {
+    let (server, fleet) = started().await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    is_heard(&fleet, &hand).await;
+    let mut hint = waits(&fleet, &hand);
+    looks(&fleet, &hand).await;
+    is_heard(&fleet, &hand).await;
+    // Nobody is known to wait, so nobody is woken.
+    run(&server, "DEL {pointsman:default}:waiting:simulation").await;
+    let job = fleet.submit(spec(50)).await;
+    assert!(timeout(Duration::from_millis(50), hint.wait()).await.is_err(), "it was not lost");
+    is_heard(&fleet, &hand).await;
+    timeout(Duration::from_secs(5), hint.wait()).await.expect("the renewal woke it");
+    assert_eq!(fleet.claim(&hand).await.expect("a job to claim").job, job);
+}
+
+#[tokio::test]
+async fn machines_are_looked_at_when_one_may_differ() {
+    let (server, fleet) = started().await;
+    let hands = [fleet.worker("one", 1, &[]).await, fleet.worker("other", 1, &[]).await];
+    let reconcile = async || _ = fleet.reconcile(Due::Machines).await;
+    let status = async |hand| fleet.machine_record(hand).await.status;
+    // Each look at all of them asks for the workers of each.
+    let looked = async || calls(&server, "smembers", reconcile()).await > 0;
+    fleet.advance(limits::SILENT_AFTER / 2);
+    is_heard(&fleet, &hands[0]).await;
+    is_heard(&fleet, &hands[1]).await;
+    fleet.advance(limits::SILENT_AFTER / 2);
+    assert!(looked().await);
+    assert!(!looked().await, "all were heard");
+    fleet.advance(limits::SILENT_AFTER / 3);
+    is_heard(&fleet, &hands[1]).await;
+    fleet.advance(limits::SILENT_AFTER / 3);
+    assert!(looked().await);
+    assert_eq!(status(&hands[0]).await, MachineStatus::Disconnected);
+    assert_eq!(status(&hands[1]).await, MachineStatus::Ready);
+    reconcile().await;
+    assert!(!looked().await, "it stays silent, and the other one does not");
+    is_heard(&fleet, &hands[0]).await;
+    assert!(looked().await);
+    assert_eq!(status(&hands[0]).await, MachineStatus::Ready);
+}
