@@ -4,7 +4,8 @@
 //! Decisions are made by `core`, here, on records that were read before; one function inside Redis,
 //! `commit` (src/lua/commit.lua), applies them: it compares what the decision was made on, checks its
 //! guards and everything that it will write, and then writes records, indexes, the log and wake-ups
-//! in one step, or nothing. It also chooses the jobs of a claim.
+//! in one step, or nothing. It also chooses the jobs of a claim. Renewals that change no record, most
+//! of all calls, have `hear` beside it: the same checks, and nothing but heartbeats and leases.
 //!
 //! # The keys of a fleet, all under `{pointsman:FLEET}:`
 //!
