@@ -29,6 +29,17 @@ pub struct Client {
     clock: ServerClock,
 }
 
+/// The address as it may be shown: what stands before the last `@` may be a password, escaped or not.
+fn without_password(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("{scheme}://***@{host}")
+        }
+        None => url.to_owned(),
+    }
+}
+
 impl Client {
     /// A client of the server at `base`, such as `http://127.0.0.1:7780`, with a token where the
     /// server asks for one. Does not connect yet.
@@ -36,7 +47,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Address`] when the address or the token cannot be used.
     pub fn new(base: &str, token: Option<&str>) -> Result<Self, ClientError> {
-        let invalid = |why: String| ClientError::Address { url: base.to_owned(), why };
+        let invalid = |why: String| ClientError::Address { url: without_password(base), why };
         let url = Url::parse(base).map_err(|error| invalid(error.to_string()))?;
         if url.scheme() == "https" {
             return Err(invalid(HTTPS.into()));
@@ -148,5 +159,20 @@ fn problem_of(status: StatusCode, body: &Bytes) -> ClientError {
             let head: String = String::from_utf8_lossy(body).chars().take(200).collect();
             ClientError::Unexpected(format!("{status}: {head}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_refused_shows_no_password() {
+        for address in ["https://me:secret@host:1", "ftp://me:sec/ret@host", "me:secret@host"] {
+            let why = Client::new(address, None).map(drop).unwrap_err().to_string();
+            assert!(!why.contains("ret") && why.contains("***@host"), "{why}");
+        }
+        let why = Client::new("ftp://host", None).map(drop).unwrap_err().to_string();
+        assert!(why.contains("\"ftp://host\""), "{why}");
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use parking_lot::Mutex;
 use pointsman_core::{
     Incarnation, MachineId, Rejected, WorkerId,
     command::{RegisterMachine, SetMachine},
@@ -11,8 +12,14 @@ use pointsman_core::{
     record::MachineStatus,
 };
 use pointsman_worker::{BrokerError, WorkerError};
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
+
+/// What a store that comes back from before may have lost was younger than this at the last contact.
+const JUST_REGISTERED: Duration = Duration::from_secs(60);
 
 /// What an agent needs of the store.
 #[async_trait]
@@ -64,11 +71,19 @@ pub enum MachineError {
 pub struct Agent {
     config: AgentConfig,
     host: Arc<dyn Host>,
+    contact: Mutex<Contact>,
+}
+
+/// When this process was answered.
+#[derive(Default)]
+struct Contact {
+    registered: Option<Instant>,
+    last: Option<Instant>,
 }
 
 impl Agent {
     pub fn new(config: AgentConfig, host: Arc<dyn Host>) -> Self {
-        Self { config, host }
+        Self { config, host, contact: Mutex::default() }
     }
 
     /// Registers, runs the workers until they end, and says how the machine is all the while.
@@ -151,7 +166,11 @@ impl Agent {
                 gpus: self.config.gpus.clone(),
             };
             match self.host.register_machine(register).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    let now = Some(Instant::now());
+                    *self.contact.lock() = Contact { registered: now, last: now };
+                    return Ok(());
+                }
                 Err(error) => self.bear(error)?,
             }
             tokio::time::sleep(pause).await;
@@ -161,9 +180,33 @@ impl Agent {
 
     async fn say(&self, crew: &Crew, stopping: &CancellationToken) -> Result<(), MachineError> {
         let (status, reason, action) = crew.status(stopping.is_cancelled());
-        match self.host.set_machine(self.status(status, reason, action)).await {
-            Ok(()) => Ok(()),
-            Err(error) => self.bear(error),
+        let status = self.status(status, reason, action);
+        let mut said = self.host.set_machine(status.clone()).await;
+        if let Err(BrokerError::Rejected(why)) = &said
+            && self.may_be_forgotten(why)
+        {
+            tracing::warn!(machine = %self.config.machine, %why, "registering again");
+            self.register().await?;
+            said = self.host.set_machine(status).await;
+        }
+        match said {
+            Ok(()) => self.contact.lock().last = Some(Instant::now()),
+            Err(error) => self.bear(error)?,
+        }
+        Ok(())
+    }
+
+    /// Whether the store may have come back as it was before this machine registered, or have removed
+    /// it after a long silence. One that a newer process took over is refused when it registers.
+    fn may_be_forgotten(&self, why: &Rejected) -> bool {
+        match why {
+            Rejected::MachineNotFound(_) => true,
+            Rejected::Superseded(_) => {
+                let Contact { registered, last } = &*self.contact.lock();
+                let known = registered.zip(*last);
+                known.is_some_and(|(at, last)| last.duration_since(at) < JUST_REGISTERED)
+            }
+            _ => false,
         }
     }
 
@@ -268,7 +311,6 @@ async fn any_changed(changes: &mut Vec<(WorkerId, watch::Receiver<Fitness>)>) {
 
 #[cfg(test)]
 mod tests {
-    use parking_lot::Mutex;
     use uuid::Uuid;
 
     use super::*;
@@ -290,16 +332,91 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_machines_life() {
-        let heard = Arc::new(Heard::default());
-        let config = AgentConfig {
+    fn config() -> AgentConfig {
+        AgentConfig {
             machine: MachineId::new("m").unwrap(),
             incarnation: Incarnation::from_uuid(Uuid::from_u128(1)),
             gpus: Vec::new(),
             heartbeat: Duration::from_secs(5),
             backoff: Duration::from_millis(100),
-        };
+        }
+    }
+
+    /// Refuses what it is told to, and notes what was asked of it.
+    #[derive(Default)]
+    struct Refuses {
+        next: Mutex<Vec<(&'static str, Rejected)>>,
+        asked: Mutex<Vec<&'static str>>,
+    }
+
+    impl Refuses {
+        fn answer(&self, asked: &'static str) -> Result<(), BrokerError> {
+            self.asked.lock().push(asked);
+            let mut next = self.next.lock();
+            let at = next.iter().position(|(what, _)| *what == asked);
+            at.map_or(Ok(()), |at| Err(BrokerError::Rejected(next.remove(at).1)))
+        }
+    }
+
+    #[async_trait]
+    impl Host for Refuses {
+        async fn register_machine(&self, _: RegisterMachine) -> Result<(), BrokerError> {
+            self.answer("register")
+        }
+        async fn set_machine(&self, _: SetMachine) -> Result<(), BrokerError> {
+            self.answer("set")
+        }
+    }
+
+    /// What an agent asks for, and how it ends, if it does, where `refused` comes so many seconds
+    /// after it registered.
+    async fn asked_when(
+        after_s: u64,
+        refused: Vec<(&'static str, Rejected)>,
+    ) -> (Vec<&'static str>, Option<MachineError>) {
+        let host = Arc::new(Refuses::default());
+        let (_fit, fitness) = watch::channel(Fitness::Starting);
+        let run = Box::pin(std::future::pending());
+        let member = Member { worker: WorkerId::new("m-worker-0").unwrap(), run, fitness };
+        let agent = Agent::new(config(), host.clone());
+        let stop = CancellationToken::new;
+        let mut running = tokio::spawn(agent.run(vec![member], stop(), stop()));
+        tokio::time::sleep(Duration::from_secs(after_s)).await;
+        host.asked.lock().clear();
+        *host.next.lock() = refused;
+        let ended = tokio::time::timeout(Duration::from_secs(5), &mut running).await;
+        running.abort();
+        let asked = host.asked.lock().clone();
+        (asked, ended.ok().and_then(|ended| ended.unwrap().err()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_the_store_forgot_registers_again() {
+        let forgotten = || ("set", Rejected::MachineNotFound("m".into()));
+        for after in [12, 122] {
+            let (asked, ended) = asked_when(after, vec![forgotten()]).await;
+            assert_eq!((asked, ended), (vec!["set", "register", "set"], None), "after {after} s");
+        }
+    }
+
+    /// A store that came back from before knows the process before this one; a newer one is told
+    /// apart as this one may not register any more.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_superseded_ends() {
+        let superseded = |what| (what, Rejected::Superseded(config().incarnation));
+        let (asked, ended) = asked_when(12, vec![superseded("set")]).await;
+        assert_eq!((asked, ended), (vec!["set", "register", "set"], None));
+        let both = vec![superseded("set"), superseded("register")];
+        let (asked, ended) = asked_when(12, both).await;
+        assert_eq!((asked, ended), (vec!["set", "register"], Some(MachineError::Superseded)));
+        let (asked, ended) = asked_when(122, vec![superseded("set")]).await;
+        assert_eq!((asked, ended), (vec!["set"], Some(MachineError::Superseded)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machines_life() {
+        let heard = Arc::new(Heard::default());
+        let config = config();
         let stopping = CancellationToken::new();
         let (fit, fitness) = watch::channel(Fitness::Starting);
         let until = stopping.clone();
