@@ -4,6 +4,7 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
+    time::Instant,
 };
 
 use pointsman_core::{
@@ -148,7 +149,12 @@ impl Inner {
             match verdict {
                 Some(Verdict::Applied { stamped, picks }) => {
                     let Decided { transition, claim, .. } = decided;
-                    return Ok(Ok(self.done(transition, claim.as_ref(), stamped, picks)));
+                    let done = self.done(transition, claim.as_ref(), stamped, picks);
+                    if let Command::Register(register) = command {
+                        // Its claims wait anew, with what it has now.
+                        self.looks.wake(&register.worker);
+                    }
+                    return Ok(Ok(done));
                 }
                 Some(Verdict::Rejected(why)) if !decided.is_guessed => return Ok(Err(why)),
                 Some(Verdict::Rejected(_)) => fresh = true,
@@ -170,40 +176,38 @@ impl Inner {
     /// A claim of an idle worker that nobody woke mostly finds nothing: two cheap questions tell so,
     /// or its last renewal, which asked the same. `None`: it has to be looked at in earnest.
     async fn look_in_passing(&self, exchange: &Exchange) -> Result<Option<Done>, StoreError> {
-        let is_woken = self.wake.take_woken(&exchange.worker);
+        let services = exchange.claim.as_ref().map(|claim| &claim.services[..]).unwrap_or_default();
+        let looked = |in_passing| self.looks.looked(&exchange.worker, services, in_passing);
+        if !exchange.ops.is_empty() || self.wake.take_woken(&exchange.worker) {
+            looked(false);
+            return Ok(None);
+        }
         let nothing = || {
             let answer = Answer::Exchanged { ops: Vec::new(), claimed: Vec::new() };
             Ok(Some(Done { answer, group: None }))
         };
-        let looker = self.looks.take(&exchange.worker);
-        if !exchange.ops.is_empty() || is_woken {
-            return Ok(None);
-        }
         let key = RecordKey::Worker(exchange.worker.clone());
         let Some(Record::Worker(worker)) = self.memory.get(&key) else { return Ok(None) };
         let is_idle = worker.current_job_ids.is_empty();
         if !is_idle || worker.is_offline() || worker.incarnation != exchange.incarnation {
+            looked(false);
             return Ok(None);
         }
-        let looker = match looker {
-            Some(looker) if self.looks.spare(&worker, &looker) => {
-                self.looks.go_on(exchange.worker.clone(), looker);
-                return nothing();
-            }
-            looker => looker,
-        };
+        if self.looks.spare(&worker, services) {
+            return nothing();
+        }
+        let asked = Instant::now();
         let mut ask = redis::pipe();
         ask.cmd("HGET").arg(self.key(&keys::record(&key))).arg("rev");
         ask.cmd("EXISTS").arg(self.heads(&worker));
         let answers = self.link.send_each(&ask).await?;
-        let [Ok(rev), Ok(heads)] = answers.as_slice() else { return Ok(None) };
-        if text(rev) != worker.rev.to_string() || text(heads) != "0" {
+        let is_nothing = matches!(answers.as_slice(), [Ok(rev), Ok(heads)]
+            if text(rev) == worker.rev.to_string() && text(heads) == "0");
+        looked(is_nothing);
+        if !is_nothing {
             return Ok(None);
         }
-        self.looks.saw(&worker, false);
-        if let Some(looker) = looker {
-            self.looks.looked(exchange.worker.clone(), looker);
-        }
+        self.looks.saw(&worker, asked, false);
         nothing()
     }
 
@@ -346,12 +350,10 @@ impl Inner {
         };
         let heads = idle.as_ref().map(|worker| self.heads(worker)).unwrap_or_default();
         args.extend(heads.iter().map(String::as_bytes));
+        let asked = Instant::now();
         let answer = self.link.call("hear", &args).await?;
         if let (Some(idle), Some(heads)) = (idle, list(&answer).get(3).and_then(number)) {
-            self.looks.saw(&idle, heads > 0);
-            if heads > 0 {
-                self.wake.wake(worker);
-            }
+            self.looks.saw(&idle, asked, heads > 0);
         }
         Ok(self.verdicts(&answer, 1)?.pop())
     }

@@ -302,7 +302,7 @@ impl Store for RedisStore {
     fn wait_for_work(&self, worker: WorkerId, services: Vec<ServiceName>) -> WorkHint {
         let (wake, hint) = WorkHint::new();
         let wake = Wakeable::new(wake);
-        self.inner.looks.begin(worker.clone(), wake.clone());
+        self.inner.looks.wait(&worker, &services, &wake);
         self.inner.wake.add(worker, services, wake);
         let inner = self.inner.clone();
         self.inner

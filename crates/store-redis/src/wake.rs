@@ -33,11 +33,13 @@ use crate::{
     store::Inner,
 };
 
-/// A process's word that somebody waits holds so long. Whoever waits does so for half of it at
-/// most, and renews what is older than a third.
+/// A process's word that somebody waits holds so long. A claim waits for half of it at most, and one
+/// that begins to wait renews a word that is older than a third.
 const WORD: Duration = Duration::from_secs(60);
 /// One blocking call.
-const BLOCK: Duration = Duration::from_secs(30);
+const BLOCK: Duration = Duration::from_secs(20);
+/// What is cut off does not answer at all.
+const BLOCK_ANSWERED: Duration = Duration::from_secs(25);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const UNBLOCK_EVERY: Duration = Duration::from_millis(20);
 
@@ -57,7 +59,7 @@ impl Wakeable {
         self.0.lock().as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    fn wake(&self) -> bool {
+    pub fn wake(&self) -> bool {
         self.0.lock().take().is_some_and(|wake| wake.send(()).is_ok())
     }
 }
@@ -110,15 +112,6 @@ impl Wake {
     /// Whether the worker looks because it was woken.
     pub fn take_woken(&self, worker: &WorkerId) -> bool {
         self.woken.lock().remove(worker)
-    }
-
-    /// Wakes this worker, if it waits.
-    pub fn wake(&self, worker: &WorkerId) {
-        let lanes = self.lanes.lock();
-        let mut waiters = lanes.values().flat_map(|lane| &lane.waiters);
-        if waiters.any(|waiter| waiter.worker == *worker && waiter.wake.wake()) {
-            self.woken.lock().insert(worker.clone());
-        }
     }
 
     /// Notes a waiting worker; [`settle`](Self::settle) tells Redis.
@@ -188,7 +181,11 @@ impl Wake {
             }
             lanes.retain(|_, lane| lane.said_at.is_some());
         }
-        self.tell(inner, &args).await
+        let told = self.tell(inner, &args).await;
+        if told.is_err() {
+            self.lanes.lock().values_mut().for_each(|lane| lane.said_at = None);
+        }
+        told
     }
 
     async fn tell(&self, inner: &Inner, args: &[String]) -> Result<(), StoreError> {
@@ -235,6 +232,11 @@ impl Wake {
     async fn hear(&self, inner: &Arc<Inner>) -> Result<(), String> {
         let mut generations = inner.link.generations();
         let mut connection = inner.link.another().await.map_err(|error| error.to_string())?;
+        // What could not be said while Redis was away.
+        let is_unsaid = self.lanes.lock().values().any(|lane| lane.said_at.is_none());
+        if is_unsaid && let Err(error) = self.renew_word(inner).await {
+            tracing::debug!(%error, "Redis does not know that somebody waits");
+        }
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
         let id: i64 = id.map_err(|error| error.to_string())?;
         tokio::select! {
@@ -267,7 +269,7 @@ impl Wake {
                 names.insert(name, lane);
             }
             pop.arg(BLOCK.as_secs());
-            let mut popped = pin!(timeout(BLOCK * 2, connection.send_packed_command(&pop)));
+            let mut popped = pin!(timeout(BLOCK_ANSWERED, connection.send_packed_command(&pop)));
             let popped = tokio::select! {
                 biased;
                 popped = &mut popped => popped,

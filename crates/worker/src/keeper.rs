@@ -91,7 +91,8 @@ impl Keeper {
         let connectors = self.reports(is_full);
         let held = self.held();
         let timings = &self.shared.config.timings;
-        let pause = if held.is_empty() { timings.heartbeat } else { timings.renew };
+        let is_idle = held.is_empty() && self.shared.attempts().is_empty();
+        let pause = if is_idle { timings.heartbeat } else { timings.renew };
         let sent = self.new_progress(now);
         let progress = sent.iter().map(|(a, p)| (a.held().job, p.clone())).collect();
         match self.call(held, connectors.clone(), progress).await {

@@ -3,6 +3,11 @@
 -- writes, one entry in the log, and wake-ups. A claim is part of it: the choice of the jobs is made
 -- here, and what taking them changes was decided by the caller.
 
+-- What a check stumbled over, as text.
+local function reason(why)
+  return type(why) == 'table' and (why.corrupt or why.err) or tostring(why)
+end
+
 -- Why a transition is not applied, or else the jobs that its claim gets.
 local function checked(S, v, claim)
   if S.importing and not v[DURING_IMPORT] then return 'importing' end
@@ -62,7 +67,7 @@ local function one(S, v, args, n)
   if claim then flush(S) end
   local fine, why, picks = pcall(checked, S, v, claim)
   if not fine then
-    return { 'corrupt', type(why) == 'table' and (why.corrupt or why.err) or tostring(why) }
+    return { 'corrupt', reason(why) }
   end
   if why then return { why } end
   local reply = apply(S, v, claim, picks, args, n)
@@ -89,9 +94,12 @@ local function hear(keys, args)
   S.lease_text = text(S.now + LEASE_MS)
   local function told(...) return { 'ok', text(S.now), { { ... } } } end
   if f[3] then return told('importing') end
-  if not unchanged(S, v) then return told('conflict') end
-  local fine, why = pcall(sound_scores, S, v)
-  if not fine then return told('corrupt', type(why) == 'table' and why.corrupt or tostring(why)) end
+  local fine, why = pcall(function()
+    if not unchanged(S, v) then return 'conflict' end
+    sound_scores(S, v)
+  end)
+  if not fine then return told('corrupt', reason(why)) end
+  if why then return told(why) end
   put_scores(S, v, 0)
   local answer = told('ok', '', '0')
   if args[4] then answer[4] = call('EXISTS', unpack(args, 4)) end

@@ -31,9 +31,12 @@ local function clock(given)
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- A number that a command gets as it is would be written with 17 digits, which takes long.
+-- A number that a command gets as it is would be written with 17 digits, which takes long; so does
+-- `%.0f`, but where a C long is 32 bits `%d` cuts numbers off.
+local WHOLE
 local function text(n)
-  return string.format('%d', n)
+  WHOLE = WHOLE or (string.format('%d', 4294967296) == '4294967296' and '%d' or '%.0f')
+  return string.format(WHOLE, n)
 end
 
 -- Refuses what the store holds and cannot be, before anything is written. Redis tells `err`, and

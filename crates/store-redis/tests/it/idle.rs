@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use pointsman_core::{
     Answer, Command,
     decide::limits,
-    record::{ConnectorStatus, MachineStatus},
+    record::{ConnectorStatus, JobSpec, MachineStatus},
 };
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
     Due, WorkHint,
-    conformance::fleet::{Fleet, Hand, spec},
+    conformance::fleet::{Fleet, Hand, needs, spec},
 };
 use pointsman_store_redis::Options;
 use tokio::time::timeout;
@@ -107,6 +107,32 @@ async fn a_renewal_that_sees_a_job_wakes_the_worker() {
     is_heard(&fleet, &hand).await;
     timeout(Duration::from_secs(5), hint.wait()).await.expect("the renewal woke it");
     assert_eq!(fleet.claim(&hand).await.expect("a job to claim").job, job);
+}
+
+/// It waits with what it had; a job that only what it has now can run has to wake it, too.
+#[tokio::test]
+async fn a_worker_that_has_something_else_waits_anew() {
+    let (_server, fleet) = started().await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let mut hint = waits(&fleet, &hand);
+    looks(&fleet, &hand).await;
+    let register = Fleet::registration(&hand, 1, &["x"]);
+    fleet.run(Command::Register(register)).await.expect("a valid registration");
+    timeout(Duration::from_secs(5), hint.wait()).await.expect("it is told to wait anew");
+    let mut hint = waits(&fleet, &hand);
+    looks(&fleet, &hand).await;
+    fleet.submit(JobSpec { requirements: needs("x"), ..spec(50) }).await;
+    timeout(Duration::from_secs(5), hint.wait()).await.expect("the job woke it");
+}
+
+#[tokio::test]
+async fn a_store_that_closes_ends_every_wait() {
+    let (_server, fleet) = started().await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let mut hint = waits(&fleet, &hand);
+    looks(&fleet, &hand).await;
+    fleet.store.close().await.expect("it closes");
+    timeout(Duration::from_secs(5), hint.wait()).await.expect("nobody waits at a closed store");
 }
 
 #[tokio::test]

@@ -53,6 +53,20 @@ async fn what_runs_is_renewed_every_3_s() {
     assert!(gaps.iter().all(|gap| *gap <= Duration::from_millis(3100)), "{gaps:?}");
 }
 
+/// Its executor may tick again, and then its lease must not be over already.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_tick_is_something_that_runs() {
+    let setup = Setup::new(1).await;
+    setup.pass(12.0).await;
+    let idle = setup.broker.renewals().len();
+    setup.broker.post("deaf");
+    setup.pass(9.5).await;
+    let renewals = setup.broker.renewals();
+    assert!(renewals.last().unwrap().1.held.is_empty());
+    let gaps: Vec<_> = renewals[idle - 1..].windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    assert!(gaps.iter().all(|gap| *gap <= Duration::from_millis(3100)), "{gaps:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_status_is_reported_at_once_and_only_when_it_is_new() {
     let setup = Setup::new(1).await;
