@@ -60,7 +60,7 @@ async fn what_does_not_tick_is_something_that_runs() {
     setup.pass(12.0).await;
     let idle = setup.broker.renewals().len();
     setup.broker.post("deaf");
-    setup.pass(9.5).await;
+    setup.pass(12.5).await;
     let renewals = setup.broker.renewals();
     assert!(renewals.last().unwrap().1.held.is_empty());
     let gaps: Vec<_> = renewals[idle - 1..].windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
