@@ -3,8 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{
-    Args, Parser, Subcommand, ValueEnum,
-    error::{ContextKind, ContextValue},
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 use pointsman_core::{JobId, MachineId, WorkerId};
 use pointsman_store_redis::Address;
@@ -34,7 +35,26 @@ pub struct Cli {
 impl Cli {
     /// Reads the command line; ends the process where it is wrong, or where help was asked for.
     pub fn parse_or_exit() -> Self {
-        Self::try_parse().unwrap_or_else(|error| without_passwords(error).exit())
+        let parsed = Self::command().try_get_matches().and_then(|matches| Self::of(&matches));
+        parsed.unwrap_or_else(|error| without_passwords(error).exit())
+    }
+
+    /// A server that is named on the command line is asked, whatever store the environment names.
+    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut cli = Self::from_arg_matches(matches)?;
+        if let (Command::Intake(intake), Some((_, given))) =
+            (&mut cli.command, matches.subcommand())
+            && given.value_source("server") == Some(ValueSource::CommandLine)
+        {
+            match given.value_source("store") {
+                Some(ValueSource::CommandLine) => {
+                    let why = "--server and --store name two places: give one of them\n";
+                    return Err(Self::command().error(ErrorKind::ArgumentConflict, why));
+                }
+                _ => intake.store = None,
+            }
+        }
+        Ok(cli)
     }
 }
 
@@ -366,6 +386,30 @@ pub struct ComfyuiSim {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the environment names cannot be set in a test: a default stands for it.
+    #[test]
+    fn the_intake_is_asked_where_the_command_line_says() {
+        let command = || {
+            Cli::command().mut_subcommand("intake", |intake| {
+                intake.mut_arg("store", |store| store.env(None::<&str>).default_value("sqlite:x"))
+            })
+        };
+        let intake = |more: &[&str]| {
+            let arguments = [&["pointsman", "intake"], more].concat();
+            let cli = Cli::of(&command().try_get_matches_from(arguments).unwrap());
+            cli.map(|cli| match cli.command {
+                Command::Intake(intake) => intake.store.is_some(),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert!(intake(&[]).unwrap());
+        assert!(intake(&["--store", "redis://127.0.0.1"]).unwrap());
+        assert!(!intake(&["--server", "http://127.0.0.1:1"]).unwrap());
+        let both = ["--server", "http://127.0.0.1:1", "--store", "redis://127.0.0.1"];
+        let why = intake(&both).unwrap_err().to_string();
+        assert!(why.contains("two places"), "{why}");
+    }
 
     #[test]
     fn what_is_said_of_a_wrong_command_line_has_no_password() {

@@ -3,11 +3,14 @@
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
+    http::{HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
+use jiff::fmt::rfc2822::DateTimePrinter;
 use pointsman_api::ErrorCode;
+use pointsman_core::Timestamp;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
@@ -138,7 +141,8 @@ fn working() -> Routes {
         .routes(routes!(attempts::put_preview))
 }
 
-/// Counts every answer.
+/// Counts every answer, and dates it by the store's clock, which workers follow: several servers may
+/// serve one store, and each has a clock of its own.
 async fn observe(
     State(app): State<App>,
     route: Option<MatchedPath>,
@@ -147,11 +151,21 @@ async fn observe(
 ) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let status = response.status().as_u16();
     app.metrics.answered(method.as_str(), route, status, begin.elapsed().as_secs_f64());
+    if let Some(date) = http_date(app.broker.store().now()) {
+        response.headers_mut().insert(header::DATE, date);
+    }
     response
+}
+
+/// As RFC 9110 writes it; none of a time beyond what that can write.
+fn http_date(at: Timestamp) -> Option<HeaderValue> {
+    let at = jiff::Timestamp::from_millisecond(at.as_millis()).ok()?;
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()?;
+    HeaderValue::try_from(date).ok()
 }
 
 fn panicked() -> Response {

@@ -311,7 +311,7 @@ impl Link {
         let (answer, generation) = self.ask(&self.command(function, args)).await?;
         let why = match list(&answer) {
             [state, format] if text(state) == "newer" && !text(format).is_empty() => {
-                OpenError::Newer { format: text(format) }.to_string()
+                connect::other_format(self.keys(), text(format)).to_string()
             }
             // Somebody emptied it: opened anew it is made anew.
             [state, none]

@@ -42,7 +42,11 @@ pub async fn start() -> Fixture {
 
 pub async fn start_at(listen: SocketAddr, data: TempDir) -> Fixture {
     let clock = MonotonicClock::starting(Timestamp::from_millis(1_795_461_601_100));
-    let store = Arc::new(MemStore::new(Arc::new(clock)));
+    start_on(MemStore::new(Arc::new(clock)), listen, data).await
+}
+
+pub async fn start_on(store: MemStore, listen: SocketAddr, data: TempDir) -> Fixture {
+    let store = Arc::new(store);
     let (broker, tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let files = Arc::new(Files::open(data.path(), None).unwrap());
     let config = ServerConfig { listen, data: data.path().to_owned() };

@@ -1,8 +1,10 @@
 //! The server itself: health, figures, pages, and its end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::fixture::start;
+use pointsman_store::{Clock as _, ManualClock, MemStore};
+
+use crate::fixture::{start, start_on};
 
 #[tokio::test]
 async fn health_figures_and_the_document() {
@@ -23,6 +25,18 @@ async fn health_figures_and_the_document() {
     }
     let document = server.ask(server.get("/api/openapi.json")).await.json();
     assert!(document["paths"]["/api/v1/jobs"]["post"].is_object());
+}
+
+#[tokio::test]
+async fn answers_are_dated_by_the_stores_clock() {
+    let clock = ManualClock::default();
+    assert_eq!(clock.now().as_millis(), 1_700_000_000_000);
+    let (listen, data) = (([127, 0, 0, 1], 0).into(), tempfile::tempdir().unwrap());
+    let server = start_on(MemStore::new(Arc::new(clock)), listen, data).await;
+    for path in ["/livez", "/api/v1/jobs", "/nowhere"] {
+        let answer = server.ask(server.get(path)).await;
+        assert_eq!(answer.header("date"), "Tue, 14 Nov 2023 22:13:20 GMT", "{path}");
+    }
 }
 
 #[tokio::test]

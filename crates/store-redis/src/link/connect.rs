@@ -91,7 +91,7 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
     let odd = || OpenError::Odd(format!("{opened:?}"));
     match part(0).as_str() {
         "ok" => {}
-        "newer" => return Err(OpenError::Newer { format: part(1) }),
+        "newer" => return Err(other_format(keys, part(1))),
         "fleet" => return Err(other_fleet(keys, place, part(1))),
         "importing" => return Err(OpenError::Importing),
         _ => return Err(odd()),
@@ -174,6 +174,16 @@ fn garbled_seq(keys: &Keys, found: Option<String>) -> OpenError {
     OpenError::Garbled { key, field: "seq", found, wanted: "which is no whole number", cure }
 }
 
+/// A newer version's store, unless what stands there is no format at all.
+pub fn other_format(keys: &Keys, found: String) -> OpenError {
+    if found.parse::<u64>().is_ok() {
+        return OpenError::Newer { format: found };
+    }
+    let key = keys.meta();
+    let cure = format!("`HSET {key} format {FORMAT}`, unless a newer version wrote the store");
+    OpenError::Garbled { key, field: "format", found, wanted: "which is no whole number", cure }
+}
+
 fn garbled_epoch(keys: &Keys, found: String) -> OpenError {
     let key = keys.meta();
     let cure = format!("`HSET {key} replid unknown`, and start again: then a new one begins");
@@ -206,7 +216,7 @@ async fn check_meta(
                 }
                 [Value::Nil, _] => Err(foreign(keys.meta())),
                 [format, _] if number(format).is_none_or(|format| format > FORMAT) => {
-                    Err(OpenError::Newer { format: text(format) })
+                    Err(other_format(keys, text(format)))
                 }
                 [_, fleet] if text(fleet) != place.fleet => {
                     Err(other_fleet(keys, place, text(fleet)))

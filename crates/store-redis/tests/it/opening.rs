@@ -98,6 +98,20 @@ async fn a_store_of_an_older_format_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_format_that_is_none_is_told_as_that() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let store = RedisStore::open(at(&server.url())).await.expect("it opens");
+    run(&server, &["HSET", META, "format", "banana"]).await;
+    let opened = RedisStore::open(at(&server.url())).await.map(drop);
+    let refused = opened.expect_err("it is refused").to_string();
+    assert!(refused.contains("meta format is \"banana\""), "{refused}");
+    let called = store.break_contact().await.expect_err("it is refused").to_string();
+    assert!(called.contains("meta format is \"banana\""), "{called}");
+    run(&server, &["HSET", META, "format", "2"]).await;
+    store.break_contact().await.expect("it serves again");
+}
+
+#[tokio::test]
 async fn a_store_that_a_newer_version_took_over_is_not_written_any_more() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let store = Arc::new(RedisStore::open(at(&server.url())).await.expect("it opens"));
