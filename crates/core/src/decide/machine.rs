@@ -51,7 +51,8 @@ fn again(draft: &mut Draft<'_>, machine: Machine, register: &RegisterMachine) ->
 
 /// The agent's word about its machine; saying the same again changes nothing.
 pub(super) fn set(draft: &mut Draft<'_>, set: &SetMachine) -> Result<Answer, Stop> {
-    let machine = draft.machine(&set.machine)?;
+    // One that only its workers told of has no agent: this one was forgotten.
+    let machine = draft.machine(&set.machine)?.filter(|machine| machine.incarnation.is_some());
     let machine = machine.ok_or_else(|| Rejected::MachineNotFound(set.machine.to_string()))?;
     if machine.incarnation != Some(set.incarnation) {
         return Err(Rejected::Superseded(set.incarnation).into());

@@ -58,6 +58,7 @@ macro_rules! conformance_tests {
             a_goodbye_with_jobs_is_told_as_one,
             a_late_win_names_who_won,
             what_an_ended_attempt_hands_in_late_is_kept,
+            an_agent_that_was_forgotten_is_told_so,
             exact_repeats_get_their_first_answer,
             a_late_win_and_a_claim_travel_together,
             one_token_is_one_job,

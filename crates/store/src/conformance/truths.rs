@@ -2,7 +2,7 @@
 
 use pointsman_core::{
     Answer, Command, Event, EventName, FailureKind, LossReason, MachineId, Record, Rejected,
-    command::{Op, OpAnswer, RegisterMachine, Repair},
+    command::{Op, OpAnswer, RegisterMachine, Repair, SetMachine},
     decide::limits,
     event::RecordKey,
     matching::LabelValue,
@@ -200,6 +200,31 @@ pub async fn registering_again_changes_nothing(open: &Open) {
     let seq = fleet.seq().await;
     fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
     assert_eq!(fleet.seq().await, seq, "a machine's exact repeat");
+}
+
+/// A store that lost the agent's registration may have heard of the machine from a worker meanwhile:
+/// that is nobody who superseded it.
+pub async fn an_agent_that_was_forgotten_is_told_so(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let (machine, incarnation) = (hand.machine.clone(), fleet.hand("agent").incarnation);
+    let set = Command::SetMachine(SetMachine {
+        machine: machine.clone(),
+        incarnation,
+        status: MachineStatus::Degraded,
+        reason: None,
+        action: None,
+    });
+    let refused = fleet.run(set.clone()).await.expect_err("it has no agent");
+    assert_eq!(refused, Rejected::MachineNotFound(machine.to_string()));
+    let register = RegisterMachine { machine, incarnation, gpus: Vec::new() };
+    fleet.run(Command::RegisterMachine(register.clone())).await.expect("accepted");
+    fleet.run(set.clone()).await.expect("accepted");
+    assert_eq!(fleet.machine_record(&hand).await.status, MachineStatus::Degraded);
+    let newer = fleet.hand("agent").incarnation;
+    let newer = RegisterMachine { incarnation: newer, ..register };
+    fleet.run(Command::RegisterMachine(newer)).await.expect("accepted");
+    assert_eq!(fleet.run(set).await.expect_err("refused"), Rejected::Superseded(incarnation));
 }
 
 pub async fn capabilities_that_cannot_be_are_refused(open: &Open) {
