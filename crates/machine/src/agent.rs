@@ -11,15 +11,12 @@ use pointsman_core::{
     matching::Gpu,
     record::MachineStatus,
 };
-use pointsman_worker::{BrokerError, WorkerError};
+use pointsman_worker::{BrokerError, JUST_REGISTERED, WorkerError};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
-
-/// What a store that comes back from before may have lost was younger than this at the last contact.
-const JUST_REGISTERED: Duration = Duration::from_secs(60);
 
 /// What an agent needs of the store.
 #[async_trait]

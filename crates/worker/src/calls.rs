@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What a store that comes back from before may have lost was younger than this at the last contact.
-const JUST_REGISTERED: Duration = Duration::from_secs(60);
+pub const JUST_REGISTERED: Duration = Duration::from_secs(60);
 
 /// What a failed call asks for.
 pub(crate) enum Fault {

@@ -36,6 +36,7 @@ mod uploads;
 mod worker;
 
 pub use broker::{Broker, BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
+pub use calls::JUST_REGISTERED;
 pub use config::{Clock, ServiceConfig, Timings, WorkerConfig};
 pub use error::{ConfigError, WorkerError};
 pub use worker::{Shutdown, Worker};

@@ -8,7 +8,15 @@ use pointsman_core::{
     record::{ConnectorStatus, JobStatus},
 };
 
-use crate::{broker::Call, setup::Setup};
+use crate::{
+    broker::{Call, Renewal},
+    setup::Setup,
+};
+
+/// Between one renewal and the next.
+fn gaps(renewals: &[Renewal]) -> Vec<Duration> {
+    renewals.windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+}
 
 #[tokio::test(start_paused = true)]
 async fn only_attempts_whose_executor_ticks_are_renewed() {
@@ -30,7 +38,7 @@ async fn it_is_heard_every_5_s_and_reports_all_statuses_every_15() {
     let setup = Setup::new(1).await;
     setup.pass(60.0).await;
     let renewals = setup.broker.renewals();
-    let gaps: Vec<_> = renewals.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    let gaps = gaps(&renewals);
     assert!(*gaps.iter().max().unwrap() <= Duration::from_millis(5100), "{gaps:?}");
     assert!(*gaps.last().unwrap() > Duration::from_millis(4900), "{gaps:?}");
     let full: Vec<_> = renewals.iter().filter(|(_, r, _)| !r.connectors.is_empty()).collect();
@@ -49,7 +57,7 @@ async fn what_runs_is_renewed_every_3_s() {
     assert_eq!(setup.broker.status(job), JobStatus::InProgress);
     let renewals = setup.broker.renewals();
     assert!(renewals[idle..].iter().all(|(_, renew, _)| renew.held.len() == 1));
-    let gaps: Vec<_> = renewals[idle - 1..].windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    let gaps = gaps(&renewals[idle - 1..]);
     assert!(gaps.iter().all(|gap| *gap <= Duration::from_millis(3100)), "{gaps:?}");
 }
 
@@ -63,7 +71,7 @@ async fn what_does_not_tick_is_something_that_runs() {
     setup.pass(12.5).await;
     let renewals = setup.broker.renewals();
     assert!(renewals.last().unwrap().1.held.is_empty());
-    let gaps: Vec<_> = renewals[idle - 1..].windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    let gaps = gaps(&renewals[idle - 1..]);
     assert!(gaps.iter().all(|gap| *gap <= Duration::from_millis(3100)), "{gaps:?}");
 }
 
