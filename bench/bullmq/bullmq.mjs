@@ -7,6 +7,7 @@
 import { once } from 'node:events';
 import { Worker as Thread, isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Queue, Worker } from 'bullmq';
+import { Redis } from 'ioredis';
 
 /** A bulk is so large, here as in Pointsman's workload. */
 const BULK = 500;
@@ -49,8 +50,8 @@ async function warmUp(name) {
 /** How fast waiting jobs are run. */
 async function drain(queue) {
   await addInBulk(queue, jobs);
-  const took = workers > 1 ? await runInThreads(jobs) : await runAll(queue, jobs);
-  return { jobs_a_second: jobs / took };
+  const { took, redis } = workers > 1 ? await runInThreads(jobs) : await runAll(queue, jobs);
+  return { jobs_a_second: jobs / took, redis_us_a_job: (redis / jobs) * 1e6 };
 }
 
 /** One job a call, many calls at once. */
@@ -100,18 +101,19 @@ async function addOneByOne(queue, count) {
   }));
 }
 
-/** Runs the jobs that wait, so many at once as was asked for; answers the seconds that it took. */
+/** Runs the jobs that wait, so many at once as was asked for; answers the seconds that it took, and
+ *  those of redis-server's process. */
 async function runAll(queue, count) {
   const runner = worker(queue, async () => {}, concurrency);
   await runner.waitUntilReady();
   let left = count;
   const done = new Promise((resolve) => runner.on('completed', () => --left || resolve()));
-  const began = performance.now();
+  const spent = await stopwatch();
   void runner.run();
   await done;
-  const took = secondsSince(began);
+  const seconds = await spent();
   await runner.close();
-  return took;
+  return seconds;
 }
 
 /** The same with several workers. Each is warm before its first job counts. */
@@ -121,13 +123,13 @@ async function runInThreads(count) {
     argv: process.argv.slice(2), workerData: { n, done, count },
   }));
   await Promise.all(threads.map((thread) => once(thread, 'message')));
-  const began = performance.now();
+  const spent = await stopwatch();
   for (const thread of threads) thread.postMessage('run');
   await Promise.race(threads.map((thread) => once(thread, 'message')));
-  const took = secondsSince(began);
+  const seconds = await spent();
   for (const thread of threads) thread.postMessage('close');
   await Promise.all(threads.map((thread) => once(thread, 'exit')));
-  return took;
+  return seconds;
 }
 
 async function runInThread({ n, done, count }) {
@@ -152,6 +154,23 @@ function worker(queue, processor, atOnce) {
     process.exit(1);
   });
   return worker;
+}
+
+/** Answers what tells the seconds since now. */
+async function stopwatch() {
+  const client = new Redis(url);
+  const processor = async () => {
+    const info = await client.info('cpu');
+    return Number(/used_cpu_user:(\S+)/.exec(info)[1]) + Number(/used_cpu_sys:(\S+)/.exec(info)[1]);
+  };
+  const before = await processor();
+  const began = performance.now();
+  return async () => {
+    const took = secondsSince(began);
+    const redis = (await processor()) - before;
+    await client.quit();
+    return { took, redis };
+  };
 }
 
 function secondsSince(began) {

@@ -1,10 +1,12 @@
 //! Records as Redis hashes: one field of the hash for one of the record, as an operator reads it.
 //! Texts stand as they are, everything else as JSON, and what is null is left out.
 
+mod joined;
 mod list;
 mod read;
 mod write;
 
+pub use joined::{BETWEEN, join, split};
 pub use list::Fields;
 use pointsman_core::{Record, RecordKind};
 use read::FieldValue;

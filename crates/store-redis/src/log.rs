@@ -58,7 +58,7 @@ pub fn stamp(mut events: Vec<Event>, seq: Seq, at: Timestamp, endings_before: u6
     LogGroup { seq, at, events }
 }
 
-/// Reads an event's name and value; a value is the record's JSON, its packed hash, or empty.
+/// Reads an event's name and value; a value is the record's JSON, its hash, or empty.
 pub fn event(name: &str, value: &[u8]) -> Result<Event, String> {
     let wrong = |why: &str| format!("event {name:?}: {why}");
     let (event_name, key) = name.split_once(' ').ok_or_else(|| wrong("no key"))?;
@@ -72,7 +72,7 @@ pub fn event(name: &str, value: &[u8]) -> Result<Event, String> {
             let record = Record::from_json(key.kind(), json);
             Some(record.map_err(|error| wrong(&error.to_string()))?)
         }
-        Some(_) => packed(&key, value).map_err(|why| wrong(&why))?,
+        Some(_) => record_of(&key, value).map_err(|why| wrong(&why))?,
     };
     Ok(Event { name: event_name, key, record })
 }
@@ -84,9 +84,13 @@ fn unfold(packed: &[u8]) -> Result<Vec<Event>, String> {
     texts.chunks(2).map(|pair| event(name(pair[0])?, pair.get(1).unwrap_or(&&[][..]))).collect()
 }
 
-/// A record as its packed hash.
-fn packed(key: &RecordKey, value: &[u8]) -> Result<Option<Record>, String> {
-    let found = unpack_fields(value).ok_or("its record is not packed right")?;
+/// A record as its hash: joined, or packed as formats 1 and 2 have it.
+fn record_of(key: &RecordKey, value: &[u8]) -> Result<Option<Record>, String> {
+    let (found, how) = match value.first() {
+        Some(&fields::BETWEEN) => (fields::split(value), "joined"),
+        _ => (unpack_fields(value), "packed"),
+    };
+    let found = found.ok_or_else(|| format!("its record is not {how} right"))?;
     fields::to_record(key.kind(), &key.id(), &found).map_err(|error| error.to_string())
 }
 
@@ -206,4 +210,53 @@ async fn feed(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fields::Fields, pack::Pack};
+
+    const NAME: &str = "alert_raised alert:inconsistent:s";
+    const ALERT: [(&str, &str); 8] = [
+        ("id", "inconsistent:s"),
+        ("rev", "7"),
+        ("rule", "inconsistent"),
+        ("severity", "warning"),
+        ("subject", "s"),
+        ("message", "m"),
+        ("action", "x"),
+        ("raised_at", "2026-01-01T00:00:00.000Z"),
+    ];
+
+    fn joined(fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut list = Fields::default();
+        for (field, value) in fields {
+            list.push(field, value);
+        }
+        fields::join(&list)
+    }
+
+    #[test]
+    fn records_of_older_formats_are_read() {
+        let mut packed = Pack::default();
+        packed.list(ALERT.len() * 2);
+        for (field, value) in ALERT {
+            packed.text(field).text(value);
+        }
+        let told = event(NAME, &joined(&ALERT)).expect("it reads");
+        assert_eq!(told.record.as_ref().map(Record::rev), Some(7));
+        assert_eq!(event(NAME, &packed.done()), Ok(told));
+    }
+
+    #[test]
+    fn texts_that_hold_what_stands_between_texts_are_no_record() {
+        let mut odd = joined(&ALERT);
+        let at = odd.iter().position(|byte| *byte == b'm').expect("it is there");
+        odd.splice(at..at, [fields::BETWEEN, b'x', fields::BETWEEN]);
+        assert_eq!(
+            event(NAME, &odd).expect_err("it is refused").split(": ").last(),
+            Some("its record is not joined right")
+        );
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::io::Cursor;
 
-use crate::fields::Fields;
-
 /// Writes values one after the other.
 #[derive(Debug, Default)]
 pub struct Pack {
@@ -90,17 +88,8 @@ impl Pack {
     }
 }
 
-/// The fields of a record, packed as a list.
-pub fn pack_fields(fields: &Fields) -> Vec<u8> {
-    let mut pack = Pack::with_capacity(fields.bytes() + fields.len() * 4);
-    pack.list(fields.len() * 2);
-    for (field, value) in fields.iter() {
-        pack.text(field).text(value);
-    }
-    pack.done()
-}
-
-/// The fields of a packed record: one or more lists. Of two values of one field the later one counts.
+/// The fields of a record as events of formats 1 and 2 carry it: one or more packed lists. Of two
+/// values of one field the later one counts.
 pub fn unpack_fields(packed: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let mut at = Cursor::new(packed);
     let mut fields: Vec<(&[u8], &[u8])> = Vec::with_capacity(32);

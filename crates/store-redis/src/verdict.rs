@@ -8,7 +8,6 @@ use redis::Value;
 use crate::{
     fields::{self, Fields},
     link::{bytes, list, number, text},
-    pack::unpack_fields,
     plan::Pick,
 };
 
@@ -72,20 +71,20 @@ pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
 }
 
 fn pick(told: &[Value]) -> Result<Pick, String> {
-    let [job, service, packed, payload] = told else {
+    let [job, service, joined, payload] = told else {
         return Err(format!("an odd job: {told:?}"));
     };
     let job: JobId = text(job).parse().map_err(|error| format!("{error}"))?;
     let key = RecordKey::Job(job);
-    let packed = bytes(packed).unwrap_or_default();
-    let found = unpack_fields(packed).ok_or("its record is not packed right")?;
+    let joined = bytes(joined).unwrap_or_default();
+    let found = fields::split(joined).ok_or("its record is not joined right")?;
     let record = fields::to_record(key.kind(), &key.id(), &found);
     let Some(Record::Job(record)) = record.map_err(|error| error.to_string())? else {
         return Err(format!("job {job} has no record"));
     };
     // What was read as a record is UTF-8.
     let text_of = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
-    let mut fields = Fields::with_capacity(packed.len(), found.len());
+    let mut fields = Fields::with_capacity(joined.len(), found.len());
     for (name, value) in found {
         fields.push(text_of(name), text_of(value));
     }

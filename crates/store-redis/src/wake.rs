@@ -37,9 +37,9 @@ use crate::{
 /// that begins to wait renews a word that is older than a third.
 const WORD: Duration = Duration::from_secs(60);
 /// One blocking call.
-const BLOCK: Duration = Duration::from_secs(20);
+const BLOCK: Duration = Duration::from_secs(40);
 /// What is cut off does not answer at all.
-const BLOCK_ANSWERED: Duration = Duration::from_secs(25);
+const BLOCK_ANSWERED: Duration = Duration::from_secs(45);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const UNBLOCK_EVERY: Duration = Duration::from_millis(20);
 

@@ -24,6 +24,7 @@ struct Row {
 enum Unit {
     JobsASecond,
     Milliseconds,
+    Microseconds,
     Bytes,
 }
 
@@ -32,6 +33,7 @@ const fn row(key: &'static str, figure: &'static str, unit: Unit, goal: &'static
 }
 
 const RATE: &str = "jobs_a_second";
+const REDIS: &str = "redis_us_a_job";
 
 pub async fn bullmq(
     report: &mut Report,
@@ -42,19 +44,28 @@ pub async fn bullmq(
 ) -> anyhow::Result<()> {
     let mut pair =
         Pair { server: server(aof).await?, theirs: BullMq::at(directory)?, broken: None };
-    use Unit::{Bytes, JobsASecond, Milliseconds};
+    use Unit::{Bytes, JobsASecond, Microseconds, Milliseconds};
     let tasks = [
         (
             Task::Drain { jobs, at_once: 50, workers: 1 },
-            vec![row(RATE, "drained, 50 at once", JobsASecond, ">= 2x")],
+            vec![
+                row(RATE, "drained, 50 at once", JobsASecond, ">= 2x"),
+                row(REDIS, "redis-server's time of a job, 50 at once", Microseconds, ""),
+            ],
         ),
         (
             Task::Drain { jobs, at_once: 25, workers: 2 },
-            vec![row(RATE, "drained, 50 at once in two workers", JobsASecond, "")],
+            vec![
+                row(RATE, "drained, 50 at once in two workers", JobsASecond, ""),
+                row(REDIS, "redis-server's time of a job, in two workers", Microseconds, ""),
+            ],
         ),
         (
             Task::Drain { jobs: jobs / 4, at_once: 1, workers: 1 },
-            vec![row(RATE, "drained, 1 at once", JobsASecond, ">= 2x")],
+            vec![
+                row(RATE, "drained, 1 at once", JobsASecond, ">= 2x"),
+                row(REDIS, "redis-server's time of a job, 1 at once", Microseconds, ""),
+            ],
         ),
         (
             Task::SubmitSingle { jobs },
@@ -165,6 +176,7 @@ impl Unit {
         match self {
             Self::JobsASecond => format!("{value:.0}/s"),
             Self::Milliseconds => format!("{value:.2} ms"),
+            Self::Microseconds => format!("{value:.1} us"),
             Self::Bytes => format!("{value:.0} B"),
         }
     }

@@ -129,10 +129,43 @@ async fn submit_single(local: &Local, jobs: usize) -> anyhow::Result<Figures> {
     Ok(rate(jobs, began))
 }
 
+/// What a drain took: its rate, and redis-server's share of it.
+struct Drained {
+    url: String,
+    began: Instant,
+    redis: f64,
+}
+
+impl Drained {
+    async fn begin(url: &str) -> anyhow::Result<Self> {
+        let redis = processor_seconds(url).await?;
+        Ok(Self { url: url.to_owned(), began: Instant::now(), redis })
+    }
+
+    async fn done(self, jobs: usize) -> anyhow::Result<Figures> {
+        let mut figures = rate(jobs, self.began);
+        let redis = processor_seconds(&self.url).await? - self.redis;
+        figures.insert("redis_us_a_job".into(), redis / jobs as f64 * 1e6);
+        Ok(figures)
+    }
+}
+
+/// User and system time of redis-server since it started.
+async fn processor_seconds(url: &str) -> anyhow::Result<f64> {
+    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    let info: String = redis::cmd("INFO").arg("cpu").query_async(&mut redis).await?;
+    let seconds = |name: &str| {
+        let value = info.lines().find_map(|line| line.strip_prefix(name));
+        value.and_then(|value| value.trim().parse::<f64>().ok())
+    };
+    let both = seconds("used_cpu_user:").zip(seconds("used_cpu_sys:"));
+    both.map(|(user, system)| user + system).context("INFO tells used_cpu_user and used_cpu_sys")
+}
+
 async fn drain(url: &str, jobs: usize, slots: u32) -> anyhow::Result<Figures> {
     let (connector, mut begun) = Stopwatch::new();
     let worker = Direct::open(url).await?;
-    let began = Instant::now();
+    let drained = Drained::begin(url).await?;
     worker.start(0, slots, connector)?;
     // Asking the store how many there are would take part in what is measured, so not before all
     // have begun.
@@ -140,7 +173,7 @@ async fn drain(url: &str, jobs: usize, slots: u32) -> anyhow::Result<Figures> {
         begun.recv().await.context("the worker runs")?;
     }
     completed(&worker.store, jobs).await?;
-    let figures = rate(jobs, began);
+    let figures = drained.done(jobs).await?;
     worker.end().await?;
     Ok(figures)
 }
@@ -171,8 +204,8 @@ async fn drain_in_threads(
     });
     let threads: Vec<_> = threads.collect();
     let store = RedisStore::open(Options::new(url.parse()?)).await?;
+    let drained = Drained::begin(url).await?;
     all_open.wait().await;
-    let began = Instant::now();
     let mut left = jobs;
     // Looking at each one as it begins would take part in what is measured.
     while left > 0 {
@@ -183,7 +216,7 @@ async fn drain_in_threads(
         }
     }
     completed(&store, jobs).await?;
-    let figures = rate(jobs, began);
+    let figures = drained.done(jobs).await?;
     all_drained.cancel();
     for thread in threads {
         thread.await??;

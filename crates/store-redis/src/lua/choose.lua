@@ -75,7 +75,7 @@ local function walk(S, claim, lane, count)
       local head = lane.few[lane.at]
       if head then add_head(S, claim, lane, head.key, head.member, head.score) else lane.is_over = true end
     else
-      local some = call('ZRANGE', lane.heads, text(lane.at), text(lane.at + lane.size - 1), 'WITHSCORES')
+      local some = call('ZRANGE', lane.heads, small(lane.at), small(lane.at + lane.size - 1), 'WITHSCORES')
       S.typed[lane.heads] = 'zset'
       local keys = {}
       for i = 1, #some, 2 do keys[#keys + 1] = string.sub(some[i], 14) end
@@ -117,7 +117,7 @@ local function take_run(S, best, second, wanted, skip, picks)
   local taken, passed = 0, 0
   while passed < 100 do
     local from, most = class.taken or 0, wanted - taken
-    local some = call('ZRANGE', class.queue, text(from), text(from + most), 'WITHSCORES')
+    local some = call('ZRANGE', class.queue, small(from), small(from + most), 'WITHSCORES')
     S.typed[class.queue] = 'zset'
     for i = 1, #some, 2 do
       if taken == wanted or second then

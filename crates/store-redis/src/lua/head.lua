@@ -39,6 +39,17 @@ local function text(n)
   return string.format(WHOLE, n)
 end
 
+-- The same of numbers that are mostly small, which are remembered.
+local SMALL = {}
+local function small(n)
+  local known = SMALL[n]
+  if not known then
+    known = text(n)
+    if n < 1000 then SMALL[n] = known end
+  end
+  return known
+end
+
 -- Refuses what the store holds and cannot be, before anything is written. Redis tells `err`, and
 -- crashes on an error that is a table without it.
 local function refuse(why)
@@ -68,8 +79,9 @@ local function must_be(S, key, kind)
   S.typed[key] = kind
 end
 
--- 2: events of the log may be several lists, and classes rest. This version reads 1, too.
-local FORMAT = 2
+-- 2: events of the log may be several lists, and classes rest. 3: records in it are joined texts.
+-- This version reads 1 and 2, too.
+local FORMAT = 3
 
 -- A newer version has taken the store over: this one would misread it.
 local function is_newer(format)
@@ -228,7 +240,7 @@ local function put_class(class)
     put[n + 1], put[n + 2] = field, value
   end
   for _, count in ipairs(CLASS_COUNTS) do
-    if was[count] ~= class[count] then set(count, text(class[count])) end
+    if was[count] ~= class[count] then set(count, small(class[count])) end
     was[count] = class[count]
   end
   if class.moved_head then

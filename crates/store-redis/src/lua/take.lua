@@ -53,22 +53,38 @@ local function statuses(t, from, till, by_service)
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
-local function take_job(S, pick, token, fields, reply)
+-- Between the texts of a record that is logged: no UTF-8 has this byte. See `fields/joined.rs`.
+local BETWEEN = '\255'
+
+-- What is logged and told is the job before, with what changed behind it: the later one counts.
+-- `changed`: how many texts that is, those that all the claim's jobs have joined already.
+local function joined(S, pick, attempt, token, changed, count)
+  local texts = table.concat(pick.fields, BETWEEN)
+  return BETWEEN .. small(#pick.fields + count) .. BETWEEN .. texts .. BETWEEN .. 'rev' .. BETWEEN .. S.seq_text
+    .. BETWEEN .. 'attempt' .. BETWEEN .. attempt .. BETWEEN .. 'token' .. BETWEEN .. token .. changed
+end
+
+local function take_job(S, pick, token, fields, changed, reply)
   local class = pick.class
   class.running, class.is_dirty, class.is_requeued = class.running + 1, true, true
   -- Exclusions lapse while a job is pending.
   if pick.excludes then call('ZREM', S.P .. 'exclusions', pick.job) end
-  local attempt = text(pick.attempt + 1)
+  local attempt = small(pick.attempt + 1)
   call('HSET', pick.key, 'rev', S.seq_text, 'attempt', attempt, 'token', token, unpack(fields))
-  -- What is logged and told is the job before, with what changed behind it: the later one counts.
-  local told = pick.fields
-  local n = #told
-  told[n + 1], told[n + 2], told[n + 3], told[n + 4] = 'rev', S.seq_text, 'attempt', attempt
-  told[n + 5], told[n + 6] = 'token', token
-  for i = 1, #fields do told[n + 6 + i] = fields[i] end
-  local record, at = cmsgpack.pack(told), #reply
+  local record, at = joined(S, pick, attempt, token, changed, #fields + 6), #reply
   reply[at + 1], reply[at + 2], reply[at + 3] = pick.job, pick.service, record
   return record
+end
+
+-- Leases of the same time stand in the order of the jobs' ids, and Redis looks for the place of each
+-- from the front: the last one goes first.
+local function lease(S, jobs)
+  local args, n = {}, 0
+  for i = #jobs, 1, -1 do
+    args[n + 1], args[n + 2] = S.lease_text, jobs[i]
+    n = n + 2
+  end
+  call('ZADD', S.P .. 'leases', unpack(args))
 end
 
 -- The writes about the chosen jobs; what the caller is told of them goes into the reply.
@@ -77,6 +93,7 @@ local function take(S, v, claim, picks, base, reply)
   local tokens, at = 2, t[2] + 3
   local last = at + t[at]
   local fields = { unpack(t, at + 1, last) }
+  local changed = BETWEEN .. table.concat(fields, BETWEEN)
   local ids, by_service = ids_of(picks)
   -- statuses, worker, connectors
   local count = t[last + 1]
@@ -104,7 +121,7 @@ local function take(S, v, claim, picks, base, reply)
   end
   local members, leases = {}, {}
   for n, pick in ipairs(picks) do
-    local record = take_job(S, pick, t[tokens + n], fields, reply)
+    local record = take_job(S, pick, t[tokens + n], fields, changed, reply)
     log_event(v, 0, 'job_assigned job:' .. pick.job, record)
     if n == 1 and worker_at == 0 then log_event(v, 0, worker_name, worker_record) end
     local taker = takers[pick.service]
@@ -114,11 +131,11 @@ local function take(S, v, claim, picks, base, reply)
     local some = members[queue] or { queue }
     members[queue] = some
     some[#some + 1] = pick.member
-    leases[n * 2 - 1], leases[n * 2] = S.lease_text, pick.job
+    leases[n] = pick.job
     reply[#reply + 1] = false
   end
   for _, some in pairs(members) do call('ZREM', unpack(some)) end
-  call('ZADD', S.P .. 'leases', unpack(leases))
+  lease(S, leases)
   if #picks <= PAYLOADS_TOLD then
     local payloads = {}
     for n, pick in ipairs(picks) do payloads[n] = S.P .. 'payload:' .. pick.job end

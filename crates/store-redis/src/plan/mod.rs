@@ -30,7 +30,6 @@ use crate::{
     fields::{self, Fields},
     keys::{self, Keys},
     log::KEPT_GROUPS,
-    pack::pack_fields,
     results,
 };
 
@@ -74,8 +73,8 @@ impl Plan {
                 plan.indexes.note_health(event.name, job, before.get(&event.key));
             }
             let fields = event.record.as_ref().map(fields::of_record);
-            let packed = fields.as_ref().map(pack_fields).unwrap_or_default();
-            plan.events.push((event_name(event), packed));
+            let joined = fields.as_ref().map(fields::join).unwrap_or_default();
+            plan.events.push((event_name(event), joined));
             last.insert(&event.key, (event, fields));
         }
         for (key, (event, fields)) in last {

@@ -76,7 +76,7 @@ async fn what_belongs_to_others_is_left_alone() {
     run(&server, &["HSET", "{pointsman:default}:meta", "format", "1", "fleet", "other"]).await;
     let why = refused(&server, at(&server.url())).await;
     assert!(why.to_string().contains("--fleet"), "{why}");
-    run(&server, &["HSET", "{pointsman:default}:meta", "format", "3", "fleet", "default"]).await;
+    run(&server, &["HSET", "{pointsman:default}:meta", "format", "9", "fleet", "default"]).await;
     let why = refused(&server, at(&server.url())).await;
     assert!(matches!(why, OpenError::Newer { .. }), "{why}");
 }
@@ -107,7 +107,7 @@ async fn a_format_that_is_none_is_told_as_that() {
     assert!(refused.contains("meta format is \"banana\""), "{refused}");
     let called = store.break_contact().await.expect_err("it is refused").to_string();
     assert!(called.contains("meta format is \"banana\""), "{called}");
-    run(&server, &["HSET", META, "format", "2"]).await;
+    run(&server, &["HSET", META, "format", "3"]).await;
     store.break_contact().await.expect("it serves again");
 }
 
@@ -133,7 +133,7 @@ async fn a_store_that_a_newer_version_took_over_is_not_written_any_more() {
     assert!(refused.contains("newer version (format 99)"), "{refused}");
     assert_eq!(server.dump().await.expect("it answers"), before);
     assert!(matches!(store.health(), Health::Failed(why) if why.contains("newer version")));
-    formats("2").await;
+    formats("3").await;
     fleet.act(&hand, held, completed()).await.expect("it serves again");
     assert_eq!(store.health(), Health::Ready);
 }
