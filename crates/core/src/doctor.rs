@@ -62,6 +62,9 @@ pub struct Examination {
     pub findings: Vec<Finding>,
     /// There are more than are listed; they come to light when these are mended.
     pub more: bool,
+    /// Ids of findings that may be true: what they are about changed with every look.
+    #[serde(default)]
+    pub undecided: Vec<String>,
 }
 
 impl Examination {
@@ -82,6 +85,7 @@ impl Examination {
         self.findings.iter().any(|finding| finding.id == id)
     }
 
+    /// Nothing is known to be wrong.
     pub fn is_sound(&self) -> bool {
         self.findings.is_empty()
     }
@@ -123,6 +127,10 @@ rules! {
     UnreadableField = "unreadable_field", Quarantine,
         "every command that needs the record is refused",
         "repair it: what cannot be read is set aside, and whom it belongs to registers anew";
+    /// A record that something names, and that is gone.
+    LostRecord = "lost_record", Repair,
+        "it is missing from every list, and a job that was lost does not run",
+        "repair it: it is written anew as the log has it";
     /// A key that holds another type of value than it must.
     WrongType = "wrong_type", Quarantine,
         "every command that needs the key is refused",

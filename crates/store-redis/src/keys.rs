@@ -48,6 +48,12 @@ pub fn record(key: &RecordKey) -> String {
     }
 }
 
+/// Whether a key is the set of a machine's workers, and no machine's hash.
+pub fn is_workers_of(key: &str) -> bool {
+    let machine = key.strip_prefix("machine:").and_then(|rest| rest.strip_suffix(":workers"));
+    machine.is_some_and(|machine| !machine.is_empty())
+}
+
 /// Which set names all records of a kind; jobs are in `jobs`, sorted by id.
 pub fn index(key: &RecordKey) -> &'static str {
     index_of(key.kind())

@@ -1,6 +1,6 @@
 //! The log: a stream with one entry a group, `{seq}-0`; and following it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pointsman_core::{
     Event, EventName, LogGroup, Record, RecordKey, Seq, Timestamp, record::JobState,
@@ -165,6 +165,69 @@ pub async fn page(link: &Link, after: Seq, limit: usize) -> Result<LogPage, Stor
         }
     }
     Ok(LogPage::Groups(found))
+}
+
+/// The newest event about a record: its seq, and the record after it.
+pub type Newest = (Seq, Option<Record>);
+
+/// The keys that a group's events are about, as the log names them.
+fn named(entry: &Value) -> Vec<String> {
+    let Some(fields) = list(entry).get(1) else { return Vec::new() };
+    let key = |name: &str| name.split_once(' ').map(|(_, key)| key.to_owned());
+    let of_pair = |pair: &[Value]| match pair {
+        [name, value] if text(name) == FOLDED => {
+            let texts = bytes(value).and_then(unpack_texts).unwrap_or_default();
+            let names = texts.chunks(2).filter_map(|pair| std::str::from_utf8(pair[0]).ok());
+            names.filter_map(key).collect()
+        }
+        [name, _] => key(&text(name)).into_iter().collect::<Vec<_>>(),
+        _ => Vec::new(),
+    };
+    list(fields).chunks_exact(2).flat_map(of_pair).collect()
+}
+
+/// Goes back through the log to the newest event about each of the records, of each down to a seq at
+/// which it was looked for before. What cannot be read is passed over.
+pub async fn newest_of(
+    link: &Link,
+    mut wanted: BTreeMap<RecordKey, Seq>,
+) -> Result<BTreeMap<RecordKey, Newest>, StoreError> {
+    let mut found = BTreeMap::new();
+    let mut till = "+".to_owned();
+    loop {
+        let mut range = redis::cmd("XREVRANGE");
+        range.arg(link.keys().full("log")).arg(&till).arg("-").arg("COUNT").arg(PAGE);
+        let answer = link.send(&range).await?;
+        let entries = list(&answer);
+        for entry in entries {
+            let id = list(entry).first().map(text).unwrap_or_default();
+            let Some(seq) = id.split_once('-').and_then(|(seq, _)| seq.parse::<Seq>().ok()) else {
+                continue;
+            };
+            till = format!("({id}");
+            wanted.retain(|_, down_to| seq > *down_to);
+            if wanted.is_empty() {
+                return Ok(found);
+            }
+            let about: Vec<RecordKey> = named(entry)
+                .iter()
+                .filter_map(|name| parse_key(name))
+                .filter(|key| wanted.contains_key(key))
+                .collect();
+            if about.is_empty() {
+                continue;
+            }
+            let Ok(group) = group(entry) else { continue };
+            for event in group.events.into_iter().rev().filter(|event| about.contains(&event.key)) {
+                if wanted.remove(&event.key).is_some() {
+                    found.insert(event.key, (seq, event.record));
+                }
+            }
+        }
+        if entries.len() < PAGE {
+            return Ok(found);
+        }
+    }
 }
 
 /// Follows the log from what is known now, and sends every group on. Somebody who lags, or a feed

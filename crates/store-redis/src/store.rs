@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     address::Address,
     classes::Definitions,
-    doctor::Verified,
+    doctor::{Searched, Verified},
     execute::Lanes,
     lanes,
     link::{Link, OpenError, Opening, Place, bytes},
@@ -122,6 +122,7 @@ pub(crate) struct Inner {
     pub all_machines_every: Duration,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
+    pub searched: Mutex<Searched>,
     /// The epoch of the import that was begun here and is not over.
     pub import: Mutex<Option<Epoch>>,
     events: broadcast::Sender<Arc<LogGroup>>,
@@ -168,6 +169,7 @@ impl RedisStore {
         let (events, _) = broadcast::channel(FEED);
         let most = NonZeroUsize::new(PAYLOADS).unwrap_or(NonZeroUsize::MIN);
         let most_verified = NonZeroUsize::new(VERIFIED).unwrap_or(NonZeroUsize::MIN);
+        let most_searched = NonZeroUsize::new(Examination::MAX).unwrap_or(NonZeroUsize::MIN);
         let inner = Inner {
             link,
             memory: Memory::default(),
@@ -182,6 +184,7 @@ impl RedisStore {
             machines: Machines::default(),
             all_machines_every,
             verified: Mutex::new(LruCache::new(most_verified)),
+            searched: Mutex::new(LruCache::new(most_searched)),
             import: Mutex::default(),
             events,
             following: OnceLock::new(),

@@ -67,6 +67,10 @@ impl Treatment {
             })
             .collect();
         let outcome = |finding: &Finding, repair: Option<&Repair>| {
+            if after.undecided.contains(&finding.id) {
+                let why = "what it is about changes with every look; look again".to_owned();
+                return MendOutcome::Left { why };
+            }
             if !after.has(&finding.id) {
                 return match finding.mend {
                     Mend::Quarantine => MendOutcome::Quarantined,

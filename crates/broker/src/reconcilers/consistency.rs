@@ -13,7 +13,7 @@ use pointsman_core::{
     RecordKey, WorkerId,
     command::Raise,
     doctor::{Examination, Finding},
-    record::{AlertId, AlertRule, Severity},
+    record::{Alert, AlertId, AlertRule, Severity},
 };
 use pointsman_store::{Depth, StoreError};
 
@@ -61,7 +61,8 @@ impl Reconciler for Consistency {
             mended = store.mend(Some(certain)).await?.len();
             found = store.examine(Depth::Everything).await?;
         }
-        self.looks.store(u32::from(found.is_sound()), Relaxed);
+        let is_over = found.is_sound() && world.in_doubt(&found).is_empty();
+        self.looks.store(u32::from(is_over), Relaxed);
         let told = world.show(&found).await?;
         Ok(Outcome { done: told.done + mended as u64, refused: told.refused })
     }
@@ -76,7 +77,25 @@ impl World {
                 wanted.entry(raise.alert.clone()).or_insert(raise);
             }
         }
+        for Alert { id, severity, message, action, .. } in self.in_doubt(found) {
+            wanted.entry(id.clone()).or_insert(Raise { alert: id, severity, message, action });
+        }
         self.bring_about(&[AlertRule::Inconsistent], wanted.into_values().collect()).await
+    }
+}
+
+impl World {
+    /// Alerts about what was wrong and may still be: they stay.
+    fn in_doubt(&self, found: &Examination) -> Vec<Alert> {
+        let subjects = found.undecided.iter().filter_map(|id| Some(id.split_once(':')?.1));
+        let subjects: BTreeSet<&str> = subjects.collect();
+        self.hub.with_view(|view| {
+            let alerts = view.alerts.values().filter(|alert| {
+                alert.rule == AlertRule::Inconsistent
+                    && subjects.contains(alert.id.subject.as_str())
+            });
+            alerts.map(|alert| (**alert).clone()).collect()
+        })
     }
 }
 

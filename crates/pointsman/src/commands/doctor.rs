@@ -22,7 +22,7 @@ pub async fn doctor(client: &Client, repair: bool, json: bool) -> Result<(), Exi
         false => Vec::new(),
     };
     let report = Report { remaining: client.examine().await.map_err(exit_of)?, mended };
-    let sound = report.remaining.is_sound();
+    let sound = report.remaining.is_sound() && report.remaining.undecided.is_empty();
     match json {
         true => print::json(&report)?,
         false => show(&report)?,
@@ -59,6 +59,9 @@ fn show(report: &Report) -> Result<(), Exit> {
         print::line(&format!("{subject}: {problem}\n  consequence: {consequence}"))?;
         print::line(&format!("  cure: {cure}\n  id: {id}"))?;
     }
+    for id in &remaining.undecided {
+        print::line(&format!("{id}\n  may be wrong: what it is about changed with every look"))?;
+    }
     if remaining.more {
         print::line("There is more wrong than is listed here.")?;
     }
@@ -66,8 +69,13 @@ fn show(report: &Report) -> Result<(), Exit> {
 }
 
 fn summary(remaining: &Examination) -> String {
-    if remaining.is_sound() {
-        return "Nothing is wrong with what is stored.".to_owned();
+    let undecided = remaining.undecided.len();
+    match (remaining.is_sound(), undecided) {
+        (true, 0) => return "Nothing is wrong with what is stored.".to_owned(),
+        (true, _) => {
+            return format!("Nothing is known to be wrong; {undecided} in doubt: look again.");
+        }
+        (false, _) => {}
     }
     let mendable = remaining.findings.iter().filter(|f| f.mend != Mend::None).count();
     let hint = match mendable {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_core::{
-    RecordKey,
+    RecordKey, Seq,
     doctor::{Finding, FindingRule},
 };
 use pointsman_store::StoreError;
@@ -11,35 +11,50 @@ use pointsman_store::StoreError;
 use super::{
     classes::compare_classes,
     expected::{Expected, Scores},
-    records::Look,
+    records::{Look, rolled},
+    window::Window,
 };
 use crate::{
+    keys,
     link::{list, text},
     pack::Pack,
     reads::pairs,
     store::Inner,
 };
 
-/// A command that makes an index right, for the function `reindex`.
+/// Readings of counts at most, where others write.
+const COUNTED: usize = 20;
+
+/// A command that makes an index right, with the key's name first of its arguments.
+pub type Command = Vec<String>;
+
+/// A command for the function `reindex`.
 #[derive(Debug)]
 pub struct Repair {
     /// The finding that it is about.
     pub finding: String,
     pub command: Vec<u8>,
+    /// Key and `rev` of the record that it was worked out of; where it is of several, the whole log
+    /// must stand still.
+    pub of: Vec<u8>,
 }
 
 /// Findings, each with the commands that make it right.
-pub type Differences = Vec<(Finding, Vec<Vec<u8>>)>;
+pub type Differences = Vec<(Finding, Vec<Command>)>;
 
-pub fn command(args: &[&str]) -> Vec<u8> {
+pub fn command(args: &[&str]) -> Command {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+fn packed(args: &[String]) -> Vec<u8> {
     let mut pack = Pack::default();
     pack.list(args.len()).texts(args);
     pack.done()
 }
 
 impl Inner {
-    /// Compares every index with the records of the look. While the log moves nothing can be said:
-    /// `None`.
+    /// Compares every index with the records of the look. Nothing is said of what changed while it
+    /// was looked at; where the look has no moment, of nothing: `None`.
     pub async fn examine_indexes(
         &self,
         look: &mut Look,
@@ -51,20 +66,41 @@ impl Inner {
         self.add_resting(&hashes, &mut expected, look).await?;
         self.compare_scores(&expected, look, &mut differences).await?;
         self.compare_sets(&expected, look, &mut differences).await?;
-        self.compare_counts(&expected, look, &mut differences).await?;
         compare_classes(&hashes, &expected, look, &mut differences);
         self.compare_meta(look, &mut differences).await?;
         let numbers = self.compare_numbers(&expected, look, &mut differences).await?;
         self.compare_profiles(&expected, &numbers, look, &mut differences).await?;
-        let (seq, _) = self.head().await?;
-        if seq != at {
-            return Ok(None);
-        }
+        self.compare_kept(look, &mut differences).await?;
+        let (till, _) = self.head().await?;
+        let Some(groups) = self.meanwhile(at, till, look).await? else { return Ok(None) };
+        let window = Window::of(&groups, look, &expected);
+        let counts = self.compare_counts(at, look).await?;
+        let revs: BTreeMap<RecordKey, Seq> =
+            look.records.iter().map(|record| (record.key(), record.rev())).collect();
         let mut repairs = Vec::new();
         for (finding, commands) in differences {
-            repairs.extend(
-                commands.into_iter().map(|command| Repair { finding: finding.id.clone(), command }),
-            );
+            if window.touches(&finding, &commands) {
+                look.undecided.insert(finding.id);
+                continue;
+            }
+            let of = finding.record().map_or_else(Vec::new, |key| {
+                let rev = revs.get(&key).map_or_else(String::new, Seq::to_string);
+                packed(&[keys::record(&key), rev])
+            });
+            repairs.extend(commands.iter().map(|command| Repair {
+                finding: finding.id.clone(),
+                command: packed(command),
+                of: of.clone(),
+            }));
+            look.found.add(finding);
+        }
+        for (finding, commands) in counts {
+            let of_command = |command: &Command| Repair {
+                finding: finding.id.clone(),
+                command: packed(command),
+                of: Vec::new(),
+            };
+            repairs.extend(commands.iter().map(of_command));
             look.found.add(finding);
         }
         Ok(Some(repairs))
@@ -146,24 +182,48 @@ impl Inner {
         Ok(())
     }
 
-    async fn compare_counts(
-        &self,
-        expected: &Expected,
-        look: &Look,
-        out: &mut Differences,
-    ) -> Result<(), StoreError> {
-        for name in ["meta", "present"].into_iter().filter(|name| !look.wrong.contains_key(*name)) {
-            let right = &expected.counts[name];
-            let found = self.link.send(redis::cmd("HGETALL").arg(self.key(name))).await?;
-            let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
-            // Every field of `present` is a count; in `meta` there is more.
-            let others =
-                found.keys().filter(|field| name == "present" && !right.contains_key(*field));
-            let mut counts = right.clone();
-            counts.extend(others.map(|field| (field.clone(), 0)));
-            out.extend(wrong_counts(name, &counts, &found, true));
+    /// Counts of all records: `meta` is read with the moment that it is of, so these are compared as
+    /// they were then.
+    async fn compare_counts(&self, at: Seq, look: &mut Look) -> Result<Differences, StoreError> {
+        let mut differences = Differences::new();
+        for _ in 0..COUNTED {
+            let before = self.hash_of("meta", look).await?;
+            let present = self.hash_of("present", look).await?;
+            let after = self.hash_of("meta", look).await?;
+            if before.get("seq") != after.get("seq") {
+                continue;
+            }
+            let seq = after.get("seq").and_then(|seq| seq.parse().ok()).unwrap_or(at);
+            let Some(groups) = self.meanwhile(at, seq, look).await? else { break };
+            let expected = Expected::of(&rolled(&look.records, &groups));
+            for (name, found) in [("meta", after), ("present", present)] {
+                let right = &expected.counts[name];
+                // Every field of `present` is a count; in `meta` there is more.
+                let others =
+                    found.keys().filter(|field| name == "present" && !right.contains_key(*field));
+                let mut counts = right.clone();
+                counts.extend(others.map(|field| (field.clone(), 0)));
+                differences.extend(wrong_counts(name, &counts, &found, true));
+            }
+            return Ok(differences);
         }
-        Ok(())
+        for name in ["meta", "present"] {
+            look.undecided.insert(format!("{}:index/{name}", FindingRule::WrongCount.as_str()));
+        }
+        Ok(differences)
+    }
+
+    /// The fields of a hash; none where the key is of a wrong type.
+    async fn hash_of(
+        &self,
+        name: &str,
+        look: &Look,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        if look.wrong.contains_key(name) {
+            return Ok(BTreeMap::new());
+        }
+        let found = self.link.send(redis::cmd("HGETALL").arg(self.key(name))).await?;
+        Ok(pairs(&found).into_iter().collect())
     }
 }
 
@@ -173,7 +233,7 @@ pub fn wrong_counts(
     right: &BTreeMap<String, i64>,
     found: &BTreeMap<String, String>,
     may_be_absent: bool,
-) -> Option<(Finding, Vec<Vec<u8>>)> {
+) -> Option<(Finding, Vec<Command>)> {
     let is_wrong = |(field, right): &(&String, &i64)| match found.get(*field) {
         Some(there) => there.parse() != Ok(**right),
         None => !may_be_absent || **right != 0,
@@ -191,13 +251,13 @@ pub fn wrong_counts(
     let finding = Finding::new(FindingRule::WrongCount, subject, said.join("; "));
     let set =
         wrong.iter().map(|(field, right)| command(&["HSET", hash, field, &right.to_string()]));
-    let commands: Vec<Vec<u8>> = set.collect();
+    let commands: Vec<Command> = set.collect();
     (!commands.is_empty()).then_some((finding, commands))
 }
 
 /// A set beside records that begin the same.
 fn is_index(name: &str) -> bool {
-    !name.starts_with("machine:") || name.ends_with(":workers")
+    !name.starts_with("machine:") || keys::is_workers_of(name)
 }
 
 /// The job that a member of an index is about, if it is about one.

@@ -1,16 +1,22 @@
 //! Making right what was found: keys first, then indexes, then what records say of each other, as
 //! commands like any other. What cannot be done about one finding is told, and stops no other.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use pointsman_core::{
     Command, EventName, RecordKind,
-    doctor::{Finding, Mend, MendOutcome, Mended},
+    doctor::{Finding, FindingRule, Mend, MendOutcome, Mended},
 };
 use pointsman_store::{Depth, StoreError, Treatment};
 use redis::Value;
 
-use super::records::{Look, Sound};
+use super::{
+    indexes::Repair,
+    records::{Look, Sound},
+};
 use crate::{
     keys,
     link::{list, number, text},
@@ -79,14 +85,15 @@ impl Inner {
         }
     }
 
-    /// What is done about one key: it becomes what the log says, or is set aside. Answers whether
-    /// it was set aside.
+    /// What is done about one key: it becomes what the log says, or is set aside; of a record that is
+    /// lost, the log is told. Answers whether indexes are left behind that name it.
     async fn mend_key(&self, finding: &Finding, look: &Look) -> Result<bool, String> {
         if let Some(sound) = look.sound.get(&finding.id) {
             self.rewrite(sound).await?;
             return Ok(false);
         }
-        if finding.mend != Mend::Quarantine {
+        let is_lost = finding.rule == FindingRule::LostRecord;
+        if finding.mend != Mend::Quarantine && !is_lost {
             return Ok(false);
         }
         let record = finding.record();
@@ -101,14 +108,18 @@ impl Inner {
             }
         };
         let time = self.link.given_time();
-        let is = look.wrong.get(&key).map(String::as_str).unwrap_or_default();
+        let is = match look.wrong.get(&key) {
+            Some(is) => is,
+            None if is_lost => "none",
+            None => "",
+        };
         let args = [&time, &key, &event, index, &id, is].map(str::as_bytes);
         self.mending_step("set_aside", &args).await?;
         Ok(true)
     }
 
     async fn rewrite(&self, sound: &Sound) -> Result<(), String> {
-        let mut args = vec![sound.key.clone(), sound.rev.to_string(), sound.set.len().to_string()];
+        let mut args = vec![sound.key.clone(), sound.found.clone(), sound.set.len().to_string()];
         for (field, value) in &sound.set {
             args.extend([field.clone(), value.clone()]);
         }
@@ -127,45 +138,69 @@ impl Inner {
         }
     }
 
+    /// Makes indexes right. What changed meanwhile is worked out once more.
     async fn mend_indexes(
         &self,
         wanted: &impl Fn(&Finding) -> bool,
         refused: &mut Refused,
     ) -> Result<(), StoreError> {
-        'looks: for _ in 0..TRIES {
+        let mut changed = Refused::new();
+        for _ in 0..TRIES {
             let mut look = Look::default();
             self.examine_types(Depth::Everything, &mut look).await?;
             self.look_at_records(Depth::Everything, &mut look).await?;
             let Some(repairs) = self.examine_indexes(&mut look).await? else { continue };
+            let ids: BTreeSet<&str> = look
+                .found
+                .findings
+                .iter()
+                .filter(|finding| wanted(finding))
+                .map(|finding| finding.id.as_str())
+                .collect();
             let repairs: Vec<_> = repairs
                 .iter()
                 .filter(|repair| {
-                    look.found.findings.iter().any(|f| f.id == repair.finding && wanted(f))
+                    ids.contains(repair.finding.as_str()) && !refused.contains_key(&repair.finding)
                 })
                 .collect();
-            let seq = look.seq.unwrap_or_default().to_string();
+            changed.clear();
             for repairs in repairs.chunks(AT_ONCE) {
-                let mut args: Vec<&[u8]> = vec![seq.as_bytes()];
-                args.extend(repairs.iter().map(|repair| repair.command.as_slice()));
-                let failed = match self.mending_step("reindex", &args).await {
-                    Ok(failed) => failed,
-                    Err(why) if why == CHANGED => continue 'looks,
-                    Err(why) => {
-                        refused.extend(repairs.iter().map(|r| (r.finding.clone(), why.clone())));
-                        continue;
-                    }
-                };
-                for pair in list(&failed).chunks_exact(2) {
-                    let at = number(&pair[0]).and_then(|at| usize::try_from(at).ok());
-                    if let Some(repair) = at.and_then(|at| repairs.get(at)) {
-                        refused.insert(repair.finding.clone(), told(&text(&pair[1])));
-                    }
-                }
+                self.reindex(repairs, &look, refused, &mut changed).await;
             }
-            return Ok(());
+            if changed.is_empty() {
+                break;
+            }
         }
-        tracing::warn!("the store changed whenever its indexes were to be repaired");
+        refused.append(&mut changed);
         Ok(())
+    }
+
+    async fn reindex(
+        &self,
+        repairs: &[&Repair],
+        look: &Look,
+        refused: &mut Refused,
+        changed: &mut Refused,
+    ) {
+        let seq = look.seq.unwrap_or_default().to_string();
+        let mut args: Vec<&[u8]> = vec![seq.as_bytes()];
+        args.extend(repairs.iter().flat_map(|repair| [&repair.of[..], &repair.command]));
+        let failed = match self.mending_step("reindex", &args).await {
+            Ok(failed) => failed,
+            Err(why) => {
+                refused.extend(repairs.iter().map(|r| (r.finding.clone(), why.clone())));
+                return;
+            }
+        };
+        for pair in list(&failed).chunks_exact(2) {
+            let at = number(&pair[0]).and_then(|at| usize::try_from(at).ok());
+            let Some(repair) = at.and_then(|at| repairs.get(at)) else { continue };
+            let why = text(&pair[1]);
+            match why.as_str() {
+                "changed" => changed.insert(repair.finding.clone(), CHANGED.to_owned()),
+                _ => refused.insert(repair.finding.clone(), told(&why)),
+            };
+        }
     }
 }
 

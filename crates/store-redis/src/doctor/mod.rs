@@ -5,12 +5,17 @@
 
 mod classes;
 mod expected;
+mod idempotency;
 mod indexes;
 mod mend;
 mod meta;
 mod profiles;
 mod records;
 mod types;
+mod window;
+mod witness;
+
+use std::collections::BTreeSet;
 
 use pointsman_core::{
     Record, RecordKey,
@@ -18,19 +23,49 @@ use pointsman_core::{
 };
 use pointsman_store::{Depth, State, StoreError};
 use records::Look;
-pub use records::Verified;
+pub use witness::{Searched, Verified};
 
 use crate::{
     link::{list, text},
     store::Inner,
 };
 
+/// Looks at most, while something changes with each.
+const LOOKS: usize = 3;
+/// What is in doubt where no moment can be made out.
+const EVERYTHING: &str = "contradiction:index/log";
+
 impl Inner {
     pub async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
         Ok(self.look_over(depth).await?.found)
     }
 
+    /// Looks again where something changed while it was looked at: what is then still in doubt is
+    /// told as that.
     async fn look_over(&self, depth: Depth) -> Result<Look, StoreError> {
+        let mut doubted: Option<BTreeSet<String>> = None;
+        for _ in 1..LOOKS {
+            let look = self.look_once(depth).await?;
+            if look.undecided.is_empty() {
+                return Ok(look);
+            }
+            doubted = Some(match doubted {
+                Some(before) => &before & &look.undecided,
+                None => look.undecided,
+            });
+        }
+        let mut look = self.look_once(depth).await?;
+        if let Some(before) = doubted {
+            look.undecided.retain(|id| before.contains(id));
+        }
+        let found = &mut look.found;
+        let undecided = look.undecided.iter().filter(|id| !found.has(id));
+        let undecided: Vec<String> = undecided.take(Examination::MAX).cloned().collect();
+        found.undecided = undecided;
+        Ok(look)
+    }
+
+    async fn look_once(&self, depth: Depth) -> Result<Look, StoreError> {
         self.look_at_all(depth).await.or_else(|error| self.found_instead(error))
     }
 
@@ -42,14 +77,18 @@ impl Inner {
             return Ok(look);
         }
         self.look_at_records(depth, &mut look).await?;
-        let among_records = self.state_of(&look).await?.examine(depth);
-        for finding in among_records.findings {
-            let finding = self.mendable_capabilities(finding, &look).await;
-            look.found.add(finding);
+        if look.seq.is_none() {
+            look.undecided.insert(EVERYTHING.to_owned());
+        } else {
+            let among_records = self.state_of(&look).await?.examine(depth);
+            for finding in among_records.findings {
+                let finding = self.mendable_capabilities(finding, &look).await;
+                look.found.add(finding);
+            }
         }
         self.tell_payloads(&mut look);
-        if depth == Depth::Everything {
-            self.examine_indexes(&mut look).await?;
+        if depth == Depth::Everything && self.examine_indexes(&mut look).await?.is_none() {
+            look.undecided.insert(EVERYTHING.to_owned());
         }
         self.examine_set_aside(depth, &mut look).await?;
         Ok(look)

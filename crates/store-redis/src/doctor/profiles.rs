@@ -36,9 +36,8 @@ impl Inner {
             get.cmd("HGET").arg(self.key(&format!("profile:{digest}"))).arg("capabilities");
         }
         let found = self.link.send_each(&get).await?;
-        let kept = digests.into_iter().zip(found).filter_map(|(digest, found)| {
-            let capabilities = serde_json::from_str(&text(&found.ok()?)).ok()?;
-            Some((digest, Arc::new(capabilities)))
+        let kept = digests.into_iter().zip(found).filter_map(|(profile, found)| {
+            Some((profile, Arc::new(capabilities_of(profile, &text(&found.ok()?))?)))
         });
         Ok(kept.collect())
     }
@@ -143,7 +142,7 @@ impl Inner {
         let found = self.link.send(redis::cmd("HGETALL").arg(self.key(&name))).await?;
         let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
         let users = workers.len().to_string();
-        let read = |text: &String| serde_json::from_str::<Capabilities>(text).ok();
+        let read = |text: &String| capabilities_of(profile, text);
         let Some(capabilities) = found.get("capabilities").and_then(read) else {
             // It is a finding about each of its workers.
             if let Some(known) = self.remembered(profile).await {
@@ -220,6 +219,12 @@ impl Inner {
         let found = self.link.send(redis::cmd("SMEMBERS").arg(self.key(name))).await?;
         Ok(list(&found).iter().map(text).collect())
     }
+}
+
+/// Capabilities as they are kept: those of another digest are somebody else's.
+fn capabilities_of(profile: CapabilitiesDigest, json: &str) -> Option<Capabilities> {
+    let known: Capabilities = serde_json::from_str(json).ok()?;
+    (digest(&known) == profile).then_some(known)
 }
 
 /// As they are kept beside the capabilities.

@@ -1,24 +1,25 @@
-//! Records as they stand, beside what the log says of them.
+//! Records as they stand, beside what the log says of them, and all at one moment: what is written
+//! while they are read is in the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     ops::Bound,
+    sync::Arc,
 };
 
 use pointsman_core::{
-    Record, RecordKey, RecordKind, Seq,
+    LogGroup, Record, RecordKey, RecordKind, Seq,
     doctor::{Examination, Finding, FindingRule, Mend},
 };
 use pointsman_store::{Depth, StoreError};
 use redis::Value;
 
-use super::sorted;
+use super::{sorted, witness::AtRev};
 use crate::{
     fields::{self, APART},
     keys,
     link::{bytes, list, text},
-    log,
     store::Inner,
 };
 
@@ -30,7 +31,8 @@ const NAMED: usize = 3;
 #[derive(Debug)]
 pub struct Sound {
     pub key: String,
-    pub rev: Seq,
+    /// The `rev` that stands there; empty where there is none.
+    pub found: String,
     pub set: Vec<(String, String)>,
     pub del: Vec<String>,
 }
@@ -43,14 +45,20 @@ pub struct Look {
     pub sound: BTreeMap<String, Sound>,
     /// Names of keys, without the prefix: of those that are looked up by their names.
     pub keys: BTreeSet<String>,
+    /// Names of the keys that keep what was submitted with an idempotency key.
+    pub kept: Vec<String>,
     /// Keys of a wrong type, and the type: nothing is read from them.
     pub wrong: BTreeMap<String, String>,
     /// Nothing else could be looked at, nor can anything be mended.
     pub is_cut_short: bool,
-    /// The records as they should be.
+    /// The records as they should be at `seq`.
     pub records: Vec<Record>,
-    /// Where the log was when the records were read; none if it moved.
+    /// The moment of the records; none if it could not be made out.
     pub seq: Option<Seq>,
+    /// Ids of findings about what changed while it was looked at.
+    pub undecided: BTreeSet<String>,
+    /// Where the log begins.
+    pub oldest: Option<Seq>,
 }
 
 impl Look {
@@ -63,14 +71,17 @@ impl Look {
     }
 }
 
-type Raw = BTreeMap<String, String>;
+pub type Raw = BTreeMap<String, String>;
+
+/// Hashes that are gone, unreadable, or not what the log says.
+type Suspects = BTreeMap<RecordKey, Raw>;
 
 impl Inner {
     /// Reads the fleet's records, and all jobs or those that run, each beside the log.
     pub async fn look_at_records(&self, depth: Depth, look: &mut Look) -> Result<(), StoreError> {
         let (from, _) = self.head().await?;
+        look.oldest = self.oldest(look).await?;
         let mut wanted = self.listed_in_sets(look).await?;
-        let mut jobs: BTreeSet<RecordKey> = BTreeSet::new();
         let mut indexes = vec!["leases"];
         if depth == Depth::Everything {
             indexes.push("jobs");
@@ -81,22 +92,22 @@ impl Inner {
             let mut range = redis::cmd("ZRANGE");
             let ids = self.link.send(range.arg(self.key(index)).arg(0).arg(-1)).await?;
             let ids = list(&ids).iter().filter_map(|id| text(id).parse().ok());
-            jobs.extend(ids.map(RecordKey::Job));
+            wanted.extend(ids.map(RecordKey::Job));
         }
-        wanted.extend(jobs);
-        for chunk in sorted(wanted).chunks(CHUNK) {
-            self.look_at_chunk(chunk, look).await?;
+        let mut suspects = Suspects::new();
+        let wanted = sorted(wanted);
+        for chunk in wanted.chunks(CHUNK) {
+            self.look_at_chunk(chunk, look, &mut suspects).await?;
         }
-        let listed: Vec<RecordKey> = look.records.iter().flat_map(listed_jobs).collect();
-        let known: BTreeSet<RecordKey> = look.records.iter().map(Record::key).collect();
+        let listed = look.records.iter().flat_map(listed_jobs).collect();
         let unseen: Vec<RecordKey> =
-            sorted(listed).into_iter().filter(|key| !known.contains(key)).collect();
+            sorted(listed).into_iter().filter(|key| wanted.binary_search(key).is_err()).collect();
         for chunk in unseen.chunks(CHUNK) {
-            self.look_at_chunk(chunk, look).await?;
+            self.look_at_chunk(chunk, look, &mut suspects).await?;
         }
+        self.settle(suspects, from, look).await?;
         let (till, _) = self.head().await?;
-        look.seq = (from == till).then_some(till);
-        Ok(())
+        self.roll_on(from, till, look).await
     }
 
     /// The records that are no jobs, by the sets that name them.
@@ -115,118 +126,149 @@ impl Inner {
         Ok(keys)
     }
 
-    async fn look_at_chunk(&self, keys: &[RecordKey], look: &mut Look) -> Result<(), StoreError> {
+    async fn look_at_chunk(
+        &self,
+        keys: &[RecordKey],
+        look: &mut Look,
+        suspects: &mut Suspects,
+    ) -> Result<(), StoreError> {
         let mut pipeline = redis::pipe();
         for key in keys {
             pipeline.cmd("HGETALL").arg(self.key(&keys::record(key)));
         }
-        let mut unverified = Vec::new();
+        let mut hashes = Vec::new();
         for (key, found) in keys.iter().zip(self.link.send_each(&pipeline).await?) {
-            match found {
-                Ok(found) => {
-                    let raw = raw(&found);
-                    if raw.is_empty() {
-                        continue;
-                    }
-                    unverified.push((key.clone(), raw));
-                }
+            match found.map(|found| raw(&found)) {
+                Ok(raw) if raw.is_empty() => drop(suspects.insert(key.clone(), raw)),
+                Ok(raw) => hashes.push((key.clone(), raw)),
                 Err(why) => {
                     let problem = format!("{}: {why}", self.key(&keys::record(key)));
                     look.found.add(Finding::about(FindingRule::WrongType, key, problem));
                 }
             }
         }
-        let told = self.told_by_log(&unverified, look).await?;
-        for ((key, raw), told) in unverified.into_iter().zip(told) {
-            self.compare(&key, &raw, told, look);
+        let told = self.at_their_revs(&hashes, look.oldest).await?;
+        for ((key, raw), told) in hashes.into_iter().zip(told) {
+            let read = record_of(&key, &raw);
+            let is_right = match (&told, &read) {
+                (AtRev::Verified | AtRev::Unkept, Ok(_)) => true,
+                (AtRev::Told(told), Ok(Some(record))) => {
+                    differences(&texts(record), &texts(told)).is_empty()
+                }
+                _ => false,
+            };
+            match read {
+                Ok(record) if is_right => {
+                    self.verified.lock().put(key, digest(&raw));
+                    look.records.extend(record);
+                }
+                _ => drop(suspects.insert(key, raw)),
+            }
         }
         Ok(())
     }
 
-    /// The record of each as the log entry of its `rev` holds it; none where that is not kept, or
-    /// where the hash was compared before and is the same.
-    async fn told_by_log(
+    /// Says of each suspect what is wrong with it: the newest that the log holds of it is the truth.
+    async fn settle(
         &self,
-        records: &[(RecordKey, Raw)],
-        look: &Look,
-    ) -> Result<Vec<Option<Record>>, StoreError> {
-        if look.wrong.contains_key("log") {
-            return Ok(vec![None; records.len()]);
-        }
-        let mut revs: BTreeMap<Seq, Option<std::sync::Arc<pointsman_core::LogGroup>>> =
-            BTreeMap::new();
-        let mut asked = Vec::with_capacity(records.len());
-        for (key, raw) in records {
-            let rev = raw.get("rev").and_then(|rev| rev.parse::<Seq>().ok());
-            let known = self.verified.lock().get(key).copied() == Some(digest(raw));
-            let rev = rev.filter(|rev| *rev > 0 && !known);
-            asked.push(rev);
-            if let Some(rev) = rev {
-                revs.insert(rev, None);
+        suspects: Suspects,
+        from: Seq,
+        look: &mut Look,
+    ) -> Result<(), StoreError> {
+        let newest = self.newest(&suspects.keys().cloned().collect(), look).await?;
+        for (key, raw) in suspects {
+            match newest.get(&key) {
+                // It was written meanwhile.
+                Some((seq, _)) if *seq > from => {}
+                Some((_, Some(told))) => judge(&key, &raw, told, look),
+                Some((_, None)) if raw.is_empty() => {}
+                // The log is whole and knows nothing of it: there never was such a record.
+                None if raw.is_empty() && look.oldest == Some(1) => {}
+                None if raw.is_empty() => look.found.add(lost(&key, &self.key(""))),
+                _ => match record_of(&key, &raw) {
+                    Ok(record) => look.records.extend(record),
+                    Err(error) => {
+                        let rule = FindingRule::UnreadableField;
+                        look.found.add(Finding::about(rule, &key, error.to_string()));
+                    }
+                },
             }
         }
-        let wanted: Vec<Seq> = revs.keys().copied().collect();
-        for chunk in wanted.chunks(CHUNK) {
-            let mut pipeline = redis::pipe();
-            for rev in chunk {
-                let id = format!("{rev}-0");
-                pipeline.cmd("XRANGE").arg(self.key("log")).arg(&id).arg(&id);
-            }
-            for (rev, found) in chunk.iter().zip(self.link.send_all(&pipeline).await?) {
-                // An entry that cannot be read tells nothing.
-                revs.insert(*rev, log::groups(&found).ok().and_then(|mut groups| groups.pop()));
-            }
-        }
-        let told = records
-            .iter()
-            .zip(asked)
-            .map(|((key, _), rev)| revs.get(&rev?)?.as_ref()?.latest(key).cloned());
-        Ok(told.collect())
+        Ok(())
     }
 
-    fn compare(&self, key: &RecordKey, raw: &Raw, told: Option<Record>, look: &mut Look) {
-        let pairs: Vec<(&str, &str)> =
-            raw.iter().map(|(field, value)| (field.as_str(), value.as_str())).collect();
-        let read = fields::to_record(key.kind(), &keys::record(key), &pairs);
-        let Some(told) = told else {
-            match read {
-                Ok(record) => {
-                    self.verified.lock().put(key.clone(), digest(raw));
-                    look.records.extend(record);
-                }
-                Err(error) => {
-                    let problem = error.to_string();
-                    look.found.add(Finding::about(FindingRule::UnreadableField, key, problem));
-                }
-            }
-            return;
-        };
-        let right = texts(&told);
-        // As it would be written: the order of a list's entries, say, means nothing.
-        let written: Raw = match &read {
-            Ok(Some(record)) => texts(record),
-            _ => raw.clone(),
-        };
-        let differences = differences(&written, &right);
-        if differences.is_empty() {
-            self.verified.lock().put(key.clone(), digest(raw));
-        } else {
-            let finding = finding(key, raw, &right, &differences, read.is_err());
-            let set = differences
-                .iter()
-                .filter_map(|field| Some(((*field).to_owned(), right.get(*field)?.clone())));
-            let del = differences.iter().filter(|field| !right.contains_key(**field));
-            let sound = Sound {
-                key: keys::record(key),
-                rev: told.rev(),
-                set: set.collect(),
-                del: del.map(|field| (*field).to_owned()).collect(),
-            };
-            look.sound.insert(finding.id.clone(), sound);
-            look.found.add(finding);
+    /// Brings the records to one moment.
+    async fn roll_on(&self, from: Seq, till: Seq, look: &mut Look) -> Result<(), StoreError> {
+        let Some(groups) = self.meanwhile(from, till, look).await? else { return Ok(()) };
+        look.seq = Some(till);
+        if groups.is_empty() {
+            return Ok(());
         }
-        look.records.push(told);
+        look.records = rolled(&look.records, &groups);
+        Ok(())
     }
+}
+
+/// The records after these groups.
+pub fn rolled(records: &[Record], groups: &[Arc<LogGroup>]) -> Vec<Record> {
+    let mut after: BTreeMap<RecordKey, Record> =
+        records.iter().map(|record| (record.key(), record.clone())).collect();
+    for event in groups.iter().flat_map(|group| &group.events) {
+        match &event.record {
+            Some(record) => drop(after.insert(event.key.clone(), record.clone())),
+            None => drop(after.remove(&event.key)),
+        }
+    }
+    after.into_values().collect()
+}
+
+fn record_of(key: &RecordKey, raw: &Raw) -> Result<Option<Record>, fields::FieldsError> {
+    let pairs: Vec<(&str, &str)> =
+        raw.iter().map(|(field, value)| (field.as_str(), value.as_str())).collect();
+    fields::to_record(key.kind(), &keys::record(key), &pairs)
+}
+
+/// Compares a hash with what it should be.
+fn judge(key: &RecordKey, raw: &Raw, told: &Record, look: &mut Look) {
+    let right = texts(told);
+    let read = record_of(key, raw);
+    // As it would be written: the order of a list's entries, say, means nothing.
+    let written: Raw = match &read {
+        Ok(Some(record)) => texts(record),
+        _ => raw.clone(),
+    };
+    let differences = differences(&written, &right);
+    look.records.push(told.clone());
+    if differences.is_empty() {
+        return;
+    }
+    let finding = finding(key, &written, &right, &differences, read.is_err());
+    let set = differences
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), right.get(*field)?.clone())));
+    let del = differences.iter().filter(|field| !right.contains_key(**field));
+    let sound = Sound {
+        key: keys::record(key),
+        found: raw.get("rev").cloned().unwrap_or_default(),
+        set: set.collect(),
+        del: del.map(|field| (*field).to_owned()).collect(),
+    };
+    look.sound.insert(finding.id.clone(), sound);
+    look.found.add(finding);
+}
+
+/// A record that something names, and that neither a hash nor the log holds.
+fn lost(key: &RecordKey, prefix: &str) -> Finding {
+    let problem = "its record is gone, and the log does not hold it any more";
+    let finding = Finding::about(FindingRule::LostRecord, key, problem);
+    let cure = match key {
+        RecordKey::Job(id) => format!(
+            "submit it again (what was submitted may still be in {prefix}payload:{id}), and repair \
+             it: nothing names it any more"
+        ),
+        _ => "repair it: nothing names it any more; whom it belongs to registers anew".to_owned(),
+    };
+    Finding { cure, ..finding }
 }
 
 fn finding(
@@ -247,6 +289,10 @@ fn finding(
     let more = differences.len().saturating_sub(NAMED);
     let more = if more > 0 { format!("; {more} more fields differ") } else { String::new() };
     let rule = match differences {
+        _ if raw.is_empty() => {
+            let problem = "its record is gone, and the log has it";
+            return Finding::about(FindingRule::LostRecord, key, problem);
+        }
         _ if is_unreadable => FindingRule::UnreadableField,
         ["machine_id"] => FindingRule::UnknownMachine,
         fields if fields.iter().all(|field| !right.contains_key(*field)) => {
@@ -279,7 +325,7 @@ fn texts(record: &Record) -> Raw {
     fields.iter().map(|(field, value)| (field.to_owned(), value.to_owned())).collect()
 }
 
-fn digest(raw: &Raw) -> u64 {
+pub fn digest(raw: &Raw) -> u64 {
     let mut hasher = DefaultHasher::new();
     raw.hash(&mut hasher);
     hasher.finish()
@@ -296,6 +342,3 @@ fn listed_jobs(record: &Record) -> Vec<RecordKey> {
         _ => Vec::new(),
     }
 }
-
-/// What was compared already, and is as it should be.
-pub type Verified = lru::LruCache<RecordKey, u64>;

@@ -11,6 +11,7 @@ use pointsman_store::{Depth, StoreError};
 
 use super::records::Look;
 use crate::{
+    keys,
     link::{list, text},
     store::Inner,
 };
@@ -61,7 +62,7 @@ const NAMELESS: [&str; 5] = ["waiting:", "wake:", "payload:", "results:", "idemp
 
 /// The type that a key must have, if it is known here.
 fn kind_of(key: &str) -> Option<&'static str> {
-    if key.starts_with("machine:") && key.ends_with(":workers") {
+    if keys::is_workers_of(key) {
         return Some("set");
     }
     let many = MANY.iter().find(|(begin, _)| key.starts_with(begin));
@@ -102,6 +103,10 @@ impl Inner {
             let typed: Vec<(String, &str)> =
                 some.iter().filter_map(|key| Some((key.clone(), kind_of(key)?))).collect();
             self.compare_types(&typed, look).await?;
+            let kept = some
+                .iter()
+                .filter(|key| key.starts_with("idempotency:") && !look.wrong.contains_key(*key));
+            look.kept.extend(kept.cloned());
             let named = some.into_iter().filter(|key| {
                 !look.wrong.contains_key(key)
                     && !NAMELESS.iter().any(|begin| key.starts_with(begin))

@@ -115,6 +115,7 @@ local function begin(keys, now, epoch)
     meta = keys[1],
     now = clock(now),
     seq = whole(f[2], 'meta', 'seq'),
+    seq_text = f[2],
     ended = whole(f[3], 'meta', 'ended_no'),
     classes_rev = whole(f[4], 'meta', 'classes_rev'),
     classes_rev_text = f[4],

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Command,
+    Answer, Command,
+    command::{Idempotency, Submit},
     doctor::{Examination, Finding, FindingRule, Mend, MendOutcome},
     record::JobSpec,
 };
@@ -374,4 +375,60 @@ async fn a_lost_meta_is_told_and_can_be_made_anew() {
     // Workers first take back what they run.
     scene.fleet.advance(Duration::from_secs(6));
     scene.works().await;
+}
+
+/// A machine may be called as the key is that names a machine's workers.
+#[tokio::test]
+async fn a_machine_may_have_any_name() {
+    let (fleet, _) = fleet_on();
+    let hand = Hand { machine: "workers".parse().expect("an id"), ..fleet.hand("w") };
+    fleet.run(Command::Register(Fleet::registration(&hand, 1, &[]))).await.expect("it registers");
+    let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    assert!(found.is_sound(), "{found:?}");
+}
+
+/// Capabilities of another digest are not those of the profile's workers.
+#[tokio::test]
+async fn capabilities_that_are_not_the_profiles_own_are_mended() {
+    let scene = Scene::new().await;
+    let profile = &scene.profile;
+    let id = "unknown_capabilities:worker/w";
+    scene.is_mended(&format!("HSET profile:{profile} capabilities {{}}"), id).await;
+    scene.works().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_of_idempotency_keys_is_looked_at() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let idempotency = Some(Idempotency { key: "once".to_owned(), body: [7; 32] });
+    let submission = Submit { idempotency, ..fleet.submission(spec(50)) };
+    let job = submission.id;
+    fleet.run(Command::Submit(submission.clone())).await.expect("it is submitted");
+    let mut keys = redis::cmd("KEYS");
+    keys.arg(format!("{prefix}idempotency:*"));
+    let kept: Vec<String> = keys.query(&mut connection()).expect("KEYS works");
+    let kept = kept[0].strip_prefix(&prefix).expect("a key of the fleet");
+    let member = first(&prefix, "ZRANGE", "idempotency");
+    let examine = async || fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    let mend = async || fleet.store.mend(None).await.expect("it is mended");
+    assert!(examine().await.is_sound());
+
+    by_hand(&prefix, "ZADD idempotency 99999999999999 foreign");
+    by_hand(&prefix, &format!("ZADD idempotency 5 {member}"));
+    let found = examine().await;
+    assert!(found.has("index_without_record:index/idempotency"), "{found:?}");
+    assert!(found.has(&format!("record_without_index:index/{kept}")), "{found:?}");
+    mend().await;
+    assert!(examine().await.is_sound(), "{:?}", examine().await);
+    let again = fleet.run(Command::Submit(submission)).await.expect("it is answered again");
+    assert!(matches!(again.0, Answer::Submitted { id, existing: Some(_) } if id == job));
+
+    by_hand(&prefix, &format!("SET {kept} garbage"));
+    let id = format!("unreadable_field:index/{kept}");
+    assert!(examine().await.has(&id), "{:?}", examine().await);
+    let mended = mend().await;
+    assert!(mended.iter().any(|m| m.finding.id == id && m.outcome == MendOutcome::Quarantined));
+    by_hand(&prefix, &format!("DEL quarantine:{kept}"));
+    assert!(examine().await.is_sound(), "{:?}", examine().await);
 }

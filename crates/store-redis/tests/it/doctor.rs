@@ -1,10 +1,14 @@
 //! What somebody's hand did to the keys is found, told, and mended.
 
-use pointsman_core::doctor::{FindingRule, MendOutcome};
+use pointsman_core::{
+    Event, RecordKey,
+    doctor::{FindingRule, MendOutcome},
+    record::JobSpec,
+};
 use pointsman_store::{
-    Depth,
+    Depth, LogPage,
     conformance::{
-        fleet::{Fleet, Hand, completed, spec},
+        fleet::{Fleet, Hand, completed, needs, spec},
         model::picture,
     },
 };
@@ -128,4 +132,103 @@ async fn what_cannot_be_read_and_is_not_in_the_log_is_set_aside() {
     fleet.run(pointsman_core::Command::Register(register)).await.expect("it registers anew");
     let found = fleet.store.examine(Depth::Fleet).await.expect("it is examined");
     assert!(!found.has("quarantined:worker/w"), "{found:?}");
+}
+
+/// The log holds records whole, so one whose hash is gone, or was set back, becomes again what it was.
+#[tokio::test]
+async fn a_record_that_the_log_holds_is_written_anew() {
+    let (fleet, prefix, hand, running) = scene().await;
+    let ended = fleet.store.jobs(Default::default(), None, 10).await.expect("the store works").jobs;
+    let ended = ended.iter().find(|job| job.is_ended()).expect("one has ended").id;
+    let waiting = fleet.store.queues(10).await.expect("the store works").pending[0].id;
+    let job = running.job;
+    let cases = [
+        (format!("DEL job:{waiting}"), format!("lost_record:job/{waiting}")),
+        (format!("DEL job:{job}"), format!("lost_record:job/{job}")),
+        (format!("DEL job:{ended}"), format!("lost_record:job/{ended}")),
+        ("DEL worker:w".into(), "lost_record:worker/w".into()),
+        ("DEL connector:w:simulation".into(), "lost_record:connector/w:simulation".into()),
+        (format!("HSET job:{job} rev garbage"), format!("unreadable_field:job/{job}")),
+        (format!("HSET job:{ended} rev 3"), format!("contradiction:job/{ended}")),
+        (format!("HSET job:{ended} rev 99999"), format!("contradiction:job/{ended}")),
+        ("HSET worker:w rev 99999".into(), "contradiction:worker/w".into()),
+        ("HSET machine:m-w rev 99999".into(), "contradiction:machine/m-w".into()),
+    ];
+    let whole = picture(&*fleet.store).await;
+    for (damage, id) in cases {
+        by_hand(&prefix, &damage);
+        let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(found.has(&id), "{damage}: {found:?}");
+        let mended = fleet.store.mend(None).await.expect("it is mended");
+        let left = mended.iter().find(|m| m.outcome != MendOutcome::Repaired);
+        assert!(left.is_none(), "{damage}: {left:?}");
+        let after = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(after.is_sound(), "{damage}: {after:?}");
+        assert_eq!(picture(&*fleet.store).await, whole, "after {damage}");
+    }
+    fleet.act(&hand, running, completed()).await.expect("the worker works on");
+}
+
+/// What the log does not hold any more is told as lost, and views drop it.
+#[tokio::test]
+async fn a_record_that_is_lost_is_told_and_forgotten() {
+    let (fleet, prefix, ..) = scene().await;
+    let waiting = fleet.store.queues(10).await.expect("the store works").pending[0].id;
+    fleet.submit(spec(50)).await;
+    let seq = fleet.store.seed().await.expect("the store works").position.seq;
+    by_hand(&prefix, &format!("XTRIM log MINID {seq}"));
+    by_hand(&prefix, &format!("DEL job:{waiting}"));
+    let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    let finding = found.findings.iter().find(|f| f.id == format!("lost_record:job/{waiting}"));
+    let finding = finding.unwrap_or_else(|| panic!("{found:?}"));
+    assert!(finding.cure.contains("submit it again"), "{finding:?}");
+    fleet.store.mend(None).await.expect("it is mended");
+    let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    assert!(found.is_sound(), "{found:?}");
+    let LogPage::Groups(told) = fleet.store.log(seq, 10).await.expect("the store works") else {
+        panic!("the log is there");
+    };
+    let is_removal = |event: &Event| event.key == RecordKey::Job(waiting) && event.record.is_none();
+    assert!(told.iter().flat_map(|group| &group.events).any(is_removal), "{told:?}");
+}
+
+/// While a worker goes through jobs, what is sound is told as sound, and what is wrong with a job that
+/// waits apart is found and mended all the same.
+#[tokio::test]
+async fn a_busy_fleet_is_looked_at_as_it_was_at_one_moment() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 2, &["x"]).await;
+    let apart = fleet.submit(JobSpec { requirements: needs("y"), ..spec(50) }).await;
+    let class = fleet.store.queues(10).await.expect("the store works").classes[0].class;
+    let is_over = std::cell::Cell::new(false);
+    let work = async {
+        let mut done = 0;
+        while !is_over.get() {
+            let held = fleet.running(&hand).await;
+            fleet.act(&hand, held, completed()).await.expect("it ends");
+            done += 1;
+        }
+        done
+    };
+    let examine = async || fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    let look = async {
+        for _ in 0..5 {
+            let found = examine().await;
+            assert!(found.is_sound(), "{found:?}");
+        }
+        by_hand(&prefix, &format!("DEL queue:{class}"));
+        let id = format!("record_without_index:job/{apart}");
+        for _ in 0..3 {
+            let found = examine().await;
+            assert!(found.has(&id), "{found:?}");
+        }
+        fleet.store.mend(Some(vec![id.clone()])).await.expect("it is mended");
+        let found = examine().await;
+        assert!(found.is_sound() && !found.undecided.contains(&id), "{found:?}");
+        is_over.set(true);
+    };
+    let (done, ()) = tokio::join!(work, look);
+    assert!(done > 20, "{done} jobs were done meanwhile");
+    assert_eq!(examine().await, Default::default());
 }

@@ -14,7 +14,7 @@ use pointsman_store::{
 };
 use redis::Value;
 
-use crate::support::{connection, fleet_on, prefix, try_open};
+use crate::support::{by_hand, connection, fleet_on, prefix, try_open};
 
 type Keys = BTreeMap<String, Vec<u8>>;
 
@@ -294,4 +294,27 @@ async fn what_a_look_behind_stumbles_over_does_not_undo_a_claim() {
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(jobs[0]));
     fleet.store.mend(None).await.expect("it is mended");
     fleet.check().await.expect("nothing is wrong any more");
+}
+
+/// The log is written last, so that it takes the next entry is looked at first.
+#[tokio::test]
+async fn a_seq_that_was_given_out_already_refuses_everything() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let scene = scene(&fleet).await;
+    by_hand(&prefix, "HSET meta seq 3");
+    let before = dump(&prefix);
+    let ends = vec![Fleet::op(scene.running, completed())];
+    let tokens = vec![fleet.token()];
+    let commands = [
+        Command::Submit(fleet.submission(spec(50))),
+        Command::Cancel { job: scene.waiting },
+        Command::Exchange(Fleet::exchange(&scene.hand, ends, tokens)),
+    ];
+    for command in commands {
+        let refused = fleet.store.execute(vec![command.clone()]).await;
+        let why = refused.expect_err("it is refused").to_string();
+        assert!(why.contains("meta seq is 3, and the log has an entry 4-0"), "{command:?}: {why}");
+        assert!(before == dump(&prefix), "{command:?}");
+    }
 }

@@ -1,0 +1,177 @@
+//! The log as witness: what it holds of records that do not fit, and what happened while somebody
+//! looked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use pointsman_core::{LogGroup, Record, RecordKey, Seq};
+use pointsman_store::{Epoch, LogPage, StoreError};
+
+use super::records::{Look, Raw, digest};
+use crate::{
+    link::{list, text},
+    log::{self, Newest},
+    store::Inner,
+};
+
+const CHUNK: usize = 250;
+/// Groups that may come while somebody looks; with more no moment can be made out.
+const MOST_MEANWHILE: u64 = 100_000;
+
+/// What was compared already, and is as it should be.
+pub type Verified = lru::LruCache<RecordKey, u64>;
+
+/// What the log was gone through for.
+pub type Searched = lru::LruCache<RecordKey, Search>;
+
+/// How far the log was gone through for a record's newest event, and which one that was.
+#[derive(Debug, Clone)]
+pub struct Search {
+    epoch: Epoch,
+    till: Seq,
+    newest: Option<Newest>,
+}
+
+/// What the log says of a hash at its own `rev`.
+#[derive(Debug)]
+pub enum AtRev {
+    /// It was compared before, and is the same.
+    Verified,
+    /// The record as it was then.
+    Told(Record),
+    /// The log does not reach back so far, or cannot be read there.
+    Unkept,
+    /// Nothing, though it reaches back so far; or the hash has no such number.
+    Silent,
+}
+
+impl Inner {
+    /// The oldest entry that is kept.
+    pub async fn oldest(&self, look: &Look) -> Result<Option<Seq>, StoreError> {
+        if look.wrong.contains_key("log") {
+            return Ok(None);
+        }
+        let mut range = redis::cmd("XRANGE");
+        range.arg(self.key("log")).arg("-").arg("+").arg("COUNT").arg(1);
+        let found = self.link.send(&range).await?;
+        let id = list(&found).first().and_then(|entry| list(entry).first()).map(text);
+        Ok(id.and_then(|id| id.split_once('-')?.0.parse().ok()))
+    }
+
+    /// What the log says of each hash at its `rev`.
+    pub async fn at_their_revs(
+        &self,
+        hashes: &[(RecordKey, Raw)],
+        oldest: Option<Seq>,
+    ) -> Result<Vec<AtRev>, StoreError> {
+        let rev_of = |raw: &Raw| raw.get("rev").and_then(|rev| rev.parse::<Seq>().ok());
+        let is_verified = |key: &RecordKey, raw: &Raw| {
+            self.verified.lock().get(key).copied() == Some(digest(raw))
+        };
+        let verified: Vec<bool> = hashes.iter().map(|(key, raw)| is_verified(key, raw)).collect();
+        let revs = hashes.iter().zip(&verified).filter(|(_, is_verified)| !**is_verified);
+        let revs: BTreeSet<Seq> = revs.filter_map(|((_, raw), _)| rev_of(raw)).collect();
+        let groups = match oldest {
+            Some(_) => self.groups_at(revs).await?,
+            None => BTreeMap::new(),
+        };
+        let told = hashes.iter().zip(verified).map(|((key, raw), is_verified)| {
+            let rev = rev_of(raw).filter(|rev| *rev > 0);
+            match (rev, oldest) {
+                _ if is_verified => AtRev::Verified,
+                (None, _) => AtRev::Silent,
+                (_, None) => AtRev::Unkept,
+                (Some(rev), Some(oldest)) if rev < oldest => AtRev::Unkept,
+                (Some(rev), _) => match groups.get(&rev) {
+                    Some(Some(group)) => {
+                        group.latest(key).cloned().map_or(AtRev::Silent, AtRev::Told)
+                    }
+                    Some(None) => AtRev::Unkept,
+                    None => AtRev::Silent,
+                },
+            }
+        });
+        Ok(told.collect())
+    }
+
+    /// The groups with these seqs, those that are kept; none for one that cannot be read.
+    async fn groups_at(
+        &self,
+        revs: BTreeSet<Seq>,
+    ) -> Result<BTreeMap<Seq, Option<Arc<LogGroup>>>, StoreError> {
+        let revs: Vec<Seq> = revs.into_iter().collect();
+        let mut groups = BTreeMap::new();
+        for chunk in revs.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            for rev in chunk {
+                let id = format!("{rev}-0");
+                pipeline.cmd("XRANGE").arg(self.key("log")).arg(&id).arg(&id);
+            }
+            for (rev, found) in chunk.iter().zip(self.link.send_all(&pipeline).await?) {
+                if !list(&found).is_empty() {
+                    groups.insert(*rev, log::groups(&found).ok().and_then(|mut some| some.pop()));
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The newest event about each of the records, where the log has one.
+    pub async fn newest(
+        &self,
+        keys: &BTreeSet<RecordKey>,
+        look: &Look,
+    ) -> Result<BTreeMap<RecordKey, Newest>, StoreError> {
+        if keys.is_empty() || look.wrong.contains_key("log") {
+            return Ok(BTreeMap::new());
+        }
+        let (till, _) = self.head().await?;
+        let epoch = self.link.epoch();
+        let known: BTreeMap<RecordKey, Search> = {
+            let mut searched = self.searched.lock();
+            let mut known =
+                |key: &RecordKey| searched.get(key).filter(|s| s.epoch == epoch).cloned();
+            keys.iter().filter_map(|key| Some((key.clone(), known(key)?))).collect()
+        };
+        let down_to = |key: &RecordKey| known.get(key).map_or(0, |search| search.till);
+        let wanted = keys.iter().map(|key| (key.clone(), down_to(key))).collect();
+        let mut newest = log::newest_of(&self.link, wanted).await?;
+        let mut searched = self.searched.lock();
+        for key in keys {
+            if !newest.contains_key(key)
+                && let Some(before) = known.get(key).and_then(|search| search.newest.clone())
+            {
+                newest.insert(key.clone(), before);
+            }
+            let search = Search { epoch: epoch.clone(), till, newest: newest.get(key).cloned() };
+            searched.put(key.clone(), search);
+        }
+        Ok(newest)
+    }
+
+    /// What happened between two moments; `None` where that cannot be told.
+    pub async fn meanwhile(
+        &self,
+        from: Seq,
+        till: Seq,
+        look: &Look,
+    ) -> Result<Option<Vec<Arc<LogGroup>>>, StoreError> {
+        let count = till.saturating_sub(from);
+        if count == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        if look.wrong.contains_key("log") || count > MOST_MEANWHILE {
+            return Ok(None);
+        }
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        match log::page(&self.link, from, count).await {
+            Ok(LogPage::Groups(groups)) if groups.len() == count => Ok(Some(groups)),
+            Ok(_) => Ok(None),
+            // One that cannot be read is told by what it leaves open.
+            Err(StoreError::Failed(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
