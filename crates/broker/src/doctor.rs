@@ -21,7 +21,11 @@ impl Broker {
         for Mended { finding, outcome } in &mended {
             tracing::warn!(id = finding.id, problem = finding.problem, ?outcome, "mended");
         }
-        World::new(self.hub().clone()).show(&self.examine().await?).await?;
+        let world = World::new(self.hub().clone());
+        if let Err(error) = async { world.show(&self.examine().await?).await }.await {
+            // What is done is done; the next look shows it.
+            tracing::warn!(%error, "what was mended could not be shown");
+        }
         Ok(mended)
     }
 

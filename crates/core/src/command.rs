@@ -117,8 +117,8 @@ pub enum Repair {
     Connector(ConnectorId),
     /// A job that runs where no worker is, or without a token, is given back.
     Job(JobId),
-    /// A job's record gets new numbers from the log.
-    Numbers(JobId),
+    /// A record gets new numbers from the log.
+    Numbers(RecordKey),
 }
 
 /// A new job. The caller draws the id, so that an exact repeat is the same job.

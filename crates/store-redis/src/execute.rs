@@ -89,7 +89,8 @@ impl Inner {
         let done = if !all_new {
             let mut done = Vec::with_capacity(commands.len());
             for command in &commands {
-                done.push(self.carry_out_one(command).await?);
+                let one = self.carry_out_one(command).await;
+                done.push(one.map_err(|error| after(is_any_done(&done), error))?);
                 epoch.get_or_insert_with(|| self.link.epoch());
             }
             done
@@ -100,7 +101,8 @@ impl Inner {
         } else {
             let mut done = Vec::with_capacity(commands.len());
             for commands in commands.chunks(TOGETHER) {
-                done.extend(self.submit_together(commands).await?);
+                let some = self.submit_together(commands).await;
+                done.extend(some.map_err(|error| after(is_any_done(&done), error))?);
                 epoch.get_or_insert_with(|| self.link.epoch());
             }
             done
@@ -222,7 +224,9 @@ impl Inner {
             decided.push(self.decide(command, false).await?.ok());
         }
         let plans: Vec<&Vec<Vec<u8>>> = decided.iter().flatten().map(|d| &d.plan).collect();
-        let mut verdicts = self.commit_all(&plans).await?.into_iter();
+        let verdicts = self.commit_all(&plans).await?;
+        let stands = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Applied { .. }));
+        let mut verdicts = verdicts.into_iter();
         let mut done = Vec::with_capacity(commands.len());
         for (command, decided) in commands.iter().zip(decided) {
             let verdict = decided.is_some().then(|| verdicts.next()).flatten();
@@ -231,7 +235,10 @@ impl Inner {
                     let Decided { transition, claim, .. } = decided;
                     Ok(self.done(transition, claim.as_ref(), stamped, picks))
                 }
-                _ => self.carry_out_one(command).await?,
+                _ => {
+                    let one = self.carry_out_one(command).await;
+                    one.map_err(|error| after(stands || is_any_done(&done), error))?
+                }
             });
         }
         Ok(done)
@@ -429,6 +436,20 @@ impl Inner {
         }
         self.link.saw_seq(seq);
         Done { answer, group: Some(Arc::new(group)) }
+    }
+}
+
+fn is_any_done(done: &[Result<Done, Rejected>]) -> bool {
+    done.iter().any(Result::is_ok)
+}
+
+/// A failure after which some of what was asked for together may stand.
+fn after(stands: bool, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Failed(why) | StoreError::Full(why) if stands => {
+            StoreError::Unknown(format!("some of it was, then: {why}"))
+        }
+        error => error,
     }
 }
 

@@ -13,7 +13,7 @@ use redis::Value;
 
 use crate::{
     RedisStore, keys,
-    link::{CallError, OpenError, bytes, list, number, text},
+    link::{OpenError, bytes, list, number, text},
     plan::{Plan, brief},
     sight::kept,
     store::Inner,
@@ -33,7 +33,7 @@ impl Transfer for RedisStore {
     async fn set_intake(&self, open: bool) -> Result<(), TransferError> {
         let link = &self.inner.link;
         let word = if open { "1" } else { "0" };
-        self.inner.step("set_intake", &[&link.epoch().to_string(), word]).await?;
+        self.inner.step("set_intake", &[&link.epoch().to_string() as &str, word]).await?;
         Ok(link.acked(&link.epoch()).await?)
     }
 
@@ -126,8 +126,12 @@ impl Inner {
     }
 
     /// Calls one of the functions that move a store.
-    async fn step(&self, function: &str, args: &[&str]) -> Result<Vec<Value>, TransferError> {
-        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+    async fn step<A: AsRef<[u8]>>(
+        &self,
+        function: &str,
+        args: &[A],
+    ) -> Result<Vec<Value>, TransferError> {
+        let args: Vec<&[u8]> = args.iter().map(AsRef::as_ref).collect();
         let answer = self.link.call(function, &args).await.map_err(StoreError::from)?;
         let parts = list(&answer);
         match parts.first().map(text).unwrap_or_default().as_str() {
@@ -189,7 +193,7 @@ impl Inner {
         let (seized, epoch) = (Epoch::mint().to_string(), Epoch::mint());
         let import = import.map(Epoch::to_string).unwrap_or_default();
         self.step("seize_import", &[&import, &seized]).await?;
-        self.delete_keys().await.map_err(StoreError::from)?;
+        self.delete_keys(&seized).await?;
         let (fleet, replid) = (self.link.fleet(), self.link.info().replid);
         let (new, time) = (epoch.to_string(), self.link.given_time());
         self.step("reset", &[&seized, fleet, &replid, &new, &time]).await?;
@@ -198,19 +202,20 @@ impl Inner {
         Ok(())
     }
 
-    /// All but `meta`: as long as that stands, the import is known to be one.
-    async fn delete_keys(&self) -> Result<(), CallError> {
+    /// All but `meta`: as long as that stands, the import is known to be one. Where another import has
+    /// begun meanwhile, what lies there is its own.
+    async fn delete_keys(&self, seized: &str) -> Result<(), TransferError> {
         let (pattern, meta) = (format!("{}*", self.link.keys().prefix()), self.link.keys().meta());
         let mut cursor = "0".to_owned();
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED);
-            let found = self.link.send(&scan).await?;
+            let found = self.link.send(&scan).await.map_err(StoreError::from)?;
             let [next, some] = list(&found) else { return Ok(()) };
-            let keys = list(some).iter().filter_map(bytes).filter(|key| *key != meta.as_bytes());
-            let keys: Vec<&[u8]> = keys.collect();
-            if !keys.is_empty() {
-                self.link.send(redis::cmd("UNLINK").arg(keys)).await?;
+            let keys: Vec<&[u8]> =
+                list(some).iter().filter_map(bytes).filter(|key| *key != meta.as_bytes()).collect();
+            for keys in keys.chunks(SCANNED) {
+                self.step("clear_import", &[&[seized.as_bytes()], keys].concat()).await?;
             }
             cursor = text(next);
             if cursor == "0" {

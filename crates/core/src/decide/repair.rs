@@ -17,7 +17,7 @@ pub(super) fn repair(draft: &mut Draft<'_>, what: &Repair) -> Result<Answer, Sto
         Repair::Worker { worker, jobs } => repair_worker(draft, worker, jobs)?,
         Repair::Connector(connector) => repair_connector(draft, connector)?,
         Repair::Job(job) => repair_job(draft, *job)?,
-        Repair::Numbers(job) => renumber(draft, *job)?,
+        Repair::Numbers(key) => renumber(draft, key)?,
     }
     Ok(Answer::Done)
 }
@@ -125,11 +125,34 @@ fn repair_job(draft: &mut Draft<'_>, id: JobId) -> Result<(), Stop> {
 }
 
 /// The store stamps what is 0.
-fn renumber(draft: &mut Draft<'_>, id: JobId) -> Result<(), Stop> {
-    let mut job = draft.need_job(id)?;
-    if let Some(ended) = job.ended_mut() {
-        ended.ended_no = 0;
+fn renumber(draft: &mut Draft<'_>, key: &RecordKey) -> Result<(), Stop> {
+    match key {
+        RecordKey::Job(id) => {
+            let mut job = draft.need_job(*id)?;
+            if let Some(ended) = job.ended_mut() {
+                ended.ended_no = 0;
+            }
+            draft.put_job(EventName::JobUpdated, job);
+        }
+        RecordKey::Worker(id) => {
+            let worker = draft.need_worker(id)?;
+            draft.put_worker(EventName::WorkerStateRepaired, worker);
+        }
+        RecordKey::Connector(id) => {
+            if let Some(connector) = draft.connector(id)? {
+                draft.put_connector(connector);
+            }
+        }
+        RecordKey::Machine(id) => {
+            if let Some(machine) = draft.machine(id)? {
+                draft.put_machine(EventName::MachineStateChanged, machine);
+            }
+        }
+        RecordKey::Alert(id) => {
+            if let Some(alert) = draft.alert(id)? {
+                draft.put_alert((*alert).clone());
+            }
+        }
     }
-    draft.put_job(EventName::JobUpdated, job);
     Ok(())
 }

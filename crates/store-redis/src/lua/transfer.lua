@@ -49,6 +49,15 @@ local function seize_import(keys, args)
   return { 'ok' }
 end
 
+-- Takes away what an import put in. ARGV: the import's epoch, whole keys, none of them `meta`.
+local function clear_import(keys, args)
+  local f = call('HMGET', keys[1], 'epoch', 'importing')
+  if not f[2] then return { 'not_importing' } end
+  if f[1] ~= args[1] then return { 'epoch', f[1] or '' } end
+  call('UNLINK', unpack(args, 2))
+  return { 'ok' }
+end
+
 -- Makes the fleet anew, once all its other keys are gone. ARGV: the import's epoch, then as `open`.
 local function reset(keys, args)
   local f = call('HMGET', keys[1], 'epoch', 'importing')

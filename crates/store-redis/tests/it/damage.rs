@@ -10,7 +10,7 @@ use pointsman_core::{
     record::JobSpec,
 };
 use pointsman_store::{
-    Depth, Store,
+    Depth, Store, StoreError,
     conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 use pointsman_store_redis::{OpenError, Options};
@@ -431,4 +431,24 @@ async fn what_is_kept_of_idempotency_keys_is_looked_at() {
     assert!(mended.iter().any(|m| m.finding.id == id && m.outcome == MendOutcome::Quarantined));
     by_hand(&prefix, &format!("DEL quarantine:{kept}"));
     assert!(examine().await.is_sound(), "{:?}", examine().await);
+}
+
+/// Of what was asked for together some may stand when the rest fails: then it is not told as refused.
+#[tokio::test]
+async fn a_batch_that_fails_half_way_is_not_told_as_refused() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let of = |flow: &str| {
+        let workflow_id = Some(flow.parse().expect("an id"));
+        Command::Submit(fleet.submission(JobSpec { workflow_id, ..spec(50) }))
+    };
+    fleet.run(of("broken")).await.expect("it is submitted");
+    let mut keys = redis::cmd("KEYS");
+    keys.arg(format!("{prefix}group:*"));
+    let group: Vec<String> = keys.query(&mut connection()).expect("KEYS works");
+    by_hand(&prefix, &format!("SET {} x", group[0].strip_prefix(&prefix).expect("a key")));
+    let alone = fleet.store.execute(vec![of("broken")]).await;
+    assert!(matches!(alone, Err(StoreError::Failed(_))), "{alone:?}");
+    let both = fleet.store.execute(vec![of("fine"), of("broken")]).await;
+    assert!(matches!(both, Err(StoreError::Unknown(_))), "{both:?}");
 }

@@ -213,13 +213,13 @@ async fn a_busy_fleet_is_looked_at_as_it_was_at_one_moment() {
     };
     let examine = async || fleet.store.examine(Depth::Everything).await.expect("it is examined");
     let look = async {
-        for _ in 0..5 {
+        for _ in 0..3 {
             let found = examine().await;
             assert!(found.is_sound(), "{found:?}");
         }
         by_hand(&prefix, &format!("DEL queue:{class}"));
         let id = format!("record_without_index:job/{apart}");
-        for _ in 0..3 {
+        for _ in 0..2 {
             let found = examine().await;
             assert!(found.has(&id), "{found:?}");
         }

@@ -15,7 +15,7 @@ use pointsman_store_redis::{OpenError, Opening, Options, RedisStore};
 use pointsman_store_sqlite::SqliteStore;
 
 use crate::{
-    support::{connection, open_with, options, prefix, try_open},
+    support::{by_hand, call_by_hand, connection, open_with, options, prefix, try_open},
     unchanged::dump,
 };
 
@@ -161,14 +161,22 @@ async fn an_import_that_broke_off_is_told_and_begins_anew() {
     }
 
     // Another import takes its place; the first one can do nothing any more.
+    let meta = dump(&prefix(&options)).remove(&format!("{}meta", prefix(&options)));
+    let firsts = store.epoch().to_string();
+    assert!(String::from_utf8_lossy(&meta.expect("meta")).contains(&firsts));
     let second = importing(&options);
     assert_eq!(dump(&prefix(&options)).len(), 1, "only meta is left");
     assert_eq!(second.intake().await, Ok(Intake::Open));
     second.begin_import(&header).await.expect("it is empty");
+    second.import(items.clone()).await.expect("they are put in");
     let before = dump(&prefix(&options));
     assert!(matches!(store.import(items).await, Err(TransferError::Store(_))));
     assert!(matches!(store.finish_import(&header).await, Err(TransferError::Store(_))));
     assert!(matches!(store.clear_import().await, Err(TransferError::Store(_))));
+    // Nor may it go on with what it was about.
+    let jobs = format!("{}jobs", prefix(&options));
+    let answer = call_by_hand(&prefix(&options), "clear_import", &[&firsts, &jobs]);
+    assert!(format!("{answer:?}").contains("epoch"), "{answer:?}");
     assert!(before == dump(&prefix(&options)), "nothing was changed");
     second.clear_import().await.expect("it is its own");
     import(&*second, &stream[..], &mut |_| ()).await.expect("an import");
@@ -213,4 +221,23 @@ async fn many_jobs_move_with_their_keys() {
     assert_eq!((counts.jobs, counts.idempotency_keys), (JOBS, JOBS));
     let kept = async |store: &dyn Transfer| store.idempotency(None, 10_000).await;
     assert_eq!(kept(&*between).await, kept(&*from).await);
+}
+
+/// What an index lost is not left out without a word.
+#[tokio::test]
+async fn an_unsound_store_is_not_exported() {
+    let clock = ManualClock::default();
+    let options = options(&clock);
+    let store = Arc::new(open_with(options.clone()));
+    let job = fleet_of(&store).submit(spec(50)).await;
+    by_hand(&prefix(&options), &format!("ZREM jobs {job}"));
+    let export_options = ExportOptions { made_by: String::new(), with_running: false };
+    let mut stream = Vec::new();
+    let refused = export(&*store, &export_options, &mut stream, &mut |_| ()).await;
+    let why = refused.expect_err("it is refused").to_string();
+    assert!(why.contains(&job.to_string()) && why.contains("doctor --repair"), "{why}");
+    store.mend(None).await.expect("it is mended");
+    let (_, counts) =
+        export(&*store, &export_options, &mut stream, &mut |_| ()).await.expect("an export");
+    assert_eq!(counts.jobs, 1);
 }

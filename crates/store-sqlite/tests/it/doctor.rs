@@ -16,7 +16,7 @@ async fn mend(store: &dyn Store) -> Vec<Mended> {
 }
 
 /// Each change of a row, and what it is found as.
-const WOUNDS: [(&str, &[&str]); 7] = [
+const WOUNDS: [(&str, &[&str]); 8] = [
     (
         "UPDATE records SET record = json_set(record, '$.machine_id', 'unknown')
          WHERE kind = 'worker' AND id = 'w'",
@@ -40,6 +40,14 @@ const WOUNDS: [(&str, &[&str]); 7] = [
         &["unknown_worker:connector/w:simulation", "unknown_worker:job/RUNNING"],
     ),
     ("UPDATE position SET last_ended_no = 0", &["unknown_number:job/ENDED"]),
+    (
+        "UPDATE records SET record = json_set(record, '$.rev', 99999)",
+        &[
+            "unknown_number:machine/m-w",
+            "unknown_number:worker/w",
+            "unknown_number:connector/w:simulation",
+        ],
+    ),
 ];
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::{
     Counts, FORMAT, Footer, Header, Item, Transfer, TransferError,
     lines::{footer_line, header_line, hex, item_line},
 };
-use crate::{JobFilter, LogPage, Seed};
+use crate::{Depth, JobFilter, LogPage, Mend, Seed};
 
 /// Records read at once.
 const PAGE: usize = 1_000;
@@ -30,7 +30,7 @@ pub struct ExportOptions {
 /// much was written.
 ///
 /// # Errors
-/// When jobs run and are not to be taken along, when the store changes meanwhile, or when the
+/// When something is wrong with what is stored, when jobs run and are not to be taken along, when the store changes meanwhile, or when the
 /// store or the writing fails. What was written so far is of no use then, and the intake stays
 /// closed.
 pub async fn export<W: AsyncWrite + Unpin + Send>(
@@ -40,6 +40,7 @@ pub async fn export<W: AsyncWrite + Unpin + Send>(
     told: &mut (dyn FnMut(&Counts) + Send),
 ) -> Result<(Header, Counts), TransferError> {
     store.set_intake(false).await?;
+    sound(store).await?;
     let seed = store.seed().await?;
     let running = seed.records.iter().filter(|r| matches!(r, Record::Job(job) if job.is_running()));
     match running.count() {
@@ -64,6 +65,22 @@ pub async fn export<W: AsyncWrite + Unpin + Send>(
     let counts = out.finish().await?;
     told(&counts);
     Ok((header, counts))
+}
+
+/// What an index lost would be left out without a word, so what a repair can make right comes first.
+async fn sound(store: &dyn Transfer) -> Result<(), TransferError> {
+    let findings = store.examine(Depth::Everything).await?.findings;
+    for finding in findings.iter().filter(|finding| finding.mend == Mend::None) {
+        tracing::warn!(
+            id = finding.id,
+            problem = finding.problem,
+            "it is moved as it is, or not at all"
+        );
+    }
+    let mut mendable = findings.iter().filter(|finding| finding.mend != Mend::None);
+    let Some(first) = mendable.next() else { return Ok(()) };
+    let first = format!("{}: {}", first.subject, first.problem);
+    Err(TransferError::Unsound { count: mendable.count() + 1, first })
 }
 
 struct Out<W> {

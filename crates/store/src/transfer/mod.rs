@@ -145,7 +145,11 @@ pub enum TransferError {
     )]
     Changed { from: Seq, to: Seq },
     #[error(
-        "the store is not empty: its log is at seq {0}; import into one that never had a record"
+        "{count} things are wrong with what is stored, and would not be moved as they should be ({first}): start the server on this store, `pointsman doctor --repair`, and export again"
+    )]
+    Unsound { count: usize, first: String },
+    #[error(
+        "the store is not empty: its log is at seq {0}; import into one that never had a record (an alert is one: let the server wait until the import is done), say under another fleet's name or in another directory"
     )]
     NotEmpty(Seq),
     #[error("an import fills this store, or broke off: import into it anew")]

@@ -106,7 +106,7 @@ fn repair_of(finding: &Finding, running: &BTreeMap<WorkerId, Vec<JobId>>) -> Opt
             RecordKey::Connector(id),
         ) => worker(id.worker),
         (Rule::UnknownWorker | Rule::Contradiction, RecordKey::Job(id)) => Some(Repair::Job(id)),
-        (Rule::UnknownNumber, RecordKey::Job(id)) => Some(Repair::Numbers(id)),
+        (Rule::UnknownNumber, key) => Some(Repair::Numbers(key)),
         _ => None,
     }
 }

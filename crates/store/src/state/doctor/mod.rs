@@ -7,7 +7,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use pointsman_core::doctor::Examination;
+use pointsman_core::{RecordKey, doctor::Examination};
 
 use super::State;
 use crate::doctor::Depth;
@@ -15,6 +15,12 @@ use crate::doctor::Depth;
 impl State {
     pub fn examine(&self, depth: Depth) -> Examination {
         let mut found = Examination::default();
+        for machine in self.machines.values() {
+            self.examine_rev(RecordKey::Machine(machine.id.clone()), machine.rev, &mut found);
+        }
+        for alert in self.alerts.values() {
+            self.examine_rev(RecordKey::Alert(alert.id.clone()), alert.rev, &mut found);
+        }
         for worker in self.workers.values() {
             self.examine_worker(worker, &mut found);
         }

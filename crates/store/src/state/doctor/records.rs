@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pointsman_core::{
-    ConnectorId, JobId, WorkerId,
+    ConnectorId, JobId, Seq, WorkerId,
     doctor::{Examination, Finding, FindingRule as Rule},
     event::RecordKey,
     record::{Connector, Job, Worker},
@@ -12,8 +12,16 @@ use pointsman_core::{
 use super::super::State;
 
 impl State {
+    pub(super) fn examine_rev(&self, key: RecordKey, rev: Seq, found: &mut Examination) {
+        if rev > self.seq {
+            let problem = format!("its rev {rev} is beyond the log's end {}", self.seq);
+            found.add(Finding::about(Rule::UnknownNumber, &key, problem));
+        }
+    }
+
     pub(super) fn examine_worker(&self, worker: &Worker, found: &mut Examination) {
         let key = RecordKey::Worker(worker.id.clone());
+        self.examine_rev(key.clone(), worker.rev, found);
         let mut say = |rule, problem: String| found.add(Finding::about(rule, &key, problem));
         if !self.machines.contains_key(&worker.machine_id) {
             say(Rule::UnknownMachine, format!("its machine {} does not exist", worker.machine_id));
@@ -39,6 +47,7 @@ impl State {
     pub(super) fn examine_connector(&self, connector: &Connector, found: &mut Examination) {
         let id: &ConnectorId = &connector.id;
         let key = RecordKey::Connector(id.clone());
+        self.examine_rev(key.clone(), connector.rev, found);
         let mut say = |rule, problem: String| found.add(Finding::about(rule, &key, problem));
         match self.workers.get(&id.worker) {
             None => say(Rule::UnknownWorker, format!("its worker {} does not exist", id.worker)),
@@ -66,11 +75,8 @@ impl State {
 
     pub(super) fn examine_job(&self, job: &Job, found: &mut Examination) {
         let key = RecordKey::Job(job.id);
+        self.examine_rev(key.clone(), job.rev, found);
         let mut say = |rule, problem: String| found.add(Finding::about(rule, &key, problem));
-        if job.rev > self.seq {
-            let (rev, end) = (job.rev, self.seq);
-            say(Rule::UnknownNumber, format!("its rev {rev} is beyond the log's end {end}"));
-        }
         if let Some(no) = job.ended().map(|ended| ended.ended_no) {
             if no > self.last_ended_no {
                 say(Rule::UnknownNumber, format!("its ended_no {no} was never given out"));
