@@ -1,6 +1,9 @@
 //! The indexes as they are, beside what the records say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::take,
+};
 
 use pointsman_core::{
     RecordKey, Seq,
@@ -9,9 +12,9 @@ use pointsman_core::{
 use pointsman_store::StoreError;
 
 use super::{
-    classes::compare_classes,
+    classes::{Hashes, compare_classes},
     expected::{Expected, Scores},
-    records::{Look, rolled},
+    records::Look,
     window::Window,
 };
 use crate::{
@@ -34,9 +37,40 @@ pub struct Repair {
     /// The finding that it is about.
     pub finding: String,
     pub command: Vec<u8>,
-    /// Key and `rev` of the record that it was worked out of; where it is of several, the whole log
-    /// must stand still.
+    /// The moment at which it was worked out.
+    pub at: Seq,
+    /// Key and `rev` of the record that it was worked out of; where it is of several, nothing at all
+    /// may have changed since.
     pub of: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Scores,
+    Sets,
+    Meta,
+    Profiles,
+}
+
+/// Adds a finding, and what makes it right: worked out of one record at its `rev`, or of several.
+fn tell(
+    finding: Finding,
+    commands: &[Command],
+    of: Option<(RecordKey, Option<Seq>)>,
+    look: &mut Look,
+    repairs: &mut Vec<Repair>,
+) {
+    let of = of.map_or_else(Vec::new, |(key, rev)| {
+        packed(&[keys::record(&key), rev.map_or_else(String::new, |rev| rev.to_string())])
+    });
+    let at = look.seq.unwrap_or_default();
+    repairs.extend(commands.iter().map(|command| Repair {
+        finding: finding.id.clone(),
+        command: packed(command),
+        of: of.clone(),
+        at,
+    }));
+    look.found.add(finding);
 }
 
 /// Findings, each with the commands that make it right.
@@ -53,57 +87,89 @@ fn packed(args: &[String]) -> Vec<u8> {
 }
 
 impl Inner {
-    /// Compares every index with the records of the look. Nothing is said of what changed while it
-    /// was looked at; where the look has no moment, of nothing: `None`.
+    /// Compares every index with the records, as they are when it is read. Nothing is said of what
+    /// changed in between; where the look has no moment, of nothing: `None`.
     pub async fn examine_indexes(
         &self,
         look: &mut Look,
     ) -> Result<Option<Vec<Repair>>, StoreError> {
+        let (mut repairs, mut out) = (Vec::new(), Differences::new());
+        let Some(mut now) = self.expected_now(look, None).await? else { return Ok(None) };
+        let hashes = self.class_hashes(&now, look).await?;
+        self.add_resting(&hashes, &mut now, look).await?;
+        compare_classes(&hashes, &now, look, &mut out);
+        let go_on = self.conclude(take(&mut out), &now, look, &mut repairs).await?;
+        if !go_on {
+            return Ok(None);
+        }
+        for part in [Part::Scores, Part::Sets, Part::Meta, Part::Profiles] {
+            let Some(now) = self.expected_now(look, Some(&hashes)).await? else { return Ok(None) };
+            match part {
+                Part::Scores => self.compare_scores(&now, look, &mut out).await?,
+                Part::Sets => self.compare_sets(&now, look, &mut out).await?,
+                Part::Meta => self.compare_meta(look, &mut out).await?,
+                Part::Profiles => {
+                    let numbers = self.compare_numbers(&now, look, &mut out).await?;
+                    self.compare_profiles(&now, &numbers, look, &mut out).await?;
+                }
+            }
+            if !self.conclude(take(&mut out), &now, look, &mut repairs).await? {
+                return Ok(None);
+            }
+        }
+        self.compare_kept(look, &mut out).await?;
+        out.extend(self.compare_counts(look).await?);
+        for (finding, commands) in out {
+            tell(finding, &commands, None, look, &mut repairs);
+        }
+        Ok(Some(repairs))
+    }
+
+    /// Brings the look to this moment, and works out what indexes should be.
+    async fn expected_now(
+        &self,
+        look: &mut Look,
+        hashes: Option<&Hashes>,
+    ) -> Result<Option<Expected>, StoreError> {
         let Some(at) = look.seq else { return Ok(None) };
+        let (now, _) = self.head().await?;
+        if !self.roll_on(at, now, look).await? {
+            return Ok(None);
+        }
         let mut expected = Expected::of(&look.records);
-        let mut differences = Differences::new();
-        let hashes = self.class_hashes(&expected, look).await?;
-        self.add_resting(&hashes, &mut expected, look).await?;
-        self.compare_scores(&expected, look, &mut differences).await?;
-        self.compare_sets(&expected, look, &mut differences).await?;
-        compare_classes(&hashes, &expected, look, &mut differences);
-        self.compare_meta(look, &mut differences).await?;
-        let numbers = self.compare_numbers(&expected, look, &mut differences).await?;
-        self.compare_profiles(&expected, &numbers, look, &mut differences).await?;
-        self.compare_kept(look, &mut differences).await?;
+        if let Some(hashes) = hashes {
+            self.add_resting(hashes, &mut expected, look).await?;
+        }
+        Ok(Some(expected))
+    }
+
+    /// Tells of differences, but for those about what changed while indexes were read. Answers whether
+    /// that could be made out.
+    async fn conclude(
+        &self,
+        differences: Differences,
+        expected: &Expected,
+        look: &mut Look,
+        repairs: &mut Vec<Repair>,
+    ) -> Result<bool, StoreError> {
+        let at = look.seq.unwrap_or_default();
         let (till, _) = self.head().await?;
-        let Some(groups) = self.meanwhile(at, till, look).await? else { return Ok(None) };
-        let window = Window::of(&groups, look, &expected);
-        let counts = self.compare_counts(at, look).await?;
-        let revs: BTreeMap<RecordKey, Seq> =
-            look.records.iter().map(|record| (record.key(), record.rev())).collect();
-        let mut repairs = Vec::new();
+        let Some(groups) = self.meanwhile(at, till, look).await? else { return Ok(false) };
+        if differences.is_empty() {
+            return Ok(true);
+        }
+        let window = Window::of(&groups, look, expected);
+        let revs = look.records.iter().map(|record| (record.key(), record.rev()));
+        let revs: BTreeMap<RecordKey, Seq> = revs.collect();
         for (finding, commands) in differences {
             if window.touches(&finding, &commands) {
                 look.undecided.insert(finding.id);
                 continue;
             }
-            let of = finding.record().map_or_else(Vec::new, |key| {
-                let rev = revs.get(&key).map_or_else(String::new, Seq::to_string);
-                packed(&[keys::record(&key), rev])
-            });
-            repairs.extend(commands.iter().map(|command| Repair {
-                finding: finding.id.clone(),
-                command: packed(command),
-                of: of.clone(),
-            }));
-            look.found.add(finding);
+            let of = finding.record().map(|key| (key.clone(), revs.get(&key).copied()));
+            tell(finding, &commands, of, look, repairs);
         }
-        for (finding, commands) in counts {
-            let of_command = |command: &Command| Repair {
-                finding: finding.id.clone(),
-                command: packed(command),
-                of: Vec::new(),
-            };
-            repairs.extend(commands.iter().map(of_command));
-            look.found.add(finding);
-        }
-        Ok(Some(repairs))
+        Ok(true)
     }
 
     /// Members with their scores; none where the key is of a wrong type.
@@ -184,7 +250,7 @@ impl Inner {
 
     /// Counts of all records: `meta` is read with the moment that it is of, so these are compared as
     /// they were then.
-    async fn compare_counts(&self, at: Seq, look: &mut Look) -> Result<Differences, StoreError> {
+    async fn compare_counts(&self, look: &mut Look) -> Result<Differences, StoreError> {
         let mut differences = Differences::new();
         for _ in 0..COUNTED {
             let before = self.hash_of("meta", look).await?;
@@ -193,9 +259,12 @@ impl Inner {
             if before.get("seq") != after.get("seq") {
                 continue;
             }
-            let seq = after.get("seq").and_then(|seq| seq.parse().ok()).unwrap_or(at);
-            let Some(groups) = self.meanwhile(at, seq, look).await? else { break };
-            let expected = Expected::of(&rolled(&look.records, &groups));
+            let seq = after.get("seq").and_then(|seq| seq.parse::<Seq>().ok());
+            let (Some(at), Some(seq)) = (look.seq, seq) else { break };
+            if !self.roll_on(at, seq, look).await? {
+                break;
+            }
+            let expected = Expected::of(&look.records);
             for (name, found) in [("meta", after), ("present", present)] {
                 let right = &expected.counts[name];
                 // Every field of `present` is a count; in `meta` there is more.

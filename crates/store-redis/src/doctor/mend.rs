@@ -24,9 +24,9 @@ use crate::{
 };
 
 /// How often a repair of indexes is tried while the store changes.
-const TRIES: usize = 20;
+const TRIES: usize = 5;
 /// Commands of such a repair in one step.
-const AT_ONCE: usize = 5_000;
+const AT_ONCE: usize = 2_000;
 const CHANGED: &str = "it changed meanwhile; look again";
 
 /// Why a finding could not be mended, by its id.
@@ -57,7 +57,7 @@ impl Inner {
         // What was set aside leaves indexes behind that do not fit any more.
         let follows = |finding: &Finding| is_any_aside || wanted(finding);
         self.mend_indexes(&follows, &mut refused).await?;
-        let state = &mut self.state_of(&self.look_over(Depth::Everything).await?).await?;
+        let state = &mut self.state_of(&self.look_once(Depth::Everything).await?).await?;
         let treatment = state.treat(look.found, ids.as_deref(), self.link.now());
         let mut answers = Vec::new();
         for command in treatment.commands() {
@@ -165,7 +165,7 @@ impl Inner {
                 .collect();
             changed.clear();
             for repairs in repairs.chunks(AT_ONCE) {
-                self.reindex(repairs, &look, refused, &mut changed).await;
+                self.reindex(repairs, refused, &mut changed).await;
             }
             if changed.is_empty() {
                 break;
@@ -175,16 +175,11 @@ impl Inner {
         Ok(())
     }
 
-    async fn reindex(
-        &self,
-        repairs: &[&Repair],
-        look: &Look,
-        refused: &mut Refused,
-        changed: &mut Refused,
-    ) {
-        let seq = look.seq.unwrap_or_default().to_string();
-        let mut args: Vec<&[u8]> = vec![seq.as_bytes()];
-        args.extend(repairs.iter().flat_map(|repair| [&repair.of[..], &repair.command]));
+    async fn reindex(&self, repairs: &[&Repair], refused: &mut Refused, changed: &mut Refused) {
+        let at: Vec<String> = repairs.iter().map(|repair| repair.at.to_string()).collect();
+        let of_each = repairs.iter().zip(&at);
+        let args: Vec<&[u8]> =
+            of_each.flat_map(|(repair, at)| [at.as_bytes(), &repair.of, &repair.command]).collect();
         let failed = match self.mending_step("reindex", &args).await {
             Ok(failed) => failed,
             Err(why) => {

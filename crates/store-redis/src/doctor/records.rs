@@ -107,7 +107,7 @@ impl Inner {
         }
         self.settle(suspects, from, look).await?;
         let (till, _) = self.head().await?;
-        self.roll_on(from, till, look).await
+        self.roll_on(from, till, look).await.map(drop)
     }
 
     /// The records that are no jobs, by the sets that name them.
@@ -197,22 +197,24 @@ impl Inner {
         Ok(())
     }
 
-    /// Brings the records to one moment.
-    async fn roll_on(&self, from: Seq, till: Seq, look: &mut Look) -> Result<(), StoreError> {
-        let Some(groups) = self.meanwhile(from, till, look).await? else { return Ok(()) };
+    /// Brings the records from one moment to another; answers whether that could be done.
+    pub async fn roll_on(&self, from: Seq, till: Seq, look: &mut Look) -> Result<bool, StoreError> {
+        let Some(groups) = self.meanwhile(from, till, look).await? else {
+            look.seq = None;
+            return Ok(false);
+        };
         look.seq = Some(till);
-        if groups.is_empty() {
-            return Ok(());
+        if !groups.is_empty() {
+            look.records = rolled(std::mem::take(&mut look.records), &groups);
         }
-        look.records = rolled(&look.records, &groups);
-        Ok(())
+        Ok(true)
     }
 }
 
 /// The records after these groups.
-pub fn rolled(records: &[Record], groups: &[Arc<LogGroup>]) -> Vec<Record> {
+fn rolled(records: Vec<Record>, groups: &[Arc<LogGroup>]) -> Vec<Record> {
     let mut after: BTreeMap<RecordKey, Record> =
-        records.iter().map(|record| (record.key(), record.clone())).collect();
+        records.into_iter().map(|record| (record.key(), record)).collect();
     for event in groups.iter().flat_map(|group| &group.events) {
         match &event.record {
             Some(record) => drop(after.insert(event.key.clone(), record.clone())),

@@ -41,25 +41,24 @@ local function set_aside(keys, args)
   return 'ok'
 end
 
--- Makes indexes what the records say. ARGV: the seq at which that was worked out, then for each
--- command the record that it was worked out of (packed: key and `rev`), or '' where it was of several,
--- and the command, packed; keys are without their prefix. What it was worked out of must be as it was.
--- Answers which of them were not carried out, from 0, and why.
+-- Makes indexes what the records say. ARGV: for each command the seq at which it was worked out, the
+-- record that it was worked out of (packed: key and `rev`), or '' where it was of several, and the
+-- command, packed; keys are without their prefix. What it was worked out of must be as it was. Answers
+-- which of them were not carried out, from 0, and why.
 local function reindex(keys, args)
-  local P, failed = prefix_of(keys[1]), {}
-  local is_still = call('HGET', keys[1], 'seq') == args[1]
-  for i = 2, #args, 2 do
-    local of = args[i] ~= '' and cmsgpack.unpack(args[i])
+  local P, seq, failed = prefix_of(keys[1]), call('HGET', keys[1], 'seq'), {}
+  for i = 1, #args, 3 do
+    local of = args[i + 1] ~= '' and cmsgpack.unpack(args[i + 1])
     local why
-    if is_still or (of and has_rev(P .. of[1], of[2])) then
-      local command = cmsgpack.unpack(args[i + 1])
+    if seq == args[i] or (of and has_rev(P .. of[1], of[2])) then
+      local command = cmsgpack.unpack(args[i + 2])
       command[2] = P .. command[2]
       local done = redis.pcall(unpack(command))
       why = type(done) == 'table' and done.err
     else
       why = 'changed'
     end
-    if why then failed[#failed + 1], failed[#failed + 2] = i / 2 - 1, why end
+    if why then failed[#failed + 1], failed[#failed + 2] = (i - 1) / 3, why end
   end
   return failed
 end
