@@ -14,6 +14,8 @@ use crate::{ClientError, clock::ServerClock};
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an ordinary request may take; a waiting claim gets its wait on top.
 pub(crate) const CALL: Duration = Duration::from_secs(30);
+/// How long a look at every record may take, and a repair, which looks several times.
+pub(crate) const LOOK: Duration = Duration::from_secs(600);
 /// Bytes of a refusal that are read at most.
 const MAX_PROBLEM: usize = 1 << 20;
 

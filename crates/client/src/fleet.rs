@@ -10,7 +10,10 @@ use pointsman_core::{
 use reqwest::Method;
 use serde::Deserialize;
 
-use crate::{Client, ClientError, connection::CALL};
+use crate::{
+    Client, ClientError,
+    connection::{CALL, LOOK},
+};
 
 #[derive(Deserialize)]
 struct Workers {
@@ -102,7 +105,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn examine(&self) -> Result<Examination, ClientError> {
-        self.get(&["api", "v1", "doctor"]).await
+        let request = self.request(Method::GET, &["api", "v1", "doctor"]);
+        self.answer(request.timeout(LOOK)).await
     }
 
     /// Mends the findings with these ids, or all of them.
@@ -110,8 +114,9 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, ClientError> {
-        let request = MendRequest { ids };
-        let answer: MendResult = self.post(&["api", "v1", "doctor", "repair"], &request).await?;
+        let request = self.request(Method::POST, &["api", "v1", "doctor", "repair"]);
+        let request = request.json(&MendRequest { ids }).timeout(LOOK);
+        let answer: MendResult = self.answer(request).await?;
         Ok(answer.mended)
     }
 

@@ -170,24 +170,26 @@ pub async fn page(link: &Link, after: Seq, limit: usize) -> Result<LogPage, Stor
 /// The newest event about a record: its seq, and the record after it.
 pub type Newest = (Seq, Option<Record>);
 
-/// The keys that a group's events are about, as the log names them.
-fn named(entry: &Value) -> Vec<String> {
-    let Some(fields) = list(entry).get(1) else { return Vec::new() };
+/// The keys that a group's events are about, as the log names them; `None` where they cannot be read.
+fn named(entry: &Value) -> Option<Vec<String>> {
     let key = |name: &str| name.split_once(' ').map(|(_, key)| key.to_owned());
-    let of_pair = |pair: &[Value]| match pair {
-        [name, value] if text(name) == FOLDED => {
-            let texts = bytes(value).and_then(unpack_texts).unwrap_or_default();
-            let names = texts.chunks(2).filter_map(|pair| std::str::from_utf8(pair[0]).ok());
-            names.filter_map(key).collect()
+    let mut names = Vec::new();
+    for pair in list(list(entry).get(1)?).chunks_exact(2) {
+        let [name, value] = pair else { return None };
+        let name = text(name);
+        if name != FOLDED {
+            names.extend(key(&name));
+            continue;
         }
-        [name, _] => key(&text(name)).into_iter().collect::<Vec<_>>(),
-        _ => Vec::new(),
-    };
-    list(fields).chunks_exact(2).flat_map(of_pair).collect()
+        for pair in unpack_texts(bytes(value)?)?.chunks(2) {
+            names.extend(key(std::str::from_utf8(pair[0]).ok()?));
+        }
+    }
+    Some(names)
 }
 
 /// Goes back through the log to the newest event about each of the records, of each down to a seq at
-/// which it was looked for before. What cannot be read is passed over.
+/// which it was looked for before. Of what may stand in an entry that cannot be read nothing is said.
 pub async fn newest_of(
     link: &Link,
     mut wanted: BTreeMap<RecordKey, Seq>,
@@ -209,7 +211,8 @@ pub async fn newest_of(
             if wanted.is_empty() {
                 return Ok(found);
             }
-            let about: Vec<RecordKey> = named(entry)
+            let Some(names) = named(entry) else { return Ok(found) };
+            let about: Vec<RecordKey> = names
                 .iter()
                 .filter_map(|name| parse_key(name))
                 .filter(|key| wanted.contains_key(key))
@@ -217,7 +220,10 @@ pub async fn newest_of(
             if about.is_empty() {
                 continue;
             }
-            let Ok(group) = group(entry) else { continue };
+            let Ok(group) = group(entry) else {
+                wanted.retain(|key, _| !about.contains(key));
+                continue;
+            };
             for event in group.events.into_iter().rev().filter(|event| about.contains(&event.key)) {
                 if wanted.remove(&event.key).is_some() {
                     found.insert(event.key, (seq, event.record));

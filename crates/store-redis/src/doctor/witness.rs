@@ -43,7 +43,7 @@ pub enum AtRev {
     Told(Record),
     /// The log does not reach back so far, or cannot be read there.
     Unkept,
-    /// Nothing, though it reaches back so far; or the hash has no such number.
+    /// Nothing, though it has an entry there, or has none yet; or the hash has no such number.
     Silent,
 }
 
@@ -77,6 +77,7 @@ impl Inner {
             Some(_) => self.groups_at(revs).await?,
             None => BTreeMap::new(),
         };
+        let (last, _) = self.head().await?;
         let told = hashes.iter().zip(verified).map(|((key, raw), is_verified)| {
             let rev = rev_of(raw).filter(|rev| *rev > 0);
             match (rev, oldest) {
@@ -89,7 +90,9 @@ impl Inner {
                         group.latest(key).cloned().map_or(AtRev::Silent, AtRev::Told)
                     }
                     Some(None) => AtRev::Unkept,
-                    None => AtRev::Silent,
+                    None if rev > last => AtRev::Silent,
+                    // Somebody took it out of the log.
+                    None => AtRev::Unkept,
                 },
             }
         });
