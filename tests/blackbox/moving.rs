@@ -144,6 +144,13 @@ async fn a_store_moves_to_redis_and_back() {
     assert_eq!(imported["counts"], exported["counts"]);
     let again = refused(&["import", "--store", &between, &first]).await;
     assert!(again.contains("not empty"), "{again}");
+    let other = ["import", "--store", &between, "--fleet", "other", "--acks", "1", &first];
+    let unconfirmed = refused(&other).await;
+    assert!(!unconfirmed.contains("was not imported"), "{unconfirmed}");
+    assert!(unconfirmed.contains("0 of 1 replicas"), "{unconfirmed}");
+    assert!(unconfirmed.contains("do not import again"), "{unconfirmed}");
+    let there = told(&["intake", "--store", &between, "--fleet", "other"]).await;
+    assert_eq!(there["intake"], "open");
 
     // It goes on there: the key is known, the waiting job runs, another one comes.
     let server = Served::on(&between, beside.path()).await;

@@ -163,7 +163,7 @@ pub async fn import(args: &args::Import, json: bool) -> Result<(), Exit> {
     let imported = transfer::import(&*store, from, &mut |counts| progress(&bar, counts)).await;
     bar.finish_and_clear();
     store.close().await.map_err(anyhow::Error::from)?;
-    let done = imported.with_context(|| format!("{} was not imported", args.file))?;
+    let done = imported.map_err(|error| not_done(error, args))?;
     let told = Told {
         seq: done.header.seq,
         counts: &done.counts,
@@ -177,6 +177,14 @@ pub async fn import(args: &args::Import, json: bool) -> Result<(), Exit> {
         done.given_back
     );
     tell(&told, &text, json, false)
+}
+
+fn not_done(error: TransferError, args: &args::Import) -> anyhow::Error {
+    let done = match error {
+        TransferError::Unconfirmed(_) => format!("was imported into {}", args.store),
+        _ => "was not imported".to_owned(),
+    };
+    anyhow!(error).context(format!("{} {done}", args.file))
 }
 
 async fn reader(file: &str) -> Result<Box<dyn AsyncBufRead + Unpin + Send>, Exit> {
