@@ -3,7 +3,7 @@
 use pointsman_api::{IntakeState, LogPage, MendRequest, MendResult, Snapshot};
 use pointsman_core::{
     MachineId, WorkerId,
-    doctor::{Examination, Mended},
+    doctor::Examination,
     matching::{Capabilities, CapabilitiesDigest},
     record::{Machine, Worker},
 };
@@ -109,10 +109,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, ClientError> {
-        let request = MendRequest { ids };
-        let answer: MendResult = self.post(&["api", "v1", "doctor", "repair"], &request).await?;
-        Ok(answer.mended)
+    pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<MendResult, ClientError> {
+        self.post(&["api", "v1", "doctor", "repair"], &MendRequest { ids }).await
     }
 
     /// Removes a worker that is gone.
