@@ -65,6 +65,8 @@ pub enum OpenError {
         make = MAKE_POSITION
     )]
     NoPosition { path: PathBuf, source: rusqlite::Error },
+    #[error("the disk of {} is full: free some space on it", dir.display())]
+    Full { dir: PathBuf, source: rusqlite::Error },
     #[error("the database failed")]
     Database(#[from] rusqlite::Error),
     #[error("no thread for the store")]
@@ -119,12 +121,20 @@ pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Op
 
 /// On a disk that became full while no server ran, the reserve is what there is room from.
 fn open_writer(dir: &Path, path: &Path) -> Result<Connection, OpenError> {
-    match schema::open_writer(path) {
-        Err(OpenError::Database(error)) if is_full(&error) && room::give_up_file(dir) => {
-            schema::open_writer(path)
+    let mut opened = schema::open_writer(path);
+    if is_on_full_disk(&opened) && room::give_up_file(dir) {
+        opened = schema::open_writer(path);
+    }
+    match opened {
+        Err(OpenError::Database(source)) if is_full(&source) => {
+            Err(OpenError::Full { dir: dir.to_owned(), source })
         }
         opened => opened,
     }
+}
+
+fn is_on_full_disk(opened: &Result<Connection, OpenError>) -> bool {
+    matches!(opened, Err(OpenError::Database(error)) if is_full(error))
 }
 
 fn epoch(db: &Connection, path: &Path) -> Result<Epoch, OpenError> {

@@ -1,14 +1,15 @@
 //! A full disk: new work is refused, what runs can end, and the store mends itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use pointsman_core::{Command, JobId};
 use pointsman_store::{
-    Health, Intake, StoreError,
+    Health, Intake, Store as _, StoreError,
     conformance::fleet::{Fleet, completed, spec},
     transfer::{ExportOptions, export},
 };
+use pointsman_store_sqlite::{Options, SqliteStore};
 use rusqlite::Connection;
 
 use crate::support::{database, durable_picture, fleet, fleet_with, remove, until};
@@ -59,6 +60,25 @@ async fn a_full_disk_refuses_new_work_and_lets_jobs_end() {
     refuses_and_recovers(fleet).await;
 }
 
+fn fill_disk(dir: &Path) -> PathBuf {
+    let filler = dir.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 512]).is_ok() {}
+    filler
+}
+
+/// By hand, as above.
+#[tokio::test]
+#[ignore = "needs a small file system"]
+async fn on_a_full_disk_without_a_reserve_a_store_does_not_open_and_says_why() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let open = || SqliteStore::open(dir.path(), Options { reserve_bytes: 0, ..Options::default() });
+    open().unwrap().close().await.unwrap();
+    fill_disk(dir.path());
+    let why = open().err().expect("not opened").to_string();
+    assert!(why.contains("free some space"), "{why}");
+}
+
 /// By hand, as above.
 #[tokio::test]
 #[ignore = "needs a small file system"]
@@ -69,10 +89,7 @@ async fn a_store_opens_on_a_full_disk() {
     let hand = before.worker("w", 1, &[]).await;
     let held = before.running(&hand).await;
     before.store.close().await.unwrap();
-    let filler = dir.path().join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    while std::io::Write::write_all(&mut file, &[1; 512]).is_ok() {}
-    drop(file);
+    let filler = fill_disk(dir.path());
 
     let after = open();
     // Opening took the reserve: there is none left for new work.
