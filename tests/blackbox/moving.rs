@@ -6,6 +6,7 @@ use pointsman_client::{Client, ClientError};
 use pointsman_core::{JobId, record::JobStatus};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::harness::{Served, directory, run, simulation, submit, until};
 
@@ -191,7 +192,8 @@ async fn an_export_goes_through_a_pipe_and_where_a_link_leads() {
     let mut reader = tokio::process::Command::new("cat");
     let reader = reader.arg(at("pipe")).kill_on_drop(true).output();
     let export = ["export", "--store", &from, "--out", &out("pipe")];
-    let (piped, _) = tokio::join!(reader, told(&export));
+    let both = async { tokio::join!(reader, told(&export)) };
+    let (piped, _) = timeout(Duration::from_secs(60), both).await.expect("the reader hears it");
     let piped = piped.expect("cat runs").stdout;
 
     std::fs::write(at("target"), "old").expect("written");
