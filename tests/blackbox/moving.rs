@@ -6,6 +6,7 @@ use pointsman_client::{Client, ClientError};
 use pointsman_core::{JobId, record::JobStatus};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::harness::{Served, directory, run, simulation, submit, until};
 
@@ -144,6 +145,13 @@ async fn a_store_moves_to_redis_and_back() {
     assert_eq!(imported["counts"], exported["counts"]);
     let again = refused(&["import", "--store", &between, &first]).await;
     assert!(again.contains("not empty"), "{again}");
+    let other = ["import", "--store", &between, "--fleet", "other", "--acks", "1", &first];
+    let unconfirmed = refused(&other).await;
+    assert!(!unconfirmed.contains("was not imported"), "{unconfirmed}");
+    assert!(unconfirmed.contains("0 of 1 replicas"), "{unconfirmed}");
+    assert!(unconfirmed.contains("do not import again"), "{unconfirmed}");
+    let there = told(&["intake", "--store", &between, "--fleet", "other"]).await;
+    assert_eq!(there["intake"], "open");
 
     // It goes on there: the key is known, the waiting job runs, another one comes.
     let server = Served::on(&between, beside.path()).await;
@@ -167,4 +175,36 @@ async fn a_store_moves_to_redis_and_back() {
     assert_eq!(submit(&server.client, &once).await, waiting);
     let _worker = server.worker("w", 1).await;
     completes(&server.client, last).await;
+}
+
+#[tokio::test]
+async fn an_export_goes_through_a_pipe_and_where_a_link_leads() {
+    let (old, new, beside) = (directory(), directory(), directory());
+    let (from, at) = (store(old.path()), |name: &str| beside.path().join(name));
+    let out = |name: &str| at(name).display().to_string();
+    let mut server = Served::server(old.path(), 0).await;
+    submit(&server.client, &simulation(0)).await;
+    server.process.signal("TERM");
+    server.process.ended().await;
+
+    let made = std::process::Command::new("mkfifo").arg(at("pipe")).status();
+    assert!(made.expect("mkfifo runs").success());
+    let mut reader = tokio::process::Command::new("cat");
+    let reader = reader.arg(at("pipe")).kill_on_drop(true).output();
+    let export = ["export", "--store", &from, "--out", &out("pipe")];
+    let both = async { tokio::join!(reader, told(&export)) };
+    let (piped, _) = timeout(Duration::from_secs(60), both).await.expect("the reader hears it");
+    let piped = piped.expect("cat runs").stdout;
+
+    std::fs::write(at("target"), "old").expect("written");
+    std::os::unix::fs::symlink("target", at("link")).expect("linked");
+    told(&["export", "--store", &from, "--out", &out("link")]).await;
+    assert!(at("link").is_symlink(), "it stays a link");
+    let linked = std::fs::read(at("target")).expect("a file");
+    let lines = |stream: &[u8]| stream.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(lines(&piped), lines(&linked));
+
+    std::fs::write(at("piped"), &piped).expect("written");
+    let imported = told(&["import", "--store", &store(new.path()), &out("piped")]).await;
+    assert_eq!(imported["counts"]["jobs"], 1, "{imported}");
 }

@@ -17,4 +17,8 @@ pub struct MendRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MendResult {
     pub mended: Vec<Mended>,
+    /// Ids that are of no finding now: what they named is mended already, or was never wrong.
+    #[serde(default)]
+    #[schema(required)]
+    pub not_found: Vec<String>,
 }

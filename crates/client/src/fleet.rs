@@ -3,7 +3,7 @@
 use pointsman_api::{IntakeState, LogPage, MendRequest, MendResult, Snapshot};
 use pointsman_core::{
     MachineId, WorkerId,
-    doctor::{Examination, Mended},
+    doctor::Examination,
     matching::{Capabilities, CapabilitiesDigest},
     record::{Machine, Worker},
 };
@@ -113,11 +113,9 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, ClientError> {
+    pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<MendResult, ClientError> {
         let request = self.request(Method::POST, &["api", "v1", "doctor", "repair"]);
-        let request = request.json(&MendRequest { ids }).timeout(LOOK);
-        let answer: MendResult = self.answer(request).await?;
-        Ok(answer.mended)
+        self.answer(request.json(&MendRequest { ids }).timeout(LOOK)).await
     }
 
     /// Removes a worker that is gone.

@@ -212,6 +212,12 @@ impl Finding {
         Self::new(rule, subject(key), problem)
     }
 
+    /// Whether a text can be the id of a finding.
+    pub fn is_id(text: &str) -> bool {
+        let named = text.split_once(':').filter(|(_, subject)| !subject.is_empty());
+        named.is_some_and(|(name, _)| FindingRule::ALL.iter().any(|rule| rule.as_str() == name))
+    }
+
     /// The record that it is about, if it is about one.
     pub fn record(&self) -> Option<RecordKey> {
         let (kind, id) = self.subject.split_once('/')?;
@@ -244,8 +250,13 @@ mod tests {
         ] {
             let finding = Finding::about(FindingRule::WrongStatus, &key, "");
             assert_eq!(finding.record(), Some(key));
+            assert!(Finding::is_id(&finding.id));
         }
         assert_eq!(Finding::new(FindingRule::WrongCount, "index/jobs", "").record(), None);
+        for wrong in ["", "nonsense", "worker/w", "wrong_status", "wrong_status:", "other:worker/w"]
+        {
+            assert!(!Finding::is_id(wrong), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Reading a store into memory. What cannot be read is put aside and told, and prevents nothing.
 
-use std::{path::Path, sync::Arc, thread};
+use std::{borrow::Cow, path::Path, sync::Arc, thread};
 
 use pointsman_core::{
     CustomerId, JobId, Record, RecordKind, Seq, Timestamp,
     command::IdempotencyKey,
-    matching::{Capabilities, CapabilitiesDigest},
+    matching::{Capabilities, CapabilitiesDigest, digest},
     record::Job,
 };
 use pointsman_store::{Epoch, State, state::KeptIdempotency};
-use rusqlite::Connection;
+use rusqlite::{Connection, Row, types::ValueRef};
 
 use crate::{
     OpenError,
-    quarantine::{Quarantined, Unreadable, put_aside},
+    quarantine::{Place, Quarantined, Unreadable, put_aside},
     rows::Rows,
     schema,
 };
@@ -37,22 +37,40 @@ struct Position {
     log_bytes: u64,
 }
 
-fn position(db: &Connection) -> rusqlite::Result<Position> {
+fn position(db: &Connection, path: &Path) -> Result<Position, OpenError> {
     let row = "SELECT seq, last_ended_no, at_ms, log_bytes FROM position";
-    db.query_row(row, [], |row| {
-        let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let position = db.query_row(row, [], |row| {
         Ok(Position {
-            seq: count(0)?,
-            last_ended_no: count(1)?,
+            seq: count(row, 0)?,
+            last_ended_no: count(row, 1)?,
             at: Timestamp::from_millis(row.get(2)?),
-            log_bytes: count(3)?,
+            log_bytes: count(row, 3)?,
         })
-    })
+    });
+    let position = position.map_err(|source| match source.sqlite_error() {
+        // The database works, and holds what it must not.
+        None => OpenError::NoPosition { path: path.to_owned(), source },
+        Some(_) => source.into(),
+    })?;
+    let last = "SELECT coalesce(max(last_seq), 0) FROM log";
+    let last = db.query_row(last, [], |row| count(row, 0))?;
+    match position.seq < last {
+        // The next change would get a number that another one has.
+        true => {
+            Err(OpenError::WrongPosition { path: path.to_owned(), seq: position.seq, log: last })
+        }
+        false => Ok(position),
+    }
+}
+
+fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let n: i64 = row.get(column)?;
+    u64::try_from(n).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, n))
 }
 
 /// The time of the last change; the store's clock does not start earlier.
-pub(crate) fn newest_time(db: &Connection) -> rusqlite::Result<Timestamp> {
-    Ok(position(db)?.at)
+pub(crate) fn newest_time(db: &Connection, path: &Path) -> Result<Timestamp, OpenError> {
+    Ok(position(db, path)?.at)
 }
 
 pub(crate) fn load(
@@ -62,14 +80,14 @@ pub(crate) fn load(
     now: Timestamp,
     rows: &Rows,
 ) -> Result<Loaded, OpenError> {
-    let position = position(db)?;
+    let position = position(db, path)?;
     let mut state = State::new(epoch, now);
     let mut unreadable = Vec::new();
     // Workers hold on to their capabilities, so those come first.
     load_capabilities(db, &mut state, &mut unreadable)?;
     load_records(db, &mut state, &mut unreadable)?;
     load_jobs(path, &mut state, rows, &mut unreadable)?;
-    load_idempotency(db, &mut state)?;
+    load_idempotency(db, &mut state, &mut unreadable)?;
     state.restore_position(position.seq, position.last_ended_no);
     reserve_numbers(db, rows)?;
     let quarantined = put_aside(db, &unreadable, now)?;
@@ -84,25 +102,41 @@ fn load_capabilities(
     let mut all = db.prepare("SELECT digest, json FROM capabilities")?;
     let mut all = all.query([])?;
     while let Some(row) = all.next()? {
-        let (digest, json) = (row.get_ref(0)?.as_bytes()?, row.get_ref(1)?.as_bytes()?);
-        let read = <[u8; 16]>::try_from(digest)
-            .map_err(|_| "its digest is not 16 bytes".to_owned())
-            .and_then(|digest| {
-                let read = serde_json::from_slice::<Capabilities>(json);
-                Ok((CapabilitiesDigest::from_bytes(digest), read.map_err(|e| e.to_string())?))
-            });
-        match read {
+        let (digest, json) = (bytes(row, 0)?, bytes(row, 1)?);
+        match read_capabilities(&digest, &json) {
             Ok((digest, found)) => state.restore_capabilities(digest, &Arc::new(found)),
             Err(reason) => unreadable.push(Unreadable {
                 kind: "capabilities",
                 id: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-                n: None,
+                place: Place::Capabilities { digest: digest.into() },
                 reason,
-                record: json.to_vec(),
+                record: json.into(),
             }),
         }
     }
     Ok(())
+}
+
+fn read_capabilities(
+    kept_under: &[u8],
+    json: &[u8],
+) -> Result<(CapabilitiesDigest, Capabilities), String> {
+    let bytes = <[u8; 16]>::try_from(kept_under).map_err(|_| "its digest is not 16 bytes")?;
+    let found = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    match (CapabilitiesDigest::from_bytes(bytes), digest(&found)) {
+        (kept, own) if kept == own => Ok((kept, found)),
+        (_, own) => Err(format!("what it says has another digest, {own}")),
+    }
+}
+
+/// What a column holds, of whatever type it is.
+fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, [u8]>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Cow::Borrowed(bytes),
+        ValueRef::Null => Cow::Borrowed(&[]),
+        ValueRef::Integer(n) => Cow::Owned(n.to_string().into()),
+        ValueRef::Real(n) => Cow::Owned(format!("{n:?}").into()),
+    })
 }
 
 fn load_records(
@@ -114,21 +148,21 @@ fn load_records(
     let mut all = db.prepare("SELECT kind, id, record FROM records ORDER BY kind DESC, id")?;
     let mut all = all.query([])?;
     while let Some(row) = all.next()? {
-        let (kind, id): (String, String) = (row.get(0)?, row.get(1)?);
-        let text = row.get_ref(2)?.as_bytes()?;
+        let (kind, id, text) = (bytes(row, 0)?, bytes(row, 1)?, bytes(row, 2)?);
+        let (kind, name) = (String::from_utf8_lossy(&kind), String::from_utf8_lossy(&id));
         let Some(known) = RecordKind::named(&kind) else {
             // A newer program's; it stays where it is.
-            tracing::warn!(kind, id, "a record of a kind that this program does not know");
+            tracing::warn!(%kind, id = %name, "a record of a kind that this program does not know");
             continue;
         };
-        match read_record(known, &id, text) {
+        match read_record(known, &name, &text) {
             Ok(record) => state.restore(record),
             Err(reason) => unreadable.push(Unreadable {
                 kind: known.as_str(),
-                id,
-                n: None,
+                id: name.into(),
+                place: Place::Record { id: id.clone().into() },
                 reason,
-                record: text.to_vec(),
+                record: text.into(),
             }),
         }
     }
@@ -184,7 +218,8 @@ fn load_jobs(
             Err((reason, record)) => {
                 rows.skip_to(row.n);
                 let id = uuid_text(&row.id);
-                unreadable.push(Unreadable { kind: "job", id, n: Some(row.n), reason, record });
+                let place = Place::Job { n: row.n };
+                unreadable.push(Unreadable { kind: "job", id, place, reason, record });
             }
         }
     }
@@ -208,10 +243,9 @@ fn parse_jobs(path: &Path, from: i64, to: i64) -> Result<Vec<JobRow>, OpenError>
     let mut rows = db.prepare(rows)?;
     let mut rows = rows.query([from, to])?;
     while let Some(row) = rows.next()? {
-        let id = row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?;
-        let text = row.get_ref(2)?.as_bytes().map_err(rusqlite::Error::from)?;
-        let job = parse_job(id, text).map_err(|reason| (reason, text.to_vec()));
-        found.push(JobRow { n: row.get(0)?, id: id.to_vec(), job });
+        let (id, text) = (bytes(row, 1)?, bytes(row, 2)?);
+        let job = parse_job(&id, &text).map_err(|reason| (reason, text.into()));
+        found.push(JobRow { n: row.get(0)?, id: id.into(), job });
     }
     Ok(found)
 }
@@ -231,21 +265,44 @@ fn uuid_text(id: &[u8]) -> String {
     }
 }
 
-fn load_idempotency(db: &Connection, state: &mut State) -> rusqlite::Result<()> {
+fn load_idempotency(
+    db: &Connection,
+    state: &mut State,
+    unreadable: &mut Vec<Unreadable>,
+) -> rusqlite::Result<()> {
     let mut all = db.prepare("SELECT customer, key, job, body, until_ms FROM idempotency")?;
     let mut all = all.query([])?;
     while let Some(row) = all.next()? {
-        let customer: String = row.get(0)?;
-        let customer = match customer.is_empty() {
-            true => None,
-            false => CustomerId::new(&customer).ok(),
-        };
-        let job = JobId::from_uuid(uuid::Uuid::from_bytes(row.get(2)?));
-        let until = Timestamp::from_millis(row.get(4)?);
-        let kept = KeptIdempotency { job, body: row.get(3)?, until };
-        state.restore_idempotency(IdempotencyKey { customer, key: row.get(1)? }, kept);
+        match read_idempotency(row) {
+            Ok((key, kept)) => state.restore_idempotency(key, kept),
+            Err(reason) => {
+                let (customer, key) = (bytes(row, 0)?, bytes(row, 1)?);
+                let id = [&*customer, &*key].map(String::from_utf8_lossy).join("/");
+                unreadable.push(Unreadable {
+                    kind: "idempotency",
+                    id: id.trim_start_matches('/').to_owned(),
+                    place: Place::Idempotency { customer: customer.into(), key: key.into() },
+                    reason,
+                    record: bytes(row, 2)?.into(),
+                });
+            }
+        }
     }
     Ok(())
+}
+
+fn read_idempotency(row: &Row<'_>) -> Result<(IdempotencyKey, KeptIdempotency), String> {
+    let wrong = |column| move |error: rusqlite::Error| format!("{column}: {error}");
+    let customer: String = row.get(0).map_err(wrong("customer"))?;
+    let customer = match customer.is_empty() {
+        true => None,
+        false => Some(CustomerId::new(&customer).map_err(|error| error.to_string())?),
+    };
+    let key = IdempotencyKey { customer, key: row.get(1).map_err(wrong("key"))? };
+    let job = JobId::from_uuid(uuid::Uuid::from_bytes(row.get(2).map_err(wrong("job"))?));
+    let body = row.get(3).map_err(wrong("body"))?;
+    let until = Timestamp::from_millis(row.get(4).map_err(wrong("until_ms"))?);
+    Ok((key, KeptIdempotency { job, body, until }))
 }
 
 /// Row numbers that jobs put aside had: what is kept under them never becomes another job's.

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use pointsman_core::Seq;
 use pointsman_store::{Clock, Epoch, Intake, MonotonicClock};
 use rusqlite::Connection;
 
@@ -18,6 +19,9 @@ use crate::{
     rows::Rows,
     schema,
 };
+
+/// Makes the row of the table `position` anew.
+const MAKE_POSITION: &str = "INSERT OR REPLACE INTO position SELECT 1, coalesce(max(last_seq), 0), 0, coalesce(max(at_ms), 0), coalesce(sum(length(CAST(lines AS BLOB))), 0) FROM log";
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +49,24 @@ pub enum OpenError {
         dir.display()
     )]
     HalfImported { dir: PathBuf },
-    #[error("the store names no epoch of its log, or none that can be read")]
-    NoEpoch,
+    #[error(
+        "the table `meta` of {file} names no epoch of its log, or none that can be read: with the server stopped, run `sqlite3 {file} \"INSERT OR REPLACE INTO meta VALUES ('epoch', lower(hex(randomblob(6))))\"`: monitors begin anew",
+        file = path.display()
+    )]
+    NoEpoch { path: PathBuf },
+    #[error(
+        "the table `position` of {file} says that the log ends at seq {seq}, and the table `log` goes up to {log}: with the server stopped, run `sqlite3 {file} 'UPDATE position SET seq = {log}'`",
+        file = path.display()
+    )]
+    WrongPosition { path: PathBuf, seq: Seq, log: Seq },
+    #[error(
+        "the table `position` of {file} does not say where the log ends: with the server stopped, run `sqlite3 {file} '{make}'`, and `pointsman doctor --repair` once it is started",
+        file = path.display(),
+        make = MAKE_POSITION
+    )]
+    NoPosition { path: PathBuf, source: rusqlite::Error },
+    #[error("the disk of {} is full: free some space on it", dir.display())]
+    Full { dir: PathBuf, source: rusqlite::Error },
     #[error("the database failed")]
     Database(#[from] rusqlite::Error),
     #[error("no thread for the store")]
@@ -86,8 +106,8 @@ pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Op
         }
         (intake, _) => intake,
     };
-    let epoch = epoch(&connection)?;
-    let newest = load::newest_time(&connection)?;
+    let epoch = epoch(&connection, &path)?;
+    let newest = load::newest_time(&connection, &path)?;
     let clock = options.clock.clone();
     let clock = clock.unwrap_or_else(|| Arc::new(MonotonicClock::starting(newest)));
     let rows = Arc::new(Rows::default());
@@ -101,15 +121,23 @@ pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Op
 
 /// On a disk that became full while no server ran, the reserve is what there is room from.
 fn open_writer(dir: &Path, path: &Path) -> Result<Connection, OpenError> {
-    match schema::open_writer(path) {
-        Err(OpenError::Database(error)) if is_full(&error) && room::give_up_file(dir) => {
-            schema::open_writer(path)
+    let mut opened = schema::open_writer(path);
+    if is_on_full_disk(&opened) && room::give_up_file(dir) {
+        opened = schema::open_writer(path);
+    }
+    match opened {
+        Err(OpenError::Database(source)) if is_full(&source) => {
+            Err(OpenError::Full { dir: dir.to_owned(), source })
         }
         opened => opened,
     }
 }
 
-fn epoch(db: &Connection) -> Result<Epoch, OpenError> {
+fn is_on_full_disk(opened: &Result<Connection, OpenError>) -> bool {
+    matches!(opened, Err(OpenError::Database(error)) if is_full(error))
+}
+
+fn epoch(db: &Connection, path: &Path) -> Result<Epoch, OpenError> {
     let epoch = schema::meta(db, "epoch")?.and_then(|text| text.parse().ok());
-    epoch.ok_or(OpenError::NoEpoch)
+    epoch.ok_or_else(|| OpenError::NoEpoch { path: path.to_owned() })
 }

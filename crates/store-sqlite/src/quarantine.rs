@@ -12,9 +12,17 @@ use rusqlite::{Connection, params};
 pub(crate) struct Unreadable {
     pub kind: &'static str,
     pub id: String,
-    pub n: Option<i64>,
+    pub place: Place,
     pub reason: String,
     pub record: Vec<u8>,
+}
+
+/// Which row it is; what names it may be of any type.
+pub(crate) enum Place {
+    Job { n: i64 },
+    Record { id: Vec<u8> },
+    Capabilities { digest: Vec<u8> },
+    Idempotency { customer: Vec<u8>, key: Vec<u8> },
 }
 
 /// What is told of a row that was put aside.
@@ -58,20 +66,30 @@ fn move_rows(db: &mut Connection, rows: &[Unreadable], now: Timestamp) -> rusqli
     }
     let step = db.transaction()?;
     for row in rows {
-        let Unreadable { kind, id, n, reason, record } = row;
+        let Unreadable { kind, id, place, reason, record } = row;
+        let n = match place {
+            Place::Job { n } => Some(n),
+            _ => None,
+        };
         step.execute(
             "INSERT INTO quarantine (kind, id, n, reason, at_ms, record)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![kind, id, n, reason, now.as_millis(), record],
         )?;
-        match (*kind, n) {
-            (_, Some(n)) => step.execute("DELETE FROM jobs WHERE n = ?1", [n])?,
-            ("capabilities", None) => {
-                step.execute("DELETE FROM capabilities WHERE lower(hex(digest)) = ?1", [id])?
+        match place {
+            Place::Job { n } => step.execute("DELETE FROM jobs WHERE n = ?1", [n])?,
+            Place::Record { id } => step.execute(
+                "DELETE FROM records WHERE kind = ?1 AND CAST(id AS BLOB) = ?2",
+                params![kind, id],
+            )?,
+            Place::Capabilities { digest } => {
+                step.execute("DELETE FROM capabilities WHERE CAST(digest AS BLOB) = ?1", [digest])?
             }
-            (kind, None) => {
-                step.execute("DELETE FROM records WHERE kind = ?1 AND id = ?2", [kind, id])?
-            }
+            Place::Idempotency { customer, key } => step.execute(
+                "DELETE FROM idempotency
+                 WHERE CAST(customer AS BLOB) = ?1 AND CAST(key AS BLOB) = ?2",
+                [customer, key],
+            )?,
         };
     }
     step.commit()
@@ -99,26 +117,35 @@ pub(crate) fn take_away(db: &Connection, numbers: &[i64]) -> rusqlite::Result<()
 }
 
 impl Quarantined {
-    /// As an examination tells it. Where a sound record has taken its place, nothing needs it any
-    /// more, and a repair takes it away.
+    /// As an examination tells it. Where a sound record has taken its place, or it is of no use
+    /// to anybody, a repair takes it away.
     pub fn finding(&self, state: &State) -> Finding {
         let Self { kind, id, reason, .. } = self;
         let problem = format!("its stored record could not be read and was put aside: {reason}");
         let rule = FindingRule::Quarantined;
         let finding = Finding::new(rule, format!("{kind}/{id}"), problem);
-        if !self.is_replaced(state) {
-            let cure = format!(
-                "{}; it lies in the table `quarantine` of the store's database",
-                finding.cure
-            );
-            return Finding { cure, ..finding };
-        }
-        Finding {
-            consequence: "none any more: a sound record has taken its place".to_owned(),
-            cure: "repair it: what was put aside is taken away".to_owned(),
-            mend: Mend::Repair,
-            ..finding
-        }
+        let lies = "it lies in the table `quarantine` of the store's database";
+        let taken_away = "repair it: what was put aside is taken away".to_owned();
+        let (consequence, cure, mend) = match &**kind {
+            _ if self.is_replaced(state) => {
+                ("none any more: a sound record has taken its place", taken_away, Mend::Repair)
+            }
+            "idempotency" => (
+                "a submission that is repeated with this key makes a second job",
+                taken_away,
+                Mend::Repair,
+            ),
+            "capabilities" => (
+                "jobs are not matched to the workers that have these capabilities",
+                format!(
+                    "restart those workers: they register with their capabilities, and a repair \
+                     takes away what was put aside; {lies}, delete it there if no worker has them"
+                ),
+                Mend::None,
+            ),
+            _ => (&*finding.consequence, format!("{}; {lies}", finding.cure), Mend::None),
+        };
+        Finding { consequence: consequence.to_owned(), cure, mend, ..finding }
     }
 
     fn is_replaced(&self, state: &State) -> bool {

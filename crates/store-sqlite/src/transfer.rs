@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 use crate::{
     SqliteStore, blobs,
-    database::{Head, WriteError},
+    database::{Head, WriteError, is_full},
     schema::{begin_epoch, write_intake},
     writer::Writer,
     writes::Writes,
@@ -77,12 +77,33 @@ impl Writer {
         self.in_one_step(|db| write_intake(db, intake))
     }
 
+    /// Writes a mark. On a full disk it is made with what is in reserve: a store can be moved off it.
     fn in_one_step(
         &mut self,
-        write: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+        write: impl Fn(&Connection) -> rusqlite::Result<()>,
     ) -> Result<(), TransferError> {
-        let step = self.database.connection.transaction().map_err(failed)?;
-        write(&step).and_then(|()| step.commit()).map_err(failed)
+        let mut written = self.try_step(&write);
+        if let Err(why) = &written
+            && is_full(why)
+            && self.room.full().is_none()
+        {
+            self.room.give_up(&self.database.connection, &why.to_string());
+            self.checkpoint();
+            written = self.try_step(&write);
+        }
+        written.map_err(|why| match is_full(&why) {
+            true => StoreError::Full(format!("{why}; free some space on it, and try again")).into(),
+            false => failed(why),
+        })
+    }
+
+    fn try_step(
+        &mut self,
+        write: impl Fn(&Connection) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        let step = self.database.connection.transaction()?;
+        write(&step)?;
+        step.commit()
     }
 
     /// The mark first: whatever comes after it is never taken for a whole store.

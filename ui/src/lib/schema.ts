@@ -52,7 +52,7 @@ export interface paths {
         put?: never;
         /**
          * Mend findings: those with the given ids, or all of them. What no repair can make right is left
-         *     as it is. A finding that is gone already is not in the answer.
+         *     as it is. An id that is of no finding now, as it is mended already, is answered as not found.
          */
         post: operations["post_doctor_repair"];
         delete?: never;
@@ -1620,6 +1620,8 @@ export interface components {
         /** @description What became of the findings. */
         MendResult: {
             mended: components["schemas"]["Mended"][];
+            /** @description Ids that are of no finding now: what they named is mended already, or was never wrong. */
+            not_found: string[];
         };
         /** @description A finding that was to be mended, and what became of it. */
         Mended: components["schemas"]["MendOutcome"] & {

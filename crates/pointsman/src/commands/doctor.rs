@@ -34,7 +34,7 @@ pub async fn doctor(client: &Client, repair: bool, json: bool) -> Result<(), Exi
 async fn mend_all(client: &Client) -> Result<Vec<Mended>, Exit> {
     let mut all: Vec<Mended> = Vec::new();
     loop {
-        let mended = client.mend(None).await.map_err(exit_of)?;
+        let mended = client.mend(None).await.map_err(exit_of)?.mended;
         let more = mended.len() == Examination::MAX;
         let progress = mended.iter().any(|m| !matches!(m.outcome, MendOutcome::Left { .. }));
         all.retain(|known| !mended.iter().any(|new| new.finding.id == known.finding.id));

@@ -3,6 +3,7 @@
 mod act;
 mod doctor;
 mod list;
+mod out;
 mod print;
 mod submit;
 mod token;

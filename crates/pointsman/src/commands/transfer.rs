@@ -1,9 +1,6 @@
 //! `pointsman export`, `import` and `intake`: on a store itself, while no server has it open.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use indicatif::ProgressBar;
@@ -19,7 +16,7 @@ use tokio::{
     io::{AsyncBufRead, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter},
 };
 
-use super::{exit_of, print};
+use super::{exit_of, out::Out, print};
 use crate::{
     args::{self, Cli, IntakeAction},
     exit::Exit,
@@ -46,8 +43,8 @@ pub async fn export(args: &args::Export, json: bool) -> Result<(), Exit> {
     let store = args.store.open(Purpose::Export, &args.redis).await?;
     let exported = match args.out.as_str() {
         STANDARD => Ok(write(&*store, args, tokio::io::stdout()).await),
-        path => match Part::of(Path::new(path)).await {
-            Ok(part) => Ok(to_file(&*store, args, part).await),
+        path => match Out::create(Path::new(path)).await {
+            Ok(out) => Ok(to_file(&*store, args, out).await),
             Err(why) => Err(Exit::Usage(format!(
                 "{why}; nothing was exported, and the intake is as it was"
             ))),
@@ -69,42 +66,19 @@ pub async fn export(args: &args::Export, json: bool) -> Result<(), Exit> {
     tell(&told, &text, json, args.out == STANDARD)
 }
 
-/// The file that is written first: one that is there under the name that was asked for is whole.
-struct Part {
-    file: File,
-    path: PathBuf,
-    whole: PathBuf,
-}
-
-impl Part {
-    async fn of(whole: &Path) -> Result<Self, String> {
-        let mut path = OsString::from(whole);
-        path.push(".part");
-        let path = PathBuf::from(path);
-        if whole.is_dir() {
-            return Err(format!("{} is a directory: name a file", whole.display()));
-        }
-        let file = File::create(&path).await;
-        let file = file.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        Ok(Self { file, path, whole: whole.to_owned() })
-    }
-}
-
 async fn to_file(
     store: &dyn Transfer,
     args: &args::Export,
-    mut part: Part,
+    mut out: Out,
 ) -> Result<(transfer::Header, Counts), TransferError> {
     let written = async {
-        let written = write(store, args, &mut part.file).await?;
-        part.file.sync_all().await?;
-        tokio::fs::rename(&part.path, &part.whole).await?;
+        let written = write(store, args, &mut out.file).await?;
+        out.finish().await?;
         Ok(written)
     };
     let written = written.await;
     if written.is_err() {
-        // What cannot be removed does no harm: it has no footer.
-        let _ = tokio::fs::remove_file(&part.path).await;
+        out.discard().await;
     }
     written
 }
@@ -189,7 +163,7 @@ pub async fn import(args: &args::Import, json: bool) -> Result<(), Exit> {
     let imported = transfer::import(&*store, from, &mut |counts| progress(&bar, counts)).await;
     bar.finish_and_clear();
     store.close().await.map_err(anyhow::Error::from)?;
-    let done = imported.with_context(|| format!("{} was not imported", args.file))?;
+    let done = imported.map_err(|error| not_done(error, args))?;
     let told = Told {
         seq: done.header.seq,
         counts: &done.counts,
@@ -203,6 +177,14 @@ pub async fn import(args: &args::Import, json: bool) -> Result<(), Exit> {
         done.given_back
     );
     tell(&told, &text, json, false)
+}
+
+fn not_done(error: TransferError, args: &args::Import) -> anyhow::Error {
+    let done = match error {
+        TransferError::Unconfirmed(_) => format!("was imported into {}", args.store),
+        _ => "was not imported".to_owned(),
+    };
+    anyhow!(error).context(format!("{} {done}", args.file))
 }
 
 async fn reader(file: &str) -> Result<Box<dyn AsyncBufRead + Unpin + Send>, Exit> {

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use pointsman_api::{ErrorCode, MendRequest, MendResult, Problem};
-use pointsman_core::doctor::Examination;
+use pointsman_core::doctor::{Examination, Finding};
 
 use super::Errors;
 use crate::{app::App, extract, refusal::Answer};
@@ -18,7 +18,7 @@ pub(crate) async fn examine(State(app): State<App>) -> Answer<Json<Examination>>
 }
 
 /// Mend findings: those with the given ids, or all of them. What no repair can make right is left
-/// as it is. A finding that is gone already is not in the answer.
+/// as it is. An id that is of no finding now, as it is mended already, is answered as not found.
 #[utoipa::path(
     post, path = "/api/v1/doctor/repair", tag = "fleet",
     request_body = MendRequest,
@@ -33,5 +33,13 @@ pub(crate) async fn repair(
         let detail = format!("{given} ids are too many: {max} is the most");
         return Err(Problem::new(ErrorCode::TooLong, detail).at("/ids").into());
     }
-    Ok(Json(MendResult { mended: app.broker.mend(ids).await? }))
+    let mut not_found = ids.clone().unwrap_or_default();
+    if let Some((n, id)) = not_found.iter().enumerate().find(|(_, id)| !Finding::is_id(id)) {
+        let detail = format!("{id:?} is the id of no finding: it would be RULE:SUBJECT");
+        let problem = Problem::new(ErrorCode::InvalidId, detail).at(format!("/ids/{n}"));
+        return Err(problem.cure("copy `id` of a finding of GET /api/v1/doctor").into());
+    }
+    let mended = app.broker.mend(ids).await?;
+    not_found.retain(|id| !mended.iter().any(|mended| mended.finding.id == *id));
+    Ok(Json(MendResult { mended, not_found }))
 }

@@ -165,8 +165,19 @@ async fn whoever_sees_the_fleet_may_examine_and_only_an_admin_may_mend() {
     for name in ["view", "submit", "worker", "acme"] {
         assert!(matches!(client(name).mend(None).await, Err(ClientError::Refused(_))), "{name}");
     }
-    assert_eq!(client("admin").mend(None).await.unwrap(), []);
-    let unknown = Some(vec!["wrong_status:worker/nobody".to_owned()]);
-    assert_eq!(client("admin").mend(unknown).await.unwrap(), []);
+    assert_eq!(client("admin").mend(None).await.unwrap().mended, []);
+    drop(server);
+}
+
+#[tokio::test]
+async fn an_id_of_no_finding_is_told() {
+    let (server, client) = open_server().await;
+    let gone = "wrong_status:worker/nobody".to_owned();
+    let answer = client("admin").mend(Some(vec![gone.clone()])).await.unwrap();
+    assert_eq!((answer.mended, answer.not_found), (vec![], vec![gone.clone()]));
+    let refused = client("admin").mend(Some(vec![gone, "nonsense".to_owned()])).await;
+    let Err(ClientError::Problem(problem)) = refused else { panic!("{refused:?}") };
+    assert_eq!((&*problem.code, problem.pointer.as_deref()), ("invalid_id", Some("/ids/1")));
+    assert!(problem.detail.contains("\"nonsense\""), "{problem:?}");
     drop(server);
 }

@@ -1,12 +1,12 @@
 //! Rows that somebody changed by hand: found after the next start, mended, and sound from then on.
 
 use pointsman_core::{
-    Command,
+    Command, Incarnation,
     doctor::{Mend, MendOutcome, Mended},
 };
 use pointsman_store::{
     Depth, Store,
-    conformance::fleet::{Fleet, spec},
+    conformance::fleet::{Fleet, Hand, spec},
 };
 
 use crate::support::{count, database, fleet, submit_and_finish};
@@ -111,4 +111,34 @@ async fn what_was_put_aside_is_taken_away_once_it_is_replaced() {
     assert_eq!(after.findings().await, [format!("quarantined:job/{lost}")]);
     after.store.close().await.unwrap();
     assert_eq!(count(&database(dir.path()), "quarantine"), 1);
+}
+
+/// What a worker is able to do is named by its digest: other capabilities under it are not its.
+#[tokio::test]
+async fn capabilities_that_were_changed_by_hand_are_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let hand = before.worker("w", 1, &[]).await;
+    let job = before.submit(spec(50)).await;
+    before.store.close().await.unwrap();
+    database(dir.path()).execute("UPDATE capabilities SET json = '{}'", []).unwrap();
+
+    let after = fleet(dir.path());
+    let found = after.store.examine(Depth::Fleet).await.unwrap().findings;
+    let [worker, capabilities] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(worker.id, "unknown_capabilities:worker/w");
+    assert!(capabilities.id.starts_with("quarantined:capabilities/"), "{capabilities:?}");
+    assert!(capabilities.problem.contains("another digest"), "{capabilities:?}");
+    assert!(capabilities.consequence.contains("not matched"), "{capabilities:?}");
+    assert!(capabilities.cure.contains("restart those workers"), "{capabilities:?}");
+
+    // It is started again.
+    let hand = Hand { incarnation: Incarnation::from_uuid(uuid::Uuid::max()), ..hand };
+    after.run(Command::Register(Fleet::registration(&hand, 1, &[]))).await.unwrap();
+    let mended = mend(&*after.store).await;
+    assert_eq!(mended.len(), 1, "{mended:?}");
+    assert_eq!(mended[0].outcome, MendOutcome::Repaired);
+    after.check().await.unwrap();
+    after.report(&hand, pointsman_core::record::ConnectorStatus::Idle).await;
+    assert_eq!(after.claim(&hand).await.map(|held| held.job), Some(job));
 }

@@ -1,15 +1,18 @@
 //! A full disk: new work is refused, what runs can end, and the store mends itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use pointsman_core::{Command, JobId};
 use pointsman_store::{
-    Health, StoreError,
+    Health, Intake, Store as _, StoreError,
     conformance::fleet::{Fleet, completed, spec},
+    transfer::{ExportOptions, export},
 };
+use pointsman_store_sqlite::{Options, SqliteStore};
+use rusqlite::Connection;
 
-use crate::support::{durable_picture, fleet, fleet_with, remove, until};
+use crate::support::{database, durable_picture, fleet, fleet_with, remove, until};
 
 const SLOTS: u32 = 40;
 
@@ -57,6 +60,25 @@ async fn a_full_disk_refuses_new_work_and_lets_jobs_end() {
     refuses_and_recovers(fleet).await;
 }
 
+fn fill_disk(dir: &Path) -> PathBuf {
+    let filler = dir.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 512]).is_ok() {}
+    filler
+}
+
+/// By hand, as above.
+#[tokio::test]
+#[ignore = "needs a small file system"]
+async fn on_a_full_disk_without_a_reserve_a_store_does_not_open_and_says_why() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let open = || SqliteStore::open(dir.path(), Options { reserve_bytes: 0, ..Options::default() });
+    open().unwrap().close().await.unwrap();
+    fill_disk(dir.path());
+    let why = open().err().expect("not opened").to_string();
+    assert!(why.contains("free some space"), "{why}");
+}
+
 /// By hand, as above.
 #[tokio::test]
 #[ignore = "needs a small file system"]
@@ -67,10 +89,7 @@ async fn a_store_opens_on_a_full_disk() {
     let hand = before.worker("w", 1, &[]).await;
     let held = before.running(&hand).await;
     before.store.close().await.unwrap();
-    let filler = dir.path().join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    while std::io::Write::write_all(&mut file, &[1; 512]).is_ok() {}
-    drop(file);
+    let filler = fill_disk(dir.path());
 
     let after = open();
     // Opening took the reserve: there is none left for new work.
@@ -135,4 +154,55 @@ async fn what_was_acknowledged_on_a_full_disk_is_there() {
     found.sort();
     assert_eq!(found, acknowledged);
     assert_eq!(again.store.health(), Health::Ready);
+}
+
+/// So much that not even a mark fits, until the reserve is given up.
+fn stuff(db: &Connection) {
+    db.execute("INSERT INTO payloads VALUES (1000, zeroblob(2500000))", []).unwrap();
+    db.execute_batch("PRAGMA incremental_vacuum; BEGIN").unwrap();
+    let pages = || db.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0)).unwrap();
+    let full = pages();
+    for n in 0.. {
+        db.execute_batch("SAVEPOINT before").unwrap();
+        db.execute("INSERT INTO meta VALUES (?1, '')", [format!("x{n}")]).unwrap();
+        if pages() > full {
+            return db.execute_batch("ROLLBACK TO before; COMMIT").unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_can_be_moved_off_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = small(dir.path());
+    submit(&before).await.unwrap();
+    before.store.close().await.unwrap();
+    stuff(&database(dir.path()));
+
+    let store = small(dir.path()).store;
+    assert_eq!(store.health(), Health::Ready, "nobody wrote anything yet");
+    let options = ExportOptions { made_by: "a test".to_owned(), with_running: false };
+    let mut stream = Vec::new();
+    let from = store.clone().transfer().unwrap();
+    let (_, counts) = export(&*from, &options, &mut stream, &mut |_| ()).await.unwrap();
+    assert_eq!((counts.jobs, counts.payloads), (1, 1));
+    assert!(matches!(store.health(), Health::Full(_)), "the reserve is given up");
+    assert_eq!(from.intake().await, Ok(Intake::Closed));
+}
+
+#[tokio::test]
+async fn a_full_disk_without_a_reserve_says_what_helps() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        fleet_with(dir.path(), |options| {
+            options.max_bytes = Some(2 << 20);
+            options.reserve_bytes = 0;
+        })
+    };
+    open().store.close().await.unwrap();
+    stuff(&database(dir.path()));
+    let store = open().store.clone().transfer().unwrap();
+    let why = store.set_intake(false).await.unwrap_err().to_string();
+    assert!(why.contains("free some space"), "{why}");
+    assert_eq!(store.intake().await, Ok(Intake::Open));
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use pointsman_store::{ManualClock, Store, StoreError, conformance::fleet::spec};
 use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
 
-use crate::support::{database, fleet, options};
+use crate::support::{database, fleet, options, submit_and_finish};
 
 fn open(dir: &std::path::Path) -> Result<SqliteStore, OpenError> {
     SqliteStore::open(dir, options(&ManualClock::default()))
@@ -77,6 +77,47 @@ fn other_files_are_left_alone() {
     let file = dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
     assert!(matches!(refused(&file), OpenError::Directory { .. }));
+}
+
+/// Does what an error says: what stands between `sqlite3 FILE` and the next backtick.
+fn cure(dir: &std::path::Path, error: &OpenError) {
+    let (text, file) = (error.to_string(), dir.join("pointsman.db").display().to_string());
+    let (_, command) = text.split_once(&format!("`sqlite3 {file} ")).expect("a cure");
+    let (command, _) = command.split_once('`').expect("an end");
+    let quote = &command[..1];
+    let sql = command.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    database(dir).execute_batch(sql.expect("in quotes")).expect(command);
+}
+
+/// Somebody's hand, or a disk; with the table that the error is to name.
+const NO_LOG_END: [(&str, &str); 5] = [
+    ("UPDATE position SET seq = 1", "`position`"),
+    ("UPDATE position SET seq = 'many'", "`position`"),
+    ("UPDATE position SET last_ended_no = -1", "`position`"),
+    ("DELETE FROM position", "`position`"),
+    ("UPDATE meta SET value = '' WHERE key = 'epoch'", "`meta`"),
+];
+
+#[tokio::test]
+async fn where_the_log_ends_is_wrong_and_the_error_says_what_makes_it_right() {
+    for (wound, table) in NO_LOG_END {
+        let dir = tempfile::tempdir().unwrap();
+        let before = fleet(dir.path());
+        let hand = before.worker("w", 1, &[]).await;
+        submit_and_finish(&before, &hand).await;
+        let seq = before.seq().await;
+        before.store.close().await.unwrap();
+        assert_eq!(database(dir.path()).execute(wound, []).unwrap(), 1, "{wound}");
+        let error = refused(dir.path());
+        assert!(error.to_string().contains(table), "{wound}: {error}");
+        cure(dir.path(), &error);
+
+        let after = fleet(dir.path());
+        assert_eq!(after.seq().await, seq, "{wound}");
+        after.store.mend(None).await.unwrap();
+        submit_and_finish(&after, &hand).await;
+        after.check().await.unwrap();
+    }
 }
 
 /// The wall clock may have been set back; the store's time is not.

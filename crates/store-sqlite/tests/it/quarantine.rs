@@ -1,6 +1,10 @@
 //! A stored record that cannot be read prevents nothing: it is put aside as it stands, and told.
 
-use pointsman_store::conformance::fleet::spec;
+use pointsman_core::{Command, command::Idempotency, doctor::MendOutcome};
+use pointsman_store::{
+    Depth,
+    conformance::fleet::{Fleet, spec},
+};
 
 use crate::support::{count, database, fleet, submit_and_finish};
 
@@ -39,6 +43,75 @@ async fn records_that_cannot_be_read_are_put_aside() {
     let text = "SELECT CAST(record AS TEXT) FROM quarantine WHERE kind = 'job'";
     let text: String = db.query_row(text, [], |row| row.get(0)).unwrap();
     assert_eq!(text, "{\"id\": 7, broken");
+}
+
+/// Rows that say nothing, not even by what they are found.
+#[tokio::test]
+async fn a_row_of_any_kind_that_cannot_be_read_prevents_nothing() {
+    let wounds = [
+        ("UPDATE idempotency SET body = X'00'", "quarantined:idempotency/acme/order-7"),
+        ("UPDATE idempotency SET until_ms = 'later'", "quarantined:idempotency/acme/order-7"),
+        ("UPDATE idempotency SET customer = X'FF'", "quarantined:idempotency/\u{fffd}/order-7"),
+        ("UPDATE idempotency SET customer = char(7)", "quarantined:idempotency/\u{7}/order-7"),
+        ("UPDATE records SET id = X'FF' WHERE kind = 'alert'", "quarantined:alert/\u{fffd}"),
+        ("UPDATE jobs SET id = 7", "quarantined:job/37"),
+        ("UPDATE capabilities SET digest = 7", "quarantined:capabilities/37"),
+    ];
+    for (wound, finding) in wounds {
+        let dir = tempfile::tempdir().unwrap();
+        let before = fleet(dir.path());
+        before.worker("w", 1, &[]).await;
+        let mut submit = before.submission(spec(50));
+        submit.spec.customer_id = Some("acme".parse().unwrap());
+        submit.idempotency = Some(Idempotency { key: "order-7".into(), body: [0; 32] });
+        before.run(Command::Submit(submit)).await.unwrap();
+        before.store.close().await.unwrap();
+        let db = database(dir.path());
+        db.execute("INSERT INTO records VALUES ('alert', 'a', '{')", []).unwrap();
+        assert_eq!(db.execute(wound, []).unwrap(), 1, "{wound}");
+        drop(db);
+
+        for opening in 1..=2 {
+            let after = fleet(dir.path());
+            let told = after.findings().await;
+            assert!(told.contains(&finding.to_owned()), "{wound}, opening {opening}: {told:?}");
+            after.worker("v", 1, &[]).await;
+            after.store.close().await.unwrap();
+        }
+        let db = database(dir.path());
+        let twice =
+            "SELECT count(*) FROM (SELECT 1 FROM quarantine GROUP BY kind HAVING count(*) > 1)";
+        assert_eq!(db.query_row(twice, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "{wound}");
+    }
+}
+
+/// A key is of use for a day, and nothing but that is lost with it.
+#[tokio::test]
+async fn an_idempotency_key_that_was_put_aside_is_taken_away_by_a_repair() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let submit = |fleet: &Fleet| {
+        let mut submit = fleet.submission(spec(50));
+        submit.idempotency = Some(Idempotency { key: "order-7".into(), body: [0; 32] });
+        Command::Submit(submit)
+    };
+    before.run(submit(&before)).await.unwrap();
+    before.store.close().await.unwrap();
+    database(dir.path()).execute("UPDATE idempotency SET job = X'00'", []).unwrap();
+
+    let after = fleet(dir.path());
+    let found = after.store.examine(Depth::Fleet).await.unwrap().findings;
+    let [finding] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(finding.id, "quarantined:idempotency/order-7");
+    assert!(finding.consequence.contains("a second job"), "{finding:?}");
+    let mended = after.store.mend(None).await.unwrap();
+    assert_eq!(mended[0].outcome, MendOutcome::Repaired);
+    after.check().await.unwrap();
+    after.token();
+    after.run(submit(&after)).await.unwrap();
+    assert_eq!(after.store.queues(10).await.unwrap().counts.pending, 2);
+    after.store.close().await.unwrap();
+    assert_eq!(count(&database(dir.path()), "quarantine"), 0);
 }
 
 /// A job that is put aside keeps its payload: no other job gets it, or its place.

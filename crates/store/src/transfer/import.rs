@@ -4,7 +4,7 @@ use pointsman_core::{Command, Record, RecordKey, Rejected, Timestamp, command::R
 use tokio::io::AsyncBufRead;
 
 use super::{Counts, Header, Item, Stream, Transfer, TransferError};
-use crate::Epoch;
+use crate::{Epoch, Intake, StoreError};
 
 /// Items put in at once, and about their bytes.
 const BATCH: usize = 1_000;
@@ -28,6 +28,7 @@ pub struct Imported {
 /// When the stream is none, is newer, was cut off or altered; when the store is not empty, or
 /// fails. The store is empty again then; only when that fails too, or the process ends, it stays
 /// marked as half imported: the next import begins anew.
+/// [`Unconfirmed`](TransferError::Unconfirmed) alone says that everything is imported.
 pub async fn import<R: AsyncBufRead + Unpin + Send>(
     store: &dyn Transfer,
     from: R,
@@ -38,7 +39,10 @@ pub async fn import<R: AsyncBufRead + Unpin + Send>(
     store.begin_import(&header).await?;
     match fill(store, &mut stream, told).await {
         Ok(given_back) => {
-            let epoch = store.finish_import(&header).await?;
+            let epoch = match store.finish_import(&header).await {
+                Ok(epoch) => epoch,
+                Err(why) => return Err(unfinished(store, why).await),
+            };
             Ok(Imported { header, counts: stream.counts(), epoch, given_back })
         }
         Err(why) => {
@@ -47,6 +51,16 @@ pub async fn import<R: AsyncBufRead + Unpin + Send>(
             }
             Err(why)
         }
+    }
+}
+
+/// An import whose end was not confirmed has ended if the store is open: that is its last step.
+async fn unfinished(store: &dyn Transfer, why: TransferError) -> TransferError {
+    match (why, store.intake().await) {
+        (TransferError::Store(StoreError::Unknown(why)), Ok(Intake::Open)) => {
+            TransferError::Unconfirmed(why)
+        }
+        (why, _) => why,
     }
 }
 

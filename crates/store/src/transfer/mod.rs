@@ -154,6 +154,10 @@ pub enum TransferError {
     NotEmpty(Seq),
     #[error("an import fills this store, or broke off: import into it anew")]
     Importing,
+    #[error(
+        "all of it is there and the store is open, but not confirmed: {0}; do not import again"
+    )]
+    Unconfirmed(String),
     #[error("nothing is being imported into this store")]
     NotImporting,
     #[error("this is no export of Pointsman: it does not begin with a header")]

@@ -96,3 +96,14 @@ fn a_digest_tells_nobody_from_anybody() {
     none.customers.allowed = Some([].into());
     assert_ne!(digest(&none), digest(&ordinary()));
 }
+
+/// Stores check what they read back: main memory is any fraction of a GiB.
+#[test]
+fn what_was_written_and_read_back_has_the_same_digest() {
+    for mebibytes in (1..2_000_000).step_by(997) {
+        let mut has = ordinary();
+        has.hardware.ram_gb = f64::from(mebibytes) / 1000.0 / 3.0;
+        let read = serde_json::from_slice(&serde_json::to_vec(&has).unwrap()).unwrap();
+        assert_eq!(digest(&read), digest(&has), "{}", has.hardware.ram_gb);
+    }
+}
