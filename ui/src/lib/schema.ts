@@ -1185,6 +1185,7 @@ export interface components {
          *     - `missing_field` (422): A field is missing. Cure: add it; /api/openapi.json lists the fields.
          *     - `out_of_range` (422): A number is out of range. Cure: use a number in the range that the detail names.
          *     - `too_long` (422): A value is too long, or a list has too many entries. Cure: shorten it to what the detail names.
+         *     - `too_deep` (422): A value is nested too deeply. Cure: nest objects and lists at most as deep as the detail names.
          *     - `invalid_id` (422): An identifier is not valid. Cure: copy it as the server gave it out.
          *     - `invalid_query` (400): A parameter of the address is not valid. Cure: correct the parameter that the pointer names.
          *     - `bad_cursor` (400): The cursor is not valid. Cure: use the `next_cursor` of the page before as it is, or leave it out to begin anew.
@@ -1238,7 +1239,7 @@ export interface components {
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -2066,7 +2067,7 @@ export interface components {
             service: string;
             /**
              * @description What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format; for
-             *     the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`.
+             *     the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
              */
             payload: Record<string, unknown>;
             /** @description Files that the job brings, at most 200. */
@@ -2107,7 +2108,10 @@ export interface components {
              *     body 409.
              */
             idempotency_key?: string | null;
-            /** @description Whatever the caller wants to keep with the job: an object of at most 16 KiB. */
+            /**
+             * @description Whatever the caller wants to keep with the job: an object of at most 16 KiB and
+             *     32 levels.
+             */
             metadata?: Record<string, unknown> | null;
         };
         /** @description Limits of one attempt, seconds; unset means the worker's setting. */
