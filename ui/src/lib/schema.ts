@@ -296,7 +296,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Why the job waits: rule by rule, how many workers pass or fail it, and which. */
+        /**
+         * Why the job waits: rule by rule, how many workers pass or fail it, and which; a customer's token
+         *     is not told which.
+         */
         get: operations["get_jobs_by_id_explain"];
         put?: never;
         post?: never;
@@ -1321,7 +1324,7 @@ export interface components {
         };
         /** @description A worker that fails a rule. */
         FailingWorker: {
-            worker: components["schemas"]["WorkerId"];
+            worker?: components["schemas"]["WorkerId"] | null;
             /** @description What it has instead, such as `the largest has 12 GiB`. */
             found: string;
             /** @description Whether it passes every other rule. */
