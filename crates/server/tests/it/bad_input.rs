@@ -1,5 +1,9 @@
 //! Bad input: each gets its error with code, pointer and cure, and the store is unchanged.
 
+use pointsman_core::{
+    Failure, FailureKind,
+    command::{Finish, Op, Outcome},
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -242,6 +246,51 @@ async fn a_worker_with_a_stale_token_changes_nothing() {
 }
 
 #[tokio::test]
+async fn texts_of_an_attempt_that_are_too_long_are_refused_and_change_nothing() {
+    let server = start().await;
+    server.submit().await;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let before = server.everything().await;
+    let attempt = json!({
+        "worker_id": "w", "incarnation": worker.incarnation,
+        "job": held.job, "attempt": held.attempt, "token": held.token,
+    });
+    let failed = |field: &str, value: Value| {
+        let mut failure = json!({"kind": "service_fault", "code": "boom", "message": "boom"});
+        failure[field] = value;
+        json!({"outcome": "failed", "failure": failure})
+    };
+    let last = |field: &str, bytes: usize| json!({"outcome": "completed", "last_progress": {field: "p".repeat(bytes)}});
+    for (route, said, pointer) in [
+        ("finish", failed("message", json!("m".repeat(16_385))), "/failure/message"),
+        ("finish", failed("code", json!("c".repeat(201))), "/failure/code"),
+        ("finish", failed("node", json!("n".repeat(201))), "/failure/node"),
+        ("finish", failed("node_type", json!("n".repeat(201))), "/failure/node_type"),
+        ("finish", failed("workers", json!(vec!["w"; 33])), "/failure/workers"),
+        ("finish", last("message", 2_001), "/last_progress/message"),
+        ("late", last("node", 201), "/last_progress/node"),
+        ("release", json!({"reason": "drained", "message": "m".repeat(2_001)}), "/message"),
+    ] {
+        let mut body = attempt.clone();
+        body.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        let path = format!("/api/v1/worker/{route}");
+        let answer = server.ask(server.post(&path, body.to_string())).await;
+        assert_eq!((answer.status, answer.code().as_str()), (422, "too_long"), "{route} {pointer}");
+        assert_eq!(answer.json()["pointer"], pointer, "{route}");
+    }
+    assert_eq!(server.everything().await, before);
+    let longest = op_of_failure("m".repeat(16_384));
+    let results = worker.exchange(vec![op(held, longest)], 0, 0.0).await.ops;
+    assert!(matches!(results[..], [pointsman_api::OpResult::Answer(_)]), "{results:?}");
+}
+
+fn op_of_failure(message: String) -> Op {
+    let failure = Failure::new(FailureKind::ServiceFault, "boom", message);
+    Op::Finish(Finish { outcome: Outcome::Failed { failure }, last_progress: None })
+}
+
+#[tokio::test]
 async fn bad_worker_requests_have_their_errors() {
     let server = start().await;
     let worker = server.worker("w").await;
@@ -261,6 +310,9 @@ async fn bad_worker_requests_have_their_errors() {
         body
     };
     let tokens: Vec<Uuid> = (0..1025).map(|_| Uuid::new_v4()).collect();
+    let service = |n: u32| json!({"name": format!("s{n}"), "slots": 1});
+    let services: Vec<Value> = (0..101).map(service).collect();
+    let remark = "r".repeat(2_001);
     for (route, body, code, pointer) in [
         ("claim", base.clone(), "missing_field", "/tokens"),
         ("claim", with("tokens", json!(["x"])), "invalid_id", "/tokens/0"),
@@ -281,6 +333,23 @@ async fn bad_worker_requests_have_their_errors() {
             register("capabilities", json!({"hardware": {"ram_gb": -1}})),
             "out_of_range",
             "/capabilities/hardware/ram_gb",
+        ),
+        ("register", register("summary", json!("s".repeat(501))), "too_long", "/summary"),
+        ("register", register("services", json!(services)), "too_long", "/services"),
+        (
+            "renew",
+            with(
+                "connectors",
+                json!([{"service": "simulation", "status": "error", "error_message": remark}]),
+            ),
+            "too_long",
+            "/connectors/0/error_message",
+        ),
+        (
+            "renew",
+            with("progress", json!([{"job": Uuid::now_v7(), "message": remark}])),
+            "too_long",
+            "/progress/0/message",
         ),
     ] {
         let path = format!("/api/v1/worker/{route}");
