@@ -45,8 +45,12 @@ pub async fn start_at(listen: SocketAddr, data: TempDir) -> Fixture {
     start_on(MemStore::new(Arc::new(clock)), listen, data).await
 }
 
-pub async fn start_on(store: MemStore, listen: SocketAddr, data: TempDir) -> Fixture {
-    let store = Arc::new(store);
+pub async fn start_on(
+    store: impl Into<Arc<MemStore>>,
+    listen: SocketAddr,
+    data: TempDir,
+) -> Fixture {
+    let store = store.into();
     let (broker, tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let files = Arc::new(Files::open(data.path(), None).unwrap());
     let config = ServerConfig { listen, data: data.path().to_owned() };
