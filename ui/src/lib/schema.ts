@@ -1532,9 +1532,19 @@ export interface components {
              * @description Bytes of the result JSON that was handed in.
              */
             result_bytes?: number;
-            metadata: Record<string, unknown>;
+            metadata?: Record<string, unknown> | null;
         };
+        /** @description The data of an event of one job: `job_now`, a change, or `progress`. */
+        JobData: components["schemas"]["JobNow"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"];
         JobId: string;
+        /** @description The job's record now, shaped as an event. */
+        JobNow: {
+            seq: components["schemas"]["u64"];
+            at: components["schemas"]["Timestamp"];
+            kind: components["schemas"]["RecordKind"];
+            id: components["schemas"]["JobId"];
+            record?: components["schemas"]["Job"] | null;
+        };
         /** @description How far one running attempt is. */
         JobProgress: components["schemas"]["Progress"] & {
             job: components["schemas"]["JobId"];
@@ -2137,6 +2147,8 @@ export interface components {
         };
         Timestamp: string;
         Token: string;
+        /** @description The data of an event of the view: `full_state_snapshot`, a change, `progress`, `pulse`, `queues`, `bookmark`, `not_live` or `resync`. */
+        ViewData: components["schemas"]["Snapshot"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"] | components["schemas"]["PulseLane"] | components["schemas"]["QueueLane"] | components["schemas"]["Bookmark"] | components["schemas"]["NotLive"] | components["schemas"]["Resync"];
         /** @description One change: replace the record of that kind and id, or drop it when there is none. */
         ViewEvent: {
             seq: components["schemas"]["u64"];
@@ -2336,7 +2348,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ViewEvent"];
+                    "text/event-stream": components["schemas"]["ViewData"];
                 };
             };
             /** @description Why the request was refused: see `code`, `pointer` and `cure` */
@@ -2769,7 +2781,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ViewEvent"];
+                    "text/event-stream": components["schemas"]["JobData"];
                 };
             };
             /** @description Why the request was refused: see `code`, `pointer` and `cure` */
@@ -3746,7 +3758,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/plain": string;
+                    "application/openmetrics-text": string;
                 };
             };
             /** @description Why the request was refused: see `code`, `pointer` and `cure` */
