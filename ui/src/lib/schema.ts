@@ -1376,7 +1376,14 @@ export interface components {
             last_progress?: components["schemas"]["Progress"] | null;
         };
         /** @description How an attempt ended: the body of `finish` and `late`. */
-        FinishRequest: components["schemas"]["AttemptRef"] & components["schemas"]["Finish"];
+        FinishRequest: components["schemas"]["Finish"] & {
+            worker_id: components["schemas"]["WorkerId"];
+            incarnation: components["schemas"]["Incarnation"];
+            job: components["schemas"]["JobId"];
+            /** Format: int32 */
+            attempt: number;
+            token: components["schemas"]["Token"];
+        };
         /** @description One GPU. */
         Gpu: {
             name: string;
@@ -1736,7 +1743,7 @@ export interface components {
             artifacts?: components["schemas"]["Artifact"][];
             cached?: boolean;
             /** @description The service's own outputs, as JSON; lies apart from the record. */
-            result?: Record<string, unknown>;
+            result?: Record<string, unknown> | null;
             /** @enum {string} */
             outcome: "completed";
         } | {
@@ -1936,7 +1943,13 @@ export interface components {
             running: components["schemas"]["ClaimedJob"][];
         };
         /** @description An attempt is given back: a loss, not a failure. */
-        ReleaseRequest: components["schemas"]["AttemptRef"] & {
+        ReleaseRequest: {
+            worker_id: components["schemas"]["WorkerId"];
+            incarnation: components["schemas"]["Incarnation"];
+            job: components["schemas"]["JobId"];
+            /** Format: int32 */
+            attempt: number;
+            token: components["schemas"]["Token"];
             reason: components["schemas"]["LossReason"];
             message?: string;
         };

@@ -251,6 +251,60 @@ async fn a_worker_with_a_stale_token_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_does_not_belong_to_an_operation_is_refused_at_its_place() {
+    let server = start().await;
+    server.submit().await;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let before = server.everything().await;
+    let of_attempt = json!({"job": held.job, "attempt": held.attempt, "token": held.token});
+    let of_worker = json!({"worker_id": "w", "incarnation": worker.incarnation});
+    let completed = |field: &str, value: Value| json!({"outcome": "completed", field: value});
+    for (route, said, code, pointer) in [
+        ("start", json!({"bogus": 1}), "unknown_field", "/bogus"),
+        ("cancel-ack", json!({"bogus": 1}), "unknown_field", "/bogus"),
+        ("finish", completed("artefacts", json!([])), "unknown_field", "/artefacts"),
+        ("finish", completed("resullt", json!({})), "unknown_field", "/resullt"),
+        ("finish", completed("failure", failure()), "unknown_field", "/failure"),
+        ("finish", completed("cached", json!("x")), "wrong_type", "/cached"),
+        ("finish", completed("artifacts", json!([{}])), "missing_field", "/artifacts/0/name"),
+        ("finish", completed("attempt", json!(-1)), "out_of_range", "/attempt"),
+        ("finish", completed("token", json!("x")), "invalid_id", "/token"),
+        ("finish", json!({"outcome": "nope"}), "wrong_type", "/outcome"),
+        ("finish", json!({"outcome": "failed"}), "missing_field", "/failure"),
+        ("finish", json!({}), "missing_field", "/outcome"),
+        ("late", completed("artefacts", json!([])), "unknown_field", "/artefacts"),
+        ("release", json!({"reason": "nope"}), "wrong_type", "/reason"),
+        ("release", json!({"reason": "drained", "massage": "m"}), "unknown_field", "/massage"),
+    ] {
+        // The route alone, and then the same as an operation of an exchange.
+        let alone = merged(&merged(&of_worker, &of_attempt), &said);
+        let op = json!({"op": if route == "cancel-ack" { "start" } else { route }});
+        let op = merged(&merged(&of_attempt, &op), &said);
+        let exchange = merged(&of_worker, &json!({"ops": [op]}));
+        for (path, body, pointer) in
+            [(route, alone, pointer.to_owned()), ("exchange", exchange, format!("/ops/0{pointer}"))]
+        {
+            let path = format!("/api/v1/worker/{path}");
+            let answer = server.ask(server.post(&path, body.to_string())).await;
+            assert_eq!((answer.status, answer.code().as_str()), (422, code), "{path} {body}");
+            assert_eq!(answer.json()["pointer"], pointer, "{path} {body}");
+        }
+    }
+    assert_eq!(server.everything().await, before);
+}
+
+fn merged(one: &Value, other: &Value) -> Value {
+    let mut both = one.as_object().unwrap().clone();
+    both.extend(other.as_object().unwrap().clone());
+    both.into()
+}
+
+fn failure() -> Value {
+    json!({"kind": "service_fault", "code": "boom", "message": "boom"})
+}
+
+#[tokio::test]
 async fn texts_of_an_attempt_that_are_too_long_are_refused_and_change_nothing() {
     let server = start().await;
     server.submit().await;
@@ -262,7 +316,7 @@ async fn texts_of_an_attempt_that_are_too_long_are_refused_and_change_nothing() 
         "job": held.job, "attempt": held.attempt, "token": held.token,
     });
     let failed = |field: &str, value: Value| {
-        let mut failure = json!({"kind": "service_fault", "code": "boom", "message": "boom"});
+        let mut failure = failure();
         failure[field] = value;
         json!({"outcome": "failed", "failure": failure})
     };
@@ -277,8 +331,7 @@ async fn texts_of_an_attempt_that_are_too_long_are_refused_and_change_nothing() 
         ("late", last("node", 201), "/last_progress/node"),
         ("release", json!({"reason": "drained", "message": "m".repeat(2_001)}), "/message"),
     ] {
-        let mut body = attempt.clone();
-        body.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        let body = merged(&attempt, &said);
         let path = format!("/api/v1/worker/{route}");
         let answer = server.ask(server.post(&path, body.to_string())).await;
         assert_eq!((answer.status, answer.code().as_str()), (422, "too_long"), "{route} {pointer}");
