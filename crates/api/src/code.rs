@@ -50,6 +50,8 @@ codes! {
         "use a number in the range that the detail names";
     TooLong = "too_long", 422, "A value is too long, or a list has too many entries",
         "shorten it to what the detail names";
+    TooDeep = "too_deep", 422, "A value is nested too deeply",
+        "nest objects and lists at most as deep as the detail names";
     InvalidId = "invalid_id", 422, "An identifier is not valid",
         "copy it as the server gave it out";
     InvalidQuery = "invalid_query", 400, "A parameter of the address is not valid",

@@ -4,6 +4,7 @@
 //! [`ErrorCode`], a JSON pointer to the wrong field, and a cure.
 
 mod code;
+mod depth;
 mod doctor;
 mod idempotency;
 mod input;

@@ -6,6 +6,9 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::{ErrorCode, Problem};
 
+/// Levels of a body that `serde_json` reads.
+const READABLE: usize = 127;
+
 /// Reads a request. The place of a mistake is looked for only once there is one.
 ///
 /// # Errors
@@ -18,12 +21,18 @@ pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     }
     serde_json::from_slice(body).map_err(|error| match error.classify() {
         Category::Data => locate::<T>(body),
+        _ if is_too_deep(&error) => locate::<T>(body),
         _ => not_json(body, &error),
     })
 }
 
 fn first_byte(body: &[u8]) -> Option<u8> {
     body.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+}
+
+/// Serde counts this as a fault of the syntax, and has no other name for it.
+fn is_too_deep(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("recursion limit exceeded")
 }
 
 fn not_json(body: &[u8], error: &serde_json::Error) -> Problem {
@@ -38,6 +47,12 @@ fn not_json(body: &[u8], error: &serde_json::Error) -> Problem {
 fn locate<T: DeserializeOwned>(body: &[u8]) -> Problem {
     let mut from = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(&mut from) {
+        // The field is too deep, not the one place within it where reading stopped.
+        Err(error) if is_too_deep(error.inner()) => {
+            let field: String = error.path().iter().take(1).map(pointer_to).collect();
+            let detail = format!("it is nested deeper than can be read: {READABLE} levels in all");
+            Problem::new(ErrorCode::TooDeep, detail).at(field)
+        }
         Err(error) => mistake(&pointer_of(error.path()), &error.inner().to_string()),
         Ok(_) => Problem::new(ErrorCode::InvalidJson, "something follows the JSON object").at(""),
     }
@@ -45,13 +60,16 @@ fn locate<T: DeserializeOwned>(body: &[u8]) -> Problem {
 
 /// The JSON pointer of a path.
 pub fn pointer_of(path: &Path) -> String {
-    let segment = |segment: &Segment| match segment {
+    path.iter().map(pointer_to).collect()
+}
+
+fn pointer_to(segment: &Segment) -> String {
+    match segment {
         Segment::Seq { index } => format!("/{index}"),
         Segment::Map { key } => format!("/{}", escape(key)),
         Segment::Enum { variant } => format!("/{}", escape(variant)),
         Segment::Unknown => String::new(),
-    };
-    path.iter().map(segment).collect()
+    }
 }
 
 /// A key as it stands in a JSON pointer.
@@ -98,6 +116,8 @@ mod tests {
         inner: Option<Inner>,
         #[serde(default)]
         list: Vec<Inner>,
+        #[serde(default)]
+        free: serde_json::Value,
         id: pointsman_core::WorkerId,
     }
 
@@ -134,5 +154,16 @@ mod tests {
                 "{body}: {problem}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_is_told_as_that() {
+        let nested = |levels: usize| {
+            let free = "[".repeat(levels) + &"]".repeat(levels);
+            read_json::<Outer>(format!(r#"{{"id":"a","free":{free}}}"#).as_bytes())
+        };
+        assert!(nested(READABLE - 1).is_ok());
+        let problem = nested(READABLE).unwrap_err();
+        assert_eq!((&*problem.code, problem.pointer.as_deref()), ("too_deep", Some("/free")));
     }
 }

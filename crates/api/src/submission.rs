@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
-use crate::{ErrorCode as Code, InputSource, Problem, check_file_name, idempotency, read_json};
+use crate::{
+    ErrorCode as Code, InputSource, Problem, check_file_name, depth::check_depth, idempotency,
+    read_json,
+};
 
 /// Bytes of a JSON body at most.
 pub const MAX_BODY: usize = 64_000_000;
@@ -22,6 +25,10 @@ pub const MAX_BATCH: usize = 1_000;
 pub const MAX_INPUTS: usize = 200;
 /// Bytes of `metadata` at most: it is part of every event of the job.
 const MAX_METADATA: usize = 16_384;
+/// Levels of `metadata` at most.
+const MAX_METADATA_DEPTH: usize = 32;
+/// Levels of a payload at most.
+const MAX_PAYLOAD_DEPTH: usize = 100;
 /// Bytes of `idempotency_key` and of an input's `node` and `field` at most.
 const MAX_TEXT: usize = 200;
 
@@ -38,7 +45,7 @@ pub struct Submission {
     /// The kind of service that runs it, such as `comfyui`.
     pub service: String,
     /// What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format; for
-    /// the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`.
+    /// the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
     #[schema(value_type = Object)]
     pub payload: Box<RawValue>,
     /// Files that the job brings, at most 200.
@@ -78,7 +85,8 @@ pub struct Submission {
     /// body 409.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
-    /// Whatever the caller wants to keep with the job: an object of at most 16 KiB.
+    /// Whatever the caller wants to keep with the job: an object of at most 16 KiB and
+    /// 32 levels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Value>,
@@ -131,7 +139,6 @@ impl Submission {
     /// # Errors
     /// A problem with the place of the first mistake.
     pub fn validate(self) -> Result<ValidSubmission, Problem> {
-        let idempotency = self.idempotency()?;
         let sources = check_inputs(&self.inputs)?;
         check_metadata(self.metadata.as_ref())?;
         check_timeouts(&self.timeouts)?;
@@ -139,6 +146,8 @@ impl Submission {
             let detail = "payload is not an object";
             return Err(Problem::new(Code::WrongType, detail).at("/payload"));
         }
+        check_depth(self.payload.get(), MAX_PAYLOAD_DEPTH, "/payload")?;
+        let idempotency = self.idempotency()?;
         let requirements = match &self.requirements {
             Some(value) => Requirements::parse(value).map_err(refused_requirements)?,
             None => Requirements::default(),
@@ -173,12 +182,12 @@ impl Submission {
     fn idempotency(&self) -> Result<Option<Idempotency>, Problem> {
         let Some(key) = &self.idempotency_key else { return Ok(None) };
         check_text(key, "/idempotency_key")?;
-        let unreadable = |error: serde_json::Error| {
-            Problem::new(Code::InvalidJson, error.to_string()).at("/payload")
-        };
-        let payload: Value = serde_json::from_str(self.payload.get()).map_err(unreadable)?;
+        // JSON that no value here can hold, such as 1e999, is the same when its text is.
+        let payload = self.payload.get();
+        let payload = serde_json::from_str(payload).unwrap_or_else(|_| payload.into());
         let rest = Self { payload: RawValue::NULL.to_owned(), ..self.clone() };
-        let rest = serde_json::to_value(rest).map_err(unreadable)?;
+        let unwritable = |error: serde_json::Error| Problem::new(Code::Internal, error.to_string());
+        let rest = serde_json::to_value(rest).map_err(unwritable)?;
         let body = idempotency::fingerprint(&[&rest, &payload]);
         Ok(Some(Idempotency { key: key.clone(), body }))
     }
@@ -257,12 +266,13 @@ fn check_metadata(metadata: Option<&Value>) -> Result<(), Problem> {
         let detail = "metadata is not an object";
         return Err(Problem::new(Code::WrongType, detail).at("/metadata"));
     }
-    let size = metadata.to_string().len();
+    let text = metadata.to_string();
+    let size = text.len();
     if size > MAX_METADATA {
         let detail = format!("metadata has {size} bytes, and {MAX_METADATA} is the most");
         return Err(Problem::new(Code::TooLong, detail).at("/metadata"));
     }
-    Ok(())
+    check_depth(&text, MAX_METADATA_DEPTH, "/metadata")
 }
 
 /// Checks names and sources, and says where each input comes from.

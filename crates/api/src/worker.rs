@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use pointsman_core::{
-    Incarnation, JobId, LossReason, MachineId, ServiceName, Token, WorkerId,
-    command::{AttemptOp, Claim, ConnectorReport, Finish, Held, OpAnswer},
+    Failure, Incarnation, JobId, LossReason, MachineId, ServiceName, Token, WorkerId,
+    command::{
+        AttemptOp, Claim, ConnectorReport, FieldError, Finish, Held, Op, OpAnswer, OutcomeKind,
+        WrittenFinish,
+    },
     matching::Capabilities,
-    record::{Job, JobRecord, Orders, Progress, ServiceSlots},
+    record::{Artifact, Job, JobRecord, Orders, Progress, ServiceSlots},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::Problem;
@@ -153,6 +156,7 @@ pub struct JobProgress {
 /// One attempt, named by both halves of the fence, and who says it: the body of `start` and
 /// `cancel-ack`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AttemptRef {
     pub worker_id: WorkerId,
     pub incarnation: Incarnation,
@@ -163,21 +167,76 @@ pub struct AttemptRef {
 
 /// How an attempt ended: the body of `finish` and `late`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "FinishFields")]
 pub struct FinishRequest {
-    #[serde(flatten)]
-    pub attempt: AttemptRef,
+    pub worker_id: WorkerId,
+    pub incarnation: Incarnation,
+    pub job: JobId,
+    pub attempt: u32,
+    pub token: Token,
     #[serde(flatten)]
     pub finish: Finish,
 }
 
+/// How it is read: as one struct, so that a mistake has its place.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FinishFields {
+    worker_id: WorkerId,
+    incarnation: Incarnation,
+    job: JobId,
+    attempt: u32,
+    token: Token,
+    outcome: Option<OutcomeKind>,
+    artifacts: Option<Vec<Artifact>>,
+    cached: Option<bool>,
+    result: Option<Value>,
+    failure: Option<Failure>,
+    last_progress: Option<Progress>,
+}
+
+impl TryFrom<FinishFields> for FinishRequest {
+    type Error = FieldError;
+
+    fn try_from(fields: FinishFields) -> Result<Self, FieldError> {
+        let FinishFields { worker_id, incarnation, job, attempt, token, .. } = fields;
+        let FinishFields { outcome, artifacts, cached, result, failure, last_progress, .. } =
+            fields;
+        let finish = WrittenFinish { outcome, artifacts, cached, result, failure, last_progress };
+        let finish = finish.try_into()?;
+        Ok(Self { worker_id, incarnation, job, attempt, token, finish })
+    }
+}
+
+impl FinishRequest {
+    /// Whose end it is, and which.
+    pub fn split(self) -> (AttemptRef, Finish) {
+        let Self { worker_id, incarnation, job, attempt, token, finish } = self;
+        (AttemptRef { worker_id, incarnation, job, attempt, token }, finish)
+    }
+}
+
 /// An attempt is given back: a loss, not a failure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ReleaseRequest {
-    #[serde(flatten)]
-    pub attempt: AttemptRef,
+    pub worker_id: WorkerId,
+    pub incarnation: Incarnation,
+    pub job: JobId,
+    pub attempt: u32,
+    pub token: Token,
     pub reason: LossReason,
     #[serde(default)]
     pub message: String,
+}
+
+impl ReleaseRequest {
+    /// Which attempt is given back, and why.
+    pub fn split(self) -> (AttemptRef, Op) {
+        let Self { worker_id, incarnation, job, attempt, token, reason, message } = self;
+        let op = Op::Release { reason, message };
+        (AttemptRef { worker_id, incarnation, job, attempt, token }, op)
+    }
 }
 
 /// A worker says goodbye; what it still holds is given back.

@@ -1,5 +1,7 @@
 //! Commands: everything that anybody may ask of the store, and what it answers.
 
+mod written;
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use crate::{
         Progress, ServiceSlots, Severity,
     },
 };
+
+pub use written::{FieldError, OutcomeKind, WrittenFinish};
 
 /// One request to change something. Every one is decided by [`decide`](crate::decide::decide).
 #[derive(Debug, Clone)]
@@ -169,6 +173,7 @@ pub struct Claim {
 
 /// One write about one attempt, with both halves of the fence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "written::WrittenOp")]
 pub struct AttemptOp {
     pub job: JobId,
     pub attempt: u32,
@@ -177,7 +182,7 @@ pub struct AttemptOp {
     pub op: Op,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Op {
     /// The service took it.
@@ -186,7 +191,7 @@ pub enum Op {
     /// Given back: a loss, not a failure.
     Release {
         reason: LossReason,
-        #[serde(default)]
+        #[schema(required = false)]
         message: String,
     },
     /// A finished result whose attempt was fenced off meanwhile.
@@ -200,25 +205,23 @@ pub enum Op {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Finish {
     #[serde(flatten)]
     pub outcome: Outcome,
-    #[serde(default)]
     pub last_progress: Option<Progress>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     Completed {
-        #[serde(default)]
+        #[schema(required = false)]
         artifacts: Vec<Artifact>,
-        #[serde(default)]
+        #[schema(required = false)]
         cached: bool,
         /// The service's own outputs, as JSON; lies apart from the record.
-        #[serde(default)]
-        #[schema(value_type = Object)]
+        #[schema(value_type = Option<Object>)]
         result: Option<serde_json::Value>,
     },
     Failed {

@@ -137,6 +137,18 @@ pub(crate) fn id<T: FromStr<Err = IdError>>(text: &str) -> Result<T, Refusal> {
     text.parse().map_err(invalid)
 }
 
+/// One thing in the path, as text.
+pub(crate) struct One(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for One {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path(text) = path::<String, S>(parts, state).await?;
+        Ok(Self(text))
+    }
+}
+
 /// Two things in the path, as text.
 pub(crate) struct Two(pub String, pub String);
 

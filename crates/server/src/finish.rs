@@ -1,10 +1,11 @@
-//! What is checked of an attempt's ending before the store sees it: that the files it lists are
-//! there, under names and with figures that may stand in a record.
+//! What is checked of an operation before the store sees it: that its texts may stand in a record,
+//! and of an ending, that the files it lists are there, under fitting names and with true figures.
 
 use pointsman_api::{ErrorCode, Problem, Sha256Hex, check_file_name};
 use pointsman_core::{
+    bounds::{Bounded, BoundedText, MAX_LABEL},
     command::{AttemptOp, Finish, Op, Outcome},
-    record::Artifact,
+    record::{Artifact, Job},
 };
 
 use crate::{
@@ -14,8 +15,6 @@ use crate::{
 
 /// Artifacts of one job at most: they stand in its record.
 const MAX_ARTIFACTS: usize = 1_000;
-/// Bytes of a media type and of a node's id at most.
-const MAX_TEXT: usize = 200;
 
 /// Operations that may go to the store, and the others' problems in the order of all.
 pub(crate) struct Checked {
@@ -27,8 +26,8 @@ pub(crate) struct Checked {
 pub(crate) async fn check_ops(app: &App, given: Vec<AttemptOp>) -> Answer<Checked> {
     let mut ops = Vec::with_capacity(given.len());
     let mut refused = Vec::with_capacity(given.len());
-    for (index, op) in given.into_iter().enumerate() {
-        match check(app, &op).await {
+    for (index, mut op) in given.into_iter().enumerate() {
+        match check(app, &mut op).await {
             Ok(()) => {
                 ops.push(op);
                 refused.push(None);
@@ -41,11 +40,28 @@ pub(crate) async fn check_ops(app: &App, given: Vec<AttemptOp>) -> Answer<Checke
     Ok(Checked { ops, refused })
 }
 
-async fn check(app: &App, op: &AttemptOp) -> Answer<()> {
+/// Refuses a text that is too long.
+pub(crate) fn check_texts(what: &mut impl Bounded) -> Result<(), Problem> {
+    let Some(BoundedText { place, text, most }) = what.too_long() else { return Ok(()) };
+    let field = place.rsplit('/').next().unwrap_or_default();
+    let detail = format!("{field} has {} bytes, and {most} is the most", text.len());
+    Err(Problem::new(ErrorCode::TooLong, detail).at(place))
+}
+
+async fn check(app: &App, op: &mut AttemptOp) -> Answer<()> {
+    check_texts(&mut op.op)?;
     let (Op::Finish(Finish { outcome, .. }) | Op::Late(Finish { outcome, .. })) = &op.op else {
         return Ok(());
     };
-    let Outcome::Completed { artifacts, .. } = outcome else { return Ok(()) };
+    let artifacts = match outcome {
+        Outcome::Completed { artifacts, .. } => artifacts,
+        Outcome::Failed { failure } if failure.workers.len() > Job::MAX_PAST => {
+            let (count, most) = (failure.workers.len(), Job::MAX_PAST);
+            let detail = format!("{count} workers are too many: {most} is the most");
+            return Err(Problem::new(ErrorCode::TooLong, detail).at("/failure/workers").into());
+        }
+        Outcome::Failed { .. } | Outcome::Cancelled => return Ok(()),
+    };
     if artifacts.len() > MAX_ARTIFACTS {
         let detail =
             format!("{} artifacts are too many: {MAX_ARTIFACTS} is the most", artifacts.len());
@@ -73,13 +89,13 @@ async fn check(app: &App, op: &AttemptOp) -> Answer<()> {
 fn check_text(artifact: &Artifact) -> Result<(), Problem> {
     check_file_name(&artifact.name).map_err(|problem| problem.at("/name"))?;
     artifact.sha256.parse::<Sha256Hex>().map_err(|problem| problem.at("/sha256"))?;
-    let fine = |text: &str| text.len() <= MAX_TEXT && !text.chars().any(char::is_control);
+    let fine = |text: &str| text.len() <= MAX_LABEL && !text.chars().any(char::is_control);
     if !fine(&artifact.media_type) || !artifact.media_type.is_ascii() {
         let detail = "expected a media type such as image/png";
         return Err(Problem::new(ErrorCode::WrongType, detail).at("/media_type"));
     }
     if !artifact.node.as_deref().is_none_or(fine) {
-        let detail = format!("expected at most {MAX_TEXT} bytes without control characters");
+        let detail = format!("expected at most {MAX_LABEL} bytes without control characters");
         return Err(Problem::new(ErrorCode::TooLong, detail).at("/node"));
     }
     Ok(())

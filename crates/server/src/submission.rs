@@ -1,24 +1,61 @@
 //! From a body to a command: everything about a submission that needs more than itself.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt as _;
 use pointsman_api::{ErrorCode, InputSource, Problem, Submission, ValidSubmission};
-use pointsman_core::{JobId, command::Submit};
+use pointsman_core::{
+    JobId,
+    command::{Idempotency, IdempotencyKey, Submit},
+    decide::{Key, Value},
+    record::Job,
+};
 use uuid::Uuid;
 
 use crate::{access::Caller, app::App, refusal::Refusal, workflow};
 
+/// What a submission comes to.
+#[allow(clippy::large_enum_variant, reason = "taken apart at once; almost all are new")]
+pub(crate) enum Admitted {
+    New(Submit),
+    /// An exact repeat: its job is there.
+    Known(Arc<Job>),
+}
+
 /// Reads and checks a submission. Nothing is changed but that inline inputs are stored as files.
-pub(crate) async fn admit(app: &App, caller: &Caller, body: &[u8]) -> Result<Submit, Refusal> {
+pub(crate) async fn admit(app: &App, caller: &Caller, body: &[u8]) -> Result<Admitted, Refusal> {
     let mut valid = Submission::read(body)?.validate()?;
     own_customer(caller, &mut valid)?;
+    match complete(app, caller, &mut valid).await {
+        Ok(()) => {
+            let id = JobId::from_uuid(Uuid::now_v7());
+            Ok(Admitted::New(valid.into_command(id, app.broker.store().now())))
+        }
+        // What it names was there when its job was taken, and may be gone since.
+        Err(refusal) => known(app, &valid).await?.map(Admitted::Known).ok_or(refusal),
+    }
+}
+
+/// Checks what depends on other things, and fills in what follows from them.
+async fn complete(app: &App, caller: &Caller, valid: &mut ValidSubmission) -> Result<(), Refusal> {
     app.services.check(&app.broker, &valid.spec.service).await?;
     if valid.spec.service.as_str() == workflow::COMFYUI {
-        workflow::complete(&mut valid)?;
+        workflow::complete(valid)?;
     }
-    settle_inputs(app, caller, &mut valid).await?;
-    Ok(valid.into_command(JobId::from_uuid(Uuid::now_v7()), app.broker.store().now()))
+    settle_inputs(app, caller, valid).await
+}
+
+/// The job that the submission is an exact repeat of, by its idempotency key.
+async fn known(app: &App, valid: &ValidSubmission) -> Result<Option<Arc<Job>>, Refusal> {
+    let Some(Idempotency { key, body }) = valid.idempotency.clone() else { return Ok(None) };
+    let key = Key::Idempotency(IdempotencyKey { customer: valid.spec.customer_id.clone(), key });
+    let mut values = app.broker.store().load(vec![key.clone()]).await?.values;
+    match values.remove(&key).flatten() {
+        Some(Value::Idempotency { job, body: first }) if first == body => {
+            Ok(app.broker.job(job).await?)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// A customer's token submits that customer's jobs.

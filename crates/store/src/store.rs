@@ -131,7 +131,8 @@ pub enum LogPage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     Ready,
-    /// The disk is full: submissions are refused; endings and reads go on.
+    /// No room for more, on the disk or in memory; it says which. Submissions are refused; endings and
+    /// reads go on.
     Full(String),
     Failed(String),
 }
@@ -140,7 +141,7 @@ pub enum Health {
 /// `Unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    #[error("the disk is full: {0}")]
+    #[error("the store is full: {0}")]
     Full(String),
     #[error("the store failed: {0}")]
     Failed(String),
@@ -301,4 +302,18 @@ pub async fn job(store: &dyn Store, id: JobId) -> Result<Option<Arc<Job>>, Store
         Record::Job(job) => Some(job),
         _ => None,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StoreError;
+
+    #[test]
+    fn a_full_store_says_what_is_full_and_nothing_else() {
+        let error = StoreError::Full("Redis uses more than 80 % of its maxmemory".into());
+        assert_eq!(
+            error.to_string(),
+            "the store is full: Redis uses more than 80 % of its maxmemory"
+        );
+    }
 }

@@ -17,6 +17,7 @@ use pointsman_connectors::{
 };
 use pointsman_core::{
     Failure, FailureKind,
+    bounds::Bounded as _,
     command::{Held, Op},
     record::{Artifact, Progress},
 };
@@ -218,6 +219,7 @@ impl RunHost for Attempt {
             progress.step = step;
             progress.steps = steps;
             progress.message = message;
+            progress.shorten();
         });
     }
 

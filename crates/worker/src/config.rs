@@ -2,8 +2,8 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use pointsman_connectors::{Connector, Limits};
 use pointsman_core::{
-    MachineId, ServiceName, Timestamp, WorkerId, command::Register, matching::Capabilities,
-    record::ServiceSlots,
+    MachineId, ServiceName, Timestamp, WorkerId, bounds::Bounded as _, command::Register,
+    matching::Capabilities, record::ServiceSlots,
 };
 
 use crate::ConfigError;
@@ -140,13 +140,15 @@ impl WorkerConfig {
         let mut capabilities = self.capabilities.clone();
         let nothing = |name: ServiceName| (name, Default::default());
         capabilities.services = services.iter().map(|s| nothing(s.name.clone())).collect();
-        Register {
+        let mut register = Register {
             worker: self.worker.clone(),
             machine: self.machine.clone(),
             incarnation,
             services,
             capabilities,
             summary,
-        }
+        };
+        register.shorten();
+        register
     }
 }

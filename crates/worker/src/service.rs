@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use pointsman_connectors::{Connector, Health};
 use pointsman_core::{
     ServiceName, Token,
+    bounds::Bounded as _,
     command::{ConnectorReport, Held, Op},
     record::ConnectorStatus,
 };
@@ -114,12 +115,11 @@ impl Service {
     }
 
     pub(crate) fn report(&self) -> ConnectorReport {
-        let state = self.state.lock();
-        ConnectorReport {
-            service: self.name.clone(),
-            status: state.health.status,
-            error_message: state.health.message.clone(),
-        }
+        let Health { status, message } = self.state.lock().health.clone();
+        let service = self.name.clone();
+        let mut report = ConnectorReport { service, status, error_message: message };
+        report.shorten();
+        report
     }
 
     /// Whether the store has not confirmed this report yet.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use pointsman_connectors::{RawMessage, StopReason};
 use pointsman_core::{
     Incarnation, LossReason, Token,
+    bounds::Bounded as _,
     command::{AttemptOp, Exchange, Held, Op, Register},
     decide::limits,
 };
@@ -274,6 +275,8 @@ impl Shared {
     }
 }
 
-pub(crate) fn op_of(held: Held, op: Op) -> AttemptOp {
+/// What a service said may be longer than what goes into a record.
+pub(crate) fn op_of(held: Held, mut op: Op) -> AttemptOp {
+    op.shorten();
     AttemptOp { job: held.job, attempt: held.attempt, token: held.token, op }
 }

@@ -296,7 +296,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Why the job waits: rule by rule, how many workers pass or fail it, and which. */
+        /**
+         * Why the job waits: rule by rule, how many workers pass or fail it, and which; a customer's token
+         *     is not told which.
+         */
         get: operations["get_jobs_by_id_explain"];
         put?: never;
         post?: never;
@@ -1185,6 +1188,7 @@ export interface components {
          *     - `missing_field` (422): A field is missing. Cure: add it; /api/openapi.json lists the fields.
          *     - `out_of_range` (422): A number is out of range. Cure: use a number in the range that the detail names.
          *     - `too_long` (422): A value is too long, or a list has too many entries. Cure: shorten it to what the detail names.
+         *     - `too_deep` (422): A value is nested too deeply. Cure: nest objects and lists at most as deep as the detail names.
          *     - `invalid_id` (422): An identifier is not valid. Cure: copy it as the server gave it out.
          *     - `invalid_query` (400): A parameter of the address is not valid. Cure: correct the parameter that the pointer names.
          *     - `bad_cursor` (400): The cursor is not valid. Cure: use the `next_cursor` of the page before as it is, or leave it out to begin anew.
@@ -1238,7 +1242,7 @@ export interface components {
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -1320,7 +1324,7 @@ export interface components {
         };
         /** @description A worker that fails a rule. */
         FailingWorker: {
-            worker: components["schemas"]["WorkerId"];
+            worker?: components["schemas"]["WorkerId"] | null;
             /** @description What it has instead, such as `the largest has 12 GiB`. */
             found: string;
             /** @description Whether it passes every other rule. */
@@ -1372,7 +1376,14 @@ export interface components {
             last_progress?: components["schemas"]["Progress"] | null;
         };
         /** @description How an attempt ended: the body of `finish` and `late`. */
-        FinishRequest: components["schemas"]["AttemptRef"] & components["schemas"]["Finish"];
+        FinishRequest: components["schemas"]["Finish"] & {
+            worker_id: components["schemas"]["WorkerId"];
+            incarnation: components["schemas"]["Incarnation"];
+            job: components["schemas"]["JobId"];
+            /** Format: int32 */
+            attempt: number;
+            token: components["schemas"]["Token"];
+        };
         /** @description One GPU. */
         Gpu: {
             name: string;
@@ -1528,9 +1539,19 @@ export interface components {
              * @description Bytes of the result JSON that was handed in.
              */
             result_bytes?: number;
-            metadata: Record<string, unknown>;
+            metadata?: Record<string, unknown> | null;
         };
+        /** @description The data of an event of one job: `job_now`, a change, or `progress`. */
+        JobData: components["schemas"]["JobNow"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"];
         JobId: string;
+        /** @description The job's record now, shaped as an event. */
+        JobNow: {
+            seq: components["schemas"]["u64"];
+            at: components["schemas"]["Timestamp"];
+            kind: components["schemas"]["RecordKind"];
+            id: components["schemas"]["JobId"];
+            record?: components["schemas"]["Job"] | null;
+        };
         /** @description How far one running attempt is. */
         JobProgress: components["schemas"]["Progress"] & {
             job: components["schemas"]["JobId"];
@@ -1724,7 +1745,7 @@ export interface components {
             artifacts?: components["schemas"]["Artifact"][];
             cached?: boolean;
             /** @description The service's own outputs, as JSON; lies apart from the record. */
-            result?: Record<string, unknown>;
+            result?: Record<string, unknown> | null;
             /** @enum {string} */
             outcome: "completed";
         } | {
@@ -1924,7 +1945,13 @@ export interface components {
             running: components["schemas"]["ClaimedJob"][];
         };
         /** @description An attempt is given back: a loss, not a failure. */
-        ReleaseRequest: components["schemas"]["AttemptRef"] & {
+        ReleaseRequest: {
+            worker_id: components["schemas"]["WorkerId"];
+            incarnation: components["schemas"]["Incarnation"];
+            job: components["schemas"]["JobId"];
+            /** Format: int32 */
+            attempt: number;
+            token: components["schemas"]["Token"];
             reason: components["schemas"]["LossReason"];
             message?: string;
         };
@@ -2068,7 +2095,7 @@ export interface components {
             service: string;
             /**
              * @description What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format; for
-             *     the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`.
+             *     the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
              */
             payload: Record<string, unknown>;
             /** @description Files that the job brings, at most 200. */
@@ -2109,7 +2136,10 @@ export interface components {
              *     body 409.
              */
             idempotency_key?: string | null;
-            /** @description Whatever the caller wants to keep with the job: an object of at most 16 KiB. */
+            /**
+             * @description Whatever the caller wants to keep with the job: an object of at most 16 KiB and
+             *     32 levels.
+             */
             metadata?: Record<string, unknown> | null;
         };
         /** @description Limits of one attempt, seconds; unset means the worker's setting. */
@@ -2132,6 +2162,8 @@ export interface components {
         };
         Timestamp: string;
         Token: string;
+        /** @description The data of an event of the view: `full_state_snapshot`, a change, `progress`, `pulse`, `queues`, `bookmark`, `not_live` or `resync`. */
+        ViewData: components["schemas"]["Snapshot"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"] | components["schemas"]["PulseLane"] | components["schemas"]["QueueLane"] | components["schemas"]["Bookmark"] | components["schemas"]["NotLive"] | components["schemas"]["Resync"];
         /** @description One change: replace the record of that kind and id, or drop it when there is none. */
         ViewEvent: {
             seq: components["schemas"]["u64"];
@@ -2331,7 +2363,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ViewEvent"];
+                    "text/event-stream": components["schemas"]["ViewData"];
                 };
             };
             /** @description Why the request was refused: see `code`, `pointer` and `cure` */
@@ -2764,7 +2796,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ViewEvent"];
+                    "text/event-stream": components["schemas"]["JobData"];
                 };
             };
             /** @description Why the request was refused: see `code`, `pointer` and `cure` */
@@ -3741,7 +3773,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/plain": string;
+                    "application/openmetrics-text": string;
                 };
             };
             /** @description Why the request was refused: see `code`, `pointer` and `cure` */

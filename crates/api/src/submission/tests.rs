@@ -65,6 +65,39 @@ fn every_wrong_field_has_code_and_pointer() {
     }
 }
 
+/// An object in which so many stand within each other.
+fn nested(levels: usize) -> Box<RawValue> {
+    let json = r#"{"a":"#.repeat(levels) + "1" + &"}".repeat(levels);
+    RawValue::from_string(json).unwrap()
+}
+
+#[test]
+fn what_is_nested_too_deeply_is_refused_with_a_key_and_without() {
+    for key in ["", r#","idempotency_key":"k""#] {
+        for (field, most) in [("metadata", 32), ("payload", 100)] {
+            let read = |levels: usize| {
+                let (deep, other) = (
+                    nested(levels),
+                    match field {
+                        "payload" => "metadata",
+                        _ => "payload",
+                    },
+                );
+                let body =
+                    format!(r#"{{"service":"simulation","{field}":{deep},"{other}":{{}}{key}}}"#);
+                Submission::read(body.as_bytes()).and_then(Submission::validate)
+            };
+            read(most).unwrap();
+            for levels in [most + 1, 124, 200, 100_000] {
+                let problem = read(levels).unwrap_err();
+                let place = format!("/{field}");
+                assert!(problem.is(Code::TooDeep), "{field} {levels} {key}: {problem}");
+                assert_eq!(problem.pointer.as_deref(), Some(&*place), "{levels} {key}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_left_out_is_as_documented() {
     let body = br#"{"service":"comfyui","payload":{"workflow":{}}}"#;
@@ -84,6 +117,9 @@ fn the_same_key_stands_for_the_same_values() {
     let first = body(r#""service":"simulation","payload":{"a":1,"b":2}"#);
     assert_eq!(first, body(r#""payload": {"b":2, "a":1}, "service":"simulation""#));
     assert_ne!(first, body(r#""service":"simulation","payload":{"a":1,"b":3}"#));
+    let huge = body(r#""service":"simulation","payload":{"a":1e999}"#);
+    assert_eq!(huge, body(r#""service":"simulation","payload":{"a":1e999}"#));
+    assert_ne!(huge, body(r#""service":"simulation","payload":{"a":1e998}"#));
     assert_ne!(first, body(r#""service":"simulation","payload":{"a":1,"b":2},"priority":9"#));
 }
 

@@ -7,6 +7,7 @@ use super::{
     Capabilities, Class,
     ask::{Ask, Offer},
     rules::Rule,
+    wording::EXCLUDED,
 };
 use crate::ids::WorkerId;
 
@@ -74,11 +75,27 @@ pub struct RuleOutcome {
 /// A worker that fails a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailingWorker {
-    pub worker: WorkerId,
+    /// Not said to a customer's token, which does not see the fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
     /// What it has instead, such as `the largest has 12 GiB`.
     pub found: String,
     /// Whether it passes every other rule.
     pub only_this: bool,
+}
+
+impl Explanation {
+    /// Forgets which workers they are, for those who do not see the fleet: counts and reasons stay.
+    pub fn unname_workers(&mut self) {
+        for rule in &mut self.rules {
+            if rule.rule == Rule::Excluded {
+                rule.wanted = EXCLUDED.into();
+            }
+            for failing in &mut rule.failing {
+                failing.worker = None;
+            }
+        }
+    }
 }
 
 /// Holds a class against every worker. Costs one look at each requirement of each worker.
@@ -134,7 +151,7 @@ impl<'a> Tally<'a> {
         let named = near.iter().map(|offer| (offer, true));
         let named = named.chain(far.iter().map(|offer| (offer, false)));
         let failing = named.filter_map(|(offer, only_this)| {
-            let worker = offer.worker?.clone();
+            let worker = Some(offer.worker?.clone());
             Some(FailingWorker { worker, found: ask.found(offer), only_this })
         });
         RuleOutcome {

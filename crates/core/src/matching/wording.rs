@@ -20,6 +20,9 @@ pub(super) fn listed<T: Display>(entries: impl IntoIterator<Item = T>) -> String
     }
 }
 
+/// Wanted by a job of which some workers are excluded.
+pub(super) const EXCLUDED: &str = "none of the workers excluded for this job";
+
 /// Found where a worker registered before its service ever answered.
 const NOT_KNOWN: &str = "not known yet: its service has not answered";
 
@@ -47,7 +50,7 @@ impl Ask<'_> {
             Self::MustNotModels(models) => format!("none of the models {}", listed(*models)),
             Self::MustNotWorkers(ids) => format!("none of the workers {}", listed(*ids)),
             Self::Excluded(ids) => {
-                format!("none of the workers excluded for this job: {}", listed(*ids))
+                format!("{EXCLUDED}: {}", listed(*ids))
             }
         }
     }

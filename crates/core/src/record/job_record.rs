@@ -120,7 +120,7 @@ pub struct JobRecord {
     /// Bytes of the result JSON that was handed in.
     #[serde(default)]
     pub result_bytes: u64,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub metadata: Option<serde_json::Value>,
     #[serde(flatten)]
     #[schema(ignore)]

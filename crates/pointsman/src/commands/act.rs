@@ -46,7 +46,10 @@ pub async fn explain(client: &Client, id: JobId, json: bool) -> Result<(), Exit>
         .iter()
         .map(|rule| {
             let failing = rule.failing.iter().take(3);
-            let failing = failing.map(|f| format!("{}: {}", f.worker, f.found));
+            let failing = failing.map(|f| match &f.worker {
+                Some(worker) => format!("{worker}: {}", f.found),
+                None => f.found.clone(),
+            });
             vec![
                 rule.rule.to_string(),
                 rule.wanted.clone(),

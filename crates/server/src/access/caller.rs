@@ -70,8 +70,8 @@ impl Permission {
             Self::Fleet => "view, submit or admin, and no customer,",
             Self::Payloads => "submit, worker or admin, or view with --payloads,",
             Self::Submit => "submit or admin",
-            Self::Work => "worker or admin",
-            Self::Operate => "admin",
+            Self::Work => "worker or admin, and no customer,",
+            Self::Operate => "admin, and no customer,",
         }
     }
 }
@@ -102,11 +102,12 @@ impl Caller {
         }
     }
 
+    /// A customer's token has nothing to do with the fleet: not even as a worker, which runs
+    /// everybody's jobs.
     pub fn may(&self, permission: Permission) -> bool {
         use Permission as P;
-        let all_customers = self.customer.is_none();
         match (self.role, permission) {
-            (_, P::Fleet | P::Operate) if !all_customers => false,
+            (_, P::Fleet | P::Work | P::Operate) if self.customer.is_some() => false,
             (Role::Admin, _) => true,
             (Role::Submit, P::View | P::Fleet | P::Payloads | P::Submit) => true,
             (Role::View, P::View | P::Fleet) => true,
@@ -122,7 +123,8 @@ impl Caller {
         }
         let name = self.name.as_deref().unwrap_or("(none)");
         let (role, needs) = (self.role.as_str(), permission.needs());
-        let detail = format!("the token {name:?} has the role {role}; {needs} is needed");
+        let whose = self.customer.as_ref().map_or(String::new(), |id| format!(" of customer {id}"));
+        let detail = format!("the token {name:?} has the role {role}{whose}; {needs} is needed");
         Err(Problem::new(ErrorCode::Forbidden, detail).at("Authorization").into())
     }
 
@@ -157,6 +159,8 @@ mod tests {
         assert_eq!(may(caller(Role::View, false, true)), [y, y, y, n, n, n]);
         assert_eq!(may(caller(Role::Worker, false, false)), [n, n, y, n, y, n]);
         assert_eq!(may(caller(Role::Submit, true, false)), [y, n, y, y, n, n]);
-        assert_eq!(may(caller(Role::Admin, true, false)), [y, n, y, y, y, n]);
+        assert_eq!(may(caller(Role::View, true, true)), [y, n, y, n, n, n]);
+        assert_eq!(may(caller(Role::Worker, true, false)), [n, n, y, n, n, n]);
+        assert_eq!(may(caller(Role::Admin, true, false)), [y, n, y, y, n, n]);
     }
 }

@@ -48,6 +48,12 @@ pub enum TokenError {
     Exists(String),
     #[error("token name {0:?} is not valid: use 1 to 100 bytes without control characters")]
     Name(String),
+    #[error(
+        "a worker's token cannot be of one customer: a worker reads the payloads of every job that \
+         it is given. Leave the customer out, and let workers say with `customers` in their \
+         capabilities whose jobs they take"
+    )]
+    CustomersWorker,
     #[error("{path} cannot be read: {why}")]
     Unreadable { path: PathBuf, why: String },
     #[error("{path} cannot be written")]
@@ -62,6 +68,9 @@ pub fn add_token(data: &Path, new: NewToken) -> Result<String, TokenError> {
     let fine = (1..=100).contains(&new.name.len()) && !new.name.chars().any(char::is_control);
     if !fine {
         return Err(TokenError::Name(new.name));
+    }
+    if new.role == Role::Worker && new.customer.is_some() {
+        return Err(TokenError::CustomersWorker);
     }
     let mut tokens = list_tokens(data)?;
     if tokens.iter().any(|token| token.name == new.name) {
@@ -151,6 +160,17 @@ mod tests {
         assert!(matches!(add_token(dir.path(), new("ci")), Err(TokenError::Exists(_))));
         assert!(revoke_token(dir.path(), "ci").unwrap());
         assert!(!revoke_token(dir.path(), "ci").unwrap());
+        assert!(list_tokens(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_customer_has_no_workers() {
+        let dir = tempfile::tempdir().unwrap();
+        let customer = Some(CustomerId::new("acme").unwrap());
+        let worker = NewToken { role: Role::Worker, customer, ..new("w") };
+        let refused = add_token(dir.path(), worker).unwrap_err();
+        assert!(matches!(refused, TokenError::CustomersWorker));
+        assert!(refused.to_string().contains("Leave the customer out"), "{refused}");
         assert!(list_tokens(dir.path()).unwrap().is_empty());
     }
 

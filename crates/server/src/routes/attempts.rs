@@ -49,7 +49,8 @@ pub(crate) async fn finish(
     State(app): State<App>,
     extract::Json(request): extract::Json<FinishRequest>,
 ) -> Answer<Json<OpAnswer>> {
-    single(&app, &request.attempt, Op::Finish(request.finish)).await
+    let (attempt, finish) = request.split();
+    single(&app, &attempt, Op::Finish(finish)).await
 }
 
 /// The attempt is given back: a loss, not a failure.
@@ -62,8 +63,8 @@ pub(crate) async fn release(
     State(app): State<App>,
     extract::Json(request): extract::Json<ReleaseRequest>,
 ) -> Answer<Json<OpAnswer>> {
-    let ReleaseRequest { attempt, reason, message } = request;
-    single(&app, &attempt, Op::Release { reason, message }).await
+    let (attempt, release) = request.split();
+    single(&app, &attempt, release).await
 }
 
 /// A finished result of an attempt that lost the job meanwhile. It is always kept; it wins only
@@ -77,7 +78,8 @@ pub(crate) async fn late(
     State(app): State<App>,
     extract::Json(request): extract::Json<FinishRequest>,
 ) -> Answer<Json<OpAnswer>> {
-    single(&app, &request.attempt, Op::Late(request.finish)).await
+    let (attempt, finish) = request.split();
+    single(&app, &attempt, Op::Late(finish)).await
 }
 
 /// A cancel was asked for, and the service has confirmed that the job is gone.

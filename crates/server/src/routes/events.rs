@@ -18,7 +18,12 @@ use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 
-use super::{Errors, job::find, jobs::limit};
+use super::{
+    Errors,
+    frames::{JobData, ViewData},
+    job::find,
+    jobs::limit,
+};
 use crate::{
     access::Caller,
     app::App,
@@ -47,7 +52,7 @@ pub(crate) struct EventsQuery {
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "events",
     params(EventsQuery, ("last-event-id" = Option<String>, Header)),
-    responses((status = 200, content_type = "text/event-stream", body = pointsman_api::ViewEvent), Errors),
+    responses((status = 200, content_type = "text/event-stream", body = ViewData), Errors),
 )]
 pub(crate) async fn events(
     State(app): State<App>,
@@ -79,7 +84,7 @@ async fn next_frame(
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/events", tag = "events",
     params(("id" = String, Path)),
-    responses((status = 200, content_type = "text/event-stream", body = pointsman_api::ViewEvent), Errors),
+    responses((status = 200, content_type = "text/event-stream", body = JobData), Errors),
 )]
 pub(crate) async fn job_events(
     State(app): State<App>,

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use pointsman_api::{ErrorCode, Problem};
 use pointsman_broker::Snapshot;
 use pointsman_core::{
@@ -17,7 +14,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Errors;
-use crate::{app::App, extract::Id, refusal::Answer};
+use crate::{
+    app::App,
+    extract::{Id, One},
+    refusal::Answer,
+};
 
 /// The view and the lanes at one position.
 #[utoipa::path(
@@ -67,7 +68,7 @@ pub(crate) async fn worker(
 )]
 pub(crate) async fn capabilities(
     State(app): State<App>,
-    Path(digest): Path<String>,
+    One(digest): One,
 ) -> Answer<Json<Arc<Capabilities>>> {
     let none = || Rejected::NotFound(format!("capabilities {digest}"));
     let digest: CapabilitiesDigest = digest.parse().map_err(|_| {

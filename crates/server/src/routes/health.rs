@@ -44,7 +44,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Answer<&'static str> {
 /// Figures for Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "server",
-    responses((status = 200, body = String), Errors),
+    responses((status = 200, body = String, content_type = "application/openmetrics-text"), Errors),
 )]
 pub(crate) async fn metrics(State(app): State<App>) -> Answer<Response> {
     let text = app.metrics.text(&app.broker).await;

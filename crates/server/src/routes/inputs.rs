@@ -5,7 +5,7 @@ use std::io;
 use axum::{
     Json,
     body::{Body, BodyDataStream},
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -15,7 +15,7 @@ use pointsman_api::{ErrorCode, InputStored, Sha256Hex};
 use super::Errors;
 use crate::{
     app::App,
-    extract::BODY_IDLE,
+    extract::{BODY_IDLE, One},
     files::ByteStream,
     refusal::{Answer, Refusal},
 };
@@ -53,7 +53,7 @@ pub(crate) async fn upload(
     params(("sha256" = String, Path)),
     responses((status = 200, content_type = "application/octet-stream"), Errors),
 )]
-pub(crate) async fn get(State(app): State<App>, Path(sha256): Path<String>) -> Answer<Response> {
+pub(crate) async fn get(State(app): State<App>, One(sha256): One) -> Answer<Response> {
     let sha256: Sha256Hex = sha256.parse()?;
     let none = || {
         let mut refusal = Refusal::new(ErrorCode::InputNotFound, format!("no input {sha256}"));

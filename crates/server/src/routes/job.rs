@@ -16,7 +16,7 @@ use pointsman_core::{
 
 use super::{Errors, submit::job_json};
 use crate::{
-    access::Caller,
+    access::{Caller, Permission},
     app::App,
     explain,
     extract::Id,
@@ -65,7 +65,8 @@ pub(crate) async fn attempts(
     }))
 }
 
-/// Why the job waits: rule by rule, how many workers pass or fail it, and which.
+/// Why the job waits: rule by rule, how many workers pass or fail it, and which; a customer's token
+/// is not told which.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/explain", tag = "jobs",
     params(("id" = String, Path)),
@@ -77,8 +78,11 @@ pub(crate) async fn explain(
     Id(id): Id<JobId>,
 ) -> Answer<Json<Explained>> {
     let job = find(&app, &caller, id).await?;
-    let (explanation, ahead) =
+    let (mut explanation, ahead) =
         app.broker.explain(id).await?.ok_or(Refusal::from(Rejected::JobNotFound(id)))?;
+    if !caller.may(Permission::Fleet) {
+        explanation.unname_workers();
+    }
     let hold = match job.state {
         JobState::Pending { hold } => hold,
         _ => None,

@@ -9,6 +9,7 @@ pub(crate) mod attempts;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod fleet;
+mod frames;
 pub(crate) mod health;
 pub(crate) mod inputs;
 pub(crate) mod intake;

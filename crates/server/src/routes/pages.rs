@@ -1,14 +1,13 @@
 //! The pages, out of the binary.
 
 use axum::{
-    extract::Path,
     http::{HeaderValue, StatusCode, Uri, header},
     response::{Html, IntoResponse, Response},
 };
 use pointsman_api::{ErrorCode, Problem};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use crate::refusal::Refusal;
+use crate::{extract::One, refusal::Refusal};
 
 #[derive(RustEmbed)]
 #[folder = "../../ui/dist"]
@@ -37,7 +36,7 @@ pub(crate) async fn client() -> Response {
 }
 
 /// What the pages are made of. The names hold a hash, so they never change.
-pub(crate) async fn asset(Path(name): Path<String>) -> Response {
+pub(crate) async fn asset(One(name): One) -> Response {
     match Pages::get(&format!("assets/{name}")) {
         Some(file) => serve(file, "public, max-age=31536000, immutable"),
         None => (StatusCode::NOT_FOUND, "no such file\n").into_response(),

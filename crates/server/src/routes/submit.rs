@@ -5,7 +5,8 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pointsman_api::{Batch, BatchItem, BatchResult, ErrorCode, Problem, Submission};
+use pointsman_api::{Batch, BatchItem, BatchResult, ErrorCode, Submission};
+use pointsman_broker::Submitted;
 use pointsman_core::record::{Job, JobRecord};
 
 use super::Errors;
@@ -14,7 +15,7 @@ use crate::{
     app::App,
     extract::Whole,
     refusal::{Answer, Refusal},
-    submission::admit,
+    submission::{Admitted, admit},
 };
 
 /// Submit a job. The answer is its record.
@@ -28,10 +29,14 @@ use crate::{
     ),
 )]
 pub(crate) async fn one(State(app): State<App>, caller: Caller, body: Whole) -> Answer<Response> {
-    let submit = admit(&app, &caller, &body.0).await?;
-    let mut taken = app.broker.submit(vec![submit]).await?;
-    let lost = || Refusal::new(ErrorCode::Internal, "the store did not answer");
-    let submitted = taken.pop().ok_or_else(lost)??;
+    let submitted = match admit(&app, &caller, &body.0).await? {
+        Admitted::Known(job) => Submitted { job, existed: true },
+        Admitted::New(submit) => {
+            let mut taken = app.broker.submit(vec![submit]).await?;
+            let lost = || Refusal::new(ErrorCode::Internal, "the store did not answer");
+            taken.pop().ok_or_else(lost)??
+        }
+    };
     let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/api/v1/jobs/{}", submitted.job.id);
     let mut response = (status, job_json(&submitted.job)?).into_response();
@@ -53,30 +58,36 @@ pub(crate) async fn batch(
     body: Whole,
 ) -> Answer<axum::Json<BatchResult>> {
     let batch = Batch::read(&body.0)?;
-    let mut refused: Vec<Option<Problem>> = Vec::with_capacity(batch.jobs.len());
+    // What became of each job, but of those that go to the store.
+    let mut settled: Vec<Option<BatchItem>> = Vec::with_capacity(batch.jobs.len());
     let mut submits = Vec::with_capacity(batch.jobs.len());
     for (index, job) in batch.jobs.iter().enumerate() {
-        match admit(&app, &caller, job.get().as_bytes()).await {
-            Ok(submit) => {
+        settled.push(match admit(&app, &caller, job.get().as_bytes()).await {
+            Ok(Admitted::New(submit)) => {
                 submits.push(submit);
-                refused.push(None);
+                None
             }
-            Err(Refusal(problem)) => refused.push(Some(problem.within(&format!("/jobs/{index}")))),
-        }
+            Ok(Admitted::Known(job)) => Some(accepted(&Submitted { job, existed: true })),
+            Err(Refusal(problem)) => {
+                Some(BatchItem::Refused { problem: problem.within(&format!("/jobs/{index}")) })
+            }
+        });
     }
     let mut taken = app.broker.submit(submits).await?.into_iter();
-    let results = refused.into_iter().map(|refused| match refused {
-        Some(problem) => Ok(BatchItem::Refused { problem }),
+    let results = settled.into_iter().map(|settled| match settled {
+        Some(item) => Ok(item),
         None => match taken.next() {
-            Some(Ok(submitted)) => {
-                let job = Box::new(JobRecord::from(&*submitted.job));
-                Ok(BatchItem::Accepted { job, existed: submitted.existed })
-            }
+            Some(Ok(submitted)) => Ok(accepted(&submitted)),
             Some(Err(rejected)) => Ok(BatchItem::Refused { problem: rejected.into() }),
             None => Err(Refusal::new(ErrorCode::Internal, "the store did not answer")),
         },
     });
     Ok(axum::Json(BatchResult { results: results.collect::<Answer<_>>()? }))
+}
+
+fn accepted(submitted: &Submitted) -> BatchItem {
+    let job = Box::new(JobRecord::from(&*submitted.job));
+    BatchItem::Accepted { job, existed: submitted.existed }
 }
 
 /// A job's record as an answer.

@@ -18,12 +18,12 @@ use super::Errors;
 use crate::{
     app::App,
     extract,
-    finish::{Checked, check_ops},
+    finish::{Checked, check_ops, check_texts},
     refusal::{Answer, Refusal},
 };
 
-/// Bytes of a worker's summary at most.
-const MAX_SUMMARY: usize = 500;
+/// Services of one worker at most.
+const MAX_SERVICES: usize = 100;
 
 /// Register this process as the worker, or change what it offers. The newest process of an id
 /// wins; the one before is superseded. The answer lists the attempts that the store says this
@@ -38,8 +38,7 @@ pub(crate) async fn register(
     extract::Json(request): extract::Json<RegisterRequest>,
 ) -> Answer<Json<Registered>> {
     check_registration(&request)?;
-    app.services.remember(request.services.iter().map(|slots| &slots.name));
-    let register = Register {
+    let mut register = Register {
         worker: request.worker_id,
         machine: request.machine_id,
         incarnation: request.incarnation,
@@ -47,6 +46,8 @@ pub(crate) async fn register(
         capabilities: request.capabilities,
         summary: request.summary,
     };
+    check_texts(&mut register)?;
+    app.services.remember(register.services.iter().map(|slots| &slots.name));
     let done = app.broker.execute(Command::Register(register)).await?;
     let StoreAnswer::Registered { running } = done.answer else {
         return Err(Refusal::new(ErrorCode::Internal, "an odd answer to a registration"));
@@ -62,6 +63,7 @@ fn epoch(app: &App) -> String {
 }
 
 fn check_registration(request: &RegisterRequest) -> Result<(), Problem> {
+    check_count(request.services.len(), MAX_SERVICES, "/services")?;
     let place = |index: usize| format!("/services/{index}/slots");
     for (index, service) in request.services.iter().enumerate() {
         if !(1..=1_024).contains(&service.slots) {
@@ -77,11 +79,6 @@ fn check_registration(request: &RegisterRequest) -> Result<(), Problem> {
     if request.services.is_empty() {
         let problem = Problem::new(ErrorCode::MissingField, "a worker has at least one service");
         return Err(problem.at("/services"));
-    }
-    if request.summary.len() > MAX_SUMMARY {
-        let detail =
-            format!("summary has {} bytes, and {MAX_SUMMARY} is the most", request.summary.len());
-        return Err(Problem::new(ErrorCode::TooLong, detail).at("/summary"));
     }
     request.capabilities.check().map_err(|error| {
         Problem::new(ErrorCode::OutOfRange, error.message)
@@ -189,22 +186,22 @@ pub(super) async fn run(app: &App, request: ExchangeRequest) -> Answer<Exchanged
 }
 
 fn check_exchange(request: &ExchangeRequest) -> Result<(), Problem> {
-    let too_many = |count: usize, max: usize, place: &str| {
-        let detail = format!("{count} entries are too many: {max} is the most");
-        Err(Problem::new(ErrorCode::TooLong, detail).at(place))
-    };
-    if request.ops.len() > MAX_OPS {
-        return too_many(request.ops.len(), MAX_OPS, "/ops");
-    }
+    check_count(request.ops.len(), MAX_OPS, "/ops")?;
     let tokens = request.claim.as_ref().map_or(0, |claim| claim.tokens.len());
-    if tokens > MAX_CLAIM {
-        return too_many(tokens, MAX_CLAIM, "/claim/tokens");
-    }
+    check_count(tokens, MAX_CLAIM, "/claim/tokens")?;
     if !(0.0..=MAX_WAIT_S).contains(&request.wait_s) {
         let detail = format!("{} is out of range: use 0 to {MAX_WAIT_S} seconds", request.wait_s);
         return Err(Problem::new(ErrorCode::OutOfRange, detail).at("/wait_s"));
     }
     Ok(())
+}
+
+fn check_count(count: usize, most: usize, place: &str) -> Result<(), Problem> {
+    if count <= most {
+        return Ok(());
+    }
+    let detail = format!("{count} entries are too many: {most} is the most");
+    Err(Problem::new(ErrorCode::TooLong, detail).at(place))
 }
 
 /// A sign of life: renews the leases of the listed attempts, and confirms connector statuses. The
@@ -219,17 +216,18 @@ pub(crate) async fn renew(
     State(app): State<App>,
     extract::Json(request): extract::Json<RenewRequest>,
 ) -> Answer<Json<Renewed>> {
-    for (count, place) in [
-        (request.held.len(), "/held"),
-        (request.connectors.len(), "/connectors"),
-        (request.progress.len(), "/progress"),
-    ] {
-        if count > MAX_OPS {
-            let detail = format!("{count} entries are too many: {MAX_OPS} is the most");
-            return Err(Problem::new(ErrorCode::TooLong, detail).at(place).into());
-        }
+    let RenewRequest { worker_id, incarnation, held, mut connectors, mut progress } = request;
+    check_count(held.len(), MAX_OPS, "/held")?;
+    check_count(connectors.len(), MAX_OPS, "/connectors")?;
+    check_count(progress.len(), MAX_OPS, "/progress")?;
+    for (index, report) in connectors.iter_mut().enumerate() {
+        let place = |problem: Problem| problem.within(&format!("/connectors/{index}"));
+        check_texts(report).map_err(place)?;
     }
-    let RenewRequest { worker_id, incarnation, held, connectors, progress } = request;
+    for (index, one) in progress.iter_mut().enumerate() {
+        let place = |problem: Problem| problem.within(&format!("/progress/{index}"));
+        check_texts(&mut one.progress).map_err(place)?;
+    }
     let renew = Renew { worker: worker_id, incarnation, held, connectors };
     let progress = progress.into_iter().map(|one| (one.job, one.progress)).collect();
     let renewed = app.broker.renew(renew, progress).await?;

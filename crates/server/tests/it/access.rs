@@ -10,7 +10,7 @@ use pointsman_server::{Files, NewToken, Role, Server, ServerConfig, ServerError,
 use pointsman_store::{MemStore, MonotonicClock};
 use serde_json::json;
 
-use crate::fixture::{Fixture, simulation, start, start_at};
+use crate::fixture::{Fixture, Worker, simulation, start, start_at};
 
 fn token(data: &std::path::Path, name: &str, role: Role, customer: Option<&str>) -> String {
     let customer = customer.map(|id| CustomerId::new(id).unwrap());
@@ -26,6 +26,7 @@ async fn open_server() -> (Fixture, impl Fn(&str) -> Client) {
         ("worker", Role::Worker, None),
         ("admin", Role::Admin, None),
         ("acme", Role::Submit, Some("acme")),
+        ("acme-admin", Role::Admin, Some("acme")),
     ];
     let tokens: Vec<(String, String)> = roles
         .into_iter()
@@ -137,6 +138,42 @@ async fn a_customer_sees_only_its_own_jobs() {
     let mut stealing = simulation();
     stealing.inputs = serde_json::from_value(stolen).unwrap();
     assert!(acme.submit(&stealing).await.unwrap_err().is(ErrorCode::InputNotFound));
+}
+
+#[tokio::test]
+async fn no_token_of_a_customer_does_a_workers_work() {
+    let (server, client) = open_server().await;
+    let other = client("submit").submit(&simulation()).await.unwrap().job.id;
+    let worker = server.worker_of(client("worker"), "w").await;
+    let stolen = Worker { client: client("acme-admin"), ..worker };
+    for refused in [
+        stolen.client.register(&stolen.registration()).await.map(drop),
+        stolen.client.renew(&stolen.renewal(Vec::new())).await.map(drop),
+        stolen.client.exchange(&stolen.request(Vec::new(), 1, 0.0)).await.map(drop),
+    ] {
+        let refused = refused.unwrap_err();
+        assert!(refused.is(ErrorCode::Forbidden), "{refused}");
+        assert!(refused.to_string().contains("of customer acme"), "{refused}");
+    }
+    let still = client("submit").job(other).await.unwrap();
+    assert_eq!(still.status, pointsman_core::record::JobStatus::Pending);
+}
+
+#[tokio::test]
+async fn a_customer_is_told_why_its_job_waits_but_not_which_workers_there_are() {
+    let (server, client) = open_server().await;
+    server.worker_of(client("worker"), "hidden").await;
+    let mut asks = simulation();
+    asks.requirements = Some(json!({"hardware": {"gpu_memory_gb": 80}}));
+    let job = client("acme").submit(&asks).await.unwrap().job.id;
+    let explained = client("acme").explain(job).await.unwrap();
+    let text = serde_json::to_string(&explained).unwrap();
+    assert!(!text.contains("hidden"), "{text}");
+    let rules = &explained.explanation.rules;
+    let memory = rules.iter().find(|rule| rule.fail == 1).unwrap();
+    assert_eq!(memory.failing[0].found, "no GPU");
+    let named = client("submit").explain(job).await.unwrap();
+    assert!(serde_json::to_string(&named).unwrap().contains("hidden"));
 }
 
 #[tokio::test]

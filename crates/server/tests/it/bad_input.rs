@@ -1,5 +1,9 @@
 //! Bad input: each gets its error with code, pointer and cure, and the store is unchanged.
 
+use pointsman_core::{
+    Failure, FailureKind,
+    command::{Finish, Op, Outcome},
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -199,7 +203,12 @@ async fn wrong_addresses_and_parameters_are_named() {
         (format!("/api/v1/jobs/{job}/result"), 404, "result_not_found", None),
         (format!("/api/v1/jobs/{job}/preview"), 404, "preview_not_found", None),
         ("/api/v1/inputs/..%2ftokens.json".into(), 422, "invalid_input", None),
+        ("/api/v1/inputs/%ff".into(), 422, "invalid_id", None),
         ("/api/v1/capabilities/xyz".into(), 422, "invalid_id", None),
+        ("/api/v1/capabilities/%ff".into(), 422, "invalid_id", None),
+        ("/assets/%ff".into(), 422, "invalid_id", None),
+        ("/api/v1/jobs/%ff".into(), 422, "invalid_id", None),
+        (format!("/api/v1/jobs/{job}/artifacts/%ff"), 422, "invalid_id", None),
         ("/api/v1/workers/nobody".into(), 404, "worker_not_found", None),
         ("/api/v1/machines/nothing".into(), 404, "machine_not_found", None),
         ("/api/v1/nothing".into(), 404, "route_not_found", None),
@@ -242,6 +251,104 @@ async fn a_worker_with_a_stale_token_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_does_not_belong_to_an_operation_is_refused_at_its_place() {
+    let server = start().await;
+    server.submit().await;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let before = server.everything().await;
+    let of_attempt = json!({"job": held.job, "attempt": held.attempt, "token": held.token});
+    let of_worker = json!({"worker_id": "w", "incarnation": worker.incarnation});
+    let completed = |field: &str, value: Value| json!({"outcome": "completed", field: value});
+    for (route, said, code, pointer) in [
+        ("start", json!({"bogus": 1}), "unknown_field", "/bogus"),
+        ("cancel-ack", json!({"bogus": 1}), "unknown_field", "/bogus"),
+        ("finish", completed("artefacts", json!([])), "unknown_field", "/artefacts"),
+        ("finish", completed("resullt", json!({})), "unknown_field", "/resullt"),
+        ("finish", completed("failure", failure()), "unknown_field", "/failure"),
+        ("finish", completed("cached", json!("x")), "wrong_type", "/cached"),
+        ("finish", completed("artifacts", json!([{}])), "missing_field", "/artifacts/0/name"),
+        ("finish", completed("attempt", json!(-1)), "out_of_range", "/attempt"),
+        ("finish", completed("token", json!("x")), "invalid_id", "/token"),
+        ("finish", json!({"outcome": "nope"}), "wrong_type", "/outcome"),
+        ("finish", json!({"outcome": "failed"}), "missing_field", "/failure"),
+        ("finish", json!({}), "missing_field", "/outcome"),
+        ("late", completed("artefacts", json!([])), "unknown_field", "/artefacts"),
+        ("release", json!({"reason": "nope"}), "wrong_type", "/reason"),
+        ("release", json!({"reason": "drained", "massage": "m"}), "unknown_field", "/massage"),
+    ] {
+        // The route alone, and then the same as an operation of an exchange.
+        let alone = merged(&merged(&of_worker, &of_attempt), &said);
+        let op = json!({"op": if route == "cancel-ack" { "start" } else { route }});
+        let op = merged(&merged(&of_attempt, &op), &said);
+        let exchange = merged(&of_worker, &json!({"ops": [op]}));
+        for (path, body, pointer) in
+            [(route, alone, pointer.to_owned()), ("exchange", exchange, format!("/ops/0{pointer}"))]
+        {
+            let path = format!("/api/v1/worker/{path}");
+            let answer = server.ask(server.post(&path, body.to_string())).await;
+            assert_eq!((answer.status, answer.code().as_str()), (422, code), "{path} {body}");
+            assert_eq!(answer.json()["pointer"], pointer, "{path} {body}");
+        }
+    }
+    assert_eq!(server.everything().await, before);
+}
+
+fn merged(one: &Value, other: &Value) -> Value {
+    let mut both = one.as_object().unwrap().clone();
+    both.extend(other.as_object().unwrap().clone());
+    both.into()
+}
+
+fn failure() -> Value {
+    json!({"kind": "service_fault", "code": "boom", "message": "boom"})
+}
+
+#[tokio::test]
+async fn texts_of_an_attempt_that_are_too_long_are_refused_and_change_nothing() {
+    let server = start().await;
+    server.submit().await;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let before = server.everything().await;
+    let attempt = json!({
+        "worker_id": "w", "incarnation": worker.incarnation,
+        "job": held.job, "attempt": held.attempt, "token": held.token,
+    });
+    let failed = |field: &str, value: Value| {
+        let mut failure = failure();
+        failure[field] = value;
+        json!({"outcome": "failed", "failure": failure})
+    };
+    let last = |field: &str, bytes: usize| json!({"outcome": "completed", "last_progress": {field: "p".repeat(bytes)}});
+    for (route, said, pointer) in [
+        ("finish", failed("message", json!("m".repeat(16_385))), "/failure/message"),
+        ("finish", failed("code", json!("c".repeat(201))), "/failure/code"),
+        ("finish", failed("node", json!("n".repeat(201))), "/failure/node"),
+        ("finish", failed("node_type", json!("n".repeat(201))), "/failure/node_type"),
+        ("finish", failed("workers", json!(vec!["w"; 33])), "/failure/workers"),
+        ("finish", last("message", 2_001), "/last_progress/message"),
+        ("late", last("node", 201), "/last_progress/node"),
+        ("release", json!({"reason": "drained", "message": "m".repeat(2_001)}), "/message"),
+    ] {
+        let body = merged(&attempt, &said);
+        let path = format!("/api/v1/worker/{route}");
+        let answer = server.ask(server.post(&path, body.to_string())).await;
+        assert_eq!((answer.status, answer.code().as_str()), (422, "too_long"), "{route} {pointer}");
+        assert_eq!(answer.json()["pointer"], pointer, "{route}");
+    }
+    assert_eq!(server.everything().await, before);
+    let longest = op_of_failure("m".repeat(16_384));
+    let results = worker.exchange(vec![op(held, longest)], 0, 0.0).await.ops;
+    assert!(matches!(results[..], [pointsman_api::OpResult::Answer(_)]), "{results:?}");
+}
+
+fn op_of_failure(message: String) -> Op {
+    let failure = Failure::new(FailureKind::ServiceFault, "boom", message);
+    Op::Finish(Finish { outcome: Outcome::Failed { failure }, last_progress: None })
+}
+
+#[tokio::test]
 async fn bad_worker_requests_have_their_errors() {
     let server = start().await;
     let worker = server.worker("w").await;
@@ -261,6 +368,9 @@ async fn bad_worker_requests_have_their_errors() {
         body
     };
     let tokens: Vec<Uuid> = (0..1025).map(|_| Uuid::new_v4()).collect();
+    let service = |n: u32| json!({"name": format!("s{n}"), "slots": 1});
+    let services: Vec<Value> = (0..101).map(service).collect();
+    let remark = "r".repeat(2_001);
     for (route, body, code, pointer) in [
         ("claim", base.clone(), "missing_field", "/tokens"),
         ("claim", with("tokens", json!(["x"])), "invalid_id", "/tokens/0"),
@@ -281,6 +391,23 @@ async fn bad_worker_requests_have_their_errors() {
             register("capabilities", json!({"hardware": {"ram_gb": -1}})),
             "out_of_range",
             "/capabilities/hardware/ram_gb",
+        ),
+        ("register", register("summary", json!("s".repeat(501))), "too_long", "/summary"),
+        ("register", register("services", json!(services)), "too_long", "/services"),
+        (
+            "renew",
+            with(
+                "connectors",
+                json!([{"service": "simulation", "status": "error", "error_message": remark}]),
+            ),
+            "too_long",
+            "/connectors/0/error_message",
+        ),
+        (
+            "renew",
+            with("progress", json!([{"job": Uuid::now_v7(), "message": remark}])),
+            "too_long",
+            "/progress/0/message",
         ),
     ] {
         let path = format!("/api/v1/worker/{route}");

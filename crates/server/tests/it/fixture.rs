@@ -45,8 +45,12 @@ pub async fn start_at(listen: SocketAddr, data: TempDir) -> Fixture {
     start_on(MemStore::new(Arc::new(clock)), listen, data).await
 }
 
-pub async fn start_on(store: MemStore, listen: SocketAddr, data: TempDir) -> Fixture {
-    let store = Arc::new(store);
+pub async fn start_on(
+    store: impl Into<Arc<MemStore>>,
+    listen: SocketAddr,
+    data: TempDir,
+) -> Fixture {
+    let store = store.into();
     let (broker, tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let files = Arc::new(Files::open(data.path(), None).unwrap());
     let config = ServerConfig { listen, data: data.path().to_owned() };
@@ -120,11 +124,12 @@ impl Fixture {
     }
 
     pub async fn worker(&self, id: &str) -> Worker {
-        let worker = Worker {
-            id: id.parse().unwrap(),
-            incarnation: Incarnation::from_uuid(Uuid::new_v4()),
-            client: self.client.clone(),
-        };
+        self.worker_of(self.client.clone(), id).await
+    }
+
+    pub async fn worker_of(&self, client: Client, id: &str) -> Worker {
+        let incarnation = Incarnation::from_uuid(Uuid::new_v4());
+        let worker = Worker { id: id.parse().unwrap(), incarnation, client };
         worker.register().await;
         worker
     }
@@ -146,8 +151,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub async fn register(&self) -> Registered {
-        let request = RegisterRequest {
+    pub fn registration(&self) -> RegisterRequest {
+        RegisterRequest {
             worker_id: self.id.clone(),
             machine_id: "box".parse().unwrap(),
             incarnation: self.incarnation,
@@ -157,13 +162,16 @@ impl Worker {
                 ..Capabilities::default()
             },
             summary: "a test".into(),
-        };
-        let registered = self.client.register(&request).await.unwrap();
+        }
+    }
+
+    pub async fn register(&self) -> Registered {
+        let registered = self.client.register(&self.registration()).await.unwrap();
         self.renew(Vec::new()).await;
         registered
     }
 
-    pub async fn renew(&self, held: Vec<Held>) -> Renewed {
+    pub fn renewal(&self, held: Vec<Held>) -> RenewRequest {
         let report = ConnectorReport {
             service: "simulation".parse().unwrap(),
             status: ConnectorStatus::Idle,
@@ -171,9 +179,11 @@ impl Worker {
         };
         let (worker_id, incarnation) = (self.id.clone(), self.incarnation);
         let connectors = vec![report];
-        let request =
-            RenewRequest { worker_id, incarnation, held, connectors, progress: Vec::new() };
-        self.client.renew(&request).await.unwrap()
+        RenewRequest { worker_id, incarnation, held, connectors, progress: Vec::new() }
+    }
+
+    pub async fn renew(&self, held: Vec<Held>) -> Renewed {
+        self.client.renew(&self.renewal(held)).await.unwrap()
     }
 
     pub fn request(&self, ops: Vec<AttemptOp>, tokens: usize, wait_s: f64) -> ExchangeRequest {

@@ -25,6 +25,24 @@ async fn a_submission_is_answered_with_its_record() {
 }
 
 #[tokio::test]
+async fn metadata_is_never_deeper_than_those_who_read_it_with_others_can() {
+    let server = start().await;
+    let nested = |levels: usize| (0..levels).fold(json!(1), |within, _| json!({"a": within}));
+    let with = |levels: usize| Submission { metadata: Some(nested(levels)), ..simulation() };
+    let plain = server.submit().await.id;
+    let deep = server.client.submit(&with(32)).await.unwrap().job.id;
+    let refused = server.client.submit(&with(33)).await.unwrap_err();
+    assert!(refused.is(ErrorCode::TooDeep), "{refused}");
+    assert_eq!(refused.problem().unwrap().pointer.as_deref(), Some("/metadata"));
+    let worker = server.worker("w").await;
+    let claimed = worker.exchange(Vec::new(), 2, 0.0).await.claimed;
+    assert_eq!(claimed.iter().map(|one| one.job.id).collect::<Vec<_>>(), [plain, deep]);
+    assert_eq!(claimed[1].job.spec.metadata, Some(nested(32)));
+    assert_eq!(server.client.jobs(&JobsQuery::default()).await.unwrap().jobs.len(), 2);
+    assert_eq!(server.client.snapshot().await.unwrap().jobs.len(), 2);
+}
+
+#[tokio::test]
 async fn requirements_are_completed_from_the_workflow() {
     let server = start().await;
     let workflow = json!({

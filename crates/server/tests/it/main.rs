@@ -7,5 +7,6 @@ mod events;
 mod fixture;
 mod intake;
 mod jobs;
+mod repeats;
 mod server;
 mod worker;

@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use pointsman_store::{Clock as _, ManualClock, MemStore};
 
+use serde_json::Value;
+
 use crate::fixture::{start, start_on};
 
 #[tokio::test]
@@ -25,6 +27,42 @@ async fn health_figures_and_the_document() {
     }
     let document = server.ask(server.get("/api/openapi.json")).await.json();
     assert!(document["paths"]["/api/v1/jobs"]["post"].is_object());
+    let content = &document["paths"]["/metrics"]["get"]["responses"]["200"]["content"];
+    let media_type = metrics.header("content-type").split(';').next().unwrap();
+    assert!(content[media_type].is_object(), "{media_type} is not among {content}");
+}
+
+/// Whether a value may be null, as a schema in the document says.
+fn may_be_null(schema: &Value) -> bool {
+    let is_null = |schema: &Value| schema == "null" || schema["type"] == "null";
+    let within = ["type", "oneOf", "anyOf"].map(|key| schema[key].as_array());
+    is_null(&schema["type"]) || within.into_iter().flatten().flatten().any(is_null)
+}
+
+#[tokio::test]
+async fn records_and_events_are_as_the_document_says() {
+    let server = start().await;
+    let document = server.ask(server.get("/api/openapi.json")).await.json();
+    let schemas = &document["components"]["schemas"];
+    let job = server.submit().await;
+    let record = serde_json::to_value(&job).unwrap();
+    for (name, value) in record.as_object().unwrap() {
+        let schema = &schemas["Job"]["properties"][name];
+        assert!(schema.is_object(), "{name}");
+        assert!(!value.is_null() || may_be_null(schema), "{name} is null: {schema}");
+    }
+    let mut events = server.client.job_events(job.id).await.unwrap();
+    let now = events.next().await.unwrap().unwrap().read::<Value>().unwrap();
+    let content = &document["paths"]["/api/v1/jobs/{id}/events"]["get"]["responses"]["200"];
+    let data = content["content"]["text/event-stream"]["schema"]["$ref"].as_str().unwrap();
+    let named = |path: &str| &schemas[path.rsplit('/').next().unwrap()];
+    let kinds = named(data)["anyOf"].as_array().unwrap();
+    let fits = |kind: &Value| {
+        let schema = named(kind["$ref"].as_str().unwrap());
+        let required = schema["required"].as_array().unwrap();
+        required.iter().all(|name| now.get(name.as_str().unwrap()).is_some())
+    };
+    assert!(kinds.iter().any(fits), "{now} is none of {kinds:?}");
 }
 
 #[tokio::test]

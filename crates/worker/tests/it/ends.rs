@@ -2,6 +2,7 @@
 
 use pointsman_core::{
     FailureKind, JobId, LossReason,
+    bounds::{MAX_MESSAGE, MAX_REMARK},
     command::{Finish, Op, Outcome},
     record::{ConnectorStatus, JobStatus, Timeouts},
 };
@@ -103,6 +104,25 @@ async fn a_lost_job_is_given_back_and_the_service_cleared_before_the_next() {
     assert!(matches!(taken[..], [Op::Release { reason: LossReason::ServiceLost, .. }]));
     assert_eq!(setup.broker.status(next), JobStatus::Completed);
     assert_eq!(setup.service.with(|s| s.clearings.len()), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_service_says_at_length_is_cut_and_the_report_arrives() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("verbose");
+    setup.service.with(|s| s.health.message = Some("m".repeat(1_000_000)));
+    setup.pass(12.0).await;
+    let taken = setup.broker.job(job).taken;
+    let message = &failure(&taken[1]).message;
+    assert_eq!((message.len(), message.ends_with("m…")), (MAX_MESSAGE, true));
+    let renewals = setup.broker.renewals();
+    let reported = renewals.iter().flat_map(|(_, renew, _)| &renew.connectors);
+    let reported = reported.filter_map(|report| report.error_message.as_deref());
+    let progress = renewals.iter().flat_map(|(_, _, progress)| progress);
+    let told = progress.filter_map(|(_, progress)| progress.message.as_deref());
+    let remarks: Vec<&str> = reported.chain(told).collect();
+    assert!(remarks.len() >= 2);
+    assert!(remarks.iter().all(|remark| remark.len() == MAX_REMARK && remark.ends_with("m…")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,6 +109,13 @@ impl Connector for FakeService {
             }
             "lost" => Err(RunEnd::gave_back(LossReason::ServiceLost, "restarted")),
             "fault" => Err(Failure::new(FailureKind::ServiceFault, "boom", "boom").into()),
+            "verbose" => {
+                let message = Some("m".repeat(1_000_000));
+                context.progress(Report { message, ..Report::default() });
+                slow(&context, Duration::from_secs(8)).await?;
+                let message = "m".repeat(1_000_000);
+                Err(Failure::new(FailureKind::ServiceFault, "boom", message).into())
+            }
             "panic" => panic!("asked to"),
             "file" => file(&context, &Bytes::from_static(b"picture")).await,
             "broken-file" => file(&context, &Broken).await,

@@ -114,7 +114,7 @@ fn each_rule_says_how_many_pass_and_which_fail() {
     );
     let memory = &explained.rules[1];
     assert_eq!(memory.failing.len(), 20);
-    assert_eq!(memory.failing[0].worker, worker("w01"), "the nearest misses first");
+    assert_eq!(memory.failing[0].worker, Some(worker("w01")), "the nearest misses first");
     assert_eq!(memory.failing[0].found, "the largest has 24 GiB");
 }
 
