@@ -273,7 +273,7 @@ pub trait Store: Send + Sync + 'static {
     async fn explain(&self, job: JobId)
     -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
 
-    /// Classes that wait although nobody there is able to run them.
+    /// Classes that wait although nobody there is able to run them, the oldest first.
     async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError>;
 
     /// Classes that lose job after job, and the losses in a row.
