@@ -261,7 +261,7 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The newest picture that another process kept.
+    /// The newest picture that another process kept; its attempt may be over.
     async fn preview(&self, _: JobId) -> Result<Option<Preview>, StoreError> {
         Ok(None)
     }

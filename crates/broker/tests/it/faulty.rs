@@ -1,9 +1,12 @@
 //! A store around the one in memory that counts what it is asked, loses hints, fails, begins new
 //! epochs and cuts its log.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use async_trait::async_trait;
@@ -17,8 +20,8 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Committed, Depth, Done, Due, Epoch, Examination, Health, JobFilter, JobsPage,
-    Loaded, LogPage, MemStore, Mended, Pulse, QueuesLane, Seed, Store, StoreError, Transfer,
-    WorkHint,
+    Loaded, LogPage, MemStore, Mended, Preview, Pulse, QueuesLane, Seed, Store, StoreError,
+    Transfer, WorkHint,
 };
 use tokio::sync::broadcast;
 
@@ -30,6 +33,8 @@ pub struct FaultyStore {
     feed: broadcast::Sender<Arc<LogGroup>>,
     epoch: Mutex<Epoch>,
     health: Mutex<Health>,
+    /// Kept however their jobs fare, as by a store that forgets them after a while.
+    previews: Mutex<HashMap<JobId, Preview>>,
     /// Groups up to this seq are no longer in the log.
     pub cut: AtomicU64,
     /// Hints and the feed are lost.
@@ -50,13 +55,25 @@ pub struct FaultyStore {
 
 impl FaultyStore {
     pub fn new(inner: MemStore) -> Self {
+        Self::of(Arc::new(inner))
+    }
+
+    /// Another process's handle of the same store: it does not hear what this one writes.
+    pub fn another(&self) -> Self {
+        let another = Self::of(self.inner());
+        another.previews.lock().clone_from(&self.previews.lock());
+        another
+    }
+
+    fn of(inner: Arc<MemStore>) -> Self {
         let epoch = Mutex::new(inner.epoch());
         let (feed, _) = broadcast::channel(FEED);
         Self {
-            inner: Mutex::new(Arc::new(inner)),
+            inner: Mutex::new(inner),
             feed,
             epoch,
             health: Mutex::new(Health::Ready),
+            previews: Mutex::default(),
             cut: AtomicU64::new(0),
             deaf: AtomicBool::new(false),
             down: AtomicBool::new(false),
@@ -121,6 +138,15 @@ impl Store for FaultyStore {
 
     fn health(&self) -> Health {
         self.health.lock().clone()
+    }
+
+    async fn keep_preview(&self, job: JobId, preview: Preview) -> Result<(), StoreError> {
+        self.previews.lock().insert(job, preview);
+        Ok(())
+    }
+
+    async fn preview(&self, job: JobId) -> Result<Option<Preview>, StoreError> {
+        Ok(self.previews.lock().get(&job).cloned())
     }
 
     async fn execute(
