@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use pointsman_core::Timestamp;
-use pointsman_store::{Clock, Epoch, Health, StoreError};
+use pointsman_store::{Clock, Epoch, Health, Setting, StoreError};
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -163,11 +163,8 @@ impl Link {
         self.0.info.lock().clone()
     }
 
-    pub fn warnings(&self) -> Vec<String> {
-        let info = self.info();
-        let mut warnings = info.warnings();
-        warnings.extend(info.too_few_replicas(self.0.place.acks));
-        warnings
+    pub fn settings(&self) -> Vec<Setting> {
+        self.0.info.lock().judged(self.0.place.acks)
     }
 
     /// The newest seq that anything told.
@@ -240,13 +237,13 @@ impl Link {
         if let Some(live) = &*self.0.live.read() {
             return Ok(live.clone());
         }
+        if self.is_closed() {
+            return Err(OpenError::Closed);
+        }
         if self.0.failures.load(Ordering::Acquire) != failures
             && let Some(error) = &*last
         {
             return Err(error.clone());
-        }
-        if self.is_closed() {
-            return Err(OpenError::Closed);
         }
         let made = connect::connect(&self.0.place, &self.0.keys).await;
         let made = made.inspect_err(|error| {
@@ -426,6 +423,9 @@ impl Link {
     pub async fn pubsub(&self) -> Result<redis::aio::PubSub, CallError> {
         self.live().await?;
         let made = connect::pubsub(&self.0.place, &self.0.keys).await;
+        made.map_err(|error| CallError::Unreachable(error.to_string()))
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -457,8 +457,5 @@ mod tests {
         // Who comes later makes an attempt of its own.
         assert!(link.live().await.is_err());
         assert_eq!(std::iter::from_fn(|| silent.accept().ok()).count(), 1);
-    }
-}
-        made.map_err(|error| CallError::Unreachable(error.to_string()))
     }
 }

@@ -27,7 +27,7 @@ pub use state::{
     oldest_first,
 };
 pub use store::{
-    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Preview, Seed, Store, StoreError,
-    ToldProgress, job,
+    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Preview, Seed, Setting, Store,
+    StoreError, ToldProgress, job,
 };
 pub use transfer::{Transfer, TransferError};

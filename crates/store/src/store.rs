@@ -169,6 +169,15 @@ pub struct Preview {
     pub bytes: Bytes,
 }
 
+/// A setting on which it depends whether work may be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Tells it from the others, also from those that other processes judge.
+    pub name: String,
+    /// How work may be lost, with its cure; none where all is well.
+    pub risk: Option<String>,
+}
+
 /// A store. Cheap calls; a caller that has several commands hands them in together.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -185,9 +194,14 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Its settings that may lose work, as this process judges them.
+    fn settings(&self) -> Vec<Setting> {
+        Vec::new()
+    }
+
     /// What of its settings may lose work, each with its cure; none where all is well.
     fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        self.settings().into_iter().filter_map(|setting| setting.risk).collect()
     }
 
     /// Decides and applies commands, each in one atomic step, in their order. An error says that

@@ -20,8 +20,8 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Committed, Depth, Done, Due, Epoch, Examination, Health, JobFilter, JobsPage,
-    Loaded, LogPage, MemStore, Mended, Preview, Pulse, QueuesLane, Seed, Store, StoreError,
-    Transfer, WorkHint,
+    Loaded, LogPage, MemStore, Mended, Preview, Pulse, QueuesLane, Seed, Setting, Store,
+    StoreError, Transfer, WorkHint,
 };
 use tokio::sync::broadcast;
 
@@ -33,6 +33,7 @@ pub struct FaultyStore {
     feed: broadcast::Sender<Arc<LogGroup>>,
     epoch: Mutex<Epoch>,
     health: Mutex<Health>,
+    pub settings: Mutex<Vec<Setting>>,
     /// Kept however their jobs fare, as by a store that forgets them after a while.
     previews: Mutex<HashMap<JobId, Preview>>,
     /// Groups up to this seq are no longer in the log.
@@ -73,6 +74,7 @@ impl FaultyStore {
             feed,
             epoch,
             health: Mutex::new(Health::Ready),
+            settings: Mutex::default(),
             previews: Mutex::default(),
             cut: AtomicU64::new(0),
             deaf: AtomicBool::new(false),
@@ -138,6 +140,10 @@ impl Store for FaultyStore {
 
     fn health(&self) -> Health {
         self.health.lock().clone()
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        self.settings.lock().clone()
     }
 
     async fn keep_preview(&self, job: JobId, preview: Preview) -> Result<(), StoreError> {
