@@ -135,10 +135,13 @@ impl Broker {
     /// # Errors
     /// [`StoreError`].
     pub async fn preview(&self, job: JobId) -> Result<Option<Preview>, StoreError> {
-        match self.hub.lanes.previews.get(&job) {
-            Some(preview) => Ok(Some(preview)),
-            None => self.store().preview(job).await,
+        if let Some(preview) = self.hub.lanes.previews.get(&job) {
+            return Ok(Some(preview));
         }
+        let Some(preview) = self.store().preview(job).await? else { return Ok(None) };
+        // The store may keep it for a while after its attempt.
+        let running = self.job(job).await?.filter(|job| job.is_running());
+        Ok(running.filter(|job| job.attempt == preview.attempt).map(|_| preview))
     }
 
     /// Whether the view is known to be the store's.

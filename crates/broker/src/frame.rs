@@ -1,7 +1,10 @@
 //! What viewers receive: groups of events, and the lanes beside them. Each frame says how it is
 //! written as server-sent events.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use pointsman_core::{JobId, Seq, Timestamp, record::Progress};
 use pointsman_store::{Epoch, Position, Pulse, QueuesLane};
@@ -15,7 +18,7 @@ use crate::{Snapshot, hub::ViewGroup};
 pub enum Frame {
     /// The viewer cannot go on from where it stood; a snapshot follows.
     Resync(Resync),
-    Snapshot(Arc<Snapshot>),
+    Snapshot(Arc<Shared<Snapshot>>),
     Events(EventsFrame),
     Progress(ProgressLane),
     Pulse(Arc<Shared<PulseLane>>),
@@ -41,7 +44,7 @@ impl Frame {
             Self::Events(frame) => frame.lines(),
             Self::Snapshot(snapshot) => {
                 let id = Some(snapshot.position());
-                vec![Line { id, event: "full_state_snapshot", data: json(snapshot) }]
+                vec![Line { id, event: "full_state_snapshot", data: snapshot.json() }]
             }
             Self::Resync(value) => lane("resync", json(value)),
             Self::Progress(value) => lane("progress", json(value)),
@@ -196,6 +199,13 @@ impl<T: Serialize> Shared<T> {
 
     pub fn json(&self) -> Arc<str> {
         self.json.get_or_init(|| json(&self.value)).clone()
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
     }
 }
 

@@ -85,7 +85,7 @@ pub struct JobStream {
     job: JobId,
     /// `None` once the stream is over.
     signals: Option<broadcast::Receiver<JobSignal>>,
-    /// Up to which change the stream has told.
+    /// Up to which change the stream has told: in the epoch that the record was last read in.
     told: Seq,
     waiting: VecDeque<JobFrame>,
     /// Something may have been missed: read the record.
@@ -162,10 +162,13 @@ impl JobStream {
         }
     }
 
+    /// The record begins the story anew: in another epoch both its rev and its attempt may be less
+    /// than what was told before.
     fn show(&mut self, record: Option<Arc<Job>>) {
-        let seq = record.as_ref().map_or(self.told, |job| job.rev).max(self.told);
-        self.told = seq;
-        let at = self.hub.store.now();
+        self.told = record.as_ref().map_or(self.told, |job| job.rev);
+        self.progress_told = (0, 0);
+        self.progress_pending = true;
+        let (seq, at) = (self.told, self.hub.store.now());
         let now = JobNow { seq, at, kind: RecordKind::Job, id: self.job, record };
         self.waiting.push_back(JobFrame::Now(now));
     }

@@ -14,6 +14,7 @@ mod files;
 mod finish;
 mod metrics;
 mod openapi;
+mod patient;
 mod refusal;
 mod router;
 mod routes;
@@ -21,6 +22,7 @@ mod server;
 mod services;
 mod submission;
 mod workflow;
+mod written;
 
 pub use access::{NewToken, Role, TokenError, TokenRecord, add_token, list_tokens, revoke_token};
 pub use files::{ByteStream, FileReader, Files, FilesError, MAX_FILE, Owner, StoredFile};

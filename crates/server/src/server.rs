@@ -21,6 +21,7 @@ use crate::{
     access::{Book, Gate, TokenError},
     app::App,
     files::Files,
+    patient::Patient,
     router::router,
 };
 
@@ -162,7 +163,7 @@ impl Connections {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         let service = TowerToHyperService::new(self.router.clone());
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let connection = self.http.serve_connection(TokioIo::new(Patient::new(stream)), service);
         let connection = self.open.watch(connection);
         self.tasks.spawn(async move {
             // A client that breaks off is its own affair.

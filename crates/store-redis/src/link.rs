@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use pointsman_core::Timestamp;
-use pointsman_store::{Clock, Epoch, Health, StoreError};
+use pointsman_store::{Clock, Epoch, Health, Setting, StoreError};
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -95,8 +95,10 @@ struct Inner {
     place: Place,
     keys: Keys,
     live: RwLock<Option<Live>>,
-    /// Held while a connection is made.
-    connecting: tokio::sync::Mutex<()>,
+    /// Held while a connection is made; why the last attempt failed.
+    connecting: tokio::sync::Mutex<Option<OpenError>>,
+    /// How many attempts failed.
+    failures: AtomicU64,
     epoch: Mutex<Epoch>,
     /// How many connections there were.
     generations: watch::Sender<u64>,
@@ -114,12 +116,19 @@ struct Inner {
 impl Link {
     /// Connects; nothing is touched where a fleet cannot live.
     pub async fn open(place: Place) -> Result<Self, OpenError> {
+        let link = Self::new(place);
+        link.connect().await?;
+        Ok(link)
+    }
+
+    fn new(place: Place) -> Self {
         let keys = Keys::of_fleet(&place.fleet);
         let inner = Inner {
             place,
             keys,
             live: RwLock::new(None),
-            connecting: tokio::sync::Mutex::new(()),
+            connecting: tokio::sync::Mutex::new(None),
+            failures: AtomicU64::new(0),
             epoch: Mutex::new(Epoch::mint()),
             generations: watch::Sender::new(0),
             time: Mutex::new((Timestamp::default(), Instant::now())),
@@ -130,9 +139,7 @@ impl Link {
             acks: acks::Acks::default(),
             closed: CancellationToken::new(),
         };
-        let link = Self(Arc::new(inner));
-        link.connect().await?;
-        Ok(link)
+        Self(Arc::new(inner))
     }
 
     pub fn keys(&self) -> &Keys {
@@ -156,11 +163,8 @@ impl Link {
         self.0.info.lock().clone()
     }
 
-    pub fn warnings(&self) -> Vec<String> {
-        let info = self.info();
-        let mut warnings = info.warnings();
-        warnings.extend(info.too_few_replicas(self.0.place.acks));
-        warnings
+    pub fn settings(&self) -> Vec<Setting> {
+        self.0.info.lock().judged(self.0.place.acks)
     }
 
     /// The newest seq that anything told.
@@ -225,17 +229,28 @@ impl Link {
         self.connect().await.map_err(|error| CallError::Unreachable(error.to_string()))
     }
 
-    /// Makes a connection, unless somebody else has meanwhile.
+    /// Makes a connection, unless somebody else has meanwhile. Who waited for an attempt of
+    /// somebody else's shares its failure: one after the other they would wait for each other.
     async fn connect(&self) -> Result<Live, OpenError> {
-        let _one = self.0.connecting.lock().await;
+        let failures = self.0.failures.load(Ordering::Acquire);
+        let mut last = self.0.connecting.lock().await;
         if let Some(live) = &*self.0.live.read() {
             return Ok(live.clone());
         }
         if self.is_closed() {
             return Err(OpenError::Closed);
         }
+        if self.0.failures.load(Ordering::Acquire) != failures
+            && let Some(error) = &*last
+        {
+            return Err(error.clone());
+        }
         let made = connect::connect(&self.0.place, &self.0.keys).await;
-        let made = made.inspect_err(|error| *self.0.trouble.lock() = Some(error.to_string()))?;
+        let made = made.inspect_err(|error| {
+            *self.0.trouble.lock() = Some(error.to_string());
+            *last = Some(error.clone());
+            self.0.failures.fetch_add(1, Ordering::AcqRel);
+        })?;
         let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
         let generation = *self.0.generations.borrow() + 1;
         if generation > 1 && before != made.epoch {
@@ -409,5 +424,38 @@ impl Link {
         self.live().await?;
         let made = connect::pubsub(&self.0.place, &self.0.keys).await;
         made.map_err(|error| CallError::Unreachable(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host that takes connections and never says a word.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_an_attempt_shares_its_failure() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        silent.set_nonblocking(true).unwrap();
+        let address = format!("redis://{}", silent.local_addr().unwrap()).parse().unwrap();
+        let (fleet, opening) = ("test".to_owned(), Opening::Serve);
+        let link = Link::new(Place { address, fleet, acks: 0, clock: None, opening });
+        let begun = tokio::time::Instant::now();
+        let calls: Vec<_> = (0..12)
+            .map(|_| {
+                let link = link.clone();
+                tokio::spawn(async move { link.live().await.map(drop) })
+            })
+            .collect();
+        for call in calls {
+            let why = call.await.unwrap().unwrap_err();
+            assert!(matches!(why, CallError::Unreachable(_)), "{why}");
+        }
+        let took = begun.elapsed();
+        assert!(took < 2 * connect::CONNECT_WITHIN, "{took:?}");
+        let attempts = std::iter::from_fn(|| silent.accept().ok()).count();
+        assert_eq!(attempts, 1);
+        // Who comes later makes an attempt of its own.
+        assert!(link.live().await.is_err());
+        assert_eq!(std::iter::from_fn(|| silent.accept().ok()).count(), 1);
     }
 }

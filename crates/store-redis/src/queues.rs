@@ -1,13 +1,15 @@
 //! The queues: classes, what waits in them, who is able to run it, and the counts of everything.
 
+mod oldest;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pointsman_core::{
-    JobId, Record, RecordKey, Timestamp,
+    JobId, Record, RecordKey,
     matching::{CapabilitiesDigest, Class, ClassKey, able},
     record::{Job, JobState},
 };
-use pointsman_store::{ClassSummary, Counts, QueuesLane, StoreError, WaitingJob};
+use pointsman_store::{ClassSummary, Counts, QueuesLane, StoreError, WaitingJob, oldest_first};
 use redis::Value;
 
 use crate::{
@@ -99,23 +101,11 @@ impl Inner {
         for key in classes {
             pipeline.cmd("HGET").arg(self.key(&format!("class:{key}"))).arg("held");
             pipeline.cmd("ZCARD").arg(self.key(&format!("queue:{key}")));
-            pipeline.cmd("ZRANGE").arg(self.key(&format!("queue:{key}"))).arg(0).arg(0);
         }
         let found = self.link.send_all(&pipeline).await?;
-        let heads = found.chunks_exact(3).map(|parts| {
-            let member = list(&parts[2]).first().map(text);
-            member.and_then(|member| member.split_once(':')?.1.parse::<JobId>().ok())
-        });
-        let heads: Vec<Option<JobId>> = heads.collect();
-        let keys: Vec<RecordKey> = heads.iter().flatten().map(|id| RecordKey::Job(*id)).collect();
-        let mut created: HashMap<JobId, Timestamp> = HashMap::new();
-        for record in self.records(&keys).await? {
-            if let Record::Job(job) = record {
-                created.insert(job.id, job.spec.created_at);
-            }
-        }
+        let oldest = self.oldest_waiting(classes).await?;
         let mut summaries = Vec::with_capacity(classes.len());
-        for ((key, parts), head) in classes.iter().zip(found.chunks_exact(3)).zip(heads) {
+        for ((key, parts), oldest_at) in classes.iter().zip(found.chunks_exact(2)).zip(oldest) {
             let Some(class) = definitions.get(key) else { continue };
             let count = |value: &Value| number(value).and_then(|n| u64::try_from(n).ok());
             summaries.push(ClassSummary {
@@ -124,7 +114,7 @@ impl Inner {
                 requirements: class.requirements.clone(),
                 waiting: count(&parts[1]).unwrap_or(0),
                 held: count(&parts[0]).unwrap_or(0),
-                oldest_at: head.and_then(|id| created.get(&id).copied()),
+                oldest_at,
                 able_workers: self.able_workers(class, present).await?,
             });
         }
@@ -161,7 +151,7 @@ impl Inner {
         Ok(profile.is_some_and(|capabilities| able(class, &capabilities)))
     }
 
-    /// Classes that wait although nobody there is able to run them.
+    /// Classes that wait although nobody there is able to run them, the oldest first.
     pub async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
         let present = self.present().await?;
         let keys = self.classes_by_age().await?;
@@ -173,7 +163,7 @@ impl Inner {
                 nobodys.push(key);
             }
         }
-        self.class_summaries(&nobodys, &present).await
+        Ok(oldest_first(self.class_summaries(&nobodys, &present).await?))
     }
 
     /// Classes that lose job after job.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use pointsman_store::Setting;
+
 /// The lines of `INFO` that matter here.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Info {
@@ -72,38 +74,49 @@ impl Info {
         None
     }
 
-    /// What an operator should know of settings that a fleet can live with.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if !self.aof_enabled {
-            warnings.push(
-                "Redis keeps no append-only file: a restart loses every job since its last \
-                 snapshot. Set `appendonly yes` in redis.conf, or CONFIG SET appendonly yes"
-                    .to_owned(),
-            );
-        } else if !self.aof_last_write_ok {
-            warnings.push(
-                "Redis could not write its append-only file the last time: look at its disk and \
-                 log"
-                .to_owned(),
-            );
+    /// Settings that a fleet can live with, and that an operator should know of. What depends on
+    /// `acks`, which each process has its own of, is named with it.
+    pub fn judged(&self, acks: u32) -> Vec<Setting> {
+        let setting = |name: &str, risk| Setting { name: name.to_owned(), risk };
+        let mut settings = vec![
+            setting("appendonly", self.append_only()),
+            setting("maxmemory-policy", self.drops_jobs()),
+        ];
+        if acks > 0 {
+            settings.push(setting(&format!("acks-{acks}"), self.too_few_replicas(acks)));
         }
-        if self.maxmemory_policy != "noeviction" {
-            let drops = match self.maxmemory {
-                0 => "would drop jobs under a memory limit",
-                _ => "drops jobs when memory is short",
-            };
-            warnings.push(format!(
-                "Redis' maxmemory-policy is {}, which {drops}: CONFIG SET maxmemory-policy \
-                 noeviction",
-                self.maxmemory_policy
-            ));
-        }
-        warnings
+        settings
     }
 
-    /// What an operator should know where so many replicas must have what is answered.
-    pub fn too_few_replicas(&self, acks: u32) -> Option<String> {
+    fn append_only(&self) -> Option<String> {
+        let risk = match (self.aof_enabled, self.aof_last_write_ok) {
+            (false, _) => {
+                "Redis keeps no append-only file: a restart loses every job since its last \
+                 snapshot. Set `appendonly yes` in redis.conf, or CONFIG SET appendonly yes"
+            }
+            (true, false) => {
+                "Redis could not write its append-only file the last time: look at its disk and \
+                 log"
+            }
+            (true, true) => return None,
+        };
+        Some(risk.to_owned())
+    }
+
+    fn drops_jobs(&self) -> Option<String> {
+        let drops = match (self.maxmemory_policy.as_str(), self.maxmemory) {
+            ("noeviction", _) => return None,
+            (_, 0) => "would drop jobs under a memory limit",
+            _ => "drops jobs when memory is short",
+        };
+        Some(format!(
+            "Redis' maxmemory-policy is {}, which {drops}: CONFIG SET maxmemory-policy noeviction",
+            self.maxmemory_policy
+        ))
+    }
+
+    /// Where so many replicas must have what is answered.
+    fn too_few_replicas(&self, acks: u32) -> Option<String> {
         (self.replicas < u64::from(acks)).then(|| {
             format!(
                 "Redis has {} replicas and --acks is {acks}, so no submission or ending can be \
@@ -145,9 +158,21 @@ mod tests {
         )
     }
 
+    fn warnings(info: &Info) -> Vec<String> {
+        info.judged(0).into_iter().filter_map(|setting| setting.risk).collect()
+    }
+
     #[test]
     fn a_sound_redis_is_admitted_without_a_word() {
-        assert_eq!((good().refusal(), good().warnings()), (None, Vec::new()));
+        assert_eq!((good().refusal(), warnings(&good())), (None, Vec::new()));
+    }
+
+    /// Servers with other `--acks` judge something else.
+    #[test]
+    fn settings_are_told_apart() {
+        let names = |acks| good().judged(acks).into_iter().map(|s| s.name).collect::<Vec<_>>();
+        assert_eq!(names(0), ["appendonly", "maxmemory-policy"]);
+        assert_eq!(names(2), ["appendonly", "maxmemory-policy", "acks-2"]);
     }
 
     #[test]
@@ -172,12 +197,12 @@ mod tests {
         // Set under a running server it is no refusal any more.
         for maxmemory in [0, 1] {
             let evicts = Info { maxmemory, maxmemory_policy: "allkeys-lru".into(), ..good() };
-            let warnings = evicts.warnings();
+            let warnings = warnings(&evicts);
             assert_eq!(warnings.len(), 1, "{maxmemory}");
             let cure = "allkeys-lru, which ";
             assert!(warnings[0].contains(cure) && warnings[0].contains(": CONFIG SET"));
         }
         let volatile = Info { aof_enabled: false, ..good() };
-        assert_eq!((volatile.refusal(), volatile.warnings().len()), (None, 1));
+        assert_eq!((volatile.refusal(), warnings(&volatile).len()), (None, 1));
     }
 }

@@ -19,7 +19,8 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
-    LogPage, Preview, Pulse, QueuesLane, Seed, Store, StoreError, ToldProgress, Transfer, WorkHint,
+    LogPage, Preview, Pulse, QueuesLane, Seed, Setting, Store, StoreError, ToldProgress, Transfer,
+    WorkHint,
 };
 use tokio::{sync::broadcast, time::timeout};
 use tokio_util::task::TaskTracker;
@@ -218,8 +219,8 @@ impl Store for RedisStore {
         self.inner.link.made_at()
     }
 
-    fn warnings(&self) -> Vec<String> {
-        self.inner.link.warnings()
+    fn settings(&self) -> Vec<Setting> {
+        self.inner.link.settings()
     }
 
     async fn execute(

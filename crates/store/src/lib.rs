@@ -24,9 +24,10 @@ pub use pointsman_core::doctor::{Examination, Finding, FindingRule, Mend, MendOu
 pub use state::{
     Applied, ClassSummary, Confirmed, ConfirmedBy, Counts, Due, JobFilter, JobsPage, MAX_DUE,
     Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo, WaitingJob, WorkHint,
+    oldest_first,
 };
 pub use store::{
-    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Preview, Seed, Store, StoreError,
-    ToldProgress, job,
+    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Preview, Seed, Setting, Store,
+    StoreError, ToldProgress, job,
 };
 pub use transfer::{Transfer, TransferError};

@@ -170,6 +170,15 @@ pub struct Preview {
     pub bytes: Bytes,
 }
 
+/// A setting on which it depends whether work may be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Tells it from the others, also from those that other processes judge.
+    pub name: String,
+    /// How work may be lost, with its cure; none where all is well.
+    pub risk: Option<String>,
+}
+
 /// A store. Cheap calls; a caller that has several commands hands them in together.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -186,9 +195,14 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Its settings that may lose work, as this process judges them.
+    fn settings(&self) -> Vec<Setting> {
+        Vec::new()
+    }
+
     /// What of its settings may lose work, each with its cure; none where all is well.
     fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        self.settings().into_iter().filter_map(|setting| setting.risk).collect()
     }
 
     /// Decides and applies commands, each in one atomic step, in their order. An error says that
@@ -262,7 +276,7 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The newest picture that another process kept.
+    /// The newest picture that another process kept; its attempt may be over.
     async fn preview(&self, _: JobId) -> Result<Option<Preview>, StoreError> {
         Ok(None)
     }
@@ -274,7 +288,7 @@ pub trait Store: Send + Sync + 'static {
     async fn explain(&self, job: JobId)
     -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
 
-    /// Classes that wait although nobody there is able to run them.
+    /// Classes that wait although nobody there is able to run them, the oldest first.
     async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError>;
 
     /// Classes that lose job after job, and the losses in a row.

@@ -8,6 +8,7 @@ mod liveness;
 mod paced;
 mod pull;
 mod ring;
+mod start;
 mod values;
 mod viewer;
 
@@ -28,6 +29,7 @@ pub(crate) use liveness::{Contact, LIVE_FOR};
 use pull::Next;
 use ring::Ring;
 pub use ring::{ViewEvent, ViewGroup};
+use start::LastStart;
 pub(crate) use viewer::PROGRESS_EVERY;
 pub use viewer::Viewer;
 
@@ -57,6 +59,7 @@ pub(crate) struct Hub {
     pub contact: Contact,
     pub lanes: LaneValues,
     pub watchers: JobWatchers,
+    last_start: LastStart,
     /// Viewers that are reading now; the lanes are only worked out while there are any.
     viewers: watch::Sender<usize>,
     pub stop: CancellationToken,
@@ -77,9 +80,20 @@ impl Hub {
         let live = RwLock::new(Live::from_seed(seed, &config, 0));
         let (news, _) = watch::channel(());
         let (viewers, _) = watch::channel(0);
-        let watchers = JobWatchers::default();
-        let resyncs = AtomicUsize::new(0);
-        Self { store, config, live, news, contact, lanes, watchers, viewers, stop, fleet, resyncs }
+        Self {
+            store,
+            config,
+            live,
+            news,
+            contact,
+            lanes,
+            watchers: JobWatchers::default(),
+            last_start: LastStart::default(),
+            viewers,
+            stop,
+            fleet,
+            resyncs: AtomicUsize::new(0),
+        }
     }
 
     pub fn position(&self) -> Position {

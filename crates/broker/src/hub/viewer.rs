@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Hub, LIVE_FOR, Liveness, Next, paced::Paced};
+use super::{Hub, LIVE_FOR, Liveness, Next, paced::Paced, start::Start};
 use crate::{
     frame::{Bookmark, Frame, ProgressLane, PulseLane, QueueLane, Resync, ResyncReason, Shared},
     lanes::{QUEUES_EVERY, fresh_lanes},
@@ -63,6 +63,9 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.viewers().send_modify(|viewers| *viewers -= 1);
+        if *self.0.viewers().borrow() == 0 {
+            self.0.forget_start();
+        }
     }
 }
 
@@ -143,14 +146,12 @@ impl Viewer {
     }
 
     async fn start(&mut self) -> Frame {
-        // Noted before the snapshot is taken: what comes meanwhile is sent twice, never not at all.
-        let rebuilds = self.hub.rebuilds();
-        let progress_seen = self.hub.lanes.progress.last_version();
-        let lanes = fresh_lanes(&self.hub, QUEUES_EVERY).await;
-        let snapshot = Arc::new(self.hub.snapshot(lanes));
+        let Start { snapshot, rebuilds, progress_seen, .. } = self.hub.start().await;
         let now = Instant::now();
         self.rebuilds = rebuilds;
         self.progress_seen = progress_seen;
+        // Some may have come since the snapshot was made.
+        self.progress.pending = true;
         self.progress.due = now + PROGRESS_EVERY;
         self.queues.due = now + QUEUES_EVERY;
         self.queues_sent.clone_from(&snapshot.lanes.queues);

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use pointsman_core::{
     decide::{Intake, limits},
     record::{Alert, AlertId, AlertRule, Severity},
 };
-use pointsman_store::{ClassSummary, Health, StoreError};
+use pointsman_store::{ClassSummary, Health, Setting, StoreError};
 
 use super::{Outcome, Reconciler, World};
 
@@ -23,17 +24,20 @@ const NOBODY_AFTER: Duration = Duration::from_secs(10);
 /// Alerts of one rule at most: those of the oldest reasons. A thousand would tell no more.
 const MAX_OF_RULE: usize = 100;
 
-/// The rules that this reconciler raises and clears. The others belong to those who raise them.
-const OWN: [AlertRule; 6] = [
+/// The rules that this reconciler raises and clears, beside the store's settings. The others belong
+/// to those who raise them.
+const OWN: [AlertRule; 5] = [
     AlertRule::NobodyAble,
     AlertRule::PoisonousClass,
     AlertRule::FlappingIncarnation,
     AlertRule::StoreFull,
-    AlertRule::StoreAtRisk,
     AlertRule::IntakeClosed,
 ];
 
-pub(super) struct Alerts;
+#[derive(Default)]
+pub(super) struct Alerts {
+    has_looked: AtomicBool,
+}
 
 #[async_trait]
 impl Reconciler for Alerts {
@@ -49,8 +53,13 @@ impl Reconciler for Alerts {
         let store = world.store();
         let now = store.now();
         let unservable = store.unservable().await?;
-        let stuck = unservable.iter().filter(|class| waits_too_long(class, now));
-        let mut wanted: Vec<Raise> = stuck.take(MAX_OF_RULE).map(nobody_able).collect();
+        let mut wanted = world.hub.with_view(|view| {
+            let stuck = unservable.iter().filter(|class| {
+                let stands = view.alerts.contains_key(&about(class));
+                waits_too_long(class, now) || (stands && class.waiting > 0)
+            });
+            stuck.take(MAX_OF_RULE).map(nobody_able).collect::<Vec<_>>()
+        });
         let poisonous = store.poisonous().await?;
         wanted.extend(poisonous.iter().take(MAX_OF_RULE).map(|(class, _)| poisonous_class(class)));
         wanted.extend(world.hub.with_view(|view| {
@@ -63,27 +72,48 @@ impl Reconciler for Alerts {
         if let Health::Full(why) = store.health() {
             wanted.push(store_full(&why));
         }
-        wanted.extend(store.warnings().iter().enumerate().map(|(n, why)| store_at_risk(n, why)));
+        let settings = store.settings();
+        wanted.extend(settings.iter().filter_map(store_at_risk));
         if let Some(transfer) = world.hub.store.clone().transfer()
             && transfer.intake().await? == Intake::Closed
         {
             wanted.push(intake_closed());
         }
-        world.bring_about(&OWN, wanted).await
+        // Another server may run with other settings. What one left behind that has ended goes
+        // when the next one starts; who still sees it raises it anew.
+        let is_first = !self.has_looked.load(Ordering::Acquire);
+        let judges = |alert: &AlertId| match alert.rule {
+            AlertRule::StoreAtRisk => {
+                is_first || settings.iter().any(|setting| setting.name == alert.subject)
+            }
+            rule => OWN.contains(&rule),
+        };
+        let outcome = world.make_so(judges, wanted).await?;
+        self.has_looked.store(true, Ordering::Release);
+        Ok(outcome)
     }
 }
 
 impl World {
-    /// Makes the alerts of some rules exactly the wanted ones. Those that stand as they should
-    /// cost no command.
+    /// Makes the alerts of some rules exactly the wanted ones.
     pub(super) async fn bring_about(
         &self,
         rules: &[AlertRule],
         wanted: Vec<Raise>,
     ) -> Result<Outcome, StoreError> {
+        self.make_so(|alert| rules.contains(&alert.rule), wanted).await
+    }
+
+    /// Makes the alerts that it judges exactly the wanted ones. Those that stand as they should
+    /// cost no command.
+    async fn make_so(
+        &self,
+        judges: impl Fn(&AlertId) -> bool,
+        wanted: Vec<Raise>,
+    ) -> Result<Outcome, StoreError> {
         let standing: BTreeMap<AlertId, std::sync::Arc<Alert>> = self.hub.with_view(|view| {
-            let of_rules = view.alerts.iter().filter(|(id, _)| rules.contains(&id.rule));
-            of_rules.map(|(id, alert)| (id.clone(), alert.clone())).collect()
+            let judged = view.alerts.iter().filter(|(id, _)| judges(id));
+            judged.map(|(id, alert)| (id.clone(), alert.clone())).collect()
         });
         let ids: BTreeSet<AlertId> = wanted.iter().map(|raise| raise.alert.clone()).collect();
         let over = standing.keys().filter(|id| !ids.contains(id)).cloned();
@@ -106,9 +136,13 @@ fn waits_too_long(class: &ClassSummary, now: Timestamp) -> bool {
 
 // The messages hold no figures that change with every job: saying the same again is no event.
 
+fn about(class: &ClassSummary) -> AlertId {
+    AlertId { rule: AlertRule::NobodyAble, subject: class.class.to_string() }
+}
+
 fn nobody_able(class: &ClassSummary) -> Raise {
     Raise {
-        alert: AlertId { rule: AlertRule::NobodyAble, subject: class.class.to_string() },
+        alert: about(class),
         severity: Severity::Warning,
         message: format!("jobs for {} wait that no worker there is able to run", class.service),
         action: "see `explain` of one of these jobs for what the workers lack".into(),
@@ -148,14 +182,15 @@ fn store_full(why: &str) -> Raise {
     }
 }
 
-fn store_at_risk(n: usize, why: &str) -> Raise {
+fn store_at_risk(setting: &Setting) -> Option<Raise> {
+    let why = setting.risk.as_deref()?;
     let (message, action) = why.split_once(": ").unwrap_or((why, "look at the store's settings"));
-    Raise {
-        alert: AlertId { rule: AlertRule::StoreAtRisk, subject: format!("store-{n}") },
+    Some(Raise {
+        alert: AlertId { rule: AlertRule::StoreAtRisk, subject: setting.name.clone() },
         severity: Severity::Warning,
         message: message.to_owned(),
         action: action.to_owned(),
-    }
+    })
 }
 
 fn intake_closed() -> Raise {

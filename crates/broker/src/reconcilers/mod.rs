@@ -61,7 +61,7 @@ pub(crate) fn spawn(hub: &Arc<Hub>, statuses: &Arc<Statuses>, tracker: &TaskTrac
         Box::new(holds::Holds),
         Box::new(exclusions::Exclusions),
         Box::new(retention::Retention(hub.config.retention)),
-        Box::new(alerts::Alerts),
+        Box::<alerts::Alerts>::default(),
         Box::<consistency::Consistency>::default(),
     ];
     for reconciler in all {

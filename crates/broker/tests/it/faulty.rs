@@ -1,9 +1,12 @@
 //! A store around the one in memory that counts what it is asked, loses hints, fails, begins new
 //! epochs and cuts its log.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use async_trait::async_trait;
@@ -17,8 +20,8 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Committed, Depth, Done, Due, Epoch, Examination, Health, JobFilter, JobsPage,
-    Loaded, LogPage, MemStore, Mended, Pulse, QueuesLane, Seed, Store, StoreError, Transfer,
-    WorkHint,
+    Loaded, LogPage, MemStore, Mended, Preview, Pulse, QueuesLane, Seed, Setting, Store,
+    StoreError, Transfer, WorkHint,
 };
 use tokio::sync::broadcast;
 
@@ -26,10 +29,13 @@ use tokio::sync::broadcast;
 const FEED: usize = 8;
 
 pub struct FaultyStore {
-    inner: Arc<MemStore>,
+    inner: Mutex<Arc<MemStore>>,
     feed: broadcast::Sender<Arc<LogGroup>>,
     epoch: Mutex<Epoch>,
     health: Mutex<Health>,
+    pub settings: Mutex<Vec<Setting>>,
+    /// Kept however their jobs fare, as by a store that forgets them after a while.
+    previews: Mutex<HashMap<JobId, Preview>>,
     /// Groups up to this seq are no longer in the log.
     pub cut: AtomicU64,
     /// Hints and the feed are lost.
@@ -50,13 +56,26 @@ pub struct FaultyStore {
 
 impl FaultyStore {
     pub fn new(inner: MemStore) -> Self {
+        Self::of(Arc::new(inner))
+    }
+
+    /// Another process's handle of the same store: it does not hear what this one writes.
+    pub fn another(&self) -> Self {
+        let another = Self::of(self.inner());
+        another.previews.lock().clone_from(&self.previews.lock());
+        another
+    }
+
+    fn of(inner: Arc<MemStore>) -> Self {
         let epoch = Mutex::new(inner.epoch());
         let (feed, _) = broadcast::channel(FEED);
         Self {
-            inner: Arc::new(inner),
+            inner: Mutex::new(inner),
             feed,
             epoch,
             health: Mutex::new(Health::Ready),
+            settings: Mutex::default(),
+            previews: Mutex::default(),
             cut: AtomicU64::new(0),
             deaf: AtomicBool::new(false),
             down: AtomicBool::new(false),
@@ -73,6 +92,16 @@ impl FaultyStore {
 
     pub fn begin_epoch(&self) {
         *self.epoch.lock() = Epoch::mint();
+    }
+
+    /// The store comes back as another one, in a new epoch.
+    pub fn come_back_as(&self, other: Arc<MemStore>) {
+        *self.inner.lock() = other;
+        self.begin_epoch();
+    }
+
+    fn inner(&self) -> Arc<MemStore> {
+        self.inner.lock().clone()
     }
 
     pub fn set_health(&self, health: Health) {
@@ -98,7 +127,7 @@ impl FaultyStore {
 #[async_trait]
 impl Store for FaultyStore {
     fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {
-        Some(self.inner.clone())
+        Some(self.inner().clone())
     }
 
     fn epoch(&self) -> Epoch {
@@ -106,11 +135,24 @@ impl Store for FaultyStore {
     }
 
     fn now(&self) -> Timestamp {
-        self.inner.now()
+        self.inner().now()
     }
 
     fn health(&self) -> Health {
         self.health.lock().clone()
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        self.settings.lock().clone()
+    }
+
+    async fn keep_preview(&self, job: JobId, preview: Preview) -> Result<(), StoreError> {
+        self.previews.lock().insert(job, preview);
+        Ok(())
+    }
+
+    async fn preview(&self, job: JobId) -> Result<Option<Preview>, StoreError> {
+        Ok(self.previews.lock().get(&job).cloned())
     }
 
     async fn execute(
@@ -125,27 +167,27 @@ impl Store for FaultyStore {
         }
         let exchanges = commands.iter().filter(|c| matches!(c, Command::Exchange(_))).count();
         self.exchanges.fetch_add(exchanges, SeqCst);
-        let done = self.inner.execute(commands).await?;
+        let done = self.inner().execute(commands).await?;
         self.publish(&done);
         let then = (exchanges > 0).then(|| self.then.lock().take()).flatten();
         if let Some(command) = then {
-            let done = self.inner.execute(vec![command]).await?;
+            let done = self.inner().execute(vec![command]).await?;
             self.publish(&done);
         }
         Ok(done)
     }
 
     async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError> {
-        self.inner.load(keys).await
+        self.inner().load(keys).await
     }
 
     async fn commit(&self, transition: Transition) -> Result<Committed, StoreError> {
-        self.inner.commit(transition).await
+        self.inner().commit(transition).await
     }
 
     async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError> {
         self.reach()?;
-        self.inner.records(keys).await
+        self.inner().records(keys).await
     }
 
     async fn jobs(
@@ -154,14 +196,14 @@ impl Store for FaultyStore {
         before: Option<JobId>,
         limit: usize,
     ) -> Result<JobsPage, StoreError> {
-        self.inner.jobs(filter, before, limit).await
+        self.inner().jobs(filter, before, limit).await
     }
 
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
         if self.payloads_lost.load(SeqCst) {
             return Ok(vec![None; jobs.len()]);
         }
-        self.inner.payloads(jobs).await
+        self.inner().payloads(jobs).await
     }
 
     async fn result(
@@ -169,14 +211,14 @@ impl Store for FaultyStore {
         job: JobId,
         token: Option<Token>,
     ) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.inner.result(job, token).await
+        self.inner().result(job, token).await
     }
 
     async fn capabilities(
         &self,
         digest: CapabilitiesDigest,
     ) -> Result<Option<Arc<Capabilities>>, StoreError> {
-        self.inner.capabilities(digest).await
+        self.inner().capabilities(digest).await
     }
 
     async fn log(&self, after: Seq, limit: usize) -> Result<LogPage, StoreError> {
@@ -185,12 +227,12 @@ impl Store for FaultyStore {
         if after < cut {
             return Ok(LogPage::Cut { oldest: cut + 1 });
         }
-        self.inner.log(after, limit).await
+        self.inner().log(after, limit).await
     }
 
     async fn seed(&self) -> Result<Seed, StoreError> {
         self.reach()?;
-        let mut seed = self.inner.seed().await?;
+        let mut seed = self.inner().seed().await?;
         seed.position.epoch = self.epoch();
         Ok(seed)
     }
@@ -205,60 +247,60 @@ impl Store for FaultyStore {
             std::mem::forget(wake);
             return hint;
         }
-        self.inner.wait_for_work(worker, services)
+        self.inner().wait_for_work(worker, services)
     }
 
     async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError> {
         self.reach()?;
-        self.inner.due(what).await
+        self.inner().due(what).await
     }
 
     async fn break_contact(&self) -> Result<(), StoreError> {
         self.reach()?;
         self.contacts_broken.fetch_add(1, SeqCst);
-        self.inner.break_contact().await
+        self.inner().break_contact().await
     }
 
     async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
         self.reach()?;
         self.queues_made.fetch_add(1, SeqCst);
-        self.inner.queues(limit).await
+        self.inner().queues(limit).await
     }
 
     async fn pulse(&self) -> Result<Pulse, StoreError> {
         self.reach()?;
         self.pulses_made.fetch_add(1, SeqCst);
-        self.inner.pulse().await
+        self.inner().pulse().await
     }
 
     async fn explain(
         &self,
         job: JobId,
     ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
-        self.inner.explain(job).await
+        self.inner().explain(job).await
     }
 
     async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
         self.reach()?;
-        self.inner.unservable().await
+        self.inner().unservable().await
     }
 
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {
-        self.inner.poisonous().await
+        self.inner().poisonous().await
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
         if depth == Depth::Everything {
             self.thorough_looks.fetch_add(1, SeqCst);
         }
-        self.inner.examine(depth).await
+        self.inner().examine(depth).await
     }
 
     async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
-        self.inner.mend(ids).await
+        self.inner().mend(ids).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        self.inner.close().await
+        self.inner().close().await
     }
 }

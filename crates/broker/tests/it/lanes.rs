@@ -1,8 +1,12 @@
 //! The rules of each lane.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
-use pointsman_broker::{Frame, PreviewError, Viewer};
+use pointsman_broker::{Broker, Frame, PreviewError, Viewer};
 use pointsman_core::{
     JobId,
     command::{Finish, Held, Op, Outcome},
@@ -202,4 +206,27 @@ async fn a_preview_belongs_to_the_running_attempt() {
     world.settle().await;
     assert_eq!(world.broker.preview(held.job).await, Ok(None));
     assert_eq!(set(1, 2).await, Err(PreviewError::NotRunning));
+}
+
+/// Also on a server that has it from the store alone, which keeps it for a while.
+#[tokio::test(start_paused = true)]
+async fn a_preview_that_the_store_keeps_is_not_shown_for_another_attempt() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    world.settle().await;
+    let set = world.broker.set_preview(held.job, 1, 1, vec![1].into(), "image/png".into());
+    set.await.unwrap();
+    let other = Arc::new(world.store.another());
+    let (other, _tasks) = Broker::start(other, quiet()).await.unwrap();
+    let shown = async || other.preview(held.job).await.unwrap().map(|preview| preview.n);
+    assert_eq!(shown().await, Some(1));
+
+    let reason = pointsman_core::LossReason::Unstarted;
+    let release = Op::Release { reason, message: String::new() };
+    world.fleet.act(&hand, held, release).await.unwrap();
+    assert_eq!(shown().await, None, "it waits");
+    let next = world.fleet.claim(&hand).await.unwrap();
+    assert_eq!((next.job, next.attempt), (held.job, 2));
+    assert_eq!(shown().await, None, "another attempt runs");
 }

@@ -1,17 +1,17 @@
 //! The reconcilers, each at its work, and what they do after an absence of their own.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 
-use pointsman_broker::BrokerConfig;
+use pointsman_broker::{Broker, BrokerConfig};
 use pointsman_core::{
-    Command, Event, EventName, FailureKind, Record,
+    Command, Event, EventName, FailureKind, Record, RecordKey, WorkflowId,
     doctor::MendOutcome,
     record::{
         AlertRule, ConnectorStatus, Job, JobSpec, JobStatus, MachineStatus, Worker, WorkerStatus,
     },
 };
 use pointsman_store::{
-    Health, Retention, Store,
+    Health, Retention, Setting, Store,
     conformance::fleet::{Fleet, Hand, failed, needs, spec},
 };
 
@@ -152,6 +152,83 @@ async fn an_alert_stands_while_nobody_is_able_and_no_longer() {
     world.fleet.worker("b", 1, &["special"]).await;
     world.pass(secs(3)).await;
     assert_eq!(world.alerts().await, []);
+}
+
+/// Whoever comes later and stands before it in the queue does not make it younger.
+#[tokio::test(start_paused = true)]
+async fn the_oldest_job_decides_whether_nobody_is_able() {
+    let world = World::reconciled().await;
+    for priority in 50..56 {
+        let picky = JobSpec { requirements: needs("special"), ..spec(priority) };
+        world.fleet.submit(JobSpec { created_at: world.store_now(), ..picky }).await;
+        world.pass(secs(7)).await;
+    }
+    let log = world.fleet.log().await;
+    let alerts = log.iter().flat_map(|group| &group.events).filter(|e| {
+        let RecordKey::Alert(id) = &e.key else { return false };
+        id.rule == AlertRule::NobodyAble
+    });
+    assert_eq!(alerts.map(|e| e.name).collect::<Vec<_>>(), [EventName::AlertRaised], "and stands");
+}
+
+/// A workflow's job takes the place of its first one: before jobs that are older.
+#[tokio::test(start_paused = true)]
+async fn an_alert_stands_although_a_younger_job_moves_in_front() {
+    let world = World::reconciled().await;
+    let at = |requirements| {
+        let created_at = world.store_now();
+        JobSpec { requirements, created_at, ..spec(50) }
+    };
+    let of_workflow = |spec| JobSpec { workflow_id: Some(WorkflowId::new("w").unwrap()), ..spec };
+    world.fleet.submit(of_workflow(at(needs("other")))).await;
+    world.fleet.submit(at(needs("special"))).await;
+    world.pass(secs(14)).await;
+    assert_eq!(world.alerts().await, [AlertRule::NobodyAble; 2]);
+    world.fleet.submit(of_workflow(at(needs("special")))).await;
+    world.pass(secs(4)).await;
+    assert_eq!(world.alerts().await, [AlertRule::NobodyAble; 2]);
+}
+
+fn setting(name: &str, is_at_risk: bool) -> Setting {
+    Setting { name: name.into(), risk: is_at_risk.then(|| format!("{name} may lose jobs: cure")) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_with_other_settings_leave_each_others_alerts_alone() {
+    let world = World::reconciled().await;
+    let another = async |settings: &[Setting]| {
+        let store = world.store.another();
+        store.settings.lock().extend_from_slice(settings);
+        let store = Arc::new(store);
+        let (broker, tasks) = Broker::start(store.clone(), BrokerConfig::default()).await.unwrap();
+        (store, broker, tasks)
+    };
+    let shown = async || -> Vec<String> {
+        let alerts = world.broker.snapshot().await.alerts;
+        alerts.iter().map(|alert| alert.id.subject.clone()).collect()
+    };
+    let both = [setting("appendonly", true), setting("acks-1", true)];
+    *world.store.settings.lock() = both.to_vec();
+    let (store, _broker, tasks) =
+        another(&[setting("appendonly", true), setting("acks-2", true)]).await;
+    world.pass(secs(10)).await;
+    assert_eq!(shown().await, ["acks-1", "acks-2", "appendonly"]);
+    let seq = world.fleet.seq().await;
+    world.pass(secs(10)).await;
+    assert_eq!(world.fleet.seq().await, seq, "nobody clears what another sees");
+
+    *world.store.settings.lock() = vec![setting("appendonly", false), setting("acks-1", false)];
+    store.settings.lock()[0].risk = None;
+    world.pass(secs(4)).await;
+    assert_eq!(shown().await, ["acks-2"]);
+
+    // Who could have cleared it is gone: the next one that starts does.
+    tasks.stop().await;
+    world.pass(secs(4)).await;
+    assert_eq!(shown().await, ["acks-2"]);
+    let _next = another(&[setting("appendonly", false)]).await;
+    world.pass(secs(4)).await;
+    assert_eq!(shown().await, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

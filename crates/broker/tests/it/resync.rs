@@ -1,10 +1,19 @@
 //! A viewer that cannot go on from where it stands is told so, and why; one that can is not.
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use pointsman_broker::{BrokerConfig, Frame, frame::ResyncReason};
-use pointsman_core::Command;
-use pointsman_store::{Epoch, Position, conformance::fleet::spec};
+use pointsman_core::{
+    Command,
+    record::{ConnectorStatus, Progress},
+};
+use pointsman_store::{
+    Epoch, Position,
+    conformance::fleet::{Fleet, spec},
+};
 
 use crate::{
     replica::Replica,
@@ -51,6 +60,52 @@ async fn a_new_viewer_begins_with_a_snapshot_and_no_resync() {
     let line = &frame.lines()[0];
     assert_eq!(line.event, "full_state_snapshot");
     assert_eq!(line.id, Some(world.position(6)), "a resume may begin here");
+}
+
+/// However many begin at once, and however slowly they read: the text is there once.
+#[tokio::test(start_paused = true)]
+async fn viewers_that_begin_within_a_moment_share_one_snapshot() {
+    let world = World::new(quiet()).await;
+    world.changes(3).await;
+    let start = async || {
+        let mut viewer = world.broker.viewer(None, Duration::ZERO);
+        (viewer.next().await.unwrap().lines().remove(0), viewer)
+    };
+    let (first, slow) = start().await;
+    world.changes(1).await;
+    let (second, mut viewer) = start().await;
+    assert!(Arc::ptr_eq(&first.data, &second.data), "written once");
+    assert_eq!(second.id, Some(world.position(6)));
+    let seen = names(&frames(&mut viewer, millis(50)).await);
+    assert_eq!(seen, ["job_cancelled"], "what came since follows");
+
+    tokio::time::sleep(millis(500)).await;
+    let (later, last) = start().await;
+    assert_eq!(later.id, Some(world.position(8)), "it is given out for a moment only");
+    let texts = [&first, &later].map(|line| Arc::downgrade(&line.data));
+    drop((first, second, later));
+    let kept = || texts.each_ref().map(|text| text.strong_count() > 0);
+    assert_eq!(kept(), [false, true], "the newest is kept");
+    drop((slow, viewer, last));
+    assert_eq!(kept(), [false, false], "while anybody watches");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_that_begins_with_a_shared_snapshot_sees_progress_that_came_since() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    world.settle().await;
+    let mut first = world.broker.viewer(None, Duration::ZERO);
+    let _shared = first.next().await.unwrap();
+    let renewal = Fleet::renewal(&hand, vec![held], ConnectorStatus::Active);
+    let progress = Progress { attempt: held.attempt, n: 1, ..Progress::default() };
+    world.broker.renew(renewal, vec![(held.job, progress)]).await.unwrap();
+    let mut second = world.broker.viewer(None, Duration::ZERO);
+    let Frame::Snapshot(snapshot) = second.next().await.unwrap() else { panic!() };
+    assert!(snapshot.lanes.progress.values.is_empty());
+    let seen = names(&frames(&mut second, millis(400)).await);
+    assert!(seen.contains(&"progress"), "{seen:?}");
 }
 
 #[tokio::test(start_paused = true)]

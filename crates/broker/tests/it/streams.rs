@@ -1,14 +1,17 @@
 //! One job's stream.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use pointsman_broker::{JobFrame, JobStream};
 use pointsman_core::{
     Command, JobId,
-    command::Op,
+    command::{Held, Op},
     record::{ConnectorStatus, Progress},
 };
-use pointsman_store::conformance::fleet::{Fleet, completed, spec};
+use pointsman_store::{
+    MemStore,
+    conformance::fleet::{Fleet, Hand, completed, spec},
+};
 use serde_json::Value;
 
 use crate::support::{World, quiet};
@@ -38,9 +41,7 @@ async fn a_job_is_followed_from_pending_to_its_end() {
     assert_eq!(stream.next().await.unwrap().line().event, "job_assigned");
     assert_eq!(stream.next().await.unwrap().line().event, "job_started");
 
-    let renewal = Fleet::renewal(&hand, vec![held], ConnectorStatus::Active);
-    let progress = Progress { attempt: 1, n: 1, percent: Some(50.0), ..Progress::default() };
-    world.broker.renew(renewal, vec![(job, progress)]).await.unwrap();
+    renew(&world, &hand, held, 1).await;
     let frame = stream.next().await.unwrap();
     let JobFrame::Progress(lane) = &frame else { panic!("{frame:?}") };
     assert_eq!(lane.values[0].progress.percent, Some(50.0));
@@ -93,6 +94,56 @@ async fn a_hole_in_what_the_hub_read_is_not_a_hole_in_the_stream() {
     world.fleet.run(Command::Cancel { job }).await.unwrap();
     world.store.cut.store(2, SeqCst);
     assert_eq!(rest(&mut stream).await, ["job_now"], "the record, which has ended");
+}
+
+/// What came after the job's last backup is lost: the job is pending again, at a rev and in an
+/// attempt before those that the stream has told.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_came_back_from_before_is_followed_on() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let job = world.fleet.submit(spec(50)).await;
+    let mut stream = world.broker.job_stream(job).await.unwrap().expect("it exists");
+    for _ in 0..5 {
+        let held = world.fleet.claim(&hand).await.unwrap();
+        let reason = pointsman_core::LossReason::Unstarted;
+        let op = Op::Release { reason, message: String::new() };
+        world.fleet.act(&hand, held, op).await.unwrap();
+    }
+    let held = world.fleet.claim(&hand).await.unwrap();
+    world.fleet.act(&hand, held, Op::Start).await.unwrap();
+    renew(&world, &hand, held, 7).await;
+    while !matches!(stream.next().await.unwrap(), JobFrame::Progress(_)) {}
+
+    // The ids are drawn in the same order: it is the same worker and the same job.
+    let before = Arc::new(MemStore::new(Arc::new(world.fleet.clock.clone())));
+    let kept = before.clone();
+    let backup = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    backup.worker("a", 1, &[]).await;
+    assert_eq!(backup.submit(spec(50)).await, job);
+    world.store.come_back_as(before);
+    let JobFrame::Now(now) = stream.next().await.unwrap() else { panic!("not its record") };
+    let rev = backup.job(job).await.rev;
+    assert_eq!((now.seq, now.record.unwrap().attempt), (rev, 0));
+
+    let held = world.fleet.claim(&hand).await.unwrap();
+    world.fleet.act(&hand, held, Op::Start).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().line().event, "job_assigned");
+    assert_eq!(stream.next().await.unwrap().line().event, "job_started");
+    renew(&world, &hand, held, 1).await;
+    let frame = stream.next().await.unwrap();
+    let JobFrame::Progress(lane) = &frame else { panic!("{frame:?}") };
+    assert_eq!((lane.values[0].progress.attempt, lane.values[0].progress.n), (1, 1));
+    world.fleet.act(&hand, held, completed()).await.unwrap();
+    assert_eq!(rest(&mut stream).await, ["job_completed"]);
+}
+
+/// The worker says that it holds the job, and how far it is.
+async fn renew(world: &World, hand: &Hand, held: Held, n: u32) {
+    let renewal = Fleet::renewal(hand, vec![held], ConnectorStatus::Active);
+    let progress =
+        Progress { attempt: held.attempt, n: n.into(), percent: Some(50.0), ..Progress::default() };
+    world.broker.renew(renewal, vec![(held.job, progress)]).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,10 +8,9 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use pointsman_api::{ErrorCode, LogPage, Problem};
-use pointsman_broker::{JobStream, LogError, Viewer, frame::Line};
+use pointsman_broker::{JobStream, LogError, Viewer};
 use pointsman_core::JobId;
 use pointsman_store::Position;
 use serde::Deserialize;
@@ -29,6 +28,7 @@ use crate::{
     app::App,
     extract::{Id, Params},
     refusal::{Answer, Refusal},
+    written::Written,
 };
 
 const DEFAULT_GROUPS: u32 = 1_000;
@@ -75,9 +75,9 @@ pub(crate) async fn events(
 
 async fn next_frame(
     (app, mut viewer, permit): (App, Viewer, OwnedSemaphorePermit),
-) -> Option<(Result<Bytes, Infallible>, (App, Viewer, OwnedSemaphorePermit))> {
+) -> Option<(Written, (App, Viewer, OwnedSemaphorePermit))> {
     let frame = app.stopping.run_until_cancelled(viewer.next()).await??;
-    Some((Ok(written(&frame.lines())), (app, viewer, permit)))
+    Some((Written::new(frame.lines()), (app, viewer, permit)))
 }
 
 /// One job: its record now, then its events and progress; ends with its last event.
@@ -100,15 +100,14 @@ pub(crate) async fn job_events(
 
 async fn next_job_frame(
     (app, mut stream, permit): (App, JobStream, OwnedSemaphorePermit),
-) -> Option<(Result<Bytes, Infallible>, (App, JobStream, OwnedSemaphorePermit))> {
+) -> Option<(Written, (App, JobStream, OwnedSemaphorePermit))> {
     let quiet = Duration::from_secs(5);
     let next = tokio::time::timeout(quiet, app.stopping.run_until_cancelled(stream.next()));
-    let bytes = match next.await {
-        Ok(frame) => written(&[frame??.line()]),
-        // A comment: readers skip it, and a connection that is gone shows.
-        Err(_) => Bytes::from_static(b": alive\n\n"),
+    let written = match next.await {
+        Ok(frame) => Written::new(vec![frame??.line()]),
+        Err(_) => Written::alive(),
     };
-    Some((Ok(bytes), (app, stream, permit)))
+    Some((written, (app, stream, permit)))
 }
 
 fn permit(app: &App) -> Answer<OwnedSemaphorePermit> {
@@ -124,28 +123,15 @@ fn position(text: &str, pointer: &str) -> Result<Position, Problem> {
     text.parse().map_err(bad)
 }
 
-fn server_sent(frames: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
+fn server_sent(frames: impl Stream<Item = Written> + Send + 'static) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
         // Proxies must not collect events before they pass them on.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    (headers, Body::from_stream(frames)).into_response()
-}
-
-/// Server-sent events as they are written.
-fn written(lines: &[Line]) -> Bytes {
-    let size = lines.iter().map(|line| line.data.len() + line.event.len() + 64).sum();
-    let mut text = String::with_capacity(size);
-    for Line { id, event, data } in lines {
-        if let Some(id) = id {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "id: {id}");
-        }
-        let _ = write!(text, "event: {event}\ndata: {data}\n\n");
-    }
-    text.into()
+    let pieces = frames.flat_map(stream::iter).map(Ok::<_, Infallible>);
+    (headers, Body::from_stream(pieces)).into_response()
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

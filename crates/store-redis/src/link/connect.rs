@@ -19,7 +19,7 @@ use crate::{
 
 /// How keys are laid out; a store with a higher number is a newer version's (head.lua).
 const FORMAT: i64 = 3;
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Keys looked at for strangers under the prefix, when a fleet is made.
 const MAX_SCANNED: u64 = 1_000_000;
 

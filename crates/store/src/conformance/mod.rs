@@ -75,6 +75,7 @@ macro_rules! conformance_tests {
             a_hint_goes_to_a_worker_that_takes_jobs,
             a_workflows_place_is_its_customers,
             a_repair_takes_strangers_off_a_worker,
+            the_oldest_job_of_a_class_is_not_its_head,
         );
         $crate::conformance_tests!(@reclaims $open,
             a_lost_claim_is_reclaimed,

@@ -2,6 +2,7 @@
 
 use pointsman_core::{
     Answer, Command, Event, EventName, FailureKind, LossReason, MachineId, Record, Rejected,
+    Timestamp,
     command::{Op, OpAnswer, RegisterMachine, Repair, SetMachine},
     decide::limits,
     event::RecordKey,
@@ -359,4 +360,34 @@ pub async fn a_repair_takes_strangers_off_a_worker(open: &Open) {
     let jobs = fleet.worker_record(&hand).await.current_job_ids.clone();
     assert_eq!(jobs.into_iter().collect::<Vec<_>>(), vec![held.job], "what it runs stays");
     assert_eq!(fleet.run(repair).await, Ok((Answer::Done, None)), "a sound worker is left alone");
+}
+
+/// Every priority is asked for its first job, however many wait before it.
+pub async fn the_oldest_job_of_a_class_is_not_its_head(open: &Open) {
+    let fleet = Fleet::new(open);
+    fleet.worker("plain", 1, &[]).await;
+    let at = |seconds: i64| Timestamp::from_millis(1_700_000_000_000 + seconds * 1_000);
+    let submit = async |label: &str, priority, seconds| {
+        let wanted = JobSpec { requirements: needs(label), ..spec(priority) };
+        fleet.submit(JobSpec { created_at: at(seconds), ..wanted }).await
+    };
+    let mut jobs = Vec::new();
+    for (priority, seconds) in [(50, 3), (20, 1), (20, 2), (100, 5), (0, 4), (100, 6)] {
+        jobs.push(submit("rare", priority, seconds).await);
+    }
+    submit("other", 50, 2).await;
+    let told = async || {
+        let classes = fleet.store.unservable().await.expect("the store works");
+        let lane = fleet.store.queues(200).await.expect("the store works");
+        for class in &classes {
+            assert!(lane.classes.contains(class), "{class:?} is told otherwise in {lane:?}");
+        }
+        classes.into_iter().map(|class| (class.waiting, class.oldest_at)).collect::<Vec<_>>()
+    };
+    assert_eq!(told().await, [(6, Some(at(1))), (1, Some(at(2)))]);
+    fleet.run(Command::Cancel { job: jobs[1] }).await.expect("it waits");
+    fleet.run(Command::Cancel { job: jobs[2] }).await.expect("it waits");
+    assert_eq!(told().await, [(1, Some(at(2))), (4, Some(at(3)))], "the oldest come first");
+    fleet.run(Command::Cancel { job: jobs[0] }).await.expect("it waits");
+    assert_eq!(told().await, [(1, Some(at(2))), (3, Some(at(4)))]);
 }

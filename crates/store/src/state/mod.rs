@@ -24,7 +24,7 @@ pub use due::{Due, MAX_DUE, Retention};
 pub use queue::{ClassIx, QueueKey, Queues};
 pub use reads::{
     ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, QueuesLane,
-    WaitingJob,
+    WaitingJob, oldest_first,
 };
 pub use volatile::{Confirmed, ConfirmedBy, Volatile};
 pub use waiters::WorkHint;

@@ -100,7 +100,7 @@ pub struct ClassSummary {
     pub requirements: Arc<Requirements>,
     pub waiting: u64,
     pub held: u64,
-    /// When the job at its head was submitted.
+    /// When its oldest waiting job was submitted, of those that are the first of their priority.
     pub oldest_at: Option<Timestamp>,
     /// Workers that are there and able.
     pub able_workers: u64,
@@ -127,6 +127,12 @@ pub struct PulseConnector {
     /// Null when nothing confirmed it since the store was opened.
     pub confirmed_at: Option<Timestamp>,
     pub source: Option<ConfirmedBy>,
+}
+
+/// Classes in the order of their oldest jobs, those in which none waits last.
+pub fn oldest_first(mut classes: Vec<ClassSummary>) -> Vec<ClassSummary> {
+    classes.sort_by_key(|class| (class.oldest_at.is_none(), class.oldest_at, class.class));
+    classes
 }
 
 /// How many workers of each profile are there.
@@ -226,14 +232,14 @@ impl State {
     }
 
     fn class_summary(&self, entry: &ClassEntry, present: &Present) -> ClassSummary {
-        let head = entry.waiting.first_key_value().and_then(|(_, id)| self.jobs.get(id));
+        let firsts = entry.firsts().filter_map(|id| self.jobs.get(id));
         ClassSummary {
             class: entry.key,
             service: entry.class.service.clone(),
             requirements: entry.class.requirements.clone(),
             waiting: entry.waiting.len() as u64,
             held: entry.held,
-            oldest_at: head.map(|entry| entry.job.spec.created_at),
+            oldest_at: firsts.map(|entry| entry.job.spec.created_at).min(),
             able_workers: self.able_workers(entry, present),
         }
     }
@@ -326,12 +332,12 @@ impl State {
         self.queues.capabilities(digest).cloned()
     }
 
-    /// Classes that wait although nobody there is able to run them.
+    /// Classes that wait although nobody there is able to run them, the oldest first.
     pub fn unservable(&self) -> Vec<ClassSummary> {
         let present = self.present();
         let waiting = self.queues.by_head(usize::MAX);
         let nobody = waiting.into_iter().filter(|e| self.able_workers(e, &present) == 0);
-        nobody.map(|entry| self.class_summary(entry, &present)).collect()
+        oldest_first(nobody.map(|entry| self.class_summary(entry, &present)).collect())
     }
 
     pub fn poisonous(&self) -> Vec<(ClassKey, u32)> {

@@ -43,6 +43,11 @@ impl QueueKey {
             seq: job.queued_seq,
         }
     }
+
+    /// No key of its priority comes after it.
+    fn last_of_priority(self) -> Self {
+        Self { priority: self.priority, place: u64::MAX, seq: Seq::MAX }
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +66,16 @@ pub(crate) struct ClassEntry {
 impl ClassEntry {
     pub fn live(&self) -> u64 {
         self.live
+    }
+
+    /// The first waiting job of each priority.
+    pub fn firsts(&self) -> impl Iterator<Item = &JobId> {
+        let after = |key: &QueueKey| {
+            let after = (Bound::Excluded(key.last_of_priority()), Bound::Unbounded);
+            self.waiting.range(after).next()
+        };
+        let first = self.waiting.first_key_value();
+        std::iter::successors(first, move |(key, _)| after(key)).map(|(_, id)| id)
     }
 }
 
