@@ -77,13 +77,13 @@ impl Inner {
                 let record = self.key(&keys::record(&RecordKey::Job(first.job)));
                 pipeline.cmd("HGET").arg(record).arg("created_at");
             }
-            let created = self.link.send_all(&pipeline).await?;
+            let created = self.link.send_each(&pipeline).await?;
             for (first, created) in firsts.iter().zip(&created) {
-                // It has gone meanwhile.
-                if *created == Value::Nil {
+                // It has gone meanwhile, or is damaged, which the doctor tells.
+                let Some(at) = created.as_ref().ok().and_then(|created| time(&text(created)))
+                else {
                     continue;
-                }
-                let at = time(first.job, &text(created))?;
+                };
                 let oldest = &mut oldest[first.class];
                 *oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
             }
@@ -99,9 +99,8 @@ fn first(class: usize, found: &Value) -> Option<First> {
     Some(First { class, rank: score as u64 >> PLACE_BITS, job })
 }
 
-fn time(job: JobId, text: &str) -> Result<Timestamp, StoreError> {
-    let read: Result<_, serde::de::value::Error> = Timestamp::deserialize(text.into_deserializer());
-    read.map_err(|why| {
-        StoreError::Failed(format!("the created_at of job {job} is {text:?}, no time: {why}"))
-    })
+fn time(text: &str) -> Option<Timestamp> {
+    let text: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+        text.into_deserializer();
+    Timestamp::deserialize(text).ok()
 }
