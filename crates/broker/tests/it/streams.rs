@@ -14,7 +14,7 @@ use pointsman_store::{
 };
 use serde_json::Value;
 
-use crate::support::{World, quiet};
+use crate::support::{World, quiet, secs};
 
 async fn rest(stream: &mut JobStream) -> Vec<&'static str> {
     let mut names = Vec::new();
@@ -112,8 +112,16 @@ async fn a_store_that_came_back_from_before_is_followed_on() {
     }
     let held = world.fleet.claim(&hand).await.unwrap();
     world.fleet.act(&hand, held, Op::Start).await.unwrap();
+    world.settle().await;
     renew(&world, &hand, held, 7).await;
-    while !matches!(stream.next().await.unwrap(), JobFrame::Progress(_)) {}
+    let (rev, mut told, mut has_progress) = (world.fleet.job(job).await.rev, 0, false);
+    while told < rev || !has_progress {
+        match soon(&mut stream).await {
+            JobFrame::Event { seq, .. } => told = seq,
+            JobFrame::Progress(_) => has_progress = true,
+            JobFrame::Now(_) => {}
+        }
+    }
 
     // The ids are drawn in the same order: it is the same worker and the same job.
     let before = Arc::new(MemStore::new(Arc::new(world.fleet.clock.clone())));
@@ -122,20 +130,26 @@ async fn a_store_that_came_back_from_before_is_followed_on() {
     backup.worker("a", 1, &[]).await;
     assert_eq!(backup.submit(spec(50)).await, job);
     world.store.come_back_as(before);
-    let JobFrame::Now(now) = stream.next().await.unwrap() else { panic!("not its record") };
+    let JobFrame::Now(now) = soon(&mut stream).await else { panic!("not its record") };
     let rev = backup.job(job).await.rev;
     assert_eq!((now.seq, now.record.unwrap().attempt), (rev, 0));
 
     let held = world.fleet.claim(&hand).await.unwrap();
     world.fleet.act(&hand, held, Op::Start).await.unwrap();
-    assert_eq!(stream.next().await.unwrap().line().event, "job_assigned");
-    assert_eq!(stream.next().await.unwrap().line().event, "job_started");
+    assert_eq!(soon(&mut stream).await.line().event, "job_assigned");
+    assert_eq!(soon(&mut stream).await.line().event, "job_started");
     renew(&world, &hand, held, 1).await;
-    let frame = stream.next().await.unwrap();
+    let frame = soon(&mut stream).await;
     let JobFrame::Progress(lane) = &frame else { panic!("{frame:?}") };
     assert_eq!((lane.values[0].progress.attempt, lane.values[0].progress.n), (1, 1));
     world.fleet.act(&hand, held, completed()).await.unwrap();
     assert_eq!(rest(&mut stream).await, ["job_completed"]);
+}
+
+/// The next frame, which must come.
+async fn soon(stream: &mut JobStream) -> JobFrame {
+    let next = tokio::time::timeout(secs(60), stream.next()).await;
+    next.expect("the stream stands still").expect("it goes on")
 }
 
 /// The worker says that it holds the job, and how far it is.
