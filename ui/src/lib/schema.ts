@@ -1254,6 +1254,8 @@ export interface components {
             findings: components["schemas"]["Finding"][];
             /** @description There are more than are listed; they come to light when these are mended. */
             more: boolean;
+            /** @description Ids of findings that may be true: what they are about changed with every look. */
+            undecided?: string[];
         };
         /**
          * @description What a worker did, and what it can take: in one step, so that a busy worker does not flicker
@@ -1370,7 +1372,7 @@ export interface components {
          * @description What kind of thing is wrong.
          * @enum {string}
          */
-        FindingRule: "contradiction" | "foreign_field" | "unreadable_field" | "wrong_type" | "quarantined" | "unknown_number" | "running_without_lease" | "lease_without_job" | "index_without_record" | "record_without_index" | "wrong_count" | "wrong_list" | "wrong_status" | "unknown_machine" | "unknown_worker" | "missing_connector" | "unknown_capabilities";
+        FindingRule: "contradiction" | "foreign_field" | "unreadable_field" | "lost_record" | "wrong_type" | "quarantined" | "unknown_number" | "running_without_lease" | "lease_without_job" | "index_without_record" | "record_without_index" | "wrong_count" | "wrong_list" | "wrong_status" | "unknown_machine" | "unknown_worker" | "missing_connector" | "unknown_capabilities";
         /** @description How an attempt ended. */
         Finish: components["schemas"]["Outcome"] & {
             last_progress?: components["schemas"]["Progress"] | null;
