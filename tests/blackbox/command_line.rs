@@ -93,7 +93,10 @@ async fn beyond_loopback_a_token_is_needed() {
     let worker = ["worker", "--id", "w", "--broker", &url, "--service", "simulation"];
     let refused = run(&[&worker[..], &["--token", &view]].concat()).await;
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
-    assert!(text(&refused.stderr).contains("worker or admin is needed"), "{refused:?}");
+    assert!(
+        text(&refused.stderr).contains("worker or admin, and no customer, is needed"),
+        "{refused:?}"
+    );
     let allowed = run(&["--server", &url, "--token", &token, "jobs"]).await;
     assert!(allowed.status.success(), "{allowed:?}");
     let wrong = run(&["--server", &url, "--token", "wrong", "jobs"]).await;

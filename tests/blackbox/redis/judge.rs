@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_client::Client;
+use pointsman_api::ErrorCode;
+use pointsman_client::{Client, ClientError};
 use pointsman_core::{EventName, JobId};
 use tokio::time::Instant;
 
@@ -40,7 +41,11 @@ impl Judge {
             *self = Self { after: format!("{epoch}.0"), epoch, jobs: BTreeMap::new() };
         }
         loop {
-            let page = client.log(&self.after, 1_000).await.expect("the log is kept");
+            let page = match client.log(&self.after, 1_000).await {
+                // The store is in a new epoch, which the server's view has not seen yet.
+                Err(ClientError::Problem(why)) if why.is(ErrorCode::LogCut) => return,
+                page => page.expect("the log is kept"),
+            };
             for event in &page.events {
                 self.take(event.event, &event.id);
             }
