@@ -101,8 +101,6 @@ const WORKER_LOOKS_EVERY: Duration = Duration::from_secs(60);
 const WORKER_LOOK_HOLDS: Duration = Duration::from_secs(6);
 /// Claimed payloads that are remembered until somebody asks for them.
 const PAYLOADS: usize = 2_048;
-/// Records whose comparison with the log is remembered.
-const VERIFIED: usize = 50_000;
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Groups that wait for a slow receiver.
@@ -169,7 +167,6 @@ impl RedisStore {
         tasks.spawn(link.clone().keep_looking(look_every));
         let (events, _) = broadcast::channel(FEED);
         let most = NonZeroUsize::new(PAYLOADS).unwrap_or(NonZeroUsize::MIN);
-        let most_verified = NonZeroUsize::new(VERIFIED).unwrap_or(NonZeroUsize::MIN);
         let most_searched = NonZeroUsize::new(Examination::MAX).unwrap_or(NonZeroUsize::MIN);
         let inner = Inner {
             link,
@@ -184,7 +181,7 @@ impl RedisStore {
             looks: Looks::new(look_holds),
             machines: Machines::default(),
             all_machines_every,
-            verified: Mutex::new(LruCache::new(most_verified)),
+            verified: Mutex::default(),
             searched: Mutex::new(LruCache::new(most_searched)),
             import: Mutex::default(),
             events,

@@ -94,16 +94,22 @@ impl Inner {
         look: &mut Look,
     ) -> Result<Option<Vec<Repair>>, StoreError> {
         let (mut repairs, mut out) = (Vec::new(), Differences::new());
-        let Some(mut now) = self.expected_now(look, None).await? else { return Ok(None) };
+        let Some(at) = look.seq else { return Ok(None) };
+        let (head, _) = self.head().await?;
+        if !self.roll_on(at, head, look).await? {
+            return Ok(None);
+        }
+        let mut now = Expected::of(&look.records);
         let hashes = self.class_hashes(&now, look).await?;
         self.add_resting(&hashes, &mut now, look).await?;
         compare_classes(&hashes, &now, look, &mut out);
-        let go_on = self.conclude(take(&mut out), &now, look, &mut repairs).await?;
-        if !go_on {
+        if !self.conclude(take(&mut out), &now, look, &mut repairs).await? {
             return Ok(None);
         }
         for part in [Part::Scores, Part::Sets, Part::Meta, Part::Profiles] {
-            let Some(now) = self.expected_now(look, Some(&hashes)).await? else { return Ok(None) };
+            if !self.renew(&mut now, &hashes, look).await? {
+                return Ok(None);
+            }
             match part {
                 Part::Scores => self.compare_scores(&now, look, &mut out).await?,
                 Part::Sets => self.compare_sets(&now, look, &mut out).await?,
@@ -125,22 +131,24 @@ impl Inner {
         Ok(Some(repairs))
     }
 
-    /// Brings the look to this moment, and works out what indexes should be.
-    async fn expected_now(
+    /// Brings the look, and what indexes should be, to this moment; answers whether that could be done.
+    async fn renew(
         &self,
+        expected: &mut Expected,
+        hashes: &Hashes,
         look: &mut Look,
-        hashes: Option<&Hashes>,
-    ) -> Result<Option<Expected>, StoreError> {
-        let Some(at) = look.seq else { return Ok(None) };
+    ) -> Result<bool, StoreError> {
+        let Some(at) = look.seq else { return Ok(false) };
         let (now, _) = self.head().await?;
+        if now == at {
+            return Ok(true);
+        }
         if !self.roll_on(at, now, look).await? {
-            return Ok(None);
+            return Ok(false);
         }
-        let mut expected = Expected::of(&look.records);
-        if let Some(hashes) = hashes {
-            self.add_resting(hashes, &mut expected, look).await?;
-        }
-        Ok(Some(expected))
+        *expected = Expected::of(&look.records);
+        self.add_resting(hashes, expected, look).await?;
+        Ok(true)
     }
 
     /// Tells of differences, but for those about what changed while indexes were read. Answers whether

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     ops::Bound,
     sync::Arc,
 };
@@ -159,7 +158,7 @@ impl Inner {
             };
             match read {
                 Ok(record) if is_right => {
-                    self.verified.lock().put(key, digest(&raw));
+                    self.verified.lock().add(&key, &raw);
                     look.records.extend(record);
                 }
                 _ => drop(suspects.insert(key, raw)),
@@ -325,12 +324,6 @@ fn raw(found: &Value) -> Raw {
 fn texts(record: &Record) -> Raw {
     let fields = fields::of_record(record);
     fields.iter().map(|(field, value)| (field.to_owned(), value.to_owned())).collect()
-}
-
-pub fn digest(raw: &Raw) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    raw.hash(&mut hasher);
-    hasher.finish()
 }
 
 fn listed_jobs(record: &Record) -> Vec<RecordKey> {

@@ -2,14 +2,15 @@
 //! looked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
 };
 
 use pointsman_core::{LogGroup, Record, RecordKey, Seq};
 use pointsman_store::{Epoch, LogPage, StoreError};
 
-use super::records::{Look, Raw, digest};
+use super::records::{Look, Raw};
 use crate::{
     link::{list, text},
     log::{self, Newest},
@@ -20,8 +21,31 @@ const CHUNK: usize = 250;
 /// Groups that may come while somebody looks; with more no moment can be made out.
 const MOST_MEANWHILE: u64 = 100_000;
 
-/// What was compared already, and is as it should be.
-pub type Verified = lru::LruCache<RecordKey, u64>;
+/// Hashes of records that were compared already, and are as they should be: of each a digest.
+#[derive(Debug, Default)]
+pub struct Verified(HashSet<u64>);
+
+impl Verified {
+    /// Digests at most; then all are forgotten, those of hashes that have changed since with them.
+    const MOST: usize = 1_000_000;
+
+    fn has(&self, key: &RecordKey, raw: &Raw) -> bool {
+        self.0.contains(&digest(key, raw))
+    }
+
+    pub fn add(&mut self, key: &RecordKey, raw: &Raw) {
+        if self.0.len() == Self::MOST {
+            self.0.clear();
+        }
+        self.0.insert(digest(key, raw));
+    }
+}
+
+fn digest(key: &RecordKey, raw: &Raw) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (key, raw).hash(&mut hasher);
+    hasher.finish()
+}
 
 /// What the log was gone through for.
 pub type Searched = lru::LruCache<RecordKey, Search>;
@@ -67,10 +91,10 @@ impl Inner {
         oldest: Option<Seq>,
     ) -> Result<Vec<AtRev>, StoreError> {
         let rev_of = |raw: &Raw| raw.get("rev").and_then(|rev| rev.parse::<Seq>().ok());
-        let is_verified = |key: &RecordKey, raw: &Raw| {
-            self.verified.lock().get(key).copied() == Some(digest(raw))
+        let verified: Vec<bool> = {
+            let verified = self.verified.lock();
+            hashes.iter().map(|(key, raw)| verified.has(key, raw)).collect()
         };
-        let verified: Vec<bool> = hashes.iter().map(|(key, raw)| is_verified(key, raw)).collect();
         let revs = hashes.iter().zip(&verified).filter(|(_, is_verified)| !**is_verified);
         let revs: BTreeSet<Seq> = revs.filter_map(|((_, raw), _)| rev_of(raw)).collect();
         let groups = match oldest {
