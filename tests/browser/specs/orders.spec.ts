@@ -70,7 +70,7 @@ async function reports(fleet: Fleet, connector: string, status: string): Promise
 }
 
 async function reaches(fleet: Fleet, job: string, status: string): Promise<void> {
-  await expect.poll(async () => (await fleet.job(job)).status, { timeout: 20_000 }).toBe(status);
+  await expect.poll(async () => (await fleet.job(job)).status, { timeout: 60_000 }).toBe(status);
 }
 
 /** One page that is there from the beginning. */
