@@ -63,7 +63,7 @@ fn tell(
     let of = of.map_or_else(Vec::new, |(key, rev)| {
         packed(&[keys::record(&key), rev.map_or_else(String::new, |rev| rev.to_string())])
     });
-    let at = look.seq.unwrap_or_default();
+    let at = look.seq;
     repairs.extend(commands.iter().map(|command| Repair {
         finding: finding.id.clone(),
         command: packed(command),
@@ -88,28 +88,18 @@ fn packed(args: &[String]) -> Vec<u8> {
 
 impl Inner {
     /// Compares every index with the records, as they are when it is read. Nothing is said of what
-    /// changed in between; where the look has no moment, of nothing: `None`.
-    pub async fn examine_indexes(
-        &self,
-        look: &mut Look,
-    ) -> Result<Option<Vec<Repair>>, StoreError> {
+    /// changed in between.
+    pub async fn examine_indexes(&self, look: &mut Look) -> Result<Vec<Repair>, StoreError> {
         let (mut repairs, mut out) = (Vec::new(), Differences::new());
-        let Some(at) = look.seq else { return Ok(None) };
         let (head, _) = self.head().await?;
-        if !self.roll_on(at, head, look).await? {
-            return Ok(None);
-        }
+        self.roll_on(look.seq, head, look).await?;
         let mut now = Expected::of(&look.records);
         let hashes = self.class_hashes(&now, look).await?;
         self.add_resting(&hashes, &mut now, look).await?;
         compare_classes(&hashes, &now, look, &mut out);
-        if !self.conclude(take(&mut out), &now, look, &mut repairs).await? {
-            return Ok(None);
-        }
+        self.conclude(take(&mut out), &now, look, &mut repairs).await?;
         for part in [Part::Scores, Part::Sets, Part::Meta, Part::Profiles] {
-            if !self.renew(&mut now, &hashes, look).await? {
-                return Ok(None);
-            }
+            self.renew(&mut now, &hashes, look).await?;
             match part {
                 Part::Scores => self.compare_scores(&now, look, &mut out).await?,
                 Part::Sets => self.compare_sets(&now, look, &mut out).await?,
@@ -119,52 +109,44 @@ impl Inner {
                     self.compare_profiles(&now, &numbers, look, &mut out).await?;
                 }
             }
-            if !self.conclude(take(&mut out), &now, look, &mut repairs).await? {
-                return Ok(None);
-            }
+            self.conclude(take(&mut out), &now, look, &mut repairs).await?;
         }
         self.compare_kept(look, &mut out).await?;
         out.extend(self.compare_counts(look).await?);
         for (finding, commands) in out {
             tell(finding, &commands, None, look, &mut repairs);
         }
-        Ok(Some(repairs))
+        Ok(repairs)
     }
 
-    /// Brings the look, and what indexes should be, to this moment; answers whether that could be done.
+    /// Brings the look, and what indexes should be, to this moment.
     async fn renew(
         &self,
         expected: &mut Expected,
         hashes: &Hashes,
         look: &mut Look,
-    ) -> Result<bool, StoreError> {
-        let Some(at) = look.seq else { return Ok(false) };
+    ) -> Result<(), StoreError> {
         let (now, _) = self.head().await?;
-        if now == at {
-            return Ok(true);
+        if now == look.seq {
+            return Ok(());
         }
-        if !self.roll_on(at, now, look).await? {
-            return Ok(false);
-        }
+        self.roll_on(look.seq, now, look).await?;
         *expected = Expected::of(&look.records);
-        self.add_resting(hashes, expected, look).await?;
-        Ok(true)
+        self.add_resting(hashes, expected, look).await
     }
 
-    /// Tells of differences, but for those about what changed while indexes were read. Answers whether
-    /// that could be made out.
+    /// Tells of differences, but for those about what changed while indexes were read.
     async fn conclude(
         &self,
         differences: Differences,
         expected: &Expected,
         look: &mut Look,
         repairs: &mut Vec<Repair>,
-    ) -> Result<bool, StoreError> {
-        let at = look.seq.unwrap_or_default();
+    ) -> Result<(), StoreError> {
         let (till, _) = self.head().await?;
-        let Some(groups) = self.meanwhile(at, till, look).await? else { return Ok(false) };
+        let groups = self.meanwhile(look.seq, till, look).await?;
         if differences.is_empty() {
-            return Ok(true);
+            return Ok(());
         }
         let window = Window::of(&groups, look, expected);
         let revs = look.records.iter().map(|record| (record.key(), record.rev()));
@@ -177,7 +159,7 @@ impl Inner {
             let of = finding.record().map(|key| (key.clone(), revs.get(&key).copied()));
             tell(finding, &commands, of, look, repairs);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Members with their scores; none where the key is of a wrong type.
@@ -268,10 +250,8 @@ impl Inner {
                 continue;
             }
             let seq = after.get("seq").and_then(|seq| seq.parse::<Seq>().ok());
-            let (Some(at), Some(seq)) = (look.seq, seq) else { break };
-            if !self.roll_on(at, seq, look).await? {
-                break;
-            }
+            let Some(seq) = seq else { break };
+            self.roll_on(look.seq, seq, look).await?;
             let expected = Expected::of(&look.records);
             for (name, found) in [("meta", after), ("present", present)] {
                 let right = &expected.counts[name];

@@ -16,6 +16,7 @@ use redis::Value;
 use super::{
     indexes::Repair,
     records::{Look, Sound},
+    witness::is_no_moment,
 };
 use crate::{
     keys,
@@ -145,11 +146,11 @@ impl Inner {
         refused: &mut Refused,
     ) -> Result<(), StoreError> {
         let mut changed = Refused::new();
-        for _ in 0..TRIES {
-            let mut look = Look::default();
-            self.examine_types(Depth::Everything, &mut look).await?;
-            self.look_at_records(Depth::Everything, &mut look).await?;
-            let Some(repairs) = self.examine_indexes(&mut look).await? else { continue };
+        for attempt in 1..=TRIES {
+            let (look, repairs) = match self.look_at_indexes().await {
+                Err(error) if attempt < TRIES && is_no_moment(&error) => continue,
+                looked => looked?,
+            };
             let ids: BTreeSet<&str> = look
                 .found
                 .findings
@@ -173,6 +174,14 @@ impl Inner {
         }
         refused.append(&mut changed);
         Ok(())
+    }
+
+    async fn look_at_indexes(&self) -> Result<(Look, Vec<Repair>), StoreError> {
+        let mut look = Look::default();
+        self.examine_types(Depth::Everything, &mut look).await?;
+        self.look_at_records(Depth::Everything, &mut look).await?;
+        let repairs = self.examine_indexes(&mut look).await?;
+        Ok((look, repairs))
     }
 
     async fn reindex(&self, repairs: &[&Repair], refused: &mut Refused, changed: &mut Refused) {

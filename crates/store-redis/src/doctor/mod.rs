@@ -23,6 +23,7 @@ use pointsman_core::{
 };
 use pointsman_store::{Depth, State, StoreError};
 use records::Look;
+use witness::is_no_moment;
 pub use witness::{Searched, Verified};
 
 use crate::{
@@ -32,8 +33,6 @@ use crate::{
 
 /// Looks at most, while something changes with each.
 const LOOKS: usize = 3;
-/// What is in doubt where no moment can be made out.
-const EVERYTHING: &str = "contradiction:index/log";
 
 impl Inner {
     pub async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
@@ -65,8 +64,18 @@ impl Inner {
         Ok(look)
     }
 
+    /// # Errors
+    ///
+    /// What [`StoreError`] tells, and that what happened meanwhile cannot be told, several times.
     async fn look_once(&self, depth: Depth) -> Result<Look, StoreError> {
-        self.look_at_all(depth).await.or_else(|error| self.found_instead(error))
+        let mut looked = self.look_at_all(depth).await;
+        for _ in 1..LOOKS {
+            if !looked.as_ref().is_err_and(is_no_moment) {
+                break;
+            }
+            looked = self.look_at_all(depth).await;
+        }
+        looked.or_else(|error| self.found_instead(error))
     }
 
     async fn look_at_all(&self, depth: Depth) -> Result<Look, StoreError> {
@@ -77,18 +86,14 @@ impl Inner {
             return Ok(look);
         }
         self.look_at_records(depth, &mut look).await?;
-        if look.seq.is_none() {
-            look.undecided.insert(EVERYTHING.to_owned());
-        } else {
-            let among_records = self.state_of(&look).await?.examine(depth);
-            for finding in among_records.findings {
-                let finding = self.mendable_capabilities(finding, &look).await;
-                look.found.add(finding);
-            }
+        let among_records = self.state_of(&look).await?.examine(depth);
+        for finding in among_records.findings {
+            let finding = self.mendable_capabilities(finding, &look).await;
+            look.found.add(finding);
         }
         self.tell_payloads(&mut look);
-        if depth == Depth::Everything && self.examine_indexes(&mut look).await?.is_none() {
-            look.undecided.insert(EVERYTHING.to_owned());
+        if depth == Depth::Everything {
+            self.examine_indexes(&mut look).await?;
         }
         self.examine_set_aside(depth, &mut look).await?;
         Ok(look)

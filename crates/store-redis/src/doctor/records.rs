@@ -52,8 +52,8 @@ pub struct Look {
     pub is_cut_short: bool,
     /// The records as they should be at `seq`.
     pub records: Vec<Record>,
-    /// The moment of the records; none if it could not be made out.
-    pub seq: Option<Seq>,
+    /// The moment of the records.
+    pub seq: Seq,
     /// Ids of findings about what changed while it was looked at.
     pub undecided: BTreeSet<String>,
     /// Where the log begins.
@@ -106,7 +106,7 @@ impl Inner {
         }
         self.settle(suspects, from, look).await?;
         let (till, _) = self.head().await?;
-        self.roll_on(from, till, look).await.map(drop)
+        self.roll_on(from, till, look).await
     }
 
     /// The records that are no jobs, by the sets that name them.
@@ -196,17 +196,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Brings the records from one moment to another; answers whether that could be done.
-    pub async fn roll_on(&self, from: Seq, till: Seq, look: &mut Look) -> Result<bool, StoreError> {
-        let Some(groups) = self.meanwhile(from, till, look).await? else {
-            look.seq = None;
-            return Ok(false);
-        };
-        look.seq = Some(till);
+    /// Brings the records from one moment to another.
+    pub async fn roll_on(&self, from: Seq, till: Seq, look: &mut Look) -> Result<(), StoreError> {
+        let groups = self.meanwhile(from, till, look).await?;
+        look.seq = till;
         if !groups.is_empty() {
             look.records = rolled(std::mem::take(&mut look.records), &groups);
         }
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -20,6 +20,18 @@ use crate::{
 const CHUNK: usize = 250;
 /// Groups that may come while somebody looks; with more no moment can be made out.
 const MOST_MEANWHILE: u64 = 100_000;
+/// Why a look fails that cannot tell what happened while it went on: nothing is known of what it saw.
+const NO_MOMENT: &str = "too much changed while it was looked at, or in a way that cannot be read: \
+                         look again";
+
+fn no_moment() -> StoreError {
+    StoreError::Failed(NO_MOMENT.to_owned())
+}
+
+/// Whether a look failed for what happened meanwhile, so that another may not.
+pub fn is_no_moment(error: &StoreError) -> bool {
+    matches!(error, StoreError::Failed(why) if why == NO_MOMENT)
+}
 
 /// Hashes of records that were compared already, and are as they should be: of each a digest.
 #[derive(Debug, Default)]
@@ -178,26 +190,28 @@ impl Inner {
         Ok(newest)
     }
 
-    /// What happened between two moments; `None` where that cannot be told.
+    /// What happened between two moments.
+    ///
+    /// # Errors
+    ///
+    /// [`NO_MOMENT`] where that cannot be told, besides what [`StoreError`] tells.
     pub async fn meanwhile(
         &self,
         from: Seq,
         till: Seq,
         look: &Look,
-    ) -> Result<Option<Vec<Arc<LogGroup>>>, StoreError> {
+    ) -> Result<Vec<Arc<LogGroup>>, StoreError> {
         let count = till.saturating_sub(from);
         if count == 0 {
-            return Ok(Some(Vec::new()));
+            return Ok(Vec::new());
         }
         if look.wrong.contains_key("log") || count > MOST_MEANWHILE {
-            return Ok(None);
+            return Err(no_moment());
         }
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         match log::page(&self.link, from, count).await {
-            Ok(LogPage::Groups(groups)) if groups.len() == count => Ok(Some(groups)),
-            Ok(_) => Ok(None),
-            // One that cannot be read is told by what it leaves open.
-            Err(StoreError::Failed(_)) => Ok(None),
+            Ok(LogPage::Groups(groups)) if groups.len() == count => Ok(groups),
+            Ok(_) | Err(StoreError::Failed(_)) => Err(no_moment()),
             Err(error) => Err(error),
         }
     }

@@ -1,5 +1,10 @@
 //! What somebody's hand did to the keys is found, told, and mended.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use pointsman_core::{
     Event, RecordKey,
     doctor::{FindingRule, MendOutcome},
@@ -14,7 +19,7 @@ use pointsman_store::{
 };
 
 use crate::{
-    support::{by_hand, fleet_on, prefix},
+    support::{by_hand, connection, fleet_on, prefix},
     unchanged::dump,
 };
 
@@ -231,4 +236,36 @@ async fn a_busy_fleet_is_looked_at_as_it_was_at_one_moment() {
     let (done, ()) = tokio::join!(work, look);
     assert!(done > 20, "{done} jobs were done meanwhile");
     assert_eq!(examine().await, Default::default());
+}
+
+/// A look that cannot tell what happened meanwhile says so: a sound store, or a repair, would be a lie.
+#[tokio::test]
+async fn a_look_that_has_no_moment_is_no_look() {
+    const UNREADABLE: &str = "local seq = redis.call('HGET', KEYS[1], 'seq') + 1
+        redis.call('XADD', KEYS[2], seq .. '-0', 'garbage', 'x')
+        redis.call('HSET', KEYS[1], 'seq', seq)";
+    let (fleet, prefix, ..) = scene().await;
+    let class = fleet.store.queues(10).await.expect("the store works").classes[0].class;
+    by_hand(&prefix, &format!("DEL queue:{class}"));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (is_over, prefix) = (is_over.clone(), prefix.clone());
+        move || {
+            let mut redis = connection();
+            while !is_over.load(Relaxed) {
+                let mut call = redis::cmd("EVAL");
+                call.arg(UNREADABLE).arg(2).arg(format!("{prefix}meta")).arg(format!("{prefix}log"));
+                call.exec(&mut redis).expect("Redis does as it is told");
+            }
+        }
+    });
+    let looked = fleet.store.examine(Depth::Everything).await;
+    let mended = fleet.store.mend(None).await;
+    is_over.store(true, Relaxed);
+    writer.join().expect("it wrote");
+    for why in [looked.expect_err("a look"), mended.expect_err("a repair")] {
+        assert!(why.to_string().contains("look again"), "{why}");
+    }
+    let found = fleet.store.examine(Depth::Everything).await.expect("nothing changes any more");
+    assert!(!found.is_sound(), "{found:?}");
 }
