@@ -91,6 +91,14 @@ impl Inner {
         Ok(ids)
     }
 
+    /// Workers that were not heard since then.
+    async fn unheard_workers(&self, since: Timestamp) -> Result<Vec<RecordKey>, StoreError> {
+        let mut silent: Vec<WorkerId> = self.unheard("w", since).await?;
+        let machines = self.machines_heard().await?;
+        silent.extend(machines.iter().flat_map(|machine| machine.unheard.iter().cloned()));
+        Ok(silent.into_iter().map(RecordKey::Worker).collect())
+    }
+
     async fn due_leases(&self) -> Result<Vec<Reconcile>, StoreError> {
         let (now, since) = self.contact(false).await?;
         if since + limits::LEASE > now {
@@ -115,9 +123,8 @@ impl Inner {
         if now.since(since) < after {
             return Ok(Vec::new());
         }
-        let silent: Vec<WorkerId> = self.unheard("w", now - after).await?;
-        let keys: Vec<RecordKey> = silent.into_iter().map(RecordKey::Worker).collect();
-        let due = self.records(&keys).await?.into_iter().filter_map(|record| match record {
+        let silent = self.unheard_workers(now - after).await?;
+        let due = self.records(&silent).await?.into_iter().filter_map(|record| match record {
             Record::Worker(w) if !w.is_offline() => Some(Reconcile::DeclareSilent {
                 worker: w.id.clone(),
                 incarnation: w.incarnation,
@@ -192,18 +199,24 @@ impl Inner {
         self.forget_idempotency().await?;
         self.cut_log().await?;
         let mut due = self.surplus_jobs(keep).await?;
-        let workers = self.workers().await?;
-        let gone = workers.iter().filter(|w| w.is_offline() && w.current_job_ids.is_empty());
-        let gone = gone.map(|w| (w.last_status_change, w.id.clone())).collect();
-        let now = self.link.now();
+        let (now, since) = self.contact(false).await?;
+        // Those that are there are heard: of them nothing is read.
+        let silent = self.unheard_workers(now - limits::SILENT_AFTER).await?;
+        let gone = self.records(&silent).await?.into_iter().filter_map(|record| match record {
+            Record::Worker(w) if w.is_offline() && w.current_job_ids.is_empty() => {
+                Some((w.last_status_change, w.id.clone()))
+            }
+            _ => None,
+        });
         due.extend(
-            keep.over_limit(gone, now).into_iter().map(|worker| Reconcile::RemoveWorker { worker }),
+            keep.over_limit(gone.collect(), now)
+                .into_iter()
+                .map(|worker| Reconcile::RemoveWorker { worker }),
         );
-        let since = self.contact(false).await?.1;
         let mut gone = Vec::new();
-        for MachineHeard { machine, status, heard, .. } in self.machines_heard().await? {
-            if status.is_gone() && self.workers_of(&machine).await?.is_empty() {
-                gone.push((heard.unwrap_or(since), machine));
+        for MachineHeard { machine, status, heard, .. } in &*self.machines_heard().await? {
+            if status.is_gone() && self.workers_of(machine).await?.is_empty() {
+                gone.push((heard.unwrap_or(since), machine.clone()));
             }
         }
         due.extend(

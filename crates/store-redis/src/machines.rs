@@ -3,12 +3,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use pointsman_core::{
-    MachineId, Record, RecordKey, Timestamp, command::Reconcile, decide::limits,
+    MachineId, Record, RecordKey, Timestamp, WorkerId, command::Reconcile, decide::limits,
     record::MachineStatus,
 };
 use pointsman_store::{MAX_DUE, StoreError};
@@ -25,6 +26,8 @@ pub struct MachineHeard {
     pub heard: Option<Timestamp>,
     /// What is heard of it, as `pulse` names it.
     members: Vec<String>,
+    /// Its workers that `pulse` does not name: it was lost since they were heard.
+    pub unheard: Vec<WorkerId>,
 }
 
 impl MachineHeard {
@@ -40,14 +43,12 @@ impl MachineHeard {
 
 /// All machines as they were when they were looked at.
 #[derive(Default)]
-pub struct Machines(Mutex<Option<(Instant, Vec<MachineHeard>)>>);
+pub struct Machines(Mutex<Option<(Instant, Arc<[MachineHeard]>)>>);
 
 impl Machines {
-    /// Whether nothing can be due, going by what was seen not long ago.
-    fn are_as_before(&self, seen_within: Duration, unheard: &HashSet<String>) -> bool {
-        self.0.lock().as_ref().is_some_and(|(at, machines)| {
-            at.elapsed() < seen_within && !machines.iter().any(|m| m.may_differ(unheard))
-        })
+    fn seen(&self, within: Duration) -> Option<Arc<[MachineHeard]>> {
+        let seen = self.0.lock();
+        seen.as_ref().filter(|(at, _)| at.elapsed() < within).map(|(_, machines)| machines.clone())
     }
 }
 
@@ -55,15 +56,13 @@ impl Inner {
     pub async fn changed_machines(&self) -> Result<Vec<Reconcile>, StoreError> {
         let after = limits::SILENT_AFTER;
         let (now, since) = self.contact(false).await?;
-        if now.since(since) >= after {
-            let unheard = self.all_unheard(now - after).await?;
-            if self.machines.are_as_before(self.all_machines_every, &unheard) {
-                return Ok(Vec::new());
-            }
+        let unheard = self.all_unheard(now - after).await?;
+        let seen = self.machines.seen(self.all_machines_every);
+        if seen.is_some_and(|machines| !machines.iter().any(|m| m.may_differ(&unheard))) {
+            return Ok(Vec::new());
         }
-        let machines = self.machines_heard().await?;
         let mut due = Vec::new();
-        for MachineHeard { machine, status, heard, .. } in &machines {
+        for MachineHeard { machine, status, heard, .. } in &*self.look_at_machines().await? {
             let (machine, silent) =
                 (machine.clone(), now.since(heard.unwrap_or(since).max(since)) >= after);
             due.extend(match status {
@@ -77,12 +76,19 @@ impl Inner {
             });
         }
         due.truncate(MAX_DUE);
-        *self.machines.0.lock() = Some((Instant::now(), machines));
         Ok(due)
     }
 
-    /// Every machine.
-    pub async fn machines_heard(&self) -> Result<Vec<MachineHeard>, StoreError> {
+    /// Every machine, as it was seen not long ago.
+    pub async fn machines_heard(&self) -> Result<Arc<[MachineHeard]>, StoreError> {
+        match self.machines.seen(self.all_machines_every) {
+            Some(machines) => Ok(machines),
+            None => self.look_at_machines().await,
+        }
+    }
+
+    async fn look_at_machines(&self) -> Result<Arc<[MachineHeard]>, StoreError> {
+        let at = Instant::now();
         let ids: Vec<MachineId> = self.members("machines").await?;
         let heard = self.heard().await?;
         let keys: Vec<RecordKey> = ids.iter().cloned().map(RecordKey::Machine).collect();
@@ -100,15 +106,21 @@ impl Inner {
             let of_workers = workers.get(&machine.id).into_iter().flatten();
             let all = of_workers.map(|worker| format!("w:{worker}"));
             let all = all.chain([format!("m:{}", machine.id)]);
-            let members: Vec<String> = all.filter(|member| heard.contains_key(member)).collect();
+            let (members, unheard): (Vec<String>, Vec<String>) =
+                all.partition(|member| heard.contains_key(member));
+            let worker = |member: &String| member.strip_prefix("w:")?.parse().ok();
+            let unheard = unheard.iter().filter_map(worker).collect();
             let heard = members.iter().filter_map(|member| heard.get(member)).map(|c| c.at).max();
             Some(MachineHeard {
                 machine: machine.id.clone(),
                 status: machine.status,
                 heard,
                 members,
+                unheard,
             })
         });
-        Ok(machines.collect())
+        let machines: Arc<[MachineHeard]> = machines.collect();
+        *self.machines.0.lock() = Some((at, machines.clone()));
+        Ok(machines)
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use pointsman_core::{
     Answer, Command,
     command::{Idempotency, Submit},
+    decide::limits,
     doctor::{Examination, Finding, FindingRule, Mend, MendOutcome},
-    record::JobSpec,
+    record::{ConnectorStatus, JobSpec},
 };
 use pointsman_store::{
-    Depth, Store, StoreError,
+    Depth, Due, Store, StoreError,
     conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 use pointsman_store_redis::{OpenError, Options};
@@ -451,4 +452,18 @@ async fn a_batch_that_fails_half_way_is_not_told_as_refused() {
     assert!(matches!(alone, Err(StoreError::Failed(_))), "{alone:?}");
     let both = fleet.store.execute(vec![of("fine"), of("broken")]).await;
     assert!(matches!(both, Err(StoreError::Unknown(_))), "{both:?}");
+}
+
+/// Somebody deleted what tells when workers were heard: one that is gone must not seem to be there for
+/// ever.
+#[tokio::test]
+async fn a_worker_that_is_not_known_to_be_heard_goes_offline() {
+    let (fleet, options) = fleet_on();
+    let (gone, there) = (fleet.worker("gone", 1, &[]).await, fleet.worker("there", 1, &[]).await);
+    by_hand(&prefix(&options), "DEL pulse");
+    fleet.advance(limits::SILENT_AFTER);
+    fleet.report(&there, ConnectorStatus::Idle).await;
+    assert_eq!(fleet.reconcile(Due::Workers).await, 1);
+    assert!(fleet.worker_record(&gone).await.is_offline());
+    assert!(!fleet.worker_record(&there).await.is_offline());
 }

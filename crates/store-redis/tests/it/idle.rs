@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Answer, Command,
+    Answer, Command, Record,
     decide::limits,
     record::{ConnectorStatus, JobSpec, MachineStatus},
 };
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
-    Due, WorkHint,
+    Due, Retention, WorkHint,
     conformance::fleet::{Fleet, Hand, needs, spec},
 };
 use pointsman_store_redis::Options;
@@ -160,4 +160,23 @@ async fn machines_are_looked_at_when_one_may_differ() {
     is_heard(&fleet, &hands[0]).await;
     assert!(looked().await);
     assert_eq!(status(&hands[0]).await, MachineStatus::Ready);
+}
+
+#[tokio::test]
+async fn what_is_kept_costs_nothing_of_workers_that_are_heard() {
+    let (server, fleet) = started().await;
+    let hands = [fleet.worker("one", 1, &[]).await, fleet.worker("other", 1, &[]).await];
+    let keep = Due::Retention(Retention { gone: 0, ..Retention::default() });
+    fleet.reconcile(Due::Machines).await;
+    fleet.advance(limits::SILENT_AFTER);
+    is_heard(&fleet, &hands[1]).await;
+    assert_eq!(calls(&server, "hgetall", fleet.reconcile(keep)).await, 1, "it asks for the silent one");
+    fleet.reconcile(Due::Workers).await;
+    fleet.reconcile(keep).await;
+    let left = fleet.store.seed().await.expect("the store works").records;
+    let left = left.iter().filter_map(|record| match record {
+        Record::Worker(worker) => Some(worker.id.clone()),
+        _ => None,
+    });
+    assert_eq!(left.collect::<Vec<_>>(), [hands[1].worker.clone()]);
 }
