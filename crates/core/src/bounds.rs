@@ -1,6 +1,10 @@
-//! How long the texts are that workers hand in. They go into records, events and every viewer's
+//! How long the texts and results are that workers hand in. They go into records, events and every viewer's
 //! memory, so each has a limit: a worker cuts what its services say to it, and a server refuses what
 //! is longer.
+
+mod result;
+
+pub use result::{MAX_ARTIFACTS, MAX_RESULT, MAX_RESULT_DEPTH, UnfitResult, json_len};
 
 use crate::{
     command::{ConnectorReport, Finish, Op, Outcome, Register},

@@ -3,7 +3,7 @@
 
 use pointsman_api::{ErrorCode, Problem, Sha256Hex, check_file_name};
 use pointsman_core::{
-    bounds::{Bounded, BoundedText, MAX_LABEL},
+    bounds::{Bounded, BoundedText, MAX_ARTIFACTS, MAX_LABEL, UnfitResult},
     command::{AttemptOp, Finish, Op, Outcome},
     record::{Artifact, Job},
 };
@@ -12,9 +12,6 @@ use crate::{
     app::App,
     refusal::{Answer, Refusal},
 };
-
-/// Artifacts of one job at most: they stand in its record.
-const MAX_ARTIFACTS: usize = 1_000;
 
 /// Operations that may go to the store, and the others' problems in the order of all.
 pub(crate) struct Checked {
@@ -48,8 +45,17 @@ pub(crate) fn check_texts(what: &mut impl Bounded) -> Result<(), Problem> {
     Err(Problem::new(ErrorCode::TooLong, detail).at(place))
 }
 
+fn unfit(why: UnfitResult) -> Problem {
+    let code = match why {
+        UnfitResult::TooDeep(_) => ErrorCode::TooDeep,
+        UnfitResult::TooLong(_) => ErrorCode::TooLong,
+    };
+    Problem::new(code, why.to_string()).at("/result")
+}
+
 async fn check(app: &App, op: &mut AttemptOp) -> Answer<()> {
     check_texts(&mut op.op)?;
+    op.op.check_result().map_err(unfit)?;
     let (Op::Finish(Finish { outcome, .. }) | Op::Late(Finish { outcome, .. })) = &op.op else {
         return Ok(());
     };

@@ -1,11 +1,9 @@
-use std::{
-    collections::VecDeque,
-    io::{self, Write},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
-use pointsman_core::command::{AttemptOp, Finish, Op, Outcome};
+use pointsman_core::command::{AttemptOp, Op};
 use tokio::time::Instant;
+
+use crate::shared::bytes_of;
 
 /// How long a result is kept after the store has taken it, counted up to the last contact: while
 /// the store is away nothing is forgotten.
@@ -14,8 +12,6 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 const MOST: usize = 10_000;
 /// Bytes kept at most, about.
 const MOST_BYTES: usize = 16 << 20;
-/// What a result takes beside its JSON and artifacts, and each artifact, about.
-const OVERHEAD: usize = 512;
 
 /// Results that the store has taken: should it come back from before that, they are handed in
 /// again.
@@ -35,8 +31,10 @@ impl Kept {
     /// Keeps what ends an attempt with a result or a failure; all else is not worth it: the store
     /// finds out by itself that the worker does not have the attempt.
     pub(crate) fn keep(&mut self, op: AttemptOp) {
-        let (Op::Finish(finish) | Op::Late(finish)) = &op.op else { return };
-        let bytes = bytes_of(finish);
+        if !matches!(op.op, Op::Finish(_) | Op::Late(_)) {
+            return;
+        }
+        let bytes = bytes_of(&op.op);
         self.bytes += bytes;
         self.results.push_back(Result { taken: Instant::now(), bytes, op });
         while self.results.len() > MOST || self.bytes > MOST_BYTES {
@@ -68,34 +66,12 @@ impl Kept {
     }
 }
 
-fn bytes_of(finish: &Finish) -> usize {
-    let Outcome::Completed { artifacts, result, .. } = &finish.outcome else { return OVERHEAD };
-    let json = result.as_ref().map_or(0, |json| {
-        let mut count = Count(0);
-        // Counting cannot fail.
-        let _ = serde_json::to_writer(&mut count, json);
-        count.0
-    });
-    OVERHEAD * (1 + artifacts.len()) + json
-}
-
-/// Counts what is written to it.
-struct Count(usize);
-
-impl Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use pointsman_core::{JobId, Token};
+    use pointsman_core::{
+        JobId, Token,
+        command::{Finish, Outcome},
+    };
     use uuid::Uuid;
 
     use super::*;

@@ -17,7 +17,7 @@ use crate::{
     reclaim::is_unknown_yet,
     service::Service,
     settle::{self, Settled},
-    shared::{MAX_OPS, Shared, op_of},
+    shared::{Shared, fitting, op_of},
 };
 
 /// A claim that comes back empty sooner than this was not waited for; the next one pauses first.
@@ -129,7 +129,7 @@ impl Lane {
         if self.handing_in.is_some() || self.ops.is_empty() {
             return;
         }
-        let rest = self.ops.split_off(self.ops.len().min(MAX_OPS));
+        let rest = self.ops.split_off(fitting(self.ops.iter().map(|(_, op)| op)));
         let (attempts, ops): (Vec<_>, Vec<_>) = std::mem::replace(&mut self.ops, rest)
             .into_iter()
             .map(|(attempt, op)| {

@@ -10,7 +10,7 @@ use crate::{
     WorkerError,
     calls::Fault,
     settle::{self, Settled},
-    shared::{MAX_OPS, Shared, op_of},
+    shared::{Shared, fitting, op_of},
 };
 
 /// Takes back the jobs that this worker runs, and hands in again the results that it handed in
@@ -99,7 +99,10 @@ async fn send(
     ops: Vec<AttemptOp>,
 ) -> Result<Vec<Result<OpAnswer, Rejected>>, Fault> {
     let mut answers = Vec::with_capacity(ops.len());
-    for ops in ops.chunks(MAX_OPS) {
+    let mut rest = &ops[..];
+    while !rest.is_empty() {
+        let (ops, after) = rest.split_at(fitting(rest.iter().map(|op| &op.op)));
+        rest = after;
         let exchange = shared.exchange_of(ops.to_vec());
         let call = shared.broker.exchange(exchange, std::time::Duration::ZERO);
         let answer = shared.within(shared.call_limit(), call).await;

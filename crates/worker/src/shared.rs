@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use pointsman_connectors::{RawMessage, StopReason};
 use pointsman_core::{
     Incarnation, LossReason, Token,
-    bounds::Bounded as _,
-    command::{AttemptOp, Exchange, Held, Op, Register},
+    bounds::{Bounded as _, json_len},
+    command::{AttemptOp, Exchange, Held, Op, Outcome, Register},
     decide::limits,
 };
 use tokio::{
@@ -29,7 +29,11 @@ use crate::{
 const RAW_MESSAGES: usize = 256;
 
 /// Operations in one exchange at most.
-pub(crate) const MAX_OPS: usize = 1000;
+const MAX_OPS: usize = 1000;
+/// Bytes of them at most, about: below what a request may have.
+const MAX_BYTES: usize = 32 << 20;
+/// What an operation takes beside a result's JSON and artifacts, and each artifact, about.
+const OVERHEAD: usize = 512;
 
 /// What the parts of one worker share.
 pub(crate) struct Shared {
@@ -275,8 +279,47 @@ impl Shared {
     }
 }
 
-/// What a service said may be longer than what goes into a record.
+/// What a service said may be longer than what can be handed in.
 pub(crate) fn op_of(held: Held, mut op: Op) -> AttemptOp {
     op.shorten();
+    op.omit_unfit_result();
     AttemptOp { job: held.job, attempt: held.attempt, token: held.token, op }
+}
+
+/// What an operation takes, about.
+pub(crate) fn bytes_of(op: &Op) -> usize {
+    let (Op::Finish(finish) | Op::Late(finish)) = op else { return OVERHEAD };
+    let Outcome::Completed { artifacts, result, .. } = &finish.outcome else { return OVERHEAD };
+    OVERHEAD * (1 + artifacts.len()) + result.as_ref().map_or(0, json_len)
+}
+
+/// How many of these operations go into one exchange; one at least, if there is one.
+pub(crate) fn fitting<'a>(ops: impl Iterator<Item = &'a Op>) -> usize {
+    let mut bytes = 0;
+    let fits = |(n, op): &(usize, &Op)| {
+        bytes += bytes_of(op);
+        *n == 0 || bytes <= MAX_BYTES
+    };
+    ops.take(MAX_OPS).enumerate().take_while(fits).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_core::command::Finish;
+
+    use super::*;
+
+    #[test]
+    fn what_goes_into_one_exchange_is_bounded() {
+        let finish = |bytes: usize| {
+            let result = Some("x".repeat(bytes).into());
+            let outcome = Outcome::Completed { artifacts: Vec::new(), cached: false, result };
+            Op::Finish(Finish { outcome, last_progress: None })
+        };
+        let (small, large) = (vec![finish(1); MAX_OPS + 1], vec![finish(MAX_BYTES / 3); 3]);
+        assert_eq!(fitting(small.iter()), MAX_OPS);
+        assert_eq!(fitting(large.iter()), 2);
+        assert_eq!(fitting([finish(MAX_BYTES)].iter()), 1);
+        assert_eq!(fitting([].iter()), 0);
+    }
 }

@@ -5,6 +5,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use pointsman_comfyui::{ComfyClient, HistoryEntry, OutputFile, RequestError, graph};
 use pointsman_core::{
     Failure, FailureKind, LossReason,
+    bounds::MAX_ARTIFACTS,
     record::{Artifact, ArtifactType},
 };
 use serde_json::Value;
@@ -40,6 +41,7 @@ impl Run<'_> {
     /// Fetches and stores every file of the prompt. Only then is it completed.
     pub(super) async fn collect(&self, done: Done) -> Result<Collected, RunEnd> {
         let Done { entry, files } = done;
+        check_count(files.iter().filter(|file| kind_of(file).is_some()).count())?;
         let mut artifacts = Vec::with_capacity(files.len());
         for file in files {
             // What a job brought is no result of it.
@@ -130,6 +132,18 @@ impl Source for Fetched {
 
 fn is_cached(entry: &HistoryEntry, node: &str) -> bool {
     entry.cached_nodes().contains(&node)
+}
+
+/// A run that made more files than a job may have fails; it would again.
+fn check_count(files: usize) -> Result<(), RunEnd> {
+    if files <= MAX_ARTIFACTS {
+        return Ok(());
+    }
+    let message = format!(
+        "the workflow made {files} files, and {MAX_ARTIFACTS} is the most a job may have: put \
+         them together, or make fewer in a job"
+    );
+    Err(Failure::new(FailureKind::BadJob, "too_many_outputs", message).into())
 }
 
 fn not_stored(file: &OutputFile, error: HostError) -> RunEnd {

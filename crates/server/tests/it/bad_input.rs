@@ -305,7 +305,7 @@ fn failure() -> Value {
 }
 
 #[tokio::test]
-async fn texts_of_an_attempt_that_are_too_long_are_refused_and_change_nothing() {
+async fn what_an_attempt_says_at_too_great_length_is_refused_and_changes_nothing() {
     let server = start().await;
     server.submit().await;
     let worker = server.worker("w").await;
@@ -320,6 +320,8 @@ async fn texts_of_an_attempt_that_are_too_long_are_refused_and_change_nothing() 
         failure[field] = value;
         json!({"outcome": "failed", "failure": failure})
     };
+    let result = |result: Value| json!({"outcome": "completed", "result": result});
+    let nested = (0..101).fold(json!(1), |within, _| json!([within]));
     let last = |field: &str, bytes: usize| json!({"outcome": "completed", "last_progress": {field: "p".repeat(bytes)}});
     for (route, said, pointer) in [
         ("finish", failed("message", json!("m".repeat(16_385))), "/failure/message"),
@@ -330,11 +332,14 @@ async fn texts_of_an_attempt_that_are_too_long_are_refused_and_change_nothing() 
         ("finish", last("message", 2_001), "/last_progress/message"),
         ("late", last("node", 201), "/last_progress/node"),
         ("release", json!({"reason": "drained", "message": "m".repeat(2_001)}), "/message"),
+        ("finish", result(json!("r".repeat(4_000_000))), "/result"),
+        ("late", result(nested), "/result"),
     ] {
+        let code = if said["result"].is_array() { "too_deep" } else { "too_long" };
         let body = merged(&attempt, &said);
         let path = format!("/api/v1/worker/{route}");
         let answer = server.ask(server.post(&path, body.to_string())).await;
-        assert_eq!((answer.status, answer.code().as_str()), (422, "too_long"), "{route} {pointer}");
+        assert_eq!((answer.status, answer.code().as_str()), (422, code), "{route} {pointer}");
         assert_eq!(answer.json()["pointer"], pointer, "{route}");
     }
     assert_eq!(server.everything().await, before);

@@ -98,10 +98,12 @@ local COUNT_AT = {}
 for i = FIRST_COUNT, #META do COUNT_AT[META[i]] = i end
 
 -- While a cluster moves the slot to another node, a key that is not there may be there already:
--- Redis then refuses whatever asks for one, which must not be in the midst of the writes.
-local function must_stay(P)
-  local moves = redis.pcall('EXISTS', P .. 'nothing')
-  if moves ~= 0 then refuse('the cluster moves its slot to another node') end
+-- Redis then refuses whatever asks for one, which must not be in the midst of the writes. Answers
+-- how many of the keys named behind are there.
+local function must_stay(P, ...)
+  local found = redis.pcall('EXISTS', P .. 'nothing', ...)
+  if type(found) ~= 'number' then refuse('the cluster moves its slot to another node') end
+  return found
 end
 
 -- The state of one call: what stands in `meta`, and what was looked at already. Or nothing, and why.

@@ -70,8 +70,8 @@ async fn a_renewal_looks_for_the_worker_that_waits() {
     is_heard(&fleet, &hand).await;
     let hint = waits(&fleet, &hand);
     looks(&fleet, &hand).await;
-    // Each renewal asks whether the slot stays, and for the heads.
-    assert_eq!(asks(&server, is_heard(&fleet, &hand)).await, 2);
+    // Each renewal asks whether the slot stays, and with that for the heads.
+    assert_eq!(asks(&server, is_heard(&fleet, &hand)).await, 1);
     assert_eq!(asks(&server, looks(&fleet, &hand)).await, 0, "the renewal has just looked");
     drop(hint);
     assert_eq!(asks(&server, looks(&fleet, &hand)).await, 1, "it does not wait");

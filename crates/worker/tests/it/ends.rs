@@ -125,6 +125,20 @@ async fn what_a_service_says_at_length_is_cut_and_the_report_arrives() {
     assert!(remarks.iter().all(|remark| remark.len() == MAX_REMARK && remark.ends_with("m…")));
 }
 
+/// No reader of JSON would take it: the job is done all the same.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_handed_in_is_left_out_and_told() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("deep");
+    setup.pass(1.0).await;
+    let taken = setup.broker.job(job).taken;
+    let [Op::Start, Op::Finish(finish)] = &taken[..] else { panic!("{taken:?}") };
+    let Outcome::Completed { result: Some(result), .. } = &finish.outcome else {
+        panic!("{finish:?}")
+    };
+    assert_eq!(result["omitted"], "result is nested 200 levels deep, and 100 is the most");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connector_that_panics_takes_only_its_job_down() {
     let setup = Setup::new(2).await;

@@ -116,6 +116,11 @@ impl Connector for FakeService {
                 let message = "m".repeat(1_000_000);
                 Err(Failure::new(FailureKind::ServiceFault, "boom", message).into())
             }
+            "deep" => {
+                context.started();
+                let result = (0..200).fold(serde_json::json!(1), |within, _| serde_json::json!([within]));
+                Ok(Completion { result: Some(result), ..Completion::default() })
+            }
             "panic" => panic!("asked to"),
             "file" => file(&context, &Bytes::from_static(b"picture")).await,
             "broken-file" => file(&context, &Broken).await,

@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use pointsman_comfyui_sim::{SimConfig, Version};
-use pointsman_core::record::{ArtifactType, InputRef};
+use pointsman_core::{
+    FailureKind,
+    record::{ArtifactType, InputRef},
+};
 use serde_json::json;
 
 use super::{Bench, comfy_task, picture, sleeping};
@@ -46,6 +49,21 @@ async fn a_preview_image_is_stored_as_temporary() {
     let artifacts = end.unwrap().artifacts;
     assert_eq!(artifacts.len(), 1);
     assert_eq!(artifacts[0].kind, ArtifactType::Temp);
+}
+
+#[tokio::test]
+async fn more_files_than_a_job_may_have_are_told_and_none_is_stored() {
+    let bench = Bench::new().await;
+    let graph = json!({
+        "1": {"class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1001, "color": 0}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "many"}}
+    });
+    let (end, witness) = bench.run(graph).await;
+    let failure = super::failure(end);
+    assert_eq!((failure.kind, &*failure.code), (FailureKind::BadJob, "too_many_outputs"));
+    assert!(failure.message.contains("made 1001 files"), "{failure:?}");
+    assert!(witness.artifacts.lock().is_empty());
 }
 
 #[tokio::test]
