@@ -254,7 +254,10 @@ async fn a_look_that_has_no_moment_is_no_look() {
             let mut redis = connection();
             while !is_over.load(Relaxed) {
                 let mut call = redis::cmd("EVAL");
-                call.arg(UNREADABLE).arg(2).arg(format!("{prefix}meta")).arg(format!("{prefix}log"));
+                call.arg(UNREADABLE)
+                    .arg(2)
+                    .arg(format!("{prefix}meta"))
+                    .arg(format!("{prefix}log"));
                 call.exec(&mut redis).expect("Redis does as it is told");
             }
         }

@@ -170,7 +170,11 @@ async fn what_is_kept_costs_nothing_of_workers_that_are_heard() {
     fleet.reconcile(Due::Machines).await;
     fleet.advance(limits::SILENT_AFTER);
     is_heard(&fleet, &hands[1]).await;
-    assert_eq!(calls(&server, "hgetall", fleet.reconcile(keep)).await, 1, "it asks for the silent one");
+    assert_eq!(
+        calls(&server, "hgetall", fleet.reconcile(keep)).await,
+        1,
+        "it asks for the silent one"
+    );
     fleet.reconcile(Due::Workers).await;
     fleet.reconcile(keep).await;
     let left = fleet.store.seed().await.expect("the store works").records;

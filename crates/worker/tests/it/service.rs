@@ -118,7 +118,8 @@ impl Connector for FakeService {
             }
             "deep" => {
                 context.started();
-                let result = (0..200).fold(serde_json::json!(1), |within, _| serde_json::json!([within]));
+                let result =
+                    (0..200).fold(serde_json::json!(1), |within, _| serde_json::json!([within]));
                 Ok(Completion { result: Some(result), ..Completion::default() })
             }
             "panic" => panic!("asked to"),
