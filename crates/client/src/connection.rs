@@ -1,14 +1,18 @@
-//! The connection to one server, and what all requests share.
+//! The connection to a server, and what all requests share.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pointsman_api::Problem;
 use pointsman_core::Timestamp;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
+use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{ClientError, clock::ServerClock};
+use crate::{
+    ClientError,
+    addresses::{Addresses, without_password},
+    clock::ServerClock,
+};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -19,48 +23,31 @@ pub(crate) const LOOK: Duration = Duration::from_secs(600);
 /// Bytes of a refusal that are read at most.
 const MAX_PROBLEM: usize = 1 << 20;
 
-/// What a client of an `https://` server is told.
-const HTTPS: &str = "this build speaks plain HTTP: give the http:// address of a tunnel or a local \
-                     proxy that speaks TLS to the server";
-
-/// A client of one server. Cheap to clone; clones share their connections.
+/// A client of a fleet's server, or of several that stand beside each other. Cheap to clone; clones
+/// share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    base: Url,
+    addresses: Addresses,
     clock: ServerClock,
 }
 
-/// The address as it may be shown: what stands before the last `@` may be a password, escaped or not.
-fn without_password(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((before, host)) => {
-            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-            format!("{scheme}://***@{host}")
-        }
-        None => url.to_owned(),
-    }
-}
-
 impl Client {
-    /// A client of the server at `base`, such as `http://127.0.0.1:7780`, with a token where the
-    /// server asks for one. Does not connect yet.
+    /// A client of the server at `address`, such as `http://127.0.0.1:7780`, with a token where the
+    /// server asks for one. Several addresses stand with commas between them: one server is talked to
+    /// until it fails, then the next. Does not connect yet.
     ///
     /// # Errors
-    /// [`ClientError::Address`] when the address or the token cannot be used.
-    pub fn new(base: &str, token: Option<&str>) -> Result<Self, ClientError> {
-        let invalid = |why: String| ClientError::Address { url: without_password(base), why };
-        let url = Url::parse(base).map_err(|error| invalid(error.to_string()))?;
-        if url.scheme() == "https" {
-            return Err(invalid(HTTPS.into()));
-        }
-        if url.scheme() != "http" {
-            return Err(invalid("use http://HOST:PORT".into()));
-        }
+    /// [`ClientError::Address`] when an address or the token cannot be used.
+    pub fn new(address: &str, token: Option<&str>) -> Result<Self, ClientError> {
+        let addresses = Addresses::parse(address)?;
         let mut headers = header::HeaderMap::new();
         if let Some(token) = token {
             let value = header::HeaderValue::try_from(format!("Bearer {token}"));
-            let mut value = value.map_err(|_| invalid("the token has odd characters".into()))?;
+            let mut value = value.map_err(|_| ClientError::Address {
+                url: without_password(address),
+                why: "the token has odd characters".into(),
+            })?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
@@ -70,12 +57,7 @@ impl Client {
             .tcp_nodelay(true)
             .no_proxy()
             .build()?;
-        Ok(Self { http, base: url, clock: ServerClock::default() })
-    }
-
-    /// The server's address, as given.
-    pub fn base(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+        Ok(Self { http, addresses, clock: ServerClock::default() })
     }
 
     /// The server's time, as its answers tell it; none before the first.
@@ -93,7 +75,7 @@ impl Client {
 
     /// A request to a path given by its segments, which are escaped.
     pub(crate) fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        let mut url = self.base.clone();
+        let mut url = self.addresses.current().clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
@@ -102,12 +84,36 @@ impl Client {
 
     /// Sends, and turns every refusal into an error.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request.send().await?;
+        let response = self.answered(request.build()?).await?;
         self.clock.saw(response.headers(), Instant::now());
         if response.status().is_success() {
             return Ok(response);
         }
+        if response.status().is_server_error() {
+            self.addresses.leave(response.url());
+        }
         Err(refusal(response).await)
+    }
+
+    /// Who cannot be connected to got nothing of the request: it goes to the next server.
+    async fn answered(&self, mut request: Request) -> Result<Response, reqwest::Error> {
+        for _ in 1..self.addresses.count() {
+            let (url, again) = (request.url().clone(), request.try_clone());
+            let error = match self.http.execute(request).await {
+                Err(error) => error,
+                answered => return answered,
+            };
+            self.addresses.leave(&url);
+            request = match again {
+                Some(again) if error.is_connect() => again,
+                _ => return Err(error),
+            };
+            let next = self.addresses.current();
+            let _ = request.url_mut().set_host(next.host_str());
+            let _ = request.url_mut().set_port(next.port());
+        }
+        let url = request.url().clone();
+        self.http.execute(request).await.inspect_err(|_| self.addresses.leave(&url))
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
@@ -161,20 +167,5 @@ fn problem_of(status: StatusCode, body: &Bytes) -> ClientError {
             let head: String = String::from_utf8_lossy(body).chars().take(200).collect();
             ClientError::Unexpected(format!("{status}: {head}"))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_is_refused_shows_no_password() {
-        for address in ["https://me:secret@host:1", "ftp://me:sec/ret@host", "me:secret@host"] {
-            let why = Client::new(address, None).map(drop).unwrap_err().to_string();
-            assert!(!why.contains("ret") && why.contains("***@host"), "{why}");
-        }
-        let why = Client::new("ftp://host", None).map(drop).unwrap_err().to_string();
-        assert!(why.contains("\"ftp://host\""), "{why}");
     }
 }

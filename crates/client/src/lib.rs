@@ -2,6 +2,7 @@
 //!
 //! Calls are not repeated by themselves: the caller knows what may be repeated, and for how long.
 
+mod addresses;
 mod clock;
 mod connection;
 mod error;

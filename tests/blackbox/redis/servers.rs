@@ -1,13 +1,15 @@
 //! Several servers on one Redis.
 
+use pointsman_core::record::JobStatus;
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 
 use super::{
-    fleet::Fleet,
+    fleet::{Fleet, SOON, running},
     judge::Judge,
     load::Load,
     viewer::{Viewer, both, records},
 };
+use crate::harness::{Process, run, simulation, submit, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_moves_from_a_killed_server_to_another_without_a_resync() {
@@ -41,4 +43,24 @@ async fn a_viewer_moves_from_a_killed_server_to_another_without_a_resync() {
     );
     assert_eq!((seen.snapshots, seen.resyncs, seen.moves), (1, 0, 1));
     assert_eq!(seen.records, records(&one));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_several_servers_goes_on_when_its_server_is_killed() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let fleet = Fleet::on(redis.url());
+    let (stays, goes) = (fleet.server("stays").await, fleet.server("goes").await);
+    let both = format!("{},{}", goes.url, stays.url);
+    let arguments = ["worker", "--id", "w", "--service", "simulation:2", "--broker", &both];
+    let _worker = stays.registered(Process::start(&arguments)).await;
+    // Longer than a lease.
+    let jobs = running(&stays.client, 2, 15_000).await;
+    goes.process.kill().await;
+    let next = submit(&stays.client, &simulation(100)).await;
+    for job in jobs.into_iter().chain([next]) {
+        let job = until(&stays.client, job, SOON, |job| job.status.is_ended()).await;
+        assert_eq!((job.status, job.attempt, job.losses), (JobStatus::Completed, 1, 0));
+    }
+    let out = run(&["--server", &both, "jobs"]).await;
+    assert!(out.status.success(), "a command finds the other one: {out:?}");
 }

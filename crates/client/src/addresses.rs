@@ -1,0 +1,102 @@
+//! The servers that a client may talk to: several stand beside each other on one Redis.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use reqwest::Url;
+
+use crate::ClientError;
+
+/// What a client of an `https://` server is told.
+const HTTPS: &str = "this build speaks plain HTTP: give the http:// address of a tunnel or a local \
+                     proxy that speaks TLS to the server";
+
+/// Addresses of one fleet's servers. One is talked to until it fails, then the next.
+#[derive(Debug, Clone)]
+pub(crate) struct Addresses {
+    all: Arc<[Url]>,
+    at: Arc<AtomicUsize>,
+}
+
+impl Addresses {
+    /// # Errors
+    /// [`ClientError::Address`] of the first that cannot be used.
+    pub(crate) fn parse(list: &str) -> Result<Self, ClientError> {
+        let all = list.split(',').map(one).collect::<Result<Arc<[Url]>, _>>()?;
+        Ok(Self { all, at: Arc::default() })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The one that is talked to.
+    pub(crate) fn current(&self) -> &Url {
+        &self.all[self.at.load(Relaxed) % self.all.len()]
+    }
+
+    /// A request to this address failed: the next server is talked to, unless it is already.
+    pub(crate) fn leave(&self, failed: &Url) {
+        let at = self.at.load(Relaxed);
+        let is_same = self.all[at % self.all.len()].origin() == failed.origin();
+        if is_same && self.count() > 1 {
+            // Another request may have moved on meanwhile.
+            let _ = self.at.compare_exchange(at, at.wrapping_add(1), Relaxed, Relaxed);
+        }
+    }
+}
+
+fn one(address: &str) -> Result<Url, ClientError> {
+    let address = address.trim();
+    let invalid = |why: String| ClientError::Address { url: without_password(address), why };
+    let url = Url::parse(address).map_err(|error| invalid(error.to_string()))?;
+    match url.scheme() {
+        "http" => Ok(url),
+        "https" => Err(invalid(HTTPS.into())),
+        _ => Err(invalid("use http://HOST:PORT".into())),
+    }
+}
+
+/// The address as it may be shown: what stands before the last `@` may be a password, escaped or not.
+pub(crate) fn without_password(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("{scheme}://***@{host}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_refused_shows_no_password() {
+        for address in ["https://me:secret@host:1", "ftp://me:sec/ret@host", "me:secret@host"] {
+            let why = Addresses::parse(address).unwrap_err().to_string();
+            assert!(!why.contains("ret") && why.contains("***@host"), "{why}");
+        }
+        let why = Addresses::parse("http://a:1,ftp://host").unwrap_err().to_string();
+        assert!(why.contains("\"ftp://host\""), "{why}");
+        assert!(Addresses::parse("http://a:1,").is_err());
+    }
+
+    #[test]
+    fn one_is_left_when_it_fails_and_not_twice_for_one_failure() {
+        let addresses = Addresses::parse("http://a:1, http://b:1").unwrap();
+        let at = || addresses.current().host_str().unwrap().to_owned();
+        let (a, b): (Url, Url) = ("http://a:1/x".parse().unwrap(), "http://b:1/y".parse().unwrap());
+        assert_eq!(at(), "a");
+        addresses.leave(&b);
+        assert_eq!(at(), "a");
+        addresses.leave(&a);
+        addresses.leave(&a);
+        assert_eq!(at(), "b");
+        addresses.leave(&b);
+        assert_eq!(at(), "a", "the first is tried again");
+    }
+}
