@@ -104,6 +104,8 @@ codes! {
         "check its name";
     ArtifactNotFound = "artifact_not_found", 404, "The job has no such artifact",
         "see `artifacts` of the job's record; they are there once it has completed";
+    ArtifactGone = "artifact_gone", 410, "The artifact's file is not where this server keeps files",
+        "all servers and direct workers of a fleet need one directory, `--artifacts DIR`; a file that is lost comes back with POST …/retry";
     PayloadGone = "payload_gone", 410, "The payload is no longer kept",
         "submit the job again with its payload";
     ResultNotFound = "result_not_found", 404, "The job has no result",

@@ -108,7 +108,8 @@ impl ArtifactPlace {
                 Ok(source) => Ok(Some(source)),
                 Err(error)
                     if error.is(ErrorCode::InputNotFound)
-                        || error.is(ErrorCode::ArtifactNotFound) =>
+                        || error.is(ErrorCode::ArtifactNotFound)
+                        || error.is(ErrorCode::ArtifactGone) =>
                 {
                     Ok(None)
                 }

@@ -41,6 +41,11 @@ impl FileReader {
 }
 
 impl Files {
+    /// What to say of a file that should be there.
+    pub fn missing(&self, name: &str) -> String {
+        format!("{name:?} is not in {} of this server", self.root.display())
+    }
+
     /// The SHA-256 of a stored file.
     pub(super) async fn sha256(&self, place: &Path) -> Result<Sha256Hex, FilesError> {
         let mut stream = self.store.get(place).await?.into_stream();

@@ -53,18 +53,20 @@ pub(crate) async fn get(
     if header(&headers, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &etag)) {
         return Ok((StatusCode::NOT_MODIFIED, describe(&artifact, &etag)).into_response());
     }
+    // The record lists it.
+    let gone = || Refusal::new(ErrorCode::ArtifactGone, app.files.missing(&name));
     let range = header(&headers, header::RANGE);
     let range =
         range.filter(|_| header(&headers, header::IF_RANGE).is_none_or(|known| known == etag));
     match range.map_or(Asked::Whole, |range| asked(range, reader.size)) {
         Asked::Whole => {
-            let body = read(&reader, None).await?.ok_or_else(none)?;
+            let body = read(&reader, None).await?.ok_or_else(gone)?;
             let mut response = (describe(&artifact, &etag), body).into_response();
             response.headers_mut().insert(header::CONTENT_LENGTH, reader.size.into());
             Ok(response)
         }
         Asked::Part(part) => {
-            let body = read(&reader, Some(part.clone())).await?.ok_or_else(none)?;
+            let body = read(&reader, Some(part.clone())).await?.ok_or_else(gone)?;
             let shown = format!("bytes {}-{}/{}", part.start, part.end - 1, reader.size);
             Ok(partial(describe(&artifact, &etag), body, &shown, part.end - part.start))
         }

@@ -144,3 +144,21 @@ async fn an_input_is_uploaded_once_and_named_by_its_content() {
     let answer = server.ask(server.get(&format!("/api/v1/inputs/{sha256}"))).await;
     assert_eq!(&answer.body[..], PICTURE);
 }
+
+/// Another server, with a directory of its own, says that it is not in its.
+#[tokio::test]
+async fn a_file_that_is_not_there_is_not_taken_for_one_that_never_was() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let job = picture(&server, &worker, "9-0-a.png").await;
+    let unknown = server.client.artifact(job, "b.png").await.unwrap_err();
+    assert!(unknown.is(ErrorCode::ArtifactNotFound), "{unknown}");
+    server.lose_files();
+    for range in [None, Some("bytes=0-3")] {
+        let get = server.get(&format!("/api/v1/jobs/{job}/artifacts/9-0-a.png"));
+        let get = range.into_iter().fold(get, |get, range| get.header("range", range));
+        let answer = server.ask(get).await;
+        assert_eq!((answer.status, answer.code().as_str()), (410, "artifact_gone"));
+        assert!(answer.json()["cure"].as_str().unwrap().contains("--artifacts"), "{answer:?}");
+    }
+}

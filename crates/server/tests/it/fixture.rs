@@ -30,7 +30,7 @@ pub struct Fixture {
     pub http: reqwest::Client,
     pub url: String,
     _broker: Broker,
-    _data: TempDir,
+    data: TempDir,
     pub stop: CancellationToken,
     pub serving: JoinHandle<Result<(), ServerError>>,
     _tasks: BrokerTasks,
@@ -60,7 +60,7 @@ pub async fn start_on(
     let serving = tokio::spawn(server.run(stop.clone(), Duration::from_secs(5)));
     let client = Client::new(&url, None).unwrap();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    Fixture { client, http, url, _broker: broker, _data: data, stop, serving, _tasks: tasks }
+    Fixture { client, http, url, _broker: broker, data, stop, serving, _tasks: tasks }
 }
 
 /// An answer that a test looks at closely.
@@ -94,6 +94,16 @@ impl Fixture {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Answer { status, headers, body: response.bytes().await.unwrap() }
+    }
+
+    /// Whatever lies in the server's directory is gone.
+    pub fn lose_files(&self) {
+        for entry in std::fs::read_dir(self.data.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            }
+        }
     }
 
     pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
