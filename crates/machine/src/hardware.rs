@@ -1,6 +1,6 @@
 //! What this host has.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use pointsman_core::matching::{Gpu, OfferedHardware};
 use tokio::process::Command;
@@ -23,6 +23,49 @@ impl Hardware {
             _ => self.gpus.get(worker).cloned().into_iter().collect(),
         };
         OfferedHardware { gpus, cpu_cores: self.cpu_cores, ram_gb: self.ram_gb }
+    }
+}
+
+/// Which of a host's GPUs are a worker's own, by the numbers that `nvidia-smi` gives them; an empty
+/// list is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuNumbers(Vec<usize>);
+
+impl FromStr for GpuNumbers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        let number = |part: &str| part.trim().parse().ok();
+        let numbers: Option<Vec<usize>> = text.split(',').map(number).collect();
+        let mut numbers = numbers
+            .ok_or("expected the numbers that `nvidia-smi -L` shows, such as 0,1, or none")?;
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(Self(numbers))
+    }
+}
+
+/// A GPU that the host does not have.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no GPU {number}: `nvidia-smi` lists {count} on this host")]
+pub struct NoSuchGpu {
+    number: usize,
+    count: usize,
+}
+
+impl Hardware {
+    /// The host with only these GPUs.
+    ///
+    /// # Errors
+    /// [`NoSuchGpu`].
+    pub fn with_gpus(self, numbers: &GpuNumbers) -> Result<Self, NoSuchGpu> {
+        let count = self.gpus.len();
+        let gpu = |&number| self.gpus.get(number).cloned().ok_or(NoSuchGpu { number, count });
+        let gpus = numbers.0.iter().map(gpu).collect::<Result<_, _>>()?;
+        Ok(Self { gpus, ..self })
     }
 }
 
@@ -108,5 +151,14 @@ mod tests {
         assert_eq!(hardware.share(0, 1).gpus.len(), 2);
         assert_eq!(hardware.share(1, 2).gpus, [gpu("b")]);
         assert!(hardware.share(2, 3).gpus.is_empty());
+        let only = |numbers: &str| hardware.clone().with_gpus(&numbers.parse().unwrap());
+        assert_eq!(only("1").unwrap().gpus, [gpu("b")]);
+        assert_eq!(only("1, 0,1").unwrap(), hardware);
+        assert!(only("none").unwrap().gpus.is_empty());
+        let why = only("0,2").unwrap_err().to_string();
+        assert_eq!(why, "there is no GPU 2: `nvidia-smi` lists 2 on this host");
+        for odd in ["", "a", "0,", "-1", "GPU-1"] {
+            assert!(odd.parse::<GpuNumbers>().is_err(), "{odd}");
+        }
     }
 }

@@ -6,4 +6,4 @@ mod agent;
 mod hardware;
 
 pub use agent::{Agent, AgentConfig, Fitness, Host, MachineError, Member};
-pub use hardware::{Hardware, discover};
+pub use hardware::{GpuNumbers, Hardware, NoSuchGpu, discover};

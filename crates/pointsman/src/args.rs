@@ -1,6 +1,6 @@
 //! The command line: every argument of every command, and nothing that acts.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{
     ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
@@ -8,6 +8,7 @@ use clap::{
     parser::ValueSource,
 };
 use pointsman_core::{JobId, MachineId, WorkerId};
+use pointsman_machine::GpuNumbers;
 use pointsman_store_redis::Address;
 
 use crate::{
@@ -19,7 +20,8 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 pub struct Cli {
-    /// The server that client commands talk to.
+    /// The server that client commands talk to. Several of one fleet stand with commas between them:
+    /// where one fails, the next is talked to.
     #[arg(long, global = true, env = "POINTSMAN_URL", default_value = "http://127.0.0.1:7780")]
     pub server: String,
     /// The token for that server.
@@ -134,9 +136,22 @@ pub struct Listen {
     /// GiB that are kept of payloads, results and files of ended jobs.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub keep_gib: u64,
-    /// Seconds that a stopping server waits for what is under way.
-    #[arg(long, default_value_t = 30)]
+    #[command(flatten)]
+    pub drain: Drain,
+}
+
+/// How a process stops.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Seconds that a stopping process waits for what is under way, a week at most.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=604_800))]
     pub drain_s: u64,
+}
+
+impl Drain {
+    pub fn time(&self) -> Duration {
+        Duration::from_secs(self.drain_s)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -199,6 +214,7 @@ pub struct Worker {
     #[arg(long)]
     pub machine: Option<MachineId>,
     /// The server, `http://HOST:PORT` (for TLS, the address of a tunnel or local proxy to it), or
+    /// several of one fleet with commas between them, of which the next is taken when one fails; or
     /// the store itself, `redis://HOST:PORT`.
     #[arg(
         long,
@@ -210,7 +226,7 @@ pub struct Worker {
     #[command(flatten)]
     pub redis: RedisArgs,
     /// Where the files of jobs go, for a worker on `redis://`: a directory that servers and workers
-    /// share, or a server's address.
+    /// share, or a server's address (several with commas between them).
     #[arg(long, value_name = "DIR|http://SERVER")]
     pub artifacts: Option<ArtifactsArg>,
     /// A service to drive: `NAME[:SLOTS][=URL]`, such as `comfyui=http://127.0.0.1:8188` or
@@ -220,8 +236,14 @@ pub struct Worker {
     /// A label that jobs may ask for: `NAME=VALUE`.
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub labels: Vec<String>,
+    /// The GPUs that are this worker's own, by their numbers in `nvidia-smi -L`, such as `0,1`, or
+    /// `none`; all of the host's unless said. Say it where several workers share a host.
+    #[arg(long, value_name = "NUMBERS")]
+    pub gpus: Option<GpuNumbers>,
     #[command(flatten)]
     pub limits: Limits,
+    #[command(flatten)]
+    pub drain: Drain,
 }
 
 /// Limits of an attempt whose job sets none.

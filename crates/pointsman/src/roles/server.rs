@@ -88,7 +88,7 @@ impl Running {
         let files = Arc::new(places.open_files(&*store)?);
         let config = ServerConfig { listen: listen.listen, data: data.to_owned() };
         let server = Server::bind(config, broker.clone(), files.clone()).await?;
-        let drain = Duration::from_secs(listen.drain_s);
+        let drain = listen.drain.time();
         Ok(Self { broker, files, server, store, tasks, drain })
     }
 
@@ -112,7 +112,7 @@ async fn run(args: args::Server) -> anyhow::Result<()> {
         (Some(data), _) | (None, StoreUrl::Sqlite(data)) => data.clone(),
         (None, StoreUrl::Redis(_)) => "data".into(),
     };
-    let shutdown = stop::on_signals(Duration::from_secs(args.listen.drain_s))?;
+    let shutdown = stop::on_signals(args.listen.drain.time())?;
     let places = Places {
         data: &data,
         store: &args.store,

@@ -25,7 +25,7 @@ pub async fn up(args: args::Up) -> Result<(), Exit> {
 }
 
 async fn run(args: args::Up) -> anyhow::Result<()> {
-    let drain = Duration::from_secs(args.listen.drain_s);
+    let drain = args.listen.drain.time();
     let shutdown = stop::on_signals(drain + GOODBYES)?;
     let embedded = StoreUrl::Sqlite(args.data.clone());
     let places = Places {
@@ -103,7 +103,7 @@ async fn members(
             ],
             labels: Vec::new(),
             limits: args.limits.clone(),
-            drain: Duration::from_secs(args.listen.drain_s),
+            drain: args.listen.drain.time(),
         };
         let worker = plan.build(&hardware, (n, count), host.clone(), host.clock())?;
         members.push(member(id, worker, shutdown.clone()));

@@ -16,8 +16,8 @@ use crate::{
     store_url::{BrokerUrl, RedisArgs, join_redis},
 };
 
-/// How long running jobs may go on after the first signal to stop.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long a worker may say goodbye after that.
+const GOODBYES: Duration = Duration::from_secs(10);
 
 /// The way to the store that the address asks for, and the time there; none when it was told to stop
 /// before there was one.
@@ -56,17 +56,20 @@ async fn broker(
 }
 
 pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
-    let shutdown =
-        stop::on_signals(DRAIN + Duration::from_secs(10)).map_err(anyhow::Error::from)?;
+    let shutdown = stop::on_signals(args.drain.time() + GOODBYES).map_err(anyhow::Error::from)?;
     let machine = args.machine.map_or_else(identity::host_name, Ok)?;
-    let hardware = discover().await;
+    let mut hardware = discover().await;
+    if let Some(gpus) = &args.gpus {
+        hardware =
+            hardware.with_gpus(gpus).map_err(|error| Exit::Usage(format!("--gpus: {error}")))?;
+    }
     let plan = WorkerPlan {
         id: args.id,
         machine,
         services: args.service,
         labels: args.labels,
         limits: args.limits,
-        drain: DRAIN,
+        drain: args.drain.time(),
     };
     let (redis, artifacts, stop) = (&args.redis, args.artifacts.as_ref(), &shutdown.drain);
     let Some((broker, clock)) = broker(args.broker, redis, artifacts, token, stop).await? else {
