@@ -95,6 +95,10 @@ async fn a_store_of_an_older_format_is_taken_over() {
     run(&server, &["HSET", META, "format", "1"]).await;
     works(open().await).await;
     assert_eq!(format().await, newest);
+    let docs =
+        [include_str!("../../../../docs/redis.md"), include_str!("../../../../docs/operating.md")];
+    assert!(docs[0].contains(&format!("This version's format is {newest},")), "the docs say it");
+    assert!(docs[1].contains(&format!("meta format {newest} fleet")), "so does the recovery");
 }
 
 #[tokio::test]
