@@ -85,6 +85,11 @@ pub struct Exchanged {
     pub ops: Vec<OpResult>,
     /// One job for each token of the claim at most.
     pub claimed: Vec<ClaimedJob>,
+    /// Why the ends among the operations, which are written, are not confirmed by as many replicas
+    /// as the server's `--acks` asks for. Keep them, and hand them in again exactly until an answer
+    /// comes without this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<String>,
 }
 
 /// What became of one operation.

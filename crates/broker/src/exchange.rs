@@ -23,6 +23,8 @@ pub struct Exchanged {
     /// One answer for each operation, in their order.
     pub ops: Vec<Result<OpAnswer, Rejected>>,
     pub claimed: Vec<Claimed>,
+    /// See [`Done::unconfirmed`].
+    pub unconfirmed: Option<Arc<str>>,
 }
 
 /// A job that the worker now has.
@@ -89,7 +91,7 @@ impl Exchanges {
             claim: claim.clone(),
         };
         // The first look brings the answers; the later ones have no operations.
-        let mut ops = Vec::new();
+        let (mut ops, mut unconfirmed) = (Vec::new(), None);
         let mut look = exchange.clone();
         let wait = || self.store.wait_for_work(again.worker.clone(), services.clone());
         // Subscribed before looking: a job that comes in between is not missed.
@@ -97,18 +99,23 @@ impl Exchanges {
         loop {
             let found = match self.look(look).await {
                 // What became of the operations is told also when a later look fails.
-                Err(_) if !ops.is_empty() => return Ok(Exchanged { ops, claimed: Vec::new() }),
+                Err(_) if !ops.is_empty() => {
+                    return Ok(Exchanged { ops, claimed: Vec::new(), unconfirmed });
+                }
                 found => found?,
             };
             ops.extend(found.ops);
+            unconfirmed = unconfirmed.or(found.unconfirmed);
             if !found.claimed.is_empty() || Instant::now() >= until {
-                return Ok(Exchanged { ops, claimed: found.claimed });
+                return Ok(Exchanged { ops, claimed: found.claimed, unconfirmed });
             }
             tokio::select! {
                 () = hint.wait() => hint = wait(),
                 () = sleep(self.slow_scan) => {}
                 () = sleep_until(until) => {}
-                () = self.stop.cancelled() => return Ok(Exchanged { ops, claimed: Vec::new() }),
+                () = self.stop.cancelled() => {
+                    return Ok(Exchanged { ops, claimed: Vec::new(), unconfirmed });
+                }
             }
             look = again.clone();
         }
@@ -127,7 +134,7 @@ impl Exchanges {
             return Err(odd_answer(&done.answer));
         };
         let claimed = self.claimed(claimed, &done).await?;
-        Ok(Exchanged { ops: ops.clone(), claimed })
+        Ok(Exchanged { ops: ops.clone(), claimed, unconfirmed: done.unconfirmed.clone() })
     }
 
     /// The claimed jobs with their payloads.

@@ -18,7 +18,7 @@ use pointsman_store::{Committed, Done, Health, StoreError};
 use crate::{
     around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with},
     keys,
-    link::{list, number, text},
+    link::{list, number, surely, text},
     log,
     plan::{Before, ClaimPlan, Pick, Plan},
     sight::Sight,
@@ -82,11 +82,12 @@ impl Inner {
         self.wake.settle(self).await;
         // The one in which the first of it was written.
         let mut epoch = None;
+        let waits = takes_work || commands.iter().any(|c| matches!(c, Command::Cancel { .. }));
         let ends = commands.iter().any(ends_something);
         let is_new =
             |c: &Command| matches!(c, Command::Submit(submit) if submit.spec.workflow_id.is_none());
         let all_new = self.import.lock().is_none() && commands.iter().all(is_new);
-        let done = if !all_new {
+        let mut done = if !all_new {
             let mut done = Vec::with_capacity(commands.len());
             for command in &commands {
                 let one = self.carry_out_one(command).await;
@@ -107,8 +108,15 @@ impl Inner {
             }
             done
         };
-        if takes_work || ends {
-            self.link.acked(&epoch.unwrap_or_else(|| self.link.epoch())).await?;
+        if waits || ends {
+            let unconfirmed = self.link.acked(&epoch.unwrap_or_else(|| self.link.epoch())).await?;
+            match waits {
+                true => surely(unconfirmed)?,
+                // A worker goes on: it keeps what it handed in until that is confirmed.
+                false => done.iter_mut().flatten().for_each(|done| {
+                    done.unconfirmed.clone_from(&unconfirmed);
+                }),
+            }
         }
         Ok(done)
     }
@@ -186,7 +194,7 @@ impl Inner {
         }
         let nothing = || {
             let answer = Answer::Exchanged { ops: Vec::new(), claimed: Vec::new() };
-            Ok(Some(Done { answer, group: None }))
+            Ok(Some(Done::new(answer, None)))
         };
         let key = RecordKey::Worker(exchange.worker.clone());
         let Some(Record::Worker(worker)) = self.memory.get(&key) else { return Ok(None) };
@@ -408,7 +416,7 @@ impl Inner {
     ) -> Done {
         let Transition { changes: mut events, mut answer, .. } = transition;
         let Some(Stamped { seq, at, endings_before }) = stamped else {
-            return Done { answer, group: None };
+            return Done::new(answer, None);
         };
         if let (Some(claim), false) = (claim, picks.is_empty()) {
             if let Answer::Exchanged { claimed, .. } = &mut answer {
@@ -435,7 +443,7 @@ impl Inner {
             self.memory.keep_fields(&job, fields);
         }
         self.link.saw_seq(seq);
-        Done { answer, group: Some(Arc::new(group)) }
+        Done::new(answer, Some(Arc::new(group)))
     }
 }
 
@@ -459,11 +467,6 @@ fn corrupt(why: &str) -> StoreError {
 
 /// Whether a command may end a job, which replicas should know of.
 fn ends_something(command: &Command) -> bool {
-    match command {
-        Command::Exchange(exchange) => {
-            exchange.ops.iter().any(|op| matches!(op.op, Op::Finish(_) | Op::Late(_)))
-        }
-        Command::Cancel { .. } => true,
-        _ => false,
-    }
+    let Command::Exchange(exchange) = command else { return false };
+    exchange.ops.iter().any(|op| matches!(op.op, Op::Finish(_) | Op::Late(_)))
 }

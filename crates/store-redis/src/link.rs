@@ -20,6 +20,7 @@ use redis::{Cmd, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use acks::surely;
 pub use connect::{OpenError, lost_meta};
 pub use reply::{answered, bytes, list, number, text};
 

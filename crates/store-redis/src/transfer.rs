@@ -13,7 +13,7 @@ use redis::Value;
 
 use crate::{
     RedisStore, keys,
-    link::{OpenError, bytes, list, number, text},
+    link::{OpenError, bytes, list, number, surely, text},
     plan::{Plan, brief},
     sight::kept,
     store::Inner,
@@ -34,7 +34,7 @@ impl Transfer for RedisStore {
         let link = &self.inner.link;
         let word = if open { "1" } else { "0" };
         self.inner.step("set_intake", &[&link.epoch().to_string() as &str, word]).await?;
-        Ok(link.acked(&link.epoch()).await?)
+        Ok(surely(link.acked(&link.epoch()).await?)?)
     }
 
     async fn results(&self, job: JobId) -> Result<Vec<KeptResult>, StoreError> {
@@ -94,7 +94,7 @@ impl Transfer for RedisStore {
         inner.step("finish_import", &[&import.to_string(), &epoch.to_string(), &time]).await?;
         *inner.import.lock() = None;
         inner.enter(epoch.clone(), inner.link.seq());
-        inner.link.acked(&epoch).await?;
+        surely(inner.link.acked(&epoch).await?)?;
         if header.at > inner.link.now() {
             tracing::warn!(exported_at = %header.at, "Redis' clock is behind the old store's");
         }

@@ -60,7 +60,7 @@ impl Batch {
             self.writes.side(side);
         }
         self.groups.extend(group.clone());
-        Done { answer, group }
+        Done::new(answer, group)
     }
 
     /// Turns what was applied into text.

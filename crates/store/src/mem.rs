@@ -92,7 +92,7 @@ impl MemStore {
             let _ = self.events.send(group.clone());
         }
         inner.state.wake();
-        Done { answer: applied.answer, group: applied.group }
+        Done::new(applied.answer, applied.group)
     }
 }
 

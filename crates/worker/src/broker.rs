@@ -102,6 +102,8 @@ pub struct Exchanged {
     pub ops: Vec<Result<OpAnswer, Rejected>>,
     /// The claimed jobs, each under one of the claim's tokens.
     pub claimed: Vec<Claimed>,
+    /// Why the ends among the operations, which are written, may be lost in a fail-over, if so.
+    pub unconfirmed: Option<String>,
 }
 
 /// What was stored.

@@ -1,6 +1,12 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
-use pointsman_core::command::{AttemptOp, Op};
+use pointsman_core::{
+    Token,
+    command::{AttemptOp, Op},
+};
 use tokio::time::Instant;
 
 use crate::shared::bytes_of;
@@ -23,6 +29,8 @@ pub(crate) struct Kept {
 
 struct Result {
     taken: Instant,
+    /// As many replicas have it as it was handed in for.
+    is_sure: bool,
     bytes: usize,
     op: AttemptOp,
 }
@@ -30,13 +38,13 @@ struct Result {
 impl Kept {
     /// Keeps what ends an attempt with a result or a failure; all else is not worth it: the store
     /// finds out by itself that the worker does not have the attempt.
-    pub(crate) fn keep(&mut self, op: AttemptOp) {
+    pub(crate) fn keep(&mut self, op: AttemptOp, is_sure: bool) {
         if !matches!(op.op, Op::Finish(_) | Op::Late(_)) {
             return;
         }
         let bytes = bytes_of(&op.op);
         self.bytes += bytes;
-        self.results.push_back(Result { taken: Instant::now(), bytes, op });
+        self.results.push_back(Result { taken: Instant::now(), is_sure, bytes, op });
         while self.results.len() > MOST || self.bytes > MOST_BYTES {
             self.forget_first();
         }
@@ -49,13 +57,29 @@ impl Kept {
         self.results.drain(..).map(|result| result.op).collect()
     }
 
-    /// Forgets what was too old for the store to lose when it was last in contact.
+    /// Forgets what was too old for the store to lose when it was last in contact; what is not sure
+    /// is never too old, and what came after it stays with it.
     pub(crate) fn forget_old(&mut self, last_contact: Option<Instant>) {
         let Some(contact) = last_contact else { return };
         while let Some(oldest) = self.results.front()
+            && oldest.is_sure
             && contact.saturating_duration_since(oldest.taken) >= KEPT_FOR
         {
             self.forget_first();
+        }
+    }
+
+    /// Those that are not sure.
+    pub(crate) fn unsure(&self) -> Vec<AttemptOp> {
+        let unsure = self.results.iter().filter(|result| !result.is_sure);
+        unsure.map(|result| result.op.clone()).collect()
+    }
+
+    /// These are sure now.
+    pub(crate) fn confirm(&mut self, sure: &[AttemptOp]) {
+        let tokens: HashSet<Token> = sure.iter().map(|op| op.token).collect();
+        for result in self.results.iter_mut().filter(|result| tokens.contains(&result.op.token)) {
+            (result.is_sure, result.taken) = (true, Instant::now());
         }
     }
 
@@ -69,7 +93,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use pointsman_core::{
-        JobId, Token,
+        JobId,
         command::{Finish, Outcome},
     };
     use uuid::Uuid;
@@ -93,10 +117,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn results_are_kept_for_60_s_of_contact() {
         let mut kept = Kept::default();
-        kept.keep(finished(1, 1));
-        kept.keep(AttemptOp { op: Op::Start, ..finished(1, 1) });
+        kept.keep(finished(1, 1), true);
+        kept.keep(AttemptOp { op: Op::Start, ..finished(1, 1) }, true);
         tokio::time::advance(Duration::from_secs(59)).await;
-        kept.keep(finished(2, 1));
+        kept.keep(finished(2, 1), true);
         tokio::time::advance(Duration::from_secs(1)).await;
         let contact = Some(Instant::now());
         tokio::time::advance(Duration::from_secs(3600)).await;
@@ -108,15 +132,28 @@ mod tests {
     async fn the_oldest_go_first_when_they_are_too_many_or_too_large() {
         let mut kept = Kept::default();
         for n in 0..=MOST as u128 {
-            kept.keep(finished(n, 1));
+            kept.keep(finished(n, 1), true);
         }
         assert_eq!((kept.results.len(), kept.take(None)[0].clone()), (MOST, finished(1, 1)));
         for n in 0..3 {
-            kept.keep(finished(n, MOST_BYTES / 3));
+            kept.keep(finished(n, MOST_BYTES / 3), true);
         }
         assert!(kept.bytes <= MOST_BYTES);
         assert_eq!(kept.take(None).len(), 2);
-        kept.keep(finished(1, MOST_BYTES));
+        kept.keep(finished(1, MOST_BYTES), true);
         assert_eq!(kept.take(None), [], "larger than all that is kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_replicas_have_not_confirmed_is_kept_until_they_have() {
+        let mut kept = Kept::default();
+        kept.keep(finished(1, 1), false);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        kept.forget_old(Some(Instant::now()));
+        assert_eq!(kept.unsure(), [finished(1, 1)]);
+        kept.confirm(&[finished(1, 1)]);
+        tokio::time::advance(KEPT_FOR).await;
+        assert_eq!(kept.unsure(), []);
+        assert_eq!(kept.take(Some(Instant::now())), []);
     }
 }

@@ -191,8 +191,12 @@ impl Lane {
 
     fn handed_in(&mut self, done: HandedIn) {
         let HandedIn { attempts, tokens, exchange, answer } = done;
+        let is_sure = answer.unconfirmed.is_none();
+        if let Some(why) = answer.unconfirmed {
+            tracing::warn!(worker = %self.shared.config.worker, why, "handed in, not confirmed");
+        }
         for ((attempt, sent), result) in attempts.into_iter().zip(exchange.ops).zip(answer.ops) {
-            self.answered(attempt, sent, result);
+            self.answered(attempt, sent, result, is_sure);
         }
         self.claimed(tokens, exchange.claim.map(|_| answer.claimed));
     }
@@ -203,13 +207,14 @@ impl Lane {
         attempt: Arc<Attempt>,
         sent: AttemptOp,
         result: Result<OpAnswer, Rejected>,
+        is_sure: bool,
     ) {
         let held = attempt.held();
         let goes_on = matches!(sent.op, Op::Start | Op::Reclaim { .. });
         let why = match result {
             Ok(_) if goes_on => return,
             Ok(_) => {
-                self.shared.kept.lock().keep(sent);
+                self.shared.keep_end(sent, is_sure);
                 return self.shared.forget(held.token);
             }
             Err(why) => why,

@@ -21,6 +21,7 @@ mod backoff;
 mod broker;
 mod calls;
 mod config;
+mod confirm;
 mod draw;
 mod error;
 mod health;

@@ -25,10 +25,10 @@ pub(crate) async fn reclaim(shared: &Shared) -> Result<(), Fault> {
         [op_of(held, Op::Reclaim { started: true }), end.clone()]
     });
     let ops = running.iter().map(|(held, started)| op_of(*held, Op::Reclaim { started: *started }));
-    let answers = match send(shared, ops.chain(ends).collect()).await {
+    let Answers { answers, is_sure } = match send(shared, ops.chain(ends).collect()).await {
         Ok(answers) => answers,
         Err(fault) => {
-            keep(shared, results);
+            keep(shared, results, true);
             return Err(fault);
         }
     };
@@ -41,7 +41,7 @@ pub(crate) async fn reclaim(shared: &Shared) -> Result<(), Fault> {
     }
     // Whether the attempt itself was taken back shows in what became of its end.
     let ended = ended.chunks_exact(2).map(|both| &both[1]);
-    follow_up(shared, results.into_iter().zip(ended)).await
+    follow_up(shared, results.into_iter().zip(ended), is_sure).await
 }
 
 /// What is left to say of ends that were refused. A result whose attempt was not taken back is
@@ -49,11 +49,12 @@ pub(crate) async fn reclaim(shared: &Shared) -> Result<(), Fault> {
 async fn follow_up(
     shared: &Shared,
     ended: impl Iterator<Item = (AttemptOp, &Result<OpAnswer, Rejected>)>,
+    is_sure: bool,
 ) -> Result<(), Fault> {
     let mut more = Vec::new();
     for (end, answer) in ended {
         match answer {
-            Ok(_) => keep(shared, [end]),
+            Ok(_) => keep(shared, [end], is_sure),
             Err(why) => match settle::refused(end.op.clone(), why) {
                 Settled::Tell(op) => more.push(AttemptOp { op, ..end }),
                 Settled::Nothing | Settled::Keep { .. } => {
@@ -62,16 +63,16 @@ async fn follow_up(
             },
         }
     }
-    let answers = match send(shared, more.clone()).await {
+    let Answers { answers, is_sure } = match send(shared, more.clone()).await {
         Ok(answers) => answers,
         Err(fault) => {
-            keep(shared, more);
+            keep(shared, more, true);
             return Err(fault);
         }
     };
     for (end, answer) in more.into_iter().zip(answers) {
         match answer {
-            Ok(_) => keep(shared, [end]),
+            Ok(_) => keep(shared, [end], is_sure),
             Err(why) => {
                 tracing::info!(job = %end.job, attempt = end.attempt, %why, "not taken late")
             }
@@ -80,9 +81,8 @@ async fn follow_up(
     Ok(())
 }
 
-fn keep(shared: &Shared, ends: impl IntoIterator<Item = AttemptOp>) {
-    let mut kept = shared.kept.lock();
-    ends.into_iter().for_each(|end| kept.keep(end));
+fn keep(shared: &Shared, ends: impl IntoIterator<Item = AttemptOp>, is_sure: bool) {
+    ends.into_iter().for_each(|end| shared.keep_end(end, is_sure));
 }
 
 /// What a renewal would list, with whether its service has taken it.
@@ -94,11 +94,14 @@ fn running(shared: &Shared) -> Vec<(Held, bool)> {
     attempts.chain(known).collect()
 }
 
-async fn send(
-    shared: &Shared,
-    ops: Vec<AttemptOp>,
-) -> Result<Vec<Result<OpAnswer, Rejected>>, Fault> {
-    let mut answers = Vec::with_capacity(ops.len());
+/// One answer for each operation, and whether replicas have confirmed the ends among them.
+struct Answers {
+    answers: Vec<Result<OpAnswer, Rejected>>,
+    is_sure: bool,
+}
+
+async fn send(shared: &Shared, ops: Vec<AttemptOp>) -> Result<Answers, Fault> {
+    let (mut answers, mut is_sure) = (Vec::with_capacity(ops.len()), true);
     let mut rest = &ops[..];
     while !rest.is_empty() {
         let (ops, after) = rest.split_at(fitting(rest.iter().map(|op| &op.op)));
@@ -110,9 +113,10 @@ async fn send(
         if answer.ops.len() != ops.len() {
             return Err(Fault::Fatal(WorkerError::Protocol("not one answer an operation")));
         }
+        is_sure &= answer.unconfirmed.is_none();
         answers.extend(answer.ops);
     }
-    Ok(answers)
+    Ok(Answers { answers, is_sure })
 }
 
 /// Whether the store refuses the attempt because it came back from before its claim: within one

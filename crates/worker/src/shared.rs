@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) registered_at: Mutex<Option<Instant>>,
     /// Results that the store took lately.
     pub(crate) kept: Mutex<Kept>,
+    /// An end was handed in that replicas have not confirmed.
+    pub(crate) unconfirmed: Notify,
     attempts: Mutex<HashMap<Token, Arc<Attempt>>>,
     errands: Mutex<Vec<AttemptOp>>,
     epoch: Mutex<Option<Arc<str>>>,
@@ -94,6 +96,7 @@ impl Shared {
             began: Instant::now(),
             registered_at: Mutex::default(),
             kept: Mutex::default(),
+            unconfirmed: Notify::new(),
             attempts: Mutex::default(),
             errands: Mutex::default(),
             epoch: Mutex::default(),
@@ -192,6 +195,14 @@ impl Shared {
             self.busy.notify_one();
         }
         attempts.insert(token, attempt.clone());
+    }
+
+    /// The store has taken an end: it is kept, should the store come back from before that.
+    pub(crate) fn keep_end(&self, end: AttemptOp, is_sure: bool) {
+        self.kept.lock().keep(end, is_sure);
+        if !is_sure {
+            self.unconfirmed.notify_one();
+        }
     }
 
     pub(crate) fn forget(&self, token: Token) {

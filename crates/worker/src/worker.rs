@@ -10,8 +10,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Broker, ConfigError, WorkerConfig, WorkerError, health::HealthTask, keeper::Keeper, lane::Lane,
-    previews, shared::Shared,
+    Broker, ConfigError, WorkerConfig, WorkerError, confirm, health::HealthTask, keeper::Keeper,
+    lane::Lane, previews, shared::Shared,
 };
 
 /// What a service has is asked this long before the first registration; one that is not up yet is
@@ -120,6 +120,7 @@ fn start(shared: &Arc<Shared>) -> (Tasks, Tasks) {
     }
     others.spawn(Keeper::new(shared.clone()).run());
     others.spawn(previews::run(shared.clone()));
+    others.spawn(confirm::run(shared.clone()));
     (lanes, others)
 }
 

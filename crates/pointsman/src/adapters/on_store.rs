@@ -51,7 +51,8 @@ pub fn exchanged(done: pointsman_broker::Exchanged) -> Exchanged {
         let held = Held { job: job.id, attempt: job.attempt, token: job.token? };
         Some(Claimed { held, job, payload: Bytes::from_owner(claimed.payload) })
     });
-    Exchanged { ops: done.ops, claimed: claimed.collect() }
+    let unconfirmed = done.unconfirmed.map(|why| why.to_string());
+    Exchanged { ops: done.ops, claimed: claimed.collect(), unconfirmed }
 }
 
 /// The epoch is read after the answer was given: so one that was given in a new epoch never

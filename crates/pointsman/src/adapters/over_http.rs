@@ -101,6 +101,7 @@ impl pointsman_worker::Broker for OverHttp {
         Ok(Exchanged {
             ops: done.ops.into_iter().map(op_answer).collect(),
             claimed: done.claimed.into_iter().filter_map(claimed).collect(),
+            unconfirmed: done.unconfirmed,
         })
     }
 

@@ -182,7 +182,9 @@ pub(super) async fn run(app: &App, request: ExchangeRequest) -> Answer<Exchanged
         .claimed
         .into_iter()
         .map(|claimed| Ok(ClaimedJob { payload: raw(&claimed.payload)?, job: claimed.job }));
-    Ok(Exchanged { ops, claimed: claimed.collect::<Answer<_>>()? })
+    let claimed = claimed.collect::<Answer<_>>()?;
+    let unconfirmed = exchanged.unconfirmed.map(|why| why.to_string());
+    Ok(Exchanged { ops, claimed, unconfirmed })
 }
 
 fn check_exchange(request: &ExchangeRequest) -> Result<(), Problem> {
@@ -264,7 +266,12 @@ pub(super) async fn single(
         claim: None,
         wait_s: 0.0,
     };
-    match run(app, request).await?.ops.pop() {
+    let mut exchanged = run(app, request).await?;
+    if let Some(why) = exchanged.unconfirmed {
+        let detail = format!("it is written, but {why}");
+        return Err(Refusal::new(ErrorCode::OutcomeUnknown, detail));
+    }
+    match exchanged.ops.pop() {
         Some(OpResult::Answer(answer)) => Ok(Json(answer)),
         Some(OpResult::Refused { refused: mut problem }) => {
             // Here the operation is the whole body.

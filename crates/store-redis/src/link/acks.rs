@@ -1,7 +1,10 @@
 //! Waiting for replicas (`--acks`), on a connection of its own: while Redis waits it answers nothing
 //! else there. One wait answers everybody who has written by then.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use pointsman_store::{Epoch, StoreError};
 use redis::aio::MultiplexedConnection;
@@ -23,32 +26,41 @@ struct Round {
     connection: Option<(MultiplexedConnection, u64)>,
     /// Up to which question the outcome answers.
     covers: u64,
-    outcome: Result<(), StoreError>,
+    /// Why it is not confirmed, if so.
+    outcome: Option<Arc<str>>,
 }
 
 impl Default for Acks {
     fn default() -> Self {
-        let round = Round { connection: None, covers: 0, outcome: Ok(()) };
+        let round = Round { connection: None, covers: 0, outcome: None };
         Self { asked: AtomicU64::new(0), round: tokio::sync::Mutex::new(round) }
     }
 }
 
+/// For whom what is not confirmed is not done.
+pub fn surely(unconfirmed: Option<Arc<str>>) -> Result<(), StoreError> {
+    match unconfirmed {
+        Some(why) => Err(StoreError::Unknown(format!("it is written, but {why}"))),
+        None => Ok(()),
+    }
+}
+
 impl Link {
-    /// Waits until `--acks` replicas have everything that was written up to now, in this epoch.
-    pub async fn acked(&self, epoch: &Epoch) -> Result<(), StoreError> {
+    /// Waits until `--acks` replicas have everything that was written up to now, in this epoch. If
+    /// they do not confirm it, answers why.
+    pub async fn acked(&self, epoch: &Epoch) -> Result<Option<Arc<str>>, StoreError> {
         if self.0.place.acks == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let asked = self.0.acks.asked.fetch_add(1, Ordering::AcqRel) + 1;
         let mut round = self.0.acks.round.lock().await;
         if round.covers < asked {
             let covers = self.0.acks.asked.load(Ordering::Acquire);
-            round.outcome = self.confirmed(&mut round.connection).await;
+            round.outcome = self.confirmed(&mut round.connection).await.err().map(Into::into);
             round.covers = covers;
         }
-        round.outcome.clone()?;
         match self.epoch() == *epoch {
-            true => Ok(()),
+            true => Ok(round.outcome.clone()),
             false => Err(StoreError::Unknown("Redis has another history now".into())),
         }
     }
@@ -56,14 +68,10 @@ impl Link {
     async fn confirmed(
         &self,
         kept: &mut Option<(MultiplexedConnection, u64)>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), String> {
         let generation = *self.0.generations.borrow();
         // Whatever goes wrong here, what is asked about is written.
-        let lost = |why: String| {
-            StoreError::Unknown(format!(
-                "it is written, but whether replicas have it is not: {why}"
-            ))
-        };
+        let lost = |why: String| format!("whether replicas have it is not known: {why}");
         let (mut connection, of) = match kept.take() {
             Some(kept) if kept.1 == generation => kept,
             _ => {
@@ -87,8 +95,6 @@ impl Link {
         if have >= i64::from(wanted) {
             return Ok(());
         }
-        Err(StoreError::Unknown(format!(
-            "it is written, but only {have} of {wanted} replicas have confirmed it within 1 s"
-        )))
+        Err(format!("only {have} of {wanted} replicas have confirmed it within 1 s"))
     }
 }

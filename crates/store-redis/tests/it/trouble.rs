@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pointsman_core::{Command, JobId};
+use pointsman_core::{Answer, Command, JobId};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
     Due, LogPage, Retention, Store,
@@ -137,6 +137,33 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
     }
     let waits = count(&server, "wait", "calls").await;
     assert!((1..=4).contains(&waits), "{waits} waits for 13 submissions");
+}
+
+/// Without replicas the store holds what is handed in all the same, so a worker goes on.
+#[tokio::test]
+async fn an_end_that_no_replica_confirms_is_answered_with_the_next_job() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let replica =
+        RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
+    let (store, fleet) = open_with(Options { acks: 1, ..at(&server) }).await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    let next = fleet.submit(spec(50)).await;
+    drop(replica);
+    let ends = vec![Fleet::op(held, completed())];
+    let exchange = Fleet::exchange(&hand, ends.clone(), vec![fleet.token()]);
+    let done = store.execute(vec![Command::Exchange(exchange)]).await.expect("it is written");
+    let done = done.into_iter().next().expect("an answer").expect("it ends");
+    let Answer::Exchanged { ops, claimed } = &done.answer else { panic!("{done:?}") };
+    assert!(ops[0].is_ok() && claimed[0].job == next, "{ops:?} {claimed:?}");
+    let why = done.unconfirmed.expect("no replica is there");
+    assert!(why.contains("only 0 of 1 replicas"), "{why}");
+    let _replica =
+        RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
+    let again = Fleet::exchange(&hand, ends, Vec::new());
+    let done = store.execute(vec![Command::Exchange(again)]).await.expect("it is written");
+    let done = done.into_iter().next().expect("an answer").expect("an exact repeat");
+    assert_eq!(done.unconfirmed, None);
 }
 
 /// Its length alone does not bound it: what is large may be in every group.

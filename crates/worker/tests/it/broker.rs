@@ -66,6 +66,8 @@ pub struct State {
     pub tries: Vec<Instant>,
     epoch: Arc<str>,
     pub line: Line,
+    /// No replica confirms an end.
+    pub unconfirmed: bool,
     /// Files are not taken: the token is not known.
     pub no_files: bool,
     pub calls: Vec<(Instant, Call)>,
@@ -108,6 +110,7 @@ impl FakeBroker {
                 tries: Vec::new(),
                 epoch: "first".into(),
                 line: Line::Up,
+                unconfirmed: false,
                 no_files: false,
                 calls: Vec::new(),
                 jobs: BTreeMap::new(),
@@ -340,7 +343,10 @@ impl State {
             exchange.claim.iter().filter(|_| !is_behind).flat_map(|c| c.tokens.clone()).collect();
         let claimed: Vec<_> = tokens.iter().map_while(|token| self.take(*token)).collect();
         let call = Call::Exchange { ops: exchange.ops.clone(), tokens, claimed: claimed.len() };
-        Ok((Exchanged { ops, claimed }, call))
+        let ends = |op: &AttemptOp| matches!(op.op, Op::Finish(_) | Op::Late(_));
+        let is_unconfirmed = self.unconfirmed && exchange.ops.iter().any(ends);
+        let unconfirmed = is_unconfirmed.then(|| "no replica is there".to_owned());
+        Ok((Exchanged { ops, claimed, unconfirmed }, call))
     }
 
     fn renew(&mut self, renew: &Renew) -> Result<Renewed, Rejected> {

@@ -91,3 +91,29 @@ async fn a_claim_whose_answer_never_came_is_given_back() {
     assert!(matches!(&taken[..], [Op::Release { reason, .. }] if !reason.counts()), "{taken:?}");
     assert_eq!(setup.broker.status(job), JobStatus::InProgress);
 }
+
+#[tokio::test(start_paused = true)]
+async fn ends_that_no_replica_confirms_hold_nothing_up_and_are_handed_in_again() {
+    let broker = FakeBroker::new();
+    let jobs: Vec<_> = (0..5).map(|_| broker.post("done")).collect();
+    broker.with(|s| s.unconfirmed = true);
+    let setup = Setup::with(1, broker.clone(), FakeService::new("fake")).await;
+    setup.pass(1.0).await;
+    for job in jobs {
+        assert_eq!((broker.job(job).status, broker.job(job).attempt), (JobStatus::Completed, 1));
+    }
+    let repeats = || -> Vec<usize> {
+        let calls = broker.calls().into_iter().filter_map(|call| match call {
+            Call::Exchange { ops, tokens, .. } if tokens.is_empty() => Some(ops),
+            _ => None,
+        });
+        let ends = calls.filter(|ops| ops.iter().all(|op| matches!(op.op, Op::Finish(_))));
+        ends.map(|ops| ops.len()).filter(|ends| *ends > 1).collect()
+    };
+    setup.pass(100.0).await;
+    let asked = repeats().len();
+    assert!((15..=20).contains(&asked), "{asked} times");
+    broker.with(|s| s.unconfirmed = false);
+    setup.pass(100.0).await;
+    assert_eq!(repeats(), vec![5; asked + 1], "once more, and they are confirmed");
+}

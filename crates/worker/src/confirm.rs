@@ -1,0 +1,41 @@
+//! Ends that the store has written and replicas have not confirmed (`--acks`): the worker goes on, and
+//! hands them in again until they are. Exact repeats change nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use pointsman_core::command::AttemptOp;
+
+use crate::{
+    WorkerError,
+    shared::{Shared, fitting},
+};
+
+/// Each time asks the replicas, which may take a second.
+const PERIOD: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), WorkerError> {
+    loop {
+        shared.unconfirmed.notified().await;
+        while is_any_left(&shared).await {}
+    }
+}
+
+async fn is_any_left(shared: &Shared) -> bool {
+    tokio::time::sleep(PERIOD).await;
+    let mut unsure: Vec<AttemptOp> = shared.kept.lock().unsure();
+    if unsure.is_empty() {
+        return false;
+    }
+    // In a new epoch they are taken back first, with all that is kept.
+    if !shared.is_reclaim_due() {
+        unsure.truncate(fitting(unsure.iter().map(|end| &end.op)));
+        let exchange = shared.exchange_of(unsure.clone());
+        let call = shared.broker.exchange(exchange, Duration::ZERO);
+        match shared.within(shared.call_limit(), call).await {
+            Ok(answer) if answer.unconfirmed.is_none() => shared.kept.lock().confirm(&unsure),
+            Ok(_) => {}
+            Err(why) => tracing::debug!(worker = %shared.config.worker, %why, "not confirmed yet"),
+        }
+    }
+    true
+}
