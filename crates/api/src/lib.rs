@@ -14,6 +14,7 @@ mod name;
 mod problem;
 mod read;
 mod refused;
+mod retry;
 mod snapshot;
 mod submission;
 mod worker;
@@ -26,6 +27,7 @@ pub use job::{Attempts, Explained, JobsPage, JobsQuery};
 pub use name::{MAX_NAME, check_file_name};
 pub use problem::{Facts, PROBLEM_JSON, Problem, ProblemDocument};
 pub use read::{escape, pointer_of, read_json};
+pub use retry::RetryRequest;
 pub use snapshot::{LogPage, Snapshot, ViewEvent};
 pub use submission::{
     Batch, BatchItem, BatchResult, MAX_BATCH, MAX_BODY, MAX_INPUTS, Submission, ValidSubmission,

@@ -1,7 +1,9 @@
 //! Jobs: submit, look, cancel, retry.
 
 use bytes::Bytes;
-use pointsman_api::{Attempts, BatchResult, Explained, JobsPage, JobsQuery, Submission};
+use pointsman_api::{
+    Attempts, BatchResult, Explained, JobsPage, JobsQuery, RetryRequest, Submission,
+};
 use pointsman_core::{JobId, record::JobRecord};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -111,11 +113,12 @@ impl Client {
         self.post(&["api", "v1", "jobs", &id.to_string(), "cancel"], &()).await
     }
 
-    /// A new run of an ended job.
+    /// A new run of an ended job: this one, so that the call may be repeated, or the next.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn retry(&self, id: JobId) -> Result<JobRecord, ClientError> {
-        self.post(&["api", "v1", "jobs", &id.to_string(), "retry"], &()).await
+    pub async fn retry(&self, id: JobId, run: Option<u32>) -> Result<JobRecord, ClientError> {
+        let request = RetryRequest { run };
+        self.post(&["api", "v1", "jobs", &id.to_string(), "retry"], &request).await
     }
 }

@@ -32,6 +32,8 @@ pub enum Command {
     /// A new run of an ended job.
     Retry {
         job: JobId,
+        /// The run that it begins; one that has begun already is not begun again.
+        run: Option<u32>,
     },
     Exchange(Exchange),
     Renew(Renew),

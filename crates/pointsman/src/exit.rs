@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use pointsman_store_redis::OpenError;
+
 /// What went wrong, as the exit code tells it.
 #[derive(Debug)]
 pub enum Exit {
@@ -11,7 +13,7 @@ pub enum Exit {
     Unsound,
     /// Wrong usage or input.
     Usage(String),
-    /// The server is not reachable.
+    /// The server, or the store, is not reachable.
     Unreachable(String),
     /// The token is missing, unknown, or not allowed to do this.
     Refused(String),
@@ -46,6 +48,9 @@ impl Exit {
 
 impl From<anyhow::Error> for Exit {
     fn from(error: anyhow::Error) -> Self {
-        Self::Other(error)
+        match error.downcast_ref() {
+            Some(OpenError::Unreachable { .. }) => Self::Unreachable(format!("{error:#}")),
+            _ => Self::Other(error),
+        }
     }
 }

@@ -115,7 +115,7 @@ fn fleet(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string().replace("machine id", "fleet"))
 }
 
-/// How often a worker looks whether the store that it is to work on is there.
+/// How often a worker looks whether the store that it is to work on is there, and can be reached.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Opens the store on a Redis, to serve from it.
@@ -124,7 +124,7 @@ pub async fn open_redis(address: &Address, args: &RedisArgs) -> anyhow::Result<R
 }
 
 /// Opens the store on a Redis to work on it: one that a server or an import makes, for which it
-/// waits. None when it was told to stop meanwhile.
+/// waits, as for a Redis that is away. None when it was told to stop meanwhile.
 pub async fn join_redis(
     address: &Address,
     args: &RedisArgs,
@@ -135,11 +135,14 @@ pub async fn join_redis(
         let why = match RedisStore::open(with(Options::of_worker(address.clone()), args)).await {
             Ok(store) => return Ok(Some(store)),
             Err(why @ (NotOpened::Missing { .. } | NotOpened::Importing)) => why,
+            // What no waiting mends has a hint.
+            Err(why @ NotOpened::Unreachable { .. }) if hint(address, &why).is_none() => why,
             Err(why) => return Err(cannot_open(address, why)),
         };
         if told.as_ref() != Some(&why) {
             match &why {
                 NotOpened::Importing => tracing::warn!("{why}; waiting for the import's end"),
+                NotOpened::Unreachable { .. } => tracing::warn!("{why}; waiting for it"),
                 _ => tracing::warn!("{why}, or start a server on it; waiting for that"),
             }
         }

@@ -30,6 +30,17 @@ impl From<Problem> for Refusal {
     }
 }
 
+impl Refusal {
+    /// Where it is not known whether it was done, a repeat would do it once more: what to do instead.
+    #[must_use]
+    pub fn unrepeatable(mut self, instead: &str) -> Self {
+        if self.0.is(ErrorCode::OutcomeUnknown) {
+            self.0.cure = format!("a repeat would do it once more: {instead}").into();
+        }
+        self
+    }
+}
+
 impl From<Rejected> for Refusal {
     fn from(rejected: Rejected) -> Self {
         Self(rejected.into())

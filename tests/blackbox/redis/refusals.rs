@@ -115,6 +115,32 @@ async fn a_direct_worker_makes_no_fleet_and_waits_for_the_server_that_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_waits_for_a_redis_that_is_away_and_a_server_says_so() {
+    let mut redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let (url, files) = (redis.url(), directory());
+    let files = files.path().to_str().expect("UTF-8");
+    redis.kill().await.expect("it is killed");
+    let worker = |id: &'static str| {
+        let who = ["worker", "--id", id, "--service", "simulation", "--broker", &url];
+        Process::start(&[&who[..], &["--artifacts", files]].concat())
+    };
+    let (mut early, mut told_to_stop) = (worker("early"), worker("stops"));
+    for worker in [&mut early, &mut told_to_stop] {
+        let said = worker.logs("cannot reach Redis").await;
+        assert!(said.contains("waiting for it"), "{said}");
+    }
+    told_to_stop.signal("TERM");
+    assert!(told_to_stop.ended().await.success());
+    let place = ["--data", files, "--artifacts", files];
+    let server = ["server", "--listen", "127.0.0.1:0", "--store", &url];
+    let away = run(&[&server[..], &place].concat()).await;
+    assert_eq!(away.status.code(), Some(3), "{away:?}");
+    redis.start_again().await.expect("it starts again");
+    let server = Served::from(Process::start(&[&server[..], &place].concat())).await;
+    let _early = server.registered(early).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_confirmations_than_there_are_replicas_are_warned_of() {
     let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
     let (url, files) = (redis.url(), directory());

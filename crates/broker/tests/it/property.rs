@@ -191,7 +191,7 @@ impl Run {
             }
             Step::Retry(n) => {
                 if let Some(&job) = self.jobs.iter().rev().nth(n) {
-                    self.command(Command::Retry { job }).await;
+                    self.command(Command::Retry { job, run: None }).await;
                 }
             }
             Step::Drain { worker, drain } => {

@@ -106,7 +106,7 @@ pub fn decide(source: &dyn Source, command: &Command, now: Timestamp) -> Result<
     let answer = match command {
         Command::Submit(submit) => submit::submit(&mut draft, submit)?,
         Command::Cancel { job } => operator::cancel(&mut draft, *job)?,
-        Command::Retry { job } => operator::retry(&mut draft, *job)?,
+        Command::Retry { job, run } => operator::retry(&mut draft, *job, *run)?,
         Command::Exchange(exchange) => attempt::exchange(&mut draft, exchange)?,
         Command::Renew(renew) => worker::renew(&mut draft, renew)?,
         Command::Register(register) => worker::register(&mut draft, register)?,

@@ -31,8 +31,18 @@ pub(super) fn cancel(draft: &mut Draft<'_>, id: JobId) -> Result<Answer, Stop> {
 
 /// A new run: the attempt goes on rising; failures, losses and exclusions start anew, and the job
 /// takes a new place.
-pub(super) fn retry(draft: &mut Draft<'_>, id: JobId) -> Result<Answer, Stop> {
+pub(super) fn retry(draft: &mut Draft<'_>, id: JobId, run: Option<u32>) -> Result<Answer, Stop> {
     let mut job = draft.need_job(id)?;
+    match run {
+        // It began already: an exact repeat.
+        Some(run) if run == job.run && run > 1 => return Ok(Answer::Job(id)),
+        Some(run) if run != job.run + 1 => {
+            let why =
+                format!("the job is at run {}, so a retry begins run {}", job.run, job.run + 1);
+            return Err(Rejected::Invalid(why).into());
+        }
+        _ => {}
+    }
     let status = job.status();
     if !job.is_ended() {
         return Err(Rejected::NotEnded { job: id, status }.into());

@@ -3,7 +3,7 @@
 use pointsman_client::Client;
 use pointsman_core::{JobId, record::JobRecord};
 
-use super::{exit_of, print};
+use super::{exit_of, print, until_known};
 use crate::exit::Exit;
 
 pub async fn cancel(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
@@ -12,7 +12,8 @@ pub async fn cancel(client: &Client, id: JobId, json: bool) -> Result<(), Exit> 
 }
 
 pub async fn retry(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
-    let job = client.retry(id).await.map_err(exit_of)?;
+    let run = client.job(id).await.map_err(exit_of)?.run + 1;
+    let job = until_known(|| client.retry(id, Some(run))).await.map_err(exit_of)?;
     show(&job, json, &format!(" (run {})", job.run))
 }
 

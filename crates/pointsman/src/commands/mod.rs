@@ -9,7 +9,11 @@ mod submit;
 mod token;
 mod transfer;
 
+use std::time::Duration;
+
+use pointsman_api::ErrorCode;
 use pointsman_client::{Client, ClientError};
+use tokio::time::sleep;
 
 use crate::{
     args::{Cli, Command},
@@ -18,6 +22,10 @@ use crate::{
 
 pub use token::token;
 pub use transfer::{export, import, intake};
+
+/// How often a request is sent while it is not known whether it was done, and the pause between.
+const REPEATS: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs one client command.
 pub async fn run(cli: &Cli, command: &Command) -> Result<(), Exit> {
@@ -36,7 +44,20 @@ pub async fn run(cli: &Cli, command: &Command) -> Result<(), Exit> {
     }
 }
 
-/// What went wrong with a request, as the exit code tells it.
+/// A request that may be repeated exactly is, while it is not known whether it was done.
+async fn until_known<T>(
+    mut request: impl AsyncFnMut() -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    for _ in 1..REPEATS {
+        match request().await {
+            Err(error) if error.is(ErrorCode::OutcomeUnknown) => sleep(PAUSE).await,
+            answered => return answered,
+        }
+    }
+    request().await
+}
+
+/// What went wrong with a request, as the exit code tells it: with 3 the same may work later.
 fn exit_of(error: ClientError) -> Exit {
     match &error {
         ClientError::Unreachable(_) | ClientError::Unexpected(_) => {
@@ -44,6 +65,10 @@ fn exit_of(error: ClientError) -> Exit {
         }
         ClientError::Refused(problem) => {
             Exit::Refused(format!("refused: {}", print::problem(problem)))
+        }
+        // The store is away, full, or does not know whether it was done.
+        ClientError::Problem(problem) if error.is_transient() => {
+            Exit::Unreachable(print::problem(problem))
         }
         ClientError::Problem(problem) => Exit::Usage(print::problem(problem)),
         ClientError::Address { .. } => Exit::Usage(error.to_string()),

@@ -14,8 +14,9 @@ use pointsman_core::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
+use uuid::Uuid;
 
-use super::{exit_of, print};
+use super::{exit_of, print, until_known};
 use crate::{args, exit::Exit};
 
 /// A broken stream is opened again this often before the server counts as gone.
@@ -23,7 +24,7 @@ const REOPEN: u32 = 60;
 
 pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<(), Exit> {
     let submission = submission(args)?;
-    let submitted = client.submit(&submission).await.map_err(exit_of)?;
+    let submitted = until_known(|| client.submit(&submission)).await.map_err(exit_of)?;
     let id = submitted.job.id;
     if !args.wait && args.out.is_none() {
         return match json {
@@ -70,7 +71,10 @@ fn submission(args: &args::Submit) -> Result<Submission, Exit> {
     Ok(Submission {
         priority: Some(args.priority.into()),
         requirements: requirements.transpose()?,
-        idempotency_key: args.idempotency_key.clone(),
+        // One of its own, so that what is not known to be taken can be repeated.
+        idempotency_key: Some(
+            args.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string()),
+        ),
         ..submission
     })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use pointsman_api::{ErrorCode, Problem};
-use pointsman_broker::Snapshot;
+use pointsman_broker::{Liveness, Snapshot};
 use pointsman_core::{
     Rejected, WorkerId,
     matching::{Capabilities, CapabilitiesDigest},
@@ -17,16 +17,24 @@ use super::Errors;
 use crate::{
     app::App,
     extract::{Id, One},
-    refusal::Answer,
+    refusal::{Answer, Refusal},
 };
+
+/// The view, while it is known to be the store's: an old picture under a new time would be a lie.
+pub(super) async fn seen(app: &App) -> Answer<Snapshot> {
+    if let Liveness::NotLive(why) = app.broker.live() {
+        return Err(Refusal::new(ErrorCode::StoreFailed, why.reason));
+    }
+    Ok(app.broker.snapshot().await)
+}
 
 /// The view and the lanes at one position.
 #[utoipa::path(
     get, path = "/api/v1/snapshot", tag = "events",
     responses((status = 200, body = Snapshot), Errors),
 )]
-pub(crate) async fn snapshot(State(app): State<App>) -> Json<Snapshot> {
-    Json(app.broker.snapshot().await)
+pub(crate) async fn snapshot(State(app): State<App>) -> Answer<Json<Snapshot>> {
+    Ok(Json(seen(&app).await?))
 }
 
 /// All workers.
@@ -41,8 +49,8 @@ pub(crate) struct Workers {
     get, path = "/api/v1/workers", tag = "fleet",
     responses((status = 200, body = Workers), Errors),
 )]
-pub(crate) async fn workers(State(app): State<App>) -> Json<Workers> {
-    Json(Workers { workers: app.broker.snapshot().await.workers })
+pub(crate) async fn workers(State(app): State<App>) -> Answer<Json<Workers>> {
+    Ok(Json(Workers { workers: seen(&app).await?.workers }))
 }
 
 /// One worker.
@@ -55,7 +63,7 @@ pub(crate) async fn worker(
     State(app): State<App>,
     Id(id): Id<WorkerId>,
 ) -> Answer<Json<Arc<Worker>>> {
-    let workers = app.broker.snapshot().await.workers;
+    let workers = seen(&app).await?.workers;
     let found = workers.into_iter().find(|worker| worker.id == id);
     Ok(Json(found.ok_or_else(|| Rejected::WorkerNotFound(id.to_string()))?))
 }

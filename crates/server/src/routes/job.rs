@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pointsman_api::{Attempts, ErrorCode, Explained, Problem};
+use pointsman_api::{Attempts, ErrorCode, Explained, Problem, RetryRequest, read_json};
 use pointsman_core::{
     Command, JobId, Rejected,
     record::{Job, JobRecord, JobState},
@@ -19,7 +19,7 @@ use crate::{
     access::{Caller, Permission},
     app::App,
     explain,
-    extract::Id,
+    extract::{Id, Whole},
     refusal::{Answer, Refusal},
 };
 
@@ -179,18 +179,29 @@ pub(crate) async fn cancel(
 #[utoipa::path(
     post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
     params(("id" = String, Path)),
+    request_body = Option<RetryRequest>,
     responses((status = 200, body = JobRecord), Errors),
 )]
 pub(crate) async fn retry(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<JobId>,
+    Whole(body): Whole,
 ) -> Answer<Response> {
+    let RetryRequest { run } = match &body[..] {
+        b"" | b"null" => RetryRequest::default(),
+        body => read_json(body)?,
+    };
     find(&app, &caller, id).await?;
     if app.broker.payload(id).await?.is_none() {
         return Err(payload_gone(id));
     }
-    job_json(&*act(&app, id, Command::Retry { job: id }).await?)
+    let job = act(&app, id, Command::Retry { job: id, run }).await;
+    let job = job.map_err(|refusal| match run {
+        Some(_) => refusal,
+        None => refusal.unrepeatable("look at the job's `run`, and retry with {\"run\": N}"),
+    });
+    job_json(&*job?)
 }
 
 /// Carries the command out; answers with the job as it is then.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Errors;
+use super::fleet::seen;
 use crate::{app::App, extract::Id, refusal::Answer};
 
 /// All machines.
@@ -26,8 +27,8 @@ pub(crate) struct Machines {
     get, path = "/api/v1/machines", tag = "fleet",
     responses((status = 200, body = Machines), Errors),
 )]
-pub(crate) async fn list(State(app): State<App>) -> Json<Machines> {
-    Json(Machines { machines: app.broker.snapshot().await.machines })
+pub(crate) async fn list(State(app): State<App>) -> Answer<Json<Machines>> {
+    Ok(Json(Machines { machines: seen(&app).await?.machines }))
 }
 
 /// One machine.
@@ -84,14 +85,14 @@ pub(crate) async fn remove(
 }
 
 async fn find(app: &App, id: &MachineId) -> Answer<Arc<Machine>> {
-    let machines = app.broker.snapshot().await.machines;
+    let machines = seen(app).await?.machines;
     let found = machines.into_iter().find(|machine| machine.id == *id);
     found.ok_or_else(|| Rejected::MachineNotFound(id.to_string()).into())
 }
 
 async fn order(app: &App, id: MachineId, orders: Orders) -> Answer<Json<Arc<Machine>>> {
     let machine = find(app, &id).await?;
-    let workers = app.broker.snapshot().await.workers;
+    let workers = seen(app).await?.workers;
     for worker in workers.iter().filter(|worker| worker.machine_id == id) {
         app.broker.execute(Command::SetOrders { worker: worker.id.clone(), orders }).await?;
     }

@@ -18,6 +18,9 @@ use crate::{
     submission::{Admitted, admit},
 };
 
+const LOOK_FIRST: &str = "look for it with GET /api/v1/jobs, and submit with an `idempotency_key`, \
+                          which may be repeated";
+
 /// Submit a job. The answer is its record.
 #[utoipa::path(
     post, path = "/api/v1/jobs", tag = "jobs",
@@ -32,7 +35,12 @@ pub(crate) async fn one(State(app): State<App>, caller: Caller, body: Whole) -> 
     let submitted = match admit(&app, &caller, &body.0).await? {
         Admitted::Known(job) => Submitted { job, existed: true },
         Admitted::New(submit) => {
-            let mut taken = app.broker.submit(vec![submit]).await?;
+            let has_key = submit.idempotency.is_some();
+            let taken = app.broker.submit(vec![submit]).await.map_err(Refusal::from);
+            let mut taken = taken.map_err(|refusal| match has_key {
+                true => refusal,
+                false => refusal.unrepeatable(LOOK_FIRST),
+            })?;
             let lost = || Refusal::new(ErrorCode::Internal, "the store did not answer");
             taken.pop().ok_or_else(lost)??
         }
@@ -73,7 +81,13 @@ pub(crate) async fn batch(
             }
         });
     }
-    let mut taken = app.broker.submit(submits).await?.into_iter();
+    let have_keys = submits.iter().all(|submit| submit.idempotency.is_some());
+    let taken = app.broker.submit(submits).await.map_err(Refusal::from);
+    let taken = taken.map_err(|refusal| match have_keys {
+        true => refusal,
+        false => refusal.unrepeatable(LOOK_FIRST),
+    });
+    let mut taken = taken?.into_iter();
     let results = settled.into_iter().map(|settled| match settled {
         Some(item) => Ok(item),
         None => match taken.next() {

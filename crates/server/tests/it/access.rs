@@ -122,7 +122,7 @@ async fn a_customer_sees_only_its_own_jobs() {
     hidden(acme.attempts(other).await.unwrap_err());
     hidden(acme.explain(other).await.unwrap_err());
     hidden(acme.cancel(other).await.unwrap_err());
-    hidden(acme.retry(other).await.unwrap_err());
+    hidden(acme.retry(other, None).await.unwrap_err());
     hidden(acme.job_events(other).await.map(drop).unwrap_err());
     hidden(acme.artifact(other, "a").await.map(drop).unwrap_err());
     hidden(acme.preview(other).await.map(drop).unwrap_err());

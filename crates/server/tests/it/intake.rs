@@ -18,12 +18,12 @@ async fn a_closed_intake_refuses_new_work_and_says_what_mends_it() {
     assert_eq!((&*problem.code, problem.status), ("intake_closed", 503));
     assert!(problem.cure.contains("pointsman intake open"), "{problem:?}");
     server.client.cancel(kept).await.unwrap();
-    let refused = server.client.retry(kept).await;
+    let refused = server.client.retry(kept, None).await;
     assert!(
         matches!(refused, Err(ClientError::Problem(problem)) if problem.code == "intake_closed")
     );
     assert!(server.client.job(kept).await.unwrap().status.is_ended());
 
     assert_eq!(server.client.set_intake(true).await.unwrap().intake, Intake::Open);
-    server.client.retry(kept).await.unwrap();
+    server.client.retry(kept, None).await.unwrap();
 }

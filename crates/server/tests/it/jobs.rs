@@ -116,7 +116,7 @@ async fn cancelling_ends_a_pending_job_and_asks_a_running_one() {
 async fn an_ended_job_is_retried_as_a_new_run() {
     let server = start().await;
     let id = server.submit().await.id;
-    assert!(server.client.retry(id).await.unwrap_err().is(ErrorCode::NotEnded));
+    assert!(server.client.retry(id, None).await.unwrap_err().is(ErrorCode::NotEnded));
     let worker = server.worker("w").await;
     let (held, _) = worker.take().await;
     worker.exchange(vec![op(held, completed(Vec::new()))], 0, 0.0).await;
@@ -124,8 +124,16 @@ async fn an_ended_job_is_retried_as_a_new_run() {
     assert_eq!((ended.status, ended.run), (JobStatus::Completed, 1));
     assert_eq!(&server.client.result(id).await.unwrap()[..], br#"{"ok":true}"#);
     assert!(server.client.cancel(id).await.unwrap_err().is(ErrorCode::AlreadyEnded));
-    let again = server.client.retry(id).await.unwrap();
-    assert_eq!((again.status, again.run, again.attempt), (JobStatus::Pending, 2, 1));
+    for _ in 0..2 {
+        let again = server.client.retry(id, Some(2)).await.unwrap();
+        assert_eq!((again.status, again.run, again.attempt), (JobStatus::Pending, 2, 1));
+    }
+    let path = format!("/api/v1/jobs/{id}/retry");
+    for (body, code) in
+        [("", "not_ended"), ("null", "not_ended"), (r#"{"runs": 3}"#, "unknown_field")]
+    {
+        assert_eq!(server.ask(server.post(&path, body)).await.code(), code, "{body}");
+    }
     assert!(server.client.result(id).await.unwrap_err().is(ErrorCode::ResultNotFound));
     assert_eq!(server.client.attempts(id).await.unwrap().past.len(), 1);
 }

@@ -177,7 +177,7 @@ fn calls(fleet: &Fleet, scene: &Scene) -> Vec<Command> {
         Command::Renew(Fleet::renewal(hand, held, ConnectorStatus::Idle)),
         Command::Register(Fleet::registration(&fleet.hand("other"), 1, &[])),
         Command::Cancel { job: *waiting },
-        Command::Retry { job: *ended },
+        Command::Retry { job: *ended, run: None },
         leave,
     ]
 }

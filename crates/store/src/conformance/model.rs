@@ -112,7 +112,7 @@ impl Script {
                 None => String::new(),
             },
             Action::Retry { job } => match pick(&self.jobs, *job) {
-                Some(&job) => self.run(Command::Retry { job }).await,
+                Some(&job) => self.run(Command::Retry { job, run: None }).await,
                 None => String::new(),
             },
             Action::Drain { worker, drain } => {

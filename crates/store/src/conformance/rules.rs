@@ -251,11 +251,17 @@ pub async fn a_retry_is_a_new_run_at_a_new_place(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;
     let held = fleet.running(&hand).await;
-    let early = fleet.run(Command::Retry { job: held.job }).await;
+    let early = fleet.run(Command::Retry { job: held.job, run: None }).await;
     assert!(matches!(early, Err(Rejected::NotEnded { .. })));
     fleet.act(&hand, held, failed(FailureKind::BadJob)).await.expect("accepted");
     let waiting = fleet.submit(spec(50)).await;
-    fleet.run(Command::Retry { job: held.job }).await.expect("accepted");
+    let retry = |run| Command::Retry { job: held.job, run };
+    for odd in [1, 3] {
+        assert!(matches!(fleet.run(retry(Some(odd))).await, Err(Rejected::Invalid(_))), "{odd}");
+    }
+    fleet.run(retry(Some(2))).await.expect("accepted");
+    let (_, repeated) = fleet.run(retry(Some(2))).await.expect("an exact repeat");
+    assert!(repeated.is_none(), "{repeated:?}");
     let job = fleet.job(held.job).await;
     assert_eq!((job.run, job.attempt, job.failures), (2, 1, 0));
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(waiting), "its place is new");

@@ -292,7 +292,7 @@ pub async fn a_closed_intake_lets_jobs_end(open: OpenTransfer) {
 
     let refused = fleet.run(Command::Submit(fleet.submission(spec(50)))).await;
     assert_eq!(refused.err(), Some(Rejected::IntakeClosed));
-    let refused = fleet.run(Command::Retry { job: ended.job }).await;
+    let refused = fleet.run(Command::Retry { job: ended.job, run: None }).await;
     assert_eq!(refused.err(), Some(Rejected::IntakeClosed));
     assert_eq!(fleet.claim(&hand).await, None);
     // An exact repeat is no new work; neither is the repeat of a claim.

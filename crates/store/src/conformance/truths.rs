@@ -50,7 +50,7 @@ pub async fn a_late_win_names_who_won(open: &Open) {
     let overtaken = job.past.last().expect("the attempt that ran");
     assert_eq!((overtaken.token, &overtaken.worker_id), (held.token, &other.worker));
     assert_eq!(overtaken.outcome, PastOutcome::Overtaken);
-    fleet.run(Command::Retry { job: job.id }).await.expect("accepted");
+    fleet.run(Command::Retry { job: job.id, run: None }).await.expect("accepted");
     assert_eq!(fleet.job(job.id).await.past.len(), 2, "each attempt once");
 }
 
@@ -79,7 +79,7 @@ pub async fn what_an_ended_attempt_hands_in_late_is_kept(open: &Open) {
         Ok(OpAnswer::Settled { status: JobStatus::Failed }),
         "still the first answer"
     );
-    fleet.run(Command::Retry { job: held.job }).await.expect("accepted");
+    fleet.run(Command::Retry { job: held.job, run: None }).await.expect("accepted");
     assert_eq!(fleet.job(held.job).await.past.len(), 1, "each attempt once");
 }
 
