@@ -1280,6 +1280,12 @@ export interface components {
             ops: components["schemas"]["OpResult"][];
             /** @description One job for each token of the claim at most. */
             claimed: components["schemas"]["ClaimedJob"][];
+            /**
+             * @description Why the ends among the operations, which are written, are not confirmed by as many replicas
+             *     as the server's `--acks` asks for. Keep them, and hand them in again exactly until an answer
+             *     comes without this.
+             */
+            unconfirmed?: string | null;
         };
         /** @description A worker that must not get the job until the time given. */
         Exclusion: {
@@ -2033,6 +2039,15 @@ export interface components {
         };
         /** @enum {string} */
         ResyncReason: "other_epoch" | "beyond_head" | "not_kept" | "too_slow" | "rebuilt";
+        /** @description Which run is to begin. The body may be left out; then a repeat begins another run. */
+        RetryRequest: {
+            /**
+             * Format: int32
+             * @description The job's `run`, and one more: a run that has begun already is not begun again, so that the
+             *     request may be repeated.
+             */
+            run?: number | null;
+        };
         Rule: string;
         /** @description How the workers fared under one rule. */
         RuleOutcome: {
@@ -2942,7 +2957,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RetryRequest"] | null;
+            };
+        };
         responses: {
             200: {
                 headers: {
