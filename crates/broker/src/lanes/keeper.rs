@@ -69,15 +69,18 @@ impl<T: serde::Serialize> Lane<T> {
 }
 
 /// The lanes for a snapshot, the queues no older than `max_age`. What the store does not give in
-/// time is as it was known last. The progress is filled in with the records.
+/// time is as it was known last; while the view is not live it is not even asked. The progress is
+/// filled in with the records.
 pub(crate) async fn fresh_lanes(hub: &Hub, max_age: Duration) -> Lanes {
-    let fresh = async { tokio::join!(pulse(hub, PULSE_EVERY), queues(hub, max_age)) };
-    let problem = match tokio::time::timeout(LANES_WITHIN, fresh).await {
-        Ok((pulse, queues)) => pulse.and(queues).err().map(|error| error.to_string()),
-        Err(_) => Some("the store did not answer in time".to_owned()),
-    };
-    if let Some(problem) = problem {
-        tracing::warn!(problem, "the lanes are as they were known last");
+    if hub.liveness() == Liveness::Live {
+        let fresh = async { tokio::join!(pulse(hub, PULSE_EVERY), queues(hub, max_age)) };
+        let problem = match tokio::time::timeout(LANES_WITHIN, fresh).await {
+            Ok((pulse, queues)) => pulse.and(queues).err().map(|error| error.to_string()),
+            Err(_) => Some("the store did not answer in time".to_owned()),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!(problem, "the lanes are as they were known last");
+        }
     }
     let as_of = AsOf { seq: 0, at: hub.store.now() };
     Lanes {
