@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use pointsman_core::Outage;
 use pointsman_store::StoreError;
 use tokio::{
     sync::{Mutex, watch},
@@ -114,11 +115,12 @@ impl Keeper {
     /// A pulse every 5 s, as long as the view is live.
     pub async fn keep_pulse(self) {
         let Self(hub) = self;
+        let mut outage = Outage::default();
         let work = async {
             loop {
                 somebody_watches(&hub).await;
                 if hub.liveness() == Liveness::Live {
-                    warn(pulse(&hub, PULSE_EVERY).await);
+                    warn(&mut outage, pulse(&hub, PULSE_EVERY).await);
                 }
                 sleep_until(hub.lanes.pulse.next_at(PULSE_EVERY).await).await;
             }
@@ -130,6 +132,7 @@ impl Keeper {
     pub async fn keep_queues(self) {
         let Self(hub) = self;
         let mut news = hub.news();
+        let mut outage = Outage::default();
         let work = async {
             loop {
                 somebody_watches(&hub).await;
@@ -142,7 +145,7 @@ impl Keeper {
                     }
                     continue;
                 }
-                warn(queues(&hub, QUEUES_EVERY).await);
+                warn(&mut outage, queues(&hub, QUEUES_EVERY).await);
                 tokio::time::sleep(QUEUES_EVERY).await;
             }
         };
@@ -155,8 +158,13 @@ async fn somebody_watches(hub: &Hub) {
     let _ = hub.viewers().subscribe().wait_for(|viewers| *viewers > 0).await;
 }
 
-fn warn(kept: Result<(), StoreError>) {
-    if let Err(error) = kept {
-        tracing::warn!(%error, "a lane could not be worked out");
+fn warn(outage: &mut Outage, kept: Result<(), StoreError>) {
+    let now = Instant::now().into_std();
+    match kept {
+        Err(error) if outage.failed(&error.to_string(), now) => {
+            tracing::warn!(%error, "a lane cannot be worked out");
+        }
+        Err(_) => {}
+        Ok(()) => drop(outage.works(now)),
     }
 }
