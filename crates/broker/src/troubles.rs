@@ -22,11 +22,14 @@ impl Troubles {
                     tracing::warn!(what, %error, "the store cannot be used; trying on");
                 }
             }
-            Ok(_) if failing.remove(what) && failing.is_empty() => {
-                let away = outage.works(now);
-                tracing::info!(?away, "the store can be used again");
+            Ok(_) => {
+                if failing.remove(what)
+                    && failing.is_empty()
+                    && let Some(away) = outage.works(now)
+                {
+                    tracing::info!(?away, "the store can be used again");
+                }
             }
-            Ok(_) => {}
         }
     }
 }
