@@ -87,7 +87,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Upload a file of at most 4 GiB. The answer names it by its content; a job names it in `inputs`. */
+        /**
+         * Upload a file of 1 byte to 4 GiB: the body is the file, not a form with it. The answer names it
+         *     by its content; a job names it in `inputs`.
+         */
         post: operations["post_inputs"];
         delete?: never;
         options?: never;
@@ -1195,6 +1198,7 @@ export interface components {
          *     - `bad_position` (400): The position is not valid. Cure: use EPOCH.SEQ as the last `id:` line gave it, or leave it out to begin with a snapshot.
          *     - `body_too_large` (413): The body is too large. Cure: JSON bodies have at most 64 MB: upload files with POST /api/v1/inputs and name them in `inputs`.
          *     - `body_incomplete` (400): The body broke off. Cure: send it again.
+         *     - `wrong_media_type` (415): The body is in a form that this route does not take. Cure: send the file's bytes as they are: curl --data-binary @FILE -H 'content-type: application/octet-stream'.
          *     - `route_not_found` (404): There is no such route. Cure: see /api/openapi.json for the routes.
          *     - `method_not_allowed` (405): The route does not know this method. Cure: see /api/openapi.json for the methods of the route.
          *     - `unknown_service` (422): No such service is known. Cure: use a known service, or start a worker that brings this one first.
@@ -1242,7 +1246,7 @@ export interface components {
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
