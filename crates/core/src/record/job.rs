@@ -285,6 +285,8 @@ pub struct Progress {
     pub step: Option<u32>,
     pub steps: Option<u32>,
     pub message: Option<String>,
+    /// When its service was last heard of. A worker that leaves it out gets the time at which a
+    /// report with a higher `n` came.
     pub last_event_at: Option<Timestamp>,
     /// Counts the preview pictures; 0 is none yet.
     pub preview_n: u32,
