@@ -44,9 +44,13 @@ pub enum JobFrame {
 /// The job's record now, shaped as an event.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct JobNow {
+    /// Seq of the record's last change.
     pub seq: Seq,
+    /// When it was read.
     pub at: Timestamp,
+    /// Always `job`.
     pub kind: RecordKind,
+    /// The job.
     pub id: JobId,
     /// Null when the job is no longer kept.
     #[schema(value_type = Option<JobRecord>)]
