@@ -51,6 +51,11 @@ impl Process {
         logged.iter().find(|line| line.contains(part)).expect("just found").clone()
     }
 
+    /// How many lines it has logged.
+    pub fn logged(&self) -> usize {
+        self.logged.borrow().len()
+    }
+
     /// What stands behind `head` in a line that the process prints.
     pub async fn says(&mut self, head: &str) -> String {
         let find = |said: &Vec<String>| said.iter().any(|line| line.starts_with(head));

@@ -9,10 +9,13 @@ use std::{
 
 use parking_lot::Mutex;
 use pointsman_client::Client;
-use pointsman_core::{EventName, JobId, record::JobStatus};
+use pointsman_core::{
+    EventName, JobId,
+    record::{JobRecord, JobStatus},
+};
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::harness::{Served, directory, simulation, submit, until};
+use crate::harness::{Process, Served, directory, simulation, submit, until};
 
 const KILLS: u32 = 20;
 /// Submitters that never stop.
@@ -122,7 +125,7 @@ async fn a_killed_workers_job_runs_elsewhere_within_12_s() {
         .await;
     let _second = server.worker("second", 1).await;
     first.kill().await;
-    let elsewhere = |job: &pointsman_core::record::JobRecord| {
+    let elsewhere = |job: &JobRecord| {
         job.status == JobStatus::InProgress
             && job.worker_id.as_ref().is_some_and(|worker| worker.as_str() == "second")
     };
@@ -153,6 +156,26 @@ async fn a_server_that_is_gone_for_20_s_costs_no_running_job() {
             until(&server.client, job, Duration::from_secs(40), |job| job.status.is_ended()).await;
         assert_eq!((job.status, job.attempt, job.losses), (JobStatus::Completed, 1, 0));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_job_goes_on_over_a_killed_server() {
+    let data = directory();
+    let server = Served::server(data.path(), 0).await;
+    let port = server.port();
+    let _worker = server.worker("remote", 1).await;
+    let payload = data.path().join("payload.json");
+    std::fs::write(&payload, r#"{"duration_ms": 3000}"#).expect("written");
+    let file = payload.to_str().expect("a path in UTF-8");
+    let submit = ["submit", file, "--service", "simulation", "--wait"];
+    let mut waiting = Process::start(&[&["--server", &server.url], &submit[..]].concat());
+    let said = waiting.says("job").await;
+    let id = said.split_whitespace().next().expect("an id").parse().expect("an id");
+    let running = |job: &JobRecord| job.status == JobStatus::InProgress;
+    until(&server.client, id, Duration::from_secs(10), running).await;
+    server.process.kill().await;
+    let _server = Served::server(data.path(), port).await;
+    assert_eq!(waiting.ended().await.code(), Some(0), "the job completed");
 }
 
 #[tokio::test]

@@ -64,6 +64,8 @@ codes! {
         "JSON bodies have at most 64 MB: upload files with POST /api/v1/inputs and name them in `inputs`";
     BodyIncomplete = "body_incomplete", 400, "The body broke off",
         "send it again";
+    WrongMediaType = "wrong_media_type", 415, "The body is in a form that this route does not take",
+        "send the file's bytes as they are: curl --data-binary @FILE -H 'content-type: application/octet-stream'";
     RouteNotFound = "route_not_found", 404, "There is no such route",
         "see /api/openapi.json for the routes";
     MethodNotAllowed = "method_not_allowed", 405, "The route does not know this method",

@@ -16,6 +16,7 @@ pub struct MendRequest {
 /// What became of the findings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MendResult {
+    /// Each finding that was to be mended, and what became of it.
     pub mended: Vec<Mended>,
     /// Ids that are of no finding now: what they named is mended already, or was never wrong.
     #[serde(default)]

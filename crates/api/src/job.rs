@@ -35,6 +35,7 @@ pub struct JobsQuery {
 /// A page of jobs, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobsPage {
+    /// At most `limit`.
     pub jobs: Vec<JobRecord>,
     /// Asks for the page after this one; null at the end. A page may be short, even empty, and
     /// yet have a next one.
@@ -44,9 +45,11 @@ pub struct JobsPage {
 /// Every attempt at a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Attempts {
+    /// 1, and one more for each retry.
     pub run: u32,
     /// Claims so far, over all runs.
     pub attempt: u32,
+    /// Where the job stands.
     pub status: JobStatus,
     /// The worker that has the job, or had it last.
     pub worker_id: Option<WorkerId>,
@@ -59,7 +62,9 @@ pub struct Attempts {
 /// Why a job waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
+    /// The job.
     pub job: JobId,
+    /// Where it stands.
     pub status: JobStatus,
     /// Why it is not in its queue.
     pub hold: Option<Hold>,

@@ -29,6 +29,7 @@ pub struct ProblemDocument {
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     pub kind: Cow<'static, str>,
+    /// What it is, in a few words; the same for each problem of this code.
     #[schema(value_type = String)]
     pub title: Cow<'static, str>,
     /// The HTTP status.

@@ -35,10 +35,15 @@ impl Snapshot {
 /// One change: replace the record of that kind and id, or drop it when there is none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ViewEvent {
+    /// Seq of the change.
     pub seq: Seq,
+    /// When it happened.
     pub at: Timestamp,
+    /// What happened.
     pub event: EventName,
+    /// What kind of record changed.
     pub kind: RecordKind,
+    /// Which one.
     pub id: String,
     /// The whole record after the change; null when it was removed or left the view.
     #[schema(value_type = Option<Object>)]
@@ -48,7 +53,9 @@ pub struct ViewEvent {
 /// A stretch of the raw log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LogPage {
+    /// The store's epoch: `seq` counts anew in each.
     pub epoch: String,
+    /// In their order.
     pub events: Vec<ViewEvent>,
     /// Ask for what comes after it; equal to the position asked for at the log's end.
     pub next: String,

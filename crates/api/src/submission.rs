@@ -345,6 +345,7 @@ pub enum BatchItem {
 /// What became of the jobs of a batch, in their order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchResult {
+    /// One for each job of the batch.
     pub results: Vec<BatchItem>,
 }
 

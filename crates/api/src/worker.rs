@@ -30,11 +30,15 @@ pub const MAX_CLAIM: usize = 1_024;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
+    /// The worker that this process is.
     pub worker_id: WorkerId,
+    /// Where it runs.
     pub machine_id: MachineId,
     /// A UUID drawn at the start of the process.
     pub incarnation: Incarnation,
+    /// What it drives, 1 to 100.
     pub services: Vec<ServiceSlots>,
+    /// What it offers.
     pub capabilities: Capabilities,
     /// One line for people: hardware and services.
     #[serde(default)]
@@ -55,8 +59,10 @@ pub struct Registered {
 /// A job that this worker has. The attempt and its token are in the record.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ClaimedJob {
+    /// Its record.
     #[schema(value_type = JobRecord)]
     pub job: Arc<Job>,
+    /// As it was submitted.
     #[schema(value_type = Object)]
     pub payload: Box<RawValue>,
 }
@@ -66,11 +72,14 @@ pub struct ClaimedJob {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExchangeRequest {
+    /// Who says it.
     pub worker_id: WorkerId,
+    /// The process that says it.
     pub incarnation: Incarnation,
     /// Each is accepted or refused by itself; at most 1,024.
     #[serde(default)]
     pub ops: Vec<AttemptOp>,
+    /// Jobs that are asked for; none unless given.
     #[serde(default)]
     pub claim: Option<Claim>,
     /// Seconds to wait for a job when there is none, 0 to 30. Without effect when there are `ops`.
@@ -104,7 +113,9 @@ pub enum OpResult {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
+    /// Who says it.
     pub worker_id: WorkerId,
+    /// The process that says it.
     pub incarnation: Incarnation,
     /// Lowercase UUIDs drawn by the worker, one a free slot; the same tokens get the same jobs.
     pub tokens: Vec<Token>,
@@ -120,7 +131,9 @@ pub struct ClaimRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
+    /// Who says it.
     pub worker_id: WorkerId,
+    /// The process that says it.
     pub incarnation: Incarnation,
     /// Attempts whose executor has ticked lately; their leases are renewed.
     #[serde(default)]
@@ -147,12 +160,14 @@ pub struct Renewed {
     pub unknown_to_you: Vec<Held>,
     /// Held attempts that are to be cancelled.
     pub cancel: Vec<Held>,
+    /// What an operator told the worker.
     pub orders: Orders,
 }
 
 /// How far one running attempt is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobProgress {
+    /// The job that runs.
     pub job: JobId,
     #[serde(flatten)]
     pub progress: Progress,
@@ -163,10 +178,15 @@ pub struct JobProgress {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttemptRef {
+    /// Who says it.
     pub worker_id: WorkerId,
+    /// The process that says it.
     pub incarnation: Incarnation,
+    /// The job.
     pub job: JobId,
+    /// The attempt's number, from the job's record.
     pub attempt: u32,
+    /// The attempt's token, from the job's record.
     pub token: Token,
 }
 
@@ -174,10 +194,15 @@ pub struct AttemptRef {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "FinishFields")]
 pub struct FinishRequest {
+    /// Who says it.
     pub worker_id: WorkerId,
+    /// The process that says it.
     pub incarnation: Incarnation,
+    /// The job.
     pub job: JobId,
+    /// The attempt's number, from the job's record.
     pub attempt: u32,
+    /// The attempt's token, from the job's record.
     pub token: Token,
     #[serde(flatten)]
     pub finish: Finish,
@@ -225,12 +250,19 @@ impl FinishRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRequest {
+    /// Who says it.
     pub worker_id: WorkerId,
+    /// The process that says it.
     pub incarnation: Incarnation,
+    /// The job.
     pub job: JobId,
+    /// The attempt's number, from the job's record.
     pub attempt: u32,
+    /// The attempt's token, from the job's record.
     pub token: Token,
+    /// Why it is given back.
     pub reason: LossReason,
+    /// For people: what happened; at most 2,000 bytes.
     #[serde(default)]
     pub message: String,
 }
@@ -248,13 +280,16 @@ impl ReleaseRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaveRequest {
+    /// Who says it.
     pub worker_id: WorkerId,
+    /// The process that says it.
     pub incarnation: Incarnation,
 }
 
 /// A stored result file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ArtifactStored {
+    /// The file's name within the job.
     pub name: String,
     /// Bytes.
     pub size: u64,

@@ -108,20 +108,25 @@ impl EventsFrame {
 /// Up to which change, and when on the store's clock, a lane value is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AsOf {
+    /// The last change that is in it.
     pub seq: Seq,
+    /// When it was so, on the store's clock.
     pub at: Timestamp,
 }
 
 /// The newest progress of running jobs: those that changed since the last frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressLane {
+    /// When it was so.
     pub as_of: AsOf,
+    /// One for each job.
     pub values: Vec<ProgressValue>,
 }
 
 /// How far one running job is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressValue {
+    /// The job that runs.
     pub job: JobId,
     #[serde(flatten)]
     pub progress: Progress,
@@ -130,6 +135,7 @@ pub struct ProgressValue {
 /// When everybody was last heard, and what last confirmed each connector's status.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PulseLane {
+    /// When it was so.
     pub as_of: AsOf,
     #[serde(flatten)]
     pub pulse: Pulse,
@@ -138,6 +144,7 @@ pub struct PulseLane {
 /// The first pending jobs, the classes with the oldest heads, and the counts of everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct QueueLane {
+    /// When it was so.
     pub as_of: AsOf,
     #[serde(flatten)]
     pub queues: QueuesLane,
@@ -146,15 +153,19 @@ pub struct QueueLane {
 /// How far the viewer has been served; the view has not changed for it since its last event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Bookmark {
+    /// The store's epoch: `seq` counts anew in each.
     #[schema(value_type = String)]
     pub epoch: Epoch,
+    /// The last change that the viewer has.
     pub seq: Seq,
+    /// When it was so, on the store's clock.
     pub at: Timestamp,
 }
 
 /// What is shown may be old: this server has not read the log to its end for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NotLive {
+    /// Why, for people.
     pub reason: String,
     /// Up to when what is shown is known to be true.
     pub since: Timestamp,
@@ -163,9 +174,11 @@ pub struct NotLive {
 /// Why a viewer starts again from a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Resync {
+    /// Why it must.
     pub reason: ResyncReason,
 }
 
+/// Why a viewer must start again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResyncReason {

@@ -27,6 +27,7 @@ mod shared;
 mod snapshot;
 mod stream;
 mod tasks;
+mod troubles;
 
 pub use broker::{Broker, Stats};
 pub use commands::Submitted;

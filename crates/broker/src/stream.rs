@@ -5,7 +5,7 @@ mod watchers;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Event, JobId, LogGroup, RecordKey, Seq, Timestamp,
+    Event, JobId, LogGroup, Outage, RecordKey, Seq, Timestamp,
     event::{Record, RecordKind},
     record::{Job, JobRecord},
 };
@@ -44,9 +44,13 @@ pub enum JobFrame {
 /// The job's record now, shaped as an event.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct JobNow {
+    /// Seq of the record's last change.
     pub seq: Seq,
+    /// When it was read.
     pub at: Timestamp,
+    /// Always `job`.
     pub kind: RecordKind,
+    /// The job.
     pub id: JobId,
     /// Null when the job is no longer kept.
     #[schema(value_type = Option<JobRecord>)]
@@ -90,6 +94,8 @@ pub struct JobStream {
     waiting: VecDeque<JobFrame>,
     /// Something may have been missed: read the record.
     look: bool,
+    /// It is tried in vain.
+    outage: Outage,
     progress_told: (u32, u64),
     progress_pending: bool,
     progress_due: Instant,
@@ -106,6 +112,7 @@ impl JobStream {
             told: 0,
             waiting: VecDeque::new(),
             look: false,
+            outage: Outage::default(),
             progress_told: (0, 0),
             progress_pending: true,
             progress_due: Instant::now(),
@@ -153,10 +160,13 @@ impl JobStream {
         match job(&*self.hub.store, self.job).await {
             Ok(record) => {
                 self.look = false;
+                self.outage = Outage::default();
                 self.show(record);
             }
             Err(error) => {
-                tracing::warn!(%error, job = %self.job, "the record could not be read");
+                if self.outage.failed(&error.to_string(), Instant::now().into_std()) {
+                    tracing::warn!(%error, job = %self.job, "the record cannot be read yet");
+                }
                 tokio::time::sleep(TRY_AGAIN).await;
             }
         }

@@ -57,10 +57,8 @@ impl From<reqwest::Error> for ClientError {
             }
             source = cause.source();
         }
-        if error.is_decode() && !error.is_body() {
-            Self::Unexpected(text)
-        } else {
-            Self::Unreachable(text)
-        }
+        // Also an answer that broke off, which reqwest calls a decode error: what an answer says is
+        // judged elsewhere, once it has been read to its end.
+        Self::Unreachable(text)
     }
 }

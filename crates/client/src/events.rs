@@ -97,3 +97,45 @@ impl Client {
         Ok(Events { response, parser: SseParser::default(), ready: VecDeque::new() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A server that answers once and is gone, its answer as long as it got.
+    async fn gone_after(answer: &'static str) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        Client::new(&format!("http://{address}"), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_off_is_a_server_that_is_away() {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let answer = format!("{head}17\r\nevent: pulse\ndata: {{}}\n\n\r\n").leak();
+        let mut events = gone_after(answer).await.events(None, None).await.unwrap();
+        assert_eq!(events.next().await.unwrap().unwrap().name, "pulse");
+        let broken = events.next().await.unwrap_err();
+        assert!(matches!(broken, ClientError::Unreachable(_)) && broken.is_transient(), "{broken}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_not_one_that_is_wrong() {
+        let half = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"epoch\": ";
+        let broken = gone_after(half).await.snapshot().await.unwrap_err();
+        assert!(matches!(broken, ClientError::Unreachable(_)), "{broken}");
+        let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]";
+        let wrong = gone_after(whole).await.snapshot().await.unwrap_err();
+        assert!(matches!(wrong, ClientError::Unexpected(_)) && !wrong.is_transient(), "{wrong}");
+    }
+}

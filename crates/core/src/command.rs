@@ -177,8 +177,11 @@ pub struct Claim {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "written::WrittenOp")]
 pub struct AttemptOp {
+    /// The job.
     pub job: JobId,
+    /// The attempt's number, from the job's record.
     pub attempt: u32,
+    /// The attempt's token, from the job's record.
     pub token: Token,
     #[serde(flatten)]
     pub op: Op,
@@ -192,7 +195,9 @@ pub enum Op {
     Finish(Finish),
     /// Given back: a loss, not a failure.
     Release {
+        /// Why it is given back.
         reason: LossReason,
+        /// For people: what happened; may be empty.
         #[schema(required = false)]
         message: String,
     },
@@ -211,6 +216,7 @@ pub enum Op {
 pub struct Finish {
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// How far it was at the end.
     pub last_progress: Option<Progress>,
 }
 
@@ -218,8 +224,10 @@ pub struct Finish {
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     Completed {
+        /// Result files; each was stored before.
         #[schema(required = false)]
         artifacts: Vec<Artifact>,
+        /// The service answered from a cache.
         #[schema(required = false)]
         cached: bool,
         /// The service's own outputs, as JSON; lies apart from the record.
@@ -227,6 +235,7 @@ pub enum Outcome {
         result: Option<serde_json::Value>,
     },
     Failed {
+        /// What failed.
         failure: Failure,
     },
     /// A cancel was asked for, and the service has confirmed that the job is gone.
@@ -236,8 +245,11 @@ pub enum Outcome {
 /// What a worker holds: one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Held {
+    /// The job.
     pub job: JobId,
+    /// The attempt's number, from the job's record.
     pub attempt: u32,
+    /// The attempt's token, from the job's record.
     pub token: Token,
 }
 
@@ -255,8 +267,11 @@ pub struct Renew {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectorReport {
+    /// Whose status it is.
     pub service: ServiceName,
+    /// What the worker sees.
     pub status: ConnectorStatus,
+    /// What is wrong, for people.
     #[serde(default)]
     pub error_message: Option<String>,
 }
@@ -322,10 +337,12 @@ pub enum OpAnswer {
     Started,
     /// The job is now in this status: ended, or pending again.
     Settled {
+        /// `pending`: it was given back.
         status: JobStatus,
     },
     /// A late result was kept; `won` when it ended the job.
     LateKept {
+        /// It ended the job.
         won: bool,
     },
     /// The attempt has the job, as it had before the store lost it.

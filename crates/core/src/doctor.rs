@@ -51,6 +51,7 @@ pub enum MendOutcome {
     Quarantined,
     /// It is as it was.
     Left {
+        /// Why nothing was done.
         why: String,
     },
 }

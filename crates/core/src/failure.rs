@@ -27,6 +27,7 @@ pub enum FailureKind {
 /// One failure, as the record shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
+    /// What became of the job by it.
     pub kind: FailureKind,
     /// The stable code, from the service's own structured error where it has one, such as
     /// `value_not_in_list`, `out_of_memory`, `lease_expired`.
@@ -36,6 +37,7 @@ pub struct Failure {
     /// The node of the graph that failed, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The class of that node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_type: Option<String>,
     /// For `lost`: the workers that lost it, oldest first.

@@ -38,12 +38,15 @@ fn check_label(what: &'static str, text: &str) -> Result<(), IdError> {
     }
 }
 
-/// In the OpenAPI document these types are plain strings.
+/// In the OpenAPI document these types are strings, described by their comments' lines.
 macro_rules! string_schema {
-    ($name:ty) => {
+    ($name:ty, $($doc:literal),+) => {
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-                <String as utoipa::PartialSchema>::schema()
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::Type::String)
+                    .description(Some(concat!($($doc),+).trim()))
+                    .into()
             }
         }
         impl utoipa::ToSchema for $name {}
@@ -52,11 +55,11 @@ macro_rules! string_schema {
 pub(crate) use string_schema;
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $check:ident) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])+ $name:ident, $what:literal, $check:ident) => {
+        $(#[doc = $doc])+
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
-        string_schema!($name);
+        string_schema!($name, $($doc),+);
 
         impl $name {
             pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
@@ -103,12 +106,12 @@ macro_rules! text_id {
 }
 
 macro_rules! uuid_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])+ $name:ident, $what:literal) => {
+        $(#[doc = $doc])+
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(Uuid);
-        string_schema!($name);
+        string_schema!($name, $($doc),+);
 
         impl $name {
             pub const fn from_uuid(id: Uuid) -> Self {
@@ -202,7 +205,10 @@ impl ConnectorId {
     }
 }
 
-string_schema!(ConnectorId);
+string_schema!(
+    ConnectorId,
+    "A worker's connector to one of its services, written `{worker}:{service}`."
+);
 
 impl fmt::Display for ConnectorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

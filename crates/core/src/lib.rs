@@ -13,6 +13,7 @@ pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod matching;
+pub mod outage;
 pub mod record;
 pub mod time;
 pub mod view;
@@ -25,6 +26,7 @@ pub use ids::{
     ConnectorId, CustomerId, IdError, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId,
     WorkflowId,
 };
+pub use outage::Outage;
 pub use record::Seq;
 pub use time::Timestamp;
 pub use view::View;

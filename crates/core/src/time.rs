@@ -15,7 +15,7 @@ use crate::ids::string_schema;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
-string_schema!(Timestamp);
+string_schema!(Timestamp, "On the store's clock: RFC 3339 in UTC with milliseconds.");
 
 impl Timestamp {
     pub const fn from_millis(millis: i64) -> Self {

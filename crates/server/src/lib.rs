@@ -18,6 +18,7 @@ mod patient;
 mod refusal;
 mod router;
 mod routes;
+mod said;
 mod server;
 mod services;
 mod submission;

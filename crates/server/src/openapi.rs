@@ -90,6 +90,46 @@ pub(crate) async fn serve(document: Bytes) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
+    /// What a field is, in words: its own, or those of its type.
+    fn is_described(field: &Value, types: &Value) -> bool {
+        let named = field["$ref"].as_str().and_then(|name| name.rsplit('/').next());
+        let tag = field["enum"].as_array().is_some_and(|values| values.len() == 1);
+        let within = ["oneOf", "allOf", "anyOf"].iter().filter_map(|of| field[of].as_array());
+        tag || field["description"].is_string()
+            || named.is_some_and(|name| types[name]["description"].is_string())
+            || within.flatten().any(|one| is_described(one, types))
+    }
+
+    fn undescribed(at: &str, value: &Value, types: &Value, found: &mut Vec<String>) {
+        for (name, field) in value["properties"].as_object().into_iter().flatten() {
+            if !is_described(field, types) {
+                found.push(format!("{at}.{name}"));
+            }
+        }
+        match value {
+            Value::Object(parts) => {
+                parts.values().for_each(|part| undescribed(at, part, types, found));
+            }
+            Value::Array(parts) => {
+                parts.iter().for_each(|part| undescribed(at, part, types, found))
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_is_described() {
+        let document: Value = serde_json::from_str(&super::openapi_json()).unwrap();
+        let types = &document["components"]["schemas"];
+        let mut found = Vec::new();
+        for (name, of) in types.as_object().unwrap() {
+            undescribed(name, of, types, &mut found);
+        }
+        assert!(types["Job"]["properties"].is_object() && found.is_empty(), "{found:#?}");
+    }
+
     #[test]
     fn the_checked_in_document_is_the_codes() {
         let checked_in =

@@ -1,5 +1,7 @@
 //! Every error of a handler, as a problem document.
 
+use std::time::Instant;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -9,7 +11,11 @@ use pointsman_broker::BrokerError;
 use pointsman_core::Rejected;
 use pointsman_store::{StoreError, TransferError};
 
-use crate::files::FilesError;
+use crate::{files::FilesError, said::Said};
+
+/// What was said of requests that could not be served now. One for the whole process: a refusal
+/// becomes an answer where no more is known than itself.
+static UNAVAILABLE: Said = Said::new();
 
 /// A refused request.
 #[derive(Debug)]
@@ -116,10 +122,17 @@ impl IntoResponse for Refusal {
         let Self(problem) = self;
         let status = StatusCode::from_u16(problem.status);
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if problem.is(ErrorCode::NotReady) {
-            tracing::info!(detail = %problem.detail, "not ready");
-        } else if status.is_server_error() {
-            tracing::error!(code = %problem.code, detail = %problem.detail, "request failed");
+        // Of a mistake each is said; what is away fails many requests in the same way.
+        let before = match status {
+            StatusCode::SERVICE_UNAVAILABLE => UNAVAILABLE.may_say(&problem.code, Instant::now()),
+            _ => status.is_server_error().then_some(0),
+        };
+        if let Some(unsaid) = before {
+            let (code, detail) = (&problem.code, &problem.detail);
+            match problem.is(ErrorCode::NotReady) {
+                true => tracing::info!(%detail, unsaid, "not ready"),
+                false => tracing::error!(%code, %detail, unsaid, "request failed"),
+            }
         }
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, body).into_response();

@@ -16,12 +16,12 @@ use pointsman_connectors::{
     RunContext, RunEnd, RunHost, Source, StopReason, StopSignal, Task,
 };
 use pointsman_core::{
-    Failure, FailureKind,
+    Failure, FailureKind, Outage,
     bounds::Bounded as _,
     command::{Held, Op},
     record::{Artifact, Progress},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{broker::Claimed, service::Service, settle::Standing, shared::Shared, uploads};
 
@@ -38,6 +38,8 @@ pub(crate) struct Attempt {
     ticked_ms: AtomicU64,
     phase: Mutex<Phase>,
     shown: Mutex<Shown>,
+    /// Its files cannot be transferred.
+    outage: Mutex<Outage>,
 }
 
 /// How far its life has come.
@@ -82,6 +84,7 @@ impl Attempt {
             ticked_ms: AtomicU64::new(shared.now_ms()),
             phase: Mutex::new(Phase::Running),
             shown: Mutex::new(Shown { progress, ..Shown::default() }),
+            outage: Mutex::default(),
         })
     }
 
@@ -104,6 +107,11 @@ impl Attempt {
             started: self.has_started(),
             progress: (shown.progress.n > 0).then(|| shown.progress.clone()),
         }
+    }
+
+    /// A file could not be transferred yet: whether that is to be told. It is once of each reason.
+    pub(crate) fn waits_for(&self, why: &str) -> bool {
+        self.outage.lock().failed(why, Instant::now().into_std())
     }
 
     pub(crate) fn phase(&self) -> Phase {

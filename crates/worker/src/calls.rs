@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use pointsman_core::{
-    Rejected,
+    Outage, Rejected,
     command::Exchange,
     matching::{RequirementError, ServiceCapabilities},
 };
@@ -95,6 +95,7 @@ impl Shared {
     /// Registers, trying until there is an answer.
     pub(crate) async fn register(&self, first: bool) -> Result<Vec<Claimed>, WorkerError> {
         let mut backoff = Backoff::new(&self.config.timings);
+        let mut outage = Outage::default();
         let registration = self.registration.lock().await;
         loop {
             let call = self.broker.register(registration.clone());
@@ -114,7 +115,9 @@ impl Shared {
                     Fault::Again(why) => why,
                 },
             };
-            tracing::warn!(worker = %self.config.worker, why, "cannot register yet");
+            if outage.failed(&why, Instant::now().into_std()) {
+                tracing::warn!(worker = %self.config.worker, why, "cannot register yet");
+            }
             tokio::time::sleep(backoff.pause()).await;
         }
     }
@@ -132,10 +135,16 @@ impl Shared {
     /// the same jobs.
     pub(crate) async fn exchange(&self, exchange: &mut Exchange) -> Result<Exchanged, WorkerError> {
         let mut backoff = Backoff::new(&self.config.timings);
+        let mut outage = Outage::default();
         loop {
             let call = self.broker.exchange(exchange.clone(), Duration::ZERO);
             let error = match self.within(self.call_limit(), call).await {
-                Ok(answer) if answer.ops.len() == exchange.ops.len() => return Ok(answer),
+                Ok(answer) if answer.ops.len() == exchange.ops.len() => {
+                    if let Some(late) = outage.works(Instant::now().into_std()) {
+                        tracing::info!(worker = %self.config.worker, ?late, "handed in");
+                    }
+                    return Ok(answer);
+                }
                 Ok(_) => return Err(WorkerError::Protocol("not one answer an operation")),
                 Err(error) => error,
             };
@@ -143,8 +152,10 @@ impl Shared {
                 Fault::Fatal(error) => return Err(error),
                 Fault::Unregistered => self.register_again().await?,
                 Fault::Again(why) => {
-                    let ops = exchange.ops.len();
-                    tracing::warn!(worker = %self.config.worker, ops, why, "not handed in yet");
+                    if outage.failed(&why, Instant::now().into_std()) {
+                        let ops = exchange.ops.len();
+                        tracing::warn!(worker = %self.config.worker, ops, why, "not handed in yet");
+                    }
                     self.look_for_contact();
                 }
             }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use pointsman_connectors::StopReason;
 use pointsman_core::{
-    JobId, LossReason, Token,
+    JobId, LossReason, Outage, Token,
     command::{AttemptOp, ConnectorReport, Held, Renew, Renewed},
     record::Progress,
 };
@@ -29,6 +29,7 @@ pub(crate) struct Keeper {
     full_report_at: Instant,
     /// Progress is not sent before.
     progress_at: Instant,
+    outage: Outage,
 }
 
 impl Keeper {
@@ -40,6 +41,7 @@ impl Keeper {
             renew_running_at: now,
             full_report_at: now,
             progress_at: now,
+            outage: Outage::default(),
             shared,
         }
     }
@@ -98,6 +100,10 @@ impl Keeper {
         match self.call(held, connectors.clone(), progress).await {
             Ok(InEpoch { epoch, answer }) => {
                 self.backoff.reset();
+                if let Some(away) = self.outage.works(Instant::now().into_std()) {
+                    let worker = &self.shared.config.worker;
+                    tracing::info!(%worker, ?away, "in contact again");
+                }
                 self.renew_at = now + pause;
                 self.renew_running_at = now + self.shared.config.timings.renew;
                 if is_full {
@@ -248,12 +254,14 @@ impl Keeper {
         }
     }
 
-    async fn endure(&self, fault: Fault) -> Result<(), WorkerError> {
+    async fn endure(&mut self, fault: Fault) -> Result<(), WorkerError> {
         match fault {
             Fault::Fatal(error) => Err(error),
             Fault::Unregistered => self.shared.register_again().await,
             Fault::Again(why) => {
-                tracing::warn!(worker = %self.shared.config.worker, why, "out of contact");
+                if self.outage.failed(&why, Instant::now().into_std()) {
+                    tracing::warn!(worker = %self.shared.config.worker, why, "out of contact");
+                }
                 Ok(())
             }
         }

@@ -96,11 +96,13 @@ fn until_let_in(attempt: &Attempt, file: &str, why: &str) -> Result<(), HostErro
         tracing::warn!(%job, file, why, ?reason, "file not stored, and told to stop");
         return Err(HostError::Fenced);
     }
-    tracing::warn!(
-        %job, file, why,
-        "file not stored yet: the server that keeps files does not let this worker in; make it \
-         take the worker's token again, with the role worker"
-    );
+    if attempt.waits_for(why) {
+        tracing::warn!(
+            %job, file, why,
+            "file not stored yet: the server that keeps files does not let this worker in; make it \
+             take the worker's token again, with the role worker"
+        );
+    }
     Ok(())
 }
 
@@ -108,20 +110,18 @@ fn until_let_in(attempt: &Attempt, file: &str, why: &str) -> Result<(), HostErro
 /// in a new epoch it will know once it is taken back. If not, the attempt is told to stop.
 fn refusal(attempt: &Attempt, error: BrokerError) -> Result<(), HostError> {
     let is_lost = attempt.stop().reason() == Some(StopReason::Lost);
-    match error {
-        BrokerError::Rejected(why @ Rejected::UnknownAttempt(_)) if !is_lost => {
-            tracing::warn!(%why, "file not transferred yet");
-            Ok(())
-        }
-        BrokerError::Unreachable(why) => {
-            tracing::warn!(why, "file not transferred yet");
-            Ok(())
-        }
+    let why = match error {
+        BrokerError::Rejected(why @ Rejected::UnknownAttempt(_)) if !is_lost => why.to_string(),
+        BrokerError::Unreachable(why) => why,
         BrokerError::Refused(why) | BrokerError::Rejected(Rejected::Invalid(why)) => {
-            Err(HostError::Refused(why))
+            return Err(HostError::Refused(why));
         }
-        BrokerError::Rejected(_) => Err(HostError::Fenced),
+        BrokerError::Rejected(_) => return Err(HostError::Fenced),
+    };
+    if attempt.waits_for(&why) {
+        tracing::warn!(job = %attempt.held().job, why, "file not transferred yet");
     }
+    Ok(())
 }
 
 /// What is seen of a stream while somebody else reads it.

@@ -59,8 +59,8 @@ async fn a_redis_that_is_away_for_20_s_costs_no_running_job() {
     let redis = RedisServer::start(RedisOptions::with_aof(Aof::EverySec)).await.expect("a Redis");
     let fleet = Fleet::on(redis.url());
     let server = fleet.server("one").await;
-    let _direct = fleet.direct(&server, "direct", 2).await;
-    let _over_http = server.worker("over-http", 2).await;
+    let direct = fleet.direct(&server, "direct", 2).await;
+    let over_http = server.worker("over-http", 2).await;
     let viewer = Viewer::of(&[&server.client]).await;
     let epoch = viewer.seen().epoch().to_owned();
     // Two end while it is away, two when it is back.
@@ -76,4 +76,8 @@ async fn a_redis_that_is_away_for_20_s_costs_no_running_job() {
     let seen = viewer.seen();
     println!("Redis away for 20 s: resyncs {}, moves {}", seen.resyncs, seen.moves);
     assert_eq!((seen.epoch(), seen.resyncs), (epoch.as_str(), 0), "it is the same as before");
+    for process in [&server.process, &direct, &over_http] {
+        let logged = process.logged();
+        assert!((1..=20).contains(&logged), "{logged} lines of an absence of 20 s");
+    }
 }

@@ -98,6 +98,15 @@ describe("being live", () => {
     });
   });
 
+  it("does not begin with a snapshot that the server itself does not vouch for", () => {
+    say("full_state_snapshot", snapshot());
+    say("not_live", { reason: "the store is away", since: serverTime(-60) });
+    say("queues", { as_of: { seq: 9, at: serverTime(0) }, pending: [], classes: [], counts: {} });
+    expect(feed.live).toMatchObject({ state: "not_live", reason: "the store is away" });
+    bookmark(10, 5);
+    expect(feed.live).toEqual({ state: "live" });
+  });
+
   it("keeps the time of the first break over several failures to connect", () => {
     say("full_state_snapshot", snapshot());
     now += 3_000;

@@ -54,8 +54,8 @@ impl Follower {
                     continue;
                 }
             };
+            self.hub.troubles.tried("log", &looked);
             if let Err(error) = looked {
-                tracing::warn!(%error, "the log could not be read");
                 self.hub.contact.trouble(error.to_string());
             }
         }

@@ -39,6 +39,7 @@ use crate::{
     lanes::LaneValues,
     snapshot::{Lanes, Snapshot, ViewRecords},
     stream::JobWatchers,
+    troubles::Troubles,
 };
 
 /// The view as it is now, and its newest changes.
@@ -57,6 +58,7 @@ pub(crate) struct Hub {
     /// Tells viewers to look: the value itself means nothing.
     news: watch::Sender<()>,
     pub contact: Contact,
+    pub troubles: Troubles,
     pub lanes: LaneValues,
     pub watchers: JobWatchers,
     last_start: LastStart,
@@ -86,6 +88,7 @@ impl Hub {
             live,
             news,
             contact,
+            troubles: Troubles::default(),
             lanes,
             watchers: JobWatchers::default(),
             last_start: LastStart::default(),

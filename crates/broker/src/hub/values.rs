@@ -27,8 +27,10 @@ impl Hub {
         }
     }
 
-    /// Takes in progress of an attempt that `job`, just read from the store, shows as running.
-    pub fn take_progress(&self, job: &Job, progress: Progress) {
+    /// Takes in progress of an attempt that `job`, just read from the store, shows as running. News
+    /// whose worker does not say when it heard of its service is of now.
+    pub fn take_progress(&self, job: &Job, mut progress: Progress) {
+        progress.last_event_at.get_or_insert_with(|| self.store.now());
         let taken = {
             let live = self.live.read();
             let shown = live.view.jobs.get(&job.id).filter(|shown| shown.is_running());

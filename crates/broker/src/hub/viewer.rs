@@ -127,7 +127,7 @@ impl Viewer {
             return Some(self.start().await);
         }
         let now = Instant::now();
-        let lane = self.first.pop_front().or_else(|| self.tick(now)).or_else(|| self.pulse());
+        let lane = self.tick(now).or_else(|| self.first.pop_front()).or_else(|| self.pulse());
         let lane = lane.or_else(|| self.queues(now)).or_else(|| self.progress(now));
         lane.or_else(|| self.events(now))
     }
@@ -157,6 +157,8 @@ impl Viewer {
         self.queues_sent.clone_from(&snapshot.lanes.queues);
         self.pulse_sent.clone_from(&snapshot.lanes.pulse);
         self.served_at = now;
+        // Right after it is said whether it is true now.
+        self.tick_at = now;
         self.position = Some(snapshot.position());
         Frame::Snapshot(snapshot)
     }
@@ -165,9 +167,11 @@ impl Viewer {
     async fn go_on(&mut self) {
         let lanes = fresh_lanes(&self.hub, QUEUES_EVERY).await;
         let live = self.hub.liveness() == Liveness::Live;
+        let now = Instant::now();
         self.joining = false;
+        self.tick_at = now;
         self.progress.pending = true;
-        self.queues.due = Instant::now() + QUEUES_EVERY;
+        self.queues.due = now + QUEUES_EVERY;
         self.queues_sent.clone_from(&lanes.queues);
         self.pulse_sent.clone_from(&lanes.pulse);
         self.first.extend(lanes.pulse.filter(|_| live).map(Frame::Pulse));

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use pointsman_core::Outage;
 use pointsman_store::StoreError;
 use tokio::{
     sync::{Mutex, watch},
@@ -69,15 +70,18 @@ impl<T: serde::Serialize> Lane<T> {
 }
 
 /// The lanes for a snapshot, the queues no older than `max_age`. What the store does not give in
-/// time is as it was known last. The progress is filled in with the records.
+/// time is as it was known last; while the view is not live it is not even asked. The progress is
+/// filled in with the records.
 pub(crate) async fn fresh_lanes(hub: &Hub, max_age: Duration) -> Lanes {
-    let fresh = async { tokio::join!(pulse(hub, PULSE_EVERY), queues(hub, max_age)) };
-    let problem = match tokio::time::timeout(LANES_WITHIN, fresh).await {
-        Ok((pulse, queues)) => pulse.and(queues).err().map(|error| error.to_string()),
-        Err(_) => Some("the store did not answer in time".to_owned()),
-    };
-    if let Some(problem) = problem {
-        tracing::warn!(problem, "the lanes are as they were known last");
+    if hub.liveness() == Liveness::Live {
+        let fresh = async { tokio::join!(pulse(hub, PULSE_EVERY), queues(hub, max_age)) };
+        let problem = match tokio::time::timeout(LANES_WITHIN, fresh).await {
+            Ok((pulse, queues)) => pulse.and(queues).err().map(|error| error.to_string()),
+            Err(_) => Some("the store did not answer in time".to_owned()),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!(problem, "the lanes are as they were known last");
+        }
     }
     let as_of = AsOf { seq: 0, at: hub.store.now() };
     Lanes {
@@ -111,11 +115,12 @@ impl Keeper {
     /// A pulse every 5 s, as long as the view is live.
     pub async fn keep_pulse(self) {
         let Self(hub) = self;
+        let mut outage = Outage::default();
         let work = async {
             loop {
                 somebody_watches(&hub).await;
                 if hub.liveness() == Liveness::Live {
-                    warn(pulse(&hub, PULSE_EVERY).await);
+                    warn(&mut outage, pulse(&hub, PULSE_EVERY).await);
                 }
                 sleep_until(hub.lanes.pulse.next_at(PULSE_EVERY).await).await;
             }
@@ -127,6 +132,7 @@ impl Keeper {
     pub async fn keep_queues(self) {
         let Self(hub) = self;
         let mut news = hub.news();
+        let mut outage = Outage::default();
         let work = async {
             loop {
                 somebody_watches(&hub).await;
@@ -139,7 +145,7 @@ impl Keeper {
                     }
                     continue;
                 }
-                warn(queues(&hub, QUEUES_EVERY).await);
+                warn(&mut outage, queues(&hub, QUEUES_EVERY).await);
                 tokio::time::sleep(QUEUES_EVERY).await;
             }
         };
@@ -152,8 +158,13 @@ async fn somebody_watches(hub: &Hub) {
     let _ = hub.viewers().subscribe().wait_for(|viewers| *viewers > 0).await;
 }
 
-fn warn(kept: Result<(), StoreError>) {
-    if let Err(error) = kept {
-        tracing::warn!(%error, "a lane could not be worked out");
+fn warn(outage: &mut Outage, kept: Result<(), StoreError>) {
+    let now = Instant::now().into_std();
+    match kept {
+        Err(error) if outage.failed(&error.to_string(), now) => {
+            tracing::warn!(%error, "a lane cannot be worked out");
+        }
+        Err(_) => {}
+        Ok(()) => drop(outage.works(now)),
     }
 }

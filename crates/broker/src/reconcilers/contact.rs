@@ -32,11 +32,11 @@ impl Absence {
         let gap = last.map_or(Duration::ZERO, |last| last.elapsed());
         let suspected = self.suspected.swap(false, AcqRel);
         if gap > GAP || suspected {
-            tracing::warn!(?gap, "this process or its store was away: every deadline starts anew");
             if let Err(error) = store.break_contact().await {
                 self.suspected.store(true, Release);
                 return Err(error);
             }
+            tracing::warn!(?gap, "this process or its store was away: every deadline starts anew");
         }
         *last = Some(Instant::now());
         Ok(())

@@ -27,6 +27,9 @@ use contact::Absence;
 pub use status::ReconcilerStatus;
 pub(crate) use status::Statuses;
 
+/// What failed is tried again after this, or after its period where that is longer.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// What one run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Outcome {
@@ -80,8 +83,9 @@ async fn run(reconciler: Box<dyn Reconciler>, world: &World, statuses: &Statuses
     loop {
         every.tick().await;
         let outcome = reconciler.reconcile(world).await;
-        if let Err(error) = &outcome {
-            tracing::warn!(reconciler = reconciler.name(), %error, "could not look");
+        world.hub.troubles.tried(reconciler.name(), &outcome);
+        if outcome.is_err() {
+            every.reset_after(reconciler.period().max(TRY_AGAIN));
         }
         statuses.ran(reconciler.name(), world.hub.store.now(), outcome);
     }

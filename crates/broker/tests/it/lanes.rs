@@ -69,6 +69,28 @@ async fn progress_is_taken_for_the_attempt_that_the_record_shows_and_only_if_new
 }
 
 #[tokio::test(start_paused = true)]
+async fn progress_without_a_time_is_of_when_it_came_as_news() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    let heard = async || {
+        let lane = world.broker.snapshot().await.lanes.progress;
+        lane.values[0].progress.last_event_at.expect("known")
+    };
+    world.tell(&hand, &[held], vec![(held.job, progress(1, 1))]).await;
+    let first = world.store_now();
+    assert_eq!(heard().await, first);
+    world.pass(secs(5)).await;
+    world.tell(&hand, &[held], vec![(held.job, progress(1, 1))]).await;
+    assert_eq!(heard().await, first, "a repeat is no news");
+    world.tell(&hand, &[held], vec![(held.job, progress(1, 2))]).await;
+    assert_eq!(heard().await, first + secs(5));
+    let given = Progress { last_event_at: Some(first + secs(1)), ..progress(1, 3) };
+    world.tell(&hand, &[held], vec![(held.job, given)]).await;
+    assert_eq!(heard().await, first + secs(1), "a worker that says it knows best");
+}
+
+#[tokio::test(start_paused = true)]
 async fn progress_goes_when_the_job_ends_and_its_last_one_is_in_the_record() {
     let world = World::new(quiet()).await;
     let hand = world.fleet.worker("a", 1, &[]).await;

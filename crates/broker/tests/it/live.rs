@@ -4,6 +4,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use pointsman_broker::{Frame, Liveness};
 use pointsman_store::{Health, conformance::fleet::spec};
+use tokio::time::Instant;
 
 use crate::support::{World, frames, names, quiet, secs};
 
@@ -49,6 +50,31 @@ async fn a_broker_that_cannot_read_the_log_says_so_instead_of_bookmark_and_pulse
     let seen = names(&frames(&mut viewer, secs(11)).await);
     assert!(seen.contains(&"bookmark") && seen.contains(&"pulse"), "{seen:?}");
     assert_eq!(world.broker.live(), Liveness::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_that_comes_while_the_store_is_away_is_told_at_once() {
+    let world = World::new(quiet()).await;
+    let mut early = world.broker.viewer(None, Duration::ZERO);
+    early.next().await.unwrap();
+    world.store.down.store(true, SeqCst);
+    frames(&mut early, secs(8)).await;
+
+    let began = Instant::now();
+    let mut fresh = world.broker.viewer(None, Duration::ZERO);
+    let first = [fresh.next().await.unwrap(), fresh.next().await.unwrap()];
+    assert_eq!(names(&first), ["full_state_snapshot", "not_live"]);
+    let Frame::NotLive(why) = &first[1] else { panic!("{first:?}") };
+    assert!(why.reason.contains("cut off"), "{why:?}");
+    let mut resumed = world.broker.viewer(early.position().cloned(), Duration::ZERO);
+    assert_eq!(names(&[resumed.next().await.unwrap()]), ["not_live"]);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+
+    world.store.down.store(false, SeqCst);
+    for viewer in [&mut fresh, &mut resumed] {
+        let seen = names(&frames(viewer, secs(6)).await);
+        assert!(seen.contains(&"pulse") || seen.contains(&"bookmark"), "{seen:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

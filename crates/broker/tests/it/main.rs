@@ -5,6 +5,7 @@ mod claims;
 mod faulty;
 mod lanes;
 mod live;
+mod logged;
 mod property;
 mod reconcilers;
 mod replica;

@@ -15,7 +15,10 @@ use pointsman_store::{
     conformance::fleet::{Fleet, Hand, failed, needs, spec},
 };
 
-use crate::support::{World, millis, secs};
+use crate::{
+    logged::Log,
+    support::{World, millis, secs},
+};
 
 impl World {
     async fn reconciled() -> Self {
@@ -91,6 +94,29 @@ async fn an_absence_of_the_store_is_not_the_workers_silence() {
     assert_eq!(world.fleet.job(held.job).await.status(), JobStatus::InProgress);
     world.pass(secs(10)).await;
     assert_eq!(world.fleet.job(held.job).await.status(), JobStatus::Pending);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absence_of_the_store_is_told_when_it_begins_and_ends() {
+    let world = World::reconciled().await;
+    world.pass(secs(2)).await;
+    let runs = || {
+        let all = world.broker.reconcilers();
+        all.into_iter().find(|status| status.name == "holds").expect("it runs").runs
+    };
+    let log = Log::default();
+    let _listening = tracing::subscriber::set_default(log.clone());
+    world.store.down.store(true, SeqCst);
+    let before = runs();
+    world.pass(secs(30)).await;
+    assert!((28..=31).contains(&(runs() - before)), "once a second: {}", runs() - before);
+    let told = std::mem::take(&mut *log.0.lock());
+    assert!(told.len() == 1 && told[0].contains("cut off"), "{told:#?}");
+    world.store.down.store(false, SeqCst);
+    world.pass(secs(20)).await;
+    let told = log.0.lock();
+    assert!(told.iter().any(|line| line.contains("again") && line.contains("3")), "{told:#?}");
+    assert!(told.len() <= 3, "{told:#?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,8 +17,8 @@ use super::{
 use crate::ids::IdError;
 
 macro_rules! digest_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])+ $name:ident, $what:literal) => {
+        $(#[doc = $doc])+
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
         #[schema(value_type = String, pattern = "^[0-9a-f]{32}$")]
         pub struct $name([u8; 16]);

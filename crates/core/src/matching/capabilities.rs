@@ -16,8 +16,11 @@ pub struct Capabilities {
     /// What each of the worker's services has, by service name.
     #[schema(value_type = BTreeMap<String, ServiceCapabilities>)]
     pub services: BTreeMap<ServiceName, ServiceCapabilities>,
+    /// What it runs on.
     pub hardware: OfferedHardware,
+    /// Free labels, by name.
     pub labels: BTreeMap<String, LabelValue>,
+    /// Whom it serves.
     pub customers: CustomerRules,
 }
 
@@ -49,6 +52,7 @@ pub struct OfferedHardware {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
+    /// As its driver calls it.
     pub name: String,
     /// GiB.
     pub memory_gb: f64,

@@ -48,17 +48,24 @@ pub struct Explanation {
 pub struct AbleWorkers {
     /// All of them: the sum of the others.
     pub total: usize,
+    /// With a free slot.
     pub idle: usize,
+    /// All slots taken.
     pub busy: usize,
+    /// Ordered to take no more jobs.
     pub draining: usize,
+    /// Paused by an operator.
     pub paused: usize,
+    /// There, but their service takes no job now: starting, broken, or on probation.
     pub not_ready: usize,
+    /// Not there.
     pub offline: usize,
 }
 
 /// How the workers fared under one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RuleOutcome {
+    /// Its place in the requirements.
     pub rule: Rule,
     /// What is asked, such as `a GPU with at least 24 GiB`.
     pub wanted: String,

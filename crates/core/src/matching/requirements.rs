@@ -129,6 +129,7 @@ impl Isolation {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prefer {
+    /// Model files that the worker should have.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub models: BTreeSet<String>,
 }

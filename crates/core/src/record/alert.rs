@@ -11,6 +11,7 @@ use crate::{
     time::Timestamp,
 };
 
+/// What an alert is about.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
@@ -60,6 +61,7 @@ impl AlertRule {
     }
 }
 
+/// How bad it is.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
@@ -76,7 +78,7 @@ pub struct AlertId {
     pub subject: String,
 }
 
-string_schema!(AlertId);
+string_schema!(AlertId, "Which rule, and what it is about: written `rule:subject`.");
 
 impl fmt::Display for AlertId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,18 +115,24 @@ impl<'de> Deserialize<'de> for AlertId {
     }
 }
 
+/// An alert that stands: it is gone when what it says is over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Alert {
+    /// Written `rule:subject`.
     pub id: AlertId,
     /// Seq of the last change.
     pub rev: Seq,
+    /// Which rule raised it.
     pub rule: AlertRule,
+    /// How bad it is.
     pub severity: Severity,
     /// What it is about: a class, a worker, a machine, a record.
     pub subject: String,
+    /// What is wrong, for people.
     pub message: String,
     /// What mends it.
     pub action: String,
+    /// When it was raised.
     pub raised_at: Timestamp,
     #[serde(flatten)]
     #[schema(ignore)]

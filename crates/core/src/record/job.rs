@@ -126,6 +126,7 @@ impl Timeouts {
 pub struct InputRef {
     /// The node of the graph whose field takes the file's name.
     pub node: String,
+    /// The field of that node.
     pub field: String,
     /// The file's name at the service.
     pub name: String,
@@ -151,11 +152,13 @@ pub enum JobState {
 /// Why a pending job is not in its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Hold {
+    /// What it waits for.
     pub reason: HoldReason,
     /// When a reconciler releases it; null waits for something else.
     pub until: Option<Timestamp>,
 }
 
+/// What a held job waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldReason {
@@ -203,22 +206,33 @@ pub struct Ended {
 /// A worker that must not get the job until the time given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Exclusion {
+    /// The worker that does not get it.
     pub worker_id: WorkerId,
+    /// When that is over.
     pub until: Timestamp,
 }
 
 /// An attempt that is over and did not end the job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PastAttempt {
+    /// The run that it was of, from 1.
     pub run: u32,
+    /// Its number, over all runs, from 1.
     pub attempt: u32,
+    /// Of its claim.
     pub token: Token,
+    /// Who had it.
     pub worker_id: WorkerId,
+    /// That worker's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<MachineId>,
+    /// When it was claimed.
     pub assigned_at: Timestamp,
+    /// When its service took it; null: it did not.
     pub started_at: Option<Timestamp>,
+    /// When it was over.
     pub ended_at: Timestamp,
+    /// How it was over.
     pub outcome: PastOutcome,
     /// It handed in a finished result after it had lost the job.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -233,14 +247,18 @@ pub struct PastAttempt {
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum PastOutcome {
     Failed {
+        /// What failed.
         failure: Failure,
     },
     Returned {
+        /// Why it was given back.
         reason: LossReason,
+        /// For people: what happened; may be empty.
         message: String,
     },
     /// It ended the run, which an operator then retried.
     EndedRun {
+        /// The status in which the run ended.
         status: super::JobStatus,
     },
     /// It ran while another attempt ended the job with a late result, or reclaimed the job.
@@ -254,11 +272,13 @@ pub struct Artifact {
     pub name: String,
     /// Bytes.
     pub size: u64,
+    /// Such as `image/png`.
     pub media_type: String,
     /// Lowercase hex.
     pub sha256: String,
     /// The node of the graph that made it.
     pub node: Option<String>,
+    /// What the service called it.
     #[serde(rename = "type")]
     pub kind: ArtifactType,
 }
@@ -275,16 +295,22 @@ pub enum ArtifactType {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Progress {
+    /// The attempt that it is of.
     pub attempt: u32,
     /// Counts up with each report of the attempt; a lower one is old news.
     pub n: u64,
     /// 0 to 100.
     pub percent: Option<f32>,
+    /// The node of the graph that runs; at most 200 bytes.
     pub node: Option<String>,
     /// Step of the node, from 0.
     pub step: Option<u32>,
+    /// Steps of the node in all.
     pub steps: Option<u32>,
+    /// One line for people: what it does now; at most 2,000 bytes, of which 500 are shown.
     pub message: Option<String>,
+    /// When its service was last heard of. A worker that leaves it out gets the time at which a
+    /// report with a higher `n` came.
     pub last_event_at: Option<Timestamp>,
     /// Counts the preview pictures; 0 is none yet.
     pub preview_n: u32,

@@ -20,6 +20,7 @@ use crate::{
     time::Timestamp,
 };
 
+/// Where a job stands.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
@@ -63,55 +64,89 @@ impl JobStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Job)]
 pub struct JobRecord {
+    /// Given out when it was submitted.
     pub id: JobId,
     /// Seq of the last change.
     pub rev: Seq,
     pub status: JobStatus,
+    /// The kind of service that it runs on, such as `comfyui`.
     pub service: ServiceName,
     /// 0 to 100, higher first.
     pub priority: u8,
+    /// 1, and one more for each retry.
     pub run: u32,
+    /// Claims so far, over all runs; never goes back. 0: never claimed.
     pub attempt: u32,
+    /// Of the last claim, kept after the attempt is over.
     pub token: Option<Token>,
+    /// Attempts of this run that failed.
     pub failures: u32,
+    /// Attempts of this run that were given back or lost.
     pub losses: u32,
+    /// So many failures fail the job.
     pub max_failures: u32,
+    /// The job fails when it is lost more often.
     pub max_losses: u32,
+    /// Where it stands among jobs of one priority, lower first: the seq of its submission, or that
+    /// of its workflow's first live job.
     pub place: u64,
+    /// Seq of this run's submission or retry; breaks ties of `place`.
     pub queued_seq: Seq,
+    /// Why a pending job is not in its queue; null: it is, or it is not pending.
     pub hold: Option<Hold>,
     /// Set while the job is being cancelled, and kept after.
     pub cancel_requested_at: Option<Timestamp>,
+    /// The worker that has it, or had it last; null while it is pending.
     pub worker_id: Option<WorkerId>,
+    /// That worker's machine.
     pub machine_id: Option<MachineId>,
+    /// The process that has it; null once it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
+    /// Whose job it is; null: nobody's.
     pub customer_id: Option<CustomerId>,
+    /// The group in which it keeps one place in the queue.
     pub workflow_id: Option<WorkflowId>,
+    /// 0 to 100; wins over `priority`.
     pub workflow_priority: Option<u8>,
+    /// When it was submitted.
     pub created_at: Timestamp,
+    /// When it was claimed last.
     pub assigned_at: Option<Timestamp>,
+    /// When its service took it.
     pub started_at: Option<Timestamp>,
     /// When it ended, whichever way.
     pub completed_at: Option<Timestamp>,
+    /// Counts the endings of the store up from 1; null until it has ended.
     pub ended_no: Option<u64>,
+    /// Why it failed; null unless it did.
     pub failure: Option<Failure>,
+    /// Its service answered from a cache.
     pub cached: bool,
+    /// The last attempt itself handed this ending in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub handed_in: bool,
+    /// Result files; empty until it has completed.
     pub artifacts: Vec<Artifact>,
+    /// How far it was when it ended.
     pub last_progress: Option<Progress>,
+    /// What a worker must have to run it.
     #[serde(default, skip_serializing_if = "Requirements::is_empty")]
     #[schema(value_type = Requirements)]
     pub requirements: Arc<Requirements>,
+    /// Limits of its own for each attempt.
     #[serde(default, skip_serializing_if = "Timeouts::is_empty")]
     pub timeouts: Timeouts,
+    /// Files that it brings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<InputRef>,
+    /// Workers that do not get it for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclusions: Vec<Exclusion>,
+    /// Attempts that did not end it, oldest first, the last 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub past_attempts: Vec<PastAttempt>,
+    /// Results that came in from attempts that had lost it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_results: u32,
     /// Bytes of the payload.
@@ -120,6 +155,7 @@ pub struct JobRecord {
     /// Bytes of the result JSON that was handed in.
     #[serde(default)]
     pub result_bytes: u64,
+    /// As it was submitted; at most 16 KiB.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<serde_json::Value>,
     #[serde(flatten)]

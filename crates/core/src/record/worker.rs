@@ -49,6 +49,7 @@ pub enum Presence {
     Offline { why: OfflineReason },
 }
 
+/// Why a worker is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OfflineReason {
@@ -70,33 +71,48 @@ pub struct Orders {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSlots {
+    /// Such as `comfyui`.
     pub name: ServiceName,
     /// 1 to 1,024.
     pub slots: u32,
 }
 
+/// A worker as it is shown and stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Worker {
+    /// As its process names itself.
     pub id: WorkerId,
     /// Seq of the last change.
     pub rev: Seq,
+    /// Where it runs.
     pub machine_id: MachineId,
+    /// The process that it is now.
     pub incarnation: Incarnation,
+    /// What it does, from all that follows.
     pub status: WorkerStatus,
     /// Why it is in this status, where that needs saying.
     pub reason: Option<String>,
     /// What mends it.
     pub action: Option<String>,
+    /// Whether it is there.
     pub presence: Presence,
+    /// What an operator told it.
     pub orders: Orders,
+    /// What it drives.
     pub services: Vec<ServiceSlots>,
+    /// Jobs that it has now.
     pub current_job_ids: BTreeSet<JobId>,
+    /// What it offers: see `/capabilities/{digest}`.
     pub capabilities_digest: CapabilitiesDigest,
     /// One line for people: hardware and services.
     pub summary: String,
+    /// When this process registered.
     pub connected_at: Timestamp,
+    /// When `status` last changed.
     pub last_status_change: Timestamp,
+    /// Jobs that completed here, since it was first known.
     pub jobs_completed: u64,
+    /// Jobs that failed for good here, since it was first known.
     pub jobs_failed: u64,
     /// Different jobs in a row that broke here; a completion sets it to nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -184,18 +200,25 @@ impl ConnectorStatus {
 /// A worker's connector to one service, shown as a badge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Connector {
+    /// Written `{worker}:{service}`.
     pub id: ConnectorId,
     /// Seq of the last change.
     pub rev: Seq,
+    /// Whose it is.
     pub worker_id: WorkerId,
+    /// Where that worker runs.
     pub machine_id: MachineId,
+    /// The kind of service that it drives.
     pub service_type: ServiceName,
+    /// What it does.
     pub status: ConnectorStatus,
     /// What the worker last said of the service itself; `status` follows from it and the jobs.
     pub reported: ConnectorStatus,
     /// When `status` last changed.
     pub timestamp: Timestamp,
+    /// What is wrong, for people; null: nothing.
     pub error_message: Option<String>,
+    /// Jobs that run on it now.
     pub job_ids: BTreeSet<JobId>,
     #[serde(flatten)]
     #[schema(ignore)]

@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, local::LocalFileSystem};
-use pointsman_api::{InputSource, Problem, Sha256Hex, check_file_name};
+use pointsman_api::{ErrorCode, InputSource, Problem, Sha256Hex, check_file_name};
 use pointsman_core::{
     JobId, Token,
     command::Held,
@@ -133,6 +133,12 @@ impl Files {
     pub async fn put_input(&self, bytes: ByteStream) -> Result<StoredFile, FilesError> {
         let received = receive(&self.store, bytes).await?;
         let stored = received.stored();
+        if stored.size == 0 {
+            let problem =
+                Problem::new(ErrorCode::InvalidInput, "the body is empty: there is no file");
+            let cure = ErrorCode::WrongMediaType.cure();
+            return Err(FilesError::Invalid(problem.at("").cure(cure)));
+        }
         // Replaced by itself, so that its age begins anew.
         self.publish(received, &place::input(&stored.sha256), Publish::Replace).await?;
         Ok(stored)

@@ -40,6 +40,7 @@ pub(crate) async fn snapshot(State(app): State<App>) -> Answer<Json<Snapshot>> {
 /// All workers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Workers {
+    /// All that are known, also those that are offline.
     #[schema(value_type = Vec<Worker>)]
     workers: Vec<Arc<Worker>>,
 }

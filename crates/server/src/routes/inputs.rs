@@ -6,11 +6,11 @@ use axum::{
     Json,
     body::{Body, BodyDataStream},
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::StreamExt as _;
-use pointsman_api::{ErrorCode, InputStored, Sha256Hex};
+use pointsman_api::{ErrorCode, InputStored, Problem, Sha256Hex};
 
 use super::Errors;
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
     files::ByteStream,
     refusal::{Answer, Refusal},
 };
+
+/// What browsers and `curl -F` or `-d` wrap a file in.
+const FORMS: [&str; 2] = ["multipart/form-data", "application/x-www-form-urlencoded"];
 
 /// The body of a request as the bytes of a file. One that stands still breaks off.
 pub(super) fn file_of(body: Body) -> ByteStream {
@@ -32,7 +35,19 @@ pub(super) fn file_of(body: Body) -> ByteStream {
     futures::stream::unfold(body.into_data_stream(), next).boxed()
 }
 
-/// Upload a file of at most 4 GiB. The answer names it by its content; a job names it in `inputs`.
+/// A form is not the file in it: stored as it comes, it would be another file.
+fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type =
+        media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    let form = FORMS.iter().find(|form| media_type.eq_ignore_ascii_case(form));
+    let Some(form) = form else { return Ok(()) };
+    let detail = format!("the Content-Type is {form}: the body of an upload is the file itself");
+    Err(Problem::new(ErrorCode::WrongMediaType, detail).at("Content-Type"))
+}
+
+/// Upload a file of 1 byte to 4 GiB: the body is the file, not a form with it. The answer names it
+/// by its content; a job names it in `inputs`.
 #[utoipa::path(
     post, path = "/api/v1/inputs", tag = "inputs",
     request_body(content_type = "application/octet-stream"),
@@ -40,8 +55,10 @@ pub(super) fn file_of(body: Body) -> ByteStream {
 )]
 pub(crate) async fn upload(
     State(app): State<App>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer<(StatusCode, Json<InputStored>)> {
+    check_form(&headers)?;
     let stored = app.files.put_input(file_of(body)).await?;
     let input = format!("sha256:{}", stored.sha256);
     Ok((StatusCode::CREATED, Json(InputStored { input, size: stored.size })))

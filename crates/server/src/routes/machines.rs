@@ -18,6 +18,7 @@ use crate::{app::App, extract::Id, refusal::Answer};
 /// All machines.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Machines {
+    /// All that are known, also those that are gone.
     #[schema(value_type = Vec<Machine>)]
     machines: Vec<Arc<Machine>>,
 }

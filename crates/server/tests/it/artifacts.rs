@@ -162,3 +162,24 @@ async fn a_file_that_is_not_there_is_not_taken_for_one_that_never_was() {
         assert!(answer.json()["cure"].as_str().unwrap().contains("--artifacts"), "{answer:?}");
     }
 }
+
+#[tokio::test]
+async fn a_form_or_nothing_is_no_input() {
+    let server = start().await;
+    let form = "--x\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\ncat\r\n--x--\r\n";
+    for (media_type, body, status, code) in [
+        ("multipart/form-data; boundary=x", form, 415, "wrong_media_type"),
+        ("application/x-www-form-urlencoded", "cat", 415, "wrong_media_type"),
+        ("Application/X-WWW-Form-UrlEncoded;charset=utf-8", "cat", 415, "wrong_media_type"),
+        ("application/octet-stream", "", 422, "invalid_input"),
+    ] {
+        let upload = server.post("/api/v1/inputs", body).header("content-type", media_type);
+        let answer = server.ask(upload).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{media_type}");
+        let cure = answer.json()["cure"].as_str().unwrap().to_owned();
+        assert!(cure.contains("--data-binary @FILE"), "{cure}");
+    }
+    let upload = server.post("/api/v1/inputs", "a\nb").header("content-type", "image/png");
+    let answer = server.ask(upload).await;
+    assert_eq!((answer.status, &answer.json()["size"]), (201, &json!(3)));
+}

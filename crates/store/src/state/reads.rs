@@ -56,14 +56,21 @@ pub struct Counts {
     pub pending: u64,
     /// Pending, and not in their queues.
     pub held: u64,
+    /// Claimed, and not taken by their services yet.
     pub assigned: u64,
+    /// Running.
     pub in_progress: u64,
-    /// Ended jobs that are still kept.
+    /// Completed, and still kept.
     pub completed: u64,
+    /// Failed, and still kept.
     pub failed: u64,
+    /// Cancelled, and still kept.
     pub cancelled: u64,
+    /// Workers that are known, also those that are offline.
     pub workers: u64,
+    /// Machines that are known, also those that are gone.
     pub machines: u64,
+    /// Classes that have jobs.
     pub classes: u64,
 }
 
@@ -71,34 +78,50 @@ pub struct Counts {
 /// and the counts of everything.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct QueuesLane {
+    /// The first 200, in the order of claims.
     pub pending: Vec<WaitingJob>,
+    /// Those with the oldest heads, at most 200.
     pub classes: Vec<ClassSummary>,
+    /// Of everything.
     pub counts: Counts,
 }
 
 /// A pending job, in brief.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WaitingJob {
+    /// The job.
     pub id: JobId,
+    /// The kind of service that it runs on.
     pub service: ServiceName,
     /// The one that orders it: the workflow's where it has one.
     pub priority: u8,
+    /// Whose job it is.
     pub customer_id: Option<CustomerId>,
+    /// The group in which it keeps one place in the queue.
     pub workflow_id: Option<WorkflowId>,
+    /// When it was submitted.
     pub created_at: Timestamp,
+    /// Jobs of equal requirements are in one.
     pub class: ClassKey,
+    /// Claims so far; 0: never claimed.
     pub attempt: u32,
+    /// Why it is not in its queue; null: it is.
     pub hold: Option<Hold>,
 }
 
 /// Jobs of equal requirements.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ClassSummary {
+    /// Which one.
     pub class: ClassKey,
+    /// The kind of service that its jobs run on.
     pub service: ServiceName,
+    /// What they all ask.
     #[schema(value_type = Requirements)]
     pub requirements: Arc<Requirements>,
+    /// Jobs in its queue.
     pub waiting: u64,
+    /// Pending jobs that are not in it.
     pub held: u64,
     /// When its oldest waiting job was submitted, of those that are the first of their priority.
     pub oldest_at: Option<Timestamp>,
@@ -109,13 +132,17 @@ pub struct ClassSummary {
 /// When everybody was last heard.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Pulse {
+    /// All workers.
     pub workers: Vec<PulseEntry>,
+    /// All machines.
     pub machines: Vec<PulseEntry>,
+    /// All connectors.
     pub connectors: Vec<PulseConnector>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PulseEntry {
+    /// Of the worker, or the machine.
     pub id: String,
     /// Null when it was not heard since the store was opened.
     pub heartbeat_at: Option<Timestamp>,
@@ -123,9 +150,11 @@ pub struct PulseEntry {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PulseConnector {
+    /// Of the connector.
     pub id: ConnectorId,
     /// Null when nothing confirmed it since the store was opened.
     pub confirmed_at: Option<Timestamp>,
+    /// What confirmed it.
     pub source: Option<ConfirmedBy>,
 }
 
