@@ -1,12 +1,13 @@
 // A stand-in for the server, for looking at the pages while working on them: the same routes and
 // the same stream, over a world that is made up. Serves `dist` as the real server does.
 //
-//   node mock/server.mjs [--port 7781] [--scene busy|empty] [--token SECRET] [--pace 1]
+//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|outage] [--token SECRET] [--pace 1]
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
+import * as fleets from "./fleet.mjs";
 import { play } from "./play.mjs";
 import { landscape } from "./png.mjs";
 import * as scenes from "./scenes.mjs";
@@ -17,7 +18,7 @@ const { values: options } = parseArgs({
 });
 const DIST = new URL("../dist", import.meta.url).pathname;
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
-const world = (scenes[options.scene] ?? scenes.busy)();
+const world = ({ ...scenes, ...fleets }[options.scene] ?? scenes.busy)();
 const streams = new Set();
 let trouble = null;
 play(world, Number(options.pace));
