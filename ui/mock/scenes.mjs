@@ -97,6 +97,9 @@ export function end(world, record, outcome, freeWorker = true) {
   world.endedNo += 1;
   const over = { ...record, completed_at: iso(), ended_no: world.endedNo, ...outcome };
   const events = [[`job_${over.status}`, "job", over]];
+  for (const old of world.records.job.values()) {
+    if (old.ended_no && old.ended_no <= world.endedNo - 200) events.push(["job_removed", "job", null, old.id]);
+  }
   const by = freeWorker && world.worker(record.worker_id);
   if (by) {
     const seat = world.records.connector.get(`${by.id}:${record.service}`);

@@ -1,5 +1,6 @@
 // The one live picture of a page: the feed, kept open by a connection, as Svelte reads it.
-// The records themselves are not reactive; a counter a part says when to look again.
+// The records themselves are not reactive; a counter a part says when to look again. However many
+// messages come, a frame looks once.
 
 import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
@@ -19,6 +20,8 @@ class LivePicture {
   #pulse = $state(0);
   #queues = $state(0);
   #live = $state(0);
+  /** What changed since the last frame. A hidden page has no frames, and so nothing to draw. */
+  #undrawn = new Set<Part | "now">();
   /** The server's time, moved on once a second. Milliseconds since 1970. */
   now = $state(Date.now());
 
@@ -53,18 +56,25 @@ class LivePicture {
 
   #tick(): void {
     this.#connection.tick();
-    if (this.#feed.tick()) this.#live += 1;
-    this.now = this.#feed.clock.now();
+    this.#changed(this.#feed.tick() ? ["now", "live"] : ["now"]);
   }
 
-  #changed(parts: Set<Part>): void {
+  #changed(parts: Iterable<Part | "now">): void {
+    if (this.#undrawn.size === 0) requestAnimationFrame(() => this.#draw());
+    for (const part of parts) this.#undrawn.add(part);
+  }
+
+  #draw(): void {
+    const parts = this.#undrawn;
+    this.#undrawn = new Set();
     if (parts.has("records")) this.#records += 1;
     if (parts.has("jobs")) this.#jobs += 1;
     if (parts.has("jobs") || parts.has("progress")) this.#progress += 1;
     if (parts.has("pulse")) this.#pulse += 1;
     if (parts.has("queues")) this.#queues += 1;
     if (parts.has("live")) this.#live += 1;
-    this.now = this.#feed.clock.now();
+    // Not with every message: every age on the page looks at it. A first picture is told its time.
+    if (parts.has("now") || parts.has("live")) this.now = this.#feed.clock.now();
   }
 
   readonly live: Live = $derived((void this.#live, this.#feed.live));
