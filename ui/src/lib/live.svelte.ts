@@ -8,12 +8,12 @@ import { Feed, type Live, type Part } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
 import { confirmation, isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
-import { buildTree, type Tree } from "./tree";
+import { buildTree, NO_TREE, type Tree } from "./tree";
 import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
   readonly #feed = new Feed();
-  #former: Tree | undefined;
+  #former = NO_TREE;
   #records = $state(0);
   #jobs = $state(0);
   #progress = $state(0);
@@ -96,9 +96,13 @@ class LivePicture {
     return this.#broken.get(subject) ?? null;
   }
 
+  /** Whether somebody is at work among the machines: then none of them moves. */
+  still = $state(false);
+
   readonly tree: Tree = $derived.by(() => {
     void this.#records;
-    this.#former = buildTree(this.#feed.view.records, this.#former);
+    const broken = (subject: string) => this.#broken.has(subject);
+    this.#former = buildTree(this.#feed.view.records, { broken, former: this.#former, still: this.still });
     return this.#former;
   });
 
