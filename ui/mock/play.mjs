@@ -24,7 +24,7 @@ function progress(world, pace) {
     value.n += 1;
     value.last_event_at = iso();
     if (value.steps) value.step = Math.round((value.percent / 100) * value.steps);
-    if (value.steps) value.preview_n = Math.floor(value.percent / 8);
+    if (value.node) value.preview_n = Math.floor(value.percent / 8);
     values.push({ ...value, frozen: undefined });
   }
   if (values.length > 0) world.lane("progress", { as_of: world.asOf(), values });
@@ -33,6 +33,7 @@ function progress(world, pace) {
 function finish(world) {
   for (const value of [...world.progress.values()]) {
     if (value.percent === null || value.percent < 100) continue;
+    world.refill?.();
     const job = world.records.job.get(value.job);
     const fail = job.metadata?.fail;
     end(world, job, fail

@@ -36,7 +36,9 @@ function machines(world) {
   }));
   put("worker", worker("gpu-box-2-worker-0", "gpu-box-2", "idle", { jobs_completed: 311, jobs_failed: 1 }));
   put("connector", connector("gpu-box-2-worker-0", "gpu-box-2", "comfyui", "idle"));
-  put("worker", worker("gpu-box-2-worker-1", "gpu-box-2", "idle", { jobs_completed: 97, jobs_failed: 12 }));
+  put("worker", worker("gpu-box-2-worker-1", "gpu-box-2", "idle", {
+    jobs_completed: 97, jobs_failed: 12, suspect_until: iso(-600), suspect_jobs: ["a", "b", "c"],
+  }));
   put("connector", connector("gpu-box-2-worker-1", "gpu-box-2", "comfyui", "error", {
     error_message: "http://127.0.0.1:8189 refused the connection 6 times",
   }));
@@ -49,7 +51,7 @@ function machines(world) {
   put("machine", machine("spot-eu-4", "disconnected", [RTX], {
     reason: "silent for 5 min, without a goodbye", action: "check the machine and its network; its jobs were given back",
   }));
-  put("worker", worker("spot-eu-4-worker-0", "spot-eu-4", "offline", { reason: "no heartbeat for 15 s", jobs_completed: 58 }));
+  put("worker", worker("spot-eu-4-worker-0", "spot-eu-4", "offline", { reason: "no heartbeat for 15 s", presence: { state: "offline", why: "silent" }, jobs_completed: 58 }));
   put("connector", connector("spot-eu-4-worker-0", "spot-eu-4", "comfyui", "unknown", { error_message: "Status stale (74 s old)" }));
 
   put("machine", machine("spot-eu-5", "stopping", [RTX], { reason: "asked to stop; 1 job goes on to its end" }));
@@ -97,6 +99,9 @@ export function end(world, record, outcome, freeWorker = true) {
   world.endedNo += 1;
   const over = { ...record, completed_at: iso(), ended_no: world.endedNo, ...outcome };
   const events = [[`job_${over.status}`, "job", over]];
+  for (const old of world.records.job.values()) {
+    if (old.ended_no && old.ended_no <= world.endedNo - 200) events.push(["job_removed", "job", null, old.id]);
+  }
   const by = freeWorker && world.worker(record.worker_id);
   if (by) {
     const seat = world.records.connector.get(`${by.id}:${record.service}`);
@@ -120,7 +125,7 @@ function pending(world) {
     const big = n % 5 === 4;
     queue(world, job({
       created_at: iso(240 - n * 11), priority: n === 2 ? 90 : 50, workflow_id: n % 6 === 3 ? "campaign-17" : null,
-      requirements: big ? { hardware: { gpu_memory_gb: 141 } } : { models: ["sd_xl_base_1.0.safetensors"], node_classes: ["CLIPTextEncode", "CheckpointLoaderSimple", "EmptyLatentImage", "KSampler", "SaveImage", "VAEDecode"] },
+      requirements: big ? { hardware: { gpu_memory_gb: 141 }, labels: { "site.region": { eq: "eu" } } } : { models: ["sd_xl_base_1.0.safetensors"], node_classes: ["CLIPTextEncode", "CheckpointLoaderSimple", "EmptyLatentImage", "KSampler", "SaveImage", "VAEDecode"] },
       hold: n === 7 ? { reason: "backoff", until: iso(-18) } : null,
     }), big ? "c-h100" : "c-sdxl");
   }

@@ -1,12 +1,13 @@
 // A stand-in for the server, for looking at the pages while working on them: the same routes and
 // the same stream, over a world that is made up. Serves `dist` as the real server does.
 //
-//   node mock/server.mjs [--port 7781] [--scene busy|empty] [--token SECRET] [--pace 1]
+//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|outage] [--token SECRET] [--pace 1]
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
+import * as fleets from "./fleet.mjs";
 import { play } from "./play.mjs";
 import { landscape } from "./png.mjs";
 import * as scenes from "./scenes.mjs";
@@ -17,7 +18,7 @@ const { values: options } = parseArgs({
 });
 const DIST = new URL("../dist", import.meta.url).pathname;
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
-const world = (scenes[options.scene] ?? scenes.busy)();
+const world = ({ ...scenes, ...fleets }[options.scene] ?? scenes.busy)();
 const streams = new Set();
 let trouble = null;
 play(world, Number(options.pace));
@@ -40,7 +41,8 @@ async function route(request, response) {
   const [, , kind, id, action] = parts;
   if (kind === "events") return stream(request, response);
   if (kind === "snapshot") return send(response, 200, world.snapshot());
-  if (kind === "workers" && request.method === "POST") return order(id, action === "drain", response);
+  if (kind === "capabilities") return send(response, 200, { labels: { "site.region": "eu", tier: 2 } });
+  if (kind === "workers" || kind === "machines") return operate(kind.slice(0, -1), id, request.method === "DELETE" ? "remove" : action, response);
   if (kind === "jobs" && request.method === "POST" && (!id || id === "batch")) return submit(request, response);
   if (kind === "jobs" && id) return oneJob(request, response, id, action);
   problem(response, 404, "not_found", `nothing at ${url.pathname}`);
@@ -71,12 +73,37 @@ function stream(_request, response) {
   response.on("close", () => { world.listeners.delete(tell); streams.delete(response); });
 }
 
-function order(id, drain, response) {
-  const worker = world.worker(id);
-  if (!worker) return problem(response, 404, "not_found", `there is no worker ${id}`);
+/** Drain, resume or remove a worker, or a machine with its workers. */
+function operate(kind, id, what, response) {
+  const record = world.records[kind].get(id);
+  if (!record) return problem(response, 404, `${kind}_not_found`, `there is no ${kind} ${id}`);
+  const workers = [...world.records.worker.values()].filter((each) => (kind === "worker" ? each.id : each.machine_id) === id);
+  if (what === "remove") return remove(kind, record, workers, response);
+  for (const worker of workers) order(worker, what === "drain");
+  send(response, 200, world.records[kind].get(id));
+}
+
+/** Who resumes a worker says that it is well: it is not suspect any more. */
+function order({ suspect_until, suspect_jobs, ...worker }, drain) {
   const status = drain ? "draining" : worker.current_job_ids.length ? "busy" : "idle";
-  world.commit(["worker_status_changed", "worker", { ...worker, orders: { drain }, status }]);
-  send(response, 200, world.worker(id));
+  const suspect = drain ? { suspect_until, suspect_jobs } : {};
+  world.commit(["worker_status_changed", "worker", { ...worker, ...suspect, orders: { drain }, status }]);
+  if (!drain && suspect_until) world.commit(["alert_cleared", "alert", null, `suspect_worker:${worker.id}`]);
+}
+
+function remove(kind, record, workers, response) {
+  if (!["offline", "disconnected"].includes(record.status)) {
+    return problem(response, 409, "not_gone", `${record.id} is still there: stop it first`);
+  }
+  const ids = new Set(workers.map((worker) => worker.id));
+  const connectors = [...world.records.connector.values()].filter((each) => ids.has(each.worker_id));
+  world.commit(
+    ...connectors.map(({ id }) => ["connector_status_changed", "connector", null, id]),
+    ...[...ids].map((id) => ["worker_removed", "worker", null, id]),
+    ...(kind === "machine" ? [["machine_removed", "machine", null, record.id]] : []),
+  );
+  response.writeHead(204);
+  response.end();
 }
 
 async function submit(request, response) {

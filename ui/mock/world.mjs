@@ -99,7 +99,7 @@ export const machine = (id, status, gpus, more = {}) => ({
 
 export const worker = (id, machineId, status, more = {}) => ({
   id, rev: 0, machine_id: machineId, incarnation: randomUUID(), status, reason: null, action: null,
-  presence: { state: status === "offline" ? "offline" : "ready" }, orders: { drain: status === "draining" },
+  presence: status === "offline" ? { state: status, why: "left" } : { state: "ready" }, orders: { drain: status === "draining" },
   services: [{ name: "comfyui", slots: 1 }], current_job_ids: [], capabilities_digest: "5f1c", summary: "comfyui 0.27.0 on one GPU",
   connected_at: iso(8000), last_status_change: iso(40), jobs_completed: 0, jobs_failed: 0, ...more,
 });

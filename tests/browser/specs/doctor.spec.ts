@@ -55,6 +55,7 @@ test("a corrupted worker is shown as broken, works on, and is repaired by one cl
   await expect(alert.getByRole("group")).toContainText(`Repair what is wrong with ${SUBJECT}?`);
   await alert.getByTestId("repair-yes").click();
   await expect(page.getByTestId("repair-outcome")).toContainText("repaired: its machine bix does not exist");
+  await expect(shown(page, "worker", WORKER).getByTestId("repaired-here")).toContainText("repaired: its machine bix does not exist");
   await expect(page.getByTestId("alert")).toHaveCount(0);
   await expect(page.getByTestId("broken")).toHaveCount(0);
   await expect(shown(page, "machine", "box").locator(`[data-testid="worker"][data-id="${WORKER}"]`)).toHaveCount(1);

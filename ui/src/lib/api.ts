@@ -1,7 +1,7 @@
 // Requests to the server. Every refusal is an `ApiError` that carries the problem document.
 
 import { token } from "./token";
-import type { BatchItem, Examination, Explained, Job, Mended, Problem } from "./types";
+import type { BatchItem, Capabilities, Examination, Explained, Job, Mended, Problem } from "./types";
 
 export class ApiError extends Error {
   constructor(readonly problem: Problem) {
@@ -49,6 +49,7 @@ async function json<T>(method: string, path: string, body?: unknown): Promise<T>
 
 const job = (id: string) => `/api/v1/jobs/${encodeURIComponent(id)}`;
 const worker = (id: string) => `/api/v1/workers/${encodeURIComponent(id)}`;
+const machine = (id: string) => `/api/v1/machines/${encodeURIComponent(id)}`;
 
 export const artifactUrl = (id: string, name: string): string =>
   `${job(id)}/artifacts/${encodeURIComponent(name)}`;
@@ -72,6 +73,11 @@ export const api = {
   retry: (id: string, run: number) => send("POST", `${job(id)}/retry`, { run }),
   drain: (id: string) => send("POST", `${worker(id)}/drain`),
   resume: (id: string) => send("POST", `${worker(id)}/resume`),
+  remove: (id: string) => send("DELETE", worker(id)),
+  drainMachine: (id: string) => send("POST", `${machine(id)}/drain`),
+  resumeMachine: (id: string) => send("POST", `${machine(id)}/resume`),
+  removeMachine: (id: string) => send("DELETE", machine(id)),
+  capabilities: (digest: string) => json<Capabilities>("GET", `/api/v1/capabilities/${digest}`),
   examine: () => json<Examination>("GET", "/api/v1/doctor"),
   mend: async (ids: string[]) =>
     (await json<{ mended: Mended[] }>("POST", "/api/v1/doctor/repair", { ids })).mended,

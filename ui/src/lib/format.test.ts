@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bytes, gpuLines, requirementChips, shortId, span, wholeSpan } from "./format";
+import { bytes, gpuLines, labelChips, requirementChips, shortId, span, wholeSpan } from "./format";
 
 describe("figures", () => {
   it("says spans as people do", () => {
@@ -31,10 +31,21 @@ describe("figures", () => {
 
   it("says what a class asks", () => {
     const asked = {
-      hardware: { gpu_memory_gb: 24 }, models: ["a", "b", "c", "d"], labels: { tier: { gte: 2 } },
+      hardware: { gpu_memory_gb: 24 }, models: ["a", "b", "c", "d"], customer: { isolation: "strict" }, prefer: { models: ["e"] },
     };
-    expect(requirementChips(asked)).toEqual([
-      "GPU ≥ 24 GiB", "4 models", "labels.tier.gte 2",
+    expect(requirementChips(asked)).toEqual(["GPU ≥ 24 GiB", "4 models", "strict isolation", "preferably models: e"]);
+    expect(requirementChips({ must_not: { workers: ["w"], labels: { zone: { eq: "c" } } } })).toEqual([
+      "not zone = c", "without workers: w",
     ]);
+  });
+
+  it("says conditions on labels in words", () => {
+    const labels = {
+      "site.region": { eq: "eu" }, tier: { gte: 2, lt: 5 }, zone: { in: ["a", "b"] }, features: { all: ["x"] }, age: { eq: "2" },
+    };
+    expect(requirementChips({ labels })).toEqual([
+      "site.region = eu", "tier ≥ 2 and < 5", "zone one of a, b", "features holds all of x", 'age = "2"',
+    ]);
+    expect(labelChips({ tier: 2, spot: true, note: "two words" })).toEqual(["tier = 2", "spot = true", 'note = "two words"']);
   });
 });

@@ -1,6 +1,6 @@
 // Figures for people. Spans are in milliseconds.
 
-import type { Maybe } from "./types";
+import type { Condition, LabelValue, Maybe } from "./types";
 
 /** A span as it is read aloud: `0.06 s`, `4.2 s`, `48 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`. */
 export function span(ms: number): string {
@@ -60,11 +60,20 @@ export function words(name: string): string {
   return name.replaceAll("_", " ");
 }
 
+// Made once: to make one takes longer than all else that a page does for an age.
+const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
+const MINUTE = new Intl.DateTimeFormat(undefined, { timeStyle: "short", hourCycle: "h23" });
+
 /** A moment in the reader's own time zone. */
 export function moment(at: string): string {
   const date = new Date(at);
-  const day = date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
-  return `${day}, ${date.toLocaleTimeString(undefined, { hour12: false })}`;
+  return `${DAY.format(date)}, ${TIME.format(date)}`;
+}
+
+/** The same moment to the minute, without its day. */
+export function clockTime(at: string): string {
+  return MINUTE.format(new Date(at));
 }
 
 /** GPUs of one kind together: `2 × NVIDIA RTX 4090, 24 GiB`. */
@@ -77,24 +86,62 @@ export function gpuLines(gpus: { name: string; memory_gb: number }[]): string[] 
   return [...kinds].map(([kind, n]) => (n > 1 ? `${n} × ${kind}` : kind));
 }
 
-/** What a class asks, as short phrases. */
+/** What a class asks, as short phrases: labels in the words of `explain`. */
 export function requirementChips(requirements: Record<string, unknown>): string[] {
-  return Object.entries(requirements).flatMap(([key, value]) => chips(key, value));
+  const { labels, must_not, ...rest } = requirements as Record<string, unknown> & { labels?: Conditions; must_not?: MustNot };
+  const { labels: unwanted, ...never } = must_not ?? {};
+  return [
+    ...Object.entries(rest).flatMap(([key, value]) => chips(key, value)),
+    ...conditions(labels),
+    ...conditions(unwanted).map((condition) => `not ${condition}`),
+    ...Object.entries(never).flatMap(([key, value]) => chips(key, value)).map((chip) => `without ${chip}`),
+  ];
 }
 
-const HARDWARE: Record<string, (n: unknown) => string> = {
+/** The labels that a worker has, as short phrases. */
+export function labelChips(labels: Record<string, LabelValue>): string[] {
+  return Object.entries(labels).map(([name, value]) => `${name} = ${labelValue(value)}`);
+}
+
+type Conditions = Record<string, Partial<Condition>>;
+type MustNot = { labels?: Conditions } & Record<string, unknown>;
+
+function conditions(labels: Conditions = {}): string[] {
+  return Object.entries(labels).map(([name, condition]) => `${name} ${conditionWords(condition)}`);
+}
+
+const BOUNDS = [["gt", ">"], ["gte", "≥"], ["lt", "<"], ["lte", "≤"]] as const;
+
+function conditionWords(condition: Partial<Condition>): string {
+  const parts = condition.eq == null ? [] : [`= ${labelValue(condition.eq)}`];
+  for (const [key, sign] of BOUNDS) if (condition[key] != null) parts.push(`${sign} ${condition[key]}`);
+  if (condition.in?.length) parts.push(`one of ${condition.in.map(labelValue).join(", ")}`);
+  if (condition.all?.length) parts.push(`holds all of ${condition.all.map(labelValue).join(", ")}`);
+  return parts.join(" and ");
+}
+
+/** Quoted where a text could be taken for something else: the text "2" is not the number 2. */
+function labelValue(value: LabelValue): string {
+  if (Array.isArray(value)) return `[${value.map(labelValue).join(", ")}]`;
+  const plain = typeof value !== "string" || /^[a-z][\w./:-]*$/i.test(value) && value !== "true" && value !== "false";
+  return plain ? String(value) : JSON.stringify(value);
+}
+
+const NAMES: Record<string, (value: unknown) => string> = {
   "hardware.gpu_memory_gb": (n) => `GPU ≥ ${String(n)} GiB`,
   "hardware.gpu_count": (n) => `GPUs ≥ ${String(n)}`,
   "hardware.cpu_cores": (n) => `CPU cores ≥ ${String(n)}`,
   "hardware.ram_gb": (n) => `RAM ≥ ${String(n)} GiB`,
+  "customer.isolation": (isolation) => `${String(isolation)} isolation`,
 };
 
 function chips(path: string, value: unknown): string[] {
-  const hardware = HARDWARE[path];
-  if (hardware) return [hardware(value)];
+  const named = NAMES[path];
+  if (named) return [named(value)];
   if (Array.isArray(value)) {
     if (value.length === 0) return [];
-    return [value.length > 2 ? `${value.length} ${words(path)}` : `${words(path)}: ${value.join(", ")}`];
+    const name = words(path).replace(/^prefer\./, "preferably ");
+    return [value.length > 2 ? `${value.length} ${name}` : `${name}: ${value.join(", ")}`];
   }
   if (typeof value === "object" && value !== null) {
     return Object.entries(value).flatMap(([key, inner]) => chips(`${path}.${key}`, inner));

@@ -1,5 +1,6 @@
 // The one live picture of a page: the feed, kept open by a connection, as Svelte reads it.
-// The records themselves are not reactive; a counter a part says when to look again.
+// The records themselves are not reactive; a counter a part says when to look again. However many
+// messages come, a frame looks once.
 
 import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
@@ -7,18 +8,20 @@ import { Feed, type Live, type Part } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
 import { confirmation, isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
-import { buildTree, type Tree } from "./tree";
+import { buildTree, NO_TREE, type Tree } from "./tree";
 import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
   readonly #feed = new Feed();
-  #former: Tree | undefined;
+  #former = NO_TREE;
   #records = $state(0);
   #jobs = $state(0);
   #progress = $state(0);
   #pulse = $state(0);
   #queues = $state(0);
   #live = $state(0);
+  /** What changed since the last frame. A hidden page has no frames, and so nothing to draw. */
+  #undrawn = new Set<Part | "now">();
   /** The server's time, moved on once a second. Milliseconds since 1970. */
   now = $state(Date.now());
 
@@ -53,18 +56,25 @@ class LivePicture {
 
   #tick(): void {
     this.#connection.tick();
-    if (this.#feed.tick()) this.#live += 1;
-    this.now = this.#feed.clock.now();
+    this.#changed(this.#feed.tick() ? ["now", "live"] : ["now"]);
   }
 
-  #changed(parts: Set<Part>): void {
+  #changed(parts: Iterable<Part | "now">): void {
+    if (this.#undrawn.size === 0) requestAnimationFrame(() => this.#draw());
+    for (const part of parts) this.#undrawn.add(part);
+  }
+
+  #draw(): void {
+    const parts = this.#undrawn;
+    this.#undrawn = new Set();
     if (parts.has("records")) this.#records += 1;
     if (parts.has("jobs")) this.#jobs += 1;
     if (parts.has("jobs") || parts.has("progress")) this.#progress += 1;
     if (parts.has("pulse")) this.#pulse += 1;
     if (parts.has("queues")) this.#queues += 1;
     if (parts.has("live")) this.#live += 1;
-    this.now = this.#feed.clock.now();
+    // Not with every message: every age on the page looks at it. A first picture is told its time.
+    if (parts.has("now") || parts.has("live")) this.now = this.#feed.clock.now();
   }
 
   readonly live: Live = $derived((void this.#live, this.#feed.live));
@@ -86,9 +96,13 @@ class LivePicture {
     return this.#broken.get(subject) ?? null;
   }
 
+  /** Whether somebody is at work among the machines: then none of them moves. */
+  still = $state(false);
+
   readonly tree: Tree = $derived.by(() => {
     void this.#records;
-    this.#former = buildTree(this.#feed.view.records, this.#former);
+    const broken = (subject: string) => this.#broken.has(subject);
+    this.#former = buildTree(this.#feed.view.records, { broken, former: this.#former, still: this.still });
     return this.#former;
   });
 

@@ -1,7 +1,7 @@
 // What each status looks like. Colour never stands alone: the word is always beside it.
 
-import type { Confirmation, Connector, ConnectorStatus, Job, MachineStatus, WorkerStatus } from "./types";
-import { words } from "./format";
+import type { Confirmation, Connector, ConnectorStatus, Job, MachineStatus, Worker, WorkerStatus } from "./types";
+import { clockTime, words } from "./format";
 
 export type Tone = "green" | "blue" | "yellow" | "red" | "grey";
 
@@ -32,6 +32,17 @@ export const CONNECTOR_TONE: Record<ConnectorStatus, Tone> = {
   offline: "grey",
   unknown: "grey",
 };
+
+/** Why a suspect worker gets no jobs, until when, and what mends it. */
+export function suspicion(
+  { suspect_jobs = [], suspect_until }: Pick<Worker, "suspect_jobs" | "suspect_until">, now: number,
+): { reason: string; action: string } {
+  const broke = `broke ${suspect_jobs.length} different jobs in a row`;
+  const reason = suspect_until && Date.parse(suspect_until) > now
+    ? `suspect until ${clockTime(suspect_until)}: ${broke}; takes none until then, and then one to prove itself`
+    : `suspect: ${broke}; takes one job at a time until one completes`;
+  return { reason, action: "look at its services; resume it when they are well" };
+}
 
 /** The word and colour of a job; a running one that is to stop says so. */
 export function jobLook(job: Pick<Job, "status" | "cancel_requested_at">): { word: string; tone: Tone } {

@@ -22,10 +22,41 @@ describe("the tree", () => {
     const before = buildTree(v.records);
     applyGroup(v, [put(11, "connector", connector("a:comfyui", { worker_id: "a", status: "error" }))],
       { epoch: "e1", seq: 11 });
-    const after = buildTree(v.records, before);
+    const after = buildTree(v.records, { former: before });
     expect(after.machines[1]).toBe(before.machines[1]);
     expect(after.machines[0]).not.toBe(before.machines[0]);
     expect(after.machines[0]?.workers[0]?.connectors[0]?.status).toBe("error");
+  });
+
+  it("puts what needs a person first, and what said goodbye last", () => {
+    const v = fromSnapshot(snapshot({
+      machines: ["a", "b", "c", "d", "e"].map((id) => machine(id)),
+      workers: [
+        worker("a1", { machine_id: "a", presence: { state: "offline", why: "left" } }),
+        worker("a2", { machine_id: "a" }),
+        worker("b1", { machine_id: "b", suspect_until: "2026-01-01T00:01:00.000Z" }),
+        worker("c1", { machine_id: "c", status: "starting" }),
+        worker("d1", { machine_id: "d", presence: { state: "offline", why: "silent" } }),
+        worker("e1", { machine_id: "e" }),
+      ],
+      connectors: [connector("e1:comfyui", { worker_id: "e1", status: "error" })],
+    }));
+    const tree = buildTree(v.records);
+    expect(tree.machines.map((m) => m.machine.id)).toEqual(["e", "d", "b", "c", "a"]);
+    expect(tree.machines[4]?.workers.map((w) => w.worker.id)).toEqual(["a2", "a1"]);
+    const broken = buildTree(v.records, { broken: (subject) => subject === "worker/a2" });
+    expect(broken.machines[0]?.machine.id).toBe("a");
+  });
+
+  it("moves nothing while somebody is at work in it", () => {
+    const v = view();
+    const before = buildTree(v.records);
+    applyGroup(v, [
+      put(11, "machine", machine("m10", { status: "degraded" })), put(11, "machine", machine("m1")),
+    ], { epoch: "e1", seq: 11 });
+    const ids = (still: boolean) => buildTree(v.records, { former: before, still }).machines.map((m) => m.machine.id);
+    expect(ids(true)).toEqual(["m2", "m10", "m1"]);
+    expect(ids(false)).toEqual(["m10", "m1", "m2"]);
   });
 
   it("loses nothing that has lost its parent", () => {

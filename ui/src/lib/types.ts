@@ -22,6 +22,10 @@ export type Connector = Schemas["Connector"];
 export type Job = Schemas["Job"];
 export type Alert = Schemas["Alert"];
 
+export type Capabilities = Schemas["Capabilities"];
+export type Condition = Schemas["Condition"];
+export type LabelValue = Schemas["LabelValue"];
+
 export type Artifact = Schemas["Artifact"];
 export type Failure = Schemas["Failure"];
 export type Hold = Schemas["Hold"];

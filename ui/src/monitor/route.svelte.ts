@@ -1,19 +1,44 @@
-// The one thing in the address: which job's details are open, as `#/job/ID`.
+// What is open and what is filtered, kept in the address.
 
-function read(): string | null {
-  return /^#\/job\/([\w-]+)$/.exec(location.hash)?.[1] ?? null;
-}
+import { readPlace, writePlace } from "../lib/address";
+
+const SETTLED_MS = 300;
 
 class Route {
-  job = $state<string | null>(read());
+  job = $state<string | null>(readPlace(location.hash).job);
+  filter = $state(readPlace(location.hash).filter ?? "");
+  #settling: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
-    addEventListener("hashchange", () => (this.job = read()));
+    addEventListener("hashchange", () => this.#follow());
   }
 
   close(): void {
-    history.pushState(null, "", location.pathname);
     this.job = null;
+    history.pushState(null, "", this.#address());
+  }
+
+  /** Whoever types makes no history; the address follows when they pause. */
+  narrow(filter: string): void {
+    this.filter = filter;
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => this.#write(), SETTLED_MS);
+  }
+
+  /** Links to jobs say nothing of the filter: it stays as it is. */
+  #follow(): void {
+    const { job, filter } = readPlace(location.hash);
+    this.job = job;
+    if (filter === null) this.#write();
+    else this.filter = filter;
+  }
+
+  #write(): void {
+    history.replaceState(null, "", this.#address());
+  }
+
+  #address(): string {
+    return location.pathname + writePlace({ job: this.job, filter: this.filter });
   }
 }
 

@@ -1,0 +1,58 @@
+// A large fleet for the mock: whether the pages stay quick and readable with it.
+
+import { claim, queue } from "./scenes.mjs";
+import { World, connector, iso, job, machine, worker } from "./world.mjs";
+
+const MACHINES = 50;
+const WORKERS = 4;
+const GPU = { name: "NVIDIA GeForce RTX 4090", memory_gb: 24 };
+
+/** 50 machines with 4 workers each that have nothing to do. */
+export function quiet() {
+  const world = new World();
+  for (let m = 0; m < MACHINES; m += 1) {
+    const id = `gpu-${String(m + 1).padStart(2, "0")}`;
+    world.commit(["machine_registered", "machine", machine(id, "ready", Array(WORKERS).fill(GPU))]);
+    for (let n = 0; n < WORKERS; n += 1) man(world, id, `${id}-worker-${n}`);
+  }
+  return world;
+}
+
+function man(world, machineId, id) {
+  world.commit(
+    ["worker_connected", "worker", worker(id, machineId, "idle", { services: [{ name: "simulation", slots: 1 }] })],
+    ["connector_status_changed", "connector", connector(id, machineId, "simulation", "idle")],
+  );
+}
+
+/** The same, every one of them at work, and jobs without end. */
+export function fleet() {
+  const world = quiet();
+  world.refill = () => queue(world, simulated());
+  let percent = 0;
+  for (const { id } of [...world.records.worker.values()]) {
+    percent = (percent + 23) % 100;
+    claim(world, simulated(), id, { percent, node: null, step: 0, steps: 20, message: "simulating", preview_n: 0 }, percent / 5);
+  }
+  for (let n = 0; n < 40; n += 1) world.refill();
+  return world;
+}
+
+const simulated = () => job({ service: "simulation", created_at: iso(30), requirements: {} });
+
+/** The same fleet when every worker is suspect, and some machines are in trouble of their own. */
+export function outage() {
+  const world = fleet();
+  for (const before of [...world.records.worker.values()]) {
+    const id = before.id;
+    world.commit(
+      ["worker_status_changed", "worker", { ...before, suspect_until: iso(-55), suspect_jobs: ["a", "b", "c"] }],
+      ["alert_raised", "alert", {
+        id: `suspect_worker:${id}`, rev: 0, rule: "suspect_worker", severity: "critical", subject: id,
+        message: `${id} broke 3 different jobs in a row; it takes none for 60 s, then one to prove itself`,
+        action: "look at the machine's services; drain or restart the worker", raised_at: iso(5),
+      }],
+    );
+  }
+  return world;
+}

@@ -1,0 +1,22 @@
+import { describe, expect, it } from "vitest";
+import { alertGroups } from "./alerts";
+import { alert } from "./testing";
+
+describe("alerts", () => {
+  const suspects = (n: number) => Array.from({ length: n }, (_, i) => alert("suspect_worker", `w${i}`));
+
+  it("stand each for itself while they are few", () => {
+    const groups = alertGroups([...suspects(3), alert("nobody_able", "c")]);
+    expect(groups.map(({ key, folded }) => [key, folded])).toEqual([
+      ["suspect_worker:w0", ""], ["suspect_worker:w1", ""], ["suspect_worker:w2", ""], ["nobody_able:c", ""],
+    ]);
+  });
+
+  it("are one line where many are of one rule, in the place of the first", () => {
+    const groups = alertGroups([alert("nobody_able", "c"), ...suspects(200), alert("store_at_risk", "redis")]);
+    expect(groups.map(({ key, alerts }) => [key, alerts.length])).toEqual([
+      ["nobody_able:c", 1], ["suspect_worker", 200], ["store_at_risk:redis", 1],
+    ]);
+    expect(groups[1]?.first.subject).toBe("w0");
+  });
+});

@@ -1,0 +1,36 @@
+// Alerts as people read them: many of one rule are one matter.
+
+import { words } from "./format";
+import { grouped } from "./tree";
+import type { Alert } from "./types";
+
+/** So many alerts of one rule stand each for itself. */
+const UNFOLDED = 3;
+
+export interface AlertGroup {
+  key: string;
+  /** What they are all about, behind their number; empty where an alert stands for itself. */
+  folded: string;
+  alerts: Alert[];
+  /** The worst, and of these the oldest. */
+  first: Alert;
+}
+
+/** In the order of their first ones; `alerts` come the worst first. */
+export function alertGroups(alerts: Alert[]): AlertGroup[] {
+  const rules = grouped(alerts, (alert) => alert.rule);
+  const place = new Map(alerts.map((alert, n) => [alert.id, n]));
+  const groups = [...rules].flatMap(([rule, alike]): AlertGroup[] =>
+    alike.length > UNFOLDED
+      ? [{ key: rule, folded: MANY[rule] ?? `alerts: ${words(rule)}`, alerts: alike, first: alike[0]! }]
+      : alike.map((alert) => ({ key: alert.id, folded: "", alerts: [alert], first: alert })));
+  return groups.sort((a, b) => place.get(a.first.id)! - place.get(b.first.id)!);
+}
+
+const MANY: Partial<Record<Alert["rule"], string>> = {
+  nobody_able: "kinds of jobs wait that no worker can run",
+  poisonous_class: "kinds of jobs are lost again and again",
+  suspect_worker: "workers broke several different jobs in a row",
+  flapping_incarnation: "ids are fought over by two processes each",
+  inconsistent: "records contradict each other",
+};

@@ -1,0 +1,48 @@
+// How urgently something needs a person: the order of machines and workers on the monitor.
+
+import type { Connector, ConnectorStatus, Machine, Worker } from "./types";
+
+/** The lower, the more urgent. */
+export const BROKEN = 0;
+export const ERROR = 1;
+export const SILENT = 2;
+export const SUSPECT = 3;
+export const NOT_READY = 4;
+export const WELL = 5;
+/** Said goodbye: nobody has to do anything about it. */
+export const GONE = 6;
+
+/** Whether somebody should look: what only is not ready yet will be by itself. */
+export const needsAttention = (attention: number): boolean => attention < NOT_READY;
+
+export function machineAttention({ status }: Machine, broken: boolean): number {
+  if (broken) return BROKEN;
+  switch (status) {
+    case "degraded": return ERROR;
+    case "disconnected": return SILENT;
+    case "starting": return NOT_READY;
+    case "offline": return GONE;
+    case "ready": case "stopping": return WELL;
+  }
+}
+
+/** The worst of a worker itself and its services. */
+export function workerAttention(worker: Worker, connectors: Connector[], broken: boolean): number {
+  if (broken || worker.status === "corrupted") return BROKEN;
+  const { presence } = worker;
+  if (presence.state === "offline") return presence.why === "silent" ? SILENT : GONE;
+  const services = connectors.map(({ status }) => CONNECTOR[status]);
+  const own = worker.suspect_until ? SUSPECT : worker.status === "starting" ? NOT_READY : WELL;
+  return Math.min(own, ...services);
+}
+
+/** Of a service whose worker is there. */
+const CONNECTOR: Record<ConnectorStatus, number> = {
+  error: ERROR,
+  offline: ERROR,
+  unknown: SILENT,
+  starting: NOT_READY,
+  connecting: NOT_READY,
+  idle: WELL,
+  active: WELL,
+};

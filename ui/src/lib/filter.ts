@@ -1,0 +1,86 @@
+// The monitor's one filter: what of the picture holds all of the words that were typed.
+
+import { needsAttention } from "./attention";
+import { gpuLines, words } from "./format";
+import { jobLook } from "./status";
+import type { MachineNode, Tree, WorkerNode } from "./tree";
+import type { Job, Maybe, WaitingJob } from "./types";
+
+/** Stands in the text of what somebody should look at; the tally of it types this word. */
+export const ATTENTION = "attention";
+
+const wordsOf = (filter: string): string[] => filter.toLowerCase().split(/\s+/).filter(Boolean);
+
+/** Whether a text holds all words of the filter, in any order, of any case. */
+export function matcher(filter: string): (text: string) => boolean {
+  const wanted = wordsOf(filter);
+  return (text) => {
+    const lower = text.toLowerCase();
+    return wanted.every((word) => lower.includes(word));
+  };
+}
+
+/** Whether a text holds one of the words: what to show as the reason of a match. */
+export function holdsOne(filter: string, text: string): boolean {
+  return wordsOf(filter).some((word) => text.toLowerCase().includes(word));
+}
+
+/**
+ * The machines that match, with those of their workers that do: a word may stand in either. What
+ * matches by the machine alone comes with all of its workers. `labels` are a worker's, as text.
+ */
+export function filterTree(tree: Tree, filter: string, labels: (node: WorkerNode) => string): Tree {
+  if (!filter.trim()) return tree;
+  const matches = matcher(filter);
+  const textOf = (node: WorkerNode) => `${workerText(node)} ${labels(node)}`;
+  const machines = tree.machines.flatMap((node) => {
+    const text = machineText(node);
+    const workers = node.workers.filter((worker) => matches(`${text} ${textOf(worker)}`));
+    if (workers.length === 0 && !matches(text)) return [];
+    return [workers.length === node.workers.length ? node : { ...node, workers }];
+  });
+  return {
+    machines,
+    strayWorkers: tree.strayWorkers.filter((node) => matches(textOf(node))),
+    strayConnectors: tree.strayConnectors.filter((c) => matches(joined(c.id, c.status, c.error_message))),
+  };
+}
+
+export const jobsThatMatch = (jobs: Job[], filter: string): Job[] => having(jobs, filter, jobText);
+export const waitingThatMatch = (jobs: WaitingJob[], filter: string): WaitingJob[] => having(jobs, filter, waitingText);
+
+function having<R>(records: R[], filter: string, text: (record: R) => string): R[] {
+  if (!filter.trim()) return records;
+  const matches = matcher(filter);
+  return records.filter((record) => matches(text(record)));
+}
+
+function machineText({ machine, attention }: MachineNode): string {
+  return joined(machine.id, machine.status, machine.reason, ...gpuLines(machine.gpus), look(attention));
+}
+
+function workerText({ worker, connectors, attention }: WorkerNode): string {
+  const services = connectors.map((c) => joined(c.service_type, c.status, c.error_message));
+  return joined(
+    worker.id, worker.status, worker.reason, worker.summary, worker.suspect_until && "suspect", look(attention),
+    ...worker.services.map((service) => service.name), ...services,
+  );
+}
+
+function jobText(job: Job): string {
+  const { failure } = job;
+  return joined(
+    job.id, job.service, jobLook(job).word, job.worker_id, job.machine_id, job.customer_id, job.workflow_id,
+    failure?.kind, failure?.code, failure?.message, failure?.node_type, job.cached && "cached",
+  );
+}
+
+function waitingText({ id, service, customer_id, workflow_id, hold }: WaitingJob): string {
+  return joined(id, service, "pending", customer_id, workflow_id, hold && `held ${words(hold.reason)}`);
+}
+
+const look = (attention: number) => needsAttention(attention) && ATTENTION;
+
+function joined(...parts: (Maybe<string> | false)[]): string {
+  return parts.filter(Boolean).join(" ");
+}

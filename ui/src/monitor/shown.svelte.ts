@@ -1,0 +1,19 @@
+// What of the picture the filter leaves.
+
+import { filterTree, jobsThatMatch, waitingThatMatch } from "../lib/filter";
+import { picture } from "../lib/live.svelte";
+import type { Tree } from "../lib/tree";
+import type { Job, WaitingJob } from "../lib/types";
+import { labels } from "./labels.svelte";
+import { route } from "./route.svelte";
+
+class Shown {
+  readonly filtered: boolean = $derived(route.filter.trim() !== "");
+  readonly tree: Tree = $derived(
+    filterTree(picture.tree, route.filter, ({ worker }) => labels.of(worker.capabilities_digest).join(" ")));
+  readonly running: Job[] = $derived(jobsThatMatch(picture.running, route.filter));
+  readonly waiting: WaitingJob[] = $derived(waitingThatMatch(picture.waiting, route.filter));
+  readonly ended: Job[] = $derived(jobsThatMatch(picture.ended, route.filter));
+}
+
+export const shown = new Shown();
