@@ -51,6 +51,8 @@ pub mod limits {
     pub const SUSPECT_FOR: Duration = Duration::from_secs(60);
     /// Losses in a row in one class before it is held to one probe at a time.
     pub const POISONOUS_AFTER: u32 = 5;
+    /// Classes with live jobs at most; a submission that would need one more is refused.
+    pub const MAX_CLASSES: usize = 10_000;
     /// A worker's claims that it does not list in a renewal are shown to it after this long.
     pub const UNKNOWN_AFTER: Duration = Duration::from_secs(3);
     /// Attempts that a store may have lost of one job; a worker that names a later one is wrong.
