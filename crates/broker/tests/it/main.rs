@@ -11,4 +11,5 @@ mod replica;
 mod resync;
 mod stores;
 mod streams;
+mod stuck;
 mod support;

@@ -4,6 +4,7 @@
 //! change of its operation, and a [`Transition`] is applied whole or not at all.
 
 mod attempt;
+mod availability;
 mod claim;
 mod draft;
 mod ending;
@@ -17,6 +18,7 @@ mod repair;
 mod submit;
 mod worker;
 
+pub use availability::{Candidate, availability, explain, unready};
 pub use claim::{accepts, free_slots};
 use draft::Draft;
 pub use draft::{Change, GroupKey, Guard, Key, Side, Source, Stop, Transition, Unread, Value};

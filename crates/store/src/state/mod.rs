@@ -7,6 +7,7 @@
 mod apply;
 mod doctor;
 mod due;
+mod explain;
 mod index;
 mod intake;
 mod queue;
@@ -21,6 +22,7 @@ use std::{
 
 pub use apply::{Applied, Undo};
 pub use due::{Due, MAX_DUE, Retention};
+pub use explain::MAX_AHEAD;
 pub use queue::{ClassIx, QueueKey, Queues};
 pub use reads::{
     ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, QueuesLane,
