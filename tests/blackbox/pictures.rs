@@ -135,3 +135,26 @@ async fn the_operators_stall_time_holds_though_the_prompt_stays_in_the_queue() {
     };
     tokio::time::timeout(Duration::from_secs(60), broken).await.expect("shown as broken");
 }
+
+#[tokio::test]
+async fn a_dead_service_is_named_by_workers_and_by_explain() {
+    let data = directory();
+    let mut comfyui = Process::start(&["comfyui-sim", "--listen", "127.0.0.1:0"]);
+    let url = comfyui.says("comfyui:").await;
+    let up = Served::up(data.path(), &["--comfyui", &url]).await;
+    let first = submit(&up.client, &workflow(&first_picture())).await;
+    until(&up.client, first, PATIENCE, |job| job.status.is_ended()).await;
+    comfyui.kill().await;
+    let reason = "comfyui (connecting): ";
+    let said = async |command: &[&str]| {
+        let output = run(&[&["--server", &up.url], command].concat()).await;
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !said(&["workers"]).await.contains(reason) {
+        assert!(tokio::time::Instant::now() < deadline, "{}", said(&["workers"]).await);
+    }
+    let job = submit(&up.client, &workflow(&first_picture())).await;
+    let explained = said(&["explain", &job.to_string()]).await;
+    assert!(explained.contains(&format!("Not ready: box-worker-0: {reason}")), "{explained}");
+}

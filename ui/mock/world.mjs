@@ -70,11 +70,12 @@ export class World {
     const classes = new Map();
     for (const job of pending) {
       const kind = classes.get(job.class) ?? {
-        class: job.class, service: job.service, requirements: job.requirements, waiting: 0, held: 0,
-        oldest_at: job.created_at, able_workers: job.class === "c-h100" ? 0 : 3,
+        class: job.class, service: job.service, requirements: job.requirements,
+        customer: job.customer_id, waiting: 0, held: 0,
+        oldest_at: job.created_at, oldest_job: job.id, able_workers: job.class === "c-h100" ? 0 : 3,
       };
       kind[job.hold ? "held" : "waiting"] += 1;
-      if (job.created_at < kind.oldest_at) kind.oldest_at = job.created_at;
+      if (job.created_at < kind.oldest_at) [kind.oldest_at, kind.oldest_job] = [job.created_at, job.id];
       classes.set(job.class, kind);
     }
     const jobs = [...this.records.job.values()];

@@ -70,8 +70,9 @@ pub struct Explained {
     pub hold: Option<Hold>,
     /// One sentence that says why it waits, or that it does not.
     pub answer: String,
-    /// Waiting jobs that are claimed before it, of those that are counted (10,000); null when it
-    /// is not in its queue, or further back.
+    /// Waiting jobs that may be claimed before it by a worker that is there and able to run it: those
+    /// before it of its own class, and of classes that such a worker is able to run too. Null when it
+    /// is not in its queue, or when there are 10,000 or more.
     pub ahead: Option<u64>,
     /// Rule by rule, how many workers pass or fail it, and which.
     pub explanation: Explanation,

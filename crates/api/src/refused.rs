@@ -1,12 +1,9 @@
 //! What the rules refuse, as a problem and back again: a worker that comes in over HTTP needs to
 //! know exactly what the store said.
 
-use pointsman_core::Rejected;
+use pointsman_core::{Rejected, decide::limits};
 
 use crate::{ErrorCode, Problem, problem::Facts};
-
-/// Classes of jobs at most, where a problem does not say.
-const UNSAID_CLASSES: usize = 10_000;
 
 impl From<&Rejected> for Problem {
     fn from(rejected: &Rejected) -> Self {
@@ -90,7 +87,7 @@ impl Problem {
             C::Superseded => Rejected::Superseded(facts.incarnation?),
             C::IdempotencyConflict => Rejected::IdempotencyConflict(facts.job?),
             C::NotGone => Rejected::NotGone { id: subject()?, why: "the server says so" },
-            C::TooManyClasses => Rejected::TooManyClasses(UNSAID_CLASSES),
+            C::TooManyClasses => Rejected::TooManyClasses(limits::MAX_CLASSES),
             C::IntakeClosed => Rejected::IntakeClosed,
             C::Importing => Rejected::Importing,
             C::InvalidState | C::ArtifactMissing => Rejected::Invalid(self.detail.clone()),

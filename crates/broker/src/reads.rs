@@ -73,11 +73,4 @@ impl Broker {
             LogPage::Cut { oldest } => Err(LogError::Cut { oldest }),
         }
     }
-
-    /// Ends once the view has read the log beyond `seq`.
-    pub async fn log_beyond(&self, seq: Seq) {
-        let mut news = self.hub().news();
-        // Subscribed before looking; an error would mean that the hub is gone, and we hold it.
-        while self.hub().seq() <= seq && news.changed().await.is_ok() {}
-    }
 }

@@ -70,16 +70,6 @@ impl RequestError {
         Self::Malformed { reason: error.to_string() }
     }
 
-    /// Whether the service surely did not act on the request.
-    #[must_use]
-    pub fn surely_not_done(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Status { status, .. } => status.is_client_error(),
-            Self::TimedOut { .. } | Self::AnswerLost { .. } | Self::Malformed { .. } => false,
-        }
-    }
-
     /// Whether the service answered that the thing asked for is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

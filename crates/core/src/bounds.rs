@@ -41,10 +41,7 @@ pub trait Bounded {
     /// Cuts every text that is too long; the ellipsis at its end shows it.
     fn shorten(&mut self) {
         for BoundedText { text, most, .. } in self.texts() {
-            if text.len() > most {
-                text.truncate(text.floor_char_boundary(most - ELLIPSIS.len()));
-                text.push_str(ELLIPSIS);
-            }
+            cut(text, most);
         }
     }
 
@@ -52,6 +49,20 @@ pub trait Bounded {
     fn too_long(&mut self) -> Option<BoundedText<'_>> {
         self.texts().into_iter().find(|text| text.text.len() > text.most)
     }
+}
+
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most - ELLIPSIS.len()));
+        text.push_str(ELLIPSIS);
+    }
+}
+
+/// A text's first line, cut: for a sentence or a row of a table.
+pub fn brief(text: &str) -> String {
+    let mut line = text.trim().lines().next().unwrap_or_default().to_owned();
+    cut(&mut line, MAX_LABEL);
+    line
 }
 
 impl Bounded for Op {

@@ -44,9 +44,28 @@ fn waiting(explanation: &Explanation, ahead: Option<usize>) -> String {
         None => "More than 10,000 jobs are ahead of it".into(),
     };
     format!(
-        "{place}. Able to run it: {there} of {} workers ({} idle, {} busy, {} draining, {} not ready).",
-        explanation.workers, able.idle, able.busy, able.draining, able.not_ready,
+        "{place}. Able to run it: {there} of {} workers ({} free, {} full, {} draining, {} not ready).{}",
+        explanation.workers,
+        able.free,
+        able.full,
+        able.draining,
+        able.not_ready,
+        not_ready(explanation),
     )
+}
+
+/// Who is not ready, and why.
+fn not_ready(explanation: &Explanation) -> String {
+    let named = &explanation.not_ready;
+    if named.is_empty() {
+        return String::new();
+    }
+    let said: Vec<_> = named.iter().map(|w| format!("{}: {}", w.worker, w.why)).collect();
+    let more = match explanation.able.not_ready.saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    format!(" Not ready: {}{more}.", said.join("; "))
 }
 
 /// The rule that most workers fail.

@@ -1,17 +1,31 @@
-//! Why a job waits: rule by rule over all workers.
+//! Why a job waits: rule by rule over all workers, and how many jobs are ahead of it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use pointsman_core::{
     ConnectorId, JobId, Record, RecordKey,
-    decide::{accepts, free_slots},
-    matching::{self, Availability, Explanation},
-    record::{Connector, Worker},
+    decide::{self, Candidate},
+    matching::{
+        Capabilities, CapabilitiesDigest, Class, ClassKey, Crowd, Explanation, able, excludes,
+    },
+    record::{Job, Worker},
 };
-use pointsman_store::StoreError;
+use pointsman_store::{MAX_AHEAD, StoreError};
 
-use crate::{plan::class_of, store::Inner};
+use crate::{
+    keys,
+    link::{list, number, text},
+    plan::class_of,
+    store::Inner,
+};
 
-/// How far down the queue a job is looked for.
-const MAX_AHEAD: usize = 10_000;
+/// Queues asked at once.
+const CHUNK: usize = 1_000;
+
+type Profiles = HashMap<CapabilitiesDigest, Arc<Capabilities>>;
 
 impl Inner {
     pub async fn explain(
@@ -19,49 +33,84 @@ impl Inner {
         id: JobId,
     ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
         let Some(job) = self.job(id).await? else { return Ok(None) };
+        let class = class_of(&job);
         let workers = self.workers().await?;
         let connectors = workers
             .iter()
             .map(|w| RecordKey::Connector(ConnectorId::new(w.id.clone(), job.service().clone())));
         let connectors = self.records(&connectors.collect::<Vec<_>>()).await?;
-        let now = self.link.now();
-        let mut rows = Vec::with_capacity(workers.len());
-        for worker in &workers {
-            let digest = worker.capabilities_digest;
-            let Some(profile) = self.definitions.profile(&self.link, digest).await? else {
-                continue;
-            };
-            let connector = connectors.iter().find_map(|record| match record {
-                Record::Connector(c) if c.worker_id == worker.id => Some(&**c),
+        let connectors: HashMap<_, _> = connectors
+            .iter()
+            .filter_map(|record| match record {
+                Record::Connector(connector) => Some((&connector.worker_id, &**connector)),
                 _ => None,
-            });
-            rows.push((&worker.id, profile, availability(worker, connector, now)));
-        }
-        let rows = rows.iter().map(|(id, profile, availability)| (*id, &**profile, *availability));
-        let explanation = matching::explain(&class_of(&job), rows);
+            })
+            .collect();
+        let profiles = self.profiles_of(&workers).await?;
+        let candidates = workers.iter().filter_map(|worker| {
+            let capabilities = profiles.get(&worker.capabilities_digest)?;
+            let connector = connectors.get(&worker.id).copied();
+            Some(Candidate { worker, capabilities, connector })
+        });
+        let explanation = decide::explain(&class, &candidates.collect::<Vec<_>>(), self.link.now());
         let ahead = match job.is_waiting() {
-            true => {
-                let first = self.first_waiting_ids(MAX_AHEAD).await?;
-                first.iter().position(|other| *other == id)
-            }
+            true => self.ahead_of(&job, &class, &workers, &profiles).await?,
             false => None,
         };
         Ok(Some((explanation, ahead)))
     }
-}
 
-fn availability(
-    worker: &Worker,
-    connector: Option<&Connector>,
-    now: pointsman_core::Timestamp,
-) -> Availability {
-    let free = connector
-        .map(|connector| (free_slots(worker, &connector.service_type, connector), connector));
-    match free {
-        _ if worker.is_offline() => Availability::Offline,
-        _ if worker.orders.drain => Availability::Draining,
-        Some((free, _)) if free > 0 && accepts(worker, now) => Availability::Idle,
-        Some((_, connector)) if !connector.job_ids.is_empty() => Availability::Busy,
-        _ => Availability::NotReady,
+    async fn profiles_of(&self, workers: &[Arc<Worker>]) -> Result<Profiles, StoreError> {
+        let digests: HashSet<_> = workers.iter().map(|worker| worker.capabilities_digest).collect();
+        let mut profiles = HashMap::with_capacity(digests.len());
+        for digest in digests {
+            if let Some(profile) = self.definitions.profile(&self.link, digest).await? {
+                profiles.insert(digest, profile);
+            }
+        }
+        Ok(profiles)
+    }
+
+    /// The rule is `State::ahead_of`'s; the queues are read one after the other, so it is a number of
+    /// about now.
+    async fn ahead_of(
+        &self,
+        job: &Job,
+        class: &Class,
+        workers: &[Arc<Worker>],
+        profiles: &Profiles,
+    ) -> Result<Option<usize>, StoreError> {
+        let can = |digest: &CapabilitiesDigest, class: &Class| {
+            profiles.get(digest).is_some_and(|capabilities| able(class, capabilities))
+        };
+        let takers = workers.iter().filter(|worker| {
+            !worker.is_offline()
+                && can(&worker.capabilities_digest, class)
+                && !excludes(class, &worker.id)
+        });
+        let takers: Crowd =
+            takers.map(|worker| (worker.capabilities_digest, worker.id.clone())).collect();
+        let own = class.key();
+        let rivals = self.waiting_classes().await?.into_iter().filter(|(key, other)| {
+            *key == own || takers.serves(other, |digest| can(digest, other))
+        });
+        let rivals: Vec<ClassKey> = rivals.map(|(key, _)| key).collect();
+        let (score, member) = keys::queued(job);
+        let mut ahead = 0;
+        for chunk in rivals.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            for key in chunk {
+                let queue = self.key(&format!("queue:{key}"));
+                pipeline.cmd("ZCOUNT").arg(&queue).arg("-inf").arg(format!("({score}"));
+                // Jobs of one workflow have one place.
+                pipeline.cmd("ZRANGE").arg(&queue).arg(score).arg(score).arg("BYSCORE");
+                pipeline.arg("LIMIT").arg(0).arg(MAX_AHEAD);
+            }
+            for parts in self.link.send_all(&pipeline).await?.chunks_exact(2) {
+                ahead += number(&parts[0]).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+                ahead += list(&parts[1]).iter().filter(|other| text(other) < member).count();
+            }
+        }
+        Ok((ahead < MAX_AHEAD).then_some(ahead))
     }
 }

@@ -2,7 +2,7 @@
 //! slot of a cluster.
 
 use pointsman_core::{
-    CustomerId, RecordKey, RecordKind, command::IdempotencyKey, decide::GroupKey,
+    CustomerId, RecordKey, RecordKind, command::IdempotencyKey, decide::GroupKey, record::Job,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -52,6 +52,15 @@ pub fn record(key: &RecordKey) -> String {
 pub fn is_workers_of(key: &str) -> bool {
     let machine = key.strip_prefix("machine:").and_then(|rest| rest.strip_suffix(":workers"));
     machine.is_some_and(|machine| !machine.is_empty())
+}
+
+/// Below these bits of a queue's score lies the place, above them the rank of the priority.
+pub const PLACE_BITS: u32 = 46;
+
+/// A waiting job's score and member in its class's queue.
+pub fn queued(job: &Job) -> (u64, String) {
+    let rank = u64::from(100 - job.spec.effective_priority().min(100));
+    ((rank << PLACE_BITS) + job.place, format!("{:012x}:{}", job.queued_seq, job.id))
 }
 
 /// Which set names all records of a kind; jobs are in `jobs`, sorted by id.

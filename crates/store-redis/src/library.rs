@@ -3,6 +3,7 @@
 
 use std::{fmt::Write as _, sync::LazyLock};
 
+use pointsman_core::decide::limits;
 use sha2::{Digest as _, Sha256};
 
 const PARTS: [&str; 13] = [
@@ -21,9 +22,19 @@ const PARTS: [&str; 13] = [
     include_str!("lua/register.lua"),
 ];
 
+/// The limits of the rules stand in them too.
+static TEXT: LazyLock<String> = LazyLock::new(|| {
+    let limits = [
+        ("_LEASE_MS", limits::LEASE.as_millis().to_string()),
+        ("_MAX_CLASSES", limits::MAX_CLASSES.to_string()),
+        ("_POISONOUS_AFTER", limits::POISONOUS_AFTER.to_string()),
+    ];
+    limits.iter().fold(PARTS.concat(), |text, (name, value)| text.replace(name, value))
+});
+
 /// The library's version: the first digits of its text's digest.
 pub static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let digest = Sha256::digest(PARTS.concat());
+    let digest = Sha256::digest(&*TEXT);
     digest.iter().take(4).fold(String::new(), |mut text, b| {
         let _ = write!(text, "{b:02x}");
         text
@@ -33,10 +44,24 @@ pub static VERSION: LazyLock<String> = LazyLock::new(|| {
 /// The library as `FUNCTION LOAD` takes it.
 pub fn code() -> String {
     let head = format!("#!lua name=pointsman_{}\n", *VERSION);
-    head + &PARTS.concat().replace("_VERSION", &format!("_{}", *VERSION))
+    head + &TEXT.replace("_VERSION", &format!("_{}", *VERSION))
 }
 
 /// A function's name in this version.
 pub fn name(function: &str) -> String {
     format!("pointsman_{function}_{}", *VERSION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A limit that is changed there is another library: old and new stand side by side.
+    #[test]
+    fn the_limits_are_those_of_the_rules() {
+        for limit in ["LEASE_MS = 10000\n", "MAX_CLASSES = 10000\n", "POISONOUS_AFTER = 5\n"] {
+            assert!(TEXT.contains(&format!("local {limit}")), "{limit}");
+        }
+        assert!(!code().contains("= _"), "nothing is left to fill in");
+    }
 }

@@ -2,14 +2,17 @@
 
 mod oldest;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use pointsman_core::{
-    JobId, Record, RecordKey,
+    Record, RecordKey,
     matching::{CapabilitiesDigest, Class, ClassKey, able},
     record::{Job, JobState},
 };
-use pointsman_store::{ClassSummary, Counts, QueuesLane, StoreError, WaitingJob, oldest_first};
+use pointsman_store::{ClassSummary, Counts, QueuesLane, StoreError, WaitingJob};
 use redis::Value;
 
 use crate::{
@@ -33,15 +36,23 @@ impl Inner {
         if limit == 0 {
             return Ok(QueuesLane { counts, ..QueuesLane::default() });
         }
-        let present = self.present().await?;
         let mut classes = self.classes_by_age().await?;
         classes.truncate(limit);
-        let classes = self.class_summaries(&classes, &present).await?;
+        let classes = self.class_summaries(&classes).await?;
         Ok(QueuesLane { pending: self.first_waiting(limit).await?, classes, counts })
     }
 
     /// Classes with pending jobs: those with the oldest heads first, those without one last.
     async fn classes_by_age(&self) -> Result<Vec<ClassKey>, StoreError> {
+        let mut classes = self.classes_with_heads().await?;
+        let seen: HashSet<ClassKey> = classes.iter().copied().collect();
+        let held: Vec<ClassKey> = self.members("held").await?;
+        classes.extend(held.into_iter().filter(|class| !seen.contains(class)));
+        Ok(classes)
+    }
+
+    /// Classes in which jobs wait, those with the oldest heads first.
+    async fn classes_with_heads(&self) -> Result<Vec<ClassKey>, StoreError> {
         let services: Vec<String> = self.members("services").await?;
         let mut pipeline = redis::pipe();
         for service in services {
@@ -55,25 +66,23 @@ impl Inner {
         });
         let mut heads: Vec<(u64, ClassKey)> = heads.collect();
         heads.sort_unstable();
-        let mut classes: Vec<ClassKey> = heads.into_iter().map(|(_, class)| class).collect();
-        let seen: HashSet<ClassKey> = classes.iter().copied().collect();
-        let held: Vec<ClassKey> = self.members("held").await?;
-        classes.extend(held.into_iter().filter(|class| !seen.contains(class)));
-        Ok(classes)
+        Ok(heads.into_iter().map(|(_, class)| class).collect())
     }
 
-    pub async fn first_waiting_ids(&self, limit: usize) -> Result<Vec<JobId>, StoreError> {
+    /// The classes in which jobs wait.
+    pub async fn waiting_classes(&self) -> Result<Vec<(ClassKey, Arc<Class>)>, StoreError> {
+        let keys = self.classes_with_heads().await?;
+        Ok(self.definitions.classes(&self.link, &keys).await?.into_iter().collect())
+    }
+
+    async fn first_waiting(&self, limit: usize) -> Result<Vec<WaitingJob>, StoreError> {
         let services: Vec<String> = self.members("services").await?;
         let mut args = vec![limit.to_string()];
         args.extend(services);
         let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
         let found = self.link.call("first_waiting", &args).await?;
-        Ok(list(&found).iter().filter_map(|id| text(id).parse().ok()).collect())
-    }
-
-    async fn first_waiting(&self, limit: usize) -> Result<Vec<WaitingJob>, StoreError> {
-        let ids = self.first_waiting_ids(limit).await?;
-        let keys: Vec<RecordKey> = ids.into_iter().map(RecordKey::Job).collect();
+        let ids = list(&found).iter().filter_map(|id| text(id).parse().ok());
+        let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();
         let waiting = self.records(&keys).await?.into_iter().filter_map(|record| match record {
             Record::Job(job) => Some(waiting_job(&job)),
             _ => None,
@@ -90,32 +99,41 @@ impl Inner {
         Ok(pairs.collect())
     }
 
-    /// Summaries of these classes, those that live, in their order.
+    /// Of those that live, in their order.
     pub async fn class_summaries(
         &self,
         classes: &[ClassKey],
-        present: &Present,
     ) -> Result<Vec<ClassSummary>, StoreError> {
+        if classes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let present = self.present().await?;
         let definitions = self.definitions.classes(&self.link, classes).await?;
         let mut pipeline = redis::pipe();
         for key in classes {
             pipeline.cmd("HGET").arg(self.key(&format!("class:{key}"))).arg("held");
+            pipeline.cmd("HGET").arg(self.key(&format!("class:{key}"))).arg("live");
             pipeline.cmd("ZCARD").arg(self.key(&format!("queue:{key}")));
         }
         let found = self.link.send_all(&pipeline).await?;
         let oldest = self.oldest_waiting(classes).await?;
         let mut summaries = Vec::with_capacity(classes.len());
-        for ((key, parts), oldest_at) in classes.iter().zip(found.chunks_exact(2)).zip(oldest) {
+        for ((key, parts), oldest) in classes.iter().zip(found.chunks_exact(3)).zip(oldest) {
             let Some(class) = definitions.get(key) else { continue };
             let count = |value: &Value| number(value).and_then(|n| u64::try_from(n).ok());
+            if count(&parts[1]).unwrap_or(0) == 0 {
+                continue;
+            }
             summaries.push(ClassSummary {
                 class: *key,
                 service: class.service.clone(),
                 requirements: class.requirements.clone(),
-                waiting: count(&parts[1]).unwrap_or(0),
+                customer: class.customer.clone(),
+                waiting: count(&parts[2]).unwrap_or(0),
                 held: count(&parts[0]).unwrap_or(0),
-                oldest_at,
-                able_workers: self.able_workers(class, present).await?,
+                oldest_at: oldest.map(|(at, _)| at),
+                oldest_job: oldest.map(|(_, job)| job),
+                able_workers: self.able_workers(class, &present).await?,
             });
         }
         Ok(summaries)
@@ -149,21 +167,6 @@ impl Inner {
     ) -> Result<bool, StoreError> {
         let profile = self.definitions.profile(&self.link, digest).await?;
         Ok(profile.is_some_and(|capabilities| able(class, &capabilities)))
-    }
-
-    /// Classes that wait although nobody there is able to run them, the oldest first.
-    pub async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
-        let present = self.present().await?;
-        let keys = self.classes_by_age().await?;
-        let definitions = self.definitions.classes(&self.link, &keys).await?;
-        let mut nobodys = Vec::new();
-        for key in keys {
-            let Some(class) = definitions.get(&key) else { continue };
-            if self.able_workers(class, &present).await? == 0 {
-                nobodys.push(key);
-            }
-        }
-        Ok(oldest_first(self.class_summaries(&nobodys, &present).await?))
     }
 
     /// Classes that lose job after job.

@@ -15,7 +15,7 @@ use pointsman_core::{
     decide::Key,
     doctor::{Examination, Mended},
     event::{Record, RecordKey},
-    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
     ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
@@ -357,8 +357,15 @@ impl Store for RedisStore {
         self.inner.explain(job).await
     }
 
-    async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
-        self.inner.unservable().await
+    async fn waiting_classes(&self) -> Result<Vec<(ClassKey, Arc<Class>)>, StoreError> {
+        self.inner.waiting_classes().await
+    }
+
+    async fn class_summaries(
+        &self,
+        classes: Vec<ClassKey>,
+    ) -> Result<Vec<ClassSummary>, StoreError> {
+        self.inner.class_summaries(&classes).await
     }
 
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use pointsman_core::{Event, EventName, JobId, Record, RecordKey, Rejected, Seq, Timestamp};
+use pointsman_core::{
+    Event, EventName, JobId, Record, RecordKey, Rejected, Seq, Timestamp, decide::limits,
+};
 use redis::Value;
 
 use crate::{
@@ -10,9 +12,6 @@ use crate::{
     link::{bytes, list, number, text},
     plan::Pick,
 };
-
-/// Classes with live jobs at most, as the function counts them.
-const MAX_CLASSES: usize = 10_000;
 
 /// What the function said of one transition.
 #[derive(Debug)]
@@ -62,7 +61,7 @@ pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
         "conflict" => Verdict::Conflict,
         "classes_changed" => Verdict::ClassesChanged,
         "not_due" => Verdict::Rejected(Rejected::NotDue),
-        "too_many_classes" => Verdict::Rejected(Rejected::TooManyClasses(MAX_CLASSES)),
+        "too_many_classes" => Verdict::Rejected(Rejected::TooManyClasses(limits::MAX_CLASSES)),
         "closed" => Verdict::Rejected(Rejected::IntakeClosed),
         "importing" => Verdict::Rejected(Rejected::Importing),
         "corrupt" => Verdict::Corrupt(parts.get(1).map(text).unwrap_or_default()),

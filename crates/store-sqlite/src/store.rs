@@ -10,7 +10,7 @@ use pointsman_core::{
     decide::Key,
     doctor::{Examination, Mended},
     event::{Record, RecordKey},
-    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
     ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
@@ -296,8 +296,15 @@ impl Store for SqliteStore {
         self.look(move |state, now| Some((state.explain(&job, now)?, state.ahead_of(&job)))).await
     }
 
-    async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
-        self.look(|state, _| state.unservable()).await
+    async fn waiting_classes(&self) -> Result<Vec<(ClassKey, Arc<Class>)>, StoreError> {
+        self.look(|state, _| state.waiting_classes()).await
+    }
+
+    async fn class_summaries(
+        &self,
+        classes: Vec<ClassKey>,
+    ) -> Result<Vec<ClassSummary>, StoreError> {
+        self.look(move |state, _| state.class_summaries(&classes)).await
     }
 
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {

@@ -13,7 +13,7 @@ use pointsman_core::{
     decide::{Key, Side},
     doctor::{Examination, Mended},
     event::{Record, RecordKey},
-    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use tokio::sync::broadcast;
 
@@ -232,8 +232,15 @@ impl Store for MemStore {
         Ok(self.with(|state, now| Some((state.explain(&job, now)?, state.ahead_of(&job)))))
     }
 
-    async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
-        Ok(self.with(|state, _| state.unservable()))
+    async fn waiting_classes(&self) -> Result<Vec<(ClassKey, Arc<Class>)>, StoreError> {
+        Ok(self.with(|state, _| state.waiting_classes()))
+    }
+
+    async fn class_summaries(
+        &self,
+        classes: Vec<ClassKey>,
+    ) -> Result<Vec<ClassSummary>, StoreError> {
+        Ok(self.with(|state, _| state.class_summaries(&classes)))
     }
 
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {

@@ -11,7 +11,7 @@ use pointsman_core::{
     decide::{Key, Source, Unread, Value},
     doctor::{Examination, Mended},
     event::{Record, RecordKey},
-    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
     record::{Job, Progress},
 };
 use serde::{Deserialize, Serialize};
@@ -294,11 +294,18 @@ pub trait Store: Send + Sync + 'static {
 
     async fn pulse(&self) -> Result<Pulse, StoreError>;
 
+    /// Why a job waits, and how many are ahead of it; see [`State::ahead_of`](crate::State::ahead_of).
     async fn explain(&self, job: JobId)
     -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
 
-    /// Classes that wait although nobody there is able to run them, the oldest first.
-    async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError>;
+    /// The classes in which jobs wait.
+    async fn waiting_classes(&self) -> Result<Vec<(ClassKey, Arc<Class>)>, StoreError>;
+
+    /// Summaries of these classes, those that live, in their order.
+    async fn class_summaries(
+        &self,
+        classes: Vec<ClassKey>,
+    ) -> Result<Vec<ClassSummary>, StoreError>;
 
     /// Classes that lose job after job, and the losses in a row.
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError>;

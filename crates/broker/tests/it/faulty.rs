@@ -16,7 +16,7 @@ use pointsman_core::{
     command::Reconcile,
     decide::Key,
     event::{Record, RecordKey},
-    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
     ClassSummary, Committed, Depth, Done, Due, Epoch, Examination, Health, JobFilter, JobsPage,
@@ -280,9 +280,16 @@ impl Store for FaultyStore {
         self.inner().explain(job).await
     }
 
-    async fn unservable(&self) -> Result<Vec<ClassSummary>, StoreError> {
+    async fn waiting_classes(&self) -> Result<Vec<(ClassKey, Arc<Class>)>, StoreError> {
         self.reach()?;
-        self.inner().unservable().await
+        self.inner().waiting_classes().await
+    }
+
+    async fn class_summaries(
+        &self,
+        classes: Vec<ClassKey>,
+    ) -> Result<Vec<ClassSummary>, StoreError> {
+        self.inner().class_summaries(classes).await
     }
 
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {

@@ -12,4 +12,5 @@ mod replica;
 mod resync;
 mod stores;
 mod streams;
+mod stuck;
 mod support;

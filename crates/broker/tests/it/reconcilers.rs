@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use pointsman_broker::{Broker, BrokerConfig};
 use pointsman_core::{
-    Command, Event, EventName, FailureKind, Record, RecordKey, WorkflowId,
+    Command, Event, EventName, FailureKind, Record,
     doctor::MendOutcome,
     record::{
         AlertRule, ConnectorStatus, Job, JobSpec, JobStatus, MachineStatus, Worker, WorkerStatus,
@@ -180,41 +180,6 @@ async fn an_alert_stands_while_nobody_is_able_and_no_longer() {
     assert_eq!(world.alerts().await, []);
 }
 
-/// Whoever comes later and stands before it in the queue does not make it younger.
-#[tokio::test(start_paused = true)]
-async fn the_oldest_job_decides_whether_nobody_is_able() {
-    let world = World::reconciled().await;
-    for priority in 50..56 {
-        let picky = JobSpec { requirements: needs("special"), ..spec(priority) };
-        world.fleet.submit(JobSpec { created_at: world.store_now(), ..picky }).await;
-        world.pass(secs(7)).await;
-    }
-    let log = world.fleet.log().await;
-    let alerts = log.iter().flat_map(|group| &group.events).filter(|e| {
-        let RecordKey::Alert(id) = &e.key else { return false };
-        id.rule == AlertRule::NobodyAble
-    });
-    assert_eq!(alerts.map(|e| e.name).collect::<Vec<_>>(), [EventName::AlertRaised], "and stands");
-}
-
-/// A workflow's job takes the place of its first one: before jobs that are older.
-#[tokio::test(start_paused = true)]
-async fn an_alert_stands_although_a_younger_job_moves_in_front() {
-    let world = World::reconciled().await;
-    let at = |requirements| {
-        let created_at = world.store_now();
-        JobSpec { requirements, created_at, ..spec(50) }
-    };
-    let of_workflow = |spec| JobSpec { workflow_id: Some(WorkflowId::new("w").unwrap()), ..spec };
-    world.fleet.submit(of_workflow(at(needs("other")))).await;
-    world.fleet.submit(at(needs("special"))).await;
-    world.pass(secs(14)).await;
-    assert_eq!(world.alerts().await, [AlertRule::NobodyAble; 2]);
-    world.fleet.submit(of_workflow(at(needs("special")))).await;
-    world.pass(secs(4)).await;
-    assert_eq!(world.alerts().await, [AlertRule::NobodyAble; 2]);
-}
-
 fn setting(name: &str, is_at_risk: bool) -> Setting {
     Setting { name: name.into(), risk: is_at_risk.then(|| format!("{name} may lose jobs: cure")) }
 }
@@ -292,6 +257,7 @@ async fn a_closed_intake_is_an_alert() {
 #[tokio::test(start_paused = true)]
 async fn a_class_that_is_lost_again_and_again_is_an_alert() {
     let world = World::reconciled().await;
+    let lost = world.fleet.submit(spec(0)).await;
     for n in 0..5 {
         let hand = world.fleet.worker(&format!("w{n}"), 1, &[]).await;
         let held = world.fleet.running(&hand).await;
@@ -300,7 +266,12 @@ async fn a_class_that_is_lost_again_and_again_is_an_alert() {
         world.fleet.act(&hand, held, op).await.unwrap();
     }
     world.pass(secs(3)).await;
-    assert!(world.alerts().await.contains(&AlertRule::PoisonousClass));
+    let alerts = world.broker.snapshot().await.alerts;
+    let alert = alerts.iter().find(|alert| alert.rule == AlertRule::PoisonousClass);
+    let alert = alert.expect("it is told");
+    assert!(alert.message.starts_with("jobs for simulation were lost 5 times"), "{alert:?}");
+    assert!(alert.message.ends_with("; 5 jobs waiting"), "{alert:?}");
+    assert!(alert.action.contains(&lost.to_string()), "{alert:?}");
 }
 
 /// The record of a worker that somebody has written over.

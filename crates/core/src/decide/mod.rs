@@ -4,6 +4,7 @@
 //! change of its operation, and a [`Transition`] is applied whole or not at all.
 
 mod attempt;
+mod availability;
 mod claim;
 mod draft;
 mod ending;
@@ -17,6 +18,7 @@ mod repair;
 mod submit;
 mod worker;
 
+pub use availability::{Candidate, availability, explain, unready};
 pub use claim::{accepts, free_slots};
 use draft::Draft;
 pub use draft::{Change, GroupKey, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
@@ -51,6 +53,8 @@ pub mod limits {
     pub const SUSPECT_FOR: Duration = Duration::from_secs(60);
     /// Losses in a row in one class before it is held to one probe at a time.
     pub const POISONOUS_AFTER: u32 = 5;
+    /// Classes with live jobs at most; a submission that would need one more is refused.
+    pub const MAX_CLASSES: usize = 10_000;
     /// A worker's claims that it does not list in a renewal are shown to it after this long.
     pub const UNKNOWN_AFTER: Duration = Duration::from_secs(3);
     /// Attempts that a store may have lost of one job; a worker that names a later one is wrong.

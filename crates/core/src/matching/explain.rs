@@ -13,20 +13,23 @@ use crate::ids::WorkerId;
 
 /// Failing workers that are named for one rule.
 pub const MAX_FAILING: usize = 20;
+/// Workers that are not ready which are named.
+const MAX_NOT_READY: usize = 5;
 
 /// What a worker could do with a job at this moment, were it able to run it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Availability {
-    /// Has a free slot and is waiting for a job.
-    Idle,
-    /// Every slot is taken.
-    Busy,
+    /// Has a free slot.
+    Free,
+    /// Takes no more beside what it has.
+    Full,
     /// Finishes what it has and takes nothing new.
     Draining,
     /// An operator paused it.
     Paused,
-    /// It is there, but its service cannot take a job now: starting, broken, or on probation.
+    /// It is there, but its service cannot take a job now: starting, broken, not known, or on
+    /// probation.
     NotReady,
     /// It said goodbye or fell silent.
     Offline,
@@ -39,6 +42,10 @@ pub struct Explanation {
     pub workers: usize,
     /// Workers that pass every rule, and what they are doing.
     pub able: AbleWorkers,
+    /// The first 5 able workers that are not ready, and why. Empty for a customer's token, which does
+    /// not see the fleet.
+    #[serde(default)]
+    pub not_ready: Vec<NotReadyWorker>,
     /// Every rule that the class asks, in a fixed order, also those that everybody passes.
     pub rules: Vec<RuleOutcome>,
 }
@@ -48,10 +55,10 @@ pub struct Explanation {
 pub struct AbleWorkers {
     /// All of them: the sum of the others.
     pub total: usize,
-    /// With a free slot.
-    pub idle: usize,
-    /// All slots taken.
-    pub busy: usize,
+    /// Have a free slot.
+    pub free: usize,
+    /// Every slot is taken.
+    pub full: usize,
     /// Ordered to take no more jobs.
     pub draining: usize,
     /// Paused by an operator.
@@ -60,6 +67,14 @@ pub struct AbleWorkers {
     pub not_ready: usize,
     /// Not there.
     pub offline: usize,
+}
+
+/// An able worker that takes no job now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NotReadyWorker {
+    pub worker: WorkerId,
+    /// Such as `comfyui (error): connection refused`.
+    pub why: String,
 }
 
 /// How the workers fared under one rule.
@@ -92,8 +107,10 @@ pub struct FailingWorker {
 }
 
 impl Explanation {
-    /// Forgets which workers they are, for those who do not see the fleet: counts and reasons stay.
+    /// Forgets which workers they are, for those who do not see the fleet: counts and what rules
+    /// found stay. What a service says of itself may name its machine.
     pub fn unname_workers(&mut self) {
+        self.not_ready.clear();
         for rule in &mut self.rules {
             if rule.rule == Rule::Excluded {
                 rule.wanted = EXCLUDED.into();
@@ -105,15 +122,18 @@ impl Explanation {
     }
 }
 
-/// Holds a class against every worker. Costs one look at each requirement of each worker.
+/// Holds a class against every worker. Costs one look at each requirement of each worker. `why` says
+/// what keeps one from being ready.
 pub fn explain<'a>(
     class: &Class,
     workers: impl IntoIterator<Item = (&'a WorkerId, &'a Capabilities, Availability)>,
+    why: impl Fn(&WorkerId) -> Option<String>,
 ) -> Explanation {
     let asks: Vec<Ask<'_>> = class.asks().collect();
     let mut tallies: Vec<Tally<'a>> = asks.iter().map(|_| Tally::default()).collect();
     let mut count = 0;
     let mut able = AbleWorkers::default();
+    let mut not_ready = Vec::new();
     for (worker, capabilities, availability) in workers {
         count += 1;
         let offer = Offer::new(class, Some(worker), capabilities);
@@ -121,6 +141,10 @@ pub fn explain<'a>(
         let failed = met.iter().filter(|met| !**met).count();
         if failed == 0 {
             able.add(availability);
+            if availability == Availability::NotReady && not_ready.len() < MAX_NOT_READY {
+                let why = why(worker).unwrap_or_default();
+                not_ready.push(NotReadyWorker { worker: worker.clone(), why });
+            }
         }
         for (tally, met) in tallies.iter_mut().zip(met) {
             if met {
@@ -131,7 +155,7 @@ pub fn explain<'a>(
         }
     }
     let rules = asks.iter().zip(tallies).map(|(ask, tally)| tally.outcome(ask)).collect();
-    Explanation { workers: count, able, rules }
+    Explanation { workers: count, able, not_ready, rules }
 }
 
 /// The count for one ask. Words are made only for the workers that are named in the end.
@@ -176,8 +200,8 @@ impl AbleWorkers {
     fn add(&mut self, availability: Availability) {
         self.total += 1;
         *match availability {
-            Availability::Idle => &mut self.idle,
-            Availability::Busy => &mut self.busy,
+            Availability::Free => &mut self.free,
+            Availability::Full => &mut self.full,
             Availability::Draining => &mut self.draining,
             Availability::Paused => &mut self.paused,
             Availability::NotReady => &mut self.not_ready,

@@ -12,6 +12,7 @@ pub mod class;
 pub mod complete;
 pub mod condition;
 mod contradict;
+mod crowd;
 pub mod explain;
 mod parse;
 pub mod refusal;
@@ -27,7 +28,10 @@ pub use capabilities::{Capabilities, CustomerRules, Gpu, OfferedHardware, Servic
 pub use class::Class;
 pub use complete::complete_from_graph;
 pub use condition::{Condition, LabelValue};
-pub use explain::{AbleWorkers, Availability, Explanation, FailingWorker, RuleOutcome, explain};
+pub use crowd::Crowd;
+pub use explain::{
+    AbleWorkers, Availability, Explanation, FailingWorker, NotReadyWorker, RuleOutcome, explain,
+};
 pub use refusal::{RequirementError, RequirementErrorCode};
 pub use requirements::{CustomerNeeds, Hardware, Isolation, MustNot, Prefer, Requirements};
 pub use rules::{Mismatch, Rule, able, excludes, mismatches};

@@ -3,9 +3,11 @@
 use std::fmt::Display;
 
 use super::{
+    Class,
     ask::{Ask, Offer},
     capabilities::ServiceCapabilities,
 };
+use crate::bounds::brief;
 
 /// How many entries of a list are spelled out.
 const SHOWN: usize = 10;
@@ -17,6 +19,23 @@ pub(super) fn listed<T: Display>(entries: impl IntoIterator<Item = T>) -> String
     match entries.count() {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Asks of a class that are spelled out in a sentence.
+const ASKS: usize = 4;
+
+impl Class {
+    /// What it asks for beside its service, in a few words; none where it asks for nothing.
+    pub fn wants(&self) -> Option<String> {
+        let said = |ask: &Ask<'_>| !matches!(ask, Ask::Service(_) | Ask::Customer(None));
+        let mut asks = self.asks().filter(said);
+        let first: Vec<String> = asks.by_ref().take(ASKS).map(|ask| brief(&ask.wanted())).collect();
+        match asks.count() {
+            0 if first.is_empty() => None,
+            0 => Some(first.join("; ")),
+            more => Some(format!("{}; and {more} more", first.join("; "))),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Extra, Seq};
 use crate::{
+    bounds::brief,
     ids::{ConnectorId, Incarnation, JobId, MachineId, ServiceName, WorkerId},
     matching::canonical::CapabilitiesDigest,
     time::Timestamp,
@@ -160,6 +161,19 @@ impl Worker {
         matches!(self.presence, Presence::Offline { .. })
     }
 
+    /// Why it takes fewer jobs than it has slots for, or none: it broke several in a row.
+    pub fn suspicion(&self, now: Timestamp) -> Option<String> {
+        let until = self.suspect_until?;
+        let takes = match now < until {
+            true => format!("it takes none until {until}"),
+            false => "it takes one at a time until one completes".to_owned(),
+        };
+        Some(format!(
+            "suspect: it broke {} different jobs in a row; {takes}",
+            self.suspect_jobs.len()
+        ))
+    }
+
     pub fn connector_ids(&self) -> impl Iterator<Item = ConnectorId> + '_ {
         self.services.iter().map(|s| ConnectorId::new(self.id.clone(), s.name.clone()))
     }
@@ -226,6 +240,19 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// Why no job can count on its service now; none where it works.
+    pub fn trouble(&self) -> Option<String> {
+        use ConnectorStatus as S;
+        if matches!(self.status, S::Idle | S::Active) {
+            return None;
+        }
+        let state = format!("{} ({})", self.service_type, self.status.as_str());
+        Some(match &self.error_message {
+            Some(message) => format!("{state}: {}", brief(message)),
+            None => state,
+        })
+    }
+
     /// The status that follows from what was reported and the jobs it has.
     pub fn derived_status(&self) -> ConnectorStatus {
         use ConnectorStatus as S;

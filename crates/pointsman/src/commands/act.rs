@@ -33,11 +33,11 @@ pub async fn explain(client: &Client, id: JobId, json: bool) -> Result<(), Exit>
     let explanation = &explained.explanation;
     let able = explanation.able;
     print::line(&format!(
-        "{} of {} workers are able: {} idle, {} busy, {} draining, {} not ready, {} offline",
+        "{} of {} workers are able: {} free, {} full, {} draining, {} not ready, {} offline",
         able.total,
         explanation.workers,
-        able.idle,
-        able.busy,
+        able.free,
+        able.full,
         able.draining,
         able.not_ready,
         able.offline

@@ -1,8 +1,13 @@
 //! Lists and single records.
 
-use pointsman_api::JobsQuery;
+use std::collections::BTreeMap;
+
+use pointsman_api::{JobsQuery, Snapshot};
 use pointsman_client::Client;
-use pointsman_core::{JobId, ServiceName, record::JobStatus};
+use pointsman_core::{
+    ConnectorId, JobId, ServiceName, Timestamp,
+    record::{Connector, JobStatus, Worker},
+};
 
 use super::{exit_of, print};
 use crate::{args, exit::Exit};
@@ -88,10 +93,11 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
 }
 
 pub async fn workers(client: &Client, json: bool) -> Result<(), Exit> {
-    let workers = client.workers().await.map_err(exit_of)?;
     if json {
-        return print::json(&workers);
+        return print::json(&client.workers().await.map_err(exit_of)?);
     }
+    let Snapshot { workers, connectors, at, .. } = client.snapshot().await.map_err(exit_of)?;
+    let connectors = connectors.into_iter().map(|c| (c.id.clone(), c)).collect();
     let rows: Vec<Vec<String>> = workers
         .iter()
         .map(|worker| {
@@ -103,12 +109,27 @@ pub async fn workers(client: &Client, json: bool) -> Result<(), Exit> {
                 worker.jobs_completed.to_string(),
                 worker.jobs_failed.to_string(),
                 worker.summary.clone(),
-                worker.reason.clone().unwrap_or_default(),
+                reason(worker, &connectors, at),
             ]
         })
         .collect();
     let head = ["WORKER", "STATUS", "MACHINE", "JOBS", "COMPLETED", "FAILED", "SERVICES", "REASON"];
     print::table(&head, &rows)
+}
+
+/// Why a worker takes no jobs, or fewer than it could.
+fn reason(
+    worker: &Worker,
+    connectors: &BTreeMap<ConnectorId, Connector>,
+    now: Timestamp,
+) -> String {
+    let mut said: Vec<String> = worker.reason.iter().cloned().collect();
+    if !worker.is_offline() {
+        let own = worker.connector_ids().filter_map(|id| connectors.get(&id));
+        said.extend(own.filter_map(Connector::trouble));
+        said.extend(worker.suspicion(now));
+    }
+    said.join("; ")
 }
 
 pub async fn machines(client: &Client, json: bool) -> Result<(), Exit> {
@@ -125,4 +146,55 @@ pub async fn machines(client: &Client, json: bool) -> Result<(), Exit> {
         })
         .collect();
     print::table(&["MACHINE", "STATUS", "GPUS", "REASON"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What the row of a worker says, of whose record and connector these parts are so.
+    fn said(worker: &Value, connector: &Value) -> String {
+        let incarnation = uuid::Uuid::nil();
+        let mut whole = json!({
+            "id": "w", "rev": 1, "machine_id": "box", "incarnation": incarnation, "status": "idle",
+            "reason": null, "action": null, "presence": {"state": "ready"}, "orders": {},
+            "services": [{"name": "comfyui", "slots": 1}], "current_job_ids": [], "summary": "",
+            "capabilities_digest": "0".repeat(32), "connected_at": at(0), "last_status_change": at(0),
+            "jobs_completed": 0, "jobs_failed": 0,
+        });
+        let mut of = json!({
+            "id": "w:comfyui", "rev": 1, "worker_id": "w", "machine_id": "box",
+            "service_type": "comfyui", "status": "idle", "reported": "idle", "timestamp": at(0),
+            "error_message": null, "job_ids": [],
+        });
+        for (record, parts) in [(&mut whole, worker), (&mut of, connector)] {
+            record.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());
+        }
+        let connector: Connector = serde_json::from_value(of).unwrap();
+        let connectors = BTreeMap::from([(connector.id.clone(), connector)]);
+        reason(&serde_json::from_value(whole).unwrap(), &connectors, at(10))
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + seconds * 1_000)
+    }
+
+    #[test]
+    fn a_worker_that_takes_no_jobs_says_why() {
+        let (none, dead) =
+            (json!({}), json!({"status": "error", "error_message": "refused\nmore"}));
+        assert_eq!(said(&none, &none), "");
+        assert_eq!(said(&none, &dead), "comfyui (error): refused");
+        assert_eq!(said(&none, &json!({"status": "connecting"})), "comfyui (connecting)");
+        let gone = json!({"presence": {"state": "offline", "why": "left"}, "reason": "it left"});
+        assert_eq!(said(&gone, &json!({"status": "offline"})), "it left");
+        for (until, takes) in [(20, "none until 2023-11-14T22:13:40"), (5, "one at a time")] {
+            let suspect = json!({"suspect_until": at(until), "suspect_jobs": [uuid::Uuid::nil()]});
+            let said = said(&suspect, &dead);
+            assert!(said.starts_with("comfyui (error): refused; suspect: it broke 1 "), "{said}");
+            assert!(said.contains(&format!("it takes {takes}")), "{said}");
+        }
+    }
 }

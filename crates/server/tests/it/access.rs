@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use pointsman_api::ErrorCode;
 use pointsman_broker::{Broker, BrokerConfig};
 use pointsman_client::{Client, ClientError};
-use pointsman_core::{CustomerId, Timestamp};
+use pointsman_core::{CustomerId, Timestamp, record::ConnectorStatus};
 use pointsman_server::{Files, NewToken, Role, Server, ServerConfig, ServerError, add_token};
 use pointsman_store::{MemStore, MonotonicClock};
 use serde_json::json;
@@ -162,7 +162,15 @@ async fn no_token_of_a_customer_does_a_workers_work() {
 #[tokio::test]
 async fn a_customer_is_told_why_its_job_waits_but_not_which_workers_there_are() {
     let (server, client) = open_server().await;
-    server.worker_of(client("worker"), "hidden").await;
+    let worker = server.worker_of(client("worker"), "hidden").await;
+    let mut renewal = worker.renewal(Vec::new());
+    renewal.connectors[0].status = ConnectorStatus::Error;
+    renewal.connectors[0].error_message = Some("hidden.internal refused".into());
+    worker.client.renew(&renewal).await.unwrap();
+    let plain = client("acme").submit(&simulation()).await.unwrap().job.id;
+    let explained = client("acme").explain(plain).await.unwrap();
+    assert_eq!(explained.explanation.able.not_ready, 1);
+    assert!(!serde_json::to_string(&explained).unwrap().contains("hidden"), "{explained:?}");
     let mut asks = simulation();
     asks.requirements = Some(json!({"hardware": {"gpu_memory_gb": 80}}));
     let job = client("acme").submit(&asks).await.unwrap().job.id;

@@ -1,7 +1,7 @@
 //! What users do with jobs.
 
 use pointsman_api::{ErrorCode, JobsQuery, Submission};
-use pointsman_core::record::JobStatus;
+use pointsman_core::record::{ConnectorStatus, JobStatus};
 use serde_json::json;
 
 use crate::fixture::{completed, no_job, op, simulation, start};
@@ -151,10 +151,24 @@ async fn explain_says_why_a_job_waits() {
     let plain = server.submit().await.id;
     let explained = server.client.explain(plain).await.unwrap();
     assert!(
-        explained.answer.contains("Able to run it: 1 of 1 workers (1 idle"),
+        explained.answer.contains("Able to run it: 1 of 1 workers (1 free"),
         "{}",
         explained.answer
     );
+}
+
+#[tokio::test]
+async fn explain_names_the_workers_that_are_not_ready() {
+    let server = start().await;
+    let job = server.submit().await.id;
+    let worker = server.worker("w").await;
+    let mut renewal = worker.renewal(Vec::new());
+    renewal.connectors[0].status = ConnectorStatus::Error;
+    renewal.connectors[0].error_message = Some("connection refused".into());
+    worker.client.renew(&renewal).await.unwrap();
+    let explained = server.client.explain(job).await.unwrap();
+    let said = "1 not ready). Not ready: w: simulation (error): connection refused.";
+    assert!(explained.answer.ends_with(said), "{}", explained.answer);
 }
 
 #[tokio::test]

@@ -139,9 +139,7 @@ impl Expected {
             self.score("exclusions", &id, u64::try_from(until.as_millis()).ok());
         }
         if job.is_waiting() {
-            let rank = u64::from(100 - job.spec.effective_priority().min(100));
-            let score = (rank << 46) + job.place;
-            let member = format!("{:012x}:{id}", job.queued_seq);
+            let (score, member) = keys::queued(job);
             self.score(&format!("queue:{key}"), &member, Some(score));
             self.head(key, job.queued_seq, score);
         }

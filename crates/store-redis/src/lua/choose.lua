@@ -1,7 +1,7 @@
 -- The choice of the jobs of one claim: the best heads among the classes that the worker can serve.
 -- Reads only. A claim walks whichever is shorter, the heads in order or the worker's own classes.
 
-local POISONOUS_AFTER = 5
+local POISONOUS_AFTER = _POISONOUS_AFTER
 
 local function base_of(S, base)
   local known = S.bases[base]

@@ -10,15 +10,15 @@
 -- Not there yet while the library is loaded: each function sets it first (register.lua).
 local call
 
--- Milliseconds: the same limits as in the rules (`decide::limits`).
-local LEASE_MS = 10000
+-- What begins with an underscore is a limit of the rules, filled in by library.rs.
+local LEASE_MS = _LEASE_MS
 -- Lists pushed for waiting workers vanish by themselves.
 local WAKE_MS = 60000
 -- The order of a queue is (priority, place, seq): score = (100 - priority) * 2^46 + place.
 local PLACES = 70368744177664
 -- In `pulse` a score is ms * 4 + what told it: 0 a report, 1 a job, 2 a registration.
 local TOLD_BY = 4
-local MAX_CLASSES = 10000
+local MAX_CLASSES = _MAX_CLASSES
 
 local function prefix_of(meta)
   return string.sub(meta, 1, -5)

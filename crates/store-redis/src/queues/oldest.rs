@@ -1,4 +1,4 @@
-//! When the oldest job of a class was submitted. A queue is in the order of claims, so it is looked
+//! The oldest job of a class. A queue is in the order of claims, so it is looked
 //! for among the first of each priority: one step a priority, all classes together.
 
 use pointsman_core::{JobId, RecordKey, Timestamp, matching::ClassKey};
@@ -7,15 +7,16 @@ use redis::Value;
 use serde::{Deserialize as _, de::IntoDeserializer as _};
 
 use crate::{
-    keys,
+    keys::{self, PLACE_BITS},
     link::{list, text},
     store::Inner,
 };
 
-/// A score is the rank of a priority, and below these bits the place.
-const PLACE_BITS: u32 = 46;
 /// Jobs asked for at once.
 const CHUNK: usize = 1_000;
+
+/// When it was submitted, and which it is.
+pub type Oldest = (Timestamp, JobId);
 
 /// The first job of a priority.
 struct First {
@@ -30,7 +31,7 @@ impl Inner {
     pub(super) async fn oldest_waiting(
         &self,
         classes: &[ClassKey],
-    ) -> Result<Vec<Option<Timestamp>>, StoreError> {
+    ) -> Result<Vec<Option<Oldest>>, StoreError> {
         let mut pipeline = redis::pipe();
         for key in classes {
             for end in [0, -1] {
@@ -69,8 +70,8 @@ impl Inner {
         &self,
         classes: usize,
         firsts: &[First],
-    ) -> Result<Vec<Option<Timestamp>>, StoreError> {
-        let mut oldest: Vec<Option<Timestamp>> = vec![None; classes];
+    ) -> Result<Vec<Option<Oldest>>, StoreError> {
+        let mut oldest: Vec<Option<Oldest>> = vec![None; classes];
         for firsts in firsts.chunks(CHUNK) {
             let mut pipeline = redis::pipe();
             for first in firsts {
@@ -85,7 +86,8 @@ impl Inner {
                     continue;
                 };
                 let oldest = &mut oldest[first.class];
-                *oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
+                let this = (at, first.job);
+                *oldest = Some(oldest.map_or(this, |oldest| oldest.min(this)));
             }
         }
         Ok(oldest)

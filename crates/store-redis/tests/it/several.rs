@@ -17,7 +17,7 @@ use pointsman_core::{
     decide::Key,
     doctor::{Examination, Mended},
     event::{Record, RecordKey},
-    matching::{Capabilities, CapabilitiesDigest, ClassKey, Explanation},
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
     ClassSummary, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded, LogPage,
@@ -100,7 +100,8 @@ delegate! {
     queues(limit: usize) -> Result<QueuesLane, StoreError>;
     pulse() -> Result<Pulse, StoreError>;
     explain(job: JobId) -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
-    unservable() -> Result<Vec<ClassSummary>, StoreError>;
+    waiting_classes() -> Result<Vec<(ClassKey, Arc<Class>)>, StoreError>;
+    class_summaries(classes: Vec<ClassKey>) -> Result<Vec<ClassSummary>, StoreError>;
     poisonous() -> Result<Vec<(ClassKey, u32)>, StoreError>;
     examine(depth: Depth) -> Result<Examination, StoreError>;
     mend(ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError>;

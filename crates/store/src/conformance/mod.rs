@@ -2,13 +2,14 @@
 //! with a function that opens an empty store on a clock that the suite moves.
 //!
 //! `rules` drives whole lives of jobs, `truths` asks whether records and events say what is so,
-//! `reclaims` takes back what the store lost; `doctor` corrupts records and has them mended; `races`
+//! `explained` asks why jobs wait; `reclaims` takes back what the store lost; `doctor` corrupts records and has them mended; `races`
 //! steps through every interleaving of competing decisions, each race also with a guard removed,
 //! which must make it fail; `model` runs random commands on the store and on
 //! [`MemStore`](crate::MemStore) and compares every answer; `transfer` moves stores, and is called
 //! by [`transfer_tests!`](crate::transfer_tests).
 
 pub mod doctor;
+pub mod explained;
 pub mod fleet;
 pub mod model;
 pub mod races;
@@ -77,6 +78,12 @@ macro_rules! conformance_tests {
             a_repair_takes_strangers_off_a_worker,
             the_oldest_job_of_a_class_is_not_its_head,
         );
+        $crate::conformance_tests!(@explained $open,
+            workers_that_are_not_ready_are_named_with_their_reason,
+            only_jobs_that_share_a_worker_are_ahead,
+            jobs_of_one_workflow_are_ahead_by_their_order,
+            a_class_is_told_with_its_customer_and_its_oldest_job,
+        );
         $crate::conformance_tests!(@reclaims $open,
             a_lost_claim_is_reclaimed,
             a_reclaimed_attempt_tells_its_story_and_has_a_lease,
@@ -115,6 +122,14 @@ macro_rules! conformance_tests {
             #[tokio::test]
             async fn $name() {
                 $crate::conformance::rules::$name(&$open).await;
+            }
+        )*
+    };
+    (@explained $open:expr, $($name:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $crate::conformance::explained::$name(&$open).await;
             }
         )*
     };

@@ -333,6 +333,11 @@ pub fn agrees(open: &Open) {
                 prop_assert_eq!(found, expected, "after {:?}", action);
             }
             prop_assert_eq!(laws.check_stories(&under_test.fleet).await, Ok(()));
+            for &job in laws.0.keys() {
+                let found = under_test.fleet.store.explain(job).await.expect("the store works");
+                let expected = model.fleet.store.explain(job).await.expect("the store works");
+                prop_assert_eq!(found, expected, "why {} waits", job);
+            }
             Ok(())
         })
     });

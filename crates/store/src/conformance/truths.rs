@@ -377,7 +377,10 @@ pub async fn the_oldest_job_of_a_class_is_not_its_head(open: &Open) {
     }
     submit("other", 50, 2).await;
     let told = async || {
-        let classes = fleet.store.unservable().await.expect("the store works");
+        let waiting = fleet.store.waiting_classes().await.expect("the store works");
+        let keys = waiting.into_iter().map(|(key, _)| key).collect();
+        let classes = fleet.store.class_summaries(keys).await.expect("the store works");
+        let classes = crate::oldest_first(classes);
         let lane = fleet.store.queues(200).await.expect("the store works");
         for class in &classes {
             assert!(lane.classes.contains(class), "{class:?} is told otherwise in {lane:?}");

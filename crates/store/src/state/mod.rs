@@ -7,6 +7,7 @@
 mod apply;
 mod doctor;
 mod due;
+mod explain;
 mod index;
 mod intake;
 mod queue;
@@ -21,6 +22,7 @@ use std::{
 
 pub use apply::{Applied, Undo};
 pub use due::{Due, MAX_DUE, Retention};
+pub use explain::MAX_AHEAD;
 pub use queue::{ClassIx, QueueKey, Queues};
 pub use reads::{
     ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, QueuesLane,
@@ -32,16 +34,13 @@ pub use waiters::WorkHint;
 use pointsman_core::{
     Answer, Command, ConnectorId, EventName, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId,
     command::{Exchange, IdempotencyKey, Renew},
-    decide::{self, GroupKey, Intake, Key, Source, Stop, Transition, Unread, Value},
+    decide::{self, GroupKey, Intake, Key, Source, Stop, Transition, Unread, Value, limits},
     event::{Record, RecordKey},
     matching::{CapabilitiesDigest, ClassKey},
     record::{Alert, AlertId, Connector, Job, JobStatus, Machine, Worker},
 };
 
 use crate::Epoch;
-
-/// Classes with live jobs at most; a submission that would need one more is refused.
-pub const MAX_CLASSES: usize = 10_000;
 
 struct JobEntry {
     job: Arc<Job>,
@@ -217,7 +216,7 @@ impl State {
 
     /// A submission or retry that would need one class too many is refused.
     fn check_room(&self, transition: &Transition) -> Result<(), Rejected> {
-        if self.queues.live_classes() < MAX_CLASSES {
+        if self.queues.live_classes() < limits::MAX_CLASSES {
             return Ok(());
         }
         let new = transition.changes.iter().filter(|change| {
@@ -227,7 +226,7 @@ impl State {
             Record::Job(job) => self.queues.has_class(&index::class_of(&job.spec, &[]).key()),
             _ => true,
         });
-        if fits { Ok(()) } else { Err(Rejected::TooManyClasses(MAX_CLASSES)) }
+        if fits { Ok(()) } else { Err(Rejected::TooManyClasses(limits::MAX_CLASSES)) }
     }
 
     pub fn record(&self, key: &RecordKey) -> Option<Record> {

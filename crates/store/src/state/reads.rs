@@ -1,20 +1,21 @@
-//! What can be read: pages of jobs, the queues, the pulse, explanations.
+//! What can be read: pages of jobs, the queues, the pulse.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
 
 use pointsman_core::{
     ConnectorId, CustomerId, JobId, MachineId, ServiceName, Timestamp, WorkerId, WorkflowId,
-    decide::accepts,
     event::Record,
-    matching::{
-        self, Availability, Capabilities, CapabilitiesDigest, ClassKey, Explanation, Requirements,
-    },
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Requirements},
     record::{Hold, Job, JobStatus, Worker},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ClassIx, ConfirmedBy, State, index, queue::ClassEntry};
+use super::{ClassIx, ConfirmedBy, State, queue::ClassEntry};
 
 /// Which jobs a list shows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -119,13 +120,17 @@ pub struct ClassSummary {
     /// What they all ask.
     #[schema(value_type = Requirements)]
     pub requirements: Arc<Requirements>,
+    /// Whose jobs they are, of a fleet with several customers.
+    pub customer: Option<CustomerId>,
     /// Jobs in its queue.
     pub waiting: u64,
     /// Pending jobs that are not in it.
     pub held: u64,
     /// When its oldest waiting job was submitted, of those that are the first of their priority.
     pub oldest_at: Option<Timestamp>,
-    /// Workers that are there and able.
+    /// That job.
+    pub oldest_job: Option<JobId>,
+    /// Workers that are there and able, whether they are ready or not.
     pub able_workers: u64,
 }
 
@@ -156,6 +161,16 @@ pub struct PulseConnector {
     pub confirmed_at: Option<Timestamp>,
     /// What confirmed it.
     pub source: Option<ConfirmedBy>,
+}
+
+impl ClassSummary {
+    /// What it asks for beside its service, in a few words.
+    pub fn wants(&self) -> Option<String> {
+        let Self { service, requirements, customer, .. } = self;
+        let (service, requirements) = (service.clone(), requirements.clone());
+        let excluded = BTreeSet::new();
+        Class { service, requirements, customer: customer.clone(), excluded }.wants()
+    }
 }
 
 /// Classes in the order of their oldest jobs, those in which none waits last.
@@ -262,13 +277,17 @@ impl State {
 
     fn class_summary(&self, entry: &ClassEntry, present: &Present) -> ClassSummary {
         let firsts = entry.firsts().filter_map(|id| self.jobs.get(id));
+        let firsts = firsts.map(|entry| (entry.job.spec.created_at, entry.job.id));
+        let oldest = firsts.min();
         ClassSummary {
             class: entry.key,
             service: entry.class.service.clone(),
             requirements: entry.class.requirements.clone(),
+            customer: entry.class.customer.clone(),
             waiting: entry.waiting.len() as u64,
             held: entry.held,
-            oldest_at: firsts.map(|entry| entry.job.spec.created_at).min(),
+            oldest_at: oldest.map(|(at, _)| at),
+            oldest_job: oldest.map(|(_, id)| id),
             able_workers: self.able_workers(entry, present),
         }
     }
@@ -276,42 +295,6 @@ impl State {
     /// Whether anybody present could run the jobs of a class.
     pub(super) fn anybody_able(&self, ix: ClassIx, present: &Present) -> bool {
         self.queues.entry(ix).is_some_and(|entry| self.able_workers(entry, present) > 0)
-    }
-
-    /// Why a job waits: rule by rule over all workers. `None`: there is no such job.
-    pub fn explain(&self, job: &JobId, now: Timestamp) -> Option<Explanation> {
-        let job = &self.jobs.get(job)?.job;
-        let class = index::class_of(&job.spec, &job.exclusions);
-        let workers = self.workers.values().filter_map(|worker| {
-            let capabilities: &Capabilities =
-                self.queues.capabilities(&worker.capabilities_digest)?;
-            Some((&worker.id, capabilities, self.availability(worker, job.service(), now)))
-        });
-        Some(matching::explain(&class, workers))
-    }
-
-    fn availability(&self, worker: &Worker, service: &ServiceName, now: Timestamp) -> Availability {
-        let connector = self.connectors.get(&ConnectorId::new(worker.id.clone(), service.clone()));
-        let free = connector.map(|connector| {
-            (pointsman_core::decide::free_slots(worker, service, connector), connector)
-        });
-        match free {
-            _ if worker.is_offline() => Availability::Offline,
-            _ if worker.orders.drain => Availability::Draining,
-            Some((free, _)) if free > 0 && accepts(worker, now) => Availability::Idle,
-            Some((_, connector)) if !connector.job_ids.is_empty() => Availability::Busy,
-            _ => Availability::NotReady,
-        }
-    }
-
-    /// How many waiting jobs would be claimed before this one by a worker able to run all; at
-    /// most 10,000 are counted.
-    pub fn ahead_of(&self, job: &JobId) -> Option<usize> {
-        let entry = self.jobs.get(job)?;
-        if !entry.job.is_waiting() {
-            return None;
-        }
-        self.queues.first_waiting(10_000).iter().position(|id| id == job)
     }
 
     pub fn pulse(&self) -> Pulse {
@@ -361,12 +344,17 @@ impl State {
         self.queues.capabilities(digest).cloned()
     }
 
-    /// Classes that wait although nobody there is able to run them, the oldest first.
-    pub fn unservable(&self) -> Vec<ClassSummary> {
+    /// The classes in which jobs wait.
+    pub fn waiting_classes(&self) -> Vec<(ClassKey, Arc<Class>)> {
+        let waiting = self.queues.entries().filter(|(_, entry)| !entry.waiting.is_empty());
+        waiting.map(|(_, entry)| (entry.key, entry.class.clone())).collect()
+    }
+
+    /// Of those that live, in their order.
+    pub fn class_summaries(&self, classes: &[ClassKey]) -> Vec<ClassSummary> {
         let present = self.present();
-        let waiting = self.queues.by_head(usize::MAX);
-        let nobody = waiting.into_iter().filter(|e| self.able_workers(e, &present) == 0);
-        oldest_first(nobody.map(|entry| self.class_summary(entry, &present)).collect())
+        let live = classes.iter().filter_map(|key| self.queues.entry_of(key));
+        live.map(|entry| self.class_summary(entry, &present)).collect()
     }
 
     pub fn poisonous(&self) -> Vec<(ClassKey, u32)> {

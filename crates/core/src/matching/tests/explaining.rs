@@ -81,13 +81,13 @@ fn explained() -> Explanation {
 
     let ids: Vec<WorkerId> = (0..28).map(|i| worker(&format!("w{i:02}"))).collect();
     let workers = ids.iter().enumerate().map(|(i, id)| match i {
-        0 => (id, &misplaced, Availability::Idle),
-        25 => (id, &large, Availability::Busy),
+        0 => (id, &misplaced, Availability::Free),
+        25 => (id, &large, Availability::Full),
         26 => (id, &large, Availability::Draining),
-        27 => (id, &large, Availability::Busy),
-        _ => (id, &small, Availability::Idle),
+        27 => (id, &large, Availability::NotReady),
+        _ => (id, &small, Availability::Free),
     });
-    explain(&asked, workers)
+    explain(&asked, workers, |id| Some(format!("{id} is broken")))
 }
 
 #[test]
@@ -96,8 +96,10 @@ fn each_rule_says_how_many_pass_and_which_fail() {
     assert_eq!(explained.workers, 28);
     assert_eq!(
         explained.able,
-        AbleWorkers { total: 3, busy: 2, draining: 1, ..AbleWorkers::default() }
+        AbleWorkers { total: 3, full: 1, draining: 1, not_ready: 1, ..AbleWorkers::default() }
     );
+    let [broken] = &explained.not_ready[..] else { panic!("{explained:?}") };
+    assert_eq!((broken.worker.as_str(), &*broken.why), ("w27", "w27 is broken"));
     let counts: Vec<_> = explained
         .rules
         .iter()
@@ -148,4 +150,18 @@ fn every_rule_is_read_back_from_its_name() {
         assert_eq!(rule.to_string().parse::<Rule>().unwrap(), rule);
     }
     assert!("gpu".parse::<Rule>().is_err());
+}
+
+#[test]
+fn a_class_says_in_a_few_words_what_it_asks() {
+    assert_eq!(class(json!({})).wants(), None);
+    let asked = class(json!({"hardware": {"gpu_memory_gb": 48}, "models": ["a.safetensors"]}));
+    let wants = "a GPU with at least 48 GiB; all of the models a.safetensors";
+    assert_eq!(asked.wants().unwrap(), wants);
+    let labels: serde_json::Map<_, _> = (0..30)
+        .map(|i| (format!("{i:02}-{}", "x".repeat(50)), json!({"eq": "y".repeat(90)})))
+        .collect();
+    let wants = class(json!({"labels": labels})).wants().unwrap();
+    assert!(wants.ends_with("; and 26 more"), "{wants}");
+    assert!(wants.len() < 1_000, "{wants}");
 }

@@ -33,8 +33,8 @@ proptest! {
         let found = mismatches(&class, &worker, &has);
         prop_assert_eq!(runs, found.is_empty());
 
-        let explained = explain(&class, [(&worker, &has, Availability::Idle)]);
-        prop_assert_eq!(explained.able.idle, usize::from(runs));
+        let explained = explain(&class, [(&worker, &has, Availability::Free)], |_| None);
+        prop_assert_eq!(explained.able.free, usize::from(runs));
         let failed: Vec<_> = explained.rules.iter().filter(|rule| rule.fail == 1).collect();
         prop_assert_eq!(failed.len(), found.len());
         for (outcome, mismatch) in failed.into_iter().zip(found) {

@@ -125,6 +125,10 @@ impl Queues {
         self.classes.get(ix.0 as usize)?.as_ref()
     }
 
+    pub(crate) fn entry_of(&self, key: &ClassKey) -> Option<&ClassEntry> {
+        self.entry(*self.by_key.get(key)?)
+    }
+
     fn entry_mut(&mut self, ix: ClassIx) -> Option<&mut ClassEntry> {
         self.classes.get_mut(ix.0 as usize)?.as_mut()
     }

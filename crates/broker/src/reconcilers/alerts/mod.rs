@@ -1,6 +1,9 @@
-//! What an operator should look at: classes that nobody can run, classes that are lost again and
-//! again, a full disk, a store that takes no new work. An alert is raised while its reason holds,
+//! What an operator should look at: jobs that nobody can run, classes that are lost again and again,
+//! a full disk, a store that takes no new work. An alert is raised while its reason holds,
 //! and cleared when it does not.
+
+mod staff;
+mod stuck;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,17 +13,18 @@ use std::{
 
 use async_trait::async_trait;
 use pointsman_core::{
-    Command, Timestamp, WorkerId,
+    Command, WorkerId,
     command::Raise,
     decide::{Intake, limits},
+    matching::ClassKey,
     record::{Alert, AlertId, AlertRule, Severity},
 };
 use pointsman_store::{ClassSummary, Health, Setting, StoreError};
+use tokio::sync::Mutex;
 
 use super::{Outcome, Reconciler, World};
+use stuck::Stuck;
 
-/// A worker may be about to come; after this long nobody seems to be.
-const NOBODY_AFTER: Duration = Duration::from_secs(10);
 /// Alerts of one rule at most: those of the oldest reasons. A thousand would tell no more.
 const MAX_OF_RULE: usize = 100;
 
@@ -36,6 +40,7 @@ const OWN: [AlertRule; 5] = [
 
 #[derive(Default)]
 pub(super) struct Alerts {
+    stuck: Mutex<Stuck>,
     has_looked: AtomicBool,
 }
 
@@ -52,16 +57,13 @@ impl Reconciler for Alerts {
     async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
         let store = world.store();
         let now = store.now();
-        let unservable = store.unservable().await?;
-        let mut wanted = world.hub.with_view(|view| {
-            let stuck = unservable.iter().filter(|class| {
-                let stands = view.alerts.contains_key(&about(class));
-                waits_too_long(class, now) || (stands && class.waiting > 0)
-            });
-            stuck.take(MAX_OF_RULE).map(nobody_able).collect::<Vec<_>>()
-        });
-        let poisonous = store.poisonous().await?;
-        wanted.extend(poisonous.iter().take(MAX_OF_RULE).map(|(class, _)| poisonous_class(class)));
+        let mut wanted = self.stuck.lock().await.look(world).await?;
+        let mut poisonous: Vec<_> = store.poisonous().await?.into_iter().map(|(c, _)| c).collect();
+        poisonous.truncate(MAX_OF_RULE);
+        let waiting = store.class_summaries(poisonous.clone()).await?;
+        wanted.extend(poisonous.into_iter().map(|class| {
+            poisonous_class(class, waiting.iter().find(|summary| summary.class == class))
+        }));
         wanted.extend(world.hub.with_view(|view| {
             let flapping = view.workers.values().filter(|worker| worker.is_flapping(now));
             flapping
@@ -130,36 +132,40 @@ impl World {
     }
 }
 
-fn waits_too_long(class: &ClassSummary, now: Timestamp) -> bool {
-    class.oldest_at.is_some_and(|oldest| now.since(oldest) > NOBODY_AFTER)
-}
-
-// The messages hold no figures that change with every job: saying the same again is no event.
-
-fn about(class: &ClassSummary) -> AlertId {
-    AlertId { rule: AlertRule::NobodyAble, subject: class.class.to_string() }
-}
-
-fn nobody_able(class: &ClassSummary) -> Raise {
-    Raise {
-        alert: about(class),
-        severity: Severity::Warning,
-        message: format!("jobs for {} wait that no worker there is able to run", class.service),
-        action: "see `explain` of one of these jobs for what the workers lack".into(),
+/// How many, roughly from ten on: an alert that says something new is an event.
+fn many(n: u64, what: &str) -> String {
+    if n < 10 {
+        return format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     }
+    let ten = 10_u64.pow(n.ilog10());
+    let step = [5, 2].into_iter().map(|by| by * ten).find(|step| *step <= n);
+    format!("{} or more {what}s", step.unwrap_or(ten))
 }
 
-fn poisonous_class(class: &pointsman_core::matching::ClassKey) -> Raise {
+/// `summary`: of the class, where jobs without exclusions are left in it.
+fn poisonous_class(class: ClassKey, summary: Option<&ClassSummary>) -> Raise {
+    let wants = summary.and_then(ClassSummary::wants);
+    let wants = wants.map(|wants| format!(" ({wants})")).unwrap_or_default();
+    let kind = match summary {
+        Some(summary) => format!("for {}{wants}", summary.service),
+        None => "of one class".to_owned(),
+    };
+    let waiting = match summary.map_or(0, |summary| summary.waiting) {
+        0 => String::new(),
+        n => format!("; {} waiting", many(n, "job")),
+    };
+    let look = match summary.and_then(|summary| summary.oldest_job) {
+        Some(job) => format!("`pointsman job {job}`"),
+        None => "the attempts of the one that runs".into(),
+    };
     Raise {
         alert: AlertId { rule: AlertRule::PoisonousClass, subject: class.to_string() },
         severity: Severity::Critical,
         message: format!(
-            "jobs of one class were lost {} times in a row or more; it runs one at a time until one completes",
+            "jobs {kind} were lost {} times in a row or more; they run one at a time until one completes{waiting}",
             limits::POISONOUS_AFTER
         ),
-        action:
-            "look at the attempts of one of these jobs; cancel them if they break their workers"
-                .into(),
+        action: format!("look at {look}; cancel them if they break their workers"),
     }
 }
 

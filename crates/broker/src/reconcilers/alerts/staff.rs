@@ -1,0 +1,89 @@
+//! Who is there for a service, as the view tells it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use pointsman_core::{
+    ConnectorId, ServiceName, Timestamp, View,
+    bounds::brief,
+    decide::{availability, unready},
+    matching::{Availability, Class, Crowd, able, excludes},
+    record::{Connector, Worker},
+};
+
+use super::stuck::Profiles;
+
+/// A worker with a service.
+pub(super) struct Member {
+    pub worker: Arc<Worker>,
+    connector: Option<Arc<Connector>>,
+    availability: Availability,
+}
+
+/// The workers that have a service.
+#[derive(Default)]
+pub(super) struct Staff {
+    pub members: Vec<Member>,
+    /// Those that work, with or without a free slot.
+    pub working: Crowd,
+}
+
+impl Member {
+    fn works(&self) -> bool {
+        matches!(self.availability, Availability::Free | Availability::Full)
+    }
+}
+
+impl Staff {
+    /// Everybody, by service.
+    pub fn of(view: &View, now: Timestamp) -> BTreeMap<ServiceName, Self> {
+        let mut all: BTreeMap<ServiceName, Self> = BTreeMap::new();
+        for worker in view.workers.values() {
+            for slots in &worker.services {
+                let connector = ConnectorId::new(worker.id.clone(), slots.name.clone());
+                let connector = view.connectors.get(&connector).cloned();
+                let availability = availability(worker, connector.as_deref(), now);
+                let member = Member { worker: worker.clone(), connector, availability };
+                all.entry(slots.name.clone()).or_default().members.push(member);
+            }
+        }
+        for Self { members, working } in all.values_mut() {
+            let ids = members.iter().filter(|member| member.works()).map(|member| &member.worker);
+            *working = ids.map(|worker| (worker.capabilities_digest, worker.id.clone())).collect();
+        }
+        all
+    }
+
+    /// Those that may run jobs of a class.
+    pub fn able(&self, class: &Class, profiles: &Profiles) -> Vec<&Member> {
+        let may = |worker: &Worker| {
+            let offer = profiles.get(&worker.capabilities_digest);
+            offer.is_some_and(|offer| able(class, offer)) && !excludes(class, &worker.id)
+        };
+        self.members.iter().filter(|member| may(&member.worker)).collect()
+    }
+}
+
+/// Why none of these workers works, with one of them as an example, and what mends it.
+pub(super) fn plight(members: &[&Member], now: Timestamp) -> (String, &'static str) {
+    let of = |kind| members.iter().filter(move |member| member.availability == kind);
+    let [broken, drained, gone] =
+        [Availability::NotReady, Availability::Draining, Availability::Offline]
+            .map(|k| of(k).count());
+    let counts = [(broken, "not ready"), (drained, "draining"), (gone, "offline")];
+    let counts = counts.into_iter().filter(|(n, _)| *n > 0);
+    let counts: Vec<_> = counts.map(|(n, what)| format!("{n} {what}")).collect();
+    let first = of(Availability::NotReady).chain(of(Availability::Draining)).chain(members).next();
+    let example = first.map(|Member { worker, connector, availability }| {
+        let why = match availability {
+            Availability::NotReady => unready(worker, connector.as_deref(), now),
+            _ => worker.reason.as_deref().map(brief),
+        };
+        why.map_or_else(|| worker.id.to_string(), |why| format!("{}: {why}", worker.id))
+    });
+    let cure = match (broken, drained) {
+        (0, 0) => "look whether their machines run and reach the server, or start others",
+        (0, _) => "let them take jobs again, or start others",
+        _ => "mend their services, or start others; `pointsman workers` has each one's reason",
+    };
+    (format!("{} ({})", counts.join(", "), example.unwrap_or_default()), cure)
+}

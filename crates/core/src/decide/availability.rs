@@ -1,0 +1,56 @@
+//! What a worker could do with a job now, and what keeps it from it: `explain`, alerts and lists say
+//! the same.
+
+use super::{accepts, free_slots};
+use crate::{
+    matching::{self, Availability, Capabilities, Class, Explanation},
+    record::{Connector, Worker},
+    time::Timestamp,
+};
+
+/// A worker, and its connector to the service in question.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    pub worker: &'a Worker,
+    pub capabilities: &'a Capabilities,
+    pub connector: Option<&'a Connector>,
+}
+
+/// What the worker could do with a job of the connector's service, were it able to run it.
+pub fn availability(
+    worker: &Worker,
+    connector: Option<&Connector>,
+    now: Timestamp,
+) -> Availability {
+    match connector.filter(|connector| connector.trouble().is_none()) {
+        _ if worker.is_offline() => Availability::Offline,
+        _ if worker.orders.drain => Availability::Draining,
+        Some(connector)
+            if free_slots(worker, &connector.service_type, connector) > 0
+                && accepts(worker, now) =>
+        {
+            Availability::Free
+        }
+        Some(connector) if !connector.job_ids.is_empty() => Availability::Full,
+        _ => Availability::NotReady,
+    }
+}
+
+/// What keeps a worker that is there from jobs of the connector's service; none where nothing does.
+pub fn unready(worker: &Worker, connector: Option<&Connector>, now: Timestamp) -> Option<String> {
+    match connector {
+        None => Some("its service has not reported yet".into()),
+        Some(connector) => connector.trouble().or_else(|| worker.suspicion(now)),
+    }
+}
+
+/// Why a job of a class waits: the class held against every worker.
+pub fn explain(class: &Class, candidates: &[Candidate<'_>], now: Timestamp) -> Explanation {
+    let workers = candidates.iter().map(|Candidate { worker, capabilities, connector }| {
+        (&worker.id, *capabilities, availability(worker, *connector, now))
+    });
+    matching::explain(class, workers, |id| {
+        let named = candidates.iter().find(|candidate| candidate.worker.id == *id);
+        named.and_then(|Candidate { worker, connector, .. }| unready(worker, *connector, now))
+    })
+}
