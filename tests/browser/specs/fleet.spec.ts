@@ -36,7 +36,7 @@ test("a fleet that has nothing to do costs next to nothing", async ({ page, mock
 });
 
 test("what was out of sight is up to date when it comes into sight", async ({ page, mock }) => {
-  const { address } = await mock("--scene", "fleet");
+  const { address } = await mock("--scene", "fleet", "--pace", "0.1");
   await page.goto(address);
   const newest = await page.locator("#running [data-testid='job']").last().getAttribute("data-id");
   const job = shown(page, "job", newest ?? "");

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { confirmation } from "./status";
+import { confirmation, suspicion } from "./status";
 import { connector } from "./testing";
 
 const at = (s: number) => `2026-01-01T00:00:0${s}.000Z`;
@@ -22,5 +22,15 @@ describe("when a connector's status was last confirmed", () => {
   it("is never when it was declared unknown", () => {
     expect(confirmation(connector("c", { status: "unknown", timestamp: at(3) }), pulse)).toBe(pulse);
     expect(confirmation(connector("c", { status: "unknown", timestamp: at(3) }), null)).toBeNull();
+  });
+});
+
+describe("a suspect worker", () => {
+  const suspect = { suspect_jobs: ["a", "b", "c"], suspect_until: at(9) };
+
+  it("takes none until then, and after that one to prove itself", () => {
+    expect(suspicion(suspect, Date.parse(at(8))).reason).toMatch(/^suspect until \d\d:\d\d: broke 3 different jobs in a row; takes none/);
+    expect(suspicion(suspect, Date.parse(at(9))).reason).toBe(
+      "suspect: broke 3 different jobs in a row; takes one job at a time until one completes");
   });
 });

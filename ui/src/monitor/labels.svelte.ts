@@ -5,6 +5,7 @@ import { api } from "../lib/api";
 import { labelChips } from "../lib/format";
 
 const AT_ONCE = 4;
+const AGAIN_MS = 10_000;
 
 class Labels {
   #known = $state.raw(new Map<string, string[]>());
@@ -23,12 +24,12 @@ class Labels {
     }
   }
 
-  /** What cannot be had is asked for again another time. */
+  /** What cannot be had is asked for again, but not at once. */
   async #fetch(digest: string): Promise<[string, string[]][]> {
     try {
       return [[digest, labelChips((await api.capabilities(digest)).labels)]];
     } catch {
-      this.#asked.delete(digest);
+      setTimeout(() => this.#asked.delete(digest), AGAIN_MS);
       return [];
     }
   }
