@@ -852,10 +852,10 @@ export interface components {
         AbleWorkers: {
             /** @description All of them: the sum of the others. */
             total: number;
-            /** @description With a free slot. */
-            idle: number;
-            /** @description All slots taken. */
-            busy: number;
+            /** @description Have a free slot. */
+            free: number;
+            /** @description Every slot is taken. */
+            full: number;
             /** @description Ordered to take no more jobs. */
             draining: number;
             /** @description Paused by an operator. */
@@ -1094,6 +1094,7 @@ export interface components {
             service: components["schemas"]["ServiceName"];
             /** @description What they all ask. */
             requirements: components["schemas"]["Requirements"];
+            customer?: components["schemas"]["CustomerId"] | null;
             /**
              * Format: int64
              * @description Jobs in its queue.
@@ -1105,9 +1106,10 @@ export interface components {
              */
             held: number;
             oldest_at?: components["schemas"]["Timestamp"] | null;
+            oldest_job?: components["schemas"]["JobId"] | null;
             /**
              * Format: int64
-             * @description Workers that are there and able.
+             * @description Workers that are there and able, whether they are ready or not.
              */
             able_workers: number;
         };
@@ -1309,6 +1311,7 @@ export interface components {
          *     - `machine_not_found` (404): There is no such machine. Cure: see GET /api/v1/machines.
          *     - `not_found` (404): There is no such thing. Cure: check its name.
          *     - `artifact_not_found` (404): The job has no such artifact. Cure: see `artifacts` of the job's record; they are there once it has completed.
+         *     - `artifact_gone` (410): The artifact's file is not where this server keeps files. Cure: all servers and direct workers of a fleet need one directory, `--artifacts DIR`; a file that is lost comes back with POST …/retry.
          *     - `payload_gone` (410): The payload is no longer kept. Cure: submit the job again with its payload.
          *     - `result_not_found` (404): The job has no result. Cure: wait until it has completed; not every service hands one in.
          *     - `preview_not_found` (404): There is no preview. Cure: a running job has one from when its service shows the first.
@@ -1338,7 +1341,7 @@ export interface components {
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -1377,6 +1380,12 @@ export interface components {
             ops: components["schemas"]["OpResult"][];
             /** @description One job for each token of the claim at most. */
             claimed: components["schemas"]["ClaimedJob"][];
+            /**
+             * @description Why the ends among the operations, which are written, are not confirmed by as many replicas
+             *     as the server's `--acks` asks for. Keep them, and hand them in again exactly until an answer
+             *     comes without this.
+             */
+            unconfirmed?: string | null;
         };
         /** @description A worker that must not get the job until the time given. */
         Exclusion: {
@@ -1396,8 +1405,9 @@ export interface components {
             answer: string;
             /**
              * Format: int64
-             * @description Waiting jobs that are claimed before it, of those that are counted (10,000); null when it
-             *     is not in its queue, or further back.
+             * @description Waiting jobs that may be claimed before it by a worker that is there and able to run it: those
+             *     before it of its own class, and of classes that such a worker is able to run too. Null when it
+             *     is not in its queue, or when there are 10,000 or more.
              */
             ahead?: number | null;
             /** @description Rule by rule, how many workers pass or fail it, and which. */
@@ -1409,6 +1419,11 @@ export interface components {
             workers: number;
             /** @description Workers that pass every rule, and what they are doing. */
             able: components["schemas"]["AbleWorkers"];
+            /**
+             * @description The first 5 able workers that are not ready, and why. Empty for a customer's token, which does
+             *     not see the fleet.
+             */
+            not_ready?: components["schemas"]["NotReadyWorker"][];
             /** @description Every rule that the class asks, in a fixed order, also those that everybody passes. */
             rules: components["schemas"]["RuleOutcome"][];
         };
@@ -1872,6 +1887,12 @@ export interface components {
             /** @description Up to when what is shown is known to be true. */
             since: components["schemas"]["Timestamp"];
         };
+        /** @description An able worker that takes no job now. */
+        NotReadyWorker: {
+            worker: components["schemas"]["WorkerId"];
+            /** @description Such as `comfyui (error): connection refused`. */
+            why: string;
+        };
         /** @description The hardware a worker has. */
         OfferedHardware: {
             /**
@@ -2298,6 +2319,15 @@ export interface components {
          * @enum {string}
          */
         ResyncReason: "other_epoch" | "beyond_head" | "not_kept" | "too_slow" | "rebuilt";
+        /** @description Which run is to begin. The body may be left out; then a repeat begins another run. */
+        RetryRequest: {
+            /**
+             * Format: int32
+             * @description The job's `run`, and one more: a run that has begun already is not begun again, so that the
+             *     request may be repeated.
+             */
+            run?: number | null;
+        };
         Rule: string;
         /** @description How the workers fared under one rule. */
         RuleOutcome: {
@@ -3257,7 +3287,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RetryRequest"] | null;
+            };
+        };
         responses: {
             200: {
                 headers: {
