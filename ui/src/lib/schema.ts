@@ -849,8 +849,10 @@ export interface components {
         AbleWorkers: {
             /** @description All of them: the sum of the others. */
             total: number;
-            idle: number;
-            busy: number;
+            /** @description Have a free slot. */
+            free: number;
+            /** @description Every slot is taken. */
+            full: number;
             draining: number;
             paused: number;
             not_ready: number;
@@ -1038,14 +1040,16 @@ export interface components {
             class: components["schemas"]["ClassKey"];
             service: components["schemas"]["ServiceName"];
             requirements: components["schemas"]["Requirements"];
+            customer?: components["schemas"]["CustomerId"] | null;
             /** Format: int64 */
             waiting: number;
             /** Format: int64 */
             held: number;
             oldest_at?: components["schemas"]["Timestamp"] | null;
+            oldest_job?: components["schemas"]["JobId"] | null;
             /**
              * Format: int64
-             * @description Workers that are there and able.
+             * @description Workers that are there and able, whether they are ready or not.
              */
             able_workers: number;
         };
@@ -1294,8 +1298,9 @@ export interface components {
             answer: string;
             /**
              * Format: int64
-             * @description Waiting jobs that are claimed before it, of those that are counted (10,000); null when it
-             *     is not in its queue, or further back.
+             * @description Waiting jobs that may be claimed before it by a worker that is there and able to run it: those
+             *     before it of its own class, and of classes that such a worker is able to run too. Null when it
+             *     is not in its queue, or when there are 10,000 or more.
              */
             ahead?: number | null;
             /** @description Rule by rule, how many workers pass or fail it, and which. */
@@ -1307,6 +1312,11 @@ export interface components {
             workers: number;
             /** @description Workers that pass every rule, and what they are doing. */
             able: components["schemas"]["AbleWorkers"];
+            /**
+             * @description The first 5 able workers that are not ready, and why. Empty for a customer's token, which does
+             *     not see the fleet.
+             */
+            not_ready?: components["schemas"]["NotReadyWorker"][];
             /** @description Every rule that the class asks, in a fixed order, also those that everybody passes. */
             rules: components["schemas"]["RuleOutcome"][];
         };
@@ -1675,6 +1685,12 @@ export interface components {
             reason: string;
             /** @description Up to when what is shown is known to be true. */
             since: components["schemas"]["Timestamp"];
+        };
+        /** @description An able worker that takes no job now. */
+        NotReadyWorker: {
+            worker: components["schemas"]["WorkerId"];
+            /** @description Such as `comfyui (error): connection refused`. */
+            why: string;
         };
         /** @description The hardware a worker has. */
         OfferedHardware: {
