@@ -145,7 +145,7 @@ async fn a_dead_service_is_named_by_workers_and_by_explain() {
     let first = submit(&up.client, &workflow(&first_picture())).await;
     until(&up.client, first, PATIENCE, |job| job.status.is_ended()).await;
     comfyui.kill().await;
-    let reason = "comfyui (connecting): ";
+    let reason = "comfyui (offline): not reachable";
     let said = async |command: &[&str]| {
         let output = run(&[&["--server", &up.url], command].concat()).await;
         String::from_utf8_lossy(&output.stdout).into_owned()
