@@ -66,8 +66,10 @@ pub struct State {
     pub tries: Vec<Instant>,
     epoch: Arc<str>,
     pub line: Line,
-    /// Files are not taken: the token is not known.
-    pub no_files: bool,
+    /// Why files are not taken.
+    pub no_files: Option<BrokerError>,
+    /// Files arrive, and are never answered.
+    pub files_hang: bool,
     pub calls: Vec<(Instant, Call)>,
     pub jobs: BTreeMap<JobId, FakeJob>,
     queue: VecDeque<JobId>,
@@ -108,7 +110,8 @@ impl FakeBroker {
                 tries: Vec::new(),
                 epoch: "first".into(),
                 line: Line::Up,
-                no_files: false,
+                no_files: None,
+                files_hang: false,
                 calls: Vec::new(),
                 jobs: BTreeMap::new(),
                 queue: VecDeque::new(),
@@ -436,8 +439,11 @@ impl Broker for FakeBroker {
     ) -> Result<StoredFile, BrokerError> {
         let chunks: Vec<Bytes> =
             bytes.try_collect().await.map_err(|e| BrokerError::Unreachable(e.to_string()))?;
-        if self.with(|s| s.no_files) {
-            return Err(BrokerError::Refused("the token is not known".into()));
+        if let Some(why) = self.with(|s| s.no_files.clone()) {
+            return Err(why);
+        }
+        if self.with(|s| s.files_hang) {
+            return std::future::pending().await;
         }
         let bytes = Bytes::from(chunks.concat());
         let stored = StoredFile { size: bytes.len() as u64, sha256: "0".repeat(64) };
