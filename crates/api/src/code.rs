@@ -95,7 +95,7 @@ codes! {
 
     // What is not there.
     JobNotFound = "job_not_found", 404, "There is no such job",
-        "check the id; ended jobs are removed after the time that the server keeps them";
+        "check the id; ended jobs are removed after the time that the server keeps them; a store that came back from before the job (a fail-over, a backup) forgot it: submit it again";
     WorkerNotFound = "worker_not_found", 404, "There is no such worker",
         "see GET /api/v1/workers; a worker process registers itself again";
     MachineNotFound = "machine_not_found", 404, "There is no such machine",
