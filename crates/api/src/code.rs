@@ -156,6 +156,8 @@ codes! {
     // The server.
     StoreFull = "store_full", 503, "The store is full",
         "free space on the server's disk, or give Redis more memory; running jobs go on, and new ones are taken again when there is room";
+    FilesAway = "files_away", 503, "The server's directory of files is out of reach",
+        "mount what its --artifacts names on the server's machine; the files of running jobs wait for it";
     StoreFailed = "store_failed", 503, "The store does not answer",
         "try again in a moment; if it stays so, see the server's log";
     OutcomeUnknown = "outcome_unknown", 503, "It is not known whether this was done",

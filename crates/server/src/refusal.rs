@@ -78,6 +78,7 @@ impl From<FilesError> for Refusal {
             FilesError::Exists { .. } => ErrorCode::ArtifactExists,
             FilesError::Disk(ref error) if is_full(error) => ErrorCode::StoreFull,
             FilesError::Io(ref error) if is_full(error) => ErrorCode::StoreFull,
+            FilesError::Away { .. } | FilesError::Nobodys { .. } => ErrorCode::FilesAway,
             FilesError::Disk(_)
             | FilesError::Io(_)
             | FilesError::OtherFleet { .. }

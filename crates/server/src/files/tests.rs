@@ -259,3 +259,18 @@ async fn the_files_of_another_store_are_left_alone() {
     assert_eq!(everything_under(dir.path()).len(), 1);
     assert_eq!(sweep(1).await.unwrap().jobs, 1);
 }
+
+/// A directory that is not mounted would take what a worker stores, and nobody would find it.
+#[tokio::test]
+async fn who_only_uses_files_makes_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused =
+        Files::join_shared(dir.path(), &owner()).expect_err("no server keeps files there");
+    assert!(refused.to_string().contains("is the directory mounted?"), "{refused}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    Files::open_shared(dir.path(), &owner()).unwrap();
+    Files::join_shared(dir.path(), &owner()).unwrap();
+    let other = Owner { fleet: "other".into(), ..owner() };
+    let refused = Files::join_shared(dir.path(), &other).expect_err("another fleet's");
+    assert!(matches!(refused, FilesError::OtherFleet { .. }), "{refused}");
+}
