@@ -11,6 +11,7 @@ mod read;
 mod receive;
 mod sweep;
 mod there;
+mod watch;
 
 use std::{
     io,

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use pointsman_broker::{Broker, BrokerConfig};
+use pointsman_broker::{Broker, BrokerConfig, FilesTrouble};
 use pointsman_core::{
     Answer, Command, Event, EventName, Record, Timestamp, Transition,
     command::{Reconcile, Submit},
@@ -258,6 +258,18 @@ async fn the_files_of_another_store_are_left_alone() {
     assert!(matches!(why, FilesError::OtherStore { .. }), "{why}");
     assert_eq!(everything_under(dir.path()).len(), 1);
     assert_eq!(sweep(1).await.unwrap().jobs, 1);
+}
+
+#[tokio::test]
+async fn a_disk_without_room_and_a_directory_that_is_away_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open_shared(dir.path(), &owner()).unwrap();
+    assert_eq!(files.trouble(0).await, None);
+    let full = files.trouble(u64::MAX).await;
+    assert!(matches!(full, Some(FilesTrouble::Full(_))), "{full:?}");
+    std::fs::remove_file(dir.path().join("files/owner.json")).unwrap();
+    let away = files.trouble(0).await;
+    assert!(matches!(away, Some(FilesTrouble::Away(_))), "{away:?}");
 }
 
 /// A directory that is not mounted would take what a worker stores, and nobody would find it.
