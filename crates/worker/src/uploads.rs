@@ -96,15 +96,20 @@ pub(crate) async fn open_input(
     from: &str,
 ) -> Result<ByteStream, HostError> {
     let mut backoff = Backoff::new(&shared.config.timings);
+    let mut remark = attempt.remark();
     loop {
         attempt.tick();
         let call = shared.broker.open_input(attempt.held(), from);
         match shared.within(shared.call_limit(), call).await {
-            Ok(Some(stream)) => return Ok(stream),
+            Ok(Some(stream)) => {
+                remark.take_back();
+                return Ok(stream);
+            }
             Ok(None) => return Err(HostError::NoSuchInput(from.to_owned())),
             Err(error) => {
                 let why = refusal(attempt, error)?;
                 tracing::warn!(job = %attempt.held().job, from, why, "file not brought yet");
+                remark.say(format!("an input is not here yet: {why}"));
             }
         }
         if attempt.stop().reason().is_some() {

@@ -66,7 +66,7 @@ pub struct State {
     pub tries: Vec<Instant>,
     epoch: Arc<str>,
     pub line: Line,
-    /// Why files are not taken.
+    /// Why files are neither taken nor given.
     pub no_files: Option<BrokerError>,
     /// Files arrive, and are never answered.
     pub files_hang: bool,
@@ -453,6 +453,9 @@ impl Broker for FakeBroker {
     async fn open_input(&self, _held: Held, from: &str) -> Result<Option<ByteStream>, BrokerError> {
         if self.with(|s| s.line) == Line::Down {
             return Err(BrokerError::Unreachable("line is down".into()));
+        }
+        if let Some(why) = self.with(|s| s.no_files.clone()) {
+            return Err(why);
         }
         Ok((from == "sha256:00").then(|| one_chunk(Bytes::from_static(b"cat"))))
     }

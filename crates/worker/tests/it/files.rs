@@ -125,9 +125,17 @@ async fn a_file_that_breaks_off_at_the_service_is_the_services_fault() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_input_is_opened_through_the_broker() {
+async fn an_input_is_opened_through_the_broker_which_may_take_a_while() {
     let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.no_files = Some(disk_full()));
     let job = setup.broker.post("input");
-    setup.pass(0.1).await;
+    setup.pass(60.0).await;
+    let message = last_message(&setup).unwrap();
+    assert_eq!(message, "an input is not here yet: the disk is full");
+    setup.broker.with(|s| s.no_files = None);
+    setup.pass(2.5).await;
     assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    let taken = setup.broker.job(job).taken;
+    let [Op::Finish(finish)] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!(finish.last_progress.as_ref().unwrap().message, None, "it waits no more");
 }
