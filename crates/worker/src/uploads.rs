@@ -108,7 +108,7 @@ pub(crate) async fn open_input(
             Ok(None) => return Err(HostError::NoSuchInput(from.to_owned())),
             Err(error) => {
                 let why = refusal(attempt, error)?;
-                tracing::warn!(job = %attempt.held().job, from, why, "file not brought yet");
+                tracing::warn!(job = %attempt.held().job, why, "input not brought yet");
                 remark.say(format!("an input is not here yet: {why}"));
             }
         }
