@@ -16,6 +16,10 @@ password() { # NAME: made once, kept in passwords/NAME
   cat "passwords/$1"
 }
 sha256() { printf %s "$1" | openssl dgst -sha256 -r | cut -d' ' -f1; }
+digests() { # NAME: of its password, and of the one before while passwords/NAME.old is there
+  printf '#%s' "$(sha256 "$(password "$1")")"
+  [ ! -s "passwords/$1.old" ] || printf ' #%s' "$(sha256 "$(cat "passwords/$1.old")")"
+}
 
 if [ ! -s ca.key ]; then
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
@@ -37,10 +41,10 @@ node() { # NAME: its directory, with a certificate for two years
 for name in redis-0 redis-1; do
   node "$name"
   mkdir -p "$name/data"
-  sed -e "s/#POINTSMAN_SHA256/#$(sha256 "$(password pointsman)")/" \
-    -e "s/#REPLICA_SHA256/#$(sha256 "$(password replica)")/" \
-    -e "s/#SENTINEL_SHA256/#$(sha256 "$(password sentinel)")/" \
-    -e "s/#OPERATOR_SHA256/#$(sha256 "$(password operator)")/" "$here/users.acl" > "$name/users.acl"
+  sed -e "s/#POINTSMAN_SHA256/$(digests pointsman)/" \
+    -e "s/#REPLICA_SHA256/$(digests replica)/" \
+    -e "s/#SENTINEL_SHA256/$(digests sentinel)/" \
+    -e "s/#OPERATOR_SHA256/$(digests operator)/" "$here/users.acl" > "$name/users.acl"
   [ -s "$name/redis.conf" ] && continue
   cp "$here/redis.conf" "$name/redis.conf"
   {

@@ -97,7 +97,7 @@ codes! {
 
     // What is not there.
     JobNotFound = "job_not_found", 404, "There is no such job",
-        "check the id; ended jobs are removed after the time that the server keeps them";
+        "check the id; ended jobs are removed after the time that the server keeps them; a store that came back from before the job (a fail-over, a backup) forgot it: submit it again";
     WorkerNotFound = "worker_not_found", 404, "There is no such worker",
         "see GET /api/v1/workers; a worker process registers itself again";
     MachineNotFound = "machine_not_found", 404, "There is no such machine",
@@ -158,6 +158,8 @@ codes! {
     // The server.
     StoreFull = "store_full", 503, "The store is full",
         "free space on the server's disk, or give Redis more memory; running jobs go on, and new ones are taken again when there is room";
+    FilesAway = "files_away", 503, "The server's directory of files is out of reach",
+        "mount what its --artifacts names on the server's machine; the files of running jobs wait for it";
     StoreFailed = "store_failed", 503, "The store does not answer",
         "try again in a moment; if it stays so, see the server's log";
     OutcomeUnknown = "outcome_unknown", 503, "It is not known whether this was done",

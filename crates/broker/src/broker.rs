@@ -11,8 +11,8 @@ use pointsman_store::{Health, Position, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BrokerConfig, BrokerTasks, JobStream, Liveness, Preview, PreviewError, ReconcilerStatus,
-    Snapshot, Viewer,
+    BrokerConfig, BrokerTasks, FilesTrouble, JobStream, Liveness, Preview, PreviewError,
+    ReconcilerStatus, Snapshot, Viewer,
     hub::{Follower, Hub},
     lanes::{Keeper, fresh_lanes},
     reconcilers::{self, Statuses},
@@ -152,6 +152,11 @@ impl Broker {
     /// Whether the store takes new work.
     pub fn health(&self) -> Health {
         self.store().health()
+    }
+
+    /// What is wrong with the place where this server keeps files; an alert shows it.
+    pub fn tell_files(&self, trouble: Option<FilesTrouble>) {
+        *self.hub.files.lock() = trouble;
     }
 
     /// What each reconciler did last.

@@ -141,8 +141,8 @@ impl RunContext {
         self.host.stop()
     }
 
-    /// Stores a result file under the attempt's token. Tries again for as long as the store is out
-    /// of reach, and ticks meanwhile.
+    /// Stores a result file under the attempt's token. Tries again for as long as that cannot be
+    /// done and the attempt is not told to stop; ticks meanwhile, and tells why it waits.
     ///
     /// # Errors
     /// [`HostError`]; it is then not stored.

@@ -142,3 +142,45 @@ async fn what_functions_wrote_is_there_after_a_restart() {
     server.start_again().await.unwrap();
     assert_eq!(server.dump().await.unwrap(), before);
 }
+
+/// While servers and workers change over, both passwords hold; then the old one does not.
+#[tokio::test]
+async fn a_password_is_changed_while_the_old_one_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    let prepare = || {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/prepare.sh");
+        let done = std::process::Command::new("bash").arg(script).arg(dir.path()).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    let password = |name: &str| {
+        let found = std::fs::read_to_string(at("passwords").join(name)).unwrap();
+        found.trim().to_owned()
+    };
+    prepare();
+    let (old, operator) = (password("pointsman"), password("operator"));
+    let options = RedisOptions {
+        user: Some("operator"),
+        password: Some(operator.clone()),
+        more: vec![("aclfile".into(), at("redis-0/users.acl").display().to_string())],
+        ..RedisOptions::default()
+    };
+    let server = RedisServer::start(options).await.unwrap();
+    let lets_in = async |user: &str, password: &str, command: &str| {
+        let url = format!("redis://{user}:{password}@127.0.0.1:{}", server.port());
+        let opened = Client::open(url).unwrap().get_multiplexed_async_connection().await;
+        let Ok(mut connection) = opened else { return false };
+        parse(command).exec_async(&mut connection).await.is_ok()
+    };
+    std::fs::rename(at("passwords/pointsman"), at("passwords/pointsman.old")).unwrap();
+    prepare();
+    let new = password("pointsman");
+    for (holds, password) in [(true, &old), (true, &new), (false, &old), (true, &new)] {
+        if !holds {
+            std::fs::remove_file(at("passwords/pointsman.old")).unwrap();
+            prepare();
+        }
+        assert!(lets_in("operator", &operator, "ACL LOAD").await);
+        assert_eq!(lets_in("pointsman", password, "GET ~a").await, holds);
+    }
+}

@@ -95,6 +95,7 @@ impl From<FilesError> for Refusal {
             FilesError::Exists { .. } => ErrorCode::ArtifactExists,
             FilesError::Disk(ref error) if is_full(error) => ErrorCode::StoreFull,
             FilesError::Io(ref error) if is_full(error) => ErrorCode::StoreFull,
+            FilesError::Away { .. } | FilesError::Nobodys { .. } => ErrorCode::FilesAway,
             FilesError::Disk(_)
             | FilesError::Io(_)
             | FilesError::OtherFleet { .. }
@@ -106,10 +107,11 @@ impl From<FilesError> for Refusal {
 
 /// Whether a full disk is somewhere behind the error.
 fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
+        if io.is_some_and(|io| matches!(io.kind(), StorageFull | QuotaExceeded)) {
             return true;
         }
         cause = error.source();

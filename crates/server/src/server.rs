@@ -106,9 +106,10 @@ impl Server {
     /// [`ServerError::Deadline`].
     pub async fn run(self, stop: CancellationToken, deadline: Duration) -> Result<(), ServerError> {
         let Self { listener, app, .. } = self;
-        let sweeper = app.files.as_ref().clone().keep_swept(app.broker.clone(), stop.clone());
+        let files = app.files.as_ref();
         let mut connections = Connections::new(router(app.clone()));
-        connections.tasks.spawn(sweeper);
+        connections.tasks.spawn(files.clone().keep_swept(app.broker.clone(), stop.clone()));
+        connections.tasks.spawn(files.clone().keep_watched(app.broker.clone(), stop.clone()));
         while let Some((stream, permit)) = accept(&listener, &connections.free, &stop).await {
             connections.serve(stream, permit);
         }

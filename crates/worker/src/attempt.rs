@@ -189,6 +189,11 @@ impl Attempt {
         self.stop.raise(StopReason::Timeout);
     }
 
+    /// A remark of the worker's own beside the progress that its executor told.
+    pub(crate) fn remark(&self) -> Remark<'_> {
+        Remark { attempt: self, said: None, before: None }
+    }
+
     fn show(&self, change: impl FnOnce(&mut Shown)) {
         let mut shown = self.shown.lock();
         change(&mut shown);
@@ -196,6 +201,43 @@ impl Attempt {
         shown.is_new = true;
         drop(shown);
         self.shared.progress.notify_one();
+    }
+}
+
+/// Stands in the progress in place of the executor's message.
+pub(crate) struct Remark<'a> {
+    attempt: &'a Attempt,
+    said: Option<String>,
+    /// The executor's message.
+    before: Option<String>,
+}
+
+impl Remark<'_> {
+    /// Said again, it is no news.
+    pub(crate) fn say(&mut self, text: String) {
+        if self.said.as_ref() == Some(&text) {
+            return;
+        }
+        let before = self.put(Some(text.clone()));
+        if self.said.replace(text).is_none() {
+            self.before = before;
+        }
+    }
+
+    pub(crate) fn take_back(self) {
+        if self.said.is_some() {
+            self.put(self.before.clone());
+        }
+    }
+
+    /// Answers what was there.
+    fn put(&self, message: Option<String>) -> Option<String> {
+        let mut before = None;
+        self.attempt.show(|shown| {
+            before = std::mem::replace(&mut shown.progress.message, message);
+            shown.progress.shorten();
+        });
+        before
     }
 }
 

@@ -26,10 +26,13 @@ use crate::{
 
 /// A transfer of which nothing was heard for this long is begun again.
 const TRANSFER_IDLE: Duration = Duration::from_secs(60);
+/// The same where the attempt is told to stop: then it is given up.
+const STOPPED_IDLE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 
-/// Stores a result file, trying until the broker has answered. Being refused is no reason to drop
-/// what a finished job made: the token may be mended on the other side.
+/// Stores a result file, trying until the broker has answered, or the attempt is told to stop: so
+/// also no longer than the total limit. Being refused is no reason to drop what a finished job made:
+/// the token may be mended on the other side. Why it waits is told in the progress.
 pub(crate) async fn put_artifact(
     shared: &Arc<Shared>,
     attempt: &Attempt,
@@ -37,12 +40,14 @@ pub(crate) async fn put_artifact(
     source: &dyn Source,
 ) -> Result<Artifact, HostError> {
     let mut backoff = Backoff::new(&shared.config.timings);
+    let mut remark = attempt.remark();
     loop {
         attempt.tick();
         let (stream, watch) = watched(source.open().await?);
         let call = shared.broker.put_artifact(attempt.held(), artifact.clone(), stream);
-        match moving(attempt, &watch, call).await {
+        let why = match moving(attempt, &watch, call).await {
             Ok(StoredFile { size, sha256 }) => {
+                remark.take_back();
                 return Ok(Artifact {
                     name: artifact.name,
                     size,
@@ -57,12 +62,32 @@ pub(crate) async fn put_artifact(
                     return Err(SourceError::Unreadable(broken).into());
                 }
                 match error {
-                    BrokerError::Refused(why) => until_let_in(attempt, &artifact.name, &why)?,
+                    BrokerError::Refused(why) => not_let_in(&why),
                     error => refusal(attempt, error)?,
                 }
             }
+        };
+        let (job, file) = (attempt.held().job, &artifact.name);
+        if let Some(reason) = attempt.stop().reason() {
+            let becomes = what_becomes(reason);
+            tracing::warn!(%job, file, why, "file not stored, and {becomes}");
+            return Err(HostError::Fenced);
         }
+        if attempt.waits_for(&why) {
+            tracing::warn!(%job, file, why, "file not stored yet");
+        }
+        remark.say(format!("{file} is not stored yet: {why}"));
         pause(attempt, backoff.pause()).await;
+    }
+}
+
+/// What a stop means for a finished job of which a file is not stored.
+fn what_becomes(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Drain => "the worker is leaving: its finished job is given back, to run again",
+        StopReason::Timeout => "its job's time is over: the finished result is dropped",
+        StopReason::Cancel => "its job is cancelled: the finished result is dropped",
+        StopReason::Lost => "the job is no longer this worker's: the finished result is dropped",
     }
 }
 
@@ -73,13 +98,23 @@ pub(crate) async fn open_input(
     from: &str,
 ) -> Result<ByteStream, HostError> {
     let mut backoff = Backoff::new(&shared.config.timings);
+    let mut remark = attempt.remark();
     loop {
         attempt.tick();
         let call = shared.broker.open_input(attempt.held(), from);
         match shared.within(shared.call_limit(), call).await {
-            Ok(Some(stream)) => return Ok(stream),
+            Ok(Some(stream)) => {
+                remark.take_back();
+                return Ok(stream);
+            }
             Ok(None) => return Err(HostError::NoSuchInput(from.to_owned())),
-            Err(error) => refusal(attempt, error)?,
+            Err(error) => {
+                let why = refusal(attempt, error)?;
+                if attempt.waits_for(&why) {
+                    tracing::warn!(job = %attempt.held().job, why, "input not brought yet");
+                }
+                remark.say(format!("an input is not here yet: {why}"));
+            }
         }
         if attempt.stop().reason().is_some() {
             return Err(HostError::Refused("told to stop".to_owned()));
@@ -88,40 +123,25 @@ pub(crate) async fn open_input(
     }
 }
 
-/// A worker that is not let in asks again as long as its attempt is not told to stop, so also no
-/// longer than the total limit.
-fn until_let_in(attempt: &Attempt, file: &str, why: &str) -> Result<(), HostError> {
-    let job = attempt.held().job;
-    if let Some(reason) = attempt.stop().reason() {
-        tracing::warn!(%job, file, why, ?reason, "file not stored, and told to stop");
-        return Err(HostError::Fenced);
-    }
-    if attempt.waits_for(why) {
-        tracing::warn!(
-            %job, file, why,
-            "file not stored yet: the server that keeps files does not let this worker in; make it \
-             take the worker's token again, with the role worker"
-        );
-    }
-    Ok(())
+fn not_let_in(why: &str) -> String {
+    format!(
+        "the server that keeps files does not let this worker in ({why}); make it take the worker's \
+         token again, with the role worker"
+    )
 }
 
-/// Only a broker that did not answer is asked again; and one that does not know the attempt, which
-/// in a new epoch it will know once it is taken back. If not, the attempt is told to stop.
-fn refusal(attempt: &Attempt, error: BrokerError) -> Result<(), HostError> {
+/// Why to ask again. Only a broker that did not answer is; and one that does not know the attempt,
+/// which in a new epoch it will know once it is taken back. If not, the attempt is told to stop.
+fn refusal(attempt: &Attempt, error: BrokerError) -> Result<String, HostError> {
     let is_lost = attempt.stop().reason() == Some(StopReason::Lost);
-    let why = match error {
-        BrokerError::Rejected(why @ Rejected::UnknownAttempt(_)) if !is_lost => why.to_string(),
-        BrokerError::Unreachable(why) => why,
+    match error {
+        BrokerError::Rejected(why @ Rejected::UnknownAttempt(_)) if !is_lost => Ok(why.to_string()),
+        BrokerError::Unreachable(why) => Ok(why),
         BrokerError::Refused(why) | BrokerError::Rejected(Rejected::Invalid(why)) => {
-            return Err(HostError::Refused(why));
+            Err(HostError::Refused(why))
         }
-        BrokerError::Rejected(_) => return Err(HostError::Fenced),
-    };
-    if attempt.waits_for(&why) {
-        tracing::warn!(job = %attempt.held().job, why, "file not transferred yet");
+        BrokerError::Rejected(_) => Err(HostError::Fenced),
     }
-    Ok(())
 }
 
 /// What is seen of a stream while somebody else reads it.
@@ -161,7 +181,11 @@ async fn moving<T>(
         if now != chunks {
             (chunks, moved) = (now, Instant::now());
         }
-        if moved.elapsed() >= TRANSFER_IDLE {
+        let idle = match attempt.stop().reason() {
+            None => TRANSFER_IDLE,
+            Some(_) => STOPPED_IDLE,
+        };
+        if moved.elapsed() >= idle {
             return Err(BrokerError::Unreachable("the transfer stands still".to_owned()));
         }
     }

@@ -849,10 +849,8 @@ export interface components {
         AbleWorkers: {
             /** @description All of them: the sum of the others. */
             total: number;
-            /** @description Have a free slot. */
-            free: number;
-            /** @description Every slot is taken. */
-            full: number;
+            idle: number;
+            busy: number;
             draining: number;
             paused: number;
             not_ready: number;
@@ -1040,16 +1038,14 @@ export interface components {
             class: components["schemas"]["ClassKey"];
             service: components["schemas"]["ServiceName"];
             requirements: components["schemas"]["Requirements"];
-            customer?: components["schemas"]["CustomerId"] | null;
             /** Format: int64 */
             waiting: number;
             /** Format: int64 */
             held: number;
             oldest_at?: components["schemas"]["Timestamp"] | null;
-            oldest_job?: components["schemas"]["JobId"] | null;
             /**
              * Format: int64
-             * @description Workers that are there and able, whether they are ready or not.
+             * @description Workers that are there and able.
              */
             able_workers: number;
         };
@@ -1212,11 +1208,12 @@ export interface components {
          *     - `idempotency_conflict` (409): The idempotency key was used for another job. Cure: draw a new key for a new job; the same key is only for exact repeats.
          *     - `too_many_classes` (503): Too many different kinds of jobs are waiting. Cure: use fewer different requirements, or wait until some of these jobs have ended.
          *     - `intake_closed` (503): The store takes no new work: it was closed for its export. Cure: submit to the server that it moved to, or open it again with `pointsman intake open`.
-         *     - `job_not_found` (404): There is no such job. Cure: check the id; ended jobs are removed after the time that the server keeps them.
+         *     - `job_not_found` (404): There is no such job. Cure: check the id; ended jobs are removed after the time that the server keeps them; a store that came back from before the job (a fail-over, a backup) forgot it: submit it again.
          *     - `worker_not_found` (404): There is no such worker. Cure: see GET /api/v1/workers; a worker process registers itself again.
          *     - `machine_not_found` (404): There is no such machine. Cure: see GET /api/v1/machines.
          *     - `not_found` (404): There is no such thing. Cure: check its name.
          *     - `artifact_not_found` (404): The job has no such artifact. Cure: see `artifacts` of the job's record; they are there once it has completed.
+         *     - `artifact_gone` (410): The artifact's file is not where this server keeps files. Cure: all servers and direct workers of a fleet need one directory, `--artifacts DIR`; a file that is lost comes back with POST …/retry.
          *     - `payload_gone` (410): The payload is no longer kept. Cure: submit the job again with its payload.
          *     - `result_not_found` (404): The job has no result. Cure: wait until it has completed; not every service hands one in.
          *     - `preview_not_found` (404): There is no preview. Cure: a running job has one from when its service shows the first.
@@ -1238,6 +1235,7 @@ export interface components {
          *     - `foreign_host` (403): The Host header is not this machine's. Cure: use http://127.0.0.1 or http://localhost; to be reached by another name, listen on another address, with a token.
          *     - `foreign_origin` (403): Another site's page may not use this server. Cure: open the pages from this server itself; programs must not send Origin.
          *     - `store_full` (503): The store is full. Cure: free space on the server's disk, or give Redis more memory; running jobs go on, and new ones are taken again when there is room.
+         *     - `files_away` (503): The server's directory of files is out of reach. Cure: mount what its --artifacts names on the server's machine; the files of running jobs wait for it.
          *     - `store_failed` (503): The store does not answer. Cure: try again in a moment; if it stays so, see the server's log.
          *     - `outcome_unknown` (503): It is not known whether this was done. Cure: repeat exactly the same request: it gets the first answer if it was done.
          *     - `not_ready` (503): The server is not ready. Cure: try again in a moment.
@@ -1246,7 +1244,7 @@ export interface components {
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -1298,9 +1296,8 @@ export interface components {
             answer: string;
             /**
              * Format: int64
-             * @description Waiting jobs that may be claimed before it by a worker that is there and able to run it: those
-             *     before it of its own class, and of classes that such a worker is able to run too. Null when it
-             *     is not in its queue, or when there are 10,000 or more.
+             * @description Waiting jobs that are claimed before it, of those that are counted (10,000); null when it
+             *     is not in its queue, or further back.
              */
             ahead?: number | null;
             /** @description Rule by rule, how many workers pass or fail it, and which. */
@@ -1312,11 +1309,6 @@ export interface components {
             workers: number;
             /** @description Workers that pass every rule, and what they are doing. */
             able: components["schemas"]["AbleWorkers"];
-            /**
-             * @description The first 5 able workers that are not ready, and why. Empty for a customer's token, which does
-             *     not see the fleet.
-             */
-            not_ready?: components["schemas"]["NotReadyWorker"][];
             /** @description Every rule that the class asks, in a fixed order, also those that everybody passes. */
             rules: components["schemas"]["RuleOutcome"][];
         };
@@ -1685,12 +1677,6 @@ export interface components {
             reason: string;
             /** @description Up to when what is shown is known to be true. */
             since: components["schemas"]["Timestamp"];
-        };
-        /** @description An able worker that takes no job now. */
-        NotReadyWorker: {
-            worker: components["schemas"]["WorkerId"];
-            /** @description Such as `comfyui (error): connection refused`. */
-            why: string;
         };
         /** @description The hardware a worker has. */
         OfferedHardware: {

@@ -17,7 +17,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use pointsman_core::{JobId, LogGroup, Seq, View};
 use pointsman_store::{Epoch, Position, Seed, Store};
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ pub(crate) use viewer::PROGRESS_EVERY;
 pub use viewer::Viewer;
 
 use crate::{
-    BrokerConfig,
+    BrokerConfig, FilesTrouble,
     frame::AsOf,
     lanes::LaneValues,
     snapshot::{Lanes, Snapshot, ViewRecords},
@@ -64,6 +64,8 @@ pub(crate) struct Hub {
     last_start: LastStart,
     /// Viewers that are reading now; the lanes are only worked out while there are any.
     viewers: watch::Sender<usize>,
+    /// As the server last found its place for files.
+    pub files: Mutex<Option<FilesTrouble>>,
     pub stop: CancellationToken,
     fleet: Arc<str>,
     resyncs: AtomicUsize,
@@ -93,6 +95,7 @@ impl Hub {
             watchers: JobWatchers::default(),
             last_start: LastStart::default(),
             viewers,
+            files: Mutex::default(),
             stop,
             fleet,
             resyncs: AtomicUsize::new(0),

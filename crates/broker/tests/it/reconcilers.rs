@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
-use pointsman_broker::{Broker, BrokerConfig};
+use pointsman_broker::{Broker, BrokerConfig, FilesTrouble};
 use pointsman_core::{
     Command, Event, EventName, FailureKind, Record,
     doctor::MendOutcome,
@@ -241,6 +241,27 @@ async fn a_full_disk_that_takes_no_alert_does_not_excuse_the_workers() {
     world.store.set_health(Health::Ready);
     world.pass(secs(3)).await;
     assert!(!world.alerts().await.contains(&AlertRule::StoreFull));
+}
+
+/// Which server cleared it shows in no record: only the one that told of it may.
+#[tokio::test(start_paused = true)]
+async fn what_keeps_a_server_from_storing_files_is_an_alert_until_that_server_says_otherwise() {
+    let world = World::reconciled().await;
+    let store: std::sync::Arc<dyn pointsman_store::Store> = world.store.clone();
+    let (other, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    world.pass(secs(3)).await;
+    let full = FilesTrouble::Full("/files".into());
+    let away = FilesTrouble::Away("not mounted".into());
+    for (trouble, rule) in [(full, AlertRule::StoreFull), (away, AlertRule::StoreAtRisk)] {
+        other.tell_files(Some(trouble));
+        for _ in 0..3 {
+            world.pass(secs(3)).await;
+            assert_eq!(world.alerts().await, [rule]);
+        }
+    }
+    other.tell_files(None);
+    world.pass(secs(3)).await;
+    assert_eq!(world.alerts().await, []);
 }
 
 #[tokio::test(start_paused = true)]

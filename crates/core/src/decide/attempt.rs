@@ -255,8 +255,10 @@ fn late(
         return Err(Rejected::UnknownAttempt(job.id).into());
     };
     let wins = past.run == job.run && open;
-    if past.late {
-        return Ok(OpAnswer::LateKept { won: past.late_won });
+    // What it handed in in time is there, also where the job was retried since.
+    let in_time = past.outcome == PastOutcome::EndedRun { status: JobStatus::Completed };
+    if in_time || past.late {
+        return Ok(OpAnswer::LateKept { won: in_time || past.late_won });
     }
     past.late = true;
     past.late_won = wins;

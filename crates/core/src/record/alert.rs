@@ -27,9 +27,9 @@ pub enum AlertRule {
     FlappingIncarnation,
     /// Records contradict each other.
     Inconsistent,
-    /// The store's disk or memory is full: new work is refused.
+    /// The store's disk or memory is full: new work is refused. Or there is no room for files.
     StoreFull,
-    /// The store's settings may lose work.
+    /// The store's settings may lose work. Or a server does not reach its directory of files.
     StoreAtRisk,
     /// The store was closed for its export: new work is refused, and no job is claimed.
     IntakeClosed,

@@ -1,6 +1,6 @@
 //! The file side of a worker's way to the store: where its jobs' files lie.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use pointsman_api::ErrorCode;
@@ -10,32 +10,72 @@ use pointsman_core::{Rejected, command::Held};
 use pointsman_server::{Files, FilesError, Owner};
 use pointsman_store::Store;
 use pointsman_worker::{BrokerError, StoredFile};
+use tokio_util::sync::CancellationToken;
 
 use super::over_http::client_error;
 use crate::services::ArtifactsArg;
 
-/// The files in a directory that servers and workers share. It is not made: where a network file
-/// system is not mounted, files would go to another place than everybody else's.
+/// How often a worker looks whether a server keeps files in its directory by now.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A server's files in a directory that servers and workers share. It is not made: where a network
+/// file system is not mounted, files would go to another place than everybody else's.
 ///
 /// # Errors
 /// When the directory is not there or cannot be written, or the files are another fleet's.
 pub fn shared_files(path: &Path, owner: &Owner) -> anyhow::Result<Files> {
+    check_directory(path)?;
+    Files::open_shared(path, owner).map_err(|error| cannot_use(path, &error))
+}
+
+/// The same for a worker, once a server keeps files there; none when it was told to stop before.
+async fn joined_files(
+    path: &Path,
+    owner: &Owner,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Files>> {
+    let mut told = false;
+    loop {
+        check_directory(path)?;
+        match Files::join_shared(path, owner) {
+            Ok(files) => return Ok(Some(files)),
+            Err(why @ FilesError::Nobodys { .. }) if !told => {
+                tracing::warn!(
+                    "--artifacts {}: {why} Or start a server of this fleet on it; waiting for that",
+                    path.display()
+                );
+                told = true;
+            }
+            Err(FilesError::Nobodys { .. }) => {}
+            Err(error) => return Err(cannot_use(path, &error)),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
+fn check_directory(path: &Path) -> anyhow::Result<()> {
     let shown = path.display();
     match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => {}
+        Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => bail!("--artifacts {shown} is no directory"),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!("--artifacts {shown} is not there: mount it, or make the directory")
         }
-        Err(error) => return Err(error).with_context(|| format!("--artifacts {shown}")),
+        Err(error) => Err(error).with_context(|| format!("--artifacts {shown}")),
     }
-    // Its errors say in one what went wrong and why.
-    Files::open_shared(path, owner).map_err(|error| match error {
+}
+
+/// The error says in one what went wrong and why.
+fn cannot_use(path: &Path, error: &FilesError) -> anyhow::Error {
+    let shown = path.display();
+    match error {
         FilesError::OtherFleet { .. } => anyhow!("--artifacts {shown}: {error}"),
         error => anyhow!(
             "--artifacts {shown} cannot be used: {error}: this process must be able to write there"
         ),
-    })
+    }
 }
 
 /// Where the files of jobs lie.
@@ -49,23 +89,27 @@ pub enum ArtifactPlace {
 }
 
 impl ArtifactPlace {
-    /// The place that the command line names; the token is the server's. Does not connect yet.
+    /// The place that a worker's command line names; the token is the server's. It waits for a
+    /// directory in which a server keeps files, and does not connect yet to a server. None when it
+    /// was told to stop before.
     ///
     /// # Errors
     /// When the directory is not there or cannot be written, or the address cannot be used.
-    pub fn open(
+    pub async fn join(
         arg: &ArtifactsArg,
         token: Option<&str>,
         fleet: &str,
         store: Arc<dyn Store>,
-    ) -> anyhow::Result<Self> {
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<Self>> {
         match arg {
             ArtifactsArg::Directory(path) => {
                 let owner = Owner { fleet: fleet.to_owned(), store_made_at: store.made_at() };
-                Ok(Self::Directory { files: Arc::new(shared_files(path, &owner)?), store })
+                let files = joined_files(path, &owner, stop).await?;
+                Ok(files.map(|files| Self::Directory { files: Arc::new(files), store }))
             }
             ArtifactsArg::Server(url) => {
-                Ok(Self::Server(Client::new(url, token).context("--artifacts")?))
+                Ok(Some(Self::Server(Client::new(url, token).context("--artifacts")?)))
             }
         }
     }
@@ -128,12 +172,13 @@ fn server_error(error: ClientError) -> BrokerError {
     }
 }
 
-/// A disk that refuses may be given room; what is wrong with the file itself stays wrong.
+/// A disk that refuses may be given room, and one that is away be mounted; what is wrong with the file itself stays wrong.
 fn files_error(error: FilesError) -> BrokerError {
     match error {
         FilesError::Disk(_)
         | FilesError::Io(_)
         | FilesError::BrokenOff(_)
+        | FilesError::Away { .. }
         | FilesError::Store(_) => BrokerError::Unreachable(error.to_string()),
         error => BrokerError::Rejected(Rejected::Invalid(error.to_string())),
     }
@@ -149,9 +194,19 @@ mod tests {
 
     use super::*;
 
-    fn open(dir: &Path) -> anyhow::Result<ArtifactPlace> {
-        let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
-        ArtifactPlace::open(&ArtifactsArg::Directory(dir.to_owned()), None, "default", store)
+    fn store() -> Arc<MemStore> {
+        Arc::new(MemStore::new(Arc::new(ManualClock::default())))
+    }
+
+    /// As a server opens it.
+    fn open(dir: &Path) -> anyhow::Result<Files> {
+        let owner = Owner { fleet: "default".into(), store_made_at: store().made_at() };
+        shared_files(dir, &owner)
+    }
+
+    async fn join(dir: &Path) -> ArtifactPlace {
+        let (arg, stop) = (ArtifactsArg::Directory(dir.to_owned()), CancellationToken::new());
+        ArtifactPlace::join(&arg, None, "default", store(), &stop).await.unwrap().unwrap()
     }
 
     fn artifact() -> NewArtifact {
@@ -164,15 +219,57 @@ mod tests {
         }
     }
 
+    async fn put(place: ArtifactPlace, bytes: &'static [u8]) -> Result<StoredFile, BrokerError> {
+        let job = JobId::from_uuid(uuid::Uuid::from_u128(1));
+        let held = Held { job, attempt: 1, token: Token::from_uuid(uuid::Uuid::from_u128(2)) };
+        place.put_artifact(held, artifact(), one_chunk(Bytes::from_static(bytes))).await
+    }
+
+    /// As one on which nothing is mounted any more: what is stored there nobody finds.
+    #[tokio::test]
+    async fn a_worker_stores_nothing_in_a_directory_that_went_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mounted, away) = (dir.path().join("mounted"), dir.path().join("away"));
+        std::fs::create_dir(&mounted).unwrap();
+        open(&mounted).unwrap();
+        let place = join(&mounted).await;
+        std::fs::rename(&mounted, &away).unwrap();
+        std::fs::create_dir(&mounted).unwrap();
+        let waits = |answer: &BrokerError| {
+            let is_told = answer.to_string().contains("is it mounted?");
+            matches!(answer, BrokerError::Unreachable(_)) && is_told
+        };
+        let large: &'static [u8] = &[1; 2 << 20];
+        for bytes in [b"picture", large] {
+            let refused = put(place.clone(), bytes).await.unwrap_err();
+            assert!(waits(&refused), "{refused:?}");
+        }
+        let input = format!("sha256:{}", "0".repeat(64));
+        let refused = place.open_input(&input).await.err().unwrap();
+        assert!(waits(&refused), "{refused:?}");
+        assert_eq!(std::fs::read_dir(&mounted).unwrap().count(), 0, "nothing is left there");
+        std::fs::remove_dir(&mounted).unwrap();
+        std::fs::rename(&away, &mounted).unwrap();
+        assert_eq!(put(place, b"picture").await.unwrap().size, 7, "it is mounted again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_waits_until_a_server_keeps_files_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let joins = tokio::spawn(async move { join(&path).await });
+        tokio::time::sleep(LOOK_AGAIN * 5).await;
+        assert!(!joins.is_finished());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it makes none itself");
+        open(dir.path()).unwrap();
+        joins.await.unwrap();
+    }
+
     #[tokio::test]
     async fn files_in_a_shared_directory_are_everybodys() {
         let dir = tempfile::tempdir().unwrap();
-        let (one, other) = (open(dir.path()).unwrap(), open(dir.path()).unwrap());
-        let job = JobId::from_uuid(uuid::Uuid::from_u128(1));
-        let held = Held { job, attempt: 1, token: Token::from_uuid(uuid::Uuid::from_u128(2)) };
-        let put = |place: ArtifactPlace, bytes: &'static [u8]| async move {
-            place.put_artifact(held, artifact(), one_chunk(Bytes::from_static(bytes))).await
-        };
+        open(dir.path()).unwrap();
+        let (one, other) = (join(dir.path()).await, join(dir.path()).await);
         let stored = put(one, b"picture").await.unwrap();
         assert_eq!(stored.size, 7);
         assert_eq!(put(other.clone(), b"picture").await, Ok(stored), "an exact repeat");

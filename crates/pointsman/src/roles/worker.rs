@@ -49,7 +49,8 @@ async fn broker(
     let Some(store) = join_redis(&address, redis, stop).await? else { return Ok(None) };
     log_warnings(&store);
     let files = Arc::new(store.clone());
-    let place = ArtifactPlace::open(artifacts, token.as_deref(), redis.fleet(), files)?;
+    let place = ArtifactPlace::join(artifacts, token.as_deref(), redis.fleet(), files, stop);
+    let Some(place) = place.await? else { return Ok(None) };
     let store = OverRedis::new(store, place);
     let clock = store.clock();
     Ok(Some((Arc::new(store), clock)))

@@ -10,6 +10,8 @@ mod place;
 mod read;
 mod receive;
 mod sweep;
+mod there;
+mod watch;
 
 use std::{
     io,
@@ -44,6 +46,8 @@ pub struct Files {
     store: Arc<dyn ObjectStore>,
     /// Where `store` keeps its files.
     root: Arc<Path>,
+    /// There as long as `root` is the directory that was opened.
+    marker: Arc<Path>,
 }
 
 /// A file that was stored.
@@ -82,6 +86,10 @@ pub enum FilesError {
          delete {file} and start the server again"
     )]
     OtherStore { file: String },
+    #[error("no server keeps files here ({file} is not there): is the directory mounted?")]
+    Nobodys { file: String },
+    #[error("the directory of files is out of reach: {marker}: {why}: is it mounted?")]
+    Away { marker: String, why: io::Error },
     #[error("the job cannot be read: {0}")]
     Store(#[from] pointsman_store::StoreError),
 }
@@ -101,18 +109,27 @@ impl Files {
         Ok(files)
     }
 
-    /// The files in a directory that several processes share, such as a network file system. What
-    /// others are just transferring is left alone.
+    /// The files in a directory that several processes share, such as a network file system, which
+    /// become the owner's. What others are just transferring is left alone.
     ///
     /// # Errors
     /// When the directory is not there (not mounted, say), or cannot be written, or the files are
     /// another fleet's.
     pub fn open_shared(data: &Path, owner: &Owner) -> Result<Self, FilesError> {
-        let found = std::fs::metadata(data).map_err(FilesError::Io)?;
-        if !found.is_dir() {
-            return Err(FilesError::Io(io::ErrorKind::NotADirectory.into()));
-        }
+        check_directory(data)?;
         Self::at(data.join("files"), Some(owner))
+    }
+
+    /// The same of files that a server has made the owner's: for those who only use them. In a
+    /// directory that is not mounted they would make files that nobody finds.
+    ///
+    /// # Errors
+    /// As above, and [`FilesError::Nobodys`].
+    pub fn join_shared(data: &Path, owner: &Owner) -> Result<Self, FilesError> {
+        check_directory(data)?;
+        let root = data.join("files");
+        owner.check(&root)?;
+        Self::under(root, true)
     }
 
     fn at(root: PathBuf, owner: Option<&Owner>) -> Result<Self, FilesError> {
@@ -121,9 +138,14 @@ impl Files {
             Some(owner) => owner.claim(&root)?,
             None => Owner::none(&root)?,
         }
+        Self::under(root, owner.is_some())
+    }
+
+    fn under(root: PathBuf, is_owned: bool) -> Result<Self, FilesError> {
         std::fs::create_dir_all(root.join(place::STAGING)).map_err(FilesError::Io)?;
         let disk = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
-        Ok(Self { store: Arc::new(disk), root: root.into() })
+        let marker = if is_owned { root.join(owner::NAME) } else { root.clone() };
+        Ok(Self { store: Arc::new(disk), root: root.into(), marker: marker.into() })
     }
 
     /// Stores a file that jobs may name. The same content again is the same file.
@@ -131,7 +153,7 @@ impl Files {
     /// # Errors
     /// [`FilesError`]; nothing is stored then.
     pub async fn put_input(&self, bytes: ByteStream) -> Result<StoredFile, FilesError> {
-        let received = receive(&self.store, bytes).await?;
+        let received = receive(self, bytes).await?;
         let stored = received.stored();
         if stored.size == 0 {
             let problem =
@@ -157,7 +179,7 @@ impl Files {
         expected: Option<&Sha256Hex>,
     ) -> Result<StoredFile, FilesError> {
         check_file_name(name).map_err(FilesError::Invalid)?;
-        let received = receive(&self.store, bytes).await?;
+        let received = receive(self, bytes).await?;
         let stored = received.stored();
         if expected.is_some_and(|expected| *expected != stored.sha256) {
             self.discard(received).await;
@@ -183,7 +205,7 @@ impl Files {
     ) -> Result<Option<u64>, FilesError> {
         match self.store.head(&place::artifact(job, token, name)).await {
             Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(object_store::Error::NotFound { .. }) => self.none().await,
             Err(error) => Err(error.into()),
         }
     }
@@ -192,7 +214,7 @@ impl Files {
     pub fn artifact(&self, job: &Job, name: &str) -> Option<(Artifact, FileReader)> {
         let artifact = job.ended()?.artifacts.iter().find(|artifact| artifact.name == name)?;
         let place = place::artifact(job.id, bound_token(job)?, name);
-        Some((artifact.clone(), FileReader::new(self.store.clone(), place, artifact.size)))
+        Some((artifact.clone(), FileReader::new(self.clone(), place, artifact.size)))
     }
 
     /// An uploaded input; none when there is no such file.
@@ -202,8 +224,8 @@ impl Files {
     pub async fn input(&self, sha256: &Sha256Hex) -> Result<Option<FileReader>, FilesError> {
         let place = place::input(sha256);
         match self.store.head(&place).await {
-            Ok(meta) => Ok(Some(FileReader::new(self.store.clone(), place, meta.size))),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Ok(meta) => Ok(Some(FileReader::new(self.clone(), place, meta.size))),
+            Err(object_store::Error::NotFound { .. }) => self.none().await,
             Err(error) => Err(error.into()),
         }
     }
@@ -240,6 +262,7 @@ impl Files {
         place: &object_store::path::Path,
         publish: Publish,
     ) -> Result<bool, FilesError> {
+        self.check_there().await?;
         let published = match received.body {
             Body::Memory(payload) => {
                 let mode = match publish {
@@ -274,9 +297,7 @@ impl Files {
     /// `object_store` itself would add one for each directory, each as slow as this one.)
     async fn make_durable(&self, place: &object_store::path::Path) -> Result<(), FilesError> {
         let path = self.root.join(place.as_ref());
-        let flush = move || std::fs::File::open(path)?.sync_all();
-        let flushed = tokio::task::spawn_blocking(flush).await.map_err(io::Error::other);
-        flushed.flatten().map_err(FilesError::Io)
+        blocking(move || std::fs::File::open(path)?.sync_all()).await
     }
 
     async fn discard(&self, received: Received) {
@@ -285,6 +306,21 @@ impl Files {
             let _ = self.store.delete(&staged).await;
         }
     }
+}
+
+fn check_directory(path: &Path) -> Result<(), FilesError> {
+    let found = std::fs::metadata(path).map_err(FilesError::Io)?;
+    match found.is_dir() {
+        true => Ok(()),
+        false => Err(FilesError::Io(io::ErrorKind::NotADirectory.into())),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, FilesError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other);
+    done.flatten().map_err(FilesError::Io)
 }
 
 /// What happens to a file that is in the place already.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::FilesError;
 
 /// Beside the files.
-const NAME: &str = "owner.json";
+pub(super) const NAME: &str = "owner.json";
 
 /// The fleet whose files they are, and which of its stores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,17 +26,32 @@ impl Owner {
     /// # Errors
     /// [`FilesError::OtherFleet`] when they are another fleet's.
     pub(super) fn claim(&self, root: &Path) -> Result<(), FilesError> {
-        let found = match self.write(root) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::of(root),
-            written => return written.map_err(FilesError::Io),
-        };
-        match found {
+        match self.write(root) {
+            Ok(()) => {
+                let (fleet, root) = (&self.fleet, root.display());
+                tracing::info!(fleet, "the fleet's files are kept in {root} from now on");
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.check(root),
+            Err(error) => Err(FilesError::Io(error)),
+        }
+    }
+
+    /// # Errors
+    /// [`FilesError::OtherFleet`] when the files are another fleet's, [`FilesError::Nobodys`] when
+    /// no server has made them anybody's.
+    pub(super) fn check(&self, root: &Path) -> Result<(), FilesError> {
+        let file = || root.join(NAME).display().to_string();
+        match Self::of(root) {
             Ok(found) if found.fleet == self.fleet => Ok(()),
             Ok(found) => Err(FilesError::OtherFleet {
-                file: root.join(NAME).display().to_string(),
+                file: file(),
                 found: found.fleet,
                 wanted: self.fleet.clone(),
             }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(FilesError::Nobodys { file: file() })
+            }
             Err(error) => Err(FilesError::Io(error)),
         }
     }

@@ -1,9 +1,9 @@
 //! Reading a file back.
 
-use std::{io, ops::Range, sync::Arc};
+use std::{io, ops::Range};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt as _, path::Path};
+use object_store::{GetOptions, ObjectStoreExt as _, path::Path};
 use pointsman_api::Sha256Hex;
 use sha2::{Digest as _, Sha256};
 
@@ -12,29 +12,29 @@ use super::{ByteStream, Files, FilesError};
 /// A file that is there to be read.
 #[derive(Debug, Clone)]
 pub struct FileReader {
-    store: Arc<dyn ObjectStore>,
+    files: Files,
     place: Path,
     /// Bytes.
     pub size: u64,
 }
 
 impl FileReader {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, place: Path, size: u64) -> Self {
-        Self { store, place, size }
+    pub(super) fn new(files: Files, place: Path, size: u64) -> Self {
+        Self { files, place, size }
     }
 
     /// The file's bytes, or those of a range within it; none when the file is gone.
     ///
     /// # Errors
-    /// [`FilesError::Disk`].
+    /// [`FilesError::Disk`], [`FilesError::Away`].
     pub async fn read(&self, range: Option<Range<u64>>) -> Result<Option<ByteStream>, FilesError> {
         if self.size == 0 {
             return Ok(Some(futures::stream::empty().boxed()));
         }
         let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
-        match self.store.get_opts(&self.place, options).await {
+        match self.files.store.get_opts(&self.place, options).await {
             Ok(got) => Ok(Some(got.into_stream().map_err(io::Error::other).boxed())),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(object_store::Error::NotFound { .. }) => self.files.none().await,
             Err(error) => Err(error.into()),
         }
     }

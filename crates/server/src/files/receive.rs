@@ -8,7 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart,
 use pointsman_api::Sha256Hex;
 use sha2::{Digest as _, Sha256};
 
-use super::{ByteStream, FilesError, MAX_FILE, StoredFile, place};
+use super::{ByteStream, Files, FilesError, MAX_FILE, StoredFile, place};
 
 /// Files up to this size, bytes, are held in memory until they are whole.
 const IN_MEMORY: u64 = 1 << 20;
@@ -34,10 +34,7 @@ impl Received {
 }
 
 /// Takes the whole stream in.
-pub async fn receive(
-    store: &Arc<dyn ObjectStore>,
-    mut bytes: ByteStream,
-) -> Result<Received, FilesError> {
+pub async fn receive(files: &Files, mut bytes: ByteStream) -> Result<Received, FilesError> {
     let mut tally = Tally::default();
     let mut small: Vec<Bytes> = Vec::new();
     while let Some(piece) = bytes.next().await {
@@ -45,7 +42,8 @@ pub async fn receive(
         tally.add(&piece)?;
         small.push(piece);
         if tally.size > IN_MEMORY {
-            return stage(store, bytes, tally, small).await;
+            files.check_there().await?;
+            return stage(&files.store, bytes, tally, small).await;
         }
     }
     let body = Body::Memory(small.into_iter().collect());

@@ -16,7 +16,7 @@ use pointsman_store::JobFilter;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Files, FilesError, Owner, owner::other_store, place};
+use super::{Files, FilesError, Owner, blocking, owner::other_store, place};
 
 const EVERY: Duration = Duration::from_secs(15 * 60);
 /// An input stays this long after its last upload, whether a job names it or not.
@@ -58,6 +58,7 @@ impl Files {
         made_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Swept, FilesError> {
+        self.check_there().await?;
         if let Some(made_at) = made_at {
             let root = self.root.clone();
             blocking(move || Ok(Owner::of_store(&root, made_at))).await??;
@@ -165,13 +166,6 @@ impl Files {
         let directory = self.root.join(place::job(job).as_ref());
         blocking(move || unless_gone(std::fs::remove_dir_all(directory))).await
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, FilesError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other);
-    done.flatten().map_err(FilesError::Io)
 }
 
 /// What is gone already was removed by another server, or has become whole.

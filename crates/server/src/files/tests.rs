@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use pointsman_broker::{Broker, BrokerConfig};
+use pointsman_broker::{Broker, BrokerConfig, FilesTrouble};
 use pointsman_core::{
     Answer, Command, Event, EventName, Record, Timestamp, Transition,
     command::{Reconcile, Submit},
@@ -258,4 +258,31 @@ async fn the_files_of_another_store_are_left_alone() {
     assert!(matches!(why, FilesError::OtherStore { .. }), "{why}");
     assert_eq!(everything_under(dir.path()).len(), 1);
     assert_eq!(sweep(1).await.unwrap().jobs, 1);
+}
+
+#[tokio::test]
+async fn a_disk_without_room_and_a_directory_that_is_away_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open_shared(dir.path(), &owner()).unwrap();
+    assert_eq!(files.trouble(0).await, None);
+    let full = files.trouble(u64::MAX).await;
+    assert!(matches!(full, Some(FilesTrouble::Full(_))), "{full:?}");
+    std::fs::remove_file(dir.path().join("files/owner.json")).unwrap();
+    let away = files.trouble(0).await;
+    assert!(matches!(away, Some(FilesTrouble::Away(_))), "{away:?}");
+}
+
+/// A directory that is not mounted would take what a worker stores, and nobody would find it.
+#[tokio::test]
+async fn who_only_uses_files_makes_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused =
+        Files::join_shared(dir.path(), &owner()).expect_err("no server keeps files there");
+    assert!(refused.to_string().contains("is the directory mounted?"), "{refused}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    Files::open_shared(dir.path(), &owner()).unwrap();
+    Files::join_shared(dir.path(), &owner()).unwrap();
+    let other = Owner { fleet: "other".into(), ..owner() };
+    let refused = Files::join_shared(dir.path(), &other).expect_err("another fleet's");
+    assert!(matches!(refused, FilesError::OtherFleet { .. }), "{refused}");
 }

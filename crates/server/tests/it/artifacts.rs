@@ -183,3 +183,35 @@ async fn a_form_or_nothing_is_no_input() {
     let answer = server.ask(upload).await;
     assert_eq!((answer.status, &answer.json()["size"]), (201, &json!(3)));
 }
+
+/// As a network file system that is not mounted any more: what is stored then nobody finds.
+#[tokio::test]
+async fn nothing_is_stored_and_nothing_is_missing_while_the_directory_is_away() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let job = picture(&server, &worker, "9-0-a.png").await;
+    server.submit().await;
+    let (held, _) = worker.take().await;
+    let put =
+        async || server.client.put_artifact(held, "b.png", "image/png", source(PICTURE)).await;
+    let stored = put().await.unwrap();
+    server.mount_files(false);
+    let artifact = artifact("b.png", &stored);
+    let finish = || vec![op(held, completed(vec![artifact.clone()]))];
+    let input = format!("/api/v1/inputs/{}", "0".repeat(64));
+    let path = format!("/api/v1/jobs/{job}/artifacts/9-0-a.png");
+    for get in [server.get(&path), server.get(&input)] {
+        let answer = server.ask(get).await;
+        assert_eq!((answer.status, answer.code().as_str()), (503, "files_away"), "{answer:?}");
+    }
+    let stored = put().await.unwrap_err();
+    assert!(stored.is(ErrorCode::FilesAway) && stored.is_transient(), "{stored}");
+    let uploaded = server.client.upload_input(source(PICTURE)).await.unwrap_err();
+    assert!(uploaded.is(ErrorCode::FilesAway), "{uploaded}");
+    let finished = server.client.exchange(&worker.request(finish(), 0, 0.0)).await.unwrap_err();
+    assert!(finished.is(ErrorCode::FilesAway), "its artifacts may well be there: {finished}");
+    server.mount_files(true);
+    put().await.unwrap();
+    worker.exchange(finish(), 0, 0.0).await;
+    assert_eq!(server.client.job(held.job).await.unwrap().status, JobStatus::Completed);
+}

@@ -96,14 +96,16 @@ impl Fixture {
         Answer { status, headers, body: response.bytes().await.unwrap() }
     }
 
-    /// Whatever lies in the server's directory is gone.
+    /// The files of all jobs are gone.
     pub fn lose_files(&self) {
-        for entry in std::fs::read_dir(self.data.path()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                std::fs::remove_dir_all(path).unwrap();
-            }
-        }
+        std::fs::remove_dir_all(self.data.path().join("files/artifacts")).unwrap();
+    }
+
+    /// Takes the directory of files away, and brings it back.
+    pub fn mount_files(&self, mounted: bool) {
+        let place = |name: &str| self.data.path().join(name);
+        let (from, to) = if mounted { ("away", "files") } else { ("files", "away") };
+        std::fs::rename(place(from), place(to)).unwrap();
     }
 
     pub fn get(&self, path: &str) -> reqwest::RequestBuilder {

@@ -102,7 +102,9 @@ for i = FIRST_COUNT, #META do COUNT_AT[META[i]] = i end
 -- how many of the keys named behind are there.
 local function must_stay(P, ...)
   local found = redis.pcall('EXISTS', P .. 'nothing', ...)
-  if type(found) ~= 'number' then refuse('the cluster moves its slot to another node') end
+  if type(found) ~= 'number' then
+    error({ err = 'ERR the cluster moves this fleet to another node, nothing was changed: repeat it when it has moved' })
+  end
   return found
 end
 

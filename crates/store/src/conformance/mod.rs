@@ -91,6 +91,7 @@ macro_rules! conformance_tests {
             a_job_on_hold_is_reclaimed,
             an_attempt_given_out_since_is_overtaken,
             a_lost_result_is_handed_in_again,
+            a_result_that_was_taken_in_time_is_not_late_after_a_retry,
             a_claim_does_not_take_what_its_worker_is_about_to_reclaim,
             reclaiming_asks_for_no_slot_and_leaves_none,
             what_cannot_be_reclaimed_is_refused_unchanged,

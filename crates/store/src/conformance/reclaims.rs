@@ -10,7 +10,7 @@ use pointsman_core::{
 
 use super::{
     Open,
-    fleet::{Fleet, Hand, completed, failed, spec},
+    fleet::{Fleet, Hand, completed, failed, late, spec},
 };
 
 const RUNNING: Op = Op::Reclaim { started: true };
@@ -125,6 +125,31 @@ pub async fn a_lost_result_is_handed_in_again(open: &Open) {
     let result = fleet.store.result(held.job, Some(held.token)).await.expect("the store works");
     assert!(result.is_some());
     assert_eq!(fleet.worker_record(&hand).await.jobs_completed, 1);
+    fleet.check().await.expect("sound");
+}
+
+/// A worker hands in again what it handed in lately, whatever became of the job since.
+pub async fn a_result_that_was_taken_in_time_is_not_late_after_a_retry(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let first = fleet.running(&hand).await;
+    fleet.act(&hand, first, completed()).await.expect("accepted");
+    fleet.run(Command::Retry { job: first.job }).await.expect("accepted");
+    let second = fleet.claim(&hand).await.expect("the job");
+    for runs in [true, false] {
+        let seq = fleet.seq().await;
+        let stale = Rejected::StaleAttempt { job: first.job, current: second.attempt };
+        fleet.act(&hand, first, RUNNING).await.expect_err("it is over");
+        assert_eq!(fleet.act(&hand, first, completed()).await, Err(stale));
+        let had = fleet.act(&hand, first, late()).await;
+        assert_eq!(had, Ok(OpAnswer::LateKept { won: true }), "it ended its run");
+        assert_eq!(fleet.seq().await, seq, "nothing changed");
+        if runs {
+            fleet.act(&hand, second, completed()).await.expect("the attempt is the job's");
+        }
+    }
+    let job = fleet.job(first.job).await;
+    assert_eq!((job.late_results, job.past.len(), job.past[0].late), (0, 1, false));
     fleet.check().await.expect("sound");
 }
 

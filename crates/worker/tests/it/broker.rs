@@ -68,8 +68,10 @@ pub struct State {
     pub line: Line,
     /// No replica confirms an end.
     pub unconfirmed: bool,
-    /// Files are not taken: the token is not known.
-    pub no_files: bool,
+    /// Why files are neither taken nor given.
+    pub no_files: Option<BrokerError>,
+    /// Files arrive, and are never answered.
+    pub files_hang: bool,
     pub calls: Vec<(Instant, Call)>,
     pub jobs: BTreeMap<JobId, FakeJob>,
     queue: VecDeque<JobId>,
@@ -111,7 +113,8 @@ impl FakeBroker {
                 epoch: "first".into(),
                 line: Line::Up,
                 unconfirmed: false,
-                no_files: false,
+                no_files: None,
+                files_hang: false,
                 calls: Vec::new(),
                 jobs: BTreeMap::new(),
                 queue: VecDeque::new(),
@@ -442,8 +445,11 @@ impl Broker for FakeBroker {
     ) -> Result<StoredFile, BrokerError> {
         let chunks: Vec<Bytes> =
             bytes.try_collect().await.map_err(|e| BrokerError::Unreachable(e.to_string()))?;
-        if self.with(|s| s.no_files) {
-            return Err(BrokerError::Refused("the token is not known".into()));
+        if let Some(why) = self.with(|s| s.no_files.clone()) {
+            return Err(why);
+        }
+        if self.with(|s| s.files_hang) {
+            return std::future::pending().await;
         }
         let bytes = Bytes::from(chunks.concat());
         let stored = StoredFile { size: bytes.len() as u64, sha256: "0".repeat(64) };
@@ -453,6 +459,9 @@ impl Broker for FakeBroker {
     async fn open_input(&self, _held: Held, from: &str) -> Result<Option<ByteStream>, BrokerError> {
         if self.with(|s| s.line) == Line::Down {
             return Err(BrokerError::Unreachable("line is down".into()));
+        }
+        if let Some(why) = self.with(|s| s.no_files.clone()) {
+            return Err(why);
         }
         Ok((from == "sha256:00").then(|| one_chunk(Bytes::from_static(b"cat"))))
     }

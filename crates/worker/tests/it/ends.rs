@@ -1,18 +1,15 @@
 //! How attempts end.
 
 use pointsman_core::{
-    FailureKind, JobId, LossReason,
+    FailureKind, LossReason,
     bounds::{MAX_MESSAGE, MAX_REMARK},
     command::{Finish, Op, Outcome},
     record::{ConnectorStatus, JobStatus, Timeouts},
 };
 
-use crate::{
-    broker::{Call, Line},
-    setup::Setup,
-};
+use crate::setup::Setup;
 
-fn failure(op: &Op) -> &pointsman_core::Failure {
+pub fn failure(op: &Op) -> &pointsman_core::Failure {
     match op {
         Op::Finish(Finish { outcome: Outcome::Failed { failure }, .. }) => failure,
         other => panic!("{other:?}"),
@@ -160,77 +157,4 @@ async fn the_total_limit_stops_the_job_and_fails_it() {
     setup.pass(1.5).await;
     let taken = setup.broker.job(job).taken;
     assert_eq!(failure(&taken[1]).kind, FailureKind::Timeout);
-}
-
-#[tokio::test(start_paused = true)]
-async fn files_are_stored_before_completion_though_the_broker_was_away() {
-    let setup = Setup::new(1).await;
-    let job = setup.broker.post("file");
-    setup.broker.with(|s| s.line = Line::Up);
-    setup.pass(0.1).await;
-    let taken = setup.broker.job(job).taken;
-    let [Op::Start, Op::Finish(finish)] = &taken[..] else { panic!("{taken:?}") };
-    let Outcome::Completed { artifacts, .. } = &finish.outcome else { panic!() };
-    assert_eq!((artifacts[0].name.as_str(), artifacts[0].size), ("9-0-a.png", 7));
-    let calls = setup.broker.calls();
-    let stored = calls.iter().position(|c| matches!(c, Call::Artifact)).unwrap();
-    let done = |c: &Call| matches!(c, Call::Exchange { ops, .. } if ops.iter().any(|o| matches!(o.op, Op::Finish(_))));
-    assert!(stored < calls.iter().position(done).unwrap());
-}
-
-/// A job whose file is not taken for want of a known token, for 10 minutes.
-async fn not_let_in(limit: Timeouts) -> (Setup, JobId) {
-    let setup = Setup::new(1).await;
-    setup.broker.with(|s| s.no_files = true);
-    let job = setup.broker.post_with("file", limit);
-    setup.pass(600.0).await;
-    (setup, job)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_file_waits_until_the_worker_is_let_in() {
-    let (setup, job) = not_let_in(Timeouts::default()).await;
-    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
-    setup.broker.with(|s| s.no_files = false);
-    setup.pass(2.5).await;
-    assert_eq!(setup.broker.status(job), JobStatus::Completed);
-    assert_eq!(setup.service.runs(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_file_that_is_not_taken_waits_no_longer_than_its_job_may() {
-    let limit = Timeouts { total_s: Some(60), ..Timeouts::default() };
-    let (setup, job) = not_let_in(limit).await;
-    let taken = setup.broker.job(job).taken;
-    assert_eq!(failure(&taken[1]).code, "total_timeout");
-    for stop in ["cancel", "drain"] {
-        let (setup, job) = not_let_in(Timeouts::default()).await;
-        match stop {
-            "cancel" => setup.broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true),
-            _ => setup.shutdown.drain.cancel(),
-        }
-        setup.pass(34.0).await;
-        let taken = setup.broker.job(job).taken;
-        match stop {
-            "cancel" => assert_eq!(setup.broker.status(job), JobStatus::Cancelled),
-            _ => assert!(matches!(taken[1], Op::Release { reason: LossReason::Drained, .. })),
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_file_that_breaks_off_at_the_service_is_the_services_fault() {
-    let setup = Setup::new(1).await;
-    let job = setup.broker.post("broken-file");
-    setup.pass(0.5).await;
-    let taken = setup.broker.job(job).taken;
-    assert!(failure(&taken[1]).message.contains("cut off"), "{taken:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_input_is_opened_through_the_broker() {
-    let setup = Setup::new(1).await;
-    let job = setup.broker.post("input");
-    setup.pass(0.1).await;
-    assert_eq!(setup.broker.status(job), JobStatus::Completed);
 }

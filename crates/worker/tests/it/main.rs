@@ -9,6 +9,7 @@ mod contact;
 mod ends;
 mod exchanges;
 mod fail_over;
+mod files;
 mod keeping;
 mod restarts;
 mod stopping;

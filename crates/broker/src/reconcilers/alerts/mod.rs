@@ -23,10 +23,14 @@ use pointsman_store::{ClassSummary, Health, Setting, StoreError};
 use tokio::sync::Mutex;
 
 use super::{Outcome, Reconciler, World};
+use crate::FilesTrouble;
 use stuck::Stuck;
 
 /// Alerts of one rule at most: those of the oldest reasons. A thousand would tell no more.
 const MAX_OF_RULE: usize = 100;
+
+/// What alerts about the place for files are about. Each server looks after its own way there.
+const FILES: &str = "files";
 
 /// The rules that this reconciler raises and clears, beside the store's settings. The others belong
 /// to those who raise them.
@@ -42,6 +46,8 @@ const OWN: [AlertRule; 5] = [
 pub(super) struct Alerts {
     stuck: Mutex<Stuck>,
     has_looked: AtomicBool,
+    /// This server told that something is wrong with its place for files.
+    told_files: AtomicBool,
 }
 
 #[async_trait]
@@ -76,6 +82,8 @@ impl Reconciler for Alerts {
         }
         let settings = store.settings();
         wanted.extend(settings.iter().filter_map(store_at_risk));
+        let files = world.hub.files.lock().clone();
+        wanted.extend(files.as_ref().map(files_trouble));
         if let Some(transfer) = world.hub.store.clone().transfer()
             && transfer.intake().await? == Intake::Closed
         {
@@ -84,7 +92,11 @@ impl Reconciler for Alerts {
         // Another server may run with other settings. What one left behind that has ended goes
         // when the next one starts; who still sees it raises it anew.
         let is_first = !self.has_looked.load(Ordering::Acquire);
+        let tells_files = files.is_some() || self.told_files.load(Ordering::Acquire);
         let judges = |alert: &AlertId| match alert.rule {
+            AlertRule::StoreFull | AlertRule::StoreAtRisk if alert.subject == FILES => {
+                is_first || tells_files
+            }
             AlertRule::StoreAtRisk => {
                 is_first || settings.iter().any(|setting| setting.name == alert.subject)
             }
@@ -92,6 +104,7 @@ impl Reconciler for Alerts {
         };
         let outcome = world.make_so(judges, wanted).await?;
         self.has_looked.store(true, Ordering::Release);
+        self.told_files.store(files.is_some(), Ordering::Release);
         Ok(outcome)
     }
 }
@@ -185,6 +198,28 @@ fn store_full(why: &str) -> Raise {
         message: format!("the store is full, new work is refused: {why}"),
         action: "free space on the disk that holds the data directory, or give Redis more memory"
             .into(),
+    }
+}
+
+fn files_trouble(trouble: &FilesTrouble) -> Raise {
+    let (rule, message, action) = match trouble {
+        FilesTrouble::Full(_) => (
+            AlertRule::StoreFull,
+            "there is next to no room left for the files of jobs: what does not fit waits to be \
+             stored, and its jobs with it",
+            "free space on the disk that --artifacts names, or --data where there is none",
+        ),
+        FilesTrouble::Away(_) => (
+            AlertRule::StoreAtRisk,
+            "a server does not reach its directory of files: what is to be stored there waits",
+            "mount it again; the log of that server says which one it is",
+        ),
+    };
+    Raise {
+        alert: AlertId { rule, subject: FILES.into() },
+        severity: Severity::Critical,
+        message: message.into(),
+        action: action.into(),
     }
 }
 
