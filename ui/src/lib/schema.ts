@@ -87,7 +87,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Upload a file of at most 4 GiB. The answer names it by its content; a job names it in `inputs`. */
+        /**
+         * Upload a file of 1 byte to 4 GiB: the body is the file, not a form with it. The answer names it
+         *     by its content; a job names it in `inputs`.
+         */
         post: operations["post_inputs"];
         delete?: never;
         options?: never;
@@ -849,28 +852,44 @@ export interface components {
         AbleWorkers: {
             /** @description All of them: the sum of the others. */
             total: number;
-            idle: number;
-            busy: number;
+            /** @description Have a free slot. */
+            free: number;
+            /** @description Every slot is taken. */
+            full: number;
+            /** @description Ordered to take no more jobs. */
             draining: number;
+            /** @description Paused by an operator. */
             paused: number;
+            /** @description There, but their service takes no job now: starting, broken, or on probation. */
             not_ready: number;
+            /** @description Not there. */
             offline: number;
         };
+        /** @description An alert that stands: it is gone when what it says is over. */
         Alert: {
+            /** @description Written `rule:subject`. */
             id: components["schemas"]["AlertId"];
             /** @description Seq of the last change. */
             rev: components["schemas"]["u64"];
+            /** @description Which rule raised it. */
             rule: components["schemas"]["AlertRule"];
+            /** @description How bad it is. */
             severity: components["schemas"]["Severity"];
             /** @description What it is about: a class, a worker, a machine, a record. */
             subject: string;
+            /** @description What is wrong, for people. */
             message: string;
             /** @description What mends it. */
             action: string;
+            /** @description When it was raised. */
             raised_at: components["schemas"]["Timestamp"];
         };
+        /** @description Which rule, and what it is about: written `rule:subject`. */
         AlertId: string;
-        /** @enum {string} */
+        /**
+         * @description What an alert is about.
+         * @enum {string}
+         */
         AlertRule: "nobody_able" | "poisonous_class" | "suspect_worker" | "flapping_incarnation" | "inconsistent" | "store_full" | "store_at_risk" | "intake_closed";
         /** @description A result file. */
         Artifact: {
@@ -881,15 +900,18 @@ export interface components {
              * @description Bytes.
              */
             size: number;
+            /** @description Such as `image/png`. */
             media_type: string;
             /** @description Lowercase hex. */
             sha256: string;
             /** @description The node of the graph that made it. */
             node?: string | null;
+            /** @description What the service called it. */
             type: components["schemas"]["ArtifactType"];
         };
         /** @description A stored result file. */
         ArtifactStored: {
+            /** @description The file's name within the job. */
             name: string;
             /**
              * Format: int64
@@ -906,14 +928,21 @@ export interface components {
         ArtifactType: "output" | "temp";
         /** @description Up to which change, and when on the store's clock, a lane value is true. */
         AsOf: {
+            /** @description The last change that is in it. */
             seq: components["schemas"]["u64"];
+            /** @description When it was so, on the store's clock. */
             at: components["schemas"]["Timestamp"];
         };
         /** @description One write about one attempt, with both halves of the fence. */
         AttemptOp: components["schemas"]["Op"] & {
+            /** @description The job. */
             job: components["schemas"]["JobId"];
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description The attempt's number, from the job's record.
+             */
             attempt: number;
+            /** @description The attempt's token, from the job's record. */
             token: components["schemas"]["Token"];
         };
         /**
@@ -921,22 +950,33 @@ export interface components {
          *     `cancel-ack`.
          */
         AttemptRef: {
+            /** @description Who says it. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description The process that says it. */
             incarnation: components["schemas"]["Incarnation"];
+            /** @description The job. */
             job: components["schemas"]["JobId"];
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description The attempt's number, from the job's record.
+             */
             attempt: number;
+            /** @description The attempt's token, from the job's record. */
             token: components["schemas"]["Token"];
         };
         /** @description Every attempt at a job. */
         Attempts: {
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description 1, and one more for each retry.
+             */
             run: number;
             /**
              * Format: int32
              * @description Claims so far, over all runs.
              */
             attempt: number;
+            /** @description Where the job stands. */
             status: components["schemas"]["JobStatus"];
             worker_id?: components["schemas"]["WorkerId"] | null;
             /** @description Attempts that did not end the job, oldest first, the last 32. */
@@ -962,12 +1002,16 @@ export interface components {
         };
         /** @description What became of the jobs of a batch, in their order. */
         BatchResult: {
+            /** @description One for each job of the batch. */
             results: components["schemas"]["BatchItem"][];
         };
         /** @description How far the viewer has been served; the view has not changed for it since its last event. */
         Bookmark: {
+            /** @description The store's epoch: `seq` counts anew in each. */
             epoch: string;
+            /** @description The last change that the viewer has. */
             seq: components["schemas"]["u64"];
+            /** @description When it was so, on the store's clock. */
             at: components["schemas"]["Timestamp"];
         };
         /**
@@ -983,6 +1027,7 @@ export interface components {
                 [key: string]: components["schemas"]["ServiceCapabilities"];
             };
             /**
+             * @description What it runs on.
              * @default {
              *       "cpu_cores": 0,
              *       "gpus": [],
@@ -990,11 +1035,15 @@ export interface components {
              *     }
              */
             hardware: components["schemas"]["OfferedHardware"];
-            /** @default {} */
+            /**
+             * @description Free labels, by name.
+             * @default {}
+             */
             labels: {
                 [key: string]: components["schemas"]["LabelValue"];
             };
             /**
+             * @description Whom it serves.
              * @default {
              *       "allowed": null,
              *       "denied": [],
@@ -1014,7 +1063,9 @@ export interface components {
         };
         /** @description Asks for jobs: one for each token at most. */
         ClaimRequest: {
+            /** @description Who says it. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description The process that says it. */
             incarnation: components["schemas"]["Incarnation"];
             /** @description Lowercase UUIDs drawn by the worker, one a free slot; the same tokens get the same jobs. */
             tokens: components["schemas"]["Token"][];
@@ -1028,24 +1079,37 @@ export interface components {
         };
         /** @description A job that this worker has. The attempt and its token are in the record. */
         ClaimedJob: {
+            /** @description Its record. */
             job: components["schemas"]["Job"];
+            /** @description As it was submitted. */
             payload: Record<string, unknown>;
         };
         /** @description Names a class: jobs with equal effective requirements. 32 lowercase hexadecimal digits. */
         ClassKey: string;
         /** @description Jobs of equal requirements. */
         ClassSummary: {
+            /** @description Which one. */
             class: components["schemas"]["ClassKey"];
+            /** @description The kind of service that its jobs run on. */
             service: components["schemas"]["ServiceName"];
+            /** @description What they all ask. */
             requirements: components["schemas"]["Requirements"];
-            /** Format: int64 */
-            waiting: number;
-            /** Format: int64 */
-            held: number;
-            oldest_at?: components["schemas"]["Timestamp"] | null;
+            customer?: components["schemas"]["CustomerId"] | null;
             /**
              * Format: int64
-             * @description Workers that are there and able.
+             * @description Jobs in its queue.
+             */
+            waiting: number;
+            /**
+             * Format: int64
+             * @description Pending jobs that are not in it.
+             */
+            held: number;
+            oldest_at?: components["schemas"]["Timestamp"] | null;
+            oldest_job?: components["schemas"]["JobId"] | null;
+            /**
+             * Format: int64
+             * @description Workers that are there and able, whether they are ready or not.
              */
             able_workers: number;
         };
@@ -1099,25 +1163,36 @@ export interface components {
         ConfirmedBy: "report" | "job" | "registration";
         /** @description A worker's connector to one service, shown as a badge. */
         Connector: {
+            /** @description Written `{worker}:{service}`. */
             id: components["schemas"]["ConnectorId"];
             /** @description Seq of the last change. */
             rev: components["schemas"]["u64"];
+            /** @description Whose it is. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description Where that worker runs. */
             machine_id: components["schemas"]["MachineId"];
+            /** @description The kind of service that it drives. */
             service_type: components["schemas"]["ServiceName"];
+            /** @description What it does. */
             status: components["schemas"]["ConnectorStatus"];
             /** @description What the worker last said of the service itself; `status` follows from it and the jobs. */
             reported: components["schemas"]["ConnectorStatus"];
             /** @description When `status` last changed. */
             timestamp: components["schemas"]["Timestamp"];
+            /** @description What is wrong, for people; null: nothing. */
             error_message?: string | null;
+            /** @description Jobs that run on it now. */
             job_ids: components["schemas"]["JobId"][];
         };
+        /** @description A worker's connector to one of its services, written `{worker}:{service}`. */
         ConnectorId: string;
         /** @description A connector's status as its worker sees it. */
         ConnectorReport: {
+            /** @description Whose status it is. */
             service: components["schemas"]["ServiceName"];
+            /** @description What the worker sees. */
             status: components["schemas"]["ConnectorStatus"];
+            /** @description What is wrong, for people. */
             error_message?: string | null;
         };
         /**
@@ -1138,26 +1213,48 @@ export interface components {
              * @description Pending, and not in their queues.
              */
             held: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Claimed, and not taken by their services yet.
+             */
             assigned: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Running.
+             */
             in_progress: number;
             /**
              * Format: int64
-             * @description Ended jobs that are still kept.
+             * @description Completed, and still kept.
              */
             completed: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Failed, and still kept.
+             */
             failed: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Cancelled, and still kept.
+             */
             cancelled: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Workers that are known, also those that are offline.
+             */
             workers: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Machines that are known, also those that are gone.
+             */
             machines: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Classes that have jobs.
+             */
             classes: number;
         };
+        /** @description Who a job belongs to. */
         CustomerId: string;
         /** @description What the customer asks of the worker. */
         CustomerNeeds: {
@@ -1195,6 +1292,7 @@ export interface components {
          *     - `bad_position` (400): The position is not valid. Cure: use EPOCH.SEQ as the last `id:` line gave it, or leave it out to begin with a snapshot.
          *     - `body_too_large` (413): The body is too large. Cure: JSON bodies have at most 64 MB: upload files with POST /api/v1/inputs and name them in `inputs`.
          *     - `body_incomplete` (400): The body broke off. Cure: send it again.
+         *     - `wrong_media_type` (415): The body is in a form that this route does not take. Cure: send the file's bytes as they are: curl --data-binary @FILE -H 'content-type: application/octet-stream'.
          *     - `route_not_found` (404): There is no such route. Cure: see /api/openapi.json for the routes.
          *     - `method_not_allowed` (405): The route does not know this method. Cure: see /api/openapi.json for the methods of the route.
          *     - `unknown_service` (422): No such service is known. Cure: use a known service, or start a worker that brings this one first.
@@ -1244,7 +1342,7 @@ export interface components {
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -1264,7 +1362,9 @@ export interface components {
          *     idle.
          */
         ExchangeRequest: {
+            /** @description Who says it. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description The process that says it. */
             incarnation: components["schemas"]["Incarnation"];
             /** @description Each is accepted or refused by itself; at most 1,024. */
             ops?: components["schemas"]["AttemptOp"][];
@@ -1281,23 +1381,34 @@ export interface components {
             ops: components["schemas"]["OpResult"][];
             /** @description One job for each token of the claim at most. */
             claimed: components["schemas"]["ClaimedJob"][];
+            /**
+             * @description Why the ends among the operations, which are written, are not confirmed by as many replicas
+             *     as the server's `--acks` asks for. Keep them, and hand them in again exactly until an answer
+             *     comes without this.
+             */
+            unconfirmed?: string | null;
         };
         /** @description A worker that must not get the job until the time given. */
         Exclusion: {
+            /** @description The worker that does not get it. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description When that is over. */
             until: components["schemas"]["Timestamp"];
         };
         /** @description Why a job waits. */
         Explained: {
+            /** @description The job. */
             job: components["schemas"]["JobId"];
+            /** @description Where it stands. */
             status: components["schemas"]["JobStatus"];
             hold?: components["schemas"]["Hold"] | null;
             /** @description One sentence that says why it waits, or that it does not. */
             answer: string;
             /**
              * Format: int64
-             * @description Waiting jobs that are claimed before it, of those that are counted (10,000); null when it
-             *     is not in its queue, or further back.
+             * @description Waiting jobs that may be claimed before it by a worker that is there and able to run it: those
+             *     before it of its own class, and of classes that such a worker is able to run too. Null when it
+             *     is not in its queue, or when there are 10,000 or more.
              */
             ahead?: number | null;
             /** @description Rule by rule, how many workers pass or fail it, and which. */
@@ -1309,6 +1420,11 @@ export interface components {
             workers: number;
             /** @description Workers that pass every rule, and what they are doing. */
             able: components["schemas"]["AbleWorkers"];
+            /**
+             * @description The first 5 able workers that are not ready, and why. Empty for a customer's token, which does
+             *     not see the fleet.
+             */
+            not_ready?: components["schemas"]["NotReadyWorker"][];
             /** @description Every rule that the class asks, in a fixed order, also those that everybody passes. */
             rules: components["schemas"]["RuleOutcome"][];
         };
@@ -1336,6 +1452,7 @@ export interface components {
         };
         /** @description One failure, as the record shows it. */
         Failure: {
+            /** @description What became of the job by it. */
             kind: components["schemas"]["FailureKind"];
             /**
              * @description The stable code, from the service's own structured error where it has one, such as
@@ -1346,6 +1463,7 @@ export interface components {
             message: string;
             /** @description The node of the graph that failed, where there is one. */
             node?: string | null;
+            /** @description The class of that node. */
             node_type?: string | null;
             /** @description For `lost`: the workers that lost it, oldest first. */
             workers?: components["schemas"]["WorkerId"][];
@@ -1381,15 +1499,23 @@ export interface components {
         };
         /** @description How an attempt ended: the body of `finish` and `late`. */
         FinishRequest: components["schemas"]["Finish"] & {
+            /** @description Who says it. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description The process that says it. */
             incarnation: components["schemas"]["Incarnation"];
+            /** @description The job. */
             job: components["schemas"]["JobId"];
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description The attempt's number, from the job's record.
+             */
             attempt: number;
+            /** @description The attempt's token, from the job's record. */
             token: components["schemas"]["Token"];
         };
         /** @description One GPU. */
         Gpu: {
+            /** @description As its driver calls it. */
             name: string;
             /**
              * Format: double
@@ -1426,23 +1552,34 @@ export interface components {
         };
         /** @description What a worker holds: one attempt. */
         Held: {
+            /** @description The job. */
             job: components["schemas"]["JobId"];
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description The attempt's number, from the job's record.
+             */
             attempt: number;
+            /** @description The attempt's token, from the job's record. */
             token: components["schemas"]["Token"];
         };
         /** @description Why a pending job is not in its queue. */
         Hold: {
+            /** @description What it waits for. */
             reason: components["schemas"]["HoldReason"];
             until?: components["schemas"]["Timestamp"] | null;
         };
-        /** @enum {string} */
+        /**
+         * @description What a held job waits for.
+         * @enum {string}
+         */
         HoldReason: "backoff" | "schedule" | "dependency" | "paused";
+        /** @description One start of a worker's or a machine agent's process. */
         Incarnation: string;
         /** @description A file that the job brings: uploaded to the service first, and named in the graph. */
         InputRef: {
             /** @description The node of the graph whose field takes the file's name. */
             node: string;
+            /** @description The field of that node. */
             field: string;
             /** @description The file's name at the service. */
             name: string;
@@ -1480,31 +1617,56 @@ export interface components {
         Isolation: "strict" | "loose";
         /** @description A job as it is shown and stored. Fields that do not belong to its status are null. */
         Job: {
+            /** @description Given out when it was submitted. */
             id: components["schemas"]["JobId"];
             /** @description Seq of the last change. */
             rev: components["schemas"]["u64"];
             status: components["schemas"]["JobStatus"];
+            /** @description The kind of service that it runs on, such as `comfyui`. */
             service: components["schemas"]["ServiceName"];
             /**
              * Format: int32
              * @description 0 to 100, higher first.
              */
             priority: number;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description 1, and one more for each retry.
+             */
             run: number;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description Claims so far, over all runs; never goes back. 0: never claimed.
+             */
             attempt: number;
             token?: components["schemas"]["Token"] | null;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description Attempts of this run that failed.
+             */
             failures: number;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description Attempts of this run that were given back or lost.
+             */
             losses: number;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description So many failures fail the job.
+             */
             max_failures: number;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description The job fails when it is lost more often.
+             */
             max_losses: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Where it stands among jobs of one priority, lower first: the seq of its submission, or that
+             *     of its workflow's first live job.
+             */
             place: number;
+            /** @description Seq of this run's submission or retry; breaks ties of `place`. */
             queued_seq: components["schemas"]["u64"];
             hold?: components["schemas"]["Hold"] | null;
             cancel_requested_at?: components["schemas"]["Timestamp"] | null;
@@ -1513,25 +1675,43 @@ export interface components {
             incarnation?: components["schemas"]["Incarnation"] | null;
             customer_id?: components["schemas"]["CustomerId"] | null;
             workflow_id?: components["schemas"]["WorkflowId"] | null;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description 0 to 100; wins over `priority`.
+             */
             workflow_priority?: number | null;
+            /** @description When it was submitted. */
             created_at: components["schemas"]["Timestamp"];
             assigned_at?: components["schemas"]["Timestamp"] | null;
             started_at?: components["schemas"]["Timestamp"] | null;
             completed_at?: components["schemas"]["Timestamp"] | null;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Counts the endings of the store up from 1; null until it has ended.
+             */
             ended_no?: number | null;
             failure?: components["schemas"]["Failure"] | null;
+            /** @description Its service answered from a cache. */
             cached: boolean;
+            /** @description The last attempt itself handed this ending in. */
             handed_in?: boolean;
+            /** @description Result files; empty until it has completed. */
             artifacts: components["schemas"]["Artifact"][];
             last_progress?: components["schemas"]["Progress"] | null;
+            /** @description What a worker must have to run it. */
             requirements?: components["schemas"]["Requirements"];
+            /** @description Limits of its own for each attempt. */
             timeouts?: components["schemas"]["Timeouts"];
+            /** @description Files that it brings. */
             inputs?: components["schemas"]["InputRef"][];
+            /** @description Workers that do not get it for a while. */
             exclusions?: components["schemas"]["Exclusion"][];
+            /** @description Attempts that did not end it, oldest first, the last 32. */
             past_attempts?: components["schemas"]["PastAttempt"][];
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description Results that came in from attempts that had lost it.
+             */
             late_results?: number;
             /**
              * Format: int64
@@ -1543,27 +1723,38 @@ export interface components {
              * @description Bytes of the result JSON that was handed in.
              */
             result_bytes?: number;
+            /** @description As it was submitted; at most 16 KiB. */
             metadata?: Record<string, unknown> | null;
         };
         /** @description The data of an event of one job: `job_now`, a change, or `progress`. */
         JobData: components["schemas"]["JobNow"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"];
+        /** @description One job, for all its runs and attempts. Version 7, so that ids sort by submission. */
         JobId: string;
         /** @description The job's record now, shaped as an event. */
         JobNow: {
+            /** @description Seq of the record's last change. */
             seq: components["schemas"]["u64"];
+            /** @description When it was read. */
             at: components["schemas"]["Timestamp"];
+            /** @description Always `job`. */
             kind: components["schemas"]["RecordKind"];
+            /** @description The job. */
             id: components["schemas"]["JobId"];
             record?: components["schemas"]["Job"] | null;
         };
         /** @description How far one running attempt is. */
         JobProgress: components["schemas"]["Progress"] & {
+            /** @description The job that runs. */
             job: components["schemas"]["JobId"];
         };
-        /** @enum {string} */
+        /**
+         * @description Where a job stands.
+         * @enum {string}
+         */
         JobStatus: "pending" | "assigned" | "in_progress" | "completed" | "failed" | "cancelled";
         /** @description A page of jobs, newest first. */
         JobsPage: {
+            /** @description At most `limit`. */
             jobs: components["schemas"]["Job"][];
             /**
              * @description Asks for the page after this one; null at the end. A page may be short, even empty, and
@@ -1585,12 +1776,16 @@ export interface components {
         };
         /** @description A worker says goodbye; what it still holds is given back. */
         LeaveRequest: {
+            /** @description Who says it. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description The process that says it. */
             incarnation: components["schemas"]["Incarnation"];
         };
         /** @description A stretch of the raw log. */
         LogPage: {
+            /** @description The store's epoch: `seq` counts anew in each. */
             epoch: string;
+            /** @description In their order. */
             events: components["schemas"]["ViewEvent"][];
             /** @description Ask for what comes after it; equal to the position asked for at the log's end. */
             next: string;
@@ -1600,24 +1795,36 @@ export interface components {
          * @enum {string}
          */
         LossReason: "unstarted" | "drained" | "service_lost" | "stalled" | "lease_expired" | "not_adopted";
+        /** @description A machine as it is shown and stored. */
         Machine: {
+            /** @description As its agent names it, or its workers. */
             id: components["schemas"]["MachineId"];
             /** @description Seq of the last change. */
             rev: components["schemas"]["u64"];
+            /** @description How it is. */
             status: components["schemas"]["MachineStatus"];
+            /** @description Why it is in this status, where that needs saying. */
             reason?: string | null;
             /** @description What mends it. */
             action?: string | null;
             incarnation?: components["schemas"]["Incarnation"] | null;
+            /** @description Its GPUs, as its agent counted them. */
             gpus: components["schemas"]["Gpu"][];
+            /** @description When it registered. */
             connected_at: components["schemas"]["Timestamp"];
+            /** @description Former incarnations, newest last; none may come back. */
             former_incarnations?: components["schemas"]["Incarnation"][];
         };
+        /** @description A machine: one host with its GPUs, services and workers. */
         MachineId: string;
-        /** @enum {string} */
+        /**
+         * @description How a machine is.
+         * @enum {string}
+         */
         MachineStatus: "starting" | "ready" | "degraded" | "stopping" | "offline" | "disconnected";
         /** @description All machines. */
         Machines: {
+            /** @description All that are known, also those that are gone. */
             machines: components["schemas"]["Machine"][];
         };
         /**
@@ -1633,6 +1840,7 @@ export interface components {
             /** @enum {string} */
             outcome: "quarantined";
         } | {
+            /** @description Why nothing was done. */
             why: string;
             /** @enum {string} */
             outcome: "left";
@@ -1644,6 +1852,7 @@ export interface components {
         };
         /** @description What became of the findings. */
         MendResult: {
+            /** @description Each finding that was to be mended, and what became of it. */
             mended: components["schemas"]["Mended"][];
             /** @description Ids that are of no finding now: what they named is mended already, or was never wrong. */
             not_found: string[];
@@ -1674,9 +1883,16 @@ export interface components {
         };
         /** @description What is shown may be old: this server has not read the log to its end for a while. */
         NotLive: {
+            /** @description Why, for people. */
             reason: string;
             /** @description Up to when what is shown is known to be true. */
             since: components["schemas"]["Timestamp"];
+        };
+        /** @description An able worker that takes no job now. */
+        NotReadyWorker: {
+            worker: components["schemas"]["WorkerId"];
+            /** @description Such as `comfyui (error): connection refused`. */
+            why: string;
         };
         /** @description The hardware a worker has. */
         OfferedHardware: {
@@ -1698,7 +1914,10 @@ export interface components {
              */
             ram_gb: number;
         };
-        /** @enum {string} */
+        /**
+         * @description Why a worker is not there.
+         * @enum {string}
+         */
         OfflineReason: "left" | "silent";
         Op: {
             /** @enum {string} */
@@ -1707,7 +1926,9 @@ export interface components {
             /** @enum {string} */
             op: "finish";
         }) | {
+            /** @description Why it is given back. */
             reason: components["schemas"]["LossReason"];
+            /** @description For people: what happened; may be empty. */
             message?: string;
             /** @enum {string} */
             op: "release";
@@ -1725,10 +1946,12 @@ export interface components {
             /** @enum {string} */
             answer: "started";
         } | {
+            /** @description `pending`: it was given back. */
             status: components["schemas"]["JobStatus"];
             /** @enum {string} */
             answer: "settled";
         } | {
+            /** @description It ended the job. */
             won: boolean;
             /** @enum {string} */
             answer: "late_kept";
@@ -1746,13 +1969,16 @@ export interface components {
             drain?: boolean;
         };
         Outcome: {
+            /** @description Result files; each was stored before. */
             artifacts?: components["schemas"]["Artifact"][];
+            /** @description The service answered from a cache. */
             cached?: boolean;
             /** @description The service's own outputs, as JSON; lies apart from the record. */
             result?: Record<string, unknown> | null;
             /** @enum {string} */
             outcome: "completed";
         } | {
+            /** @description What failed. */
             failure: components["schemas"]["Failure"];
             /** @enum {string} */
             outcome: "failed";
@@ -1762,16 +1988,27 @@ export interface components {
         };
         /** @description An attempt that is over and did not end the job. */
         PastAttempt: {
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description The run that it was of, from 1.
+             */
             run: number;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description Its number, over all runs, from 1.
+             */
             attempt: number;
+            /** @description Of its claim. */
             token: components["schemas"]["Token"];
+            /** @description Who had it. */
             worker_id: components["schemas"]["WorkerId"];
             machine_id?: components["schemas"]["MachineId"] | null;
+            /** @description When it was claimed. */
             assigned_at: components["schemas"]["Timestamp"];
             started_at?: components["schemas"]["Timestamp"] | null;
+            /** @description When it was over. */
             ended_at: components["schemas"]["Timestamp"];
+            /** @description How it was over. */
             outcome: components["schemas"]["PastOutcome"];
             /** @description It handed in a finished result after it had lost the job. */
             late?: boolean;
@@ -1780,15 +2017,19 @@ export interface components {
         };
         /** @description How an attempt that did not end the job was over. */
         PastOutcome: {
+            /** @description What failed. */
             failure: components["schemas"]["Failure"];
             /** @enum {string} */
             outcome: "failed";
         } | {
+            /** @description Why it was given back. */
             reason: components["schemas"]["LossReason"];
+            /** @description For people: what happened; may be empty. */
             message: string;
             /** @enum {string} */
             outcome: "returned";
         } | {
+            /** @description The status in which the run ended. */
             status: components["schemas"]["JobStatus"];
             /** @enum {string} */
             outcome: "ended_run";
@@ -1798,7 +2039,10 @@ export interface components {
         };
         /** @description Preferences among able workers. */
         Prefer: {
-            /** @default [] */
+            /**
+             * @description Model files that the worker should have.
+             * @default []
+             */
             models: string[];
         };
         /** @description Whether a worker is there. */
@@ -1817,6 +2061,7 @@ export interface components {
         Problem: components["schemas"]["Facts"] & {
             /** @description `urn:pointsman:problem:CODE`. */
             type: string;
+            /** @description What it is, in a few words; the same for each problem of this code. */
             title: string;
             /**
              * Format: int32
@@ -1839,6 +2084,7 @@ export interface components {
         Progress: {
             /**
              * Format: int32
+             * @description The attempt that it is of.
              * @default 0
              */
             attempt: number;
@@ -1854,7 +2100,10 @@ export interface components {
              * @default null
              */
             percent: number | null;
-            /** @default null */
+            /**
+             * @description The node of the graph that runs; at most 200 bytes.
+             * @default null
+             */
             node: string | null;
             /**
              * Format: int32
@@ -1864,10 +2113,14 @@ export interface components {
             step: number | null;
             /**
              * Format: int32
+             * @description Steps of the node in all.
              * @default null
              */
             steps: number | null;
-            /** @default null */
+            /**
+             * @description One line for people: what it does now; at most 2,000 bytes, of which 500 are shown.
+             * @default null
+             */
             message: string | null;
             /** @default null */
             last_event_at: components["schemas"]["Timestamp"] | null;
@@ -1880,34 +2133,44 @@ export interface components {
         };
         /** @description The newest progress of running jobs: those that changed since the last frame. */
         ProgressLane: {
+            /** @description When it was so. */
             as_of: components["schemas"]["AsOf"];
+            /** @description One for each job. */
             values: components["schemas"]["ProgressValue"][];
         };
         /** @description How far one running job is. */
         ProgressValue: components["schemas"]["Progress"] & {
+            /** @description The job that runs. */
             job: components["schemas"]["JobId"];
         };
         /** @description When everybody was last heard. */
         Pulse: {
+            /** @description All workers. */
             workers: components["schemas"]["PulseEntry"][];
+            /** @description All machines. */
             machines: components["schemas"]["PulseEntry"][];
+            /** @description All connectors. */
             connectors: components["schemas"]["PulseConnector"][];
         };
         PulseConnector: {
+            /** @description Of the connector. */
             id: components["schemas"]["ConnectorId"];
             confirmed_at?: components["schemas"]["Timestamp"] | null;
             source?: components["schemas"]["ConfirmedBy"] | null;
         };
         PulseEntry: {
+            /** @description Of the worker, or the machine. */
             id: string;
             heartbeat_at?: components["schemas"]["Timestamp"] | null;
         };
         /** @description When everybody was last heard, and what last confirmed each connector's status. */
         PulseLane: components["schemas"]["Pulse"] & {
+            /** @description When it was so. */
             as_of: components["schemas"]["AsOf"];
         };
         /** @description The first pending jobs, the classes with the oldest heads, and the counts of everything. */
         QueueLane: components["schemas"]["QueuesLane"] & {
+            /** @description When it was so. */
             as_of: components["schemas"]["AsOf"];
         };
         /**
@@ -1915,8 +2178,11 @@ export interface components {
          *     and the counts of everything.
          */
         QueuesLane: {
+            /** @description The first 200, in the order of claims. */
             pending: components["schemas"]["WaitingJob"][];
+            /** @description Those with the oldest heads, at most 200. */
             classes: components["schemas"]["ClassSummary"][];
+            /** @description Of everything. */
             counts: components["schemas"]["Counts"];
         };
         /**
@@ -1929,11 +2195,15 @@ export interface components {
          *     wins; the one before is superseded.
          */
         RegisterRequest: {
+            /** @description The worker that this process is. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description Where it runs. */
             machine_id: components["schemas"]["MachineId"];
             /** @description A UUID drawn at the start of the process. */
             incarnation: components["schemas"]["Incarnation"];
+            /** @description What it drives, 1 to 100. */
             services: components["schemas"]["ServiceSlots"][];
+            /** @description What it offers. */
             capabilities: components["schemas"]["Capabilities"];
             /** @description One line for people: hardware and services. */
             summary?: string;
@@ -1950,18 +2220,29 @@ export interface components {
         };
         /** @description An attempt is given back: a loss, not a failure. */
         ReleaseRequest: {
+            /** @description Who says it. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description The process that says it. */
             incarnation: components["schemas"]["Incarnation"];
+            /** @description The job. */
             job: components["schemas"]["JobId"];
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description The attempt's number, from the job's record.
+             */
             attempt: number;
+            /** @description The attempt's token, from the job's record. */
             token: components["schemas"]["Token"];
+            /** @description Why it is given back. */
             reason: components["schemas"]["LossReason"];
+            /** @description For people: what happened; at most 2,000 bytes. */
             message?: string;
         };
         /** @description A worker's sign of life. */
         RenewRequest: {
+            /** @description Who says it. */
             worker_id: components["schemas"]["WorkerId"];
+            /** @description The process that says it. */
             incarnation: components["schemas"]["Incarnation"];
             /** @description Attempts whose executor has ticked lately; their leases are renewed. */
             held?: components["schemas"]["Held"][];
@@ -1984,6 +2265,7 @@ export interface components {
             unknown_to_you: components["schemas"]["Held"][];
             /** @description Held attempts that are to be cancelled. */
             cancel: components["schemas"]["Held"][];
+            /** @description What an operator told the worker. */
             orders: components["schemas"]["Orders"];
         };
         /**
@@ -2030,13 +2312,27 @@ export interface components {
         };
         /** @description Why a viewer starts again from a snapshot. */
         Resync: {
+            /** @description Why it must. */
             reason: components["schemas"]["ResyncReason"];
         };
-        /** @enum {string} */
+        /**
+         * @description Why a viewer must start again.
+         * @enum {string}
+         */
         ResyncReason: "other_epoch" | "beyond_head" | "not_kept" | "too_slow" | "rebuilt";
+        /** @description Which run is to begin. The body may be left out; then a repeat begins another run. */
+        RetryRequest: {
+            /**
+             * Format: int32
+             * @description The job's `run`, and one more: a run that has begun already is not begun again, so that the
+             *     request may be repeated.
+             */
+            run?: number | null;
+        };
         Rule: string;
         /** @description How the workers fared under one rule. */
         RuleOutcome: {
+            /** @description Its place in the requirements. */
             rule: components["schemas"]["Rule"];
             /** @description What is asked, such as `a GPU with at least 24 GiB`. */
             wanted: string;
@@ -2067,9 +2363,11 @@ export interface components {
              */
             node_classes: string[];
         };
+        /** @description The name of a kind of service that a connector drives, such as `comfyui`. */
         ServiceName: string;
         /** @description One of a worker's services, and how many jobs it runs there at once. */
         ServiceSlots: {
+            /** @description Such as `comfyui`. */
             name: components["schemas"]["ServiceName"];
             /**
              * Format: int32
@@ -2077,18 +2375,30 @@ export interface components {
              */
             slots: number;
         };
-        /** @enum {string} */
+        /**
+         * @description How bad it is.
+         * @enum {string}
+         */
         Severity: "warning" | "critical";
         /** @description Everything that a monitor holds at one seq. Records are shared, not copied. */
         Snapshot: {
+            /** @description The store's epoch: `seq` counts anew in each. */
             epoch: string;
+            /** @description The last change that is in it. */
             seq: components["schemas"]["u64"];
+            /** @description The name of the fleet, as the server was told it. */
             fleet: string;
+            /** @description All machines. */
             machines: components["schemas"]["Machine"][];
+            /** @description All workers. */
             workers: components["schemas"]["Worker"][];
+            /** @description All connectors. */
             connectors: components["schemas"]["Connector"][];
+            /** @description All alerts that stand. */
             alerts: components["schemas"]["Alert"][];
+            /** @description All running jobs, and the last 200 that ended. */
             jobs: components["schemas"]["Job"][];
+            /** @description What travels beside the log. */
             lanes: components["schemas"]["Lanes"];
             /** @description The store's time. */
             at: components["schemas"]["Timestamp"];
@@ -2164,23 +2474,32 @@ export interface components {
              */
             stall_after_s?: number | null;
         };
+        /** @description On the store's clock: RFC 3339 in UTC with milliseconds. */
         Timestamp: string;
+        /** @description One attempt's secret half of the fence; for ComfyUI also its `prompt_id` and `client_id`. */
         Token: string;
         /** @description The data of an event of the view: `full_state_snapshot`, a change, `progress`, `pulse`, `queues`, `bookmark`, `not_live` or `resync`. */
         ViewData: components["schemas"]["Snapshot"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"] | components["schemas"]["PulseLane"] | components["schemas"]["QueueLane"] | components["schemas"]["Bookmark"] | components["schemas"]["NotLive"] | components["schemas"]["Resync"];
         /** @description One change: replace the record of that kind and id, or drop it when there is none. */
         ViewEvent: {
+            /** @description Seq of the change. */
             seq: components["schemas"]["u64"];
+            /** @description When it happened. */
             at: components["schemas"]["Timestamp"];
+            /** @description What happened. */
             event: components["schemas"]["EventName"];
+            /** @description What kind of record changed. */
             kind: components["schemas"]["RecordKind"];
+            /** @description Which one. */
             id: string;
             /** @description The whole record after the change; null when it was removed or left the view. */
             record?: Record<string, unknown> | null;
         };
         /** @description A pending job, in brief. */
         WaitingJob: {
+            /** @description The job. */
             id: components["schemas"]["JobId"];
+            /** @description The kind of service that it runs on. */
             service: components["schemas"]["ServiceName"];
             /**
              * Format: int32
@@ -2189,35 +2508,58 @@ export interface components {
             priority: number;
             customer_id?: components["schemas"]["CustomerId"] | null;
             workflow_id?: components["schemas"]["WorkflowId"] | null;
+            /** @description When it was submitted. */
             created_at: components["schemas"]["Timestamp"];
+            /** @description Jobs of equal requirements are in one. */
             class: components["schemas"]["ClassKey"];
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description Claims so far; 0: never claimed.
+             */
             attempt: number;
             hold?: components["schemas"]["Hold"] | null;
         };
+        /** @description A worker as it is shown and stored. */
         Worker: {
+            /** @description As its process names itself. */
             id: components["schemas"]["WorkerId"];
             /** @description Seq of the last change. */
             rev: components["schemas"]["u64"];
+            /** @description Where it runs. */
             machine_id: components["schemas"]["MachineId"];
+            /** @description The process that it is now. */
             incarnation: components["schemas"]["Incarnation"];
+            /** @description What it does, from all that follows. */
             status: components["schemas"]["WorkerStatus"];
             /** @description Why it is in this status, where that needs saying. */
             reason?: string | null;
             /** @description What mends it. */
             action?: string | null;
+            /** @description Whether it is there. */
             presence: components["schemas"]["Presence"];
+            /** @description What an operator told it. */
             orders: components["schemas"]["Orders"];
+            /** @description What it drives. */
             services: components["schemas"]["ServiceSlots"][];
+            /** @description Jobs that it has now. */
             current_job_ids: components["schemas"]["JobId"][];
+            /** @description What it offers: see `/capabilities/{digest}`. */
             capabilities_digest: components["schemas"]["CapabilitiesDigest"];
             /** @description One line for people: hardware and services. */
             summary: string;
+            /** @description When this process registered. */
             connected_at: components["schemas"]["Timestamp"];
+            /** @description When `status` last changed. */
             last_status_change: components["schemas"]["Timestamp"];
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Jobs that completed here, since it was first known.
+             */
             jobs_completed: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Jobs that failed for good here, since it was first known.
+             */
             jobs_failed: number;
             /** @description Different jobs in a row that broke here; a completion sets it to nothing. */
             suspect_jobs?: components["schemas"]["JobId"][];
@@ -2228,6 +2570,7 @@ export interface components {
             /** @description When a process that was still there was superseded, the last [`Worker::FLAPPING`] times. */
             superseded_at?: components["schemas"]["Timestamp"][];
         };
+        /** @description A worker: one process (or task) that claims jobs. */
         WorkerId: string;
         /**
          * @description What a worker is doing. Derived from its presence, its orders and its jobs; never set by hand.
@@ -2236,8 +2579,10 @@ export interface components {
         WorkerStatus: "starting" | "idle" | "busy" | "draining" | "offline" | "corrupted";
         /** @description All workers. */
         Workers: {
+            /** @description All that are known, also those that are offline. */
             workers: components["schemas"]["Worker"][];
         };
+        /** @description A group of jobs that keep one place in the queue. */
         WorkflowId: string;
         /** Format: int64 */
         u64: number;
@@ -2943,7 +3288,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RetryRequest"] | null;
+            };
+        };
         responses: {
             200: {
                 headers: {
