@@ -73,6 +73,8 @@ async fn progress_without_a_time_is_of_when_it_came_as_news() {
     let world = World::new(quiet()).await;
     let hand = world.fleet.worker("a", 1, &[]).await;
     let held = world.fleet.running(&hand).await;
+    // What the view does not know yet may be dropped as it learns of it.
+    world.settle().await;
     let heard = async || {
         let lane = world.broker.snapshot().await.lanes.progress;
         lane.values[0].progress.last_event_at.expect("known")
