@@ -134,7 +134,7 @@ pub async fn a_result_that_was_taken_in_time_is_not_late_after_a_retry(open: &Op
     let hand = fleet.worker("w", 1, &[]).await;
     let first = fleet.running(&hand).await;
     fleet.act(&hand, first, completed()).await.expect("accepted");
-    fleet.run(Command::Retry { job: first.job }).await.expect("accepted");
+    fleet.run(Command::Retry { job: first.job, run: None }).await.expect("accepted");
     let second = fleet.claim(&hand).await.expect("the job");
     for runs in [true, false] {
         let seq = fleet.seq().await;
