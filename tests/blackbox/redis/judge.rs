@@ -36,7 +36,11 @@ pub struct Judge {
 impl Judge {
     /// Reads on to the end of the log; from its beginning in another epoch.
     async fn read(&mut self, client: &Client) {
-        let epoch = client.snapshot().await.expect("a snapshot").epoch;
+        let epoch = match client.snapshot().await {
+            // The server has not heard of its store again yet.
+            Err(why) if why.is_transient() => return,
+            snapshot => snapshot.expect("a snapshot").epoch,
+        };
         if epoch != self.epoch {
             *self = Self { after: format!("{epoch}.0"), epoch, jobs: BTreeMap::new() };
         }
