@@ -157,7 +157,7 @@ async fn addresses_come_from_the_environment_too_and_their_passwords_are_never_s
         let shown = "redis://user:***@127.0.0.1:";
         for (address, arguments, code, shown) in [
             ("redis://user:secret@127.0.0.1:1", command, 3, shown),
-            ("redis://user:sec/ret@127.0.0.1:1", command, 3, shown),
+            ("redis://user:sec/ret@127.0.0.1:1", command, 2, shown),
             ("redis://user:secret@127.0.0.1:99999", command, 2, shown),
             ("redis://user:secret@127.0.0.1:1", &help, 0, name),
         ] {
