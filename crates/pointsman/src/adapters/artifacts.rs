@@ -172,7 +172,8 @@ fn server_error(error: ClientError) -> BrokerError {
     }
 }
 
-/// A disk that refuses may be given room, and one that is away be mounted; what is wrong with the file itself stays wrong.
+/// A disk that refuses may be given room, and one that is away be mounted; what is wrong with the
+/// file itself stays wrong.
 fn files_error(error: FilesError) -> BrokerError {
     match error {
         FilesError::Disk(_)
