@@ -397,7 +397,8 @@ pub struct ComfyuiSim {
     /// The address to listen on. Port 0 lets the system pick.
     #[arg(long, default_value = "127.0.0.1:8188")]
     pub listen: SocketAddr,
-    /// A fault to start with, as `NAME` or `NAME=VALUE`; `--fault help` lists them.
+    /// A fault to start with, as `NAME` or `NAME=VALUE`; one that is not known is
+    /// answered with the list of those that are.
     #[arg(long)]
     pub fault: Vec<String>,
     /// The ComfyUI version to behave like: 0.27.0 or 0.3.64.

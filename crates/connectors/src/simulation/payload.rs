@@ -24,7 +24,10 @@ pub struct Simulation {
 
 /// A failure that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "null, or a failure such as {\"kind\": \"bad_job\", \"message\": \"no\"}"
+)]
 pub struct SimulatedFailure {
     /// `wrong_worker`, `bad_job`, `service_fault` or `timeout`.
     #[serde(deserialize_with = "own_kind")]

@@ -86,4 +86,6 @@ async fn a_wrong_payload_is_a_bad_job_and_says_where() {
     let Err(RunEnd::Failed(failure)) = run(r#"{"steps":"many"}"#).await else { panic!() };
     assert_eq!(failure.kind, FailureKind::BadJob);
     assert!(failure.message.contains("/steps"), "{}", failure.message);
+    let Err(RunEnd::Failed(failure)) = run(r#"{"fail":true}"#).await else { panic!() };
+    assert!(failure.message.contains("a failure such as {"), "{}", failure.message);
 }
