@@ -231,9 +231,13 @@ async fn without_memory_replicas_confirm_what_ends() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let _replica =
         RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
-    let (_store, fleet) = open_with(Options { acks: 1, ..at(&server) }).await;
+    let (store, fleet) = open_with(Options { acks: 1, ..at(&server) }).await;
     let hand = fleet.worker("w", 1, &[]).await;
     let held = fleet.running(&hand).await;
     run(&server, "CONFIG SET maxmemory 1").await;
-    fleet.act(&hand, held, completed()).await.expect("it ends, and is confirmed");
+    let end = Fleet::exchange(&hand, vec![Fleet::op(held, completed())], Vec::new());
+    let done = store.execute(vec![Command::Exchange(end)]).await.expect("it is written");
+    let done = done.into_iter().next().expect("an answer").expect("it ends");
+    let Answer::Exchanged { ops, .. } = &done.answer else { panic!("{done:?}") };
+    assert!(ops[0].is_ok() && done.unconfirmed.is_none(), "it ends, and is confirmed: {done:?}");
 }
