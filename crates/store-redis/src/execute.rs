@@ -25,6 +25,7 @@ use crate::{
     store::Inner,
     together::TOGETHER,
     verdict::{Stamped, Verdict, verdict},
+    wake::Wake,
 };
 
 /// A decision that loses against others so often is given up.
@@ -79,7 +80,7 @@ impl Inner {
         if let (true, Health::Full(why)) = (takes_work, self.link.health()) {
             return Err(StoreError::Full(why));
         }
-        self.wake.settle(self).await;
+        Wake::settle(self).await;
         // The one in which the first of it was written.
         let mut epoch = None;
         let waits = takes_work || commands.iter().any(|c| matches!(c, Command::Cancel { .. }));

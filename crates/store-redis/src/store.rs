@@ -22,7 +22,7 @@ use pointsman_store::{
     LogPage, Preview, Pulse, QueuesLane, Seed, Setting, Store, StoreError, ToldProgress, Transfer,
     WorkHint,
 };
-use tokio::{sync::broadcast, time::timeout};
+use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -139,8 +139,8 @@ pub struct RedisStore {
 }
 
 impl Inner {
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_on(task, &self.runtime);
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.tasks.spawn_on(task, &self.runtime)
     }
 }
 
@@ -306,9 +306,7 @@ impl Store for RedisStore {
         self.inner.looks.wait(&worker, &services, &wake);
         self.inner.wake.add(worker, services, wake);
         let inner = self.inner.clone();
-        self.inner
-            .tasks
-            .spawn_on(async move { inner.wake.settle(&inner).await }, &self.inner.runtime);
+        self.inner.spawn(async move { inner.wake.tell_of_new(&inner).await });
         self.inner.wake.listen(&self.inner, &self.inner.tasks, &self.inner.runtime);
         hint
     }

@@ -34,9 +34,10 @@ impl Drop for Alone<'_> {
     /// What came meanwhile goes next, also when whoever called has gone away.
     fn drop(&mut self) {
         let mut waiting = self.0.together.0.lock();
-        match waiting.submissions.is_empty() {
-            true => waiting.flights -= 1,
-            false => self.0.spawn(self.0.clone().fly()),
+        if waiting.submissions.is_empty() {
+            waiting.flights -= 1;
+        } else {
+            self.0.spawn(self.0.clone().fly());
         }
     }
 }

@@ -85,7 +85,8 @@ pub struct Wake {
     /// Names this process among those that wait.
     process: String,
     new: Mutex<Vec<New>>,
-    has_new: AtomicBool,
+    /// Redis has not been told of everybody.
+    is_unsettled: AtomicBool,
     /// One settles at a time: whoever comes next finds all of it done.
     settling: tokio::sync::Mutex<()>,
     lanes: Mutex<BTreeMap<Lane, LaneState>>,
@@ -100,7 +101,7 @@ impl Wake {
         Self {
             process: uuid::Uuid::new_v4().simple().to_string(),
             new: Mutex::default(),
-            has_new: AtomicBool::new(false),
+            is_unsettled: AtomicBool::new(false),
             settling: tokio::sync::Mutex::default(),
             lanes: Mutex::default(),
             woken: Mutex::default(),
@@ -116,26 +117,35 @@ impl Wake {
 
     /// Notes a waiting worker; [`settle`](Self::settle) tells Redis.
     pub fn add(&self, worker: WorkerId, services: Vec<ServiceName>, wake: Arc<Wakeable>) {
-        self.new.lock().push((worker, services, wake));
-        self.has_new.store(true, Ordering::Release);
+        let mut new = self.new.lock();
+        new.push((worker, services, wake));
+        self.is_unsettled.store(true, Ordering::Release);
     }
 
     /// Tells Redis of everybody who began to wait: called before anything is looked at, so that
-    /// what comes after that look wakes somebody.
-    pub async fn settle(&self, inner: &Inner) {
-        if !self.has_new.load(Ordering::Acquire) {
-            return;
+    /// what comes after that look wakes somebody. Whoever finds another at it waits for its end.
+    pub async fn settle(inner: &Arc<Inner>) {
+        if inner.wake.is_unsettled.load(Ordering::Acquire) {
+            let telling = inner.clone();
+            // Who asked may leave before its end; those who wait may not be forgotten for that.
+            let told = inner.spawn(async move { telling.wake.tell_of_new(&telling).await });
+            if let Err(error) = told.await {
+                tracing::error!(%error, "nobody could be told who waits");
+            }
         }
+    }
+
+    pub async fn tell_of_new(&self, inner: &Inner) {
         let _one = self.settling.lock().await;
-        self.has_new.store(false, Ordering::Release);
         let new = std::mem::take(&mut *self.new.lock());
-        if new.is_empty() {
-            return;
-        }
-        if let Err(error) = self.say(inner, new).await {
+        if !new.is_empty()
+            && let Err(error) = self.say(inner, new).await
+        {
             // Whoever waits looks by itself, too.
             tracing::debug!(%error, "Redis does not know that somebody waits");
         }
+        let new = self.new.lock();
+        self.is_unsettled.store(!new.is_empty(), Ordering::Release);
     }
 
     async fn say(&self, inner: &Inner, new: Vec<New>) -> Result<(), StoreError> {

@@ -62,9 +62,10 @@ async fn what_a_worker_that_was_frozen_hands_in_is_kept_as_late_and_changes_noth
         fleet.direct(&server, "frozen-direct", 1).await,
         server.worker("frozen-over-http", 1).await,
     ];
+    // Long enough that neither ends before both are frozen, on whatever machine this runs.
     let jobs = [
-        submit(&server.client, &simulation(800)).await,
-        submit(&server.client, &simulation(800)).await,
+        submit(&server.client, &simulation(6_000)).await,
+        submit(&server.client, &simulation(6_000)).await,
     ];
     for job in jobs {
         runs(&server.client, job).await;

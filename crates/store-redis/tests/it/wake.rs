@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use pointsman_core::record::JobSpec;
+use pointsman_core::{Command, record::JobSpec};
 use pointsman_store::{
-    WorkHint,
-    conformance::fleet::{Fleet, Hand, completed, needs, spec},
+    Store, WorkHint,
+    conformance::fleet::{Hand, completed, needs, spec},
 };
+use pointsman_store_redis::RedisStore;
 use tokio::time::timeout;
 
 use crate::support::{connection, fleet_on, prefix};
 
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-fn waits(fleet: &Fleet, hand: &Hand) -> WorkHint {
-    fleet.store.wait_for_work(hand.worker.clone(), Vec::new())
+fn waits(store: &dyn Store, hand: &Hand) -> WorkHint {
+    store.wait_for_work(hand.worker.clone(), Vec::new())
 }
 
 async fn is_woken(mut hint: WorkHint) -> bool {
@@ -29,8 +30,8 @@ async fn who_joins_others_of_the_process_is_woken() {
     let able = fleet.worker("able", 1, &["x"]).await;
     let labelled = || JobSpec { requirements: needs("x"), ..spec(50) };
     for _ in 0..3 {
-        let other = waits(&fleet, &plain);
-        let hint = waits(&fleet, &able);
+        let other = waits(&*fleet.store, &plain);
+        let hint = waits(&*fleet.store, &able);
         fleet.submit(labelled()).await;
         assert!(is_woken(hint).await);
         let held = fleet.claim(&able).await.expect("a job to claim");
@@ -39,6 +40,22 @@ async fn who_joins_others_of_the_process_is_woken() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         drop(other);
     }
+}
+
+/// Redis must know of who waits before it is asked for anything that comes after, also where
+/// another call is just about to tell it.
+#[tokio::test]
+async fn a_job_that_comes_while_redis_is_told_wakes_who_waits() {
+    let (fleet, options) = fleet_on();
+    let hand = fleet.worker("w", 1, &[]).await;
+    // A process on this thread alone, which has to ask for the worker first.
+    let store = RedisStore::open(options).await.expect("it opens");
+    let hint = waits(&store, &hand);
+    tokio::task::yield_now().await;
+    let submit = Command::Submit(fleet.submission(spec(50)));
+    store.execute(vec![submit]).await.expect("it is stored");
+    assert!(is_woken(hint).await);
+    store.close().await.expect("it closes");
 }
 
 #[tokio::test]
@@ -57,7 +74,7 @@ async fn many_who_are_not_able_keep_no_wake_up_from_who_is() {
     fleet.submit(JobSpec { requirements: requirements.clone(), ..spec(50) }).await;
     let held = fleet.claim(&able).await.expect("a job to claim");
     fleet.act(&able, held, completed()).await.expect("it ends");
-    let hint = waits(&fleet, &able);
+    let hint = waits(&*fleet.store, &able);
     fleet.submit(JobSpec { requirements, ..spec(50) }).await;
     assert!(is_woken(hint).await);
 }
@@ -68,7 +85,7 @@ async fn who_leaves_waits_no_longer() {
     let (fleet, options) = fleet_on();
     let prefix = prefix(&options);
     let hand = fleet.worker("w", 1, &[]).await;
-    let hint = waits(&fleet, &hand);
+    let hint = waits(&*fleet.store, &hand);
     let waiting = || -> i64 {
         let mut count = redis::cmd("ZCARD");
         count.arg(format!("{prefix}waiting:simulation")).query(&mut connection()).expect("a count")
