@@ -25,7 +25,20 @@ impl Addresses {
     /// [`ClientError::Address`] of the first that cannot be used.
     pub(crate) fn parse(list: &str) -> Result<Self, ClientError> {
         let all = list.split(',').map(one).collect::<Result<Arc<[Url]>, _>>()?;
-        Ok(Self { all, at: Arc::default() })
+        match all.iter().find(|url| beside(url, &all[0]).as_ref() != Some(*url)) {
+            None => Ok(Self { all, at: Arc::default() }),
+            Some(other) => Err(ClientError::Address {
+                url: without_password(other.as_str()),
+                why: "servers of one list differ in host and port only".into(),
+            }),
+        }
+    }
+
+    /// A request to one of them as it goes to the one that is talked to.
+    pub(crate) fn turn(&self, url: &mut Url) {
+        if let Some(turned) = beside(self.current(), url) {
+            *url = turned;
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -46,6 +59,14 @@ impl Addresses {
             let _ = self.at.compare_exchange(at, at.wrapping_add(1), Relaxed, Relaxed);
         }
     }
+}
+
+/// `url`, at the host and port of `at`.
+fn beside(at: &Url, url: &Url) -> Option<Url> {
+    let mut turned = url.clone();
+    turned.set_host(at.host_str()).ok()?;
+    turned.set_port(at.port()).ok()?;
+    Some(turned)
 }
 
 fn one(address: &str) -> Result<Url, ClientError> {
@@ -83,6 +104,11 @@ mod tests {
         let why = Addresses::parse("http://a:1,ftp://host").unwrap_err().to_string();
         assert!(why.contains("\"ftp://host\""), "{why}");
         assert!(Addresses::parse("http://a:1,").is_err());
+        for other in ["http://b:1/fleet", "http://b/?x", "http://me@b:1"] {
+            let why = Addresses::parse(&format!("http://a:1,{other}")).unwrap_err().to_string();
+            assert!(why.contains("differ in host and port only"), "{why}");
+        }
+        assert!(Addresses::parse("http://a/fleet,http://b:7/fleet").is_ok());
     }
 
     #[test]

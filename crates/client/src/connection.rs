@@ -108,9 +108,7 @@ impl Client {
                 Some(again) if error.is_connect() => again,
                 _ => return Err(error),
             };
-            let next = self.addresses.current();
-            let _ = request.url_mut().set_host(next.host_str());
-            let _ = request.url_mut().set_port(next.port());
+            self.addresses.turn(request.url_mut());
         }
         let url = request.url().clone();
         self.http.execute(request).await.inspect_err(|_| self.addresses.leave(&url))

@@ -43,11 +43,15 @@ impl MachineHeard {
 
 /// All machines as they were when they were looked at.
 #[derive(Default)]
-pub struct Machines(Mutex<Option<(Instant, Arc<[MachineHeard]>)>>);
+pub struct Machines {
+    seen: Mutex<Option<(Instant, Arc<[MachineHeard]>)>>,
+    /// One looks at a time: whoever comes meanwhile takes what that one saw.
+    looking: tokio::sync::Mutex<()>,
+}
 
 impl Machines {
     fn seen(&self, within: Duration) -> Option<Arc<[MachineHeard]>> {
-        let seen = self.0.lock();
+        let seen = self.seen.lock();
         seen.as_ref().filter(|(at, _)| at.elapsed() < within).map(|(_, machines)| machines.clone())
     }
 }
@@ -57,12 +61,13 @@ impl Inner {
         let after = limits::SILENT_AFTER;
         let (now, since) = self.contact(false).await?;
         let unheard = self.all_unheard(now - after).await?;
-        let seen = self.machines.seen(self.all_machines_every);
-        if seen.is_some_and(|machines| !machines.iter().any(|m| m.may_differ(&unheard))) {
+        let seen = self.machines_heard().await?;
+        if !seen.iter().any(|machine| machine.may_differ(&unheard)) {
             return Ok(Vec::new());
         }
         let mut due = Vec::new();
-        for MachineHeard { machine, status, heard, .. } in &*self.look_at_machines().await? {
+        let seen = self.look_at_machines(Duration::ZERO).await?;
+        for MachineHeard { machine, status, heard, .. } in &*seen {
             let (machine, silent) =
                 (machine.clone(), now.since(heard.unwrap_or(since).max(since)) >= after);
             due.extend(match status {
@@ -81,13 +86,15 @@ impl Inner {
 
     /// Every machine, as it was seen not long ago.
     pub async fn machines_heard(&self) -> Result<Arc<[MachineHeard]>, StoreError> {
-        match self.machines.seen(self.all_machines_every) {
-            Some(machines) => Ok(machines),
-            None => self.look_at_machines().await,
-        }
+        self.look_at_machines(self.all_machines_every).await
     }
 
-    async fn look_at_machines(&self) -> Result<Arc<[MachineHeard]>, StoreError> {
+    /// Looks at all of them, or takes what was seen within that time.
+    async fn look_at_machines(&self, within: Duration) -> Result<Arc<[MachineHeard]>, StoreError> {
+        let _one = self.machines.looking.lock().await;
+        if let Some(machines) = self.machines.seen(within) {
+            return Ok(machines);
+        }
         let at = Instant::now();
         let ids: Vec<MachineId> = self.members("machines").await?;
         let heard = self.heard().await?;
@@ -120,7 +127,7 @@ impl Inner {
             })
         });
         let machines: Arc<[MachineHeard]> = machines.collect();
-        *self.machines.0.lock() = Some((at, machines.clone()));
+        *self.machines.seen.lock() = Some((at, machines.clone()));
         Ok(machines)
     }
 }
