@@ -132,6 +132,10 @@ rules! {
     LostRecord = "lost_record", Repair,
         "it is missing from every list, and a job that was lost does not run",
         "repair it: it is written anew as the log has it";
+    /// A job has not ended, and what it was submitted with is gone.
+    LostPayload = "lost_payload", None,
+        "the job fails when a worker takes it",
+        "no repair brings a payload back: cancel the job and submit it again";
     /// A key that holds another type of value than it must.
     WrongType = "wrong_type", Quarantine,
         "every command that needs the key is refused",

@@ -72,5 +72,11 @@ fn not_ready(explanation: &Explanation) -> String {
 fn hardest(explanation: &Explanation) -> Option<String> {
     let failed = explanation.rules.iter().filter(|rule| rule.fail > 0);
     let worst = failed.max_by_key(|rule| (rule.fail_only_this, rule.fail))?;
-    Some(format!("{} of {} workers lack {}", worst.fail, explanation.workers, worst.wanted))
+    // What a service has is known only once it was reached.
+    let broken = worst.failing.iter().find_map(|failing| {
+        let (worker, why) = (failing.worker.as_ref()?, failing.not_ready.as_ref()?);
+        Some(format!(" ({worker} is not ready: {why})"))
+    });
+    let (failed, all, broken) = (worst.fail, explanation.workers, broken.unwrap_or_default());
+    Some(format!("{failed} of {all} workers lack {}{broken}", worst.wanted))
 }

@@ -21,6 +21,16 @@ pub(crate) fn payloads(
     found.collect()
 }
 
+/// Whether there are payloads of these rows.
+pub(crate) fn have_payloads(
+    db: &mut Connection,
+    rows: &[Option<i64>],
+) -> rusqlite::Result<Vec<bool>> {
+    let db = db.transaction()?;
+    let mut payload = db.prepare_cached("SELECT 1 FROM payloads WHERE n = ?1")?;
+    rows.iter().map(|n| n.map_or(Ok(false), |n| payload.exists([n]))).collect()
+}
+
 /// The result that an attempt handed in, or the last one that any did.
 pub(crate) fn result(
     db: &mut Connection,

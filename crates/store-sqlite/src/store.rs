@@ -1,6 +1,11 @@
 //! [`SqliteStore`]: the trait's side of the writer thread.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    thread,
+};
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -8,7 +13,7 @@ use pointsman_core::{
     Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
     command::Reconcile,
     decide::Key,
-    doctor::{Examination, Mended},
+    doctor::{Examination, Finding, FindingRule, Mended},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
@@ -153,6 +158,25 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// Jobs that have not ended and whose payload is gone.
+    async fn lost_payloads(&self) -> Result<Vec<Finding>, StoreError> {
+        let live: Vec<JobId> = self.look(|state, _| state.live_jobs().collect()).await?;
+        let rows = self.rows.of_each(&live);
+        let there = self.readers.read(move |db| blobs::have_payloads(db, &rows)).await?;
+        let lost = live.into_iter().zip(there).filter(|(_, is_there)| !is_there);
+        let mut lost: BTreeSet<JobId> = lost.map(|(id, _)| id).take(Examination::MAX).collect();
+        if !lost.is_empty() {
+            // One that ended meanwhile may have been removed with all that is kept of it.
+            let is_lost = move |id: &JobId| lost.contains(id);
+            lost = self.look(|state, _| state.live_jobs().filter(is_lost).collect()).await?;
+        }
+        let finding = |id: JobId| {
+            let problem = "its row in the table `payloads` is gone";
+            Finding::about(FindingRule::LostPayload, &RecordKey::Job(id), problem)
+        };
+        Ok(lost.into_iter().map(finding).collect())
+    }
+
     /// Looks at the state as it is on the disk.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
@@ -167,12 +191,16 @@ impl SqliteStore {
     }
 }
 
-/// What is wrong with the state, and what was put aside.
-fn examine(state: &State, quarantined: &[Quarantined], depth: Depth) -> Examination {
+/// What is wrong with the state, what was put aside, and what is lost.
+fn examine(
+    state: &State,
+    quarantined: &[Quarantined],
+    lost: Vec<Finding>,
+    depth: Depth,
+) -> Examination {
     let mut found = state.examine(depth);
-    for row in quarantined {
-        found.add(row.finding(state));
-    }
+    let aside = quarantined.iter().map(|row| row.finding(state));
+    aside.chain(lost).for_each(|finding| found.add(finding));
     found
 }
 
@@ -312,14 +340,19 @@ impl Store for SqliteStore {
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
+        let lost = match depth {
+            Depth::Fleet => Vec::new(),
+            Depth::Everything => self.lost_payloads().await?,
+        };
         let quarantined = self.quarantined.lock().clone();
-        self.look(move |state, _| examine(state, &quarantined, depth)).await
+        self.look(move |state, _| examine(state, &quarantined, lost, depth)).await
     }
 
     async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
+        let lost = self.lost_payloads().await?;
         let quarantined = self.quarantined.lock().clone();
         let begin = move |state: &mut State, now: Timestamp| {
-            let found = examine(state, &quarantined, Depth::Everything);
+            let found = examine(state, &quarantined, lost, Depth::Everything);
             let treatment = state.treat(found, ids.as_deref(), now);
             state.wake();
             let over = quarantined.iter();

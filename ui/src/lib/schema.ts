@@ -1447,6 +1447,11 @@ export interface components {
             worker?: components["schemas"]["WorkerId"] | null;
             /** @description What it has instead, such as `the largest has 12 GiB`. */
             found: string;
+            /**
+             * @description Why its service is not ready, if it is not: what a service has is known only once it was
+             *     reached. Not said to a customer's token.
+             */
+            not_ready?: string | null;
             /** @description Whether it passes every other rule. */
             only_this: boolean;
         };
@@ -1492,7 +1497,7 @@ export interface components {
          * @description What kind of thing is wrong.
          * @enum {string}
          */
-        FindingRule: "contradiction" | "foreign_field" | "unreadable_field" | "lost_record" | "wrong_type" | "quarantined" | "unknown_number" | "running_without_lease" | "lease_without_job" | "index_without_record" | "record_without_index" | "wrong_count" | "wrong_list" | "wrong_status" | "unknown_machine" | "unknown_worker" | "missing_connector" | "unknown_capabilities";
+        FindingRule: "contradiction" | "foreign_field" | "unreadable_field" | "lost_record" | "lost_payload" | "wrong_type" | "quarantined" | "unknown_number" | "running_without_lease" | "lease_without_job" | "index_without_record" | "record_without_index" | "wrong_count" | "wrong_list" | "wrong_status" | "unknown_machine" | "unknown_worker" | "missing_connector" | "unknown_capabilities";
         /** @description How an attempt ended. */
         Finish: components["schemas"]["Outcome"] & {
             last_progress?: components["schemas"]["Progress"] | null;

@@ -102,6 +102,10 @@ pub struct FailingWorker {
     pub worker: Option<WorkerId>,
     /// What it has instead, such as `the largest has 12 GiB`.
     pub found: String,
+    /// Why its service is not ready, if it is not: what a service has is known only once it was
+    /// reached. Not said to a customer's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ready: Option<String>,
     /// Whether it passes every other rule.
     pub only_this: bool,
 }
@@ -117,6 +121,7 @@ impl Explanation {
             }
             for failing in &mut rule.failing {
                 failing.worker = None;
+                failing.not_ready = None;
             }
         }
     }
@@ -150,11 +155,11 @@ pub fn explain<'a>(
             if met {
                 tally.pass += 1;
             } else {
-                tally.fail(offer, failed == 1);
+                tally.fail((offer, availability), failed == 1);
             }
         }
     }
-    let rules = asks.iter().zip(tallies).map(|(ask, tally)| tally.outcome(ask)).collect();
+    let rules = asks.iter().zip(tallies).map(|(ask, tally)| tally.outcome(ask, &why)).collect();
     Explanation { workers: count, able, not_ready, rules }
 }
 
@@ -163,13 +168,13 @@ pub fn explain<'a>(
 struct Tally<'a> {
     pass: usize,
     /// The first of those that fail only this, and their number.
-    only_this: (Vec<Offer<'a>>, usize),
+    only_this: (Vec<(Offer<'a>, Availability)>, usize),
     /// The same of those that fail other rules too.
-    others: (Vec<Offer<'a>>, usize),
+    others: (Vec<(Offer<'a>, Availability)>, usize),
 }
 
 impl<'a> Tally<'a> {
-    fn fail(&mut self, offer: Offer<'a>, only_this: bool) {
+    fn fail(&mut self, offer: (Offer<'a>, Availability), only_this: bool) {
         let (named, count) = if only_this { &mut self.only_this } else { &mut self.others };
         *count += 1;
         if named.len() < MAX_FAILING {
@@ -177,13 +182,19 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn outcome(self, ask: &Ask<'_>) -> RuleOutcome {
+    fn outcome(self, ask: &Ask<'_>, why: impl Fn(&WorkerId) -> Option<String>) -> RuleOutcome {
         let Self { pass, only_this: (near, near_count), others: (far, far_count) } = self;
         let named = near.iter().map(|offer| (offer, true));
         let named = named.chain(far.iter().map(|offer| (offer, false)));
-        let failing = named.filter_map(|(offer, only_this)| {
-            let worker = Some(offer.worker?.clone());
-            Some(FailingWorker { worker, found: ask.found(offer), only_this })
+        let failing = named.filter_map(|((offer, availability), only_this)| {
+            let worker = offer.worker?;
+            let is_ready = *availability != Availability::NotReady;
+            Some(FailingWorker {
+                worker: Some(worker.clone()),
+                found: ask.found(offer),
+                not_ready: if is_ready { None } else { why(worker) },
+                only_this,
+            })
         });
         RuleOutcome {
             rule: ask.rule(),

@@ -47,9 +47,10 @@ pub async fn explain(client: &Client, id: JobId, json: bool) -> Result<(), Exit>
         .iter()
         .map(|rule| {
             let failing = rule.failing.iter().take(3);
-            let failing = failing.map(|f| match &f.worker {
-                Some(worker) => format!("{worker}: {}", f.found),
-                None => f.found.clone(),
+            let failing = failing.map(|f| {
+                let worker = f.worker.iter().map(|worker| format!("{worker}: "));
+                let why = f.not_ready.iter().map(|why| format!(" (not ready: {why})"));
+                worker.chain([f.found.clone()]).chain(why).collect::<String>()
             });
             vec![
                 rule.rule.to_string(),

@@ -169,6 +169,14 @@ async fn explain_names_the_workers_that_are_not_ready() {
     let explained = server.client.explain(job).await.unwrap();
     let said = "1 not ready). Not ready: w: simulation (error): connection refused.";
     assert!(explained.answer.ends_with(said), "{}", explained.answer);
+
+    // What a service lacks may only be unknown, as it was never reached.
+    let mut asks = simulation();
+    asks.requirements = Some(json!({"models": ["a.safetensors"]}));
+    let job = server.client.submit(&asks).await.unwrap().job.id;
+    let explained = server.client.explain(job).await.unwrap();
+    let said = "(w is not ready: simulation (error): connection refused).";
+    assert!(explained.answer.ends_with(said), "{}", explained.answer);
 }
 
 #[tokio::test]

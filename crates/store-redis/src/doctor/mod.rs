@@ -9,6 +9,7 @@ mod idempotency;
 mod indexes;
 mod mend;
 mod meta;
+mod payloads;
 mod profiles;
 mod records;
 mod types;
@@ -93,6 +94,7 @@ impl Inner {
         }
         self.tell_payloads(&mut look);
         if depth == Depth::Everything {
+            self.tell_lost_payloads(&mut look).await?;
             self.examine_indexes(&mut look).await?;
         }
         self.examine_set_aside(depth, &mut look).await?;

@@ -2,13 +2,13 @@
 //! while they are read is in the log.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ops::Bound,
     sync::Arc,
 };
 
 use pointsman_core::{
-    LogGroup, Record, RecordKey, RecordKind, Seq,
+    JobId, LogGroup, Record, RecordKey, RecordKind, Seq,
     doctor::{Examination, Finding, FindingRule, Mend},
 };
 use pointsman_store::{Depth, StoreError};
@@ -46,6 +46,8 @@ pub struct Look {
     pub keys: BTreeSet<String>,
     /// Names of the keys that keep what was submitted with an idempotency key.
     pub kept: Vec<String>,
+    /// Whose payloads are there, of whatever type.
+    pub payloads: HashSet<JobId>,
     /// Keys of a wrong type, and the type: nothing is read from them.
     pub wrong: BTreeMap<String, String>,
     /// Nothing else could be looked at, nor can anything be mended.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use pointsman_core::{
-    Record,
+    JobId,
     doctor::{Finding, FindingRule, Mend},
 };
 use pointsman_store::{Depth, StoreError};
@@ -103,6 +103,9 @@ impl Inner {
             let typed: Vec<(String, &str)> =
                 some.iter().filter_map(|key| Some((key.clone(), kind_of(key)?))).collect();
             self.compare_types(&typed, look).await?;
+            let payload_of =
+                |key: &String| -> Option<JobId> { key.strip_prefix("payload:")?.parse().ok() };
+            look.payloads.extend(some.iter().filter_map(payload_of));
             let kept = some
                 .iter()
                 .filter(|key| key.starts_with("idempotency:") && !look.wrong.contains_key(*key));
@@ -137,7 +140,7 @@ impl Inner {
         Ok(())
     }
 
-    fn wrong_type(&self, key: &str, is: &str) -> Finding {
+    pub fn wrong_type(&self, key: &str, is: &str) -> Finding {
         let known = KEYS.iter().find(|(name, _)| *name == key).map(|(_, kind)| *kind);
         let kind = known.or_else(|| kind_of(key)).unwrap_or("value of ours");
         let problem = format!("{} is a {is}, not a {kind}", self.key(key));
@@ -145,26 +148,6 @@ impl Inner {
         let (consequence, cure) = words(key);
         let mend = if key == "meta" { Mend::None } else { finding.mend };
         Finding { mend, consequence: consequence.into(), cure: cure.into(), ..finding }
-    }
-
-    /// Payloads of a wrong type: they cannot be made anew.
-    pub fn tell_payloads(&self, look: &mut Look) {
-        let wrong = look.wrong.iter().filter(|(key, _)| key.starts_with("payload:"));
-        let mut findings: Vec<Finding> = wrong.map(|(key, is)| self.wrong_type(key, is)).collect();
-        for finding in &mut findings {
-            let id = finding.subject.trim_start_matches("index/payload:");
-            let is_its =
-                |record: &&Record| matches!(record, Record::Job(job) if job.id.to_string() == id);
-            if look.records.iter().any(|record| is_its(&record)) {
-                finding.mend = Mend::None;
-            } else {
-                finding.consequence = "nothing: its job is gone".to_owned();
-                finding.cure = "repair it: the key is set aside".to_owned();
-            }
-        }
-        for finding in findings {
-            look.found.add(finding);
-        }
     }
 }
 

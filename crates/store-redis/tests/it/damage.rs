@@ -7,7 +7,7 @@ use pointsman_core::{
     Answer, Command,
     command::{Idempotency, Submit},
     decide::limits,
-    doctor::{Examination, Finding, FindingRule, Mend, MendOutcome},
+    doctor::{Examination, Finding, FindingRule, Mend, MendOutcome, Mended},
     record::{ConnectorStatus, JobSpec},
 };
 use pointsman_store::{
@@ -264,6 +264,21 @@ async fn a_lost_payload_is_told_and_stops_no_other_repair() {
     let left: Vec<String> = scene.examine().await.findings.into_iter().map(|f| f.id).collect();
     let aside = format!("quarantined:index/payload:{}", uuid::Uuid::nil());
     assert_eq!(left, [format!("wrong_type:index/{payload}"), aside]);
+}
+
+#[tokio::test]
+async fn a_payload_that_is_gone_is_told() {
+    let scene = Scene::new().await;
+    let id = format!("lost_payload:job/{}", scene.job);
+    by_hand(&scene.prefix, &format!("DEL payload:{}", scene.job));
+    let found = scene.examine().await.findings;
+    assert_eq!(found.iter().map(|f| &f.id).collect::<Vec<_>>(), [&id]);
+    assert!(found[0].cure.contains("submit it again"), "{found:?}");
+    let mended = scene.fleet.store.mend(None).await.expect("nothing is to be done");
+    assert!(matches!(&mended[..], [Mended { outcome: MendOutcome::Left { .. }, .. }]));
+    let job = scene.job.parse().expect("an id");
+    scene.fleet.run(Command::Cancel { job }).await.expect("it is cancelled");
+    assert_eq!(scene.examine().await.findings, []);
 }
 
 /// What follows from a record that is set aside is made right in the same run.

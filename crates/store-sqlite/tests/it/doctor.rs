@@ -142,3 +142,23 @@ async fn capabilities_that_were_changed_by_hand_are_not_believed() {
     after.report(&hand, pointsman_core::record::ConnectorStatus::Idle).await;
     assert_eq!(after.claim(&hand).await.map(|held| held.job), Some(job));
 }
+
+/// Nothing else has a payload: that it is gone is told, and that a person must do something.
+#[tokio::test]
+async fn a_payload_that_is_gone_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let hand = before.worker("w", 1, &[]).await;
+    submit_and_finish(&before, &hand).await;
+    let waits = before.submit(spec(50)).await;
+    assert_eq!(before.findings().await, Vec::<String>::new());
+    before.store.close().await.unwrap();
+    database(dir.path()).execute("DELETE FROM payloads", []).unwrap();
+
+    let after = fleet(dir.path());
+    assert_eq!(after.findings().await, [format!("lost_payload:job/{waits}")]);
+    let mended = mend(&*after.store).await;
+    assert!(matches!(mended[0].outcome, MendOutcome::Left { .. }), "{mended:?}");
+    after.run(Command::Cancel { job: waits }).await.unwrap();
+    assert_eq!(after.findings().await, Vec::<String>::new());
+}

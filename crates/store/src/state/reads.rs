@@ -205,6 +205,11 @@ impl State {
         page
     }
 
+    /// Jobs that have not ended.
+    pub fn live_jobs(&self) -> impl Iterator<Item = JobId> {
+        self.jobs.iter().filter_map(|(id, entry)| (!entry.job.is_ended()).then_some(*id))
+    }
+
     pub fn counts(&self) -> Counts {
         let count = |status: JobStatus| self.counts[status as usize];
         let held = self.queues.held_jobs();

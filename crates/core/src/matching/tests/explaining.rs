@@ -85,6 +85,7 @@ fn explained() -> Explanation {
         25 => (id, &large, Availability::Full),
         26 => (id, &large, Availability::Draining),
         27 => (id, &large, Availability::NotReady),
+        1 => (id, &small, Availability::NotReady),
         _ => (id, &small, Availability::Free),
     });
     explain(&asked, workers, |id| Some(format!("{id} is broken")))
@@ -118,6 +119,14 @@ fn each_rule_says_how_many_pass_and_which_fail() {
     assert_eq!(memory.failing.len(), 20);
     assert_eq!(memory.failing[0].worker, Some(worker("w01")), "the nearest misses first");
     assert_eq!(memory.failing[0].found, "the largest has 24 GiB");
+    let not_ready = |n: usize| memory.failing[n].not_ready.as_deref();
+    assert_eq!((not_ready(0), not_ready(1)), (Some("w01 is broken"), None));
+    let mut told = explained.clone();
+    told.unname_workers();
+    let of_memory = &told.rules[1].failing;
+    assert!(
+        of_memory.iter().all(|failing| failing.worker.is_none() && failing.not_ready.is_none())
+    );
 }
 
 #[test]
