@@ -123,12 +123,13 @@ impl Definitions {
             let found = link.send(&range).await?;
             let parts = list(&found);
             let pairs = parts.chunks_exact(2);
+            let is_last = pairs.len() < CHUNK;
             let keys: Vec<ClassKey> =
                 pairs.clone().filter_map(|pair| text(&pair[0]).parse().ok()).collect();
             let last = pairs.last().and_then(|pair| number(&pair[1]));
             let from = rev;
             // Classes that came and went meanwhile count as looked at.
-            rev = last.filter(|_| keys.len() == CHUNK).unwrap_or(head.max(last.unwrap_or(0)));
+            rev = last.filter(|_| !is_last).unwrap_or(head.max(last.unwrap_or(0)));
             let classes = self.classes(link, &keys).await?;
             let mut args = vec![digest.to_string(), from.to_string(), rev.to_string()];
             for (key, class) in classes.iter().filter(|(_, class)| able(class, &capabilities)) {
@@ -136,7 +137,7 @@ impl Definitions {
             }
             let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
             link.call("serve", &args).await?;
-            if keys.len() < CHUNK {
+            if is_last {
                 return Ok(());
             }
         }

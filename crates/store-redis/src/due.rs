@@ -107,7 +107,7 @@ impl Inner {
         let mut over = self.until("leases", now, MAX_DUE).await?;
         over.sort_unstable();
         let keys: Vec<RecordKey> = over.iter().map(|(id, _)| RecordKey::Job(*id)).collect();
-        let due = self.records(&keys).await?.into_iter().filter_map(|record| match record {
+        let due = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
             Record::Job(job) => {
                 let token = job.token.filter(|_| job.is_running())?;
                 Some(Reconcile::ExpireLease { job: job.id, attempt: job.attempt, token })
@@ -124,7 +124,7 @@ impl Inner {
             return Ok(Vec::new());
         }
         let silent = self.unheard_workers(now - after).await?;
-        let due = self.records(&silent).await?.into_iter().filter_map(|record| match record {
+        let due = self.readable(&silent).await?.into_iter().filter_map(|record| match record {
             Record::Worker(w) if !w.is_offline() => Some(Reconcile::DeclareSilent {
                 worker: w.id.clone(),
                 incarnation: w.incarnation,
@@ -143,7 +143,7 @@ impl Inner {
         }
         let stale: Vec<ConnectorId> = self.unheard("c", now - after).await?;
         let keys: Vec<RecordKey> = stale.into_iter().map(RecordKey::Connector).collect();
-        let due = self.records(&keys).await?.into_iter().filter_map(|record| match record {
+        let due = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
             Record::Connector(c)
                 if !matches!(c.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline) =>
             {
@@ -165,7 +165,7 @@ impl Inner {
         let present = self.present().await?;
         let keys: Vec<RecordKey> = excluded.iter().map(|(id, _)| RecordKey::Job(*id)).collect();
         let jobs: HashMap<JobId, _> = self
-            .records(&keys)
+            .readable(&keys)
             .await?
             .into_iter()
             .filter_map(|record| match record {
@@ -202,7 +202,7 @@ impl Inner {
         let (now, since) = self.contact(false).await?;
         // Those that are there are heard: of them nothing is read.
         let silent = self.unheard_workers(now - limits::SILENT_AFTER).await?;
-        let gone = self.records(&silent).await?.into_iter().filter_map(|record| match record {
+        let gone = self.readable(&silent).await?.into_iter().filter_map(|record| match record {
             Record::Worker(w) if w.is_offline() && w.current_job_ids.is_empty() => {
                 Some((w.last_status_change, w.id.clone()))
             }
@@ -276,9 +276,7 @@ impl Inner {
             let ids = self.link.send(&range).await?;
             let ids = list(&ids).iter().filter_map(|id| text(id).parse().ok());
             let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();
-            let jobs = self.records(&keys).await?;
-            let whole = jobs.len() == 100;
-            for record in jobs {
+            for record in self.readable(&keys).await? {
                 let Record::Job(job) = record else { continue };
                 let over =
                     (due.len() as u64) < too_many || too_large > 0 || keep.is_too_old(&job, now);
@@ -288,7 +286,7 @@ impl Inner {
                 }
                 due.push(Reconcile::RemoveJob { job: job.id });
             }
-            if !whole {
+            if keys.len() < 100 {
                 break;
             }
         }

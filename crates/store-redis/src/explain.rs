@@ -38,7 +38,7 @@ impl Inner {
         let connectors = workers
             .iter()
             .map(|w| RecordKey::Connector(ConnectorId::new(w.id.clone(), job.service().clone())));
-        let connectors = self.records(&connectors.collect::<Vec<_>>()).await?;
+        let connectors = self.readable(&connectors.collect::<Vec<_>>()).await?;
         let connectors: HashMap<_, _> = connectors
             .iter()
             .filter_map(|record| match record {

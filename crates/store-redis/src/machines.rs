@@ -108,7 +108,7 @@ impl Inner {
             .into_iter()
             .zip(workers.iter().map(|found| list(found).iter().map(text).collect()))
             .collect();
-        let machines = self.records(&keys).await?.into_iter().filter_map(|record| {
+        let machines = self.readable(&keys).await?.into_iter().filter_map(|record| {
             let Record::Machine(machine) = record else { return None };
             let of_workers = workers.get(&machine.id).into_iter().flatten();
             let all = of_workers.map(|worker| format!("w:{worker}"));

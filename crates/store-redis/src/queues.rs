@@ -83,7 +83,7 @@ impl Inner {
         let found = self.link.call("first_waiting", &args).await?;
         let ids = list(&found).iter().filter_map(|id| text(id).parse().ok());
         let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();
-        let waiting = self.records(&keys).await?.into_iter().filter_map(|record| match record {
+        let waiting = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
             Record::Job(job) => Some(waiting_job(&job)),
             _ => None,
         });
@@ -149,7 +149,7 @@ impl Inner {
         }
         let excluded = class.excluded.union(&class.requirements.must_not.workers);
         let excluded: Vec<RecordKey> = excluded.cloned().map(RecordKey::Worker).collect();
-        for record in self.records(&excluded).await? {
+        for record in self.readable(&excluded).await? {
             if let Record::Worker(worker) = record
                 && !worker.is_offline()
                 && self.profile_serves(worker.capabilities_digest, class).await?

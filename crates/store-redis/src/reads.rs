@@ -42,6 +42,19 @@ impl Inner {
         Ok(found)
     }
 
+    /// Those of these records that can be read: one that somebody broke does not keep anybody from
+    /// the others. The doctor tells of it.
+    pub async fn readable(&self, wanted: &[RecordKey]) -> Result<Vec<Record>, StoreError> {
+        let mut readable = Vec::with_capacity(wanted.len());
+        for (_, record) in self.read_records(wanted).await? {
+            match record {
+                Ok(record) => readable.extend(record),
+                Err(why) => tracing::debug!(why, "left out, as it cannot be read"),
+            }
+        }
+        Ok(readable)
+    }
+
     /// Each of these records, or why it is none.
     pub async fn read_records(
         &self,
@@ -91,7 +104,7 @@ impl Inner {
         loop {
             let some = self.jobs_before(&from, CHUNK.min(limit.saturating_add(1))).await?;
             let keys: Vec<RecordKey> = some.iter().map(|id| RecordKey::Job(*id)).collect();
-            for job in self.records(&keys).await? {
+            for job in self.readable(&keys).await? {
                 let Record::Job(job) = job else { continue };
                 if page.jobs.len() == limit {
                     page.next = page.jobs.last().map(|job| job.id);
@@ -143,9 +156,12 @@ impl Inner {
             let read: HashMap<RecordKey, u64> =
                 records.iter().map(|(key, record)| (key.clone(), record.rev())).collect();
             let (seq, last_ended_no) = self.head().await?;
-            let LogPage::Groups(groups) =
-                crate::log::page(&self.link, from, usize::try_from(seq - from).unwrap_or(0))
-                    .await?
+            let LogPage::Groups(groups) = crate::log::page(
+                &self.link,
+                from,
+                usize::try_from(seq.saturating_sub(from)).unwrap_or(0),
+            )
+            .await?
             else {
                 continue;
             };
@@ -271,7 +287,7 @@ impl Inner {
     pub async fn workers(&self) -> Result<Vec<Arc<Worker>>, StoreError> {
         let ids: Vec<WorkerId> = self.members("workers").await?;
         let keys: Vec<RecordKey> = ids.into_iter().map(RecordKey::Worker).collect();
-        let workers = self.records(&keys).await?.into_iter().filter_map(|record| match record {
+        let workers = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
             Record::Worker(worker) => Some(worker),
             _ => None,
         });

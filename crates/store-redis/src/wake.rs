@@ -242,17 +242,23 @@ impl Wake {
     async fn hear(&self, inner: &Arc<Inner>) -> Result<(), String> {
         let mut generations = inner.link.generations();
         let mut connection = inner.link.another().await.map_err(|error| error.to_string())?;
-        // What could not be said while Redis was away.
-        let is_unsaid = self.lanes.lock().values().any(|lane| lane.said_at.is_none());
-        if is_unsaid && let Err(error) = self.renew_word(inner).await {
-            tracing::debug!(%error, "Redis does not know that somebody waits");
-        }
+        self.say_the_unsaid(inner).await;
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
         let id: i64 = id.map_err(|error| error.to_string())?;
         tokio::select! {
             heard = self.hear_on(inner, &mut connection, id) => heard,
             // A primary that froze says nothing, and ends nothing either.
             _ = generations.changed() => Err("another primary may wake".to_owned()),
+        }
+    }
+
+    /// What could not be said while Redis was away.
+    async fn say_the_unsaid(&self, inner: &Inner) {
+        // In turns with who says something else of the same lanes.
+        let _one = self.settling.lock().await;
+        let is_unsaid = self.lanes.lock().values().any(|lane| lane.said_at.is_none());
+        if is_unsaid && let Err(error) = self.renew_word(inner).await {
+            tracing::debug!(%error, "Redis does not know that somebody waits");
         }
     }
 

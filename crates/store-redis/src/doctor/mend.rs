@@ -114,7 +114,8 @@ impl Inner {
             None if is_lost => "none",
             None => "",
         };
-        let args = [&time, &key, &event, index, &id, is].map(str::as_bytes);
+        let rev = look.unreadable.get(&finding.id).map_or("", String::as_str);
+        let args = [&time, &key, &event, index, &id, is, rev].map(str::as_bytes);
         self.mending_step("set_aside", &args).await?;
         Ok(true)
     }

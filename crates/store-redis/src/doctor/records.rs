@@ -42,6 +42,8 @@ pub struct Look {
     pub found: Examination,
     /// What makes a finding's record right, by the finding's id.
     pub sound: BTreeMap<String, Sound>,
+    /// The `rev` that stands in a record that cannot be read, by the finding's id.
+    pub unreadable: BTreeMap<String, String>,
     /// Names of keys, without the prefix: of those that are looked up by their names.
     pub keys: BTreeSet<String>,
     /// Names of the keys that keep what was submitted with an idempotency key.
@@ -190,7 +192,10 @@ impl Inner {
                     Ok(record) => look.records.extend(record),
                     Err(error) => {
                         let rule = FindingRule::UnreadableField;
-                        look.found.add(Finding::about(rule, &key, error.to_string()));
+                        let finding = Finding::about(rule, &key, error.to_string());
+                        let rev = raw.get("rev").cloned().unwrap_or_default();
+                        look.unreadable.insert(finding.id.clone(), rev);
+                        look.found.add(finding);
                     }
                 },
             }

@@ -17,16 +17,16 @@ local function rewrite(keys, args)
 end
 
 -- Sets a key aside under another name, and takes its id out of an index. The log says that the
--- record is gone: every view drops it, and whom it belongs to registers anew. ARGV: time or '', key,
--- event for the log ('' when it is no record), index, id, the type that it has or '' ('none' is a
--- record that is lost: only the log is told).
+-- record is gone: every view drops it, and whom it belongs to registers anew. ARGV: time or '', key, event for the log ('' when it is no
+-- record), index, id, the type that it has or '' ('none' is a record that is lost: only the log is
+-- told), the `rev` that it has ('' for none; of a record that cannot be read).
 local function set_aside(keys, args)
   local P = prefix_of(keys[1])
-  local kind = call('TYPE', P .. args[2]).ok
+  local kind, is_record = call('TYPE', P .. args[2]).ok, args[3] ~= ''
   local wanted = args[6] ~= '' and args[6] or kind
   if kind ~= wanted or (kind == 'none' and args[6] ~= 'none') then return 'changed' end
+  if args[6] == '' and is_record and not has_rev(P .. args[2], args[7]) then return 'changed' end
   local f = call('HMGET', keys[1], 'seq', 'ended_no')
-  local is_record = args[3] ~= ''
   local seq = is_record and text(whole(f[1], 'meta', 'seq') + 1)
   if is_record then
     whole(f[2], 'meta', 'ended_no')

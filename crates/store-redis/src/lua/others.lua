@@ -140,7 +140,10 @@ local function pass_on(keys, args)
   local S = { P = prefix_of(keys[1]), now = clock(args[1]) }
   S.now_text = text(S.now)
   local hops = tonumber(args[4]) + 1
-  if hops <= 4 and call('EXISTS', S.P .. 'class:' .. args[2]) == 1 then
+  if args[2] == ANYTHING then
+    local is_for_others = hops <= 4 and others_wait(S, args[3], args[6], args[5])
+    if is_for_others then lay(S.P .. 'wake:' .. args[6] .. ':' .. args[3], ANYTHING, hops) end
+  elseif hops <= 4 and call('EXISTS', S.P .. 'class:' .. args[2]) == 1 then
     wake(S, args[2], args[3], false, hops, { process = args[5], digest = args[6] })
   end
   return 'ok'

@@ -12,6 +12,19 @@ local function others_wait(S, service, digest, process)
   return some[2] or (some[1] and some[1] ~= process)
 end
 
+-- A wake-up: for whom, the class of the job, and how often it was passed on. One that lies there for
+-- another class becomes one for anything: whoever takes it may be able to run only the new job.
+local ANYTHING = '*'
+local function lay(key, class, hops)
+  if call('LLEN', key) == 0 then
+    call('LPUSH', key, class .. ' ' .. hops)
+    call('PEXPIRE', key, WAKE_MS)
+    return true
+  end
+  local lies = string.match(call('LINDEX', key, '0'), '^(%S+)')
+  if lies ~= class and lies ~= ANYTHING then call('LSET', key, '0', ANYTHING .. ' 0') end
+end
+
 -- Profiles looked at for one job: more are left to the slow looks.
 local MAX_ASKED = 2048
 local ASKED_AT_ONCE = 256
@@ -28,12 +41,8 @@ local function wake(S, class, service, all, hops, not_for)
       waits = true
       local is_asked = not not_for or digest ~= not_for.digest or others_wait(S, service, digest, not_for.process)
       if is_asked and (all or call('SISMEMBER', S.P .. 'serves:' .. digest .. ':' .. service, class) == 1) then
-        local key = S.P .. 'wake:' .. digest .. ':' .. service
-        if call('LLEN', key) == 0 then
-          call('LPUSH', key, class .. ' ' .. (hops or 0))
-          call('PEXPIRE', key, WAKE_MS)
-          if not all then return true end
-        end
+        local laid = lay(S.P .. 'wake:' .. digest .. ':' .. service, class, hops or 0)
+        if laid and not all then return true end
       end
     end
     if #digests < ASKED_AT_ONCE then break end
