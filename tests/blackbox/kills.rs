@@ -17,6 +17,8 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::harness::{Process, Served, directory, simulation, submit, until};
 
+const SOON: Duration = Duration::from_secs(60);
+
 const KILLS: u32 = 20;
 /// Submitters that never stop.
 const SUBMITTERS: usize = 8;
@@ -121,8 +123,7 @@ async fn a_killed_workers_job_runs_elsewhere_within_12_s() {
     let server = Served::server(data.path(), 0).await;
     let first = server.worker("first", 1).await;
     let job = submit(&server.client, &simulation(600_000)).await;
-    until(&server.client, job, Duration::from_secs(10), |job| job.status == JobStatus::InProgress)
-        .await;
+    until(&server.client, job, SOON, |job| job.status == JobStatus::InProgress).await;
     let _second = server.worker("second", 1).await;
     first.kill().await;
     let elsewhere = |job: &JobRecord| {
@@ -142,10 +143,7 @@ async fn a_server_that_is_gone_for_20_s_costs_no_running_job() {
     let long = submit(&server.client, &simulation(30_000)).await;
     let short = submit(&server.client, &simulation(10_000)).await;
     for job in [long, short] {
-        until(&server.client, job, Duration::from_secs(10), |job| {
-            job.status == JobStatus::InProgress
-        })
-        .await;
+        until(&server.client, job, SOON, |job| job.status == JobStatus::InProgress).await;
     }
     server.process.kill().await;
     // The absence itself is what is tested: longer than a lease, and than being silent.
@@ -165,14 +163,14 @@ async fn whoever_waits_for_a_job_goes_on_over_a_killed_server() {
     let port = server.port();
     let _worker = server.worker("remote", 1).await;
     let payload = data.path().join("payload.json");
-    std::fs::write(&payload, r#"{"duration_ms": 3000}"#).expect("written");
+    std::fs::write(&payload, r#"{"duration_ms": 8000}"#).expect("written");
     let file = payload.to_str().expect("a path in UTF-8");
     let submit = ["submit", file, "--service", "simulation", "--wait"];
     let mut waiting = Process::start(&[&["--server", &server.url], &submit[..]].concat());
     let said = waiting.says("job").await;
     let id = said.split_whitespace().next().expect("an id").parse().expect("an id");
     let running = |job: &JobRecord| job.status == JobStatus::InProgress;
-    until(&server.client, id, Duration::from_secs(10), running).await;
+    until(&server.client, id, SOON, running).await;
     server.process.kill().await;
     let _server = Served::server(data.path(), port).await;
     assert_eq!(waiting.ended().await.code(), Some(0), "the job completed");
@@ -182,13 +180,12 @@ async fn whoever_waits_for_a_job_goes_on_over_a_killed_server() {
 async fn a_stopped_up_gives_its_jobs_back_and_goes_on_with_them() {
     let data = directory();
     let mut up = Served::up(data.path(), &["--drain-s", "1"]).await;
-    let job = submit(&up.client, &simulation(3_000)).await;
-    until(&up.client, job, Duration::from_secs(10), |job| job.status == JobStatus::InProgress)
-        .await;
+    let job = submit(&up.client, &simulation(8_000)).await;
+    until(&up.client, job, SOON, |job| job.status == JobStatus::InProgress).await;
     up.process.signal("TERM");
     assert!(up.process.ended().await.success(), "it stops in order");
     let up = again(data.path()).await;
-    let job = until(&up.client, job, Duration::from_secs(20), |job| job.status.is_ended()).await;
+    let job = until(&up.client, job, SOON, |job| job.status.is_ended()).await;
     assert_eq!((job.status, job.failures), (JobStatus::Completed, 0));
     assert_eq!((job.attempt, job.losses), (2, 1));
 }

@@ -47,7 +47,7 @@ async fn a_cached_workflow_is_marked_and_has_its_picture() {
     assert_eq!(first.status, JobStatus::Completed, "{:?}", first.failure);
     assert!(!first.cached);
     let again = submit(&up.client, &workflow(&first_picture())).await;
-    let again = until(&up.client, again, Duration::from_secs(2), |job| job.status.is_ended()).await;
+    let again = until(&up.client, again, PATIENCE, |job| job.status.is_ended()).await;
     assert_eq!(again.status, JobStatus::Completed);
     assert!(again.cached);
     let (a, b) = (&first.artifacts[0], &again.artifacts[0]);
@@ -83,6 +83,9 @@ async fn a_missing_model_waits_and_says_why() {
         "2": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
         "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}
     });
+    // Its worker registers after it says where the monitor is.
+    let first = submit(&up.client, &workflow(&first_picture())).await;
+    until(&up.client, first, PATIENCE, |job| job.status.is_ended()).await;
     let job = submit(&up.client, &workflow(&graph)).await;
     let explained = up.client.explain(job).await.expect("explained");
     assert_eq!(explained.explanation.able.total, 0);

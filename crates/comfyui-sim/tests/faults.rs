@@ -35,7 +35,7 @@ async fn a_socket_is_cut_without_a_close_frame_and_the_prompt_goes_on() {
 
 #[tokio::test]
 async fn history_comes_late_and_the_prompt_runs_until_then() {
-    let sim = start_with(Faults { history_delay_ms: 300, ..Faults::default() }).await;
+    let sim = start_with(Faults { history_delay_ms: 3_000, ..Faults::default() }).await;
     let mut attempt = Attempt::begin(&sim).await;
     attempt.submit(&picture(1)).await;
     attempt.wait_for(|message| matches!(message, Message::ExecutionSuccess { .. })).await;
@@ -110,7 +110,7 @@ async fn a_restart_in_mid_run_loses_the_prompt() {
 
 #[tokio::test]
 async fn a_restart_forgets_history_and_cache_and_refuses_connections_meanwhile() {
-    let config = SimConfig { restart_takes: Duration::from_millis(200), ..SimConfig::default() };
+    let config = SimConfig { restart_takes: Duration::from_secs(3), ..SimConfig::default() };
     let sim = start(config).await;
     let mut attempt = Attempt::begin(&sim).await;
     attempt.submit(&picture(1)).await;
@@ -167,20 +167,21 @@ async fn a_stalled_server_lets_readers_run_into_their_timeout() {
     let client = common::impatient_client(&sim, Duration::from_millis(100));
     assert!(matches!(client.queue().await, Err(RequestError::TimedOut { .. })));
     sim.set_faults(Faults::default());
-    assert!(client.queue().await.unwrap().is_empty());
+    let patient = common::impatient_client(&sim, Duration::from_secs(30));
+    assert!(patient.queue().await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn slow_validation_blocks_everybody() {
     let sim = start(SimConfig::default()).await;
     let mut attempt = Attempt::begin(&sim).await;
-    attempt.faults = json!({"slow_validation_ms": 300});
+    attempt.faults = json!({"slow_validation_ms": 3_000});
     let client = attempt.client.clone();
     let graph = picture(1);
     let began = Instant::now();
     let slowest = async {
         let mut slowest = Duration::ZERO;
-        while began.elapsed() < Duration::from_millis(250) {
+        while slowest < Duration::from_millis(100) && began.elapsed() < Duration::from_secs(20) {
             let asked = Instant::now();
             client.queue().await.unwrap();
             slowest = slowest.max(asked.elapsed());
@@ -188,7 +189,7 @@ async fn slow_validation_blocks_everybody() {
         slowest
     };
     let (slowest, ()) = tokio::join!(slowest, attempt.submit(&graph));
-    assert!(slowest > Duration::from_millis(100), "{slowest:?}");
+    assert!(slowest >= Duration::from_millis(100), "{slowest:?}");
 }
 
 #[tokio::test]
@@ -229,7 +230,7 @@ async fn a_device_error_poisons_the_process_until_it_restarts() {
 
 #[tokio::test]
 async fn a_silent_node_says_nothing_and_is_not_interrupted_but_the_next_one_is() {
-    let sim = start_with(Faults { silent_node_s: 0.4, ..Faults::default() }).await;
+    let sim = start_with(Faults { silent_node_s: 3.0, ..Faults::default() }).await;
     let mut attempt = Attempt::begin(&sim).await;
     let began = Instant::now();
     attempt.submit(&picture(1)).await;
@@ -238,7 +239,7 @@ async fn a_silent_node_says_nothing_and_is_not_interrupted_but_the_next_one_is()
     assert_eq!(attempt.truth().await.verdict, Verdict::Running);
     let verdict = attempt.final_verdict().await;
     assert!(matches!(verdict, Verdict::Interrupted(_)), "{verdict:?}");
-    assert!(began.elapsed() >= Duration::from_millis(400));
+    assert!(began.elapsed() >= Duration::from_secs(3));
 }
 
 #[tokio::test]
@@ -318,7 +319,7 @@ async fn is_heard(attempt: &mut Attempt, sim: &pointsman_comfyui_sim::SimHandle)
     let mut other = Attempt::begin(sim).await;
     other.submit(&sleeping(0.0)).await;
     other.final_verdict().await;
-    let heard = tokio::time::timeout(Duration::from_millis(50), async {
+    let heard = tokio::time::timeout(Duration::from_millis(500), async {
         while !matches!(attempt.events.next().await, Ok(Message::Status { sid: None, .. })) {}
     });
     heard.await.is_ok()

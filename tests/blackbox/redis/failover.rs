@@ -36,10 +36,10 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     let idle = fleet.direct(&one, "idle", 8).await;
     idle.signal("STOP");
     // All slots are taken; two more jobs wait for the short ones to end.
-    let mut long = running(&one.client, 2, 8_000).await;
-    let short = running(&one.client, 2, 2_000).await;
+    let mut long = running(&one.client, 2, 20_000).await;
+    let short = running(&one.client, 2, 6_000).await;
     let _over_http = other.worker("over-http", 4).await;
-    long.extend(running(&one.client, 4, 8_000).await);
+    long.extend(running(&one.client, 4, 20_000).await);
     let claimed_later = submit(&one.client, &simulation(8_000)).await;
     let ends_later = submit(&one.client, &simulation(100)).await;
     // The replica's last moment: what happens from now on it will never know.

@@ -21,8 +21,8 @@ async fn above_80_percent_of_memory_new_work_is_refused_and_what_runs_goes_on() 
     let fleet = Fleet::on(redis.url());
     let server = fleet.server("one").await;
     let _direct = fleet.direct(&server, "direct", 2).await;
-    let short = running(&server.client, 1, 1_500).await;
-    let long = running(&server.client, 1, 12_000).await;
+    let short = running(&server.client, 1, 8_000).await;
+    let long = running(&server.client, 1, 16_000).await;
     // Somebody else's: more than four fifths of all that there is.
     let mut connection = redis.connect().await.expect("it answers");
     let mut fillers = Vec::new();

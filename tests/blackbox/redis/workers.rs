@@ -30,7 +30,7 @@ async fn a_killed_direct_workers_jobs_run_elsewhere_within_12_s() {
     let fleet = Fleet::on(redis.url());
     let server = fleet.server("one").await;
     let killed = fleet.direct(&server, "killed", 4).await;
-    let long = running(&server.client, 4, 4_000).await;
+    let long = running(&server.client, 4, 12_000).await;
     let _direct = fleet.direct(&server, "direct", 8).await;
     let _over_http = server.worker("over-http", 8).await;
     let load = Load::on(&[&server.client]);
@@ -91,7 +91,7 @@ async fn what_a_worker_that_was_frozen_hands_in_is_kept_as_late_and_changes_noth
         assert_eq!(after, before);
     }
     // Those who come back go on: the other one alone has not enough slots for these.
-    let more = running(&server.client, 4, 1_000).await;
+    let more = running(&server.client, 4, 6_000).await;
     let judge =
         Judge::each_completed_once(&server.client, "frozen workers", jobs.iter().chain(&more))
             .await;
