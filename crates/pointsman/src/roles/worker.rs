@@ -3,6 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_machine::discover;
+use pointsman_store::Store as _;
+use pointsman_store_redis::RedisStore;
 use pointsman_worker::{Broker, Clock, WorkerError};
 use tokio_util::sync::CancellationToken;
 
@@ -19,15 +21,22 @@ use crate::{
 /// How long a worker may say goodbye after that.
 const GOODBYES: Duration = Duration::from_secs(10);
 
-/// The way to the store that the address asks for, and the time there; none when it was told to stop
-/// before there was one.
-async fn broker(
+/// The way to the store, and the time there.
+struct Way {
+    broker: Arc<dyn Broker>,
+    clock: Clock,
+    /// What a direct worker holds open.
+    store: Option<RedisStore>,
+}
+
+/// The way that the address asks for; none when it was told to stop before there was one.
+async fn way(
     broker: BrokerUrl,
     redis: &RedisArgs,
     artifacts: Option<&ArtifactsArg>,
     token: Option<String>,
     stop: &CancellationToken,
-) -> Result<Option<(Arc<dyn Broker>, Clock)>, Exit> {
+) -> Result<Option<Way>, Exit> {
     redis.belong_to(matches!(broker, BrokerUrl::Redis(_)), "--broker")?;
     let address = match broker {
         BrokerUrl::Redis(address) => address,
@@ -38,7 +47,7 @@ async fn broker(
         BrokerUrl::Server(url) => {
             let server = OverHttp::new(&url, token).map_err(anyhow::Error::from)?;
             let clock = server.clock();
-            return Ok(Some((Arc::new(server), clock)));
+            return Ok(Some(Way { broker: Arc::new(server), clock, store: None }));
         }
     };
     let Some(artifacts) = artifacts else {
@@ -51,9 +60,9 @@ async fn broker(
     let files = Arc::new(store.clone());
     let place = ArtifactPlace::join(artifacts, token.as_deref(), redis.fleet(), files, stop);
     let Some(place) = place.await? else { return Ok(None) };
-    let store = OverRedis::new(store, place);
-    let clock = store.clock();
-    Ok(Some((Arc::new(store), clock)))
+    let broker = OverRedis::new(store.clone(), place);
+    let clock = broker.clock();
+    Ok(Some(Way { broker: Arc::new(broker), clock, store: Some(store) }))
 }
 
 pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
@@ -73,12 +82,16 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exi
         drain: args.drain.time(),
     };
     let (redis, artifacts, stop) = (&args.redis, args.artifacts.as_ref(), &shutdown.drain);
-    let Some((broker, clock)) = broker(args.broker, redis, artifacts, token, stop).await? else {
-        return Ok(());
-    };
-    let worker = plan.build(&hardware, (0, 1), broker, clock)?;
+    let Some(way) = way(args.broker, redis, artifacts, token, stop).await? else { return Ok(()) };
+    let worker = plan.build(&hardware, (0, 1), way.broker, way.clock)?;
     println!("worker: {}", worker.incarnation());
-    worker.run(shutdown).await.map_err(|error| match error {
+    let ran = worker.run(shutdown).await;
+    if let Some(store) = way.store
+        && let Err(error) = store.close().await
+    {
+        tracing::debug!(%error, "the store does not know that the worker has gone");
+    }
+    ran.map_err(|error| match error {
         WorkerError::Refused(_) => Exit::Refused(error.to_string()),
         other => Exit::Other(other.into()),
     })
