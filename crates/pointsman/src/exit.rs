@@ -48,8 +48,8 @@ impl Exit {
 
 impl From<anyhow::Error> for Exit {
     fn from(error: anyhow::Error) -> Self {
-        match error.downcast_ref() {
-            Some(OpenError::Unreachable { .. }) => Self::Unreachable(format!("{error:#}")),
+        match error.downcast_ref::<OpenError>() {
+            Some(not_opened) if not_opened.may_pass() => Self::Unreachable(format!("{error:#}")),
             _ => Self::Other(error),
         }
     }

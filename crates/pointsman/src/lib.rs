@@ -5,6 +5,7 @@ pub mod args;
 mod commands;
 mod exit;
 mod identity;
+mod print;
 mod roles;
 pub mod services;
 mod stop;

@@ -136,14 +136,16 @@ pub async fn join_redis(
             Ok(store) => return Ok(Some(store)),
             Err(why @ (NotOpened::Missing { .. } | NotOpened::Importing)) => why,
             // What no waiting mends has a hint.
-            Err(why @ NotOpened::Unreachable { .. }) if hint(address, &why).is_none() => why,
+            Err(why) if why.may_pass() && hint(address, &why).is_none() => why,
             Err(why) => return Err(cannot_open(address, why)),
         };
         if told.as_ref() != Some(&why) {
             match &why {
                 NotOpened::Importing => tracing::warn!("{why}; waiting for the import's end"),
-                NotOpened::Unreachable { .. } => tracing::warn!("{why}; waiting for it"),
-                _ => tracing::warn!("{why}, or start a server on it; waiting for that"),
+                NotOpened::Missing { .. } => {
+                    tracing::warn!("{why}, or start a server on it; waiting for that");
+                }
+                _ => tracing::warn!("{why}; waiting for it"),
             }
         }
         told = Some(why);

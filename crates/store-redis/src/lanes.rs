@@ -1,12 +1,15 @@
 //! What processes on one store tell each other beside the records: progress, by publishing it, and
 //! preview pictures, kept for a minute.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use pointsman_core::JobId;
-use pointsman_store::{Preview, StoreError, ToldProgress};
+use pointsman_core::{JobId, Outage};
+use pointsman_store::{Health, Preview, StoreError, ToldProgress};
 use tokio::{sync::broadcast, time::timeout};
 
 use crate::link::{ANSWER_WITHIN, Link, bytes};
@@ -28,20 +31,31 @@ pub async fn tell_progress(link: &Link, told: Vec<ToldProgress>) -> Result<(), S
 
 /// Hears what others tell, until the link is closed.
 pub async fn hear_progress(link: Link, told: broadcast::Sender<Arc<ToldProgress>>) {
+    let mut outage = Outage::default();
     while !link.is_closed() {
-        if let Err(why) = hear(&link, &told).await {
-            tracing::debug!(why, "progress of others is heard anew");
+        if let Err(why) = hear(&link, &told, &mut outage).await {
+            // While Redis is away all the log says so.
+            let is_told =
+                matches!(link.health(), Health::Failed(_)) || !outage.failed(&why, Instant::now());
+            if !is_told {
+                tracing::warn!(why, "progress of jobs is not heard, and tried again");
+            }
         }
         tokio::time::sleep(AGAIN_AFTER).await;
     }
 }
 
-async fn hear(link: &Link, told: &broadcast::Sender<Arc<ToldProgress>>) -> Result<(), String> {
+async fn hear(
+    link: &Link,
+    told: &broadcast::Sender<Arc<ToldProgress>>,
+    outage: &mut Outage,
+) -> Result<(), String> {
     let mut generations = link.generations();
     let mut heard = link.pubsub().await.map_err(|error| error.to_string())?;
     let channel = link.keys().full(CHANNEL);
     let subscribed = timeout(ANSWER_WITHIN, heard.subscribe(channel)).await;
     subscribed.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+    outage.works(Instant::now());
     let mut messages = heard.on_message();
     loop {
         let message = tokio::select! {

@@ -64,4 +64,23 @@ mod tests {
         }
         assert!(!code().contains("= _"), "nothing is left to fill in");
     }
+
+    /// Each is looked for among the user's rights, before anything is written.
+    #[test]
+    fn what_writes_is_named_among_what_must_be_allowed() {
+        let (_, named) = TEXT.split_once("local COMMANDS = {").expect("the list");
+        let (named, _) = named.split_once('}').expect("its end");
+        let reads = ["EXISTS", "TIME", "TYPE", "XRANGE"];
+        let called = TEXT.split("call('").skip(1).filter_map(|rest| rest.split('\'').next());
+        for command in called {
+            let starts = |with: &[&str]| with.iter().any(|with| command.starts_with(with));
+            let is_read = reads.contains(&command)
+                || starts(&["GET", "MGET", "HGET", "HMGET", "HLEN", "L", "SCARD", "SM", "SIS"])
+                || starts(&["ZCARD", "ZRANGE", "ZRANK", "ZSCORE"]);
+            let is_written = ["LPUSH", "LSET"].contains(&command);
+            // A repair tells of `rename` by itself: without it all else goes on.
+            let is_known = command == "RENAME" || named.contains(&format!("'{command}'"));
+            assert!((is_read && !is_written) || is_known, "{command}");
+        }
+    }
 }

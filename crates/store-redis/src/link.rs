@@ -246,7 +246,8 @@ impl Link {
         {
             return Err(error.clone());
         }
-        let made = connect::connect(&self.0.place, &self.0.keys).await;
+        let is_first = *self.0.generations.borrow() == 0;
+        let made = connect::connect(&self.0.place, &self.0.keys, is_first).await;
         let made = made.inspect_err(|error| {
             *self.0.trouble.lock() = Some(error.to_string());
             *last = Some(error.clone());

@@ -65,7 +65,7 @@ impl Info {
             return Some(SettingsError::TooOld { version: self.version.clone() });
         }
         if self.role != "master" {
-            return Some(SettingsError::NotPrimary { role: self.role.clone() });
+            return Some(SettingsError::NotPrimary { role: self.role.clone(), named_by: None });
         }
         // Without a limit nothing is ever evicted.
         if self.maxmemory > 0 && self.maxmemory_policy != "noeviction" {
@@ -132,16 +132,29 @@ impl Info {
 pub enum SettingsError {
     #[error("Redis {version} is too old: 7.0 or newer is needed (functions)")]
     TooOld { version: String },
-    #[error(
-        "this Redis is a {role}: give the primary's address, or Sentinels that know it \
-         (redis+sentinel://HOST:PORT/MASTER)"
-    )]
-    NotPrimary { role: String },
+    #[error("{}", not_primary(role, named_by.as_deref()))]
+    NotPrimary {
+        role: String,
+        /// The Sentinel that calls it the primary.
+        named_by: Option<String>,
+    },
     #[error(
         "Redis' maxmemory-policy is {policy}, which drops keys when memory is short: \
          CONFIG SET maxmemory-policy noeviction"
     )]
     Evicts { policy: String },
+}
+
+fn not_primary(role: &str, named_by: Option<&str>) -> String {
+    match named_by {
+        Some(sentinel) => format!(
+            "what the Sentinel at {sentinel} calls the primary is a {role}: has it missed a fail-over?"
+        ),
+        None => format!(
+            "this Redis is a {role}: give the primary's address, or Sentinels that know it \
+             (redis+sentinel://HOST:PORT/MASTER)"
+        ),
+    }
 }
 
 /// Above this share of its memory, submissions are refused: what runs can still end.

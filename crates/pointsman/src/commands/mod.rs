@@ -4,7 +4,6 @@ mod act;
 mod doctor;
 mod list;
 mod out;
-mod print;
 mod submit;
 mod token;
 mod transfer;
@@ -18,6 +17,7 @@ use tokio::time::sleep;
 use crate::{
     args::{Cli, Command},
     exit::Exit,
+    print,
 };
 
 pub use token::token;

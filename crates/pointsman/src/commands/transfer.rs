@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use pointsman_api::IntakeState;
 use pointsman_client::Client;
 use pointsman_store::{
-    Intake, StoreError, Transfer, TransferError,
+    Health, Intake, StoreError, Transfer, TransferError,
     transfer::{self, Counts, ExportOptions},
 };
 use serde::Serialize;
@@ -54,8 +54,9 @@ pub async fn export(args: &args::Export, json: bool) -> Result<(), Exit> {
         Ok(Err(_)) => Some(store.intake().await),
         _ => None,
     };
+    let is_away = is_away(&*store);
     store.close().await.map_err(anyhow::Error::from)?;
-    let (header, counts) = exported?.map_err(|error| not_exported(error, intake, args))?;
+    let (header, counts) = exported?.map_err(|error| not_exported(error, intake, is_away, args))?;
     let told = Told { seq: header.seq, counts: &counts, epoch: None, given_back: None };
     let text = format!(
         "exported {}\n{} takes no new work until {}",
@@ -103,6 +104,7 @@ async fn write(
 fn not_exported(
     error: TransferError,
     intake: Option<Result<Intake, StoreError>>,
+    is_away: bool,
     args: &args::Export,
 ) -> Exit {
     let now = match intake {
@@ -123,9 +125,8 @@ fn not_exported(
                 STANDARD => String::new(),
                 path => format!(" to {path}"),
             };
-            Exit::Other(
-                anyhow!(error).context(format!("{} was not exported{to}; {now}", args.store)),
-            )
+            let error = anyhow!(error);
+            failed(error.context(format!("{} was not exported{to}; {now}", args.store)), is_away)
         }
     }
 }
@@ -162,8 +163,9 @@ pub async fn import(args: &args::Import, json: bool) -> Result<(), Exit> {
     let from = reader(&args.file).await?;
     let imported = transfer::import(&*store, from, &mut |counts| progress(&bar, counts)).await;
     bar.finish_and_clear();
+    let is_away = is_away(&*store);
     store.close().await.map_err(anyhow::Error::from)?;
-    let done = imported.map_err(|error| not_done(error, args))?;
+    let done = imported.map_err(|error| failed(not_done(error, args), is_away))?;
     let told = Told {
         seq: done.header.seq,
         counts: &done.counts,
@@ -177,6 +179,18 @@ pub async fn import(args: &args::Import, json: bool) -> Result<(), Exit> {
         done.given_back
     );
     tell(&told, &text, json, false)
+}
+
+/// Whether the store cannot be reached any more: the same may work later.
+fn is_away(store: &dyn Transfer) -> bool {
+    matches!(store.health(), Health::Failed(_))
+}
+
+fn failed(error: anyhow::Error, is_away: bool) -> Exit {
+    match is_away {
+        true => Exit::Unreachable(format!("{error:#}")),
+        false => Exit::Other(error),
+    }
 }
 
 fn not_done(error: TransferError, args: &args::Import) -> anyhow::Error {
@@ -296,7 +310,7 @@ mod tests {
         let args = export("redis://host:1", "out.export");
         let failed = |intake| {
             let error = TransferError::Io(std::io::ErrorKind::StorageFull.into());
-            not_exported(error, Some(intake), &args).message().unwrap()
+            not_exported(error, Some(intake), false, &args).message().unwrap()
         };
         let open = failed(Ok(Intake::Open));
         assert!(open.contains("to out.export") && open.contains("is open"), "{open}");

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Exit,
     adapters::shared_files,
-    args, stop,
+    args, print, stop,
     store_url::{RedisArgs, StoreUrl, open_redis},
 };
 
@@ -120,6 +120,6 @@ async fn run(args: args::Server) -> anyhow::Result<()> {
         artifacts: args.artifacts.as_deref(),
     };
     let running = Running::start(places, &args.listen).await?;
-    println!("monitor: {}/", running.server.url());
+    print::said(&format!("monitor: {}/", running.server.url()));
     running.run(shutdown.drain).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use pointsman_comfyui_sim::{Faults, SimConfig, Simulator, Version};
 
-use crate::{args, stop};
+use crate::{args, print, stop};
 
 pub async fn comfyui_sim(args: args::ComfyuiSim) -> anyhow::Result<()> {
     let mut faults = Faults::default();
@@ -22,7 +22,7 @@ pub async fn comfyui_sim(args: args::ComfyuiSim) -> anyhow::Result<()> {
     let simulator = Simulator::start_at(args.listen, config)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    println!("comfyui: {}", simulator.url());
+    print::said(&format!("comfyui: {}", simulator.url()));
     tokio::select! {
         () = shutdown.drain.cancelled() => simulator.stop().await,
         () = simulator.exited() => bail!("the simulated process ended, as its fault says"),

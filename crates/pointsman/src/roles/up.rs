@@ -14,7 +14,7 @@ use super::{
     machine::{WorkerPlan, member, service_arg},
     server::{Places, Running},
 };
-use crate::{Exit, adapters::InProcess, args, identity, stop, store_url::StoreUrl};
+use crate::{Exit, adapters::InProcess, args, identity, print, stop, store_url::StoreUrl};
 
 /// How much longer than its workers the server stays, so that their goodbyes are heard.
 const GOODBYES: Duration = Duration::from_secs(5);
@@ -40,8 +40,8 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
     let host = Arc::new(InProcess::new(running.broker.clone(), running.files.clone()));
     let members = members(&args, &machine, &services, &host, &shutdown).await?;
     let gpus = discover().await.gpus;
-    println!("machine: {machine}");
-    println!("monitor: {}/", running.server.url());
+    print::said(&format!("machine: {machine}"));
+    print::said(&format!("monitor: {}/", running.server.url()));
 
     // The server outlives the workers: it stops once their goodbyes are said.
     let stop_server = CancellationToken::new();
@@ -75,7 +75,10 @@ async fn services(args: &args::Up) -> anyhow::Result<(Option<SimHandle>, Vec<Str
         .with_context(|| format!("cannot make {}", folder.display()))?;
     let config = SimConfig { folder: Some(folder), ..SimConfig::default() };
     let simulator = Simulator::start(config).await.context("cannot start the simulator")?;
-    println!("comfyui: none given, so the bundled simulator serves at {}", simulator.url());
+    print::said(&format!(
+        "comfyui: none given, so the bundled simulator serves at {}",
+        simulator.url()
+    ));
     let url = simulator.url();
     Ok((Some(simulator), vec![url]))
 }

@@ -12,7 +12,7 @@ use super::{machine::WorkerPlan, server::log_warnings};
 use crate::{
     Exit,
     adapters::{ArtifactPlace, OverHttp, OverRedis},
-    args, identity,
+    args, identity, print,
     services::ArtifactsArg,
     stop,
     store_url::{BrokerUrl, RedisArgs, join_redis},
@@ -84,7 +84,7 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exi
     let (redis, artifacts, stop) = (&args.redis, args.artifacts.as_ref(), &shutdown.drain);
     let Some(way) = way(args.broker, redis, artifacts, token, stop).await? else { return Ok(()) };
     let worker = plan.build(&hardware, (0, 1), way.broker, way.clock)?;
-    println!("worker: {}", worker.incarnation());
+    print::said(&format!("worker: {}", worker.incarnation()));
     let ran = worker.run(shutdown).await;
     if let Some(store) = way.store
         && let Err(error) = store.close().await

@@ -21,7 +21,8 @@ pub(crate) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// The server takes work: its store does, its view is true, and it is not stopping.
+/// The server serves: its store is reached, its view is true, and it is not stopping. A full store
+/// takes no submissions, and is ready for all else.
 #[utoipa::path(
     get, path = "/readyz", tag = "server",
     responses((status = 200, body = String), Errors),
@@ -31,8 +32,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Answer<&'static str> {
         return Err(Refusal::new(ErrorCode::NotReady, "the server is stopping"));
     }
     match app.broker.health() {
-        Health::Ready => {}
-        Health::Full(why) => return Err(Refusal::new(ErrorCode::StoreFull, why)),
+        Health::Ready | Health::Full(_) => {}
         Health::Failed(why) => return Err(Refusal::new(ErrorCode::StoreFailed, why)),
     }
     match app.broker.live() {

@@ -211,7 +211,7 @@ impl Inner {
 
 /// A refusal of Redis in words.
 fn told(why: &str) -> String {
-    let is_denied = ["NOPERM", "ACL failure", "can't run this command"];
+    let is_denied = ["NoPerm", "ACL failure", "can't run this command"];
     match is_denied.iter().any(|words| why.contains(words)) {
         true => format!(
             "Redis does not let this user do it ({why}): the user needs all that deploy/users.acl \

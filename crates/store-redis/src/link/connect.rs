@@ -28,8 +28,10 @@ const MAX_SCANNED: u64 = 1_000_000;
 pub enum OpenError {
     #[error("cannot reach Redis at {address}: {why}")]
     Unreachable { address: String, why: String },
-    #[error("Redis at {address} does not let us in: {why}: check user and password")]
-    Denied { address: String, why: String },
+    #[error("Redis at {address} does not let us in: {why}: {cure}")]
+    Denied { address: String, why: String, cure: &'static str },
+    #[error("this address of Redis cannot be right: {address}: {why}")]
+    Address { address: String, why: String },
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error("the keys under {prefix} are another application's ({key}): use another --fleet")]
@@ -52,6 +54,26 @@ pub enum OpenError {
     Closed,
 }
 
+impl OpenError {
+    /// Whether waiting may mend it: Redis cannot be reached, or Sentinels have not seen a fail-over.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Settings(SettingsError::NotPrimary { named_by, .. }) => named_by.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether another Sentinel, or node of the cluster, may lead to one that is well.
+    fn is_of_one_node(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Denied { .. } => true,
+            Self::Settings(settings) => matches!(settings, SettingsError::NotPrimary { .. }),
+            _ => false,
+        }
+    }
+}
+
 /// A connection that was looked at.
 pub struct Made {
     pub connection: MultiplexedConnection,
@@ -63,14 +85,33 @@ pub struct Made {
     pub info: Info,
 }
 
-pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
+/// Connects, and looks at what is there. What a running fleet can do nothing about for now, such as
+/// a policy of eviction, refuses only the `first` connection.
+pub async fn connect(place: &Place, keys: &Keys, first: bool) -> Result<Made, OpenError> {
+    let mut failures = Failures::default();
+    for host in &place.address.hosts {
+        match look_at(place, keys, host, first).await {
+            Err(error) => failures.add(error)?,
+            made => return made,
+        }
+    }
+    Err(failures.told(place))
+}
+
+async fn look_at(place: &Place, keys: &Keys, host: &Host, first: bool) -> Result<Made, OpenError> {
+    let node = node(place, host, keys).await?;
     let config = config().set_response_timeout(Some(ANSWER_WITHIN));
-    let mut connection = primary(place, keys, config).await?;
+    let mut connection = connected(place, &node, config).await?;
     let failed = |error: RedisError| failure(place, &error);
     let info: Value = redis::cmd("INFO").query_async(&mut connection).await.map_err(failed)?;
     let info = Info::parse(&text(&info));
-    if let Some(refusal) = info.refusal() {
-        return Err(refusal.into());
+    match info.refusal() {
+        Some(SettingsError::NotPrimary { role, .. }) => {
+            return Err(SettingsError::NotPrimary { role, named_by: node.named_by }.into());
+        }
+        Some(SettingsError::Evicts { .. }) if !first => {}
+        Some(refusal) => return Err(refusal.into()),
+        None => {}
     }
     check_meta(&mut connection, place, keys).await?;
     let clock = place.clock.as_ref();
@@ -94,6 +135,7 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
         "newer" => return Err(other_format(keys, part(1))),
         "fleet" => return Err(other_fleet(keys, place, part(1))),
         "importing" => return Err(OpenError::Importing),
+        "denied" => return Err(denied(place, format!("it may not use {}", part(1)))),
         _ => return Err(odd()),
     }
     let epoch = part(1).parse().map_err(|_| garbled_epoch(keys, part(1)))?;
@@ -111,24 +153,51 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
 
 /// A connection for calls that block: without a limit to the answer.
 pub async fn blocking(place: &Place, keys: &Keys) -> Result<MultiplexedConnection, OpenError> {
-    primary(place, keys, config().set_response_timeout(None)).await
+    let mut failures = Failures::default();
+    for host in &place.address.hosts {
+        match checked(place, keys, host, config().set_response_timeout(None)).await {
+            Err(error) => failures.add(error)?,
+            Ok((connection, _)) => return Ok(connection),
+        }
+    }
+    Err(failures.told(place))
+}
+
+/// A connection to a node that takes writes.
+async fn checked(
+    place: &Place,
+    keys: &Keys,
+    host: &Host,
+    config: AsyncConnectionConfig,
+) -> Result<(MultiplexedConnection, Node), OpenError> {
+    let node = node(place, host, keys).await?;
+    let mut connection = connected(place, &node, config).await?;
+    let mut info = redis::cmd("INFO");
+    let info = info.arg("replication").query_async(&mut connection).await;
+    let info: Value = info.map_err(|error| failure(place, &error))?;
+    match Info::parse(&text(&info)).role {
+        role if role == "master" => Ok((connection, node)),
+        role => Err(SettingsError::NotPrimary { role, named_by: node.named_by }.into()),
+    }
 }
 
 /// A connection that hears what is published.
 pub async fn pubsub(place: &Place, keys: &Keys) -> Result<redis::aio::PubSub, OpenError> {
-    let mut last = None;
-    for (host, port) in &place.address.hosts {
-        match node(place, host, *port, keys).await {
-            Ok((host, port)) => {
-                let failed = |error: RedisError| failure(place, &error);
-                let client = client(place, &host, port, false).map_err(failed)?;
-                let connected = timeout(CONNECT_WITHIN, client.get_async_pubsub()).await;
-                return connected.unwrap_or_else(|_| Err(no_answer())).map_err(failed);
-            }
-            Err(error) => last = Some(error),
+    let mut failures = Failures::default();
+    for host in &place.address.hosts {
+        match heard(place, keys, host).await {
+            Err(error) => failures.add(error)?,
+            heard => return heard,
         }
     }
-    Err(last.unwrap_or_else(|| no_host(place)))
+    Err(failures.told(place))
+}
+
+async fn heard(place: &Place, keys: &Keys, host: &Host) -> Result<redis::aio::PubSub, OpenError> {
+    let (_, node) = checked(place, keys, host, config()).await?;
+    let client = client(place, &node.host, node.port, false)?;
+    let connected = timeout(CONNECT_WITHIN, client.get_async_pubsub()).await;
+    connected.unwrap_or_else(|_| Err(no_answer())).map_err(|error| failure(place, &error))
 }
 
 fn no_answer() -> RedisError {
@@ -139,18 +208,55 @@ fn no_host(place: &Place) -> OpenError {
     OpenError::Unreachable { address: place.address.to_string(), why: "no host".into() }
 }
 
-/// The node that has the fleet's keys, as one of the hosts knows it.
-async fn node(
-    place: &Place,
-    host: &str,
+/// Name and port, as the address has them.
+type Host = (String, u16);
+
+/// A node that should have the fleet's keys.
+struct Node {
+    host: String,
     port: u16,
-    keys: &Keys,
-) -> Result<(String, u16), OpenError> {
-    match &place.address.topology {
-        Topology::Server => Ok((host.to_owned(), port)),
-        Topology::Sentinel { master } => ask_sentinel(place, host, port, master).await,
-        Topology::Cluster => ask_cluster(place, host, port, keys).await,
+    /// The Sentinel that says so.
+    named_by: Option<String>,
+}
+
+/// Why the nodes that the address leads to are no good: they are tried one after the other, as a
+/// Sentinel or a node of a cluster may have slept through a fail-over.
+#[derive(Default)]
+struct Failures(Option<OpenError>);
+
+impl Failures {
+    /// Takes note of what another node may make good.
+    ///
+    /// # Errors
+    /// What no other node can.
+    fn add(&mut self, error: OpenError) -> Result<(), OpenError> {
+        if !error.is_of_one_node() {
+            return Err(error);
+        }
+        // Of several the one that says most is told.
+        if matches!(self.0, None | Some(OpenError::Unreachable { .. })) {
+            self.0 = Some(error);
+        }
+        Ok(())
     }
+
+    fn told(self, place: &Place) -> OpenError {
+        self.0.unwrap_or_else(|| no_host(place))
+    }
+}
+
+/// The node that has the fleet's keys, as one of the hosts knows it.
+async fn node(place: &Place, (host, port): &Host, keys: &Keys) -> Result<Node, OpenError> {
+    let port = *port;
+    let ((host, port), named_by) = match &place.address.topology {
+        Topology::Server => ((host.to_owned(), port), None),
+        Topology::Sentinel { master } => {
+            let named = ask_sentinel(place, host, port, master).await?;
+            (named, Some(format!("{host}:{port}")))
+        }
+        Topology::Cluster => (ask_cluster(place, host, port, keys).await?, None),
+    };
+    Ok(Node { host, port, named_by })
 }
 
 fn config() -> AsyncConnectionConfig {
@@ -282,40 +388,31 @@ async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), Redi
     }
 }
 
-/// A connection to the node that has the fleet's keys.
-async fn primary(
+async fn connected(
     place: &Place,
-    keys: &Keys,
+    node: &Node,
     config: AsyncConnectionConfig,
 ) -> Result<MultiplexedConnection, OpenError> {
-    let mut last = None;
-    for (host, port) in &place.address.hosts {
-        let connected = match node(place, host, *port, keys).await {
-            Ok((host, port)) => client(place, &host, port, false)
-                .map_err(|error| failure(place, &error))?
-                .get_multiplexed_async_connection_with_config(&config)
-                .await
-                .map_err(|error| failure(place, &error)),
-            Err(error) => Err(error),
-        };
-        match connected {
-            Ok(connection) => return Ok(connection),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| no_host(place)))
+    let client = client(place, &node.host, node.port, false)?;
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+    connection.map_err(|error| failure(place, &error))
 }
 
 /// A client of one node; Sentinels have no databases and no passwords of the data's.
-fn client(place: &Place, host: &str, port: u16, sentinel: bool) -> Result<Client, RedisError> {
+fn client(place: &Place, host: &str, port: u16, sentinel: bool) -> Result<Client, OpenError> {
     let address = &place.address;
+    // Nothing was sent yet.
+    let wrong = |error: RedisError| OpenError::Address {
+        address: address.to_string(),
+        why: error.to_string(),
+    };
     let addr = match address.tls {
         true => {
             ConnectionAddr::TcpTls { host: host.into(), port, insecure: false, tls_params: None }
         }
         false => ConnectionAddr::Tcp(host.into(), port),
     };
-    let info = addr.into_connection_info()?;
+    let info = addr.into_connection_info().map_err(wrong)?;
     let mut redis = info.redis_settings().clone();
     if !sentinel {
         redis = redis.set_db(address.db);
@@ -326,7 +423,7 @@ fn client(place: &Place, host: &str, port: u16, sentinel: bool) -> Result<Client
             redis = redis.set_password(password);
         }
     }
-    super::super::tls::client(info.set_redis_settings(redis), address)
+    super::super::tls::client(info.set_redis_settings(redis), address).map_err(wrong)
 }
 
 async fn ask(
@@ -336,8 +433,15 @@ async fn ask(
     sentinel: bool,
     command: &redis::Cmd,
 ) -> Result<Value, OpenError> {
-    let failed = |error: RedisError| failure(place, &error);
-    let client = client(place, host, port, sentinel).map_err(failed)?;
+    let failed = |error: RedisError| match failure(place, &error) {
+        OpenError::Denied { why, .. } if sentinel => OpenError::Denied {
+            address: format!("{host}:{port}"),
+            why,
+            cure: "it is a Sentinel, and those are asked without a password: let it ask for none",
+        },
+        failure => failure,
+    };
+    let client = client(place, host, port, sentinel)?;
     let config = config().set_response_timeout(Some(CONNECT_WITHIN));
     let connection = client.get_multiplexed_async_connection_with_config(&config).await;
     command.query_async(&mut connection.map_err(failed)?).await.map_err(failed)
@@ -398,14 +502,30 @@ async fn ask_cluster(
     }
 }
 
+fn denied(place: &Place, why: String) -> OpenError {
+    let cure = "give the user the rights of deploy/users.acl, with this fleet's prefix";
+    OpenError::Denied { address: place.address.to_string(), why, cure }
+}
+
 fn failure(place: &Place, error: &RedisError) -> OpenError {
     let (address, why) = (place.address.to_string(), error.to_string());
-    let denied = ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| why.contains(code))
-        || error.kind() == ErrorKind::AuthenticationFailed;
-    match denied {
-        true => OpenError::Denied { address, why },
+    if is_not_allowed(error) {
+        return denied(place, why);
+    }
+    if ["NOAUTH", "WRONGPASS"].iter().any(|code| why.contains(code))
+        || error.kind() == ErrorKind::AuthenticationFailed
+    {
+        return OpenError::Denied { address, why, cure: "check user and password" };
+    }
+    match why.contains("DB index is out of range") {
+        true => OpenError::Address { address, why },
         false => OpenError::Unreachable { address, why },
     }
+}
+
+/// A right is missing.
+pub fn is_not_allowed(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
 }
 
 /// What an error says of the connection.

@@ -3,8 +3,18 @@
 -- Workers are heard again well within this time, and have taken back what they run.
 local CALM_MS = 5000
 
+-- What these functions, and the processes beside them, write and publish with.
+local COMMANDS = {
+  'DEL', 'HDEL', 'HINCRBY', 'HSET', 'HSETNX', 'LPUSH', 'LSET', 'PEXPIRE', 'RPUSH', 'SADD', 'SET', 'SREM', 'UNLINK',
+  'XADD', 'XTRIM', 'ZADD', 'ZREM', 'ZREMRANGEBYSCORE', 'PUBLISH', 'SUBSCRIBE',
+}
+
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', '1' for an import.
 local function open(keys, args)
+  -- A right that is missing would else be noticed in the midst of writes.
+  for _, command in ipairs(COMMANDS) do
+    if not redis.acl_check_cmd(command, keys[1], keys[1], keys[1]) then return { 'denied', command } end
+  end
   local now = clock(args[4])
   local f = call('HMGET', keys[1], 'format', 'fleet', 'replid', 'epoch', 'importing', 'created_at')
   if not f[1] then

@@ -6,10 +6,11 @@ use std::{sync::Arc, time::Duration};
 use pointsman_core::{
     Command,
     doctor::{MendOutcome, Mended},
+    record::Progress,
 };
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
-    Health, Store,
+    Health, Store, ToldProgress,
     conformance::fleet::{Fleet, completed, spec},
 };
 use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
@@ -227,6 +228,62 @@ async fn over_tls_with_a_private_authority() {
     let (unknown, _) = address.split_once('?').expect("it names its authority");
     let why = RedisStore::open(at(unknown)).await.err().expect("an unknown authority is refused");
     assert!(matches!(why, OpenError::Unreachable { .. }), "{why}");
+}
+
+/// A function that may not use one of its commands would stop in the midst of its writes.
+#[tokio::test]
+async fn a_user_without_all_rights_is_refused() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = format!("redis://app:secret@127.0.0.1:{}", server.port());
+    let user = ["ACL", "SETUSER", "app", "reset", "on", ">secret", "+@all"];
+    run(&server, &[&user[..], &["~*", "&*"]].concat()).await;
+    works(RedisStore::open(at(&address)).await.expect("it opens")).await;
+    let rights: [(&[&str], &str); 4] = [
+        (&["~*", "&*", "-xadd"], "XADD"),
+        (&["~*", "&*", "-set"], "SET"),
+        (&["~*"], "PUBLISH"),
+        (&["~{pointsman:other}:*", "&*"], "key"),
+    ];
+    for (rights, named) in rights {
+        run(&server, &[&user[..], rights].concat()).await;
+        let why = refused(&server, at(&address)).await;
+        assert!(matches!(why, OpenError::Denied { .. }), "{rights:?}: {why}");
+        let why = why.to_string();
+        assert!(why.contains(named) && why.contains("deploy/users.acl"), "{rights:?}: {why}");
+    }
+}
+
+/// A Sentinel that slept through a fail-over, or does not know what is away, is no reason to give up.
+#[tokio::test]
+async fn of_several_sentinels_one_that_knows_the_primary_is_enough() {
+    let primary = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let replica =
+        RedisServer::replica_of(&primary, RedisOptions::default()).await.expect("it syncs");
+    let mut dead = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let of_dead = Sentinel::start(&dead, "main", 1).await.expect("it watches");
+    let of_replica = Sentinel::start(&replica, "main", 1).await.expect("it watches");
+    let right = Sentinel::start(&primary, "main", 1).await.expect("it watches");
+    dead.kill().await.expect("it is killed");
+    let of = |sentinels: &[&Sentinel]| {
+        let hosts = sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port()));
+        at(&format!("redis+sentinel://{}/main", hosts.collect::<Vec<_>>().join(",")))
+    };
+    let why = refused(&primary, of(&[&of_dead, &of_replica])).await;
+    assert!(why.to_string().contains(&format!("127.0.0.1:{}", of_replica.port())), "{why}");
+    assert!(why.may_pass(), "Sentinels may learn of it: {why}");
+    let store = RedisStore::open(of(&[&of_dead, &of_replica, &right])).await.expect("it opens");
+    let mut heard = store.told_progress().expect("progress is told");
+    let told = ToldProgress {
+        worker: "w".parse().expect("an id"),
+        job: "01900000-0000-7000-8000-000000000001".parse().expect("an id"),
+        progress: Progress::default(),
+    };
+    // Nobody may hear yet.
+    while heard.try_recv().is_err() {
+        store.tell_progress(vec![told.clone()]).await.expect("it is told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    works(store).await;
 }
 
 #[tokio::test]

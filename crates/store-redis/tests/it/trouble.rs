@@ -90,6 +90,18 @@ async fn a_refusal_is_not_taken_for_an_answer() {
     drop(hints);
 }
 
+/// It may drop jobs, which an alert says; a fleet that stands still for it would lose more.
+#[tokio::test]
+async fn a_policy_that_drops_jobs_stops_no_running_fleet() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let (_store, fleet) = open(&server).await;
+    run(&server, "CONFIG SET maxmemory 500000000 maxmemory-policy allkeys-lru").await;
+    run(&server, "CLIENT KILL TYPE normal SKIPME yes").await;
+    submit_again(&fleet).await;
+    let why = RedisStore::open(at(&server)).await.map(drop).expect_err("a new one is refused");
+    assert!(why.to_string().contains("maxmemory-policy"), "{why}");
+}
+
 /// What runs can end although no memory is left, also over a connection that has to be made anew.
 #[tokio::test]
 async fn without_memory_a_connection_is_made_and_what_runs_ends() {

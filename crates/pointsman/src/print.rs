@@ -18,6 +18,11 @@ pub fn line(text: &str) -> Result<(), Exit> {
     }
 }
 
+/// Says how a process of its own is reached. It goes on where nobody can be told.
+pub fn said(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 pub fn json(value: &impl Serialize) -> Result<(), Exit> {
     let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
     line(&text)
