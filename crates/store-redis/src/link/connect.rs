@@ -52,9 +52,17 @@ pub enum OpenError {
     Closed,
 }
 
+/// A server that a connection leads to.
+pub struct Node {
+    host: String,
+    port: u16,
+    run_id: String,
+}
+
 /// A connection that was looked at.
 pub struct Made {
     pub connection: MultiplexedConnection,
+    pub node: Node,
     pub epoch: Epoch,
     pub seq: u64,
     pub now: i64,
@@ -64,8 +72,7 @@ pub struct Made {
 }
 
 pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
-    let config = config().set_response_timeout(Some(ANSWER_WITHIN));
-    let mut connection = primary(place, keys, config).await?;
+    let (mut connection, host, port) = primary(place, keys).await?;
     let failed = |error: RedisError| failure(place, &error);
     let info: Value = redis::cmd("INFO").query_async(&mut connection).await.map_err(failed)?;
     let info = Info::parse(&text(&info));
@@ -106,29 +113,32 @@ pub async fn connect(place: &Place, keys: &Keys) -> Result<Made, OpenError> {
     let (seq, made_at) = (field(0), field(1).unwrap_or(0));
     let seq = seq.and_then(|seq| u64::try_from(seq).ok());
     let seq = seq.ok_or_else(|| garbled_seq(keys, list(&meta).first().map(text)))?;
-    Ok(Made { connection, epoch, seq, now, made_at, info })
+    let node = Node { host, port, run_id: info.run_id.clone() };
+    Ok(Made { connection, node, epoch, seq, now, made_at, info })
 }
 
-/// A connection for calls that block: without a limit to the answer.
-pub async fn blocking(place: &Place, keys: &Keys) -> Result<MultiplexedConnection, OpenError> {
-    primary(place, keys, config().set_response_timeout(None)).await
+/// A connection for calls that block: without a limit to the answer. None when another process
+/// answers at the node's address by now.
+pub async fn blocking(
+    place: &Place,
+    node: &Node,
+) -> Result<Option<MultiplexedConnection>, OpenError> {
+    let failed = |error: RedisError| failure(place, &error);
+    let config = config().set_response_timeout(None);
+    let mut connection = connected(place, &node.host, node.port, &config).await?;
+    let mut info = redis::cmd("INFO");
+    let info = info.arg("server").query_async(&mut connection);
+    let info = timeout(CONNECT_WITHIN, info).await.unwrap_or_else(|_| Err(no_answer()));
+    let info: Value = info.map_err(failed)?;
+    Ok((Info::parse(&text(&info)).run_id == node.run_id).then_some(connection))
 }
 
 /// A connection that hears what is published.
-pub async fn pubsub(place: &Place, keys: &Keys) -> Result<redis::aio::PubSub, OpenError> {
-    let mut last = None;
-    for (host, port) in &place.address.hosts {
-        match node(place, host, *port, keys).await {
-            Ok((host, port)) => {
-                let failed = |error: RedisError| failure(place, &error);
-                let client = client(place, &host, port, false).map_err(failed)?;
-                let connected = timeout(CONNECT_WITHIN, client.get_async_pubsub()).await;
-                return connected.unwrap_or_else(|_| Err(no_answer())).map_err(failed);
-            }
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| no_host(place)))
+pub async fn pubsub(place: &Place, node: &Node) -> Result<redis::aio::PubSub, OpenError> {
+    let failed = |error: RedisError| failure(place, &error);
+    let client = client(place, &node.host, node.port, false).map_err(failed)?;
+    let connected = timeout(CONNECT_WITHIN, client.get_async_pubsub()).await;
+    connected.unwrap_or_else(|_| Err(no_answer())).map_err(failed)
 }
 
 fn no_answer() -> RedisError {
@@ -282,28 +292,36 @@ async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), Redi
     }
 }
 
-/// A connection to the node that has the fleet's keys.
+/// A connection to the node that has the fleet's keys, and that node's address.
 async fn primary(
     place: &Place,
     keys: &Keys,
-    config: AsyncConnectionConfig,
-) -> Result<MultiplexedConnection, OpenError> {
-    let mut last = None;
+) -> Result<(MultiplexedConnection, String, u16), OpenError> {
+    let config = config().set_response_timeout(Some(ANSWER_WITHIN));
+    let mut last = no_host(place);
     for (host, port) in &place.address.hosts {
-        let connected = match node(place, host, *port, keys).await {
-            Ok((host, port)) => client(place, &host, port, false)
-                .map_err(|error| failure(place, &error))?
-                .get_multiplexed_async_connection_with_config(&config)
-                .await
-                .map_err(|error| failure(place, &error)),
-            Err(error) => Err(error),
+        let found = async {
+            let (host, port) = node(place, host, *port, keys).await?;
+            let connection = connected(place, &host, port, &config).await?;
+            Ok((connection, host, port))
         };
-        match connected {
-            Ok(connection) => return Ok(connection),
-            Err(error) => last = Some(error),
+        match found.await {
+            Ok(found) => return Ok(found),
+            Err(error) => last = error,
         }
     }
-    Err(last.unwrap_or_else(|| no_host(place)))
+    Err(last)
+}
+
+async fn connected(
+    place: &Place,
+    host: &str,
+    port: u16,
+    config: &AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, OpenError> {
+    let failed = |error: RedisError| failure(place, &error);
+    let client = client(place, host, port, false).map_err(failed)?;
+    client.get_multiplexed_async_connection_with_config(config).await.map_err(failed)
 }
 
 /// A client of one node; Sentinels have no databases and no passwords of the data's.
