@@ -81,8 +81,8 @@ impl Inner {
             return Err(StoreError::Full(why));
         }
         Wake::settle(self).await;
-        // The one in which the first of it was written.
-        let mut epoch = None;
+        // Before the first write: after it, it may be that of a history which has none of it.
+        let epoch = self.link.epoch();
         let waits = takes_work || commands.iter().any(|c| matches!(c, Command::Cancel { .. }));
         let ends = commands.iter().any(ends_something);
         let is_new =
@@ -93,7 +93,6 @@ impl Inner {
             for command in &commands {
                 let one = self.carry_out_one(command).await;
                 done.push(one.map_err(|error| after(is_any_done(&done), error))?);
-                epoch.get_or_insert_with(|| self.link.epoch());
             }
             done
         } else if commands.len() == 1
@@ -105,12 +104,11 @@ impl Inner {
             for commands in commands.chunks(TOGETHER) {
                 let some = self.submit_together(commands).await;
                 done.extend(some.map_err(|error| after(is_any_done(&done), error))?);
-                epoch.get_or_insert_with(|| self.link.epoch());
             }
             done
         };
         if waits || ends {
-            let unconfirmed = self.link.acked(&epoch.unwrap_or_else(|| self.link.epoch())).await?;
+            let unconfirmed = self.link.acked(&epoch).await?;
             match waits {
                 true => surely(unconfirmed)?,
                 // A worker goes on: it keeps what it handed in until that is confirmed.
