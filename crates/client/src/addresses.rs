@@ -1,17 +1,25 @@
 //! The servers that a client may talk to: several stand beside each other on one Redis.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use reqwest::Url;
+use tokio::time::Instant;
 
 use crate::ClientError;
 
 /// What a client of an `https://` server is told.
 const HTTPS: &str = "this build speaks plain HTTP: give the http:// address of a tunnel or a local \
                      proxy that speaks TLS to the server";
+
+/// A request that is given up after this long without an answer, as workers do after 5 s, was one to a
+/// server that hangs; one that is given up sooner may only be of no more use.
+const SILENT: Duration = Duration::from_secs(4);
 
 /// Addresses of one fleet's servers. One is talked to until it fails, then the next.
 #[derive(Debug, Clone)]
@@ -57,6 +65,35 @@ impl Addresses {
         if is_same && self.count() > 1 {
             // Another request may have moved on meanwhile.
             let _ = self.at.compare_exchange(at, at.wrapping_add(1), Relaxed, Relaxed);
+        }
+    }
+}
+
+/// A request that is under way. Its server is left when it fails, and when nobody waits for the answer
+/// any more that should have been there.
+pub(crate) struct Asked<'a> {
+    addresses: &'a Addresses,
+    url: Url,
+    /// From when on it is due; none once it is there.
+    due: Option<Instant>,
+}
+
+impl<'a> Asked<'a> {
+    /// `wait`: how long the server itself may wait before it answers.
+    pub(crate) fn new(addresses: &'a Addresses, url: Url, wait: Duration) -> Self {
+        Self { addresses, url, due: Some(Instant::now() + SILENT + wait) }
+    }
+
+    pub(crate) fn answered<T, E>(mut self, answer: Result<T, E>) -> Result<T, E> {
+        self.due = answer.is_err().then(Instant::now);
+        answer
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if self.due.is_some_and(|due| due <= Instant::now()) {
+            self.addresses.leave(&self.url);
         }
     }
 }
@@ -124,5 +161,29 @@ mod tests {
         assert_eq!(at(), "b");
         addresses.leave(&b);
         assert_eq!(at(), "a", "the first is tried again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_is_left_and_one_whose_answer_nobody_waits_for_is_not() {
+        let addresses = Addresses::parse("http://a:1,http://b:1").unwrap();
+        let at = || addresses.current().host_str().unwrap().to_owned();
+        let wait = Duration::from_secs(30);
+        let asked = |wait| Asked::new(&addresses, addresses.current().clone(), wait);
+        let (call, claim) = (asked(Duration::ZERO), asked(wait));
+        tokio::time::sleep(SILENT - Duration::from_secs(1)).await;
+        drop(asked(Duration::ZERO));
+        drop(call);
+        let slow = asked(Duration::ZERO);
+        tokio::time::sleep(wait).await;
+        drop(claim);
+        slow.answered::<_, ()>(Ok(())).unwrap();
+        assert_eq!(at(), "a");
+        let (call, claim) = (asked(Duration::ZERO), asked(wait));
+        tokio::time::sleep(SILENT).await;
+        drop(call);
+        assert_eq!(at(), "b");
+        tokio::time::sleep(wait).await;
+        drop(claim);
+        assert_eq!(at(), "b", "it was left before");
     }
 }

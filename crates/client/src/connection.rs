@@ -10,12 +10,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     ClientError,
-    addresses::{Addresses, without_password},
+    addresses::{Addresses, Asked, without_password},
     clock::ServerClock,
 };
 
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(5);
+/// How long connecting may take: within what a worker waits for a call (5 s) two servers can be tried.
+const CONNECT: Duration = Duration::from_secs(2);
 /// How long an ordinary request may take; a waiting claim gets its wait on top.
 pub(crate) const CALL: Duration = Duration::from_secs(30);
 /// How long a look at every record may take, and a repair, which looks several times.
@@ -35,7 +35,8 @@ pub struct Client {
 impl Client {
     /// A client of the server at `address`, such as `http://127.0.0.1:7780`, with a token where the
     /// server asks for one. Several addresses stand with commas between them: one server is talked to
-    /// until it fails, then the next. Does not connect yet.
+    /// until it fails or keeps a caller waiting who gives up after 4 s or more, then the next. Does
+    /// not connect yet.
     ///
     /// # Errors
     /// [`ClientError::Address`] when an address or the token cannot be used.
@@ -98,20 +99,23 @@ impl Client {
     /// Who cannot be connected to got nothing of the request: it goes to the next server.
     async fn answered(&self, mut request: Request) -> Result<Response, reqwest::Error> {
         for _ in 1..self.addresses.count() {
-            let (url, again) = (request.url().clone(), request.try_clone());
-            let error = match self.http.execute(request).await {
-                Err(error) => error,
-                answered => return answered,
-            };
-            self.addresses.leave(&url);
-            request = match again {
-                Some(again) if error.is_connect() => again,
-                _ => return Err(error),
+            let again = request.try_clone();
+            request = match (self.ask(request).await, again) {
+                (Err(error), Some(again)) if error.is_connect() => again,
+                (answered, _) => return answered,
             };
             self.addresses.turn(request.url_mut());
         }
-        let url = request.url().clone();
-        self.http.execute(request).await.inspect_err(|_| self.addresses.leave(&url))
+        self.ask(request).await
+    }
+
+    /// Asks the server that the request names, and leaves it where it gives no answer.
+    async fn ask(&self, request: Request) -> Result<Response, reqwest::Error> {
+        // What it may take beyond an ordinary call it may wait for.
+        let wait = request.timeout().map_or(Duration::ZERO, |limit| limit.saturating_sub(CALL));
+        let asked = Asked::new(&self.addresses, request.url().clone(), wait);
+        let answered = self.http.execute(request).await;
+        asked.answered(answered)
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {

@@ -13,7 +13,7 @@ use pointsman_core::{
     decide::{self, Intake, Key, Side, Stop},
     record::Worker,
 };
-use pointsman_store::{Committed, Done, Health, StoreError};
+use pointsman_store::{Committed, Done, Epoch, Health, StoreError};
 
 use crate::{
     around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with},
@@ -81,8 +81,8 @@ impl Inner {
             return Err(StoreError::Full(why));
         }
         Wake::settle(self).await;
-        // The one in which the first of it was written.
-        let mut epoch = None;
+        // Before the first write: after it, it may be that of a history which has none of it.
+        let epoch = self.link.epoch();
         let waits = takes_work || commands.iter().any(|c| matches!(c, Command::Cancel { .. }));
         let ends = commands.iter().any(ends_something);
         let is_new =
@@ -93,7 +93,6 @@ impl Inner {
             for command in &commands {
                 let one = self.carry_out_one(command).await;
                 done.push(one.map_err(|error| after(is_any_done(&done), error))?);
-                epoch.get_or_insert_with(|| self.link.epoch());
             }
             done
         } else if commands.len() == 1
@@ -105,12 +104,11 @@ impl Inner {
             for commands in commands.chunks(TOGETHER) {
                 let some = self.submit_together(commands).await;
                 done.extend(some.map_err(|error| after(is_any_done(&done), error))?);
-                epoch.get_or_insert_with(|| self.link.epoch());
             }
             done
         };
         if waits || ends {
-            let unconfirmed = self.link.acked(&epoch.unwrap_or_else(|| self.link.epoch())).await?;
+            let unconfirmed = self.link.acked(&epoch).await?;
             match waits {
                 true => surely(unconfirmed)?,
                 // A worker goes on: it keeps what it handed in until that is confirmed.
@@ -142,7 +140,8 @@ impl Inner {
         }
         let mut fresh = false;
         for attempt in 0..TRIES {
-            let decided = match self.decide(command, fresh).await? {
+            let epoch = self.link.epoch();
+            let decided = match self.decide(command, &epoch, fresh).await? {
                 Ok(decided) => decided,
                 // Refused on what may be out of date: look before saying so.
                 Err((_, true)) => {
@@ -153,14 +152,14 @@ impl Inner {
             };
             let verdict = match command {
                 Command::Renew(renew) if decided.only_hears => {
-                    self.hear(&renew.worker, &decided.plan).await?
+                    self.hear(&renew.worker, &epoch, &decided.plan).await?
                 }
-                _ => self.commit_all(&[&decided.plan]).await?.pop(),
+                _ => self.commit_all(&epoch, &[&decided.plan]).await?.pop(),
             };
             match verdict {
                 Some(Verdict::Applied { stamped, picks }) => {
                     let Decided { transition, claim, .. } = decided;
-                    let done = self.done(transition, claim.as_ref(), stamped, picks);
+                    let done = self.done(transition, claim.as_ref(), &epoch, stamped, picks);
                     if let Command::Register(register) = command {
                         // Its claims wait anew, with what it has now.
                         self.looks.wake(&register.worker);
@@ -198,7 +197,9 @@ impl Inner {
             Ok(Some(Done::new(answer, None)))
         };
         let key = RecordKey::Worker(exchange.worker.clone());
-        let Some(Record::Worker(worker)) = self.memory.get(&key) else { return Ok(None) };
+        let Some(Record::Worker(worker)) = self.memory.get(&self.link.epoch(), &key) else {
+            return Ok(None);
+        };
         let is_idle = worker.current_job_ids.is_empty();
         if !is_idle || worker.is_offline() || worker.incarnation != exchange.incarnation {
             looked(false);
@@ -228,12 +229,13 @@ impl Inner {
         &self,
         commands: &[Command],
     ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
+        let epoch = self.link.epoch();
         let mut decided = Vec::with_capacity(commands.len());
         for command in commands {
-            decided.push(self.decide(command, false).await?.ok());
+            decided.push(self.decide(command, &epoch, false).await?.ok());
         }
         let plans: Vec<&Vec<Vec<u8>>> = decided.iter().flatten().map(|d| &d.plan).collect();
-        let verdicts = self.commit_all(&plans).await?;
+        let verdicts = self.commit_all(&epoch, &plans).await?;
         let stands = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Applied { .. }));
         let mut verdicts = verdicts.into_iter();
         let mut done = Vec::with_capacity(commands.len());
@@ -242,7 +244,7 @@ impl Inner {
             done.push(match (decided, verdict) {
                 (Some(decided), Some(Verdict::Applied { stamped, picks })) => {
                     let Decided { transition, claim, .. } = decided;
-                    Ok(self.done(transition, claim.as_ref(), stamped, picks))
+                    Ok(self.done(transition, claim.as_ref(), &epoch, stamped, picks))
                 }
                 _ => {
                     let one = self.carry_out_one(command).await;
@@ -258,9 +260,10 @@ impl Inner {
     async fn decide(
         &self,
         command: &Command,
+        epoch: &Epoch,
         fresh: bool,
     ) -> Result<Result<Decided, (Rejected, bool)>, StoreError> {
-        let mut sight = Sight::new(&self.link, &self.memory, fresh);
+        let mut sight = Sight::new(&self.link, &self.memory, epoch, fresh);
         look_ahead(command, &mut sight).await?;
         let transition = loop {
             let now = self.link.now();
@@ -313,7 +316,8 @@ impl Inner {
 
     /// Applies a transition that was decided elsewhere.
     pub async fn commit(&self, transition: Transition) -> Result<Committed, StoreError> {
-        let mut sight = Sight::new(&self.link, &self.memory, true);
+        let epoch = self.link.epoch();
+        let mut sight = Sight::new(&self.link, &self.memory, &epoch, true);
         let changed = transition.changes.iter().map(|event| event.key.clone());
         let read = transition.reads.iter().map(|(key, _)| key.clone());
         sight.look_at(changed.chain(read).map(Key::Record)).await?;
@@ -327,10 +331,10 @@ impl Inner {
         let mut plan = Plan::of(&transition, &before);
         copy_statuses(&workers, &transition, &before, &mut plan);
         let packed = plan.pack(None, self.link.keys());
-        let verdict = self.commit_all(&[&packed]).await?.pop();
+        let verdict = self.commit_all(&epoch, &[&packed]).await?.pop();
         Ok(match verdict {
             Some(Verdict::Applied { stamped, picks }) => {
-                Committed::Applied(self.done(transition, None, stamped, picks))
+                Committed::Applied(self.done(transition, None, &epoch, stamped, picks))
             }
             Some(Verdict::Rejected(why)) => Committed::Rejected(why),
             Some(Verdict::Corrupt(why)) => return Err(corrupt(&why)),
@@ -338,12 +342,16 @@ impl Inner {
         })
     }
 
-    /// Calls the function with plans; one verdict each.
-    async fn commit_all(&self, plans: &[&Vec<Vec<u8>>]) -> Result<Vec<Verdict>, StoreError> {
+    /// Calls the function with plans that were decided in this epoch; one verdict each.
+    async fn commit_all(
+        &self,
+        epoch: &Epoch,
+        plans: &[&Vec<Vec<u8>>],
+    ) -> Result<Vec<Verdict>, StoreError> {
         if plans.is_empty() {
             return Ok(Vec::new());
         }
-        let (time, epoch) = (self.link.given_time(), self.link.epoch().to_string());
+        let (time, epoch) = (self.link.given_time(), epoch.to_string());
         let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
         args.extend(plans.iter().flat_map(|plan| plan.iter().map(Vec::as_slice)));
         let answer = self.link.call("commit", &args).await?;
@@ -355,16 +363,17 @@ impl Inner {
     async fn hear(
         &self,
         worker: &WorkerId,
+        epoch: &Epoch,
         plan: &[Vec<u8>],
     ) -> Result<Option<Verdict>, StoreError> {
-        let (time, epoch) = (self.link.given_time(), self.link.epoch().to_string());
-        let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
-        args.extend(plan.iter().map(Vec::as_slice));
-        let idle = match self.memory.get(&RecordKey::Worker(worker.clone())) {
+        let idle = match self.memory.get(epoch, &RecordKey::Worker(worker.clone())) {
             Some(Record::Worker(worker)) if worker.current_job_ids.is_empty() => Some(worker),
             _ => None,
         };
         let heads = idle.as_ref().map(|worker| self.heads(worker)).unwrap_or_default();
+        let (time, epoch) = (self.link.given_time(), epoch.to_string());
+        let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
+        args.extend(plan.iter().map(Vec::as_slice));
         args.extend(heads.iter().map(String::as_bytes));
         let asked = Instant::now();
         let answer = self.link.call("hear", &args).await?;
@@ -385,7 +394,6 @@ impl Inner {
         match list(answer) {
             [state, epoch] if text(state) == "epoch" => {
                 self.link.saw_epoch(&text(epoch));
-                self.memory.clear();
                 Ok((0..plans).map(|_| Verdict::Conflict).collect())
             }
             [state, now, replies, ..] if text(state) == "ok" => {
@@ -412,6 +420,7 @@ impl Inner {
         &self,
         transition: Transition,
         claim: Option<&ClaimPlan>,
+        epoch: &Epoch,
         stamped: Option<Stamped>,
         picks: Vec<Pick>,
     ) -> Done {
@@ -439,9 +448,9 @@ impl Inner {
                 self.payloads.lock().pop(id);
             }
         }
-        self.memory.follow(&group.events);
+        self.memory.follow(epoch, &group.events);
         for (job, fields) in taken {
-            self.memory.keep_fields(&job, fields);
+            self.memory.keep_fields(epoch, &job, fields);
         }
         self.link.saw_seq(seq);
         Done::new(answer, Some(Arc::new(group)))

@@ -85,6 +85,7 @@ impl From<CallError> for StoreError {
 #[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
+    node: Arc<connect::Node>,
     generation: u64,
 }
 
@@ -264,7 +265,7 @@ impl Link {
         *self.0.made_at.lock() = Some(Timestamp::from_millis(made.made_at));
         *self.0.info.lock() = made.info;
         *self.0.trouble.lock() = None;
-        let live = Live { connection: made.connection, generation };
+        let live = Live { connection: made.connection, node: made.node.into(), generation };
         *self.0.live.write() = Some(live.clone());
         self.0.generations.send_replace(generation);
         Ok(live)
@@ -409,11 +410,17 @@ impl Link {
         }
     }
 
-    /// A connection of its own, for calls that block.
+    /// A connection of its own, for calls that block. To the same process: what others call the
+    /// primary by now may have another history, though nobody has told it so yet.
     pub async fn another(&self) -> Result<MultiplexedConnection, CallError> {
-        self.live().await?;
-        let made = connect::blocking(&self.0.place, &self.0.keys).await;
-        made.map_err(|error| CallError::Unreachable(error.to_string()))
+        let live = self.live().await?;
+        let made = connect::blocking(&self.0.place, &live.node).await;
+        let made = made.map_err(|error| CallError::Unreachable(error.to_string()))?;
+        made.ok_or_else(|| {
+            let why = "another Redis answers at its address";
+            self.drop_live(live.generation, why);
+            CallError::Unreachable(why.to_owned())
+        })
     }
 
     /// Tells when the connection was made anew: the primary may be another.
@@ -423,8 +430,8 @@ impl Link {
 
     /// A connection that hears what is published.
     pub async fn pubsub(&self) -> Result<redis::aio::PubSub, CallError> {
-        self.live().await?;
-        let made = connect::pubsub(&self.0.place, &self.0.keys).await;
+        let live = self.live().await?;
+        let made = connect::pubsub(&self.0.place, &live.node).await;
         made.map_err(|error| CallError::Unreachable(error.to_string()))
     }
 }

@@ -10,6 +10,8 @@ pub struct Info {
     pub version: String,
     /// Redis, Valkey or another.
     pub server: String,
+    /// Of the process: another one after a restart.
+    pub run_id: String,
     pub role: String,
     /// The replication id: another one after a restart, a fail-over, a restored copy.
     pub replid: String,
@@ -39,6 +41,7 @@ impl Info {
         Self {
             version: text("redis_version"),
             server: server.into(),
+            run_id: text("run_id"),
             role: match fields.get("redis_mode") {
                 Some(&"sentinel") => "Sentinel".to_owned(),
                 _ => text("role"),

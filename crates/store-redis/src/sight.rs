@@ -8,12 +8,12 @@ use std::{
 };
 
 use lru::LruCache;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pointsman_core::{
     Event, MachineId, Record, RecordKey, Timestamp, WorkerId,
     decide::{Key, Source, Unread, Value},
 };
-use pointsman_store::{StoreError, state::KeptIdempotency};
+use pointsman_store::{Epoch, StoreError, state::KeptIdempotency};
 
 use crate::{
     fields::{self, Fields},
@@ -25,8 +25,14 @@ use crate::{
 /// Records remembered at most.
 const REMEMBERED: usize = 20_000;
 
-/// The records that this process read or wrote last.
-pub struct Memory(Mutex<LruCache<RecordKey, Known>>);
+/// The records that this process read or wrote last, all of one epoch: in another one the same `rev`
+/// may mean something else. Asked about another, it forgets everything.
+pub struct Memory(Mutex<Remembered>);
+
+struct Remembered {
+    epoch: Option<Epoch>,
+    records: LruCache<RecordKey, Known>,
+}
 
 /// A record, and the fields of its hash if they are known.
 #[derive(Debug, Clone)]
@@ -38,50 +44,64 @@ pub struct Known {
 impl Default for Memory {
     fn default() -> Self {
         let most = NonZeroUsize::new(REMEMBERED).unwrap_or(NonZeroUsize::MIN);
-        Self(Mutex::new(LruCache::new(most)))
+        Self(Mutex::new(Remembered { epoch: None, records: LruCache::new(most) }))
+    }
+}
+
+impl Remembered {
+    fn put(&mut self, record: &Record) {
+        let known = Known { record: record.clone(), fields: None };
+        self.records.put(record.key(), known);
     }
 }
 
 impl Memory {
-    pub fn get(&self, key: &RecordKey) -> Option<Record> {
-        self.known(key).map(|known| known.record)
+    fn of(&self, epoch: &Epoch) -> MutexGuard<'_, Remembered> {
+        let mut memory = self.0.lock();
+        if memory.epoch.as_ref() != Some(epoch) {
+            memory.records.clear();
+            memory.epoch = Some(epoch.clone());
+        }
+        memory
     }
 
-    pub fn known(&self, key: &RecordKey) -> Option<Known> {
-        self.0.lock().get(key).cloned()
+    pub fn get(&self, epoch: &Epoch, key: &RecordKey) -> Option<Record> {
+        self.known(epoch, key).map(|known| known.record)
     }
 
-    pub fn put(&self, record: &Record) {
-        let known = Known { record: record.clone(), fields: None };
-        self.0.lock().put(record.key(), known);
+    pub fn known(&self, epoch: &Epoch, key: &RecordKey) -> Option<Known> {
+        self.of(epoch).records.get(key).cloned()
+    }
+
+    pub fn put(&self, epoch: &Epoch, record: &Record) {
+        self.of(epoch).put(record);
     }
 
     pub fn forget(&self, key: &RecordKey) {
-        self.0.lock().pop(key);
+        self.0.lock().records.pop(key);
     }
 
     pub fn clear(&self) {
-        self.0.lock().clear();
+        self.0.lock().records.clear();
     }
 
     /// What a transition left behind. Ended jobs are not asked for again soon.
-    pub fn follow(&self, events: &[Event]) {
-        let mut memory = self.0.lock();
+    pub fn follow(&self, epoch: &Epoch, events: &[Event]) {
+        let mut memory = self.of(epoch);
         for event in events {
             match &event.record {
-                Some(Record::Job(job)) if !job.is_running() => drop(memory.pop(&event.key)),
-                Some(record) => {
-                    let known = Known { record: record.clone(), fields: None };
-                    memory.put(event.key.clone(), known);
+                Some(Record::Job(job)) if !job.is_running() => {
+                    drop(memory.records.pop(&event.key));
                 }
-                None => drop(memory.pop(&event.key)),
+                Some(record) => memory.put(record),
+                None => drop(memory.records.pop(&event.key)),
             }
         }
     }
 
     /// The fields of a record that it has just been told of.
-    pub fn keep_fields(&self, key: &RecordKey, fields: Arc<Fields>) {
-        if let Some(known) = self.0.lock().get_mut(key) {
+    pub fn keep_fields(&self, epoch: &Epoch, key: &RecordKey, fields: Arc<Fields>) {
+        if let Some(known) = self.of(epoch).records.get_mut(key) {
             known.fields = Some(fields);
         }
     }
@@ -91,6 +111,8 @@ impl Memory {
 pub struct Sight<'a> {
     link: &'a Link,
     memory: &'a Memory,
+    /// In which this is seen. What is decided on it must be committed in no other.
+    epoch: &'a Epoch,
     /// Nothing is taken from memory.
     fresh: bool,
     values: BTreeMap<Key, Option<Value>>,
@@ -106,10 +128,11 @@ impl Source for Sight<'_> {
 }
 
 impl<'a> Sight<'a> {
-    pub fn new(link: &'a Link, memory: &'a Memory, fresh: bool) -> Self {
+    pub fn new(link: &'a Link, memory: &'a Memory, epoch: &'a Epoch, fresh: bool) -> Self {
         Self {
             link,
             memory,
+            epoch,
             fresh,
             values: BTreeMap::new(),
             fields: HashMap::new(),
@@ -160,7 +183,7 @@ impl<'a> Sight<'a> {
                 continue;
             }
             let known = match &key {
-                Key::Record(key) if !self.fresh => self.memory.known(key),
+                Key::Record(key) if !self.fresh => self.memory.known(self.epoch, key),
                 _ => None,
             };
             match known {
@@ -177,10 +200,12 @@ impl<'a> Sight<'a> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let (values, _) = read(self.link, &wanted).await?;
+        let (values, epoch, _) = read(self.link, &wanted).await?;
+        // Another one began meanwhile: a commit will not do, nor is a refusal worth anything.
+        self.guessed |= epoch != *self.epoch;
         for (key, value) in values {
             if let Some(Value::Record(record)) = &value {
-                self.memory.put(record);
+                self.memory.put(&epoch, record);
             }
             self.values.insert(key, value);
         }
@@ -188,14 +213,14 @@ impl<'a> Sight<'a> {
     }
 }
 
-/// Reads keys in one step, and the store's time then.
+/// Reads keys in one step, and the store's epoch and time then.
 pub async fn read(
     link: &Link,
     wanted: &[Key],
-) -> Result<(HashMap<Key, Option<Value>>, Timestamp), StoreError> {
+) -> Result<(HashMap<Key, Option<Value>>, Epoch, Timestamp), StoreError> {
     for _ in 0..3 {
-        let (time, epoch) = (link.given_time(), link.epoch().to_string());
-        let mut args: Vec<String> = vec![time, epoch];
+        let (time, epoch) = (link.given_time(), link.epoch());
+        let mut args: Vec<String> = vec![time, epoch.to_string()];
         for key in wanted {
             let (kind, name) = match key {
                 Key::Record(key) => ("hash", keys::record(key)),
@@ -226,7 +251,7 @@ pub async fn read(
         for (key, found) in wanted.iter().zip(list(found)) {
             values.insert(key.clone(), value(key, found, now)?);
         }
-        return Ok((values, now));
+        return Ok((values, epoch, now));
     }
     Err(StoreError::Failed("the store's epoch changes again and again".into()))
 }

@@ -229,7 +229,7 @@ impl Store for RedisStore {
     }
 
     async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError> {
-        let (values, now) = sight::read(&self.inner.link, &keys).await?;
+        let (values, _, now) = sight::read(&self.inner.link, &keys).await?;
         Ok(Loaded { values: values.into_iter().collect(), now })
     }
 

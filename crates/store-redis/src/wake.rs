@@ -152,7 +152,7 @@ impl Wake {
         let (mut is_unknown, mut is_unheard) = (false, false);
         for (worker, services, wake) in new {
             let key = RecordKey::Worker(worker.clone());
-            let known = match inner.memory.get(&key) {
+            let known = match inner.memory.get(&inner.link.epoch(), &key) {
                 Some(record) => Some(record),
                 // One that cannot be looked at looks by itself.
                 None => inner.records(&[key]).await.unwrap_or_default().pop(),
@@ -376,6 +376,8 @@ async fn takes(
             if accepts(worker, inner.link.now()) && free_slots(worker, service, connector) > 0)
     };
     // What is remembered is nearly always so, and a hint may be wrong.
-    let remembered: Vec<Record> = keys.iter().filter_map(|key| inner.memory.get(key)).collect();
+    let epoch = inner.link.epoch();
+    let remembered = keys.iter().filter_map(|key| inner.memory.get(&epoch, key));
+    let remembered: Vec<Record> = remembered.collect();
     Ok(has_room(&remembered) || has_room(&inner.records(&keys).await?))
 }

@@ -64,3 +64,22 @@ async fn a_worker_of_several_servers_goes_on_when_its_server_is_killed() {
     let out = run(&["--server", &both, "jobs"]).await;
     assert!(out.status.success(), "a command finds the other one: {out:?}");
 }
+
+/// It still takes connections, and answers nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_several_servers_goes_on_when_its_server_hangs() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let fleet = Fleet::on(redis.url());
+    let (stays, hangs) = (fleet.server("stays").await, fleet.server("hangs").await);
+    let both = format!("{},{}", hangs.url, stays.url);
+    let arguments = ["worker", "--id", "w", "--service", "simulation:2", "--broker", &both];
+    let _worker = stays.registered(Process::start(&arguments)).await;
+    // Longer than a lease.
+    let jobs = running(&stays.client, 2, 15_000).await;
+    hangs.process.signal("STOP");
+    let next = submit(&stays.client, &simulation(100)).await;
+    for job in jobs.into_iter().chain([next]) {
+        let job = until(&stays.client, job, SOON, |job| job.status.is_ended()).await;
+        assert_eq!((job.status, job.attempt, job.losses), (JobStatus::Completed, 1, 0));
+    }
+}

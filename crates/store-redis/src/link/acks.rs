@@ -10,10 +10,13 @@ use pointsman_store::{Epoch, StoreError};
 use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
-use super::{ANSWER_WITHIN, Link, answered, number};
+use super::{ANSWER_WITHIN, Link, answered, number, text};
 
 /// Milliseconds in which replicas have to confirm.
 const WITHIN_MS: u64 = 1_000;
+
+/// What was written may not be part of what Redis has by now.
+const ANOTHER: &str = "Redis has another history now";
 
 /// Who waits for replicas.
 pub struct Acks {
@@ -61,7 +64,7 @@ impl Link {
         }
         match self.epoch() == *epoch {
             true => Ok(round.outcome.clone()),
-            false => Err(StoreError::Unknown("Redis has another history now".into())),
+            false => Err(StoreError::Unknown(ANOTHER.into())),
         }
     }
 
@@ -81,7 +84,8 @@ impl Link {
         };
         // Redis waits for what the same connection wrote last.
         let mut wait = redis::pipe();
-        wait.add_command(self.command("ask_replicas", &[self.given_time().as_bytes()]));
+        let (time, epoch) = (self.given_time(), self.epoch().to_string());
+        wait.add_command(self.command("ask_replicas", &[time.as_bytes(), epoch.as_bytes()]));
         wait.cmd("WAIT").arg(self.0.place.acks).arg(WITHIN_MS);
         let answers = connection.send_packed_commands(&wait, 0, 2);
         let answers = timeout(ANSWER_WITHIN, answers).await;
@@ -89,12 +93,82 @@ impl Link {
         let mut answers = answers.map_err(|error| lost(error.to_string()))?.into_iter();
         let mut next = || answered(answers.next().map_or(Ok(redis::Value::Nil), Ok));
         *kept = Some((connection, of));
-        next().map_err(|error| lost(error.to_string()))?;
+        let asked = next().map_err(|error| lost(error.to_string()))?;
+        if text(&asked) != "ok" {
+            return Err(lost(ANOTHER.into()));
+        }
         let have = next().map_err(|error| lost(error.to_string()))?;
         let (have, wanted) = (number(&have).unwrap_or(0), self.0.place.acks);
         if have >= i64::from(wanted) {
             return Ok(());
         }
         Err(format!("only {have} of {wanted} replicas have confirmed it within 1 s"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU16;
+
+    use pointsman_redis_testing::{RedisOptions, RedisServer};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::{
+        keys::Keys,
+        link::{Opening, Place},
+    };
+
+    /// Where new connections lead to can be changed; those that are there stay.
+    async fn way(to: Arc<AtomicU16>) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let to = to.load(Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        });
+        port
+    }
+
+    async fn link(port: u16) -> Link {
+        let (address, fleet) = (format!("redis://127.0.0.1:{port}"), "test".to_owned());
+        let (address, opening) = (address.parse().unwrap(), Opening::Serve);
+        Link::open(Place { address, fleet, acks: 1, clock: None, opening }).await.unwrap()
+    }
+
+    async fn unconfirmed(link: &Link) -> Option<Arc<str>> {
+        link.acked(&link.epoch()).await.unwrap()
+    }
+
+    /// What was written went to a primary that was cut off; its replica took over.
+    #[tokio::test]
+    async fn replicas_of_another_primary_confirm_nothing() {
+        let cut_off = RedisServer::start(RedisOptions::default()).await.unwrap();
+        let to = Arc::new(AtomicU16::new(cut_off.port()));
+        let link = link(way(to.clone()).await).await;
+        let taken = RedisServer::replica_of(&cut_off, RedisOptions::default()).await.unwrap();
+        taken.promote().await.unwrap();
+        let _replica = RedisServer::replica_of(&taken, RedisOptions::default()).await.unwrap();
+        to.store(taken.port(), Ordering::Relaxed);
+        let why = unconfirmed(&link).await.expect("its own replicas have nothing");
+        assert!(why.contains("another Redis answers"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn replicas_confirm_nothing_of_another_history() {
+        let server = RedisServer::start(RedisOptions::default()).await.unwrap();
+        let _replica = RedisServer::replica_of(&server, RedisOptions::default()).await.unwrap();
+        let link = link(server.port()).await;
+        assert_eq!(unconfirmed(&link).await, None);
+        let mut begin = redis::cmd("HSET");
+        begin.arg(Keys::of_fleet("test").meta()).arg("epoch").arg("another");
+        begin.exec_async(&mut server.connect().await.unwrap()).await.unwrap();
+        let why = unconfirmed(&link).await.expect("it was written in the one before");
+        assert!(why.contains(ANOTHER), "{why}");
     }
 }

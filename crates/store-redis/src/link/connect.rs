@@ -74,9 +74,17 @@ impl OpenError {
     }
 }
 
+/// A server that a connection leads to.
+pub struct Node {
+    host: String,
+    port: u16,
+    run_id: String,
+}
+
 /// A connection that was looked at.
 pub struct Made {
     pub connection: MultiplexedConnection,
+    pub node: Node,
     pub epoch: Epoch,
     pub seq: u64,
     pub now: i64,
@@ -99,15 +107,15 @@ pub async fn connect(place: &Place, keys: &Keys, first: bool) -> Result<Made, Op
 }
 
 async fn look_at(place: &Place, keys: &Keys, host: &Host, first: bool) -> Result<Made, OpenError> {
-    let node = node(place, host, keys).await?;
+    let Candidate { host, port, named_by } = candidate(place, host, keys).await?;
     let config = config().set_response_timeout(Some(ANSWER_WITHIN));
-    let mut connection = connected(place, &node, config).await?;
+    let mut connection = connected(place, &host, port, &config).await?;
     let failed = |error: RedisError| failure(place, &error);
     let info: Value = redis::cmd("INFO").query_async(&mut connection).await.map_err(failed)?;
     let info = Info::parse(&text(&info));
     match info.refusal() {
         Some(SettingsError::NotPrimary { role, .. }) => {
-            return Err(SettingsError::NotPrimary { role, named_by: node.named_by }.into());
+            return Err(SettingsError::NotPrimary { role, named_by }.into());
         }
         Some(SettingsError::Evicts { .. }) if !first => {}
         Some(refusal) => return Err(refusal.into()),
@@ -148,53 +156,28 @@ async fn look_at(place: &Place, keys: &Keys, host: &Host, first: bool) -> Result
     let (seq, made_at) = (field(0), field(1).unwrap_or(0));
     let seq = seq.and_then(|seq| u64::try_from(seq).ok());
     let seq = seq.ok_or_else(|| garbled_seq(keys, list(&meta).first().map(text)))?;
-    Ok(Made { connection, epoch, seq, now, made_at, info })
+    let node = Node { host, port, run_id: info.run_id.clone() };
+    Ok(Made { connection, node, epoch, seq, now, made_at, info })
 }
 
-/// A connection for calls that block: without a limit to the answer.
-pub async fn blocking(place: &Place, keys: &Keys) -> Result<MultiplexedConnection, OpenError> {
-    let mut failures = Failures::default();
-    for host in &place.address.hosts {
-        match checked(place, keys, host, config().set_response_timeout(None)).await {
-            Err(error) => failures.add(error)?,
-            Ok((connection, _)) => return Ok(connection),
-        }
-    }
-    Err(failures.told(place))
-}
-
-/// A connection to a node that takes writes.
-async fn checked(
+/// A connection for calls that block: without a limit to the answer. None when another process
+/// answers at the node's address by now.
+pub async fn blocking(
     place: &Place,
-    keys: &Keys,
-    host: &Host,
-    config: AsyncConnectionConfig,
-) -> Result<(MultiplexedConnection, Node), OpenError> {
-    let node = node(place, host, keys).await?;
-    let mut connection = connected(place, &node, config).await?;
+    node: &Node,
+) -> Result<Option<MultiplexedConnection>, OpenError> {
+    let failed = |error: RedisError| failure(place, &error);
+    let config = config().set_response_timeout(None);
+    let mut connection = connected(place, &node.host, node.port, &config).await?;
     let mut info = redis::cmd("INFO");
-    let info = info.arg("replication").query_async(&mut connection).await;
-    let info: Value = info.map_err(|error| failure(place, &error))?;
-    match Info::parse(&text(&info)).role {
-        role if role == "master" => Ok((connection, node)),
-        role => Err(SettingsError::NotPrimary { role, named_by: node.named_by }.into()),
-    }
+    let info = info.arg("server").query_async(&mut connection);
+    let info = timeout(CONNECT_WITHIN, info).await.unwrap_or_else(|_| Err(no_answer()));
+    let info: Value = info.map_err(failed)?;
+    Ok((Info::parse(&text(&info)).run_id == node.run_id).then_some(connection))
 }
 
 /// A connection that hears what is published.
-pub async fn pubsub(place: &Place, keys: &Keys) -> Result<redis::aio::PubSub, OpenError> {
-    let mut failures = Failures::default();
-    for host in &place.address.hosts {
-        match heard(place, keys, host).await {
-            Err(error) => failures.add(error)?,
-            heard => return heard,
-        }
-    }
-    Err(failures.told(place))
-}
-
-async fn heard(place: &Place, keys: &Keys, host: &Host) -> Result<redis::aio::PubSub, OpenError> {
-    let (_, node) = checked(place, keys, host, config()).await?;
+pub async fn pubsub(place: &Place, node: &Node) -> Result<redis::aio::PubSub, OpenError> {
     let client = client(place, &node.host, node.port, false)?;
     let connected = timeout(CONNECT_WITHIN, client.get_async_pubsub()).await;
     connected.unwrap_or_else(|_| Err(no_answer())).map_err(|error| failure(place, &error))
@@ -212,7 +195,7 @@ fn no_host(place: &Place) -> OpenError {
 type Host = (String, u16);
 
 /// A node that should have the fleet's keys.
-struct Node {
+struct Candidate {
     host: String,
     port: u16,
     /// The Sentinel that says so.
@@ -246,7 +229,11 @@ impl Failures {
 }
 
 /// The node that has the fleet's keys, as one of the hosts knows it.
-async fn node(place: &Place, (host, port): &Host, keys: &Keys) -> Result<Node, OpenError> {
+async fn candidate(
+    place: &Place,
+    (host, port): &Host,
+    keys: &Keys,
+) -> Result<Candidate, OpenError> {
     let port = *port;
     let ((host, port), named_by) = match &place.address.topology {
         Topology::Server => ((host.to_owned(), port), None),
@@ -256,7 +243,7 @@ async fn node(place: &Place, (host, port): &Host, keys: &Keys) -> Result<Node, O
         }
         Topology::Cluster => (ask_cluster(place, host, port, keys).await?, None),
     };
-    Ok(Node { host, port, named_by })
+    Ok(Candidate { host, port, named_by })
 }
 
 fn config() -> AsyncConnectionConfig {
@@ -390,11 +377,12 @@ async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), Redi
 
 async fn connected(
     place: &Place,
-    node: &Node,
-    config: AsyncConnectionConfig,
+    host: &str,
+    port: u16,
+    config: &AsyncConnectionConfig,
 ) -> Result<MultiplexedConnection, OpenError> {
-    let client = client(place, &node.host, node.port, false)?;
-    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+    let client = client(place, host, port, false)?;
+    let connection = client.get_multiplexed_async_connection_with_config(config).await;
     connection.map_err(|error| failure(place, &error))
 }
 

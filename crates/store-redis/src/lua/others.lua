@@ -112,8 +112,9 @@ local function serve(keys, args)
 end
 
 -- A small write, also where memory is short: `WAIT` is about what its connection wrote last.
--- ARGV: time or ''.
+-- ARGV: time or '', epoch.
 local function ask_replicas(keys, args)
+  if call('HGET', keys[1], 'epoch') ~= args[2] then return 'epoch' end
   call('SET', prefix_of(keys[1]) .. 'acks_at', text(clock(args[1])), 'PX', 60000)
   return 'ok'
 end

@@ -4,6 +4,7 @@ mod classes;
 mod conformance;
 mod damage;
 mod doctor;
+mod history;
 mod idle;
 mod many;
 mod opening;
