@@ -2,20 +2,15 @@ use std::sync::Arc;
 
 use pointsman_connectors::StopReason;
 use pointsman_core::{
-    JobId, LossReason, Outage, Token,
+    JobId, LossReason, Outage,
     command::{AttemptOp, ConnectorReport, Held, Renew, Renewed},
     record::Progress,
 };
 use tokio::time::Instant;
 
 use crate::{
-    WorkerError,
-    attempt::Attempt,
-    backoff::Backoff,
-    broker::{Claimed, InEpoch},
-    calls::Fault,
-    reclaim::reclaim,
-    shared::Shared,
+    WorkerError, attempt::Attempt, backoff::Backoff, broker::InEpoch, calls::Fault,
+    reclaim::reclaim, shared::Shared,
 };
 
 /// Keeps the worker known to the store: renews the leases of all its attempts in one call, carries
@@ -93,7 +88,7 @@ impl Keeper {
         let connectors = self.reports(is_full);
         let held = self.held();
         let timings = &self.shared.config.timings;
-        let is_idle = held.is_empty() && self.shared.attempts().is_empty();
+        let is_idle = held.is_empty() && self.shared.ours.all_kept().is_empty();
         let pause = if is_idle { timings.heartbeat } else { timings.renew };
         let sent = self.new_progress(now);
         let progress = sent.iter().map(|(a, p)| (a.held().job, p.clone())).collect();
@@ -159,10 +154,8 @@ impl Keeper {
 
     /// Every attempt whose executor lives, and those that wait for their service after a restart.
     fn held(&self) -> Vec<Held> {
-        let attempts = self.shared.attempts();
-        let alive = attempts.iter().filter(|a| a.is_alive()).map(|a| a.held());
-        let limbo = self.shared.services.iter().flat_map(|service| service.in_transit());
-        alive.chain(limbo.map(|claimed| claimed.held)).collect()
+        let alive = |attempt: &Arc<Attempt>| attempt.is_alive().then(|| attempt.held());
+        self.shared.ours.all(alive, |claimed| Some(claimed.held))
     }
 
     fn reports(&self, all: bool) -> Vec<ConnectorReport> {
@@ -190,7 +183,7 @@ impl Keeper {
             self.shared.progress.notify_one();
             return Vec::new();
         }
-        let attempts = self.shared.attempts().into_iter();
+        let attempts = self.shared.ours.all_kept().into_iter();
         let progress: Vec<_> = attempts
             .filter_map(|attempt| {
                 let progress = attempt.new_progress()?;
@@ -212,30 +205,15 @@ impl Keeper {
             self.shared.stop(held, StopReason::Cancel);
         }
         for held in unknown_to_you {
-            if !self.is_ours(held.token) {
-                let message = "its claim's answer never arrived";
-                self.shared.give_back(held, LossReason::Unstarted, message);
-            }
+            let message = "its claim's answer never arrived";
+            self.shared.give_back(held, LossReason::Unstarted, message);
         }
         self.shared.set_orders(orders.drain);
     }
 
-    /// Whether some part of this worker has the attempt, asks for it right now, or is about to
-    /// give it back.
-    fn is_ours(&self, token: Token) -> bool {
-        let named = |claimed: &Claimed| claimed.held.token == token;
-        self.shared.attempt(token).is_some()
-            || self.shared.is_on_errand(token)
-            || self
-                .shared
-                .services
-                .iter()
-                .any(|service| service.is_asking(token) || service.in_transit().iter().any(named))
-    }
-
     /// Gives back what no lane has.
     async fn run_errands(&mut self) -> Result<(), WorkerError> {
-        let errands = self.shared.take_errands();
+        let errands = self.shared.ours.errands();
         if errands.is_empty() {
             return Ok(());
         }
@@ -244,10 +222,10 @@ impl Keeper {
         match self.shared.within(self.shared.call_limit(), call).await {
             Ok(answer) => {
                 log_refusals(&errands, &answer.ops);
+                self.shared.ours.errands_answered(&errands);
                 Ok(())
             }
             Err(error) => {
-                self.shared.put_errands_back(errands);
                 let fault = self.shared.fault(error);
                 self.endure(fault).await
             }

@@ -87,11 +87,10 @@ fn keep(shared: &Shared, ends: impl IntoIterator<Item = AttemptOp>, is_sure: boo
 
 /// What a renewal would list, with whether its service has taken it.
 fn running(shared: &Shared) -> Vec<(Held, bool)> {
-    let attempts = shared.attempts().into_iter().filter(|attempt| attempt.is_alive());
-    let attempts = attempts.map(|attempt| (attempt.held(), attempt.has_started()));
-    let in_transit = shared.services.iter().flat_map(|service| service.in_transit());
-    let known = in_transit.map(|claimed| (claimed.held, claimed.job.started_at().is_some()));
-    attempts.chain(known).collect()
+    shared.ours.all(
+        |attempt| attempt.is_alive().then(|| (attempt.held(), attempt.has_started())),
+        |claimed| Some((claimed.held, claimed.job.started_at().is_some())),
+    )
 }
 
 /// One answer for each operation, and whether replicas have confirmed the ends among them.

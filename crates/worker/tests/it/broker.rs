@@ -82,8 +82,8 @@ pub struct State {
     /// The store came back from before the worker's registration, and knows an earlier process.
     pub registration_lost: bool,
     pub forgotten: bool,
-    /// Answered to the first registration.
-    pub running: Vec<JobId>,
+    /// How long what was claimed is on its way.
+    pub claims_take: Duration,
     /// Decides which answers are lost: the state of a small generator of numbers.
     dice: u64,
 }
@@ -123,7 +123,7 @@ impl FakeBroker {
                 superseded: false,
                 registration_lost: false,
                 forgotten: false,
-                running: Vec::new(),
+                claims_take: Duration::ZERO,
                 dice: 1,
             }),
             posted: Notify::new(),
@@ -142,8 +142,7 @@ impl FakeBroker {
         let id = JobId::from_uuid(Uuid::now_v7());
         let mut state = self.state.lock();
         let status = JobStatus::Pending;
-        let (attempt, token, taken) = (0, None, Vec::new());
-        let (cancel, elsewhere) = (false, false);
+        let (attempt, token, taken, cancel, elsewhere) = (0, None, Vec::new(), false, false);
         let job = FakeJob { payload, timeouts, attempt, token, status, cancel, elsewhere, taken };
         state.jobs.insert(id, job);
         state.queue.push_back(id);
@@ -381,10 +380,8 @@ impl Broker for FakeBroker {
             if state.superseded {
                 return Err(Rejected::Superseded(register.incarnation));
             }
-            state.forgotten = false;
-            state.registration_lost = false;
-            let running = std::mem::take(&mut state.running);
-            let running = running.into_iter().map(|id| state.claimed(id)).collect();
+            (state.forgotten, state.registration_lost) = (false, false);
+            let running = state.running().into_iter().map(|id| state.claimed(id)).collect();
             let epoch = state.epoch.clone();
             Ok((InEpoch { epoch, answer: running }, Call::Register(register)))
         })
@@ -409,7 +406,11 @@ impl Broker for FakeBroker {
                     })
             });
             if !(waits && nothing) {
-                return self.call(|state| state.exchange(&exchange));
+                let answer = self.call(|state| state.exchange(&exchange))?;
+                if !answer.claimed.is_empty() {
+                    tokio::time::sleep(self.with(|s| s.claims_take)).await;
+                }
+                return Ok(answer);
             }
             tokio::select! {
                 () = posted => {}

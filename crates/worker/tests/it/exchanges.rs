@@ -1,5 +1,7 @@
 //! Finished work goes out and jobs come in.
 
+use std::time::Duration;
+
 use pointsman_core::{command::Op, record::JobStatus};
 
 use crate::{
@@ -89,6 +91,41 @@ async fn a_claim_whose_answer_never_came_is_given_back() {
     setup.pass(4.0).await;
     let taken = setup.broker.job(other).taken;
     assert!(matches!(&taken[..], [Op::Release { reason, .. }] if !reason.counts()), "{taken:?}");
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_on_its_way_here_is_not_from_before_a_restart() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.claims_take = Duration::from_secs(6));
+    let job = setup.broker.post("hour");
+    setup.pass(0.1).await;
+    // Registering again tells that it is running, before the claim's answer does.
+    setup.broker.with(|s| s.forgotten = true);
+    setup.pass(5.5).await;
+    let (_, renew, _) = setup.broker.renewals().pop().unwrap();
+    assert_eq!((setup.broker.job(job).attempt, renew.held), (1, Vec::new()));
+    setup.pass(90.0).await;
+    assert_eq!(setup.broker.job(job).taken, [Op::Start]);
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_a_claim_brings_at_last_waits_for_nothing_more() {
+    let setup = Setup::new(1).await;
+    // Its claim is given up, and no other may be sent.
+    setup.broker.with(|s| s.claims_take = Duration::from_secs(3600));
+    let job = setup.broker.post("hour");
+    setup.pass(20.0).await;
+    setup.broker.with(|s| s.orders.drain = true);
+    setup.pass(14.0).await;
+    setup.broker.with(|s| s.forgotten = true);
+    setup.pass(6.0).await;
+    let (_, renew, _) = setup.broker.renewals().pop().unwrap();
+    assert_eq!(renew.held.len(), 1, "told to be running here, it waits for its service");
+    setup.broker.with(|s| (s.claims_take, s.orders.drain) = (Duration::ZERO, false));
+    setup.pass(90.0).await;
+    assert_eq!(setup.broker.job(job).taken, [Op::Start]);
     assert_eq!(setup.broker.status(job), JobStatus::InProgress);
 }
 

@@ -13,7 +13,7 @@ use pointsman_worker::Worker;
 use uuid::Uuid;
 
 use crate::{
-    broker::FakeBroker,
+    broker::{Call, FakeBroker},
     service::FakeService,
     setup::{Setup, config},
 };
@@ -23,7 +23,6 @@ fn left_over(broker: &FakeBroker, payload: &'static str) -> (JobId, Token) {
     let id = broker.post(payload);
     let token = Token::from_uuid(Uuid::new_v4());
     broker.with(|s| {
-        s.running.push(id);
         let job = s.jobs.get_mut(&id).unwrap();
         job.attempt = 1;
         job.token = Some(token);
@@ -69,6 +68,9 @@ async fn left_over_jobs_wait_a_while_for_their_service_with_their_leases_kept() 
     setup.service.with(|s| s.health = Health::idle());
     setup.pass(15.0).await;
     assert_eq!(broker.status(job), JobStatus::Completed);
+    // What the service has was news then: the store told what is running a second time.
+    let registrations = broker.calls().into_iter().filter(|c| matches!(c, Call::Register(_)));
+    assert_eq!((registrations.count(), setup.service.runs()), (2, 1), "it is adopted once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,9 +109,7 @@ async fn what_a_service_has_is_registered_when_it_comes_up() {
         .calls()
         .into_iter()
         .filter_map(|call| match call {
-            crate::broker::Call::Register(r) => {
-                Some(r.capabilities.services.into_values().next()?.version)
-            }
+            Call::Register(r) => Some(r.capabilities.services.into_values().next()?.version),
             _ => None,
         })
         .collect();
