@@ -95,14 +95,16 @@ impl HealthTask {
 
     /// Clears the service of everything that is not this worker's now.
     async fn clear(&self, health: Health) -> Health {
-        // In this order: what is doubted or kept later than this is left to the next round.
+        // In this order: what is doubted, kept or stuck later than this is left to the next round.
         let doubts = self.service.doubts();
-        let attempts = self.shared.attempts_at(&self.service);
+        let stuck: Vec<_> = self
+            .shared
+            .ours
+            .all(|attempt| self.has(attempt, Phase::Stuck).then(|| attempt.clone()), |_| None);
         let ours = self.shared.ours.all(
-            |attempt| self.is_running_here(attempt).then(|| attempt.held()),
+            |attempt| self.has(attempt, Phase::Running).then(|| attempt.held()),
             |claimed| (*claimed.job.service() == self.service.name).then_some(claimed.held),
         );
-        let stuck = attempts.iter().filter(|a| a.phase() == Phase::Stuck);
         let found = match self.service.connector.clear_ghosts(&ours).await {
             Ok(found) => found,
             Err(why) => return Health::new(ConnectorStatus::Error, why.to_string()),
@@ -115,8 +117,9 @@ impl HealthTask {
         health
     }
 
-    fn is_running_here(&self, attempt: &Attempt) -> bool {
-        Arc::ptr_eq(&attempt.service, &self.service) && attempt.phase() == Phase::Running
+    /// Whether the attempt is one of this service's, and has come so far.
+    fn has(&self, attempt: &Attempt, phase: Phase) -> bool {
+        Arc::ptr_eq(&attempt.service, &self.service) && attempt.phase() == phase
     }
 
     /// A service that does not come up after a restart cannot be asked about its attempts for ever.

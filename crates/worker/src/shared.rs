@@ -213,12 +213,6 @@ impl Shared {
         self.ours.drop_from_transit(held.token);
     }
 
-    /// The attempts of one service.
-    pub(crate) fn attempts_at(&self, service: &Arc<Service>) -> Vec<Arc<Attempt>> {
-        let here = |attempt: &Arc<Attempt>| Arc::ptr_eq(&attempt.service, service);
-        self.ours.all_kept().into_iter().filter(here).collect()
-    }
-
     /// What the store says is running here: what is from before a restart waits for its service.
     pub(crate) fn sort_running(&self, running: Vec<Claimed>) {
         for claimed in running {

@@ -24,6 +24,8 @@ pub struct FakeService {
 pub struct State {
     pub health: Health,
     pub version: String,
+    /// How long it takes to clear it.
+    pub clearing_takes: Duration,
     /// Why it cannot be proven clear.
     pub not_clear: Option<String>,
     /// What it still has from before a restart.
@@ -41,6 +43,7 @@ impl FakeService {
             state: Mutex::new(State {
                 health: Health::idle(),
                 version: "1.0".into(),
+                clearing_takes: Duration::ZERO,
                 not_clear: None,
                 ghosts: BTreeSet::new(),
                 runs: Vec::new(),
@@ -145,8 +148,12 @@ impl Connector for FakeService {
     }
 
     async fn clear_ghosts(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
-        let mut state = self.state.lock();
-        state.clearings.push(ours.to_vec());
+        let takes = self.with(|s| {
+            s.clearings.push(ours.to_vec());
+            s.clearing_takes
+        });
+        tokio::time::sleep(takes).await;
+        let state = self.state.lock();
         if let Some(why) = &state.not_clear {
             return Err(NotClear(why.clone()));
         }
