@@ -9,8 +9,13 @@ use pointsman_core::{
 use tokio::time::Instant;
 
 use crate::{
-    WorkerError, attempt::Attempt, backoff::Backoff, broker::InEpoch, calls::Fault,
-    reclaim::reclaim, shared::Shared,
+    WorkerError,
+    attempt::Attempt,
+    backoff::Backoff,
+    broker::InEpoch,
+    calls::Fault,
+    reclaim::reclaim,
+    shared::{Shared, fitting},
 };
 
 /// Keeps the worker known to the store: renews the leases of all its attempts in one call, carries
@@ -211,24 +216,23 @@ impl Keeper {
         self.shared.set_orders(orders.drain);
     }
 
-    /// Gives back what no lane has.
+    /// Gives back what no lane has; what goes into no exchange any more, after the next renewal.
     async fn run_errands(&mut self) -> Result<(), WorkerError> {
-        let errands = self.shared.ours.errands();
+        let mut errands = self.shared.ours.errands();
+        let rest = errands.split_off(fitting(errands.iter().map(|errand| &errand.op)));
         if errands.is_empty() {
             return Ok(());
         }
-        let exchange = self.shared.exchange_of(errands.clone());
-        let call = self.shared.broker.exchange(exchange, std::time::Duration::ZERO);
-        match self.shared.within(self.shared.call_limit(), call).await {
+        match self.shared.send(self.shared.exchange_of(errands.clone())).await {
             Ok(answer) => {
                 log_refusals(&errands, &answer.ops);
                 self.shared.ours.errands_answered(&errands);
+                if !rest.is_empty() {
+                    self.shared.urgent.notify_one();
+                }
                 Ok(())
             }
-            Err(error) => {
-                let fault = self.shared.fault(error);
-                self.endure(fault).await
-            }
+            Err(fault) => self.endure(fault).await,
         }
     }
 

@@ -7,7 +7,6 @@ use pointsman_core::{
 };
 
 use crate::{
-    WorkerError,
     calls::Fault,
     settle::{self, Settled},
     shared::{Shared, fitting, op_of},
@@ -105,13 +104,7 @@ async fn send(shared: &Shared, ops: Vec<AttemptOp>) -> Result<Answers, Fault> {
     while !rest.is_empty() {
         let (ops, after) = rest.split_at(fitting(rest.iter().map(|op| &op.op)));
         rest = after;
-        let exchange = shared.exchange_of(ops.to_vec());
-        let call = shared.broker.exchange(exchange, std::time::Duration::ZERO);
-        let answer = shared.within(shared.call_limit(), call).await;
-        let answer = answer.map_err(|error| shared.fault(error))?;
-        if answer.ops.len() != ops.len() {
-            return Err(Fault::Fatal(WorkerError::Protocol("not one answer an operation")));
-        }
+        let answer = shared.send(shared.exchange_of(ops.to_vec())).await?;
         is_sure &= answer.unconfirmed.is_none();
         answers.extend(answer.ops);
     }

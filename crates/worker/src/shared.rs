@@ -12,7 +12,7 @@ use pointsman_core::{
     Incarnation, LossReason,
     bounds::{Bounded as _, json_len},
     command::{AttemptOp, Exchange, Held, Op, Outcome, Register},
-    decide::limits,
+    decide::limits::{self, MAX_OPS},
 };
 use tokio::{
     sync::{Notify, broadcast},
@@ -27,10 +27,8 @@ use crate::{
 /// Raw messages of services that wait for a slow listener; beyond that it misses some.
 const RAW_MESSAGES: usize = 256;
 
-/// Operations in one exchange at most.
-const MAX_OPS: usize = 1000;
-/// Bytes of them at most, about: below what a request may have.
-const MAX_BYTES: usize = 32 << 20;
+/// Bytes of the operations in one exchange at most, about; one alone may have more.
+const MAX_BYTES: usize = 4 << 20;
 /// What an operation takes beside a result's JSON and artifacts, and each artifact, about.
 const OVERHEAD: usize = 512;
 

@@ -15,6 +15,7 @@ use pointsman_connectors::{ByteStream, NewArtifact, Preview, one_chunk};
 use pointsman_core::{
     Incarnation, JobId, Rejected, Token, WorkerId,
     command::{Exchange, Held, Register, Renew, Renewed},
+    decide::limits::MAX_OPS,
     record::{JobStatus, Orders, Progress, Timeouts},
 };
 use pointsman_worker::{Broker, BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
@@ -48,6 +49,7 @@ impl FakeBroker {
                 superseded: false,
                 registration_lost: false,
                 forgotten: false,
+                speed: None,
                 claims_take: Duration::ZERO,
                 dice: 1,
             }),
@@ -171,6 +173,13 @@ impl Broker for FakeBroker {
     }
 
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+        if exchange.ops.len() > MAX_OPS {
+            return Err(BrokerError::Refused("too long".into()));
+        }
+        if let Some(speed) = self.with(|s| s.speed) {
+            let bytes = serde_json::to_vec(&exchange.ops).unwrap().len();
+            tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / speed as f64)).await;
+        }
         let end = Instant::now() + wait;
         let cuts = self.with(|s| s.cuts);
         loop {

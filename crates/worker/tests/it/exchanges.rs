@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pointsman_core::{command::Op, record::JobStatus};
+use pointsman_core::{JobId, command::Op, record::JobStatus};
 
 use crate::{
     broker::{Call, FakeBroker, Line},
@@ -127,6 +127,34 @@ async fn a_job_that_a_claim_brings_at_last_waits_for_nothing_more() {
     setup.pass(90.0).await;
     assert_eq!(setup.broker.job(job).taken, [Op::Start]);
     assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_jobs_are_given_back_at_once() {
+    let setup = Setup::new(1).await;
+    let jobs: Vec<_> = (0..1500)
+        .map(|_| {
+            let job = setup.broker.post("done");
+            setup.broker.assign_unheard(job);
+            job
+        })
+        .collect();
+    setup.pass(6.0).await;
+    let given_back =
+        |job: &JobId| matches!(setup.broker.job(*job).taken[..], [Op::Release { .. }, ..]);
+    assert_eq!(jobs.iter().filter(|job| given_back(job)).count(), 1500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_results_arrive_over_a_slow_line() {
+    let setup = Setup::new(2).await;
+    let jobs: Vec<_> = (0..2).map(|_| setup.broker.post("large")).collect();
+    setup.broker.with(|s| s.speed = Some(70_000));
+    setup.pass(60.0).await;
+    for job in jobs {
+        let job = setup.broker.job(job);
+        assert_eq!((job.status, job.attempt), (JobStatus::Completed, 1));
+    }
 }
 
 #[tokio::test(start_paused = true)]

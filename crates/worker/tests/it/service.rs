@@ -125,6 +125,11 @@ impl Connector for FakeService {
                     (0..200).fold(serde_json::json!(1), |within, _| serde_json::json!([within]));
                 Ok(Completion { result: Some(result), ..Completion::default() })
             }
+            "large" => {
+                context.started();
+                let result = Some("x".repeat(1_000_000).into());
+                Ok(Completion { result, ..Completion::default() })
+            }
             "panic" => panic!("asked to"),
             "file" => file(&context, &Bytes::from_static(b"picture")).await,
             "broken-file" => file(&context, &Broken).await,

@@ -76,6 +76,8 @@ pub struct State {
     /// The store came back from before the worker's registration, and knows an earlier process.
     pub registration_lost: bool,
     pub forgotten: bool,
+    /// Bytes a second that the way to the broker takes.
+    pub speed: Option<usize>,
     /// How long what was claimed is on its way.
     pub claims_take: Duration,
     /// Decides which answers are lost: the state of a small generator of numbers.
