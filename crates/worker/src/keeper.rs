@@ -4,6 +4,7 @@ use pointsman_connectors::StopReason;
 use pointsman_core::{
     JobId, LossReason, Outage,
     command::{AttemptOp, ConnectorReport, Held, Renew, Renewed},
+    decide::limits::MAX_OPS,
     record::Progress,
 };
 use tokio::time::Instant;
@@ -140,21 +141,33 @@ impl Keeper {
         self.endure(fault).await
     }
 
+    /// Renews in as many calls as it takes, one at least.
     async fn call(
         &self,
-        held: Vec<Held>,
-        connectors: Vec<ConnectorReport>,
-        progress: Vec<(JobId, Progress)>,
+        mut held: Vec<Held>,
+        mut connectors: Vec<ConnectorReport>,
+        mut progress: Vec<(JobId, Progress)>,
     ) -> Result<InEpoch<Renewed>, Fault> {
         let shared = &self.shared;
-        let renew = Renew {
-            worker: shared.config.worker.clone(),
-            incarnation: shared.incarnation,
-            held,
-            connectors,
-        };
-        let call = shared.broker.renew(renew, progress);
-        shared.within(shared.call_limit(), call).await.map_err(|error| shared.fault(error))
+        let mut all = Renewed::default();
+        loop {
+            let renew = Renew {
+                worker: shared.config.worker.clone(),
+                incarnation: shared.incarnation,
+                held: take_part(&mut held),
+                connectors: std::mem::take(&mut connectors),
+            };
+            let call = shared.broker.renew(renew, take_part(&mut progress));
+            let renewed = shared.within(shared.call_limit(), call).await;
+            let InEpoch { epoch, answer } = renewed.map_err(|error| shared.fault(error))?;
+            all.lost.extend(answer.lost);
+            all.cancel.extend(answer.cancel);
+            all.unknown_to_you.extend(answer.unknown_to_you);
+            all.orders = answer.orders;
+            if held.is_empty() && progress.is_empty() {
+                return Ok(InEpoch { epoch, answer: all });
+            }
+        }
     }
 
     /// Every attempt whose executor lives, and those that wait for their service after a restart.
@@ -248,6 +261,11 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Takes out what one renewal may carry.
+fn take_part<T>(all: &mut Vec<T>) -> Vec<T> {
+    all.drain(..all.len().min(MAX_OPS)).collect()
 }
 
 /// An attempt that is not this worker's any more needs no giving back.

@@ -216,6 +216,9 @@ impl Broker for FakeBroker {
         renew: Renew,
         progress: Vec<(JobId, Progress)>,
     ) -> Result<InEpoch<Renewed>, BrokerError> {
+        if renew.held.len().max(progress.len()) > MAX_OPS {
+            return Err(BrokerError::Refused("too long".into()));
+        }
         if self.with(|s| s.renewals_hang) {
             return std::future::pending().await;
         }

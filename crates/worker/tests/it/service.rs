@@ -138,6 +138,10 @@ impl Connector for FakeService {
                 let found = context.open_input(&input.from).await;
                 found.map(|_| Completion::default()).map_err(failed)
             }
+            "progress-once" => {
+                context.progress(Report { step: Some(1), ..Report::default() });
+                slow(&context, Duration::from_secs(3600)).await
+            }
             "progress" => {
                 for step in 0..100 {
                     context.progress(Report { step: Some(step), ..Report::default() });
