@@ -177,3 +177,67 @@ impl<A: Clone> Ours<A> {
         self.0.lock().values().filter_map(pick).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use pointsman_core::{
+        JobId, Timestamp,
+        record::{Job, JobSpec},
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::draw;
+
+    fn claimed() -> Claimed {
+        let (job, token) = (JobId::from_uuid(Uuid::now_v7()), draw::token());
+        let spec = JobSpec::new("fake".parse().unwrap(), Timestamp::default());
+        let held = Held { job, attempt: 1, token };
+        Claimed { held, job: Arc::new(Job::new(job, spec)), payload: Bytes::new() }
+    }
+
+    #[test]
+    fn what_is_ours_is_neither_put_into_limbo_nor_given_back() {
+        let ours = Ours::new();
+        let told = claimed();
+        let Claimed { held, .. } = told;
+        let is_told_of = || {
+            ours.put_in_limbo(told.clone());
+            ours.give_back(held, LossReason::Unstarted, "unknown")
+        };
+        let in_transit = || ours.all(|()| None, |claimed| Some(claimed.held));
+        ours.ask(&[held.token]);
+        assert!(!is_told_of());
+        ours.keep(held.token, ());
+        ours.asked(&[held.token]);
+        assert!(!is_told_of());
+        assert_eq!((in_transit().len(), ours.all_kept().len()), (0, 1));
+        ours.forget(held.token);
+        assert!(!is_told_of(), "it is in limbo");
+        assert_eq!(in_transit(), [held]);
+        assert!(ours.end_limbo(told.job.service(), &[], "gone"));
+        assert!(!is_told_of(), "it is to be given back already");
+        assert_eq!((in_transit().len(), ours.errands().len()), (0, 1));
+        ours.errands_answered(&ours.errands());
+        assert!(ours.give_back(held, LossReason::Unstarted, "unknown"));
+    }
+
+    #[test]
+    fn what_a_lane_has_waits_for_nothing_and_is_on_no_errand() {
+        let ours = Ours::new();
+        let [limbo, adopted, errand] = [claimed(), claimed(), claimed()];
+        ours.put_in_limbo(adopted.clone());
+        ours.end_limbo(adopted.job.service(), &[adopted.held], "gone");
+        ours.put_in_limbo(limbo.clone());
+        ours.give_back(errand.held, LossReason::Unstarted, "unknown");
+        assert_eq!(ours.adopted(adopted.job.service()).len(), 1);
+        let tokens = [limbo, adopted, errand].map(|claimed| claimed.held.token);
+        let is_first: Vec<_> = tokens.iter().map(|token| ours.keep(*token, ())).collect();
+        assert_eq!(is_first, [true, false, false]);
+        assert_eq!((ours.all(|()| None, |_| Some(())).len(), ours.errands().len()), (0, 0));
+        assert_eq!(ours.all_kept().len(), 3);
+    }
+}
