@@ -9,6 +9,7 @@ use pointsman_core::{
         AttemptOp, Claim, ConnectorReport, FieldError, Finish, Held, Op, OpAnswer, OutcomeKind,
         WrittenFinish,
     },
+    decide::limits,
     matching::Capabilities,
     record::{Artifact, Job, JobRecord, Orders, Progress, ServiceSlots},
 };
@@ -20,8 +21,8 @@ use crate::Problem;
 
 /// Seconds that a claim may wait for a job at most.
 pub const MAX_WAIT_S: f64 = 30.0;
-/// Operations in one exchange at most.
-pub const MAX_OPS: usize = 1_024;
+/// Operations in one exchange at most, and attempts in one renewal.
+pub const MAX_OPS: usize = limits::MAX_OPS;
 /// Tokens in one claim at most.
 pub const MAX_CLAIM: usize = 1_024;
 

@@ -7,7 +7,7 @@ use pointsman_api::{
     ArtifactStored, ExchangeRequest, Exchanged, LeaveRequest, RegisterRequest, Registered,
     RenewRequest, Renewed,
 };
-use pointsman_core::command::Held;
+use pointsman_core::{command::Held, decide::limits};
 use reqwest::{Body, Method, RequestBuilder, header};
 
 use crate::{Client, ClientError, Source, connection::CALL};
@@ -19,14 +19,19 @@ impl Client {
         self.post(&["api", "v1", "worker", "register"], request).await
     }
 
-    /// Hands in operations and claims jobs, in one step; waits as the request says.
+    /// Hands in operations and claims jobs, in one step; waits as the request says, and the longer
+    /// the more it carries.
     ///
     /// # Errors
     /// [`ClientError`] about the exchange as a whole.
     pub async fn exchange(&self, request: &ExchangeRequest) -> Result<Exchanged, ClientError> {
         let wait = Duration::try_from_secs_f64(request.wait_s).unwrap_or_default();
+        let body = serde_json::to_vec(request);
+        let body = body.map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        let limit = CALL + wait + limits::transfer(body.len());
         let post = self.request(Method::POST, &["api", "v1", "worker", "exchange"]);
-        self.answer(post.json(request).timeout(CALL + wait)).await
+        let post = post.header(header::CONTENT_TYPE, "application/json").body(body);
+        self.answer(post.timeout(limit)).await
     }
 
     /// # Errors

@@ -130,3 +130,48 @@ pub enum BrokerError {
     #[error("refused: {0}")]
     Refused(String),
 }
+
+/// A broker that nobody may call.
+#[cfg(test)]
+pub(crate) struct Nobody;
+
+#[cfg(test)]
+#[async_trait]
+impl Broker for Nobody {
+    async fn register(&self, _: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+        unreachable!()
+    }
+
+    async fn exchange(&self, _: Exchange, _: Duration) -> Result<Exchanged, BrokerError> {
+        unreachable!()
+    }
+
+    async fn renew(
+        &self,
+        _: Renew,
+        _: Vec<(JobId, Progress)>,
+    ) -> Result<InEpoch<Renewed>, BrokerError> {
+        unreachable!()
+    }
+
+    async fn preview(&self, _: Held, _: u32, _: Preview) -> Result<(), BrokerError> {
+        unreachable!()
+    }
+
+    async fn put_artifact(
+        &self,
+        _: Held,
+        _: NewArtifact,
+        _: ByteStream,
+    ) -> Result<StoredFile, BrokerError> {
+        unreachable!()
+    }
+
+    async fn open_input(&self, _: Held, _: &str) -> Result<Option<ByteStream>, BrokerError> {
+        unreachable!()
+    }
+
+    async fn leave(&self, _: WorkerId, _: Incarnation) -> Result<(), BrokerError> {
+        unreachable!()
+    }
+}

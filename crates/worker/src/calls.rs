@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 use pointsman_core::{
     Outage, Rejected,
     command::Exchange,
+    decide::limits,
     matching::{RequirementError, ServiceCapabilities},
 };
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use crate::{
     backoff::Backoff,
     broker::{BrokerError, Claimed, Exchanged, InEpoch},
     service::Service,
-    shared::Shared,
+    shared::{Shared, bytes_of},
 };
 
 /// What a store that comes back from before may have lost was younger than this at the last contact.
@@ -130,6 +131,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Sends operations once. The more they are, the longer it may take.
+    pub(crate) async fn send(&self, exchange: Exchange) -> Result<Exchanged, Fault> {
+        let ops = exchange.ops.len();
+        let bytes = exchange.ops.iter().map(|op| bytes_of(&op.op)).sum();
+        let call = self.broker.exchange(exchange, Duration::ZERO);
+        match self.within(self.call_limit() + limits::transfer(bytes), call).await {
+            Ok(answer) if answer.ops.len() == ops => Ok(answer),
+            Ok(_) => Err(Fault::Fatal(WorkerError::Protocol("not one answer an operation"))),
+            Err(error) => Err(self.fault(error)),
+        }
+    }
+
     /// Hands in operations, repeating the exchange exactly until there is an answer; but its claim
     /// is dropped when this worker may not claim any more. A later one with the same tokens gets
     /// the same jobs.
@@ -137,21 +150,16 @@ impl Shared {
         let mut backoff = Backoff::new(&self.config.timings);
         let mut outage = Outage::default();
         loop {
-            let call = self.broker.exchange(exchange.clone(), Duration::ZERO);
-            let error = match self.within(self.call_limit(), call).await {
-                Ok(answer) if answer.ops.len() == exchange.ops.len() => {
+            match self.send(exchange.clone()).await {
+                Ok(answer) => {
                     if let Some(late) = outage.works(Instant::now().into_std()) {
                         tracing::info!(worker = %self.config.worker, ?late, "handed in");
                     }
                     return Ok(answer);
                 }
-                Ok(_) => return Err(WorkerError::Protocol("not one answer an operation")),
-                Err(error) => error,
-            };
-            match self.fault(error) {
-                Fault::Fatal(error) => return Err(error),
-                Fault::Unregistered => self.register_again().await?,
-                Fault::Again(why) => {
+                Err(Fault::Fatal(error)) => return Err(error),
+                Err(Fault::Unregistered) => self.register_again().await?,
+                Err(Fault::Again(why)) => {
                     if outage.failed(&why, Instant::now().into_std()) {
                         let ops = exchange.ops.len();
                         tracing::warn!(worker = %self.config.worker, ops, why, "not handed in yet");

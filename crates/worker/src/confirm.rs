@@ -7,6 +7,7 @@ use pointsman_core::command::AttemptOp;
 
 use crate::{
     WorkerError,
+    calls::Fault,
     shared::{Shared, fitting},
 };
 
@@ -30,11 +31,15 @@ async fn is_any_left(shared: &Shared) -> bool {
     if !shared.is_reclaim_due() {
         unsure.truncate(fitting(unsure.iter().map(|end| &end.op)));
         let exchange = shared.exchange_of(unsure.clone());
-        let call = shared.broker.exchange(exchange, Duration::ZERO);
-        match shared.within(shared.call_limit(), call).await {
+        match shared.send(exchange).await {
+            // Also those that were refused: their jobs went on since, or, in a new epoch, all that is
+            // kept is handed in once more.
             Ok(answer) if answer.unconfirmed.is_none() => shared.kept.lock().confirm(&unsure),
-            Ok(_) => {}
-            Err(why) => tracing::debug!(worker = %shared.config.worker, %why, "not confirmed yet"),
+            Err(Fault::Again(why)) => {
+                tracing::debug!(worker = %shared.config.worker, why, "not confirmed yet");
+            }
+            // What is wrong with this worker is for others to find.
+            Ok(_) | Err(Fault::Unregistered | Fault::Fatal(_)) => {}
         }
     }
     true

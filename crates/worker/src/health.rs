@@ -1,10 +1,15 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_connectors::Health;
-use pointsman_core::{LossReason, record::ConnectorStatus};
+use pointsman_core::record::ConnectorStatus;
 use tokio::time::Instant;
 
-use crate::{WorkerError, attempt::Phase, service::Service, shared::Shared};
+use crate::{
+    WorkerError,
+    attempt::{Attempt, Phase},
+    service::Service,
+    shared::Shared,
+};
 
 /// While the service is not clear it is looked at this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -90,22 +95,21 @@ impl HealthTask {
 
     /// Clears the service of everything that is not this worker's now.
     async fn clear(&self, health: Health) -> Health {
-        // In this order: what is doubted or kept later than this is left to the next round.
+        // In this order: what is doubted, kept or stuck later than this is left to the next round.
         let doubts = self.service.doubts();
-        let attempts = self.shared.attempts_at(&self.service);
-        let running = attempts.iter().filter(|a| a.phase() == Phase::Running);
-        let running = running.map(|attempt| attempt.held());
-        let ours: Vec<_> =
-            running.chain(self.service.in_transit().into_iter().map(|c| c.held)).collect();
-        let stuck = attempts.iter().filter(|a| a.phase() == Phase::Stuck);
+        let stuck: Vec<_> = self
+            .shared
+            .ours
+            .all(|attempt| self.has(attempt, Phase::Stuck).then(|| attempt.clone()), |_| None);
+        let ours = self.shared.ours.all(
+            |attempt| self.has(attempt, Phase::Running).then(|| attempt.held()),
+            |claimed| (*claimed.job.service() == self.service.name).then_some(claimed.held),
+        );
         let found = match self.service.connector.clear_ghosts(&ours).await {
             Ok(found) => found,
             Err(why) => return Health::new(ConnectorStatus::Error, why.to_string()),
         };
-        for claimed in self.service.end_limbo(&found) {
-            let message = "the service does not have it any more";
-            self.shared.give_back(claimed.held, LossReason::NotAdopted, message);
-        }
+        self.shared.end_limbo(&self.service, &found, "the service does not have it any more");
         for attempt in stuck {
             attempt.set_phase(Phase::Gone);
         }
@@ -113,14 +117,16 @@ impl HealthTask {
         health
     }
 
+    /// Whether the attempt is one of this service's, and has come so far.
+    fn has(&self, attempt: &Attempt, phase: Phase) -> bool {
+        Arc::ptr_eq(&attempt.service, &self.service) && attempt.phase() == phase
+    }
+
     /// A service that does not come up after a restart cannot be asked about its attempts for ever.
     fn release_orphans(&self) {
         if self.began.elapsed() < self.shared.config.timings.adopt {
             return;
         }
-        for claimed in self.service.end_limbo(&[]) {
-            let message = "its service did not come up again";
-            self.shared.give_back(claimed.held, LossReason::NotAdopted, message);
-        }
+        self.shared.end_limbo(&self.service, &[], "its service did not come up again");
     }
 }

@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use pointsman_connectors::StopReason;
 use pointsman_core::{
-    JobId, LossReason, Outage, Token,
+    JobId, LossReason, Outage,
     command::{AttemptOp, ConnectorReport, Held, Renew, Renewed},
+    decide::limits::MAX_OPS,
     record::Progress,
 };
 use tokio::time::Instant;
@@ -12,10 +13,10 @@ use crate::{
     WorkerError,
     attempt::Attempt,
     backoff::Backoff,
-    broker::{Claimed, InEpoch},
+    broker::InEpoch,
     calls::Fault,
     reclaim::reclaim,
-    shared::Shared,
+    shared::{Shared, fitting},
 };
 
 /// Keeps the worker known to the store: renews the leases of all its attempts in one call, carries
@@ -93,7 +94,7 @@ impl Keeper {
         let connectors = self.reports(is_full);
         let held = self.held();
         let timings = &self.shared.config.timings;
-        let is_idle = held.is_empty() && self.shared.attempts().is_empty();
+        let is_idle = held.is_empty() && self.shared.ours.all_kept().is_empty();
         let pause = if is_idle { timings.heartbeat } else { timings.renew };
         let sent = self.new_progress(now);
         let progress = sent.iter().map(|(a, p)| (a.held().job, p.clone())).collect();
@@ -140,29 +141,39 @@ impl Keeper {
         self.endure(fault).await
     }
 
+    /// Renews in as many calls as it takes, one at least.
     async fn call(
         &self,
-        held: Vec<Held>,
-        connectors: Vec<ConnectorReport>,
-        progress: Vec<(JobId, Progress)>,
+        mut held: Vec<Held>,
+        mut connectors: Vec<ConnectorReport>,
+        mut progress: Vec<(JobId, Progress)>,
     ) -> Result<InEpoch<Renewed>, Fault> {
         let shared = &self.shared;
-        let renew = Renew {
-            worker: shared.config.worker.clone(),
-            incarnation: shared.incarnation,
-            held,
-            connectors,
-        };
-        let call = shared.broker.renew(renew, progress);
-        shared.within(shared.call_limit(), call).await.map_err(|error| shared.fault(error))
+        let mut all = Renewed::default();
+        loop {
+            let renew = Renew {
+                worker: shared.config.worker.clone(),
+                incarnation: shared.incarnation,
+                held: take_part(&mut held),
+                connectors: std::mem::take(&mut connectors),
+            };
+            let call = shared.broker.renew(renew, take_part(&mut progress));
+            let renewed = shared.within(shared.call_limit(), call).await;
+            let InEpoch { epoch, answer } = renewed.map_err(|error| shared.fault(error))?;
+            all.lost.extend(answer.lost);
+            all.cancel.extend(answer.cancel);
+            all.unknown_to_you.extend(answer.unknown_to_you);
+            all.orders = answer.orders;
+            if held.is_empty() && progress.is_empty() {
+                return Ok(InEpoch { epoch, answer: all });
+            }
+        }
     }
 
     /// Every attempt whose executor lives, and those that wait for their service after a restart.
     fn held(&self) -> Vec<Held> {
-        let attempts = self.shared.attempts();
-        let alive = attempts.iter().filter(|a| a.is_alive()).map(|a| a.held());
-        let limbo = self.shared.services.iter().flat_map(|service| service.in_transit());
-        alive.chain(limbo.map(|claimed| claimed.held)).collect()
+        let alive = |attempt: &Arc<Attempt>| attempt.is_alive().then(|| attempt.held());
+        self.shared.ours.all(alive, |claimed| Some(claimed.held))
     }
 
     fn reports(&self, all: bool) -> Vec<ConnectorReport> {
@@ -190,7 +201,7 @@ impl Keeper {
             self.shared.progress.notify_one();
             return Vec::new();
         }
-        let attempts = self.shared.attempts().into_iter();
+        let attempts = self.shared.ours.all_kept().into_iter();
         let progress: Vec<_> = attempts
             .filter_map(|attempt| {
                 let progress = attempt.new_progress()?;
@@ -212,45 +223,29 @@ impl Keeper {
             self.shared.stop(held, StopReason::Cancel);
         }
         for held in unknown_to_you {
-            if !self.is_ours(held.token) {
-                let message = "its claim's answer never arrived";
-                self.shared.give_back(held, LossReason::Unstarted, message);
-            }
+            let message = "its claim's answer never arrived";
+            self.shared.give_back(held, LossReason::Unstarted, message);
         }
         self.shared.set_orders(orders.drain);
     }
 
-    /// Whether some part of this worker has the attempt, asks for it right now, or is about to
-    /// give it back.
-    fn is_ours(&self, token: Token) -> bool {
-        let named = |claimed: &Claimed| claimed.held.token == token;
-        self.shared.attempt(token).is_some()
-            || self.shared.is_on_errand(token)
-            || self
-                .shared
-                .services
-                .iter()
-                .any(|service| service.is_asking(token) || service.in_transit().iter().any(named))
-    }
-
-    /// Gives back what no lane has.
+    /// Gives back what no lane has; what goes into no exchange any more, after the next renewal.
     async fn run_errands(&mut self) -> Result<(), WorkerError> {
-        let errands = self.shared.take_errands();
+        let mut errands = self.shared.ours.errands();
+        let rest = errands.split_off(fitting(errands.iter().map(|errand| &errand.op)));
         if errands.is_empty() {
             return Ok(());
         }
-        let exchange = self.shared.exchange_of(errands.clone());
-        let call = self.shared.broker.exchange(exchange, std::time::Duration::ZERO);
-        match self.shared.within(self.shared.call_limit(), call).await {
+        match self.shared.send(self.shared.exchange_of(errands.clone())).await {
             Ok(answer) => {
                 log_refusals(&errands, &answer.ops);
+                self.shared.ours.errands_answered(&errands);
+                if !rest.is_empty() {
+                    self.shared.urgent.notify_one();
+                }
                 Ok(())
             }
-            Err(error) => {
-                self.shared.put_errands_back(errands);
-                let fault = self.shared.fault(error);
-                self.endure(fault).await
-            }
+            Err(fault) => self.endure(fault).await,
         }
     }
 
@@ -266,6 +261,11 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Takes out what one renewal may carry.
+fn take_part<T>(all: &mut Vec<T>) -> Vec<T> {
+    all.drain(..all.len().min(MAX_OPS)).collect()
 }
 
 /// An attempt that is not this worker's any more needs no giving back.

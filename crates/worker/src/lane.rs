@@ -159,7 +159,7 @@ impl Lane {
         if self.shared.refuses_jobs() || !self.service.is_able() {
             // A job that a claim without an answer brought is unknown to this worker: it is given
             // back for it.
-            self.service.asked(&self.tokens);
+            self.shared.ours.asked(&self.tokens);
         }
         let idle = self.handing_in.is_none() && self.claiming.is_none();
         let due = idle && !self.tokens.is_empty() && Instant::now() >= self.claim_not_before;
@@ -185,7 +185,7 @@ impl Lane {
 
     fn claim_of_tokens(&mut self) -> Claim {
         let tokens = std::mem::take(&mut self.tokens);
-        self.service.ask(&tokens);
+        self.shared.ours.ask(&tokens);
         Claim { tokens, services: vec![self.service.name.clone()] }
     }
 
@@ -215,7 +215,7 @@ impl Lane {
             Ok(_) if goes_on => return,
             Ok(_) => {
                 self.shared.keep_end(sent, is_sure);
-                return self.shared.forget(held.token);
+                return self.shared.ours.forget(held.token);
             }
             Err(why) => why,
         };
@@ -230,7 +230,7 @@ impl Lane {
             Settled::Tell(op) => self.ops.push((attempt, op)),
             Settled::Nothing | Settled::Keep { .. } => {
                 tracing::info!(job = %held.job, attempt = held.attempt, %why, "end not taken");
-                self.shared.forget(held.token);
+                self.shared.ours.forget(held.token);
             }
         }
     }
@@ -266,7 +266,6 @@ impl Lane {
     /// have brought some too: the next one with its tokens tells.
     fn claimed(&mut self, mut tokens: Vec<Token>, claimed: Option<Vec<Claimed>>) {
         let Some(claimed) = claimed else { return self.tokens.append(&mut tokens) };
-        self.service.asked(&tokens);
         for job in claimed {
             let used = tokens.iter().position(|token| *token == job.held.token);
             match used {
@@ -280,6 +279,8 @@ impl Lane {
             }
             self.start(job, false);
         }
+        // Not before the jobs are kept: they would be nobody's meanwhile.
+        self.shared.ours.asked(&tokens);
         self.tokens.append(&mut tokens);
     }
 
@@ -299,14 +300,12 @@ impl Lane {
 
     /// Attempts from before a restart that the service still has.
     fn take_adopted(&mut self) {
-        for claimed in self.service.adopted() {
+        for claimed in self.shared.ours.adopted(&self.service.name) {
             match self.tokens.pop() {
-                Some(token) => self.service.asked(&[token]),
+                Some(token) => self.shared.ours.asked(&[token]),
                 None => self.surplus += 1,
             }
-            let token = claimed.held.token;
             self.start(claimed, true);
-            self.service.drop_from_transit(token);
         }
     }
 
@@ -339,7 +338,9 @@ impl Lane {
         self.ops.extend(self.service.take_outbox());
         match settled {
             Settled::Tell(op) => self.ops.push((attempt, op)),
-            Settled::Nothing | Settled::Keep { .. } => self.shared.forget(attempt.held().token),
+            Settled::Nothing | Settled::Keep { .. } => {
+                self.shared.ours.forget(attempt.held().token)
+            }
         }
         self.free_slot();
     }
@@ -387,5 +388,89 @@ async fn sleep_until(until: Option<Instant>) {
     match until {
         Some(until) => tokio::time::sleep_until(until).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use parking_lot::Mutex;
+    use pointsman_connectors::{Limits, simulation::SimulationConnector};
+    use pointsman_core::{
+        JobId, Timestamp,
+        command::Held,
+        matching::Capabilities,
+        record::{Job, JobSpec},
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{ServiceConfig, Timings, WorkerConfig, broker::Nobody};
+
+    fn lane(slots: u32) -> Lane {
+        let connector = Arc::new(SimulationConnector::new("simulation".parse().unwrap()));
+        let config = WorkerConfig {
+            worker: "w".parse().unwrap(),
+            machine: "m".parse().unwrap(),
+            services: vec![ServiceConfig { connector, slots }],
+            capabilities: Capabilities::default(),
+            summary: String::new(),
+            limits: Limits::default(),
+            timings: Timings::default(),
+            clock: Arc::new(|| Timestamp::from_millis(7)),
+        };
+        let shared = Shared::new(config, Arc::new(Nobody));
+        let service = shared.services[0].clone();
+        service.prove(service.doubts());
+        Lane::new(shared, service)
+    }
+
+    fn claimed(token: Token, payload: Bytes) -> Claimed {
+        let job = JobId::from_uuid(Uuid::now_v7());
+        let spec = JobSpec::new("simulation".parse().unwrap(), Timestamp::default());
+        let held = Held { job, attempt: 1, token };
+        Claimed { held, job: Arc::new(Job::new(job, spec)), payload }
+    }
+
+    /// A payload: the lane drops it, and in that moment the store says that an attempt runs here.
+    struct Told {
+        shared: Arc<Shared>,
+        held: Held,
+        given_back: Arc<Mutex<Vec<Held>>>,
+    }
+
+    impl AsRef<[u8]> for Told {
+        fn as_ref(&self) -> &[u8] {
+            b""
+        }
+    }
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            if self.shared.ours.give_back(self.held, LossReason::Unstarted, "unknown") {
+                self.given_back.lock().push(self.held);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_is_this_workers_also_while_its_lane_takes_it() {
+        let mut lane = lane(2);
+        let shared = lane.shared.clone();
+        let tokens = lane.claim_of_tokens().tokens;
+        let ours = tokens.iter().map(|token| claimed(*token, Bytes::new())).collect::<Vec<_>>();
+        // Jobs under no token of the claim are dropped: before, between and after the others.
+        let (mut jobs, given_back) = (Vec::new(), Arc::default());
+        for at in 0..=ours.len() {
+            for Claimed { held, .. } in &ours {
+                let given_back = Arc::clone(&given_back);
+                let told = Told { shared: shared.clone(), held: *held, given_back };
+                jobs.push(claimed(draw::token(), Bytes::from_owner(told)));
+            }
+            jobs.extend(ours.get(at).cloned());
+        }
+        lane.claimed(tokens, Some(jobs));
+        assert_eq!(lane.running.len(), 2);
+        assert_eq!(*given_back.lock(), []);
     }
 }

@@ -28,6 +28,7 @@ mod health;
 mod keeper;
 mod kept;
 mod lane;
+mod ours;
 mod previews;
 mod reclaim;
 mod service;

@@ -10,7 +10,7 @@ const PERIOD: Duration = Duration::from_millis(250);
 pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), WorkerError> {
     loop {
         shared.previews.notified().await;
-        for attempt in shared.attempts() {
+        for attempt in shared.ours.all_kept() {
             let Some((n, preview)) = attempt.new_preview() else { continue };
             let call = shared.broker.preview(attempt.held(), n, preview);
             if let Err(why) = shared.within(shared.call_limit(), call).await {

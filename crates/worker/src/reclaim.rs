@@ -7,7 +7,6 @@ use pointsman_core::{
 };
 
 use crate::{
-    WorkerError,
     calls::Fault,
     settle::{self, Settled},
     shared::{Shared, fitting, op_of},
@@ -87,11 +86,10 @@ fn keep(shared: &Shared, ends: impl IntoIterator<Item = AttemptOp>, is_sure: boo
 
 /// What a renewal would list, with whether its service has taken it.
 fn running(shared: &Shared) -> Vec<(Held, bool)> {
-    let attempts = shared.attempts().into_iter().filter(|attempt| attempt.is_alive());
-    let attempts = attempts.map(|attempt| (attempt.held(), attempt.has_started()));
-    let in_transit = shared.services.iter().flat_map(|service| service.in_transit());
-    let known = in_transit.map(|claimed| (claimed.held, claimed.job.started_at().is_some()));
-    attempts.chain(known).collect()
+    shared.ours.all(
+        |attempt| attempt.is_alive().then(|| (attempt.held(), attempt.has_started())),
+        |claimed| Some((claimed.held, claimed.job.started_at().is_some())),
+    )
 }
 
 /// One answer for each operation, and whether replicas have confirmed the ends among them.
@@ -106,13 +104,7 @@ async fn send(shared: &Shared, ops: Vec<AttemptOp>) -> Result<Answers, Fault> {
     while !rest.is_empty() {
         let (ops, after) = rest.split_at(fitting(rest.iter().map(|op| &op.op)));
         rest = after;
-        let exchange = shared.exchange_of(ops.to_vec());
-        let call = shared.broker.exchange(exchange, std::time::Duration::ZERO);
-        let answer = shared.within(shared.call_limit(), call).await;
-        let answer = answer.map_err(|error| shared.fault(error))?;
-        if answer.ops.len() != ops.len() {
-            return Err(Fault::Fatal(WorkerError::Protocol("not one answer an operation")));
-        }
+        let answer = shared.send(shared.exchange_of(ops.to_vec())).await?;
         is_sure &= answer.unconfirmed.is_none();
         answers.extend(answer.ops);
     }

@@ -3,14 +3,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pointsman_connectors::{Connector, Health};
 use pointsman_core::{
-    ServiceName, Token,
+    ServiceName,
     bounds::Bounded as _,
-    command::{ConnectorReport, Held, Op},
+    command::{ConnectorReport, Op},
     record::ConnectorStatus,
 };
 use tokio::sync::{Notify, watch};
 
-use crate::{attempt::Attempt, broker::Claimed, config::ServiceConfig};
+use crate::{attempt::Attempt, config::ServiceConfig};
 
 /// What the parts of a worker know together about one of its services.
 pub(crate) struct Service {
@@ -35,12 +35,6 @@ struct State {
     doubts: u64,
     /// Up to which doubt it was proven clear.
     proven: u64,
-    /// Tokens of claims that were not answered yet.
-    asking: Vec<Token>,
-    /// Attempts from before a restart that nobody has looked for yet.
-    limbo: Vec<Claimed>,
-    /// Those of them that the service still has, until the lane has begun to run them.
-    adopted: Vec<Claimed>,
 }
 
 impl Service {
@@ -54,9 +48,6 @@ impl Service {
                 confirmed: None,
                 doubts: 1,
                 proven: 0,
-                asking: Vec::new(),
-                limbo: Vec::new(),
-                adopted: Vec::new(),
             }),
             outbox: Mutex::default(),
             lane: Notify::new(),
@@ -141,51 +132,5 @@ impl Service {
 
     pub(crate) fn take_outbox(&self) -> Vec<(Arc<Attempt>, Op)> {
         std::mem::take(&mut self.outbox.lock())
-    }
-
-    pub(crate) fn ask(&self, tokens: &[Token]) {
-        self.asked(tokens);
-        self.state.lock().asking.extend_from_slice(tokens);
-    }
-
-    pub(crate) fn asked(&self, tokens: &[Token]) {
-        let mut state = self.state.lock();
-        state.asking.retain(|token| !tokens.contains(token));
-    }
-
-    pub(crate) fn is_asking(&self, token: Token) -> bool {
-        self.state.lock().asking.contains(&token)
-    }
-
-    pub(crate) fn put_in_limbo(&self, claimed: Claimed) {
-        self.state.lock().limbo.push(claimed);
-    }
-
-    /// Ends the limbo: what was found is adopted, the rest comes back. Nothing is in neither
-    /// place at any moment, or a renewal in between would give it back.
-    pub(crate) fn end_limbo(&self, found: &[Held]) -> Vec<Claimed> {
-        let mut state = self.state.lock();
-        let (found, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut state.limbo).into_iter().partition(|c| found.contains(&c.held));
-        state.adopted.extend(found);
-        drop(state);
-        self.lane.notify_one();
-        rest
-    }
-
-    pub(crate) fn adopted(&self) -> Vec<Claimed> {
-        self.state.lock().adopted.clone()
-    }
-
-    /// In limbo, or adopted and not run yet.
-    pub(crate) fn in_transit(&self) -> Vec<Claimed> {
-        let state = self.state.lock();
-        state.limbo.iter().chain(&state.adopted).cloned().collect()
-    }
-
-    pub(crate) fn drop_from_transit(&self, token: Token) {
-        let mut state = self.state.lock();
-        state.limbo.retain(|c| c.held.token != token);
-        state.adopted.retain(|c| c.held.token != token);
     }
 }

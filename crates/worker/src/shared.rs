@@ -1,5 +1,4 @@
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,10 +9,10 @@ use std::{
 use parking_lot::Mutex;
 use pointsman_connectors::{RawMessage, StopReason};
 use pointsman_core::{
-    Incarnation, LossReason, Token,
+    Incarnation, LossReason,
     bounds::{Bounded as _, json_len},
     command::{AttemptOp, Exchange, Held, Op, Outcome, Register},
-    decide::limits,
+    decide::limits::{self, MAX_OPS},
 };
 use tokio::{
     sync::{Notify, broadcast},
@@ -22,16 +21,14 @@ use tokio::{
 
 use crate::{
     attempt::Attempt, broker::Broker, broker::Claimed, config::WorkerConfig, draw, kept::Kept,
-    service::Service,
+    ours::Ours, service::Service,
 };
 
 /// Raw messages of services that wait for a slow listener; beyond that it misses some.
 const RAW_MESSAGES: usize = 256;
 
-/// Operations in one exchange at most.
-const MAX_OPS: usize = 1000;
-/// Bytes of them at most, about: below what a request may have.
-const MAX_BYTES: usize = 32 << 20;
+/// Bytes of the operations in one exchange at most, about; one alone may have more.
+const MAX_BYTES: usize = 4 << 20;
 /// What an operation takes beside a result's JSON and artifacts, and each artifact, about.
 const OVERHEAD: usize = 512;
 
@@ -41,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) incarnation: Incarnation,
     pub(crate) services: Vec<Arc<Service>>,
+    pub(crate) ours: Ours<Arc<Attempt>>,
     /// What is registered; held while registering, so that registrations do not cross.
     pub(crate) registration: tokio::sync::Mutex<Register>,
     pub(crate) raw: broadcast::Sender<RawMessage>,
@@ -59,8 +57,6 @@ pub(crate) struct Shared {
     pub(crate) kept: Mutex<Kept>,
     /// An end was handed in that replicas have not confirmed.
     pub(crate) unconfirmed: Notify,
-    attempts: Mutex<HashMap<Token, Arc<Attempt>>>,
-    errands: Mutex<Vec<AttemptOp>>,
     epoch: Mutex<Option<Arc<str>>>,
     /// The store is in another epoch than before, and nothing was taken back yet.
     reclaim_due: AtomicBool,
@@ -97,8 +93,7 @@ impl Shared {
             registered_at: Mutex::default(),
             kept: Mutex::default(),
             unconfirmed: Notify::new(),
-            attempts: Mutex::default(),
-            errands: Mutex::default(),
+            ours: Ours::new(),
             epoch: Mutex::default(),
             reclaim_due: AtomicBool::new(false),
             contact: Mutex::default(),
@@ -189,12 +184,9 @@ impl Shared {
     }
 
     pub(crate) fn keep(&self, attempt: &Arc<Attempt>) {
-        let token = attempt.held().token;
-        let mut attempts = self.attempts.lock();
-        if attempts.is_empty() {
+        if self.ours.keep(attempt.held().token, attempt.clone()) {
             self.busy.notify_one();
         }
-        attempts.insert(token, attempt.clone());
     }
 
     /// The store has taken an end: it is kept, should the store come back from before that.
@@ -205,24 +197,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn forget(&self, token: Token) {
-        self.attempts.lock().remove(&token);
-    }
-
-    pub(crate) fn forget_all(&self) {
-        self.attempts.lock().clear();
-    }
-
-    pub(crate) fn attempt(&self, token: Token) -> Option<Arc<Attempt>> {
-        self.attempts.lock().get(&token).cloned()
-    }
-
-    pub(crate) fn attempts(&self) -> Vec<Arc<Attempt>> {
-        self.attempts.lock().values().cloned().collect()
-    }
-
     pub(crate) fn stop(&self, held: Held, reason: StopReason) {
-        let Some(attempt) = self.attempt(held.token) else { return };
+        let Some(attempt) = self.ours.kept(held.token) else { return };
         if attempt.signal().reason() < Some(reason) {
             tracing::info!(job = %held.job, attempt = held.attempt, ?reason, "told to stop");
         }
@@ -232,48 +208,31 @@ impl Shared {
     /// The attempt is not this worker's any more.
     pub(crate) fn lost(&self, held: Held) {
         self.stop(held, StopReason::Lost);
-        for service in &self.services {
-            service.drop_from_transit(held.token);
-        }
+        self.ours.drop_from_transit(held.token);
     }
 
-    /// The attempts of one service.
-    pub(crate) fn attempts_at(&self, service: &Arc<Service>) -> Vec<Arc<Attempt>> {
-        let attempts = self.attempts.lock();
-        let here = |attempt: &&Arc<Attempt>| Arc::ptr_eq(&attempt.service, service);
-        attempts.values().filter(here).cloned().collect()
-    }
-
-    /// What the store says is running here, from before a restart: it waits for its service.
+    /// What the store says is running here: what is from before a restart waits for its service.
     pub(crate) fn sort_running(&self, running: Vec<Claimed>) {
         for claimed in running {
-            let found = self.services.iter().find(|s| s.name == *claimed.job.service());
-            match found {
-                _ if self.attempt(claimed.held.token).is_some() => {}
-                Some(service) => service.put_in_limbo(claimed),
-                None => self.give_back(claimed.held, LossReason::NotAdopted, "service is gone"),
+            match self.services.iter().any(|s| s.name == *claimed.job.service()) {
+                true => self.ours.put_in_limbo(claimed),
+                false => self.give_back(claimed.held, LossReason::NotAdopted, "service is gone"),
             }
         }
     }
 
-    /// Gives back an attempt that no lane has. The keeper sees to it.
+    /// Ends the limbo of a service: what was found is adopted, the rest given back.
+    pub(crate) fn end_limbo(&self, service: &Service, found: &[Held], message: &str) {
+        if self.ours.end_limbo(&service.name, found, message) {
+            self.urgent.notify_one();
+        }
+    }
+
+    /// Gives back an attempt that is not this worker's. The keeper sees to it.
     pub(crate) fn give_back(&self, held: Held, reason: LossReason, message: &str) {
-        let message = message.to_owned();
-        let op = op_of(held, Op::Release { reason, message });
-        self.errands.lock().push(op);
-        self.urgent.notify_one();
-    }
-
-    pub(crate) fn is_on_errand(&self, token: Token) -> bool {
-        self.errands.lock().iter().any(|errand| errand.token == token)
-    }
-
-    pub(crate) fn take_errands(&self) -> Vec<AttemptOp> {
-        std::mem::take(&mut self.errands.lock())
-    }
-
-    pub(crate) fn put_errands_back(&self, errands: Vec<AttemptOp>) {
-        self.errands.lock().extend(errands);
+        if self.ours.give_back(held, reason, message) {
+            self.urgent.notify_one();
+        }
     }
 
     pub(crate) fn exchange_of(&self, ops: Vec<AttemptOp>) -> Exchange {

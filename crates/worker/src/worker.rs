@@ -89,7 +89,7 @@ impl Worker {
         };
         lanes.shutdown().await;
         others.shutdown().await;
-        shared.forget_all();
+        shared.ours.forget_all();
         match &ended {
             Err(WorkerError::Superseded(_)) => {}
             _ => leave(&shared).await,
@@ -155,7 +155,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> 
 
 /// Tells attempts to stop: those that the service has not taken yet, or all.
 fn stop_attempts(shared: &Shared, all: bool) {
-    for attempt in shared.attempts() {
+    for attempt in shared.ours.all_kept() {
         if all || !attempt.has_started() {
             attempt.signal().raise(StopReason::Drain);
         }

@@ -61,6 +61,15 @@ pub mod limits {
     pub const LOST_ATTEMPTS: u32 = 1_000;
     /// An idempotency key is kept this long.
     pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 3600);
+    /// Operations in one exchange at most, and attempts in one renewal.
+    pub const MAX_OPS: usize = 1_024;
+    /// Bytes a second of the slowest line that results are handed in over.
+    pub const SLOWEST_LINE: usize = 64 << 10;
+
+    /// Whole seconds that the slowest line takes for so many bytes.
+    pub fn transfer(bytes: usize) -> Duration {
+        Duration::from_secs((bytes / SLOWEST_LINE) as u64)
+    }
 }
 
 /// Why a command is refused. Nothing was changed.

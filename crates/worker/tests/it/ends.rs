@@ -1,5 +1,7 @@
 //! How attempts end.
 
+use std::time::Duration;
+
 use pointsman_core::{
     FailureKind, LossReason,
     bounds::{MAX_MESSAGE, MAX_REMARK},
@@ -89,6 +91,22 @@ async fn a_wedged_service_gets_no_jobs_until_it_is_proven_clear() {
     assert_eq!(setup.broker.status(job), JobStatus::Cancelled);
     assert_eq!(setup.broker.status(next), JobStatus::Completed);
     assert_eq!(reports(&setup).last().unwrap().status, ConnectorStatus::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_gets_stuck_while_the_service_is_cleared_is_cleared_the_next_time() {
+    let setup = Setup::new(2).await;
+    let (wedge, lost) = (setup.broker.post("wedge"), setup.broker.post("lost"));
+    setup.service.with(|s| s.clearing_takes = Duration::from_secs(5));
+    setup.broker.with(|s| s.jobs.get_mut(&wedge).unwrap().cancel = true);
+    setup.pass(6.0).await;
+    assert_eq!(setup.broker.job(lost).taken.len(), 1, "after this end the service was cleared");
+    assert_eq!(setup.broker.status(wedge), JobStatus::InProgress, "but not of what ran then");
+    setup.pass(5.0).await;
+    let clearings = setup.service.with(|s| s.clearings.clone());
+    let [.., first, second] = &clearings[..] else { panic!() };
+    assert_eq!((first.len(), second.len()), (1, 0), "what runs is not cleared away");
+    assert_eq!(setup.broker.status(wedge), JobStatus::Cancelled);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,8 @@
 //! Finished work goes out and jobs come in.
 
-use pointsman_core::{command::Op, record::JobStatus};
+use std::time::Duration;
+
+use pointsman_core::{JobId, command::Op, record::JobStatus};
 
 use crate::{
     broker::{Call, FakeBroker, Line},
@@ -90,6 +92,69 @@ async fn a_claim_whose_answer_never_came_is_given_back() {
     let taken = setup.broker.job(other).taken;
     assert!(matches!(&taken[..], [Op::Release { reason, .. }] if !reason.counts()), "{taken:?}");
     assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_on_its_way_here_is_not_from_before_a_restart() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.claims_take = Duration::from_secs(6));
+    let job = setup.broker.post("hour");
+    setup.pass(0.1).await;
+    // Registering again tells that it is running, before the claim's answer does.
+    setup.broker.with(|s| s.forgotten = true);
+    setup.pass(5.5).await;
+    let (_, renew, _) = setup.broker.renewals().pop().unwrap();
+    assert_eq!((setup.broker.job(job).attempt, renew.held), (1, Vec::new()));
+    setup.pass(90.0).await;
+    assert_eq!(setup.broker.job(job).taken, [Op::Start]);
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_a_claim_brings_at_last_waits_for_nothing_more() {
+    let setup = Setup::new(1).await;
+    // Its claim is given up, and no other may be sent.
+    setup.broker.with(|s| s.claims_take = Duration::from_secs(3600));
+    let job = setup.broker.post("hour");
+    setup.pass(20.0).await;
+    setup.broker.with(|s| s.orders.drain = true);
+    setup.pass(14.0).await;
+    setup.broker.with(|s| s.forgotten = true);
+    setup.pass(6.0).await;
+    let (_, renew, _) = setup.broker.renewals().pop().unwrap();
+    assert_eq!(renew.held.len(), 1, "told to be running here, it waits for its service");
+    setup.broker.with(|s| (s.claims_take, s.orders.drain) = (Duration::ZERO, false));
+    setup.pass(90.0).await;
+    assert_eq!(setup.broker.job(job).taken, [Op::Start]);
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_jobs_are_given_back_at_once() {
+    let setup = Setup::new(1).await;
+    let jobs: Vec<_> = (0..1500)
+        .map(|_| {
+            let job = setup.broker.post("done");
+            setup.broker.assign_unheard(job);
+            job
+        })
+        .collect();
+    setup.pass(6.0).await;
+    let given_back =
+        |job: &JobId| matches!(setup.broker.job(*job).taken[..], [Op::Release { .. }, ..]);
+    assert_eq!(jobs.iter().filter(|job| given_back(job)).count(), 1500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_results_arrive_over_a_slow_line() {
+    let setup = Setup::new(2).await;
+    let jobs: Vec<_> = (0..2).map(|_| setup.broker.post("large")).collect();
+    setup.broker.with(|s| s.speed = Some(70_000));
+    setup.pass(60.0).await;
+    for job in jobs {
+        let job = setup.broker.job(job);
+        assert_eq!((job.status, job.attempt), (JobStatus::Completed, 1));
+    }
 }
 
 #[tokio::test(start_paused = true)]

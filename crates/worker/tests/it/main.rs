@@ -3,6 +3,7 @@
 mod broker;
 mod service;
 mod setup;
+mod state;
 
 mod chaos;
 mod contact;

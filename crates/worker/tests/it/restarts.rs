@@ -1,6 +1,6 @@
 //! What a new start does about what the last one left.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_connectors::Health;
 use pointsman_core::{
@@ -13,7 +13,7 @@ use pointsman_worker::Worker;
 use uuid::Uuid;
 
 use crate::{
-    broker::FakeBroker,
+    broker::{Call, FakeBroker},
     service::FakeService,
     setup::{Setup, config},
 };
@@ -23,7 +23,6 @@ fn left_over(broker: &FakeBroker, payload: &'static str) -> (JobId, Token) {
     let id = broker.post(payload);
     let token = Token::from_uuid(Uuid::new_v4());
     broker.with(|s| {
-        s.running.push(id);
         let job = s.jobs.get_mut(&id).unwrap();
         job.attempt = 1;
         job.token = Some(token);
@@ -69,6 +68,33 @@ async fn left_over_jobs_wait_a_while_for_their_service_with_their_leases_kept() 
     setup.service.with(|s| s.health = Health::idle());
     setup.pass(15.0).await;
     assert_eq!(broker.status(job), JobStatus::Completed);
+    // What the service has was news then: the store told what is running a second time.
+    let registrations = broker.calls().into_iter().filter(|c| matches!(c, Call::Register(_)));
+    assert_eq!((registrations.count(), setup.service.runs()), (2, 1), "it is adopted once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_attempts_than_one_renewal_may_carry_are_kept_and_adopted() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    let (jobs, tokens): (Vec<_>, Vec<_>) =
+        (0..1100).map(|_| left_over(&broker, "progress-once")).unzip();
+    service.with(|s| {
+        s.ghosts.extend(tokens);
+        s.health = Health::new(ConnectorStatus::Connecting, "starting");
+    });
+    let setup = Setup::with(1, broker.clone(), service).await;
+    setup.pass(6.0).await;
+    let renewed = |broker: &FakeBroker| -> BTreeSet<JobId> {
+        let renewals = broker.renewals().into_iter().flat_map(|(_, renew, _)| renew.held);
+        renewals.map(|held| held.job).collect()
+    };
+    assert_eq!(renewed(&broker).len(), 1100);
+    setup.service.with(|s| s.health = Health::idle());
+    setup.pass(10.0).await;
+    assert_eq!(setup.service.runs(), 1100);
+    let told = broker.renewals().into_iter().flat_map(|(_, _, progress)| progress);
+    let told: BTreeSet<_> = told.map(|(job, _)| job).collect();
+    assert_eq!(told, jobs.into_iter().collect());
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,9 +133,7 @@ async fn what_a_service_has_is_registered_when_it_comes_up() {
         .calls()
         .into_iter()
         .filter_map(|call| match call {
-            crate::broker::Call::Register(r) => {
-                Some(r.capabilities.services.into_values().next()?.version)
-            }
+            Call::Register(r) => Some(r.capabilities.services.into_values().next()?.version),
             _ => None,
         })
         .collect();

@@ -24,6 +24,8 @@ pub struct FakeService {
 pub struct State {
     pub health: Health,
     pub version: String,
+    /// How long it takes to clear it.
+    pub clearing_takes: Duration,
     /// Why it cannot be proven clear.
     pub not_clear: Option<String>,
     /// What it still has from before a restart.
@@ -41,6 +43,7 @@ impl FakeService {
             state: Mutex::new(State {
                 health: Health::idle(),
                 version: "1.0".into(),
+                clearing_takes: Duration::ZERO,
                 not_clear: None,
                 ghosts: BTreeSet::new(),
                 runs: Vec::new(),
@@ -122,6 +125,11 @@ impl Connector for FakeService {
                     (0..200).fold(serde_json::json!(1), |within, _| serde_json::json!([within]));
                 Ok(Completion { result: Some(result), ..Completion::default() })
             }
+            "large" => {
+                context.started();
+                let result = Some("x".repeat(1_000_000).into());
+                Ok(Completion { result, ..Completion::default() })
+            }
             "panic" => panic!("asked to"),
             "file" => file(&context, &Bytes::from_static(b"picture")).await,
             "broken-file" => file(&context, &Broken).await,
@@ -129,6 +137,10 @@ impl Connector for FakeService {
                 let Some(input) = task.job.spec.inputs.first() else { panic!("no input") };
                 let found = context.open_input(&input.from).await;
                 found.map(|_| Completion::default()).map_err(failed)
+            }
+            "progress-once" => {
+                context.progress(Report { step: Some(1), ..Report::default() });
+                slow(&context, Duration::from_secs(3600)).await
             }
             "progress" => {
                 for step in 0..100 {
@@ -145,8 +157,12 @@ impl Connector for FakeService {
     }
 
     async fn clear_ghosts(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
-        let mut state = self.state.lock();
-        state.clearings.push(ours.to_vec());
+        let takes = self.with(|s| {
+            s.clearings.push(ours.to_vec());
+            s.clearing_takes
+        });
+        tokio::time::sleep(takes).await;
+        let state = self.state.lock();
         if let Some(why) = &state.not_clear {
             return Err(NotClear(why.clone()));
         }
