@@ -834,7 +834,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The server takes work: its store does, its view is true, and it is not stopping. */
+        /**
+         * The server serves: its store is reached, its view is true, and it is not stopping. A full store
+         *     takes no submissions, and is ready for all else.
+         */
         get: operations["get_readyz"];
         put?: never;
         post?: never;
