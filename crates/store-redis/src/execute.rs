@@ -24,7 +24,7 @@ use crate::{
     sight::Sight,
     store::Inner,
     together::TOGETHER,
-    verdict::{Stamped, Verdict, verdict},
+    verdict::{Stamped, Verdict, half_way, verdict},
     wake::Wake,
 };
 
@@ -354,7 +354,7 @@ impl Inner {
         let (time, epoch) = (self.link.given_time(), epoch.to_string());
         let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
         args.extend(plans.iter().flat_map(|plan| plan.iter().map(Vec::as_slice)));
-        let answer = self.link.call("commit", &args).await?;
+        let answer = self.link.call("commit", &args).await.map_err(half_way)?;
         self.verdicts(&answer, plans.len())
     }
 
@@ -376,7 +376,7 @@ impl Inner {
         args.extend(plan.iter().map(Vec::as_slice));
         args.extend(heads.iter().map(String::as_bytes));
         let asked = Instant::now();
-        let answer = self.link.call("hear", &args).await?;
+        let answer = self.link.call("hear", &args).await.map_err(half_way)?;
         if let (Some(idle), Some(heads)) = (idle, list(&answer).get(3).and_then(number)) {
             self.looks.saw(&idle, asked, heads > 0);
         }

@@ -3,6 +3,8 @@
 
 mod acks;
 mod connect;
+mod nodes;
+mod refusals;
 mod reply;
 
 use std::{
@@ -21,7 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use acks::surely;
-pub use connect::{OpenError, lost_meta};
+pub use refusals::{OpenError, lost_meta};
 pub use reply::{answered, bytes, list, number, text};
 
 use crate::{
@@ -329,7 +331,7 @@ impl Link {
         let (answer, generation) = self.ask(&self.command(function, args)).await?;
         let why = match list(&answer) {
             [state, format] if text(state) == "newer" && !text(format).is_empty() => {
-                connect::other_format(self.keys(), text(format)).to_string()
+                refusals::other_format(self.keys(), text(format)).to_string()
             }
             // Somebody emptied it: opened anew it is made anew.
             [state, none]
@@ -354,16 +356,16 @@ impl Link {
 
     fn failed(&self, generation: u64, error: &redis::RedisError) -> CallError {
         let why = error.to_string();
-        match connect::means(error) {
-            connect::Means::Broken => {
+        match refusals::means(error) {
+            refusals::Means::Broken => {
                 self.drop_live(generation, &why);
                 CallError::Lost(why)
             }
-            connect::Means::ElseWhere => {
+            refusals::Means::ElseWhere => {
                 self.drop_live(generation, &why);
                 CallError::Unreachable(why)
             }
-            connect::Means::Refused => CallError::Refused(why),
+            refusals::Means::Refused => CallError::Refused(why),
         }
     }
 
@@ -460,7 +462,7 @@ mod tests {
             assert!(matches!(why, CallError::Unreachable(_)), "{why}");
         }
         let took = begun.elapsed();
-        assert!(took < 2 * connect::CONNECT_WITHIN, "{took:?}");
+        assert!(took < 2 * nodes::CONNECT_WITHIN, "{took:?}");
         let attempts = std::iter::from_fn(|| silent.accept().ok()).count();
         assert_eq!(attempts, 1);
         // Who comes later makes an attempt of its own.

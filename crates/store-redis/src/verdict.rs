@@ -5,11 +5,12 @@ use std::sync::Arc;
 use pointsman_core::{
     Event, EventName, JobId, Record, RecordKey, Rejected, Seq, Timestamp, decide::limits,
 };
+use pointsman_store::StoreError;
 use redis::Value;
 
 use crate::{
     fields::{self, Fields},
-    link::{bytes, list, number, text},
+    link::{CallError, bytes, list, number, text},
     plan::Pick,
 };
 
@@ -35,6 +36,18 @@ pub struct Stamped {
     pub seq: Seq,
     pub at: Timestamp,
     pub endings_before: u64,
+}
+
+/// A function that stops in its midst, say as a right was taken away, may have begun to write.
+pub fn half_way(error: CallError) -> StoreError {
+    match error {
+        CallError::Refused(why)
+            if why.contains("@user_function") && !why.contains("nothing was changed") =>
+        {
+            StoreError::Unknown(format!("a function stopped in its midst: {why}"))
+        }
+        error => error.into(),
+    }
 }
 
 /// Reads the answer about one transition; `now` is the store's time.

@@ -1,3 +1,5 @@
+//! Which attempts are this worker's, and where each of them is.
+
 use std::collections::HashMap;
 
 use parking_lot::Mutex;

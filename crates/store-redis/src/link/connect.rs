@@ -1,78 +1,27 @@
-//! Finding the primary, and the first look at it.
-
-use std::time::Duration;
+//! Connecting, and the first look at what is there.
 
 use pointsman_store::Epoch;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError,
-    ServerErrorKind, Value, aio::MultiplexedConnection,
-};
+use redis::{RedisError, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
-use super::{ANSWER_WITHIN, Opening, Place, list, number, text};
+use super::{
+    ANSWER_WITHIN, Opening, Place, list,
+    nodes::{CONNECT_WITHIN, Candidate, Failures, Host, candidate, client, config, connected},
+    number,
+    refusals::{
+        FORMAT, OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, lost_meta,
+        other_fleet, other_format,
+    },
+    text,
+};
 use crate::{
-    address::Topology,
     keys::Keys,
     library,
     settings::{Info, SettingsError},
 };
 
-/// How keys are laid out; a store with a higher number is a newer version's (head.lua).
-const FORMAT: i64 = 3;
-pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Keys looked at for strangers under the prefix, when a fleet is made.
 const MAX_SCANNED: u64 = 1_000_000;
-
-/// Why a store on Redis could not be opened. Nothing was touched.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    #[error("cannot reach Redis at {address}: {why}")]
-    Unreachable { address: String, why: String },
-    #[error("Redis at {address} does not let us in: {why}: {cure}")]
-    Denied { address: String, why: String, cure: &'static str },
-    #[error("this address of Redis cannot be right: {address}: {why}")]
-    Address { address: String, why: String },
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    #[error("the keys under {prefix} are another application's ({key}): use another --fleet")]
-    Foreign { prefix: String, key: String },
-    #[error("the store under {prefix} is fleet {found:?}, not {wanted:?}: check --fleet")]
-    OtherFleet { prefix: String, found: String, wanted: String },
-    #[error("the store was written by a newer version (format {format}): use that version")]
-    Newer { format: String },
-    #[error("an import fills this store, or broke off: run `pointsman import` into it anew")]
-    Importing,
-    #[error("there is no store under {prefix}: check the address and --fleet")]
-    Missing { prefix: String },
-    #[error("{prefix}meta is gone, and without it nothing of the store can be read: {cure}")]
-    Lost { prefix: String, cure: String },
-    #[error("{key} {field} is {found:?}, {wanted}: {cure}")]
-    Garbled { key: String, field: &'static str, found: String, wanted: &'static str, cure: String },
-    #[error("Redis answered {0}, which is not understood")]
-    Odd(String),
-    #[error("the store is closed")]
-    Closed,
-}
-
-impl OpenError {
-    /// Whether waiting may mend it: Redis cannot be reached, or Sentinels have not seen a fail-over.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Settings(SettingsError::NotPrimary { named_by, .. }) => named_by.is_some(),
-            _ => false,
-        }
-    }
-
-    /// Whether another Sentinel, or node of the cluster, may lead to one that is well.
-    fn is_of_one_node(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Denied { .. } => true,
-            Self::Settings(settings) => matches!(settings, SettingsError::NotPrimary { .. }),
-            _ => false,
-        }
-    }
-}
 
 /// A server that a connection leads to.
 pub struct Node {
@@ -187,107 +136,6 @@ fn no_answer() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-fn no_host(place: &Place) -> OpenError {
-    OpenError::Unreachable { address: place.address.to_string(), why: "no host".into() }
-}
-
-/// Name and port, as the address has them.
-type Host = (String, u16);
-
-/// A node that should have the fleet's keys.
-struct Candidate {
-    host: String,
-    port: u16,
-    /// The Sentinel that says so.
-    named_by: Option<String>,
-}
-
-/// Why the nodes that the address leads to are no good: they are tried one after the other, as a
-/// Sentinel or a node of a cluster may have slept through a fail-over.
-#[derive(Default)]
-struct Failures(Option<OpenError>);
-
-impl Failures {
-    /// Takes note of what another node may make good.
-    ///
-    /// # Errors
-    /// What no other node can.
-    fn add(&mut self, error: OpenError) -> Result<(), OpenError> {
-        if !error.is_of_one_node() {
-            return Err(error);
-        }
-        // Of several the one that says most is told.
-        if matches!(self.0, None | Some(OpenError::Unreachable { .. })) {
-            self.0 = Some(error);
-        }
-        Ok(())
-    }
-
-    fn told(self, place: &Place) -> OpenError {
-        self.0.unwrap_or_else(|| no_host(place))
-    }
-}
-
-/// The node that has the fleet's keys, as one of the hosts knows it.
-async fn candidate(
-    place: &Place,
-    (host, port): &Host,
-    keys: &Keys,
-) -> Result<Candidate, OpenError> {
-    let port = *port;
-    let ((host, port), named_by) = match &place.address.topology {
-        Topology::Server => ((host.to_owned(), port), None),
-        Topology::Sentinel { master } => {
-            let named = ask_sentinel(place, host, port, master).await?;
-            (named, Some(format!("{host}:{port}")))
-        }
-        Topology::Cluster => (ask_cluster(place, host, port, keys).await?, None),
-    };
-    Ok(Candidate { host, port, named_by })
-}
-
-fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_WITHIN))
-}
-
-/// What makes up for a lost `meta`.
-pub fn lost_meta(prefix: &str) -> OpenError {
-    let cure = "restore the store from a backup, or make the key anew as docs/operating.md says \
-                under Repairs";
-    OpenError::Lost { prefix: prefix.to_owned(), cure: cure.to_owned() }
-}
-
-fn garbled_seq(keys: &Keys, found: Option<String>) -> OpenError {
-    let found = found.unwrap_or_default();
-    let (key, log) = (keys.meta(), keys.full("log"));
-    let cure = format!(
-        "set it to the number before the dash of the log's last entry (`XREVRANGE {log} + - COUNT \
-         1`): `HSET {key} seq NUMBER`"
-    );
-    OpenError::Garbled { key, field: "seq", found, wanted: "which is no whole number", cure }
-}
-
-/// A newer version's store, unless what stands there is no format at all.
-pub fn other_format(keys: &Keys, found: String) -> OpenError {
-    if found.parse::<u64>().is_ok() {
-        return OpenError::Newer { format: found };
-    }
-    let key = keys.meta();
-    let cure = format!("`HSET {key} format {FORMAT}`, unless a newer version wrote the store");
-    OpenError::Garbled { key, field: "format", found, wanted: "which is no whole number", cure }
-}
-
-fn garbled_epoch(keys: &Keys, found: String) -> OpenError {
-    let key = keys.meta();
-    let cure = format!("`HSET {key} replid unknown`, and start again: then a new one begins");
-    OpenError::Garbled { key, field: "epoch", found, wanted: "which is no epoch", cure }
-}
-
-fn other_fleet(keys: &Keys, place: &Place, found: String) -> OpenError {
-    let prefix = keys.prefix().to_owned();
-    OpenError::OtherFleet { prefix, found, wanted: place.fleet.clone() }
-}
-
 /// Whatever stands there already must be this fleet's, before anything is written or loaded.
 async fn check_meta(
     connection: &mut MultiplexedConnection,
@@ -373,186 +221,4 @@ async fn load_library(connection: &mut MultiplexedConnection) -> Result<(), Redi
         Err(error) if error.to_string().contains("already exists") => Ok(()),
         loaded => loaded.map(drop),
     }
-}
-
-async fn connected(
-    place: &Place,
-    host: &str,
-    port: u16,
-    config: &AsyncConnectionConfig,
-) -> Result<MultiplexedConnection, OpenError> {
-    let client = client(place, host, port, false)?;
-    let connection = client.get_multiplexed_async_connection_with_config(config).await;
-    connection.map_err(|error| failure(place, &error))
-}
-
-/// A client of one node; Sentinels have no databases and no passwords of the data's.
-fn client(place: &Place, host: &str, port: u16, sentinel: bool) -> Result<Client, OpenError> {
-    let address = &place.address;
-    // Nothing was sent yet.
-    let wrong = |error: RedisError| OpenError::Address {
-        address: address.to_string(),
-        why: error.to_string(),
-    };
-    let addr = match address.tls {
-        true => {
-            ConnectionAddr::TcpTls { host: host.into(), port, insecure: false, tls_params: None }
-        }
-        false => ConnectionAddr::Tcp(host.into(), port),
-    };
-    let info = addr.into_connection_info().map_err(wrong)?;
-    let mut redis = info.redis_settings().clone();
-    if !sentinel {
-        redis = redis.set_db(address.db);
-        if let Some(user) = &address.user {
-            redis = redis.set_username(user);
-        }
-        if let Some(password) = &address.password {
-            redis = redis.set_password(password);
-        }
-    }
-    super::super::tls::client(info.set_redis_settings(redis), address).map_err(wrong)
-}
-
-async fn ask(
-    place: &Place,
-    host: &str,
-    port: u16,
-    sentinel: bool,
-    command: &redis::Cmd,
-) -> Result<Value, OpenError> {
-    let failed = |error: RedisError| match failure(place, &error) {
-        OpenError::Denied { why, .. } if sentinel => OpenError::Denied {
-            address: format!("{host}:{port}"),
-            why,
-            cure: "it is a Sentinel, and those are asked without a password: let it ask for none",
-        },
-        failure => failure,
-    };
-    let client = client(place, host, port, sentinel)?;
-    let config = config().set_response_timeout(Some(CONNECT_WITHIN));
-    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-    command.query_async(&mut connection.map_err(failed)?).await.map_err(failed)
-}
-
-async fn ask_sentinel(
-    place: &Place,
-    host: &str,
-    port: u16,
-    master: &str,
-) -> Result<(String, u16), OpenError> {
-    let mut command = redis::cmd("SENTINEL");
-    command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    let found = ask(place, host, port, true, &command).await?;
-    let unknown = || OpenError::Unreachable {
-        address: place.address.to_string(),
-        why: format!("the Sentinel at {host}:{port} knows no master {master:?}"),
-    };
-    match list(&found) {
-        [host, port] => Ok((text(host), text(port).parse().map_err(|_| unknown())?)),
-        _ => Err(unknown()),
-    }
-}
-
-/// Which node has the fleet's slot.
-async fn ask_cluster(
-    place: &Place,
-    host: &str,
-    port: u16,
-    keys: &Keys,
-) -> Result<(String, u16), OpenError> {
-    let mut slot = redis::cmd("CLUSTER");
-    slot.arg("KEYSLOT").arg(keys.meta());
-    let slot = number(&ask(place, host, port, false, &slot).await?).unwrap_or(-1);
-    let mut slots = redis::cmd("CLUSTER");
-    slots.arg("SLOTS");
-    let found = ask(place, host, port, false, &slots).await?;
-    let has = |range: &&Value| match list(range) {
-        [from, till, ..] => {
-            number(from).is_some_and(|from| from <= slot)
-                && number(till).is_some_and(|till| slot <= till)
-        }
-        _ => false,
-    };
-    let range = list(&found).iter().find(has);
-    let node = range.and_then(|range| list(range).get(2)).map(list).unwrap_or_default();
-    match node {
-        [name, node_port, ..] => {
-            // A node that does not know its own address is the one that was asked.
-            let name = Some(text(name)).filter(|name| !name.is_empty() && name != "?");
-            let node_port = number(node_port).and_then(|port| u16::try_from(port).ok());
-            Ok((name.unwrap_or_else(|| host.to_owned()), node_port.unwrap_or(port)))
-        }
-        _ => Err(OpenError::Unreachable {
-            address: place.address.to_string(),
-            why: format!("no node of the cluster has slot {slot}"),
-        }),
-    }
-}
-
-fn denied(place: &Place, why: String) -> OpenError {
-    let cure = "give the user the rights of deploy/users.acl, with this fleet's prefix";
-    OpenError::Denied { address: place.address.to_string(), why, cure }
-}
-
-fn failure(place: &Place, error: &RedisError) -> OpenError {
-    let (address, why) = (place.address.to_string(), error.to_string());
-    if is_not_allowed(error) {
-        return denied(place, why);
-    }
-    if ["NOAUTH", "WRONGPASS"].iter().any(|code| why.contains(code))
-        || error.kind() == ErrorKind::AuthenticationFailed
-    {
-        return OpenError::Denied { address, why, cure: "check user and password" };
-    }
-    match why.contains("DB index is out of range") {
-        true => OpenError::Address { address, why },
-        false => OpenError::Unreachable { address, why },
-    }
-}
-
-/// A right is missing.
-pub fn is_not_allowed(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
-}
-
-/// What an error says of the connection.
-pub enum Means {
-    /// It is gone, and whether the call was carried out is not known.
-    Broken,
-    /// The primary is elsewhere, or not there yet; the call was not carried out.
-    ElseWhere,
-    /// The connection is well; the call was refused.
-    Refused,
-}
-
-/// Our functions are not there: a Redis that was emptied, or another one.
-fn is_not_loaded(error: &RedisError) -> bool {
-    error.to_string().contains("Function not found")
-}
-
-pub fn means(error: &RedisError) -> Means {
-    let moved = matches!(
-        error.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::ReadOnly
-                | ServerErrorKind::Moved
-                | ServerErrorKind::Ask
-                | ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::TryAgain
-        )
-    );
-    if moved || is_not_loaded(error) {
-        return Means::ElseWhere;
-    }
-    if error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_dropped()
-        || error.is_unrecoverable_error()
-    {
-        return Means::Broken;
-    }
-    Means::Refused
 }

@@ -11,7 +11,7 @@ use pointsman_core::{
     record::{ConnectorStatus, JobSpec},
 };
 use pointsman_store::{
-    Depth, Due, JobFilter, Store, StoreError,
+    Depth, Due, Store, StoreError,
     conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 use pointsman_store_redis::{OpenError, Options};
@@ -481,26 +481,4 @@ async fn a_worker_that_is_not_known_to_be_heard_goes_offline() {
     assert_eq!(fleet.reconcile(Due::Workers).await, 1);
     assert!(fleet.worker_record(&gone).await.is_offline());
     assert!(!fleet.worker_record(&there).await.is_offline());
-}
-
-/// One record that cannot be read keeps reconcilers and lists from no other.
-#[tokio::test]
-async fn a_record_that_cannot_be_read_stands_in_nobodys_way() {
-    let (fleet, options) = fleet_on();
-    let (w, other) = (fleet.worker("w", 2, &[]).await, fleet.worker("other", 1, &[]).await);
-    let (broken, sound) = (fleet.running(&w).await.job, fleet.running(&w).await.job);
-    let prefix = prefix(&options);
-    by_hand(&prefix, &format!("HSET job:{broken} attempt x"));
-    by_hand(&prefix, "HSET worker:other status x");
-    let store = open_with(options);
-    fleet.advance(limits::LEASE + Duration::from_secs(1));
-    let due = store.due(Due::Leases).await.expect("the other one is seen");
-    let due: Vec<_> = due.iter().map(|due| format!("{due:?}")).collect();
-    assert!(due.len() == 1 && due[0].contains(&sound.to_string()), "{due:?}");
-    fleet.advance(limits::SILENT_AFTER);
-    assert_eq!(store.due(Due::Workers).await.expect("the other one is seen").len(), 1);
-    assert_eq!(store.due(Due::Machines).await.expect("both are seen").len(), 2);
-    let page = store.jobs(JobFilter::default(), None, 10).await.expect("the other one is listed");
-    assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [sound]);
-    drop(other);
 }

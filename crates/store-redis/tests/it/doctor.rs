@@ -1,17 +1,21 @@
 //! What somebody's hand did to the keys is found, told, and mended.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use pointsman_core::{
     Event, RecordKey,
+    decide::limits,
     doctor::{FindingRule, MendOutcome},
     record::JobSpec,
 };
 use pointsman_store::{
-    Depth, LogPage,
+    Depth, Due, JobFilter, LogPage, Store as _,
     conformance::{
         fleet::{Fleet, Hand, completed, needs, spec},
         model::picture,
@@ -19,7 +23,7 @@ use pointsman_store::{
 };
 
 use crate::{
-    support::{by_hand, connection, fleet_on, prefix},
+    support::{by_hand, connection, fleet_on, open_with, prefix},
     unchanged::dump,
 };
 
@@ -271,4 +275,26 @@ async fn a_look_that_has_no_moment_is_no_look() {
     }
     let found = fleet.store.examine(Depth::Everything).await.expect("nothing changes any more");
     assert!(!found.is_sound(), "{found:?}");
+}
+
+/// One record that cannot be read keeps reconcilers and lists from no other.
+#[tokio::test]
+async fn a_record_that_cannot_be_read_stands_in_nobodys_way() {
+    let (fleet, options) = fleet_on();
+    let (w, other) = (fleet.worker("w", 2, &[]).await, fleet.worker("other", 1, &[]).await);
+    let (broken, sound) = (fleet.running(&w).await.job, fleet.running(&w).await.job);
+    let prefix = prefix(&options);
+    by_hand(&prefix, &format!("HSET job:{broken} attempt x"));
+    by_hand(&prefix, "HSET worker:other status x");
+    let store = open_with(options);
+    fleet.advance(limits::LEASE + Duration::from_secs(1));
+    let due = store.due(Due::Leases).await.expect("the other one is seen");
+    let due: Vec<_> = due.iter().map(|due| format!("{due:?}")).collect();
+    assert!(due.len() == 1 && due[0].contains(&sound.to_string()), "{due:?}");
+    fleet.advance(limits::SILENT_AFTER);
+    assert_eq!(store.due(Due::Workers).await.expect("the other one is seen").len(), 1);
+    assert_eq!(store.due(Due::Machines).await.expect("both are seen").len(), 2);
+    let page = store.jobs(JobFilter::default(), None, 10).await.expect("the other one is listed");
+    assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [sound]);
+    drop(other);
 }

@@ -10,7 +10,7 @@ use pointsman_core::{
 };
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
-    Health, Store, ToldProgress,
+    Health, Store, StoreError, ToldProgress,
     conformance::fleet::{Fleet, completed, spec},
 };
 use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
@@ -251,6 +251,21 @@ async fn a_user_without_all_rights_is_refused() {
         let why = why.to_string();
         assert!(why.contains(named) && why.contains("deploy/users.acl"), "{rights:?}: {why}");
     }
+}
+
+/// What a function wrote before it came upon a right that was taken away is not taken back.
+#[tokio::test]
+async fn a_right_that_is_taken_away_leaves_the_outcome_unknown() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = format!("redis://app:secret@127.0.0.1:{}", server.port());
+    run(&server, &["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all"]).await;
+    let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
+    let kept = store.clone();
+    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    run(&server, &["ACL", "SETUSER", "app", "-xadd"]).await;
+    let submit = Command::Submit(fleet.submission(spec(50)));
+    let why = store.execute(vec![submit]).await.map(drop).expect_err("it stops");
+    assert!(matches!(&why, StoreError::Unknown(why) if why.contains("midst")), "{why}");
 }
 
 /// A Sentinel that slept through a fail-over, or does not know what is away, is no reason to give up.

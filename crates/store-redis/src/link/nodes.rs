@@ -1,0 +1,200 @@
+//! Which nodes an address leads to, and connections to them.
+
+use std::time::Duration;
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, Value,
+    aio::MultiplexedConnection,
+};
+
+use super::{
+    Place, list, number,
+    refusals::{OpenError, failure},
+    text,
+};
+use crate::{address::Topology, keys::Keys, tls};
+
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// Name and port, as the address has them.
+pub(super) type Host = (String, u16);
+
+/// A node that should have the fleet's keys.
+pub(super) struct Candidate {
+    pub host: String,
+    pub port: u16,
+    /// The Sentinel that says so.
+    pub named_by: Option<String>,
+}
+
+/// Why the nodes that the address leads to are no good: they are tried one after the other, as a
+/// Sentinel or a node of a cluster may have slept through a fail-over.
+#[derive(Default)]
+pub(super) struct Failures(Option<OpenError>);
+
+impl Failures {
+    /// Takes note of what another node may make good.
+    ///
+    /// # Errors
+    /// What no other node can.
+    pub fn add(&mut self, error: OpenError) -> Result<(), OpenError> {
+        if !error.is_of_one_node() {
+            return Err(error);
+        }
+        // Of several the one that says most is told.
+        if matches!(self.0, None | Some(OpenError::Unreachable { .. })) {
+            self.0 = Some(error);
+        }
+        Ok(())
+    }
+
+    pub fn told(self, place: &Place) -> OpenError {
+        self.0.unwrap_or_else(|| no_host(place))
+    }
+}
+
+/// The node that has the fleet's keys, as one of the hosts knows it.
+pub(super) async fn candidate(
+    place: &Place,
+    (host, port): &Host,
+    keys: &Keys,
+) -> Result<Candidate, OpenError> {
+    let port = *port;
+    let ((host, port), named_by) = match &place.address.topology {
+        Topology::Server => ((host.to_owned(), port), None),
+        Topology::Sentinel { master } => {
+            let named = ask_sentinel(place, host, port, master).await?;
+            (named, Some(format!("{host}:{port}")))
+        }
+        Topology::Cluster => (ask_cluster(place, host, port, keys).await?, None),
+    };
+    Ok(Candidate { host, port, named_by })
+}
+
+pub(super) fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_WITHIN))
+}
+
+fn no_host(place: &Place) -> OpenError {
+    OpenError::Unreachable { address: place.address.to_string(), why: "no host".into() }
+}
+
+pub(super) async fn connected(
+    place: &Place,
+    host: &str,
+    port: u16,
+    config: &AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, OpenError> {
+    let client = client(place, host, port, false)?;
+    let connection = client.get_multiplexed_async_connection_with_config(config).await;
+    connection.map_err(|error| failure(place, &error))
+}
+
+/// A client of one node; Sentinels have no databases and no passwords of the data's.
+pub(super) fn client(
+    place: &Place,
+    host: &str,
+    port: u16,
+    sentinel: bool,
+) -> Result<Client, OpenError> {
+    let address = &place.address;
+    // Nothing was sent yet.
+    let wrong = |error: RedisError| OpenError::Address {
+        address: address.to_string(),
+        why: error.to_string(),
+    };
+    let addr = match address.tls {
+        true => {
+            ConnectionAddr::TcpTls { host: host.into(), port, insecure: false, tls_params: None }
+        }
+        false => ConnectionAddr::Tcp(host.into(), port),
+    };
+    let info = addr.into_connection_info().map_err(wrong)?;
+    let mut redis = info.redis_settings().clone();
+    if !sentinel {
+        redis = redis.set_db(address.db);
+        if let Some(user) = &address.user {
+            redis = redis.set_username(user);
+        }
+        if let Some(password) = &address.password {
+            redis = redis.set_password(password);
+        }
+    }
+    tls::client(info.set_redis_settings(redis), address).map_err(wrong)
+}
+
+async fn ask(
+    place: &Place,
+    host: &str,
+    port: u16,
+    sentinel: bool,
+    command: &redis::Cmd,
+) -> Result<Value, OpenError> {
+    let failed = |error: RedisError| match failure(place, &error) {
+        OpenError::Denied { why, .. } if sentinel => OpenError::Denied {
+            address: format!("{host}:{port}"),
+            why,
+            cure: "it is a Sentinel, and those are asked without a password: let it ask for none",
+        },
+        failure => failure,
+    };
+    let client = client(place, host, port, sentinel)?;
+    let config = config().set_response_timeout(Some(CONNECT_WITHIN));
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+    command.query_async(&mut connection.map_err(failed)?).await.map_err(failed)
+}
+
+async fn ask_sentinel(
+    place: &Place,
+    host: &str,
+    port: u16,
+    master: &str,
+) -> Result<(String, u16), OpenError> {
+    let mut command = redis::cmd("SENTINEL");
+    command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+    let found = ask(place, host, port, true, &command).await?;
+    let unknown = || OpenError::Unreachable {
+        address: place.address.to_string(),
+        why: format!("the Sentinel at {host}:{port} knows no master {master:?}"),
+    };
+    match list(&found) {
+        [host, port] => Ok((text(host), text(port).parse().map_err(|_| unknown())?)),
+        _ => Err(unknown()),
+    }
+}
+
+/// Which node has the fleet's slot.
+async fn ask_cluster(
+    place: &Place,
+    host: &str,
+    port: u16,
+    keys: &Keys,
+) -> Result<(String, u16), OpenError> {
+    let mut slot = redis::cmd("CLUSTER");
+    slot.arg("KEYSLOT").arg(keys.meta());
+    let slot = number(&ask(place, host, port, false, &slot).await?).unwrap_or(-1);
+    let mut slots = redis::cmd("CLUSTER");
+    slots.arg("SLOTS");
+    let found = ask(place, host, port, false, &slots).await?;
+    let has = |range: &&Value| match list(range) {
+        [from, till, ..] => {
+            number(from).is_some_and(|from| from <= slot)
+                && number(till).is_some_and(|till| slot <= till)
+        }
+        _ => false,
+    };
+    let range = list(&found).iter().find(has);
+    let node = range.and_then(|range| list(range).get(2)).map(list).unwrap_or_default();
+    match node {
+        [name, node_port, ..] => {
+            // A node that does not know its own address is the one that was asked.
+            let name = Some(text(name)).filter(|name| !name.is_empty() && name != "?");
+            let node_port = number(node_port).and_then(|port| u16::try_from(port).ok());
+            Ok((name.unwrap_or_else(|| host.to_owned()), node_port.unwrap_or(port)))
+        }
+        _ => Err(OpenError::Unreachable {
+            address: place.address.to_string(),
+            why: format!("no node of the cluster has slot {slot}"),
+        }),
+    }
+}

@@ -1,0 +1,165 @@
+//! What is wrong where a store cannot be opened, and what an error of Redis means.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use super::Place;
+use crate::{keys::Keys, settings::SettingsError};
+
+/// How keys are laid out; a store with a higher number is a newer version's (head.lua).
+pub(super) const FORMAT: i64 = 3;
+
+/// Why a store on Redis could not be opened. Nothing was touched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot reach Redis at {address}: {why}")]
+    Unreachable { address: String, why: String },
+    #[error("Redis at {address} does not let us in: {why}: {cure}")]
+    Denied { address: String, why: String, cure: &'static str },
+    #[error("this address of Redis cannot be right: {address}: {why}")]
+    Address { address: String, why: String },
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("the keys under {prefix} are another application's ({key}): use another --fleet")]
+    Foreign { prefix: String, key: String },
+    #[error("the store under {prefix} is fleet {found:?}, not {wanted:?}: check --fleet")]
+    OtherFleet { prefix: String, found: String, wanted: String },
+    #[error("the store was written by a newer version (format {format}): use that version")]
+    Newer { format: String },
+    #[error("an import fills this store, or broke off: run `pointsman import` into it anew")]
+    Importing,
+    #[error("there is no store under {prefix}: check the address and --fleet")]
+    Missing { prefix: String },
+    #[error("{prefix}meta is gone, and without it nothing of the store can be read: {cure}")]
+    Lost { prefix: String, cure: String },
+    #[error("{key} {field} is {found:?}, {wanted}: {cure}")]
+    Garbled { key: String, field: &'static str, found: String, wanted: &'static str, cure: String },
+    #[error("Redis answered {0}, which is not understood")]
+    Odd(String),
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl OpenError {
+    /// Whether waiting may mend it: Redis cannot be reached, or Sentinels have not seen a fail-over.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Settings(SettingsError::NotPrimary { named_by, .. }) => named_by.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether another Sentinel, or node of the cluster, may lead to one that is well.
+    pub(super) fn is_of_one_node(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Denied { .. } => true,
+            Self::Settings(settings) => matches!(settings, SettingsError::NotPrimary { .. }),
+            _ => false,
+        }
+    }
+}
+
+/// What makes up for a lost `meta`.
+pub fn lost_meta(prefix: &str) -> OpenError {
+    let cure = "restore the store from a backup, or make the key anew as docs/operating.md says \
+                under Repairs";
+    OpenError::Lost { prefix: prefix.to_owned(), cure: cure.to_owned() }
+}
+
+pub(super) fn garbled_seq(keys: &Keys, found: Option<String>) -> OpenError {
+    let found = found.unwrap_or_default();
+    let (key, log) = (keys.meta(), keys.full("log"));
+    let cure = format!(
+        "set it to the number before the dash of the log's last entry (`XREVRANGE {log} + - COUNT \
+         1`): `HSET {key} seq NUMBER`"
+    );
+    OpenError::Garbled { key, field: "seq", found, wanted: "which is no whole number", cure }
+}
+
+/// A newer version's store, unless what stands there is no format at all.
+pub fn other_format(keys: &Keys, found: String) -> OpenError {
+    if found.parse::<u64>().is_ok() {
+        return OpenError::Newer { format: found };
+    }
+    let key = keys.meta();
+    let cure = format!("`HSET {key} format {FORMAT}`, unless a newer version wrote the store");
+    OpenError::Garbled { key, field: "format", found, wanted: "which is no whole number", cure }
+}
+
+pub(super) fn garbled_epoch(keys: &Keys, found: String) -> OpenError {
+    let key = keys.meta();
+    let cure = format!("`HSET {key} replid unknown`, and start again: then a new one begins");
+    OpenError::Garbled { key, field: "epoch", found, wanted: "which is no epoch", cure }
+}
+
+pub(super) fn other_fleet(keys: &Keys, place: &Place, found: String) -> OpenError {
+    let prefix = keys.prefix().to_owned();
+    OpenError::OtherFleet { prefix, found, wanted: place.fleet.clone() }
+}
+
+pub(super) fn denied(place: &Place, why: String) -> OpenError {
+    let cure = "give the user the rights of deploy/users.acl, with this fleet's prefix";
+    OpenError::Denied { address: place.address.to_string(), why, cure }
+}
+
+pub(super) fn failure(place: &Place, error: &RedisError) -> OpenError {
+    let (address, why) = (place.address.to_string(), error.to_string());
+    if is_not_allowed(error) {
+        return denied(place, why);
+    }
+    if ["NOAUTH", "WRONGPASS"].iter().any(|code| why.contains(code))
+        || error.kind() == ErrorKind::AuthenticationFailed
+    {
+        return OpenError::Denied { address, why, cure: "check user and password" };
+    }
+    match why.contains("DB index is out of range") {
+        true => OpenError::Address { address, why },
+        false => OpenError::Unreachable { address, why },
+    }
+}
+
+/// A right is missing.
+pub fn is_not_allowed(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+}
+
+/// What an error says of the connection.
+pub enum Means {
+    /// It is gone, and whether the call was carried out is not known.
+    Broken,
+    /// The primary is elsewhere, or not there yet; the call was not carried out.
+    ElseWhere,
+    /// The connection is well; the call was refused.
+    Refused,
+}
+
+/// Our functions are not there: a Redis that was emptied, or another one.
+pub(super) fn is_not_loaded(error: &RedisError) -> bool {
+    error.to_string().contains("Function not found")
+}
+
+pub fn means(error: &RedisError) -> Means {
+    let moved = matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::ReadOnly
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::TryAgain
+        )
+    );
+    if moved || is_not_loaded(error) {
+        return Means::ElseWhere;
+    }
+    if error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+    {
+        return Means::Broken;
+    }
+    Means::Refused
+}
