@@ -156,12 +156,9 @@ impl Inner {
             let read: HashMap<RecordKey, u64> =
                 records.iter().map(|(key, record)| (key.clone(), record.rev())).collect();
             let (seq, last_ended_no) = self.head().await?;
-            let LogPage::Groups(groups) = crate::log::page(
-                &self.link,
-                from,
-                usize::try_from(seq.saturating_sub(from)).unwrap_or(0),
-            )
-            .await?
+            // Fewer than before where a fail-over came in between.
+            let meanwhile = usize::try_from(seq.saturating_sub(from)).unwrap_or(0);
+            let LogPage::Groups(groups) = crate::log::page(&self.link, from, meanwhile).await?
             else {
                 continue;
             };

@@ -61,8 +61,8 @@ pub struct Options {
     /// long as they let pass between two looks of their own.
     pub look_holds: Duration,
     /// How often all machines are looked at for silence; in between that is done when one of them
-    /// went silent or is heard again. Less than [`SILENT_AFTER`](pointsman_core::decide::limits::SILENT_AFTER): what
-    /// registered since cannot be silent yet.
+    /// went silent or is heard again. Less than `limits::SILENT_AFTER`: what registered since cannot
+    /// be silent yet.
     pub all_machines_every: Duration,
     /// What is done where there is no store yet, or only half an imported one.
     pub opening: Opening,

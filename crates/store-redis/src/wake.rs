@@ -117,6 +117,7 @@ impl Wake {
 
     /// Notes a waiting worker; [`settle`](Self::settle) tells Redis.
     pub fn add(&self, worker: WorkerId, services: Vec<ServiceName>, wake: Arc<Wakeable>) {
+        // Noted under the lock under which it is found settled.
         let mut new = self.new.lock();
         new.push((worker, services, wake));
         self.is_unsettled.store(true, Ordering::Release);

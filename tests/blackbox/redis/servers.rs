@@ -1,6 +1,7 @@
 //! Several servers on one Redis.
 
-use pointsman_core::record::JobStatus;
+use pointsman_client::Client;
+use pointsman_core::{JobId, record::JobStatus};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     load::Load,
     viewer::{Viewer, both, records},
 };
-use crate::harness::{Process, run, simulation, submit, until};
+use crate::harness::{Process, Served, run, simulation, submit, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_moves_from_a_killed_server_to_another_without_a_resync() {
@@ -45,41 +46,54 @@ async fn a_viewer_moves_from_a_killed_server_to_another_without_a_resync() {
     assert_eq!(seen.records, records(&one));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_of_several_servers_goes_on_when_its_server_is_killed() {
-    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
-    let fleet = Fleet::on(redis.url());
-    let (stays, goes) = (fleet.server("stays").await, fleet.server("goes").await);
-    let both = format!("{},{}", goes.url, stays.url);
-    let arguments = ["worker", "--id", "w", "--service", "simulation:2", "--broker", &both];
-    let _worker = stays.registered(Process::start(&arguments)).await;
-    // Longer than a lease.
-    let jobs = running(&stays.client, 2, 15_000).await;
-    goes.process.kill().await;
-    let next = submit(&stays.client, &simulation(100)).await;
+/// Two servers, and a worker that is told of both and runs two jobs over the one that goes away.
+struct Two {
+    stays: Served,
+    goes: Served,
+    /// Their addresses, as the worker has them.
+    both: String,
+    jobs: Vec<JobId>,
+    _worker: Process,
+    _redis: RedisServer,
+    _fleet: Fleet,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+        let fleet = Fleet::on(redis.url());
+        let (stays, goes) = (fleet.server("stays").await, fleet.server("goes").await);
+        let both = format!("{},{}", goes.url, stays.url);
+        let arguments = ["worker", "--id", "w", "--service", "simulation:2", "--broker", &both];
+        let worker = stays.registered(Process::start(&arguments)).await;
+        // Longer than a lease.
+        let jobs = running(&stays.client, 2, 15_000).await;
+        Self { stays, goes, both, jobs, _worker: worker, _redis: redis, _fleet: fleet }
+    }
+}
+
+/// Nothing of these is lost, and the worker takes the next one.
+async fn go_on(client: &Client, jobs: Vec<JobId>) {
+    let next = submit(client, &simulation(100)).await;
     for job in jobs.into_iter().chain([next]) {
-        let job = until(&stays.client, job, SOON, |job| job.status.is_ended()).await;
+        let job = until(client, job, SOON, |job| job.status.is_ended()).await;
         assert_eq!((job.status, job.attempt, job.losses), (JobStatus::Completed, 1, 0));
     }
-    let out = run(&["--server", &both, "jobs"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_several_servers_goes_on_when_its_server_is_killed() {
+    let two = Two::start().await;
+    two.goes.process.kill().await;
+    go_on(&two.stays.client, two.jobs).await;
+    let out = run(&["--server", &two.both, "jobs"]).await;
     assert!(out.status.success(), "a command finds the other one: {out:?}");
 }
 
 /// It still takes connections, and answers nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_of_several_servers_goes_on_when_its_server_hangs() {
-    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
-    let fleet = Fleet::on(redis.url());
-    let (stays, hangs) = (fleet.server("stays").await, fleet.server("hangs").await);
-    let both = format!("{},{}", hangs.url, stays.url);
-    let arguments = ["worker", "--id", "w", "--service", "simulation:2", "--broker", &both];
-    let _worker = stays.registered(Process::start(&arguments)).await;
-    // Longer than a lease.
-    let jobs = running(&stays.client, 2, 15_000).await;
-    hangs.process.signal("STOP");
-    let next = submit(&stays.client, &simulation(100)).await;
-    for job in jobs.into_iter().chain([next]) {
-        let job = until(&stays.client, job, SOON, |job| job.status.is_ended()).await;
-        assert_eq!((job.status, job.attempt, job.losses), (JobStatus::Completed, 1, 0));
-    }
+    let two = Two::start().await;
+    two.goes.process.signal("STOP");
+    go_on(&two.stays.client, two.jobs).await;
 }

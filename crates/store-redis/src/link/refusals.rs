@@ -119,7 +119,7 @@ pub(super) fn failure(place: &Place, error: &RedisError) -> OpenError {
 }
 
 /// A right is missing.
-pub fn is_not_allowed(error: &RedisError) -> bool {
+fn is_not_allowed(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
 }
 

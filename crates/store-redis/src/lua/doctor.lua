@@ -17,9 +17,10 @@ local function rewrite(keys, args)
 end
 
 -- Sets a key aside under another name, and takes its id out of an index. The log says that the
--- record is gone: every view drops it, and whom it belongs to registers anew. ARGV: time or '', key, event for the log ('' when it is no
--- record), index, id, the type that it has or '' ('none' is a record that is lost: only the log is
--- told), the `rev` that it has ('' for none; of a record that cannot be read).
+-- record is gone: every view drops it, and whom it belongs to registers anew. ARGV: time or '', key,
+-- event for the log ('' when it is no record), index, id, the type that it has or '' ('none' is a
+-- record that is lost: only the log is told), the `rev` that it has ('' for none), which counts for a
+-- record that cannot be read.
 local function set_aside(keys, args)
   local P = prefix_of(keys[1])
   local kind, is_record = call('TYPE', P .. args[2]).ok, args[3] ~= ''

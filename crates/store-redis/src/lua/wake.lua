@@ -12,8 +12,9 @@ local function others_wait(S, service, digest, process)
   return some[2] or (some[1] and some[1] ~= process)
 end
 
--- A wake-up: for whom, the class of the job, and how often it was passed on. One that lies there for
--- another class becomes one for anything: whoever takes it may be able to run only the new job.
+-- Lays a wake-up down, unless one lies there; answers whether it did. It says the class of the job,
+-- and how often it was passed on. One that lies there for another class becomes one for anything:
+-- whoever takes it may be able to run only the new job.
 local ANYTHING = '*'
 local function lay(key, class, hops)
   if call('LLEN', key) == 0 then

@@ -293,10 +293,10 @@ async fn of_several_sentinels_one_that_knows_the_primary_is_enough() {
         job: "01900000-0000-7000-8000-000000000001".parse().expect("an id"),
         progress: Progress::default(),
     };
-    // Nobody may hear yet.
-    while heard.try_recv().is_err() {
+    // Until it subscribed nobody hears.
+    let soon = Duration::from_millis(20);
+    while tokio::time::timeout(soon, heard.recv()).await.is_err() {
         store.tell_progress(vec![told.clone()]).await.expect("it is told");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     works(store).await;
 }
