@@ -26,6 +26,8 @@ const SILENT: Duration = Duration::from_secs(4);
 pub(crate) struct Addresses {
     all: Arc<[Url]>,
     at: Arc<AtomicUsize>,
+    /// `at`, plus one, of the one that answered last.
+    heard: Arc<AtomicUsize>,
 }
 
 impl Addresses {
@@ -34,7 +36,7 @@ impl Addresses {
     pub(crate) fn parse(list: &str) -> Result<Self, ClientError> {
         let all = list.split(',').map(one).collect::<Result<Arc<[Url]>, _>>()?;
         match all.iter().find(|url| beside(url, &all[0]).as_ref() != Some(*url)) {
-            None => Ok(Self { all, at: Arc::default() }),
+            None => Ok(Self { all, at: Arc::default(), heard: Arc::default() }),
             Some(other) => Err(ClientError::Address {
                 url: without_password(other.as_str()),
                 why: "servers of one list differ in host and port only".into(),
@@ -58,14 +60,30 @@ impl Addresses {
         &self.all[self.at.load(Relaxed) % self.all.len()]
     }
 
+    /// Whether the one that is talked to has answered since it is.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard.load(Relaxed) == self.at.load(Relaxed).wrapping_add(1)
+    }
+
+    /// A request to this address was answered.
+    fn hear(&self, answered: &Url) {
+        if let Some(at) = self.at_if(answered) {
+            self.heard.store(at.wrapping_add(1), Relaxed);
+        }
+    }
+
     /// A request to this address failed: the next server is talked to, unless it is already.
     pub(crate) fn leave(&self, failed: &Url) {
-        let at = self.at.load(Relaxed);
-        let is_same = self.all[at % self.all.len()].origin() == failed.origin();
-        if is_same && self.count() > 1 {
+        if let (Some(at), 2..) = (self.at_if(failed), self.count()) {
             // Another request may have moved on meanwhile.
             let _ = self.at.compare_exchange(at, at.wrapping_add(1), Relaxed, Relaxed);
         }
+    }
+
+    /// Where it stands, if this address is the one that is talked to.
+    fn at_if(&self, url: &Url) -> Option<usize> {
+        let at = self.at.load(Relaxed);
+        (self.all[at % self.all.len()].origin() == url.origin()).then_some(at)
     }
 }
 
@@ -86,6 +104,9 @@ impl<'a> Asked<'a> {
 
     pub(crate) fn answered<T, E>(mut self, answer: Result<T, E>) -> Result<T, E> {
         self.due = answer.is_err().then(Instant::now);
+        if answer.is_ok() {
+            self.addresses.hear(&self.url);
+        }
         answer
     }
 }

@@ -7,6 +7,7 @@ use pointsman_api::Problem;
 use pointsman_core::Timestamp;
 use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
 
 use crate::{
     ClientError,
@@ -14,12 +15,15 @@ use crate::{
     clock::ServerClock,
 };
 
-/// How long connecting may take: within what a worker waits for a call (5 s) two servers can be tried.
+/// How long connecting may take, and the first answer of a server among others: within what a worker
+/// waits for a call (5 s) two servers can be tried.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long an ordinary request may take; a waiting claim gets its wait on top.
 pub(crate) const CALL: Duration = Duration::from_secs(30);
 /// How long a look at every record may take, and a repair, which looks several times.
 pub(crate) const LOOK: Duration = Duration::from_secs(600);
+/// How long what is being read may be silent; a stream of events says something every 5 s.
+const SILENCE: Duration = Duration::from_secs(20);
 /// Bytes of a refusal that are read at most.
 const MAX_PROBLEM: usize = 1 << 20;
 
@@ -35,8 +39,8 @@ pub struct Client {
 impl Client {
     /// A client of the server at `address`, such as `http://127.0.0.1:7780`, with a token where the
     /// server asks for one. Several addresses stand with commas between them: one server is talked to
-    /// until it fails or keeps a caller waiting who gives up after 4 s or more, then the next. Does
-    /// not connect yet.
+    /// until it fails or keeps a caller waiting who gives up after 4 s or more, then the next; one
+    /// that says nothing at all for 2 s at first is passed over. Does not connect yet.
     ///
     /// # Errors
     /// [`ClientError::Address`] when an address or the token cannot be used.
@@ -96,17 +100,44 @@ impl Client {
         Err(refusal(response).await)
     }
 
-    /// Who cannot be connected to got nothing of the request: it goes to the next server.
+    /// Sends where the answer is as long as it gets, and only its beginning is due.
+    pub(crate) async fn open(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let opened = timeout(CALL, self.send(request)).await;
+        opened.unwrap_or_else(|_| Err(silent_for(CALL)))
+    }
+
+    /// The next piece of an answer. May be cancelled without loss.
+    pub(crate) async fn piece(&self, of: &mut Response) -> Result<Option<Bytes>, ClientError> {
+        let piece = match timeout(SILENCE, of.chunk()).await {
+            Ok(piece) => piece.map_err(ClientError::from),
+            Err(_) => Err(silent_for(SILENCE)),
+        };
+        piece.inspect_err(|_| self.addresses.leave(of.url()))
+    }
+
+    /// Who cannot be connected to got nothing of the request: it goes to the next server. So it does
+    /// where a server that was not heard yet says nothing: it may be given to one server only.
     async fn answered(&self, mut request: Request) -> Result<Response, reqwest::Error> {
         for _ in 1..self.addresses.count() {
-            let again = request.try_clone();
-            request = match (self.ask(request).await, again) {
-                (Err(error), Some(again)) if error.is_connect() => again,
-                (answered, _) => return answered,
-            };
             self.addresses.turn(request.url_mut());
+            if self.addresses.is_heard() || self.is_there().await {
+                let again = request.try_clone();
+                request = match (self.ask(request).await, again) {
+                    (Err(error), Some(again)) if error.is_connect() => again,
+                    (answered, _) => return answered,
+                };
+            }
         }
+        self.addresses.turn(request.url_mut());
         self.ask(request).await
+    }
+
+    /// Whether the server that is talked to says anything; it is left where it does not.
+    async fn is_there(&self) -> bool {
+        let url = self.addresses.current().clone();
+        let asked = Asked::new(&self.addresses, url, Duration::ZERO);
+        let look = self.request(Method::GET, &["livez"]).timeout(CONNECT).send().await;
+        asked.answered(look).is_ok()
     }
 
     /// Asks the server that the request names, and leaves it where it gives no answer.
@@ -138,6 +169,10 @@ impl Client {
         let body = self.send(request).await?.bytes().await?;
         read(&body)
     }
+}
+
+fn silent_for(limit: Duration) -> ClientError {
+    ClientError::Unreachable(format!("silent for {} s", limit.as_secs()))
 }
 
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {

@@ -38,6 +38,7 @@ impl From<RawEvent> for Event {
 /// An open stream. Dropping it ends it.
 #[derive(Debug)]
 pub struct Events {
+    client: Client,
     response: Response,
     parser: SseParser,
     ready: VecDeque<Event>,
@@ -47,13 +48,14 @@ impl Events {
     /// The next event; `None` when the server ended the stream. May be cancelled without loss.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`] when the connection broke: open it again with the last `id`.
+    /// [`ClientError::Unreachable`] when the connection broke or was silent for 20 s: open it again
+    /// with the last `id`.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
-            let Some(piece) = self.response.chunk().await? else { return Ok(None) };
+            let Some(piece) = self.client.piece(&mut self.response).await? else { return Ok(None) };
             let events = self.parser.push(&piece);
             let events = events.map_err(|error| ClientError::Unexpected(error.to_string()))?;
             self.ready.extend(events.into_iter().map(Event::from));
@@ -79,7 +81,7 @@ impl Client {
         if let Some(window) = conflate_ms {
             request = request.query(&[("conflate", window)]);
         }
-        self.open(request).await
+        self.stream(request).await
     }
 
     /// One job: its record now, then its events and progress, to its end.
@@ -88,33 +90,39 @@ impl Client {
     /// [`ClientError`].
     pub async fn job_events(&self, id: JobId) -> Result<Events, ClientError> {
         let path = ["api", "v1", "jobs", &id.to_string(), "events"];
-        self.open(self.request(Method::GET, &path)).await
+        self.stream(self.request(Method::GET, &path)).await
     }
 
-    async fn open(&self, request: reqwest::RequestBuilder) -> Result<Events, ClientError> {
+    async fn stream(&self, request: reqwest::RequestBuilder) -> Result<Events, ClientError> {
         let request = request.header(header::ACCEPT, "text/event-stream");
-        let response = self.send(request).await?;
-        Ok(Events { response, parser: SseParser::default(), ready: VecDeque::new() })
+        let (client, response) = (self.clone(), self.open(request).await?);
+        Ok(Events { client, response, parser: SseParser::default(), ready: VecDeque::new() })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
+        time::Instant,
     };
 
     use super::*;
 
-    /// A server that answers once and is gone, its answer as long as it got.
-    async fn gone_after(answer: &'static str) -> Client {
+    /// A server that answers once, as far as it gets, and then says nothing, or is gone.
+    async fn answers(answer: &'static str, stays: bool) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4096]).await.unwrap();
             stream.write_all(answer.as_bytes()).await.unwrap();
+            if stays {
+                std::future::pending::<()>().await;
+            }
         });
         Client::new(&format!("http://{address}"), None).unwrap()
     }
@@ -123,19 +131,30 @@ mod tests {
     async fn a_stream_that_breaks_off_is_a_server_that_is_away() {
         let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
         let answer = format!("{head}17\r\nevent: pulse\ndata: {{}}\n\n\r\n").leak();
-        let mut events = gone_after(answer).await.events(None, None).await.unwrap();
+        let mut events = answers(answer, false).await.events(None, None).await.unwrap();
         assert_eq!(events.next().await.unwrap().unwrap().name, "pulse");
         let broken = events.next().await.unwrap_err();
         assert!(matches!(broken, ClientError::Unreachable(_)) && broken.is_transient(), "{broken}");
     }
 
     #[tokio::test]
+    async fn a_stream_that_is_silent_is_a_server_that_is_away() {
+        let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut events = answers(answer, true).await.events(None, None).await.unwrap();
+        tokio::time::pause();
+        let began = Instant::now();
+        let silent = events.next().await.unwrap_err();
+        assert!(silent.is_transient() && silent.to_string().contains("silent"), "{silent}");
+        assert!(began.elapsed() >= Duration::from_secs(20));
+    }
+
+    #[tokio::test]
     async fn an_answer_that_breaks_off_is_not_one_that_is_wrong() {
         let half = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"epoch\": ";
-        let broken = gone_after(half).await.snapshot().await.unwrap_err();
+        let broken = answers(half, false).await.snapshot().await.unwrap_err();
         assert!(matches!(broken, ClientError::Unreachable(_)), "{broken}");
         let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]";
-        let wrong = gone_after(whole).await.snapshot().await.unwrap_err();
+        let wrong = answers(whole, false).await.snapshot().await.unwrap_err();
         assert!(matches!(wrong, ClientError::Unexpected(_)) && !wrong.is_transient(), "{wrong}");
     }
 }

@@ -1,7 +1,10 @@
 //! Files up and down.
 
-use bytes::Bytes;
-use futures::{Stream, StreamExt as _, stream::BoxStream};
+use bytes::{Bytes, BytesMut};
+use futures::{
+    Stream, StreamExt as _, TryStreamExt as _,
+    stream::{BoxStream, try_unfold},
+};
 use pointsman_api::{InputSource, InputStored};
 use pointsman_core::JobId;
 use reqwest::{Body, Method, Response, header};
@@ -16,6 +19,7 @@ pub struct Download {
     /// Bytes, where the server said.
     pub size: Option<u64>,
     pub media_type: Option<String>,
+    client: Client,
     response: Response,
 }
 
@@ -26,23 +30,28 @@ impl std::fmt::Debug for Download {
 }
 
 impl Download {
-    fn of(response: Response) -> Self {
+    fn of(client: Client, response: Response) -> Self {
         let media_type = response.headers().get(header::CONTENT_TYPE);
         let media_type = media_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Self { size: response.content_length(), media_type, response }
+        Self { size: response.content_length(), media_type, client, response }
     }
 
     /// Everything at once, for small files.
     ///
     /// # Errors
-    /// [`ClientError`] when the connection breaks.
+    /// [`ClientError`] when the connection breaks or is silent for 20 s.
     pub async fn bytes(self) -> Result<Bytes, ClientError> {
-        Ok(self.response.bytes().await?)
+        let pieces: BytesMut = self.stream().try_collect().await?;
+        Ok(pieces.freeze())
     }
 
-    /// The bytes as they come.
+    /// The bytes as they come; an error when the connection breaks or is silent for 20 s.
     pub fn stream(self) -> impl Stream<Item = Result<Bytes, ClientError>> + Send + 'static {
-        self.response.bytes_stream().map(|piece| piece.map_err(ClientError::from))
+        let Self { client, response, .. } = self;
+        try_unfold((client, response), async |(client, mut response)| {
+            let piece = client.piece(&mut response).await?;
+            Ok(piece.map(|piece| (piece, (client, response))))
+        })
     }
 }
 
@@ -91,6 +100,6 @@ impl Client {
     }
 
     async fn download(&self, path: &[&str]) -> Result<Download, ClientError> {
-        Ok(Download::of(self.send(self.request(Method::GET, path)).await?))
+        Ok(Download::of(self.clone(), self.open(self.request(Method::GET, path)).await?))
     }
 }

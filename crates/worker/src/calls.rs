@@ -174,11 +174,17 @@ impl Shared {
         }
     }
 
-    /// Waits for jobs; none when there was no answer.
+    /// Waits for jobs; none when there was no answer. It is not waited for where nothing else is
+    /// answered: a server that hangs would keep the claim to its end, while another one may have jobs.
     pub(crate) async fn poll(&self, exchange: &Exchange) -> Result<Option<Exchanged>, WorkerError> {
         let wait = self.config.timings.claim_wait;
+        let contact_lost = self.contact_lost.notified();
         let call = self.broker.exchange(exchange.clone(), wait);
-        let error = match self.within(wait + self.call_limit(), call).await {
+        let answered = tokio::select! {
+            answered = self.within(wait + self.call_limit(), call) => answered,
+            () = contact_lost => return Ok(None),
+        };
+        let error = match answered {
             Ok(answer) => return Ok(Some(answer)),
             Err(error) => error,
         };

@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     /// The store is in another epoch than before, and nothing was taken back yet.
     reclaim_due: AtomicBool,
     contact: Mutex<Contact>,
+    /// Who waits for an answer is told when contact is lost.
+    pub(crate) contact_lost: Notify,
     ordered_to_drain: AtomicBool,
     stopping: AtomicBool,
 }
@@ -97,6 +99,7 @@ impl Shared {
             epoch: Mutex::default(),
             reclaim_due: AtomicBool::new(false),
             contact: Mutex::default(),
+            contact_lost: Notify::new(),
             ordered_to_drain: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         })
@@ -142,6 +145,7 @@ impl Shared {
 
     pub(crate) fn lose_contact(&self) {
         self.contact.lock().is_lost = true;
+        self.contact_lost.notify_waiters();
     }
 
     /// An answer came in this epoch.

@@ -10,7 +10,7 @@ use super::{
     load::Load,
     viewer::{Viewer, both, records},
 };
-use crate::harness::{Process, Served, run, simulation, submit, until};
+use crate::harness::{Process, Served, directory, run, simulation, submit, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_moves_from_a_killed_server_to_another_without_a_resync() {
@@ -72,8 +72,15 @@ impl Two {
     }
 }
 
-/// Nothing of these is lost, and the worker takes the next one.
-async fn go_on(client: &Client, jobs: Vec<JobId>) {
+/// Nothing of these is lost, the worker takes the next one, and a command finds the server that stays.
+async fn go_on(client: &Client, both: &str, jobs: Vec<JobId>) {
+    let directory = directory();
+    let payload = directory.path().join("payload.json");
+    std::fs::write(&payload, simulation(1).payload.to_string()).expect("a file");
+    let payload = payload.to_str().expect("UTF-8");
+    let submit_it = ["--server", both, "submit", "--service", "simulation", "--wait", payload];
+    let out = run(&submit_it).await;
+    assert!(out.status.success(), "a command finds the other one: {out:?}");
     let next = submit(client, &simulation(100)).await;
     for job in jobs.into_iter().chain([next]) {
         let job = until(client, job, SOON, |job| job.status.is_ended()).await;
@@ -85,9 +92,7 @@ async fn go_on(client: &Client, jobs: Vec<JobId>) {
 async fn a_worker_of_several_servers_goes_on_when_its_server_is_killed() {
     let two = Two::start().await;
     two.goes.process.kill().await;
-    go_on(&two.stays.client, two.jobs).await;
-    let out = run(&["--server", &two.both, "jobs"]).await;
-    assert!(out.status.success(), "a command finds the other one: {out:?}");
+    go_on(&two.stays.client, &two.both, two.jobs).await;
 }
 
 /// It still takes connections, and answers nothing.
@@ -95,5 +100,5 @@ async fn a_worker_of_several_servers_goes_on_when_its_server_is_killed() {
 async fn a_worker_of_several_servers_goes_on_when_its_server_hangs() {
     let two = Two::start().await;
     two.goes.process.signal("STOP");
-    go_on(&two.stays.client, two.jobs).await;
+    go_on(&two.stays.client, &two.both, two.jobs).await;
 }

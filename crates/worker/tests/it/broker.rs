@@ -35,6 +35,7 @@ impl FakeBroker {
         Arc::new(Self {
             state: Mutex::new(State {
                 renewals_hang: false,
+                claims_hang: false,
                 tries: Vec::new(),
                 epoch: "first".into(),
                 line: Line::Up,
@@ -184,6 +185,9 @@ impl Broker for FakeBroker {
         let cuts = self.with(|s| s.cuts);
         loop {
             let posted = self.posted.notified();
+            if exchange.ops.is_empty() && self.with(|s| s.claims_hang) {
+                return std::future::pending().await;
+            }
             if self.with(|s| s.cuts) != cuts {
                 return Err(BrokerError::Unreachable("connection cut".into()));
             }

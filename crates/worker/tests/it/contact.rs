@@ -155,6 +155,19 @@ async fn it_never_claims_while_it_cannot_renew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_that_waits_where_nothing_is_answered_is_left() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| (s.renewals_hang, s.claims_hang) = (true, true));
+    let job = setup.broker.post("done");
+    setup.pass(12.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Pending);
+    // As another server would.
+    setup.broker.with(|s| (s.renewals_hang, s.claims_hang) = (false, false));
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_that_is_repeated_out_of_contact_is_left_out() {
     let setup = Setup::new(1).await;
     let job = setup.broker.post("slow");

@@ -56,6 +56,8 @@ pub struct FakeJob {
 pub struct State {
     /// Renewals arrive, and are never answered.
     pub renewals_hang: bool,
+    /// Claims that wait are not answered any more.
+    pub claims_hang: bool,
     /// When anything was tried, whether it arrived or not.
     pub tries: Vec<Instant>,
     pub epoch: Arc<str>,
