@@ -26,6 +26,8 @@ pub struct RedisOptions {
     pub policy: Option<&'static str>,
     /// A second port speaks TLS, with a certificate of a CA made for this server.
     pub tls: bool,
+    /// It lets in only who has a certificate of the same CA there.
+    pub tls_clients: bool,
     /// A cluster of one node that serves every slot.
     pub cluster: bool,
     /// Any other directives, as they would stand in redis.conf.
@@ -72,7 +74,7 @@ impl RedisOptions {
         }
         if let Some(port) = ports.tls {
             set("tls-port", &port.to_string());
-            set("tls-auth-clients", "no");
+            set("tls-auth-clients", if self.tls_clients { "yes" } else { "no" });
             set("tls-ca-cert-file", &tls::ca(directory).display().to_string());
             set("tls-cert-file", &tls::certificate(directory).display().to_string());
             set("tls-key-file", &tls::key(directory).display().to_string());

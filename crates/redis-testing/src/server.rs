@@ -103,6 +103,12 @@ impl RedisServer {
         Some(format!("rediss://{}127.0.0.1:{port}?ca={}", self.user(), ca.display()))
     }
 
+    /// The certificate and the key of a client, of a server with TLS.
+    pub fn client_files(&self) -> Option<(PathBuf, PathBuf)> {
+        let directory = self.directory.path();
+        self.ports.tls.map(|_| (tls::client_certificate(directory), tls::client_key(directory)))
+    }
+
     /// The certificate of the CA that signed this server's, of a server with TLS.
     pub fn ca_file(&self) -> Option<PathBuf> {
         self.ports.tls.map(|_| tls::ca(self.directory.path()))

@@ -1,4 +1,4 @@
-//! A certificate authority and a certificate for one server.
+//! A certificate authority, and certificates for one server and its clients.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,15 @@ pub fn key(directory: &Path) -> PathBuf {
     directory.join("redis.key")
 }
 
-/// Writes the three files; the certificate holds for `127.0.0.1` and `localhost`.
+pub fn client_certificate(directory: &Path) -> PathBuf {
+    directory.join("client.crt")
+}
+
+pub fn client_key(directory: &Path) -> PathBuf {
+    directory.join("client.key")
+}
+
+/// Writes the files; the server's certificate holds for `127.0.0.1` and `localhost`.
 pub fn make(directory: &Path) -> Result<(), HarnessError> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -32,5 +40,9 @@ pub fn make(directory: &Path) -> Result<(), HarnessError> {
     std::fs::write(ca(directory), authority_certificate.pem())?;
     std::fs::write(certificate(directory), server.pem())?;
     std::fs::write(key(directory), server_key.serialize_pem())?;
+    let client = KeyPair::generate()?;
+    let certificate = CertificateParams::new(Vec::new())?.signed_by(&client, &issuer)?;
+    std::fs::write(client_certificate(directory), certificate.pem())?;
+    std::fs::write(client_key(directory), client.serialize_pem())?;
     Ok(())
 }

@@ -6,10 +6,13 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 /// What stands in the place of a password where an address is shown.
 const HIDDEN: &str = "***";
-/// What would end a user's name, or the file of `ca=`.
+/// What would end a user's name, or a file.
 const ESCAPED: &AsciiSet =
     &CONTROLS.add(b' ').add(b'%').add(b':').add(b'@').add(b'?').add(b'#').add(b'&');
 const ESCAPED_USER: &AsciiSet = &ESCAPED.add(b'/');
+
+/// What may follow a ?.
+const FILES: [&str; 3] = ["ca", "cert", "key"];
 
 /// How the primary is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +37,21 @@ pub struct Address {
     pub tls: bool,
     /// Certificates of the authority that signed the servers' own, PEM; else the system's.
     pub ca: Option<PathBuf>,
+    /// What this side proves itself with, where servers ask for that.
+    pub client: Option<ClientFiles>,
+}
+
+/// A certificate and its private key, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// The text is no address of Redis. Quotes nothing of it: anything may be a piece of a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{why}: use redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… for TLS, \
+    "{why}: use redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://…[?ca=FILE] for TLS, \
      redis+sentinel://HOST:PORT,HOST:PORT/MASTER[/DB] or redis+cluster://HOST:PORT,HOST:PORT"
 )]
 pub struct AddressError {
@@ -71,7 +83,7 @@ impl Address {
             None => (String::new(), rest),
         };
         match rest.split_once('?') {
-            Some((rest, query)) if !scheme.is_empty() && !query.starts_with("ca=") => {
+            Some((rest, query)) if !scheme.is_empty() && !names_files(query) => {
                 format!("{scheme}{user}{rest}?{HIDDEN}")
             }
             _ => format!("{scheme}{user}{rest}"),
@@ -95,7 +107,7 @@ impl FromStr for Address {
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if path.contains('@') || (query.contains('@') && !query.starts_with("ca=")) {
+        if path.contains('@') || (query.contains('@') && !names_files(query)) {
             return Err(wrong("in a user and a password, / is written %2F and ? is written %3F"));
         }
         let (userinfo, hosts) = match authority.rsplit_once('@') {
@@ -126,15 +138,32 @@ impl FromStr for Address {
                 _ => return Err(wrong("the database is not a number, 0 or more")),
             },
         };
-        let mut ca = None;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("ca", file)) if tls && !file.is_empty() => ca = Some(decode(file)?.into()),
-                Some(("ca", _)) => return Err(wrong("ca=FILE goes with rediss://")),
-                _ => return Err(wrong("after the ? only ca=FILE is known")),
-            }
+        let (ca, client) = files(query, tls)?;
+        Ok(Self { topology, hosts, user, password, db, tls, ca, client })
+    }
+}
+
+/// Whether what follows a ? is that, or may be a piece of a password.
+fn names_files(query: &str) -> bool {
+    FILES.iter().any(|name| query.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))
+}
+
+/// The files of TLS: of the authority, and of this side.
+fn files(query: &str, tls: bool) -> Result<(Option<PathBuf>, Option<ClientFiles>), AddressError> {
+    let mut files = [const { None::<PathBuf> }; FILES.len()];
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, file) = pair.split_once('=').unwrap_or((pair, ""));
+        let known = FILES.iter().position(|known| *known == name);
+        let at = known.ok_or_else(|| wrong("after the ? only ca=, cert= and key= are known"))?;
+        if !tls || file.is_empty() {
+            return Err(wrong("ca=FILE, cert=FILE and key=FILE go with rediss://"));
         }
-        Ok(Self { topology, hosts, user, password, db, tls, ca })
+        files[at] = Some(decode(file)?.into());
+    }
+    match files {
+        [ca, Some(cert), Some(key)] => Ok((ca, Some(ClientFiles { cert, key }))),
+        [ca, None, None] => Ok((ca, None)),
+        _ => Err(wrong("cert=FILE and key=FILE go together")),
     }
 }
 
@@ -200,13 +229,15 @@ impl fmt::Display for Address {
         if self.db != 0 {
             write!(f, "/{}", self.db)?;
         }
-        match &self.ca {
-            Some(ca) => {
-                let ca = ca.to_string_lossy();
-                write!(f, "?ca={}", utf8_percent_encode(&ca, ESCAPED))
-            }
-            None => Ok(()),
+        let client = self.client.as_ref();
+        let files = [&self.ca, &client.map(|c| c.cert.clone()), &client.map(|c| c.key.clone())];
+        let named = FILES.iter().zip(files).filter_map(|(name, file)| Some((name, file.as_ref()?)));
+        for (n, (name, file)) in named.enumerate() {
+            let file = file.to_string_lossy();
+            let sign = if n == 0 { '?' } else { '&' };
+            write!(f, "{sign}{name}={}", utf8_percent_encode(&file, ESCAPED))?;
         }
+        Ok(())
     }
 }
 
@@ -263,6 +294,8 @@ mod tests {
             "redis://[::1]:6380/3",
             "rediss://a%3Ab%2Fc:***@redis.example:6379?ca=/etc/a%26b.pem",
             "rediss+sentinel://:***@a:1,b:2/main/4?ca=ca.pem",
+            "rediss://a:1?ca=ca.pem&cert=a%26.crt&key=a.key",
+            "rediss://a:1?cert=a.crt&key=a.key",
             "redis+cluster://a:1,b:2",
         ] {
             let address: Address = text.parse().unwrap();
@@ -295,6 +328,10 @@ mod tests {
             "redis+cluster://a:1/2",
             "redis://host?ca=/x",
             "redis://host?x=1",
+            "rediss://host?ca=",
+            "rediss://host?cert=a",
+            "rediss://host?ca=a&key=b",
+            "redis://host?cert=a&key=b",
         ] {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::{
     ANSWER_WITHIN, Opening, Place, list,
-    nodes::{CONNECT_WITHIN, Candidate, Failures, Host, candidate, client, config, connected},
+    nodes::{As, CONNECT_WITHIN, Candidate, Failures, Host, candidate, client, config, connected},
     number,
     refusals::{
         FORMAT, OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, lost_meta,
@@ -127,7 +127,7 @@ pub async fn blocking(
 
 /// A connection that hears what is published.
 pub async fn pubsub(place: &Place, node: &Node) -> Result<redis::aio::PubSub, OpenError> {
-    let client = client(place, &node.host, node.port, false)?;
+    let client = client(place, &node.host, node.port, As::User)?;
     let connected = timeout(CONNECT_WITHIN, client.get_async_pubsub()).await;
     connected.unwrap_or_else(|_| Err(no_answer())).map_err(|error| failure(place, &error))
 }

@@ -19,6 +19,17 @@ pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Name and port, as the address has them.
 pub(super) type Host = (String, u16);
 
+/// Who a connection is made as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum As {
+    /// The address's user, in its database.
+    User,
+    /// The address's user, where there are no databases: at a Sentinel that asks for a password.
+    UserOfSentinel,
+    /// Nobody in particular, as most Sentinels want it.
+    Anyone,
+}
+
 /// A node that should have the fleet's keys.
 pub(super) struct Candidate {
     pub host: String,
@@ -85,17 +96,17 @@ pub(super) async fn connected(
     port: u16,
     config: &AsyncConnectionConfig,
 ) -> Result<MultiplexedConnection, OpenError> {
-    let client = client(place, host, port, false)?;
+    let client = client(place, host, port, As::User)?;
     let connection = client.get_multiplexed_async_connection_with_config(config).await;
     connection.map_err(|error| failure(place, &error))
 }
 
-/// A client of one node; Sentinels have no databases and no passwords of the data's.
+/// A client of one node.
 pub(super) fn client(
     place: &Place,
     host: &str,
     port: u16,
-    sentinel: bool,
+    who: As,
 ) -> Result<Client, OpenError> {
     let address = &place.address;
     // Nothing was sent yet.
@@ -111,8 +122,10 @@ pub(super) fn client(
     };
     let info = addr.into_connection_info().map_err(wrong)?;
     let mut redis = info.redis_settings().clone();
-    if !sentinel {
+    if who == As::User {
         redis = redis.set_db(address.db);
+    }
+    if who != As::Anyone {
         if let Some(user) = &address.user {
             redis = redis.set_username(user);
         }
@@ -127,18 +140,11 @@ async fn ask(
     place: &Place,
     host: &str,
     port: u16,
-    sentinel: bool,
+    who: As,
     command: &redis::Cmd,
 ) -> Result<Value, OpenError> {
-    let failed = |error: RedisError| match failure(place, &error) {
-        OpenError::Denied { why, .. } if sentinel => OpenError::Denied {
-            address: format!("{host}:{port}"),
-            why,
-            cure: "it is a Sentinel, and those are asked without a password: let it ask for none",
-        },
-        failure => failure,
-    };
-    let client = client(place, host, port, sentinel)?;
+    let failed = |error: RedisError| failure(place, &error);
+    let client = client(place, host, port, who)?;
     let config = config().set_response_timeout(Some(CONNECT_WITHIN));
     let connection = client.get_multiplexed_async_connection_with_config(&config).await;
     command.query_async(&mut connection.map_err(failed)?).await.map_err(failed)
@@ -152,7 +158,18 @@ async fn ask_sentinel(
 ) -> Result<(String, u16), OpenError> {
     let mut command = redis::cmd("SENTINEL");
     command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    let found = ask(place, host, port, true, &command).await?;
+    let mut found = ask(place, host, port, As::Anyone, &command).await;
+    if let (Err(OpenError::Denied { .. }), Some(_)) = (&found, &place.address.password) {
+        found = ask(place, host, port, As::UserOfSentinel, &command).await;
+    }
+    let found = found.map_err(|error| match error {
+        OpenError::Denied { why, .. } => OpenError::Denied {
+            address: format!("{host}:{port}"),
+            why,
+            cure: "it is a Sentinel: let it ask for no password, or for the address's",
+        },
+        error => error,
+    })?;
     let unknown = || OpenError::Unreachable {
         address: place.address.to_string(),
         why: format!("the Sentinel at {host}:{port} knows no master {master:?}"),
@@ -172,10 +189,10 @@ async fn ask_cluster(
 ) -> Result<(String, u16), OpenError> {
     let mut slot = redis::cmd("CLUSTER");
     slot.arg("KEYSLOT").arg(keys.meta());
-    let slot = number(&ask(place, host, port, false, &slot).await?).unwrap_or(-1);
+    let slot = number(&ask(place, host, port, As::User, &slot).await?).unwrap_or(-1);
     let mut slots = redis::cmd("CLUSTER");
     slots.arg("SLOTS");
-    let found = ask(place, host, port, false, &slots).await?;
+    let found = ask(place, host, port, As::User, &slots).await?;
     let has = |range: &&Value| match list(range) {
         [from, till, ..] => {
             number(from).is_some_and(|from| from <= slot)

@@ -112,6 +112,15 @@ pub(super) fn failure(place: &Place, error: &RedisError) -> OpenError {
     {
         return OpenError::Denied { address, why, cure: "check user and password" };
     }
+    // Alerts of TLS, RFC 8446 section 6.2.
+    if why.contains("CertificateRequired") {
+        let cure = "it asks for a certificate: name one in the address, ?cert=FILE&key=FILE";
+        return OpenError::Denied { address, why, cure };
+    }
+    if ["UnknownCA", "BadCertificate", "CertificateExpired"].iter().any(|a| why.contains(a)) {
+        let cure = "let cert= name a certificate that holds, of an authority that Redis trusts";
+        return OpenError::Denied { address, why, cure };
+    }
     match why.contains("DB index is out of range") {
         true => OpenError::Address { address, why },
         false => OpenError::Unreachable { address, why },

@@ -1,7 +1,7 @@
 //! Opening: what is refused, with what words, and that nothing was touched; and every way to a
 //! primary.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use pointsman_core::{
     Command,
@@ -230,6 +230,22 @@ async fn over_tls_with_a_private_authority() {
     assert!(matches!(why, OpenError::Unreachable { .. }), "{why}");
 }
 
+#[tokio::test]
+async fn over_tls_with_a_certificate_of_its_own() {
+    let options = RedisOptions { tls: true, tls_clients: true, ..Default::default() };
+    let server = RedisServer::start(options).await.expect("it starts");
+    let address = server.tls_url().expect("it speaks TLS");
+    let (cert, key) = server.client_files().expect("it speaks TLS");
+    let with = |cert: &Path, key: &Path| {
+        at(&format!("{address}&cert={}&key={}", cert.display(), key.display()))
+    };
+    works(RedisStore::open(with(&cert, &key)).await.expect("it opens")).await;
+    let why = RedisStore::open(at(&address)).await.err().expect("it asks for one");
+    assert!(why.to_string().contains("cert="), "{why}");
+    let why = RedisStore::open(with(&cert, &cert)).await.err().expect("that is no key");
+    assert!(matches!(why, OpenError::Address { .. }), "{why}");
+}
+
 /// A function that may not use one of its commands would stop in the midst of its writes.
 #[tokio::test]
 async fn a_user_without_all_rights_is_refused() {
@@ -310,6 +326,16 @@ async fn through_sentinels_and_in_a_cluster() {
     let wrong = format!("redis+sentinel://127.0.0.1:{}/other", sentinel.port());
     let why = RedisStore::open(at(&wrong)).await.err().expect("it is refused");
     assert!(why.to_string().contains("other"), "{why}");
+    let secret = ["ACL", "SETUSER", "default", "resetpass", ">secret"];
+    let mut connection = sentinel.connect().await.expect("it answers");
+    redis::cmd(secret[0]).arg(&secret[1..]).exec_async(&mut connection).await.expect("it asks");
+    run(&primary, &secret).await;
+    let with = |password: &str| {
+        at(&format!("redis+sentinel://:{password}@127.0.0.1:{}/main", sentinel.port()))
+    };
+    works(RedisStore::open(with("secret")).await.expect("it opens")).await;
+    let why = RedisStore::open(with("wrong")).await.err().expect("it is refused");
+    assert!(why.to_string().contains("it is a Sentinel"), "{why}");
     let options = RedisOptions { cluster: true, ..Default::default() };
     let node = RedisServer::start(options).await.expect("it starts");
     let address = format!("redis+cluster://127.0.0.1:{}", node.port());
