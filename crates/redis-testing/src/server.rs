@@ -194,7 +194,7 @@ impl RedisServer {
         Ok(())
     }
 
-    /// Everything in database 0: each key with its type, when it expires, and its `DUMP`; and the
+    /// Everything in database 0: each key with its type, when it expires, and what it holds; and the
     /// functions, as the entry `FUNCTION DUMP`. Equal before and after means untouched.
     pub async fn dump(&self) -> Result<BTreeMap<String, Vec<u8>>, HarnessError> {
         let mut connection = self.connect().await?;
@@ -212,7 +212,11 @@ impl RedisServer {
                 .query_async(&mut connection)
                 .await?;
             let mut value = format!("{kind} {expires} ").into_bytes();
-            value.extend(payload);
+            value.extend(match kind.as_str() {
+                "hash" => parts(&mut connection, "HGETALL", &key, 2).await?,
+                "set" => parts(&mut connection, "SMEMBERS", &key, 1).await?,
+                _ => payload,
+            });
             all.insert(String::from_utf8_lossy(&key).into_owned(), value);
         }
         let functions = cmd("FUNCTION").arg("DUMP").query_async(&mut connection).await?;
@@ -298,6 +302,20 @@ fn directives(
         directives.push_str(&format!("replicaof 127.0.0.1 {port}\n"));
     }
     directives
+}
+
+/// What a key holds in no order, of so many values each. Where that is a hash table, Redis moves it by
+/// and by to one of another size, so its `DUMP` may differ though nothing was written.
+async fn parts(
+    connection: &mut MultiplexedConnection,
+    command: &str,
+    key: &[u8],
+    values: usize,
+) -> RedisResult<Vec<u8>> {
+    let found: Vec<Vec<u8>> = cmd(command).arg(key).query_async(connection).await?;
+    let mut parts: Vec<_> = found.chunks(values).collect();
+    parts.sort();
+    Ok(format!("{parts:?}").into_bytes())
 }
 
 pub(crate) async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
