@@ -40,8 +40,9 @@ pub async fn look_ahead(command: &Command, sight: &mut Sight<'_>) -> Result<(), 
             }
         }
         Command::Renew(renew) => {
-            let jobs = renew.held.iter().map(|held| record(RecordKey::Job(held.job)));
-            sight.look_at(jobs.chain([worker(&renew.worker)])).await?;
+            sight.look_at([worker(&renew.worker)]).await?;
+            let held = renew.held.iter().map(|held| RecordKey::Job(held.job));
+            sight.look_at_readable(held.collect::<Vec<_>>()).await?;
             look_at_all(sight, &renew.worker).await
         }
         Command::Register(register) => {
@@ -71,10 +72,18 @@ async fn look_at_connectors(sight: &mut Sight<'_>, id: &WorkerId) -> Result<(), 
 
 /// A worker's connectors and jobs.
 async fn look_at_all(sight: &mut Sight<'_>, id: &WorkerId) -> Result<(), StoreError> {
+    look_at_connectors(sight, id).await?;
     let Some(worker) = seen_worker(sight, id) else { return Ok(()) };
-    let connectors = worker.connector_ids().map(RecordKey::Connector);
     let jobs = worker.current_job_ids.iter().map(|job| RecordKey::Job(*job));
-    sight.look_at(connectors.chain(jobs).map(Key::Record).collect::<Vec<_>>()).await
+    sight.look_at_readable(jobs.collect::<Vec<_>>()).await
+}
+
+/// Nothing is decided about jobs that cannot be read: what was said of them is as if they were away.
+pub fn spare_unreadable(transition: &mut Transition, sight: &Sight<'_>) {
+    transition.reads.retain(|(key, _)| !sight.is_unreadable(key));
+    if let Answer::Renewed(renewed) = &mut transition.answer {
+        renewed.lost.retain(|held| !sight.is_unreadable(&RecordKey::Job(held.job)));
+    }
 }
 
 /// The workers whose hashes show something that a transition changes.

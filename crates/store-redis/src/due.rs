@@ -11,7 +11,6 @@ use pointsman_store::{Due, MAX_DUE, Retention, StoreError};
 
 use crate::{
     link::{list, number, text},
-    machines::MachineHeard,
     plan::class_of,
     store::Inner,
 };
@@ -213,12 +212,11 @@ impl Inner {
                 .into_iter()
                 .map(|worker| Reconcile::RemoveWorker { worker }),
         );
-        let mut gone = Vec::new();
-        for MachineHeard { machine, status, heard, .. } in &*self.machines_heard().await? {
-            if status.is_gone() && self.workers_of(machine).await?.is_empty() {
-                gone.push((heard.unwrap_or(since), machine.clone()));
-            }
-        }
+        let seen = self.machines_heard().await?;
+        let gone = || seen.iter().filter(|seen| seen.status.is_gone());
+        let workers_of = self.workers_of(gone().map(|seen| &seen.machine).collect()).await?;
+        let gone = gone().filter(|seen| workers_of.get(&seen.machine).is_none_or(Vec::is_empty));
+        let gone = gone.map(|seen| (seen.heard.unwrap_or(since), seen.machine.clone())).collect();
         due.extend(
             keep.over_limit(gone, now)
                 .into_iter()

@@ -16,7 +16,7 @@ use pointsman_core::{
 use pointsman_store::{Committed, Done, Epoch, Health, StoreError};
 
 use crate::{
-    around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with},
+    around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with, spare_unreadable},
     keys,
     link::{list, number, surely, text},
     log,
@@ -34,13 +34,13 @@ const TRIES: usize = 64;
 const REMEMBERED_PAYLOAD: usize = 64 << 10;
 
 /// A decision that is ready to be committed.
-struct Decided {
-    transition: Transition,
+pub struct Decided {
+    pub transition: Transition,
     /// With what belongs to it behind it.
-    plan: Vec<Vec<u8>>,
+    pub plan: Vec<Vec<u8>>,
     /// The plan only sets scores.
     only_hears: bool,
-    claim: Option<ClaimPlan>,
+    pub claim: Option<ClaimPlan>,
     is_guessed: bool,
 }
 
@@ -103,7 +103,10 @@ impl Inner {
             let mut done = Vec::with_capacity(commands.len());
             for commands in commands.chunks(TOGETHER) {
                 let some = self.submit_together(commands).await;
-                done.extend(some.map_err(|error| after(is_any_done(&done), error))?);
+                let stands = is_any_done(&done) || some.iter().flatten().any(Result::is_ok);
+                for one in some {
+                    done.push(one.map_err(|error| after(stands, error))?);
+                }
             }
             done
         };
@@ -223,41 +226,9 @@ impl Inner {
         nothing()
     }
 
-    /// New jobs, [`TOGETHER`] at most, decided all at once and committed in a call; those that meet
-    /// something are decided again by themselves.
-    pub async fn submit_together(
-        &self,
-        commands: &[Command],
-    ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
-        let epoch = self.link.epoch();
-        let mut decided = Vec::with_capacity(commands.len());
-        for command in commands {
-            decided.push(self.decide(command, &epoch, false).await?.ok());
-        }
-        let plans: Vec<&Vec<Vec<u8>>> = decided.iter().flatten().map(|d| &d.plan).collect();
-        let verdicts = self.commit_all(&epoch, &plans).await?;
-        let stands = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Applied { .. }));
-        let mut verdicts = verdicts.into_iter();
-        let mut done = Vec::with_capacity(commands.len());
-        for (command, decided) in commands.iter().zip(decided) {
-            let verdict = decided.is_some().then(|| verdicts.next()).flatten();
-            done.push(match (decided, verdict) {
-                (Some(decided), Some(Verdict::Applied { stamped, picks })) => {
-                    let Decided { transition, claim, .. } = decided;
-                    Ok(self.done(transition, claim.as_ref(), &epoch, stamped, picks))
-                }
-                _ => {
-                    let one = self.carry_out_one(command).await;
-                    one.map_err(|error| after(stands || is_any_done(&done), error))?
-                }
-            });
-        }
-        Ok(done)
-    }
-
     /// Decides a command on what is seen. A refusal comes with whether it was decided on something
     /// that may be out of date.
-    async fn decide(
+    pub async fn decide(
         &self,
         command: &Command,
         epoch: &Epoch,
@@ -265,7 +236,7 @@ impl Inner {
     ) -> Result<Result<Decided, (Rejected, bool)>, StoreError> {
         let mut sight = Sight::new(&self.link, &self.memory, epoch, fresh);
         look_ahead(command, &mut sight).await?;
-        let transition = loop {
+        let mut transition = loop {
             let now = self.link.now();
             let decided = match command {
                 Command::Exchange(exchange) => {
@@ -279,6 +250,7 @@ impl Inner {
                 Err(Stop::Rejected(why)) => return Ok(Err((why, sight.is_guessed()))),
             }
         };
+        spare_unreadable(&mut transition, &sight);
         let claims = match command {
             Command::Exchange(exchange) if exchange.claim.is_some() => Some(&exchange.worker),
             _ => None,
@@ -343,7 +315,7 @@ impl Inner {
     }
 
     /// Calls the function with plans that were decided in this epoch; one verdict each.
-    async fn commit_all(
+    pub async fn commit_all(
         &self,
         epoch: &Epoch,
         plans: &[&Vec<Vec<u8>>],
@@ -416,23 +388,26 @@ impl Inner {
     }
 
     /// The answer to a transition that was applied, with the jobs that its claim got.
-    fn done(
+    pub fn done(
         &self,
         transition: Transition,
         claim: Option<&ClaimPlan>,
         epoch: &Epoch,
         stamped: Option<Stamped>,
-        picks: Vec<Pick>,
+        picks: Vec<Option<Pick>>,
     ) -> Done {
         let Transition { changes: mut events, mut answer, .. } = transition;
         let Some(Stamped { seq, at, endings_before }) = stamped else {
             return Done::new(answer, None);
         };
+        let tokens = claim.map(|claim| &claim.tokens[..]).unwrap_or_default();
+        let held = picks.iter().zip(tokens).filter_map(|(pick, t)| Some(pick.as_ref()?.held(*t)));
+        if let Answer::Exchanged { claimed, .. } = &mut answer {
+            claimed.extend(held);
+        }
+        let unread = picks.iter().filter(|pick| pick.is_none()).count();
+        let picks: Vec<Pick> = picks.into_iter().flatten().collect();
         if let (Some(claim), false) = (claim, picks.is_empty()) {
-            if let Answer::Exchanged { claimed, .. } = &mut answer {
-                claimed
-                    .extend(picks.iter().zip(&claim.tokens).map(|(pick, token)| pick.held(*token)));
-            }
             claim.merge(&mut events, &picks);
         }
         let mut taken = Vec::with_capacity(picks.len());
@@ -449,6 +424,10 @@ impl Inner {
             }
         }
         self.memory.follow(epoch, &group.events);
+        if let (Some(claim), 1..) = (claim, unread) {
+            // They stand with those who took them.
+            claim.takers().for_each(|taker| self.memory.forget(taker));
+        }
         for (job, fields) in taken {
             self.memory.keep_fields(epoch, &job, fields);
         }

@@ -2,7 +2,8 @@
 //! slot of a cluster.
 
 use pointsman_core::{
-    CustomerId, RecordKey, RecordKind, command::IdempotencyKey, decide::GroupKey, record::Job,
+    CustomerId, MachineId, RecordKey, RecordKind, command::IdempotencyKey, decide::GroupKey,
+    record::Job,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -46,6 +47,11 @@ pub fn record(key: &RecordKey) -> String {
         RecordKey::Job(id) => format!("job:{id}"),
         RecordKey::Alert(id) => format!("alert:{id}"),
     }
+}
+
+/// The set of a machine's workers.
+pub fn workers_of(machine: &MachineId) -> String {
+    format!("machine:{machine}:workers")
 }
 
 /// Whether a key is the set of a machine's workers, and no machine's hash.

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt as _;
 use pointsman_core::{JobId, Outage};
-use pointsman_store::{Health, Preview, StoreError, ToldProgress};
+use pointsman_store::{Preview, StoreError, ToldProgress};
 use tokio::{sync::broadcast, time::timeout};
 
 use crate::link::{ANSWER_WITHIN, Link, bytes};
@@ -33,13 +33,10 @@ pub async fn tell_progress(link: &Link, told: Vec<ToldProgress>) -> Result<(), S
 pub async fn hear_progress(link: Link, told: broadcast::Sender<Arc<ToldProgress>>) {
     let mut outage = Outage::default();
     while !link.is_closed() {
-        if let Err(why) = hear(&link, &told, &mut outage).await {
-            // While Redis is away all the log says so.
-            let is_told =
-                matches!(link.health(), Health::Failed(_)) || !outage.failed(&why, Instant::now());
-            if !is_told {
-                tracing::warn!(why, "progress of jobs is not heard, and tried again");
-            }
+        if let Err(why) = hear(&link, &told, &mut outage).await
+            && link.is_news(&mut outage, &why)
+        {
+            tracing::warn!(why, "progress of jobs is not heard, and tried again");
         }
         tokio::time::sleep(AGAIN_AFTER).await;
     }
@@ -56,13 +53,16 @@ async fn hear(
     let channel = link.keys().full(CHANNEL);
     let subscribed = timeout(ANSWER_WITHIN, heard.subscribe(channel)).await;
     subscribed.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
-    outage.works(Instant::now());
+    if let Some(away) = outage.works(Instant::now()) {
+        tracing::info!(?away, "progress of jobs is heard again");
+    }
     let mut messages = heard.on_message();
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
             // A primary that froze says nothing, and ends nothing either: another one may publish.
             _ = generations.changed() => None,
+            () = link.closing() => None,
         };
         let Some(message) = message else { return Ok(()) };
         match serde_json::from_slice::<ToldProgress>(message.get_payload_bytes()) {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use pointsman_core::Timestamp;
+use pointsman_core::{Outage, Timestamp};
 use pointsman_store::{Clock, Epoch, Health, Setting, StoreError};
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
@@ -169,6 +169,12 @@ impl Link {
 
     pub fn settings(&self) -> Vec<Setting> {
         self.0.info.lock().judged(self.0.place.acks)
+    }
+
+    /// Whether a failure of what is tried again and again is to be told: while Redis is away all the
+    /// log says so.
+    pub fn is_news(&self, outage: &mut Outage, why: &str) -> bool {
+        !matches!(self.health(), Health::Failed(_)) && outage.failed(why, Instant::now())
     }
 
     /// The newest seq that anything told.
@@ -379,7 +385,10 @@ impl Link {
     /// known does not.
     pub fn saw_epoch(&self, epoch: &str) {
         if let Ok(epoch) = epoch.parse::<Epoch>() {
-            *self.0.epoch.lock() = epoch;
+            let before = std::mem::replace(&mut *self.0.epoch.lock(), epoch.clone());
+            if before != epoch {
+                self.0.seq.store(0, Ordering::Release);
+            }
         }
     }
 

@@ -1,11 +1,15 @@
 //! The log: a stream with one entry a group, `{seq}-0`; and following it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pointsman_core::{
-    Event, EventName, LogGroup, Record, RecordKey, Seq, Timestamp, record::JobState,
+    Event, EventName, LogGroup, Outage, Record, RecordKey, Seq, Timestamp, record::JobState,
 };
-use pointsman_store::{LogPage, StoreError};
+use pointsman_store::{Epoch, LogPage, StoreError};
 use redis::Value;
 use tokio::sync::broadcast;
 
@@ -99,12 +103,12 @@ fn group(entry: &Value) -> Result<LogGroup, String> {
     let id = text(id);
     let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok());
     let seq: Seq = seq.ok_or_else(|| format!("{id}: not the id of an entry of ours"))?;
-    let (mut at, mut endings, mut events) = (0, 0, Vec::new());
+    let (mut at, mut endings, mut events) = (None, None, Vec::new());
     for pair in list(fields).chunks_exact(2) {
         let [name, value] = pair else { continue };
         match text(name).as_str() {
-            "at" => at = number(value).unwrap_or(0),
-            "ended_no" => endings = number(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            "at" => at = number(value),
+            "ended_no" => endings = number(value).and_then(|n| u64::try_from(n).ok()),
             name => {
                 let value = bytes(value).unwrap_or_default();
                 let some = if name == FOLDED {
@@ -116,7 +120,15 @@ fn group(entry: &Value) -> Result<LogGroup, String> {
             }
         }
     }
+    let (Some(at), Some(endings)) = (at, endings) else {
+        return Err(format!("{id}: when it was, or the number of its first ending, is no number"));
+    };
     Ok(stamp(events, seq, Timestamp::from_millis(at), endings))
+}
+
+/// The seq of an entry of ours, whatever is in it.
+fn seq_of(entry: &Value) -> Option<Seq> {
+    list(entry).first().map(text)?.strip_suffix("-0")?.parse().ok()
 }
 
 pub fn groups(entries: &Value) -> Result<Vec<Arc<LogGroup>>, StoreError> {
@@ -125,25 +137,39 @@ pub fn groups(entries: &Value) -> Result<Vec<Arc<LogGroup>>, StoreError> {
     groups.map_err(|why| StoreError::Failed(format!("the log cannot be read: {why}")))
 }
 
-/// Groups after `after`, at most `limit`.
+/// Groups after `after`, at most `limit`. An entry that is missing, or cannot be read, ends the page;
+/// who wants to go on behind it begins anew from a seed.
 pub async fn page(link: &Link, after: Seq, limit: usize) -> Result<LogPage, StoreError> {
     let mut found = Vec::new();
-    let mut from = after;
     while found.len() < limit {
         let count = PAGE.min(limit - found.len());
+        let from = after + found.len() as u64;
         let mut range = redis::cmd("XRANGE");
         range.arg(link.keys().full("log")).arg(format!("({from}-0")).arg("+");
         range.arg("COUNT").arg(count);
-        let some = groups(&link.send(&range).await?)?;
-        let full = some.len() == count;
-        if let Some(first) = some.first()
-            && first.seq != from + 1
-        {
-            return Ok(LogPage::Cut { oldest: first.seq });
+        let answer = link.send(&range).await?;
+        let entries = list(&answer);
+        for entry in entries {
+            let next = after + found.len() as u64 + 1;
+            // What others put between ours is none of it.
+            let Some(seq) = seq_of(entry) else { continue };
+            let oldest = match group(entry) {
+                Ok(group) if seq == next => {
+                    found.push(Arc::new(group));
+                    continue;
+                }
+                Err(why) if seq == next => {
+                    tracing::error!(why, "an entry of the log cannot be read");
+                    seq + 1
+                }
+                _ => seq,
+            };
+            return Ok(match found.is_empty() {
+                true => LogPage::Cut { oldest },
+                false => LogPage::Groups(found),
+            });
         }
-        from += some.len() as u64;
-        found.extend(some);
-        if !full {
+        if entries.len() < count {
             break;
         }
     }
@@ -157,8 +183,8 @@ pub async fn page(link: &Link, after: Seq, limit: usize) -> Result<LogPage, Stor
             // Written between the two looks, or cut away.
             let mut first = redis::cmd("XRANGE");
             first.arg(link.keys().full("log")).arg("-").arg("+").arg("COUNT").arg(1);
-            let first = groups(&link.send(&first).await?)?;
-            let oldest = first.first().map_or(head + 1, |group| group.seq);
+            let answer = link.send(&first).await?;
+            let oldest = list(&answer).first().and_then(seq_of).unwrap_or(head + 1);
             if oldest > after + 1 {
                 return Ok(LogPage::Cut { oldest });
             }
@@ -237,13 +263,16 @@ pub async fn newest_of(
 }
 
 /// Follows the log from what is known now, and sends every group on. Somebody who lags, or a feed
-/// that was broken, reads the log instead.
+/// that was broken or passed something over, reads the log instead.
 pub async fn follow(link: Link, events: broadcast::Sender<Arc<LogGroup>>) {
-    let mut last = link.seq();
     let mut epoch = link.epoch();
+    let mut last = format!("{}-0", link.seq());
+    let mut outage = Outage::default();
     while !link.is_closed() {
-        if let Err(why) = feed(&link, &events, &mut last, &mut epoch).await {
-            tracing::debug!(why, "the feed of the log begins anew");
+        if let Err(why) = feed(&link, &events, &mut last, &mut epoch, &mut outage).await {
+            if link.is_news(&mut outage, &why) {
+                tracing::warn!(why, "the log cannot be followed; it is looked at once a second");
+            }
             tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
@@ -252,30 +281,37 @@ pub async fn follow(link: Link, events: broadcast::Sender<Arc<LogGroup>>) {
 async fn feed(
     link: &Link,
     events: &broadcast::Sender<Arc<LogGroup>>,
-    last: &mut Seq,
-    epoch: &mut pointsman_store::Epoch,
+    last: &mut String,
+    epoch: &mut Epoch,
+    outage: &mut Outage,
 ) -> Result<(), String> {
     let mut connection = link.another().await.map_err(|error| error.to_string())?;
     if link.epoch() != *epoch {
         *epoch = link.epoch();
-        *last = link.seq();
+        // From what comes next on: another log may be shorter than what is known.
+        "$".clone_into(last);
     }
     while !link.is_closed() && link.epoch() == *epoch {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(256).arg("BLOCK").arg(BLOCK.as_millis().to_string());
-        read.arg("STREAMS").arg(link.keys().full("log")).arg(format!("{last}-0"));
+        read.arg("STREAMS").arg(link.keys().full("log")).arg(&*last);
         // Redis answers within the time it was given; one that was cut off does not.
         let answer = tokio::time::timeout(BLOCK * 2, connection.send_packed_command(&read)).await;
         let answer = answered(answer.map_err(|_| "no answer".to_owned())?);
         let answer = answer.map_err(|error| error.to_string())?;
+        if let Some(away) = outage.works(Instant::now()) {
+            tracing::info!(?away, "the log is followed again");
+        }
         let Some(entries) = list(&answer).first().and_then(|stream| list(stream).get(1)) else {
             continue;
         };
-        for group in groups(entries).map_err(|error| error.to_string())? {
-            *last = group.seq;
+        for entry in list(entries) {
+            *last = list(entry).first().map(text).ok_or("an entry without an id")?;
+            // One that cannot be read is found missing by whoever gets the next.
+            let Ok(group) = group(entry) else { continue };
             link.saw_seq(group.seq);
             // Nobody listening is no error.
-            let _ = events.send(group);
+            let _ = events.send(Arc::new(group));
         }
     }
     Ok(())

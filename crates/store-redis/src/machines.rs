@@ -15,6 +15,7 @@ use pointsman_core::{
 use pointsman_store::{MAX_DUE, StoreError};
 
 use crate::{
+    keys,
     link::{list, text},
     store::Inner,
 };
@@ -84,6 +85,20 @@ impl Inner {
         Ok(due)
     }
 
+    /// The ids of the workers of these machines, in one question.
+    pub async fn workers_of(
+        &self,
+        machines: Vec<&MachineId>,
+    ) -> Result<HashMap<MachineId, Vec<String>>, StoreError> {
+        let mut ask = redis::pipe();
+        for machine in &machines {
+            ask.cmd("SMEMBERS").arg(self.key(&keys::workers_of(machine)));
+        }
+        let workers = self.link.send_all(&ask).await?;
+        let workers = workers.iter().map(|found| list(found).iter().map(text).collect());
+        Ok(machines.into_iter().cloned().zip(workers).collect())
+    }
+
     /// Every machine, as it was seen not long ago.
     pub async fn machines_heard(&self) -> Result<Arc<[MachineHeard]>, StoreError> {
         self.look_at_machines(self.all_machines_every).await
@@ -99,15 +114,7 @@ impl Inner {
         let ids: Vec<MachineId> = self.members("machines").await?;
         let heard = self.heard().await?;
         let keys: Vec<RecordKey> = ids.iter().cloned().map(RecordKey::Machine).collect();
-        let mut pipeline = redis::pipe();
-        for id in &ids {
-            pipeline.cmd("SMEMBERS").arg(self.key(&format!("machine:{id}:workers")));
-        }
-        let workers = self.link.send_all(&pipeline).await?;
-        let workers: HashMap<MachineId, Vec<String>> = ids
-            .into_iter()
-            .zip(workers.iter().map(|found| list(found).iter().map(text).collect()))
-            .collect();
+        let workers = self.workers_of(ids.iter().collect()).await?;
         let machines = self.readable(&keys).await?.into_iter().filter_map(|record| {
             let Record::Machine(machine) = record else { return None };
             let of_workers = workers.get(&machine.id).into_iter().flatten();

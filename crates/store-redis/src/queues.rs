@@ -9,6 +9,7 @@ use std::{
 
 use pointsman_core::{
     Record, RecordKey,
+    decide::limits,
     matching::{CapabilitiesDigest, Class, ClassKey, able},
     record::{Job, JobState},
 };
@@ -172,19 +173,19 @@ impl Inner {
     /// Classes that lose job after job.
     pub async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {
         let found = self.link.send(redis::cmd("HGETALL").arg(self.key("losses"))).await?;
-        let mut poisonous = Vec::new();
-        for (base, losses) in pairs(&found) {
-            let n = losses.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-            let Ok(key) = base.parse::<ClassKey>() else { continue };
-            if n < pointsman_core::decide::limits::POISONOUS_AFTER {
-                continue;
-            }
-            let mut live = redis::cmd("SCARD");
-            live.arg(self.key(&format!("base:{base}")));
-            if number(&self.link.send(&live).await?).is_some_and(|live| live > 0) {
-                poisonous.push((key, n));
-            }
+        let losing = pairs(&found).into_iter().filter_map(|(base, losses)| {
+            let n = losses.split(' ').next()?.parse::<u32>().ok()?;
+            (n >= limits::POISONOUS_AFTER).then_some((base.parse::<ClassKey>().ok()?, n))
+        });
+        let losing: Vec<(ClassKey, u32)> = losing.collect();
+        let mut live = redis::pipe();
+        for (base, _) in &losing {
+            live.cmd("SCARD").arg(self.key(&format!("base:{base}")));
         }
+        let live = self.link.send_all(&live).await?;
+        let poisonous = losing.into_iter().zip(live);
+        let poisonous = poisonous.filter(|(_, live)| number(live).is_some_and(|live| live > 0));
+        let mut poisonous: Vec<_> = poisonous.map(|(losing, _)| losing).collect();
         poisonous.sort();
         Ok(poisonous)
     }

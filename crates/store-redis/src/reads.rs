@@ -6,7 +6,7 @@ use std::{
 };
 
 use pointsman_core::{
-    JobId, MachineId, Record, RecordKey, Timestamp, WorkerId,
+    JobId, Record, RecordKey, Timestamp, WorkerId,
     record::{Job, Worker},
     view::ENDED_IN_VIEW,
 };
@@ -100,9 +100,11 @@ impl Inner {
     ) -> Result<JobsPage, StoreError> {
         let mut page = JobsPage::default();
         let mut from = before.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
-        let mut looked_at = 0;
+        let (mut looked_at, mut chunk) = (0, CHUNK.min(limit.saturating_add(1)));
         loop {
-            let some = self.jobs_before(&from, CHUNK.min(limit.saturating_add(1))).await?;
+            let some = self.jobs_before(&from, chunk).await?;
+            // Of those a filter admits it may let none through.
+            chunk = CHUNK.min(chunk * 2);
             let keys: Vec<RecordKey> = some.iter().map(|id| RecordKey::Job(*id)).collect();
             for job in self.readable(&keys).await? {
                 let Record::Job(job) = job else { continue };
@@ -236,6 +238,11 @@ impl Inner {
     pub async fn pulse(&self) -> Result<Pulse, StoreError> {
         let keys = self.fleet_keys().await?;
         let heard = self.heard().await?;
+        let machines = keys.iter().filter_map(|key| match key {
+            RecordKey::Machine(id) => Some(id),
+            _ => None,
+        });
+        let workers_of = self.workers_of(machines.collect()).await?;
         let mut pulse = Pulse::default();
         for key in &keys {
             match key {
@@ -252,8 +259,8 @@ impl Inner {
                     });
                 }
                 RecordKey::Machine(id) => {
-                    let workers = self.workers_of(id).await?;
-                    let of_workers = workers.iter().filter_map(|w| heard.get(&format!("w:{w}")));
+                    let workers = workers_of.get(id).into_iter().flatten();
+                    let of_workers = workers.filter_map(|w| heard.get(&format!("w:{w}")));
                     let all = of_workers.chain(heard.get(&format!("m:{id}")));
                     pulse.machines.push(PulseEntry {
                         id: id.to_string(),
@@ -264,10 +271,6 @@ impl Inner {
             }
         }
         Ok(pulse)
-    }
-
-    pub async fn workers_of(&self, machine: &MachineId) -> Result<Vec<WorkerId>, StoreError> {
-        self.members(&format!("machine:{machine}:workers")).await
     }
 
     /// When, and by what, everybody was last heard: `w:WORKER`, `m:MACHINE`, `c:CONNECTOR`.

@@ -2,7 +2,7 @@
 //! store, so what is out of date costs another try and never a wrong decision.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -10,7 +10,7 @@ use std::{
 use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 use pointsman_core::{
-    Event, MachineId, Record, RecordKey, Timestamp, WorkerId,
+    Event, Record, RecordKey, Timestamp, WorkerId,
     decide::{Key, Source, Unread, Value},
 };
 use pointsman_store::{Epoch, StoreError, state::KeptIdempotency};
@@ -18,7 +18,7 @@ use pointsman_store::{Epoch, StoreError, state::KeptIdempotency};
 use crate::{
     fields::{self, Fields},
     keys,
-    link::{Link, bytes, list, text},
+    link::{Link, bytes, list, number, text},
     plan::Before,
 };
 
@@ -117,6 +117,8 @@ pub struct Sight<'a> {
     fresh: bool,
     values: BTreeMap<Key, Option<Value>>,
     fields: HashMap<RecordKey, Arc<Fields>>,
+    /// Passed over; see [`look_at_readable`](Self::look_at_readable).
+    unreadable: BTreeSet<RecordKey>,
     /// Something came from memory, or was guessed.
     guessed: bool,
 }
@@ -136,6 +138,7 @@ impl<'a> Sight<'a> {
             fresh,
             values: BTreeMap::new(),
             fields: HashMap::new(),
+            unreadable: BTreeSet::new(),
             guessed: false,
         }
     }
@@ -177,6 +180,39 @@ impl<'a> Sight<'a> {
 
     /// Sees these too: from memory where that may be, else from the store, all in one step.
     pub async fn look_at(&mut self, keys: impl IntoIterator<Item = Key>) -> Result<(), StoreError> {
+        for (key, value) in self.look(keys).await? {
+            self.values.insert(key, value?);
+        }
+        Ok(())
+    }
+
+    /// The same, but a record that cannot be read is as good as absent, and may change meanwhile: one
+    /// that somebody broke must not keep a worker from the others.
+    pub async fn look_at_readable(
+        &mut self,
+        keys: impl IntoIterator<Item = RecordKey>,
+    ) -> Result<(), StoreError> {
+        for (key, value) in self.look(keys.into_iter().map(Key::Record)).await? {
+            let value = match (value, &key) {
+                (Ok(value), _) => value,
+                (Err(error), Key::Record(record)) => {
+                    tracing::error!(%error, "a record is passed over; see `pointsman doctor`");
+                    self.unreadable.insert(record.clone());
+                    None
+                }
+                (Err(error), _) => return Err(error),
+            };
+            self.values.insert(key, value);
+        }
+        Ok(())
+    }
+
+    pub fn is_unreadable(&self, key: &RecordKey) -> bool {
+        self.unreadable.contains(key)
+    }
+
+    /// What has to be read of these, and was.
+    async fn look(&mut self, keys: impl IntoIterator<Item = Key>) -> Result<Values, StoreError> {
         let mut wanted = Vec::new();
         for key in keys {
             if self.values.contains_key(&key) || wanted.contains(&key) {
@@ -198,26 +234,25 @@ impl<'a> Sight<'a> {
             }
         }
         if wanted.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (values, epoch, _) = read(self.link, &wanted).await?;
         // Another one began meanwhile: a commit will not do, nor is a refusal worth anything.
         self.guessed |= epoch != *self.epoch;
-        for (key, value) in values {
-            if let Some(Value::Record(record)) = &value {
+        for (_, value) in &values {
+            if let Ok(Some(Value::Record(record))) = value {
                 self.memory.put(&epoch, record);
             }
-            self.values.insert(key, value);
         }
-        Ok(())
+        Ok(values)
     }
 }
 
+/// What each key holds.
+type Values = Vec<(Key, Result<Option<Value>, StoreError>)>;
+
 /// Reads keys in one step, and the store's epoch and time then.
-pub async fn read(
-    link: &Link,
-    wanted: &[Key],
-) -> Result<(HashMap<Key, Option<Value>>, Epoch, Timestamp), StoreError> {
+pub async fn read(link: &Link, wanted: &[Key]) -> Result<(Values, Epoch, Timestamp), StoreError> {
     for _ in 0..3 {
         let (time, epoch) = (link.given_time(), link.epoch());
         let mut args: Vec<String> = vec![time, epoch.to_string()];
@@ -226,7 +261,7 @@ pub async fn read(
                 Key::Record(key) => ("hash", keys::record(key)),
                 Key::Idempotency(key) => ("text", keys::idempotency(key)),
                 Key::GroupPlace(group) => ("first", keys::group(group)),
-                Key::WorkersOf(machine) => ("members", workers_of(machine)),
+                Key::WorkersOf(machine) => ("members", keys::workers_of(machine)),
             };
             args.extend([kind.to_owned(), name]);
         }
@@ -244,20 +279,16 @@ pub async fn read(
         if text(state) != "ok" {
             return Err(StoreError::Failed(format!("an odd answer: {answer:?}")));
         }
-        let now = text(now).parse().unwrap_or_default();
+        let Some(now) = number(now) else {
+            return Err(StoreError::Failed(format!("an odd answer: {answer:?}")));
+        };
         link.saw_time(now);
         let now = Timestamp::from_millis(now);
-        let mut values = HashMap::with_capacity(wanted.len());
-        for (key, found) in wanted.iter().zip(list(found)) {
-            values.insert(key.clone(), value(key, found, now)?);
-        }
-        return Ok((values, epoch, now));
+        let values = wanted.iter().zip(list(found));
+        let values = values.map(|(key, found)| (key.clone(), value(key, found, now)));
+        return Ok((values.collect(), epoch, now));
     }
     Err(StoreError::Failed("the store's epoch changes again and again".into()))
-}
-
-fn workers_of(machine: &MachineId) -> String {
-    format!("machine:{machine}:workers")
 }
 
 fn value(key: &Key, found: &redis::Value, now: Timestamp) -> Result<Option<Value>, StoreError> {

@@ -23,7 +23,6 @@ use pointsman_store::{
     WorkHint,
 };
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
-use tokio_util::task::TaskTracker;
 
 use crate::{
     address::Address,
@@ -129,7 +128,6 @@ pub(crate) struct Inner {
     following: OnceLock<()>,
     told: broadcast::Sender<Arc<ToldProgress>>,
     hearing: OnceLock<()>,
-    tasks: TaskTracker,
     runtime: tokio::runtime::Handle,
 }
 
@@ -141,7 +139,7 @@ pub struct RedisStore {
 
 impl Inner {
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-        self.tasks.spawn_on(task, &self.runtime)
+        self.runtime.spawn(task)
     }
 }
 
@@ -164,8 +162,8 @@ impl RedisStore {
             opening,
         } = options;
         let link = Link::open(Place { address, fleet, acks, clock, opening }).await?;
-        let tasks = TaskTracker::new();
-        tasks.spawn(link.clone().keep_looking(look_every));
+        let runtime = tokio::runtime::Handle::current();
+        runtime.spawn(link.clone().keep_looking(look_every));
         let (events, _) = broadcast::channel(FEED);
         let most = NonZeroUsize::new(PAYLOADS).unwrap_or(NonZeroUsize::MIN);
         let most_searched = NonZeroUsize::new(Examination::MAX).unwrap_or(NonZeroUsize::MIN);
@@ -189,8 +187,7 @@ impl RedisStore {
             following: OnceLock::new(),
             told: broadcast::channel(FEED).0,
             hearing: OnceLock::new(),
-            tasks,
-            runtime: tokio::runtime::Handle::current(),
+            runtime,
         };
         if opening == Opening::Import {
             inner.clear_half_import().await.inspect_err(|_| inner.link.close())?;
@@ -230,7 +227,8 @@ impl Store for RedisStore {
 
     async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError> {
         let (values, _, now) = sight::read(&self.inner.link, &keys).await?;
-        Ok(Loaded { values: values.into_iter().collect(), now })
+        let values = values.into_iter().map(|(key, value)| Ok((key, value?)));
+        Ok(Loaded { values: values.collect::<Result<_, StoreError>>()?, now })
     }
 
     async fn commit(&self, transition: Transition) -> Result<Committed, StoreError> {
@@ -296,7 +294,7 @@ impl Store for RedisStore {
         // Only who shows something reads the log; a worker does not.
         self.inner.following.get_or_init(|| {
             let follow = log::follow(self.inner.link.clone(), self.inner.events.clone());
-            self.inner.tasks.spawn_on(follow, &self.inner.runtime);
+            self.inner.spawn(follow);
         });
         receiver
     }
@@ -308,7 +306,7 @@ impl Store for RedisStore {
         self.inner.wake.add(worker, services, wake);
         let inner = self.inner.clone();
         self.inner.spawn(async move { inner.wake.tell_of_new(&inner).await });
-        self.inner.wake.listen(&self.inner, &self.inner.tasks, &self.inner.runtime);
+        self.inner.wake.listen(&self.inner);
         hint
     }
 
@@ -328,7 +326,7 @@ impl Store for RedisStore {
         let receiver = self.inner.told.subscribe();
         self.inner.hearing.get_or_init(|| {
             let hear = lanes::hear_progress(self.inner.link.clone(), self.inner.told.clone());
-            self.inner.tasks.spawn_on(hear, &self.inner.runtime);
+            self.inner.spawn(hear);
         });
         Some(receiver)
     }
@@ -390,7 +388,6 @@ impl Store for RedisStore {
             tracing::debug!("Redis does not know that nobody waits any more");
         }
         self.inner.link.close();
-        self.inner.tasks.close();
         Ok(())
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pointsman_core::{Command, Rejected};
-use pointsman_store::{Done, StoreError};
+use pointsman_store::{Done, Health, StoreError};
 use tokio::sync::oneshot;
 
-use crate::store::Inner;
+use crate::{execute::Decided, store::Inner, verdict::Verdict};
 
 /// Submissions in one call of the function.
 pub const TOGETHER: usize = 64;
@@ -72,6 +72,39 @@ impl Inner {
         }
     }
 
+    /// New jobs, [`TOGETHER`] at most, decided all at once and committed in a call; those that meet
+    /// something are decided again by themselves. What fails with one is no other's failure.
+    pub async fn submit_together(&self, commands: &[Command]) -> Vec<Submitted> {
+        let epoch = self.link.epoch();
+        let mut decided = Vec::with_capacity(commands.len());
+        for command in commands {
+            decided.push(self.decide(command, &epoch, false).await.ok().and_then(Result::ok));
+        }
+        let plans: Vec<&Vec<Vec<u8>>> = decided.iter().flatten().map(|d| &d.plan).collect();
+        let mut verdicts = match self.commit_all(&epoch, &plans).await {
+            Ok(verdicts) => verdicts.into_iter(),
+            Err(error) => return commands.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut done = Vec::with_capacity(commands.len());
+        let mut away = None;
+        for (command, decided) in commands.iter().zip(decided) {
+            let verdict = decided.is_some().then(|| verdicts.next()).flatten();
+            done.push(match (decided, verdict) {
+                (Some(decided), Some(Verdict::Applied { stamped, picks })) => {
+                    let Decided { transition, claim, .. } = decided;
+                    Ok(Ok(self.done(transition, claim.as_ref(), &epoch, stamped, picks)))
+                }
+                _ if let Some(error) = &away => Err(StoreError::clone(error)),
+                _ => self.carry_out_one(command).await.inspect_err(|error| {
+                    if matches!(self.link.health(), Health::Failed(_)) {
+                        away = Some(error.clone());
+                    }
+                }),
+            });
+        }
+        done
+    }
+
     /// Commits what waits until nothing does. A task of its own: a caller that goes away must not
     /// take the others' answers along.
     async fn fly(self: Arc<Self>) {
@@ -86,18 +119,10 @@ impl Inner {
                 waiting.submissions.drain(..most).collect::<Vec<_>>()
             };
             let (commands, answers): (Vec<_>, Vec<_>) = some.into_iter().unzip();
-            // Nobody waiting for an answer any more is no error.
-            match self.submit_together(&commands).await {
-                Ok(done) => {
-                    for (answer, done) in answers.into_iter().zip(done) {
-                        let _ = answer.send(Ok(done));
-                    }
-                }
-                Err(error) => {
-                    for answer in answers {
-                        let _ = answer.send(Err(error.clone()));
-                    }
-                }
+            let done = self.submit_together(&commands).await;
+            for (answer, done) in answers.into_iter().zip(done) {
+                // Nobody waiting for an answer any more is no error.
+                let _ = answer.send(done);
             }
         }
     }

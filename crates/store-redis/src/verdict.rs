@@ -19,7 +19,8 @@ use crate::{
 pub enum Verdict {
     Applied {
         stamped: Option<Stamped>,
-        picks: Vec<Pick>,
+        /// `None` where the job's record cannot be read: it is taken, and nobody can run it.
+        picks: Vec<Option<Pick>>,
     },
     /// What it was decided on has changed.
     Conflict,
@@ -68,7 +69,13 @@ pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
                 }),
                 None => None,
             };
-            let picks = told.chunks(4).map(pick).collect::<Result<_, _>>()?;
+            let read = |told| {
+                let why = |why: &String| {
+                    tracing::error!(why, "a job cannot be run; see `pointsman doctor`");
+                };
+                pick(told).inspect_err(why).ok()
+            };
+            let picks = told.chunks(4).map(read).collect();
             Verdict::Applied { stamped, picks }
         }
         "conflict" => Verdict::Conflict,

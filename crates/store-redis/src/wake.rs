@@ -16,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 use pointsman_core::{
-    ConnectorId, Record, RecordKey, ServiceName, WorkerId,
+    ConnectorId, Outage, Record, RecordKey, ServiceName, WorkerId,
     decide::{accepts, free_slots},
     matching::{CapabilitiesDigest, ClassKey, able, excludes},
 };
@@ -26,7 +26,6 @@ use tokio::{
     sync::{Notify, oneshot},
     time::timeout,
 };
-use tokio_util::task::TaskTracker;
 
 use crate::{
     link::{CallError, answered, list, text},
@@ -36,6 +35,8 @@ use crate::{
 /// A process's word that somebody waits holds so long. A claim waits for half of it at most, and one
 /// that begins to wait renews a word that is older than a third.
 const WORD: Duration = Duration::from_secs(60);
+/// Workers that were woken and have not looked yet.
+const MAX_WOKEN: usize = 10_000;
 /// One blocking call.
 const BLOCK: Duration = Duration::from_secs(40);
 /// What is cut off does not answer at all.
@@ -219,37 +220,37 @@ impl Wake {
     }
 
     /// Starts the task that blocks on the wake-ups, once.
-    pub fn listen(
-        &self,
-        inner: &Arc<Inner>,
-        tasks: &TaskTracker,
-        runtime: &tokio::runtime::Handle,
-    ) {
+    pub fn listen(&self, inner: &Arc<Inner>) {
         if self.listening.swap(true, Ordering::AcqRel) {
             return;
         }
-        let inner = inner.clone();
-        let listen = async move {
-            while !inner.link.is_closed() {
-                if let Err(why) = inner.wake.hear(&inner).await {
-                    tracing::debug!(why, "waiting for wake-ups begins anew");
+        let all = inner.clone();
+        inner.spawn(async move {
+            let mut outage = Outage::default();
+            while !all.link.is_closed() {
+                if let Err(why) = all.wake.hear(&all, &mut outage).await {
+                    if all.link.is_news(&mut outage, &why) {
+                        tracing::warn!(why, "wake-ups are not heard; workers look by themselves");
+                    }
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }
             }
-        };
-        tasks.spawn_on(listen, runtime);
+        });
     }
 
-    async fn hear(&self, inner: &Arc<Inner>) -> Result<(), String> {
+    async fn hear(&self, inner: &Arc<Inner>, outage: &mut Outage) -> Result<(), String> {
         let mut generations = inner.link.generations();
         let mut connection = inner.link.another().await.map_err(|error| error.to_string())?;
         self.say_the_unsaid(inner).await;
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
         let id: i64 = id.map_err(|error| error.to_string())?;
+        if let Some(away) = outage.works(Instant::now()) {
+            tracing::info!(?away, "wake-ups are heard again");
+        }
         tokio::select! {
             heard = self.hear_on(inner, &mut connection, id) => heard,
             // A primary that froze says nothing, and ends nothing either.
-            _ = generations.changed() => Err("another primary may wake".to_owned()),
+            _ = generations.changed() => Ok(()),
         }
     }
 
@@ -327,6 +328,16 @@ impl Wake {
         waited.map(|(lane, _)| lane.clone()).collect()
     }
 
+    /// Before it is woken: it may look at once.
+    fn note_woken(&self, worker: &WorkerId) {
+        let mut woken = self.woken.lock();
+        // Of those that never came to look. To forget one costs it two cheap questions.
+        if woken.len() >= MAX_WOKEN {
+            woken.clear();
+        }
+        woken.insert(worker.clone());
+    }
+
     /// Hands a wake-up to a worker that would not look in vain, or back to Redis for another
     /// process.
     async fn deliver(&self, inner: &Inner, lane: &Lane, token: &str) -> Result<(), StoreError> {
@@ -338,10 +349,14 @@ impl Wake {
             there.map(|waiter| (waiter.worker.clone(), waiter.wake.clone())).collect()
         };
         for (worker, wake) in waiting {
-            if takes(inner, &worker, lane, class).await? && wake.wake() {
-                self.woken.lock().insert(worker);
+            if !takes(inner, &worker, lane, class).await? {
+                continue;
+            }
+            self.note_woken(&worker);
+            if wake.wake() {
                 return Ok(());
             }
+            self.take_woken(&worker);
         }
         let time = inner.link.given_time();
         let profile = lane.0.to_string();

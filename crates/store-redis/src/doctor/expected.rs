@@ -61,7 +61,7 @@ impl Expected {
             match record {
                 Record::Job(job) => expected.job(job),
                 Record::Worker(worker) => {
-                    expected.member(format!("machine:{}:workers", worker.machine_id), &worker.id);
+                    expected.member(keys::workers_of(&worker.machine_id), &worker.id);
                     if !worker.is_offline() {
                         expected.count("present", &worker.capabilities_digest.to_string(), 1);
                     }

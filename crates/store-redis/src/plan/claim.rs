@@ -239,10 +239,10 @@ impl ClaimPlan {
         Event { record: Some(Record::Worker(worker.into())), ..self.event.clone() }
     }
 
-    /// Whether a claim that finds a job writes this record, and the plan for one that finds none
-    /// may write it, too.
-    pub fn writes(&self, key: &RecordKey) -> bool {
-        *key == self.write.key || self.services.iter().any(|service| *key == service.write.key)
+    /// The records that a claim that finds a job writes, beside the job's. The plan for one that finds
+    /// none may write them, too.
+    pub fn takers(&self) -> impl Iterator<Item = &RecordKey> {
+        [&self.write.key].into_iter().chain(self.services.iter().map(|service| &service.write.key))
     }
 
     pub fn pack(&self, pack: &mut Pack) {

@@ -210,13 +210,13 @@ impl Indexes {
                 }
             }
         }
-        let machine = |worker: Option<&Worker>| worker.map(|w| w.machine_id.to_string());
+        let machine = |worker: Option<&Worker>| worker.map(|w| keys::workers_of(&w.machine_id));
         if machine(before) != machine(after) {
-            if let Some(machine) = machine(before) {
-                self.change(Kind::Remove, &format!("machine:{machine}:workers"), id);
+            if let Some(workers) = machine(before) {
+                self.change(Kind::Remove, &workers, id);
             }
-            if let Some(machine) = machine(after) {
-                self.change(Kind::Add, &format!("machine:{machine}:workers"), id);
+            if let Some(workers) = machine(after) {
+                self.change(Kind::Add, &workers, id);
             }
         }
         let present = |worker: Option<&Worker>| {

@@ -183,7 +183,7 @@ impl Plan {
         }
         let writes = parts.begin();
         for write in &self.writes {
-            match claim.is_some_and(|claim| claim.writes(&write.key)) {
+            match claim.is_some_and(|claim| claim.takers().any(|taker| *taker == write.key)) {
                 true => write.pack_apart(writes, names),
                 false => write.pack(writes, names),
             }
@@ -248,7 +248,7 @@ fn looked_up(key: &Key, found: Option<&Value>) -> Option<(&'static str, String, 
                 _ => Vec::new(),
             };
             workers.sort();
-            Some(("members", format!("machine:{machine}:workers"), Some(workers.join(" "))))
+            Some(("members", keys::workers_of(machine), Some(workers.join(" "))))
         }
     }
 }

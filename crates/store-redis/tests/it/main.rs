@@ -1,5 +1,6 @@
 //! The store on a real Redis.
 
+mod broken;
 mod classes;
 mod conformance;
 mod damage;

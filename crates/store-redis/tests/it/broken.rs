@@ -1,0 +1,144 @@
+//! One record, or one entry of the log, that somebody broke: it is nobody else's trouble.
+
+use std::time::Duration;
+
+use pointsman_core::{
+    Answer, Command,
+    command::{Idempotency, Submit},
+    decide::limits,
+    record::{ConnectorStatus, JobStatus},
+};
+use pointsman_store::{
+    Depth, LogPage,
+    conformance::fleet::{Fleet, completed, spec},
+};
+
+use crate::support::{by_hand, fleet_on, prefix};
+
+async fn log(fleet: &Fleet, after: u64) -> LogPage {
+    fleet.store.log(after, 1_000).await.expect("the log is read")
+}
+
+/// What is broken is found; the rest is told, and the position behind it can be begun from.
+async fn reads_up_to(fleet: &Fleet, broken: u64) {
+    let LogPage::Groups(before) = log(fleet, 0).await else {
+        panic!("it was cut at its beginning")
+    };
+    let before: Vec<u64> = before.iter().map(|group| group.seq).collect();
+    assert_eq!(before, (1..broken).collect::<Vec<_>>());
+    let behind = log(fleet, broken - 1).await;
+    assert!(matches!(behind, LogPage::Cut { oldest } if oldest == broken + 1), "{behind:?}");
+    let LogPage::Groups(after) = log(fleet, broken).await else { panic!("what follows is whole") };
+    assert_eq!(after.len() as u64, fleet.seq().await - broken);
+    let seed = fleet.store.seed().await.expect("a view begins anew");
+    assert_eq!(seed.position.seq, fleet.seq().await);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_read_keeps_its_worker_from_no_other() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 3, &[]).await;
+    let (broken, good) = (fleet.submit(spec(90)).await, fleet.submit(spec(50)).await);
+    by_hand(&prefix, &format!("HSET job:{broken} created_at x"));
+    let mut feed = fleet.store.subscribe();
+    let claimed = fleet.claim_with(&hand, vec![fleet.token(), fleet.token()]).await;
+    let taken = fleet.seq().await;
+    assert_eq!(claimed.iter().map(|held| held.job).collect::<Vec<_>>(), [good]);
+    // Whoever follows gets what comes next, and what is missing from the store.
+    fleet.report(&hand, ConnectorStatus::Active).await;
+    let next = fleet.submit(spec(50)).await;
+    let next_at = fleet.seq().await;
+    while feed.recv().await.expect("the feed goes on").seq < next_at {}
+    reads_up_to(&fleet, taken).await;
+    // The lease of the other one is renewed, and it ends; one more is taken.
+    fleet.advance(limits::LEASE - Duration::from_secs(1));
+    let held = claimed[0];
+    let renewed =
+        fleet.renew(&hand, vec![held], ConnectorStatus::Active).await.expect("it is heard");
+    assert!(renewed.lost.is_empty() && renewed.cancel.is_empty(), "{renewed:?}");
+    fleet.advance(Duration::from_secs(5));
+    assert_eq!(fleet.reconcile(pointsman_store::Due::Leases).await, 0);
+    fleet.act(&hand, held, completed()).await.expect("it ends");
+    assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(next));
+    let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    assert!(found.findings.iter().any(|f| f.subject == format!("job/{broken}")), "{found:?}");
+    fleet.store.mend(None).await.expect("it is mended");
+    let worker = fleet.worker_record(&hand).await;
+    assert_eq!(worker.current_job_ids.iter().copied().collect::<Vec<_>>(), [next]);
+    let free = vec![fleet.token(), fleet.token(), fleet.token()];
+    for _ in 0..3 {
+        fleet.submit(spec(50)).await;
+    }
+    assert_eq!(fleet.claim_with(&hand, free).await.len(), 2, "its slot is free again");
+}
+
+#[tokio::test]
+async fn a_worker_goes_on_while_a_job_that_it_runs_cannot_be_read() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let (broken, other) = (fleet.running(&hand).await, fleet.running(&hand).await);
+    by_hand(&prefix, &format!("HSET job:{} created_at x rev 1", broken.job));
+    for _ in 0..3 {
+        fleet.advance(limits::LEASE / 2);
+        let renewed = fleet
+            .renew(&hand, vec![broken, other], ConnectorStatus::Active)
+            .await
+            .expect("it is heard");
+        assert!(renewed.lost.is_empty(), "{renewed:?}");
+    }
+    assert_eq!(fleet.reconcile(pointsman_store::Due::Leases).await, 0);
+    fleet.act(&hand, other, completed()).await.expect("it ends");
+    assert_eq!(fleet.job(other.job).await.status(), JobStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_hole_in_the_log_is_never_passed_over() {
+    let (fleet, options) = fleet_on();
+    for _ in 0..10 {
+        fleet.submit(spec(50)).await;
+    }
+    by_hand(&prefix(&options), "XDEL log 5-0");
+    let LogPage::Groups(before) = log(&fleet, 0).await else { panic!("it begins whole") };
+    assert_eq!(before.len(), 4);
+    assert!(matches!(log(&fleet, 4).await, LogPage::Cut { oldest: 6 }));
+    let LogPage::Groups(after) = log(&fleet, 5).await else { panic!("it ends whole") };
+    assert_eq!(after.len(), 5);
+}
+
+/// Somebody's keys of a wrong type are met by whoever uses them.
+#[tokio::test]
+async fn submissions_of_the_same_time_do_not_share_a_failure() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let keyed = |key: &str| {
+        let idempotency = Some(Idempotency { key: key.into(), body: [0; 32] });
+        Submit { idempotency, ..fleet.submission(spec(50)) }
+    };
+    fleet.run(Command::Submit(keyed("broken"))).await.expect("it is taken");
+    let kept = redis::cmd("KEYS")
+        .arg(format!("{prefix}idempotency:*"))
+        .query::<Vec<String>>(&mut crate::support::connection())
+        .expect("keys");
+    let [kept] = &kept[..] else { panic!("one key is kept: {kept:?}") };
+    let kept = kept.strip_prefix(&prefix).expect("it is the fleet's");
+    by_hand(&prefix, &format!("DEL {kept}"));
+    by_hand(&prefix, &format!("HSET {kept} a b"));
+    let submit = |n: usize| {
+        let key = if n % 10 == 5 { "broken".to_owned() } else { format!("key-{n}") };
+        let (submit, store) = (keyed(&key), fleet.store.clone());
+        tokio::spawn(async move { store.execute(vec![Command::Submit(submit)]).await })
+    };
+    let callers: Vec<_> = (0..100).map(submit).collect();
+    for (n, caller) in callers.into_iter().enumerate() {
+        let answer = caller.await.expect("no panic");
+        if n % 10 == 5 {
+            answer.expect_err("what it needs is broken");
+            continue;
+        }
+        let done = answer.expect("it is nobody's but its own").pop();
+        let done = done.expect("an answer").expect("it is taken");
+        assert!(matches!(done.answer, Answer::Submitted { .. }), "{:?}", done.answer);
+    }
+}
