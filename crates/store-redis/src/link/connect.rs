@@ -136,8 +136,22 @@ fn no_answer() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-/// Whatever stands there already must be this fleet's, before anything is written or loaded.
+/// Whatever stands there already must be this fleet's, before anything is written or loaded. While it
+/// is looked at another server may make the store, so what seems to lack its `meta` is looked at again.
 async fn check_meta(
+    connection: &mut MultiplexedConnection,
+    place: &Place,
+    keys: &Keys,
+) -> Result<(), OpenError> {
+    match look_at_meta(connection, place, keys).await {
+        Err(OpenError::Foreign { .. } | OpenError::Lost { .. }) => {
+            look_at_meta(connection, place, keys).await
+        }
+        looked => looked,
+    }
+}
+
+async fn look_at_meta(
     connection: &mut MultiplexedConnection,
     place: &Place,
     keys: &Keys,

@@ -72,11 +72,12 @@ local function guarded(S, v)
   return true
 end
 
--- The log takes the next entry: it is the last thing to be written. Asked once in a call.
+-- The log takes the next entry: it is the last thing to be written. Asked once in a call. What others
+-- put between ours is passed over.
 local function sound_log(S)
   local log = S.P .. 'log'
   if S.typed[log] then return end
-  local ahead = redis.pcall('XRANGE', log, '(' .. S.seq_text .. '-0', '+', 'COUNT', '1')
+  local ahead = redis.pcall('XRANGE', log, text(S.seq + 1) .. '-0', '+', 'COUNT', '1')
   if ahead.err then
     must_be(S, log, 'stream')
     refuse(log .. ': ' .. ahead.err)

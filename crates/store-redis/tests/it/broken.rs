@@ -107,6 +107,19 @@ async fn a_hole_in_the_log_is_never_passed_over() {
     assert_eq!(after.len(), 5);
 }
 
+#[tokio::test]
+async fn what_others_put_between_the_entries_of_the_log_is_passed_over() {
+    let (fleet, options) = fleet_on();
+    fleet.submit(spec(50)).await;
+    let mut feed = fleet.store.subscribe();
+    by_hand(&prefix(&options), "XADD log 1-1 foo bar");
+    fleet.submit(spec(50)).await;
+    let LogPage::Groups(groups) = log(&fleet, 0).await else { panic!("it is whole") };
+    assert_eq!(groups.iter().map(|group| group.seq).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(feed.recv().await.expect("the feed goes on").seq, 2);
+    fleet.check().await.expect("nothing is wrong");
+}
+
 /// Somebody's keys of a wrong type are met by whoever uses them.
 #[tokio::test]
 async fn submissions_of_the_same_time_do_not_share_a_failure() {

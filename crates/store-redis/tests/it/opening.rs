@@ -231,6 +231,22 @@ async fn over_tls_with_a_private_authority() {
 }
 
 #[tokio::test]
+async fn servers_that_start_together_make_one_store() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    for n in 0..20 {
+        let open = || {
+            let options = Options { fleet: format!("fleet-{n}"), ..at(&server.url()) };
+            tokio::spawn(RedisStore::open(options))
+        };
+        let opening: Vec<_> = (0..8).map(|_| open()).collect();
+        for opened in opening {
+            let store = opened.await.expect("no panic").expect("it opens");
+            store.close().await.expect("it closes");
+        }
+    }
+}
+
+#[tokio::test]
 async fn over_tls_with_a_certificate_of_its_own() {
     let options = RedisOptions { tls: true, tls_clients: true, ..Default::default() };
     let server = RedisServer::start(options).await.expect("it starts");

@@ -48,6 +48,7 @@ impl FakeBroker {
                 orders: Orders::default(),
                 cuts: 0,
                 superseded: false,
+                importing: false,
                 registration_lost: false,
                 forgotten: false,
                 speed: None,
@@ -163,6 +164,9 @@ impl FakeBroker {
 impl Broker for FakeBroker {
     async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         self.call(|state| {
+            if state.importing {
+                return Err(Rejected::Importing);
+            }
             if state.superseded {
                 return Err(Rejected::Superseded(register.incarnation));
             }

@@ -47,6 +47,20 @@ async fn a_broker_that_is_not_up_yet_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_import_is_waited_for() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.importing = true);
+    setup.pass(30.0).await;
+    let started = Setup::with(1, setup.broker.clone(), FakeService::new("fake")).await;
+    started.pass(30.0).await;
+    setup.broker.with(|s| s.importing = false);
+    let job = setup.broker.post("done");
+    setup.pass(5.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    assert!(!setup.has_ended() && !started.has_ended());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_superseded_worker_stops_and_says_no_more() {
     let setup = Setup::new(1).await;
     setup.broker.post("hour");

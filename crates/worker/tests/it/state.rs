@@ -75,6 +75,8 @@ pub struct State {
     /// How often connections were cut.
     pub cuts: u32,
     pub superseded: bool,
+    /// An import fills the store.
+    pub importing: bool,
     /// The store came back from before the worker's registration, and knows an earlier process.
     pub registration_lost: bool,
     pub forgotten: bool,
@@ -101,6 +103,9 @@ impl State {
     pub fn check(&self, incarnation: Incarnation) -> Result<(), Rejected> {
         if self.forgotten {
             return Err(Rejected::WorkerNotFound("w".into()));
+        }
+        if self.importing {
+            return Err(Rejected::Importing);
         }
         match self.superseded || self.registration_lost {
             true => Err(Rejected::Superseded(incarnation)),
