@@ -162,6 +162,8 @@ codes! {
         "mount what its --artifacts names on the server's machine; the files of running jobs wait for it";
     StoreFailed = "store_failed", 503, "The store does not answer",
         "try again in a moment; if it stays so, see the server's log";
+    StoreDamaged = "store_damaged", 503, "What is stored of it is damaged; nothing was changed",
+        "`pointsman doctor` says what is wrong, and `--repair` mends it: then repeat";
     OutcomeUnknown = "outcome_unknown", 503, "It is not known whether this was done",
         "repeat exactly the same request: it gets the first answer if it was done";
     NotReady = "not_ready", 503, "The server is not ready",

@@ -36,6 +36,7 @@ fn code_of(rejected: &Rejected) -> ErrorCode {
         Rejected::TooManyClasses(_) => C::TooManyClasses,
         Rejected::IntakeClosed => C::IntakeClosed,
         Rejected::Importing => C::Importing,
+        Rejected::Damaged(_) => C::StoreDamaged,
         Rejected::Invalid(_) | Rejected::NotDue => C::InvalidState,
     }
 }
@@ -57,6 +58,7 @@ fn facts_of(rejected: &Rejected) -> Facts {
             Facts { job: Some(*job), job_status: Some(*status), ..none }
         }
         Rejected::Superseded(incarnation) => Facts { incarnation: Some(*incarnation), ..none },
+        Rejected::Damaged(what) => Facts { subject: Some(what.clone()), ..none },
         Rejected::TooManyClasses(_)
         | Rejected::IntakeClosed
         | Rejected::Importing
@@ -90,6 +92,7 @@ impl Problem {
             C::TooManyClasses => Rejected::TooManyClasses(limits::MAX_CLASSES),
             C::IntakeClosed => Rejected::IntakeClosed,
             C::Importing => Rejected::Importing,
+            C::StoreDamaged => Rejected::Damaged(subject()?),
             C::InvalidState | C::ArtifactMissing => Rejected::Invalid(self.detail.clone()),
             _ => return None,
         })
@@ -120,6 +123,7 @@ mod tests {
             Rejected::TooManyClasses(10_000),
             Rejected::IntakeClosed,
             Rejected::Importing,
+            Rejected::Damaged("job:1: priority is x".into()),
         ] {
             let json = serde_json::to_string(&Problem::from(&rejected)).unwrap();
             let problem: Problem = serde_json::from_str(&json).unwrap();

@@ -56,7 +56,14 @@ impl Broker {
             return Ok(renewed);
         }
         let keys = progress.iter().map(|(job, _)| RecordKey::Job(*job)).collect();
-        let records = self.store().records(keys).await?;
+        // The renewal was accepted, and its answer counts, whether its progress can be shown or not.
+        let records = match self.store().records(keys).await {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::warn!(%worker, %error, "progress is not shown");
+                return Ok(renewed);
+            }
+        };
         let mut progress: HashMap<_, _> = progress.into_iter().collect();
         let mut told = Vec::with_capacity(progress.len());
         for record in records {

@@ -58,6 +58,7 @@ impl From<StoreError> for Refusal {
         let code = match error {
             StoreError::Full(_) => ErrorCode::StoreFull,
             StoreError::Failed(_) => ErrorCode::StoreFailed,
+            StoreError::Damaged(_) => ErrorCode::StoreDamaged,
             StoreError::Closed => ErrorCode::NotReady,
             StoreError::Unknown(_) => ErrorCode::OutcomeUnknown,
         };

@@ -123,7 +123,21 @@ impl Inner {
         Ok(done)
     }
 
+    /// Carries out one command. Where it meets damage, nothing is changed, and it is its own failure.
     pub async fn carry_out_one(
+        &self,
+        command: &Command,
+    ) -> Result<Result<Done, Rejected>, StoreError> {
+        match (self.carry_out_whole(command).await, command) {
+            (Err(StoreError::Damaged(why)), Command::Exchange(exchange)) => {
+                self.exchange_in_parts(exchange, why).await
+            }
+            (Err(StoreError::Damaged(why)), _) => Ok(Err(Rejected::Damaged(why))),
+            (done, _) => done,
+        }
+    }
+
+    async fn carry_out_whole(
         &self,
         command: &Command,
     ) -> Result<Result<Done, Rejected>, StoreError> {
@@ -451,7 +465,7 @@ fn after(stands: bool, error: StoreError) -> StoreError {
 }
 
 fn corrupt(why: &str) -> StoreError {
-    StoreError::Failed(format!("the store holds what it cannot, nothing was changed: {why}"))
+    StoreError::Damaged(why.to_owned())
 }
 
 /// Whether a command may end a job, which replicas should know of.

@@ -54,6 +54,7 @@ mod log;
 mod looks;
 mod machines;
 mod pack;
+mod piecemeal;
 mod plan;
 mod queues;
 mod reads;

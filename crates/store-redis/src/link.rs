@@ -74,12 +74,18 @@ pub enum CallError {
     Refused(String),
 }
 
+/// What a function says before what is wrong in the store (lua/head.lua).
+const DAMAGED: &str = "what is stored is damaged, nothing was changed: ";
+
 impl From<CallError> for StoreError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Unreachable(why) => Self::Failed(format!("Redis is not reachable: {why}")),
             CallError::Lost(why) => Self::Unknown(format!("Redis did not answer: {why}")),
-            CallError::Refused(why) => Self::Failed(format!("Redis refused it: {why}")),
+            CallError::Refused(why) => match why.split_once(DAMAGED) {
+                Some((_, why)) => Self::Damaged(why.to_owned()),
+                None => Self::Failed(format!("Redis refused it: {why}")),
+            },
         }
     }
 }

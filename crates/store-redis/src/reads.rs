@@ -37,7 +37,7 @@ impl Inner {
     pub async fn records(&self, wanted: &[RecordKey]) -> Result<Vec<Record>, StoreError> {
         let mut found = Vec::with_capacity(wanted.len());
         for (_, record) in self.read_records(wanted).await? {
-            found.extend(record.map_err(StoreError::Failed)?);
+            found.extend(record.map_err(StoreError::Damaged)?);
         }
         Ok(found)
     }

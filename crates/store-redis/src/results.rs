@@ -38,9 +38,9 @@ impl Inner {
         range.arg(self.key(&key(job))).arg(from).arg(-1);
         let found = self.link.send(&range).await?;
         let found = list(&found).iter().map(|element| bytes(element).and_then(read));
-        found.collect::<Option<_>>().ok_or_else(|| {
-            StoreError::Failed(format!("the store holds what it cannot: a result of job {job}"))
-        })
+        found
+            .collect::<Option<_>>()
+            .ok_or_else(|| StoreError::Damaged(format!("a result of job {job}")))
     }
 }
 

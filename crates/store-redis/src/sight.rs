@@ -292,8 +292,7 @@ pub async fn read(link: &Link, wanted: &[Key]) -> Result<(Values, Epoch, Timesta
 }
 
 fn value(key: &Key, found: &redis::Value, now: Timestamp) -> Result<Option<Value>, StoreError> {
-    let corrupt =
-        |why: String| StoreError::Failed(format!("the store holds what it cannot: {why}"));
+    let corrupt = StoreError::Damaged;
     let parts = list(found);
     let first = parts.first().and_then(bytes).and_then(|bytes| std::str::from_utf8(bytes).ok());
     Ok(match key {

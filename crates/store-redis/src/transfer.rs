@@ -169,7 +169,7 @@ impl Inner {
             Some("not_importing") => Err(TransferError::NotImporting),
             Some("corrupt") => {
                 let why = reply.get(1).map(text).unwrap_or_default();
-                Err(StoreError::Failed(format!("the store holds what it cannot: {why}")).into())
+                Err(StoreError::Damaged(why).into())
             }
             _ => Err(odd(&answer).into()),
         }
@@ -237,9 +237,7 @@ impl Inner {
         &self,
         members: &[String],
     ) -> Result<Vec<(IdempotencyKey, KeptIdempotency)>, StoreError> {
-        let wrong = |member: &String| {
-            StoreError::Failed(format!("the store holds what it cannot: key {member:?}"))
-        };
+        let wrong = |member: &String| StoreError::Damaged(format!("key {member:?}"));
         let known = members
             .iter()
             .map(|member| keys::parse_idempotency_member(member).ok_or_else(|| wrong(member)));

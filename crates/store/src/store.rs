@@ -154,6 +154,9 @@ pub enum StoreError {
     Full(String),
     #[error("the store failed: {0}")]
     Failed(String),
+    /// What is asked for cannot be read.
+    #[error("what is stored is damaged: {0}; see `pointsman doctor`")]
+    Damaged(String),
     #[error("the store is closed")]
     Closed,
     /// The answer was lost; an exact repeat tells.

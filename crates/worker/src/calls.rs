@@ -51,8 +51,7 @@ impl Shared {
                 Fault::Fatal(WorkerError::Superseded(self.incarnation))
             }
             BrokerError::Rejected(Rejected::WorkerNotFound(_)) => Fault::Unregistered,
-            // Until that is over.
-            BrokerError::Rejected(why @ Rejected::Importing) => Fault::Again(why.to_string()),
+            BrokerError::Rejected(why) if why.may_pass() => Fault::Again(why.to_string()),
             BrokerError::Rejected(why) => Fault::Fatal(WorkerError::Rejected(why)),
             BrokerError::Unreachable(why) | BrokerError::Refused(why) => Fault::Again(why),
         }

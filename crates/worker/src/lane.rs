@@ -14,6 +14,7 @@ use crate::{
     backoff::Backoff,
     broker::{Claimed, Exchanged},
     draw,
+    put_off::PutOff,
     reclaim::is_unknown_yet,
     service::Service,
     settle::{self, Settled},
@@ -42,6 +43,7 @@ pub(crate) struct Lane {
     /// Adopted attempts beyond the slots there are; the next ones that end free no slot.
     surplus: usize,
     ops: Vec<(Arc<Attempt>, Op)>,
+    put_off: PutOff,
     handing_in: Option<BoxFuture<'static, Result<HandedIn, WorkerError>>>,
     claiming: Option<BoxFuture<'static, Result<Waited, WorkerError>>>,
     claiming_for: Vec<Token>,
@@ -80,6 +82,7 @@ impl Lane {
             stuck: Vec::new(),
             surplus: 0,
             ops: Vec::new(),
+            put_off: PutOff::default(),
             handing_in: None,
             claiming: None,
             claiming_for: Vec::new(),
@@ -101,6 +104,7 @@ impl Lane {
                 return Ok(());
             }
             let pause = self.is_pausing().then_some(self.claim_not_before);
+            let pause = pause.into_iter().chain(self.put_off.again_at()).min();
             tokio::select! {
                 biased;
                 Some(done) = self.running.next() => self.ended_all(done),
@@ -115,7 +119,8 @@ impl Lane {
     /// Only what was claimed by now is still seen to its end.
     fn is_over(&self) -> bool {
         let busy = !self.running.is_empty() || !self.stuck.is_empty();
-        let to_say = !self.ops.is_empty() || self.handing_in.is_some();
+        let to_say =
+            !self.ops.is_empty() || self.put_off.again_at().is_some() || self.handing_in.is_some();
         self.shared.is_stopping() && !busy && !to_say
     }
 
@@ -126,6 +131,7 @@ impl Lane {
     /// Sends all operations that are ready, with a claim for the free slots.
     fn hand_in(&mut self) {
         self.ops.extend(self.service.take_outbox());
+        self.ops.extend(self.put_off.take_due());
         if self.handing_in.is_some() || self.ops.is_empty() {
             return;
         }
@@ -217,6 +223,7 @@ impl Lane {
                 self.shared.keep_end(sent, is_sure);
                 return self.shared.ours.forget(held.token);
             }
+            Err(why) if why.may_pass() => return self.put_off.add(attempt, sent.op, &why),
             Err(why) => why,
         };
         if self.take_back(&attempt, &sent.op, &why) {

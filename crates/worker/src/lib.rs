@@ -30,6 +30,7 @@ mod kept;
 mod lane;
 mod ours;
 mod previews;
+mod put_off;
 mod reclaim;
 mod service;
 mod settle;

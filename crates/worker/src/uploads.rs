@@ -136,6 +136,7 @@ fn refusal(attempt: &Attempt, error: BrokerError) -> Result<String, HostError> {
     let is_lost = attempt.stop().reason() == Some(StopReason::Lost);
     match error {
         BrokerError::Rejected(why @ Rejected::UnknownAttempt(_)) if !is_lost => Ok(why.to_string()),
+        BrokerError::Rejected(why) if why.may_pass() => Ok(why.to_string()),
         BrokerError::Unreachable(why) => Ok(why),
         BrokerError::Refused(why) | BrokerError::Rejected(Rejected::Invalid(why)) => {
             Err(HostError::Refused(why))

@@ -105,11 +105,21 @@ pub enum Rejected {
     IntakeClosed,
     #[error("the store is being filled by an import, and serves nobody until that is finished")]
     Importing,
+    /// Nothing was changed; once it is mended the same command may succeed.
+    #[error("what is stored of it is damaged: {0}")]
+    Damaged(String),
     #[error("invalid: {0}")]
     Invalid(String),
     /// A reconciler's reason no longer holds.
     #[error("nothing to do: the reason no longer holds")]
     NotDue,
+}
+
+impl Rejected {
+    /// Whether the same command may well succeed later, though nothing about it changes.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Importing | Self::Damaged(_))
+    }
 }
 
 /// Decides one command. Claims are not decided here: the store chooses the jobs and calls

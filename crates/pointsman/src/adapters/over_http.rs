@@ -46,7 +46,8 @@ impl OverHttp {
 
 /// What the rules refuse stays their word; what may pass is waited for.
 pub(super) fn client_error(error: ClientError) -> BrokerError {
-    if let Some(rejected) = error.problem().and_then(Problem::rejected) {
+    let rejected = error.problem().and_then(Problem::rejected);
+    if let Some(rejected) = rejected.filter(|rejected| !rejected.may_pass()) {
         return BrokerError::Rejected(rejected);
     }
     match error {

@@ -38,8 +38,9 @@ end
 
 local function add_head(S, claim, lane, key, member, score)
   lane.seen[key] = true
-  local class = class_of(S, key)
-  if is_open(S, claim.worker, class) then
+  -- One that is damaged is passed over: the doctor tells of it, and the others are served.
+  local fine, class = pcall(class_of, S, key)
+  if fine and is_open(S, claim.worker, class) then
     lane.found[#lane.found + 1] = { score = tonumber(score), member = member, class = class, service = lane.service }
   end
 end

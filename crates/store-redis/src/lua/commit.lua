@@ -5,7 +5,10 @@
 
 -- What a check stumbled over, as text.
 local function reason(why)
-  return type(why) == 'table' and (why.corrupt or why.err) or tostring(why)
+  local said = type(why) == 'table' and (why.corrupt or why.err) or tostring(why)
+  -- Redis 7.0 hands on `err` alone.
+  if string.sub(said, 1, #DAMAGED) == DAMAGED then return string.sub(said, #DAMAGED + 1) end
+  return said
 end
 
 -- Why a transition is not applied, or else the jobs that its claim gets.

@@ -52,8 +52,9 @@ end
 
 -- Refuses what the store holds and cannot be, before anything is written. Redis tells `err`, and
 -- crashes on an error that is a table without it.
+local DAMAGED = 'ERR what is stored is damaged, nothing was changed: '
 local function refuse(why)
-  error({ err = 'ERR the store holds what it cannot, nothing was changed: ' .. why, corrupt = why })
+  error({ err = DAMAGED .. why, corrupt = why })
 end
 
 -- A whole number as it must stand in a field of a key; anything else is corruption, found before a

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command,
-    command::{Idempotency, Submit},
+    Answer, Command, Rejected,
+    command::{Held, Idempotency, Op, Submit},
     decide::limits,
-    record::{ConnectorStatus, JobStatus},
+    record::{ConnectorStatus, JobSpec, JobStatus},
 };
 use pointsman_store::{
-    Depth, LogPage,
-    conformance::fleet::{Fleet, completed, spec},
+    Depth, Due, LogPage,
+    conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 
-use crate::support::{by_hand, fleet_on, prefix};
+use crate::support::{by_hand, connection, fleet_on, prefix};
 
 async fn log(fleet: &Fleet, after: u64) -> LogPage {
     fleet.store.log(after, 1_000).await.expect("the log is read")
@@ -58,7 +58,7 @@ async fn a_job_that_cannot_be_read_keeps_its_worker_from_no_other() {
         fleet.renew(&hand, vec![held], ConnectorStatus::Active).await.expect("it is heard");
     assert!(renewed.lost.is_empty() && renewed.cancel.is_empty(), "{renewed:?}");
     fleet.advance(Duration::from_secs(5));
-    assert_eq!(fleet.reconcile(pointsman_store::Due::Leases).await, 0);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 0);
     fleet.act(&hand, held, completed()).await.expect("it ends");
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(next));
     let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
@@ -88,7 +88,7 @@ async fn a_worker_goes_on_while_a_job_that_it_runs_cannot_be_read() {
             .expect("it is heard");
         assert!(renewed.lost.is_empty(), "{renewed:?}");
     }
-    assert_eq!(fleet.reconcile(pointsman_store::Due::Leases).await, 0);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 0);
     fleet.act(&hand, other, completed()).await.expect("it ends");
     assert_eq!(fleet.job(other.job).await.status(), JobStatus::Completed);
 }
@@ -120,6 +120,62 @@ async fn what_others_put_between_the_entries_of_the_log_is_passed_over() {
     fleet.check().await.expect("nothing is wrong");
 }
 
+/// Jobs of classes of their own, which a worker runs; the first one's class is broken.
+async fn running_one_broken(fleet: &Fleet, prefix: &str) -> (Hand, Vec<Held>) {
+    let hand = fleet.worker("w", 4, &["a", "b", "c"]).await;
+    for label in ["a", "b", "c"] {
+        fleet.submit(JobSpec { requirements: needs(label), ..spec(50) }).await;
+    }
+    let held = fleet.claim_with(&hand, vec![fleet.token(), fleet.token(), fleet.token()]).await;
+    let starts = held.iter().map(|held| Fleet::op(*held, Op::Start)).collect();
+    let exchange = Command::Exchange(Fleet::exchange(&hand, starts, Vec::new()));
+    fleet.run(exchange).await.expect("they start");
+    let mut classes = redis::cmd("ZRANGE");
+    classes.arg(format!("{prefix}classes")).arg(0).arg(-1);
+    let classes: Vec<String> = classes.query(&mut connection()).expect("classes");
+    by_hand(prefix, &format!("HSET class:{} running abc", classes[0]));
+    (hand, held)
+}
+
+#[tokio::test]
+async fn an_end_that_meets_damage_keeps_back_neither_other_ends_nor_the_claim() {
+    let (fleet, options) = fleet_on();
+    let (hand, held) = running_one_broken(&fleet, &prefix(&options)).await;
+    let next = fleet.submit(spec(50)).await;
+    let ends = held.iter().map(|held| Fleet::op(*held, completed())).collect();
+    let exchange = Command::Exchange(Fleet::exchange(&hand, ends, vec![fleet.token()]));
+    let (answer, _) = fleet.run(exchange.clone()).await.expect("it is answered");
+    let Answer::Exchanged { ops, claimed } = answer else { panic!("{answer:?}") };
+    let [Err(Rejected::Damaged(why)), Ok(_), Ok(_)] = &ops[..] else { panic!("{ops:?}") };
+    assert!(why.contains("running"), "{why}");
+    assert_eq!(claimed.iter().map(|held| held.job).collect::<Vec<_>>(), [next]);
+    fleet.store.mend(None).await.expect("it is mended");
+    let (again, _) = fleet.run(exchange).await.expect("it is answered");
+    let Answer::Exchanged { ops, .. } = again else { panic!("{again:?}") };
+    assert!(ops.iter().all(Result::is_ok), "{ops:?}");
+}
+
+#[tokio::test]
+async fn what_is_due_of_one_that_is_broken_keeps_back_no_other() {
+    let (fleet, options) = fleet_on();
+    let (_, held) = running_one_broken(&fleet, &prefix(&options)).await;
+    fleet.advance(limits::LEASE + Duration::from_secs(1));
+    // All at once, as a reconciler does it.
+    let due = fleet.store.due(Due::Leases).await.expect("the store works");
+    let due: Vec<_> = due.into_iter().map(Command::Reconcile).collect();
+    let done = fleet.store.execute(due).await.expect("the store works");
+    assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 2, "{done:?}");
+    for held in &held[1..] {
+        assert_eq!(fleet.job(held.job).await.status(), JobStatus::Pending);
+    }
+    // A class that is broken is nobody's, and the others are served.
+    let other = fleet.worker("other", 3, &["a", "b", "c"]).await;
+    let tokens = vec![fleet.token(), fleet.token(), fleet.token()];
+    assert_eq!(fleet.claim_with(&other, tokens).await.len(), 2);
+    fleet.store.mend(None).await.expect("it is mended");
+    assert_eq!(fleet.reconcile(Due::Leases).await, 1);
+}
+
 /// Somebody's keys of a wrong type are met by whoever uses them.
 #[tokio::test]
 async fn submissions_of_the_same_time_do_not_share_a_failure() {
@@ -132,7 +188,7 @@ async fn submissions_of_the_same_time_do_not_share_a_failure() {
     fleet.run(Command::Submit(keyed("broken"))).await.expect("it is taken");
     let kept = redis::cmd("KEYS")
         .arg(format!("{prefix}idempotency:*"))
-        .query::<Vec<String>>(&mut crate::support::connection())
+        .query::<Vec<String>>(&mut connection())
         .expect("keys");
     let [kept] = &kept[..] else { panic!("one key is kept: {kept:?}") };
     let kept = kept.strip_prefix(&prefix).expect("it is the fleet's");
@@ -146,12 +202,11 @@ async fn submissions_of_the_same_time_do_not_share_a_failure() {
     let callers: Vec<_> = (0..100).map(submit).collect();
     for (n, caller) in callers.into_iter().enumerate() {
         let answer = caller.await.expect("no panic");
-        if n % 10 == 5 {
-            answer.expect_err("what it needs is broken");
-            continue;
+        let done = answer.expect("the store works").pop().expect("an answer");
+        match done.map(|done| done.answer) {
+            Ok(Answer::Submitted { .. }) if n % 10 != 5 => {}
+            Err(Rejected::Damaged(_)) if n % 10 == 5 => {}
+            other => panic!("caller {n}: {other:?}"),
         }
-        let done = answer.expect("it is nobody's but its own").pop();
-        let done = done.expect("an answer").expect("it is taken");
-        assert!(matches!(done.answer, Answer::Submitted { .. }), "{:?}", done.answer);
     }
 }
