@@ -121,7 +121,8 @@ impl Inner {
     }
 
     async fn rewrite(&self, sound: &Sound) -> Result<(), String> {
-        let mut args = vec![sound.key.clone(), sound.found.clone(), sound.set.len().to_string()];
+        let Sound { key, found, wrong, .. } = sound;
+        let mut args = vec![key.clone(), found.clone(), wrong.clone(), sound.set.len().to_string()];
         for (field, value) in &sound.set {
             args.extend([field.clone(), value.clone()]);
         }

@@ -122,7 +122,8 @@ impl Inner {
         }
     }
 
-    async fn compare_types(
+    /// Remembers those of these keys that are of another type than they must be.
+    pub async fn compare_types(
         &self,
         keys: &[(String, &str)],
         look: &mut Look,

@@ -102,12 +102,7 @@ pub(super) async fn connected(
 }
 
 /// A client of one node.
-pub(super) fn client(
-    place: &Place,
-    host: &str,
-    port: u16,
-    who: As,
-) -> Result<Client, OpenError> {
+pub(super) fn client(place: &Place, host: &str, port: u16, who: As) -> Result<Client, OpenError> {
     let address = &place.address;
     // Nothing was sent yet.
     let wrong = |error: RedisError| OpenError::Address {

@@ -1,6 +1,8 @@
 //! Reading Redis' answers.
 
-use redis::{RedisResult, Value};
+use redis::{Pipeline, RedisResult, Value};
+
+use super::{CallError, Link};
 
 /// An answer, or the error that Redis gave as one.
 pub fn answered(answer: RedisResult<Value>) -> RedisResult<Value> {
@@ -42,5 +44,23 @@ pub fn list(value: &Value) -> &[Value] {
     match value {
         Value::Array(values) | Value::Set(values) => values,
         _ => &[],
+    }
+}
+
+impl Link {
+    /// Sends several commands in one go, as [`send_all`](Link::send_all); none for those whose key
+    /// holds another type of value: what somebody did to one key keeps nobody from the others.
+    pub async fn send_typed(&self, pipeline: &Pipeline) -> Result<Vec<Option<Value>>, CallError> {
+        match self.send_all(pipeline).await {
+            Err(CallError::Refused(_)) => {}
+            answers => return Ok(answers?.into_iter().map(Some).collect()),
+        }
+        let answers = self.send_each(pipeline).await?.into_iter();
+        let typed = answers.map(|answer| match answer {
+            Ok(value) => Ok(Some(value)),
+            Err(why) if why.contains("WRONGTYPE") => Ok(None),
+            Err(why) => Err(CallError::Refused(why)),
+        });
+        typed.collect()
     }
 }

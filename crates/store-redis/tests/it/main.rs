@@ -15,3 +15,4 @@ mod transfer;
 mod trouble;
 mod unchanged;
 mod wake;
+mod wrong_types;
