@@ -50,6 +50,7 @@ enum Part {
     Sets,
     Meta,
     Profiles,
+    Idempotency,
 }
 
 /// Adds a finding, and what makes it right: worked out of one record at its `rev`, or of several.
@@ -94,12 +95,12 @@ impl Inner {
         let (head, _) = self.head().await?;
         self.roll_on(look.seq, head, look).await?;
         let mut now = Expected::of(&look.records);
-        let hashes = self.class_hashes(&now, look).await?;
-        self.add_resting(&hashes, &mut now, look).await?;
+        let mut hashes = self.class_hashes(&now, look).await?;
+        self.add_resting(&mut hashes, &mut now, look).await?;
         compare_classes(&hashes, &now, look, &mut out);
         self.conclude(take(&mut out), &now, look, &mut repairs).await?;
-        for part in [Part::Scores, Part::Sets, Part::Meta, Part::Profiles] {
-            self.renew(&mut now, &hashes, look).await?;
+        for part in [Part::Scores, Part::Sets, Part::Meta, Part::Profiles, Part::Idempotency] {
+            self.renew(&mut now, &mut hashes, look).await?;
             match part {
                 Part::Scores => self.compare_scores(&now, look, &mut out).await?,
                 Part::Sets => self.compare_sets(&now, look, &mut out).await?,
@@ -108,12 +109,11 @@ impl Inner {
                     let numbers = self.compare_numbers(&now, look, &mut out).await?;
                     self.compare_profiles(&now, &numbers, look, &mut out).await?;
                 }
+                Part::Idempotency => self.compare_kept(look, &mut out).await?,
             }
             self.conclude(take(&mut out), &now, look, &mut repairs).await?;
         }
-        self.compare_kept(look, &mut out).await?;
-        out.extend(self.compare_counts(look).await?);
-        for (finding, commands) in out {
+        for (finding, commands) in self.compare_counts(look).await? {
             tell(finding, &commands, None, look, &mut repairs);
         }
         Ok(repairs)
@@ -123,7 +123,7 @@ impl Inner {
     async fn renew(
         &self,
         expected: &mut Expected,
-        hashes: &Hashes,
+        hashes: &mut Hashes,
         look: &mut Look,
     ) -> Result<(), StoreError> {
         let (now, _) = self.head().await?;

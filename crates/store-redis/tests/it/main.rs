@@ -1,5 +1,6 @@
 //! The store on a real Redis.
 
+mod between;
 mod classes;
 mod conformance;
 mod damage;
@@ -7,6 +8,7 @@ mod doctor;
 mod history;
 mod idle;
 mod many;
+mod meanwhile;
 mod opening;
 mod several;
 mod support;

@@ -43,6 +43,15 @@ pub fn try_open(options: Options) -> Result<RedisStore, OpenError> {
     std::thread::scope(|scope| scope.spawn(open).join().expect("no panic"))
 }
 
+/// For threads of a test's own, which cannot await.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(future)
+}
+
+pub fn redis_url() -> String {
+    SERVER.url()
+}
+
 /// As the suite opens an empty store.
 pub fn open(clock: ManualClock) -> (Arc<dyn Store>, Box<dyn Any>) {
     (Arc::new(open_with(options(&clock))), Box::new(()))
