@@ -7,7 +7,7 @@ use std::{
 };
 
 use pointsman_core::{
-    RecordKey, WorkerId,
+    Record, RecordKey, WorkerId,
     doctor::{Finding, FindingRule, Mend},
     matching::{Capabilities, CapabilitiesDigest, able, digest},
 };
@@ -48,30 +48,25 @@ impl Inner {
         (digest(&known) == profile).then_some(known)
     }
 
-    /// A worker's lost capabilities are mended where this process remembers them.
+    /// A worker's lost capabilities are mended where this process remembers them. It says so in the
+    /// same words where it does not: servers tell of a finding as one alert.
     pub async fn mendable_capabilities(&self, finding: Finding, look: &Look) -> Finding {
-        let of = |worker: &WorkerId| {
-            look.records.iter().find_map(|record| match record {
-                pointsman_core::Record::Worker(found) if found.id == *worker => {
-                    Some(found.capabilities_digest)
-                }
-                _ => None,
-            })
-        };
-        let (FindingRule::UnknownCapabilities, Some(RecordKey::Worker(worker))) =
-            (finding.rule, finding.record())
-        else {
+        let (FindingRule::UnknownCapabilities, Some(key)) = (finding.rule, finding.record()) else {
             return finding;
         };
-        let Some(profile) = of(&worker) else { return finding };
-        match self.remembered(profile).await {
-            Some(_) => {
-                let cure = "repair it: the server remembers them and writes them anew; or restart \
-                            the worker, which registers with them";
-                Finding { mend: Mend::Repair, cure: cure.to_owned(), ..finding }
-            }
-            None => finding,
-        }
+        let profile = look.records.iter().find_map(|record| match record {
+            Record::Worker(worker) if record.key() == key => Some(worker.capabilities_digest),
+            _ => None,
+        });
+        let is_remembered = match profile {
+            Some(profile) => self.remembered(profile).await.is_some(),
+            None => false,
+        };
+        let mend = if is_remembered { Mend::Repair } else { Mend::None };
+        let cure = "restart the worker: it registers with its capabilities; or repair it at a server \
+                    that remembers them and writes them anew. Where a newer version wrote them, \
+                    update this server";
+        Finding { mend, cure: cure.to_owned(), ..finding }
     }
 
     /// Profiles as they are kept, and what each can serve.

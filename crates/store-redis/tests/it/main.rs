@@ -10,6 +10,7 @@ mod idle;
 mod many;
 mod meanwhile;
 mod opening;
+mod profiles;
 mod several;
 mod support;
 mod together;
