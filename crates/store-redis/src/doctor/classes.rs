@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pointsman_core::{
     doctor::{Finding, FindingRule},
     matching::{Class, ClassKey},
+    to_json,
 };
 use pointsman_store::StoreError;
 
@@ -200,7 +201,7 @@ fn fields_of(class: &Class, expected: &Expected, key: &ClassKey) -> BTreeMap<Str
         ("service".to_owned(), class.service.to_string()),
         ("base".to_owned(), base_of(class).to_string()),
         ("excluded".to_owned(), excluded),
-        ("definition".to_owned(), serde_json::to_string(class).unwrap_or_default()),
+        ("definition".to_owned(), to_json(class)),
     ]);
     if let Some((score, member)) = expected.heads.get(key) {
         fields.insert("head".to_owned(), member.clone());

@@ -10,6 +10,7 @@ use pointsman_core::{
     Record, RecordKey, WorkerId,
     doctor::{Finding, FindingRule, Mend},
     matching::{Capabilities, CapabilitiesDigest, able, digest},
+    to_json,
 };
 use pointsman_store::StoreError;
 
@@ -141,7 +142,7 @@ impl Inner {
         let Some(capabilities) = found.get("capabilities").and_then(read) else {
             // It is a finding about each of its workers.
             if let Some(known) = self.remembered(profile).await {
-                let json = serde_json::to_string(&*known).unwrap_or_default();
+                let json = to_json(&*known);
                 let services = names_of(&known);
                 let set = ["HSET", &name, "capabilities", &json, "services", &services];
                 let set = [&set[..], &["users", &users, "classes_rev", "0"]].concat();
