@@ -16,6 +16,7 @@ use super::{
     expected::{Expected, Scores},
     records::Look,
     window::Window,
+    witness::NoLook,
 };
 use crate::{
     keys,
@@ -90,7 +91,7 @@ fn packed(args: &[String]) -> Vec<u8> {
 impl Inner {
     /// Compares every index with the records, as they are when it is read. Nothing is said of what
     /// changed in between.
-    pub async fn examine_indexes(&self, look: &mut Look) -> Result<Vec<Repair>, StoreError> {
+    pub async fn examine_indexes(&self, look: &mut Look) -> Result<Vec<Repair>, NoLook> {
         let (mut repairs, mut out) = (Vec::new(), Differences::new());
         let (head, _) = self.head().await?;
         self.roll_on(look.seq, head, look).await?;
@@ -125,14 +126,14 @@ impl Inner {
         expected: &mut Expected,
         hashes: &mut Hashes,
         look: &mut Look,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), NoLook> {
         let (now, _) = self.head().await?;
         if now == look.seq {
             return Ok(());
         }
         self.roll_on(look.seq, now, look).await?;
         *expected = Expected::of(&look.records);
-        self.add_resting(hashes, expected, look).await
+        Ok(self.add_resting(hashes, expected, look).await?)
     }
 
     /// Tells of differences, but for those about what changed while indexes were read.
@@ -142,7 +143,7 @@ impl Inner {
         expected: &Expected,
         look: &mut Look,
         repairs: &mut Vec<Repair>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), NoLook> {
         let (till, _) = self.head().await?;
         let groups = self.meanwhile(look.seq, till, look).await?;
         if differences.is_empty() {
@@ -240,7 +241,7 @@ impl Inner {
 
     /// Counts of all records: `meta` is read with the moment that it is of, so these are compared as
     /// they were then.
-    async fn compare_counts(&self, look: &mut Look) -> Result<Differences, StoreError> {
+    async fn compare_counts(&self, look: &mut Look) -> Result<Differences, NoLook> {
         let mut differences = Differences::new();
         for _ in 0..COUNTED {
             let before = self.hash_of("meta", look).await?;

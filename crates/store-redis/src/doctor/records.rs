@@ -14,7 +14,10 @@ use pointsman_core::{
 use pointsman_store::{Depth, StoreError};
 use redis::Value;
 
-use super::{sorted, witness::AtRev};
+use super::{
+    sorted,
+    witness::{AtRev, NoLook},
+};
 use crate::{
     fields::{self, APART},
     keys,
@@ -84,7 +87,7 @@ type Suspects = BTreeMap<RecordKey, Raw>;
 
 impl Inner {
     /// Reads the fleet's records, and all jobs or those that run, each beside the log.
-    pub async fn look_at_records(&self, depth: Depth, look: &mut Look) -> Result<(), StoreError> {
+    pub async fn look_at_records(&self, depth: Depth, look: &mut Look) -> Result<(), NoLook> {
         let (from, _) = self.head().await?;
         look.oldest = self.oldest(look).await?;
         let mut wanted = self.listed_in_sets(look).await?;
@@ -214,7 +217,7 @@ impl Inner {
     }
 
     /// Brings the records from one moment to another.
-    pub async fn roll_on(&self, from: Seq, till: Seq, look: &mut Look) -> Result<(), StoreError> {
+    pub async fn roll_on(&self, from: Seq, till: Seq, look: &mut Look) -> Result<(), NoLook> {
         let groups = self.meanwhile(from, till, look).await?;
         look.seq = till;
         if !groups.is_empty() {
