@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod event;
 pub mod failure;
 pub mod ids;
+mod json;
 pub mod matching;
 pub mod outage;
 pub mod record;
@@ -26,6 +27,7 @@ pub use ids::{
     ConnectorId, CustomerId, IdError, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId,
     WorkflowId,
 };
+pub use json::to_json;
 pub use outage::Outage;
 pub use record::Seq;
 pub use time::Timestamp;

@@ -76,7 +76,7 @@ fn operation_id(method: &str, path: &str) -> String {
 /// The document as JSON text.
 pub(crate) fn written(mut document: OpenApi) -> Bytes {
     name_operations(&mut document);
-    document.to_pretty_json().unwrap_or_default().into()
+    document.to_pretty_json().expect("the document holds nothing that JSON cannot write").into()
 }
 
 /// The OpenAPI document as it is checked in at `docs/openapi.json`.

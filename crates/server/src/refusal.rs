@@ -8,7 +8,7 @@ use axum::{
 };
 use pointsman_api::{ErrorCode, PROBLEM_JSON, Problem};
 use pointsman_broker::BrokerError;
-use pointsman_core::Rejected;
+use pointsman_core::{Rejected, to_json};
 use pointsman_store::{StoreError, TransferError};
 
 use crate::{files::FilesError, said::Said};
@@ -137,7 +137,7 @@ impl IntoResponse for Refusal {
                 false => tracing::error!(%code, %detail, unsaid, "request failed"),
             }
         }
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let body = to_json(&problem);
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));

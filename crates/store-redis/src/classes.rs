@@ -53,8 +53,9 @@ impl Definitions {
                 pipeline.cmd("HGET").arg(link.keys().full(&format!("class:{key}")));
                 pipeline.arg("definition");
             }
-            for (key, found) in chunk.iter().zip(link.send_all(&pipeline).await?) {
-                let found = text(&found);
+            for (key, found) in chunk.iter().zip(link.send_typed(&pipeline).await?) {
+                // One of a wrong type is as good as gone: the doctor tells of it.
+                let found = found.as_ref().map(text).unwrap_or_default();
                 if found.is_empty() {
                     continue;
                 }
@@ -72,26 +73,43 @@ impl Definitions {
         Ok(known)
     }
 
+    /// Capabilities that cannot be read, for they are damaged or a newer version's, are nobody's:
+    /// never a match, and in nobody else's way. The doctor tells of them.
     pub async fn profile(
         &self,
         link: &Link,
         digest: CapabilitiesDigest,
     ) -> Result<Option<Arc<Capabilities>>, StoreError> {
+        let read = self.read_profile(link, digest).await?;
+        Ok(read.unwrap_or_else(|why| {
+            tracing::debug!(why, "nobody with these capabilities counts as able");
+            None
+        }))
+    }
+
+    /// The capabilities, or why what is kept cannot be read.
+    async fn read_profile(
+        &self,
+        link: &Link,
+        digest: CapabilitiesDigest,
+    ) -> Result<Result<Option<Arc<Capabilities>>, String>, StoreError> {
         if let Some(known) = self.profiles.lock().get(&digest) {
-            return Ok(Some(known.clone()));
+            return Ok(Ok(Some(known.clone())));
         }
-        let mut get = redis::cmd("HGET");
-        get.arg(link.keys().full(&format!("profile:{digest}"))).arg("capabilities");
-        let found = text(&link.send(&get).await?);
-        if found.is_empty() {
-            return Ok(None);
+        let key = link.keys().full(&format!("profile:{digest}"));
+        let mut get = redis::pipe();
+        get.cmd("HGET").arg(&key).arg("capabilities");
+        let Some(found) = link.send_typed(&get).await?.pop().flatten() else {
+            return Ok(Err(format!("{key} is no hash")));
+        };
+        if found == redis::Value::Nil {
+            return Ok(Ok(None));
         }
-        let read = serde_json::from_str::<Capabilities>(&found).map(Arc::new);
-        let capabilities = read.map_err(|error| {
-            StoreError::Failed(format!("the capabilities {digest} cannot be read: {error}"))
-        })?;
-        self.profiles.lock().put(digest, capabilities.clone());
-        Ok(Some(capabilities))
+        let read = serde_json::from_str::<Capabilities>(&text(&found)).map(Arc::new);
+        if let Ok(capabilities) = &read {
+            self.profiles.lock().put(digest, capabilities.clone());
+        }
+        Ok(read.map(Some).map_err(|error| format!("{key}: capabilities cannot be read: {error}")))
     }
 
     pub fn clear(&self) {
@@ -109,7 +127,8 @@ impl Definitions {
         link: &Link,
         digest: CapabilitiesDigest,
     ) -> Result<(), StoreError> {
-        let Some(capabilities) = self.profile(link, digest).await? else { return Ok(()) };
+        let read = self.read_profile(link, digest).await?.map_err(StoreError::Failed)?;
+        let Some(capabilities) = read else { return Ok(()) };
         let mut known = redis::cmd("HGET");
         known.arg(link.keys().full(&format!("profile:{digest}"))).arg("classes_rev");
         let mut rev = number(&link.send(&known).await?).unwrap_or(0);

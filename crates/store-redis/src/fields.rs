@@ -127,8 +127,7 @@ pub fn of_record(record: &Record) -> Fields {
         Record::Job(r) => r.serialize(FieldWriter { kind }),
         Record::Alert(r) => r.serialize(FieldWriter { kind }),
     };
-    // Records hold nothing that JSON cannot write.
-    fields.unwrap_or_default()
+    fields.expect("records hold nothing that JSON cannot write")
 }
 
 /// Reads a record from the fields of its hash; `None` when there are none.

@@ -11,7 +11,7 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `meta` | hash | format, fleet, epoch, replication id, `seq`, `ended_no`, jobs by status, `closed`, `importing` |
+//! | `meta` | hash | `format`, `fleet`, `created_at`, `epoch`, `replid`; the last `seq`, `ended_no` and `classes_rev`; jobs by status, `ended_bytes`, how many bases have `losses`; since when servers look without a gap (`contact_since`, `contact_at`), until when workers first take back what they run (`calm_until`); `closed`, `importing` |
 //! | `job:ID` `worker:ID` `connector:ID` `machine:ID` `alert:ID` | hash | the records, a field each |
 //! | `jobs` | zset | job ids, by id |
 //! | `workers` `machines` `connectors` `alerts` | set | ids |
@@ -35,8 +35,13 @@
 //! | `idempotency:…` `group:…` | | keys of submissions, places of workflow groups |
 //! | `idempotency` | zset | keys of submissions by when they end |
 //! | `log` | stream | every group of events, entry `SEQ-0` |
-//! | `waiting:SERVICE` `wake:DIGEST:SERVICE` | zset, list | who waits; at most one wake-up a profile |
+//! | `waiting:SERVICE` | zset | profiles of which somebody waits, by the end of their word |
+//! | `waiting:SERVICE:DIGEST` | zset | the processes that said so, likewise |
+//! | `wake:DIGEST:SERVICE` | list | at most one wake-up a profile |
+//! | `acks_at` | string | when replicas were last asked what they have: a write for `WAIT` to be about |
 //! | `quarantine:KEY` | | what the doctor set aside |
+//!
+//! The channel `progress`, under the same prefix, tells what runs comes to; nothing keeps it.
 
 pub mod address;
 mod around;

@@ -66,9 +66,12 @@ impl Inner {
             for key in chunk {
                 pipeline.cmd("HGETALL").arg(self.key(&keys::record(key)));
             }
-            let answers = self.link.send_all(&pipeline).await?;
-            for (key, answer) in chunk.iter().zip(answers) {
-                found.push((key.clone(), record(key, &answer).map_err(|e| e.to_string())));
+            for (key, answer) in chunk.iter().zip(self.link.send_typed(&pipeline).await?) {
+                let read = match answer {
+                    Some(answer) => record(key, &answer).map_err(|error| error.to_string()),
+                    None => Err(format!("{} is no hash", self.key(&keys::record(key)))),
+                };
+                found.push((key.clone(), read));
             }
         }
         Ok(found)

@@ -21,8 +21,8 @@ use crate::{
 
 /// Items in one call of the function.
 const TOGETHER: usize = 250;
-/// Keys looked at, and deleted, in one go.
-const SCANNED: usize = 1_000;
+/// Keys deleted in one go.
+const CLEARED: usize = 1_000;
 
 #[async_trait]
 impl Transfer for RedisStore {
@@ -205,23 +205,16 @@ impl Inner {
     /// All but `meta`: as long as that stands, the import is known to be one. Where another import has
     /// begun meanwhile, what lies there is its own.
     async fn delete_keys(&self, seized: &str) -> Result<(), TransferError> {
-        let (pattern, meta) = (format!("{}*", self.link.keys().prefix()), self.link.keys().meta());
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED);
-            let found = self.link.send(&scan).await.map_err(StoreError::from)?;
-            let [next, some] = list(&found) else { return Ok(()) };
+        let meta = self.link.keys().meta();
+        let mut scan = self.link.scan("*");
+        while let Some(some) = scan.next().await? {
             let keys: Vec<&[u8]> =
-                list(some).iter().filter_map(bytes).filter(|key| *key != meta.as_bytes()).collect();
-            for keys in keys.chunks(SCANNED) {
+                some.iter().filter_map(bytes).filter(|key| *key != meta.as_bytes()).collect();
+            for keys in keys.chunks(CLEARED) {
                 self.step("clear_import", &[&[seized.as_bytes()], keys].concat()).await?;
             }
-            cursor = text(next);
-            if cursor == "0" {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Another log begins here: nothing that is remembered counts.

@@ -7,6 +7,7 @@ use pointsman_core::{
     command::IdempotencyKey,
     matching::{Capabilities, CapabilitiesDigest, digest},
     record::Job,
+    to_json,
 };
 use pointsman_store::{Epoch, State, state::KeptIdempotency};
 use rusqlite::{Connection, Row, types::ValueRef};
@@ -209,7 +210,7 @@ fn load_jobs(
         let kept = row.job.and_then(|job| match rows.restore(job.id, row.n) {
             true => Ok(job),
             false => {
-                let text = serde_json::to_vec(&*job).unwrap_or_default();
+                let text = to_json(&*job).into_bytes();
                 Err(("another row has the same id".to_owned(), text))
             }
         });

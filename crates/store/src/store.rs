@@ -250,6 +250,7 @@ pub trait Store: Send + Sync + 'static {
         token: Option<Token>,
     ) -> Result<Option<Arc<[u8]>>, StoreError>;
 
+    /// None where they are not kept, or cannot be read by this version: nobody is able with them.
     async fn capabilities(
         &self,
         digest: CapabilitiesDigest,

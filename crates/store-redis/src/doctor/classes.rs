@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pointsman_core::{
     doctor::{Finding, FindingRule},
     matching::{Class, ClassKey},
+    to_json,
 };
 use pointsman_store::StoreError;
 
@@ -44,17 +45,20 @@ impl Inner {
         let there =
             look.keys_of(&["class:"]).filter_map(|name| name.split_once(':')?.1.parse().ok());
         let keys: BTreeSet<ClassKey> = there.chain(expected.classes.keys().copied()).collect();
-        let keys: Vec<ClassKey> = keys.into_iter().collect();
+        self.hashes_of(&keys.into_iter().collect::<Vec<_>>()).await
+    }
+
+    async fn hashes_of(&self, keys: &[ClassKey]) -> Result<Hashes, StoreError> {
         let mut hashes = Hashes::new();
         for chunk in keys.chunks(CHUNK) {
             let mut get = redis::pipe();
             for key in chunk {
                 get.cmd("HGETALL").arg(self.key(&format!("class:{key}")));
             }
-            // One of a wrong type is another finding.
-            for (key, found) in chunk.iter().zip(self.link.send_each(&get).await?) {
-                let hash: BTreeMap<_, _> =
-                    found.map(|found| pairs(&found).into_iter().collect()).unwrap_or_default();
+            for (key, found) in chunk.iter().zip(self.link.send_typed(&get).await?) {
+                // One of a wrong type is another finding.
+                let Some(found) = found else { continue };
+                let hash: BTreeMap<_, _> = pairs(&found).into_iter().collect();
                 if !hash.is_empty() {
                     hashes.insert(*key, hash);
                 }
@@ -63,10 +67,11 @@ impl Inner {
         Ok(hashes)
     }
 
-    /// The classes that rest, those of which the store says what they are.
+    /// The classes that rest, those of which the store says what they are: also those that were made
+    /// since the hashes were read.
     pub async fn add_resting(
         &self,
-        hashes: &Hashes,
+        hashes: &mut Hashes,
         expected: &mut Expected,
         look: &Look,
     ) -> Result<(), StoreError> {
@@ -76,7 +81,11 @@ impl Inner {
         let mut range = redis::cmd("ZRANGE");
         range.arg(self.key("resting")).arg(0).arg(-1);
         let found = self.link.send(&range).await?;
-        for key in list(&found).iter().filter_map(|key| text(key).parse::<ClassKey>().ok()) {
+        let resting = list(&found).iter().filter_map(|key| text(key).parse().ok());
+        let resting: Vec<ClassKey> = resting.collect();
+        let new = resting.iter().filter(|key| !hashes.contains_key(*key)).copied();
+        hashes.extend(self.hashes_of(&new.collect::<Vec<_>>()).await?);
+        for key in resting {
             let definition = hashes.get(&key).and_then(|hash| hash.get("definition"));
             let class = definition.and_then(|text| serde_json::from_str::<Class>(text).ok());
             if let Some(class) = class.filter(|class| class.key() == key) {
@@ -192,7 +201,7 @@ fn fields_of(class: &Class, expected: &Expected, key: &ClassKey) -> BTreeMap<Str
         ("service".to_owned(), class.service.to_string()),
         ("base".to_owned(), base_of(class).to_string()),
         ("excluded".to_owned(), excluded),
-        ("definition".to_owned(), serde_json::to_string(class).unwrap_or_default()),
+        ("definition".to_owned(), to_json(class)),
     ]);
     if let Some((score, member)) = expected.heads.get(key) {
         fields.insert("head".to_owned(), member.clone());

@@ -27,15 +27,26 @@ impl Inner {
         if look.wrong.contains_key(INDEX) {
             return Ok(());
         }
-        let kept = self.kept_by_name(look).await?;
-        // After them: a submission writes both at once.
+        let names = std::mem::take(&mut look.kept);
+        let mut kept = self.kept_by_name(&names, look).await?;
         let members = self.scores_of(INDEX, look).await?;
-        let now = self.link.now();
         let key_of = |member: &String| keys::parse_idempotency_member(member);
         let named: BTreeMap<String, &String> = members
             .keys()
             .filter_map(|member| Some((keys::idempotency(&key_of(member)?), member)))
             .collect();
+        // What does not fit is looked at once more, after the index: a submission writes both at once,
+        // and may have come since the keys were listed.
+        let fits = |name: &String, kept: &KeptIdempotency| {
+            let score = named.get(name).and_then(|member| members.get(*member));
+            score.is_some_and(|score| *score == kept.until.as_millis().to_string())
+        };
+        let known = named.keys().filter(|name| !kept.contains_key(*name)).cloned();
+        let misfits = kept.iter().filter(|(name, kept)| !fits(name, kept)).map(|(name, _)| name);
+        let doubtful: Vec<String> = known.chain(misfits.cloned()).collect();
+        kept.retain(|name, kept| fits(name, kept));
+        kept.extend(self.kept_by_name(&doubtful, look).await?);
+        let now = self.link.now();
         for (name, kept) in &kept {
             let Some(member) = named.get(name) else {
                 let is_over = kept.until <= now;
@@ -77,20 +88,19 @@ impl Inner {
     /// What is kept, by the name of its key. What cannot be read is a finding.
     async fn kept_by_name(
         &self,
+        names: &[String],
         look: &mut Look,
     ) -> Result<BTreeMap<String, KeptIdempotency>, StoreError> {
-        let names = std::mem::take(&mut look.kept);
         let mut all = BTreeMap::new();
         for chunk in names.chunks(CHUNK) {
             let mut get = redis::pipe();
             for name in chunk {
                 get.cmd("GET").arg(self.key(name));
             }
-            for (name, found) in chunk.iter().zip(self.link.send_each(&get).await?) {
-                let Ok(found) = found else { continue };
-                if found == redis::Value::Nil {
+            for (name, found) in chunk.iter().zip(self.link.send_typed(&get).await?) {
+                let Some(found) = found.filter(|found| *found != redis::Value::Nil) else {
                     continue;
-                }
+                };
                 match sight::kept(&text(&found)) {
                     Some(kept) => drop(all.insert(name.clone(), kept)),
                     None => look.found.add(unreadable(name)),

@@ -16,6 +16,7 @@ use super::{
     expected::{Expected, Scores},
     records::Look,
     window::Window,
+    witness::NoLook,
 };
 use crate::{
     keys,
@@ -50,6 +51,7 @@ enum Part {
     Sets,
     Meta,
     Profiles,
+    Idempotency,
 }
 
 /// Adds a finding, and what makes it right: worked out of one record at its `rev`, or of several.
@@ -89,17 +91,17 @@ fn packed(args: &[String]) -> Vec<u8> {
 impl Inner {
     /// Compares every index with the records, as they are when it is read. Nothing is said of what
     /// changed in between.
-    pub async fn examine_indexes(&self, look: &mut Look) -> Result<Vec<Repair>, StoreError> {
+    pub async fn examine_indexes(&self, look: &mut Look) -> Result<Vec<Repair>, NoLook> {
         let (mut repairs, mut out) = (Vec::new(), Differences::new());
         let (head, _) = self.head().await?;
         self.roll_on(look.seq, head, look).await?;
         let mut now = Expected::of(&look.records);
-        let hashes = self.class_hashes(&now, look).await?;
-        self.add_resting(&hashes, &mut now, look).await?;
+        let mut hashes = self.class_hashes(&now, look).await?;
+        self.add_resting(&mut hashes, &mut now, look).await?;
         compare_classes(&hashes, &now, look, &mut out);
         self.conclude(take(&mut out), &now, look, &mut repairs).await?;
-        for part in [Part::Scores, Part::Sets, Part::Meta, Part::Profiles] {
-            self.renew(&mut now, &hashes, look).await?;
+        for part in [Part::Scores, Part::Sets, Part::Meta, Part::Profiles, Part::Idempotency] {
+            self.renew(&mut now, &mut hashes, look).await?;
             match part {
                 Part::Scores => self.compare_scores(&now, look, &mut out).await?,
                 Part::Sets => self.compare_sets(&now, look, &mut out).await?,
@@ -108,12 +110,11 @@ impl Inner {
                     let numbers = self.compare_numbers(&now, look, &mut out).await?;
                     self.compare_profiles(&now, &numbers, look, &mut out).await?;
                 }
+                Part::Idempotency => self.compare_kept(look, &mut out).await?,
             }
             self.conclude(take(&mut out), &now, look, &mut repairs).await?;
         }
-        self.compare_kept(look, &mut out).await?;
-        out.extend(self.compare_counts(look).await?);
-        for (finding, commands) in out {
+        for (finding, commands) in self.compare_counts(look).await? {
             tell(finding, &commands, None, look, &mut repairs);
         }
         Ok(repairs)
@@ -123,16 +124,16 @@ impl Inner {
     async fn renew(
         &self,
         expected: &mut Expected,
-        hashes: &Hashes,
+        hashes: &mut Hashes,
         look: &mut Look,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), NoLook> {
         let (now, _) = self.head().await?;
         if now == look.seq {
             return Ok(());
         }
         self.roll_on(look.seq, now, look).await?;
         *expected = Expected::of(&look.records);
-        self.add_resting(hashes, expected, look).await
+        Ok(self.add_resting(hashes, expected, look).await?)
     }
 
     /// Tells of differences, but for those about what changed while indexes were read.
@@ -142,7 +143,7 @@ impl Inner {
         expected: &Expected,
         look: &mut Look,
         repairs: &mut Vec<Repair>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), NoLook> {
         let (till, _) = self.head().await?;
         let groups = self.meanwhile(look.seq, till, look).await?;
         if differences.is_empty() {
@@ -240,7 +241,7 @@ impl Inner {
 
     /// Counts of all records: `meta` is read with the moment that it is of, so these are compared as
     /// they were then.
-    async fn compare_counts(&self, look: &mut Look) -> Result<Differences, StoreError> {
+    async fn compare_counts(&self, look: &mut Look) -> Result<Differences, NoLook> {
         let mut differences = Differences::new();
         for _ in 0..COUNTED {
             let before = self.hash_of("meta", look).await?;

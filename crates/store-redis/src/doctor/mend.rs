@@ -16,7 +16,7 @@ use redis::Value;
 use super::{
     indexes::Repair,
     records::{Look, Sound},
-    witness::is_no_moment,
+    witness::NoLook,
 };
 use crate::{
     keys,
@@ -121,7 +121,8 @@ impl Inner {
     }
 
     async fn rewrite(&self, sound: &Sound) -> Result<(), String> {
-        let mut args = vec![sound.key.clone(), sound.found.clone(), sound.set.len().to_string()];
+        let Sound { key, found, wrong, .. } = sound;
+        let mut args = vec![key.clone(), found.clone(), wrong.clone(), sound.set.len().to_string()];
         for (field, value) in &sound.set {
             args.extend([field.clone(), value.clone()]);
         }
@@ -149,7 +150,7 @@ impl Inner {
         let mut changed = Refused::new();
         for attempt in 1..=TRIES {
             let (look, repairs) = match self.look_at_indexes().await {
-                Err(error) if attempt < TRIES && is_no_moment(&error) => continue,
+                Err(NoLook::NoMoment) if attempt < TRIES => continue,
                 looked => looked?,
             };
             let ids: BTreeSet<&str> = look
@@ -177,7 +178,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn look_at_indexes(&self) -> Result<(Look, Vec<Repair>), StoreError> {
+    async fn look_at_indexes(&self) -> Result<(Look, Vec<Repair>), NoLook> {
         let mut look = Look::default();
         self.examine_types(Depth::Everything, &mut look).await?;
         self.look_at_records(Depth::Everything, &mut look).await?;

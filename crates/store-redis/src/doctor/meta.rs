@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_core::doctor::{Examination, Finding, FindingRule, Mend};
+use pointsman_core::doctor::{Finding, FindingRule, Mend};
 use pointsman_store::{Epoch, StoreError};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     records::Look,
 };
 use crate::{
-    link::{list, lost_meta, number, text},
+    link::{OpenError, list, number, text},
     reads::pairs,
     store::Inner,
 };
@@ -78,21 +78,17 @@ impl Inner {
     }
 
     fn lost(&self) -> Finding {
-        let why = lost_meta(self.link.keys().prefix()).to_string();
-        let (problem, cure) = why.split_once(": ").unwrap_or((&why, ""));
+        let problem = format!("{} is gone", self.link.keys().meta());
         let finding = Finding::new(FindingRule::UnreadableField, "index/meta", problem);
-        Finding { mend: Mend::None, consequence: NOTHING.into(), cure: cure.into(), ..finding }
+        let (consequence, cure) = (NOTHING.to_owned(), OpenError::CURE_OF_LOST.to_owned());
+        Finding { mend: Mend::None, consequence, cure, ..finding }
     }
 
-    /// Without `meta` no connection is made any more: that is a finding, and no failure to look.
-    pub fn found_instead(&self, error: StoreError) -> Result<Look, StoreError> {
-        let lost = lost_meta(self.link.keys().prefix()).to_string();
-        if !error.to_string().contains(&lost) {
-            return Err(error);
-        }
-        let mut found = Examination::default();
-        found.add(self.lost());
-        Ok(Look { found, is_cut_short: true, ..Look::default() })
+    /// What is found where `meta` is gone.
+    pub fn without_meta(&self) -> Look {
+        let mut look = Look { is_cut_short: true, ..Look::default() };
+        look.found.add(self.lost());
+        look
     }
 
     /// Fields that can be made right; counts and `classes_rev` are looked at by themselves.

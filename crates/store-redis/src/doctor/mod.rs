@@ -24,13 +24,10 @@ use pointsman_core::{
 };
 use pointsman_store::{Depth, State, StoreError};
 use records::Look;
-use witness::is_no_moment;
+use witness::NoLook;
 pub use witness::{Searched, Verified};
 
-use crate::{
-    link::{list, text},
-    store::Inner,
-};
+use crate::{link::text, store::Inner};
 
 /// Looks at most, while something changes with each.
 const LOOKS: usize = 3;
@@ -71,15 +68,19 @@ impl Inner {
     async fn look_once(&self, depth: Depth) -> Result<Look, StoreError> {
         let mut looked = self.look_at_all(depth).await;
         for _ in 1..LOOKS {
-            if !looked.as_ref().is_err_and(is_no_moment) {
+            if !matches!(looked, Err(NoLook::NoMoment)) {
                 break;
             }
             looked = self.look_at_all(depth).await;
         }
-        looked.or_else(|error| self.found_instead(error))
+        match looked {
+            // Without `meta` no connection is made any more: that is a finding, and no failure to look.
+            Err(NoLook::Store(_)) if self.link.lacks_meta().await => Ok(self.without_meta()),
+            looked => Ok(looked?),
+        }
     }
 
-    async fn look_at_all(&self, depth: Depth) -> Result<Look, StoreError> {
+    async fn look_at_all(&self, depth: Depth) -> Result<Look, NoLook> {
         let mut look = Look::default();
         self.examine_types(depth, &mut look).await?;
         if !self.can_be_examined(&mut look).await? {
@@ -152,18 +153,10 @@ impl Inner {
     /// Keys under the fleet's prefix, without it.
     async fn scan(&self, pattern: &str) -> Result<Vec<String>, StoreError> {
         let (prefix, mut keys) = (self.link.keys().prefix(), Vec::new());
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(self.key(pattern)).arg("COUNT").arg(1_000);
-            let found = self.link.send(&scan).await?;
-            let [next, some] = list(&found) else { break };
-            let some = list(some).iter().map(text);
+        let mut scan = self.link.scan(pattern);
+        while let Some(some) = scan.next().await? {
+            let some = some.iter().map(text);
             keys.extend(some.filter_map(|key| key.strip_prefix(prefix).map(str::to_owned)));
-            cursor = text(next);
-            if cursor == "0" {
-                break;
-            }
         }
         keys.sort();
         keys.dedup();

@@ -7,9 +7,10 @@ use std::{
 };
 
 use pointsman_core::{
-    RecordKey, WorkerId,
+    Record, RecordKey, WorkerId,
     doctor::{Finding, FindingRule, Mend},
     matching::{Capabilities, CapabilitiesDigest, able, digest},
+    to_json,
 };
 use pointsman_store::StoreError;
 
@@ -48,30 +49,25 @@ impl Inner {
         (digest(&known) == profile).then_some(known)
     }
 
-    /// A worker's lost capabilities are mended where this process remembers them.
+    /// A worker's lost capabilities are mended where this process remembers them. It says so in the
+    /// same words where it does not: servers tell of a finding as one alert.
     pub async fn mendable_capabilities(&self, finding: Finding, look: &Look) -> Finding {
-        let of = |worker: &WorkerId| {
-            look.records.iter().find_map(|record| match record {
-                pointsman_core::Record::Worker(found) if found.id == *worker => {
-                    Some(found.capabilities_digest)
-                }
-                _ => None,
-            })
-        };
-        let (FindingRule::UnknownCapabilities, Some(RecordKey::Worker(worker))) =
-            (finding.rule, finding.record())
-        else {
+        let (FindingRule::UnknownCapabilities, Some(key)) = (finding.rule, finding.record()) else {
             return finding;
         };
-        let Some(profile) = of(&worker) else { return finding };
-        match self.remembered(profile).await {
-            Some(_) => {
-                let cure = "repair it: the server remembers them and writes them anew; or restart \
-                            the worker, which registers with them";
-                Finding { mend: Mend::Repair, cure: cure.to_owned(), ..finding }
-            }
-            None => finding,
-        }
+        let profile = look.records.iter().find_map(|record| match record {
+            Record::Worker(worker) if record.key() == key => Some(worker.capabilities_digest),
+            _ => None,
+        });
+        let is_remembered = match profile {
+            Some(profile) => self.remembered(profile).await.is_some(),
+            None => false,
+        };
+        let mend = if is_remembered { Mend::Repair } else { Mend::None };
+        let cure = "restart the worker: it registers with its capabilities; or repair it at a server \
+                    that remembers them and writes them anew. Where a newer version wrote them, \
+                    update this server";
+        Finding { mend, cure: cure.to_owned(), ..finding }
     }
 
     /// Profiles as they are kept, and what each can serve.
@@ -146,7 +142,7 @@ impl Inner {
         let Some(capabilities) = found.get("capabilities").and_then(read) else {
             // It is a finding about each of its workers.
             if let Some(known) = self.remembered(profile).await {
-                let json = serde_json::to_string(&*known).unwrap_or_default();
+                let json = to_json(&*known);
                 let services = names_of(&known);
                 let set = ["HSET", &name, "capabilities", &json, "services", &services];
                 let set = [&set[..], &["users", &users, "classes_rev", "0"]].concat();

@@ -14,7 +14,10 @@ use pointsman_core::{
 use pointsman_store::{Depth, StoreError};
 use redis::Value;
 
-use super::{sorted, witness::AtRev};
+use super::{
+    sorted,
+    witness::{AtRev, NoLook},
+};
 use crate::{
     fields::{self, APART},
     keys,
@@ -32,6 +35,8 @@ pub struct Sound {
     pub key: String,
     /// The `rev` that stands there; empty where there is none.
     pub found: String,
+    /// The type of what stands there, where that is no hash; else empty.
+    pub wrong: String,
     pub set: Vec<(String, String)>,
     pub del: Vec<String>,
 }
@@ -76,12 +81,13 @@ impl Look {
 
 pub type Raw = BTreeMap<String, String>;
 
-/// Hashes that are gone, unreadable, or not what the log says.
+/// Hashes that are gone, unreadable, or not what the log says; without a field where a key of
+/// another type stands in their place.
 type Suspects = BTreeMap<RecordKey, Raw>;
 
 impl Inner {
     /// Reads the fleet's records, and all jobs or those that run, each beside the log.
-    pub async fn look_at_records(&self, depth: Depth, look: &mut Look) -> Result<(), StoreError> {
+    pub async fn look_at_records(&self, depth: Depth, look: &mut Look) -> Result<(), NoLook> {
         let (from, _) = self.head().await?;
         look.oldest = self.oldest(look).await?;
         let mut wanted = self.listed_in_sets(look).await?;
@@ -139,17 +145,18 @@ impl Inner {
         for key in keys {
             pipeline.cmd("HGETALL").arg(self.key(&keys::record(key)));
         }
-        let mut hashes = Vec::new();
-        for (key, found) in keys.iter().zip(self.link.send_each(&pipeline).await?) {
-            match found.map(|found| raw(&found)) {
-                Ok(raw) if raw.is_empty() => drop(suspects.insert(key.clone(), raw)),
-                Ok(raw) => hashes.push((key.clone(), raw)),
-                Err(why) => {
-                    let problem = format!("{}: {why}", self.key(&keys::record(key)));
-                    look.found.add(Finding::about(FindingRule::WrongType, key, problem));
+        let (mut hashes, mut wrong) = (Vec::new(), Vec::new());
+        for (key, found) in keys.iter().zip(self.link.send_typed(&pipeline).await?) {
+            match found.as_ref().map(raw) {
+                Some(raw) if raw.is_empty() => drop(suspects.insert(key.clone(), raw)),
+                Some(raw) => hashes.push((key.clone(), raw)),
+                None => {
+                    wrong.push((keys::record(key), "hash"));
+                    suspects.insert(key.clone(), Raw::new());
                 }
             }
         }
+        self.compare_types(&wrong, look).await?;
         let told = self.at_their_revs(&hashes, look.oldest).await?;
         for ((key, raw), told) in hashes.into_iter().zip(told) {
             let read = record_of(&key, &raw);
@@ -180,7 +187,13 @@ impl Inner {
     ) -> Result<(), StoreError> {
         let newest = self.newest(&suspects.keys().cloned().collect(), look).await?;
         for (key, raw) in suspects {
-            match newest.get(&key) {
+            let told = newest.get(&key);
+            if let Some(is) = look.wrong.get(&keys::record(&key)).cloned() {
+                let told = told.and_then(|(_, told)| told.as_ref());
+                judge_type(&key, &is, told, &self.key(""), look);
+                continue;
+            }
+            match told {
                 // It was written meanwhile.
                 Some((seq, _)) if *seq > from => {}
                 Some((_, Some(told))) => judge(&key, &raw, told, look),
@@ -204,7 +217,7 @@ impl Inner {
     }
 
     /// Brings the records from one moment to another.
-    pub async fn roll_on(&self, from: Seq, till: Seq, look: &mut Look) -> Result<(), StoreError> {
+    pub async fn roll_on(&self, from: Seq, till: Seq, look: &mut Look) -> Result<(), NoLook> {
         let groups = self.meanwhile(from, till, look).await?;
         look.seq = till;
         if !groups.is_empty() {
@@ -255,10 +268,31 @@ fn judge(key: &RecordKey, raw: &Raw, told: &Record, look: &mut Look) {
     let sound = Sound {
         key: keys::record(key),
         found: raw.get("rev").cloned().unwrap_or_default(),
+        wrong: String::new(),
         set: set.collect(),
         del: del.map(|field| (*field).to_owned()).collect(),
     };
     look.sound.insert(finding.id.clone(), sound);
+    look.found.add(finding);
+}
+
+/// Tells of a record in whose place a key of another type stands: it is set aside, and the record
+/// written anew where the log has it.
+fn judge_type(key: &RecordKey, is: &str, told: Option<&Record>, prefix: &str, look: &mut Look) {
+    let name = keys::record(key);
+    let problem = format!("{prefix}{name} is a {is}, not a hash");
+    let mut finding = Finding::about(FindingRule::WrongType, key, problem);
+    if let Some(told) = told {
+        look.records.push(told.clone());
+        finding.mend = Mend::Repair;
+        "repair it: the key is set aside, and the record is written anew as the log has it; find \
+         out who wrote it"
+            .clone_into(&mut finding.cure);
+        let (found, wrong) = (String::new(), is.to_owned());
+        let set = texts(told).into_iter().collect();
+        let sound = Sound { key: name, found, wrong, set, del: Vec::new() };
+        look.sound.insert(finding.id.clone(), sound);
+    }
     look.found.add(finding);
 }
 

@@ -10,11 +10,7 @@ use pointsman_core::{
 use pointsman_store::{Depth, StoreError};
 
 use super::records::Look;
-use crate::{
-    keys,
-    link::{list, text},
-    store::Inner,
-};
+use crate::{keys, link::text, store::Inner};
 
 /// Keys that every store has, and their types.
 const KEYS: [(&str, &str); 20] = [
@@ -90,16 +86,11 @@ impl Inner {
     /// Goes through all keys under the fleet's prefix, some at a time.
     async fn list_keys(&self, look: &mut Look) -> Result<(), StoreError> {
         let prefix = self.link.keys().prefix();
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(self.key("*")).arg("COUNT").arg(1_000);
-            let found = self.link.send(&scan).await?;
-            let [next, some] = list(&found) else { return Ok(()) };
-            let some: Vec<String> = list(some)
-                .iter()
-                .filter_map(|key| text(key).strip_prefix(prefix).map(str::to_owned))
-                .collect();
+        let mut scan = self.link.scan("*");
+        while let Some(some) = scan.next().await? {
+            let some = some.iter().map(text);
+            let some: Vec<String> =
+                some.filter_map(|key| key.strip_prefix(prefix).map(str::to_owned)).collect();
             let typed: Vec<(String, &str)> =
                 some.iter().filter_map(|key| Some((key.clone(), kind_of(key)?))).collect();
             self.compare_types(&typed, look).await?;
@@ -115,14 +106,12 @@ impl Inner {
                     && !NAMELESS.iter().any(|begin| key.starts_with(begin))
             });
             look.keys.extend(named.collect::<BTreeSet<_>>());
-            cursor = text(next);
-            if cursor == "0" {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
-    async fn compare_types(
+    /// Remembers those of these keys that are of another type than they must be.
+    pub async fn compare_types(
         &self,
         keys: &[(String, &str)],
         look: &mut Look,

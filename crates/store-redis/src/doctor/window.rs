@@ -72,6 +72,7 @@ impl Window {
             "heads" => self.touches_class(member.rsplit(':').next().unwrap_or_default()),
             "serves" => self.is_worker_among || self.touches_class(member),
             "profile" | "profiles" => self.is_worker_among || self.is_class_new,
+            // What is kept was looked at after it.
             "idempotency" => false,
             _ => true,
         }

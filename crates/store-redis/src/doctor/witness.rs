@@ -12,7 +12,7 @@ use pointsman_store::{Epoch, LogPage, StoreError};
 
 use super::records::{Look, Raw};
 use crate::{
-    link::{list, text},
+    link::{CallError, list, text},
     log::{self, Newest},
     store::Inner,
 };
@@ -20,17 +20,39 @@ use crate::{
 const CHUNK: usize = 250;
 /// Groups that may come while somebody looks; with more no moment can be made out.
 const MOST_MEANWHILE: u64 = 100_000;
-/// Why a look fails that cannot tell what happened while it went on: nothing is known of what it saw.
-const NO_MOMENT: &str = "too much changed while it was looked at, or in a way that cannot be read: \
-                         look again";
 
-fn no_moment() -> StoreError {
-    StoreError::Failed(NO_MOMENT.to_owned())
+/// Why a look fails.
+#[derive(Debug)]
+pub enum NoLook {
+    /// What happened while it went on cannot be told: nothing is known of what it saw, and another
+    /// look may do.
+    NoMoment,
+    Store(StoreError),
 }
 
-/// Whether a look failed for what happened meanwhile, so that another may not.
-pub fn is_no_moment(error: &StoreError) -> bool {
-    matches!(error, StoreError::Failed(why) if why == NO_MOMENT)
+impl From<StoreError> for NoLook {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<CallError> for NoLook {
+    fn from(error: CallError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<NoLook> for StoreError {
+    fn from(error: NoLook) -> Self {
+        match error {
+            NoLook::Store(error) => error,
+            NoLook::NoMoment => Self::Failed(
+                "too much changed while it was looked at, or in a way that cannot be read: look \
+                 again"
+                    .to_owned(),
+            ),
+        }
+    }
 }
 
 /// Hashes of records that were compared already, and are as they should be: of each a digest.
@@ -194,25 +216,25 @@ impl Inner {
     ///
     /// # Errors
     ///
-    /// [`NO_MOMENT`] where that cannot be told, besides what [`StoreError`] tells.
+    /// [`NoLook::NoMoment`] where that cannot be told, besides what [`StoreError`] tells.
     pub async fn meanwhile(
         &self,
         from: Seq,
         till: Seq,
         look: &Look,
-    ) -> Result<Vec<Arc<LogGroup>>, StoreError> {
+    ) -> Result<Vec<Arc<LogGroup>>, NoLook> {
         let count = till.saturating_sub(from);
         if count == 0 {
             return Ok(Vec::new());
         }
         if look.wrong.contains_key("log") || count > MOST_MEANWHILE {
-            return Err(no_moment());
+            return Err(NoLook::NoMoment);
         }
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         match log::page(&self.link, from, count).await {
             Ok(LogPage::Groups(groups)) if groups.len() == count => Ok(groups),
-            Ok(_) | Err(StoreError::Failed(_)) => Err(no_moment()),
-            Err(error) => Err(error),
+            Ok(_) | Err(StoreError::Failed(_)) => Err(NoLook::NoMoment),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -5,13 +5,14 @@ use redis::{RedisError, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
-    ANSWER_WITHIN, Opening, Place, list,
+    ANSWER_WITHIN, Opening, Place, list, lost_meta,
     nodes::{As, CONNECT_WITHIN, Candidate, Failures, Host, candidate, client, config, connected},
     number,
     refusals::{
-        FORMAT, OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, lost_meta,
-        other_fleet, other_format,
+        FORMAT, OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, other_fleet,
+        other_format,
     },
+    reply::{SCANNED, scan, scanned},
     text,
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// Keys looked at for strangers under the prefix, when a fleet is made.
-const MAX_SCANNED: u64 = 1_000_000;
+const MAX_SCANNED: usize = 1_000_000;
 
 /// A server that a connection leads to.
 pub struct Node {
@@ -185,7 +186,7 @@ async fn look_at_meta(
         "none" if place.opening == Opening::Existing => {
             Err(OpenError::Missing { prefix: keys.prefix().to_owned() })
         }
-        "none" => match stranger(connection, keys).await.map_err(failed)? {
+        "none" => match stranger(connection, place, keys).await? {
             Some(key) => Err(foreign(key)),
             None => Ok(()),
         },
@@ -206,23 +207,27 @@ async fn is_left_over(
 /// A key under the prefix of a fleet that is not there.
 async fn stranger(
     connection: &mut MultiplexedConnection,
+    place: &Place,
     keys: &Keys,
-) -> Result<Option<String>, RedisError> {
-    let pattern = format!("{}*", keys.prefix());
-    let mut cursor = "0".to_owned();
-    for _ in 0..MAX_SCANNED / 1_000 {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
-        let found: Value = scan.query_async(connection).await?;
-        let [next, some] = list(&found) else { return Ok(None) };
-        if let Some(key) = list(some).iter().map(text).find(|key| !keys.is_hint(key)) {
+) -> Result<Option<String>, OpenError> {
+    let (pattern, mut cursor) = (keys.full("*"), 0);
+    for _ in 0..MAX_SCANNED / SCANNED {
+        let answer = scan(&pattern, cursor).query_async(connection).await;
+        let answer: Value = answer.map_err(|error| failure(place, &error))?;
+        let (next, some) = scanned(&answer).ok_or_else(|| OpenError::Odd(format!("{answer:?}")))?;
+        if let Some(key) = some.iter().map(text).find(|key| !keys.is_hint(key)) {
             return Ok(Some(key));
         }
-        cursor = text(next);
-        if cursor == "0" {
-            break;
+        if next == 0 {
+            return Ok(None);
         }
+        cursor = next;
     }
+    tracing::warn!(
+        "whether somebody else's keys begin with {} is not known: only {MAX_SCANNED} keys \
+         were looked at",
+        keys.prefix()
+    );
     Ok(None)
 }
 

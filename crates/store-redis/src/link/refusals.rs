@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::Place;
+use super::{Link, Place};
 use crate::{keys::Keys, settings::SettingsError};
 
 /// How keys are laid out; a store with a higher number is a newer version's (head.lua).
@@ -40,6 +40,10 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What makes up for a lost `meta`.
+    pub(crate) const CURE_OF_LOST: &str = "restore the store from a backup, or make the key anew as \
+                                           docs/operating.md says under Repairs";
+
     /// Whether waiting may mend it: Redis cannot be reached, or Sentinels have not seen a fail-over.
     pub fn may_pass(&self) -> bool {
         match self {
@@ -59,11 +63,17 @@ impl OpenError {
     }
 }
 
-/// What makes up for a lost `meta`.
+/// A fleet without its `meta`.
 pub fn lost_meta(prefix: &str) -> OpenError {
-    let cure = "restore the store from a backup, or make the key anew as docs/operating.md says \
-                under Repairs";
-    OpenError::Lost { prefix: prefix.to_owned(), cure: cure.to_owned() }
+    let cure = OpenError::CURE_OF_LOST.to_owned();
+    OpenError::Lost { prefix: prefix.to_owned(), cure }
+}
+
+impl Link {
+    /// Whether no connection is made because `meta` is gone.
+    pub async fn lacks_meta(&self) -> bool {
+        matches!(self.connect().await, Err(OpenError::Lost { .. }))
+    }
 }
 
 pub(super) fn garbled_seq(keys: &Keys, found: Option<String>) -> OpenError {

@@ -1,6 +1,12 @@
 //! Reading Redis' answers.
 
-use redis::{RedisResult, Value};
+use pointsman_store::StoreError;
+use redis::{Cmd, Pipeline, RedisResult, Value};
+
+use super::{CallError, Link};
+
+/// Keys that one step of a scan is about.
+pub const SCANNED: usize = 1_000;
 
 /// An answer, or the error that Redis gave as one.
 pub fn answered(answer: RedisResult<Value>) -> RedisResult<Value> {
@@ -42,5 +48,87 @@ pub fn list(value: &Value) -> &[Value] {
     match value {
         Value::Array(values) | Value::Set(values) => values,
         _ => &[],
+    }
+}
+
+/// One step through the keys under a pattern.
+pub fn scan(pattern: &str, cursor: u64) -> Cmd {
+    let mut scan = redis::cmd("SCAN");
+    scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCANNED);
+    scan
+}
+
+/// Where the next step begins, 0 after the last one, and keys; none where it is
+/// another answer, which must not be taken for the end.
+pub fn scanned(answer: &Value) -> Option<(u64, Vec<Value>)> {
+    match list(answer) {
+        [next, Value::Array(keys)] => Some((text(next).parse().ok()?, keys.clone())),
+        _ => None,
+    }
+}
+
+/// Goes through all keys of the fleet that fit a pattern, some at a time.
+pub struct Scan<'a> {
+    link: &'a Link,
+    pattern: String,
+    /// None after the last step.
+    cursor: Option<u64>,
+}
+
+impl Scan<'_> {
+    /// Keys, whole; some may come twice.
+    pub async fn next(&mut self) -> Result<Option<Vec<Value>>, StoreError> {
+        let Some(cursor) = self.cursor else { return Ok(None) };
+        let answer = self.link.send(&scan(&self.pattern, cursor)).await?;
+        let odd = || StoreError::Failed(format!("an odd answer to SCAN: {answer:?}"));
+        let (next, keys) = scanned(&answer).ok_or_else(odd)?;
+        self.cursor = (next != 0).then_some(next);
+        Ok(Some(keys))
+    }
+}
+
+impl Link {
+    /// A pattern without the fleet's prefix.
+    pub fn scan(&self, pattern: &str) -> Scan<'_> {
+        Scan { link: self, pattern: self.keys().full(pattern), cursor: Some(0) }
+    }
+
+    /// Sends several commands in one go, as [`send_all`](Link::send_all); none for those whose key
+    /// holds another type of value: what somebody did to one key keeps nobody from the others.
+    pub async fn send_typed(&self, pipeline: &Pipeline) -> Result<Vec<Option<Value>>, CallError> {
+        match self.send_all(pipeline).await {
+            Err(CallError::Refused(_)) => {}
+            answers => return Ok(answers?.into_iter().map(Some).collect()),
+        }
+        let answers = self.send_each(pipeline).await?.into_iter();
+        let typed = answers.map(|answer| match answer {
+            Ok(value) => Ok(Some(value)),
+            Err(why) if why.contains("WRONGTYPE") => Ok(None),
+            Err(why) => Err(CallError::Refused(why)),
+        });
+        typed.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_answer_is_not_the_end_of_a_scan() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let keys = || Value::Array(vec![text("a")]);
+        let next = |cursor| scanned(&Value::Array(vec![text(cursor), keys()]));
+        assert_eq!(next("18446744073709551615"), Some((u64::MAX, vec![text("a")])));
+        for odd in [
+            Value::Nil,
+            text("0"),
+            Value::Array(vec![]),
+            Value::Array(vec![text("0")]),
+            Value::Array(vec![text("0"), Value::Nil]),
+            Value::Array(vec![text("end"), keys()]),
+        ] {
+            assert_eq!(scanned(&odd), None, "{odd:?}");
+        }
     }
 }

@@ -5,14 +5,23 @@ local function has_rev(key, rev)
   return (redis.pcall('HGET', key, 'rev') or '') == rev
 end
 
--- Makes a hash what the log says: ARGV: key, the `rev` that it has ('' for none), number of fields to
--- set, fields and values, fields to take away.
+-- Whether a key is of a wrong type, this one; then it makes room under another name.
+local function makes_room(P, name, kind)
+  if call('TYPE', P .. name).ok ~= kind then return false end
+  call('RENAME', P .. name, P .. 'quarantine:' .. name)
+  return true
+end
+
+-- Makes a hash what the log says: ARGV: key, the `rev` that it has ('' for none), the wrong type that
+-- stands in its place (or ''), number of fields to set, fields and values, fields to take away.
 local function rewrite(keys, args)
-  local key = prefix_of(keys[1]) .. args[1]
-  if not has_rev(key, args[2]) then return 'changed' end
-  local count = tonumber(args[3])
-  if count > 0 then call('HSET', key, unpack(args, 4, 3 + count * 2)) end
-  if #args > 3 + count * 2 then call('HDEL', key, unpack(args, 4 + count * 2)) end
+  local P = prefix_of(keys[1])
+  local key, kind = P .. args[1], args[3]
+  if kind ~= '' and not makes_room(P, args[1], kind) then return 'changed' end
+  if kind == '' and not has_rev(key, args[2]) then return 'changed' end
+  local count = tonumber(args[4])
+  if count > 0 then call('HSET', key, unpack(args, 5, 4 + count * 2)) end
+  if #args > 4 + count * 2 then call('HDEL', key, unpack(args, 5 + count * 2)) end
   return 'ok'
 end
 

@@ -10,6 +10,7 @@ use pointsman_core::{
     failure::FailureKind,
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey},
     record::{Job, JobState, PastOutcome, Worker},
+    to_json,
 };
 
 use super::{
@@ -392,7 +393,7 @@ impl Indexes {
                 service: class.service.to_string(),
                 base: live.base.to_string(),
                 excluded,
-                definition: serde_json::to_string(class).unwrap_or_default(),
+                definition: to_json(class),
                 ..ClassChange::default()
             }
         })

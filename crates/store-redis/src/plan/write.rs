@@ -3,6 +3,7 @@
 use pointsman_core::{
     Event, Record, RecordKey, Timestamp,
     record::{Connector, ConnectorStatus, Job},
+    to_json,
 };
 use serde::Serialize;
 
@@ -123,7 +124,7 @@ pub fn brief(connector: &Connector) -> String {
     }
     let Connector { error_message, status, timestamp, .. } = connector;
     let brief = Brief { error_message, status: *status, timestamp: *timestamp };
-    serde_json::to_string(&brief).unwrap_or_default()
+    to_json(&brief)
 }
 
 /// How an entry of the log names an event: `EVENT KIND:ID`.
@@ -133,8 +134,7 @@ pub fn event_name(event: &Event) -> String {
 
 /// The record after the event as JSON, for an event in which jobs are put in place of another.
 pub fn event_json(event: &Event) -> String {
-    let json = |record| serde_json::to_string(record).unwrap_or_default();
-    event.record.as_ref().map(json).unwrap_or_default()
+    event.record.as_ref().map(to_json).unwrap_or_default()
 }
 
 /// A job of `before`, if that is one.

@@ -378,14 +378,16 @@ async fn a_lost_meta_is_told_and_can_be_made_anew() {
     assert!(matches!(refused, Err(OpenError::Lost { .. })), "{refused:?}");
     by_hand(&scene.prefix, "HSET meta acks_at 1");
     is_told().await;
-    let fleet = &scene.options.fleet;
-    by_hand(
-        &scene.prefix,
-        &format!(
-            "HSET meta format 2 fleet {fleet} replid unknown seq {seq} ended_no {ended_no} \
-             classes_rev {rev} losses 0 contact_since 0"
-        ),
-    );
+    let documented = include_str!("../../../../docs/operating.md").lines();
+    let documented = documented.filter_map(|line| line.strip_prefix("HSET {pointsman:FLEET}:"));
+    let documented: Vec<&str> = documented.collect();
+    let [documented] = documented[..] else { panic!("one such command: {documented:?}") };
+    let command = documented
+        .replace("CLASSES_REV", &rev)
+        .replace("ENDED_NO", &ended_no)
+        .replace("SEQ", &seq)
+        .replace("FLEET", &scene.options.fleet);
+    by_hand(&scene.prefix, &format!("HSET {command}"));
     scene.fleet.store.mend(None).await.expect("it is mended");
     assert!(scene.examine().await.is_sound());
     // Workers first take back what they run.

@@ -1,5 +1,6 @@
 //! The store on a real Redis.
 
+mod between;
 mod broken;
 mod classes;
 mod conformance;
@@ -8,7 +9,9 @@ mod doctor;
 mod history;
 mod idle;
 mod many;
+mod meanwhile;
 mod opening;
+mod profiles;
 mod several;
 mod support;
 mod together;
@@ -16,3 +19,4 @@ mod transfer;
 mod trouble;
 mod unchanged;
 mod wake;
+mod wrong_types;

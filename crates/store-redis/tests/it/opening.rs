@@ -14,7 +14,8 @@ use pointsman_store::{
     conformance::fleet::{Fleet, completed, spec},
 };
 use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
-use redis::Value;
+
+use crate::support::{fleet_of, run};
 
 const META: &str = "{pointsman:default}:meta";
 
@@ -29,18 +30,9 @@ async fn refused(server: &RedisServer, options: Options) -> OpenError {
     refused
 }
 
-async fn run(server: &RedisServer, command: &[&str]) {
-    let mut connection = server.connect().await.expect("it answers");
-    let (name, args) = command.split_first().expect("a command");
-    let mut command = redis::cmd(name);
-    command.arg(args);
-    let _: Value = command.query_async(&mut connection).await.expect("it does as it is told");
-}
-
 /// A store that works: it takes a job.
 async fn works(store: RedisStore) {
-    let kept = Arc::new(store);
-    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    let fleet = fleet_of(&Arc::new(store));
     let submit = fleet.submission(spec(50));
     fleet.run(Command::Submit(submit)).await.expect("it takes a job");
 }
@@ -70,14 +62,14 @@ async fn a_replica_is_refused() {
 #[tokio::test]
 async fn what_belongs_to_others_is_left_alone() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
-    run(&server, &["SET", "{pointsman:default}:something", "of another application"]).await;
+    run(&server, "SET {pointsman:default}:something foreign").await;
     let why = refused(&server, at(&server.url())).await;
     assert!(matches!(why, OpenError::Foreign { .. }), "{why}");
-    run(&server, &["FLUSHALL"]).await;
-    run(&server, &["HSET", "{pointsman:default}:meta", "format", "1", "fleet", "other"]).await;
+    run(&server, "FLUSHALL").await;
+    run(&server, "HSET {pointsman:default}:meta format 1 fleet other").await;
     let why = refused(&server, at(&server.url())).await;
     assert!(why.to_string().contains("--fleet"), "{why}");
-    run(&server, &["HSET", "{pointsman:default}:meta", "format", "9", "fleet", "default"]).await;
+    run(&server, "HSET {pointsman:default}:meta format 9 fleet default").await;
     let why = refused(&server, at(&server.url())).await;
     assert!(matches!(why, OpenError::Newer { .. }), "{why}");
 }
@@ -93,7 +85,7 @@ async fn a_store_of_an_older_format_is_taken_over() {
         get.arg(META).arg("format").query_async(&mut connection).await.expect("it is there")
     };
     let newest = format().await;
-    run(&server, &["HSET", META, "format", "1"]).await;
+    run(&server, &format!("HSET {META} format 1")).await;
     works(open().await).await;
     assert_eq!(format().await, newest);
     let docs =
@@ -106,13 +98,13 @@ async fn a_store_of_an_older_format_is_taken_over() {
 async fn a_format_that_is_none_is_told_as_that() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let store = RedisStore::open(at(&server.url())).await.expect("it opens");
-    run(&server, &["HSET", META, "format", "banana"]).await;
+    run(&server, &format!("HSET {META} format banana")).await;
     let opened = RedisStore::open(at(&server.url())).await.map(drop);
     let refused = opened.expect_err("it is refused").to_string();
     assert!(refused.contains("meta format is \"banana\""), "{refused}");
     let called = store.break_contact().await.expect_err("it is refused").to_string();
     assert!(called.contains("meta format is \"banana\""), "{called}");
-    run(&server, &["HSET", META, "format", "3"]).await;
+    run(&server, &format!("HSET {META} format 3")).await;
     store.break_contact().await.expect("it serves again");
 }
 
@@ -120,11 +112,10 @@ async fn a_format_that_is_none_is_told_as_that() {
 async fn a_store_that_a_newer_version_took_over_is_not_written_any_more() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let store = Arc::new(RedisStore::open(at(&server.url())).await.expect("it opens"));
-    let kept = store.clone();
-    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    let fleet = fleet_of(&store);
     let hand = fleet.worker("w", 1, &[]).await;
     let held = fleet.running(&hand).await;
-    let formats = async |format: &str| run(&server, &["HSET", META, "format", format]).await;
+    let formats = async |format: &str| run(&server, &format!("HSET {META} format {format}")).await;
     formats("99").await;
     let before = server.dump().await.expect("it answers");
     let submit = Command::Submit(fleet.submission(spec(50)));
@@ -146,16 +137,16 @@ async fn a_store_that_a_newer_version_took_over_is_not_written_any_more() {
 #[tokio::test]
 async fn a_key_of_others_in_the_place_of_meta_is_left_alone() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
-    for theirs in [["SET", META, "x", "KEEPTTL"], ["HSET", META, "their", "field"]] {
-        run(&server, &["FLUSHALL"]).await;
+    for theirs in [format!("SET {META} x"), format!("HSET {META} their field")] {
+        run(&server, "FLUSHALL").await;
         run(&server, &theirs).await;
         let why = refused(&server, at(&server.url())).await;
         let prefix = "{pointsman:default}:".into();
         assert_eq!(why, OpenError::Foreign { prefix, key: META.into() });
     }
     // Keys elsewhere are no concern of ours.
-    run(&server, &["FLUSHALL"]).await;
-    run(&server, &["SET", "pointsman:default:", "x"]).await;
+    run(&server, "FLUSHALL").await;
+    run(&server, "SET pointsman:default: x").await;
     RedisStore::open(at(&server.url())).await.expect("there is room beside them");
 }
 
@@ -193,14 +184,13 @@ async fn a_full_memory_refuses_submissions_and_lets_what_runs_end() {
     let server = RedisServer::start(options).await.expect("it starts");
     let options = Options { look_every: Duration::from_millis(50), ..at(&server.url()) };
     let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
-    let kept = store.clone();
-    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    let fleet = fleet_of(&store);
     let hand = fleet.worker("w", 1, &[]).await;
     let held = fleet.running(&hand).await;
     let filling = "x".repeat(256 << 10);
     let mut filled = 0;
     while store.health() == Health::Ready {
-        run(&server, &["SET", &format!("filling-{filled}"), &filling]).await;
+        run(&server, &format!("SET filling-{filled} {filling}")).await;
         filled += 1;
         // The store looks every 50 ms.
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -211,7 +201,7 @@ async fn a_full_memory_refuses_submissions_and_lets_what_runs_end() {
     let done = completed();
     fleet.act(&hand, held, done).await.expect("what runs may end");
     for n in 0..filled {
-        run(&server, &["DEL", &format!("filling-{n}")]).await;
+        run(&server, &format!("DEL filling-{n}")).await;
     }
     while store.health() != Health::Ready {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -267,17 +257,17 @@ async fn over_tls_with_a_certificate_of_its_own() {
 async fn a_user_without_all_rights_is_refused() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let address = format!("redis://app:secret@127.0.0.1:{}", server.port());
-    let user = ["ACL", "SETUSER", "app", "reset", "on", ">secret", "+@all"];
-    run(&server, &[&user[..], &["~*", "&*"]].concat()).await;
+    let user = "ACL SETUSER app reset on >secret +@all";
+    run(&server, &format!("{user} ~* &*")).await;
     works(RedisStore::open(at(&address)).await.expect("it opens")).await;
-    let rights: [(&[&str], &str); 4] = [
-        (&["~*", "&*", "-xadd"], "XADD"),
-        (&["~*", "&*", "-set"], "SET"),
-        (&["~*"], "PUBLISH"),
-        (&["~{pointsman:other}:*", "&*"], "key"),
+    let rights = [
+        ("~* &* -xadd", "XADD"),
+        ("~* &* -set", "SET"),
+        ("~*", "PUBLISH"),
+        ("~{pointsman:other}:* &*", "key"),
     ];
     for (rights, named) in rights {
-        run(&server, &[&user[..], rights].concat()).await;
+        run(&server, &format!("{user} {rights}")).await;
         let why = refused(&server, at(&address)).await;
         assert!(matches!(why, OpenError::Denied { .. }), "{rights:?}: {why}");
         let why = why.to_string();
@@ -290,11 +280,10 @@ async fn a_user_without_all_rights_is_refused() {
 async fn a_right_that_is_taken_away_leaves_the_outcome_unknown() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let address = format!("redis://app:secret@127.0.0.1:{}", server.port());
-    run(&server, &["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all"]).await;
+    run(&server, "ACL SETUSER app on >secret ~* &* +@all").await;
     let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
-    let kept = store.clone();
-    let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
-    run(&server, &["ACL", "SETUSER", "app", "-xadd"]).await;
+    let fleet = fleet_of(&store);
+    run(&server, "ACL SETUSER app -xadd").await;
     let submit = Command::Submit(fleet.submission(spec(50)));
     let why = store.execute(vec![submit]).await.map(drop).expect_err("it stops");
     assert!(matches!(&why, StoreError::Unknown(why) if why.contains("midst")), "{why}");
@@ -345,7 +334,7 @@ async fn through_sentinels_and_in_a_cluster() {
     let secret = ["ACL", "SETUSER", "default", "resetpass", ">secret"];
     let mut connection = sentinel.connect().await.expect("it answers");
     redis::cmd(secret[0]).arg(&secret[1..]).exec_async(&mut connection).await.expect("it asks");
-    run(&primary, &secret).await;
+    run(&primary, &secret.join(" ")).await;
     let with = |password: &str| {
         at(&format!("redis+sentinel://:{password}@127.0.0.1:{}/main", sentinel.port()))
     };
@@ -363,13 +352,11 @@ async fn as_the_documented_user(server: &RedisServer) -> (Arc<RedisStore>, Fleet
     let acl = include_str!("../../../../deploy/users.acl");
     let line = acl.lines().find(|line| line.starts_with("user pointsman ")).expect("the user");
     let rules = line.trim_start_matches("user pointsman ").replace("#POINTSMAN_SHA256", ">secret");
-    let rules: Vec<&str> =
-        ["ACL", "SETUSER", "pointsman"].into_iter().chain(rules.split(' ')).collect();
-    run(server, &rules).await;
+    run(server, &format!("ACL SETUSER pointsman {rules}")).await;
     let address = format!("redis://pointsman:secret@127.0.0.1:{}", server.port());
-    let kept = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
-    let opened = kept.clone();
-    (kept, Fleet::new(&move |_| (opened.clone(), Box::new(()))))
+    let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
+    let fleet = fleet_of(&store);
+    (store, fleet)
 }
 
 /// The user of the production set-up may do all that the store does, and nothing else.
@@ -384,8 +371,8 @@ async fn the_documented_user_is_enough() {
     let done = completed();
     fleet.act(&hand, held, done).await.expect("it ends");
     kept.examine(pointsman_store::Depth::Everything).await.expect("it is examined");
-    run(&server, &["SET", "{pointsman:default}:leases", "x"]).await;
-    run(&server, &["HSET", "{pointsman:default}:worker:w", "machine_id", "unknown"]).await;
+    run(&server, "SET {pointsman:default}:leases x").await;
+    run(&server, "HSET {pointsman:default}:worker:w machine_id unknown").await;
     let mended = kept.mend(None).await.expect("it is mended");
     assert_eq!(
         outcomes(&mended),
@@ -405,9 +392,9 @@ async fn a_user_that_may_not_set_aside_is_told_so() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let (kept, fleet) = as_the_documented_user(&server).await;
     fleet.worker("w", 1, &[]).await;
-    run(&server, &["ACL", "SETUSER", "pointsman", "-rename"]).await;
-    run(&server, &["SET", "{pointsman:default}:leases", "x"]).await;
-    run(&server, &["HSET", "{pointsman:default}:worker:w", "machine_id", "unknown"]).await;
+    run(&server, "ACL SETUSER pointsman -rename").await;
+    run(&server, "SET {pointsman:default}:leases x").await;
+    run(&server, "HSET {pointsman:default}:worker:w machine_id unknown").await;
     let mended = kept.mend(None).await.expect("the rest is mended");
     let mended = outcomes(&mended);
     assert_eq!(mended[0], ("unknown_machine:worker/w", MendOutcome::Repaired));

@@ -43,6 +43,15 @@ pub fn try_open(options: Options) -> Result<RedisStore, OpenError> {
     std::thread::scope(|scope| scope.spawn(open).join().expect("no panic"))
 }
 
+/// For threads of a test's own, which cannot await.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(future)
+}
+
+pub fn redis_url() -> String {
+    SERVER.url()
+}
+
 /// As the suite opens an empty store.
 pub fn open(clock: ManualClock) -> (Arc<dyn Store>, Box<dyn Any>) {
     (Arc::new(open_with(options(&clock))), Box::new(()))
@@ -57,6 +66,12 @@ pub fn prefix(options: &Options) -> String {
 pub fn connection() -> redis::Connection {
     let client = redis::Client::open(SERVER.url()).expect("a valid address");
     client.get_connection().expect("the server is there")
+}
+
+/// A fleet of the suite on this store.
+pub fn fleet_of(store: &Arc<impl Store + 'static>) -> Fleet {
+    let store: Arc<dyn Store> = store.clone();
+    Fleet::new(&move |_| (store.clone(), Box::new(())))
 }
 
 /// A fleet of the suite, with the options that open its store once more.

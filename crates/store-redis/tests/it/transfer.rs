@@ -15,7 +15,7 @@ use pointsman_store_redis::{OpenError, Opening, Options, RedisStore};
 use pointsman_store_sqlite::SqliteStore;
 
 use crate::{
-    support::{by_hand, call_by_hand, connection, open_with, options, prefix, try_open},
+    support::{by_hand, call_by_hand, connection, fleet_of, open_with, options, prefix, try_open},
     unchanged::dump,
 };
 
@@ -46,16 +46,10 @@ fn everything_moves_to_sqlite() {
     moves(open, sqlite);
 }
 
-fn fleet_of(store: &Arc<RedisStore>) -> Fleet {
-    let same = store.clone();
-    Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())))
-}
-
 /// A store in memory with an ended, a running and a waiting job, as a stream.
 async fn stream(clock: &ManualClock) -> (Fleet, Hand, Arc<Job>, Vec<u8>) {
     let store = Arc::new(MemStore::new(Arc::new(clock.clone())));
-    let same = store.clone();
-    let fleet = Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())));
+    let fleet = fleet_of(&store);
     let hand = fleet.worker("w", 2, &["x"]).await;
     let ended = fleet.running(&hand).await;
     fleet.act(&hand, ended, completed()).await.expect("it ends");
@@ -105,8 +99,7 @@ async fn an_operator_sees_connectors_of_imported_workers() {
     let clock = ManualClock::default();
     let options = options(&clock);
     let from = Arc::new(MemStore::new(Arc::new(clock.clone())));
-    let same = from.clone();
-    let fleet = Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())));
+    let fleet = fleet_of(&from);
     // Gone before the export: nothing is settled about it.
     let hand = fleet.worker("w", 1, &[]).await;
     let leave = Command::Leave { worker: hand.worker.clone(), incarnation: hand.incarnation };
@@ -203,8 +196,7 @@ async fn many_jobs_move_with_their_keys() {
     const JOBS: u64 = 2_300;
     let clock = ManualClock::default();
     let from = Arc::new(MemStore::new(Arc::new(clock.clone())));
-    let same = from.clone();
-    let fleet = Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())));
+    let fleet = fleet_of(&from);
     for n in 0..JOBS {
         let mut submit = fleet.submission(spec(50));
         submit.idempotency = Some(Idempotency { key: format!("key {n}"), body: [7; 32] });

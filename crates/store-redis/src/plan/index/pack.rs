@@ -1,5 +1,7 @@
 //! The parts of a plan that indexes are.
 
+use pointsman_core::to_json;
+
 use super::{super::parts::Parts, Indexes};
 use crate::keys::Keys;
 
@@ -81,7 +83,7 @@ impl Indexes {
                 let names: Vec<&str> = capabilities.services.keys().map(|s| s.as_str()).collect();
                 names.join(" ")
             });
-            let json = capabilities.as_ref().and_then(|c| serde_json::to_string(c).ok());
+            let json = capabilities.as_ref().map(to_json);
             pack.text_or_false(json.as_deref()).text_or_false(services.as_deref());
         }
     }

@@ -1,0 +1,139 @@
+//! Records whose keys hold another type of value: nobody else is kept from anything, and they are
+//! mended.
+
+use pointsman_core::{
+    Command, JobId, Record, RecordKey,
+    command::{Held, Raise},
+    doctor::{FindingRule, Mend, MendOutcome},
+    record::{AlertId, AlertRule, Severity},
+};
+use pointsman_store::{
+    Depth, JobFilter, Store,
+    conformance::{
+        fleet::{Fleet, Hand, completed, spec},
+        model::picture,
+    },
+};
+use pointsman_store_redis::Options;
+
+use crate::support::{by_hand, fleet_on, open_with, prefix};
+
+/// A worker runs a job; one job has ended, one waits, and an alert stands.
+struct Scene {
+    fleet: Fleet,
+    options: Options,
+    prefix: String,
+    hand: Hand,
+    ended: JobId,
+    running: Held,
+    waiting: JobId,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let (fleet, options) = fleet_on();
+        let prefix = prefix(&options);
+        let hand = fleet.worker("w", 2, &[]).await;
+        let ended = fleet.running(&hand).await;
+        fleet.act(&hand, ended, completed()).await.expect("it ends");
+        let running = fleet.running(&hand).await;
+        let waiting = fleet.submit(spec(50)).await;
+        let alert = AlertId { rule: AlertRule::StoreFull, subject: "files".into() };
+        let (message, action) = ("full".to_owned(), "make room".to_owned());
+        let raise = Raise { alert, severity: Severity::Warning, message, action };
+        fleet.run(Command::Raise(raise)).await.expect("it is raised");
+        Self { fleet, options, prefix, hand, ended: ended.job, running, waiting }
+    }
+
+    /// The keys of all its records.
+    fn keys(&self) -> [String; 7] {
+        let jobs = [self.ended, self.running.job, self.waiting].map(|job| format!("job:{job}"));
+        let others =
+            ["worker:w", "connector:w:simulation", "machine:m-w", "alert:store_full:files"];
+        let [a, b, c] = jobs;
+        let [d, e, f, g] = others.map(str::to_owned);
+        [a, b, c, d, e, f, g]
+    }
+}
+
+/// As findings name the record.
+fn subject(key: &str) -> String {
+    key.replacen(':', "/", 1)
+}
+
+#[tokio::test]
+async fn the_log_has_it_so_it_is_written_anew() {
+    let scene = Scene::new().await;
+    let store = &scene.fleet.store;
+    let whole = picture(&**store).await;
+    for key in scene.keys() {
+        by_hand(&scene.prefix, &format!("SET {key} x"));
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        let [finding] = &found.findings[..] else { panic!("{key}: {found:?}") };
+        assert_eq!(finding.id, format!("wrong_type:{}", subject(&key)));
+        assert_eq!(finding.mend, Mend::Repair);
+        assert!(finding.problem.contains("is a string"), "{finding:?}");
+        let mended = store.mend(None).await.expect("it is mended");
+        assert_eq!(mended[0].outcome, MendOutcome::Repaired, "{key}");
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(found.is_sound(), "{key}: {found:?}");
+        assert_eq!(picture(&**store).await, whole, "{key}");
+        let aside = by_hand(&scene.prefix, &format!("GET quarantine:{key}"));
+        assert_eq!(aside, redis::Value::BulkString(b"x".to_vec()), "{key}");
+    }
+    let Scene { fleet, hand, running, waiting, .. } = &scene;
+    fleet.act(hand, *running, completed()).await.expect("the worker works on");
+    assert_eq!(fleet.claim(hand).await.map(|held| held.job), Some(*waiting));
+}
+
+#[tokio::test]
+async fn the_log_does_not_have_it_so_it_is_set_aside() {
+    let scene = Scene::new().await;
+    let (store, jobs) = (&scene.fleet.store, [scene.ended, scene.waiting]);
+    let seq = store.seed().await.expect("the store works").position.seq;
+    scene.fleet.submit(spec(50)).await;
+    by_hand(&scene.prefix, &format!("XTRIM log MINID {}", seq + 1));
+    for key in jobs.iter().map(|job| format!("job:{job}")).chain(["worker:w".to_owned()]) {
+        by_hand(&scene.prefix, &format!("SET {key} x"));
+        let id = format!("wrong_type:{}", subject(&key));
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        let finding = found.findings.iter().find(|finding| finding.id == id);
+        let finding = finding.unwrap_or_else(|| panic!("{key}: {found:?}"));
+        assert_eq!(finding.mend, Mend::Quarantine, "{finding:?}");
+        let mended = store.mend(Some(vec![id.clone()])).await.expect("it is mended");
+        assert_eq!(mended[0].outcome, MendOutcome::Quarantined, "{key}");
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(found.has(&format!("quarantined:{}", subject(&key))), "{found:?}");
+        assert!(!found.has(&id), "{found:?}");
+    }
+    let register = Fleet::registration(&scene.hand, 2, &[]);
+    scene.fleet.run(Command::Register(register)).await.expect("it registers anew");
+    store.mend(None).await.expect("its list of jobs is mended");
+    for job in jobs {
+        by_hand(&scene.prefix, &format!("DEL quarantine:job:{job}"));
+    }
+    scene.fleet.check().await.expect("nothing is wrong any more");
+}
+
+/// A server opens the store, begins its view and lists jobs, whatever became of single records.
+#[tokio::test]
+async fn it_stands_in_nobodys_way() {
+    let scene = Scene::new().await;
+    let keys = scene.keys();
+    let spared = format!("job:{}", scene.ended);
+    for key in keys.iter().filter(|key| **key != spared) {
+        by_hand(&scene.prefix, &format!("SET {key} x"));
+    }
+    let store = open_with(scene.options.clone());
+    let seed = store.seed().await.expect("the view begins").records;
+    let seen: Vec<RecordKey> = seed.iter().map(Record::key).collect();
+    assert_eq!(seen, [RecordKey::Job(scene.ended)]);
+    let page = store.jobs(JobFilter::default(), None, 10).await.expect("the other one is listed");
+    assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [scene.ended]);
+    let asked = store.records(vec![RecordKey::Job(scene.waiting)]).await;
+    let why = asked.expect_err("it is none").to_string();
+    assert!(why.contains(&format!("job:{}", scene.waiting)), "{why}");
+    let found = store.examine(Depth::Everything).await.expect("it is examined");
+    let wrong = found.findings.iter().filter(|f| f.rule == FindingRule::WrongType).count();
+    assert_eq!(wrong, keys.len() - 1, "{found:?}");
+}
