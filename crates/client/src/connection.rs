@@ -175,6 +175,11 @@ fn silent_for(limit: Duration) -> ClientError {
     ClientError::Unreachable(format!("silent for {} s", limit.as_secs()))
 }
 
+/// A body as JSON text.
+pub(crate) fn written(body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(body).map_err(|error| ClientError::Request(error.to_string()))
+}
+
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body).map_err(|error| {
         let head: String = String::from_utf8_lossy(body).chars().take(200).collect();

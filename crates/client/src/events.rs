@@ -102,7 +102,7 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::HashMap, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -156,5 +156,15 @@ mod tests {
         let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]";
         let wrong = answers(whole, false).await.snapshot().await.unwrap_err();
         assert!(matches!(wrong, ClientError::Unexpected(_)) && !wrong.is_transient(), "{wrong}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_made_is_no_server_that_is_away() {
+        let client = Client::new("http://127.0.0.1:9", None).unwrap();
+        let no_header = client.events(Some("a\nb"), None).await.unwrap_err();
+        let no_json = client.post::<()>(&["x"], &HashMap::from([([1], 2)])).await.unwrap_err();
+        for error in [no_header, no_json] {
+            assert!(matches!(error, ClientError::Request(_)) && !error.is_transient(), "{error}");
+        }
     }
 }

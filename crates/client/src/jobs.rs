@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     Client, ClientError,
-    connection::{CALL, read},
+    connection::{CALL, read, written},
 };
 
 /// A submission that was taken.
@@ -31,9 +31,7 @@ impl Client {
     /// [`ClientError`]. After [`ClientError::Unreachable`] only an idempotency key tells whether
     /// it was taken.
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, ClientError> {
-        let body = serde_json::to_vec(submission);
-        let body = body.map_err(|error| ClientError::Unexpected(error.to_string()))?;
-        self.submit_json(body.into()).await
+        self.submit_json(written(submission)?.into()).await
     }
 
     /// Submits a body as it is, and leaves it to the server to judge it.

@@ -10,7 +10,10 @@ use pointsman_api::{
 use pointsman_core::{command::Held, decide::limits};
 use reqwest::{Body, Method, RequestBuilder, header};
 
-use crate::{Client, ClientError, Source, connection::CALL};
+use crate::{
+    Client, ClientError, Source,
+    connection::{CALL, written},
+};
 
 impl Client {
     /// # Errors
@@ -26,8 +29,7 @@ impl Client {
     /// [`ClientError`] about the exchange as a whole.
     pub async fn exchange(&self, request: &ExchangeRequest) -> Result<Exchanged, ClientError> {
         let wait = Duration::try_from_secs_f64(request.wait_s).unwrap_or_default();
-        let body = serde_json::to_vec(request);
-        let body = body.map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        let body = written(request)?;
         let limit = CALL + wait + limits::transfer(body.len());
         let post = self.request(Method::POST, &["api", "v1", "worker", "exchange"]);
         let post = post.header(header::CONTENT_TYPE, "application/json").body(body);
