@@ -31,7 +31,7 @@ mod tasks;
 mod troubles;
 
 pub use broker::{Broker, Stats};
-pub use commands::Submitted;
+pub use commands::{Submitted, execute, odd_answer};
 pub use config::BrokerConfig;
 pub use error::{BrokerError, LogError};
 pub use exchange::{Claimed, Exchanged, Exchanges, MAX_WAIT};
