@@ -27,7 +27,7 @@ pub use state::{
     WorkHint, oldest_first,
 };
 pub use store::{
-    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Preview, Seed, Setting, Store,
-    StoreError, ToldProgress, job,
+    Committed, Done, Epoch, Health, Loaded, LogPage, MAX_PREVIEW, Position, Preview,
+    PreviewTooLarge, Seed, Setting, Store, StoreError, ToldProgress, job,
 };
 pub use transfer::{Transfer, TransferError};

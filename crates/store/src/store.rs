@@ -169,6 +169,9 @@ pub struct ToldProgress {
     pub progress: Progress,
 }
 
+/// The largest picture of a running attempt, bytes.
+pub const MAX_PREVIEW: usize = 4 << 20;
+
 /// The newest picture of a running attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
@@ -177,6 +180,33 @@ pub struct Preview {
     pub n: u32,
     pub media_type: String,
     pub bytes: Bytes,
+}
+
+/// A picture is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the picture has {bytes} bytes; at most {most} are kept")]
+pub struct PreviewTooLarge {
+    pub bytes: usize,
+    pub most: usize,
+}
+
+impl Preview {
+    /// Whether it may be kept: whoever takes pictures in asks first.
+    ///
+    /// # Errors
+    /// [`PreviewTooLarge`].
+    pub fn check(&self) -> Result<(), PreviewTooLarge> {
+        self.fits(MAX_PREVIEW)
+    }
+
+    /// The same, where fewer bytes may be kept.
+    ///
+    /// # Errors
+    /// [`PreviewTooLarge`].
+    pub fn fits(&self, most: usize) -> Result<(), PreviewTooLarge> {
+        let bytes = self.bytes.len();
+        if bytes > most { Err(PreviewTooLarge { bytes, most }) } else { Ok(()) }
+    }
 }
 
 /// A setting on which it depends whether work may be lost.
@@ -336,7 +366,18 @@ pub async fn job(store: &dyn Store, id: JobId) -> Result<Option<Arc<Job>>, Store
 
 #[cfg(test)]
 mod tests {
-    use super::StoreError;
+    use super::{MAX_PREVIEW, Preview, StoreError};
+
+    #[test]
+    fn a_picture_that_is_too_large_says_how_large_it_may_be() {
+        let picture = |size| {
+            let media_type = "image/png".into();
+            Preview { attempt: 1, n: 1, media_type, bytes: vec![0; size].into() }.check()
+        };
+        assert_eq!(picture(MAX_PREVIEW), Ok(()));
+        let why = picture(MAX_PREVIEW + 1).unwrap_err().to_string();
+        assert_eq!(why, "the picture has 4194305 bytes; at most 4194304 are kept");
+    }
 
     #[test]
     fn a_full_store_says_what_is_full_and_nothing_else() {

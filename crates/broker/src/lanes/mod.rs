@@ -7,8 +7,8 @@ mod progress;
 use pointsman_core::JobId;
 
 pub(crate) use keeper::{Keeper, Lane, QUEUES_EVERY, fresh_lanes};
+pub use preview::PreviewError;
 use preview::Previews;
-pub use preview::{MAX_PREVIEW, PreviewError};
 pub(crate) use progress::ProgressValues;
 
 use crate::frame::{PulseLane, QueueLane};

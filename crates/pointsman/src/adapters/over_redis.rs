@@ -85,6 +85,7 @@ impl pointsman_worker::Broker for OverRedis {
     async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {
         let Preview { media_type, bytes } = preview;
         let preview = pointsman_store::Preview { attempt: held.attempt, n, media_type, bytes };
+        preview.check().map_err(|error| BrokerError::Refused(error.to_string()))?;
         self.store.keep_preview(held.job, preview).await.map_err(store_error)
     }
 
@@ -103,5 +104,33 @@ impl pointsman_worker::Broker for OverRedis {
 
     async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError> {
         self.execute(Command::Leave { worker, incarnation }).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_client::Client;
+    use pointsman_core::Token;
+    use pointsman_store::{MAX_PREVIEW, ManualClock, MemStore};
+    use pointsman_worker::Broker as _;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_preview_that_is_too_large_is_refused() {
+        let store: Arc<dyn Store> = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
+        let artifacts = ArtifactPlace::Server(Client::new("http://127.0.0.1:9", None).unwrap());
+        let exchanges = Exchanges::new(store.clone(), SLOW_SCAN, CancellationToken::new());
+        let broker = OverRedis { store, exchanges, artifacts };
+        let id = Uuid::from_u128(1);
+        let held = Held { job: JobId::from_uuid(id), attempt: 1, token: Token::from_uuid(id) };
+        let show = async |size| {
+            let bytes = vec![0; size].into();
+            broker.preview(held, 1, Preview { media_type: "image/png".into(), bytes }).await
+        };
+        assert_eq!(show(MAX_PREVIEW).await, Ok(()));
+        let Err(BrokerError::Refused(why)) = show(MAX_PREVIEW + 1).await else { panic!("kept") };
+        assert!(why.contains("at most 4194304"), "{why}");
     }
 }
