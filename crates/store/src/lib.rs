@@ -28,6 +28,6 @@ pub use state::{
 };
 pub use store::{
     Committed, Done, Epoch, Health, Loaded, LogPage, MAX_PREVIEW, Position, Preview,
-    PreviewTooLarge, Seed, Setting, Store, StoreError, ToldProgress, job,
+    PreviewTooLarge, Risk, Seed, Setting, Store, StoreError, ToldProgress, job,
 };
 pub use transfer::{Transfer, TransferError};
