@@ -39,7 +39,7 @@ impl Client {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub async fn submit_json(&self, body: Bytes) -> Result<Submitted, ClientError> {
-        let request = self.request(Method::POST, &["api", "v1", "jobs"]);
+        let request = self.api(Method::POST, &["jobs"]);
         let request = request.header("content-type", "application/json").body(body).timeout(CALL);
         let response = self.send(request).await?;
         let existed = response.status() == StatusCode::OK;
@@ -52,20 +52,20 @@ impl Client {
     /// # Errors
     /// [`ClientError`] about the batch as a whole.
     pub async fn submit_batch(&self, jobs: &[Submission]) -> Result<BatchResult, ClientError> {
-        self.post(&["api", "v1", "jobs", "batch"], &BatchBody { jobs }).await
+        self.post(&["jobs", "batch"], &BatchBody { jobs }).await
     }
 
     /// # Errors
     /// [`ClientError`].
     pub async fn jobs(&self, query: &JobsQuery) -> Result<JobsPage, ClientError> {
-        let request = self.request(Method::GET, &["api", "v1", "jobs"]);
+        let request = self.api(Method::GET, &["jobs"]);
         self.answer(request.query(query).timeout(CALL)).await
     }
 
     /// # Errors
     /// [`ClientError`].
     pub async fn job(&self, id: JobId) -> Result<JobRecord, ClientError> {
-        self.get(&["api", "v1", "jobs", &id.to_string()]).await
+        self.get(&["jobs", &id.to_string()]).await
     }
 
     /// The payload as it was submitted, JSON text.
@@ -85,14 +85,14 @@ impl Client {
     }
 
     async fn part(&self, id: JobId, part: &str) -> Result<Bytes, ClientError> {
-        let request = self.request(Method::GET, &["api", "v1", "jobs", &id.to_string(), part]);
+        let request = self.api(Method::GET, &["jobs", &id.to_string(), part]);
         Ok(self.send(request.timeout(CALL)).await?.bytes().await?)
     }
 
     /// # Errors
     /// [`ClientError`].
     pub async fn attempts(&self, id: JobId) -> Result<Attempts, ClientError> {
-        self.get(&["api", "v1", "jobs", &id.to_string(), "attempts"]).await
+        self.get(&["jobs", &id.to_string(), "attempts"]).await
     }
 
     /// Why a job waits.
@@ -100,7 +100,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn explain(&self, id: JobId) -> Result<Explained, ClientError> {
-        self.get(&["api", "v1", "jobs", &id.to_string(), "explain"]).await
+        self.get(&["jobs", &id.to_string(), "explain"]).await
     }
 
     /// Ends a pending job, and asks a running one to stop: it then shows `cancel_requested_at`.
@@ -108,7 +108,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn cancel(&self, id: JobId) -> Result<JobRecord, ClientError> {
-        self.post(&["api", "v1", "jobs", &id.to_string(), "cancel"], &()).await
+        self.post(&["jobs", &id.to_string(), "cancel"], &()).await
     }
 
     /// A new run of an ended job: this one, so that the call may be repeated, or the next.
@@ -117,6 +117,6 @@ impl Client {
     /// [`ClientError`].
     pub async fn retry(&self, id: JobId, run: Option<u32>) -> Result<JobRecord, ClientError> {
         let request = RetryRequest { run };
-        self.post(&["api", "v1", "jobs", &id.to_string(), "retry"], &request).await
+        self.post(&["jobs", &id.to_string(), "retry"], &request).await
     }
 }

@@ -15,7 +15,7 @@ mod worker;
 
 pub use connection::Client;
 pub use error::ClientError;
-pub use events::{Event, Events};
+pub use events::Events;
 pub use files::{Download, Source};
 pub use jobs::Submitted;
-pub use sse::{SseError, SseParser};
+pub use sse::{Event, SseError, SseParser};
