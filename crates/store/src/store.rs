@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use crate::{
     Transfer,
     doctor::Depth,
-    state::{ClassSummary, Due, JobFilter, JobsPage, Pulse, QueuesLane, WorkHint},
+    state::{ClassSummary, Due, JobFilter, JobsPage, Pulse, Queues, WorkHint},
 };
 
 /// Names one unbroken log: seqs of different epochs have nothing to do with each other.
@@ -335,7 +335,7 @@ pub trait Store: Send + Sync + 'static {
         Ok(None)
     }
 
-    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError>;
+    async fn queues(&self, limit: usize) -> Result<Queues, StoreError>;
 
     async fn pulse(&self) -> Result<Pulse, StoreError>;
 

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    frame::{AsOf, ProgressLane, PulseLane, QueueLane, Shared},
+    frame::{AsOf, ProgressLane, PulseLane, QueuesLane, Shared},
     hub::{Hub, Liveness},
     snapshot::Lanes,
 };
@@ -103,7 +103,7 @@ async fn queues(hub: &Hub, max_age: Duration) -> Result<(), StoreError> {
     let make = async {
         // Noted first: the value may be newer than it says, never older.
         let as_of = hub.as_of();
-        Ok(QueueLane { as_of, queues: hub.store.queues(QUEUES_SHOWN).await? })
+        Ok(QueuesLane { as_of, queues: hub.store.queues(QUEUES_SHOWN).await? })
     };
     hub.lanes.queues.refresh(max_age, make).await
 }

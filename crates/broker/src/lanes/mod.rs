@@ -11,14 +11,14 @@ pub use preview::PreviewError;
 use preview::Previews;
 pub(crate) use progress::ProgressValues;
 
-use crate::frame::{PulseLane, QueueLane};
+use crate::frame::{PulseLane, QueuesLane};
 
 /// The newest value of every lane.
 pub(crate) struct LaneValues {
     pub progress: ProgressValues,
     pub previews: Previews,
     pub pulse: Lane<PulseLane>,
-    pub queues: Lane<QueueLane>,
+    pub queues: Lane<QueuesLane>,
 }
 
 impl LaneValues {

@@ -20,8 +20,8 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Committed, Depth, Done, Due, Epoch, Examination, Health, JobFilter, JobsPage,
-    Loaded, LogPage, MemStore, Mended, Preview, Pulse, QueuesLane, Seed, Setting, Store,
-    StoreError, Transfer, WorkHint,
+    Loaded, LogPage, MemStore, Mended, Preview, Pulse, Queues, Seed, Setting, Store, StoreError,
+    Transfer, WorkHint,
 };
 use tokio::sync::broadcast;
 
@@ -269,7 +269,7 @@ impl Store for FaultyStore {
         self.inner().break_contact().await
     }
 
-    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
+    async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {
         self.reach()?;
         self.queues_made.fetch_add(1, SeqCst);
         self.inner().queues(limit).await
