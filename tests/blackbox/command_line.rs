@@ -43,6 +43,17 @@ async fn exit_codes_tell_what_happened() {
 }
 
 #[tokio::test]
+async fn a_log_filter_that_cannot_be_read_is_wrong_usage() {
+    let data = directory();
+    let list = ["token", "list", "--data", data.path().to_str().expect("a path in UTF-8")];
+    for (filter, code) in [("pointsman=loud", 2), ("pointsman_broker=debug,warn", 0), ("", 0)] {
+        let said = run_with(&list, &[("POINTSMAN_LOG", filter)]).await;
+        assert_eq!(said.status.code(), Some(code), "{filter:?}: {said:?}");
+        assert_eq!(text(&said.stderr).contains("POINTSMAN_LOG"), code == 2, "{said:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_list_speaks_json() {
     let data = directory();
     let up = Served::up(data.path(), &[]).await;

@@ -8,7 +8,7 @@ use pointsman_core::{
     event::Record,
     record::{Job, Progress},
 };
-use pointsman_store::{Done, StoreError, ToldProgress};
+use pointsman_store::{Done, Store, StoreError, ToldProgress};
 
 use crate::{Broker, BrokerError};
 
@@ -22,6 +22,9 @@ pub struct Submitted {
 
 impl Broker {
     /// Submits jobs, each accepted or refused by itself; an error says that none was taken.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn submit(
         &self,
         submits: Vec<Submit>,
@@ -36,14 +39,18 @@ impl Broker {
     }
 
     /// Carries out one command.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
     pub async fn execute(&self, command: Command) -> Result<Done, BrokerError> {
-        let mut done = self.store().execute(vec![command]).await?;
-        let done = done.pop().ok_or_else(|| StoreError::Failed("no answer".into()))?;
-        Ok(done?)
+        execute(&**self.store(), command).await
     }
 
     /// A worker's sign of life; with it may come progress of the attempts it runs. Progress is
     /// taken only for the attempt that the record shows, of this worker, and with a higher `n`.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
     pub async fn renew(
         &self,
         renew: Renew,
@@ -51,7 +58,9 @@ impl Broker {
     ) -> Result<Renewed, BrokerError> {
         let worker = renew.worker.clone();
         let done = self.execute(Command::Renew(renew)).await?;
-        let Answer::Renewed(renewed) = done.answer else { return Err(odd_answer(&done.answer)) };
+        let Answer::Renewed(renewed) = done.answer else {
+            return Err(odd_answer(&done.answer).into());
+        };
         if progress.is_empty() {
             return Ok(renewed);
         }
@@ -86,7 +95,7 @@ impl Broker {
 
 fn submitted(done: Done) -> Result<Submitted, StoreError> {
     let Answer::Submitted { id, existing } = &done.answer else {
-        return Err(StoreError::Failed(format!("an odd answer: {:?}", done.answer)));
+        return Err(odd_answer(&done.answer));
     };
     if let Some(job) = existing {
         return Ok(Submitted { job: job.clone(), existed: true });
@@ -96,7 +105,17 @@ fn submitted(done: Done) -> Result<Submitted, StoreError> {
     Ok(Submitted { job, existed: false })
 }
 
+/// Carries out one command on a store.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn execute(store: &dyn Store, command: Command) -> Result<Done, BrokerError> {
+    let mut done = store.execute(vec![command]).await?;
+    let done = done.pop().ok_or_else(|| StoreError::Failed("no answer".into()))?;
+    Ok(done?)
+}
+
 /// The store answered something else than what was asked.
-pub(crate) fn odd_answer(answer: &Answer) -> BrokerError {
-    StoreError::Failed(format!("an answer that does not belong to the command: {answer:?}")).into()
+pub fn odd_answer(answer: &Answer) -> StoreError {
+    StoreError::Failed(format!("an answer that does not belong to the command: {answer:?}"))
 }

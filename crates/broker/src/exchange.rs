@@ -8,11 +8,14 @@ use pointsman_core::{
     event::Record,
     record::Job,
 };
-use pointsman_store::{Done, Store, StoreError};
+use pointsman_store::{Done, Store};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Broker, BrokerError, commands::odd_answer};
+use crate::{
+    Broker, BrokerError,
+    commands::{execute, odd_answer},
+};
 
 /// A claim waits this long at most; a longer wish is cut to it.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -71,6 +74,9 @@ impl Exchanges {
     /// and `wait` is not zero, looks again at each hint, and by itself at a slow period, until
     /// there is a job or the time is over; then `claimed` is empty. The operations' answers come
     /// with the claim's, so a caller that has operations to settle asks with no wait.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
     pub async fn exchange(
         &self,
         exchange: Exchange,
@@ -122,16 +128,14 @@ impl Exchanges {
     }
 
     async fn execute(&self, exchange: Exchange) -> Result<Done, BrokerError> {
-        let mut done = self.store.execute(vec![Command::Exchange(exchange)]).await?;
-        let done = done.pop().ok_or_else(|| StoreError::Failed("no answer".into()))?;
-        Ok(done?)
+        execute(&*self.store, Command::Exchange(exchange)).await
     }
 
     /// Applies the operations, and claims what there is now.
     async fn look(&self, exchange: Exchange) -> Result<Exchanged, BrokerError> {
         let done = self.execute(exchange).await?;
         let Answer::Exchanged { ops, claimed } = &done.answer else {
-            return Err(odd_answer(&done.answer));
+            return Err(odd_answer(&done.answer).into());
         };
         let claimed = self.claimed(claimed, &done).await?;
         Ok(Exchanged { ops: ops.clone(), claimed, unconfirmed: done.unconfirmed.clone() })

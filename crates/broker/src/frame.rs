@@ -7,7 +7,7 @@ use std::{
 };
 
 use pointsman_core::{JobId, Seq, Timestamp, record::Progress};
-use pointsman_store::{Epoch, Position, Pulse, QueuesLane};
+use pointsman_store::{Epoch, Position, Pulse, Queues};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -22,7 +22,7 @@ pub enum Frame {
     Events(EventsFrame),
     Progress(ProgressLane),
     Pulse(Arc<Shared<PulseLane>>),
-    Queues(Arc<Shared<QueueLane>>),
+    Queues(Arc<Shared<QueuesLane>>),
     Bookmark(Bookmark),
     NotLive(NotLive),
 }
@@ -143,11 +143,11 @@ pub struct PulseLane {
 
 /// The first pending jobs, the classes with the oldest heads, and the counts of everything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct QueueLane {
+pub struct QueuesLane {
     /// When it was so.
     pub as_of: AsOf,
     #[serde(flatten)]
-    pub queues: QueuesLane,
+    pub queues: Queues,
 }
 
 /// How far the viewer has been served; the view has not changed for it since its last event.

@@ -12,6 +12,8 @@
 //! from where it stood is told so (`resync`) and starts from a snapshot; it never misses a change
 //! in silence, and a slow one costs a resync, not memory.
 
+#![warn(clippy::missing_errors_doc)]
+
 mod broker;
 mod commands;
 mod config;
@@ -31,15 +33,15 @@ mod tasks;
 mod troubles;
 
 pub use broker::{Broker, Stats};
-pub use commands::Submitted;
+pub use commands::{Submitted, execute, odd_answer};
 pub use config::BrokerConfig;
 pub use error::{BrokerError, LogError};
 pub use exchange::{Claimed, Exchanged, Exchanges, MAX_WAIT};
 pub use files::FilesTrouble;
 pub use frame::Frame;
 pub use hub::{Liveness, ViewEvent, ViewGroup, Viewer};
-pub use lanes::{MAX_PREVIEW, PreviewError};
-pub use pointsman_store::Preview;
+pub use lanes::PreviewError;
+pub use pointsman_store::{MAX_PREVIEW, Preview};
 pub use reconcilers::ReconcilerStatus;
 pub use snapshot::{Lanes, Snapshot};
 pub use stream::{JobFrame, JobNow, JobStream};

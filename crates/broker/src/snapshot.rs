@@ -10,7 +10,7 @@ use pointsman_store::{Epoch, Position};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::frame::{ProgressLane, PulseLane, QueueLane, Shared};
+use crate::frame::{ProgressLane, PulseLane, QueuesLane, Shared};
 
 /// Everything that a monitor holds at one seq. Records are shared, not copied.
 #[derive(Debug, Serialize, ToSchema)]
@@ -53,8 +53,8 @@ pub struct Lanes {
     #[schema(value_type = Option<PulseLane>)]
     pub pulse: Option<Arc<Shared<PulseLane>>>,
     /// What waits.
-    #[schema(value_type = Option<QueueLane>)]
-    pub queues: Option<Arc<Shared<QueueLane>>>,
+    #[schema(value_type = Option<QueuesLane>)]
+    pub queues: Option<Arc<Shared<QueuesLane>>>,
 }
 
 impl Snapshot {

@@ -79,12 +79,17 @@ impl Client {
     }
 
     /// A request to a path given by its segments, which are escaped.
-    pub(crate) fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         let mut url = self.addresses.current().clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
         self.http.request(method, url)
+    }
+
+    /// A request to a route of the API.
+    pub(crate) fn api(&self, method: Method, route: &[&str]) -> RequestBuilder {
+        self.request(method, &[&["api", "v1"], route].concat())
     }
 
     /// Sends, and turns every refusal into an error.
@@ -149,16 +154,16 @@ impl Client {
         asked.answered(answered)
     }
 
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
-        self.answer(self.request(Method::GET, path).timeout(CALL)).await
+    pub(crate) async fn get<T: DeserializeOwned>(&self, route: &[&str]) -> Result<T, ClientError> {
+        self.answer(self.api(Method::GET, route).timeout(CALL)).await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,
-        path: &[&str],
+        route: &[&str],
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        self.answer(self.request(Method::POST, path).json(body).timeout(CALL)).await
+        self.answer(self.api(Method::POST, route).json(body).timeout(CALL)).await
     }
 
     /// Sends and reads the answer's JSON.
@@ -173,6 +178,11 @@ impl Client {
 
 fn silent_for(limit: Duration) -> ClientError {
     ClientError::Unreachable(format!("silent for {} s", limit.as_secs()))
+}
+
+/// A body as JSON text.
+pub(crate) fn written(body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(body).map_err(|error| ClientError::Request(error.to_string()))
 }
 
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {

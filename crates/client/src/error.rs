@@ -8,6 +8,9 @@ pub enum ClientError {
     /// No answer: it may or may not have been done.
     #[error("server not reachable: {0}")]
     Unreachable(String),
+    /// The request cannot be made of what it was given; nothing was sent.
+    #[error("the request cannot be made: {0}")]
+    Request(String),
     /// The token is missing, wrong, or may not do that (401, 403).
     #[error("refused: {0}")]
     Refused(Problem),
@@ -56,6 +59,9 @@ impl From<reqwest::Error> for ClientError {
                 text = format!("{text}: {cause_text}");
             }
             source = cause.source();
+        }
+        if error.is_builder() {
+            return Self::Request(text);
         }
         // Also an answer that broke off, which reqwest calls a decode error: what an answer says is
         // judged elsewhere, once it has been read to its end.

@@ -6,18 +6,7 @@ use pointsman_core::JobId;
 use reqwest::{Method, Response, header};
 use serde::de::DeserializeOwned;
 
-use crate::{Client, ClientError, SseParser, connection::read, sse::RawEvent};
-
-/// One event of a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// Where to resume: only on the last event of a group, and on a snapshot.
-    pub id: Option<String>,
-    /// Such as `job_started`, `full_state_snapshot`, `bookmark`, `progress`.
-    pub name: String,
-    /// One JSON value.
-    pub data: String,
-}
+use crate::{Client, ClientError, Event, SseParser, connection::read};
 
 impl Event {
     /// The data, understood.
@@ -26,12 +15,6 @@ impl Event {
     /// [`ClientError::Unexpected`] when it is something else.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         read(self.data.as_bytes())
-    }
-}
-
-impl From<RawEvent> for Event {
-    fn from(raw: RawEvent) -> Self {
-        Self { id: raw.id, name: raw.event, data: raw.data }
     }
 }
 
@@ -58,7 +41,7 @@ impl Events {
             let Some(piece) = self.client.piece(&mut self.response).await? else { return Ok(None) };
             let events = self.parser.push(&piece);
             let events = events.map_err(|error| ClientError::Unexpected(error.to_string()))?;
-            self.ready.extend(events.into_iter().map(Event::from));
+            self.ready.extend(events);
         }
     }
 }
@@ -74,7 +57,7 @@ impl Client {
         after: Option<&str>,
         conflate_ms: Option<u64>,
     ) -> Result<Events, ClientError> {
-        let mut request = self.request(Method::GET, &["api", "v1", "events"]);
+        let mut request = self.api(Method::GET, &["events"]);
         if let Some(after) = after {
             request = request.header("last-event-id", after);
         }
@@ -89,8 +72,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn job_events(&self, id: JobId) -> Result<Events, ClientError> {
-        let path = ["api", "v1", "jobs", &id.to_string(), "events"];
-        self.stream(self.request(Method::GET, &path)).await
+        let path = ["jobs", &id.to_string(), "events"];
+        self.stream(self.api(Method::GET, &path)).await
     }
 
     async fn stream(&self, request: reqwest::RequestBuilder) -> Result<Events, ClientError> {
@@ -102,7 +85,7 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::HashMap, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -156,5 +139,15 @@ mod tests {
         let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]";
         let wrong = answers(whole, false).await.snapshot().await.unwrap_err();
         assert!(matches!(wrong, ClientError::Unexpected(_)) && !wrong.is_transient(), "{wrong}");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_made_is_no_server_that_is_away() {
+        let client = Client::new("http://127.0.0.1:9", None).unwrap();
+        let no_header = client.events(Some("a\nb"), None).await.unwrap_err();
+        let no_json = client.post::<()>(&["x"], &HashMap::from([([1], 2)])).await.unwrap_err();
+        for error in [no_header, no_json] {
+            assert!(matches!(error, ClientError::Request(_)) && !error.is_transient(), "{error}");
+        }
     }
 }

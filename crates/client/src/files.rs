@@ -61,7 +61,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn upload_input(&self, bytes: Source) -> Result<InputStored, ClientError> {
-        let request = self.request(Method::POST, &["api", "v1", "inputs"]);
+        let request = self.api(Method::POST, &["inputs"]);
         self.answer(request.body(Body::wrap_stream(bytes))).await
     }
 
@@ -70,7 +70,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn artifact(&self, id: JobId, name: &str) -> Result<Download, ClientError> {
-        self.download(&["api", "v1", "jobs", &id.to_string(), "artifacts", name]).await
+        self.download(&["jobs", &id.to_string(), "artifacts", name]).await
     }
 
     /// The newest preview picture of a running job.
@@ -78,7 +78,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn preview(&self, id: JobId) -> Result<Download, ClientError> {
-        self.download(&["api", "v1", "jobs", &id.to_string(), "preview"]).await
+        self.download(&["jobs", &id.to_string(), "preview"]).await
     }
 
     /// Opens a file that a job brings, as its `from` names it.
@@ -91,15 +91,13 @@ impl Client {
             InputSource::Inline { bytes } => {
                 return Ok(futures::stream::iter([Ok(bytes)]).boxed());
             }
-            InputSource::Stored(sha256) => {
-                self.download(&["api", "v1", "inputs", sha256.as_str()]).await?
-            }
+            InputSource::Stored(sha256) => self.download(&["inputs", sha256.as_str()]).await?,
             InputSource::Artifact { job, name } => self.artifact(job, &name).await?,
         };
         Ok(download.stream().map(move |piece| piece.map_err(io)).boxed())
     }
 
     async fn download(&self, path: &[&str]) -> Result<Download, ClientError> {
-        Ok(Download::of(self.clone(), self.open(self.request(Method::GET, path)).await?))
+        Ok(Download::of(self.clone(), self.open(self.api(Method::GET, path)).await?))
     }
 }

@@ -29,7 +29,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn snapshot(&self) -> Result<Snapshot, ClientError> {
-        self.get(&["api", "v1", "snapshot"]).await
+        self.get(&["snapshot"]).await
     }
 
     /// The raw log after a position (`epoch.seq`), at most `limit` groups.
@@ -37,7 +37,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `log_cut` when that is no longer kept.
     pub async fn log(&self, after: &str, limit: usize) -> Result<LogPage, ClientError> {
-        let request = self.request(Method::GET, &["api", "v1", "log"]);
+        let request = self.api(Method::GET, &["log"]);
         let query = [("after", after.to_owned()), ("limit", limit.to_string())];
         self.answer(request.query(&query).timeout(CALL)).await
     }
@@ -47,7 +47,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn intake(&self) -> Result<IntakeState, ClientError> {
-        self.get(&["api", "v1", "intake"]).await
+        self.get(&["intake"]).await
     }
 
     /// Opens the store's intake, or closes it.
@@ -56,19 +56,19 @@ impl Client {
     /// [`ClientError`].
     pub async fn set_intake(&self, open: bool) -> Result<IntakeState, ClientError> {
         let verb = if open { "open" } else { "close" };
-        self.post(&["api", "v1", "intake", verb], &()).await
+        self.post(&["intake", verb], &()).await
     }
 
     /// # Errors
     /// [`ClientError`].
     pub async fn workers(&self) -> Result<Vec<Worker>, ClientError> {
-        Ok(self.get::<Workers>(&["api", "v1", "workers"]).await?.workers)
+        Ok(self.get::<Workers>(&["workers"]).await?.workers)
     }
 
     /// # Errors
     /// [`ClientError`].
     pub async fn machines(&self) -> Result<Vec<Machine>, ClientError> {
-        Ok(self.get::<Machines>(&["api", "v1", "machines"]).await?.machines)
+        Ok(self.get::<Machines>(&["machines"]).await?.machines)
     }
 
     /// # Errors
@@ -77,7 +77,7 @@ impl Client {
         &self,
         digest: CapabilitiesDigest,
     ) -> Result<Capabilities, ClientError> {
-        self.get(&["api", "v1", "capabilities", &digest.to_string()]).await
+        self.get(&["capabilities", &digest.to_string()]).await
     }
 
     /// The worker takes no more jobs; running ones go on to their end.
@@ -97,7 +97,7 @@ impl Client {
     }
 
     async fn order(&self, id: &WorkerId, order: &str) -> Result<Worker, ClientError> {
-        self.post(&["api", "v1", "workers", id.as_str(), order], &()).await
+        self.post(&["workers", id.as_str(), order], &()).await
     }
 
     /// Everything that is wrong with what is stored.
@@ -105,7 +105,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn examine(&self) -> Result<Examination, ClientError> {
-        let request = self.request(Method::GET, &["api", "v1", "doctor"]);
+        let request = self.api(Method::GET, &["doctor"]);
         self.answer(request.timeout(LOOK)).await
     }
 
@@ -114,7 +114,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<MendResult, ClientError> {
-        let request = self.request(Method::POST, &["api", "v1", "doctor", "repair"]);
+        let request = self.api(Method::POST, &["doctor", "repair"]);
         self.answer(request.json(&MendRequest { ids }).timeout(LOOK)).await
     }
 
@@ -135,7 +135,7 @@ impl Client {
     }
 
     async fn remove(&self, kind: &str, id: &str) -> Result<(), ClientError> {
-        let request = self.request(Method::DELETE, &["api", "v1", kind, id]);
+        let request = self.api(Method::DELETE, &[kind, id]);
         self.send(request.timeout(CALL)).await.map(drop)
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     Client, ClientError,
-    connection::{CALL, read},
+    connection::{CALL, read, written},
 };
 
 /// A submission that was taken.
@@ -31,9 +31,7 @@ impl Client {
     /// [`ClientError`]. After [`ClientError::Unreachable`] only an idempotency key tells whether
     /// it was taken.
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, ClientError> {
-        let body = serde_json::to_vec(submission);
-        let body = body.map_err(|error| ClientError::Unexpected(error.to_string()))?;
-        self.submit_json(body.into()).await
+        self.submit_json(written(submission)?.into()).await
     }
 
     /// Submits a body as it is, and leaves it to the server to judge it.
@@ -41,7 +39,7 @@ impl Client {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub async fn submit_json(&self, body: Bytes) -> Result<Submitted, ClientError> {
-        let request = self.request(Method::POST, &["api", "v1", "jobs"]);
+        let request = self.api(Method::POST, &["jobs"]);
         let request = request.header("content-type", "application/json").body(body).timeout(CALL);
         let response = self.send(request).await?;
         let existed = response.status() == StatusCode::OK;
@@ -54,20 +52,20 @@ impl Client {
     /// # Errors
     /// [`ClientError`] about the batch as a whole.
     pub async fn submit_batch(&self, jobs: &[Submission]) -> Result<BatchResult, ClientError> {
-        self.post(&["api", "v1", "jobs", "batch"], &BatchBody { jobs }).await
+        self.post(&["jobs", "batch"], &BatchBody { jobs }).await
     }
 
     /// # Errors
     /// [`ClientError`].
     pub async fn jobs(&self, query: &JobsQuery) -> Result<JobsPage, ClientError> {
-        let request = self.request(Method::GET, &["api", "v1", "jobs"]);
+        let request = self.api(Method::GET, &["jobs"]);
         self.answer(request.query(query).timeout(CALL)).await
     }
 
     /// # Errors
     /// [`ClientError`].
     pub async fn job(&self, id: JobId) -> Result<JobRecord, ClientError> {
-        self.get(&["api", "v1", "jobs", &id.to_string()]).await
+        self.get(&["jobs", &id.to_string()]).await
     }
 
     /// The payload as it was submitted, JSON text.
@@ -87,14 +85,14 @@ impl Client {
     }
 
     async fn part(&self, id: JobId, part: &str) -> Result<Bytes, ClientError> {
-        let request = self.request(Method::GET, &["api", "v1", "jobs", &id.to_string(), part]);
+        let request = self.api(Method::GET, &["jobs", &id.to_string(), part]);
         Ok(self.send(request.timeout(CALL)).await?.bytes().await?)
     }
 
     /// # Errors
     /// [`ClientError`].
     pub async fn attempts(&self, id: JobId) -> Result<Attempts, ClientError> {
-        self.get(&["api", "v1", "jobs", &id.to_string(), "attempts"]).await
+        self.get(&["jobs", &id.to_string(), "attempts"]).await
     }
 
     /// Why a job waits.
@@ -102,7 +100,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn explain(&self, id: JobId) -> Result<Explained, ClientError> {
-        self.get(&["api", "v1", "jobs", &id.to_string(), "explain"]).await
+        self.get(&["jobs", &id.to_string(), "explain"]).await
     }
 
     /// Ends a pending job, and asks a running one to stop: it then shows `cancel_requested_at`.
@@ -110,7 +108,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn cancel(&self, id: JobId) -> Result<JobRecord, ClientError> {
-        self.post(&["api", "v1", "jobs", &id.to_string(), "cancel"], &()).await
+        self.post(&["jobs", &id.to_string(), "cancel"], &()).await
     }
 
     /// A new run of an ended job: this one, so that the call may be repeated, or the next.
@@ -119,6 +117,6 @@ impl Client {
     /// [`ClientError`].
     pub async fn retry(&self, id: JobId, run: Option<u32>) -> Result<JobRecord, ClientError> {
         let request = RetryRequest { run };
-        self.post(&["api", "v1", "jobs", &id.to_string(), "retry"], &request).await
+        self.post(&["jobs", &id.to_string(), "retry"], &request).await
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Calls are not repeated by themselves: the caller knows what may be repeated, and for how long.
 
+#![warn(clippy::missing_errors_doc)]
+
 mod addresses;
 mod clock;
 mod connection;
@@ -15,7 +17,7 @@ mod worker;
 
 pub use connection::Client;
 pub use error::ClientError;
-pub use events::{Event, Events};
+pub use events::Events;
 pub use files::{Download, Source};
 pub use jobs::Submitted;
-pub use sse::{SseError, SseParser};
+pub use sse::{Event, SseError, SseParser};

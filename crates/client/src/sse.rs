@@ -3,11 +3,14 @@
 /// Bytes of one event at most: a snapshot of a large fleet.
 const MAX_EVENT: usize = 256 << 20;
 
-/// One event as it came, its data lines joined.
+/// One event of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RawEvent {
+pub struct Event {
+    /// Where to resume: only on the last event of a group, and on a snapshot.
     pub id: Option<String>,
-    pub event: String,
+    /// Such as `job_started`, `full_state_snapshot`, `bookmark`, `progress`.
+    pub name: String,
+    /// One JSON value; its lines are joined.
     pub data: String,
 }
 
@@ -25,7 +28,7 @@ pub enum SseError {
 pub struct SseParser {
     /// Bytes after the last line break.
     rest: Vec<u8>,
-    current: RawEvent,
+    current: Event,
     has_data: bool,
 }
 
@@ -34,7 +37,7 @@ impl SseParser {
     ///
     /// # Errors
     /// [`SseError`]; the stream is then of no more use.
-    pub fn push(&mut self, piece: &[u8]) -> Result<Vec<RawEvent>, SseError> {
+    pub fn push(&mut self, piece: &[u8]) -> Result<Vec<Event>, SseError> {
         let mut events = Vec::new();
         let mut piece = piece;
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
@@ -53,7 +56,7 @@ impl SseParser {
         Ok(events)
     }
 
-    fn line(&mut self, line: &str) -> Option<RawEvent> {
+    fn line(&mut self, line: &str) -> Option<Event> {
         if line.is_empty() {
             let event = std::mem::take(&mut self.current);
             return std::mem::take(&mut self.has_data).then_some(event);
@@ -61,7 +64,7 @@ impl SseParser {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "event" => value.clone_into(&mut self.current.event),
+            "event" => value.clone_into(&mut self.current.name),
             "id" => self.current.id = Some(value.to_owned()),
             "data" => {
                 if std::mem::replace(&mut self.has_data, true) {
@@ -84,8 +87,8 @@ mod tests {
     fn events_come_whole_however_the_bytes_are_cut() {
         let stream = "event: bookmark\ndata: {\"a\":\ndata: 1}\n\n: alive\n\nid: e.7\r\nevent: x\r\ndata: ü\r\n\r\n";
         let expected = [
-            RawEvent { id: None, event: "bookmark".into(), data: "{\"a\":\n1}".into() },
-            RawEvent { id: Some("e.7".into()), event: "x".into(), data: "ü".into() },
+            Event { id: None, name: "bookmark".into(), data: "{\"a\":\n1}".into() },
+            Event { id: Some("e.7".into()), name: "x".into(), data: "ü".into() },
         ];
         for size in 1..=stream.len() {
             let mut parser = SseParser::default();

@@ -10,13 +10,16 @@ use pointsman_api::{
 use pointsman_core::{command::Held, decide::limits};
 use reqwest::{Body, Method, RequestBuilder, header};
 
-use crate::{Client, ClientError, Source, connection::CALL};
+use crate::{
+    Client, ClientError, Source,
+    connection::{CALL, written},
+};
 
 impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn register(&self, request: &RegisterRequest) -> Result<Registered, ClientError> {
-        self.post(&["api", "v1", "worker", "register"], request).await
+        self.post(&["worker", "register"], request).await
     }
 
     /// Hands in operations and claims jobs, in one step; waits as the request says, and the longer
@@ -26,10 +29,9 @@ impl Client {
     /// [`ClientError`] about the exchange as a whole.
     pub async fn exchange(&self, request: &ExchangeRequest) -> Result<Exchanged, ClientError> {
         let wait = Duration::try_from_secs_f64(request.wait_s).unwrap_or_default();
-        let body = serde_json::to_vec(request);
-        let body = body.map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        let body = written(request)?;
         let limit = CALL + wait + limits::transfer(body.len());
-        let post = self.request(Method::POST, &["api", "v1", "worker", "exchange"]);
+        let post = self.api(Method::POST, &["worker", "exchange"]);
         let post = post.header(header::CONTENT_TYPE, "application/json").body(body);
         self.answer(post.timeout(limit)).await
     }
@@ -37,13 +39,13 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn renew(&self, request: &RenewRequest) -> Result<Renewed, ClientError> {
-        self.post(&["api", "v1", "worker", "renew"], request).await
+        self.post(&["worker", "renew"], request).await
     }
 
     /// # Errors
     /// [`ClientError`].
     pub async fn leave(&self, request: &LeaveRequest) -> Result<(), ClientError> {
-        let post = self.request(Method::POST, &["api", "v1", "worker", "leave"]);
+        let post = self.api(Method::POST, &["worker", "leave"]);
         self.send(post.json(request).timeout(CALL)).await.map(drop)
     }
 
@@ -81,8 +83,8 @@ impl Client {
 
     fn attempt(&self, held: Held, rest: &[&str]) -> RequestBuilder {
         let token = held.token.to_string();
-        let path = [&["api", "v1", "worker", "attempts", token.as_str()], rest].concat();
+        let path = [&["worker", "attempts", token.as_str()], rest].concat();
         let query = [("job", held.job.to_string()), ("attempt", held.attempt.to_string())];
-        self.request(Method::PUT, &path).query(&query)
+        self.api(Method::PUT, &path).query(&query)
     }
 }

@@ -64,6 +64,27 @@ impl SimHandle {
         self.sim.set_faults(faults);
     }
 
+    /// Holds prompts that are over out of the history, until [`let_history_go`](Self::let_history_go).
+    pub fn hold_history(&self) {
+        self.sim.gate.close();
+    }
+
+    /// Ends what [`hold_history`](Self::hold_history) began.
+    pub fn let_history_go(&self) {
+        self.sim.gate.open();
+    }
+
+    /// Returns when a prompt is over whose history is held.
+    pub async fn holds_history(&self) {
+        self.sim.gate.somebody_waits().await;
+    }
+
+    /// The requests that came so far, answered or not.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.sim.requests()
+    }
+
     /// Kills the process and starts it again: connections break without a word; queue, history, cache and temporary
     /// files are gone. Returns when it accepts connections again; at once when the process has exited.
     pub async fn restart(&self) {

@@ -21,6 +21,7 @@ mod door;
 mod engine;
 mod faults;
 mod folders;
+mod gate;
 mod handle;
 mod history;
 mod hub;

@@ -1,6 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -9,6 +10,7 @@ use tokio::sync::{RwLock, watch};
 use crate::door::Door;
 use crate::engine::prompt_thread;
 use crate::folders::Folders;
+use crate::gate::Gate;
 use crate::life::{Ending, Life};
 use crate::nodes::Catalog;
 use crate::routes::router;
@@ -22,6 +24,9 @@ pub(crate) struct Sim {
     pub(crate) folders: Folders,
     /// Held while something blocks ComfyUI's event loop; every other request passes through it first.
     pub(crate) event_loop: RwLock<()>,
+    /// Before the history.
+    pub(crate) gate: Gate,
+    requests: AtomicU64,
     faults: Mutex<Faults>,
     life: Mutex<Arc<Life>>,
     phase: watch::Sender<Phase>,
@@ -50,6 +55,8 @@ impl Sim {
             catalog,
             folders,
             event_loop: RwLock::default(),
+            gate: Gate::default(),
+            requests: AtomicU64::new(0),
             faults,
             life: Mutex::default(),
             phase,
@@ -67,6 +74,14 @@ impl Sim {
 
     pub(crate) fn set_faults(&self, faults: Faults) {
         *self.faults.lock() = faults;
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn phase(&self) -> watch::Receiver<Phase> {

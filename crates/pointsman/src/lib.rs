@@ -11,7 +11,7 @@ pub mod services;
 mod stop;
 pub mod store_url;
 
-use std::io::IsTerminal as _;
+use std::{env::VarError, io::IsTerminal as _};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -26,7 +26,7 @@ pub fn run() -> Result<(), Exit> {
     let mut cli = Cli::parse_or_exit();
     // An environment variable that is set to nothing is no token.
     cli.token = cli.token.filter(|token| !token.is_empty());
-    let filter = EnvFilter::try_from_env("POINTSMAN_LOG").unwrap_or_else(|_| "info".into());
+    let filter = log_filter()?;
     let ansi = std::io::stderr().is_terminal();
     fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     // A worker's calls follow one another: on one thread none of them waits for another thread.
@@ -36,6 +36,19 @@ pub fn run() -> Result<(), Exit> {
     };
     let runtime = runtime.enable_all().build();
     runtime.map_err(|error| Exit::Other(error.into()))?.block_on(act(cli))
+}
+
+/// What is logged: what `POINTSMAN_LOG` says; `info` where it says nothing.
+#[expect(clippy::disallowed_methods, reason = "it is the binary that reads it")]
+fn log_filter() -> Result<EnvFilter, Exit> {
+    let filter = match std::env::var("POINTSMAN_LOG") {
+        Ok(filter) if !filter.is_empty() => {
+            EnvFilter::try_new(filter).map_err(|error| error.to_string())
+        }
+        Ok(_) | Err(VarError::NotPresent) => Ok("info".into()),
+        Err(error) => Err(error.to_string()),
+    };
+    filter.map_err(|why| Exit::Usage(format!("POINTSMAN_LOG is no filter of log lines: {why}")))
 }
 
 async fn act(cli: Cli) -> Result<(), Exit> {

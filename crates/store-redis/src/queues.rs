@@ -13,7 +13,7 @@ use pointsman_core::{
     matching::{CapabilitiesDigest, Class, ClassKey, able},
     record::{Job, JobState},
 };
-use pointsman_store::{ClassSummary, Counts, QueuesLane, StoreError, WaitingJob};
+use pointsman_store::{ClassSummary, Counts, Queues, StoreError, WaitingJob};
 use redis::Value;
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 pub type Present = BTreeMap<CapabilitiesDigest, u64>;
 impl Inner {
     /// At most `limit` pending jobs and `limit` classes.
-    pub async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
+    pub async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HGETALL").arg(self.link.keys().meta());
         pipeline.cmd("SCARD").arg(self.key("workers")).cmd("SCARD").arg(self.key("machines"));
@@ -35,12 +35,12 @@ impl Inner {
         let found = self.link.send_all(&pipeline).await?;
         let counts = counts(&found);
         if limit == 0 {
-            return Ok(QueuesLane { counts, ..QueuesLane::default() });
+            return Ok(Queues { counts, ..Queues::default() });
         }
         let mut classes = self.classes_by_age().await?;
         classes.truncate(limit);
         let classes = self.class_summaries(&classes).await?;
-        Ok(QueuesLane { pending: self.first_waiting(limit).await?, classes, counts })
+        Ok(Queues { pending: self.first_waiting(limit).await?, classes, counts })
     }
 
     /// Classes with pending jobs: those with the oldest heads first, those without one last.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pointsman_store::Setting;
+use pointsman_store::{Risk, Setting};
 
 /// The lines of `INFO` that matter here.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -91,43 +91,51 @@ impl Info {
         settings
     }
 
-    fn append_only(&self) -> Option<String> {
-        let risk = match (self.aof_enabled, self.aof_last_write_ok) {
-            (false, _) => {
-                "Redis keeps no append-only file: a restart loses every job since its last \
-                 snapshot. Set `appendonly yes` in redis.conf, or CONFIG SET appendonly yes"
-            }
-            (true, false) => {
-                "Redis could not write its append-only file the last time: look at its disk and \
-                 log"
-            }
-            (true, true) => return None,
-        };
-        Some(risk.to_owned())
+    fn append_only(&self) -> Option<Risk> {
+        match (self.aof_enabled, self.aof_last_write_ok) {
+            (false, _) => Some(risk(
+                "Redis keeps no append-only file, so a restart loses every job since its last \
+                 snapshot",
+                "set `appendonly yes` in redis.conf, or CONFIG SET appendonly yes",
+            )),
+            (true, false) => Some(risk(
+                "Redis could not write its append-only file the last time",
+                "look at its disk and log",
+            )),
+            (true, true) => None,
+        }
     }
 
-    fn drops_jobs(&self) -> Option<String> {
+    fn drops_jobs(&self) -> Option<Risk> {
         let drops = match (self.maxmemory_policy.as_str(), self.maxmemory) {
             ("noeviction", _) => return None,
             (_, 0) => "would drop jobs under a memory limit",
             _ => "drops jobs when memory is short",
         };
-        Some(format!(
-            "Redis' maxmemory-policy is {}, which {drops}: CONFIG SET maxmemory-policy noeviction",
-            self.maxmemory_policy
+        let policy = &self.maxmemory_policy;
+        Some(risk(
+            format!("Redis' maxmemory-policy is {policy}, which {drops}"),
+            "CONFIG SET maxmemory-policy noeviction",
         ))
     }
 
     /// Where so many replicas must have what is answered.
-    fn too_few_replicas(&self, acks: u32) -> Option<String> {
-        (self.replicas < u64::from(acks)).then(|| {
-            format!(
-                "Redis has {} replicas and --acks is {acks}, so no submission or ending can be \
-                 confirmed: let more replicas follow it, or start with a lower --acks",
-                self.replicas
+    fn too_few_replicas(&self, acks: u32) -> Option<Risk> {
+        let replicas = self.replicas;
+        (replicas < u64::from(acks)).then(|| {
+            risk(
+                format!(
+                    "Redis has {replicas} replicas and --acks is {acks}, so no submission or \
+                     ending can be confirmed"
+                ),
+                "let more replicas follow it, or start with a lower --acks",
             )
         })
     }
+}
+
+fn risk(message: impl Into<String>, action: &str) -> Risk {
+    Risk { message: message.into(), action: action.to_owned() }
 }
 
 /// A Redis that no fleet can live on.
@@ -174,7 +182,7 @@ mod tests {
         )
     }
 
-    fn warnings(info: &Info) -> Vec<String> {
+    fn warnings(info: &Info) -> Vec<Risk> {
         info.judged(0).into_iter().filter_map(|setting| setting.risk).collect()
     }
 
@@ -199,7 +207,7 @@ mod tests {
             [None, None, None]
         );
         let said = replicas(1).too_few_replicas(2).unwrap();
-        assert!(said.contains("1 replicas and --acks is 2"), "{said}");
+        assert!(said.message.contains("1 replicas and --acks is 2"), "{said}");
     }
 
     #[test]
@@ -215,10 +223,12 @@ mod tests {
             let evicts = Info { maxmemory, maxmemory_policy: "allkeys-lru".into(), ..good() };
             let warnings = warnings(&evicts);
             assert_eq!(warnings.len(), 1, "{maxmemory}");
-            let cure = "allkeys-lru, which ";
-            assert!(warnings[0].contains(cure) && warnings[0].contains(": CONFIG SET"));
+            assert!(warnings[0].message.contains("allkeys-lru, which "), "{}", warnings[0]);
+            assert_eq!(warnings[0].action, "CONFIG SET maxmemory-policy noeviction");
         }
         let volatile = Info { aof_enabled: false, ..good() };
         assert_eq!((volatile.refusal(), warnings(&volatile).len()), (None, 1));
+        let risk = &warnings(&volatile)[0];
+        assert!(risk.message.contains("loses every job") && risk.action.starts_with("set "));
     }
 }

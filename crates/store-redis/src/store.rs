@@ -19,7 +19,7 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
-    LogPage, Preview, Pulse, QueuesLane, Seed, Setting, Store, StoreError, ToldProgress, Transfer,
+    LogPage, Preview, Pulse, Queues, Seed, Setting, Store, StoreError, ToldProgress, Transfer,
     WorkHint,
 };
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
@@ -339,7 +339,7 @@ impl Store for RedisStore {
         lanes::preview(&self.inner.link, job).await
     }
 
-    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
+    async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {
         self.inner.queues(limit).await
     }
 

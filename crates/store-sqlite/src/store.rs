@@ -19,7 +19,7 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
-    LogPage, Position, Pulse, QueuesLane, Seed, State, Store, StoreError, Transfer, WorkHint,
+    LogPage, Position, Pulse, Queues, Seed, State, Store, StoreError, Transfer, WorkHint,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -309,8 +309,8 @@ impl Store for SqliteStore {
         self.look(State::break_contact).await
     }
 
-    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
-        self.look(move |state, _| state.queues_lane(limit)).await
+    async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {
+        self.look(move |state, _| state.queues(limit)).await
     }
 
     async fn pulse(&self) -> Result<Pulse, StoreError> {

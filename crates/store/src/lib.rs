@@ -23,11 +23,11 @@ pub use pointsman_core::decide::Intake;
 pub use pointsman_core::doctor::{Examination, Finding, FindingRule, Mend, MendOutcome, Mended};
 pub use state::{
     Applied, ClassSummary, Confirmed, ConfirmedBy, Counts, Due, JobFilter, JobsPage, MAX_AHEAD,
-    MAX_DUE, Pulse, PulseConnector, PulseEntry, QueuesLane, Retention, State, Undo, WaitingJob,
+    MAX_DUE, Pulse, PulseConnector, PulseEntry, Queues, Retention, State, Undo, WaitingJob,
     WorkHint, oldest_first,
 };
 pub use store::{
-    Committed, Done, Epoch, Health, Loaded, LogPage, Position, Preview, Seed, Setting, Store,
-    StoreError, ToldProgress, job,
+    Committed, Done, Epoch, Health, Loaded, LogPage, MAX_PREVIEW, Position, Preview,
+    PreviewTooLarge, Risk, Seed, Setting, Store, StoreError, ToldProgress, job,
 };
 pub use transfer::{Transfer, TransferError};

@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use crate::{
     Clock, Committed, Depth, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store,
     StoreError,
-    state::{Applied, ClassSummary, Due, JobFilter, JobsPage, Pulse, QueuesLane, State, WorkHint},
+    state::{Applied, ClassSummary, Due, JobFilter, JobsPage, Pulse, Queues, State, WorkHint},
     transfer::{KeptResult, Transfer},
 };
 
@@ -217,8 +217,8 @@ impl Store for MemStore {
         Ok(())
     }
 
-    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
-        Ok(self.with(|state, _| state.queues_lane(limit)))
+    async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {
+        Ok(self.with(|state, _| state.queues(limit)))
     }
 
     async fn pulse(&self) -> Result<Pulse, StoreError> {

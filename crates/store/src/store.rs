@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use crate::{
     Transfer,
     doctor::Depth,
-    state::{ClassSummary, Due, JobFilter, JobsPage, Pulse, QueuesLane, WorkHint},
+    state::{ClassSummary, Due, JobFilter, JobsPage, Pulse, Queues, WorkHint},
 };
 
 /// Names one unbroken log: seqs of different epochs have nothing to do with each other.
@@ -172,6 +172,9 @@ pub struct ToldProgress {
     pub progress: Progress,
 }
 
+/// The largest picture of a running attempt, bytes.
+pub const MAX_PREVIEW: usize = 4 << 20;
+
 /// The newest picture of a running attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
@@ -182,13 +185,55 @@ pub struct Preview {
     pub bytes: Bytes,
 }
 
+/// A picture is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the picture has {bytes} bytes; at most {most} are kept")]
+pub struct PreviewTooLarge {
+    pub bytes: usize,
+    pub most: usize,
+}
+
+impl Preview {
+    /// Whether it may be kept: whoever takes pictures in asks first.
+    ///
+    /// # Errors
+    /// [`PreviewTooLarge`].
+    pub fn check(&self) -> Result<(), PreviewTooLarge> {
+        self.fits(MAX_PREVIEW)
+    }
+
+    /// The same, where fewer bytes may be kept.
+    ///
+    /// # Errors
+    /// [`PreviewTooLarge`].
+    pub fn fits(&self, most: usize) -> Result<(), PreviewTooLarge> {
+        let bytes = self.bytes.len();
+        if bytes > most { Err(PreviewTooLarge { bytes, most }) } else { Ok(()) }
+    }
+}
+
 /// A setting on which it depends whether work may be lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// Tells it from the others, also from those that other processes judge.
     pub name: String,
-    /// How work may be lost, with its cure; none where all is well.
-    pub risk: Option<String>,
+    /// None where all is well.
+    pub risk: Option<Risk>,
+}
+
+/// How a setting may lose work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Risk {
+    /// How it is set, and what is lost by that.
+    pub message: String,
+    /// What to set instead, or where to look.
+    pub action: String,
+}
+
+impl fmt::Display for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.message, self.action)
+    }
 }
 
 /// A store. Cheap calls; a caller that has several commands hands them in together.
@@ -214,7 +259,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// What of its settings may lose work, each with its cure; none where all is well.
     fn warnings(&self) -> Vec<String> {
-        self.settings().into_iter().filter_map(|setting| setting.risk).collect()
+        self.settings().into_iter().filter_map(|setting| Some(setting.risk?.to_string())).collect()
     }
 
     /// Decides and applies commands, each in one atomic step, in their order. An error says that
@@ -294,7 +339,7 @@ pub trait Store: Send + Sync + 'static {
         Ok(None)
     }
 
-    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError>;
+    async fn queues(&self, limit: usize) -> Result<Queues, StoreError>;
 
     async fn pulse(&self) -> Result<Pulse, StoreError>;
 
@@ -340,7 +385,18 @@ pub async fn job(store: &dyn Store, id: JobId) -> Result<Option<Arc<Job>>, Store
 
 #[cfg(test)]
 mod tests {
-    use super::StoreError;
+    use super::{MAX_PREVIEW, Preview, StoreError};
+
+    #[test]
+    fn a_picture_that_is_too_large_says_how_large_it_may_be() {
+        let picture = |size| {
+            let media_type = "image/png".into();
+            Preview { attempt: 1, n: 1, media_type, bytes: vec![0; size].into() }.check()
+        };
+        assert_eq!(picture(MAX_PREVIEW), Ok(()));
+        let why = picture(MAX_PREVIEW + 1).unwrap_err().to_string();
+        assert_eq!(why, "the picture has 4194305 bytes; at most 4194304 are kept");
+    }
 
     #[test]
     fn a_full_store_says_what_is_full_and_nothing_else() {

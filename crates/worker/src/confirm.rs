@@ -18,6 +18,13 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Result<(), WorkerError> {
     loop {
         shared.unconfirmed.notified().await;
         while is_any_left(&shared).await {}
+        let dropped = shared.kept.lock().take_dropped();
+        if dropped > 0 {
+            let worker = &shared.config.worker;
+            tracing::warn!(
+                %worker, dropped, "no result waits to be confirmed any more; so many never were"
+            );
+        }
     }
 }
 

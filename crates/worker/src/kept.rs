@@ -1,3 +1,5 @@
+//! Results that the store has taken and may still lose.
+
 use std::{
     collections::{HashSet, VecDeque},
     time::Duration,
@@ -15,9 +17,9 @@ use crate::shared::bytes_of;
 /// the store is away nothing is forgotten.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 /// Results kept at most; the oldest go first.
-const MOST: usize = 10_000;
+pub(crate) const MOST: usize = 10_000;
 /// Bytes kept at most, about.
-const MOST_BYTES: usize = 16 << 20;
+pub(crate) const MOST_BYTES: usize = 16 << 20;
 
 /// Results that the store has taken: should it come back from before that, they are handed in
 /// again.
@@ -25,6 +27,8 @@ const MOST_BYTES: usize = 16 << 20;
 pub(crate) struct Kept {
     results: VecDeque<Result>,
     bytes: usize,
+    /// Those that were not sure and had to go, since all were sure.
+    dropped: usize,
 }
 
 struct Result {
@@ -37,17 +41,27 @@ struct Result {
 
 impl Kept {
     /// Keeps what ends an attempt with a result or a failure; all else is not worth it: the store
-    /// finds out by itself that the worker does not have the attempt.
-    pub(crate) fn keep(&mut self, op: AttemptOp, is_sure: bool) {
+    /// finds out by itself that the worker does not have the attempt. Whether this is the first time,
+    /// since all were sure, that one which is not had to go.
+    pub(crate) fn keep(&mut self, op: AttemptOp, is_sure: bool) -> bool {
         if !matches!(op.op, Op::Finish(_) | Op::Late(_)) {
-            return;
+            return false;
         }
         let bytes = bytes_of(&op.op);
         self.bytes += bytes;
         self.results.push_back(Result { taken: Instant::now(), is_sure, bytes, op });
+        let before = self.dropped;
         while self.results.len() > MOST || self.bytes > MOST_BYTES {
+            let is_unsure = self.results.front().is_some_and(|oldest| !oldest.is_sure);
+            self.dropped += usize::from(is_unsure);
             self.forget_first();
         }
+        before == 0 && self.dropped > 0
+    }
+
+    /// All that is kept is sure again: how many had to go before they were.
+    pub(crate) fn take_dropped(&mut self) -> usize {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Takes all that are still to be kept out.
@@ -155,5 +169,20 @@ mod tests {
         tokio::time::advance(KEPT_FOR).await;
         assert_eq!(kept.unsure(), []);
         assert_eq!(kept.take(Some(Instant::now())), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_unconfirmed_is_told_once_and_counted() {
+        let mut kept = Kept::default();
+        let large = |n| finished(n, MOST_BYTES / 2);
+        assert!(!kept.keep(large(1), true));
+        assert!(!kept.keep(large(2), false), "one that is sure may go");
+        assert!(kept.keep(large(3), false));
+        assert!(!kept.keep(large(4), false), "it was told");
+        assert_eq!((kept.unsure(), kept.take_dropped()), (vec![large(4)], 2));
+        kept.confirm(&[large(4)]);
+        assert!(!kept.keep(large(5), false));
+        assert!(kept.keep(large(6), false), "another time");
+        assert_eq!((kept.take_dropped(), kept.take_dropped()), (1, 0));
     }
 }

@@ -1,3 +1,5 @@
+//! What the parts of one worker share, and how they wake each other.
+
 use std::{
     sync::{
         Arc,
@@ -20,8 +22,14 @@ use tokio::{
 };
 
 use crate::{
-    attempt::Attempt, broker::Broker, broker::Claimed, config::WorkerConfig, draw, kept::Kept,
-    ours::Ours, service::Service,
+    attempt::Attempt,
+    broker::Broker,
+    broker::Claimed,
+    config::WorkerConfig,
+    draw,
+    kept::{Kept, MOST, MOST_BYTES},
+    ours::Ours,
+    service::Service,
 };
 
 /// Raw messages of services that wait for a slow listener; beyond that it misses some.
@@ -195,7 +203,13 @@ impl Shared {
 
     /// The store has taken an end: it is kept, should the store come back from before that.
     pub(crate) fn keep_end(&self, end: AttemptOp, is_sure: bool) {
-        self.kept.lock().keep(end, is_sure);
+        if self.kept.lock().keep(end, is_sure) {
+            tracing::warn!(
+                worker = %self.config.worker, most = MOST, most_bytes = MOST_BYTES,
+                "more results wait to be confirmed than are kept: the oldest are not handed in \
+                 again, and a fail-over may lose them",
+            );
+        }
         if !is_sure {
             self.unconfirmed.notify_one();
         }

@@ -46,14 +46,15 @@ async fn settings_that_may_lose_jobs_are_said_at_start_and_shown_for_as_long_as_
     let mut server = fleet.server("one").await;
     let mut worker = fleet.direct(&server, "direct", 1).await;
     for process in [&mut server.process, &mut worker] {
-        process.logs("Set `appendonly yes` in redis.conf").await;
+        process.logs("set `appendonly yes` in redis.conf").await;
     }
     let warning = async || {
         let alerts = server.client.snapshot().await.expect("a snapshot").alerts;
         alerts.into_iter().find(|alert| alert.rule == AlertRule::StoreAtRisk)
     };
     let shown = becomes("the warning", SOON, async || warning().await).await;
-    assert!(shown.action.contains("appendonly yes"), "{shown:?}");
+    assert!(shown.message.contains("loses every job"), "{shown:?}");
+    assert!(shown.action.starts_with("set `appendonly yes`"), "{shown:?}");
     let mut connection = redis.connect().await.expect("it answers");
     let mut set = async |name: &str, value: &str| {
         let mut set = redis::cmd("CONFIG");

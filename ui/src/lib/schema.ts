@@ -1780,7 +1780,7 @@ export interface components {
             /** @description Of every running job that has reported any. */
             progress: components["schemas"]["ProgressLane"];
             pulse?: components["schemas"]["PulseLane"] | null;
-            queues?: components["schemas"]["QueueLane"] | null;
+            queues?: components["schemas"]["QueuesLane"] | null;
         };
         /** @description A worker says goodbye; what it still holds is given back. */
         LeaveRequest: {
@@ -2176,22 +2176,22 @@ export interface components {
             /** @description When it was so. */
             as_of: components["schemas"]["AsOf"];
         };
-        /** @description The first pending jobs, the classes with the oldest heads, and the counts of everything. */
-        QueueLane: components["schemas"]["QueuesLane"] & {
-            /** @description When it was so. */
-            as_of: components["schemas"]["AsOf"];
-        };
         /**
          * @description The queues: the first pending jobs in the order of claims, the classes with the oldest heads,
          *     and the counts of everything.
          */
-        QueuesLane: {
+        Queues: {
             /** @description The first 200, in the order of claims. */
             pending: components["schemas"]["WaitingJob"][];
             /** @description Those with the oldest heads, at most 200. */
             classes: components["schemas"]["ClassSummary"][];
             /** @description Of everything. */
             counts: components["schemas"]["Counts"];
+        };
+        /** @description The first pending jobs, the classes with the oldest heads, and the counts of everything. */
+        QueuesLane: components["schemas"]["Queues"] & {
+            /** @description When it was so. */
+            as_of: components["schemas"]["AsOf"];
         };
         /**
          * @description The kinds of records, as events name them.
@@ -2487,7 +2487,7 @@ export interface components {
         /** @description One attempt's secret half of the fence; for ComfyUI also its `prompt_id` and `client_id`. */
         Token: string;
         /** @description The data of an event of the view: `full_state_snapshot`, a change, `progress`, `pulse`, `queues`, `bookmark`, `not_live` or `resync`. */
-        ViewData: components["schemas"]["Snapshot"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"] | components["schemas"]["PulseLane"] | components["schemas"]["QueueLane"] | components["schemas"]["Bookmark"] | components["schemas"]["NotLive"] | components["schemas"]["Resync"];
+        ViewData: components["schemas"]["Snapshot"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"] | components["schemas"]["PulseLane"] | components["schemas"]["QueuesLane"] | components["schemas"]["Bookmark"] | components["schemas"]["NotLive"] | components["schemas"]["Resync"];
         /** @description One change: replace the record of that kind and id, or drop it when there is none. */
         ViewEvent: {
             /** @description Seq of the change. */

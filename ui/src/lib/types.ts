@@ -52,7 +52,7 @@ export type Snapshot = Schemas["Snapshot"];
 export type JobProgress = Schemas["JobProgress"];
 export type ProgressLane = Schemas["ProgressLane"];
 export type PulseLane = Schemas["PulseLane"];
-export type QueuesLane = Schemas["QueueLane"];
+export type QueuesLane = Schemas["QueuesLane"];
 export type WaitingJob = Schemas["WaitingJob"];
 /** When, and by what, a connector's status was last confirmed. */
 export type Confirmation = Schemas["PulseConnector"];

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{Hub, LIVE_FOR, Liveness, Next, paced::Paced, start::Start};
 use crate::{
-    frame::{Bookmark, Frame, ProgressLane, PulseLane, QueueLane, Resync, ResyncReason, Shared},
+    frame::{Bookmark, Frame, ProgressLane, PulseLane, QueuesLane, Resync, ResyncReason, Shared},
     lanes::{QUEUES_EVERY, fresh_lanes},
 };
 
@@ -41,8 +41,8 @@ pub struct Viewer {
     window_end: Instant,
     progress: Paced<u64>,
     progress_seen: u64,
-    queues: Paced<Option<Arc<Shared<QueueLane>>>>,
-    queues_sent: Option<Arc<Shared<QueueLane>>>,
+    queues: Paced<Option<Arc<Shared<QueuesLane>>>>,
+    queues_sent: Option<Arc<Shared<QueuesLane>>>,
     pulse: Newest<PulseLane>,
     pulse_sent: Option<Arc<Shared<PulseLane>>>,
     tick_at: Instant,

@@ -7,18 +7,18 @@ mod progress;
 use pointsman_core::JobId;
 
 pub(crate) use keeper::{Keeper, Lane, QUEUES_EVERY, fresh_lanes};
+pub use preview::PreviewError;
 use preview::Previews;
-pub use preview::{MAX_PREVIEW, PreviewError};
 pub(crate) use progress::ProgressValues;
 
-use crate::frame::{PulseLane, QueueLane};
+use crate::frame::{PulseLane, QueuesLane};
 
 /// The newest value of every lane.
 pub(crate) struct LaneValues {
     pub progress: ProgressValues,
     pub previews: Previews,
     pub pulse: Lane<PulseLane>,
-    pub queues: Lane<QueueLane>,
+    pub queues: Lane<QueuesLane>,
 }
 
 impl LaneValues {

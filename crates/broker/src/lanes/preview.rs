@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
 use pointsman_core::JobId;
-use pointsman_store::Preview;
+use pointsman_store::{Preview, PreviewTooLarge};
 
 /// Why a picture was not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -13,12 +13,9 @@ pub enum PreviewError {
     NotRunning,
     #[error("a newer picture of the job is here already")]
     OldNews,
-    #[error("the picture has {bytes} bytes; at most {} are kept", MAX_PREVIEW)]
-    TooLarge { bytes: usize },
+    #[error(transparent)]
+    TooLarge(#[from] PreviewTooLarge),
 }
-
-/// The largest picture that is kept, bytes.
-pub const MAX_PREVIEW: usize = 4 << 20;
 
 pub(crate) struct Previews {
     max_bytes: usize,
@@ -42,10 +39,8 @@ impl Previews {
     /// Keeps a picture if it is newer than the one that is here. The caller has compared the
     /// attempt with the record.
     pub fn take(&self, job: JobId, preview: Preview) -> Result<(), PreviewError> {
-        let bytes = preview.bytes.len();
-        if bytes > MAX_PREVIEW.min(self.max_bytes) {
-            return Err(PreviewError::TooLarge { bytes });
-        }
+        preview.check()?;
+        preview.fits(self.max_bytes)?;
         let mut inner = self.inner.lock();
         let newest = inner.kept.get(&job).map(|(_, kept)| (kept.attempt, kept.n));
         if newest.is_some_and(|newest| newest >= (preview.attempt, preview.n)) {
@@ -54,7 +49,7 @@ impl Previews {
         inner.drop_job(&job);
         inner.last += 1;
         let age = inner.last;
-        inner.bytes += bytes;
+        inner.bytes += preview.bytes.len();
         inner.by_age.insert(age, job);
         inner.kept.insert(job, (age, preview));
         while inner.bytes > self.max_bytes {
@@ -136,8 +131,8 @@ mod tests {
         }
         assert!(previews.get(&job(1)).is_none());
         assert!(previews.get(&job(2)).is_some() && previews.get(&job(3)).is_some());
-        let too_large = Err(PreviewError::TooLarge { bytes: 101 });
-        assert_eq!(previews.take(job(4), preview(1, 1, 101)), too_large);
+        let too_large = PreviewTooLarge { bytes: 101, most: 100 };
+        assert_eq!(previews.take(job(4), preview(1, 1, 101)), Err(too_large.into()));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Committed, Depth, Done, Due, Epoch, Examination, Health, JobFilter, JobsPage,
-    Loaded, LogPage, MemStore, Mended, Preview, Pulse, QueuesLane, Seed, Setting, Store,
-    StoreError, Transfer, WorkHint,
+    Loaded, LogPage, MemStore, Mended, Preview, Pulse, Queues, Seed, Setting, Store, StoreError,
+    Transfer, WorkHint,
 };
 use tokio::sync::broadcast;
 
@@ -147,11 +147,13 @@ impl Store for FaultyStore {
     }
 
     async fn keep_preview(&self, job: JobId, preview: Preview) -> Result<(), StoreError> {
+        self.reach()?;
         self.previews.lock().insert(job, preview);
         Ok(())
     }
 
     async fn preview(&self, job: JobId) -> Result<Option<Preview>, StoreError> {
+        self.reach()?;
         Ok(self.previews.lock().get(&job).cloned())
     }
 
@@ -178,10 +180,12 @@ impl Store for FaultyStore {
     }
 
     async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError> {
+        self.reach()?;
         self.inner().load(keys).await
     }
 
     async fn commit(&self, transition: Transition) -> Result<Committed, StoreError> {
+        self.reach()?;
         self.inner().commit(transition).await
     }
 
@@ -196,10 +200,12 @@ impl Store for FaultyStore {
         before: Option<JobId>,
         limit: usize,
     ) -> Result<JobsPage, StoreError> {
+        self.reach()?;
         self.inner().jobs(filter, before, limit).await
     }
 
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
+        self.reach()?;
         if self.payloads_lost.load(SeqCst) {
             return Ok(vec![None; jobs.len()]);
         }
@@ -211,6 +217,7 @@ impl Store for FaultyStore {
         job: JobId,
         token: Option<Token>,
     ) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.reach()?;
         self.inner().result(job, token).await
     }
 
@@ -218,6 +225,7 @@ impl Store for FaultyStore {
         &self,
         digest: CapabilitiesDigest,
     ) -> Result<Option<Arc<Capabilities>>, StoreError> {
+        self.reach()?;
         self.inner().capabilities(digest).await
     }
 
@@ -261,7 +269,7 @@ impl Store for FaultyStore {
         self.inner().break_contact().await
     }
 
-    async fn queues(&self, limit: usize) -> Result<QueuesLane, StoreError> {
+    async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {
         self.reach()?;
         self.queues_made.fetch_add(1, SeqCst);
         self.inner().queues(limit).await
@@ -277,6 +285,7 @@ impl Store for FaultyStore {
         &self,
         job: JobId,
     ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
+        self.reach()?;
         self.inner().explain(job).await
     }
 
@@ -289,14 +298,17 @@ impl Store for FaultyStore {
         &self,
         classes: Vec<ClassKey>,
     ) -> Result<Vec<ClassSummary>, StoreError> {
+        self.reach()?;
         self.inner().class_summaries(classes).await
     }
 
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {
+        self.reach()?;
         self.inner().poisonous().await
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
+        self.reach()?;
         if depth == Depth::Everything {
             self.thorough_looks.fetch_add(1, SeqCst);
         }
@@ -304,6 +316,7 @@ impl Store for FaultyStore {
     }
 
     async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
+        self.reach()?;
         self.inner().mend(ids).await
     }
 

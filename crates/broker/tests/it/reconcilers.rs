@@ -11,7 +11,7 @@ use pointsman_core::{
     },
 };
 use pointsman_store::{
-    Health, Retention, Setting, Store,
+    Health, Retention, Risk, Setting, Store,
     conformance::fleet::{Fleet, Hand, failed, needs, spec},
 };
 
@@ -181,7 +181,9 @@ async fn an_alert_stands_while_nobody_is_able_and_no_longer() {
 }
 
 fn setting(name: &str, is_at_risk: bool) -> Setting {
-    Setting { name: name.into(), risk: is_at_risk.then(|| format!("{name} may lose jobs: cure")) }
+    let risk =
+        || Risk { message: format!("{name} is off: jobs may be lost"), action: "cure".into() };
+    Setting { name: name.into(), risk: is_at_risk.then(risk) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,6 +206,9 @@ async fn servers_with_other_settings_leave_each_others_alerts_alone() {
         another(&[setting("appendonly", true), setting("acks-2", true)]).await;
     world.pass(secs(10)).await;
     assert_eq!(shown().await, ["acks-1", "acks-2", "appendonly"]);
+    let alert = world.broker.snapshot().await.alerts[0].clone();
+    assert_eq!(&*alert.message, "acks-1 is off: jobs may be lost");
+    assert_eq!(&*alert.action, "cure");
     let seq = world.fleet.seq().await;
     world.pass(secs(10)).await;
     assert_eq!(world.fleet.seq().await, seq, "nobody clears what another sees");

@@ -216,6 +216,7 @@ impl<'a> Run<'a> {
             });
         }
         wait(Duration::from_millis(self.faults.history_delay_ms)).await;
+        self.sim.gate.pass().await;
     }
 }
 

@@ -9,6 +9,7 @@ use super::App;
 
 /// What happens before every request: foreign pages are refused, a stalled server stalls, a blocked event loop blocks.
 pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    app.sim.count_request();
     if is_foreign(request.headers(), app.sim.config.version.is_newer()) {
         return StatusCode::FORBIDDEN.into_response();
     }

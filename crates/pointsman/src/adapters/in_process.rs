@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use pointsman_broker::Broker;
 use pointsman_connectors::{ByteStream, NewArtifact, Preview};
 use pointsman_core::{
-    Answer, Command, Incarnation, JobId, WorkerId,
+    Command, Incarnation, JobId, WorkerId,
     command::{Exchange, Held, Register, RegisterMachine, Renew, Renewed, SetMachine},
     record::Progress,
 };
@@ -16,7 +16,7 @@ use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFi
 
 use super::{
     ArtifactPlace,
-    on_store::{broker_error, clock, exchanged, in_epoch, running_jobs},
+    on_store::{broker_error, clock, exchanged, in_epoch, registered},
 };
 
 /// Calls the broker directly.
@@ -42,11 +42,7 @@ impl InProcess {
 impl pointsman_worker::Broker for InProcess {
     async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         let done = self.broker.execute(Command::Register(register)).await.map_err(broker_error)?;
-        let running = match done.answer {
-            Answer::Registered { running } => running_jobs(&**self.broker.store(), running).await?,
-            _ => Vec::new(),
-        };
-        Ok(in_epoch(&**self.broker.store(), running))
+        registered(&**self.broker.store(), done.answer).await
     }
 
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pointsman_broker::BrokerError as StoreSide;
-use pointsman_core::{JobId, Record, RecordKey, command::Held};
+use pointsman_broker::{BrokerError as StoreSide, odd_answer};
+use pointsman_core::{Answer, JobId, Record, RecordKey, command::Held};
 use pointsman_store::{Store, StoreError};
 use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch};
 
@@ -25,8 +25,19 @@ pub fn clock(store: Arc<dyn Store>) -> Clock {
     Arc::new(move || store.now())
 }
 
-/// The jobs that a worker id was running before this process.
-pub async fn running_jobs(store: &dyn Store, held: Vec<Held>) -> Result<Vec<Claimed>, BrokerError> {
+/// What a registration brought: the jobs that the worker id was running before this process.
+pub async fn registered(
+    store: &dyn Store,
+    answer: Answer,
+) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+    let Answer::Registered { running } = answer else {
+        return Err(store_error(odd_answer(&answer)));
+    };
+    let running = running_jobs(store, running).await?;
+    Ok(in_epoch(store, running))
+}
+
+async fn running_jobs(store: &dyn Store, held: Vec<Held>) -> Result<Vec<Claimed>, BrokerError> {
     let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
     let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
     let records = store.records(keys).await.map_err(store_error)?;
@@ -59,4 +70,20 @@ pub fn exchanged(done: pointsman_broker::Exchanged) -> Exchanged {
 /// carries the old one.
 pub fn in_epoch<T>(store: &dyn Store, answer: T) -> InEpoch<T> {
     InEpoch { epoch: store.epoch().to_string().into(), answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_store::{ManualClock, MemStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_of_another_kind_does_not_say_that_nothing_runs() {
+        let store = MemStore::new(Arc::new(ManualClock::default()));
+        let odd = registered(&store, Answer::Done).await;
+        assert!(matches!(odd, Err(BrokerError::Unreachable(_))), "{odd:?}");
+        let none = registered(&store, Answer::Registered { running: Vec::new() }).await;
+        assert_eq!(none.expect("an answer").answer.len(), 0);
+    }
 }

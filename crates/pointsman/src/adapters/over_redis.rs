@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use pointsman_broker::Exchanges;
+use pointsman_broker::{Exchanges, odd_answer};
 use pointsman_connectors::{ByteStream, NewArtifact, Preview};
 use pointsman_core::{
     Answer, Command, Incarnation, JobId, WorkerId,
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ArtifactPlace,
-    on_store::{broker_error, clock, exchanged, in_epoch, running_jobs, store_error},
+    on_store::{broker_error, clock, exchanged, in_epoch, registered, store_error},
 };
 
 /// How often a waiting claim looks by itself: a thousand idle workers cost Redis next to nothing.
@@ -43,23 +43,15 @@ impl OverRedis {
     }
 
     async fn execute(&self, command: Command) -> Result<Answer, BrokerError> {
-        let mut done = self.store.execute(vec![command]).await.map_err(store_error)?;
-        match done.pop() {
-            Some(Ok(done)) => Ok(done.answer),
-            Some(Err(why)) => Err(BrokerError::Rejected(why)),
-            None => Err(BrokerError::Unreachable("no answer".into())),
-        }
+        let done = pointsman_broker::execute(&*self.store, command).await.map_err(broker_error)?;
+        Ok(done.answer)
     }
 }
 
 #[async_trait]
 impl pointsman_worker::Broker for OverRedis {
     async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
-        let running = match self.execute(Command::Register(register)).await? {
-            Answer::Registered { running } => running_jobs(&*self.store, running).await?,
-            _ => Vec::new(),
-        };
-        Ok(in_epoch(&*self.store, running))
+        registered(&*self.store, self.execute(Command::Register(register)).await?).await
     }
 
     async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
@@ -76,7 +68,7 @@ impl pointsman_worker::Broker for OverRedis {
         let worker = renew.worker.clone();
         let renewed = match self.execute(Command::Renew(renew)).await? {
             Answer::Renewed(renewed) => renewed,
-            other => return Err(BrokerError::Unreachable(format!("an odd answer: {other:?}"))),
+            other => return Err(store_error(odd_answer(&other))),
         };
         let told = progress.into_iter().map(|(job, progress)| ToldProgress {
             worker: worker.clone(),
@@ -93,6 +85,7 @@ impl pointsman_worker::Broker for OverRedis {
     async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {
         let Preview { media_type, bytes } = preview;
         let preview = pointsman_store::Preview { attempt: held.attempt, n, media_type, bytes };
+        preview.check().map_err(|error| BrokerError::Refused(error.to_string()))?;
         self.store.keep_preview(held.job, preview).await.map_err(store_error)
     }
 
@@ -111,5 +104,33 @@ impl pointsman_worker::Broker for OverRedis {
 
     async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError> {
         self.execute(Command::Leave { worker, incarnation }).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_client::Client;
+    use pointsman_core::Token;
+    use pointsman_store::{MAX_PREVIEW, ManualClock, MemStore};
+    use pointsman_worker::Broker as _;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_preview_that_is_too_large_is_refused() {
+        let store: Arc<dyn Store> = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
+        let artifacts = ArtifactPlace::Server(Client::new("http://127.0.0.1:9", None).unwrap());
+        let exchanges = Exchanges::new(store.clone(), SLOW_SCAN, CancellationToken::new());
+        let broker = OverRedis { store, exchanges, artifacts };
+        let id = Uuid::from_u128(1);
+        let held = Held { job: JobId::from_uuid(id), attempt: 1, token: Token::from_uuid(id) };
+        let show = async |size| {
+            let bytes = vec![0; size].into();
+            broker.preview(held, 1, Preview { media_type: "image/png".into(), bytes }).await
+        };
+        assert_eq!(show(MAX_PREVIEW).await, Ok(()));
+        let Err(BrokerError::Refused(why)) = show(MAX_PREVIEW + 1).await else { panic!("kept") };
+        assert!(why.contains("at most 4194304"), "{why}");
     }
 }

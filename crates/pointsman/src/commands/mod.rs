@@ -71,6 +71,6 @@ fn exit_of(error: ClientError) -> Exit {
             Exit::Unreachable(print::problem(problem))
         }
         ClientError::Problem(problem) => Exit::Usage(print::problem(problem)),
-        ClientError::Address { .. } => Exit::Usage(error.to_string()),
+        ClientError::Address { .. } | ClientError::Request(_) => Exit::Usage(error.to_string()),
     }
 }

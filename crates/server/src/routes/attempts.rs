@@ -197,7 +197,7 @@ pub(crate) async fn put_preview(
         Ok(()) | Err(PreviewError::OldNews) => Ok(StatusCode::NO_CONTENT),
         // The record is ahead of the view for a moment: the next picture will be shown.
         Err(PreviewError::NotRunning) => Ok(StatusCode::NO_CONTENT),
-        Err(error @ PreviewError::TooLarge { .. }) => {
+        Err(error @ PreviewError::TooLarge(_)) => {
             Err(Refusal::new(ErrorCode::FileTooLarge, error.to_string()))
         }
     }

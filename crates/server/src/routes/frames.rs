@@ -4,7 +4,7 @@
 use pointsman_api::ViewEvent;
 use pointsman_broker::{
     JobNow, Snapshot,
-    frame::{Bookmark, NotLive, ProgressLane, PulseLane, QueueLane, Resync},
+    frame::{Bookmark, NotLive, ProgressLane, PulseLane, QueuesLane, Resync},
 };
 use utoipa::{
     PartialSchema, ToSchema,
@@ -35,7 +35,7 @@ macro_rules! any_of {
 
 any_of! {
     /// The data of an event of the view: `full_state_snapshot`, a change, `progress`, `pulse`, `queues`, `bookmark`, `not_live` or `resync`.
-    ViewData: Snapshot, ViewEvent, ProgressLane, PulseLane, QueueLane, Bookmark, NotLive, Resync;
+    ViewData: Snapshot, ViewEvent, ProgressLane, PulseLane, QueuesLane, Bookmark, NotLive, Resync;
     /// The data of an event of one job: `job_now`, a change, or `progress`.
     JobData: JobNow, ViewEvent, ProgressLane;
 }

@@ -21,7 +21,7 @@ use pointsman_core::{
 };
 use pointsman_store::{
     ClassSummary, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded, LogPage,
-    ManualClock, Pulse, QueuesLane, Seed, Store, StoreError, WorkHint,
+    ManualClock, Pulse, Queues, Seed, Store, StoreError, WorkHint,
 };
 use pointsman_store_redis::RedisStore;
 use tokio::sync::broadcast;
@@ -97,7 +97,7 @@ delegate! {
     seed() -> Result<Seed, StoreError>;
     due(what: Due) -> Result<Vec<Reconcile>, StoreError>;
     break_contact() -> Result<(), StoreError>;
-    queues(limit: usize) -> Result<QueuesLane, StoreError>;
+    queues(limit: usize) -> Result<Queues, StoreError>;
     pulse() -> Result<Pulse, StoreError>;
     explain(job: JobId) -> Result<Option<(Explanation, Option<usize>)>, StoreError>;
     waiting_classes() -> Result<Vec<(ClassKey, Arc<Class>)>, StoreError>;

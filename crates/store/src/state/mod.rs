@@ -23,9 +23,9 @@ use std::{
 pub use apply::{Applied, Undo};
 pub use due::{Due, MAX_DUE, Retention};
 pub use explain::MAX_AHEAD;
-pub use queue::{ClassIx, QueueKey, Queues};
+pub use queue::{ClassIx, ClassQueues, QueueKey};
 pub use reads::{
-    ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, QueuesLane,
+    ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, Queues,
     WaitingJob, oldest_first,
 };
 pub use volatile::{Confirmed, ConfirmedBy, Volatile};
@@ -79,7 +79,7 @@ pub struct State {
     /// Bytes that are kept for ended jobs.
     ended_bytes: u64,
     counts: [u64; JobStatus::ALL.len()],
-    queues: Queues,
+    queues: ClassQueues,
     volatile: Volatile,
     waiters: waiters::Waiters,
     new_work: Vec<ClassIx>,
@@ -107,7 +107,7 @@ impl State {
             ended: BTreeMap::new(),
             ended_bytes: 0,
             counts: [0; JobStatus::ALL.len()],
-            queues: Queues::default(),
+            queues: ClassQueues::default(),
             volatile: Volatile::new(now),
             waiters: waiters::Waiters::default(),
             new_work: Vec::new(),

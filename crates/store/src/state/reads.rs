@@ -78,7 +78,7 @@ pub struct Counts {
 /// The queues: the first pending jobs in the order of claims, the classes with the oldest heads,
 /// and the counts of everything.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
-pub struct QueuesLane {
+pub struct Queues {
     /// The first 200, in the order of claims.
     pub pending: Vec<WaitingJob>,
     /// Those with the oldest heads, at most 200.
@@ -228,11 +228,11 @@ impl State {
     }
 
     /// At most `limit` pending jobs and `limit` classes.
-    pub fn queues_lane(&self, limit: usize) -> QueuesLane {
+    pub fn queues(&self, limit: usize) -> Queues {
         let first = self.queues.first_waiting(limit);
         let present = self.present();
         let classes = self.queues.by_head(limit).into_iter();
-        QueuesLane {
+        Queues {
             pending: first.iter().filter_map(|id| self.waiting_job(id)).collect(),
             classes: classes.map(|entry| self.class_summary(entry, &present)).collect(),
             counts: self.counts(),

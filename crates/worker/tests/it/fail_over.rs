@@ -165,7 +165,6 @@ async fn no_result_is_too_old_because_the_store_was_away() {
 async fn a_kept_result_whose_job_others_have_is_handed_in_late() {
     let setup = Setup::new(1).await;
     let job = setup.broker.post("done");
-    setup.pass(0.0005).await;
     setup.pass(1.0).await;
     let mut replica = setup.broker.replicate();
     let replicated = replica.job_mut(job);

@@ -1,5 +1,7 @@
 //! Files that a job brings, and those that it makes.
 
+use std::time::Duration;
+
 use pointsman_core::{
     JobId, LossReason,
     command::{Op, Outcome},
@@ -16,9 +18,15 @@ use crate::{
 #[tokio::test(start_paused = true)]
 async fn files_are_stored_before_completion_though_the_broker_was_away() {
     let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.claims_take = Duration::from_millis(100));
     let job = setup.broker.post("file");
+    setup.pass(0.05).await;
+    // It is claimed, and the answer is on its way.
+    setup.broker.with(|s| s.line = Line::Down);
+    setup.pass(1.0).await;
+    assert_eq!((setup.service.runs(), setup.broker.status(job)), (1, JobStatus::Assigned));
     setup.broker.with(|s| s.line = Line::Up);
-    setup.pass(0.1).await;
+    setup.pass(5.0).await;
     let taken = setup.broker.job(job).taken;
     let [Op::Start, Op::Finish(finish)] = &taken[..] else { panic!("{taken:?}") };
     let Outcome::Completed { artifacts, .. } = &finish.outcome else { panic!() };

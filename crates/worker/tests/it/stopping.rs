@@ -57,8 +57,6 @@ async fn a_second_signal_leaves_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_does_not_stop_does_not_keep_the_worker() {
     let setup = Setup::new(1).await;
-    setup.service.with(|s| s.not_clear = Some("it runs on".into()));
-    setup.service.with(|s| s.not_clear = None);
     setup.broker.post("wedge");
     setup.pass(1.0).await;
     setup.service.with(|s| s.not_clear = Some("it runs on".into()));

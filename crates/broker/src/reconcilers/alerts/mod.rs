@@ -19,7 +19,7 @@ use pointsman_core::{
     matching::ClassKey,
     record::{Alert, AlertId, AlertRule, Severity},
 };
-use pointsman_store::{ClassSummary, Health, Setting, StoreError};
+use pointsman_store::{ClassSummary, Health, Risk, Setting, StoreError};
 use tokio::sync::Mutex;
 
 use super::{Outcome, Reconciler, World};
@@ -224,13 +224,12 @@ fn files_trouble(trouble: &FilesTrouble) -> Raise {
 }
 
 fn store_at_risk(setting: &Setting) -> Option<Raise> {
-    let why = setting.risk.as_deref()?;
-    let (message, action) = why.split_once(": ").unwrap_or((why, "look at the store's settings"));
+    let Risk { message, action } = setting.risk.clone()?;
     Some(Raise {
         alert: AlertId { rule: AlertRule::StoreAtRisk, subject: setting.name.clone() },
         severity: Severity::Warning,
-        message: message.to_owned(),
-        action: action.to_owned(),
+        message,
+        action,
     })
 }
 

@@ -6,7 +6,7 @@ use pointsman_comfyui_sim::{Faults, SimConfig, Version};
 use pointsman_core::LossReason;
 use serde_json::json;
 
-use super::{Bench, comfy_task, picture, sleeping, with_faults};
+use super::{Bench, LIMIT, comfy_task, picture, sleeping, with_faults};
 use crate::{Connector as _, NotClear, RunEnd, StopReason};
 
 #[tokio::test]
@@ -62,14 +62,18 @@ async fn a_dead_prompt_thread_is_a_wedge_until_the_service_restarts() {
 
 #[tokio::test]
 async fn what_finished_before_it_was_stopped_is_kept_unless_it_was_cancelled() {
-    let bench = Bench::with_faults(Faults { history_delay_ms: 200, ..Faults::default() }).await;
+    let config = SimConfig { step: Duration::from_millis(2), ..SimConfig::default() };
+    let bench = Bench::with(config, |settings| settings.pace.cancel = LIMIT).await;
     for (seed, reason) in [(1, StopReason::Drain), (2, StopReason::Lost), (3, StopReason::Cancel)] {
+        bench.sim.hold_history();
         let running = bench.begin(comfy_task(picture(seed))).await;
         // All nodes are done; only its history is not there yet.
-        super::until(|| running.witness.reports.lock().iter().any(|r| r.percent == Some(99.0)))
-            .await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::timeout(LIMIT, bench.sim.holds_history()).await.expect("it never ended");
+        let before = bench.sim.requests();
         running.stop(reason);
+        // It is cancelled by now, too late.
+        super::until(|| bench.sim.requests() > before).await;
+        bench.sim.let_history_go();
         let end = running.end().await;
         match reason {
             StopReason::Cancel => assert_eq!(end, Err(RunEnd::Cancelled)),

@@ -94,7 +94,9 @@ async fn a_server_that_stalls_is_waited_for() {
     .await;
     let running = bench.begin(comfy_task(sleeping(0.3))).await;
     bench.sim.set_faults(Faults { http_stall_ms: 5000, ..Faults::default() });
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    // Each is given up after `request`, and asked again.
+    let before = bench.sim.requests();
+    super::until(|| bench.sim.requests() >= before + 6).await;
     assert!(!running.run.is_finished());
     bench.sim.set_faults(Faults::default());
     running.end().await.unwrap();

@@ -107,7 +107,7 @@ pub struct Losses {
 
 /// All queues of a store.
 #[derive(Debug, Default)]
-pub struct Queues {
+pub struct ClassQueues {
     classes: Vec<Option<ClassEntry>>,
     free: Vec<ClassIx>,
     by_key: HashMap<ClassKey, ClassIx>,
@@ -120,7 +120,7 @@ pub struct Queues {
     held: u64,
 }
 
-impl Queues {
+impl ClassQueues {
     pub(crate) fn entry(&self, ix: ClassIx) -> Option<&ClassEntry> {
         self.classes.get(ix.0 as usize)?.as_ref()
     }
@@ -179,7 +179,7 @@ impl Queues {
         (known.requirements == class.requirements).then_some(known)
     }
 
-    /// The class of a job that has not ended; call [`Queues::leave`] for each call of this.
+    /// The class of a job that has not ended; call [`ClassQueues::leave`] for each call of this.
     pub fn join(&mut self, class: Class) -> ClassIx {
         let key = class.key();
         let ix = self.by_key.get(&key).copied().unwrap_or_else(|| self.add(key, class));
@@ -317,7 +317,7 @@ impl Queues {
         }
     }
 
-    /// The losses in a row of a class, to be put back by [`Queues::set_losses`].
+    /// The losses in a row of a class, to be put back by [`ClassQueues::set_losses`].
     pub fn losses(&self, ix: ClassIx) -> Option<(ClassKey, Losses)> {
         let base = self.entry(ix)?.base;
         let stats = self.bases.get(&base)?;

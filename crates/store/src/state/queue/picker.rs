@@ -11,11 +11,11 @@ use pointsman_core::{
     matching::{CapabilitiesDigest, ClassKey, excludes},
 };
 
-use super::{ClassIx, Head, Queues};
+use super::{ClassIx, ClassQueues, Head};
 
 /// The choice of the jobs of one claim: each pick is the best of what the picks before left.
 pub struct Picker<'a> {
-    queues: &'a Queues,
+    queues: &'a ClassQueues,
     lanes: HashMap<ServiceName, Lane<'a>>,
     /// Poisonous classes (their base) that these picks gave their one probe.
     probing: BTreeSet<ClassKey>,
@@ -92,7 +92,7 @@ impl<'a> Picker<'a> {
     }
 }
 
-impl Queues {
+impl ClassQueues {
     /// Chooses jobs for one claim, one after the other, without changing the queues.
     pub fn picker(&self) -> Picker<'_> {
         Picker { queues: self, lanes: HashMap::new(), probing: BTreeSet::new() }
