@@ -133,7 +133,9 @@ impl Lane {
     /// Sends all operations that are ready, with a claim for the free slots.
     fn hand_in(&mut self) {
         self.ops.extend(self.service.take_outbox());
-        self.ops.extend(self.put_off.take_due());
+        let due = self.put_off.take_due();
+        self.put_off.take_followers(&mut self.ops);
+        self.ops.splice(0..0, due);
         if self.handing_in.is_some() || self.ops.is_empty() {
             return;
         }

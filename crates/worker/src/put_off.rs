@@ -1,6 +1,6 @@
 //! Operations that the store cannot take for now, as what they are about is damaged there.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use pointsman_core::{Outage, Rejected, command::Op};
 use tokio::time::Instant;
@@ -26,6 +26,15 @@ impl PutOff {
         }
         self.again_at = Some(now + AGAIN_AFTER);
         self.ops.push((attempt, op));
+    }
+
+    /// Takes what follows in an attempt of which something is kept: it must not overtake that.
+    pub(crate) fn take_followers(&mut self, ops: &mut Vec<(Arc<Attempt>, Op)>) {
+        if self.ops.is_empty() {
+            return;
+        }
+        let kept: HashSet<_> = self.ops.iter().map(|(attempt, _)| attempt.held().token).collect();
+        self.ops.extend(ops.extract_if(.., |(attempt, _)| kept.contains(&attempt.held().token)));
     }
 
     /// When they are due; none when there are none.

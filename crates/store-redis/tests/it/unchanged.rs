@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use pointsman_core::{
-    Command, JobId,
+    Answer, Command, JobId, Rejected,
     command::{Claim, Exchange, Held, Op},
     record::ConnectorStatus,
 };
 use pointsman_store::{
-    Store,
+    Done, Store, StoreError,
     conformance::fleet::{Fleet, Hand, completed, spec},
 };
 use redis::Value;

@@ -48,6 +48,7 @@ impl FakeBroker {
                 orders: Orders::default(),
                 cuts: 0,
                 superseded: false,
+                damaged: None,
                 importing: false,
                 registration_lost: false,
                 forgotten: false,

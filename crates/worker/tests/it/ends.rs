@@ -56,6 +56,24 @@ async fn a_result_that_is_refused_as_stale_becomes_late() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_said_of_a_damaged_job_is_kept_and_keeps_back_no_other() {
+    let setup = Setup::new(1).await;
+    let damaged = setup.broker.post("slow");
+    setup.broker.with(|s| s.damaged = Some(damaged));
+    let next = setup.broker.post("done");
+    setup.pass(20.0).await;
+    assert_eq!(setup.broker.status(next), JobStatus::Completed);
+    assert_eq!(setup.broker.status(damaged), JobStatus::Assigned);
+    let renewed = setup.broker.renewals().pop().unwrap().1.held;
+    assert_eq!(renewed.iter().map(|held| held.job).collect::<Vec<_>>(), [damaged]);
+    setup.broker.with(|s| s.damaged = None);
+    setup.pass(5.5).await;
+    let taken = setup.broker.job(damaged).taken;
+    assert!(matches!(&taken[..], [Op::Start, Op::Finish(_)]), "{taken:?}");
+    assert_eq!(setup.service.runs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fenced_attempt_without_a_result_says_nothing() {
     let setup = Setup::new(1).await;
     let job = setup.broker.post("hour");

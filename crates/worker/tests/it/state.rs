@@ -75,6 +75,8 @@ pub struct State {
     /// How often connections were cut.
     pub cuts: u32,
     pub superseded: bool,
+    /// What is stored of this job is damaged.
+    pub damaged: Option<JobId>,
     /// An import fills the store.
     pub importing: bool,
     /// The store came back from before the worker's registration, and knows an earlier process.
@@ -149,6 +151,9 @@ impl State {
     }
 
     fn operate(&mut self, op: &AttemptOp) -> Result<OpAnswer, Rejected> {
+        if self.damaged == Some(op.job) {
+            return Err(Rejected::Damaged(format!("job:{}: priority is x", op.job)));
+        }
         let AttemptOp { job: id, attempt, token, op } = op;
         let job = self.jobs.get_mut(id).ok_or(Rejected::JobNotFound(*id))?;
         let settled = |status| Ok(OpAnswer::Settled { status });
