@@ -16,7 +16,7 @@ mod types;
 mod window;
 mod witness;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_core::{
     Record, RecordKey,
@@ -27,7 +27,7 @@ use records::Look;
 use witness::NoLook;
 pub use witness::{Searched, Verified};
 
-use crate::{link::text, store::Inner};
+use crate::{link::number, reads::pairs, store::Inner};
 
 /// Looks at most, while something changes with each.
 const LOOKS: usize = 3;
@@ -122,23 +122,36 @@ impl Inner {
 
     /// What was set aside, while nothing stands in its place.
     async fn examine_set_aside(&self, depth: Depth, look: &mut Look) -> Result<(), StoreError> {
-        let aside: Vec<String> = match depth {
-            Depth::Fleet => self.scan("quarantine:*").await?,
-            Depth::Everything => look.keys_of(&["quarantine:"]).map(str::to_owned).collect(),
-        };
-        for key in aside {
-            let Some(name) = key.strip_prefix("quarantine:") else { continue };
-            let exists = self.link.send(redis::cmd("EXISTS").arg(self.key(name))).await?;
-            if text(&exists) == "0" {
-                look.found.add(self.set_aside(name, &self.key(&key)));
+        if look.wrong.contains_key("quarantined") {
+            return Ok(());
+        }
+        let known = self.link.send(redis::cmd("HGETALL").arg(self.key("quarantined"))).await?;
+        let mut aside: BTreeMap<String, String> = pairs(&known).into_iter().collect();
+        if depth == Depth::Everything {
+            // What a version set aside that did not note it.
+            let found = look.keys_of(&["quarantine:"]);
+            for name in found.filter_map(|key| key.strip_prefix("quarantine:")) {
+                aside.entry(name.to_owned()).or_insert_with(|| name.to_owned());
+            }
+        }
+        let mut exist = redis::pipe();
+        for (aside, name) in &aside {
+            exist.cmd("EXISTS").arg(self.key(&format!("quarantine:{aside}")));
+            exist.cmd("EXISTS").arg(self.key(name));
+        }
+        let exist = self.link.send_all(&exist).await?;
+        for ((aside, name), exist) in aside.iter().zip(exist.chunks(2)) {
+            if exist.iter().map(number).eq([Some(1), Some(0)]) {
+                look.found.add(self.set_aside(aside, name));
             }
         }
         Ok(())
     }
 
-    fn set_aside(&self, name: &str, key: &str) -> Finding {
+    fn set_aside(&self, aside: &str, name: &str) -> Finding {
+        let key = self.key(&format!("quarantine:{aside}"));
         let problem = format!("{} is set aside as {key}", self.key(name));
-        let finding = Finding::new(FindingRule::Quarantined, subject_of(name), problem);
+        let finding = Finding::new(FindingRule::Quarantined, subject_of(aside), problem);
         let delete = format!("`DEL {key}`");
         match finding.record() {
             Some(_) => Finding { cure: format!("{} ({delete})", finding.cure), ..finding },
@@ -148,19 +161,6 @@ impl Inner {
                 ..finding
             },
         }
-    }
-
-    /// Keys under the fleet's prefix, without it.
-    async fn scan(&self, pattern: &str) -> Result<Vec<String>, StoreError> {
-        let (prefix, mut keys) = (self.link.keys().prefix(), Vec::new());
-        let mut scan = self.link.scan(pattern);
-        while let Some(some) = scan.next().await? {
-            let some = some.iter().map(text);
-            keys.extend(some.filter_map(|key| key.strip_prefix(prefix).map(str::to_owned)));
-        }
-        keys.sort();
-        keys.dedup();
-        Ok(keys)
     }
 }
 

@@ -13,7 +13,7 @@ use super::records::Look;
 use crate::{keys, link::text, store::Inner};
 
 /// Keys that every store has, and their types.
-const KEYS: [(&str, &str); 20] = [
+const KEYS: [(&str, &str); 21] = [
     ("meta", "hash"),
     ("log", "stream"),
     ("jobs", "zset"),
@@ -34,6 +34,7 @@ const KEYS: [(&str, &str); 20] = [
     ("exclusions", "zset"),
     ("ended", "zset"),
     ("idempotency", "zset"),
+    ("quarantined", "hash"),
 ];
 
 /// Keys of which there are many, by how they begin, and their types. Records are looked at by
@@ -157,6 +158,10 @@ fn words(key: &str) -> (&'static str, &'static str) {
         "losses" => (
             "every job's end is refused",
             "repair it: the key is set aside; losses in a row are counted from none",
+        ),
+        "quarantined" => (
+            "what is set aside is told of only after a look at every key",
+            "repair it: the key is set aside and made anew when something is",
         ),
         "pulse" => (
             "nobody is heard: every report is refused",

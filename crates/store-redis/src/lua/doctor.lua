@@ -5,10 +5,22 @@ local function has_rev(key, rev)
   return (redis.pcall('HGET', key, 'rev') or '') == rev
 end
 
+-- Gives a key another name, which `quarantined` has. What was set aside before stays what it is.
+local function lay_aside(P, name)
+  local aside, n = name, 1
+  while call('EXISTS', P .. 'quarantine:' .. aside) == 1 do
+    n = n + 1
+    aside = name .. ':' .. small(n)
+  end
+  call('RENAME', P .. name, P .. 'quarantine:' .. aside)
+  -- A look at all keys finds it, too.
+  redis.pcall('HSET', P .. 'quarantined', aside, name)
+end
+
 -- Whether a key is of a wrong type, this one; then it makes room under another name.
 local function makes_room(P, name, kind)
   if call('TYPE', P .. name).ok ~= kind then return false end
-  call('RENAME', P .. name, P .. 'quarantine:' .. name)
+  lay_aside(P, name)
   return true
 end
 
@@ -42,7 +54,7 @@ local function set_aside(keys, args)
     whole(f[2], 'meta', 'ended_no')
     must_be({ typed = {} }, P .. 'log', 'stream')
   end
-  if kind ~= 'none' then call('RENAME', P .. args[2], P .. 'quarantine:' .. args[2]) end
+  if kind ~= 'none' then lay_aside(P, args[2]) end
   if is_record then
     redis.pcall('SREM', P .. args[4], args[5])
     call('HSET', keys[1], 'seq', seq)

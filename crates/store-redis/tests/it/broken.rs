@@ -6,14 +6,15 @@ use pointsman_core::{
     Answer, Command, Rejected,
     command::{Held, Idempotency, Op, Submit},
     decide::limits,
+    doctor::{Examination, FindingRule},
     record::{ConnectorStatus, JobSpec, JobStatus},
 };
 use pointsman_store::{
-    Depth, Due, LogPage,
+    Depth, Due, LogPage, Store,
     conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 
-use crate::support::{by_hand, connection, fleet_on, prefix};
+use crate::support::{by_hand, connection, fleet_on, open_with, prefix};
 
 async fn log(fleet: &Fleet, after: u64) -> LogPage {
     fleet.store.log(after, 1_000).await.expect("the log is read")
@@ -174,6 +175,36 @@ async fn what_is_due_of_one_that_is_broken_keeps_back_no_other() {
     assert_eq!(fleet.claim_with(&other, tokens).await.len(), 2);
     fleet.store.mend(None).await.expect("it is mended");
     assert_eq!(fleet.reconcile(Due::Leases).await, 1);
+}
+
+/// Both stay, and are told until somebody deletes them.
+#[tokio::test]
+async fn what_was_set_aside_before_is_not_overwritten() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    for foreign in ["x", "y"] {
+        by_hand(&prefix, &format!("SET leases {foreign}"));
+        fleet.store.mend(None).await.expect("it is mended");
+    }
+    let told = |found: Examination| {
+        let aside = found.findings.into_iter().filter(|f| f.rule == FindingRule::Quarantined);
+        aside.map(|finding| finding.problem).collect::<Vec<_>>()
+    };
+    // Also at the look at what a server holds, without a look at every key.
+    let at_once = fleet.store.examine(Depth::Fleet).await.expect("it is examined");
+    let other = open_with(options.clone());
+    let anew = other.examine(Depth::Everything).await.expect("it is examined");
+    for found in [at_once, anew] {
+        let problems = told(found);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[1].ends_with("quarantine:leases:2"), "{problems:?}");
+    }
+    by_hand(&prefix, "DEL quarantine:leases");
+    by_hand(&prefix, "DEL quarantine:leases:2");
+    assert_eq!(
+        told(fleet.store.examine(Depth::Everything).await.expect("it is examined")),
+        [""; 0]
+    );
 }
 
 /// Somebody's keys of a wrong type are met by whoever uses them.
