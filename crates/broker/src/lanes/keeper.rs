@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pointsman_core::Outage;
 use pointsman_store::StoreError;
 use tokio::{
     sync::{Mutex, watch},
@@ -115,12 +114,14 @@ impl Keeper {
     /// A pulse every 5 s, as long as the view is live.
     pub async fn keep_pulse(self) {
         let Self(hub) = self;
-        let mut outage = Outage::default();
+        let mut works = true;
         let work = async {
             loop {
-                somebody_watches(&hub).await;
+                watched_or_failing(&hub, works).await;
                 if hub.liveness() == Liveness::Live {
-                    warn(&mut outage, pulse(&hub, PULSE_EVERY).await);
+                    let kept = pulse(&hub, PULSE_EVERY).await;
+                    hub.troubles.tried("pulse", &kept);
+                    works = kept.is_ok();
                 }
                 sleep_until(hub.lanes.pulse.next_at(PULSE_EVERY).await).await;
             }
@@ -132,20 +133,22 @@ impl Keeper {
     pub async fn keep_queues(self) {
         let Self(hub) = self;
         let mut news = hub.news();
-        let mut outage = Outage::default();
+        let mut works = true;
         let work = async {
             loop {
-                somebody_watches(&hub).await;
+                watched_or_failing(&hub, works).await;
                 news.mark_unchanged();
                 let shown = hub.lanes.queues.last().map(|lane| lane.value().as_of.seq);
-                if shown == Some(hub.seq()) {
+                if works && shown == Some(hub.seq()) {
                     // Nothing has changed: sleep until something has.
                     if news.changed().await.is_err() {
                         return;
                     }
                     continue;
                 }
-                warn(&mut outage, queues(&hub, QUEUES_EVERY).await);
+                let kept = queues(&hub, QUEUES_EVERY).await;
+                hub.troubles.tried("queues", &kept);
+                works = kept.is_ok();
                 tokio::time::sleep(QUEUES_EVERY).await;
             }
         };
@@ -153,18 +156,11 @@ impl Keeper {
     }
 }
 
-async fn somebody_watches(hub: &Hub) {
+/// Waits until somebody watches; but what fails is tried until it works, so that its trouble ends.
+async fn watched_or_failing(hub: &Hub, works: bool) {
+    if !works {
+        return;
+    }
     // An error means that the hub is gone, and it is not: we hold it.
     let _ = hub.viewers().subscribe().wait_for(|viewers| *viewers > 0).await;
-}
-
-fn warn(outage: &mut Outage, kept: Result<(), StoreError>) {
-    let now = Instant::now().into_std();
-    match kept {
-        Err(error) if outage.failed(&error.to_string(), now) => {
-            tracing::warn!(%error, "a lane cannot be worked out");
-        }
-        Err(_) => {}
-        Ok(()) => drop(outage.works(now)),
-    }
 }

@@ -15,7 +15,10 @@ use pointsman_core::{
 use pointsman_store::conformance::fleet::{Fleet, Hand, completed, spec};
 use serde_json::Value;
 
-use crate::support::{World, frames, millis, quiet, secs};
+use crate::{
+    logged::Log,
+    support::{World, frames, millis, quiet, secs},
+};
 
 fn progress(attempt: u32, n: u64) -> Progress {
     Progress { attempt, n, percent: Some(n as f32), ..Progress::default() }
@@ -211,6 +214,30 @@ async fn the_pulse_tells_who_was_heard_and_what_confirmed_each_status() {
     let made = world.store.pulses_made.load(SeqCst);
     world.pass(secs(30)).await;
     assert!(world.store.pulses_made.load(SeqCst) <= made + 1, "nobody watches");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_fails_is_part_of_one_trouble_that_ends_also_when_nobody_watches_any_more() {
+    let world = World::new(quiet()).await;
+    let log = Log::default();
+    let _listening = tracing::subscriber::set_default(log.clone());
+    for time in ["first", "second"] {
+        let viewer = watching(&world).await;
+        world.pass(secs(1)).await;
+        // The second one is to be told half a second after the first, and cannot be read then.
+        for _ in 0..2 {
+            world.fleet.submit(spec(50)).await;
+            world.pass(millis(25)).await;
+        }
+        world.store.down.store(true, SeqCst);
+        world.pass(secs(6)).await;
+        drop(viewer);
+        world.store.down.store(false, SeqCst);
+        world.pass(secs(10)).await;
+        let told = std::mem::take(&mut *log.0.lock());
+        let [begin, end] = &told[..] else { panic!("{time}: {told:#?}") };
+        assert!(begin.contains("cut off") && end.contains("used again"), "{time}: {told:#?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
