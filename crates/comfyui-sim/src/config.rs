@@ -14,6 +14,9 @@ pub enum Version {
 }
 
 impl Version {
+    /// The newer one first.
+    pub const ALL: [Self; 2] = [Self::V0_27, Self::V0_3_64];
+
     /// As `/system_stats` says it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -4,11 +4,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{
     ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
     error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
-use pointsman_core::{JobId, MachineId, WorkerId};
+use pointsman_comfyui_sim::Version;
+use pointsman_core::{JobId, MachineId, WorkerId, record::JobStatus};
 use pointsman_machine::GpuNumbers;
+use pointsman_server::Role;
 use pointsman_store_redis::Address;
 
 use crate::{
@@ -73,6 +76,16 @@ fn without_passwords(mut error: clap::Error) -> clap::Error {
         error.insert(kind, ContextValue::String(text));
     }
     error
+}
+
+/// One of a few values, by its name; another name is answered with all of them.
+fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.map(name)).try_map(move |given| {
+        all.into_iter().find(|value| name(*value) == given).ok_or("not one of them")
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -293,9 +306,9 @@ pub struct Submit {
 
 #[derive(Debug, Args)]
 pub struct Jobs {
-    /// pending, assigned, in_progress, completed, failed or cancelled.
-    #[arg(long)]
-    pub status: Option<String>,
+    /// Only jobs in this status.
+    #[arg(long, value_parser = one_of(JobStatus::ALL, JobStatus::as_str))]
+    pub status: Option<JobStatus>,
     /// Only jobs of this service.
     #[arg(long)]
     pub service: Option<String>,
@@ -313,9 +326,9 @@ pub enum Token {
     Add {
         /// What to call it; the name to revoke it by.
         name: String,
-        /// submit, view, worker or admin.
-        #[arg(long)]
-        role: String,
+        /// What the token may do.
+        #[arg(long, value_parser = one_of(Role::ALL, Role::as_str))]
+        role: Role,
         /// The token sees only this customer's jobs.
         #[arg(long)]
         customer: Option<String>,
@@ -401,68 +414,10 @@ pub struct ComfyuiSim {
     /// answered with the list of those that are.
     #[arg(long)]
     pub fault: Vec<String>,
-    /// The ComfyUI version to behave like: 0.27.0 or 0.3.64.
-    #[arg(long, default_value = "0.27.0")]
-    pub comfyui_version: String,
+    /// The ComfyUI version to behave like.
+    #[arg(long, default_value = "0.27.0", value_parser = one_of(Version::ALL, Version::as_str))]
+    pub comfyui_version: Version,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the environment names cannot be set in a test: a default stands for it.
-    #[test]
-    fn the_intake_is_asked_where_the_command_line_says() {
-        let command = || {
-            Cli::command().mut_subcommand("intake", |intake| {
-                intake.mut_arg("store", |store| store.env(None::<&str>).default_value("sqlite:x"))
-            })
-        };
-        let intake = |more: &[&str]| {
-            let arguments = [&["pointsman", "intake"], more].concat();
-            let cli = Cli::of(&command().try_get_matches_from(arguments).unwrap());
-            cli.map(|cli| match cli.command {
-                Command::Intake(intake) => intake.store.is_some(),
-                other => panic!("{other:?}"),
-            })
-        };
-        assert!(intake(&[]).unwrap());
-        assert!(intake(&["--store", "redis://127.0.0.1"]).unwrap());
-        assert!(!intake(&["--server", "http://127.0.0.1:1"]).unwrap());
-        let both = ["--server", "http://127.0.0.1:1", "--store", "redis://127.0.0.1"];
-        let why = intake(&both).unwrap_err().to_string();
-        assert!(why.contains("two places"), "{why}");
-    }
-
-    #[test]
-    fn what_is_said_of_a_wrong_command_line_has_no_password() {
-        let worker = ["worker", "--id", "w", "--service", "simulation", "--broker"];
-        for address in [
-            "redis://user:secret@127.0.0.1:99999",
-            "redis://user:sec/ret@127.0.0.1",
-            "redis://user:sec?ret@127.0.0.1",
-            "redis:user:secret@127.0.0.1",
-            "postgres://user:secret@127.0.0.1",
-        ] {
-            let shown = Address::redacted(address);
-            for command in [
-                &["server", "--store"][..],
-                &["up", "--store"],
-                &["export", "--store"],
-                &["import", "--store"],
-                &["intake", "--store"],
-                &worker,
-                // Forgotten flags.
-                &["server"],
-                &[],
-            ] {
-                let arguments = [&["pointsman"][..], command, &[address]].concat();
-                let error = without_passwords(Cli::try_parse_from(arguments).unwrap_err());
-                let said = format!("{error} {error:?}");
-                assert!(said.contains(&shown), "{said}");
-                assert!(!said.contains("secret") && !said.contains("sec/"), "{said}");
-                assert!(!said.contains("ret@") && !said.contains("\"sec\""), "{said}");
-            }
-        }
-    }
-}
+mod tests;

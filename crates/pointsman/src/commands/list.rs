@@ -6,7 +6,7 @@ use pointsman_api::{JobsQuery, Snapshot};
 use pointsman_client::Client;
 use pointsman_core::{
     ConnectorId, JobId, ServiceName, Timestamp,
-    record::{Connector, JobStatus, Worker},
+    record::{Connector, Worker},
 };
 
 use super::{exit_of, print};
@@ -21,14 +21,9 @@ fn word(value: &impl serde::Serialize) -> String {
 }
 
 pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), Exit> {
-    let status = args.status.as_deref().map(|text| {
-        let known = JobStatus::ALL.into_iter().find(|status| status.as_str() == text);
-        let names = JobStatus::ALL.map(JobStatus::as_str).join(", ");
-        known.ok_or_else(|| Exit::Usage(format!("--status {text}: use one of {names}")))
-    });
     let service = args.service.as_deref().map(ServiceName::new).transpose();
     let query = JobsQuery {
-        status: status.transpose()?,
+        status: args.status,
         service: service.map_err(|error| Exit::Usage(error.to_string()))?,
         worker: args.worker.clone(),
         limit: Some(args.limit),

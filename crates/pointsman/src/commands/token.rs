@@ -13,8 +13,7 @@ pub fn token(args: &args::Token, json: bool) -> Result<(), Exit> {
     match args {
         args::Token::Add { name, role, customer, payloads, data } => {
             let customer = customer.as_deref().map(CustomerId::new).transpose().map_err(wrong)?;
-            let role = role.parse().map_err(wrong)?;
-            let new = NewToken { name: name.clone(), role, customer, payloads: *payloads };
+            let new = NewToken { name: name.clone(), role: *role, customer, payloads: *payloads };
             let found = match data.is_dir() {
                 false => Some("was not there and was made"),
                 true if SqliteStore::is_in(data) => None,

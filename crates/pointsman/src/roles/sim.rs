@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use pointsman_comfyui_sim::{Faults, SimConfig, Simulator, Version};
+use pointsman_comfyui_sim::{Faults, SimConfig, Simulator};
 
 use crate::{args, print, stop};
 
@@ -12,13 +12,8 @@ pub async fn comfyui_sim(args: args::ComfyuiSim) -> anyhow::Result<()> {
     for fault in &args.fault {
         faults = faults.and(&fault.parse()?);
     }
-    let version = match args.comfyui_version.as_str() {
-        "0.27.0" => Version::V0_27,
-        "0.3.64" => Version::V0_3_64,
-        other => bail!("--comfyui-version {other}: use 0.27.0 or 0.3.64"),
-    };
     let shutdown = stop::on_signals(Duration::from_secs(5))?;
-    let config = SimConfig { version, faults, ..SimConfig::default() };
+    let config = SimConfig { version: args.comfyui_version, faults, ..SimConfig::default() };
     let simulator = Simulator::start_at(args.listen, config)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;

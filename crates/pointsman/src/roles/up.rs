@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use pointsman_comfyui_sim::{SimConfig, SimHandle, Simulator};
 use pointsman_core::{Incarnation, MachineId, WorkerId};
-use pointsman_machine::{Agent, AgentConfig, Host, Member, discover};
+use pointsman_machine::{Agent, AgentConfig, Hardware, Host, Member, discover};
 use pointsman_worker::Shutdown;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -38,8 +38,8 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
     let machine = identity::machine_id(&args.data, args.machine.clone())?;
     let (simulator, services) = services(&args).await?;
     let host = Arc::new(InProcess::new(running.broker.clone(), running.files.clone()));
-    let members = members(&args, &machine, &services, &host, &shutdown).await?;
-    let gpus = discover().await.gpus;
+    let hardware = discover().await;
+    let members = members(&args, &machine, &hardware, &services, &host, &shutdown)?;
     print::said(&format!("machine: {machine}"));
     print::said(&format!("monitor: {}/", running.server.url()));
 
@@ -49,7 +49,7 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
     let config = AgentConfig {
         machine,
         incarnation: Incarnation::from_uuid(Uuid::new_v4()),
-        gpus,
+        gpus: hardware.gpus,
         heartbeat: Duration::from_secs(5),
         backoff: Duration::from_millis(100),
     };
@@ -83,14 +83,14 @@ async fn services(args: &args::Up) -> anyhow::Result<(Option<SimHandle>, Vec<Str
     Ok((Some(simulator), vec![url]))
 }
 
-async fn members(
+fn members(
     args: &args::Up,
     machine: &MachineId,
+    hardware: &Hardware,
     comfyuis: &[String],
     host: &Arc<InProcess>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Vec<Member>> {
-    let hardware = discover().await;
     let count = args.workers.map_or(comfyuis.len(), |workers| workers as usize);
     let mut members = Vec::with_capacity(count);
     for n in 0..count {
@@ -108,7 +108,7 @@ async fn members(
             limits: args.limits.clone(),
             drain: args.listen.drain.time(),
         };
-        let worker = plan.build(&hardware, (n, count), host.clone(), host.clock())?;
+        let worker = plan.build(hardware, (n, count), host.clone(), host.clock())?;
         members.push(member(id, worker, shutdown.clone()));
     }
     Ok(members)

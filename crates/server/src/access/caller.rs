@@ -1,6 +1,6 @@
 //! A caller and what it may do.
 
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use pointsman_api::{ErrorCode, Problem};
 use pointsman_core::{CustomerId, record::Job};
@@ -23,6 +23,8 @@ pub enum Role {
 }
 
 impl Role {
+    pub const ALL: [Self; 4] = [Self::Submit, Self::View, Self::Worker, Self::Admin];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Submit => "submit",
@@ -30,19 +32,6 @@ impl Role {
             Self::Worker => "worker",
             Self::Admin => "admin",
         }
-    }
-}
-
-/// The text names no role.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("role {0:?} is not known: use submit, view, worker or admin")]
-pub struct RoleError(String);
-
-impl FromStr for Role {
-    type Err = RoleError;
-    fn from_str(text: &str) -> Result<Self, RoleError> {
-        let all = [Self::Submit, Self::View, Self::Worker, Self::Admin];
-        all.into_iter().find(|role| role.as_str() == text).ok_or_else(|| RoleError(text.to_owned()))
     }
 }
 

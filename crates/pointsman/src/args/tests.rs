@@ -1,0 +1,77 @@
+use super::*;
+
+/// What the environment names cannot be set in a test: a default stands for it.
+#[test]
+fn the_intake_is_asked_where_the_command_line_says() {
+    let command = || {
+        Cli::command().mut_subcommand("intake", |intake| {
+            intake.mut_arg("store", |store| store.env(None::<&str>).default_value("sqlite:x"))
+        })
+    };
+    let intake = |more: &[&str]| {
+        let arguments = [&["pointsman", "intake"], more].concat();
+        let cli = Cli::of(&command().try_get_matches_from(arguments).unwrap());
+        cli.map(|cli| match cli.command {
+            Command::Intake(intake) => intake.store.is_some(),
+            other => panic!("{other:?}"),
+        })
+    };
+    assert!(intake(&[]).unwrap());
+    assert!(intake(&["--store", "redis://127.0.0.1"]).unwrap());
+    assert!(!intake(&["--server", "http://127.0.0.1:1"]).unwrap());
+    let both = ["--server", "http://127.0.0.1:1", "--store", "redis://127.0.0.1"];
+    let why = intake(&both).unwrap_err().to_string();
+    assert!(why.contains("two places"), "{why}");
+}
+
+#[test]
+fn a_name_that_is_not_known_is_answered_with_those_that_are() {
+    for (arguments, known) in [
+        (["jobs", "--status", "done"], "in_progress"),
+        (["comfyui-sim", "--comfyui-version", "1"], "0.3.64"),
+    ] {
+        let said = Cli::try_parse_from([&["pointsman"], &arguments[..]].concat());
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains(known), "{said}");
+    }
+    let add = ["pointsman", "token", "add", "ops", "--role"];
+    let role = |role| match Cli::try_parse_from([&add[..], &[role]].concat())?.command {
+        Command::Token(Token::Add { role, .. }) => Ok(role),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(role("view").unwrap(), Role::View);
+    let said: clap::Error = role("root").unwrap_err();
+    assert!(said.to_string().contains("admin"), "{said}");
+}
+
+#[test]
+fn what_is_said_of_a_wrong_command_line_has_no_password() {
+    let worker = ["worker", "--id", "w", "--service", "simulation", "--broker"];
+    for address in [
+        "redis://user:secret@127.0.0.1:99999",
+        "redis://user:sec/ret@127.0.0.1",
+        "redis://user:sec?ret@127.0.0.1",
+        "redis:user:secret@127.0.0.1",
+        "postgres://user:secret@127.0.0.1",
+    ] {
+        let shown = Address::redacted(address);
+        for command in [
+            &["server", "--store"][..],
+            &["up", "--store"],
+            &["export", "--store"],
+            &["import", "--store"],
+            &["intake", "--store"],
+            &worker,
+            // Forgotten flags.
+            &["server"],
+            &[],
+        ] {
+            let arguments = [&["pointsman"][..], command, &[address]].concat();
+            let error = without_passwords(Cli::try_parse_from(arguments).unwrap_err());
+            let said = format!("{error} {error:?}");
+            assert!(said.contains(&shown), "{said}");
+            assert!(!said.contains("secret") && !said.contains("sec/"), "{said}");
+            assert!(!said.contains("ret@") && !said.contains("\"sec\""), "{said}");
+        }
+    }
+}
