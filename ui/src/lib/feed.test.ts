@@ -63,6 +63,7 @@ describe("the feed", () => {
     expect(() => say("bookmark", { epoch: "e2", seq: 1, at: serverTime(0) })).toThrow(FeedError);
     expect(() => say("x", put(11, "job", job("j")), "e2.11")).toThrow(FeedError);
     expect(() => feed.accept({ name: "pulse", data: "{", id: null })).toThrow(FeedError);
+    expect(() => say("not_live", { reason: "away", since: "soon" })).toThrow(FeedError);
     feed.lost("contradiction", true);
     expect(feed.position).toBeNull();
   });

@@ -124,7 +124,9 @@ export class Feed {
   }
 
   #notLive({ reason, since }: NotLive): Part[] {
-    this.live = { state: "not_live", reason, since: Date.parse(since) || this.clock.now() };
+    const at = Date.parse(since);
+    if (Number.isNaN(at)) throw new FeedError(`the stream's time ${since} cannot be read`);
+    this.live = { state: "not_live", reason, since: at };
     return ["live"];
   }
 

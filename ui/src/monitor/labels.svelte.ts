@@ -15,13 +15,22 @@ class Labels {
     return this.#known.get(digest) ?? [];
   }
 
+  /** Asks for the labels of all workers that are there; those of others are forgotten. */
   async ask(digests: string[]): Promise<void> {
-    const wanted = [...new Set(digests)].filter((digest) => !this.#asked.has(digest));
+    const there = new Set(digests);
+    const gone = [...this.#asked].filter((digest) => !there.has(digest));
+    for (const digest of gone) this.#asked.delete(digest);
+    if (gone.length > 0) this.#known = this.#stillAsked([...this.#known]);
+    const wanted = [...there].filter((digest) => !this.#asked.has(digest));
     for (const digest of wanted) this.#asked.add(digest);
     for (let n = 0; n < wanted.length; n += AT_ONCE) {
       const answers = await Promise.all(wanted.slice(n, n + AT_ONCE).map((digest) => this.#fetch(digest)));
-      this.#known = new Map([...this.#known, ...answers.flat()]);
+      this.#known = this.#stillAsked([...this.#known, ...answers.flat()]);
     }
+  }
+
+  #stillAsked(known: [string, string[]][]): Map<string, string[]> {
+    return new Map(known.filter(([digest]) => this.#asked.has(digest)));
   }
 
   /** What cannot be had is asked for again, but not at once. */
