@@ -22,6 +22,9 @@ pub struct Submitted {
 
 impl Broker {
     /// Submits jobs, each accepted or refused by itself; an error says that none was taken.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn submit(
         &self,
         submits: Vec<Submit>,
@@ -36,12 +39,18 @@ impl Broker {
     }
 
     /// Carries out one command.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
     pub async fn execute(&self, command: Command) -> Result<Done, BrokerError> {
         execute(&**self.store(), command).await
     }
 
     /// A worker's sign of life; with it may come progress of the attempts it runs. Progress is
     /// taken only for the attempt that the record shows, of this worker, and with a higher `n`.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
     pub async fn renew(
         &self,
         renew: Renew,

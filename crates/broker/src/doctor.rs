@@ -10,12 +10,18 @@ use crate::{Broker, reconcilers::World};
 
 impl Broker {
     /// Everything that is wrong with what is stored.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn examine(&self) -> Result<Examination, StoreError> {
         self.store().examine(Depth::Everything).await
     }
 
     /// Mends the findings with these ids, or all of them. The alerts about what is mended go at
     /// once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
         let mended = self.store().mend(ids).await?;
         for Mended { finding, outcome } in &mended {
@@ -30,6 +36,9 @@ impl Broker {
     }
 
     /// Mends whatever is wrong with a worker and its connectors.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn mend_worker(&self, worker: &WorkerId) -> Result<Vec<Mended>, StoreError> {
         let (own, connectors) = (format!("worker/{worker}"), format!("connector/{worker}:"));
         let found = self.examine().await?.findings.into_iter();

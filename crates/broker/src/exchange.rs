@@ -74,6 +74,9 @@ impl Exchanges {
     /// and `wait` is not zero, looks again at each hint, and by itself at a slow period, until
     /// there is a job or the time is over; then `claimed` is empty. The operations' answers come
     /// with the claim's, so a caller that has operations to settle asks with no wait.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
     pub async fn exchange(
         &self,
         exchange: Exchange,

@@ -1,3 +1,5 @@
+//! What a server tells the broker of the place where it keeps files.
+
 /// What is wrong with the place where a server keeps the files of jobs, with what it logs of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilesTrouble {

@@ -12,11 +12,18 @@ use pointsman_store::{JobFilter, JobsPage, LogPage, Position, StoreError, job};
 use crate::{Broker, LogError};
 
 impl Broker {
+    /// A job's record; none when there is no such job.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn job(&self, id: JobId) -> Result<Option<Arc<Job>>, StoreError> {
         job(&**self.store(), id).await
     }
 
     /// A page of jobs, newest first, before `before`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn jobs(
         &self,
         filter: JobFilter,
@@ -27,11 +34,17 @@ impl Broker {
     }
 
     /// The job's payload; none when it is no longer kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn payload(&self, id: JobId) -> Result<Option<Arc<[u8]>>, StoreError> {
         Ok(self.store().payloads(vec![id]).await?.pop().flatten())
     }
 
     /// The result JSON that an attempt handed in; without a token, the last one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn result(
         &self,
         id: JobId,
@@ -41,6 +54,9 @@ impl Broker {
     }
 
     /// Why a job waits, and how many are ahead of it while it is in a queue.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn explain(
         &self,
         id: JobId,
@@ -48,6 +64,10 @@ impl Broker {
         self.store().explain(id).await
     }
 
+    /// What workers with this digest offer; none when it is not kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub async fn capabilities(
         &self,
         digest: CapabilitiesDigest,
@@ -56,6 +76,9 @@ impl Broker {
     }
 
     /// The raw log after a position, at most `limit` groups; empty at the end of the log.
+    ///
+    /// # Errors
+    /// [`LogError`].
     pub async fn log(&self, after: Position, limit: usize) -> Result<Vec<Arc<LogGroup>>, LogError> {
         let current = self.store().epoch();
         if after.epoch != current {

@@ -12,6 +12,8 @@
 //!   the service is known to have dropped it; else it is [`RunEnd::Wedged`].
 //! - **A failed read is no news.** It neither ends a run nor makes the service idle.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod comfyui;
 mod connector;
 mod context;

@@ -1,3 +1,5 @@
+//! What a worker knows of one attempt: its connector writes it, lane and keeper read it.
+
 use std::{
     panic::AssertUnwindSafe,
     pin::pin,

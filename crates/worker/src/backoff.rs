@@ -1,3 +1,5 @@
+//! Longer and longer pauses between tries.
+
 use std::time::Duration;
 
 use crate::{config::Timings, draw};

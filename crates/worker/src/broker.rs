@@ -1,3 +1,5 @@
+//! What a worker asks of the store, and what it is answered.
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,3 +1,5 @@
+//! What a worker is told before it starts.
+
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use pointsman_connectors::{Connector, Limits};

@@ -1,3 +1,5 @@
+//! Why a worker does not start, or stops.
+
 use pointsman_core::{Incarnation, Rejected, ServiceName, matching::RequirementError};
 
 /// A configuration that no worker can run with.

@@ -1,3 +1,5 @@
+//! Whether a service can be given jobs.
+
 use std::{sync::Arc, time::Duration};
 
 use pointsman_connectors::Health;

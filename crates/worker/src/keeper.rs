@@ -1,3 +1,5 @@
+//! The one renewal for everything that a worker has, and what its answer orders.
+
 use std::sync::Arc;
 
 use pointsman_connectors::StopReason;

@@ -1,3 +1,5 @@
+//! Results that the store has taken and may still lose.
+
 use std::{
     collections::{HashSet, VecDeque},
     time::Duration,

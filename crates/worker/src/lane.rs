@@ -1,3 +1,5 @@
+//! Where jobs come in and their ends go out.
+
 use std::{future::pending, sync::Arc};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};

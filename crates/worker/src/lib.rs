@@ -16,6 +16,8 @@
 //! Architecture invariant: every write about an attempt carries both halves of its fence, and every
 //! exchange can be repeated exactly. So a lost answer costs a repeat and never a job.
 
+#![warn(clippy::missing_errors_doc)]
+
 mod attempt;
 mod backoff;
 mod broker;

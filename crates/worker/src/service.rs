@@ -1,3 +1,5 @@
+//! One service of a worker, as its lane, its health task and the keeper know it.
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;

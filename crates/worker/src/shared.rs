@@ -1,3 +1,5 @@
+//! What the parts of one worker share, and how they wake each other.
+
 use std::{
     sync::{
         Arc,

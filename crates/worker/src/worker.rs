@@ -1,3 +1,5 @@
+//! A worker from its registration to its goodbye.
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use pointsman_connectors::{RawMessage, StopReason};
