@@ -224,6 +224,11 @@ async fn a_lane_that_fails_is_part_of_one_trouble_that_ends_also_when_nobody_wat
     for time in ["first", "second"] {
         let viewer = watching(&world).await;
         world.pass(secs(1)).await;
+        // The second one is to be told half a second after the first, and cannot be read then.
+        for _ in 0..2 {
+            world.fleet.submit(spec(50)).await;
+            world.pass(millis(25)).await;
+        }
         world.store.down.store(true, SeqCst);
         world.pass(secs(6)).await;
         drop(viewer);
