@@ -40,7 +40,7 @@ impl Client {
     /// A client of the server at `address`, such as `http://127.0.0.1:7780`, with a token where the
     /// server asks for one. Several addresses stand with commas between them: one server is talked to
     /// until it fails or keeps a caller waiting who gives up after 4 s or more, then the next; one
-    /// that says nothing at all for 2 s at first is passed over. Does not connect yet.
+    /// that serves nobody, or says nothing for 2 s, at first is passed over. Does not connect yet.
     ///
     /// # Errors
     /// [`ClientError::Address`] when an address or the token cannot be used.
@@ -121,7 +121,8 @@ impl Client {
     }
 
     /// Who cannot be connected to got nothing of the request: it goes to the next server. So it does
-    /// where a server that was not heard yet says nothing: it may be given to one server only.
+    /// where a server that was not heard yet says nothing, or serves nobody: it may be given to one
+    /// server only.
     async fn answered(&self, mut request: Request) -> Result<Response, reqwest::Error> {
         for _ in 1..self.addresses.count() {
             self.addresses.turn(request.url_mut());
@@ -137,12 +138,16 @@ impl Client {
         self.ask(request).await
     }
 
-    /// Whether the server that is talked to says anything; it is left where it does not.
+    /// Whether the server that is talked to says that it serves; it is left where it does not.
     async fn is_there(&self) -> bool {
         let url = self.addresses.current().clone();
         let asked = Asked::new(&self.addresses, url, Duration::ZERO);
-        let look = self.request(Method::GET, &["livez"]).timeout(CONNECT).send().await;
-        asked.answered(look).is_ok()
+        let look = self.request(Method::GET, &["readyz"]).timeout(CONNECT).send().await;
+        let serves = look.and_then(|response| match response.status().is_server_error() {
+            true => response.error_for_status(),
+            false => Ok(response),
+        });
+        asked.answered(serves).is_ok()
     }
 
     /// Asks the server that the request names, and leaves it where it gives no answer.
@@ -214,5 +219,35 @@ fn problem_of(status: StatusCode, body: &Bytes) -> ClientError {
             let head: String = String::from_utf8_lossy(body).chars().take(200).collect();
             ClientError::Unexpected(format!("{status}: {head}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::any};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that gives every request this answer.
+    async fn answering(status: StatusCode) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(any(move || async move { status }));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn a_server_that_serves_nobody_is_passed_over() {
+        let (away, well) =
+            (answering(StatusCode::SERVICE_UNAVAILABLE).await, answering(StatusCode::OK).await);
+        let client = Client::new(&format!("{away},{well}"), None).unwrap();
+        client.ready().await.unwrap();
+        client.remove_worker(&"w".parse().unwrap()).await.unwrap();
+        // Where nobody serves, the last one says why.
+        let client = Client::new(&format!("{away},{away}"), None).unwrap();
+        let why = client.ready().await.unwrap_err();
+        assert!(matches!(&why, ClientError::Unexpected(why) if why.contains("503")), "{why}");
     }
 }
