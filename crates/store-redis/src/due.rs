@@ -215,7 +215,7 @@ impl Inner {
         let seen = self.machines_heard().await?;
         let gone = || seen.iter().filter(|seen| seen.status.is_gone());
         let workers_of = self.workers_of(gone().map(|seen| &seen.machine).collect()).await?;
-        let gone = gone().filter(|seen| workers_of.get(&seen.machine).is_none_or(Vec::is_empty));
+        let gone = gone().filter(|seen| workers_of.get(&seen.machine).is_some_and(Vec::is_empty));
         let gone = gone.map(|seen| (seen.heard.unwrap_or(since), seen.machine.clone())).collect();
         due.extend(
             keep.over_limit(gone, now)

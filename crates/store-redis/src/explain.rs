@@ -106,7 +106,7 @@ impl Inner {
                 pipeline.cmd("ZRANGE").arg(&queue).arg(score).arg(score).arg("BYSCORE");
                 pipeline.arg("LIMIT").arg(0).arg(MAX_AHEAD);
             }
-            for parts in self.link.send_all(&pipeline).await?.chunks_exact(2) {
+            for parts in self.link.send_passing(&pipeline).await?.chunks_exact(2) {
                 ahead += number(&parts[0]).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
                 ahead += list(&parts[1]).iter().filter(|other| text(other) < member).count();
             }

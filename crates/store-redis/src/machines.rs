@@ -85,7 +85,7 @@ impl Inner {
         Ok(due)
     }
 
-    /// The ids of the workers of these machines, in one question.
+    /// The ids of the workers of these machines, in one question; nothing of one whose set is none.
     pub async fn workers_of(
         &self,
         machines: Vec<&MachineId>,
@@ -94,9 +94,11 @@ impl Inner {
         for machine in &machines {
             ask.cmd("SMEMBERS").arg(self.key(&keys::workers_of(machine)));
         }
-        let workers = self.link.send_all(&ask).await?;
-        let workers = workers.iter().map(|found| list(found).iter().map(text).collect());
-        Ok(machines.into_iter().cloned().zip(workers).collect())
+        let found = machines.into_iter().zip(self.link.send_typed(&ask).await?);
+        let workers = found.filter_map(|(machine, found)| {
+            Some((machine.clone(), list(&found?).iter().map(text).collect()))
+        });
+        Ok(workers.collect())
     }
 
     /// Every machine, as it was seen not long ago.
@@ -117,7 +119,8 @@ impl Inner {
         let workers = self.workers_of(ids.iter().collect()).await?;
         let machines = self.readable(&keys).await?.into_iter().filter_map(|record| {
             let Record::Machine(machine) = record else { return None };
-            let of_workers = workers.get(&machine.id).into_iter().flatten();
+            // Of one whose workers are not known nothing is known.
+            let of_workers = workers.get(&machine.id)?.iter();
             let all = of_workers.map(|worker| format!("w:{worker}"));
             let all = all.chain([format!("m:{}", machine.id)]);
             let (members, unheard): (Vec<String>, Vec<String>) =

@@ -59,7 +59,7 @@ impl Inner {
         for service in services {
             pipeline.cmd("ZRANGE").arg(self.key(&format!("heads:{service}"))).arg(0).arg(-1);
         }
-        let heads = self.link.send_all(&pipeline).await?;
+        let heads = self.link.send_passing(&pipeline).await?;
         let heads = heads.iter().flat_map(list).filter_map(|head| {
             let head = text(head);
             let (seq, class) = head.split_once(':')?;
@@ -116,7 +116,7 @@ impl Inner {
             pipeline.cmd("HGET").arg(self.key(&format!("class:{key}"))).arg("live");
             pipeline.cmd("ZCARD").arg(self.key(&format!("queue:{key}")));
         }
-        let found = self.link.send_all(&pipeline).await?;
+        let found = self.link.send_passing(&pipeline).await?;
         let oldest = self.oldest_waiting(classes).await?;
         let mut summaries = Vec::with_capacity(classes.len());
         for ((key, parts), oldest) in classes.iter().zip(found.chunks_exact(3)).zip(oldest) {
@@ -182,7 +182,7 @@ impl Inner {
         for (base, _) in &losing {
             live.cmd("SCARD").arg(self.key(&format!("base:{base}")));
         }
-        let live = self.link.send_all(&live).await?;
+        let live = self.link.send_passing(&live).await?;
         let poisonous = losing.into_iter().zip(live);
         let poisonous = poisonous.filter(|(_, live)| number(live).is_some_and(|live| live > 0));
         let mut poisonous: Vec<_> = poisonous.map(|(losing, _)| losing).collect();

@@ -108,6 +108,12 @@ impl Link {
         });
         typed.collect()
     }
+
+    /// The same, with nil in the place of those.
+    pub async fn send_passing(&self, pipeline: &Pipeline) -> Result<Vec<Value>, CallError> {
+        let answers = self.send_typed(pipeline).await?.into_iter();
+        Ok(answers.map(|answer| answer.unwrap_or(Value::Nil)).collect())
+    }
 }
 
 #[cfg(test)]

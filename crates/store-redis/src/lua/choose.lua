@@ -93,7 +93,8 @@ end
 
 -- A job's fields and attempt, if it waits as its index says; and whether workers are excluded.
 local function waiting_job(key)
-  local fields = call('HGETALL', key)
+  local fields = redis.pcall('HGETALL', key)
+  if fields.err then return {}, nil end
   local attempt, waits, excludes = nil, false, false
   for i = 1, #fields, 2 do
     local field = fields[i]
@@ -118,7 +119,11 @@ local function take_run(S, best, second, wanted, skip, picks)
   local taken, passed = 0, 0
   while passed < 100 do
     local from, most = class.taken or 0, wanted - taken
-    local some = call('ZRANGE', class.queue, small(from), small(from + most), 'WITHSCORES')
+    local some = redis.pcall('ZRANGE', class.queue, small(from), small(from + most), 'WITHSCORES')
+    if some.err then
+      class.is_odd = true
+      return taken
+    end
     S.typed[class.queue] = 'zset'
     for i = 1, #some, 2 do
       if taken == wanted or second then

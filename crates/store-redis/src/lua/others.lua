@@ -165,7 +165,8 @@ local function first_waiting(keys, args)
   local P = prefix_of(keys[1])
   local limit, jobs, heads, rest = tonumber(args[1]), {}, {}, {}
   for i = 2, #args do
-    local some = call('ZRANGE', P .. 'heads:' .. args[i], 0, limit - 1, 'WITHSCORES')
+    -- A key that is none of ours is passed over: the doctor tells of it.
+    local some = redis.pcall('ZRANGE', P .. 'heads:' .. args[i], 0, limit - 1, 'WITHSCORES')
     for n = 1, #some, 2 do
       heads[#heads + 1] = { score = tonumber(some[n + 1]), member = some[n], class = string.sub(some[n], 14), at = 0 }
     end
@@ -181,7 +182,7 @@ local function first_waiting(keys, args)
     else
       break
     end
-    local two = call('ZRANGE', P .. 'queue:' .. head.class, head.at, head.at + 1, 'WITHSCORES')
+    local two = redis.pcall('ZRANGE', P .. 'queue:' .. head.class, head.at, head.at + 1, 'WITHSCORES')
     if two[1] then jobs[#jobs + 1] = string.sub(two[1], 14) end
     if two[3] then
       head.score, head.member, head.at = tonumber(two[4]), string.sub(two[3], 1, 13) .. head.class, head.at + 1

@@ -39,7 +39,7 @@ impl Inner {
                 pipeline.cmd("ZRANGE").arg(queue).arg(end).arg(end).arg("WITHSCORES");
             }
         }
-        let ends = self.link.send_all(&pipeline).await?;
+        let ends = self.link.send_passing(&pipeline).await?;
         let mut firsts = Vec::with_capacity(classes.len());
         // Where lower priorities wait too.
         let mut on = Vec::new();
@@ -57,7 +57,7 @@ impl Inner {
                 pipeline.cmd("ZRANGE").arg(queue).arg(rank << PLACE_BITS).arg("+inf");
                 pipeline.arg("BYSCORE").arg("LIMIT").arg(0).arg(1).arg("WITHSCORES");
             }
-            let found = self.link.send_all(&pipeline).await?;
+            let found = self.link.send_passing(&pipeline).await?;
             let next = on.iter().zip(&found).filter_map(|((class, _), value)| first(*class, value));
             let next: Vec<First> = next.collect();
             on = next.iter().map(|first| (first.class, first.rank + 1)).collect();

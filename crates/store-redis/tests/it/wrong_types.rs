@@ -1,16 +1,19 @@
 //! Records whose keys hold another type of value: nobody else is kept from anything, and they are
 //! mended.
 
+use std::time::Duration;
+
 use pointsman_core::{
     Command, JobId, Record, RecordKey,
-    command::{Held, Raise},
+    command::{Held, Raise, Reconcile},
+    decide::limits,
     doctor::{FindingRule, Mend, MendOutcome},
-    record::{AlertId, AlertRule, Severity},
+    record::{AlertId, AlertRule, JobSpec, Severity},
 };
 use pointsman_store::{
-    Depth, JobFilter, Store,
+    Depth, Due, JobFilter, Store,
     conformance::{
-        fleet::{Fleet, Hand, completed, spec},
+        fleet::{Fleet, Hand, completed, needs, spec},
         model::picture,
     },
 };
@@ -136,4 +139,39 @@ async fn it_stands_in_nobodys_way() {
     let found = store.examine(Depth::Everything).await.expect("it is examined");
     let wrong = found.findings.iter().filter(|f| f.rule == FindingRule::WrongType).count();
     assert_eq!(wrong, keys.len() - 1, "{found:?}");
+}
+
+#[tokio::test]
+async fn a_machine_whose_workers_are_not_known_keeps_no_other_from_going_silent() {
+    let scene = Scene::new().await;
+    scene.fleet.worker("other", 1, &[]).await;
+    by_hand(&scene.prefix, "SET machine:m-w:workers x");
+    scene.fleet.advance(limits::SILENT_AFTER + Duration::from_secs(1));
+    let store = open_with(scene.options.clone());
+    let due = store.due(Due::Machines).await.expect("it is looked at");
+    let silent: Vec<_> = due
+        .iter()
+        .filter_map(|due| match due {
+            Reconcile::DisconnectMachine { machine, .. } => Some(machine.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(silent, ["m-other"]);
+    store.pulse().await.expect("the others are told");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_none_keeps_no_other_from_being_shown_and_claimed() {
+    let scene = Scene::new().await;
+    let other = scene.fleet.worker("other", 2, &["x"]).await;
+    let needs_x = scene.fleet.submit(JobSpec { requirements: needs("x"), ..spec(40) }).await;
+    let whole = scene.fleet.store.queues(10).await.expect("they are shown").classes;
+    by_hand(&scene.prefix, &format!("SET queue:{} x", whole[0].class));
+    let store = open_with(scene.options.clone());
+    let shown = store.queues(10).await.expect("the others are shown").classes;
+    assert_eq!(shown[1..], whole[1..]);
+    store.explain(scene.waiting).await.expect("it is explained");
+    assert_eq!(scene.fleet.claim(&other).await.map(|held| held.job), Some(needs_x));
+    scene.fleet.store.mend(None).await.expect("it is mended");
+    assert_eq!(scene.fleet.claim(&other).await.map(|held| held.job), Some(scene.waiting));
 }
