@@ -7,7 +7,7 @@ use std::{
 };
 
 use pointsman_core::{
-    Command, EventName, RecordKind,
+    Command, EventName, RecordKey, RecordKind,
     doctor::{Finding, FindingRule, Mend, MendOutcome, Mended},
 };
 use pointsman_store::{Depth, StoreError, Treatment};
@@ -89,8 +89,8 @@ impl Inner {
     /// What is done about one key: it becomes what the log says, or is set aside; of a record that is
     /// lost, the log is told. Answers whether indexes are left behind that name it.
     async fn mend_key(&self, finding: &Finding, look: &Look) -> Result<bool, String> {
-        if let Some(sound) = look.sound.get(&finding.id) {
-            self.rewrite(sound).await?;
+        if let (Some(sound), Some(key)) = (look.sound.get(&finding.id), finding.record()) {
+            self.rewrite(sound, &key).await?;
             return Ok(false);
         }
         let is_lost = finding.rule == FindingRule::LostRecord;
@@ -120,9 +120,11 @@ impl Inner {
         Ok(true)
     }
 
-    async fn rewrite(&self, sound: &Sound) -> Result<(), String> {
-        let Sound { key, found, wrong, .. } = sound;
-        let mut args = vec![key.clone(), found.clone(), wrong.clone(), sound.set.len().to_string()];
+    async fn rewrite(&self, sound: &Sound, key: &RecordKey) -> Result<(), String> {
+        let Sound { found, wrong, .. } = sound;
+        let event = format!("{} {}", mended(key.kind()).as_str(), keys::record(key));
+        let (time, count) = (self.link.given_time(), sound.set.len().to_string());
+        let mut args = vec![time, keys::record(key), found.clone(), wrong.clone(), event, count];
         for (field, value) in &sound.set {
             args.extend([field.clone(), value.clone()]);
         }
@@ -219,6 +221,16 @@ fn told(why: &str) -> String {
              gives, `+rename` with it"
         ),
         false => why.to_owned(),
+    }
+}
+
+fn mended(kind: RecordKind) -> EventName {
+    match kind {
+        RecordKind::Machine => EventName::MachineStateChanged,
+        RecordKind::Worker => EventName::WorkerStateRepaired,
+        RecordKind::Connector => EventName::ConnectorStatusChanged,
+        RecordKind::Job => EventName::JobUpdated,
+        RecordKind::Alert => EventName::AlertRaised,
     }
 }
 

@@ -32,7 +32,6 @@ const NAMED: usize = 3;
 /// What a record's hash should be.
 #[derive(Debug)]
 pub struct Sound {
-    pub key: String,
     /// The `rev` that stands there; empty where there is none.
     pub found: String,
     /// The type of what stands there, where that is no hash; else empty.
@@ -266,7 +265,6 @@ fn judge(key: &RecordKey, raw: &Raw, told: &Record, look: &mut Look) {
         .filter_map(|field| Some(((*field).to_owned(), right.get(*field)?.clone())));
     let del = differences.iter().filter(|field| !right.contains_key(**field));
     let sound = Sound {
-        key: keys::record(key),
         found: raw.get("rev").cloned().unwrap_or_default(),
         wrong: String::new(),
         set: set.collect(),
@@ -290,7 +288,7 @@ fn judge_type(key: &RecordKey, is: &str, told: Option<&Record>, prefix: &str, lo
             .clone_into(&mut finding.cure);
         let (found, wrong) = (String::new(), is.to_owned());
         let set = texts(told).into_iter().collect();
-        let sound = Sound { key: name, found, wrong, set, del: Vec::new() };
+        let sound = Sound { found, wrong, set, del: Vec::new() };
         look.sound.insert(finding.id.clone(), sound);
     }
     look.found.add(finding);

@@ -24,16 +24,27 @@ local function makes_room(P, name, kind)
   return true
 end
 
--- Makes a hash what the log says: ARGV: key, the `rev` that it has ('' for none), the wrong type that
--- stands in its place (or ''), number of fields to set, fields and values, fields to take away.
+-- Makes a hash what the log says, as a change like any other: a view that began while it was broken
+-- lacks the record. ARGV: time or '', key, the `rev` that it has ('' for none), the wrong type that
+-- stands in its place (or ''), event for the log, number of fields to set, fields and values, fields to
+-- take away.
 local function rewrite(keys, args)
   local P = prefix_of(keys[1])
-  local key, kind = P .. args[1], args[3]
-  if kind ~= '' and not makes_room(P, args[1], kind) then return 'changed' end
-  if kind == '' and not has_rev(key, args[2]) then return 'changed' end
-  local count = tonumber(args[4])
-  if count > 0 then call('HSET', key, unpack(args, 5, 4 + count * 2)) end
-  if #args > 4 + count * 2 then call('HDEL', key, unpack(args, 5 + count * 2)) end
+  local key, kind = P .. args[2], args[4]
+  local meta = call('HMGET', keys[1], 'seq', 'ended_no')
+  local seq = text(whole(meta[1], 'meta', 'seq') + 1)
+  whole(meta[2], 'meta', 'ended_no')
+  must_be({ typed = {} }, P .. 'log', 'stream')
+  if kind ~= '' and not makes_room(P, args[2], kind) then return 'changed' end
+  if kind == '' and not has_rev(key, args[3]) then return 'changed' end
+  local count = tonumber(args[6])
+  if count > 0 then call('HSET', key, unpack(args, 7, 6 + count * 2)) end
+  if #args > 6 + count * 2 then call('HDEL', key, unpack(args, 7 + count * 2)) end
+  call('HSET', key, 'rev', seq)
+  local fields = call('HGETALL', key)
+  local record = BETWEEN .. small(#fields) .. BETWEEN .. table.concat(fields, BETWEEN)
+  call('HSET', keys[1], 'seq', seq)
+  call('XADD', P .. 'log', seq .. '-0', 'at', text(clock(args[1])), 'ended_no', meta[2], args[5], record)
   return 'ok'
 end
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, Rejected,
+    Answer, Command, Event, EventName, Record, Rejected,
     command::{Held, Idempotency, Op, Submit},
     decide::limits,
     doctor::{Examination, FindingRule},
-    record::{ConnectorStatus, JobSpec, JobStatus},
+    record::{ConnectorStatus, JobSpec, JobStatus, Worker},
 };
 use pointsman_store::{
     Depth, Due, LogPage, Store,
@@ -205,6 +205,30 @@ async fn what_was_set_aside_before_is_not_overwritten() {
         told(fleet.store.examine(Depth::Everything).await.expect("it is examined")),
         [""; 0]
     );
+}
+
+/// A view that began while the record could not be read lacks it until then.
+#[tokio::test]
+async fn what_is_written_anew_is_told() {
+    let (fleet, options) = fleet_on();
+    let hand = fleet.worker("w", 1, &[]).await;
+    let before = fleet.worker_record(&hand).await;
+    by_hand(&prefix(&options), "HSET worker:w presence x");
+    let server = open_with(options);
+    let seed = server.seed().await.expect("a view begins");
+    assert!(!seed.records.iter().any(|record| record.key().id() == "w"), "{seed:?}");
+    server.mend(None).await.expect("it is mended");
+    let LogPage::Groups(told) = log(&fleet, seed.position.seq).await else { panic!("a hole") };
+    let events: Vec<_> = told.iter().flat_map(|group| &group.events).collect();
+    let [Event { name: EventName::WorkerStateRepaired, record: Some(Record::Worker(told)), .. }] =
+        &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(*told, fleet.worker_record(&hand).await);
+    assert_eq!(Worker { rev: before.rev, ..(**told).clone() }, *before);
+    fleet.submit(spec(50)).await;
+    assert!(fleet.claim(&hand).await.is_some(), "the worker works on");
 }
 
 /// Somebody's keys of a wrong type are met by whoever uses them.

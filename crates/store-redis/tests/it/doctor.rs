@@ -16,14 +16,11 @@ use pointsman_core::{
 };
 use pointsman_store::{
     Depth, Due, JobFilter, LogPage, Store as _,
-    conformance::{
-        fleet::{Fleet, Hand, completed, needs, spec},
-        model::picture,
-    },
+    conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 
 use crate::{
-    support::{by_hand, connection, fleet_on, open_with, prefix},
+    support::{by_hand, connection, content, fleet_on, open_with, prefix},
     unchanged::dump,
 };
 
@@ -103,7 +100,7 @@ async fn every_damage_is_found_and_mended() {
         ("SREM machine:m-w:workers w".into(), R::RecordWithoutIndex),
         ("SET leases x".into(), R::WrongType),
     ];
-    let whole = picture(&*fleet.store).await;
+    let whole = content(&*fleet.store).await;
     for (damage, rule) in cases {
         by_hand(&prefix, &damage);
         let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
@@ -115,7 +112,7 @@ async fn every_damage_is_found_and_mended() {
         assert!(left.is_none(), "{damage}: {left:?}");
         let after = fleet.store.examine(Depth::Everything).await.expect("it is examined");
         assert!(after.is_sound(), "{damage}: {after:?}");
-        assert_eq!(picture(&*fleet.store).await, whole, "after {damage}");
+        assert_eq!(content(&*fleet.store).await, whole, "after {damage}");
     }
     fleet.act(&hand, running, completed()).await.expect("the worker works on");
 }
@@ -158,7 +155,7 @@ async fn a_record_that_the_log_holds_is_written_anew() {
         ("HSET worker:w rev 99999".into(), "contradiction:worker/w".into()),
         ("HSET machine:m-w rev 99999".into(), "contradiction:machine/m-w".into()),
     ];
-    let whole = picture(&*fleet.store).await;
+    let whole = content(&*fleet.store).await;
     for (damage, id) in cases {
         by_hand(&prefix, &damage);
         let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
@@ -168,7 +165,7 @@ async fn a_record_that_the_log_holds_is_written_anew() {
         assert!(left.is_none(), "{damage}: {left:?}");
         let after = fleet.store.examine(Depth::Everything).await.expect("it is examined");
         assert!(after.is_sound(), "{damage}: {after:?}");
-        assert_eq!(picture(&*fleet.store).await, whole, "after {damage}");
+        assert_eq!(content(&*fleet.store).await, whole, "after {damage}");
     }
     fleet.act(&hand, running, completed()).await.expect("the worker works on");
 }

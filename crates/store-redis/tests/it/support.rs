@@ -10,7 +10,10 @@ use std::{
 };
 
 use pointsman_redis_testing::{RedisOptions, RedisServer};
-use pointsman_store::{ManualClock, Store, conformance::fleet::Fleet};
+use pointsman_store::{
+    ManualClock, Store,
+    conformance::{fleet::Fleet, model::picture},
+};
 use pointsman_store_redis::{OpenError, Options, RedisStore};
 use tokio::runtime::Runtime;
 
@@ -85,6 +88,20 @@ pub fn fleet_on() -> (Fleet, Options) {
     });
     let options = opened.lock().expect("no panic").take().expect("it was opened");
     (fleet, options)
+}
+
+/// All that a store shows, but for when each record changed last: a repair is a change.
+pub async fn content(store: &dyn Store) -> Vec<String> {
+    let shown = picture(store).await.into_iter().filter(|line| !line.starts_with("seq "));
+    let but_for_rev = |line: String| match line.split_once("\"rev\":") {
+        Some((before, after)) => {
+            before.to_owned() + after.trim_start_matches(|c: char| c.is_ascii_digit())
+        }
+        None => line,
+    };
+    let mut content: Vec<_> = shown.map(but_for_rev).collect();
+    content.sort();
+    content
 }
 
 /// Somebody sends a command on one key of a fleet, its words apart by blanks.

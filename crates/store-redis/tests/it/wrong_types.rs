@@ -12,14 +12,11 @@ use pointsman_core::{
 };
 use pointsman_store::{
     Depth, Due, JobFilter, Store,
-    conformance::{
-        fleet::{Fleet, Hand, completed, needs, spec},
-        model::picture,
-    },
+    conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 use pointsman_store_redis::Options;
 
-use crate::support::{by_hand, fleet_on, open_with, prefix};
+use crate::support::{by_hand, content, fleet_on, open_with, prefix};
 
 /// A worker runs a job; one job has ended, one waits, and an alert stands.
 struct Scene {
@@ -68,7 +65,7 @@ fn subject(key: &str) -> String {
 async fn the_log_has_it_so_it_is_written_anew() {
     let scene = Scene::new().await;
     let store = &scene.fleet.store;
-    let whole = picture(&**store).await;
+    let whole = content(&**store).await;
     for key in scene.keys() {
         by_hand(&scene.prefix, &format!("SET {key} x"));
         let found = store.examine(Depth::Everything).await.expect("it is examined");
@@ -80,7 +77,7 @@ async fn the_log_has_it_so_it_is_written_anew() {
         assert_eq!(mended[0].outcome, MendOutcome::Repaired, "{key}");
         let found = store.examine(Depth::Everything).await.expect("it is examined");
         assert!(found.is_sound(), "{key}: {found:?}");
-        assert_eq!(picture(&**store).await, whole, "{key}");
+        assert_eq!(content(&**store).await, whole, "{key}");
         let aside = by_hand(&scene.prefix, &format!("GET quarantine:{key}"));
         assert_eq!(aside, redis::Value::BulkString(b"x".to_vec()), "{key}");
     }
