@@ -33,7 +33,10 @@ impl Broker {
         let done = self.store().execute(commands).await?;
         let each = done.into_iter().map(|done| match done {
             Ok(done) => submitted(done).map(Ok),
-            Err(why) => Ok(Err(why)),
+            Err(why) => {
+                self.hub().refused(&why);
+                Ok(Err(why))
+            }
         });
         each.collect()
     }
@@ -43,7 +46,12 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`].
     pub async fn execute(&self, command: Command) -> Result<Done, BrokerError> {
-        execute(&**self.store(), command).await
+        let done = execute(&**self.store(), command).await;
+        done.inspect_err(|error| {
+            if let BrokerError::Rejected(why) = error {
+                self.hub().refused(why);
+            }
+        })
     }
 
     /// A worker's sign of life; with it may come progress of the attempts it runs. Progress is

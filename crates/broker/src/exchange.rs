@@ -60,7 +60,9 @@ impl Broker {
         let hub = self.hub();
         let (store, stop) = (hub.store.clone(), hub.stop.clone());
         let exchanges = Exchanges::new(store, self.config().slow_scan, stop);
-        exchanges.exchange(exchange, wait).await
+        let exchanged = exchanges.exchange(exchange, wait).await?;
+        exchanged.ops.iter().filter_map(|op| op.as_ref().err()).for_each(|why| hub.refused(why));
+        Ok(exchanged)
     }
 }
 

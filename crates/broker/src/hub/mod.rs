@@ -59,6 +59,8 @@ pub(crate) struct Hub {
     news: watch::Sender<()>,
     pub contact: Contact,
     pub troubles: Troubles,
+    /// A command met what is damaged in the store, and nobody has looked since what that is.
+    pub damage_met: AtomicBool,
     pub lanes: LaneValues,
     pub watchers: JobWatchers,
     last_start: LastStart,
@@ -72,6 +74,13 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
+    /// Takes note of what was refused.
+    pub fn refused(&self, why: &Rejected) {
+        if matches!(why, Rejected::Damaged(_)) {
+            self.damage_met.store(true, Relaxed);
+        }
+    }
+
     pub fn new(
         store: Arc<dyn Store>,
         config: Arc<BrokerConfig>,
@@ -91,6 +100,7 @@ impl Hub {
             news,
             contact,
             troubles: Troubles::default(),
+            damage_met: AtomicBool::new(false),
             lanes,
             watchers: JobWatchers::default(),
             last_start: LastStart::default(),

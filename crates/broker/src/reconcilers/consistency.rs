@@ -25,7 +25,8 @@ const MAX_SHOWN: usize = 100;
 const LOOKS_A_ROUND: u32 = 12;
 
 /// Looks often at machines, workers and connectors, and seldom at everything; but as long as
-/// something is wrong, always at everything, so that it is not shown longer than it lasts.
+/// something is wrong, and where a command met it, at everything: so that it is shown soon, and not
+/// longer than it lasts.
 #[derive(Default)]
 pub(super) struct Consistency {
     /// Looks since the last one at everything.
@@ -44,7 +45,8 @@ impl Reconciler for Consistency {
 
     async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
         let store = world.store();
-        if !self.looks.load(Relaxed).is_multiple_of(LOOKS_A_ROUND) {
+        let is_met = world.hub.damage_met.swap(false, Relaxed);
+        if !is_met && !self.looks.load(Relaxed).is_multiple_of(LOOKS_A_ROUND) {
             let found = store.examine(Depth::Fleet).await?;
             if found.is_sound() {
                 self.looks.fetch_add(1, Relaxed);

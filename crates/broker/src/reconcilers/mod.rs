@@ -136,6 +136,7 @@ impl World {
                 Ok(_) => outcome.done += 1,
                 Err(Rejected::NotDue) => outcome.refused += 1,
                 Err(why) => {
+                    self.hub.refused(&why);
                     outcome.refused += 1;
                     tracing::debug!(%why, "a reconciler's command was refused");
                 }

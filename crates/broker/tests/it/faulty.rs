@@ -43,6 +43,8 @@ pub struct FaultyStore {
     /// The log, the due lists and everything else cannot be read or written.
     pub down: AtomicBool,
     pub payloads_lost: AtomicBool,
+    /// What cancels need is damaged.
+    pub damaged: AtomicBool,
     /// There is no room for an alert.
     pub alerts_refused: AtomicBool,
     /// Happens right after the next exchange was answered.
@@ -80,6 +82,7 @@ impl FaultyStore {
             deaf: AtomicBool::new(false),
             down: AtomicBool::new(false),
             payloads_lost: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             alerts_refused: AtomicBool::new(false),
             then: Mutex::new(None),
             thorough_looks: AtomicUsize::new(0),
@@ -166,6 +169,9 @@ impl Store for FaultyStore {
             && commands.iter().any(|command| matches!(command, Command::Raise(_)))
         {
             return Err(StoreError::Full("no space left".into()));
+        }
+        if self.damaged.load(SeqCst) && matches!(commands[..], [Command::Cancel { .. }]) {
+            return Ok(vec![Err(Rejected::Damaged("class:1: live is x".into()))]);
         }
         let exchanges = commands.iter().filter(|c| matches!(c, Command::Exchange(_))).count();
         self.exchanges.fetch_add(exchanges, SeqCst);

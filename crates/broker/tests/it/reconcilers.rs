@@ -367,6 +367,20 @@ async fn lists_that_follow_from_the_jobs_are_repaired_unasked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_command_met_is_looked_for_at_once() {
+    let world = World::reconciled().await;
+    let job = world.fleet.submit(spec(50)).await;
+    world.pass(secs(6)).await;
+    let looks = || world.store.thorough_looks.load(SeqCst);
+    let before = looks();
+    world.store.damaged.store(true, SeqCst);
+    let refused = world.broker.execute(Command::Cancel { job }).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::Rejected(Rejected::Damaged(_))), "{refused}");
+    world.pass(secs(12)).await;
+    assert_eq!(looks() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_is_looked_at_once_a_minute_and_more_often_while_it_is_wrong() {
     let world = World::reconciled().await;
     let job = world.fleet.submit(spec(50)).await;
