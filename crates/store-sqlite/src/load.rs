@@ -118,7 +118,7 @@ fn load_capabilities(
     Ok(())
 }
 
-fn read_capabilities(
+pub(crate) fn read_capabilities(
     kept_under: &[u8],
     json: &[u8],
 ) -> Result<(CapabilitiesDigest, Capabilities), String> {
@@ -131,7 +131,7 @@ fn read_capabilities(
 }
 
 /// What a column holds, of whatever type it is.
-fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, [u8]>> {
+pub(crate) fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, [u8]>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Cow::Borrowed(bytes),
         ValueRef::Null => Cow::Borrowed(&[]),
@@ -170,7 +170,7 @@ fn load_records(
     Ok(())
 }
 
-fn read_record(kind: RecordKind, id: &str, text: &[u8]) -> Result<Record, String> {
+pub(crate) fn read_record(kind: RecordKind, id: &str, text: &[u8]) -> Result<Record, String> {
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
     let record = Record::from_json(kind, text).map_err(|error| error.to_string())?;
     match record.key().id() {
@@ -251,7 +251,7 @@ fn parse_jobs(path: &Path, from: i64, to: i64) -> Result<Vec<JobRow>, OpenError>
     Ok(found)
 }
 
-fn parse_job(id: &[u8], text: &[u8]) -> Result<Arc<Job>, String> {
+pub(crate) fn parse_job(id: &[u8], text: &[u8]) -> Result<Arc<Job>, String> {
     let job: Job = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     match job.id.as_uuid().as_bytes().as_slice() == id {
         true => Ok(Arc::new(job)),
@@ -259,7 +259,7 @@ fn parse_job(id: &[u8], text: &[u8]) -> Result<Arc<Job>, String> {
     }
 }
 
-fn uuid_text(id: &[u8]) -> String {
+pub(crate) fn uuid_text(id: &[u8]) -> String {
     match <[u8; 16]>::try_from(id) {
         Ok(bytes) => uuid::Uuid::from_bytes(bytes).hyphenated().to_string(),
         Err(_) => id.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -292,7 +292,7 @@ fn load_idempotency(
     Ok(())
 }
 
-fn read_idempotency(row: &Row<'_>) -> Result<(IdempotencyKey, KeptIdempotency), String> {
+pub(crate) fn read_idempotency(row: &Row<'_>) -> Result<(IdempotencyKey, KeptIdempotency), String> {
     let wrong = |column| move |error: rusqlite::Error| format!("{column}: {error}");
     let customer: String = row.get(0).map_err(wrong("customer"))?;
     let customer = match customer.is_empty() {
