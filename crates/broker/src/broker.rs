@@ -139,18 +139,24 @@ impl Broker {
         Ok(())
     }
 
-    /// The newest picture of a running job.
+    /// The newest picture of a running job: what this server took in, or another one.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]. What this server took in is shown also while the store cannot be read.
     pub async fn preview(&self, job: JobId) -> Result<Option<Preview>, StoreError> {
-        if let Some(preview) = self.hub.lanes.previews.get(&job) {
-            return Ok(Some(preview));
-        }
-        let Some(preview) = self.store().preview(job).await? else { return Ok(None) };
+        let own = self.hub.lanes.previews.get(&job);
+        let kept = match (self.store().preview(job).await, &own) {
+            (Err(error), Some(_)) => {
+                tracing::debug!(%error, "only the previews of this server are shown");
+                None
+            }
+            (kept, _) => kept?,
+        };
+        let newer = |kept: &Preview| own.as_ref().is_none_or(|own| kept.is_newer_than(own));
+        let Some(kept) = kept.filter(newer) else { return Ok(own) };
         // The store may keep it for a while after its attempt.
         let running = self.job(job).await?.filter(|job| job.is_running());
-        Ok(running.filter(|job| job.attempt == preview.attempt).map(|_| preview))
+        Ok(running.filter(|job| job.attempt == kept.attempt).map(|_| kept))
     }
 
     /// Whether the view is known to be the store's.

@@ -78,10 +78,10 @@ pub async fn keep_preview(link: &Link, job: JobId, preview: &Preview) -> Result<
     let Preview { attempt, n, media_type, bytes } = preview;
     let mut value = format!("{attempt} {n} {media_type}\n").into_bytes();
     value.extend_from_slice(bytes);
-    let mut set = redis::cmd("SET");
-    set.arg(link.keys().full(&format!("preview:{job}"))).arg(value);
-    set.arg("EX").arg(KEPT_FOR.as_secs());
-    link.send(&set).await?;
+    let [job, attempt, n] = [job.to_string(), attempt.to_string(), n.to_string()];
+    let kept_for = KEPT_FOR.as_secs().to_string();
+    let [job, attempt, n, kept_for] = [&job, &attempt, &n, &kept_for].map(|text| text.as_bytes());
+    link.call("keep_preview", &[job, attempt, n, &value, kept_for]).await?;
     Ok(())
 }
 

@@ -18,6 +18,8 @@
 mod batch;
 mod blobs;
 mod database;
+mod doctor;
+mod held;
 mod janitor;
 mod load;
 mod lock;

@@ -1,4 +1,5 @@
-//! Reading a store into memory. What cannot be read is put aside and told, and prevents nothing.
+//! Reading a store into memory. What cannot be read is put aside and told, and prevents nothing; a
+//! record that is whole in the log is read from there.
 
 use std::{borrow::Cow, path::Path, sync::Arc, thread};
 
@@ -13,7 +14,7 @@ use pointsman_store::{Epoch, State, state::KeptIdempotency};
 use rusqlite::{Connection, Row, types::ValueRef};
 
 use crate::{
-    OpenError,
+    OpenError, log,
     quarantine::{Place, Quarantined, Unreadable, put_aside},
     rows::Rows,
     schema,
@@ -89,6 +90,7 @@ pub(crate) fn load(
     load_records(db, &mut state, &mut unreadable)?;
     load_jobs(path, &mut state, rows, &mut unreadable)?;
     load_idempotency(db, &mut state, &mut unreadable)?;
+    read_from_log(db, &mut state, rows, &mut unreadable, position.seq)?;
     state.restore_position(position.seq, position.last_ended_no);
     reserve_numbers(db, rows)?;
     let quarantined = put_aside(db, &unreadable, now)?;
@@ -112,13 +114,14 @@ fn load_capabilities(
                 place: Place::Capabilities { digest: digest.into() },
                 reason,
                 record: json.into(),
+                told: None,
             }),
         }
     }
     Ok(())
 }
 
-fn read_capabilities(
+pub(crate) fn read_capabilities(
     kept_under: &[u8],
     json: &[u8],
 ) -> Result<(CapabilitiesDigest, Capabilities), String> {
@@ -131,7 +134,7 @@ fn read_capabilities(
 }
 
 /// What a column holds, of whatever type it is.
-fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, [u8]>> {
+pub(crate) fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Cow<'a, [u8]>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Cow::Borrowed(bytes),
         ValueRef::Null => Cow::Borrowed(&[]),
@@ -164,13 +167,14 @@ fn load_records(
                 place: Place::Record { id: id.clone().into() },
                 reason,
                 record: text.into(),
+                told: None,
             }),
         }
     }
     Ok(())
 }
 
-fn read_record(kind: RecordKind, id: &str, text: &[u8]) -> Result<Record, String> {
+pub(crate) fn read_record(kind: RecordKind, id: &str, text: &[u8]) -> Result<Record, String> {
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
     let record = Record::from_json(kind, text).map_err(|error| error.to_string())?;
     match record.key().id() {
@@ -220,7 +224,8 @@ fn load_jobs(
                 rows.skip_to(row.n);
                 let id = uuid_text(&row.id);
                 let place = Place::Job { n: row.n };
-                unreadable.push(Unreadable { kind: "job", id, place, reason, record });
+                let told = None;
+                unreadable.push(Unreadable { kind: "job", id, place, reason, record, told });
             }
         }
     }
@@ -251,7 +256,7 @@ fn parse_jobs(path: &Path, from: i64, to: i64) -> Result<Vec<JobRow>, OpenError>
     Ok(found)
 }
 
-fn parse_job(id: &[u8], text: &[u8]) -> Result<Arc<Job>, String> {
+pub(crate) fn parse_job(id: &[u8], text: &[u8]) -> Result<Arc<Job>, String> {
     let job: Job = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     match job.id.as_uuid().as_bytes().as_slice() == id {
         true => Ok(Arc::new(job)),
@@ -259,7 +264,7 @@ fn parse_job(id: &[u8], text: &[u8]) -> Result<Arc<Job>, String> {
     }
 }
 
-fn uuid_text(id: &[u8]) -> String {
+pub(crate) fn uuid_text(id: &[u8]) -> String {
     match <[u8; 16]>::try_from(id) {
         Ok(bytes) => uuid::Uuid::from_bytes(bytes).hyphenated().to_string(),
         Err(_) => id.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -285,6 +290,7 @@ fn load_idempotency(
                     place: Place::Idempotency { customer: customer.into(), key: key.into() },
                     reason,
                     record: bytes(row, 2)?.into(),
+                    told: None,
                 });
             }
         }
@@ -292,7 +298,7 @@ fn load_idempotency(
     Ok(())
 }
 
-fn read_idempotency(row: &Row<'_>) -> Result<(IdempotencyKey, KeptIdempotency), String> {
+pub(crate) fn read_idempotency(row: &Row<'_>) -> Result<(IdempotencyKey, KeptIdempotency), String> {
     let wrong = |column| move |error: rusqlite::Error| format!("{column}: {error}");
     let customer: String = row.get(0).map_err(wrong("customer"))?;
     let customer = match customer.is_empty() {
@@ -304,6 +310,27 @@ fn read_idempotency(row: &Row<'_>) -> Result<(IdempotencyKey, KeptIdempotency), 
     let body = row.get(3).map_err(wrong("body"))?;
     let until = Timestamp::from_millis(row.get(4).map_err(wrong("until_ms"))?);
     Ok((key, KeptIdempotency { job, body, until }))
+}
+
+/// What cannot be read in its row may be whole in the log.
+fn read_from_log(
+    db: &Connection,
+    state: &mut State,
+    rows: &Rows,
+    unreadable: &mut [Unreadable],
+    head: Seq,
+) -> rusqlite::Result<()> {
+    let keys = unreadable.iter().filter_map(Unreadable::key);
+    let wanted = keys.filter(|key| state.record(key).is_none()).collect();
+    let mut newest = log::newest(db, wanted, head)?;
+    for row in unreadable {
+        row.told = row.key().and_then(|key| newest.remove(&key));
+        if let (Some(Record::Job(job)), Place::Job { n }) = (&row.told, &row.place) {
+            rows.restore(job.id, *n);
+        }
+        row.told.iter().cloned().for_each(|record| state.restore(record));
+    }
+    Ok(())
 }
 
 /// Row numbers that jobs put aside had: what is kept under them never becomes another job's.

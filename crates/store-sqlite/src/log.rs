@@ -1,6 +1,9 @@
 //! Reading the log back, and how much of it is kept.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use pointsman_core::{Event, EventName, LogGroup, Record, RecordKey, RecordKind, Seq, Timestamp};
 use pointsman_store::LogPage;
@@ -94,6 +97,39 @@ fn read_row(
         }
     }
     Ok(())
+}
+
+/// The last that the log says of these records; without those that it removed or says nothing of.
+/// `head` is the newest seq. It goes back from there, and no further than it can read: what lies
+/// before a gap may be old.
+pub(crate) fn newest(
+    db: &Connection,
+    mut wanted: BTreeSet<RecordKey>,
+    head: Seq,
+) -> rusqlite::Result<BTreeMap<RecordKey, Record>> {
+    let mut newest = BTreeMap::new();
+    let mut before = head + 1;
+    let mut rows =
+        db.prepare("SELECT first_seq, last_seq, lines FROM log ORDER BY last_seq DESC")?;
+    let mut rows = rows.query([])?;
+    while let (false, Some(row)) = (wanted.is_empty(), rows.next()?) {
+        let (first, last) = (seq_at(0)(row)?, seq_at(1)(row)?);
+        let mut groups = Vec::new();
+        let lines = row.get_ref(2)?.as_str().unwrap_or_default();
+        let is_read = read_row(lines, 0, usize::MAX, &mut groups).is_ok();
+        let seqs = groups.iter().map(|group| group.seq);
+        if !is_read || last + 1 != before || !seqs.eq(first..=last) {
+            tracing::warn!(seq = before - 1, "the log cannot be read back from here");
+            break;
+        }
+        for event in groups.into_iter().rev().flat_map(|group| group.events.into_iter().rev()) {
+            if wanted.remove(&event.key) {
+                newest.extend(event.record.map(|record| (event.key, record)));
+            }
+        }
+        before = first;
+    }
+    Ok(newest)
 }
 
 /// A line begins with its seq, so those before a page are passed over unread.

@@ -2,8 +2,9 @@
 //! until somebody has taken them away, or until there is a sound record in their place.
 
 use pointsman_core::{
-    RecordKey, RecordKind, Timestamp,
+    Record, RecordKey, RecordKind, Timestamp,
     doctor::{Finding, FindingRule, Mend},
+    to_json,
 };
 use pointsman_store::State;
 use rusqlite::{Connection, params};
@@ -15,6 +16,15 @@ pub(crate) struct Unreadable {
     pub place: Place,
     pub reason: String,
     pub record: Vec<u8>,
+    /// The same record as the log has it: it takes the row's place.
+    pub told: Option<Record>,
+}
+
+impl Unreadable {
+    /// Which record it was.
+    pub fn key(&self) -> Option<RecordKey> {
+        RecordKey::parse(RecordKind::named(self.kind)?, &self.id).ok()
+    }
 }
 
 /// Which row it is; what names it may be of any type.
@@ -43,8 +53,9 @@ pub(crate) fn put_aside(
     unreadable: &[Unreadable],
     now: Timestamp,
 ) -> rusqlite::Result<Vec<Quarantined>> {
-    for Unreadable { kind, id, reason, .. } in unreadable {
-        tracing::error!(kind, id, reason, "a stored record cannot be read; it is put aside");
+    for Unreadable { kind, id, reason, told, .. } in unreadable {
+        let is_in_log = told.is_some();
+        tracing::error!(kind, id, reason, is_in_log, "a stored record cannot be read; put aside");
     }
     let moved = move_rows(db, unreadable, now);
     let mut all = quarantined(db)?;
@@ -66,7 +77,7 @@ fn move_rows(db: &mut Connection, rows: &[Unreadable], now: Timestamp) -> rusqli
     }
     let step = db.transaction()?;
     for row in rows {
-        let Unreadable { kind, id, place, reason, record } = row;
+        let Unreadable { kind, id, place, reason, record, told } = row;
         let n = match place {
             Place::Job { n } => Some(n),
             _ => None,
@@ -90,6 +101,17 @@ fn move_rows(db: &mut Connection, rows: &[Unreadable], now: Timestamp) -> rusqli
                  WHERE CAST(customer AS BLOB) = ?1 AND CAST(key AS BLOB) = ?2",
                 [customer, key],
             )?,
+        };
+        match (told, place) {
+            (Some(Record::Job(job)), Place::Job { n }) => step.execute(
+                "INSERT INTO jobs (n, id, record) VALUES (?1, ?2, ?3)",
+                params![n, job.id.as_uuid().as_bytes(), to_json(&**job)],
+            )?,
+            (Some(told), _) => step.execute(
+                "INSERT INTO records (kind, id, record) VALUES (?1, ?2, ?3)",
+                params![kind, id, to_json(told)],
+            )?,
+            (None, _) => 0,
         };
     }
     step.commit()

@@ -1,11 +1,6 @@
 //! [`SqliteStore`]: the trait's side of the writer thread.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-    thread,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, thread};
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -13,7 +8,7 @@ use pointsman_core::{
     Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
     command::Reconcile,
     decide::Key,
-    doctor::{Examination, Finding, FindingRule, Mended},
+    doctor::{Examination, Mended},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
@@ -25,11 +20,11 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     OpenError, Options, blobs,
-    database::{Database, WriteError, database_path},
+    database::{Database, database_path},
     janitor::{Janitor, WalPages},
     log,
     open::{HalfImport, Opened, open},
-    quarantine::{Quarantined, take_away},
+    quarantine::Quarantined,
     readers::Readers,
     request::{MAX_QUEUED, Reply, Request, Work},
     room::Room,
@@ -53,7 +48,7 @@ pub struct SqliteStore {
     pub(crate) readers: Readers,
     pub(crate) rows: Arc<Rows>,
     /// Stored records that could not be read at opening.
-    quarantined: Mutex<Vec<Quarantined>>,
+    pub(crate) quarantined: Mutex<Vec<Quarantined>>,
     writer: WriterThread,
 }
 
@@ -149,34 +144,6 @@ impl SqliteStore {
         answer.await.map_err(|_| StoreError::Closed)
     }
 
-    /// Takes away rows that were put aside.
-    async fn take_away(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
-        let own = numbers.clone();
-        let taken = self.turn(move |writer| take_away(&writer.database.connection, &own));
-        taken.await?.map_err(WriteError::from)?;
-        self.quarantined.lock().retain(|row| !row.is_row(&numbers));
-        Ok(())
-    }
-
-    /// Jobs that have not ended and whose payload is gone.
-    async fn lost_payloads(&self) -> Result<Vec<Finding>, StoreError> {
-        let live: Vec<JobId> = self.look(|state, _| state.live_jobs().collect()).await?;
-        let rows = self.rows.of_each(&live);
-        let there = self.readers.read(move |db| blobs::have_payloads(db, &rows)).await?;
-        let lost = live.into_iter().zip(there).filter(|(_, is_there)| !is_there);
-        let mut lost: BTreeSet<JobId> = lost.map(|(id, _)| id).take(Examination::MAX).collect();
-        if !lost.is_empty() {
-            // One that ended meanwhile may have been removed with all that is kept of it.
-            let is_lost = move |id: &JobId| lost.contains(id);
-            lost = self.look(|state, _| state.live_jobs().filter(is_lost).collect()).await?;
-        }
-        let finding = |id: JobId| {
-            let problem = "its row in the table `payloads` is gone";
-            Finding::about(FindingRule::LostPayload, &RecordKey::Job(id), problem)
-        };
-        Ok(lost.into_iter().map(finding).collect())
-    }
-
     /// Looks at the state as it is on the disk.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
@@ -189,19 +156,6 @@ impl SqliteStore {
         self.ask(Request::Look(Box::new(look))).await?;
         answer.await.map_err(|_| StoreError::Closed)
     }
-}
-
-/// What is wrong with the state, what was put aside, and what is lost.
-fn examine(
-    state: &State,
-    quarantined: &[Quarantined],
-    lost: Vec<Finding>,
-    depth: Depth,
-) -> Examination {
-    let mut found = state.examine(depth);
-    let aside = quarantined.iter().map(|row| row.finding(state));
-    aside.chain(lost).for_each(|finding| found.add(finding));
-    found
 }
 
 impl Drop for SqliteStore {
@@ -340,35 +294,11 @@ impl Store for SqliteStore {
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
-        let lost = match depth {
-            Depth::Fleet => Vec::new(),
-            Depth::Everything => self.lost_payloads().await?,
-        };
-        let quarantined = self.quarantined.lock().clone();
-        self.look(move |state, _| examine(state, &quarantined, lost, depth)).await
+        self.look_over(depth).await
     }
 
     async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
-        let lost = self.lost_payloads().await?;
-        let quarantined = self.quarantined.lock().clone();
-        let begin = move |state: &mut State, now: Timestamp| {
-            let found = examine(state, &quarantined, lost, Depth::Everything);
-            let treatment = state.treat(found, ids.as_deref(), now);
-            state.wake();
-            let over = quarantined.iter();
-            let over = over.filter_map(|row| row.row_to_take_away(treatment.findings(), state));
-            (over.collect::<Vec<_>>(), treatment)
-        };
-        let (over, treatment) = self.look(begin).await?;
-        if !over.is_empty() {
-            self.take_away(over).await?;
-        }
-        let commands = treatment.commands();
-        let answers = match commands.is_empty() {
-            true => Vec::new(),
-            false => self.execute(commands).await?,
-        };
-        Ok(treatment.report(&answers, &self.examine(Depth::Everything).await?))
+        self.make_right(ids).await
     }
 
     fn transfer(self: Arc<Self>) -> Option<Arc<dyn Transfer>> {

@@ -88,13 +88,13 @@ fn write_jobs(db: &Connection, jobs: &NumberedJobs<'_>) -> rusqlite::Result<()> 
         return Ok(());
     }
     let mut add = db.prepare_cached("INSERT INTO jobs (n, id, record) VALUES (?1, ?2, ?3)")?;
-    let mut change = db.prepare_cached("UPDATE jobs SET record = ?2 WHERE n = ?1")?;
+    // Whole, so that a row that somebody took away or broke is there again.
+    let change = "INSERT OR REPLACE INTO jobs (n, id, record) VALUES (?1, ?2, ?3)";
+    let mut change = db.prepare_cached(change)?;
     for job in &jobs.0 {
         let Some(record) = job.record else { continue };
-        match job.is_new {
-            true => add.execute(params![job.n, job.id.as_uuid().as_bytes(), Text(record)])?,
-            false => change.execute(params![job.n, Text(record)])?,
-        };
+        let put = if job.is_new { &mut add } else { &mut change };
+        put.execute(params![job.n, job.id.as_uuid().as_bytes(), Text(record)])?;
     }
     Ok(())
 }
@@ -168,7 +168,7 @@ fn write_results(
 }
 
 fn write_capabilities(db: &Connection, writes: &Writes) -> Result<(), WriteError> {
-    let put = "INSERT OR IGNORE INTO capabilities (digest, json) VALUES (?1, ?2)";
+    let put = "INSERT OR REPLACE INTO capabilities (digest, json) VALUES (?1, ?2)";
     for (digest, capabilities) in &writes.capabilities {
         let json = serde_json::to_string(capabilities)?;
         db.prepare_cached(put)?.execute(params![digest.as_bytes(), json])?;
@@ -197,7 +197,7 @@ fn write_idempotency(db: &Connection, writes: &Writes) -> rusqlite::Result<()> {
 }
 
 /// A customer's name is never empty; empty means none.
-fn customer_name(customer: Option<&CustomerId>) -> &str {
+pub(crate) fn customer_name(customer: Option<&CustomerId>) -> &str {
     customer.map_or("", CustomerId::as_str)
 }
 

@@ -194,6 +194,11 @@ pub struct PreviewTooLarge {
 }
 
 impl Preview {
+    /// Whether it is a later picture of the same job.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        (self.attempt, self.n) > (other.attempt, other.n)
+    }
+
     /// Whether it may be kept: whoever takes pictures in asks first.
     ///
     /// # Errors
@@ -329,7 +334,7 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Keeps a picture for other processes to show, for a minute.
+    /// Keeps a picture for other processes to show, for a minute; not in place of a newer one.
     async fn keep_preview(&self, _: JobId, _: Preview) -> Result<(), StoreError> {
         Ok(())
     }

@@ -12,7 +12,10 @@ use pointsman_core::{
     command::{Finish, Held, Op, Outcome},
     record::{ConnectorStatus, Progress},
 };
-use pointsman_store::conformance::fleet::{Fleet, Hand, completed, spec};
+use pointsman_store::{
+    Preview, Store,
+    conformance::fleet::{Fleet, Hand, completed, spec},
+};
 use serde_json::Value;
 
 use crate::{
@@ -280,4 +283,32 @@ async fn a_preview_that_the_store_keeps_is_not_shown_for_another_attempt() {
     let next = world.fleet.claim(&hand).await.unwrap();
     assert_eq!((next.job, next.attempt), (held.job, 2));
     assert_eq!(shown().await, None, "another attempt runs");
+}
+
+/// A worker hands its pictures in at whichever server it reaches.
+#[tokio::test(start_paused = true)]
+async fn the_newer_picture_is_shown_whoever_took_it_in() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    world.settle().await;
+    let take = async |n| {
+        world.broker.set_preview(held.job, 1, n, vec![1].into(), "image/png".into()).await.unwrap();
+    };
+    let elsewhere = async |n| {
+        let (media_type, bytes) = ("image/png".into(), vec![2].into());
+        let preview = Preview { attempt: 1, n, media_type, bytes };
+        world.store.keep_preview(held.job, preview).await.unwrap();
+    };
+    let shown = async || world.broker.preview(held.job).await.unwrap().map(|preview| preview.n);
+    take(1).await;
+    elsewhere(2).await;
+    assert_eq!(shown().await, Some(2), "the other server's");
+    take(3).await;
+    assert_eq!(shown().await, Some(3));
+    elsewhere(2).await;
+    assert_eq!(shown().await, Some(3), "its own");
+    elsewhere(4).await;
+    world.store.down.store(true, SeqCst);
+    assert_eq!(shown().await, Some(3), "its own, while the store cannot be reached");
 }

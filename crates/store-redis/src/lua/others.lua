@@ -160,6 +160,19 @@ local function pass_on(keys, args)
   return 'ok'
 end
 
+-- Keeps a picture, unless a newer one stands there. ARGV: job, attempt, its number, what is kept of
+-- it, for how many seconds.
+local function keep_preview(keys, args)
+  local key, attempt, n = prefix_of(keys[1]) .. 'preview:' .. args[1], tonumber(args[2]), tonumber(args[3])
+  -- Whatever else stands there is written over.
+  local found = redis.pcall('GETRANGE', key, 0, 21)
+  local was, number = string.match(type(found) == 'string' and found or '', '^(%d+) (%d+) ')
+  was, number = tonumber(was), tonumber(number)
+  if was and (was > attempt or was == attempt and number > n) then return 'old' end
+  call('SET', key, args[4], 'EX', args[5])
+  return 'ok'
+end
+
 -- The first waiting jobs over all classes, in the order of claims. ARGV: limit, then services.
 local function first_waiting(keys, args)
   local P = prefix_of(keys[1])

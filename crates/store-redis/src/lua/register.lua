@@ -19,6 +19,8 @@ register('pointsman_pass_on', pass_on, { 'allow-oom' })
 register('pointsman_rewrite', rewrite, { 'allow-oom' })
 register('pointsman_set_aside', set_aside, { 'allow-oom' })
 register('pointsman_reindex', reindex, { 'allow-oom' })
+-- A picture is worth no memory that endings need.
+register('pointsman_keep_preview', keep_preview, {})
 register('pointsman_first_waiting', first_waiting, { 'no-writes' })
 register('pointsman_set_intake', set_intake, { 'allow-oom' })
 register('pointsman_begin_import', begin_import, { 'allow-oom' })

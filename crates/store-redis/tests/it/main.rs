@@ -11,6 +11,7 @@ mod idle;
 mod many;
 mod meanwhile;
 mod opening;
+mod previews;
 mod profiles;
 mod several;
 mod support;

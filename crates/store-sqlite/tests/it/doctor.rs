@@ -89,6 +89,7 @@ async fn what_was_put_aside_is_taken_away_once_it_is_replaced() {
     db.execute("UPDATE records SET record = '{' WHERE kind = 'worker'", []).unwrap();
     db.execute("UPDATE jobs SET record = '{'", []).unwrap();
     db.execute("UPDATE capabilities SET json = '{'", []).unwrap();
+    db.execute("DELETE FROM log", []).unwrap();
     drop(db);
 
     let after = fleet(dir.path());

@@ -10,5 +10,6 @@ mod migration;
 mod opening;
 mod quarantine;
 mod reopen;
+mod rows;
 mod support;
 mod transfer;

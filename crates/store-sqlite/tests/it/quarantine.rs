@@ -1,12 +1,17 @@
-//! A stored record that cannot be read prevents nothing: it is put aside as it stands, and told.
+//! A stored record that cannot be read prevents nothing: it is put aside as it stands, and told; and
+//! read from the log, where that still has it.
 
-use pointsman_core::{Command, command::Idempotency, doctor::MendOutcome};
+use pointsman_core::{
+    Command, RecordKey,
+    command::Idempotency,
+    doctor::{MendOutcome, Mended},
+};
 use pointsman_store::{
     Depth,
-    conformance::fleet::{Fleet, spec},
+    conformance::fleet::{Fleet, completed, spec},
 };
 
-use crate::support::{count, database, fleet, submit_and_finish};
+use crate::support::{count, database, durable_picture, fleet, submit_and_finish};
 
 #[tokio::test]
 async fn records_that_cannot_be_read_are_put_aside() {
@@ -21,6 +26,7 @@ async fn records_that_cannot_be_read_are_put_aside() {
     assert_eq!(db.execute(broken, []).unwrap(), 1);
     let broken = "UPDATE records SET record = 'nonsense' WHERE kind = 'worker' AND id = 'bad'";
     assert_eq!(db.execute(broken, []).unwrap(), 1);
+    db.execute("DELETE FROM log", []).unwrap();
     drop(db);
 
     // The first opening puts it aside, the second finds it there.
@@ -123,6 +129,7 @@ async fn what_belongs_to_a_job_put_aside_stays_its_own() {
     before.store.close().await.unwrap();
     let db = database(dir.path());
     db.execute("UPDATE jobs SET record = X'FF00'", []).unwrap();
+    db.execute("DELETE FROM log", []).unwrap();
     drop(db);
     for _ in 0..2 {
         fleet(dir.path()).store.close().await.unwrap();
@@ -164,5 +171,64 @@ async fn unknown_fields_survive() {
             "SELECT count(*) FROM {table} WHERE json_extract(record, '$.from_later') IS NOT 42"
         );
         assert_eq!(db.query_row(&lost, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "{table}");
+    }
+}
+
+/// Where the log still has it, nothing is lost: as it was last, under its number, with its payload.
+#[tokio::test]
+async fn what_cannot_be_read_is_read_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let hand = before.worker("w", 2, &[]).await;
+    let held = before.running(&hand).await;
+    let waits = before.submit(spec(50)).await;
+    let picture = durable_picture(&*before.store).await;
+    before.store.close().await.unwrap();
+    let db = database(dir.path());
+    db.execute_batch("UPDATE jobs SET record = '{x'; UPDATE records SET record = X'FF'").unwrap();
+    drop(db);
+
+    let after = fleet(dir.path());
+    assert_eq!(durable_picture(&*after.store).await, picture);
+    let payloads = after.store.payloads(vec![held.job, waits]).await.unwrap();
+    assert!(payloads.iter().all(Option::is_some), "{payloads:?}");
+    let mended = after.store.mend(None).await.unwrap();
+    assert_eq!(mended.len(), 5, "both jobs, worker, machine and connector: {mended:?}");
+    for Mended { finding, outcome } in &mended {
+        assert!(finding.id.starts_with("quarantined:"), "{finding:?}");
+        assert_eq!(*outcome, MendOutcome::Repaired, "{finding:?}");
+    }
+    after.check().await.unwrap();
+    after.act(&hand, held, completed()).await.unwrap();
+    after.store.close().await.unwrap();
+    let again = fleet(dir.path());
+    again.check().await.unwrap();
+    assert!(again.job(held.job).await.is_ended() && again.job(waits).await.is_pending());
+}
+
+/// What lies behind a gap of the log may be older than what the row said.
+#[tokio::test]
+async fn a_log_with_a_gap_is_not_read_beyond_it() {
+    for gap in
+        ["DELETE FROM log WHERE last_seq = SEQ", "UPDATE log SET lines = '{x' WHERE last_seq = SEQ"]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let before = fleet(dir.path());
+        let hand = before.worker("w", 1, &[]).await;
+        let job = submit_and_finish(&before, &hand).await;
+        let seq = before.seq().await;
+        let newer = before.submit(spec(50)).await;
+        before.store.close().await.unwrap();
+        let db = database(dir.path());
+        assert_eq!(db.execute(&gap.replace("SEQ", &seq.to_string()), []).unwrap(), 1, "{gap}");
+        db.execute("UPDATE jobs SET record = '{x'", []).unwrap();
+        drop(db);
+
+        let after = fleet(dir.path());
+        let records = vec![RecordKey::Job(job), RecordKey::Job(newer)];
+        let found = after.store.records(records).await.unwrap();
+        let found: Vec<_> = found.iter().map(|record| record.key()).collect();
+        assert_eq!(found, [RecordKey::Job(newer)], "{gap}");
+        assert!(after.findings().await.contains(&format!("quarantined:job/{job}")), "{gap}");
     }
 }

@@ -53,6 +53,11 @@ impl State {
         self.intake = Intake::Open;
     }
 
+    /// What is kept of an idempotency key.
+    pub fn idempotency(&self, key: &IdempotencyKey) -> Option<&KeptIdempotency> {
+        self.idempotency.get(key)
+    }
+
     /// Idempotency keys in the order in which their time ends, those after `after`.
     pub fn idempotency_page(
         &self,

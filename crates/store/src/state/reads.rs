@@ -333,12 +333,17 @@ impl State {
         let ended = newest.filter_map(|(_, id)| self.jobs.get(id));
         let workers_jobs = self.volatile.leased_jobs().map(|(job, _)| job);
         let running = workers_jobs.filter_map(|id| self.jobs.get(id));
+        let jobs = running.chain(ended).map(|entry| Record::Job(entry.job.clone()));
+        self.fleet_records().chain(jobs).collect()
+    }
+
+    /// All records but the jobs.
+    pub fn fleet_records(&self) -> impl Iterator<Item = Record> {
         let machines = self.machines.values().cloned().map(Record::Machine);
         let workers = self.workers.values().cloned().map(Record::Worker);
         let connectors = self.connectors.values().cloned().map(Record::Connector);
         let alerts = self.alerts.values().cloned().map(Record::Alert);
-        let jobs = running.chain(ended).map(|entry| Record::Job(entry.job.clone()));
-        machines.chain(workers).chain(connectors).chain(alerts).chain(jobs).collect()
+        machines.chain(workers).chain(connectors).chain(alerts)
     }
 
     pub fn workers(&self) -> impl Iterator<Item = &Arc<Worker>> {

@@ -1,0 +1,45 @@
+//! Preview pictures, which servers keep for each other.
+
+use pointsman_core::JobId;
+use pointsman_store::{ManualClock, Preview, Store};
+use pointsman_store_redis::RedisStore;
+
+use crate::support::{block_on, by_hand, open_with, options, prefix};
+
+const MINUTE_MS: i64 = 60_000;
+
+fn preview(attempt: u32, n: u32) -> Preview {
+    // Line ends and nulls are bytes like others.
+    let bytes = vec![0, b'\n', 0xff, b' '].into();
+    Preview { attempt, n, media_type: "image/png".into(), bytes }
+}
+
+async fn keep(store: &RedisStore, job: JobId, attempt: u32, n: u32) -> Preview {
+    store.keep_preview(job, preview(attempt, n)).await.expect("it is kept, or another one is");
+    store.preview(job).await.expect("the store works").expect("one is kept")
+}
+
+#[test]
+fn an_older_picture_never_takes_the_place_of_a_newer_one() {
+    let options = options(&ManualClock::default());
+    let prefix = prefix(&options);
+    let [one, other] = [options.clone(), options].map(open_with);
+    let job = JobId::from_uuid(uuid::Uuid::from_u128(7));
+    block_on(async {
+        assert_eq!(keep(&one, job, 1, 7).await, preview(1, 7));
+        assert_eq!(keep(&other, job, 1, 3).await, preview(1, 7));
+        assert_eq!(keep(&other, job, 1, 10).await, preview(1, 10), "numbers are no texts");
+        assert_eq!(keep(&one, job, 2, 1).await, preview(2, 1), "another attempt");
+        assert_eq!(keep(&other, job, 1, 11).await, preview(2, 1));
+    });
+    let key = format!("preview:{job}");
+    let redis::Value::Int(left) = by_hand(&prefix, &format!("PTTL {key}")) else { panic!() };
+    assert!((1..=MINUTE_MS).contains(&left), "{left}");
+
+    // What is no picture is written over.
+    for rubbish in ["SADD", "SET"] {
+        by_hand(&prefix, &format!("DEL {key}"));
+        by_hand(&prefix, &format!("{rubbish} {key} nonsense"));
+        assert_eq!(block_on(keep(&one, job, 1, 1)), preview(1, 1), "{rubbish}");
+    }
+}
