@@ -14,11 +14,11 @@ mod viewer;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock};
-use pointsman_core::{JobId, LogGroup, Seq, View};
+use pointsman_core::{JobId, LogGroup, Rejected, Seq, View};
 use pointsman_store::{Epoch, Position, Seed, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +77,7 @@ impl Hub {
     /// Takes note of what was refused.
     pub fn refused(&self, why: &Rejected) {
         if matches!(why, Rejected::Damaged(_)) {
-            self.damage_met.store(true, Relaxed);
+            self.damage_met.store(true, Ordering::Relaxed);
         }
     }
 

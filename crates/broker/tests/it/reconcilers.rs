@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
-use pointsman_broker::{Broker, BrokerConfig, FilesTrouble};
+use pointsman_broker::{Broker, BrokerConfig, BrokerError, FilesTrouble};
 use pointsman_core::{
-    Command, Event, EventName, FailureKind, Record,
+    Command, Event, EventName, FailureKind, Record, Rejected,
     doctor::MendOutcome,
     record::{
         AlertRule, ConnectorStatus, Job, JobSpec, JobStatus, MachineStatus, Worker, WorkerStatus,
