@@ -208,6 +208,7 @@ impl Lane {
         for ((attempt, sent), result) in attempts.into_iter().zip(exchange.ops).zip(answer.ops) {
             self.answered(attempt, sent, result, is_sure);
         }
+        self.put_off.answered();
         self.claimed(tokens, exchange.claim.map(|_| answer.claimed));
     }
 

@@ -28,6 +28,15 @@ impl PutOff {
         self.ops.push((attempt, op));
     }
 
+    /// What was said is answered: where nothing was put off again, the damage is mended.
+    pub(crate) fn answered(&mut self) {
+        if self.ops.is_empty()
+            && let Some(after) = self.damage.works(Instant::now().into_std())
+        {
+            tracing::info!(?after, "what was kept is taken");
+        }
+    }
+
     /// Takes what follows in an attempt of which something is kept: it must not overtake that.
     pub(crate) fn take_followers(&mut self, ops: &mut Vec<(Arc<Attempt>, Op)>) {
         if self.ops.is_empty() {

@@ -74,13 +74,6 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Takes note of what was refused.
-    pub fn refused(&self, why: &Rejected) {
-        if matches!(why, Rejected::Damaged(_)) {
-            self.damage_met.store(true, Ordering::Relaxed);
-        }
-    }
-
     pub fn new(
         store: Arc<dyn Store>,
         config: Arc<BrokerConfig>,
@@ -109,6 +102,13 @@ impl Hub {
             stop,
             fleet,
             resyncs: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes note of what was refused.
+    pub fn refused(&self, why: &Rejected) {
+        if matches!(why, Rejected::Damaged(_)) {
+            self.damage_met.store(true, Ordering::Relaxed);
         }
     }
 

@@ -24,6 +24,21 @@ local function makes_room(P, name, kind)
   return true
 end
 
+-- What the next entry of the log will be: its seq, and the number of the last ending. Refuses, before
+-- anything is written, where there can be none.
+local function next_entry(keys)
+  local f = call('HMGET', keys[1], 'seq', 'ended_no')
+  local S = { P = prefix_of(keys[1]), typed = {}, seq = whole(f[1], 'meta', 'seq'), seq_text = f[1] }
+  whole(f[2], 'meta', 'ended_no')
+  sound_log(S)
+  return { seq = text(S.seq + 1), ended_no = f[2], log = S.P .. 'log' }
+end
+
+local function write_entry(keys, entry, time, event, record)
+  call('HSET', keys[1], 'seq', entry.seq)
+  call('XADD', entry.log, entry.seq .. '-0', 'at', text(clock(time)), 'ended_no', entry.ended_no, event, record)
+end
+
 -- Makes a hash what the log says, as a change like any other: a view that began while it was broken
 -- lacks the record. ARGV: time or '', key, the `rev` that it has ('' for none), the wrong type that
 -- stands in its place (or ''), event for the log, number of fields to set, fields and values, fields to
@@ -31,20 +46,16 @@ end
 local function rewrite(keys, args)
   local P = prefix_of(keys[1])
   local key, kind = P .. args[2], args[4]
-  local meta = call('HMGET', keys[1], 'seq', 'ended_no')
-  local seq = text(whole(meta[1], 'meta', 'seq') + 1)
-  whole(meta[2], 'meta', 'ended_no')
-  must_be({ typed = {} }, P .. 'log', 'stream')
+  local entry = next_entry(keys)
   if kind ~= '' and not makes_room(P, args[2], kind) then return 'changed' end
   if kind == '' and not has_rev(key, args[3]) then return 'changed' end
   local count = tonumber(args[6])
   if count > 0 then call('HSET', key, unpack(args, 7, 6 + count * 2)) end
   if #args > 6 + count * 2 then call('HDEL', key, unpack(args, 7 + count * 2)) end
-  call('HSET', key, 'rev', seq)
+  call('HSET', key, 'rev', entry.seq)
   local fields = call('HGETALL', key)
   local record = BETWEEN .. small(#fields) .. BETWEEN .. table.concat(fields, BETWEEN)
-  call('HSET', keys[1], 'seq', seq)
-  call('XADD', P .. 'log', seq .. '-0', 'at', text(clock(args[1])), 'ended_no', meta[2], args[5], record)
+  write_entry(keys, entry, args[1], args[5], record)
   return 'ok'
 end
 
@@ -59,17 +70,11 @@ local function set_aside(keys, args)
   local wanted = args[6] ~= '' and args[6] or kind
   if kind ~= wanted or (kind == 'none' and args[6] ~= 'none') then return 'changed' end
   if args[6] == '' and is_record and not has_rev(P .. args[2], args[7]) then return 'changed' end
-  local f = call('HMGET', keys[1], 'seq', 'ended_no')
-  local seq = is_record and text(whole(f[1], 'meta', 'seq') + 1)
-  if is_record then
-    whole(f[2], 'meta', 'ended_no')
-    must_be({ typed = {} }, P .. 'log', 'stream')
-  end
+  local entry = is_record and next_entry(keys)
   if kind ~= 'none' then lay_aside(P, args[2]) end
   if is_record then
     redis.pcall('SREM', P .. args[4], args[5])
-    call('HSET', keys[1], 'seq', seq)
-    call('XADD', P .. 'log', seq .. '-0', 'at', text(clock(args[1])), 'ended_no', f[2], args[3], '')
+    write_entry(keys, entry, args[1], args[3], '')
   end
   return 'ok'
 end
