@@ -6,7 +6,11 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use pointsman_redis_testing::{Aof, RedisServer};
 
-use super::{Figures, Task, ours, server};
+use super::{
+    Figures, Task,
+    bare::{self, Step},
+    ours, server,
+};
 use crate::{bullmq::BullMq, report::Report};
 
 const ROUNDS: usize = 3;
@@ -14,7 +18,8 @@ const START_SAMPLES: usize = 500;
 
 /// A row: which figure of the task, how it is written, what was aimed at.
 struct Row {
-    key: &'static str,
+    ours: &'static str,
+    theirs: &'static str,
     figure: &'static str,
     unit: Unit,
     goal: &'static str,
@@ -29,7 +34,12 @@ enum Unit {
 }
 
 const fn row(key: &'static str, figure: &'static str, unit: Unit, goal: &'static str) -> Row {
-    Row { key, figure, unit, goal }
+    Row { ours: key, theirs: key, figure, unit, goal }
+}
+
+/// What the bare writes of it take, beside the same figure of theirs.
+const fn bare(ours: &'static str, row: Row) -> Row {
+    Row { ours, ..row }
 }
 
 const RATE: &str = "jobs_a_second";
@@ -51,6 +61,22 @@ pub async fn bullmq(
             vec![
                 row(RATE, "drained, 50 at once", JobsASecond, ">= 2x"),
                 row(REDIS, "redis-server's time of a job, 50 at once", Microseconds, ""),
+                bare(
+                    "transaction_jobs_a_second",
+                    row(RATE, "its writes as transactions, 50 at once", JobsASecond, ""),
+                ),
+                bare(
+                    "transaction_redis_us_a_job",
+                    row(REDIS, "redis-server's time of these", Microseconds, ""),
+                ),
+                bare(
+                    "function_jobs_a_second",
+                    row(RATE, "its writes in a function, 50 at once", JobsASecond, ""),
+                ),
+                bare(
+                    "function_redis_us_a_job",
+                    row(REDIS, "redis-server's time of these", Microseconds, ""),
+                ),
             ],
         ),
         (
@@ -65,6 +91,22 @@ pub async fn bullmq(
             vec![
                 row(RATE, "drained, 1 at once", JobsASecond, ">= 2x"),
                 row(REDIS, "redis-server's time of a job, 1 at once", Microseconds, ""),
+                bare(
+                    "transaction_jobs_a_second",
+                    row(RATE, "its writes as transactions, 1 at once", JobsASecond, ""),
+                ),
+                bare(
+                    "transaction_redis_us_a_job",
+                    row(REDIS, "redis-server's time of these", Microseconds, ""),
+                ),
+                bare(
+                    "function_jobs_a_second",
+                    row(RATE, "its writes in a function, 1 at once", JobsASecond, ""),
+                ),
+                bare(
+                    "function_redis_us_a_job",
+                    row(REDIS, "redis-server's time of these", Microseconds, ""),
+                ),
             ],
         ),
         (
@@ -89,7 +131,8 @@ pub async fn bullmq(
     for (task, rows) in tasks {
         let (mut ours, mut theirs) = pair.rounds(task).await?;
         for row in rows {
-            let value = row.unit.compared(median(&mut ours, row.key), median(&mut theirs, row.key));
+            let value =
+                row.unit.compared(median(&mut ours, row.ours), median(&mut theirs, row.theirs));
             report.row(workload, row.figure, value, row.goal);
         }
     }
@@ -132,12 +175,29 @@ impl Pair {
         }
         let before = self.emptied().await?;
         match ours::measure(&self.server, task).await {
-            Ok(figures) => Ok(Some(self.with_memory(figures, before, task).await?)),
+            Ok(figures) => {
+                let mut figures = self.with_memory(figures, before, task).await?;
+                figures.extend(self.bare(task).await?);
+                Ok(Some(figures))
+            }
             Err(error) => {
                 self.broken = Some(error);
                 Ok(None)
             }
         }
+    }
+
+    /// What of a drain is writes.
+    async fn bare(&self, task: Task) -> anyhow::Result<Figures> {
+        let Task::Drain { jobs, at_once, workers: 1 } = task else { return Ok(Figures::new()) };
+        let mut figures = Figures::new();
+        for step in Step::ALL {
+            self.emptied().await?;
+            let url = self.server.url();
+            let drain = move || async move { bare::drain(&url, step, jobs, at_once).await };
+            figures.extend(ours::on_one_thread(drain).await?);
+        }
+        Ok(figures)
     }
 
     /// Nothing in it; answers the bytes it then uses.

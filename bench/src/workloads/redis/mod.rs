@@ -1,5 +1,6 @@
 //! Redis: beside BullMQ on the same server, what idle workers cost, what a claim costs.
 
+mod bare;
 mod beside;
 mod claim;
 mod idle;

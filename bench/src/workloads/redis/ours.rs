@@ -31,14 +31,21 @@ const BULK: usize = 500;
 const IN_FLIGHT: usize = 50;
 const APART: Duration = Duration::from_millis(5);
 
-/// On one thread, as a worker's process is, and as Node is.
 pub async fn measure(server: &RedisServer, task: Task) -> anyhow::Result<Figures> {
     let url = server.url();
-    let measured = tokio::task::spawn_blocking(move || {
+    on_one_thread(move || async move { measure_at(&url, task).await }).await
+}
+
+/// As a worker's process is, and as Node is.
+pub async fn on_one_thread<F>(work: impl FnOnce() -> F + Send + 'static) -> anyhow::Result<Figures>
+where
+    F: Future<Output = anyhow::Result<Figures>>,
+{
+    let done = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(measure_at(&url, task))
+        runtime.block_on(work())
     });
-    measured.await?
+    done.await?
 }
 
 async fn measure_at(url: &str, task: Task) -> anyhow::Result<Figures> {
@@ -130,19 +137,19 @@ async fn submit_single(local: &Local, jobs: usize) -> anyhow::Result<Figures> {
 }
 
 /// What a drain took: its rate, and redis-server's share of it.
-struct Drained {
+pub struct Drained {
     url: String,
     began: Instant,
     redis: f64,
 }
 
 impl Drained {
-    async fn begin(url: &str) -> anyhow::Result<Self> {
+    pub async fn begin(url: &str) -> anyhow::Result<Self> {
         let redis = processor_seconds(url).await?;
         Ok(Self { url: url.to_owned(), began: Instant::now(), redis })
     }
 
-    async fn done(self, jobs: usize) -> anyhow::Result<Figures> {
+    pub async fn done(self, jobs: usize) -> anyhow::Result<Figures> {
         let mut figures = rate(jobs, self.began);
         let redis = processor_seconds(&self.url).await? - self.redis;
         figures.insert("redis_us_a_job".into(), redis / jobs as f64 * 1e6);
