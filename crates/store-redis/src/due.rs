@@ -10,6 +10,7 @@ use pointsman_core::{
 use pointsman_store::{Due, MAX_DUE, Retention, StoreError};
 
 use crate::{
+    keys::TOLD_BY,
     link::{list, number, text},
     plan::class_of,
     store::Inner,
@@ -70,7 +71,8 @@ impl Inner {
     /// The members of `pulse` that were not heard since then.
     pub async fn all_unheard(&self, since: Timestamp) -> Result<HashSet<String>, StoreError> {
         let mut range = redis::cmd("ZRANGE");
-        range.arg(self.key("pulse")).arg("-inf").arg(since.as_millis() * 4 + 3).arg("BYSCORE");
+        let told_by_any = since.as_millis() * TOLD_BY + TOLD_BY - 1;
+        range.arg(self.key("pulse")).arg("-inf").arg(told_by_any).arg("BYSCORE");
         let found = self.link.send(&range).await?;
         Ok(list(&found).iter().map(text).collect())
     }

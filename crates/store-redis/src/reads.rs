@@ -17,7 +17,7 @@ use pointsman_store::{
 use redis::Value;
 
 use crate::{
-    keys,
+    keys::{self, TOLD_BY},
     link::{list, number, text},
     sight::record,
     store::Inner,
@@ -298,14 +298,14 @@ impl Inner {
     }
 }
 
-/// A score of `pulse`: milliseconds times four, and what told it.
+/// What a score of `pulse` says.
 pub fn confirmed(score: i64) -> Confirmed {
-    let source = match score.rem_euclid(4) {
+    let source = match score.rem_euclid(TOLD_BY) {
         0 => ConfirmedBy::Report,
         1 => ConfirmedBy::Job,
         _ => ConfirmedBy::Registration,
     };
-    Confirmed { at: Timestamp::from_millis(score.div_euclid(4)), source }
+    Confirmed { at: Timestamp::from_millis(score.div_euclid(TOLD_BY)), source }
 }
 
 /// Field and value, member and score.

@@ -9,14 +9,14 @@ use super::{
     nodes::{As, CONNECT_WITHIN, Candidate, Failures, Host, candidate, client, config, connected},
     number,
     refusals::{
-        FORMAT, OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, other_fleet,
+        OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, other_fleet,
         other_format,
     },
     reply::{SCANNED, scan, scanned},
     text,
 };
 use crate::{
-    keys::Keys,
+    keys::{FORMAT, Keys},
     library,
     settings::{Info, SettingsError},
 };
