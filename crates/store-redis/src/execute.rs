@@ -18,7 +18,7 @@ use pointsman_store::{Committed, Done, Epoch, Health, StoreError};
 use crate::{
     around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with, spare_unreadable},
     keys,
-    link::{list, number, surely, text},
+    link::{list, number, odd, surely, text},
     log,
     plan::{Before, ClaimPlan, Pick, Plan},
     sight::Sight,
@@ -376,21 +376,21 @@ impl Inner {
     }
 
     fn verdicts(&self, answer: &redis::Value, plans: usize) -> Result<Vec<Verdict>, StoreError> {
-        let odd = || StoreError::Unknown(format!("an odd answer: {answer:?}"));
+        let not_ours = || StoreError::Unknown(odd(answer));
         match list(answer) {
             [state, epoch] if text(state) == "epoch" => {
                 self.link.saw_epoch(&text(epoch));
                 Ok((0..plans).map(|_| Verdict::Conflict).collect())
             }
             [state, now, replies, ..] if text(state) == "ok" => {
-                let now: i64 = text(now).parse().map_err(|_| odd())?;
+                let now: i64 = text(now).parse().map_err(|_| not_ours())?;
                 self.link.saw_time(now);
                 let replies = list(replies).iter().map(|reply| verdict(reply, now));
                 let verdicts: Result<Vec<_>, String> = replies.collect();
                 let verdicts = verdicts.map_err(StoreError::Unknown)?;
-                if verdicts.len() == plans { Ok(verdicts) } else { Err(odd()) }
+                if verdicts.len() == plans { Ok(verdicts) } else { Err(not_ours()) }
             }
-            _ => Err(odd()),
+            _ => Err(not_ours()),
         }
     }
 

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use acks::surely;
 pub use refusals::{OpenError, lost_meta};
-pub use reply::{answered, bytes, list, number, text};
+pub use reply::{answered, bytes, count, list, number, odd, text};
 
 use crate::{
     address::Address,
@@ -46,6 +46,14 @@ pub struct Place {
     /// Instead of Redis' clock: for tests.
     pub clock: Option<Arc<dyn Clock>>,
     pub opening: Opening,
+}
+
+impl Place {
+    /// The time that functions are given: none, so that they read Redis' own, except in tests.
+    fn given_time(&self) -> String {
+        let clock = self.clock.as_ref();
+        clock.map(|clock| clock.now().as_millis().to_string()).unwrap_or_default()
+    }
 }
 
 /// What is done where there is no store yet, or an import fills it or broke off.
@@ -205,10 +213,9 @@ impl Link {
         *self.0.time.lock() = (Timestamp::from_millis(millis), Instant::now());
     }
 
-    /// The time that functions are given: none, so that they read Redis' own, except in tests.
+    /// See [`Place::given_time`].
     pub fn given_time(&self) -> String {
-        let clock = self.0.place.clock.as_ref();
-        clock.map(|clock| clock.now().as_millis().to_string()).unwrap_or_default()
+        self.0.place.given_time()
     }
 
     pub fn health(&self) -> Health {

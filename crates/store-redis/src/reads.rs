@@ -18,7 +18,7 @@ use redis::Value;
 
 use crate::{
     keys::{self, TOLD_BY},
-    link::{list, number, text},
+    link::{count, list, text},
     sight::record,
     store::Inner,
 };
@@ -205,7 +205,7 @@ impl Inner {
         get.arg(self.link.keys().meta()).arg("seq").arg("ended_no");
         let found = self.link.send(&get).await?;
         let n = |at: usize| {
-            let n = list(&found).get(at).and_then(number).and_then(|n| u64::try_from(n).ok());
+            let n = list(&found).get(at).and_then(count);
             n.ok_or_else(|| StoreError::Failed("meta's seq or ended_no is no number".into()))
         };
         let head = (n(0)?, n(1)?);

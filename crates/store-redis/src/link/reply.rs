@@ -43,6 +43,16 @@ pub fn number(value: &Value) -> Option<i64> {
     }
 }
 
+/// A number of things.
+pub fn count(value: &Value) -> Option<u64> {
+    number(value).and_then(|n| u64::try_from(n).ok())
+}
+
+/// What is said of an answer that no function of ours gives.
+pub fn odd(answer: &Value) -> String {
+    format!("an odd answer: {answer:?}")
+}
+
 /// The parts of a list; none where it is no list.
 pub fn list(value: &Value) -> &[Value] {
     match value {
