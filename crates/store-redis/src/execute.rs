@@ -44,25 +44,25 @@ pub struct Decided {
     is_guessed: bool,
 }
 
-/// One worker's exchanges go one after the other: they would only overtake each other.
-pub struct Lanes {
-    lanes: Vec<tokio::sync::Mutex<()>>,
+/// One worker's exchanges and renewals take turns: they would only overtake each other.
+pub struct Turns {
+    locks: Vec<tokio::sync::Mutex<()>>,
     hash: RandomState,
 }
 
-impl Default for Lanes {
+impl Default for Turns {
     fn default() -> Self {
         Self {
-            lanes: (0..64).map(|_| tokio::sync::Mutex::default()).collect(),
+            locks: (0..64).map(|_| tokio::sync::Mutex::default()).collect(),
             hash: RandomState::new(),
         }
     }
 }
 
-impl Lanes {
+impl Turns {
     async fn of(&self, worker: &WorkerId) -> tokio::sync::MutexGuard<'_, ()> {
-        let at = self.hash.hash_one(worker) as usize % self.lanes.len();
-        self.lanes[at].lock().await
+        let at = self.hash.hash_one(worker) as usize % self.locks.len();
+        self.locks[at].lock().await
     }
 }
 
@@ -146,8 +146,8 @@ impl Inner {
             return Ok(Err(why));
         }
         let _turn = match command {
-            Command::Exchange(exchange) => Some(self.lanes.of(&exchange.worker).await),
-            Command::Renew(renew) => Some(self.lanes.of(&renew.worker).await),
+            Command::Exchange(exchange) => Some(self.turns.of(&exchange.worker).await),
+            Command::Renew(renew) => Some(self.turns.of(&renew.worker).await),
             _ => None,
         };
         if let Command::Exchange(exchange) = command

@@ -55,10 +55,10 @@ pub async fn a_claim_sees_past_jobs_it_cannot_run(open: &Open) {
     let able = fleet.worker("able", 1, &["label-3"]).await;
     let job = fleet.job(fleet.claim(&able).await.expect("a job it can run").job).await;
     assert!(job.spec.requirements.labels.contains_key("label-3"));
-    let lane = fleet.store.queues(200).await.expect("the store works");
-    assert_eq!(lane.counts.pending, 149);
-    assert_eq!(lane.classes.len(), 15);
-    assert_eq!(lane.pending.len(), 149);
+    let queues = fleet.store.queues(200).await.expect("the store works");
+    assert_eq!(queues.counts.pending, 149);
+    assert_eq!(queues.classes.len(), 15);
+    assert_eq!(queues.pending.len(), 149);
 }
 
 pub async fn few_classes_far_down_are_claimed_in_their_order(open: &Open) {
