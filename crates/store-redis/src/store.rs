@@ -28,7 +28,6 @@ use crate::{
     address::Address,
     classes::Definitions,
     doctor::{Searched, Verified},
-    execute::Turns,
     lanes,
     link::{Link, OpenError, Opening, Place, bytes},
     log,
@@ -36,6 +35,7 @@ use crate::{
     machines::Machines,
     sight::{self, Memory},
     together::Together,
+    turns::Turns,
     wake::{Wake, Wakeable},
 };
 

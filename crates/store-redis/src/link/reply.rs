@@ -1,9 +1,9 @@
 //! Reading Redis' answers.
 
 use pointsman_store::StoreError;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, RedisResult, Value};
 
-use super::{CallError, Link};
+use super::Link;
 
 /// Keys that one step of a scan is about.
 pub const SCANNED: usize = 1_000;
@@ -101,28 +101,6 @@ impl Link {
     /// A pattern without the fleet's prefix.
     pub fn scan(&self, pattern: &str) -> Scan<'_> {
         Scan { link: self, pattern: self.keys().full(pattern), cursor: Some(0) }
-    }
-
-    /// Sends several commands in one go, as [`send_all`](Link::send_all); none for those whose key
-    /// holds another type of value: what somebody did to one key keeps nobody from the others.
-    pub async fn send_typed(&self, pipeline: &Pipeline) -> Result<Vec<Option<Value>>, CallError> {
-        match self.send_all(pipeline).await {
-            Err(CallError::Refused(_)) => {}
-            answers => return Ok(answers?.into_iter().map(Some).collect()),
-        }
-        let answers = self.send_each(pipeline).await?.into_iter();
-        let typed = answers.map(|answer| match answer {
-            Ok(value) => Ok(Some(value)),
-            Err(why) if why.contains("WRONGTYPE") => Ok(None),
-            Err(why) => Err(CallError::Refused(why)),
-        });
-        typed.collect()
-    }
-
-    /// The same, with nil in the place of those.
-    pub async fn send_passing(&self, pipeline: &Pipeline) -> Result<Vec<Value>, CallError> {
-        let answers = self.send_typed(pipeline).await?.into_iter();
-        Ok(answers.map(|answer| answer.unwrap_or(Value::Nil)).collect())
     }
 }
 
