@@ -16,7 +16,7 @@ use crate::{
     hub::{Follower, Hub},
     lanes::{Keeper, fresh_lanes},
     reconcilers::{self, Statuses},
-    shared,
+    told,
 };
 
 /// A snapshot that is asked for by itself shows queues no older than this.
@@ -59,8 +59,8 @@ impl Broker {
         let statuses = Arc::new(Statuses::default());
         let tracker = TaskTracker::new();
         tracker.spawn(Follower::new(hub.clone(), feed).run());
-        if let Some(told) = hub.store.told_progress() {
-            tracker.spawn(shared::take_progress(hub.clone(), told));
+        if let Some(progress) = hub.store.told_progress() {
+            tracker.spawn(told::take_progress(hub.clone(), progress));
         }
         tracker.spawn(Keeper(hub.clone()).keep_pulse());
         tracker.spawn(Keeper(hub.clone()).keep_queues());

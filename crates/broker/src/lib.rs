@@ -26,10 +26,10 @@ mod hub;
 mod lanes;
 mod reads;
 mod reconcilers;
-mod shared;
 mod snapshot;
 mod stream;
 mod tasks;
+mod told;
 mod troubles;
 
 pub use broker::{Broker, Stats};

@@ -12,7 +12,7 @@ use pointsman_core::{
 use pointsman_store::StoreError;
 
 use crate::{
-    plan::{Before, Plan, brief},
+    plan::{Before, Plan, status, statuses},
     sight::Sight,
 };
 
@@ -122,18 +122,15 @@ pub fn copy_statuses(
     before: &Before,
     plan: &mut Plan,
 ) {
-    let latest = |key: &RecordKey| match transition.changes.iter().rfind(|e| e.key == *key) {
-        Some(event) => event.record.clone(),
-        None => before.get(key).cloned(),
-    };
+    let latest = |key: &RecordKey| before.latest(key, transition);
     for id in workers {
         let Some(Record::Worker(worker)) = latest(&RecordKey::Worker(id.clone())) else { continue };
-        let mut parts = Vec::new();
+        let mut each = Vec::new();
         for connector in worker.connector_ids().map(RecordKey::Connector) {
             let known = before.get(&connector).map(Record::rev);
             plan.also_read([(connector.clone(), known)]);
             if let Some(Record::Connector(connector)) = latest(&connector) {
-                parts.push(format!("\"{}\":{}", connector.service_type, brief(&connector)));
+                each.push(status(&connector));
             }
         }
         if transition
@@ -141,7 +138,7 @@ pub fn copy_statuses(
             .iter()
             .any(|event| matches!(&event.key, RecordKey::Connector(of) if of.worker == *id))
         {
-            plan.copy_statuses(id, &format!("{{{}}}", parts.join(",")));
+            plan.copy_statuses(id, &statuses(&each));
         }
     }
 }

@@ -10,7 +10,8 @@ use pointsman_core::{
 use pointsman_store::{Due, MAX_DUE, Retention, StoreError};
 
 use crate::{
-    link::{list, number, text},
+    keys::TOLD_BY,
+    link::{count, list, number, odd, text},
     plan::class_of,
     store::Inner,
 };
@@ -42,8 +43,7 @@ impl Inner {
         let answer = self.link.call("contact", &args).await?;
         let at = |n: usize| {
             let at = list(&answer).get(n).and_then(number);
-            at.map(Timestamp::from_millis)
-                .ok_or_else(|| StoreError::Failed(format!("an odd answer: {answer:?}")))
+            at.map(Timestamp::from_millis).ok_or_else(|| StoreError::Failed(odd(&answer)))
         };
         let (now, since) = (at(0)?, at(1)?);
         self.link.saw_time(now.as_millis());
@@ -70,7 +70,8 @@ impl Inner {
     /// The members of `pulse` that were not heard since then.
     pub async fn all_unheard(&self, since: Timestamp) -> Result<HashSet<String>, StoreError> {
         let mut range = redis::cmd("ZRANGE");
-        range.arg(self.key("pulse")).arg("-inf").arg(since.as_millis() * 4 + 3).arg("BYSCORE");
+        let told_by_any = since.as_millis() * TOLD_BY + TOLD_BY - 1;
+        range.arg(self.key("pulse")).arg("-inf").arg(told_by_any).arg("BYSCORE");
         let found = self.link.send(&range).await?;
         Ok(list(&found).iter().map(text).collect())
     }
@@ -237,7 +238,7 @@ impl Inner {
             tracing::warn!(why, "how large the log is cannot be seen, so it is not cut");
             return Ok(());
         };
-        let size = |value| number(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        let size = |value| count(value).unwrap_or(0);
         let (bytes, len) = (size(bytes), size(len));
         if bytes > self.log_bytes {
             let kept = u128::from(len) * u128::from(self.log_bytes) / u128::from(bytes);
@@ -261,9 +262,7 @@ impl Inner {
         pipeline.cmd("ZCARD").arg(self.key("ended"));
         pipeline.cmd("HGET").arg(self.link.keys().meta()).arg("ended_bytes");
         let found = self.link.send_all(&pipeline).await?;
-        let size = |n: usize| {
-            found.get(n).and_then(number).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
-        };
+        let size = |n: usize| found.get(n).and_then(count).unwrap_or(0);
         let too_many = keep.too_many(size(0));
         let mut too_large = size(1).saturating_sub(keep.ended_bytes);
         let now = self.link.now();

@@ -7,6 +7,11 @@ use pointsman_core::{
 };
 use sha2::{Digest as _, Sha256};
 
+/// How keys are laid out; a store with a higher number is a newer version's. 2: events of the log may
+/// be several lists, and classes rest. 3: records in it are joined texts. This version reads 1 and 2,
+/// too.
+pub const FORMAT: i64 = 3;
+
 /// The prefix of a fleet's keys.
 #[derive(Debug, Clone)]
 pub struct Keys {
@@ -68,6 +73,9 @@ pub fn queued(job: &Job) -> (u64, String) {
     let rank = u64::from(100 - job.spec.effective_priority().min(100));
     ((rank << PLACE_BITS) + job.place, format!("{:012x}:{}", job.queued_seq, job.id))
 }
+
+/// In `pulse` a score is ms times this, and what told it: 0 a report, 1 a job, 2 a registration.
+pub const TOLD_BY: i64 = 4;
 
 /// Which set names all records of a kind; jobs are in `jobs`, sorted by id.
 pub fn index(key: &RecordKey) -> &'static str {

@@ -47,6 +47,7 @@
 pub mod address;
 mod around;
 mod classes;
+mod commit;
 mod doctor;
 mod due;
 mod execute;
@@ -71,6 +72,7 @@ mod store;
 mod tls;
 mod together;
 mod transfer;
+mod turns;
 mod verdict;
 mod wake;
 

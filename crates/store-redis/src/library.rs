@@ -6,6 +6,8 @@ use std::{fmt::Write as _, sync::LazyLock};
 use pointsman_core::decide::limits;
 use sha2::{Digest as _, Sha256};
 
+use crate::keys;
+
 const PARTS: [&str; 13] = [
     include_str!("lua/head.lua"),
     include_str!("lua/plan.lua"),
@@ -22,14 +24,17 @@ const PARTS: [&str; 13] = [
     include_str!("lua/register.lua"),
 ];
 
-/// The limits of the rules stand in them too.
+/// The limits of the rules stand in them too, and how keys are laid out.
 static TEXT: LazyLock<String> = LazyLock::new(|| {
-    let limits = [
+    let numbers = [
+        ("_FORMAT", keys::FORMAT.to_string()),
+        ("_PLACES", (1_u64 << keys::PLACE_BITS).to_string()),
+        ("_TOLD_BY", keys::TOLD_BY.to_string()),
         ("_LEASE_MS", limits::LEASE.as_millis().to_string()),
         ("_MAX_CLASSES", limits::MAX_CLASSES.to_string()),
         ("_POISONOUS_AFTER", limits::POISONOUS_AFTER.to_string()),
     ];
-    limits.iter().fold(PARTS.concat(), |text, (name, value)| text.replace(name, value))
+    numbers.iter().fold(PARTS.concat(), |text, (name, value)| text.replace(name, value))
 });
 
 /// The library's version: the first digits of its text's digest.
@@ -56,11 +61,13 @@ pub fn name(function: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A limit that is changed there is another library: old and new stand side by side.
+    /// A number that is changed there is another library: old and new stand side by side.
     #[test]
-    fn the_limits_are_those_of_the_rules() {
-        for limit in ["LEASE_MS = 10000\n", "MAX_CLASSES = 10000\n", "POISONOUS_AFTER = 5\n"] {
-            assert!(TEXT.contains(&format!("local {limit}")), "{limit}");
+    fn numbers_are_those_of_the_rules_and_of_the_keys() {
+        let limits = ["LEASE_MS = 10000\n", "MAX_CLASSES = 10000\n", "POISONOUS_AFTER = 5\n"];
+        let keys = ["FORMAT = 3\n", "PLACES = 70368744177664\n", "TOLD_BY = 4\n"];
+        for number in [limits, keys].concat() {
+            assert!(TEXT.contains(&format!("local {number}")), "{number}");
         }
         assert!(!code().contains("= _"), "nothing is left to fill in");
     }

@@ -6,6 +6,7 @@ mod connect;
 mod nodes;
 mod refusals;
 mod reply;
+mod send;
 
 use std::{
     sync::{
@@ -17,19 +18,19 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use pointsman_core::{Outage, Timestamp};
-use pointsman_store::{Clock, Epoch, Health, Setting, StoreError};
-use redis::{Cmd, Value, aio::MultiplexedConnection};
+use pointsman_store::{Clock, Epoch, Health, Setting};
+use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use acks::surely;
 pub use refusals::{OpenError, lost_meta};
-pub use reply::{answered, bytes, list, number, text};
+pub use reply::{answered, bytes, count, list, number, odd, text};
+pub use send::CallError;
 
 use crate::{
     address::Address,
     keys::Keys,
-    library,
     settings::{FULL_AT, Info},
 };
 
@@ -48,6 +49,14 @@ pub struct Place {
     pub opening: Opening,
 }
 
+impl Place {
+    /// The time that functions are given: none, so that they read Redis' own, except in tests.
+    fn given_time(&self) -> String {
+        let clock = self.clock.as_ref();
+        clock.map(|clock| clock.now().as_millis().to_string()).unwrap_or_default()
+    }
+}
+
 /// What is done where there is no store yet, or an import fills it or broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Opening {
@@ -58,36 +67,6 @@ pub enum Opening {
     Existing,
     /// One is made where there is none; what an import has put in is deleted.
     Import,
-}
-
-/// Why a call brought no answer that means what it should.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// It was not sent.
-    #[error("{0}")]
-    Unreachable(String),
-    /// It was sent, and the answer was lost.
-    #[error("{0}")]
-    Lost(String),
-    /// Redis refused it.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// What a function says before what is wrong in the store (lua/head.lua).
-const DAMAGED: &str = "what is stored is damaged, nothing was changed: ";
-
-impl From<CallError> for StoreError {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Unreachable(why) => Self::Failed(format!("Redis is not reachable: {why}")),
-            CallError::Lost(why) => Self::Unknown(format!("Redis did not answer: {why}")),
-            CallError::Refused(why) => match why.split_once(DAMAGED) {
-                Some((_, why)) => Self::Damaged(why.to_owned()),
-                None => Self::Failed(format!("Redis refused it: {why}")),
-            },
-        }
-    }
 }
 
 #[derive(Clone)]
@@ -205,10 +184,9 @@ impl Link {
         *self.0.time.lock() = (Timestamp::from_millis(millis), Instant::now());
     }
 
-    /// The time that functions are given: none, so that they read Redis' own, except in tests.
+    /// See [`Place::given_time`].
     pub fn given_time(&self) -> String {
-        let clock = self.0.place.clock.as_ref();
-        clock.map(|clock| clock.now().as_millis().to_string()).unwrap_or_default()
+        self.0.place.given_time()
     }
 
     pub fn health(&self) -> Health {
@@ -292,92 +270,6 @@ impl Link {
             tracing::warn!(why, "the connection to Redis is made anew");
             *self.0.trouble.lock() = Some(why.to_owned());
             *live = None;
-        }
-    }
-
-    /// Sends one command.
-    pub async fn send(&self, command: &Cmd) -> Result<Value, CallError> {
-        Ok(self.ask(command).await?.0)
-    }
-
-    /// The answer, and the generation of the connection that it came by.
-    async fn ask(&self, command: &Cmd) -> Result<(Value, u64), CallError> {
-        let mut live = self.live().await?;
-        let answer = answered(live.connection.send_packed_command(command).await);
-        let answer = answer.map_err(|error| self.failed(live.generation, &error))?;
-        Ok((answer, live.generation))
-    }
-
-    /// Sends several commands in one go; they are no one step.
-    pub async fn send_all(&self, pipeline: &redis::Pipeline) -> Result<Vec<Value>, CallError> {
-        let count = pipeline.len();
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let mut live = self.live().await?;
-        let answered = live.connection.send_packed_commands(pipeline, 0, count).await;
-        let answers = answered.map_err(|error| self.failed(live.generation, &error))?;
-        answers
-            .into_iter()
-            .map(|value| value.extract_error().map_err(|e| self.failed(live.generation, &e)))
-            .collect()
-    }
-
-    /// The same, where each may be refused by itself.
-    pub async fn send_each(
-        &self,
-        pipeline: &redis::Pipeline,
-    ) -> Result<Vec<Result<Value, String>>, CallError> {
-        if pipeline.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut live = self.live().await?;
-        let answered = live.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
-        let answers = answered.map_err(|error| self.failed(live.generation, &error))?;
-        let each = answers.into_iter().map(|v| v.extract_error().map_err(|e| e.to_string()));
-        Ok(each.collect())
-    }
-
-    /// Calls one of our functions.
-    pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
-        let (answer, generation) = self.ask(&self.command(function, args)).await?;
-        let why = match list(&answer) {
-            [state, format] if text(state) == "newer" && !text(format).is_empty() => {
-                refusals::other_format(self.keys(), text(format)).to_string()
-            }
-            // Somebody emptied it: opened anew it is made anew.
-            [state, none]
-                if ["epoch", "newer"].contains(&&*text(state)) && text(none).is_empty() =>
-            {
-                "the store is gone".to_owned()
-            }
-            _ => return Ok(answer),
-        };
-        self.drop_live(generation, &why);
-        Err(CallError::Unreachable(why))
-    }
-
-    pub fn command(&self, function: &str, args: &[&[u8]]) -> Cmd {
-        let mut command = redis::cmd("FCALL");
-        command.arg(library::name(function)).arg(1).arg(self.0.keys.meta());
-        for arg in args {
-            command.arg(*arg);
-        }
-        command
-    }
-
-    fn failed(&self, generation: u64, error: &redis::RedisError) -> CallError {
-        let why = error.to_string();
-        match refusals::means(error) {
-            refusals::Means::Broken => {
-                self.drop_live(generation, &why);
-                CallError::Lost(why)
-            }
-            refusals::Means::ElseWhere => {
-                self.drop_live(generation, &why);
-                CallError::Unreachable(why)
-            }
-            refusals::Means::Refused => CallError::Refused(why),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     fields,
-    link::{Link, answered, bytes, list, number, text},
+    link::{Link, answered, bytes, count, list, number, text},
     pack::{unpack_fields, unpack_texts},
     plan::parse_key,
 };
@@ -108,7 +108,7 @@ fn group(entry: &Value) -> Result<LogGroup, String> {
         let [name, value] = pair else { continue };
         match text(name).as_str() {
             "at" => at = number(value),
-            "ended_no" => endings = number(value).and_then(|n| u64::try_from(n).ok()),
+            "ended_no" => endings = count(value),
             name => {
                 let value = bytes(value).unwrap_or_default();
                 let some = if name == FOLDED {
@@ -176,7 +176,7 @@ pub async fn page(link: &Link, after: Seq, limit: usize) -> Result<LogPage, Stor
     if found.is_empty() {
         let mut seq = redis::cmd("HGET");
         seq.arg(link.keys().meta()).arg("seq");
-        let head = number(&link.send(&seq).await?).and_then(|n| u64::try_from(n).ok());
+        let head = count(&link.send(&seq).await?);
         let head = head.ok_or_else(|| StoreError::Failed("meta has no seq".into()))?;
         link.saw_seq(head);
         if head > after {

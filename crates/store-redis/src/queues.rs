@@ -17,7 +17,7 @@ use pointsman_store::{ClassSummary, Counts, Queues, StoreError, WaitingJob};
 use redis::Value;
 
 use crate::{
-    link::{list, number, text},
+    link::{count, list, number, text},
     plan::class_of,
     reads::pairs,
     store::Inner,
@@ -121,7 +121,6 @@ impl Inner {
         let mut summaries = Vec::with_capacity(classes.len());
         for ((key, parts), oldest) in classes.iter().zip(found.chunks_exact(3)).zip(oldest) {
             let Some(class) = definitions.get(key) else { continue };
-            let count = |value: &Value| number(value).and_then(|n| u64::try_from(n).ok());
             if count(&parts[1]).unwrap_or(0) == 0 {
                 continue;
             }
@@ -194,16 +193,16 @@ impl Inner {
 fn counts(found: &[Value]) -> Counts {
     let [by_status, workers, machines, classes, resting] = found else { return Counts::default() };
     let by_status: HashMap<String, String> = pairs(by_status).into_iter().collect();
-    let count = |status: &str| by_status.get(status).and_then(|n| n.parse().ok()).unwrap_or(0);
-    let size = |value: &Value| number(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let jobs = |status: &str| by_status.get(status).and_then(|n| n.parse().ok()).unwrap_or(0);
+    let size = |value: &Value| count(value).unwrap_or(0);
     Counts {
-        pending: count("pending"),
-        held: count("held"),
-        assigned: count("assigned"),
-        in_progress: count("in_progress"),
-        completed: count("completed"),
-        failed: count("failed"),
-        cancelled: count("cancelled"),
+        pending: jobs("pending"),
+        held: jobs("held"),
+        assigned: jobs("assigned"),
+        in_progress: jobs("in_progress"),
+        completed: jobs("completed"),
+        failed: jobs("failed"),
+        cancelled: jobs("cancelled"),
         workers: size(workers),
         machines: size(machines),
         classes: size(classes).saturating_sub(size(resting)),

@@ -17,8 +17,8 @@ use pointsman_store::{
 use redis::Value;
 
 use crate::{
-    keys,
-    link::{list, number, text},
+    keys::{self, TOLD_BY},
+    link::{count, list, text},
     sight::record,
     store::Inner,
 };
@@ -205,7 +205,7 @@ impl Inner {
         get.arg(self.link.keys().meta()).arg("seq").arg("ended_no");
         let found = self.link.send(&get).await?;
         let n = |at: usize| {
-            let n = list(&found).get(at).and_then(number).and_then(|n| u64::try_from(n).ok());
+            let n = list(&found).get(at).and_then(count);
             n.ok_or_else(|| StoreError::Failed("meta's seq or ended_no is no number".into()))
         };
         let head = (n(0)?, n(1)?);
@@ -298,14 +298,14 @@ impl Inner {
     }
 }
 
-/// A score of `pulse`: milliseconds times four, and what told it.
+/// What a score of `pulse` says.
 pub fn confirmed(score: i64) -> Confirmed {
-    let source = match score.rem_euclid(4) {
+    let source = match score.rem_euclid(TOLD_BY) {
         0 => ConfirmedBy::Report,
         1 => ConfirmedBy::Job,
         _ => ConfirmedBy::Registration,
     };
-    Confirmed { at: Timestamp::from_millis(score.div_euclid(4)), source }
+    Confirmed { at: Timestamp::from_millis(score.div_euclid(TOLD_BY)), source }
 }
 
 /// Field and value, member and score.

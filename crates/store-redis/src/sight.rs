@@ -18,7 +18,7 @@ use pointsman_store::{Epoch, StoreError, state::KeptIdempotency};
 use crate::{
     fields::{self, Fields},
     keys,
-    link::{Link, bytes, list, number, text},
+    link::{Link, bytes, list, number, odd, text},
     plan::Before,
 };
 
@@ -274,13 +274,13 @@ pub async fn read(link: &Link, wanted: &[Key]) -> Result<(Values, Epoch, Timesta
                 link.saw_epoch(&text(epoch));
                 continue;
             }
-            return Err(StoreError::Failed(format!("an odd answer: {answer:?}")));
+            return Err(StoreError::Failed(odd(&answer)));
         };
         if text(state) != "ok" {
-            return Err(StoreError::Failed(format!("an odd answer: {answer:?}")));
+            return Err(StoreError::Failed(odd(&answer)));
         }
         let Some(now) = number(now) else {
-            return Err(StoreError::Failed(format!("an odd answer: {answer:?}")));
+            return Err(StoreError::Failed(odd(&answer)));
         };
         link.saw_time(now);
         let now = Timestamp::from_millis(now);

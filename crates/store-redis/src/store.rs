@@ -28,7 +28,6 @@ use crate::{
     address::Address,
     classes::Definitions,
     doctor::{Searched, Verified},
-    execute::Lanes,
     lanes,
     link::{Link, OpenError, Opening, Place, bytes},
     log,
@@ -36,6 +35,7 @@ use crate::{
     machines::Machines,
     sight::{self, Memory},
     together::Together,
+    turns::Turns,
     wake::{Wake, Wakeable},
 };
 
@@ -110,7 +110,7 @@ pub(crate) struct Inner {
     pub link: Link,
     pub memory: Memory,
     pub definitions: Definitions,
-    pub lanes: Lanes,
+    pub turns: Turns,
     pub together: Together,
     pub wake: Wake,
     pub payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
@@ -171,7 +171,7 @@ impl RedisStore {
             link,
             memory: Memory::default(),
             definitions: Definitions::default(),
-            lanes: Lanes::default(),
+            turns: Turns::default(),
             together: Together::default(),
             wake: Wake::new(),
             payloads: Mutex::new(LruCache::new(most)),

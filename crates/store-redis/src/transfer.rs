@@ -13,8 +13,8 @@ use redis::Value;
 
 use crate::{
     RedisStore, keys,
-    link::{OpenError, bytes, list, number, surely, text},
-    plan::{Plan, brief},
+    link::{OpenError, bytes, count, list, odd, surely, text},
+    plan::{Plan, status, statuses},
     sight::kept,
     store::Inner,
 };
@@ -116,7 +116,7 @@ impl Inner {
             [Value::Nil, Value::Nil] => Intake::Open,
             [Value::Nil, _] => Intake::Closed,
             [_, _] => Intake::Importing,
-            _ => return Err(odd(&found)),
+            _ => return Err(StoreError::Unknown(odd(&found))),
         })
     }
 
@@ -139,14 +139,14 @@ impl Inner {
             "importing" => Err(TransferError::Importing),
             "not_importing" => Err(TransferError::NotImporting),
             "not_empty" => {
-                let seq = parts.get(1).and_then(number).and_then(|seq| u64::try_from(seq).ok());
+                let seq = parts.get(1).and_then(count);
                 Err(TransferError::NotEmpty(seq.unwrap_or_default()))
             }
             "epoch" => {
                 self.link.saw_epoch(&parts.get(1).map(text).unwrap_or_default());
                 Err(overtaken().into())
             }
-            _ => Err(odd(&answer).into()),
+            _ => Err(StoreError::Unknown(odd(&answer)).into()),
         }
     }
 
@@ -161,7 +161,7 @@ impl Inner {
         let reply = match parts.first().map(text).as_deref() {
             Some("ok") => parts.get(2).and_then(|replies| list(replies).first()),
             Some("epoch") => return Err(overtaken().into()),
-            _ => return Err(odd(&answer).into()),
+            _ => return Err(StoreError::Unknown(odd(&answer)).into()),
         };
         let reply = reply.map(list).unwrap_or_default();
         match reply.first().map(text).as_deref() {
@@ -171,7 +171,7 @@ impl Inner {
                 let why = reply.get(1).map(text).unwrap_or_default();
                 Err(StoreError::Damaged(why).into())
             }
-            _ => Err(odd(&answer).into()),
+            _ => Err(StoreError::Unknown(odd(&answer)).into()),
         }
     }
 
@@ -256,17 +256,13 @@ impl Inner {
         let mut of_worker: BTreeMap<WorkerId, Vec<String>> = BTreeMap::new();
         for record in self.records(&keys).await? {
             if let Record::Connector(connector) = record {
-                let part = format!("\"{}\":{}", connector.service_type, brief(&connector));
-                of_worker.entry(connector.id.worker.clone()).or_default().push(part);
+                let of_it = of_worker.entry(connector.id.worker.clone()).or_default();
+                of_it.push(status(&connector));
             }
         }
         let copies = of_worker.into_iter();
-        Ok(copies.map(|(worker, parts)| (worker, format!("{{{}}}", parts.join(",")))).collect())
+        Ok(copies.map(|(worker, each)| (worker, statuses(&each))).collect())
     }
-}
-
-fn odd(answer: &Value) -> StoreError {
-    StoreError::Unknown(format!("an odd answer: {answer:?}"))
 }
 
 fn overtaken() -> StoreError {

@@ -10,7 +10,7 @@ use redis::Value;
 
 use crate::{
     fields::{self, Fields},
-    link::{CallError, bytes, list, number, text},
+    link::{CallError, bytes, count, list, odd, text},
     plan::Pick,
 };
 
@@ -54,18 +54,14 @@ pub fn half_way(error: CallError) -> StoreError {
 /// Reads the answer about one transition; `now` is the store's time.
 pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
     let parts = list(reply);
-    let odd = || format!("an odd answer: {reply:?}");
     Ok(match parts.first().map(text).unwrap_or_default().as_str() {
         "ok" => {
-            let [_, seq, endings, told @ ..] = parts else { return Err(odd()) };
-            let seq = number(seq).and_then(|seq| u64::try_from(seq).ok());
-            let stamped = match seq {
+            let [_, seq, endings, told @ ..] = parts else { return Err(odd(reply)) };
+            let stamped = match count(seq) {
                 Some(seq) => Some(Stamped {
                     seq,
                     at: Timestamp::from_millis(now),
-                    endings_before: number(endings)
-                        .and_then(|n| u64::try_from(n).ok())
-                        .ok_or_else(odd)?,
+                    endings_before: count(endings).ok_or_else(|| odd(reply))?,
                 }),
                 None => None,
             };
@@ -85,7 +81,7 @@ pub fn verdict(reply: &Value, now: i64) -> Result<Verdict, String> {
         "closed" => Verdict::Rejected(Rejected::IntakeClosed),
         "importing" => Verdict::Rejected(Rejected::Importing),
         "corrupt" => Verdict::Corrupt(parts.get(1).map(text).unwrap_or_default()),
-        _ => return Err(odd()),
+        _ => return Err(odd(reply)),
     })
 }
 

@@ -44,10 +44,10 @@ const BLOCK_ANSWERED: Duration = Duration::from_secs(45);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const UNBLOCK_EVERY: Duration = Duration::from_millis(20);
 
-/// A profile and one of its services.
-type Lane = (CapabilitiesDigest, ServiceName);
+/// A profile and one of its services: what somebody waits with, and for.
+type Waited = (CapabilitiesDigest, ServiceName);
 
-/// Somebody who can be woken once, on whichever lane comes first.
+/// Somebody who can be woken once, by whichever of its services comes first.
 pub struct Wakeable(Mutex<Option<oneshot::Sender<()>>>);
 
 impl Wakeable {
@@ -71,7 +71,7 @@ struct Waiter {
 }
 
 #[derive(Default)]
-struct LaneState {
+struct Waiting {
     /// Oldest first.
     waiters: Vec<Waiter>,
     said_at: Option<Instant>,
@@ -90,7 +90,7 @@ pub struct Wake {
     is_unsettled: AtomicBool,
     /// One settles at a time: whoever comes next finds all of it done.
     settling: tokio::sync::Mutex<()>,
-    lanes: Mutex<BTreeMap<Lane, LaneState>>,
+    waited: Mutex<BTreeMap<Waited, Waiting>>,
     /// Workers that were woken and have not looked since.
     woken: Mutex<HashSet<WorkerId>>,
     changed: Notify,
@@ -104,7 +104,7 @@ impl Wake {
             new: Mutex::default(),
             is_unsettled: AtomicBool::new(false),
             settling: tokio::sync::Mutex::default(),
-            lanes: Mutex::default(),
+            waited: Mutex::default(),
             woken: Mutex::default(),
             changed: Notify::new(),
             listening: AtomicBool::new(false),
@@ -163,13 +163,13 @@ impl Wake {
             let Some(Record::Worker(record)) = known else { continue };
             let all = record.services.iter().map(|slots| slots.name.clone());
             let services = if services.is_empty() { all.collect() } else { services };
-            let mut lanes = self.lanes.lock();
+            let mut waited = self.waited.lock();
             for service in services {
-                let lane = lanes.entry((record.capabilities_digest, service)).or_default();
-                lane.waiters.retain(|waiter| !waiter.wake.is_gone());
-                is_unknown |= lane.said_at.is_none_or(|at| at.elapsed() > WORD / 3);
-                is_unheard |= !lane.is_listened_to;
-                lane.waiters.push(Waiter { worker: worker.clone(), wake: wake.clone() });
+                let waiting = waited.entry((record.capabilities_digest, service)).or_default();
+                waiting.waiters.retain(|waiter| !waiter.wake.is_gone());
+                is_unknown |= waiting.said_at.is_none_or(|at| at.elapsed() > WORD / 3);
+                is_unheard |= !waiting.is_listened_to;
+                waiting.waiters.push(Waiter { worker: worker.clone(), wake: wake.clone() });
             }
         }
         if is_unheard {
@@ -178,24 +178,24 @@ impl Wake {
         if is_unknown { self.renew_word(inner).await } else { Ok(()) }
     }
 
-    /// Says of each lane whether somebody waits.
+    /// Says of each profile and service whether somebody waits.
     async fn renew_word(&self, inner: &Inner) -> Result<(), StoreError> {
         let mut args = vec![inner.link.given_time(), self.process.clone()];
         {
-            let mut lanes = self.lanes.lock();
-            for ((digest, service), lane) in lanes.iter_mut() {
-                lane.waiters.retain(|waiter| !waiter.wake.is_gone());
+            let mut waited = self.waited.lock();
+            for ((digest, service), waiting) in waited.iter_mut() {
+                waiting.waiters.retain(|waiter| !waiter.wake.is_gone());
                 let word = WORD.as_millis().to_string();
-                let waits = !lane.waiters.is_empty();
-                lane.said_at = waits.then(Instant::now);
+                let waits = !waiting.waiters.is_empty();
+                waiting.said_at = waits.then(Instant::now);
                 args.extend([service.to_string(), digest.to_string()]);
                 args.push(if waits { word } else { String::new() });
             }
-            lanes.retain(|_, lane| lane.said_at.is_some());
+            waited.retain(|_, waiting| waiting.said_at.is_some());
         }
         let told = self.tell(inner, &args).await;
         if told.is_err() {
-            self.lanes.lock().values_mut().for_each(|lane| lane.said_at = None);
+            self.waited.lock().values_mut().for_each(|waiting| waiting.said_at = None);
         }
         told
     }
@@ -211,8 +211,8 @@ impl Wake {
     /// Takes the word back: nobody of this process waits any more.
     pub async fn leave(&self, inner: &Inner) -> Result<(), StoreError> {
         let mut args = vec![inner.link.given_time(), self.process.clone()];
-        for ((digest, service), lane) in std::mem::take(&mut *self.lanes.lock()) {
-            if lane.said_at.is_some() {
+        for ((digest, service), waiting) in std::mem::take(&mut *self.waited.lock()) {
+            if waiting.said_at.is_some() {
                 args.extend([service.to_string(), digest.to_string(), String::new()]);
             }
         }
@@ -256,9 +256,9 @@ impl Wake {
 
     /// What could not be said while Redis was away.
     async fn say_the_unsaid(&self, inner: &Inner) {
-        // In turns with who says something else of the same lanes.
+        // In turns with who says something else of the same profiles.
         let _one = self.settling.lock().await;
-        let is_unsaid = self.lanes.lock().values().any(|lane| lane.said_at.is_none());
+        let is_unsaid = self.waited.lock().values().any(|waiting| waiting.said_at.is_none());
         if is_unsaid && let Err(error) = self.renew_word(inner).await {
             tracing::debug!(%error, "Redis does not know that somebody waits");
         }
@@ -271,8 +271,8 @@ impl Wake {
         id: i64,
     ) -> Result<(), String> {
         while !inner.link.is_closed() {
-            let lanes = self.waited_for();
-            if lanes.is_empty() {
+            let waited = self.waited_for();
+            if waited.is_empty() {
                 tokio::select! {
                     () = self.changed.notified() => {}
                     () = inner.link.closing() => return Ok(()),
@@ -280,11 +280,11 @@ impl Wake {
                 continue;
             }
             let mut pop = redis::cmd("BLPOP");
-            let mut names: HashMap<String, Lane> = HashMap::new();
-            for lane in lanes {
-                let name = inner.key(&format!("wake:{}:{}", lane.0, lane.1));
+            let mut names: HashMap<String, Waited> = HashMap::new();
+            for waited in waited {
+                let name = inner.key(&format!("wake:{}:{}", waited.0, waited.1));
                 pop.arg(&name);
-                names.insert(name, lane);
+                names.insert(name, waited);
             }
             pop.arg(BLOCK.as_secs());
             let mut popped = pin!(timeout(BLOCK_ANSWERED, connection.send_packed_command(&pop)));
@@ -297,16 +297,16 @@ impl Wake {
             let popped = answered(popped.map_err(|_| "no answer".to_owned())?);
             let popped = popped.map_err(|error| error.to_string())?;
             let [name, class] = list(&popped) else { continue };
-            if let Some(lane) = names.get(&text(name)) {
-                let delivered = self.deliver(inner, lane, &text(class)).await;
+            if let Some(waited) = names.get(&text(name)) {
+                let delivered = self.deliver(inner, waited, &text(class)).await;
                 delivered.map_err(|error| error.to_string())?;
             }
         }
         Ok(())
     }
 
-    /// Makes the blocking call end once somebody waits on a lane that it does not listen to, so that
-    /// it begins anew with that. Asked again and again, as the call may not be there yet. Answers
+    /// Makes the blocking call end once somebody waits with what it does not listen to, so that it
+    /// begins anew with that. Asked again and again, as the call may not be there yet. Answers
     /// only why that is not possible.
     async fn interrupt(&self, inner: &Inner, id: i64) -> CallError {
         self.changed.notified().await;
@@ -318,14 +318,14 @@ impl Wake {
         }
     }
 
-    fn waited_for(&self) -> Vec<Lane> {
-        let mut lanes = self.lanes.lock();
-        for lane in lanes.values_mut() {
-            lane.waiters.retain(|waiter| !waiter.wake.is_gone());
-            lane.is_listened_to = !lane.waiters.is_empty();
+    fn waited_for(&self) -> Vec<Waited> {
+        let mut waited = self.waited.lock();
+        for waiting in waited.values_mut() {
+            waiting.waiters.retain(|waiter| !waiter.wake.is_gone());
+            waiting.is_listened_to = !waiting.waiters.is_empty();
         }
-        let waited = lanes.iter().filter(|(_, lane)| lane.is_listened_to);
-        waited.map(|(lane, _)| lane.clone()).collect()
+        let listened_to = waited.iter().filter(|(_, waiting)| waiting.is_listened_to);
+        listened_to.map(|(waited, _)| waited.clone()).collect()
     }
 
     /// Before it is woken: it may look at once.
@@ -340,16 +340,16 @@ impl Wake {
 
     /// Hands a wake-up to a worker that would not look in vain, or back to Redis for another
     /// process.
-    async fn deliver(&self, inner: &Inner, lane: &Lane, token: &str) -> Result<(), StoreError> {
+    async fn deliver(&self, inner: &Inner, waited: &Waited, token: &str) -> Result<(), StoreError> {
         let (class, hops) = token.split_once(' ').unwrap_or((token, "0"));
         let waiting: Vec<(WorkerId, Arc<Wakeable>)> = {
-            let lanes = self.lanes.lock();
-            let waiters = lanes.get(lane).map(|state| &state.waiters[..]).unwrap_or_default();
+            let all = self.waited.lock();
+            let waiters = all.get(waited).map(|waiting| &waiting.waiters[..]).unwrap_or_default();
             let there = waiters.iter().filter(|waiter| !waiter.wake.is_gone());
             there.map(|waiter| (waiter.worker.clone(), waiter.wake.clone())).collect()
         };
         for (worker, wake) in waiting {
-            if !takes(inner, &worker, lane, class).await? {
+            if !takes(inner, &worker, waited, class).await? {
                 continue;
             }
             self.note_woken(&worker);
@@ -359,8 +359,8 @@ impl Wake {
             self.take_woken(&worker);
         }
         let time = inner.link.given_time();
-        let profile = lane.0.to_string();
-        let args = [&time, class, lane.1.as_str(), hops, &self.process, &profile];
+        let profile = waited.0.to_string();
+        let args = [&time, class, waited.1.as_str(), hops, &self.process, &profile];
         let args = args.map(str::as_bytes);
         inner.link.call("pass_on", &args).await?;
         Ok(())
@@ -371,7 +371,7 @@ impl Wake {
 async fn takes(
     inner: &Inner,
     worker: &WorkerId,
-    (digest, service): &Lane,
+    (digest, service): &Waited,
     class: &str,
 ) -> Result<bool, StoreError> {
     let Ok(key) = class.parse::<ClassKey>() else { return Ok(true) };

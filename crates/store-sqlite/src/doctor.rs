@@ -181,8 +181,7 @@ mod tests {
     async fn what_changed_meanwhile_is_looked_at_again() {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(dir.path(), Options::default()).unwrap());
-        let kept = store.clone();
-        let fleet = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+        let fleet = Fleet::on(&store);
         let hand = fleet.worker("w", 1, &[]).await;
         let job = fleet.submit(spec(50)).await;
         let read = store.look(move |state, _| state.record(&RecordKey::Job(job))).await.unwrap();

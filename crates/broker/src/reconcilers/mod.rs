@@ -3,16 +3,10 @@
 //! shows what it did last.
 
 mod alerts;
-mod connectors;
 mod consistency;
 mod contact;
-mod exclusions;
-mod holds;
-mod leases;
-mod machines;
-mod retention;
+mod due;
 mod status;
-mod workers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -56,18 +50,10 @@ pub(crate) struct World {
 /// Starts all of them.
 pub(crate) fn spawn(hub: &Arc<Hub>, statuses: &Arc<Statuses>, tracker: &TaskTracker) {
     let world = Arc::new(World::new(hub.clone()));
-    let all: Vec<Box<dyn Reconciler>> = vec![
-        Box::new(leases::Leases),
-        Box::new(workers::Workers),
-        Box::new(connectors::Connectors),
-        Box::new(machines::Machines),
-        Box::new(holds::Holds),
-        Box::new(exclusions::Exclusions),
-        Box::new(retention::Retention(hub.config.retention)),
-        Box::<alerts::Alerts>::default(),
-        Box::<consistency::Consistency>::default(),
-    ];
-    for reconciler in all {
+    let due = due::all(hub.config.retention).map(|due| Box::new(due) as Box<dyn Reconciler>);
+    let own: [Box<dyn Reconciler>; 2] =
+        [Box::<alerts::Alerts>::default(), Box::<consistency::Consistency>::default()];
+    for reconciler in due.into_iter().chain(own) {
         statuses.add(reconciler.name(), reconciler.period());
         let (world, statuses) = (world.clone(), statuses.clone());
         tracker.spawn(async move {

@@ -125,8 +125,7 @@ async fn a_store_that_came_back_from_before_is_followed_on() {
 
     // The ids are drawn in the same order: it is the same worker and the same job.
     let before = Arc::new(MemStore::new(Arc::new(world.fleet.clock.clone())));
-    let kept = before.clone();
-    let backup = Fleet::new(&move |_| (kept.clone(), Box::new(())));
+    let backup = Fleet::on(&before);
     backup.worker("a", 1, &[]).await;
     assert_eq!(backup.submit(spec(50)).await, job);
     world.store.come_back_as(before);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     link::{list, number, text},
-    plan::base_of,
+    plan::{base_of, excluded_text},
     reads::pairs,
     store::Inner,
 };
@@ -195,12 +195,10 @@ pub fn compare_classes(hashes: &Hashes, expected: &Expected, look: &Look, out: &
 }
 
 fn fields_of(class: &Class, expected: &Expected, key: &ClassKey) -> BTreeMap<String, String> {
-    let excluded = class.excluded.union(&class.requirements.must_not.workers);
-    let excluded: String = excluded.map(|worker| format!(" {worker} ")).collect();
     let mut fields = BTreeMap::from([
         ("service".to_owned(), class.service.to_string()),
         ("base".to_owned(), base_of(class).to_string()),
-        ("excluded".to_owned(), excluded),
+        ("excluded".to_owned(), excluded_text(class)),
         ("definition".to_owned(), to_json(class)),
     ]);
     if let Some((score, member)) = expected.heads.get(key) {

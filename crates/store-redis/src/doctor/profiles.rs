@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     link::{list, text},
+    plan::services_text,
     reads::pairs,
     store::Inner,
 };
@@ -143,7 +144,7 @@ impl Inner {
             // It is a finding about each of its workers.
             if let Some(known) = self.remembered(profile).await {
                 let json = to_json(&*known);
-                let services = names_of(&known);
+                let services = services_text(&known);
                 let set = ["HSET", &name, "capabilities", &json, "services", &services];
                 let set = [&set[..], &["users", &users, "classes_rev", "0"]].concat();
                 for worker in workers {
@@ -161,7 +162,7 @@ impl Inner {
             let set = command(&["HSET", &name, "users", &users]);
             out.push((about(FindingRule::WrongCount, problem), vec![set]));
         }
-        let services = names_of(&capabilities);
+        let services = services_text(&capabilities);
         if said("services") != services {
             let problem = format!("services is {}, and must be {services}", said("services"));
             let set = command(&["HSET", &name, "services", &services]);
@@ -221,10 +222,4 @@ impl Inner {
 fn capabilities_of(profile: CapabilitiesDigest, json: &str) -> Option<Capabilities> {
     let known: Capabilities = serde_json::from_str(json).ok()?;
     (digest(&known) == profile).then_some(known)
-}
-
-/// As they are kept beside the capabilities.
-fn names_of(capabilities: &Capabilities) -> String {
-    let names: Vec<&str> = capabilities.services.keys().map(|name| name.as_str()).collect();
-    names.join(" ")
 }

@@ -5,18 +5,18 @@ use redis::{RedisError, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
-    ANSWER_WITHIN, Opening, Place, list, lost_meta,
+    ANSWER_WITHIN, Opening, Place, count, list, lost_meta,
     nodes::{As, CONNECT_WITHIN, Candidate, Failures, Host, candidate, client, config, connected},
     number,
     refusals::{
-        FORMAT, OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, other_fleet,
+        OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, other_fleet,
         other_format,
     },
     reply::{SCANNED, scan, scanned},
     text,
 };
 use crate::{
-    keys::Keys,
+    keys::{FORMAT, Keys},
     library,
     settings::{Info, SettingsError},
 };
@@ -72,11 +72,10 @@ async fn look_at(place: &Place, keys: &Keys, host: &Host, first: bool) -> Result
         None => {}
     }
     check_meta(&mut connection, place, keys).await?;
-    let clock = place.clock.as_ref();
-    let now = clock.map(|clock| clock.now().as_millis().to_string()).unwrap_or_default();
     let mut open = redis::cmd("FCALL");
     open.arg(library::name("open")).arg(1).arg(keys.meta());
-    open.arg(&place.fleet).arg(&info.replid).arg(Epoch::mint().to_string()).arg(now);
+    open.arg(&place.fleet).arg(&info.replid).arg(Epoch::mint().to_string());
+    open.arg(place.given_time());
     open.arg(i32::from(place.opening == Opening::Import));
     let mut opened = open.query_async(&mut connection).await;
     // Where it is loaded already, as it mostly is, no memory is needed to connect.
@@ -101,10 +100,10 @@ async fn look_at(place: &Place, keys: &Keys, host: &Host, first: bool) -> Result
     let mut meta = redis::cmd("HMGET");
     meta.arg(keys.meta()).arg("seq").arg("created_at");
     let meta: Value = meta.query_async(&mut connection).await.map_err(failed)?;
-    let field = |n: usize| list(&meta).get(n).and_then(number);
+    let field = |n: usize| list(&meta).get(n);
     // What is no time is nobody's.
-    let (seq, made_at) = (field(0), field(1).unwrap_or(0));
-    let seq = seq.and_then(|seq| u64::try_from(seq).ok());
+    let made_at = field(1).and_then(number).unwrap_or(0);
+    let seq = field(0).and_then(count);
     let seq = seq.ok_or_else(|| garbled_seq(keys, list(&meta).first().map(text)))?;
     let node = Node { host, port, run_id: info.run_id.clone() };
     Ok(Made { connection, node, epoch, seq, now, made_at, info })

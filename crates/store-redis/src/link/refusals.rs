@@ -3,10 +3,10 @@
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::{Link, Place};
-use crate::{keys::Keys, settings::SettingsError};
-
-/// How keys are laid out; a store with a higher number is a newer version's (head.lua).
-pub(super) const FORMAT: i64 = 3;
+use crate::{
+    keys::{FORMAT, Keys},
+    settings::SettingsError,
+};
 
 /// Why a store on Redis could not be opened. Nothing was touched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

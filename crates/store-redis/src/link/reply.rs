@@ -1,9 +1,9 @@
 //! Reading Redis' answers.
 
 use pointsman_store::StoreError;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, RedisResult, Value};
 
-use super::{CallError, Link};
+use super::Link;
 
 /// Keys that one step of a scan is about.
 pub const SCANNED: usize = 1_000;
@@ -41,6 +41,16 @@ pub fn number(value: &Value) -> Option<i64> {
         Value::SimpleString(text) => text.parse().ok(),
         _ => None,
     }
+}
+
+/// A number of things.
+pub fn count(value: &Value) -> Option<u64> {
+    number(value).and_then(|n| u64::try_from(n).ok())
+}
+
+/// What is said of an answer that no function of ours gives.
+pub fn odd(answer: &Value) -> String {
+    format!("an odd answer: {answer:?}")
 }
 
 /// The parts of a list; none where it is no list.
@@ -91,28 +101,6 @@ impl Link {
     /// A pattern without the fleet's prefix.
     pub fn scan(&self, pattern: &str) -> Scan<'_> {
         Scan { link: self, pattern: self.keys().full(pattern), cursor: Some(0) }
-    }
-
-    /// Sends several commands in one go, as [`send_all`](Link::send_all); none for those whose key
-    /// holds another type of value: what somebody did to one key keeps nobody from the others.
-    pub async fn send_typed(&self, pipeline: &Pipeline) -> Result<Vec<Option<Value>>, CallError> {
-        match self.send_all(pipeline).await {
-            Err(CallError::Refused(_)) => {}
-            answers => return Ok(answers?.into_iter().map(Some).collect()),
-        }
-        let answers = self.send_each(pipeline).await?.into_iter();
-        let typed = answers.map(|answer| match answer {
-            Ok(value) => Ok(Some(value)),
-            Err(why) if why.contains("WRONGTYPE") => Ok(None),
-            Err(why) => Err(CallError::Refused(why)),
-        });
-        typed.collect()
-    }
-
-    /// The same, with nil in the place of those.
-    pub async fn send_passing(&self, pipeline: &Pipeline) -> Result<Vec<Value>, CallError> {
-        let answers = self.send_typed(pipeline).await?.into_iter();
-        Ok(answers.map(|answer| answer.unwrap_or(Value::Nil)).collect())
     }
 }
 

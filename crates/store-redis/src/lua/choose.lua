@@ -31,62 +31,62 @@ local function is_open(S, worker, class)
 end
 
 -- The heads of one service that the worker can serve, best first, as they were before this claim.
-local function lane_of(S, claim, service)
-  local heads, serves = S.P .. 'heads:' .. service, S.P .. 'serves:' .. claim.digest .. ':' .. service
-  return { service = service, heads = heads, serves = serves, at = 0, size = 2, found = {}, seen = {} }
+local function heads_of(S, claim, service)
+  local key, serves = S.P .. 'heads:' .. service, S.P .. 'serves:' .. claim.digest .. ':' .. service
+  return { service = service, key = key, serves = serves, at = 0, size = 2, found = {}, seen = {} }
 end
 
-local function add_head(S, claim, lane, key, member, score)
-  lane.seen[key] = true
+local function add_head(S, claim, heads, key, member, score)
+  heads.seen[key] = true
   -- One that is damaged is passed over: the doctor tells of it, and the others are served.
   local fine, class = pcall(class_of, S, key)
   if fine and is_open(S, claim.worker, class) then
-    lane.found[#lane.found + 1] = { score = tonumber(score), member = member, class = class, service = lane.service }
+    heads.found[#heads.found + 1] = { score = tonumber(score), member = member, class = class, service = heads.service }
   end
 end
 
 -- Whether few classes are its own, so that looking at each of them costs less than walking on.
-local function has_few(lane)
-  if lane.at == 0 then return false end
-  if not lane.own then lane.own, lane.all = call('SCARD', lane.serves), call('ZCARD', lane.heads) end
+local function has_few(heads)
+  if heads.at == 0 then return false end
+  if not heads.own then heads.own, heads.all = call('SCARD', heads.serves), call('ZCARD', heads.key) end
   -- Of evenly spread heads one in all / own is its own; to look at a class costs about six of them.
-  return lane.own * lane.own * 3 < lane.all or lane.at > lane.own * 6 + 16
+  return heads.own * heads.own * 3 < heads.all or heads.at > heads.own * 6 + 16
 end
 
 -- The heads of its own classes that were not walked over, best first. What is no head is passed over.
-local function own_heads(S, lane)
-  local heads = {}
-  for _, key in ipairs(call('SMEMBERS', lane.serves)) do
-    if not lane.seen[key] then
+local function own_heads(S, heads)
+  local own = {}
+  for _, key in ipairs(call('SMEMBERS', heads.serves)) do
+    if not heads.seen[key] then
       local head = call('HMGET', S.P .. 'class:' .. key, 'head', 'head_score')
       local score = tonumber(head[2] or '')
-      if head[1] and score then heads[#heads + 1] = { key = key, member = head[1], score = score } end
+      if head[1] and score then own[#own + 1] = { key = key, member = head[1], score = score } end
     end
   end
-  table.sort(heads, before)
-  return heads
+  table.sort(own, before)
+  return own
 end
 
 -- Walks on until `count` heads are known, or all are.
-local function walk(S, claim, lane, count)
-  while #lane.found < count and not lane.is_over do
-    if not lane.few and has_few(lane) then lane.few, lane.at = own_heads(S, lane), 0 end
-    if lane.few then
-      lane.at = lane.at + 1
-      local head = lane.few[lane.at]
-      if head then add_head(S, claim, lane, head.key, head.member, head.score) else lane.is_over = true end
+local function walk(S, claim, heads, count)
+  while #heads.found < count and not heads.is_over do
+    if not heads.few and has_few(heads) then heads.few, heads.at = own_heads(S, heads), 0 end
+    if heads.few then
+      heads.at = heads.at + 1
+      local head = heads.few[heads.at]
+      if head then add_head(S, claim, heads, head.key, head.member, head.score) else heads.is_over = true end
     else
-      local some = call('ZRANGE', lane.heads, small(lane.at), small(lane.at + lane.size - 1), 'WITHSCORES')
-      S.typed[lane.heads] = 'zset'
+      local some = call('ZRANGE', heads.key, small(heads.at), small(heads.at + heads.size - 1), 'WITHSCORES')
+      S.typed[heads.key] = 'zset'
       local keys = {}
       for i = 1, #some, 2 do keys[#keys + 1] = string.sub(some[i], 14) end
       if #keys > 0 then
-        for n, is_own in ipairs(call('SMISMEMBER', lane.serves, unpack(keys))) do
-          if is_own == 1 then add_head(S, claim, lane, keys[n], some[n * 2 - 1], some[n * 2]) end
+        for n, is_own in ipairs(call('SMISMEMBER', heads.serves, unpack(keys))) do
+          if is_own == 1 then add_head(S, claim, heads, keys[n], some[n * 2 - 1], some[n * 2]) end
         end
       end
-      lane.is_over = #keys < lane.size
-      lane.at, lane.size = lane.at + lane.size, math.min(lane.size * 2, 256)
+      heads.is_over = #keys < heads.size
+      heads.at, heads.size = heads.at + heads.size, math.min(heads.size * 2, 256)
     end
   end
 end
@@ -160,44 +160,44 @@ end
 
 -- All that may come next: of each service with room the first two of its classes that were not taken
 -- from yet, and of those that were.
-local function next_heads(S, claim, lanes)
-  local heads = {}
-  for _, lane in ipairs(lanes) do
-    if lane.free > 0 then
-      walk(S, claim, lane, 2)
-      for i = 1, 2 do heads[#heads + 1] = lane.found[i] end
-      for i = 1, 3 do heads[#heads + 1] = lane.rest[i] end
+local function next_heads(S, claim, of_services)
+  local next = {}
+  for _, heads in ipairs(of_services) do
+    if heads.free > 0 then
+      walk(S, claim, heads, 2)
+      for i = 1, 2 do next[#next + 1] = heads.found[i] end
+      for i = 1, 3 do next[#next + 1] = heads.rest[i] end
     end
   end
-  table.sort(heads, before)
-  return heads[1], heads[2]
+  table.sort(next, before)
+  return next[1], next[2]
 end
 
-local function take_out(lane, head)
-  if lane.rest[1] == head then return pop(lane.rest) end
-  return table.remove(lane.found, lane.found[1] == head and 1 or 2)
+local function take_out(heads, head)
+  if heads.rest[1] == head then return pop(heads.rest) end
+  return table.remove(heads.found, heads.found[1] == head and 1 or 2)
 end
 
 -- The jobs that a claim gets, in order. `claim`: worker, digest, wanted, services { name, free }.
 local function choose(S, claim, skip)
-  local picks, lanes, lane_by = {}, {}, {}
+  local picks, of_services, by_name = {}, {}, {}
   for i, service in ipairs(claim.services) do
-    lanes[i] = lane_of(S, claim, service.name)
-    lanes[i].free, lanes[i].rest = service.free, {}
-    lane_by[service.name] = lanes[i]
+    local heads = heads_of(S, claim, service.name)
+    heads.free, heads.rest = service.free, {}
+    of_services[i], by_name[service.name] = heads, heads
   end
   while #picks < claim.wanted do
-    local best, second = next_heads(S, claim, lanes)
+    local best, second = next_heads(S, claim, of_services)
     if not best then break end
-    local lane, base = lane_by[best.service], base_of(S, best.class.base)
-    take_out(lane, best)
+    local heads, base = by_name[best.service], base_of(S, best.class.base)
+    take_out(heads, best)
     if not base.probing then
-      local most = math.min(claim.wanted - #picks, lane.free)
+      local most = math.min(claim.wanted - #picks, heads.free)
       if base.poisonous then most = 1 end
       local taken, following = take_run(S, best, second, most, skip, picks)
-      lane.free = lane.free - taken
+      heads.free = heads.free - taken
       if base.poisonous and taken > 0 then base.probing = true end
-      if following and not base.probing then push(lane.rest, following) end
+      if following and not base.probing then push(heads.rest, following) end
     end
   end
   return picks

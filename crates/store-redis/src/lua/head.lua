@@ -10,14 +10,15 @@
 -- Not there yet while the library is loaded: each function sets it first (register.lua).
 local call
 
--- What begins with an underscore is a limit of the rules, filled in by library.rs.
+-- What begins with an underscore is a limit of the rules or how keys are laid out (keys.rs), filled in
+-- by library.rs.
 local LEASE_MS = _LEASE_MS
 -- Lists pushed for waiting workers vanish by themselves.
 local WAKE_MS = 60000
--- The order of a queue is (priority, place, seq): score = (100 - priority) * 2^46 + place.
-local PLACES = 70368744177664
--- In `pulse` a score is ms * 4 + what told it: 0 a report, 1 a job, 2 a registration.
-local TOLD_BY = 4
+-- The order of a queue is (priority, place, seq): score = (100 - priority) * PLACES + place.
+local PLACES = _PLACES
+-- In `pulse` a score is ms * TOLD_BY + what told it: 0 a report, 1 a job, 2 a registration.
+local TOLD_BY = _TOLD_BY
 local MAX_CLASSES = _MAX_CLASSES
 
 local function prefix_of(meta)
@@ -80,9 +81,7 @@ local function must_be(S, key, kind)
   S.typed[key] = kind
 end
 
--- 2: events of the log may be several lists, and classes rest. 3: records in it are joined texts.
--- This version reads 1 and 2, too.
-local FORMAT = 3
+local FORMAT = _FORMAT
 
 -- A newer version has taken the store over: this one would misread it.
 local function is_newer(format)

@@ -65,9 +65,9 @@ end
 local function look_behind(S, claim)
   for _, service in ipairs(claim.services) do
     if call('EXISTS', S.P .. 'waiting:' .. service.name) == 1 then
-      local lane = lane_of(S, claim, service.name)
-      walk(S, claim, lane, 1)
-      local head = lane.found[1]
+      local heads = heads_of(S, claim, service.name)
+      walk(S, claim, heads, 1)
+      local head = heads.found[1]
       if head then S.woken[#S.woken + 1] = { head.class.key, service.name, false } end
     end
   end

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use pointsman_core::{Record, RecordKey};
+use pointsman_core::{Record, RecordKey, Transition};
 
 use crate::{
     fields::{self, Fields},
@@ -36,6 +36,14 @@ impl Before {
 
     pub fn get(&self, key: &RecordKey) -> Option<&Record> {
         self.0.get(key)?.as_ref().map(|seen| &seen.record)
+    }
+
+    /// A record as a transition leaves it.
+    pub fn latest(&self, key: &RecordKey, transition: &Transition) -> Option<Record> {
+        match transition.changes.iter().rfind(|event| event.key == *key) {
+            Some(event) => event.record.clone(),
+            None => self.get(key).cloned(),
+        }
     }
 
     /// The fields of its hash; none where it is not there.

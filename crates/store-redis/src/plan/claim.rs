@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Before,
-    write::{Stamps, Write, brief, event_json, event_name},
+    write::{Stamps, Write, event_json, event_name, status},
 };
 use crate::{
     fields::{self, Fields},
@@ -187,14 +187,13 @@ impl ClaimPlan {
     ) -> Vec<(ServiceName, String, String)> {
         let statuses = self.worker.services.iter().filter_map(|slots| {
             let id = ConnectorId::new(self.worker.id.clone(), slots.name.clone());
-            let Some(Record::Connector(connector)) =
-                latest(base, before, &RecordKey::Connector(id))
+            let Some(Record::Connector(connector)) = before.latest(&RecordKey::Connector(id), base)
             else {
                 return None;
             };
-            let without = brief(&connector);
+            let without = status(&connector);
             let taker = self.services.iter().find(|service| service.name == slots.name);
-            let with = taker.map_or_else(|| without.clone(), |taker| brief(&taker.connector));
+            let with = taker.map_or_else(|| without.clone(), |taker| status(&taker.connector));
             Some((slots.name.clone(), without, with))
         });
         statuses.collect()
@@ -267,9 +266,7 @@ impl ClaimPlan {
         pack.len(self.statuses.len() * 3);
         for (service, without, with) in &self.statuses {
             pack.text(service.as_str());
-            for status in [without, with] {
-                pack.text(&format!("\"{service}\":{status}"));
-            }
+            pack.text(without).text(with);
         }
         let taker = Taker { event: &self.event, at: self.worker_at, write: &self.write };
         taker.pack(&mut pack, names, "current_job_ids", &["connector_statuses"], false);
@@ -328,7 +325,7 @@ struct Open {
 fn open(exchange: &Exchange, base: &Transition, before: &Before, now: Timestamp) -> Option<Open> {
     let claim = exchange.claim.as_ref()?;
     let Some(Record::Worker(worker)) =
-        latest(base, before, &RecordKey::Worker(exchange.worker.clone()))
+        before.latest(&RecordKey::Worker(exchange.worker.clone()), base)
     else {
         return None;
     };
@@ -352,21 +349,12 @@ fn open(exchange: &Exchange, base: &Transition, before: &Before, now: Timestamp)
             continue;
         }
         let id = ConnectorId::new(worker.id.clone(), slots.name.clone());
-        if let Some(Record::Connector(connector)) = latest(base, before, &RecordKey::Connector(id))
-        {
+        if let Some(Record::Connector(connector)) = before.latest(&RecordKey::Connector(id), base) {
             let free = free_slots(&worker, &slots.name, &connector) as usize;
             services.extend((free > 0).then(|| (slots.name.clone(), free)));
         }
     }
     (!services.is_empty()).then_some(Open { wanted, tokens, services })
-}
-
-/// A record as a transition leaves it.
-fn latest(base: &Transition, before: &Before, key: &RecordKey) -> Option<Record> {
-    match base.changes.iter().rfind(|event| event.key == *key) {
-        Some(event) => event.record.clone(),
-        None => before.get(key).cloned(),
-    }
 }
 
 /// The fields that taking a job changes: all but those that differ from job to job.

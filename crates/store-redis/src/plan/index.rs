@@ -14,7 +14,7 @@ use pointsman_core::{
 };
 
 use super::{
-    base_of, class_of, waits,
+    base_of, class_of, excluded_text,
     write::{Stamps, job},
 };
 use crate::{fields::Fields, keys};
@@ -349,7 +349,7 @@ impl Indexes {
             }
         }
         let entry = |job: Option<&Job>, class: &Option<Live>| {
-            let job = job.filter(|job| waits(&job.state))?;
+            let job = job.filter(|job| job.is_waiting())?;
             let class = class.as_ref()?;
             Some((class.key, job.spec.effective_priority(), job.place, job.queued_seq))
         };
@@ -387,12 +387,10 @@ impl Indexes {
     fn class(&mut self, live: &Live) -> &mut ClassChange {
         self.classes.entry(live.key).or_insert_with(|| {
             let class = &live.class;
-            let excluded = class.excluded.union(&class.requirements.must_not.workers);
-            let excluded: String = excluded.map(|worker| format!(" {worker} ")).collect();
             ClassChange {
                 service: class.service.to_string(),
                 base: live.base.to_string(),
-                excluded,
+                excluded: excluded_text(class),
                 definition: to_json(class),
                 ..ClassChange::default()
             }

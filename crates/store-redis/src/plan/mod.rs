@@ -20,11 +20,11 @@ use pointsman_core::{
     command::IdempotencyKey,
     decide::{Guard, Intake, Key, Side, Value, limits},
     event::Event,
-    matching::{Class, ClassKey},
-    record::{Job, JobState, Seq},
+    matching::{Capabilities, Class, ClassKey},
+    record::{Job, Seq},
 };
 use pointsman_store::state::KeptIdempotency;
-pub use write::{Stamps, Write, brief, event_name, parse_key};
+pub use write::{Stamps, Write, event_name, parse_key, status, statuses};
 
 use crate::{
     fields::{self, Fields},
@@ -268,11 +268,6 @@ fn guard(guard: &Guard) -> (&'static str, String, u64) {
     }
 }
 
-/// Whether the job is in its queue.
-pub fn waits(state: &JobState) -> bool {
-    matches!(state, JobState::Pending { hold: None })
-}
-
 /// The class that a job waits in, and the one that its losses count for.
 pub fn class_of(job: &Job) -> Class {
     Class {
@@ -285,4 +280,16 @@ pub fn class_of(job: &Job) -> Class {
 
 pub fn base_of(class: &Class) -> ClassKey {
     Class { excluded: BTreeSet::new(), ..class.clone() }.key()
+}
+
+/// The workers that may not run a class's jobs, as its hash names them: each between two blanks.
+pub fn excluded_text(class: &Class) -> String {
+    let excluded = class.excluded.union(&class.requirements.must_not.workers);
+    excluded.map(|worker| format!(" {worker} ")).collect()
+}
+
+/// The services of a profile, as its hash names them.
+pub fn services_text(capabilities: &Capabilities) -> String {
+    let names: Vec<&str> = capabilities.services.keys().map(|name| name.as_str()).collect();
+    names.join(" ")
 }

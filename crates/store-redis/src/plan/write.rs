@@ -114,17 +114,22 @@ impl Write {
     }
 }
 
-/// A connector's part of the copy in its worker's hash.
-pub fn brief(connector: &Connector) -> String {
+/// A connector's part of the copy of statuses in its worker's hash.
+pub fn status(connector: &Connector) -> String {
     #[derive(Serialize)]
     struct Brief<'a> {
         error_message: &'a Option<String>,
         status: ConnectorStatus,
         timestamp: Timestamp,
     }
-    let Connector { error_message, status, timestamp, .. } = connector;
+    let Connector { service_type, error_message, status, timestamp, .. } = connector;
     let brief = Brief { error_message, status: *status, timestamp: *timestamp };
-    to_json(&brief)
+    format!("\"{service_type}\":{}", to_json(&brief))
+}
+
+/// The copy, of what each connector's part is.
+pub fn statuses(each: &[String]) -> String {
+    format!("{{{}}}", each.join(","))
 }
 
 /// How an entry of the log names an event: `EVENT KIND:ID`.

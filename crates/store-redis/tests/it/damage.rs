@@ -1,7 +1,7 @@
 //! Damage to keys that are no records: what jobs are found by, and what may be served. Another
 //! process, which remembers nothing, finds it, too.
 
-use std::time::Duration;
+mod meta;
 
 use pointsman_core::{
     Answer, Command,
@@ -14,9 +14,9 @@ use pointsman_store::{
     Depth, Due, Store, StoreError,
     conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
-use pointsman_store_redis::{OpenError, Options};
+use pointsman_store_redis::Options;
 
-use crate::support::{by_hand, connection, fleet_on, open_with, prefix, try_open};
+use crate::support::{by_hand, connection, fleet_on, open_with, prefix};
 
 /// A fleet with a worker that runs one job of a workflow; one job waits, one that nobody can run
 /// waits, too, and the class of an ended one rests.
@@ -302,97 +302,6 @@ async fn a_worker_that_is_set_aside_is_counted_no_more() {
     assert!(left.iter().all(|f| f.rule == FindingRule::WrongList), "{left:?}");
     scene.fleet.store.mend(None).await.expect("it is mended");
     scene.fleet.check().await.expect("nothing is wrong any more");
-}
-
-#[tokio::test]
-async fn fields_of_meta_are_made_right() {
-    let scene = Scene::new().await;
-    let epoch = format!("HSET meta epoch {}", "x".repeat(100));
-    for damage in [epoch.as_str(), "HDEL meta contact_since", "HSET meta calm_until garbage"] {
-        by_hand(&scene.prefix, damage);
-        let found = scene.examine().await;
-        assert!(found.has("unreadable_field:index/meta"), "{damage}: {found:?}");
-        let mended = scene.fleet.store.mend(None).await.expect("it is mended");
-        assert_eq!(mended[0].outcome, MendOutcome::Repaired, "{damage}");
-        scene.works().await;
-    }
-    scene.is_mended("HSET meta losses garbage", "wrong_count:index/meta").await;
-    scene.works().await;
-}
-
-/// What nobody can work out by itself is told with what to do by hand, and that works.
-#[tokio::test]
-async fn the_last_numbers_of_meta_are_told() {
-    let scene = Scene::new().await;
-    let behind = "HSET meta seq 1";
-    for damage in
-        ["HSET meta seq garbage", "HDEL meta ended_no", "HSET meta seq x ended_no y", behind]
-    {
-        scene.works().await;
-        let whole = by_hand(&scene.prefix, "HMGET meta seq ended_no");
-        by_hand(&scene.prefix, damage);
-        let found = scene.examine().await;
-        let [finding] = &found.findings[..] else { panic!("{damage}: {found:?}") };
-        assert_eq!(finding.id, "unreadable_field:index/meta");
-        let mended = scene.fleet.store.mend(None).await.expect("it is no failure");
-        assert!(matches!(mended[0].outcome, MendOutcome::Left { .. }), "{mended:?}");
-        if damage.contains(" seq ") && damage != behind {
-            let refused = try_open(scene.options.clone()).map(drop);
-            let why = refused.expect_err("it does not open").to_string();
-            let said = ["meta seq is", "XREVRANGE", "HSET"];
-            assert!(said.iter().all(|said| why.contains(said)), "{why}");
-        }
-        let told = finding.cure.split('`').nth(1).expect("a command");
-        by_hand(&scene.prefix, &told.replace(&scene.prefix, ""));
-        assert_eq!(by_hand(&scene.prefix, "HMGET meta seq ended_no"), whole, "{told}");
-    }
-    scene.works().await;
-}
-
-/// A lost `meta` is a finding, too, with and without a connection; made anew as it is said in
-/// docs/operating.md, it does.
-#[tokio::test]
-async fn a_lost_meta_is_told_and_can_be_made_anew() {
-    let scene = Scene::new().await;
-    let number = |command: &str| match by_hand(&scene.prefix, command) {
-        redis::Value::BulkString(text) => String::from_utf8(text).expect("a number"),
-        other => panic!("{command}: {other:?}"),
-    };
-    let [seq, ended_no, rev] =
-        ["seq", "ended_no", "classes_rev"].map(|field| number(&format!("HGET meta {field}")));
-    by_hand(&scene.prefix, "DEL meta");
-    let is_told = async || {
-        let found = scene.examine().await;
-        let [finding] = &found.findings[..] else { panic!("{found:?}") };
-        assert_eq!(
-            (finding.id.as_str(), finding.mend),
-            ("unreadable_field:index/meta", Mend::None)
-        );
-        assert!(finding.problem.contains("meta is gone"), "{finding:?}");
-        assert!(finding.cure.contains("docs/operating.md"), "{finding:?}");
-    };
-    is_told().await;
-    scene.fleet.store.break_contact().await.expect_err("nothing works");
-    is_told().await;
-    let refused = try_open(scene.options.clone()).map(drop);
-    assert!(matches!(refused, Err(OpenError::Lost { .. })), "{refused:?}");
-    by_hand(&scene.prefix, "HSET meta acks_at 1");
-    is_told().await;
-    let documented = include_str!("../../../../docs/operating.md").lines();
-    let documented = documented.filter_map(|line| line.strip_prefix("HSET {pointsman:FLEET}:"));
-    let documented: Vec<&str> = documented.collect();
-    let [documented] = documented[..] else { panic!("one such command: {documented:?}") };
-    let command = documented
-        .replace("CLASSES_REV", &rev)
-        .replace("ENDED_NO", &ended_no)
-        .replace("SEQ", &seq)
-        .replace("FLEET", &scene.options.fleet);
-    by_hand(&scene.prefix, &format!("HSET {command}"));
-    scene.fleet.store.mend(None).await.expect("it is mended");
-    assert!(scene.examine().await.is_sound());
-    // Workers first take back what they run.
-    scene.fleet.advance(Duration::from_secs(6));
-    scene.works().await;
 }
 
 /// A machine may be called as the key is that names a machine's workers.

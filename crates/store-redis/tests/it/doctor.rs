@@ -73,8 +73,8 @@ async fn every_damage_is_found_and_mended() {
     let (fleet, prefix, hand, running) = scene().await;
     let job = running.job;
     let class = {
-        let lane = fleet.store.queues(10).await.expect("the store works");
-        lane.classes[0].class
+        let queues = fleet.store.queues(10).await.expect("the store works");
+        queues.classes[0].class
     };
     let waiting = fleet.store.queues(10).await.expect("the store works").pending[0].id;
     let cases: Vec<(String, R)> = vec![

@@ -8,12 +8,10 @@ use pointsman_store::conformance::fleet::{Fleet, spec};
 use pointsman_store_redis::{Options, RedisStore};
 use redis::Value;
 
-use crate::support::fleet_of;
-
 async fn open(server: &RedisServer) -> Fleet {
     let address = server.url().parse().expect("a valid address");
     let store = RedisStore::open(Options::new(address)).await.expect("it opens");
-    fleet_of(&Arc::new(store))
+    Fleet::on(&Arc::new(store))
 }
 
 /// All that Redis has now, as the step that brings it back: to whoever opens the store then it is

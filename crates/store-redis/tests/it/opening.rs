@@ -15,7 +15,7 @@ use pointsman_store::{
 };
 use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
 
-use crate::support::{fleet_of, run};
+use crate::support::run;
 
 const META: &str = "{pointsman:default}:meta";
 
@@ -32,7 +32,7 @@ async fn refused(server: &RedisServer, options: Options) -> OpenError {
 
 /// A store that works: it takes a job.
 async fn works(store: RedisStore) {
-    let fleet = fleet_of(&Arc::new(store));
+    let fleet = Fleet::on(&Arc::new(store));
     let submit = fleet.submission(spec(50));
     fleet.run(Command::Submit(submit)).await.expect("it takes a job");
 }
@@ -112,7 +112,7 @@ async fn a_format_that_is_none_is_told_as_that() {
 async fn a_store_that_a_newer_version_took_over_is_not_written_any_more() {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
     let store = Arc::new(RedisStore::open(at(&server.url())).await.expect("it opens"));
-    let fleet = fleet_of(&store);
+    let fleet = Fleet::on(&store);
     let hand = fleet.worker("w", 1, &[]).await;
     let held = fleet.running(&hand).await;
     let formats = async |format: &str| run(&server, &format!("HSET {META} format {format}")).await;
@@ -184,7 +184,7 @@ async fn a_full_memory_refuses_submissions_and_lets_what_runs_end() {
     let server = RedisServer::start(options).await.expect("it starts");
     let options = Options { look_every: Duration::from_millis(50), ..at(&server.url()) };
     let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
-    let fleet = fleet_of(&store);
+    let fleet = Fleet::on(&store);
     let hand = fleet.worker("w", 1, &[]).await;
     let held = fleet.running(&hand).await;
     let filling = "x".repeat(256 << 10);
@@ -282,7 +282,7 @@ async fn a_right_that_is_taken_away_leaves_the_outcome_unknown() {
     let address = format!("redis://app:secret@127.0.0.1:{}", server.port());
     run(&server, "ACL SETUSER app on >secret ~* &* +@all").await;
     let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
-    let fleet = fleet_of(&store);
+    let fleet = Fleet::on(&store);
     run(&server, "ACL SETUSER app -xadd").await;
     let submit = Command::Submit(fleet.submission(spec(50)));
     let why = store.execute(vec![submit]).await.map(drop).expect_err("it stops");
@@ -355,7 +355,7 @@ async fn as_the_documented_user(server: &RedisServer) -> (Arc<RedisStore>, Fleet
     run(server, &format!("ACL SETUSER pointsman {rules}")).await;
     let address = format!("redis://pointsman:secret@127.0.0.1:{}", server.port());
     let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
-    let fleet = fleet_of(&store);
+    let fleet = Fleet::on(&store);
     (store, fleet)
 }
 

@@ -71,12 +71,6 @@ pub fn connection() -> redis::Connection {
     client.get_connection().expect("the server is there")
 }
 
-/// A fleet of the suite on this store.
-pub fn fleet_of(store: &Arc<impl Store + 'static>) -> Fleet {
-    let store: Arc<dyn Store> = store.clone();
-    Fleet::new(&move |_| (store.clone(), Box::new(())))
-}
-
 /// A fleet of the suite, with the options that open its store once more.
 pub fn fleet_on() -> (Fleet, Options) {
     let opened = Arc::new(std::sync::Mutex::new(None));

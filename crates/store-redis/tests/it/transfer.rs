@@ -15,7 +15,7 @@ use pointsman_store_redis::{OpenError, Opening, Options, RedisStore};
 use pointsman_store_sqlite::SqliteStore;
 
 use crate::{
-    support::{by_hand, call_by_hand, connection, fleet_of, open_with, options, prefix, try_open},
+    support::{by_hand, call_by_hand, connection, open_with, options, prefix, try_open},
     unchanged::dump,
 };
 
@@ -49,7 +49,7 @@ fn everything_moves_to_sqlite() {
 /// A store in memory with an ended, a running and a waiting job, as a stream.
 async fn stream(clock: &ManualClock) -> (Fleet, Hand, Arc<Job>, Vec<u8>) {
     let store = Arc::new(MemStore::new(Arc::new(clock.clone())));
-    let fleet = fleet_of(&store);
+    let fleet = Fleet::on(&store);
     let hand = fleet.worker("w", 2, &["x"]).await;
     let ended = fleet.running(&hand).await;
     fleet.act(&hand, ended, completed()).await.expect("it ends");
@@ -81,7 +81,7 @@ async fn an_imported_store_serves_whoever_opens_it() {
 
     let again = Arc::new(open_with(options.clone()));
     assert_eq!(again.epoch(), done.epoch);
-    let fleet = fleet_of(&again);
+    let fleet = Fleet::on(&again);
     let job = fleet.job(running.id).await;
     let past = job.past.last().expect("the attempt that ran");
     let held =
@@ -99,7 +99,7 @@ async fn an_operator_sees_connectors_of_imported_workers() {
     let clock = ManualClock::default();
     let options = options(&clock);
     let from = Arc::new(MemStore::new(Arc::new(clock.clone())));
-    let fleet = fleet_of(&from);
+    let fleet = Fleet::on(&from);
     // Gone before the export: nothing is settled about it.
     let hand = fleet.worker("w", 1, &[]).await;
     let leave = Command::Leave { worker: hand.worker.clone(), incarnation: hand.incarnation };
@@ -122,7 +122,7 @@ async fn a_closed_intake_stays_closed_for_everybody() {
     let (one, other) = (open_with(options.clone()), Arc::new(open_with(options.clone())));
     one.set_intake(false).await.expect("it closes");
     one.close().await.expect("it closes");
-    let fleet = fleet_of(&other);
+    let fleet = Fleet::on(&other);
     let refused = fleet.run(Command::Submit(fleet.submission(spec(50)))).await;
     assert_eq!(refused.err(), Some(Rejected::IntakeClosed));
     let again = Arc::new(open_with(options));
@@ -145,7 +145,7 @@ async fn an_import_that_broke_off_is_told_and_begins_anew() {
     store.import(items.clone()).await.expect("they are put in");
 
     // Nobody is served meanwhile, whoever has it open already.
-    let theirs = fleet_of(&bystander);
+    let theirs = Fleet::on(&bystander);
     let refused = theirs.run(Command::Submit(theirs.submission(spec(50)))).await;
     assert_eq!(refused.err(), Some(Rejected::Importing));
     for opening in [Opening::Serve, Opening::Existing] {
@@ -185,7 +185,7 @@ async fn what_is_there_is_opened_and_never_made() {
     assert_eq!(refused, Some(OpenError::Missing { prefix: prefix(&options) }));
     assert!(dump(&prefix(&options)).is_empty());
     let made = Arc::new(open_with(options));
-    let job = fleet_of(&made).submit(spec(50)).await;
+    let job = Fleet::on(&made).submit(spec(50)).await;
     let found = open_with(existing).records(vec![RecordKey::Job(job)]).await;
     assert_eq!(found.map(|records| records.len()), Ok(1));
 }
@@ -196,7 +196,7 @@ async fn many_jobs_move_with_their_keys() {
     const JOBS: u64 = 2_300;
     let clock = ManualClock::default();
     let from = Arc::new(MemStore::new(Arc::new(clock.clone())));
-    let fleet = fleet_of(&from);
+    let fleet = Fleet::on(&from);
     for n in 0..JOBS {
         let mut submit = fleet.submission(spec(50));
         submit.idempotency = Some(Idempotency { key: format!("key {n}"), body: [7; 32] });
@@ -221,7 +221,7 @@ async fn an_unsound_store_is_not_exported() {
     let clock = ManualClock::default();
     let options = options(&clock);
     let store = Arc::new(open_with(options.clone()));
-    let job = fleet_of(&store).submit(spec(50)).await;
+    let job = Fleet::on(&store).submit(spec(50)).await;
     by_hand(&prefix(&options), &format!("ZREM jobs {job}"));
     let export_options = ExportOptions { made_by: String::new(), with_running: false };
     let mut stream = Vec::new();

@@ -11,7 +11,7 @@ use pointsman_store::{
 use pointsman_store_redis::{Options, RedisStore};
 use redis::Value;
 
-use crate::support::{count, fleet_of, run};
+use crate::support::{count, run};
 
 fn at(server: &RedisServer) -> Options {
     let address = server.url().parse().expect("a valid address");
@@ -24,7 +24,7 @@ async fn open(server: &RedisServer) -> (Arc<RedisStore>, Fleet) {
 
 async fn open_with(options: Options) -> (Arc<RedisStore>, Fleet) {
     let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
-    let fleet = fleet_of(&store);
+    let fleet = Fleet::on(&store);
     (store, fleet)
 }
 

@@ -28,8 +28,7 @@ fn open_in(dir: &Path) -> Result<SqliteStore, OpenError> {
 async fn stream() -> (Fleet, Hand, Arc<Job>, Vec<u8>) {
     let clock = ManualClock::default();
     let store = Arc::new(MemStore::new(Arc::new(clock.clone())));
-    let same = store.clone();
-    let fleet = Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())));
+    let fleet = Fleet::on(&store);
     let hand = fleet.worker("w", 2, &["x"]).await;
     submit_and_finish(&fleet, &hand).await;
     let held = fleet.running(&hand).await;
@@ -62,8 +61,7 @@ async fn an_imported_store_is_the_same_after_a_restart() {
     assert!(again.now() >= done.header.at);
 
     // What is handed in from now on comes after what was imported.
-    let same = again.clone();
-    let fleet = Fleet::new(&move |_| (same.clone() as Arc<dyn Store>, Box::new(())));
+    let fleet = Fleet::on(&again);
     let job = fleet.job(running.id).await;
     let past = job.past.last().unwrap();
     let held =

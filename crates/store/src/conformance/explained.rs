@@ -121,9 +121,9 @@ pub async fn a_class_is_told_with_its_customer_and_its_oldest_job(open: &Open) {
         let customer_id = customer.map(|name| name.parse().expect("a valid name"));
         jobs.push(fleet.submit(JobSpec { customer_id, ..spec(50) }).await);
     }
-    let lane = fleet.store.queues(10).await.expect("the store works");
-    let told: Vec<_> = lane.classes.iter().map(|c| (c.customer.clone(), c.oldest_job)).collect();
+    let queues = fleet.store.queues(10).await.expect("the store works");
+    let told: Vec<_> = queues.classes.iter().map(|c| (c.customer.clone(), c.oldest_job)).collect();
     let acme = "acme".parse().expect("a valid name");
     assert_eq!(told, [(None, Some(jobs[0])), (Some(acme), Some(jobs[1]))]);
-    assert!(lane.classes.iter().all(|class| class.service == service()));
+    assert!(queues.classes.iter().all(|class| class.service == service()));
 }

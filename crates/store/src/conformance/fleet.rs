@@ -87,6 +87,12 @@ impl Fleet {
         Self { store, clock, drawn: AtomicU64::new(0), _kept: kept }
     }
 
+    /// On a store that is open already, and does not go by the fleet's clock.
+    pub fn on(store: &Arc<impl Store + 'static>) -> Self {
+        let store: Arc<dyn Store> = store.clone();
+        Self::new(&move |_| (store.clone(), Box::new(())))
+    }
+
     fn draw(&self) -> Uuid {
         let n = self.drawn.fetch_add(1, Ordering::SeqCst) + 1;
         Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + u128::from(n))

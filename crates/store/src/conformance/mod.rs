@@ -1,17 +1,20 @@
 //! The suite that every store passes. A store's tests call [`run_all!`](crate::conformance_tests)
 //! with a function that opens an empty store on a clock that the suite moves.
 //!
-//! `rules` drives whole lives of jobs, `truths` asks whether records and events say what is so,
-//! `explained` asks why jobs wait; `reclaims` takes back what the store lost; `doctor` corrupts records and has them mended; `races`
-//! steps through every interleaving of competing decisions, each race also with a guard removed,
-//! which must make it fail; `model` runs random commands on the store and on
-//! [`MemStore`](crate::MemStore) and compares every answer; `transfer` moves stores, and is called
-//! by [`transfer_tests!`](crate::transfer_tests).
+//! `claims` asks which jobs workers get; `rules` drives whole lives of jobs; `presence` has workers
+//! that come, go silent and come back; `truths` asks whether records and events say what is so;
+//! `explained` asks why jobs wait; `reclaims` takes back what the store lost; `doctor` corrupts
+//! records and has them mended; `races` steps through every interleaving of competing decisions, each
+//! race also with a guard removed, which must make it fail; `model` runs random commands on the store
+//! and on [`MemStore`](crate::MemStore) and compares every answer; `transfer` moves stores, and is
+//! called by [`transfer_tests!`](crate::transfer_tests).
 
+pub mod claims;
 pub mod doctor;
 pub mod explained;
 pub mod fleet;
 pub mod model;
+pub mod presence;
 pub mod races;
 pub mod reclaims;
 pub mod rules;
@@ -29,33 +32,37 @@ pub type Open = dyn Fn(ManualClock) -> (Arc<dyn Store>, Box<dyn std::any::Any>);
 #[macro_export]
 macro_rules! conformance_tests {
     ($open:expr) => {
-        $crate::conformance_tests!(@rules $open,
+        $crate::conformance_tests!(@each claims $open,
             order_is_priority_then_place,
             a_claim_sees_past_jobs_it_cannot_run,
             few_classes_far_down_are_claimed_in_their_order,
+            the_wrong_worker_does_not_get_the_job_again,
+            a_suspect_worker_proves_itself,
+            a_worker_that_dies_with_many_jobs_breaks_once,
+            a_poisonous_class_runs_one_probe,
+            a_waiting_worker_is_woken,
+        );
+        $crate::conformance_tests!(@each rules $open,
             an_idempotency_key_names_one_job,
             failures_back_off_and_end,
             a_bad_job_fails_at_once,
-            the_wrong_worker_does_not_get_the_job_again,
             losses_end_a_job_as_lost,
             a_drained_worker_costs_its_job_nothing_but_a_loss,
             cancel_reaches_every_state,
             a_late_result_is_kept_and_wins_while_the_run_lasts,
             a_retry_is_a_new_run_at_a_new_place,
             stale_writes_change_nothing,
+            the_log_is_dense_and_tells_everything,
+            ended_jobs_are_kept_by_count_age_and_bytes,
+        );
+        $crate::conformance_tests!(@each presence $open,
             a_superseded_worker_is_told_so,
             processes_that_fight_over_an_id_are_noticed,
             silence_and_its_end_are_events,
             a_stale_status_comes_back,
             the_stores_absence_is_not_the_workers_silence,
-            the_log_is_dense_and_tells_everything,
-            a_suspect_worker_proves_itself,
-            a_worker_that_dies_with_many_jobs_breaks_once,
-            a_poisonous_class_runs_one_probe,
-            ended_jobs_are_kept_by_count_age_and_bytes,
-            a_waiting_worker_is_woken,
         );
-        $crate::conformance_tests!(@truths $open,
+        $crate::conformance_tests!(@each truths $open,
             a_goodbye_with_jobs_is_told_as_one,
             a_late_win_names_who_won,
             what_an_ended_attempt_hands_in_late_is_kept,
@@ -78,13 +85,13 @@ macro_rules! conformance_tests {
             a_repair_takes_strangers_off_a_worker,
             the_oldest_job_of_a_class_is_not_its_head,
         );
-        $crate::conformance_tests!(@explained $open,
+        $crate::conformance_tests!(@each explained $open,
             workers_that_are_not_ready_are_named_with_their_reason,
             only_jobs_that_share_a_worker_are_ahead,
             jobs_of_one_workflow_are_ahead_by_their_order,
             a_class_is_told_with_its_customer_and_its_oldest_job,
         );
-        $crate::conformance_tests!(@reclaims $open,
+        $crate::conformance_tests!(@each reclaims $open,
             a_lost_claim_is_reclaimed,
             a_reclaimed_attempt_tells_its_story_and_has_a_lease,
             a_lost_start_is_told_again,
@@ -118,35 +125,11 @@ macro_rules! conformance_tests {
             $crate::conformance::model::agrees(&$open);
         }
     };
-    (@rules $open:expr, $($name:ident,)*) => {
+    (@each $part:ident $open:expr, $($name:ident,)*) => {
         $(
             #[tokio::test]
             async fn $name() {
-                $crate::conformance::rules::$name(&$open).await;
-            }
-        )*
-    };
-    (@explained $open:expr, $($name:ident,)*) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                $crate::conformance::explained::$name(&$open).await;
-            }
-        )*
-    };
-    (@reclaims $open:expr, $($name:ident,)*) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                $crate::conformance::reclaims::$name(&$open).await;
-            }
-        )*
-    };
-    (@truths $open:expr, $($name:ident,)*) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                $crate::conformance::truths::$name(&$open).await;
+                $crate::conformance::$part::$name(&$open).await;
             }
         )*
     };

@@ -260,7 +260,7 @@ pub async fn picture(store: &dyn Store) -> Vec<String> {
         .collect();
     lines.sort();
     lines.push(format!("seq {} ended {}", seed.position.seq, seed.last_ended_no));
-    lines.push(serde_json::to_string(&queues).expect("lanes are JSON"));
+    lines.push(serde_json::to_string(&queues).expect("queues are JSON"));
     lines.push(serde_json::to_string(&store.pulse().await.expect("works")).expect("JSON"));
     lines
 }

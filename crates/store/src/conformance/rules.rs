@@ -1,91 +1,19 @@
-//! Whole lives of jobs and workers, as users see them.
+//! Whole lives of jobs, as users see them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, FailureKind, LossReason, Rejected, WorkflowId,
-    command::{Idempotency, Op, OpAnswer, Reconcile},
+    Answer, Command, FailureKind, LossReason, Rejected,
+    command::{Held, Idempotency, Op, OpAnswer, Reconcile},
     decide::limits,
-    record::{
-        ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, MachineStatus, Orders,
-        WorkerStatus,
-    },
+    record::{ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders, WorkerStatus},
 };
 
 use super::{
     Open,
-    fleet::{Fleet, completed, failed, late, needs, spec},
+    fleet::{Fleet, cancelled, completed, failed, late, spec},
 };
 use crate::{Due, Retention};
-
-async fn claimed_in_order(fleet: &Fleet, slots: u32) -> Vec<pointsman_core::JobId> {
-    let hand = fleet.worker("w", slots, &[]).await;
-    let tokens = (0..slots).map(|_| fleet.token()).collect();
-    fleet.claim_with(&hand, tokens).await.iter().map(|held| held.job).collect()
-}
-
-pub async fn order_is_priority_then_place(open: &Open) {
-    let fleet = Fleet::new(open);
-    let group = |priority| JobSpec {
-        workflow_id: Some(WorkflowId::new("flow").expect("a valid name")),
-        workflow_priority: Some(60),
-        ..spec(priority)
-    };
-    let low = fleet.submit(spec(10)).await;
-    let first_of_group = fleet.submit(group(0)).await;
-    let middle = fleet.submit(spec(60)).await;
-    let second_of_group = fleet.submit(group(99)).await;
-    let high = fleet.submit(spec(100)).await;
-    let low_too = fleet.submit(spec(10)).await;
-    let expected = vec![high, first_of_group, second_of_group, middle, low, low_too];
-    assert_eq!(claimed_in_order(&fleet, 6).await, expected);
-    fleet.check().await.expect("sound");
-}
-
-pub async fn a_claim_sees_past_jobs_it_cannot_run(open: &Open) {
-    let fleet = Fleet::new(open);
-    for n in 0..150 {
-        let requirements = needs(&format!("label-{}", n % 15));
-        fleet.submit(JobSpec { requirements, ..spec(100) }).await;
-    }
-    let plain = fleet.submit(spec(0)).await;
-    let hand = fleet.worker("plain", 2, &[]).await;
-    assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(plain));
-    assert_eq!(fleet.claim(&hand).await, None);
-    let able = fleet.worker("able", 1, &["label-3"]).await;
-    let job = fleet.job(fleet.claim(&able).await.expect("a job it can run").job).await;
-    assert!(job.spec.requirements.labels.contains_key("label-3"));
-    let lane = fleet.store.queues(200).await.expect("the store works");
-    assert_eq!(lane.counts.pending, 149);
-    assert_eq!(lane.classes.len(), 15);
-    assert_eq!(lane.pending.len(), 149);
-}
-
-pub async fn few_classes_far_down_are_claimed_in_their_order(open: &Open) {
-    let fleet = Fleet::new(open);
-    let own = ["label-7", "label-38", "label-39"];
-    let mut expected = Vec::new();
-    for n in 0..80 {
-        let label = format!("label-{}", n % 40);
-        let is_own = own.contains(&label.as_str());
-        // The others are all in front of its own.
-        let priority = if is_own { 20 } else { 50 };
-        let requirements = needs(&label);
-        let job = fleet.submit(JobSpec { requirements, ..spec(priority) }).await;
-        expected.extend(is_own.then_some(job));
-    }
-    // The best of them is of the class that was made last.
-    let late = fleet.submit(JobSpec { requirements: needs(own[2]), ..spec(30) }).await;
-    expected.insert(0, late);
-    let hand = fleet.worker("w", 7, &own).await;
-    let tokens = |n| (0..n).map(|_| fleet.token()).collect();
-    let mut claimed = Vec::new();
-    for n in [1, 4, 2] {
-        claimed.extend(fleet.claim_with(&hand, tokens(n)).await.iter().map(|held| held.job));
-    }
-    assert_eq!(claimed, expected);
-    fleet.check().await.expect("sound");
-}
 
 pub async fn an_idempotency_key_names_one_job(open: &Open) {
     let fleet = Fleet::new(open);
@@ -138,24 +66,6 @@ pub async fn a_bad_job_fails_at_once(open: &Open) {
     assert_eq!(fleet.worker_record(&hand).await.status, WorkerStatus::Idle);
 }
 
-pub async fn the_wrong_worker_does_not_get_the_job_again(open: &Open) {
-    let fleet = Fleet::new(open);
-    let wrong = fleet.worker("wrong", 1, &[]).await;
-    let held = fleet.running(&wrong).await;
-    let right = fleet.worker("right", 1, &[]).await;
-    fleet.act(&wrong, held, failed(FailureKind::WrongWorker)).await.expect("accepted");
-    let job = fleet.job(held.job).await;
-    assert_eq!(Fleet::excluded(&job), BTreeSet::from([wrong.worker.clone()]));
-    assert_eq!(fleet.claim(&wrong).await, None);
-    let again = fleet.claim(&right).await.expect("another worker gets it at once");
-    assert_eq!((again.job, again.attempt), (held.job, 2));
-    fleet.act(&right, again, failed(FailureKind::WrongWorker)).await.expect("accepted");
-    assert_eq!(fleet.claim(&right).await, None);
-    assert_eq!(fleet.reconcile(Due::Exclusions).await, 1, "nobody else could: they lapse");
-    assert!(fleet.claim(&right).await.is_some());
-    fleet.check().await.expect("sound");
-}
-
 pub async fn losses_end_a_job_as_lost(open: &Open) {
     let fleet = Fleet::new(open);
     let mut losers = Vec::new();
@@ -204,13 +114,13 @@ pub async fn cancel_reaches_every_state(open: &Open) {
     assert_eq!(fleet.job(pending).await.status(), JobStatus::Cancelled);
     let hand = fleet.worker("w", 1, &[]).await;
     let held = fleet.running(&hand).await;
-    let refused = fleet.act(&hand, held, super::fleet::cancelled()).await;
+    let refused = fleet.act(&hand, held, cancelled()).await;
     assert!(matches!(refused, Err(Rejected::Invalid(_))), "nobody asked");
     fleet.run(Command::Cancel { job: held.job }).await.expect("accepted");
     assert_eq!(fleet.job(held.job).await.status(), JobStatus::InProgress);
     let renewed = fleet.renew(&hand, vec![held], ConnectorStatus::Active).await.expect("heard");
     assert_eq!(renewed.cancel, vec![held]);
-    fleet.act(&hand, held, super::fleet::cancelled()).await.expect("confirmed");
+    fleet.act(&hand, held, cancelled()).await.expect("confirmed");
     assert_eq!(fleet.job(held.job).await.status(), JobStatus::Cancelled);
     let again = fleet.running(&hand).await;
     fleet.run(Command::Cancel { job: again.job }).await.expect("accepted");
@@ -242,7 +152,7 @@ pub async fn a_late_result_is_kept_and_wins_while_the_run_lasts(open: &Open) {
     assert_eq!(fleet.worker_record(&other).await.status, WorkerStatus::Idle);
     let kept = fleet.store.result(stale.job, Some(stale.token)).await.expect("the store works");
     assert!(kept.is_some(), "the result is kept");
-    let never = pointsman_core::command::Held { token: fleet.token(), ..stale };
+    let never = Held { token: fleet.token(), ..stale };
     assert_eq!(fleet.act(&ghost, never, late()).await, Err(Rejected::UnknownAttempt(stale.job)));
     fleet.check().await.expect("sound");
 }
@@ -295,87 +205,6 @@ pub async fn stale_writes_change_nothing(open: &Open) {
     assert_eq!((fleet.seq().await, fleet.job(held.job).await), before);
 }
 
-pub async fn a_superseded_worker_is_told_so(open: &Open) {
-    let fleet = Fleet::new(open);
-    let old = fleet.worker("w", 1, &[]).await;
-    let held = fleet.running(&old).await;
-    let new = fleet.hand("w");
-    let register = Fleet::registration(&new, 1, &[]);
-    let answer = fleet.run(Command::Register(register)).await.expect("accepted").0;
-    assert_eq!(answer, Answer::Registered { running: vec![held] }, "what it may adopt");
-    let superseded = Rejected::Superseded(old.incarnation);
-    assert_eq!(fleet.act(&old, held, completed()).await, Err(superseded.clone()));
-    assert_eq!(
-        fleet.renew(&old, vec![held], ConnectorStatus::Active).await,
-        Err(superseded.clone())
-    );
-    let back = fleet.run(Command::Register(Fleet::registration(&old, 1, &[]))).await;
-    assert_eq!(back.err(), Some(superseded), "it never registers again");
-    fleet.act(&new, held, completed()).await.expect("the new process adopted it");
-    assert_eq!(fleet.worker_record(&new).await.machine_id, new.machine);
-    fleet.check().await.expect("sound");
-}
-
-pub async fn processes_that_fight_over_an_id_are_noticed(open: &Open) {
-    let fleet = Fleet::new(open);
-    fleet.worker("w", 1, &[]).await;
-    for changes in 1..=3 {
-        let hand = fleet.worker("w", 1, &[]).await;
-        let flapping = fleet.worker_record(&hand).await.is_flapping(fleet.store.now());
-        assert_eq!(flapping, changes == 3, "after {changes} changes");
-    }
-    fleet.advance(Duration::from_secs(60));
-    let hand = fleet.worker("w", 1, &[]).await;
-    assert!(!fleet.worker_record(&hand).await.is_flapping(fleet.store.now()), "a minute later");
-}
-
-pub async fn silence_and_its_end_are_events(open: &Open) {
-    let fleet = Fleet::new(open);
-    let hand = fleet.worker("w", 1, &[]).await;
-    fleet.advance(limits::SILENT_AFTER);
-    assert_eq!(fleet.reconcile(Due::Workers).await, 1);
-    assert_eq!(fleet.reconcile(Due::Machines).await, 1);
-    assert_eq!(fleet.worker_record(&hand).await.status, WorkerStatus::Offline);
-    assert_eq!(fleet.connector_record(&hand).await.status, ConnectorStatus::Unknown);
-    assert_eq!(fleet.machine_record(&hand).await.status, MachineStatus::Disconnected);
-    fleet.report(&hand, ConnectorStatus::Idle).await;
-    fleet.reconcile(Due::Machines).await;
-    assert_eq!(fleet.worker_record(&hand).await.status, WorkerStatus::Idle);
-    assert_eq!(fleet.connector_record(&hand).await.status, ConnectorStatus::Idle);
-    assert_eq!(fleet.machine_record(&hand).await.status, MachineStatus::Ready);
-}
-
-pub async fn a_stale_status_comes_back(open: &Open) {
-    let fleet = Fleet::new(open);
-    let hand = fleet.worker("w", 1, &[]).await;
-    fleet.advance(limits::STALE_AFTER);
-    fleet.reconcile(Due::Connectors).await;
-    let stale = fleet.connector_record(&hand).await;
-    assert_eq!(stale.status, ConnectorStatus::Unknown);
-    assert_eq!(stale.error_message.as_deref(), Some("Status stale (60 s old)"));
-    fleet.report(&hand, ConnectorStatus::Idle).await;
-    let back = fleet.connector_record(&hand).await;
-    assert_eq!((back.status, back.error_message.clone()), (ConnectorStatus::Idle, None));
-    let seq = fleet.seq().await;
-    fleet.report(&hand, ConnectorStatus::Idle).await;
-    assert_eq!(fleet.seq().await, seq, "saying the same again is no event");
-}
-
-pub async fn the_stores_absence_is_not_the_workers_silence(open: &Open) {
-    let fleet = Fleet::new(open);
-    let hand = fleet.worker("w", 1, &[]).await;
-    let held = fleet.running(&hand).await;
-    fleet.advance(Duration::from_secs(100));
-    fleet.store.break_contact().await.expect("the store works");
-    for what in [Due::Leases, Due::Workers, Due::Machines, Due::Connectors] {
-        assert_eq!(fleet.reconcile(what).await, 0, "{what:?}");
-    }
-    assert!(fleet.run(Fleet::expire(held)).await.is_err(), "the guard knows it too");
-    fleet.advance(limits::LEASE);
-    assert_eq!(fleet.reconcile(Due::Leases).await, 1);
-    assert_eq!(fleet.job(held.job).await.status(), JobStatus::Pending);
-}
-
 pub async fn the_log_is_dense_and_tells_everything(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 2, &[]).await;
@@ -399,71 +228,6 @@ pub async fn the_log_is_dense_and_tells_everything(open: &Open) {
     assert_eq!(payloads, vec![None], "its payload went with it");
 }
 
-pub async fn a_suspect_worker_proves_itself(open: &Open) {
-    let fleet = Fleet::new(open);
-    let hand = fleet.worker("w", 4, &[]).await;
-    for _ in 0..limits::SUSPECT_AFTER {
-        let held = fleet.running(&hand).await;
-        fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
-    }
-    fleet.submit(spec(100)).await;
-    fleet.submit(spec(100)).await;
-    assert_eq!(fleet.claim(&hand).await, None, "it takes none");
-    fleet.advance(limits::SUSPECT_FOR);
-    let probe = fleet.claim(&hand).await.expect("one to prove itself");
-    assert_eq!(fleet.claim(&hand).await, None, "and only one");
-    fleet.act(&hand, probe, completed()).await.expect("accepted");
-    assert!(fleet.claim(&hand).await.is_some());
-    let raised = fleet.log().await;
-    let names: Vec<_> = raised.iter().flat_map(|g| &g.events).map(|e| e.name.as_str()).collect();
-    assert!(names.contains(&"alert_raised") && names.contains(&"alert_cleared"));
-}
-
-pub async fn a_worker_that_dies_with_many_jobs_breaks_once(open: &Open) {
-    let fleet = Fleet::new(open);
-    let hand = fleet.worker("w", 16, &[]).await;
-    let mut held = Vec::new();
-    for _ in 0..16 {
-        held.push(fleet.running(&hand).await);
-    }
-    fleet.advance(limits::LEASE);
-    assert_eq!(fleet.reconcile(Due::Leases).await, 16);
-    assert_eq!(fleet.worker_record(&hand).await.suspect_until, None, "one incident");
-    assert!(
-        fleet.store.poisonous().await.expect("the store works").is_empty(),
-        "for the class too"
-    );
-    let tokens = (0..16).map(|_| fleet.token()).collect();
-    assert_eq!(fleet.claim_with(&hand, tokens).await.len(), 16);
-}
-
-pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
-    let fleet = Fleet::new(open);
-    let hands = [fleet.worker("a", 9, &["x"]).await, fleet.worker("b", 9, &["x"]).await];
-    let poison = || JobSpec { requirements: needs("x"), max_losses: 90, ..spec(50) };
-    for _ in 0..3 {
-        fleet.submit(poison()).await;
-    }
-    for n in 0..limits::POISONOUS_AFTER as usize {
-        let hand = &hands[n % 2];
-        let held = fleet.claim(hand).await.expect("a job");
-        let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };
-        fleet.act(hand, held, release).await.expect("accepted");
-        fleet
-            .run(Command::SetOrders { worker: hand.worker.clone(), orders: Orders::default() })
-            .await
-            .expect("accepted");
-    }
-    assert_eq!(fleet.store.poisonous().await.expect("the store works").len(), 1);
-    let fresh = fleet.worker("c", 9, &["x"]).await;
-    let tokens = (0..3).map(|_| fleet.token()).collect();
-    let probe = fleet.claim_with(&fresh, tokens).await;
-    assert_eq!(probe.len(), 1, "one probe at a time");
-    fleet.act(&fresh, probe[0], completed()).await.expect("accepted");
-    let tokens = (0..3).map(|_| fleet.token()).collect();
-    assert_eq!(fleet.claim_with(&fresh, tokens).await.len(), 2, "a completion proves the class");
-}
-
 pub async fn ended_jobs_are_kept_by_count_age_and_bytes(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;
@@ -482,18 +246,4 @@ pub async fn ended_jobs_are_kept_by_count_age_and_bytes(open: &Open) {
     let keep = Retention { ended_for: Duration::from_secs(15), ..Retention::default() };
     assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 1, "that of 20 s ago");
     assert_eq!(fleet.job(ended[2]).await.status(), JobStatus::Completed);
-}
-
-pub async fn a_waiting_worker_is_woken(open: &Open) {
-    let fleet = Fleet::new(open);
-    let plain = fleet.worker("plain", 1, &[]).await;
-    let able = fleet.worker("able", 1, &["x"]).await;
-    let mut first = fleet.store.wait_for_work(plain.worker.clone(), Vec::new());
-    let mut second = fleet.store.wait_for_work(able.worker.clone(), Vec::new());
-    let job = fleet.submit(JobSpec { requirements: needs("x"), ..spec(50) }).await;
-    second.wait().await;
-    assert!(first.is_waiting(), "a worker that is not able sleeps on");
-    assert_eq!(fleet.claim(&able).await.map(|held| held.job), Some(job));
-    fleet.submit(spec(50)).await;
-    first.wait().await;
 }

@@ -176,8 +176,8 @@ fn in_order(jobs: &BTreeMap<JobId, Arc<Job>>) -> Vec<JobId> {
 
 /// As the store says.
 async fn queue(store: &dyn Store, jobs: &BTreeMap<JobId, Arc<Job>>) -> Vec<JobId> {
-    let lane = store.queues(10_000).await.expect("the store works");
-    let waiting = lane.pending.into_iter().map(|job| job.id);
+    let queues = store.queues(10_000).await.expect("the store works");
+    let waiting = queues.pending.into_iter().map(|job| job.id);
     waiting.filter(|id| jobs[id].is_waiting()).collect()
 }
 

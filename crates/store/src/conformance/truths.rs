@@ -381,9 +381,9 @@ pub async fn the_oldest_job_of_a_class_is_not_its_head(open: &Open) {
         let keys = waiting.into_iter().map(|(key, _)| key).collect();
         let classes = fleet.store.class_summaries(keys).await.expect("the store works");
         let classes = crate::oldest_first(classes);
-        let lane = fleet.store.queues(200).await.expect("the store works");
+        let queues = fleet.store.queues(200).await.expect("the store works");
         for class in &classes {
-            assert!(lane.classes.contains(class), "{class:?} is told otherwise in {lane:?}");
+            assert!(queues.classes.contains(class), "{class:?} is told otherwise in {queues:?}");
         }
         classes.into_iter().map(|class| (class.waiting, class.oldest_at)).collect::<Vec<_>>()
     };

@@ -2,7 +2,10 @@
 
 use pointsman_core::to_json;
 
-use super::{super::parts::Parts, Indexes};
+use super::{
+    super::{parts::Parts, services_text},
+    Indexes,
+};
 use crate::keys::Keys;
 
 /// Members in one command: Lua's stack is bounded.
@@ -79,10 +82,7 @@ impl Indexes {
         let pack = parts.begin();
         for (digest, (by, capabilities)) in profiles {
             pack.text(&digest.to_string()).int(*by);
-            let services = capabilities.as_ref().map(|capabilities| {
-                let names: Vec<&str> = capabilities.services.keys().map(|s| s.as_str()).collect();
-                names.join(" ")
-            });
+            let services = capabilities.as_deref().map(services_text);
             let json = capabilities.as_ref().map(to_json);
             pack.text_or_false(json.as_deref()).text_or_false(services.as_deref());
         }

@@ -16,14 +16,14 @@ use super::{ClassIx, ClassQueues, Head};
 /// The choice of the jobs of one claim: each pick is the best of what the picks before left.
 pub struct Picker<'a> {
     queues: &'a ClassQueues,
-    lanes: HashMap<ServiceName, Lane<'a>>,
+    heads: HashMap<ServiceName, Heads<'a>>,
     /// Poisonous classes (their base) that these picks gave their one probe.
     probing: BTreeSet<ClassKey>,
 }
 
 /// What is left to pick of one service, best first: heads that the walk has not reached, and the
 /// next keys of classes that a pick has taken from.
-struct Lane<'a> {
+struct Heads<'a> {
     /// The heads in order; none when the worker's own classes are fewer and all in `next`.
     walk: Option<Peekable<btree_set::Iter<'a, Head>>>,
     servable: Option<&'a BTreeSet<ClassIx>>,
@@ -49,13 +49,13 @@ impl<'a> Picker<'a> {
         if !self.queues.is_healthy(&entry.base) {
             self.probing.insert(entry.base);
         }
-        let lane = self.lanes.get_mut(service)?;
-        if !lane.next.remove(&(key, ix)) {
-            lane.walk.as_mut().and_then(Iterator::next);
+        let heads = self.heads.get_mut(service)?;
+        if !heads.next.remove(&(key, ix)) {
+            heads.walk.as_mut().and_then(Iterator::next);
         }
         let after = (Bound::Excluded(key), Bound::Unbounded);
         let following = entry.waiting.range(after).next();
-        lane.next.extend(following.map(|(key, _)| (*key, ix)));
+        heads.next.extend(following.map(|(key, _)| (*key, ix)));
         entry.waiting.get(&key).copied()
     }
 
@@ -67,11 +67,11 @@ impl<'a> Picker<'a> {
         service: &ServiceName,
     ) -> Option<Head> {
         let queues = self.queues;
-        if !self.lanes.contains_key(service) {
-            self.lanes.insert(service.clone(), queues.lane(digest, service));
+        if !self.heads.contains_key(service) {
+            self.heads.insert(service.clone(), queues.heads_of(digest, service));
         }
         let probing = &self.probing;
-        let lane = self.lanes.get_mut(service)?;
+        let heads = self.heads.get_mut(service)?;
         let is_open = |ix: ClassIx| {
             queues.entry(ix).is_some_and(|entry| {
                 !excludes(&entry.class, worker)
@@ -79,39 +79,39 @@ impl<'a> Picker<'a> {
                     && !probing.contains(&entry.base)
             })
         };
-        let servable = lane.servable;
-        if let Some(walk) = &mut lane.walk {
+        let servable = heads.servable;
+        if let Some(walk) = &mut heads.walk {
             let passed = |ix| !servable.is_some_and(|set| set.contains(&ix)) || !is_open(ix);
             while walk.next_if(|(_, ix)| passed(*ix)).is_some() {}
         }
-        while let Some(head) = lane.next.first().copied().filter(|(_, ix)| !is_open(*ix)) {
-            lane.next.remove(&head);
+        while let Some(head) = heads.next.first().copied().filter(|(_, ix)| !is_open(*ix)) {
+            heads.next.remove(&head);
         }
-        let walked = lane.walk.as_mut().and_then(|walk| walk.peek().map(|head| **head));
-        lane.next.first().copied().into_iter().chain(walked).min()
+        let walked = heads.walk.as_mut().and_then(|walk| walk.peek().map(|head| **head));
+        heads.next.first().copied().into_iter().chain(walked).min()
     }
 }
 
 impl ClassQueues {
     /// Chooses jobs for one claim, one after the other, without changing the queues.
     pub fn picker(&self) -> Picker<'_> {
-        Picker { queues: self, lanes: HashMap::new(), probing: BTreeSet::new() }
+        Picker { queues: self, heads: HashMap::new(), probing: BTreeSet::new() }
     }
 
-    fn lane(&self, digest: &CapabilitiesDigest, service: &ServiceName) -> Lane<'_> {
+    fn heads_of(&self, digest: &CapabilitiesDigest, service: &ServiceName) -> Heads<'_> {
         let profile = self.profiles.get(digest);
         let servable = profile.and_then(|profile| profile.servable.get(service));
         let heads = self.heads.get(service);
         let (Some(own), Some(heads)) = (servable, heads) else {
-            return Lane { walk: None, servable, next: BTreeSet::new() };
+            return Heads { walk: None, servable, next: BTreeSet::new() };
         };
         if own.len() < heads.len() {
             let head = |ix: &ClassIx| {
                 let (key, _) = self.entry(*ix)?.waiting.first_key_value()?;
                 Some((*key, *ix))
             };
-            return Lane { walk: None, servable, next: own.iter().filter_map(head).collect() };
+            return Heads { walk: None, servable, next: own.iter().filter_map(head).collect() };
         }
-        Lane { walk: Some(heads.iter().peekable()), servable, next: BTreeSet::new() }
+        Heads { walk: Some(heads.iter().peekable()), servable, next: BTreeSet::new() }
     }
 }

@@ -1,0 +1,182 @@
+//! Which job a claim gets, and which workers and classes get none for a while.
+
+use std::collections::BTreeSet;
+
+use pointsman_core::{
+    Command, FailureKind, JobId, LossReason, WorkflowId,
+    command::Op,
+    decide::limits,
+    record::{JobSpec, Orders},
+};
+
+use super::{
+    Open,
+    fleet::{Fleet, completed, failed, needs, spec},
+};
+use crate::Due;
+
+async fn claimed_in_order(fleet: &Fleet, slots: u32) -> Vec<JobId> {
+    let hand = fleet.worker("w", slots, &[]).await;
+    let tokens = (0..slots).map(|_| fleet.token()).collect();
+    fleet.claim_with(&hand, tokens).await.iter().map(|held| held.job).collect()
+}
+
+pub async fn order_is_priority_then_place(open: &Open) {
+    let fleet = Fleet::new(open);
+    let group = |priority| JobSpec {
+        workflow_id: Some(WorkflowId::new("flow").expect("a valid name")),
+        workflow_priority: Some(60),
+        ..spec(priority)
+    };
+    let low = fleet.submit(spec(10)).await;
+    let first_of_group = fleet.submit(group(0)).await;
+    let middle = fleet.submit(spec(60)).await;
+    let second_of_group = fleet.submit(group(99)).await;
+    let high = fleet.submit(spec(100)).await;
+    let low_too = fleet.submit(spec(10)).await;
+    let expected = vec![high, first_of_group, second_of_group, middle, low, low_too];
+    assert_eq!(claimed_in_order(&fleet, 6).await, expected);
+    fleet.check().await.expect("sound");
+}
+
+pub async fn a_claim_sees_past_jobs_it_cannot_run(open: &Open) {
+    let fleet = Fleet::new(open);
+    for n in 0..150 {
+        let requirements = needs(&format!("label-{}", n % 15));
+        fleet.submit(JobSpec { requirements, ..spec(100) }).await;
+    }
+    let plain = fleet.submit(spec(0)).await;
+    let hand = fleet.worker("plain", 2, &[]).await;
+    assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(plain));
+    assert_eq!(fleet.claim(&hand).await, None);
+    let able = fleet.worker("able", 1, &["label-3"]).await;
+    let job = fleet.job(fleet.claim(&able).await.expect("a job it can run").job).await;
+    assert!(job.spec.requirements.labels.contains_key("label-3"));
+    let queues = fleet.store.queues(200).await.expect("the store works");
+    assert_eq!(queues.counts.pending, 149);
+    assert_eq!(queues.classes.len(), 15);
+    assert_eq!(queues.pending.len(), 149);
+}
+
+pub async fn few_classes_far_down_are_claimed_in_their_order(open: &Open) {
+    let fleet = Fleet::new(open);
+    let own = ["label-7", "label-38", "label-39"];
+    let mut expected = Vec::new();
+    for n in 0..80 {
+        let label = format!("label-{}", n % 40);
+        let is_own = own.contains(&label.as_str());
+        // The others are all in front of its own.
+        let priority = if is_own { 20 } else { 50 };
+        let requirements = needs(&label);
+        let job = fleet.submit(JobSpec { requirements, ..spec(priority) }).await;
+        expected.extend(is_own.then_some(job));
+    }
+    // The best of them is of the class that was made last.
+    let late = fleet.submit(JobSpec { requirements: needs(own[2]), ..spec(30) }).await;
+    expected.insert(0, late);
+    let hand = fleet.worker("w", 7, &own).await;
+    let tokens = |n| (0..n).map(|_| fleet.token()).collect();
+    let mut claimed = Vec::new();
+    for n in [1, 4, 2] {
+        claimed.extend(fleet.claim_with(&hand, tokens(n)).await.iter().map(|held| held.job));
+    }
+    assert_eq!(claimed, expected);
+    fleet.check().await.expect("sound");
+}
+
+pub async fn the_wrong_worker_does_not_get_the_job_again(open: &Open) {
+    let fleet = Fleet::new(open);
+    let wrong = fleet.worker("wrong", 1, &[]).await;
+    let held = fleet.running(&wrong).await;
+    let right = fleet.worker("right", 1, &[]).await;
+    fleet.act(&wrong, held, failed(FailureKind::WrongWorker)).await.expect("accepted");
+    let job = fleet.job(held.job).await;
+    assert_eq!(Fleet::excluded(&job), BTreeSet::from([wrong.worker.clone()]));
+    assert_eq!(fleet.claim(&wrong).await, None);
+    let again = fleet.claim(&right).await.expect("another worker gets it at once");
+    assert_eq!((again.job, again.attempt), (held.job, 2));
+    fleet.act(&right, again, failed(FailureKind::WrongWorker)).await.expect("accepted");
+    assert_eq!(fleet.claim(&right).await, None);
+    assert_eq!(fleet.reconcile(Due::Exclusions).await, 1, "nobody else could: they lapse");
+    assert!(fleet.claim(&right).await.is_some());
+    fleet.check().await.expect("sound");
+}
+
+pub async fn a_suspect_worker_proves_itself(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 4, &[]).await;
+    for _ in 0..limits::SUSPECT_AFTER {
+        let held = fleet.running(&hand).await;
+        fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+    }
+    fleet.submit(spec(100)).await;
+    fleet.submit(spec(100)).await;
+    assert_eq!(fleet.claim(&hand).await, None, "it takes none");
+    fleet.advance(limits::SUSPECT_FOR);
+    let probe = fleet.claim(&hand).await.expect("one to prove itself");
+    assert_eq!(fleet.claim(&hand).await, None, "and only one");
+    fleet.act(&hand, probe, completed()).await.expect("accepted");
+    assert!(fleet.claim(&hand).await.is_some());
+    let raised = fleet.log().await;
+    let names: Vec<_> = raised.iter().flat_map(|g| &g.events).map(|e| e.name.as_str()).collect();
+    assert!(names.contains(&"alert_raised") && names.contains(&"alert_cleared"));
+}
+
+pub async fn a_worker_that_dies_with_many_jobs_breaks_once(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 16, &[]).await;
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        held.push(fleet.running(&hand).await);
+    }
+    fleet.advance(limits::LEASE);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 16);
+    assert_eq!(fleet.worker_record(&hand).await.suspect_until, None, "one incident");
+    assert!(
+        fleet.store.poisonous().await.expect("the store works").is_empty(),
+        "for the class too"
+    );
+    let tokens = (0..16).map(|_| fleet.token()).collect();
+    assert_eq!(fleet.claim_with(&hand, tokens).await.len(), 16);
+}
+
+pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hands = [fleet.worker("a", 9, &["x"]).await, fleet.worker("b", 9, &["x"]).await];
+    let poison = || JobSpec { requirements: needs("x"), max_losses: 90, ..spec(50) };
+    for _ in 0..3 {
+        fleet.submit(poison()).await;
+    }
+    for n in 0..limits::POISONOUS_AFTER as usize {
+        let hand = &hands[n % 2];
+        let held = fleet.claim(hand).await.expect("a job");
+        let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };
+        fleet.act(hand, held, release).await.expect("accepted");
+        fleet
+            .run(Command::SetOrders { worker: hand.worker.clone(), orders: Orders::default() })
+            .await
+            .expect("accepted");
+    }
+    assert_eq!(fleet.store.poisonous().await.expect("the store works").len(), 1);
+    let fresh = fleet.worker("c", 9, &["x"]).await;
+    let tokens = (0..3).map(|_| fleet.token()).collect();
+    let probe = fleet.claim_with(&fresh, tokens).await;
+    assert_eq!(probe.len(), 1, "one probe at a time");
+    fleet.act(&fresh, probe[0], completed()).await.expect("accepted");
+    let tokens = (0..3).map(|_| fleet.token()).collect();
+    assert_eq!(fleet.claim_with(&fresh, tokens).await.len(), 2, "a completion proves the class");
+}
+
+pub async fn a_waiting_worker_is_woken(open: &Open) {
+    let fleet = Fleet::new(open);
+    let plain = fleet.worker("plain", 1, &[]).await;
+    let able = fleet.worker("able", 1, &["x"]).await;
+    let mut first = fleet.store.wait_for_work(plain.worker.clone(), Vec::new());
+    let mut second = fleet.store.wait_for_work(able.worker.clone(), Vec::new());
+    let job = fleet.submit(JobSpec { requirements: needs("x"), ..spec(50) }).await;
+    second.wait().await;
+    assert!(first.is_waiting(), "a worker that is not able sleeps on");
+    assert_eq!(fleet.claim(&able).await.map(|held| held.job), Some(job));
+    fleet.submit(spec(50)).await;
+    first.wait().await;
+}

@@ -1,0 +1,96 @@
+//! Processes of workers: those that come anew, go silent and come back.
+
+use std::time::Duration;
+
+use pointsman_core::{
+    Answer, Command, Rejected,
+    decide::limits,
+    record::{ConnectorStatus, JobStatus, MachineStatus, WorkerStatus},
+};
+
+use super::{
+    Open,
+    fleet::{Fleet, completed},
+};
+use crate::Due;
+
+pub async fn a_superseded_worker_is_told_so(open: &Open) {
+    let fleet = Fleet::new(open);
+    let old = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&old).await;
+    let new = fleet.hand("w");
+    let register = Fleet::registration(&new, 1, &[]);
+    let answer = fleet.run(Command::Register(register)).await.expect("accepted").0;
+    assert_eq!(answer, Answer::Registered { running: vec![held] }, "what it may adopt");
+    let superseded = Rejected::Superseded(old.incarnation);
+    assert_eq!(fleet.act(&old, held, completed()).await, Err(superseded.clone()));
+    assert_eq!(
+        fleet.renew(&old, vec![held], ConnectorStatus::Active).await,
+        Err(superseded.clone())
+    );
+    let back = fleet.run(Command::Register(Fleet::registration(&old, 1, &[]))).await;
+    assert_eq!(back.err(), Some(superseded), "it never registers again");
+    fleet.act(&new, held, completed()).await.expect("the new process adopted it");
+    assert_eq!(fleet.worker_record(&new).await.machine_id, new.machine);
+    fleet.check().await.expect("sound");
+}
+
+pub async fn processes_that_fight_over_an_id_are_noticed(open: &Open) {
+    let fleet = Fleet::new(open);
+    fleet.worker("w", 1, &[]).await;
+    for changes in 1..=3 {
+        let hand = fleet.worker("w", 1, &[]).await;
+        let flapping = fleet.worker_record(&hand).await.is_flapping(fleet.store.now());
+        assert_eq!(flapping, changes == 3, "after {changes} changes");
+    }
+    fleet.advance(Duration::from_secs(60));
+    let hand = fleet.worker("w", 1, &[]).await;
+    assert!(!fleet.worker_record(&hand).await.is_flapping(fleet.store.now()), "a minute later");
+}
+
+pub async fn silence_and_its_end_are_events(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    fleet.advance(limits::SILENT_AFTER);
+    assert_eq!(fleet.reconcile(Due::Workers).await, 1);
+    assert_eq!(fleet.reconcile(Due::Machines).await, 1);
+    assert_eq!(fleet.worker_record(&hand).await.status, WorkerStatus::Offline);
+    assert_eq!(fleet.connector_record(&hand).await.status, ConnectorStatus::Unknown);
+    assert_eq!(fleet.machine_record(&hand).await.status, MachineStatus::Disconnected);
+    fleet.report(&hand, ConnectorStatus::Idle).await;
+    fleet.reconcile(Due::Machines).await;
+    assert_eq!(fleet.worker_record(&hand).await.status, WorkerStatus::Idle);
+    assert_eq!(fleet.connector_record(&hand).await.status, ConnectorStatus::Idle);
+    assert_eq!(fleet.machine_record(&hand).await.status, MachineStatus::Ready);
+}
+
+pub async fn a_stale_status_comes_back(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    fleet.advance(limits::STALE_AFTER);
+    fleet.reconcile(Due::Connectors).await;
+    let stale = fleet.connector_record(&hand).await;
+    assert_eq!(stale.status, ConnectorStatus::Unknown);
+    assert_eq!(stale.error_message.as_deref(), Some("Status stale (60 s old)"));
+    fleet.report(&hand, ConnectorStatus::Idle).await;
+    let back = fleet.connector_record(&hand).await;
+    assert_eq!((back.status, back.error_message.clone()), (ConnectorStatus::Idle, None));
+    let seq = fleet.seq().await;
+    fleet.report(&hand, ConnectorStatus::Idle).await;
+    assert_eq!(fleet.seq().await, seq, "saying the same again is no event");
+}
+
+pub async fn the_stores_absence_is_not_the_workers_silence(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    fleet.advance(Duration::from_secs(100));
+    fleet.store.break_contact().await.expect("the store works");
+    for what in [Due::Leases, Due::Workers, Due::Machines, Due::Connectors] {
+        assert_eq!(fleet.reconcile(what).await, 0, "{what:?}");
+    }
+    assert!(fleet.run(Fleet::expire(held)).await.is_err(), "the guard knows it too");
+    fleet.advance(limits::LEASE);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 1);
+    assert_eq!(fleet.job(held.job).await.status(), JobStatus::Pending);
+}
