@@ -16,6 +16,9 @@ use crate::{
 
 /// A longer window than this is cut to it.
 const MAX_CONFLATE: Duration = Duration::from_secs(5);
+/// A viewer that comes from another server may know more of the log than this one has read: for so
+/// long it is waited for.
+const CATCH_UP: Duration = Duration::from_secs(2);
 /// A viewer gets progress at most this often: so at most 4 values a second of one job.
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// Values in one progress frame: 1,000 a second.
@@ -118,6 +121,7 @@ impl Viewer {
     /// What can be sent now. The lanes come first: they are limited in number, the events are not.
     async fn ready(&mut self) -> Option<Frame> {
         if self.joining {
+            self.catch_up().await;
             if let Some(reason) = self.must_resync() {
                 return Some(self.resync(reason));
             }
@@ -176,6 +180,17 @@ impl Viewer {
         self.pulse_sent.clone_from(&lanes.pulse);
         self.first.extend(lanes.pulse.filter(|_| live).map(Frame::Pulse));
         self.first.extend(lanes.queues.map(Frame::Queues));
+    }
+
+    /// Ends when what the viewer has seen elsewhere is read here, too, or does not come.
+    async fn catch_up(&mut self) {
+        let deadline = self.served_at + CATCH_UP;
+        while self.must_resync() == Some(ResyncReason::BeyondHead) {
+            tokio::select! {
+                _ = self.news.changed() => {}
+                () = sleep_until(deadline) => return,
+            }
+        }
     }
 
     fn must_resync(&self) -> Option<ResyncReason> {

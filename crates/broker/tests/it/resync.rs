@@ -119,6 +119,18 @@ async fn a_kept_position_goes_on_without_a_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_position_that_this_server_is_about_to_reach_is_waited_for() {
+    let world = World::new(quiet()).await;
+    world.changes(3).await;
+    let mut viewer = world.broker.viewer(Some(world.position(7)), Duration::ZERO);
+    let before = frames(&mut viewer, millis(50)).await;
+    assert!(before.is_empty(), "{before:?}");
+    world.changes(1).await;
+    let seen = frames(&mut viewer, millis(50)).await;
+    assert_eq!(names(&seen), ["pulse", "queues", "job_cancelled"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_reason_is_told() {
     let world = World::new(BrokerConfig { ring_groups: 2, ..quiet() }).await;
     world.changes(4).await;
