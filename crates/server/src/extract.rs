@@ -104,6 +104,7 @@ fn query_problem(said: &str) -> Problem {
     let is_name = |name: &&str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let name = named("unknown field `")
         .or_else(|| named("missing field `"))
+        .or_else(|| named("duplicate field `"))
         .or_else(|| text.split_once(": ").map(|(name, _)| name).filter(is_name));
     let problem = Problem::new(ErrorCode::InvalidQuery, text);
     problem.at(format!("?{}", name.unwrap_or_default()))
@@ -174,6 +175,7 @@ mod tests {
             ),
             ("Failed to deserialize query string: unknown field `foo`, expected `a`", "?foo"),
             ("Failed to deserialize query string: missing field `job`", "?job"),
+            ("Failed to deserialize query string: duplicate field `limit`", "?limit"),
             ("something else", "?"),
         ] {
             assert_eq!(query_problem(said).pointer.as_deref(), Some(pointer), "{said}");

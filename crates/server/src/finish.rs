@@ -5,7 +5,7 @@ use pointsman_api::{ErrorCode, Problem, Sha256Hex, check_file_name};
 use pointsman_core::{
     bounds::{Bounded, BoundedText, MAX_ARTIFACTS, MAX_LABEL, UnfitResult},
     command::{AttemptOp, Finish, Op, Outcome},
-    record::{Artifact, Job},
+    record::{Artifact, Job, Progress},
 };
 
 use crate::{
@@ -45,6 +45,17 @@ pub(crate) fn check_texts(what: &mut impl Bounded) -> Result<(), Problem> {
     Err(Problem::new(ErrorCode::TooLong, detail).at(place))
 }
 
+/// Refuses what is no part of a whole.
+pub(crate) fn check_percent(progress: &Progress) -> Result<(), Problem> {
+    match progress.percent {
+        Some(percent) if !(0.0..=100.0).contains(&percent) => {
+            let detail = format!("percent is {percent}, and it goes from 0 to 100");
+            Err(Problem::new(ErrorCode::OutOfRange, detail).at("/percent"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn unfit(why: UnfitResult) -> Problem {
     let code = match why {
         UnfitResult::TooDeep(_) => ErrorCode::TooDeep,
@@ -56,9 +67,11 @@ fn unfit(why: UnfitResult) -> Problem {
 async fn check(app: &App, op: &mut AttemptOp) -> Answer<()> {
     check_texts(&mut op.op)?;
     op.op.check_result().map_err(unfit)?;
-    let (Op::Finish(Finish { outcome, .. }) | Op::Late(Finish { outcome, .. })) = &op.op else {
-        return Ok(());
-    };
+    let (Op::Finish(finish) | Op::Late(finish)) = &op.op else { return Ok(()) };
+    let Finish { outcome, last_progress } = finish;
+    if let Some(progress) = last_progress {
+        check_percent(progress).map_err(|problem| problem.within("/last_progress"))?;
+    }
     let artifacts = match outcome {
         Outcome::Completed { artifacts, .. } => artifacts,
         Outcome::Failed { failure } if failure.workers.len() > Job::MAX_PAST => {

@@ -36,7 +36,10 @@ impl Absence {
                 self.suspected.store(true, Release);
                 return Err(error);
             }
-            tracing::warn!(?gap, "this process or its store was away: every deadline starts anew");
+            match suspected {
+                true => tracing::warn!("the store was away: every deadline starts anew"),
+                false => tracing::warn!(?gap, "this process was away: every deadline starts anew"),
+            }
         }
         *last = Some(Instant::now());
         Ok(())

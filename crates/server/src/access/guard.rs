@@ -45,8 +45,12 @@ pub(crate) async fn authenticate(
 
 fn bearer(request: &Request) -> Result<Option<&str>, Problem> {
     let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
-    let secret = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-    secret.map(Some).ok_or_else(|| unauthorized("the Authorization header is not \"Bearer TOKEN\""))
+    let parts = value.to_str().ok().and_then(|value| value.split_once(' '));
+    // The scheme is written in any case (RFC 9110, 11.1).
+    let secret = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    secret
+        .map(|(_, secret)| Some(secret))
+        .ok_or_else(|| unauthorized("the Authorization header is not \"Bearer TOKEN\""))
 }
 
 fn unauthorized(detail: &str) -> Problem {
@@ -70,5 +74,29 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let identity = parts.extensions.get::<Identity>().and_then(|identity| identity.0.clone());
         identity.ok_or_else(|| unauthorized("no token was sent").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_written_in_any_case() {
+        let with = |value: &str| {
+            let request = Request::builder().header(header::AUTHORIZATION, value);
+            let request = request.body(Body::empty()).expect("a request");
+            bearer(&request)
+                .map(|secret| secret.map(str::to_owned))
+                .map_err(|problem| problem.status)
+        };
+        for value in ["Bearer pm_a", "bearer pm_a", "BEARER pm_a"] {
+            assert_eq!(with(value), Ok(Some("pm_a".into())), "{value}");
+        }
+        for value in ["Basic pm_a", "Bearerpm_a", "Bearer"] {
+            assert_eq!(with(value), Err(401), "{value}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The pages, out of the binary.
 
 use axum::{
-    http::{HeaderValue, StatusCode, Uri, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{Html, IntoResponse, Response},
 };
 use pointsman_api::{ErrorCode, Problem};
@@ -39,7 +39,7 @@ pub(crate) async fn client() -> Response {
 pub(crate) async fn asset(One(name): One) -> Response {
     match Pages::get(&format!("assets/{name}")) {
         Some(file) => serve(file, "public, max-age=31536000, immutable"),
-        None => (StatusCode::NOT_FOUND, "no such file\n").into_response(),
+        None => nothing_at(&format!("/assets/{name}")),
     }
 }
 
@@ -64,19 +64,21 @@ fn serve(file: EmbeddedFile, cache: &'static str) -> Response {
 }
 
 /// Everything that has no route: a file of the pages, or nothing.
-pub(crate) async fn other(uri: Uri) -> Response {
-    let file = uri.path().trim_start_matches('/');
-    match Pages::get(file) {
-        Some(file) => serve(file, "no-cache"),
-        None => {
-            let detail = format!("there is no route {}", uri.path());
-            Refusal(Problem::new(ErrorCode::RouteNotFound, detail)).into_response()
-        }
+pub(crate) async fn other(method: Method, uri: Uri) -> Response {
+    match Pages::get(uri.path().trim_start_matches('/')) {
+        Some(file) if method == Method::GET || method == Method::HEAD => serve(file, "no-cache"),
+        Some(_) => wrong_method(method, uri).await,
+        None => nothing_at(uri.path()),
     }
 }
 
+fn nothing_at(path: &str) -> Response {
+    let detail = format!("there is no route {path}");
+    Refusal(Problem::new(ErrorCode::RouteNotFound, detail)).into_response()
+}
+
 /// A route that exists, asked with a method that it does not know.
-pub(crate) async fn wrong_method(method: axum::http::Method, uri: Uri) -> Response {
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Response {
     let detail = format!("{} does not know {method}", uri.path());
     Refusal(Problem::new(ErrorCode::MethodNotAllowed, detail)).into_response()
 }

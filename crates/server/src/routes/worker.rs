@@ -18,7 +18,7 @@ use super::Errors;
 use crate::{
     app::App,
     extract,
-    finish::{Checked, check_ops, check_texts},
+    finish::{Checked, check_ops, check_percent, check_texts},
     refusal::{Answer, Refusal},
 };
 
@@ -228,7 +228,9 @@ pub(crate) async fn renew(
     }
     for (index, one) in progress.iter_mut().enumerate() {
         let place = |problem: Problem| problem.within(&format!("/progress/{index}"));
-        check_texts(&mut one.progress).map_err(place)?;
+        check_texts(&mut one.progress)
+            .and_then(|()| check_percent(&one.progress))
+            .map_err(place)?;
     }
     let renew = Renew { worker: worker_id, incarnation, held, connectors };
     let progress = progress.into_iter().map(|one| (one.job, one.progress)).collect();

@@ -212,6 +212,7 @@ async fn wrong_addresses_and_parameters_are_named() {
         ("/api/v1/workers/nobody".into(), 404, "worker_not_found", None),
         ("/api/v1/machines/nothing".into(), 404, "machine_not_found", None),
         ("/api/v1/nothing".into(), 404, "route_not_found", None),
+        ("/assets/nothing.js".into(), 404, "route_not_found", None),
         ("/api/v1/jobs/batch".into(), 405, "method_not_allowed", None),
         ("/api/v1/worker/claim".into(), 405, "method_not_allowed", None),
     ] {
@@ -413,6 +414,12 @@ async fn bad_worker_requests_have_their_errors() {
             with("progress", json!([{"job": Uuid::now_v7(), "message": remark}])),
             "too_long",
             "/progress/0/message",
+        ),
+        (
+            "renew",
+            with("progress", json!([{"job": Uuid::now_v7(), "percent": 101}])),
+            "out_of_range",
+            "/progress/0/percent",
         ),
     ] {
         let path = format!("/api/v1/worker/{route}");
