@@ -20,6 +20,8 @@ const DIST = new URL("../dist", import.meta.url).pathname;
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 const world = ({ ...scenes, ...fleets }[options.scene] ?? scenes.busy)();
 const streams = new Set();
+/** Jobs by the idempotency key of their submission. */
+const byKey = new Map();
 let trouble = null;
 play(world, Number(options.pace));
 
@@ -119,12 +121,16 @@ async function submit(request, response) {
     }
     if (each.priority > 100) return problem(response, 422, "out_of_range", "priority is 150", { pointer: "/priority", cure: "use 0 to 100; higher goes first" });
   }
-  const made = all.map((each) => {
+  const results = all.map((each) => {
+    const known = byKey.get(each.idempotency_key);
+    if (known) return { job: world.records.job.get(known) ?? world.pending.get(known), existed: true };
     const record = newJob({ service: each.service, priority: each.priority ?? 50, requirements: each.requirements ?? {}, metadata: each.payload.fail ? { fail: each.payload.fail } : null });
     scenes.queue(world, record);
-    return world.pending.get(record.id);
+    if (each.idempotency_key) byKey.set(each.idempotency_key, record.id);
+    return { job: world.pending.get(record.id), existed: false };
   });
-  send(response, 201, asked.jobs ? { results: made.map((job) => ({ job, existed: false })) } : made[0]);
+  if (asked.jobs) return send(response, 200, { results });
+  send(response, results[0].existed ? 200 : 201, results[0].job);
 }
 
 async function oneJob(request, response, id, action) {

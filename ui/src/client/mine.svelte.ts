@@ -25,7 +25,7 @@ class Mine {
   }
 
   add(jobs: Job[]): void {
-    this.#keep([...jobs.map((job) => job.id).reverse(), ...this.ids].slice(0, KEPT));
+    this.#keep([...new Set([...jobs.map((job) => job.id).reverse(), ...this.ids])].slice(0, KEPT));
     this.#learn(jobs);
   }
 

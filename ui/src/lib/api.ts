@@ -9,6 +9,13 @@ export class ApiError extends Error {
   }
 }
 
+const UNREACHABLE: Problem = {
+  title: "The server cannot be reached",
+  status: 0,
+  code: "unreachable",
+  cure: "check that the server runs, then try again",
+};
+
 async function send(method: string, path: string, body?: unknown): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json" };
   const secret = token();
@@ -19,12 +26,7 @@ async function send(method: string, path: string, body?: unknown): Promise<Respo
   try {
     response = await fetch(path, { method, headers, cache: "no-store", ...(json && { body: json }) });
   } catch {
-    throw new ApiError({
-      title: "The server cannot be reached",
-      status: 0,
-      code: "unreachable",
-      cure: "check that the server runs, then try again",
-    });
+    throw new ApiError(UNREACHABLE);
   }
   if (!response.ok) throw new ApiError(await problemOf(response));
   return response;
@@ -44,7 +46,12 @@ async function problemOf(response: Response): Promise<Problem> {
 }
 
 async function json<T>(method: string, path: string, body?: unknown): Promise<T> {
-  return (await (await send(method, path, body)).json()) as T;
+  const response = await send(method, path, body);
+  try {
+    return (await response.json()) as T;
+  } catch {
+    throw new ApiError({ ...UNREACHABLE, title: "The server's answer broke off" });
+  }
 }
 
 const job = (id: string) => `/api/v1/jobs/${encodeURIComponent(id)}`;
@@ -61,6 +68,8 @@ export interface Submission {
   payload: unknown;
   priority?: number;
   requirements?: unknown;
+  /** Whoever does not know whether a submission was taken sends it again as it was. */
+  idempotency_key: string;
 }
 
 export const api = {
