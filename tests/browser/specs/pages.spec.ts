@@ -88,6 +88,25 @@ test("a job's details say why it waits, and cancel it", async ({ page, mock }) =
   await expect(page.getByTestId("job-panel")).toHaveCount(0);
 });
 
+test("the details of a job that is not in the view go on being asked for, whatever they said before", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  const id = await page.locator('[data-testid="job"][data-status="pending"]').last().getAttribute("data-id");
+  let answer: "none" | "an old end" | "the truth" = "none";
+  await page.route(`**/api/v1/jobs/${id}`, async (route) => {
+    if (answer === "none") return route.abort("connectionrefused");
+    if (answer === "the truth") return route.continue();
+    const response = await route.fetch();
+    return route.fulfill({ response, json: { ...((await response.json()) as object), status: "completed" } });
+  });
+  await page.goto(`${address}/#/job/${id}`);
+  await expect(page.getByTestId("problem")).toHaveAttribute("data-code", "unreachable");
+  answer = "an old end";
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "completed");
+  answer = "the truth";
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
+});
+
 test("a refusal names the field and the cure; a good job is followed to its picture", async ({ page, mock }) => {
   const { address } = await mock("--pace", "10");
   await page.goto(`${address}/client`);
