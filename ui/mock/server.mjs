@@ -46,12 +46,14 @@ async function route(request, response) {
   if (kind === "capabilities") return send(response, 200, { labels: { "site.region": "eu", tier: 2 } });
   if (kind === "workers" || kind === "machines") return operate(kind.slice(0, -1), id, request.method === "DELETE" ? "remove" : action, response);
   if (kind === "jobs" && request.method === "POST" && (!id || id === "batch")) return submit(request, response);
+  if (kind === "jobs" && !id) return list(url.searchParams, response);
   if (kind === "jobs" && id) return oneJob(request, response, id, action);
   problem(response, 404, "not_found", `nothing at ${url.pathname}`);
 }
 
-/** Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence. */
-function control(what, _url, response) {
+/** Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence, /mock/crowd?n=300. */
+function control(what, url, response) {
+  if (what === "crowd") scenes.crowd(world, Number(url.searchParams.get("n")));
   if (what === "cut") for (const out of streams) out.destroy();
   if (what === "not_live") trouble = { reason: "the store does not answer", since: iso(23) };
   if (what === "live" || what === "silence") trouble = what === "silence" ? "silence" : null;
@@ -123,7 +125,7 @@ async function submit(request, response) {
   }
   const results = all.map((each) => {
     const known = byKey.get(each.idempotency_key);
-    if (known) return { job: world.records.job.get(known) ?? world.pending.get(known), existed: true };
+    if (known) return { job: world.job(known), existed: true };
     const record = newJob({ service: each.service, priority: each.priority ?? 50, requirements: each.requirements ?? {}, metadata: each.payload.fail ? { fail: each.payload.fail } : null });
     scenes.queue(world, record);
     if (each.idempotency_key) byKey.set(each.idempotency_key, record.id);
@@ -133,8 +135,15 @@ async function submit(request, response) {
   send(response, results[0].existed ? 200 : 201, results[0].job);
 }
 
+/** Ended jobs of one status; the cursor is how many came before. */
+function list(asked, response) {
+  const [from, limit] = [Number(asked.get("cursor") ?? 0), Number(asked.get("limit") ?? 100)];
+  const all = world.ended(asked.get("status"));
+  send(response, 200, { jobs: all.slice(from, from + limit), next_cursor: from + limit < all.length ? String(from + limit) : null });
+}
+
 async function oneJob(request, response, id, action) {
-  const record = world.records.job.get(id) ?? world.pending.get(id);
+  const record = world.job(id);
   if (!record) return problem(response, 404, "not_found", `there is no job ${id}`, { cure: "ended jobs are kept for a while only" });
   if (action === "preview") return picture(response, landscape(seedOf(id), 128, 1 - (world.progress.get(id)?.percent ?? 0) / 100));
   if (action === "artifacts") return picture(response, landscape(seedOf(id)));
@@ -143,6 +152,7 @@ async function oneJob(request, response, id, action) {
   if (action === "cancel") return cancel(record, response);
   if (action === "retry") {
     world.commit(["job_retried", "job", null, id]);
+    world.old.delete(id);
     scenes.queue(world, { ...record, status: "pending", run: record.run + 1, completed_at: null, failure: null, artifacts: [], worker_id: null });
     return send(response, 200, world.pending.get(id));
   }

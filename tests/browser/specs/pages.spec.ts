@@ -107,6 +107,30 @@ test("the details of a job that is not in the view go on being asked for, whatev
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
 });
 
+test("jobs that are no longer in the view are found: by how they ended, and by their id", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  const ended = page.locator("#ended");
+  const failed = ended.locator('[data-testid="job"][data-status="failed"]');
+  const before = await failed.evaluateAll((rows) => rows.map((row) => row.getAttribute("data-id")));
+  expect(before.length).toBeGreaterThan(0);
+  await fetch(`${address}/mock/crowd?n=300`);
+  await expect(failed).toHaveCount(0);
+  await page.locator('[data-testid="count"][data-name="failed"]').click();
+  await expect(ended.getByRole("button", { name: "failed" })).toHaveAttribute("aria-pressed", "true");
+  await expect(failed).toHaveCount(before.length);
+  expect(await failed.evaluateAll((rows) => rows.map((row) => row.getAttribute("data-id")))).toEqual(before);
+
+  await ended.getByRole("button", { name: "completed" }).click();
+  const completed = ended.locator('[data-testid="job"][data-status="completed"]');
+  await page.getByTestId("older").click();
+  await expect.poll(() => completed.count()).toBeGreaterThan(300);
+
+  await page.getByTestId("filter").fill(` ${before[0]!.toUpperCase()}`);
+  await page.getByTestId("open-job").click();
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "failed");
+});
+
 test("a refusal names the field and the cure; a good job is followed to its picture", async ({ page, mock }) => {
   const { address } = await mock("--pace", "10");
   await page.goto(`${address}/client`);

@@ -1,7 +1,7 @@
 // Requests to the server. Every refusal is an `ApiError` that carries the problem document.
 
 import { token } from "./token";
-import type { BatchItem, Capabilities, Examination, Explained, Job, Mended, Problem } from "./types";
+import type { BatchItem, Capabilities, Examination, Explained, Job, JobsPage, JobStatus, Mended, Problem } from "./types";
 
 export class ApiError extends Error {
   constructor(readonly problem: Problem) {
@@ -72,7 +72,14 @@ export interface Submission {
   idempotency_key: string;
 }
 
+/** Which jobs are asked for; `cursor` leads to those after the page before. */
+export type JobsQuery = { status: JobStatus; limit: number; cursor?: string };
+
+const query = (asked: JobsQuery): string =>
+  new URLSearchParams(Object.entries(asked).map(([name, value]) => [name, String(value)])).toString();
+
 export const api = {
+  jobs: (asked: JobsQuery) => json<JobsPage>("GET", `/api/v1/jobs?${query(asked)}`),
   job: (id: string) => json<Job>("GET", job(id)),
   result: (id: string) => json<unknown>("GET", `${job(id)}/result`),
   explain: (id: string) => json<Explained>("GET", `${job(id)}/explain`),
