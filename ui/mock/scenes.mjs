@@ -122,6 +122,16 @@ export function crowd(world, n) {
   for (let each = 0; each < n; each += 1) end(world, job({ service: "simulation", assigned_at: iso(1), started_at: iso(1) }), { status: "completed" }, false);
 }
 
+/** All that wait have ended, and so many after them that no viewer saw it. */
+export function endUnseen(world) {
+  for (const waiting of world.pending.values()) {
+    world.endedNo += 1;
+    world.seq += 1;
+    world.old.set(waiting.id, { ...waiting, status: "completed", rev: world.seq, completed_at: iso(), ended_no: world.endedNo });
+  }
+  world.pending.clear();
+}
+
 export const artifact = (n, seed) => ({
   name: `9-${n}-ComfyUI_${String(seed).padStart(5, "0")}_.png`, size: 412_331 + seed * 977, media_type: "image/png",
   sha256: "0".repeat(64), node: "9", type: "output",

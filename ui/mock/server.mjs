@@ -51,8 +51,9 @@ async function route(request, response) {
   problem(response, 404, "not_found", `nothing at ${url.pathname}`);
 }
 
-/** Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence, /mock/crowd?n=300. */
+/** Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence; many endings: /mock/crowd?n=300, /mock/end_all. */
 function control(what, url, response) {
+  if (what === "end_all") scenes.endUnseen(world);
   if (what === "crowd") scenes.crowd(world, Number(url.searchParams.get("n")));
   if (what === "cut") for (const out of streams) out.destroy();
   if (what === "not_live") trouble = { reason: "the store does not answer", since: iso(23) };

@@ -3,6 +3,7 @@
 import type { Page } from "@playwright/test";
 import { expect, test } from "../support/fixtures";
 import { expectLive } from "../support/page";
+import { viewOf } from "../support/picture";
 
 async function openForm(page: Page, address: string): Promise<void> {
   await page.goto(`${address}/client`);
@@ -33,4 +34,58 @@ test("a submission whose answer was lost is sent again and makes no second job",
   await expect(myJobs(page)).toHaveCount(2);
   expect(made[1]).toBe(made[0]);
   expect(made[2]).not.toBe(made[0]);
+});
+
+test("a job whose record left the view stays as it was seen last", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "quiet", "--pace", "10");
+  await openForm(page, address);
+  await page.route("**/api/v1/jobs/*", (route) => route.abort());
+  await page.getByTestId("submit").click();
+  await expect(myJobs(page)).toHaveAttribute("data-status", "completed");
+  const id = await myJobs(page).getAttribute("data-id");
+  await fetch(`${address}/mock/crowd?n=250`);
+  await expect.poll(async () => Object.keys((await viewOf(page)).jobs)).not.toContain(id);
+  await expect(myJobs(page)).toHaveAttribute("data-status", "completed");
+});
+
+test("what happened to a job out of sight is asked for at once, many side by side", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await openForm(page, address);
+  await page.getByLabel("How many").fill("150");
+  await page.getByTestId("submit").click();
+  await expect(myJobs(page)).toHaveCount(150);
+  // They end in one step, and 200 others with them: no view ever has them.
+  await fetch(`${address}/mock/end_all`);
+  await expect(page.locator('[data-testid="my-job"][data-status="completed"]')).toHaveCount(150);
+});
+
+test("all tabs of a browser have one list, and it ends at the newest 200", async ({ page, context, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await openForm(page, address);
+  const other = await context.newPage();
+  await openForm(other, address);
+  await other.getByTestId("submit").click();
+  await expect(myJobs(page)).toHaveCount(1);
+  await page.getByTestId("submit").click();
+  for (const tab of [page, other]) await expect(myJobs(tab)).toHaveCount(2);
+  await page.reload();
+  await expect(myJobs(page)).toHaveCount(2);
+  await expect(page.getByText("Only the newest 200")).toHaveCount(0);
+  await page.getByLabel("Simulation").check();
+  await page.getByLabel("How many").fill("250");
+  await page.getByTestId("submit").click();
+  await expect(page.getByText("Only the newest 200")).toBeVisible();
+  await expect(myJobs(page)).toHaveCount(200);
+});
+
+test("a browser that stores nothing submits all the same, and says that it keeps no list", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await page.addInitScript(() => {
+    Storage.prototype.setItem = () => { throw new DOMException("no room", "QuotaExceededError"); };
+  });
+  await openForm(page, address);
+  await page.getByTestId("submit").click();
+  await expect(myJobs(page)).toHaveCount(1);
+  await expect(page.getByText("stores nothing")).toBeVisible();
+  await expect(page.getByTestId("problem")).toHaveCount(0);
 });
