@@ -36,7 +36,13 @@ test("a server that falls silent is noticed after 15 s", async ({ page, mock }) 
   await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
   await fetch(`${address}/mock/silence`);
   await page.clock.runFor(17_000);
-  await expect(page.getByTestId("not-live")).toContainText("nothing heard from the server for 15 s");
+  const note = page.getByTestId("not-live");
+  await expect(note).toContainText("nothing heard from the server for 15 s");
+  // What is read aloud is said once; the seconds that count on stand beside it.
+  const [whole, aloud] = [await note.innerText(), await note.getByRole("alert").innerText()];
+  await page.clock.runFor(2_000);
+  await expect(note).not.toHaveText(whole, { useInnerText: true });
+  await expect(note.getByRole("alert")).toHaveText(aloud);
 });
 
 test("the server's own reason for not being live is shown, and so is a resync", async ({ page, mock }) => {
