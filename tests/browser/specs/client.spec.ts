@@ -89,3 +89,32 @@ test("a browser that stores nothing submits all the same, and says that it keeps
   await expect(page.getByText("stores nothing")).toBeVisible();
   await expect(page.getByTestId("problem")).toHaveCount(0);
 });
+
+test("the fields of a simulation are what stands in its payload, and keep what else is in it", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await openForm(page, address);
+  const payload = page.getByTestId("payload");
+  const [duration, steps, ends] = [page.getByLabel("Duration, ms"), page.getByLabel("Steps"), page.getByLabel("Ends how")];
+  await payload.fill('{"duration_ms": 100, "fail": {"kind": "timeout", "message": "mine"}}');
+  await expect(duration).toHaveValue("100");
+  await expect(steps).toHaveValue("");
+  await expect(ends).toHaveValue("timeout");
+  await steps.fill("7");
+  await ends.selectOption("bad job");
+  expect(JSON.parse(await payload.inputValue())).toEqual({ duration_ms: 100, steps: 7, fail: { kind: "bad_job", message: "mine" } });
+  await duration.fill("abc");
+  expect(JSON.parse(await payload.inputValue())).toMatchObject({ duration_ms: "abc" });
+  await payload.fill("{");
+  for (const field of [duration, steps, ends]) await expect(field).toBeDisabled();
+  await expect(payload).toHaveValue("{");
+});
+
+test("a priority that is no number is not sent", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await openForm(page, address);
+  await page.getByLabel("Priority").fill("8O");
+  await page.getByTestId("submit").click();
+  await expect(page.getByTestId("problem")).toContainText("no number");
+  await expect(page.getByLabel("Priority")).toHaveAttribute("aria-invalid", "true");
+  await expect(myJobs(page)).toHaveCount(0);
+});

@@ -65,6 +65,9 @@ describe("a submission", () => {
     expect(submissions(form({ priority: "150" }))[0]?.priority).toBe(150);
     expect(problemOf({ payload: "{" })).toMatchObject({ pointer: "/payload", code: "invalid_json" });
     expect(problemOf({ requirements: "x" })).toMatchObject({ pointer: "/requirements" });
+    for (const priority of ["8O", "abc", "1,5", "Infinity"]) {
+      expect(problemOf({ priority }), priority).toMatchObject({ pointer: "/priority" });
+    }
     for (const copies of ["0", "1001", "1.5", "many", ""]) {
       expect(problemOf({ copies }), copies).toMatchObject({ pointer: "/copies" });
     }

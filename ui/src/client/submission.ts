@@ -66,7 +66,7 @@ export function submissions(form: Form, random: () => number = Math.random): Sub
   return Array.from({ length: copies(form.copies) }, (_, n) => ({
     service: form.service.trim(),
     payload: form.service === "comfyui" ? { workflow: n > 0 && form.reseed ? reseeded(body, random) : body } : body,
-    ...(form.priority.trim() && { priority: Number(form.priority) }),
+    ...(form.priority.trim() && { priority: priority(form.priority) }),
     ...(requirements !== undefined && { requirements }),
     idempotency_key: newKey(),
   }));
@@ -80,13 +80,18 @@ function newKey(): string {
 function copies(text: string): number {
   const n = Number(text);
   if (Number.isInteger(n) && n >= 1 && n <= MOST_COPIES) return n;
-  throw new FormError({
-    title: "That is no number of jobs",
-    status: 0,
-    code: "form",
-    pointer: "/copies",
-    cure: `use a whole number from 1 to ${MOST_COPIES}`,
-  });
+  throw noNumber("copies", "That is no number of jobs", `use a whole number from 1 to ${MOST_COPIES}`);
+}
+
+/** Any number can be sent; JSON would write null for what is none. */
+function priority(text: string): number {
+  const n = Number(text);
+  if (Number.isFinite(n)) return n;
+  throw noNumber("priority", "The priority is no number", "use a whole number from 0 to 100, or leave it empty");
+}
+
+function noNumber(field: string, title: string, cure: string): FormError {
+  return new FormError({ title, status: 0, code: "form", pointer: `/${field}`, cure });
 }
 
 function json(text: string, pointer: string, what: string): unknown {
