@@ -90,6 +90,7 @@ test("a job's details say why it waits, and cancel it", async ({ page, mock }) =
   await page.getByTestId("cancel").click();
   await page.getByTestId("cancel-yes").click();
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "cancelled");
+  await expect(page.getByTestId("retry"), "the keyboard stays where it was").toBeFocused();
   await page.keyboard.press("Escape");
   await expect(page.getByTestId("job-panel")).toHaveCount(0);
 });
@@ -118,6 +119,7 @@ test("jobs that are no longer in the view are found: by how they ended, and by t
   await page.goto(address);
   const ended = page.locator("#ended");
   const failed = ended.locator('[data-testid="job"][data-status="failed"]');
+  await expect(failed.first()).toBeVisible();
   const before = await failed.evaluateAll((rows) => rows.map((row) => row.getAttribute("data-id")));
   expect(before.length).toBeGreaterThan(0);
   await fetch(`${address}/mock/crowd?n=300`);
@@ -159,7 +161,18 @@ test("a refusal names the field and the cure; a good job is followed to its pict
   await expect(page.getByTestId("my-job")).toHaveAttribute("data-status", "completed");
 });
 
-for (const width of [390, 1280]) {
+test("a running job can be cancelled once, and the keyboard stays in its details", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  const running = page.locator('#running [data-testid="job"]');
+  await running.filter({ hasText: "loading a model" }).getByRole("link").click();
+  await page.getByTestId("cancel").press("Enter");
+  await page.getByTestId("cancel-yes").press("Enter");
+  await expect(page.getByTestId("cancel-yes")).toHaveCount(0);
+  await expect(page.getByRole("dialog").getByRole("heading", { name: /^Job/ })).toBeFocused();
+});
+
+for (const width of [320, 390, 1280]) {
   test(`nothing is wider than a page of ${width} px`, async ({ page, mock }) => {
     const { address } = await mock();
     await page.setViewportSize({ width, height: 844 });
