@@ -40,7 +40,7 @@ class Ended {
     this.#learn([...picture.running, ...picture.ended]);
   }
 
-  /** Asks for the newest of the tab, and forgets what was known. */
+  /** Asks for the newest of the tab; what was known is forgotten when they come. */
   async begin(): Promise<void> {
     this.next = null;
     this.problem = null;
@@ -48,8 +48,9 @@ class Ended {
     await this.#ask(null);
   }
 
+  /** Goes on where it stands, also after a refusal. */
   async more(): Promise<void> {
-    if (this.next && !this.asking) await this.#ask(this.next);
+    if (!this.asking) await this.#ask(this.next);
   }
 
   async #ask(cursor: string | null): Promise<void> {
