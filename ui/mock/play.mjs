@@ -37,7 +37,7 @@ function finish(world) {
     const job = world.records.job.get(value.job);
     const fail = job.metadata?.fail;
     end(world, job, fail
-      ? { status: "failed", failure: { kind: "bad_job", code: "asked_to_fail", message: String(fail) } }
+      ? { status: "failed", failure: { kind: fail.kind ?? "bad_job", code: "asked_to_fail", message: String(fail.message ?? fail) } }
       : { status: "completed", artifacts: job.service === "comfyui" ? [artifact(0, world.endedNo)] : [] });
   }
 }

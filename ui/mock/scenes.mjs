@@ -100,7 +100,9 @@ export function end(world, record, outcome, freeWorker = true) {
   const over = { ...record, completed_at: iso(), ended_no: world.endedNo, ...outcome };
   const events = [[`job_${over.status}`, "job", over]];
   for (const old of world.records.job.values()) {
-    if (old.ended_no && old.ended_no <= world.endedNo - 200) events.push(["job_removed", "job", null, old.id]);
+    if (!old.ended_no || old.ended_no > world.endedNo - 200) continue;
+    world.old.set(old.id, old);
+    events.push(["job_removed", "job", null, old.id]);
   }
   const by = freeWorker && world.worker(record.worker_id);
   if (by) {
@@ -113,6 +115,21 @@ export function end(world, record, outcome, freeWorker = true) {
     events.push(["connector_status_changed", "connector", { ...seat, status: "idle", job_ids: [], timestamp: iso() }]);
   }
   world.commit(...events);
+}
+
+/** So many jobs end at once, more than the view keeps. */
+export function crowd(world, n) {
+  for (let each = 0; each < n; each += 1) end(world, job({ service: "simulation", assigned_at: iso(1), started_at: iso(1) }), { status: "completed" }, false);
+}
+
+/** All that wait have ended, and so many after them that no viewer saw it. */
+export function endUnseen(world) {
+  for (const waiting of world.pending.values()) {
+    world.endedNo += 1;
+    world.seq += 1;
+    world.old.set(waiting.id, { ...waiting, status: "completed", rev: world.seq, completed_at: iso(), ended_no: world.endedNo });
+  }
+  world.pending.clear();
 }
 
 export const artifact = (n, seed) => ({

@@ -20,6 +20,8 @@ const DIST = new URL("../dist", import.meta.url).pathname;
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 const world = ({ ...scenes, ...fleets }[options.scene] ?? scenes.busy)();
 const streams = new Set();
+/** Jobs by the idempotency key of their submission. */
+const byKey = new Map();
 let trouble = null;
 play(world, Number(options.pace));
 
@@ -44,12 +46,15 @@ async function route(request, response) {
   if (kind === "capabilities") return send(response, 200, { labels: { "site.region": "eu", tier: 2 } });
   if (kind === "workers" || kind === "machines") return operate(kind.slice(0, -1), id, request.method === "DELETE" ? "remove" : action, response);
   if (kind === "jobs" && request.method === "POST" && (!id || id === "batch")) return submit(request, response);
+  if (kind === "jobs" && !id) return list(url.searchParams, response);
   if (kind === "jobs" && id) return oneJob(request, response, id, action);
   problem(response, 404, "not_found", `nothing at ${url.pathname}`);
 }
 
-/** Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence. */
-function control(what, _url, response) {
+/** Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence; many endings: /mock/crowd?n=300, /mock/end_all. */
+function control(what, url, response) {
+  if (what === "end_all") scenes.endUnseen(world);
+  if (what === "crowd") scenes.crowd(world, Number(url.searchParams.get("n")));
   if (what === "cut") for (const out of streams) out.destroy();
   if (what === "not_live") trouble = { reason: "the store does not answer", since: iso(23) };
   if (what === "live" || what === "silence") trouble = what === "silence" ? "silence" : null;
@@ -119,16 +124,27 @@ async function submit(request, response) {
     }
     if (each.priority > 100) return problem(response, 422, "out_of_range", "priority is 150", { pointer: "/priority", cure: "use 0 to 100; higher goes first" });
   }
-  const made = all.map((each) => {
+  const results = all.map((each) => {
+    const known = byKey.get(each.idempotency_key);
+    if (known) return { job: world.job(known), existed: true };
     const record = newJob({ service: each.service, priority: each.priority ?? 50, requirements: each.requirements ?? {}, metadata: each.payload.fail ? { fail: each.payload.fail } : null });
     scenes.queue(world, record);
-    return world.pending.get(record.id);
+    if (each.idempotency_key) byKey.set(each.idempotency_key, record.id);
+    return { job: world.pending.get(record.id), existed: false };
   });
-  send(response, 201, asked.jobs ? { results: made.map((job) => ({ job, existed: false })) } : made[0]);
+  if (asked.jobs) return send(response, 200, { results });
+  send(response, results[0].existed ? 200 : 201, results[0].job);
+}
+
+/** Ended jobs of one status; the cursor is how many came before. */
+function list(asked, response) {
+  const [from, limit] = [Number(asked.get("cursor") ?? 0), Number(asked.get("limit") ?? 100)];
+  const all = world.ended(asked.get("status"));
+  send(response, 200, { jobs: all.slice(from, from + limit), next_cursor: from + limit < all.length ? String(from + limit) : null });
 }
 
 async function oneJob(request, response, id, action) {
-  const record = world.records.job.get(id) ?? world.pending.get(id);
+  const record = world.job(id);
   if (!record) return problem(response, 404, "not_found", `there is no job ${id}`, { cure: "ended jobs are kept for a while only" });
   if (action === "preview") return picture(response, landscape(seedOf(id), 128, 1 - (world.progress.get(id)?.percent ?? 0) / 100));
   if (action === "artifacts") return picture(response, landscape(seedOf(id)));
@@ -137,6 +153,7 @@ async function oneJob(request, response, id, action) {
   if (action === "cancel") return cancel(record, response);
   if (action === "retry") {
     world.commit(["job_retried", "job", null, id]);
+    world.old.delete(id);
     scenes.queue(world, { ...record, status: "pending", run: record.run + 1, completed_at: null, failure: null, artifacts: [], worker_id: null });
     return send(response, 200, world.pending.get(id));
   }

@@ -10,6 +10,8 @@ export class World {
   endedNo = 0;
   records = { machine: new Map(), worker: new Map(), connector: new Map(), alert: new Map(), job: new Map() };
   pending = new Map();
+  /** Ended jobs that left the view. */
+  old = new Map();
   progress = new Map();
   listeners = new Set();
 
@@ -32,6 +34,16 @@ export class World {
 
   asOf() {
     return { seq: this.seq, at: iso() };
+  }
+
+  job(id) {
+    return this.records.job.get(id) ?? this.pending.get(id) ?? this.old.get(id);
+  }
+
+  /** Ended jobs of one status, the newest first. */
+  ended(status) {
+    const jobs = [...this.records.job.values(), ...this.old.values()].filter((job) => job.status === status);
+    return jobs.sort((a, b) => b.ended_no - a.ended_no);
   }
 
   worker(id) {
@@ -78,7 +90,7 @@ export class World {
       if (job.created_at < kind.oldest_at) [kind.oldest_at, kind.oldest_job] = [job.created_at, job.id];
       classes.set(job.class, kind);
     }
-    const jobs = [...this.records.job.values()];
+    const jobs = [...this.records.job.values(), ...this.old.values()];
     const n = (status) => jobs.filter((job) => job.status === status).length;
     return {
       as_of: this.asOf(),

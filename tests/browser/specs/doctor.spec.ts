@@ -57,6 +57,7 @@ test("a corrupted worker is shown as broken, works on, and is repaired by one cl
   await expect(page.getByTestId("repair-outcome")).toContainText("repaired: its machine bix does not exist");
   await expect(shown(page, "worker", WORKER).getByTestId("repaired-here")).toContainText("repaired: its machine bix does not exist");
   await expect(page.getByTestId("alert")).toHaveCount(0);
+  await expect(page.getByTestId("repair-outcome"), "the keyboard goes on from what became of it").toBeFocused();
   await expect(page.getByTestId("broken")).toHaveCount(0);
   await expect(shown(page, "machine", "box").locator(`[data-testid="worker"][data-id="${WORKER}"]`)).toHaveCount(1);
   const view = await expectEqualPictures(page, fleet.address);

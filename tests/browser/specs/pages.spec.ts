@@ -36,7 +36,13 @@ test("a server that falls silent is noticed after 15 s", async ({ page, mock }) 
   await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
   await fetch(`${address}/mock/silence`);
   await page.clock.runFor(17_000);
-  await expect(page.getByTestId("not-live")).toContainText("nothing heard from the server for 15 s");
+  const note = page.getByTestId("not-live");
+  await expect(note).toContainText("nothing heard from the server for 15 s");
+  // What is read aloud is said once; the seconds that count on stand beside it.
+  const [whole, aloud] = [await note.innerText(), await note.getByRole("alert").innerText()];
+  await page.clock.runFor(2_000);
+  await expect(note).not.toHaveText(whole, { useInnerText: true });
+  await expect(note.getByRole("alert")).toHaveText(aloud);
 });
 
 test("the server's own reason for not being live is shown, and so is a resync", async ({ page, mock }) => {
@@ -84,8 +90,53 @@ test("a job's details say why it waits, and cancel it", async ({ page, mock }) =
   await page.getByTestId("cancel").click();
   await page.getByTestId("cancel-yes").click();
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "cancelled");
+  await expect(page.getByTestId("retry"), "the keyboard stays where it was").toBeFocused();
   await page.keyboard.press("Escape");
   await expect(page.getByTestId("job-panel")).toHaveCount(0);
+});
+
+test("the details of a job that is not in the view go on being asked for, whatever they said before", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  const id = await page.locator('[data-testid="job"][data-status="pending"]').last().getAttribute("data-id");
+  let answer: "none" | "an old end" | "the truth" = "none";
+  await page.route(`**/api/v1/jobs/${id}`, async (route) => {
+    if (answer === "none") return route.abort("connectionrefused");
+    if (answer === "the truth") return route.continue();
+    const response = await route.fetch();
+    return route.fulfill({ response, json: { ...((await response.json()) as object), status: "completed" } });
+  });
+  await page.goto(`${address}/#/job/${id}`);
+  await expect(page.getByTestId("problem")).toHaveAttribute("data-code", "unreachable");
+  answer = "an old end";
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "completed");
+  answer = "the truth";
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
+});
+
+test("jobs that are no longer in the view are found: by how they ended, and by their id", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  const ended = page.locator("#ended");
+  const failed = ended.locator('[data-testid="job"][data-status="failed"]');
+  await expect(failed.first()).toBeVisible();
+  const before = await failed.evaluateAll((rows) => rows.map((row) => row.getAttribute("data-id")));
+  expect(before.length).toBeGreaterThan(0);
+  await fetch(`${address}/mock/crowd?n=300`);
+  await expect(failed).toHaveCount(0);
+  await page.locator('[data-testid="count"][data-name="failed"]').click();
+  await expect(ended.getByRole("button", { name: "failed" })).toHaveAttribute("aria-pressed", "true");
+  await expect(failed).toHaveCount(before.length);
+  expect(await failed.evaluateAll((rows) => rows.map((row) => row.getAttribute("data-id")))).toEqual(before);
+
+  await ended.getByRole("button", { name: "completed" }).click();
+  const completed = ended.locator('[data-testid="job"][data-status="completed"]');
+  await page.getByTestId("older").click();
+  await expect.poll(() => completed.count()).toBeGreaterThan(300);
+
+  await page.getByTestId("filter").fill(` ${before[0]!.toUpperCase()}`);
+  await page.getByTestId("open-job").click();
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "failed");
 });
 
 test("a refusal names the field and the cure; a good job is followed to its picture", async ({ page, mock }) => {
@@ -110,7 +161,18 @@ test("a refusal names the field and the cure; a good job is followed to its pict
   await expect(page.getByTestId("my-job")).toHaveAttribute("data-status", "completed");
 });
 
-for (const width of [390, 1280]) {
+test("a running job can be cancelled once, and the keyboard stays in its details", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  const running = page.locator('#running [data-testid="job"]');
+  await running.filter({ hasText: "loading a model" }).getByRole("link").click();
+  await page.getByTestId("cancel").press("Enter");
+  await page.getByTestId("cancel-yes").press("Enter");
+  await expect(page.getByTestId("cancel-yes")).toHaveCount(0);
+  await expect(page.getByRole("dialog").getByRole("heading", { name: /^Job/ })).toBeFocused();
+});
+
+for (const width of [320, 390, 1280]) {
   test(`nothing is wider than a page of ${width} px`, async ({ page, mock }) => {
     const { address } = await mock();
     await page.setViewportSize({ width, height: 844 });

@@ -1,32 +1,45 @@
-// The jobs that were submitted from this browser: their ids are kept in it, their records come
-// from the live picture or are asked for.
+// The jobs that were submitted from this browser: their ids are kept in it, for all of its tabs;
+// their records come from the live picture or are asked for.
 
+import { untrack } from "svelte";
 import { api, ApiError } from "../lib/api";
+import { learned } from "../lib/known";
 import { picture } from "../lib/live.svelte";
 import { isEnded } from "../lib/status";
 import type { Job } from "../lib/types";
 
 const KEY = "pointsman.jobs";
-const KEPT = 200;
-/** Waiting jobs that are not in the picture are asked for, so many a round. */
-const ASKED_A_ROUND = 20;
+export const KEPT = 200;
+/** So many are asked for side by side. */
+const AT_ONCE = 5;
 const ROUND_MS = 2_000;
 
 class Mine {
   /** Newest first. */
-  ids = $state.raw<string[]>(load());
-  /** Records as they were last asked for. */
-  #asked = $state.raw(new Map<string, Job>());
+  ids = $state.raw<string[]>(load() ?? []);
+  /** Whether the browser keeps the list beyond this page. */
+  stored = $state(true);
+  /** The newest records that were seen, live or asked for. */
+  #known = $state.raw(new Map<string, Job>());
   #gone = $state.raw(new Set<string>());
+  /** Those that the picture showed when it was last looked at, and of which epoch it was. */
+  #shown = new Set<string>();
+  #epoch = "";
 
   start(): void {
-    setInterval(() => void this.#round(), ROUND_MS);
-    void this.#round();
+    $effect.root(() => {
+      $effect(() => this.#look());
+    });
+    addEventListener("storage", (event) => {
+      if (event.key === KEY || event.key === null) this.ids = load() ?? this.ids;
+    });
+    void this.#rounds();
   }
 
   add(jobs: Job[]): void {
-    this.#keep([...jobs.map((job) => job.id).reverse(), ...this.ids].slice(0, KEPT));
+    // Another tab may have added some a moment ago.
     this.#learn(jobs);
+    this.#keep([...new Set([...jobs.map((job) => job.id).reverse(), ...(load() ?? this.ids)])]);
   }
 
   forgetEnded(): void {
@@ -39,8 +52,8 @@ class Mine {
   /** The newest record known; null when none came yet. */
   job(id: string): Job | null {
     const live = picture.job(id);
-    const asked = this.#asked.get(id) ?? null;
-    return live && (!asked || live.rev >= asked.rev) ? live : asked;
+    const known = this.#known.get(id) ?? null;
+    return live && (!known || live.rev >= known.rev) ? live : known;
   }
 
   /** The server does not know it any more. */
@@ -58,35 +71,74 @@ class Mine {
     }
   }
 
-  /** Asks for the oldest of those that the picture does not show and that have not ended. */
-  async #round(): Promise<void> {
-    if (picture.live.state === "refused") return;
-    const open = this.ids.filter((id) => {
-      if (picture.job(id) || this.isGone(id)) return false;
-      const job = this.#asked.get(id);
-      return !job || !isEnded(job);
+  /** Keeps what the picture shows, since jobs leave it, and asks at once for those whose end it did not show. */
+  #look(): void {
+    const { epoch } = picture;
+    const shown = this.ids.flatMap((id) => picture.job(id) ?? []);
+    untrack(() => {
+      if (epoch !== this.#epoch) this.#forget(epoch);
+      this.#learn(shown);
+      const former = this.#shown;
+      this.#shown = new Set(shown.map((job) => job.id));
+      void this.#ask(this.#unseen([...former]));
     });
-    for (const id of open.slice(-ASKED_A_ROUND)) await this.refresh(id);
+  }
+
+  /** A store that was restored may know less of a job than was known before, or nothing. */
+  #forget(epoch: string): void {
+    this.#epoch = epoch;
+    this.#known = new Map();
+    this.#gone = new Set();
+  }
+
+  async #rounds(): Promise<void> {
+    for (;;) {
+      if (picture.live.state === "live") await this.#ask(this.#unseen(this.ids));
+      await new Promise((resolve) => setTimeout(resolve, ROUND_MS));
+    }
+  }
+
+  /** Of these, the ones of which neither the picture nor what is known says how they are now. */
+  #unseen(ids: string[]): string[] {
+    const waiting = new Set(picture.waiting.map(({ id }) => id));
+    return ids.filter((id) => {
+      if (picture.job(id) || this.isGone(id)) return false;
+      const known = this.#known.get(id);
+      return waiting.has(id) ? known?.status !== "pending" : !known || !isEnded(known);
+    });
+  }
+
+  async #ask(ids: string[]): Promise<void> {
+    const left = [...ids];
+    const lane = async () => {
+      for (let id = left.pop(); id; id = left.pop()) await this.refresh(id);
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, lane));
   }
 
   #learn(jobs: Job[]): void {
-    const asked = new Map(this.#asked);
-    for (const job of jobs) asked.set(job.id, job);
-    this.#asked = asked;
+    this.#known = learned(this.#known, jobs, () => true);
   }
 
   #keep(ids: string[]): void {
-    this.ids = ids;
-    localStorage.setItem(KEY, JSON.stringify(ids));
+    this.ids = ids.slice(0, KEPT);
+    const kept = new Set(this.ids);
+    this.#known = new Map([...this.#known].filter(([id]) => kept.has(id)));
+    try {
+      localStorage.setItem(KEY, JSON.stringify(this.ids));
+    } catch {
+      this.stored = false;
+    }
   }
 }
 
-function load(): string[] {
+/** The list as it is stored; null where it cannot be read. */
+function load(): string[] | null {
   try {
     const ids: unknown = JSON.parse(localStorage.getItem(KEY) ?? "[]");
     return Array.isArray(ids) ? ids.filter((id) => typeof id === "string").slice(0, KEPT) : [];
   } catch {
-    return [];
+    return null;
   }
 }
 

@@ -23,6 +23,40 @@ export class FormError extends Error {
 
 const MOST_COPIES = 1000;
 
+/**
+ * What was sent and not yet taken as a whole, as far as is known. While the form stays the same, the
+ * same is sent again, keys and drawn seeds included: so nothing is made twice.
+ */
+export class Outbox {
+  #form = "";
+  #sent: Submission[] = [];
+
+  fill(form: Form): Submission[] {
+    const now = JSON.stringify(form);
+    if (now !== this.#form) {
+      this.#sent = submissions(form);
+      this.#form = now;
+    }
+    return this.#sent;
+  }
+
+  /** All of it was taken: whatever comes next is new. */
+  empty(): void {
+    this.#form = "";
+    this.#sent = [];
+  }
+}
+
+/** Where it is not known whether a submission was taken, that it may be sent again. */
+export function forSender(problem: Problem): Problem {
+  if (!/^(unreachable|outcome_unknown|http_5\d\d)$/.test(problem.code)) return problem;
+  return {
+    ...problem,
+    detail: "It is not known whether it was taken.",
+    cure: "press Submit again, with the form as it is: what was taken already is not made twice",
+  };
+}
+
 /** What to send: one submission a copy. */
 export function submissions(form: Form, random: () => number = Math.random): Submission[] {
   const body = json(form.payload, "/payload", "The workflow or payload");
@@ -32,21 +66,32 @@ export function submissions(form: Form, random: () => number = Math.random): Sub
   return Array.from({ length: copies(form.copies) }, (_, n) => ({
     service: form.service.trim(),
     payload: form.service === "comfyui" ? { workflow: n > 0 && form.reseed ? reseeded(body, random) : body } : body,
-    ...(form.priority.trim() && { priority: Number(form.priority) }),
+    ...(form.priority.trim() && { priority: priority(form.priority) }),
     ...(requirements !== undefined && { requirements }),
+    idempotency_key: newKey(),
   }));
+}
+
+/** Drawn by what plain HTTP has as well, which has no `randomUUID`. */
+function newKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function copies(text: string): number {
   const n = Number(text);
   if (Number.isInteger(n) && n >= 1 && n <= MOST_COPIES) return n;
-  throw new FormError({
-    title: "That is no number of jobs",
-    status: 0,
-    code: "form",
-    pointer: "/copies",
-    cure: `use a whole number from 1 to ${MOST_COPIES}`,
-  });
+  throw noNumber("copies", "That is no number of jobs", `use a whole number from 1 to ${MOST_COPIES}`);
+}
+
+/** Any number can be sent; JSON would write null for what is none. */
+function priority(text: string): number {
+  const n = Number(text);
+  if (Number.isFinite(n)) return n;
+  throw noNumber("priority", "The priority is no number", "use a whole number from 0 to 100, or leave it empty");
+}
+
+function noNumber(field: string, title: string, cure: string): FormError {
+  return new FormError({ title, status: 0, code: "form", pointer: `/${field}`, cure });
 }
 
 function json(text: string, pointer: string, what: string): unknown {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { alertGroups } from "./alerts";
+import { alertGroups, jobOf } from "./alerts";
 import { alert } from "./testing";
 
 describe("alerts", () => {
@@ -18,5 +18,11 @@ describe("alerts", () => {
       ["nobody_able:c", 1], ["suspect_worker", 200], ["store_at_risk:redis", 1],
     ]);
     expect(groups[1]?.first.subject).toBe("w0");
+  });
+
+  it("lead to the job that a command would show", () => {
+    const id = "018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f";
+    expect(["explain", "job", "cancel"].map((command) => jobOf(`pointsman ${command} ${id}`))).toEqual([id, id, null]);
+    expect(jobOf("pointsman doctor")).toBeNull();
   });
 });

@@ -34,3 +34,8 @@ const MANY: Partial<Record<Alert["rule"], string>> = {
   flapping_incarnation: "ids are fought over by two processes each",
   inconsistent: "records contradict each other",
 };
+
+/** The job that a command looks at: a page can show the same. */
+export function jobOf(command: string): string | null {
+  return /^pointsman (?:explain|job) ([0-9a-f-]{36})$/.exec(command)?.[1] ?? null;
+}

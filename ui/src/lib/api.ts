@@ -1,13 +1,20 @@
 // Requests to the server. Every refusal is an `ApiError` that carries the problem document.
 
 import { token } from "./token";
-import type { BatchItem, Capabilities, Examination, Explained, Job, Mended, Problem } from "./types";
+import type { BatchItem, Capabilities, Examination, Explained, Job, JobsPage, JobStatus, Mended, Problem } from "./types";
 
 export class ApiError extends Error {
   constructor(readonly problem: Problem) {
     super(problem.detail ?? problem.title);
   }
 }
+
+const UNREACHABLE: Problem = {
+  title: "The server cannot be reached",
+  status: 0,
+  code: "unreachable",
+  cure: "check that the server runs, then try again",
+};
 
 async function send(method: string, path: string, body?: unknown): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json" };
@@ -19,12 +26,7 @@ async function send(method: string, path: string, body?: unknown): Promise<Respo
   try {
     response = await fetch(path, { method, headers, cache: "no-store", ...(json && { body: json }) });
   } catch {
-    throw new ApiError({
-      title: "The server cannot be reached",
-      status: 0,
-      code: "unreachable",
-      cure: "check that the server runs, then try again",
-    });
+    throw new ApiError(UNREACHABLE);
   }
   if (!response.ok) throw new ApiError(await problemOf(response));
   return response;
@@ -44,7 +46,12 @@ async function problemOf(response: Response): Promise<Problem> {
 }
 
 async function json<T>(method: string, path: string, body?: unknown): Promise<T> {
-  return (await (await send(method, path, body)).json()) as T;
+  const response = await send(method, path, body);
+  try {
+    return (await response.json()) as T;
+  } catch {
+    throw new ApiError({ ...UNREACHABLE, title: "The server's answer broke off" });
+  }
 }
 
 const job = (id: string) => `/api/v1/jobs/${encodeURIComponent(id)}`;
@@ -61,9 +68,18 @@ export interface Submission {
   payload: unknown;
   priority?: number;
   requirements?: unknown;
+  /** Whoever does not know whether a submission was taken sends it again as it was. */
+  idempotency_key: string;
 }
 
+/** Which jobs are asked for; `cursor` leads to those after the page before. */
+export type JobsQuery = { status: JobStatus; limit: number; cursor?: string };
+
+const query = (asked: JobsQuery): string =>
+  new URLSearchParams(Object.entries(asked).map(([name, value]) => [name, String(value)])).toString();
+
 export const api = {
+  jobs: (asked: JobsQuery) => json<JobsPage>("GET", `/api/v1/jobs?${query(asked)}`),
   job: (id: string) => json<Job>("GET", job(id)),
   result: (id: string) => json<unknown>("GET", `${job(id)}/result`),
   explain: (id: string) => json<Explained>("GET", `${job(id)}/explain`),

@@ -1,11 +1,11 @@
-// Keeps one stream open: reads it with `fetch`, goes on where it broke off, and waits longer and
-// longer, with jitter, while the server cannot be reached.
+// Keeps one stream open: reads it with `fetch`, goes on where it broke off, and while the server
+// cannot be reached tries again every few seconds, with jitter.
 
 import { type Feed, FeedError, type Part } from "./feed";
 import { SseParser } from "./sse";
 
 const FIRST_WAIT_MS = 400;
-const LONGEST_WAIT_MS = 15_000;
+const LONGEST_WAIT_MS = 3_000;
 /** No byte for so long: the connection is dead even if nobody said so. */
 const DEAD_AFTER_MS = 20_000;
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { filterTree, jobsThatMatch, matcher, waitingThatMatch } from "./filter";
+import { filterTree, jobsThatMatch, matcher, waitingThatMatch, wholeJobId } from "./filter";
 import { fromSnapshot } from "./fold";
 import { connector, job, machine, queues, snapshot, worker } from "./testing";
 import { buildTree } from "./tree";
@@ -59,5 +59,11 @@ describe("the filter", () => {
     expect(jobsThatMatch(jobs, "acme in progress").map(({ id }) => id)).toEqual(["a"]);
     expect(jobsThatMatch(jobs, "sampler").map(({ id }) => id)).toEqual(["b"]);
     expect(waitingThatMatch(queues(["one", "two"]).pending, "two").map(({ id }) => id)).toEqual(["two"]);
+  });
+
+  it("knows the whole id of a job", () => {
+    const id = "018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f";
+    expect(wholeJobId(` ${id.toUpperCase()} `)).toBe(id);
+    for (const other of ["", "9e0b1d2f", `${id} x`, id.slice(1), "spot-1"]) expect(wholeJobId(other), other).toBeNull();
   });
 });

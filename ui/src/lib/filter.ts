@@ -25,6 +25,14 @@ export function holdsOne(filter: string, text: string): boolean {
   return wordsOf(filter).some((word) => text.toLowerCase().includes(word));
 }
 
+const JOB_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** The filter, where it is the whole id of a job: then that job can be asked for, listed or not. */
+export function wholeJobId(filter: string): string | null {
+  const id = filter.trim().toLowerCase();
+  return JOB_ID.test(id) ? id : null;
+}
+
 /**
  * The machines that match, with those of their workers that do: a word may stand in either. What
  * matches by the machine alone comes with all of its workers. `labels` are a worker's, as text.

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { bytes, gpuLines, labelChips, requirementChips, shortId, span, wholeSpan } from "./format";
+import { bytes, gpuLines, labelChips, requirementChips, shortId, span, whereabouts, wholeSpan } from "./format";
+import { progress } from "./testing";
 
 describe("figures", () => {
   it("says spans as people do", () => {
@@ -10,6 +11,14 @@ describe("figures", () => {
     expect(wholeSpan(-5)).toBe("0 s");
     expect(wholeSpan(9_990)).toBe("9 s");
     expect(span(999)).toBe("1.0 s");
+  });
+
+  it("says where a running job is, as far as is known", () => {
+    const at = { ...progress("j", 1, 1), node: "3", step: 7, steps: 20, message: "KSampler" };
+    expect(whereabouts(at)).toEqual(["node 3, step 7 of 20", "KSampler"]);
+    expect(whereabouts({ ...at, node: null, message: null })).toEqual(["step 7 of 20"]);
+    expect(whereabouts({ ...at, node: null, steps: null })).toEqual(["KSampler"]);
+    expect(whereabouts(null)).toEqual([]);
   });
 
   it("says bytes", () => {

@@ -1,6 +1,6 @@
 // Figures for people. Spans are in milliseconds.
 
-import type { Condition, LabelValue, Maybe } from "./types";
+import type { Condition, JobProgress, LabelValue, Maybe } from "./types";
 
 /** A span as it is read aloud: `0.06 s`, `4.2 s`, `48 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`. */
 export function span(ms: number): string {
@@ -53,6 +53,13 @@ const COUNT = new Intl.NumberFormat("en");
 
 export function count(n: number): string {
   return COUNT.format(n);
+}
+
+/** Where a running job is, and what its service says of it: what is known of that. */
+export function whereabouts(progress: JobProgress | null): string[] {
+  const node = progress?.node && `node ${progress.node}`;
+  const step = progress?.steps && `step ${progress.step ?? 0} of ${progress.steps}`;
+  return [[node, step].filter(Boolean).join(", "), progress?.message ?? ""].filter(Boolean);
 }
 
 /** `in_progress` → `in progress`. */

@@ -79,6 +79,8 @@ class LivePicture {
 
   readonly live: Live = $derived((void this.#live, this.#feed.live));
   readonly fleet: string = $derived((void this.#live, this.#feed.view.fleet));
+  /** Changes when the store was restored or began anew: what was known of before may not be so. */
+  readonly epoch: string = $derived((void this.#live, this.#feed.view.epoch));
   readonly hasPicture: boolean = $derived((void this.#live, this.#feed.hasPicture));
   readonly queues: QueuesLane | null = $derived((void this.#queues, this.#feed.view.queues));
 

@@ -67,6 +67,7 @@ export type Finding = Schemas["Finding"];
 export type Mended = Schemas["Mended"];
 
 export type BatchItem = Schemas["BatchItem"];
+export type JobsPage = Schemas["JobsPage"];
 export type Explained = Schemas["Explained"];
 export type Explanation = Schemas["Explanation"];
 export type RuleOutcome = Schemas["RuleOutcome"];

@@ -4,6 +4,7 @@ import { filterTree, jobsThatMatch, waitingThatMatch } from "../lib/filter";
 import { picture } from "../lib/live.svelte";
 import type { Tree } from "../lib/tree";
 import type { Job, WaitingJob } from "../lib/types";
+import { ended } from "./ended.svelte";
 import { labels } from "./labels.svelte";
 import { route } from "./route.svelte";
 
@@ -13,7 +14,7 @@ class Shown {
     filterTree(picture.tree, route.filter, ({ worker }) => labels.of(worker.capabilities_digest).join(" ")));
   readonly running: Job[] = $derived(jobsThatMatch(picture.running, route.filter));
   readonly waiting: WaitingJob[] = $derived(waitingThatMatch(picture.waiting, route.filter));
-  readonly ended: Job[] = $derived(jobsThatMatch(picture.ended, route.filter));
+  readonly ended: Job[] = $derived(jobsThatMatch(ended.jobs, route.filter));
 }
 
 export const shown = new Shown();

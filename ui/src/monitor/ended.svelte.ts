@@ -1,0 +1,80 @@
+// Ended jobs by how they ended: the view has the newest 200 of all; the older ones of one kind are
+// asked for, a page at a time.
+
+import { api, asProblem } from "../lib/api";
+import { lastEndedFirst, learned } from "../lib/known";
+import { picture } from "../lib/live.svelte";
+import type { Job, Problem } from "../lib/types";
+
+export const TABS = ["all", "completed", "failed", "cancelled"] as const;
+export type Tab = (typeof TABS)[number];
+
+/** As many as the view has, so that what comes after a page is new. */
+const PAGE = 200;
+const MOST = 1_000;
+
+class Ended {
+  tab = $state<Tab>("all");
+  asking = $state(false);
+  problem = $state.raw<Problem | null>(null);
+  /** Leads to older ones than those that were asked for; null where there are none. */
+  next = $state.raw<string | null>(null);
+  #known = $state.raw(new Map<string, Job>());
+  #asks = 0;
+
+  readonly jobs: Job[] = $derived.by(() => {
+    if (this.tab === "all") return picture.ended;
+    // Who was retried may wait again, with no record in the view.
+    const waiting = new Set(picture.waiting.map(({ id }) => id));
+    return lastEndedFirst(this.#known.values()).filter((job) => job.status === this.tab && !waiting.has(job.id));
+  });
+
+  /** How many there are in all. */
+  readonly total: number = $derived.by(() => {
+    const counts = picture.queues?.counts;
+    return Math.max(this.jobs.length, this.tab === "all" ? 0 : counts?.[this.tab] ?? 0);
+  });
+
+  /** What the view shows is known from then on, also when it leaves the view. */
+  look(): void {
+    this.#learn([...picture.running, ...picture.ended]);
+  }
+
+  /** Asks for the newest of the tab; what was known is forgotten when they come. */
+  async begin(): Promise<void> {
+    this.next = null;
+    this.problem = null;
+    this.asking = false;
+    await this.#ask(null);
+  }
+
+  /** Goes on where it stands, also after a refusal. */
+  async more(): Promise<void> {
+    if (!this.asking) await this.#ask(this.next);
+  }
+
+  async #ask(cursor: string | null): Promise<void> {
+    const { tab } = this;
+    const ask = ++this.#asks;
+    if (tab === "all") return;
+    this.asking = true;
+    try {
+      const page = await api.jobs({ status: tab, limit: PAGE, ...(cursor && { cursor }) });
+      if (ask !== this.#asks) return;
+      if (!cursor) this.#known = new Map();
+      this.#learn([...page.jobs, ...picture.running, ...picture.ended]);
+      this.next = this.#known.size < MOST ? page.next_cursor ?? null : null;
+      this.problem = null;
+    } catch (error) {
+      if (ask === this.#asks) this.problem = asProblem(error);
+    } finally {
+      if (ask === this.#asks) this.asking = false;
+    }
+  }
+
+  #learn(jobs: Job[]): void {
+    this.#known = learned(this.#known, jobs, (job) => job.status === this.tab, MOST);
+  }
+}
+
+export const ended = new Ended();
