@@ -198,7 +198,6 @@ impl Inner {
     async fn surplus(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
         self.forget_idempotency().await?;
         self.cut_log().await?;
-        let mut due = self.surplus_jobs(keep).await?;
         let (now, since) = self.contact(false).await?;
         // Those that are there are heard: of them nothing is read.
         let silent = self.unheard_workers(now - limits::SILENT_AFTER).await?;
@@ -208,22 +207,18 @@ impl Inner {
             }
             _ => None,
         });
-        due.extend(
-            keep.over_limit(gone.collect(), now)
-                .into_iter()
-                .map(|worker| Reconcile::RemoveWorker { worker }),
-        );
+        let workers = keep.over_limit(gone.collect(), now).into_iter();
+        let workers = workers.map(|worker| Reconcile::RemoveWorker { worker });
         let seen = self.machines_heard().await?;
         let gone = || seen.iter().filter(|seen| seen.status.is_gone());
         let workers_of = self.workers_of(gone().map(|seen| &seen.machine).collect()).await?;
         let gone = gone().filter(|seen| workers_of.get(&seen.machine).is_some_and(Vec::is_empty));
         let gone = gone.map(|seen| (seen.heard.unwrap_or(since), seen.machine.clone())).collect();
-        due.extend(
-            keep.over_limit(gone, now)
-                .into_iter()
-                .map(|machine| Reconcile::RemoveMachine { machine }),
-        );
-        due.truncate(MAX_DUE);
+        let machines = keep.over_limit(gone, now).into_iter();
+        let machines = machines.map(|machine| Reconcile::RemoveMachine { machine });
+        // First those that are few.
+        let mut due: Vec<Reconcile> = workers.chain(machines).take(MAX_DUE).collect();
+        due.extend(self.surplus_jobs(keep, MAX_DUE - due.len()).await?);
         Ok(due)
     }
 
@@ -257,7 +252,11 @@ impl Inner {
         Ok(())
     }
 
-    async fn surplus_jobs(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
+    async fn surplus_jobs(
+        &self,
+        keep: Retention,
+        most: usize,
+    ) -> Result<Vec<Reconcile>, StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ZCARD").arg(self.key("ended"));
         pipeline.cmd("HGET").arg(self.link.keys().meta()).arg("ended_bytes");
@@ -267,9 +266,9 @@ impl Inner {
         let mut too_large = size(1).saturating_sub(keep.ended_bytes);
         let now = self.link.now();
         let mut due = Vec::new();
-        for from in (0..MAX_DUE).step_by(100) {
+        for from in (0..most).step_by(100) {
             let mut range = redis::cmd("ZRANGE");
-            range.arg(self.key("ended")).arg(from).arg(from + 99);
+            range.arg(self.key("ended")).arg(from).arg(most.min(from + 100) - 1);
             let ids = self.link.send(&range).await?;
             let ids = list(&ids).iter().filter_map(|id| text(id).parse().ok());
             let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();

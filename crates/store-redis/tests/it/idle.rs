@@ -1,6 +1,6 @@
 //! What is left out while nothing happens is not missed when something does.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use pointsman_core::{
     Answer, Command, Record,
@@ -12,28 +12,14 @@ use pointsman_store::{
     Due, Retention, WorkHint,
     conformance::fleet::{Fleet, Hand, needs, spec},
 };
-use pointsman_store_redis::Options;
 use tokio::time::timeout;
 
-use crate::support::{count, open_with, run};
+use crate::support::{count, fleet_at, run};
 
-const FOR_EVER: Duration = Duration::from_secs(3_600);
-
-/// On a redis-server of its own, whose commands can be counted. What was seen counts for ever.
+/// On a redis-server of its own, whose commands can be counted.
 async fn started() -> (RedisServer, Fleet) {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
-    let address: pointsman_store_redis::Address = server.url().parse().expect("a valid address");
-    let fleet = Fleet::new(&move |clock| {
-        let options = Options {
-            clock: Some(Arc::new(clock)),
-            contact_gap: None,
-            look_every: FOR_EVER,
-            look_holds: FOR_EVER,
-            all_machines_every: FOR_EVER,
-            ..Options::new(address.clone())
-        };
-        (Arc::new(open_with(options)), Box::new(()))
-    });
+    let fleet = fleet_at(&server);
     (server, fleet)
 }
 
