@@ -50,7 +50,7 @@ pub struct ViewEvent {
     pub record: Option<Value>,
 }
 
-/// A stretch of the raw log.
+/// A stretch of the raw log, of about 4 MiB at most.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LogPage {
     /// The store's epoch: `seq` counts anew in each.

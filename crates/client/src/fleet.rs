@@ -32,7 +32,8 @@ impl Client {
         self.get(&["snapshot"]).await
     }
 
-    /// The raw log after a position (`epoch.seq`), at most `limit` groups.
+    /// The raw log after a position (`epoch.seq`), at most `limit` groups and about 4 MiB; go on after
+    /// `next` until it stays the same.
     ///
     /// # Errors
     /// [`ClientError`]; `log_cut` when that is no longer kept.

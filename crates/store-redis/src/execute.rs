@@ -8,7 +8,7 @@ use pointsman_core::{
     command::{Exchange, Op, Reconcile},
     decide::{self, Intake, Side, Stop},
 };
-use pointsman_store::{Done, Epoch, Health, StoreError};
+use pointsman_store::{Done, Health, StoreError};
 
 use crate::{
     around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with, spare_unreadable},
@@ -17,7 +17,7 @@ use crate::{
     plan::{ClaimPlan, Plan},
     sight::Sight,
     store::Inner,
-    together::TOGETHER,
+    together::{TOGETHER, may_share_calls},
     verdict::Verdict,
     wake::Wake,
 };
@@ -33,7 +33,7 @@ pub struct Decided {
     /// The plan only sets scores.
     only_hears: bool,
     pub claim: Option<ClaimPlan>,
-    is_guessed: bool,
+    pub is_guessed: bool,
 }
 
 impl Inner {
@@ -55,24 +55,22 @@ impl Inner {
         let epoch = self.link.epoch();
         let waits = takes_work || commands.iter().any(|c| matches!(c, Command::Cancel { .. }));
         let ends = commands.iter().any(ends_something);
-        let is_new =
-            |c: &Command| matches!(c, Command::Submit(submit) if submit.spec.workflow_id.is_none());
-        let all_new = self.import.lock().is_none() && commands.iter().all(is_new);
-        let mut done = if !all_new {
+        let share_calls = self.import.lock().is_none() && may_share_calls(&commands);
+        let mut done = if !share_calls {
             let mut done = Vec::with_capacity(commands.len());
             for command in &commands {
                 let one = self.carry_out_one(command).await;
                 done.push(one.map_err(|error| after(is_any_done(&done), error))?);
             }
             done
-        } else if commands.len() == 1
+        } else if let [Command::Submit(_)] = &commands[..]
             && let Some(command) = commands.pop()
         {
             vec![self.submit(command).await?]
         } else {
             let mut done = Vec::with_capacity(commands.len());
             for commands in commands.chunks(TOGETHER) {
-                let some = self.submit_together(commands).await;
+                let some = self.carry_out_together(commands).await;
                 let stands = is_any_done(&done) || some.iter().flatten().any(Result::is_ok);
                 for one in some {
                     done.push(one.map_err(|error| after(stands, error))?);
@@ -128,7 +126,8 @@ impl Inner {
         let mut fresh = false;
         for attempt in 0..TRIES {
             let epoch = self.link.epoch();
-            let decided = match self.decide(command, &epoch, fresh).await? {
+            let sight = Sight::new(&self.link, &self.memory, &epoch, fresh);
+            let decided = match self.decide(command, sight).await? {
                 Ok(decided) => decided,
                 // Refused on what may be out of date: look before saying so.
                 Err((_, true)) => {
@@ -215,10 +214,8 @@ impl Inner {
     pub async fn decide(
         &self,
         command: &Command,
-        epoch: &Epoch,
-        fresh: bool,
+        mut sight: Sight<'_>,
     ) -> Result<Result<Decided, (Rejected, bool)>, StoreError> {
-        let mut sight = Sight::new(&self.link, &self.memory, epoch, fresh);
         look_ahead(command, &mut sight).await?;
         let mut transition = loop {
             let now = self.link.now();

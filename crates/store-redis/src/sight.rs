@@ -147,6 +147,11 @@ impl<'a> Sight<'a> {
         self.guessed
     }
 
+    /// Sees a record that was just read.
+    pub fn show(&mut self, key: RecordKey, record: Option<Record>) {
+        self.values.insert(Key::Record(key), record.map(Value::Record));
+    }
+
     /// Takes something as absent without looking; what is new usually is.
     pub fn guess_absent(&mut self, key: Key) {
         if !self.fresh {

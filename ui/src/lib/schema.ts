@@ -388,8 +388,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The raw log: every event, unconflated, also of pending jobs. 410 with the oldest kept seq when
-         *     what follows the position is no longer kept.
+         * The raw log: every event, unconflated, also of pending jobs; go on after `next` until it stays
+         *     the same. 410 with the oldest kept seq when what follows the position is no longer kept.
          */
         get: operations["get_log"];
         put?: never;
@@ -1790,7 +1790,7 @@ export interface components {
             /** @description The process that says it. */
             incarnation: components["schemas"]["Incarnation"];
         };
-        /** @description A stretch of the raw log. */
+        /** @description A stretch of the raw log, of about 4 MiB at most. */
         LogPage: {
             /** @description The store's epoch: `seq` counts anew in each. */
             epoch: string;
@@ -3327,7 +3327,10 @@ export interface operations {
             query?: {
                 /** @description `EPOCH.SEQ`: what comes after it. Without it, from the beginning of the current epoch. */
                 after?: string;
-                /** @description Changes of one seq are a group: groups at most, 1 to 10,000; 1,000 unless given. */
+                /**
+                 * @description Changes of one seq are a group: groups at most, 1 to 10,000; 1,000 unless given. A page also
+                 *     ends with the group that brings it to 4 MiB.
+                 */
                 limit?: number;
             };
             header?: never;

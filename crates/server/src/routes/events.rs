@@ -33,6 +33,11 @@ use crate::{
 
 const DEFAULT_GROUPS: u32 = 1_000;
 const MAX_GROUPS: u32 = 10_000;
+/// A page of the log ends with the group that reaches so many bytes.
+const PAGE_BYTES: usize = 4 << 20;
+/// Groups that are read at once: at first, as their size is not known, and at most.
+const FIRST_GROUPS: usize = 16;
+const MOST_GROUPS: usize = 256;
 /// Milliseconds.
 const MAX_CONFLATE: u32 = 5_000;
 
@@ -140,12 +145,13 @@ fn server_sent(frames: impl Stream<Item = Written> + Send + 'static) -> Response
 pub(crate) struct LogQuery {
     /// `EPOCH.SEQ`: what comes after it. Without it, from the beginning of the current epoch.
     after: Option<String>,
-    /// Changes of one seq are a group: groups at most, 1 to 10,000; 1,000 unless given.
+    /// Changes of one seq are a group: groups at most, 1 to 10,000; 1,000 unless given. A page also
+    /// ends with the group that brings it to 4 MiB.
     limit: Option<u32>,
 }
 
-/// The raw log: every event, unconflated, also of pending jobs. 410 with the oldest kept seq when
-/// what follows the position is no longer kept.
+/// The raw log: every event, unconflated, also of pending jobs; go on after `next` until it stays
+/// the same. 410 with the oldest kept seq when what follows the position is no longer kept.
 #[utoipa::path(
     get, path = "/api/v1/log", tag = "events",
     params(LogQuery),
@@ -160,22 +166,51 @@ pub(crate) async fn log(
         Some(after) => position(after, "?after")?,
         None => Position { epoch: app.broker.store().epoch(), seq: 0 },
     };
-    let groups = app.broker.log(after.clone(), limit).await.map_err(log_refusal)?;
-    let seq = groups.last().map_or(after.seq, |group| group.seq);
-    let next = Position { epoch: after.epoch, seq };
-    let mut json = format!("{{\"epoch\":\"{}\",\"events\":[", next.epoch);
-    let mut lines = groups
-        .iter()
-        .flat_map(|group| group.events.iter().map(|event| event.to_json(group.seq, group.at)));
-    if let Some(first) = lines.next() {
-        json.push_str(&first);
-    }
-    for line in lines {
-        json.push(',');
-        json.push_str(&line);
-    }
+    let mut json = format!("{{\"epoch\":\"{}\",\"events\":[", after.epoch);
+    let next = write_log(&app, after, limit, &mut json).await.map_err(log_refusal)?;
     let _ = write!(json, "],\"next\":\"{next}\"}}");
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+/// Writes a page of the log and returns where the next one begins. It is read in pieces, each as
+/// many groups as the page has room for if they are like those before.
+async fn write_log(
+    app: &App,
+    after: Position,
+    limit: usize,
+    json: &mut String,
+) -> Result<Position, LogError> {
+    let (begin, mut next, mut written) = (json.len(), after, 0);
+    while written < limit && json.len() - begin < PAGE_BYTES {
+        let size = json.len() - begin;
+        let wanted = match written {
+            0 => FIRST_GROUPS,
+            _ => ((PAGE_BYTES - size) * written / size.max(1) + 1).min(MOST_GROUPS),
+        };
+        let wanted = wanted.min(limit - written);
+        let groups = match app.broker.log(next.clone(), wanted).await {
+            // Whoever goes on after this page is told.
+            Err(_) if written > 0 => break,
+            groups => groups?,
+        };
+        for group in &groups {
+            for event in &group.events {
+                if json.len() > begin {
+                    json.push(',');
+                }
+                json.push_str(&event.to_json(group.seq, group.at));
+            }
+            next.seq = group.seq;
+            written += 1;
+            if json.len() - begin >= PAGE_BYTES {
+                break;
+            }
+        }
+        if groups.len() < wanted {
+            break;
+        }
+    }
+    Ok(next)
 }
 
 fn log_refusal(error: LogError) -> Refusal {

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pointsman_api::{Snapshot, ViewEvent};
+use pointsman_api::{Snapshot, Submission, ViewEvent};
 use pointsman_client::{ClientError, Event, Events};
 use pointsman_core::record::JobStatus;
 use serde_json::Value;
 
-use crate::fixture::{Fixture, completed, op, start};
+use crate::fixture::{Fixture, completed, op, simulation, start};
 
 type View = BTreeMap<(String, String), Value>;
 
@@ -153,4 +153,34 @@ async fn the_log_has_every_event_and_goes_on_where_it_stopped() {
     let submitted = whole.events.iter().find(|event| event.kind == pointsman_core::RecordKind::Job);
     let record = submitted.unwrap().record.clone().unwrap();
     assert_eq!(record["status"], serde_json::to_value(JobStatus::Pending).unwrap());
+}
+
+/// The largest metadata is part of every event of its job.
+#[tokio::test]
+async fn a_page_of_the_log_is_bounded_in_bytes() {
+    const JOBS: usize = 400;
+    let server = start().await;
+    let metadata = Some(serde_json::json!({ "text": "x".repeat(16_000) }));
+    let job = Submission { metadata, ..simulation() };
+    for _ in 0..JOBS / 100 {
+        server.client.submit_batch(&vec![job.clone(); 100]).await.unwrap();
+    }
+    let epoch = server.client.snapshot().await.unwrap().epoch;
+    let (mut after, mut sizes, mut seqs) = (format!("{epoch}.0"), Vec::new(), Vec::new());
+    loop {
+        let page = server.ask(server.get(&format!("/api/v1/log?after={after}&limit=10000"))).await;
+        let json = page.json();
+        let events = json["events"].as_array().unwrap();
+        if events.is_empty() {
+            assert_eq!(json["next"], after);
+            break;
+        }
+        seqs.extend(events.iter().map(|event| event["seq"].as_u64().unwrap()));
+        sizes.push(json.to_string().len());
+        after = json["next"].as_str().unwrap().to_owned();
+    }
+    let all: Vec<u64> = (1..=JOBS as u64).collect();
+    assert_eq!(seqs, all, "each once, in their order");
+    let [first, second] = sizes[..] else { panic!("{sizes:?}") };
+    assert!((4 << 20..(4 << 20) + 20_000).contains(&first), "{first}, then {second}");
 }

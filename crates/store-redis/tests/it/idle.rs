@@ -1,6 +1,6 @@
 //! What is left out while nothing happens is not missed when something does.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use pointsman_core::{
     Answer, Command, Record,
@@ -12,28 +12,14 @@ use pointsman_store::{
     Due, Retention, WorkHint,
     conformance::fleet::{Fleet, Hand, needs, spec},
 };
-use pointsman_store_redis::Options;
 use tokio::time::timeout;
 
-use crate::support::{count, open_with, run};
+use crate::support::{count, fleet_at, run};
 
-const FOR_EVER: Duration = Duration::from_secs(3_600);
-
-/// On a redis-server of its own, whose commands can be counted. What was seen counts for ever.
+/// On a redis-server of its own, whose commands can be counted.
 async fn started() -> (RedisServer, Fleet) {
     let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
-    let address: pointsman_store_redis::Address = server.url().parse().expect("a valid address");
-    let fleet = Fleet::new(&move |clock| {
-        let options = Options {
-            clock: Some(Arc::new(clock)),
-            contact_gap: None,
-            look_every: FOR_EVER,
-            look_holds: FOR_EVER,
-            all_machines_every: FOR_EVER,
-            ..Options::new(address.clone())
-        };
-        (Arc::new(open_with(options)), Box::new(()))
-    });
+    let fleet = fleet_at(&server);
     (server, fleet)
 }
 
@@ -183,4 +169,33 @@ async fn what_is_kept_costs_nothing_of_workers_that_are_heard() {
         _ => None,
     });
     assert_eq!(left.collect::<Vec<_>>(), [hands[1].worker.clone()]);
+}
+
+#[tokio::test]
+async fn who_is_gone_costs_nothing_until_it_comes_back() {
+    let (server, fleet) = started().await;
+    let mut hands = Vec::new();
+    for n in 0..10 {
+        let hand = fleet.worker(&format!("w{n}"), 1, &[]).await;
+        let (worker, incarnation) = (hand.worker.clone(), hand.incarnation);
+        fleet.run(Command::Leave { worker, incarnation }).await.expect("a valid goodbye");
+        hands.push(hand);
+    }
+    fleet.advance(limits::STALE_AFTER);
+    let look = async || {
+        for due in [Due::Workers, Due::Connectors, Due::Retention(Retention::default())] {
+            fleet.reconcile(due).await;
+        }
+    };
+    assert_eq!(calls(&server, "hgetall", look()).await, 30, "each, with its connector and machine");
+    assert_eq!(calls(&server, "hgetall", look()).await, 0, "they were not heard");
+    is_heard(&fleet, &hands[0]).await;
+    assert!(!fleet.worker_record(&hands[0]).await.is_offline());
+    fleet.advance(limits::SILENT_AFTER);
+    fleet.reconcile(Due::Workers).await;
+    assert!(fleet.worker_record(&hands[0]).await.is_offline(), "it went silent");
+    fleet.advance(Duration::from_secs(60));
+    look().await;
+    let keep = Retention { gone_for: Duration::from_secs(100), ..Retention::default() };
+    assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 9, "the one that came back stays");
 }

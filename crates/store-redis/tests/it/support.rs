@@ -84,6 +84,23 @@ pub fn fleet_on() -> (Fleet, Options) {
     (fleet, options)
 }
 
+/// A fleet on a redis-server of its own, whose commands can be counted; what was seen counts for ever.
+pub fn fleet_at(server: &RedisServer) -> Fleet {
+    const FOR_EVER: Duration = Duration::from_secs(3_600);
+    let address: pointsman_store_redis::Address = server.url().parse().expect("a valid address");
+    Fleet::new(&move |clock| {
+        let options = Options {
+            clock: Some(Arc::new(clock)),
+            contact_gap: None,
+            look_every: FOR_EVER,
+            look_holds: FOR_EVER,
+            all_machines_every: FOR_EVER,
+            ..Options::new(address.clone())
+        };
+        (Arc::new(open_with(options)), Box::new(()))
+    })
+}
+
 /// All that a store shows, but for when each record changed last: a repair is a change.
 pub async fn content(store: &dyn Store) -> Vec<String> {
     let shown = picture(store).await.into_iter().filter(|line| !line.starts_with("seq "));

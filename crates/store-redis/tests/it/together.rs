@@ -1,18 +1,20 @@
-//! Submissions that are made at the same time share calls; nobody may notice.
+//! Submissions that are made at the same time share calls, and so does what reconcilers ask for; nobody
+//! may notice.
 
 use std::collections::HashSet;
 
 use pointsman_core::{
-    Answer, Command, Rejected,
-    command::{Idempotency, Submit},
+    Answer, Command, EventName, JobId, Rejected,
+    command::{Idempotency, Reconcile, Submit},
 };
+use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
     Done, StoreError,
-    conformance::fleet::{Fleet, spec},
+    conformance::fleet::{Fleet, completed, spec},
 };
 use tokio::task::JoinHandle;
 
-use crate::support::fleet_on;
+use crate::support::{by_hand, connection, count, fleet_at, fleet_on, prefix, run};
 
 const CALLERS: usize = 300;
 const KEYS: usize = 20;
@@ -78,4 +80,72 @@ async fn callers_that_go_away_take_nobody_along() {
     let after = answer(submit(&fleet, None)).await;
     assert!(matches!(after, Ok(Answer::Submitted { .. })), "{after:?}");
     fleet.check().await.expect("nothing is wrong");
+}
+
+/// Submits jobs and ends them.
+async fn ended(fleet: &Fleet, n: usize) -> Vec<JobId> {
+    let hand = fleet.worker("w", 100, &[]).await;
+    let mut jobs = Vec::new();
+    for _ in 0..n {
+        jobs.push(fleet.submit(spec(50)).await);
+    }
+    let tokens = (0..n).map(|_| fleet.token()).collect();
+    let claimed = fleet.claim_with(&hand, tokens).await;
+    assert_eq!(claimed.len(), n);
+    let ops = claimed.into_iter().map(|held| Fleet::op(held, completed())).collect();
+    let exchange = Fleet::exchange(&hand, ops, Vec::new());
+    fleet.run(Command::Exchange(exchange)).await.expect("they end");
+    jobs
+}
+
+fn removals(jobs: &[JobId]) -> Vec<Command> {
+    jobs.iter().map(|job| Command::Reconcile(Reconcile::RemoveJob { job: *job })).collect()
+}
+
+#[tokio::test]
+async fn removals_share_calls_and_leave_nothing() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let fleet = fleet_at(&server);
+    let jobs = ended(&fleet, 100).await;
+    run(&server, "CONFIG RESETSTAT").await;
+    for done in fleet.store.execute(removals(&jobs)).await.expect("the store works") {
+        done.expect("it has ended");
+    }
+    assert_eq!(count(&server, "fcall", "calls").await, 2, "64 and 36 of them");
+    assert_eq!(count(&server, "hgetall", "calls").await, 100, "each is read once");
+    let keys = run(&server, "KEYS *").await;
+    let mut keys: Vec<String> = redis::from_redis_value(keys).expect("names");
+    keys.retain(|key| jobs.iter().any(|job| key.contains(&job.to_string())));
+    assert_eq!(keys, Vec::<String>::new(), "records, payloads and results are gone");
+    let log = fleet.log().await;
+    let events = log.iter().flat_map(|group| &group.events);
+    assert_eq!(events.filter(|event| event.name == EventName::JobRemoved).count(), 100);
+    fleet.check().await.expect("nothing is wrong");
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_stops_no_other() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let jobs = ended(&fleet, 20).await;
+    let waiting = fleet.submit(spec(50)).await;
+    by_hand(&prefix, &format!("HSET job:{} created_at x", jobs[3]));
+    let _: () = redis::cmd("DEL")
+        .arg(format!("{prefix}job:{}", jobs[7]))
+        .query(&mut connection())
+        .expect("it is deleted");
+    by_hand(&prefix, &format!("SET job:{} text", jobs[7]));
+    let all = [&jobs[..], &[waiting, jobs[0]]].concat();
+    let done = fleet.store.execute(removals(&all)).await.expect("the store works");
+    for (n, done) in done.into_iter().enumerate() {
+        match (n, done.map(|done| done.answer)) {
+            (3 | 7, Err(Rejected::Damaged(_))) => {}
+            (20, Err(Rejected::NotEnded { job, .. })) => assert_eq!(job, waiting),
+            (21, Err(Rejected::JobNotFound(_))) => {}
+            (0..20, Ok(Answer::Done)) if n != 3 && n != 7 => {}
+            (n, done) => panic!("removal {n} was answered {done:?}"),
+        }
+    }
+    let counts = fleet.store.queues(0).await.expect("the store works").counts;
+    assert_eq!((counts.completed, counts.pending), (2, 1), "those that are broken, and who waits");
 }

@@ -225,14 +225,13 @@ impl Fleet {
         self.clock.advance(by);
     }
 
-    /// Does what a reconciler would do now; returns how much that was.
+    /// Does what a reconciler would do now, all in one call; returns how much that was.
     pub async fn reconcile(&self, what: Due) -> usize {
         let due = self.store.due(what).await.expect("the store works");
         let count = due.len();
-        for command in due {
-            // A reason that no longer holds is no error.
-            let _ = self.run(Command::Reconcile(command)).await;
-        }
+        // A reason that no longer holds is no error.
+        let commands = due.into_iter().map(Command::Reconcile).collect();
+        self.store.execute(commands).await.expect("the store works");
         count
     }
 

@@ -179,6 +179,10 @@ impl State {
     }
 
     fn surplus(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
+        let workers = self.gone_workers(keep, now).into_iter();
+        let workers = workers.map(|worker| Reconcile::RemoveWorker { worker });
+        let machines = self.gone_machines(keep, now).into_iter();
+        let machines = machines.map(|machine| Reconcile::RemoveMachine { machine });
         let too_many = keep.too_many(self.ended.len() as u64);
         let mut too_large = self.ended_bytes.saturating_sub(keep.ended_bytes);
         let jobs = self.ended.values().filter_map(|id| self.jobs.get(id));
@@ -188,20 +192,9 @@ impl State {
             too_large = too_large.saturating_sub(entry.job.bytes());
             over
         });
-        let mut due: Vec<Reconcile> =
-            ended.take(MAX_DUE).map(|(_, e)| Reconcile::RemoveJob { job: e.job.id }).collect();
-        due.extend(
-            self.gone_workers(keep, now)
-                .into_iter()
-                .map(|worker| Reconcile::RemoveWorker { worker }),
-        );
-        due.extend(
-            self.gone_machines(keep, now)
-                .into_iter()
-                .map(|machine| Reconcile::RemoveMachine { machine }),
-        );
-        due.truncate(MAX_DUE);
-        due
+        let jobs = ended.map(|(_, entry)| Reconcile::RemoveJob { job: entry.job.id });
+        // First those that are few.
+        workers.chain(machines).chain(jobs).take(MAX_DUE).collect()
     }
 
     fn gone_workers(&self, keep: Retention, now: Timestamp) -> Vec<WorkerId> {
