@@ -235,3 +235,24 @@ async fn a_token_for_a_directory_that_is_not_there_says_so() {
     let first = run(&["token", "add", "ops", "--role", "admin", "--data", other]).await;
     assert!(text(&first.stderr).contains("holds no store"), "{first:?}");
 }
+
+#[tokio::test]
+async fn tokens_that_are_changed_at_once_are_all_changed() {
+    let data = directory();
+    let data = data.path().to_str().expect("a path in UTF-8");
+    let add = async |name: String| {
+        let added = run(&["token", "add", &name, "--role", "view", "--data", data]).await;
+        assert!(added.status.success(), "{added:?}");
+        name
+    };
+    add("revoked".to_owned()).await;
+    let names = (0..12).map(|n| add(format!("t{n}")));
+    let revoke = ["token", "revoke", "revoked", "--data", data];
+    let (mut names, revoked) = tokio::join!(futures::future::join_all(names), run(&revoke));
+    assert!(revoked.status.success(), "{revoked:?}");
+    let list = run(&["--json", "token", "list", "--data", data]).await;
+    let list: Vec<serde_json::Value> = serde_json::from_slice(&list.stdout).expect("JSON");
+    let mut listed: Vec<_> = list.iter().map(|token| token["name"].as_str().unwrap()).collect();
+    (names.sort(), listed.sort());
+    assert_eq!(listed, names);
+}
