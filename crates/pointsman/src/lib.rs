@@ -5,6 +5,7 @@ pub mod args;
 mod commands;
 mod exit;
 mod identity;
+mod open_files;
 mod print;
 mod roles;
 pub mod services;

@@ -1,7 +1,7 @@
 //! The tokens of a data directory, in `tokens.json`.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -76,7 +76,7 @@ pub fn add_token(data: &Path, new: NewToken) -> Result<String, TokenError> {
         return Err(TokenError::CustomersWorker);
     }
     let path = path(data);
-    std::fs::create_dir_all(data).map_err(|source| TokenError::Unwritable { path, source })?;
+    make_data_directory(data).map_err(|source| TokenError::Unwritable { path, source })?;
     let _changing = lock(data)?;
     let mut tokens = list_tokens(data)?;
     if tokens.iter().any(|token| token.name == new.name) {
@@ -89,6 +89,17 @@ pub fn add_token(data: &Path, new: NewToken) -> Result<String, TokenError> {
     tokens.push(TokenRecord { name, role, customer, payloads, sha256 });
     write(data, &tokens)?;
     Ok(secret)
+}
+
+/// Makes a data directory where there is none, for its owner alone: payloads lie in it, too.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_data_directory(data: &Path) -> io::Result<()> {
+    let mut dir = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut dir, 0o700);
+    dir.recursive(true).create(data)
 }
 
 /// All tokens, in the order in which they were made.
