@@ -17,7 +17,7 @@ use std::{env::VarError, io::IsTerminal as _};
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::args::{Cli, Command};
-pub use crate::exit::Exit;
+pub use crate::{exit::Exit, print::plain};
 
 /// Reads the command line and does what it says.
 ///
