@@ -1453,8 +1453,8 @@ export interface components {
             /** @description What it has instead, such as `the largest has 12 GiB`. */
             found: string;
             /**
-             * @description Why its service is not ready, if it is not: what a service has is known only once it was
-             *     reached. Not said to a customer's token.
+             * @description Why its service is not ready, if it is not and the rule is of what a service has: that is
+             *     known only once it was reached. Not said to a customer's token.
              */
             not_ready?: string | null;
             /** @description Whether it passes every other rule. */
