@@ -1,11 +1,11 @@
-# Everything a newcomer needs: `make run`, `make test`, `make bench`.
+# Everything a newcomer needs: `make run`, `make release`, `make test`, `make bench`.
 
 STAY ?= 1
 LISTEN ?= 127.0.0.1:7780
 DATA ?= data
 BIN := target/debug/pointsman
 
-.PHONY: run test bench build ui openapi types need-build need-redis need-browser lint rust-tests ui-tests browser-tests
+.PHONY: run release test bench build ui openapi types need-build need-redis need-browser lint rust-tests ui-tests browser-tests
 
 ## Builds all, runs a first picture through a ComfyUI (the bundled simulator unless COMFYUI is set), and stays up.
 run: build
@@ -13,6 +13,10 @@ run: build
 
 build: ui need-build
 	cargo build --locked --bin pointsman
+
+## The binary to use, with its pages: target/release/pointsman.
+release: ui need-build
+	cargo build --locked --release --bin pointsman
 
 ui: ui/dist/.built
 

@@ -5,7 +5,7 @@ set -euo pipefail
 binary=$1
 data=${DATA:-data}
 out="$data/pictures"
-mkdir -p "$data"
+mkdir -p -m 700 "$data"
 
 arguments=(up --listen "${LISTEN:-127.0.0.1:7780}" --data "$data")
 for url in ${COMFYUI:-}; do arguments+=(--comfyui "$url"); done

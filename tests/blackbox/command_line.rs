@@ -92,7 +92,9 @@ async fn beyond_loopback_a_token_is_needed() {
     let view = run(&["token", "add", "screen", "--role", "view", "--data", path]).await;
     let view = text(&view.stdout).trim().to_owned();
     let mut server = Process::start(&open);
+    assert!(server.says("listening:").await.starts_with("0.0.0.0:"));
     let url = server.says("monitor:").await;
+    assert!(url.starts_with("http://127.0.0.1:"), "{url}");
     let port = url.trim_end_matches('/').rsplit(':').next().expect("a port").to_owned();
     let url = format!("http://127.0.0.1:{port}");
     for none in [&[][..], &["--token", ""]] {
@@ -100,6 +102,7 @@ async fn beyond_loopback_a_token_is_needed() {
         assert_eq!(refused.status.code(), Some(4), "{refused:?}");
         assert!(text(&refused.stderr).contains("no token was sent"), "{refused:?}");
         assert!(text(&refused.stderr).contains("cure: "), "{refused:?}");
+        assert!(text(&refused.stderr).contains("POINTSMAN_TOKEN"), "{refused:?}");
     }
     let worker = ["worker", "--id", "w", "--broker", &url, "--service", "simulation"];
     let refused = run(&[&worker[..], &["--token", &view]].concat()).await;
@@ -234,4 +237,79 @@ async fn a_token_for_a_directory_that_is_not_there_says_so() {
     let other = data.path().to_str().expect("a path in UTF-8");
     let first = run(&["token", "add", "ops", "--role", "admin", "--data", other]).await;
     assert!(text(&first.stderr).contains("holds no store"), "{first:?}");
+}
+
+#[tokio::test]
+async fn tokens_that_are_changed_at_once_are_all_changed() {
+    let data = directory();
+    let data = data.path().to_str().expect("a path in UTF-8");
+    let add = async |name: String| {
+        let added = run(&["token", "add", &name, "--role", "view", "--data", data]).await;
+        assert!(added.status.success(), "{added:?}");
+        name
+    };
+    add("revoked".to_owned()).await;
+    let names = (0..12).map(|n| add(format!("t{n}")));
+    let revoke = ["token", "revoke", "revoked", "--data", data];
+    let (mut names, revoked) = tokio::join!(futures::future::join_all(names), run(&revoke));
+    assert!(revoked.status.success(), "{revoked:?}");
+    let list = run(&["--json", "token", "list", "--data", data]).await;
+    let list: Vec<serde_json::Value> = serde_json::from_slice(&list.stdout).expect("JSON");
+    let mut listed: Vec<_> = list.iter().map(|token| token["name"].as_str().unwrap()).collect();
+    (names.sort(), listed.sort());
+    assert_eq!(listed, names);
+}
+
+#[tokio::test]
+async fn what_only_the_environment_says_is_for_the_commands_that_use_it() {
+    let data = directory();
+    let path = data.path().to_str().expect("a path in UTF-8");
+    let list = ["token", "list", "--data", path];
+    let elsewhere = [("POINTSMAN_URL", "http://127.0.0.1:9"), ("POINTSMAN_TOKEN", "x")];
+    assert!(run_with(&list, &elsewhere).await.status.success());
+    let said = run(&[&list[..], &["--server", "http://127.0.0.1:9"]].concat()).await;
+    assert_eq!(said.status.code(), Some(2), "{said:?}");
+    assert!(text(&said.stderr).contains("--data names"), "{said:?}");
+    // What is set to nothing is not set.
+    let said = run_with(&["export"], &[("POINTSMAN_STORE", "")]).await;
+    assert!(text(&said.stderr).contains("required"), "{said:?}");
+}
+
+#[tokio::test]
+async fn the_text_of_a_failure_does_nothing_to_the_terminal() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let payload = data.path().join("payload.json");
+    let fail =
+        r#"{"duration_ms": 0, "fail": {"kind": "bad_job", "message": "\u001b]0;owned\u0007"}}"#;
+    std::fs::write(&payload, fail).expect("written");
+    let file = payload.to_str().expect("a path in UTF-8");
+    let arguments = ["--server", &up.url, "submit", file, "--service", "simulation", "--wait"];
+    let failed = run(&arguments).await;
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    let said = text(&failed.stdout);
+    assert!(said.contains(r"\u{1b}]0;owned\u{7}") && !said.contains('\u{1b}'), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_list_that_is_cut_says_so() {
+    let data = directory();
+    let server = Served::server(data.path(), 0).await;
+    let jobs = async |limit| run(&["--server", &server.url, "jobs", "--limit", limit]).await;
+    for _ in 0..2 {
+        server.client.submit(&crate::harness::simulation(0)).await.expect("accepted");
+    }
+    assert!(jobs("2").await.stderr.is_empty());
+    let cut = jobs("1").await;
+    assert!(text(&cut.stderr).contains("there are more than these 1: --limit"), "{cut:?}");
+}
+
+#[tokio::test]
+async fn a_server_may_open_as_many_files_as_the_hard_limit_says() {
+    let data = directory();
+    let store = format!("sqlite:{}", data.path().display());
+    let arguments = ["server", "--listen", "127.0.0.1:0", "--store", &store];
+    let mut server = Process::start_after("ulimit -Sn 300 && ulimit -Hn 600", &arguments);
+    let said = server.logs("files may be open").await;
+    assert!(said.contains("600 files") && said.contains("344 connections"), "{said}");
 }

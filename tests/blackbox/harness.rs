@@ -35,8 +35,20 @@ impl Process {
 
     /// The same, with variables in its environment.
     pub fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = command(arguments)
-            .envs(variables.iter().copied())
+        let mut command = command(arguments);
+        command.envs(variables.iter().copied());
+        Self::of(command)
+    }
+
+    /// The same, after a shell has done something of its own.
+    pub fn start_after(shell: &str, arguments: &[&str]) -> Self {
+        let mut command = command_of("sh");
+        command.args(["-c", &format!("{shell} && exec \"$0\" \"$@\""), BINARY]).args(arguments);
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -101,9 +113,17 @@ fn lines(
     lines
 }
 
+const BINARY: &str = env!("CARGO_BIN_EXE_pointsman");
+
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
-    command.args(arguments).env("POINTSMAN_LOG", "warn");
+    let mut command = command_of(BINARY);
+    command.args(arguments);
+    command
+}
+
+fn command_of(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("POINTSMAN_LOG", "warn");
     for name in ["URL", "TOKEN", "STORE", "BROKER"] {
         command.env_remove(format!("POINTSMAN_{name}"));
     }

@@ -170,6 +170,8 @@ codes! {
         "try again in a moment";
     Importing = "importing", 503, "The store is being filled by an import",
         "wait until `pointsman import` is done";
+    TooManyBodies = "too_many_bodies", 503, "Too much of requests' bodies is in memory",
+        "send it again in a moment; large files go with POST /api/v1/inputs";
     TooManyStreams = "too_many_streams", 503, "Too many event streams are open",
         "close some of them, or try again later";
     Internal = "internal", 500, "The server made a mistake",

@@ -130,7 +130,8 @@ fn beside(at: &Url, url: &Url) -> Option<Url> {
 fn one(address: &str) -> Result<Url, ClientError> {
     let address = address.trim();
     let invalid = |why: String| ClientError::Address { url: without_password(address), why };
-    let url = Url::parse(address).map_err(|error| invalid(error.to_string()))?;
+    let url = Url::parse(address);
+    let url = url.map_err(|error| invalid(format!("{error}: use http://HOST:PORT")))?;
     match url.scheme() {
         "http" => Ok(url),
         "https" => Err(invalid(HTTPS.into())),

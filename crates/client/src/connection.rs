@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::{
     ClientError,
-    addresses::{Addresses, Asked, without_password},
+    addresses::{Addresses, Asked},
     clock::ServerClock,
 };
 
@@ -43,15 +43,16 @@ impl Client {
     /// that serves nobody, or says nothing for 2 s, at first is passed over. Does not connect yet.
     ///
     /// # Errors
-    /// [`ClientError::Address`] when an address or the token cannot be used.
+    /// [`ClientError::Address`] when an address cannot be used, [`ClientError::Request`] when the
+    /// token cannot.
     pub fn new(address: &str, token: Option<&str>) -> Result<Self, ClientError> {
         let addresses = Addresses::parse(address)?;
         let mut headers = header::HeaderMap::new();
         if let Some(token) = token {
             let value = header::HeaderValue::try_from(format!("Bearer {token}"));
-            let mut value = value.map_err(|_| ClientError::Address {
-                url: without_password(address),
-                why: "the token has odd characters".into(),
+            let mut value = value.map_err(|_| {
+                let why = "the token has characters that no token has: copy it as it was printed";
+                ClientError::Request(why.into())
             })?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);

@@ -6,8 +6,8 @@ use futures::{
     stream::{BoxStream, try_unfold},
 };
 use pointsman_api::{InputSource, InputStored};
-use pointsman_core::JobId;
-use reqwest::{Body, Method, Response, header};
+use pointsman_core::{JobId, record::Artifact};
+use reqwest::{Body, Method, Response, StatusCode, header};
 
 use crate::{Client, ClientError};
 
@@ -71,6 +71,33 @@ impl Client {
     /// [`ClientError`].
     pub async fn artifact(&self, id: JobId, name: &str) -> Result<Download, ClientError> {
         self.download(&["jobs", &id.to_string(), "artifacts", name]).await
+    }
+
+    /// The same from byte `from` on, of the very file that the job's record lists.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Unexpected`] when the job has another one by now.
+    pub async fn artifact_from(
+        &self,
+        id: JobId,
+        artifact: &Artifact,
+        from: u64,
+    ) -> Result<Download, ClientError> {
+        let etag = format!("\"{}\"", artifact.sha256);
+        let route = ["jobs", &id.to_string(), "artifacts", &artifact.name];
+        let mut request = self.api(Method::GET, &route);
+        if from > 0 {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
+            request = request.header(header::IF_RANGE, &etag);
+        }
+        let response = self.open(request).await?;
+        let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
+        let found = response.headers().get(header::ETAG);
+        if is_part != (from > 0) || found.is_none_or(|found| found != etag.as_str()) {
+            let why = format!("job {id} has another {:?} by now", artifact.name);
+            return Err(ClientError::Unexpected(why));
+        }
+        Ok(Download::of(self.clone(), response))
     }
 
     /// The newest preview picture of a running job.

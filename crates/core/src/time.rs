@@ -49,12 +49,22 @@ impl Sub<Duration> for Timestamp {
 }
 
 const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+const OF_SECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
 
 impl Timestamp {
+    /// For sentences: RFC 3339 in UTC, to the second.
+    pub fn to_the_second(self) -> String {
+        self.printed(&OF_SECONDS)
+    }
+
     fn text(self) -> String {
+        self.printed(&PRINTER)
+    }
+
+    fn printed(self, printer: &DateTimePrinter) -> String {
         let mut text = String::with_capacity(24);
         let printed = jiff::Timestamp::from_millisecond(self.0)
-            .and_then(|at| PRINTER.print_timestamp(&at, &mut text));
+            .and_then(|at| printer.print_timestamp(&at, &mut text));
         match printed {
             Ok(()) => text,
             Err(_) => format!("{} ms", self.0),
@@ -98,6 +108,8 @@ mod tests {
         let text = serde_json::to_string(&at).unwrap();
         assert_eq!(text, "\"2026-11-23T18:00:01.100Z\"".replace("18:00:01", &text[12..20]));
         assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), at);
+        assert_eq!(at.to_the_second(), at.to_string().replace(".100Z", "Z"));
+        assert_eq!((at + Duration::from_millis(899)).to_the_second(), at.to_the_second());
         let whole = Timestamp::from_millis(1_795_461_601_000);
         assert!(whole.to_string().ends_with(".000Z"), "{whole}");
         let beyond = Timestamp::from_millis(i64::MAX);

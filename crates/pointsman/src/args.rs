@@ -1,18 +1,17 @@
 //! The command line: every argument of every command, and nothing that acts.
 
+mod given;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{
-    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
-    error::{ContextKind, ContextValue, ErrorKind},
-    parser::ValueSource,
 };
 use pointsman_comfyui_sim::Version;
 use pointsman_core::{JobId, MachineId, WorkerId, record::JobStatus};
 use pointsman_machine::GpuNumbers;
 use pointsman_server::Role;
-use pointsman_store_redis::Address;
 
 use crate::{
     services::{ArtifactsArg, ServiceArg},
@@ -35,47 +34,6 @@ pub struct Cli {
     pub json: bool,
     #[command(subcommand)]
     pub command: Command,
-}
-
-impl Cli {
-    /// Reads the command line; ends the process where it is wrong, or where help was asked for.
-    pub fn parse_or_exit() -> Self {
-        let parsed = Self::command().try_get_matches().and_then(|matches| Self::of(&matches));
-        parsed.unwrap_or_else(|error| without_passwords(error).exit())
-    }
-
-    /// A server that is named on the command line is asked, whatever store the environment names.
-    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut cli = Self::from_arg_matches(matches)?;
-        if let (Command::Intake(intake), Some((_, given))) =
-            (&mut cli.command, matches.subcommand())
-            && given.value_source("server") == Some(ValueSource::CommandLine)
-        {
-            match given.value_source("store") {
-                Some(ValueSource::CommandLine) => {
-                    let why = "--server and --store name two places: give one of them\n";
-                    return Err(Self::command().error(ErrorKind::ArgumentConflict, why));
-                }
-                _ => intake.store = None,
-            }
-        }
-        Ok(cli)
-    }
-}
-
-/// What is said of a wrong command line ends in journals, and quotes what was given.
-fn without_passwords(mut error: clap::Error) -> clap::Error {
-    let quoted: Vec<(ContextKind, String)> = error
-        .context()
-        .filter_map(|(kind, value)| match value {
-            ContextValue::String(text) => Some((kind, Address::redacted(text))),
-            _ => None,
-        })
-        .collect();
-    for (kind, text) in quoted {
-        error.insert(kind, ContextValue::String(text));
-    }
-    error
 }
 
 /// One of a few values, by its name; another name is answered with all of them.
@@ -102,6 +60,13 @@ pub enum Command {
     Jobs(Jobs),
     /// Shows one job.
     Job { id: JobId },
+    /// Saves what a completed job made: its files under DIR/JOB, its service's result as DIR/JOB.json.
+    Download {
+        id: JobId,
+        /// The directory to save it in.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Cancels a job; a running one is stopped at its service.
     Cancel { id: JobId },
     /// Starts a new run of an ended job.
@@ -138,7 +103,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Listen {
     /// The address to listen on; beyond loopback a token must exist. Port 0 lets the system pick.
-    #[arg(long, default_value = "127.0.0.1:7780")]
+    #[arg(long, default_value = "127.0.0.1:7780", value_parser = listen_address)]
     pub listen: SocketAddr,
     /// Ended jobs that are kept.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(200..))]
@@ -151,6 +116,12 @@ pub struct Listen {
     pub keep_gib: u64,
     #[command(flatten)]
     pub drain: Drain,
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let wrong =
+        "use IP:PORT, such as 127.0.0.1:7780, or 0.0.0.0:7780 for all of this host's addresses";
+    text.parse().map_err(|_| wrong.to_owned())
 }
 
 /// How a process stops.
@@ -283,7 +254,7 @@ pub struct Limits {
 #[derive(Debug, Args)]
 pub struct Submit {
     /// The file with the payload, or `-` for standard input.
-    pub file: String,
+    pub file: PathBuf,
     /// The service that runs it.
     #[arg(long, default_value = "comfyui")]
     pub service: String,
@@ -299,8 +270,8 @@ pub struct Submit {
     /// Waits for the end, and ends with 0 when the job completed.
     #[arg(long)]
     pub wait: bool,
-    /// Saves the results under this directory; implies --wait.
-    #[arg(long)]
+    /// Saves what the job made in this directory, as `download` does; implies --wait.
+    #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
 
@@ -408,7 +379,7 @@ pub enum IntakeAction {
 #[derive(Debug, Args)]
 pub struct ComfyuiSim {
     /// The address to listen on. Port 0 lets the system pick.
-    #[arg(long, default_value = "127.0.0.1:8188")]
+    #[arg(long, default_value = "127.0.0.1:8188", value_parser = listen_address)]
     pub listen: SocketAddr,
     /// A fault to start with, as `NAME` or `NAME=VALUE`; one that is not known is
     /// answered with the list of those that are.

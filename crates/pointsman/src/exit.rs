@@ -34,6 +34,19 @@ impl Exit {
         })
     }
 
+    /// The same, with what helps on a line of its own.
+    pub fn with_hint(self, hint: &str) -> Self {
+        let with = |why: String| format!("{why}\n  {hint}");
+        match self {
+            Self::JobFailed | Self::Unsound => self,
+            Self::Usage(why) => Self::Usage(with(why)),
+            Self::Unreachable(why) => Self::Unreachable(with(why)),
+            Self::Refused(why) => Self::Refused(with(why)),
+            Self::Interrupted(why) => Self::Interrupted(with(why)),
+            Self::Other(error) => Self::Other(anyhow::anyhow!(with(format!("{error:#}")))),
+        }
+    }
+
     pub fn message(&self) -> Option<String> {
         match self {
             Self::JobFailed | Self::Unsound => None,

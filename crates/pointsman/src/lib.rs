@@ -5,6 +5,7 @@ pub mod args;
 mod commands;
 mod exit;
 mod identity;
+mod open_files;
 mod print;
 mod roles;
 pub mod services;
@@ -16,7 +17,7 @@ use std::{env::VarError, io::IsTerminal as _};
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::args::{Cli, Command};
-pub use crate::exit::Exit;
+pub use crate::{exit::Exit, print::plain};
 
 /// Reads the command line and does what it says.
 ///

@@ -7,7 +7,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
             if let Some(message) = exit.message() {
-                eprintln!("pointsman: {message}");
+                eprintln!("pointsman: {}", pointsman::plain(&message));
             }
             exit.code()
         }

@@ -1,6 +1,6 @@
 //! How answers look on a terminal.
 
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 
 use pointsman_api::Problem;
 use pointsman_core::record::JobRecord;
@@ -8,8 +8,32 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 
-/// Writes to standard output; a reader that went away (`| head`) is no error.
+/// A text as a terminal may be given it. Texts come from jobs, services and servers, and a terminal
+/// obeys what is in them: control characters, but the ends of lines and tabs, and what turns the
+/// direction of writing are shown as `\u{..}`.
+pub fn plain(text: &str) -> String {
+    let obeyed = |c: char| match c {
+        '\n' | '\t' => false,
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        other => other.is_control(),
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match obeyed(c) {
+            true => shown.extend(c.escape_unicode()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Writes a text for people to standard output.
 pub fn line(text: &str) -> Result<(), Exit> {
+    write(&plain(text))
+}
+
+/// A reader that went away (`| head`) is no error.
+fn write(text: &str) -> Result<(), Exit> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Exit::Other(anyhow::Error::from(error).context("cannot write the answer")))
@@ -25,7 +49,7 @@ pub fn said(text: &str) {
 
 pub fn json(value: &impl Serialize) -> Result<(), Exit> {
     let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
-    line(&text)
+    write(&text)
 }
 
 /// A problem for people: what is wrong, where, and what would be right.
@@ -46,15 +70,17 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> Result<(), Exit> {
     self::rows(&[&[head], rows].concat())
 }
 
-/// Rows, in columns as wide as they need to be.
+/// Rows, in columns as wide as they need to be. A cell stays on its line.
 pub fn rows(rows: &[Vec<String>]) -> Result<(), Exit> {
+    let cell = |text: &String| plain(text).replace('\n', " ").replace('\t', " ");
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
+    for row in &rows {
         let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         line(padded.collect::<Vec<_>>().join("  ").trim_end())?;
     }
@@ -69,4 +95,22 @@ pub fn job_line(job: &JobRecord) -> String {
         None => String::new(),
     };
     format!("job {} {}{cached}{why}", job.id, job.status.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_given_nothing_that_it_obeys() {
+        for (text, shown) in [
+            ("\u{1b}]0;owned\u{7}", "\\u{1b}]0;owned\\u{7}"),
+            ("all\rnone", "all\\u{d}none"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("\u{202e}gnp\u{2066}\u{2028}", "\\u{202e}gnp\\u{2066}\\u{2028}"),
+            ("two\n\tlines, ä, 日本, שלום", "two\n\tlines, ä, 日本, שלום"),
+        ] {
+            assert_eq!(plain(text), shown);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use pointsman_broker::Broker;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{access::Gate, files::Files, metrics::Metrics, services::Services};
+use crate::{access::Gate, body::Room, files::Files, metrics::Metrics, services::Services};
 
 /// Event streams that may be open at once.
 const MAX_STREAMS: usize = 2_000;
@@ -18,6 +18,7 @@ pub(crate) struct Shared {
     pub services: Services,
     pub metrics: Metrics,
     pub streams: Arc<Semaphore>,
+    pub bodies: Room,
     /// Streams and waiting claims end when it is cancelled.
     pub stopping: CancellationToken,
 }
@@ -27,7 +28,7 @@ pub(crate) struct Shared {
 pub(crate) struct App(Arc<Shared>);
 
 impl App {
-    pub fn new(broker: Broker, files: Arc<Files>, gate: Gate) -> Self {
+    pub fn new(broker: Broker, files: Arc<Files>, gate: Gate, bodies: Room) -> Self {
         Self(Arc::new(Shared {
             broker,
             files,
@@ -35,6 +36,7 @@ impl App {
             services: Services::default(),
             metrics: Metrics::new(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            bodies,
             stopping: CancellationToken::new(),
         }))
     }

@@ -1,6 +1,6 @@
 //! How handlers get at bodies, parameters and ids: every mistake is a problem with its place.
 
-use std::{str::FromStr, time::Duration};
+use std::{io, str::FromStr};
 
 use axum::{
     body::Body,
@@ -8,52 +8,60 @@ use axum::{
     http::request::Parts,
 };
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
 use pointsman_api::{ErrorCode, MAX_BODY, Problem, read_json};
 use pointsman_core::IdError;
 use serde::de::DeserializeOwned;
 
-use crate::refusal::Refusal;
+use crate::{
+    app::App,
+    body::{Incoming, Share},
+    refusal::Refusal,
+};
 
-/// Of a body that is too large, so much is still read, so that the refusal is heard.
+/// Of a body that is refused, so much is still read, so that the refusal is heard.
 const READ_ON: usize = 4 * MAX_BODY;
 
-/// A body of which nothing came for this long has broken off.
-pub(crate) const BODY_IDLE: Duration = Duration::from_secs(60);
+/// A whole body of at most 64 MB, and its share of the room for bodies: held as long as the request
+/// is worked on.
+pub(crate) struct Whole(pub Bytes, pub Share);
 
-/// A whole body of at most 64 MB.
-pub(crate) struct Whole(pub Bytes);
-
-impl<S: Sync> FromRequest<S> for Whole {
+impl FromRequest<App> for Whole {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        collect(request.into_body(), MAX_BODY, READ_ON).await.map(Self).map_err(Refusal)
+    async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
+        let mut share = app.bodies.share();
+        let body = collect(request.into_body(), MAX_BODY, READ_ON, &mut share).await?;
+        Ok(Self(body, share))
     }
 }
 
 /// Reads a body of at most `limit` bytes.
 pub(crate) async fn collect(
-    mut body: Body,
+    body: Body,
     limit: usize,
     read_on: usize,
+    share: &mut Share,
 ) -> Result<Bytes, Problem> {
+    let mut body = Incoming::new(body);
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     let mut read = 0;
-    let incomplete = |why: String| Problem::new(ErrorCode::BodyIncomplete, why);
-    loop {
-        let frame = tokio::time::timeout(BODY_IDLE, body.frame()).await;
-        let frame = frame.map_err(|_| incomplete(format!("nothing came for {BODY_IDLE:?}")))?;
-        let Some(frame) = frame else { break };
-        let frame = frame.map_err(|error| incomplete(error.to_string()))?;
-        let Ok(piece) = frame.into_data() else { continue };
+    let mut refused: Option<Problem> = None;
+    let incomplete = |why: io::Error| Problem::new(ErrorCode::BodyIncomplete, why.to_string());
+    while let Some(piece) = body.piece().await.map_err(incomplete)? {
         read += piece.len();
         if read > read_on {
             break;
         }
-        if read > limit {
+        if refused.is_none() {
+            refused = match read > limit {
+                true => Some(too_large(limit)),
+                false => share.grow_to(read).await.err(),
+            };
+        }
+        if refused.is_some() {
             (first, rest) = (None, BytesMut::new());
+            share.give_back();
         } else if first.is_none() {
             // Most bodies are one piece, which is then not copied.
             first = Some(piece);
@@ -61,9 +69,8 @@ pub(crate) async fn collect(
             rest.extend_from_slice(&piece);
         }
     }
-    if read > limit {
-        let detail = format!("the body has more than {limit} bytes");
-        return Err(Problem::new(ErrorCode::BodyTooLarge, detail).at(""));
+    if let Some(refused) = refused {
+        return Err(refused);
     }
     Ok(match first {
         Some(first) if rest.is_empty() => first,
@@ -72,15 +79,20 @@ pub(crate) async fn collect(
     })
 }
 
-/// A JSON body, read strictly.
-pub(crate) struct Json<T>(pub T);
+fn too_large(limit: usize) -> Problem {
+    let detail = format!("the body has more than {limit} bytes");
+    Problem::new(ErrorCode::BodyTooLarge, detail).at("")
+}
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
+/// A JSON body, read strictly.
+pub(crate) struct Json<T>(pub T, pub Share);
+
+impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let Whole(body) = Whole::from_request(request, state).await?;
-        Ok(Self(read_json(&body)?))
+    async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
+        let Whole(body, share) = Whole::from_request(request, app).await?;
+        Ok(Self(read_json(&body)?, share))
     }
 }
 

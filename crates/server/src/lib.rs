@@ -8,6 +8,7 @@
 
 mod access;
 mod app;
+mod body;
 mod explain;
 mod extract;
 mod files;
@@ -25,7 +26,10 @@ mod submission;
 mod workflow;
 mod written;
 
-pub use access::{NewToken, Role, TokenError, TokenRecord, add_token, list_tokens, revoke_token};
+pub use access::{
+    NewToken, Role, TokenError, TokenRecord, add_token, list_tokens, make_data_directory,
+    revoke_token,
+};
 pub use files::{ByteStream, FileReader, Files, FilesError, MAX_FILE, Owner, StoredFile};
 pub use openapi::openapi_json;
-pub use server::{Server, ServerConfig, ServerError};
+pub use server::{Limits, Server, ServerConfig, ServerError};

@@ -20,17 +20,20 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{Book, Gate, TokenError},
     app::App,
+    body::Room,
     files::Files,
     patient::Patient,
     router::router,
+    said::Said,
 };
 
-/// Connections that may be open at once.
-const MAX_CONNECTIONS: usize = 10_000;
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
 /// A pause after the system refused a connection (too many open files, say).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// What was said of connections that could not be taken.
+static UNTAKEN: Said = Said::new();
 
 /// Where a server listens and keeps its files.
 #[derive(Debug, Clone)]
@@ -39,6 +42,22 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// The data directory, with `tokens.json`.
     pub data: PathBuf,
+    pub limits: Limits,
+}
+
+/// How much a server takes on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections that are open.
+    pub connections: usize,
+    /// Bytes of requests' bodies that are in memory.
+    pub body_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 10_000, body_bytes: 1 << 30 }
+    }
 }
 
 /// Why a server did not start or ended badly.
@@ -64,6 +83,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     app: App,
+    connections: usize,
 }
 
 impl Server {
@@ -85,8 +105,9 @@ impl Server {
         let cannot = |source| ServerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let app = App::new(broker, files, Gate { loopback, book });
-        Ok(Self { listener, address, app })
+        let Limits { connections, body_bytes } = config.limits;
+        let app = App::new(broker, files, Gate { loopback, book }, Room::new(body_bytes));
+        Ok(Self { listener, address, app, connections })
     }
 
     /// Where it listens.
@@ -105,9 +126,9 @@ impl Server {
     /// # Errors
     /// [`ServerError::Deadline`].
     pub async fn run(self, stop: CancellationToken, deadline: Duration) -> Result<(), ServerError> {
-        let Self { listener, app, .. } = self;
+        let Self { listener, app, connections, .. } = self;
         let files = app.files.as_ref();
-        let mut connections = Connections::new(router(app.clone()));
+        let mut connections = Connections::new(router(app.clone()), connections);
         connections.tasks.spawn(files.clone().keep_swept(app.broker.clone(), stop.clone()));
         connections.tasks.spawn(files.clone().keep_watched(app.broker.clone(), stop.clone()));
         while let Some((stream, permit)) = accept(&listener, &connections.free, &stop).await {
@@ -125,12 +146,20 @@ async fn accept(
     free: &Arc<Semaphore>,
     stop: &CancellationToken,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let may_say = |what| UNTAKEN.may_say(what, std::time::Instant::now());
     loop {
+        if free.available_permits() == 0
+            && let Some(unsaid) = may_say("full")
+        {
+            tracing::warn!(unsaid, "all connections are taken; others wait until one ends");
+        }
         let permit = stop.run_until_cancelled(free.clone().acquire_owned()).await?.ok()?;
         match stop.run_until_cancelled(listener.accept()).await? {
             Ok((stream, _)) => return Some((stream, permit)),
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be taken");
+                if let Some(unsaid) = may_say("refused") {
+                    tracing::warn!(%error, unsaid, "a connection could not be taken");
+                }
                 stop.run_until_cancelled(tokio::time::sleep(ACCEPT_AGAIN)).await?;
             }
         }
@@ -146,14 +175,14 @@ struct Connections {
 }
 
 impl Connections {
-    fn new(router: Router) -> Self {
+    fn new(router: Router, most: usize) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(true);
         Self {
             router,
             http,
             open: GracefulShutdown::new(),
-            free: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            free: Arc::new(Semaphore::new(most)),
             tasks: JoinSet::new(),
         }
     }

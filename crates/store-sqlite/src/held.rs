@@ -214,7 +214,7 @@ impl Problem {
             ),
         };
         Finding {
-            consequence: format!("none as long as the server runs; {then}"),
+            consequence: format!("no effect as long as the server runs, but {then}"),
             cure:
                 "repair it: the row is written anew as the server holds it; find out who changed \
                    the database"

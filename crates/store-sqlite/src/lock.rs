@@ -1,7 +1,7 @@
 //! One process a data directory.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
     path::Path,
 };
@@ -18,7 +18,11 @@ pub(crate) struct DirLock {
 impl DirLock {
     pub fn take(dir: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Directory { dir: dir.to_owned(), source };
-        std::fs::create_dir_all(dir).map_err(failed)?;
+        let mut made = DirBuilder::new();
+        // Payloads lie in it: it is its owner's alone.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut made, 0o700);
+        made.recursive(true).create(dir).map_err(failed)?;
         let mut options = OpenOptions::new();
         let path = dir.join("lock");
         let mut file = options

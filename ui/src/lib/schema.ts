@@ -1342,11 +1342,12 @@ export interface components {
          *     - `outcome_unknown` (503): It is not known whether this was done. Cure: repeat exactly the same request: it gets the first answer if it was done.
          *     - `not_ready` (503): The server is not ready. Cure: try again in a moment.
          *     - `importing` (503): The store is being filled by an import. Cure: wait until `pointsman import` is done.
+         *     - `too_many_bodies` (503): Too much of requests' bodies is in memory. Cure: send it again in a moment; large files go with POST /api/v1/inputs.
          *     - `too_many_streams` (503): Too many event streams are open. Cure: close some of them, or try again later.
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "store_damaged" | "outcome_unknown" | "not_ready" | "importing" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "store_damaged" | "outcome_unknown" | "not_ready" | "importing" | "too_many_bodies" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -1452,8 +1453,8 @@ export interface components {
             /** @description What it has instead, such as `the largest has 12 GiB`. */
             found: string;
             /**
-             * @description Why its service is not ready, if it is not: what a service has is known only once it was
-             *     reached. Not said to a customer's token.
+             * @description Why its service is not ready, if it is not and the rule is of what a service has: that is
+             *     known only once it was reached. Not said to a customer's token.
              */
             not_ready?: string | null;
             /** @description Whether it passes every other rule. */

@@ -44,7 +44,10 @@ async fn a_silent_workers_job_goes_back_and_the_worker_and_its_machine_are_shown
     assert_eq!(world.fleet.worker_record(&hand).await.status, WorkerStatus::Idle);
     world.pass(secs(5)).await;
     assert_eq!(world.fleet.worker_record(&hand).await.status, WorkerStatus::Offline);
-    assert_eq!(world.fleet.machine_record(&hand).await.status, MachineStatus::Disconnected);
+    let machine = world.fleet.machine_record(&hand).await;
+    assert_eq!(machine.status, MachineStatus::Disconnected);
+    let since = machine.connected_at.to_the_second();
+    assert_eq!(machine.reason, Some(format!("nothing heard of it since {since}")));
     assert_eq!(world.fleet.connector_record(&hand).await.status, ConnectorStatus::Unknown);
 
     // And the end of silence is an event too.

@@ -338,14 +338,17 @@ fn suspect(
     }
     worker.suspect_until = Some(draft.now + limits::SUSPECT_FOR);
     let id = suspect_alert(&worker.id);
-    if draft.alert(&id)?.is_none() {
-        let message = format!(
-            "{} broke {} different jobs in a row; it takes none for {} s, then one to prove itself",
-            worker.id,
-            worker.suspect_jobs.len(),
-            limits::SUSPECT_FOR.as_secs()
-        );
-        draft.put_alert(Alert {
+    // It says each time how many they are by then.
+    let message = format!(
+        "{} broke {} different jobs in a row; after each it takes none for {} s, then one to prove \
+         itself",
+        worker.id,
+        worker.suspect_jobs.len(),
+        limits::SUSPECT_FOR.as_secs()
+    );
+    let alert = match draft.alert(&id)? {
+        Some(raised) => Alert { message, ..Alert::clone(&raised) },
+        None => Alert {
             rule: id.rule,
             subject: id.subject.clone(),
             id,
@@ -355,8 +358,9 @@ fn suspect(
             action: "look at the machine's services; drain or restart the worker".into(),
             raised_at: draft.now,
             extra: Extra::new(),
-        });
-    }
+        },
+    };
+    draft.put_alert(alert);
     Ok(())
 }
 

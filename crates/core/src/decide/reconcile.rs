@@ -55,7 +55,8 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
                 return Err(Rejected::NotDue.into());
             }
             draft.guard(Guard::MachineSilent { machine: machine.clone(), after: *after });
-            let reason = Some(format!("nothing heard of it for {} s", after.as_secs()));
+            let since = (draft.now - *after).to_the_second();
+            let reason = Some(format!("nothing heard of it since {since}"));
             let action = Some("look whether it still runs and reaches the server".to_owned());
             let status = MachineStatus::Disconnected;
             let found = Machine { status, reason, action, ..found };

@@ -102,8 +102,8 @@ pub struct FailingWorker {
     pub worker: Option<WorkerId>,
     /// What it has instead, such as `the largest has 12 GiB`.
     pub found: String,
-    /// Why its service is not ready, if it is not: what a service has is known only once it was
-    /// reached. Not said to a customer's token.
+    /// Why its service is not ready, if it is not and the rule is of what a service has: that is
+    /// known only once it was reached. Not said to a customer's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<String>,
     /// Whether it passes every other rule.
@@ -188,11 +188,11 @@ impl<'a> Tally<'a> {
         let named = named.chain(far.iter().map(|offer| (offer, false)));
         let failing = named.filter_map(|((offer, availability), only_this)| {
             let worker = offer.worker?;
-            let is_ready = *availability != Availability::NotReady;
+            let may_have = *availability == Availability::NotReady && ask.rule().is_learned();
             Some(FailingWorker {
                 worker: Some(worker.clone()),
                 found: ask.found(offer),
-                not_ready: if is_ready { None } else { why(worker) },
+                not_ready: if may_have { why(worker) } else { None },
                 only_this,
             })
         });

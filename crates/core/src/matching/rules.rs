@@ -70,6 +70,13 @@ pub enum Rule {
     Excluded,
 }
 
+impl Rule {
+    /// Of what a service has: known only once it was reached.
+    pub fn is_learned(&self) -> bool {
+        matches!(self, Self::Models | Self::NodeClasses)
+    }
+}
+
 const LABEL: &str = "labels.";
 const MUST_NOT_LABEL: &str = "must_not.labels.";
 

@@ -165,7 +165,7 @@ impl Worker {
     pub fn suspicion(&self, now: Timestamp) -> Option<String> {
         let until = self.suspect_until?;
         let takes = match now < until {
-            true => format!("it takes none until {until}"),
+            true => format!("it takes none until {}", until.to_the_second()),
             false => "it takes one at a time until one completes".to_owned(),
         };
         Some(format!(

@@ -1,4 +1,7 @@
-use super::*;
+use clap::CommandFactory as _;
+use pointsman_store_redis::Address;
+
+use super::{given::without_passwords, *};
 
 /// What the environment names cannot be set in a test: a default stands for it.
 #[test]
@@ -73,5 +76,49 @@ fn what_is_said_of_a_wrong_command_line_has_no_password() {
             assert!(!said.contains("secret") && !said.contains("sec/"), "{said}");
             assert!(!said.contains("ret@") && !said.contains("\"sec\""), "{said}");
         }
+    }
+}
+
+#[test]
+fn what_a_command_does_not_use_is_refused_on_the_command_line() {
+    let worker = ["worker", "--id", "w", "--service", "simulation"];
+    let read = |command: &[&str], more: &[&str]| {
+        let arguments = [&["pointsman"], more, command].concat();
+        Cli::of(&Cli::command().try_get_matches_from(arguments).unwrap())
+    };
+    let id = "01890000-0000-7000-8000-000000000000";
+    for (command, used) in [
+        (&worker[..], &["--token"][..]),
+        (&["up"], &[]),
+        (&["server"], &[]),
+        (&["comfyui-sim"], &[]),
+        (&["token", "add", "ops", "--role", "admin"], &[]),
+        (&["token", "revoke", "ops"], &[]),
+        (&["token", "list"], &["--json"]),
+        (&["export", "--store", "sqlite:x"], &["--json"]),
+        (&["import", "--store", "sqlite:x"], &["--json"]),
+        (&["intake", "--store", "sqlite:x"], &["--json"]),
+        (&["intake"], &["--server", "--token", "--json"]),
+        (&["jobs"], &["--server", "--token", "--json"]),
+        (&["download", id, "--out", "x"], &["--server", "--token", "--json"]),
+    ] {
+        assert!(read(command, &[]).is_ok(), "{command:?}");
+        for more in [&["--server", "http://127.0.0.1:1"][..], &["--token", "x"], &["--json"]] {
+            let said = read(command, more);
+            assert_eq!(said.is_ok(), used.contains(&more[0]), "{command:?} {more:?}");
+            if let Err(why) = said {
+                assert!(why.to_string().contains(more[0]), "{why}");
+            }
+        }
+    }
+    let why = read(&worker, &["--server", "http://127.0.0.1:1"]).unwrap_err().to_string();
+    assert!(why.contains("--broker names the server"), "{why}");
+}
+
+#[test]
+fn an_address_to_listen_on_that_cannot_be_read_is_answered_with_one_that_can() {
+    for wrong in ["localhost:7780", ":7780", "7780"] {
+        let said = Cli::try_parse_from(["pointsman", "server", "--listen", wrong]).unwrap_err();
+        assert!(said.to_string().contains("such as 127.0.0.1:7780"), "{said}");
     }
 }

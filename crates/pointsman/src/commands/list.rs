@@ -53,7 +53,11 @@ pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), 
         .collect();
     let head =
         ["JOB", "STATUS", "SERVICE", "PRIORITY", "ATTEMPT", "WORKER", "SUBMITTED", "FAILURE"];
-    print::table(&head, &rows)
+    print::table(&head, &rows)?;
+    if page.next_cursor.is_some() {
+        eprintln!("there are more than these {}: --limit says how many are listed", rows.len());
+    }
+    Ok(())
 }
 
 pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {

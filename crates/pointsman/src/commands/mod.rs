@@ -2,6 +2,7 @@
 
 mod act;
 mod doctor;
+mod download;
 mod list;
 mod out;
 mod submit;
@@ -34,6 +35,7 @@ pub async fn run(cli: &Cli, command: &Command) -> Result<(), Exit> {
         Command::Submit(args) => submit::submit(&client, args, cli.json).await,
         Command::Jobs(args) => list::jobs(&client, args, cli.json).await,
         Command::Job { id } => list::job(&client, *id, cli.json).await,
+        Command::Download { id, out } => download::download(&client, *id, out, cli.json).await,
         Command::Workers => list::workers(&client, cli.json).await,
         Command::Machines => list::machines(&client, cli.json).await,
         Command::Cancel { id } => act::cancel(&client, *id, cli.json).await,
@@ -64,7 +66,11 @@ fn exit_of(error: ClientError) -> Exit {
             Exit::Unreachable(error.to_string())
         }
         ClientError::Refused(problem) => {
-            Exit::Refused(format!("refused: {}", print::problem(problem)))
+            let refused = Exit::Refused(format!("refused: {}", print::problem(problem)));
+            match problem.is(ErrorCode::Unauthorized) {
+                true => refused.with_hint("the token is given with --token or POINTSMAN_TOKEN"),
+                false => refused,
+            }
         }
         // The store is away, full, or does not know whether it was done.
         ClientError::Problem(problem) if error.is_transient() => {

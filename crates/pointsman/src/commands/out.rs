@@ -1,4 +1,4 @@
-//! The file that an export writes.
+//! A file that is written whole or not at all.
 
 use std::{
     ffi::OsString,
@@ -9,7 +9,8 @@ use std::{
 use tokio::fs::{File, OpenOptions};
 
 /// A file under the name that was asked for is whole, or it is what it was before: it is written
-/// beside that, and takes its place at the end. A device or a pipe is written as it is.
+/// beside that, and takes its place at the end; dropped before, it is removed. A device or a pipe is
+/// written as it is.
 pub struct Out {
     pub file: File,
     part: Option<Part>,
@@ -18,6 +19,13 @@ pub struct Out {
 struct Part {
     path: PathBuf,
     whole: PathBuf,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Once it has its place it is not there. What cannot be removed is not taken for whole.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 impl Out {
@@ -35,7 +43,7 @@ impl Out {
         }
     }
 
-    /// Under a name that no other export takes.
+    /// Under a name that nobody else takes.
     async fn beside(whole: PathBuf) -> Result<Self, String> {
         let mut path = OsString::from(&whole);
         path.push(format!(".{}.part", uuid::Uuid::new_v4().simple()));
@@ -53,13 +61,6 @@ impl Out {
         // The name is on the disk once its directory is.
         let dir = whole.parent().filter(|dir| !dir.as_os_str().is_empty());
         sync(&File::open(dir.unwrap_or(Path::new("."))).await?).await
-    }
-
-    pub async fn discard(self) {
-        if let Some(Part { path, .. }) = self.part {
-            // What cannot be removed does no harm: it has no footer.
-            let _ = tokio::fs::remove_file(path).await;
-        }
     }
 }
 
@@ -116,7 +117,7 @@ mod tests {
         let mut out = Out::create(&name).await.unwrap();
         put(&mut out, "half").await;
         assert_eq!(fs::read_to_string(&name).unwrap(), "old");
-        out.discard().await;
+        drop(out);
         assert_eq!(fs::read_to_string(&name).unwrap(), "old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -1,9 +1,8 @@
 //! `pointsman submit`: hands a job in, and with `--wait` follows it to its end.
 
-use std::{io::Read as _, path::Path, time::Duration};
+use std::{borrow::Cow, io::Read as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
-use futures::TryStreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use pointsman_api::Submission;
 use pointsman_client::{Client, ClientError};
@@ -13,18 +12,31 @@ use pointsman_core::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
-use super::{exit_of, print, until_known};
+use super::{download, exit_of, print, until_known};
 use crate::{args, exit::Exit};
 
 /// A broken stream is opened again this often before the server counts as gone.
 const REOPEN: u32 = 60;
 
 pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<(), Exit> {
-    let submission = submission(args)?;
-    let submitted = until_known(|| client.submit(&submission)).await.map_err(exit_of)?;
+    let key = args.idempotency_key.clone();
+    // One of its own, so that what is not known to be taken can be repeated.
+    let key = key.unwrap_or_else(|| Uuid::new_v4().to_string());
+    let submission = submission(args, &key)?;
+    if let Some(out) = &args.out {
+        download::make(out)?;
+    }
+    let submitted =
+        until_known(|| client.submit(&submission)).await.map_err(|error| {
+            match error.is_transient() {
+                true => exit_of(error).with_hint(&format!(
+                    "repeated with --idempotency-key {key} it is the same job"
+                )),
+                false => exit_of(error),
+            }
+        })?;
     let id = submitted.job.id;
     if !args.wait && args.out.is_none() {
         return match json {
@@ -42,21 +54,19 @@ pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<
              `pointsman cancel {id}` stops it"
         ))),
     };
-    if let Some(out) = &args.out {
-        for file in save(client, &ended, out).await? {
-            if !json {
-                print::line(&format!("saved {file}"))?;
-            }
-        }
-    }
     match json {
         true => print::json(&ended)?,
         false => print::line(&print::job_line(&ended))?,
     }
-    if ended.status == JobStatus::Completed { Ok(()) } else { Err(Exit::JobFailed) }
+    if ended.status != JobStatus::Completed {
+        return Err(Exit::JobFailed);
+    }
+    let Some(out) = &args.out else { return Ok(()) };
+    let saved = download::save(client, &ended, out).await?;
+    if json { Ok(()) } else { download::tell(&saved) }
 }
 
-fn submission(args: &args::Submit) -> Result<Submission, Exit> {
+fn submission(args: &args::Submit, key: &str) -> Result<Submission, Exit> {
     let text = read(&args.file).map_err(|error| Exit::Usage(format!("{error:#}")))?;
     let value: Value = serde_json::from_str(&text)
         .map_err(|error| Exit::Usage(format!("{} is not JSON: {error}", named(&args.file))))?;
@@ -71,21 +81,23 @@ fn submission(args: &args::Submit) -> Result<Submission, Exit> {
     Ok(Submission {
         priority: Some(args.priority.into()),
         requirements: requirements.transpose()?,
-        // One of its own, so that what is not known to be taken can be repeated.
-        idempotency_key: Some(
-            args.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string()),
-        ),
+        idempotency_key: Some(key.to_owned()),
         ..submission
     })
 }
 
-fn named(file: &str) -> &str {
-    if file == "-" { "standard input" } else { file }
+fn is_standard(file: &Path) -> bool {
+    file == Path::new("-")
 }
 
-fn read(file: &str) -> anyhow::Result<String> {
-    if file != "-" {
-        return std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
+fn named(file: &Path) -> Cow<'_, str> {
+    if is_standard(file) { "standard input".into() } else { file.to_string_lossy() }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    if !is_standard(file) {
+        let read = std::fs::read_to_string(file);
+        return read.with_context(|| format!("cannot read {}", file.display()));
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
@@ -138,7 +150,7 @@ async fn watch(
             bar.set_position(progress.percent.unwrap_or(0.0) as u64);
             let node = progress.node.as_ref().map(|node| format!("node {node} "));
             let step = progress.step.zip(progress.steps).map(|(n, of)| format!("step {n}/{of}"));
-            bar.set_message(node.unwrap_or_default() + &step.unwrap_or_default());
+            bar.set_message(print::plain(&(node.unwrap_or_default() + &step.unwrap_or_default())));
         }
         if let Some(job) = seen.record {
             if job.status.is_ended() {
@@ -149,27 +161,4 @@ async fn watch(
     }
     // The stream ended, with the job's last event or with the server.
     Ok(Some(client.job(id).await?).filter(|job| job.status.is_ended()))
-}
-
-/// Saves the results under `out/JOB/`; answers their paths.
-async fn save(client: &Client, job: &JobRecord, out: &Path) -> Result<Vec<String>, Exit> {
-    let directory = out.join(job.id.to_string());
-    let mut saved = Vec::new();
-    for artifact in &job.artifacts {
-        tokio::fs::create_dir_all(&directory)
-            .await
-            .with_context(|| format!("cannot make {}", directory.display()))?;
-        let path = directory.join(&artifact.name);
-        let download = client.artifact(job.id, &artifact.name).await.map_err(exit_of)?;
-        let mut file = tokio::fs::File::create(&path)
-            .await
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        let mut bytes = std::pin::pin!(download.stream());
-        while let Some(piece) = bytes.try_next().await.map_err(exit_of)? {
-            file.write_all(&piece).await.context("cannot write a result")?;
-        }
-        file.flush().await.context("cannot write a result")?;
-        saved.push(path.display().to_string());
-    }
-    Ok(saved)
 }

@@ -72,16 +72,9 @@ async fn to_file(
     args: &args::Export,
     mut out: Out,
 ) -> Result<(transfer::Header, Counts), TransferError> {
-    let written = async {
-        let written = write(store, args, &mut out.file).await?;
-        out.finish().await?;
-        Ok(written)
-    };
-    let written = written.await;
-    if written.is_err() {
-        out.discard().await;
-    }
-    written
+    let written = write(store, args, &mut out.file).await?;
+    out.finish().await?;
+    Ok(written)
 }
 
 async fn write(

@@ -103,8 +103,7 @@ fn service(arg: &ServiceArg, owner: &WorkerId) -> anyhow::Result<ServiceConfig> 
     let connector: Arc<dyn Connector> = match (arg.name.as_str(), &arg.url) {
         ("comfyui", Some(url)) => {
             let settings = ComfyUiSettings::new(arg.name.clone(), url, owner.as_str());
-            let connector = ComfyUiConnector::new(settings);
-            Arc::new(connector.with_context(|| format!("--service {}", arg.name))?)
+            Arc::new(ComfyUiConnector::new(settings)?)
         }
         ("comfyui", None) => {
             anyhow::bail!("service comfyui needs its address: comfyui=http://127.0.0.1:8188")

@@ -1,10 +1,15 @@
 //! `pointsman server`, and the part of `up` that is one.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
-use pointsman_server::{Files, Owner, Server, ServerConfig};
+use pointsman_server::{Files, Owner, Server, ServerConfig, make_data_directory};
 use pointsman_store::{Retention, Store};
 use pointsman_store_sqlite::{Options, SqliteStore};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Exit,
     adapters::shared_files,
-    args, print, stop,
+    args, open_files, print, stop,
     store_url::{RedisArgs, StoreUrl, open_redis},
 };
 
@@ -72,7 +77,7 @@ impl Running {
     /// Opens the store and listens.
     pub async fn start(places: Places<'_>, listen: &args::Listen) -> anyhow::Result<Self> {
         let data = places.data;
-        std::fs::create_dir_all(data)
+        make_data_directory(data)
             .with_context(|| format!("cannot make the data directory {}", data.display()))?;
         let store = places.open_store().await?;
         log_warnings(&*store);
@@ -86,10 +91,27 @@ impl Running {
         let config = BrokerConfig { fleet, retention, ..BrokerConfig::default() };
         let (broker, tasks) = Broker::start(store.clone(), config).await?;
         let files = Arc::new(places.open_files(&*store)?);
-        let config = ServerConfig { listen: listen.listen, data: data.to_owned() };
+        let config = ServerConfig {
+            listen: listen.listen,
+            data: data.to_owned(),
+            limits: open_files::limits(),
+        };
         let server = Server::bind(config, broker.clone(), files.clone()).await?;
         let drain = listen.drain.time();
         Ok(Self { broker, files, server, store, tasks, drain })
+    }
+
+    /// Says where the monitor is; a server that listens on all addresses is found at this host's own.
+    pub fn say_where(&self) {
+        let mut at = self.server.addr();
+        if at.ip().is_unspecified() {
+            print::said(&format!("listening: {at}, all addresses of this host"));
+            at.set_ip(match at.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        print::said(&format!("monitor: http://{at}/"));
     }
 
     /// Serves until told to stop; then lets what is under way end, up to the deadline.
@@ -120,6 +142,6 @@ async fn run(args: args::Server) -> anyhow::Result<()> {
         artifacts: args.artifacts.as_deref(),
     };
     let running = Running::start(places, &args.listen).await?;
-    print::said(&format!("monitor: {}/", running.server.url()));
+    running.say_where();
     running.run(shutdown.drain).await
 }

@@ -41,7 +41,7 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
     let hardware = discover().await;
     let members = members(&args, &machine, &hardware, &services, &host, &shutdown)?;
     print::said(&format!("machine: {machine}"));
-    print::said(&format!("monitor: {}/", running.server.url()));
+    running.say_where();
 
     // The server outlives the workers: it stops once their goodbyes are said.
     let stop_server = CancellationToken::new();

@@ -12,4 +12,6 @@ pub(crate) use book::Book;
 pub use caller::Role;
 pub(crate) use caller::{Caller, Permission};
 pub(crate) use guard::{Gate, authenticate, require};
-pub use tokens::{NewToken, TokenError, TokenRecord, add_token, list_tokens, revoke_token};
+pub use tokens::{
+    NewToken, TokenError, TokenRecord, add_token, list_tokens, make_data_directory, revoke_token,
+};

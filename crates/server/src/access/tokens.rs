@@ -1,6 +1,7 @@
 //! The tokens of a data directory, in `tokens.json`.
 
 use std::{
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -14,6 +15,8 @@ use uuid::Uuid;
 use super::Role;
 
 const FILE: &str = "tokens.json";
+/// Held by who changes the tokens.
+const LOCK: &str = "tokens.lock";
 /// So that a token is recognized where it does not belong.
 const PREFIX: &str = "pm_";
 
@@ -72,6 +75,9 @@ pub fn add_token(data: &Path, new: NewToken) -> Result<String, TokenError> {
     if new.role == Role::Worker && new.customer.is_some() {
         return Err(TokenError::CustomersWorker);
     }
+    let path = path(data);
+    make_data_directory(data).map_err(|source| TokenError::Unwritable { path, source })?;
+    let _changing = lock(data)?;
     let mut tokens = list_tokens(data)?;
     if tokens.iter().any(|token| token.name == new.name) {
         return Err(TokenError::Exists(new.name));
@@ -83,6 +89,17 @@ pub fn add_token(data: &Path, new: NewToken) -> Result<String, TokenError> {
     tokens.push(TokenRecord { name, role, customer, payloads, sha256 });
     write(data, &tokens)?;
     Ok(secret)
+}
+
+/// Makes a data directory where there is none, for its owner alone: payloads lie in it, too.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_data_directory(data: &Path) -> io::Result<()> {
+    let mut dir = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut dir, 0o700);
+    dir.recursive(true).create(data)
 }
 
 /// All tokens, in the order in which they were made.
@@ -105,6 +122,7 @@ pub fn list_tokens(data: &Path) -> Result<Vec<TokenRecord>, TokenError> {
 /// # Errors
 /// [`TokenError`].
 pub fn revoke_token(data: &Path, name: &str) -> Result<bool, TokenError> {
+    let _changing = lock(data)?;
     let mut tokens = list_tokens(data)?;
     let before = tokens.len();
     tokens.retain(|token| token.name != name);
@@ -123,19 +141,31 @@ pub(super) fn digest(secret: &str) -> [u8; 32] {
     Sha256::digest(secret).into()
 }
 
-/// Replaces the file in one step; only its owner may read it.
+/// One change at a time, from reading the tokens to writing them: until it is dropped.
+fn lock(data: &Path) -> Result<File, TokenError> {
+    let path = data.join(LOCK);
+    let file = options().create(true).truncate(false).open(&path);
+    let locked = file.and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| TokenError::Unwritable { path, source })
+}
+
+/// To write a file that only its owner may read.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Replaces the file in one step.
 fn write(data: &Path, tokens: &[TokenRecord]) -> Result<(), TokenError> {
     let path = path(data);
     let unwritable = |source| TokenError::Unwritable { path: path.clone(), source };
     let mut json = serde_json::to_vec_pretty(tokens).map_err(|error| unwritable(error.into()))?;
     json.push(b'\n');
-    std::fs::create_dir_all(data).map_err(unwritable)?;
     let new = path.with_extension(format!("{}.new", Uuid::new_v4().simple()));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&new).and_then(|mut file| {
+    let written = options().create_new(true).open(&new).and_then(|mut file| {
         file.write_all(&json)?;
         file.sync_all()
     });

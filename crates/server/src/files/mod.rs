@@ -32,6 +32,7 @@ use pointsman_store::Store;
 
 pub use owner::Owner;
 pub use read::FileReader;
+pub(crate) use receive::RECEIVING;
 use receive::{Body, Received, receive};
 
 /// The bytes of a file, as they come.

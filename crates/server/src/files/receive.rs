@@ -12,8 +12,11 @@ use super::{ByteStream, Files, FilesError, MAX_FILE, StoredFile, place};
 
 /// Files up to this size, bytes, are held in memory until they are whole.
 const IN_MEMORY: u64 = 1 << 20;
-/// Parts of a large file that wait for the disk at most; each has some megabytes.
+/// Bytes of a part of a large file, and how many wait for the disk at most.
+const PART: usize = 1 << 20;
 const WAITING_PARTS: usize = 2;
+/// Bytes of one file that are in memory at most: its beginning, or its waiting parts and the next.
+pub(crate) const RECEIVING: usize = (WAITING_PARTS + 2) * PART;
 
 /// A whole file that has no place yet.
 pub struct Received {
@@ -58,7 +61,7 @@ async fn stage(
 ) -> Result<Received, FilesError> {
     let staged = place::staged();
     // Dropped before it is finished, it removes what it wrote.
-    let mut writer = WriteMultipart::new(store.put_multipart(&staged).await?);
+    let mut writer = WriteMultipart::new_with_chunk_size(store.put_multipart(&staged).await?, PART);
     for piece in begin {
         writer.put(piece);
     }

@@ -19,7 +19,11 @@ use pointsman_core::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Errors, inputs::file_of, worker::single};
+use super::{
+    Errors,
+    inputs::{file_of, share_of_upload},
+    worker::single,
+};
 use crate::{
     app::App,
     extract::{self, Id, Params, Two, collect, id},
@@ -34,7 +38,7 @@ use crate::{
 )]
 pub(crate) async fn start(
     State(app): State<App>,
-    extract::Json(request): extract::Json<AttemptRef>,
+    extract::Json(request, _share): extract::Json<AttemptRef>,
 ) -> Answer<Json<OpAnswer>> {
     single(&app, &request, Op::Start).await
 }
@@ -47,7 +51,7 @@ pub(crate) async fn start(
 )]
 pub(crate) async fn finish(
     State(app): State<App>,
-    extract::Json(request): extract::Json<FinishRequest>,
+    extract::Json(request, _share): extract::Json<FinishRequest>,
 ) -> Answer<Json<OpAnswer>> {
     let (attempt, finish) = request.split();
     single(&app, &attempt, Op::Finish(finish)).await
@@ -61,7 +65,7 @@ pub(crate) async fn finish(
 )]
 pub(crate) async fn release(
     State(app): State<App>,
-    extract::Json(request): extract::Json<ReleaseRequest>,
+    extract::Json(request, _share): extract::Json<ReleaseRequest>,
 ) -> Answer<Json<OpAnswer>> {
     let (attempt, release) = request.split();
     single(&app, &attempt, release).await
@@ -76,7 +80,7 @@ pub(crate) async fn release(
 )]
 pub(crate) async fn late(
     State(app): State<App>,
-    extract::Json(request): extract::Json<FinishRequest>,
+    extract::Json(request, _share): extract::Json<FinishRequest>,
 ) -> Answer<Json<OpAnswer>> {
     let (attempt, finish) = request.split();
     single(&app, &attempt, Op::Late(finish)).await
@@ -90,7 +94,7 @@ pub(crate) async fn late(
 )]
 pub(crate) async fn cancel_ack(
     State(app): State<App>,
-    extract::Json(request): extract::Json<AttemptRef>,
+    extract::Json(request, _share): extract::Json<AttemptRef>,
 ) -> Answer<Json<OpAnswer>> {
     let finish = Finish { outcome: Outcome::Cancelled, last_progress: None };
     single(&app, &request, Op::Finish(finish)).await
@@ -129,6 +133,7 @@ pub(crate) async fn put_artifact(
     let held = Held { job: query.job, attempt: query.attempt, token: id(&token)? };
     let expected = expected_digest(&headers)?;
     check_may_store(&*find(&app, held.job).await?, held)?;
+    let _share = share_of_upload(&app, &headers).await?;
     let stored = app.files.put_artifact(held, &name, file_of(body), expected.as_ref()).await?;
     Ok(Json(ArtifactStored { name, size: stored.size, sha256: stored.sha256.to_string() }))
 }
@@ -187,7 +192,8 @@ pub(crate) async fn put_preview(
     if job.token != Some(token) || job.attempt != query.attempt || !job.is_running() {
         return Err(Rejected::StaleAttempt { job: job.id, current: job.attempt }.into());
     }
-    let bytes = collect(body, MAX_PREVIEW, 2 * MAX_PREVIEW).await;
+    let mut share = app.bodies.share();
+    let bytes = collect(body, MAX_PREVIEW, 2 * MAX_PREVIEW, &mut share).await;
     let bytes = bytes.map_err(|problem| match problem.is(ErrorCode::BodyTooLarge) {
         true => Problem::new(ErrorCode::FileTooLarge, problem.detail.clone()),
         false => problem,

@@ -26,7 +26,7 @@ pub(crate) async fn examine(State(app): State<App>) -> Answer<Json<Examination>>
 )]
 pub(crate) async fn repair(
     State(app): State<App>,
-    extract::Json(MendRequest { ids }): extract::Json<MendRequest>,
+    extract::Json(MendRequest { ids }, _share): extract::Json<MendRequest>,
 ) -> Answer<Json<MendResult>> {
     let (given, max) = (ids.as_ref().map_or(0, Vec::len), Examination::MAX);
     if given > max {

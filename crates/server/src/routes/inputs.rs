@@ -1,38 +1,43 @@
 //! Files that jobs bring.
 
-use std::io;
-
 use axum::{
     Json,
-    body::{Body, BodyDataStream},
+    body::Body,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream::try_unfold};
 use pointsman_api::{ErrorCode, InputStored, Problem, Sha256Hex};
 
 use super::Errors;
 use crate::{
     app::App,
-    extract::{BODY_IDLE, One},
-    files::ByteStream,
+    body::{Incoming, Share},
+    extract::One,
+    files::{ByteStream, RECEIVING},
     refusal::{Answer, Refusal},
 };
 
 /// What browsers and `curl -F` or `-d` wrap a file in.
 const FORMS: [&str; 2] = ["multipart/form-data", "application/x-www-form-urlencoded"];
 
-/// The body of a request as the bytes of a file. One that stands still breaks off.
+/// The body of a request as the bytes of a file.
 pub(super) fn file_of(body: Body) -> ByteStream {
-    let next = |mut body: BodyDataStream| async {
-        let piece = match tokio::time::timeout(BODY_IDLE, body.next()).await {
-            Ok(piece) => piece?.map_err(io::Error::other),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        Some((piece, body))
+    let next = |mut body: Incoming| async {
+        let piece = body.piece().await?;
+        Ok(piece.map(|piece| (piece, body)))
     };
-    futures::stream::unfold(body.into_data_stream(), next).boxed()
+    try_unfold(Incoming::new(body), next).boxed()
+}
+
+/// Room for what is in memory of a file while it is taken in, however long that is.
+pub(super) async fn share_of_upload(app: &App, headers: &HeaderMap) -> Result<Share, Problem> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = length.and_then(|length| length.parse().ok()).unwrap_or(RECEIVING);
+    let mut share = app.bodies.share();
+    share.grow_to(length.min(RECEIVING)).await?;
+    Ok(share)
 }
 
 /// A form is not the file in it: stored as it comes, it would be another file.
@@ -59,6 +64,7 @@ pub(crate) async fn upload(
     body: Body,
 ) -> Answer<(StatusCode, Json<InputStored>)> {
     check_form(&headers)?;
+    let _share = share_of_upload(&app, &headers).await?;
     let stored = app.files.put_input(file_of(body)).await?;
     let input = format!("sha256:{}", stored.sha256);
     Ok((StatusCode::CREATED, Json(InputStored { input, size: stored.size })))

@@ -186,7 +186,7 @@ pub(crate) async fn retry(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<JobId>,
-    Whole(body): Whole,
+    Whole(body, _share): Whole,
 ) -> Answer<Response> {
     let RetryRequest { run } = match &body[..] {
         b"" | b"null" => RetryRequest::default(),

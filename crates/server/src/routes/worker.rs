@@ -35,7 +35,7 @@ const MAX_SERVICES: usize = 100;
 )]
 pub(crate) async fn register(
     State(app): State<App>,
-    extract::Json(request): extract::Json<RegisterRequest>,
+    extract::Json(request, _share): extract::Json<RegisterRequest>,
 ) -> Answer<Json<Registered>> {
     check_registration(&request)?;
     let mut register = Register {
@@ -120,7 +120,7 @@ fn raw(payload: &[u8]) -> Answer<Box<RawValue>> {
 )]
 pub(crate) async fn exchange(
     State(app): State<App>,
-    extract::Json(request): extract::Json<ExchangeRequest>,
+    extract::Json(request, _share): extract::Json<ExchangeRequest>,
 ) -> Answer<Json<Exchanged>> {
     Ok(Json(run(&app, request).await?))
 }
@@ -133,7 +133,7 @@ pub(crate) async fn exchange(
 )]
 pub(crate) async fn claim(
     State(app): State<App>,
-    extract::Json(request): extract::Json<ClaimRequest>,
+    extract::Json(request, _share): extract::Json<ClaimRequest>,
 ) -> Answer<Json<Exchanged>> {
     let ClaimRequest { worker_id, incarnation, tokens, services, wait_s } = request;
     let claim = Some(Claim { tokens, services });
@@ -216,7 +216,7 @@ fn check_count(count: usize, most: usize, place: &str) -> Result<(), Problem> {
 )]
 pub(crate) async fn renew(
     State(app): State<App>,
-    extract::Json(request): extract::Json<RenewRequest>,
+    extract::Json(request, _share): extract::Json<RenewRequest>,
 ) -> Answer<Json<Renewed>> {
     let RenewRequest { worker_id, incarnation, held, mut connectors, mut progress } = request;
     check_count(held.len(), MAX_OPS, "/held")?;
@@ -247,7 +247,7 @@ pub(crate) async fn renew(
 )]
 pub(crate) async fn leave(
     State(app): State<App>,
-    extract::Json(request): extract::Json<LeaveRequest>,
+    extract::Json(request, _share): extract::Json<LeaveRequest>,
 ) -> Answer<StatusCode> {
     let LeaveRequest { worker_id: worker, incarnation } = request;
     app.broker.execute(Command::Leave { worker, incarnation }).await?;

@@ -6,7 +6,9 @@ use pointsman_api::ErrorCode;
 use pointsman_broker::{Broker, BrokerConfig};
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{CustomerId, Timestamp, record::ConnectorStatus};
-use pointsman_server::{Files, NewToken, Role, Server, ServerConfig, ServerError, add_token};
+use pointsman_server::{
+    Files, Limits, NewToken, Role, Server, ServerConfig, ServerError, add_token,
+};
 use pointsman_store::{MemStore, MonotonicClock};
 use serde_json::json;
 
@@ -192,7 +194,7 @@ async fn beyond_loopback_nothing_listens_without_a_token() {
     let data = tempfile::tempdir().unwrap();
     let files = Arc::new(Files::open(data.path(), None).unwrap());
     let listen = SocketAddr::from(([0, 0, 0, 0], 0));
-    let config = ServerConfig { listen, data: data.path().to_owned() };
+    let config = ServerConfig { listen, data: data.path().to_owned(), limits: Limits::default() };
     let refused = Server::bind(config, broker, files).await.map(drop).unwrap_err();
     assert!(matches!(refused, ServerError::NoTokens { .. }));
     assert!(refused.to_string().contains("pointsman token add"));

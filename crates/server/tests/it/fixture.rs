@@ -16,7 +16,7 @@ use pointsman_core::{
     matching::Capabilities,
     record::{Artifact, ConnectorStatus, JobRecord, ServiceSlots},
 };
-use pointsman_server::{Files, Server, ServerConfig, ServerError};
+use pointsman_server::{Files, Limits, Server, ServerConfig, ServerError};
 use pointsman_store::{MemStore, MonotonicClock};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -50,10 +50,19 @@ pub async fn start_on(
     listen: SocketAddr,
     data: TempDir,
 ) -> Fixture {
+    start_with(store, listen, data, Limits::default()).await
+}
+
+pub async fn start_with(
+    store: impl Into<Arc<MemStore>>,
+    listen: SocketAddr,
+    data: TempDir,
+    limits: Limits,
+) -> Fixture {
     let store = store.into();
     let (broker, tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let files = Arc::new(Files::open(data.path(), None).unwrap());
-    let config = ServerConfig { listen, data: data.path().to_owned() };
+    let config = ServerConfig { listen, data: data.path().to_owned(), limits };
     let server = Server::bind(config, broker.clone(), files).await.unwrap();
     let url = format!("http://127.0.0.1:{}", server.addr().port());
     let stop = CancellationToken::new();

@@ -1,12 +1,16 @@
 //! The server itself: health, figures, pages, and its end.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use pointsman_server::Limits;
 use pointsman_store::{Clock as _, ManualClock, MemStore};
-
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
-use crate::fixture::{start, start_on};
+use crate::fixture::{start, start_on, start_with};
 
 #[tokio::test]
 async fn health_figures_and_the_document() {
@@ -123,4 +127,32 @@ async fn a_stopping_server_ends_streams_and_waiting_claims() {
     served.expect("the server ends").unwrap().unwrap();
     while let Ok(Some(_)) = events.next().await {}
     assert!(waiting.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_connection_too_many_waits_until_another_ends() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let store = MemStore::new(Arc::new(ManualClock::default()));
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = start_with(store, loopback, tempfile::tempdir().unwrap(), limits).await;
+    let connect = async || TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await;
+    let ask = async |connection: &mut TcpStream| {
+        let request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        connection.write_all(request).await.unwrap();
+    };
+    let hear = async |connection: &mut TcpStream| {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok\n") {
+            assert!(connection.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
+        }
+    };
+    let (mut first, mut second) = (connect().await.unwrap(), connect().await.unwrap());
+    ask(&mut second).await;
+    for _ in 0..10 {
+        ask(&mut first).await;
+        hear(&mut first).await;
+    }
+    assert!(second.try_read(&mut [0]).is_err(), "nobody took it");
+    drop(first);
+    hear(&mut second).await;
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use pointsman_core::{
-    Command, FailureKind, JobId, LossReason, WorkflowId,
+    Command, FailureKind, JobId, LossReason, Record, RecordKey, WorkflowId,
     command::Op,
     decide::limits,
-    record::{JobSpec, Orders},
+    record::{AlertId, AlertRule, JobSpec, Orders},
 };
 
 use super::{
@@ -109,6 +109,22 @@ pub async fn a_suspect_worker_proves_itself(open: &Open) {
         let held = fleet.running(&hand).await;
         fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
     }
+    let alert = async || {
+        let id = AlertId { rule: AlertRule::SuspectWorker, subject: "w".to_owned() };
+        let found = fleet.store.records(vec![RecordKey::Alert(id)]).await;
+        let Some(Record::Alert(alert)) = found.expect("the store works").pop() else {
+            panic!("there is an alert")
+        };
+        (alert.message.clone(), alert.raised_at)
+    };
+    let (message, raised_at) = alert().await;
+    assert!(message.starts_with("w broke 3 different jobs in a row"), "{message}");
+    fleet.advance(limits::SUSPECT_FOR);
+    let held = fleet.running(&hand).await;
+    fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+    let (message, still) = alert().await;
+    assert!(message.starts_with("w broke 4 different jobs in a row"), "{message}");
+    assert_eq!(still, raised_at, "it is the same alert");
     fleet.submit(spec(100)).await;
     fleet.submit(spec(100)).await;
     assert_eq!(fleet.claim(&hand).await, None, "it takes none");

@@ -119,14 +119,29 @@ fn each_rule_says_how_many_pass_and_which_fail() {
     assert_eq!(memory.failing.len(), 20);
     assert_eq!(memory.failing[0].worker, Some(worker("w01")), "the nearest misses first");
     assert_eq!(memory.failing[0].found, "the largest has 24 GiB");
-    let not_ready = |n: usize| memory.failing[n].not_ready.as_deref();
-    assert_eq!((not_ready(0), not_ready(1)), (Some("w01 is broken"), None));
     let mut told = explained.clone();
     told.unname_workers();
-    let of_memory = &told.rules[1].failing;
-    assert!(
-        of_memory.iter().all(|failing| failing.worker.is_none() && failing.not_ready.is_none())
-    );
+    assert!(told.rules[1].failing.iter().all(|failing| failing.worker.is_none()));
+}
+
+#[test]
+fn why_a_worker_is_not_ready_is_said_where_its_service_may_have_what_it_seems_to_lack() {
+    let asked = class(json!({"labels": {"zone": {"eq": "b"}}, "models": ["c.safetensors"]}));
+    let ids = [worker("broken"), worker("well")];
+    let states = [Availability::NotReady, Availability::Free];
+    let offers = ordinary();
+    let workers = ids.iter().zip(states).map(|(id, state)| (id, &offers, state));
+    let mut explained = explain(&asked, workers, |id| Some(format!("{id} is broken")));
+    let said = |explained: &Explanation, rule: Rule| -> Vec<Option<String>> {
+        let outcome = explained.rules.iter().find(|outcome| outcome.rule == rule).unwrap();
+        assert_eq!(outcome.fail, 2);
+        outcome.failing.iter().map(|failing| failing.not_ready.clone()).collect()
+    };
+    let because = Some("broken is broken".to_owned());
+    assert_eq!(said(&explained, Rule::Models), [because, None]);
+    assert_eq!(said(&explained, Rule::Label("zone".into())), [None, None]);
+    explained.unname_workers();
+    assert_eq!(said(&explained, Rule::Models), [None, None]);
 }
 
 #[test]

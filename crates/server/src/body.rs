@@ -1,0 +1,174 @@
+//! Bodies of requests: how slowly they may come, and how much of them is in memory at once.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use pointsman_api::{ErrorCode, Problem};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+
+/// A body of which nothing came for this long has broken off.
+const IDLE: Duration = Duration::from_secs(60);
+/// Bytes a second that have to come once that is over; else it has broken off, too.
+const LEAST_RATE: u64 = 64 << 10;
+
+/// So much of each body is not counted: most have no more.
+const UNCOUNTED: usize = 64 << 10;
+/// How long a body waits for room.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A body as it comes.
+pub(crate) struct Incoming {
+    body: Body,
+    read: u64,
+    /// For the client, not for what is done with what it sent.
+    waited: Duration,
+}
+
+impl Incoming {
+    pub fn new(body: Body) -> Self {
+        Self { body, read: 0, waited: Duration::ZERO }
+    }
+
+    /// The next piece; an error where it broke off.
+    pub async fn piece(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let earned = Duration::from_secs(self.read / LEAST_RATE);
+            let left = (IDLE + earned).saturating_sub(self.waited).min(IDLE);
+            let begin = Instant::now();
+            let frame = timeout(left, self.body.frame()).await;
+            self.waited += begin.elapsed();
+            let frame = match frame {
+                Ok(Some(frame)) => frame.map_err(io::Error::other)?,
+                Ok(None) => return Ok(None),
+                Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, self.too_slow())),
+            };
+            let Ok(piece) = frame.into_data() else { continue };
+            self.read += piece.len() as u64;
+            return Ok(Some(piece));
+        }
+    }
+
+    fn too_slow(&self) -> String {
+        let (read, waited) = (self.read, self.waited.as_secs());
+        format!(
+            "{read} bytes came in {waited} s: at least {LEAST_RATE} a second have to after the first \
+             {} s, and something every {} s",
+            IDLE.as_secs(),
+            IDLE.as_secs()
+        )
+    }
+}
+
+/// How much of all bodies together may be in memory.
+#[derive(Clone)]
+pub(crate) struct Room {
+    free: Arc<Semaphore>,
+    bytes: usize,
+}
+
+impl Room {
+    pub fn new(bytes: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(bytes)), bytes }
+    }
+
+    /// For one body, nothing at first.
+    pub fn share(&self) -> Share {
+        Share { room: self.clone(), held: None }
+    }
+}
+
+/// What one body has of the room; given back when it is dropped.
+pub(crate) struct Share {
+    room: Room,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// Waits for room for so many bytes in all.
+    ///
+    /// # Errors
+    /// `too_many_bodies` when there is none for [`PATIENCE`].
+    pub async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
+        let counted = bytes.saturating_sub(UNCOUNTED);
+        let more = counted.saturating_sub(self.held.as_ref().map_or(0, |held| held.num_permits()));
+        if more == 0 {
+            return Ok(());
+        }
+        let full = || {
+            let of = self.room.bytes >> 20;
+            let detail = format!("{of} MiB of bodies are in memory, and none of that became free");
+            Problem::new(ErrorCode::TooManyBodies, detail)
+        };
+        let wanted = u32::try_from(more).map_err(|_| full())?;
+        let free = self.room.free.clone().acquire_many_owned(wanted);
+        let room = timeout(PATIENCE, free).await.map_err(|_| full())?.map_err(|_| full())?;
+        match &mut self.held {
+            Some(held) => held.merge(room),
+            None => self.held = Some(room),
+        }
+        Ok(())
+    }
+
+    pub fn give_back(&mut self) {
+        self.held = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt as _, stream};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A body of pieces, each of which comes after a while.
+    fn coming(piece: usize, pieces: usize, every: Duration) -> Incoming {
+        let pieces = stream::iter(0..pieces).then(move |_| async move {
+            sleep(every).await;
+            Ok::<_, io::Error>(Bytes::from(vec![b' '; piece]))
+        });
+        Incoming::new(Body::from_stream(pieces))
+    }
+
+    async fn read(mut body: Incoming) -> io::Result<u64> {
+        while body.piece().await?.is_some() {}
+        Ok(body.read)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_too_slowly_breaks_off() {
+        let second = Duration::from_secs(1);
+        let begin = Instant::now();
+        let why = read(coming(1, 1000, 20 * second)).await.unwrap_err();
+        assert_eq!((why.kind(), begin.elapsed()), (io::ErrorKind::TimedOut, IDLE));
+        assert!(read(coming(1, 1, 2 * IDLE)).await.is_err());
+        let rate = LEAST_RATE as usize;
+        assert_eq!(read(coming(rate, 900, second)).await.unwrap(), 900 * LEAST_RATE);
+        assert!(read(coming(rate / 2, 900, second)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_finds_no_room_is_refused_and_has_it_once_another_is_done() {
+        let room = Room::new(1000);
+        let mut first = room.share();
+        first.grow_to(UNCOUNTED + 400).await.unwrap();
+        first.grow_to(UNCOUNTED + 900).await.unwrap();
+        let mut second = room.share();
+        second.grow_to(UNCOUNTED).await.unwrap();
+        let refused = second.grow_to(UNCOUNTED + 101).await.unwrap_err();
+        assert!(refused.is(ErrorCode::TooManyBodies) && refused.status == 503);
+        let waiting = second.grow_to(UNCOUNTED + 101);
+        let (waited, ()) = tokio::join!(waiting, async {
+            sleep(PATIENCE / 2).await;
+            drop(first);
+        });
+        waited.unwrap();
+        drop(second);
+        assert_eq!(room.free.available_permits(), 1000);
+    }
+}
