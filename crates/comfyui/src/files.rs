@@ -11,7 +11,7 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
 
-use crate::{ComfyClient, OutputFile, RequestError};
+use crate::{ComfyClient, OutputFile, RequestError, json};
 
 /// A root folder of ComfyUI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,7 +137,7 @@ impl ComfyClient {
             .map_err(transport)?;
         let response = Self::expect_success(response, limit).await?;
         let body = response.bytes().await.map_err(transport)?;
-        serde_json::from_slice(&body).map_err(RequestError::malformed)
+        json::read(&body).map_err(RequestError::malformed)
     }
 
     /// Fetches a file.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::message::{ExecutionError, Interruption};
 use crate::queue::parse_prompt_tuple;
-use crate::{OutputFile, RequestError, output_files};
+use crate::{OutputFile, RequestError, json, output_files};
 
 /// What `GET /history/{id}` knows about a prompt that ended. It exists only after the end, and only in the memory of
 /// the process that ran it (the newest 10,000; ComfyUI source).
@@ -51,14 +51,18 @@ impl HistoryEntry {
     /// # Errors
     /// [`RequestError::Malformed`] when the reply is not a history.
     pub fn parse(reply: &[u8], prompt_id: &str) -> Result<Option<Self>, RequestError> {
+        json::leniently(reply, |reply| Self::parse_strictly(reply, prompt_id))
+            .map_err(RequestError::malformed)
+    }
+
+    fn parse_strictly(reply: &[u8], prompt_id: &str) -> Result<Option<Self>, serde_json::Error> {
         let mut entries: std::collections::HashMap<String, &RawValue> =
-            serde_json::from_slice(reply).map_err(RequestError::malformed)?;
+            serde_json::from_slice(reply)?;
         let Some(raw) = entries.remove(prompt_id) else {
             return Ok(None);
         };
-        let wire: Wire<'_> = serde_json::from_str(raw.get()).map_err(RequestError::malformed)?;
-        let ((number, _), extra) =
-            parse_prompt_tuple(&wire.prompt).map_err(RequestError::malformed)?;
+        let wire: Wire<'_> = serde_json::from_str(raw.get())?;
+        let ((number, _), extra) = parse_prompt_tuple(&wire.prompt)?;
         Ok(Some(Self {
             number,
             client_id: extra.client_id,

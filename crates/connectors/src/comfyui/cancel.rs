@@ -14,7 +14,8 @@ const LOOK: Duration = Duration::from_millis(500);
 
 impl Run<'_> {
     /// Cancels this prompt, and no other, and waits until it has left the queue. Answers the last
-    /// truth about it; none when the service died, and the prompt with it.
+    /// truth about it; none when the service died, and the prompt with it, or when it has left the
+    /// queue and what is said of its end cannot be read.
     ///
     /// # Errors
     /// [`RunEnd::Wedged`] when it does not leave.
@@ -39,6 +40,9 @@ impl Run<'_> {
                         return Ok(None);
                     }
                 }
+                Err(RequestError::Malformed { .. }) if self.has_left_the_queue().await => {
+                    return Ok(None);
+                }
                 Ok(_) | Err(_) => refused_since = None,
             }
             self.context.ticking(tokio::time::sleep(pause)).await;
@@ -46,6 +50,11 @@ impl Run<'_> {
         }
         let message = format!("prompt {} does not stop", self.prompt_id);
         Err(RunEnd::Wedged { reason, message })
+    }
+
+    async fn has_left_the_queue(&self) -> bool {
+        let queue = self.context.ticking(self.connector.client.queue()).await;
+        queue.is_ok_and(|queue| !queue.contains(&self.prompt_id))
     }
 }
 

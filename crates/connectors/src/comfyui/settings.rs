@@ -69,6 +69,8 @@ pub struct Pace {
     pub log: Duration,
     /// A server where nothing listens for this long is dead.
     pub dead_after: Duration,
+    /// A server whose answers about a prompt make no sense for this long has failed it.
+    pub unreadable_after: Duration,
     /// How long a prompt may take to be gone once it is cancelled.
     pub cancel: Duration,
     /// How long a probe waits.
@@ -87,6 +89,7 @@ impl Default for Pace {
             reconnect: Duration::from_millis(250),
             log: Duration::from_secs(5),
             dead_after: Duration::from_millis(500),
+            unreadable_after: Duration::from_secs(5),
             cancel: Duration::from_secs(10),
             probe: Duration::from_secs(4),
             upload: Duration::from_secs(600),
