@@ -14,6 +14,9 @@ pub struct HistoryEntry {
     pub number: f64,
     /// Who submitted it.
     pub client_id: Option<String>,
+    /// What the submitter wrote into `extra_data.file_tag`: what it put behind the names of the files, so that whoever
+    /// reads the history can take it out again.
+    pub file_tag: Option<String>,
     /// Node id → what the node put into `ui`: file references, texts, anything.
     ///
     /// 0.27.0 leaves this empty for a cached run without client_id (ComfyUI source; fixed by PR #14939).
@@ -66,6 +69,7 @@ impl HistoryEntry {
         Ok(Some(Self {
             number,
             client_id: extra.client_id,
+            file_tag: extra.file_tag,
             outputs: wire.outputs,
             status: wire.status,
         }))

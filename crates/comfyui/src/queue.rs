@@ -47,6 +47,8 @@ pub(crate) struct ExtraData {
     #[serde(default)]
     pub(crate) owner: Option<String>,
     #[serde(default)]
+    pub(crate) file_tag: Option<String>,
+    #[serde(default)]
     pub(crate) create_time: Option<i64>,
 }
 

@@ -20,6 +20,7 @@ mod submit;
 mod tests;
 mod tracker;
 mod watch;
+mod written;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -30,6 +31,7 @@ use pointsman_core::{
 
 pub use payload::{ComfyUiPayload, PayloadError};
 pub use settings::{ComfyUiSettings, Pace};
+use written::Written;
 
 use crate::{Completion, Connector, Health, NotClear, RunContext, RunEnd, Task, Unavailable};
 
@@ -38,6 +40,7 @@ pub struct ComfyUiConnector {
     settings: ComfyUiSettings,
     client: ComfyClient,
     condition: Mutex<Condition>,
+    written: Written,
 }
 
 /// What is known of the server beside its answers.
@@ -76,7 +79,7 @@ impl ComfyUiConnector {
     /// [`InvalidUrl`] when the address is not an `http` URL.
     pub fn new(settings: ComfyUiSettings) -> Result<Self, InvalidUrl> {
         let client = ComfyClient::with_timeouts(&settings.url, settings.timeouts)?;
-        Ok(Self { settings, client, condition: Mutex::default() })
+        Ok(Self { settings, client, condition: Mutex::default(), written: Written::new() })
     }
 
     /// Turns a classified failure into the job's, and remembers when the process is poisoned.

@@ -159,3 +159,17 @@ async fn a_cancel_does_not_wait_for_an_end_that_cannot_be_read() {
     running.stop(StopReason::Cancel);
     assert!(matches!(running.end().await, Err(RunEnd::Cancelled)));
 }
+
+#[tokio::test]
+async fn a_file_that_is_refused_fails_the_job_at_once_and_names_node_file_and_answer() {
+    let bench = Bench::with_faults(Faults { file_refused: true, ..Faults::default() }).await;
+    let failed = failure(bench.run(picture(1)).await.0);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::BadJob, "output_refused"));
+    assert_eq!(
+        (failed.node.as_deref(), failed.node_type.as_deref()),
+        (Some("7"), Some("SaveImage"))
+    );
+    for part in ["lake-", "_00001_.png", "answered 403"] {
+        assert!(failed.message.contains(part), "{}", failed.message);
+    }
+}

@@ -32,7 +32,8 @@ async fn a_picture_is_drawn_followed_and_stored() {
         assert_eq!(artifact.kind, ArtifactType::Output);
         assert!(bytes.starts_with(PNG));
         let result = completion.result.unwrap();
-        assert_eq!(result["7"]["images"][0]["filename"], "lake_00001_.png");
+        let at_comfyui = format!("lake-{}_00001_.png", bench.connector.written.tag);
+        assert_eq!(result["7"]["images"][0]["filename"], *at_comfyui);
         let reports = witness.reports.lock();
         assert!(reports.iter().any(|r| r.node.as_deref() == Some("5") && r.steps == Some(4)));
         assert!(reports.windows(2).all(|pair| pair[0].percent <= pair[1].percent), "{reports:?}");
