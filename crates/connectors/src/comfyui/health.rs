@@ -1,7 +1,7 @@
 use pointsman_comfyui::RequestError;
 use pointsman_core::{matching::ServiceCapabilities, record::ConnectorStatus};
 
-use super::ComfyUiConnector;
+use super::{ComfyUiConnector, cancel::is_cut_off};
 use crate::{Health, Unavailable};
 
 /// Looks without an answer that an idle server may have in a row.
@@ -34,18 +34,18 @@ impl ComfyUiConnector {
                     ),
                 }
             }
-            Ok(Err(error)) => self.silent(&error.to_string()),
-            Err(_) => self.silent("no answer"),
+            Ok(Err(error)) => self.silent(&error.to_string(), is_cut_off(&error)),
+            Err(_) => self.silent("no answer", false),
         }
     }
 
     /// Something listens and does not answer. While a prompt runs that is usual: some nodes let
-    /// nothing else run in ComfyUI's process.
-    fn silent(&self, why: &str) -> Health {
+    /// nothing else run in ComfyUI's process. Connections that are cut off are not.
+    fn silent(&self, why: &str, cut_off: bool) -> Health {
         let mut condition = self.condition.lock();
         condition.silent_looks += 1;
-        let usual =
-            condition.was_up && (condition.runs > 0 || condition.silent_looks < SILENT_LOOKS);
+        let busy = condition.runs > 0 && !cut_off;
+        let usual = condition.was_up && (busy || condition.silent_looks < SILENT_LOOKS);
         match usual {
             true => Health::new(ConnectorStatus::Idle, "HTTP does not answer at the moment"),
             false => Health::new(ConnectorStatus::Error, format!("HTTP does not answer: {why}")),

@@ -157,7 +157,7 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// A failed read is no news, unless nothing listens there any more.
+    /// A failed read is no news, unless nothing listens there any more, or nothing behind what does.
     fn weigh_failed_read(
         &self,
         watch: &mut Watch,
@@ -165,12 +165,12 @@ impl Run<'_> {
         hears: bool,
     ) -> Result<(), RunEnd> {
         watch.unreadable_since = None;
-        if hears || !matches!(error, RequestError::Unreachable { .. }) {
+        let Some(dead_after) = self.dead_after(error).filter(|_| !hears) else {
             watch.refused_since = None;
             return Ok(());
-        }
+        };
         let since = *watch.refused_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= self.connector.settings.pace.dead_after {
+        if since.elapsed() >= dead_after {
             let message = format!("the service is gone: {error}");
             return Err(RunEnd::gave_back(LossReason::ServiceLost, message));
         }

@@ -1,6 +1,9 @@
 //! The service fails, dies or restarts.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pointsman_comfyui::Timeouts;
 use pointsman_comfyui_sim::{Faults, SimConfig};
@@ -172,4 +175,19 @@ async fn a_file_that_is_refused_fails_the_job_at_once_and_names_node_file_and_an
     for part in ["lake-", "_00001_.png", "answered 403"] {
         assert!(failed.message.contains(part), "{}", failed.message);
     }
+}
+
+#[tokio::test]
+async fn a_process_that_dies_behind_what_still_listens_is_seen() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let connector = Arc::new(ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap());
+    assert!(connector.probe().await.is_able());
+    let bench = Bench { sim: bench.sim, connector };
+    let running = bench.begin(comfy_task(sleeping(30.0))).await;
+    let Bench { sim, connector } = bench;
+    sim.stop().await;
+    connector.probe().await;
+    assert_eq!(connector.probe().await.status, ConnectorStatus::Error);
+    assert_eq!(lost(running.end().await), LossReason::ServiceLost);
 }
