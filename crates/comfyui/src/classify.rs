@@ -3,6 +3,9 @@
 use crate::graph::is_model_file;
 use crate::{ExecutionError, NodeError, Rejection, ValidationError};
 
+/// The code of a failure for want of space on the service's disk.
+pub const DISK_FULL: &str = "disk_full";
+
 /// Whose fault a failure is, and so what may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
@@ -186,7 +189,7 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
     }
     match class {
         "SafetensorError" => (FailureKind::WrongWorker, "model_unreadable"),
-        _ if message.contains("no space left on device") => (FAULT, "disk_full"),
+        _ if message.contains("no space left on device") => (FAULT, DISK_FULL),
         _ => (FailureKind::BadJob, "execution_error"),
     }
 }

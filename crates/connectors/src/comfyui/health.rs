@@ -1,5 +1,6 @@
 use pointsman_comfyui::RequestError;
 use pointsman_core::{matching::ServiceCapabilities, record::ConnectorStatus};
+use tokio::time::Instant;
 
 use super::{ComfyUiConnector, cancel::is_cut_off};
 use crate::{Health, Unavailable};
@@ -19,7 +20,10 @@ impl ComfyUiConnector {
                     condition.was_up = true;
                     condition.silent_looks = 0;
                 }
-                self.unless_poisoned().await
+                match self.full() {
+                    Some(why) => Health::new(ConnectorStatus::Error, why),
+                    None => self.unless_poisoned().await,
+                }
             }
             Ok(Err(RequestError::Unreachable { reason })) => {
                 let mut condition = self.condition.lock();
@@ -50,6 +54,14 @@ impl ComfyUiConnector {
             true => Health::new(ConnectorStatus::Idle, "HTTP does not answer at the moment"),
             false => Health::new(ConnectorStatus::Error, format!("HTTP does not answer: {why}")),
         }
+    }
+
+    /// A full disk fails whatever saves something, so no job is given to it for a while; then one
+    /// shows whether there is room again.
+    fn full(&self) -> Option<String> {
+        let mut condition = self.condition.lock();
+        condition.full.take_if(|(until, _)| Instant::now() >= *until);
+        condition.full.as_ref().map(|(_, why)| format!("ComfyUI's disk is full: {why}"))
     }
 
     /// After an error of its device every prompt of the process fails. A restart is told by its
