@@ -17,8 +17,16 @@ pub(super) struct Written {
     /// do not write the same names. The same for the whole run, because a node with another prefix
     /// is another node to ComfyUI's cache.
     pub(super) tag: String,
-    /// File → what it was when the prompt that wrote it had ended.
-    files: Mutex<LruCache<Place, Option<String>>>,
+    files: Mutex<LruCache<Place, Kept>>,
+}
+
+/// What is known of a file.
+#[derive(PartialEq)]
+enum Kept {
+    /// One prompt wrote it, and this was its version then.
+    Once(Option<String>),
+    /// Several did, each its own; a node that names it from the cache may mean any of them.
+    Again,
 }
 
 type Place = (String, String, String);
@@ -31,7 +39,12 @@ impl Written {
 
     /// A prompt that really ran wrote it, and it is this version of it.
     pub(super) fn note(&self, file: &OutputFile, version: Option<&str>) {
-        self.files.lock().put(place(file), version.map(str::to_owned));
+        let now = Kept::Once(version.map(str::to_owned));
+        let mut files = self.files.lock();
+        let kept = files.get_or_insert_mut(place(file), || Kept::Once(version.map(str::to_owned)));
+        if *kept != now {
+            *kept = Kept::Again;
+        }
     }
 
     /// Whether a file that ComfyUI names from its cache is, as far as can be known, still what the
@@ -39,7 +52,8 @@ impl Written {
     /// not remembered may be anything; what is without it is another's, and taken as it is.
     pub(super) fn is_as_written(&self, file: &OutputFile, version: Option<&str>) -> bool {
         match self.files.lock().get(&place(file)) {
-            Some(written) => written.as_deref() == version,
+            Some(Kept::Once(written)) => written.as_deref() == version,
+            Some(Kept::Again) => false,
             None => !file.filename.contains(&self.tag),
         }
     }
@@ -74,6 +88,8 @@ mod tests {
         written.note(&own, Some("a"));
         assert!(written.is_as_written(&own, Some("a")));
         assert!(!written.is_as_written(&own, Some("b")));
+        written.note(&own, Some("b"));
+        assert!(!written.is_as_written(&own, Some("b")), "it may be either's");
         let linked = file("lake_00001_.png".into());
         assert!(written.is_as_written(&linked, Some("a")));
         written.note(&linked, Some("a"));
