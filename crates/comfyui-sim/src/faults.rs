@@ -40,6 +40,13 @@ pub struct Faults {
     pub foreign_prompt_s: f64,
     /// The output files are deleted before the prompt's history is written.
     pub file_gone: bool,
+    /// Output files are refused with 403, as those outside ComfyUI's folders are. Not per prompt.
+    pub file_refused: bool,
+    /// History and node classes hold what Python writes and JSON does not allow: `NaN`, half a surrogate pair, 150
+    /// levels. Not per prompt.
+    pub python_json: bool,
+    /// History answers with a page that is no JSON. Not per prompt.
+    pub unreadable_history: bool,
     /// The prompt is treated as if it had run before: every node is cached, and nothing takes time.
     pub cached: bool,
 }
@@ -74,6 +81,9 @@ impl Faults {
             silent_node_s: self.silent_node_s.max(other.silent_node_s),
             foreign_prompt_s: self.foreign_prompt_s.max(other.foreign_prompt_s),
             file_gone: self.file_gone || other.file_gone,
+            file_refused: self.file_refused || other.file_refused,
+            python_json: self.python_json || other.python_json,
+            unreadable_history: self.unreadable_history || other.unreadable_history,
             cached: self.cached || other.cached,
         }
     }

@@ -3,6 +3,9 @@
 use crate::graph::is_model_file;
 use crate::{ExecutionError, NodeError, Rejection, ValidationError};
 
+/// The code of a failure for want of space on the service's disk.
+pub const DISK_FULL: &str = "disk_full";
+
 /// Whose fault a failure is, and so what may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
@@ -163,10 +166,10 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
         return (FailureKind::BadJob, "execution_blocked");
     }
     let class = error.exception_type.rsplit('.').next().unwrap_or_default();
-    let says = |words: &[&str]| {
-        let message = error.exception_message.to_ascii_lowercase();
-        words.iter().any(|word| message.contains(word))
-    };
+    let message = error.exception_message.trim().to_ascii_lowercase();
+    // Of any other class are errors that nodes make up, and they may quote anything.
+    let is_torchs = class == "RuntimeError" || error.exception_type.starts_with("torch.");
+    let says = |words: &[&str]| is_torchs && words.iter().any(|words| has_words(&message, words));
     // ComfyUI unloads all models after an out-of-memory error and goes on (ComfyUI source).
     if matches!(class, "OutOfMemoryError" | "MemoryError")
         || says(&["out of memory", "cublas_status_alloc_failed"])
@@ -175,15 +178,26 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
     }
     // After one of these every later kernel of the process fails (issues 12524, 14703 and 14756 of ComfyUI).
     if class == "AcceleratorError"
-        || says(&["cuda error", "hip error", "illegal memory access", "device-side assert"])
+        || says(&[
+            "cuda error:",
+            "hip error:",
+            "an illegal memory access was encountered",
+            "device-side assert triggered",
+        ])
     {
         return (POISONED, "device_error");
     }
     match class {
         "SafetensorError" => (FailureKind::WrongWorker, "model_unreadable"),
-        _ if says(&["no space left on device"]) => (FAULT, "disk_full"),
+        _ if message.contains("no space left on device") => (FAULT, DISK_FULL),
         _ => (FailureKind::BadJob, "execution_error"),
     }
+}
+
+/// Whether a text has these words, and they begin as a word does.
+fn has_words(text: &str, words: &str) -> bool {
+    let before = |at: usize| text[..at].chars().next_back();
+    text.match_indices(words).any(|(at, _)| before(at).is_none_or(|c| !c.is_alphanumeric()))
 }
 
 /// An error in one line: what, and where.

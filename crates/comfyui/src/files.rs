@@ -11,7 +11,7 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
 
-use crate::{ComfyClient, OutputFile, RequestError};
+use crate::{ComfyClient, OutputFile, RequestError, json};
 
 /// A root folder of ComfyUI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,15 +86,18 @@ pub struct ViewStream {
     pub length: Option<u64>,
     /// Media type, if the service said so.
     pub content_type: Option<String>,
+    /// What changes when the file is written again, if the service said so: its `ETag`, else its `Last-Modified`.
+    pub version: Option<String>,
     chunks: BoxStream<'static, Result<Bytes, RequestError>>,
 }
 
 impl fmt::Debug for ViewStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { length, content_type, chunks: _ } = self;
+        let Self { length, content_type, version, chunks: _ } = self;
         f.debug_struct("ViewStream")
             .field("length", length)
             .field("content_type", content_type)
+            .field("version", version)
             .finish_non_exhaustive()
     }
 }
@@ -137,7 +140,7 @@ impl ComfyClient {
             .map_err(transport)?;
         let response = Self::expect_success(response, limit).await?;
         let body = response.bytes().await.map_err(transport)?;
-        serde_json::from_slice(&body).map_err(RequestError::malformed)
+        json::read(&body).map_err(RequestError::malformed)
     }
 
     /// Fetches a file.
@@ -178,11 +181,13 @@ impl ComfyClient {
         let response = sent.await.map_err(|_| RequestError::TimedOut { after: limit })?;
         let response = response.map_err(|error| RequestError::from_transport(&error, limit))?;
         let response = Self::expect_success(response, limit).await?;
-        let content_type =
-            response.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let header = |name| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
         Ok(ViewStream {
             length: response.content_length(),
-            content_type: content_type.map(str::to_owned),
+            content_type: header("content-type"),
+            version: header("etag").or_else(|| header("last-modified")),
             chunks: chunks(response, limit),
         })
     }

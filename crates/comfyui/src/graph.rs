@@ -147,8 +147,9 @@ pub fn save_nodes(graph: &Value) -> Vec<SaveNode<'_>> {
 
 /// The graph with `suffix` behind every `filename_prefix`.
 ///
-/// A cached save node writes no file and names that of its first run, which may be gone. With a prefix of its own it
-/// runs again, and everything before it is still cached (ComfyUI source).
+/// A save node takes the next free number in its folder, so two servers that share one overwrite each other's files,
+/// unless each has prefixes of its own. A cached save node writes no file and names that of its first run, which may be
+/// gone; with another prefix it runs again, and everything before it is still cached (ComfyUI source).
 #[must_use]
 pub fn with_fresh_prefix(graph: &Value, suffix: &str) -> Value {
     let mut fresh = graph.clone();

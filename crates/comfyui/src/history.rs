@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::message::{ExecutionError, Interruption};
 use crate::queue::parse_prompt_tuple;
-use crate::{OutputFile, RequestError, output_files};
+use crate::{OutputFile, RequestError, json, output_files};
 
 /// What `GET /history/{id}` knows about a prompt that ended. It exists only after the end, and only in the memory of
 /// the process that ran it (the newest 10,000; ComfyUI source).
@@ -14,6 +14,9 @@ pub struct HistoryEntry {
     pub number: f64,
     /// Who submitted it.
     pub client_id: Option<String>,
+    /// What the submitter wrote into `extra_data.file_tag`: what it put behind the names of the files, so that whoever
+    /// reads the history can take it out again.
+    pub file_tag: Option<String>,
     /// Node id → what the node put into `ui`: file references, texts, anything.
     ///
     /// 0.27.0 leaves this empty for a cached run without client_id (ComfyUI source; fixed by PR #14939).
@@ -51,17 +54,22 @@ impl HistoryEntry {
     /// # Errors
     /// [`RequestError::Malformed`] when the reply is not a history.
     pub fn parse(reply: &[u8], prompt_id: &str) -> Result<Option<Self>, RequestError> {
+        json::leniently(reply, |reply| Self::parse_strictly(reply, prompt_id))
+            .map_err(RequestError::malformed)
+    }
+
+    fn parse_strictly(reply: &[u8], prompt_id: &str) -> Result<Option<Self>, serde_json::Error> {
         let mut entries: std::collections::HashMap<String, &RawValue> =
-            serde_json::from_slice(reply).map_err(RequestError::malformed)?;
+            serde_json::from_slice(reply)?;
         let Some(raw) = entries.remove(prompt_id) else {
             return Ok(None);
         };
-        let wire: Wire<'_> = serde_json::from_str(raw.get()).map_err(RequestError::malformed)?;
-        let ((number, _), extra) =
-            parse_prompt_tuple(&wire.prompt).map_err(RequestError::malformed)?;
+        let wire: Wire<'_> = serde_json::from_str(raw.get())?;
+        let ((number, _), extra) = parse_prompt_tuple(&wire.prompt)?;
         Ok(Some(Self {
             number,
             client_id: extra.client_id,
+            file_tag: extra.file_tag,
             outputs: wire.outputs,
             status: wire.status,
         }))

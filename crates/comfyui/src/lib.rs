@@ -20,6 +20,7 @@ mod events;
 mod files;
 pub mod graph;
 mod history;
+mod json;
 mod logs;
 mod mailbox;
 mod message;

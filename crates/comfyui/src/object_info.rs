@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::RequestError;
 use crate::graph::is_model_file;
+use crate::{RequestError, json};
 
 /// What `GET /object_info` said, as far as routing needs it: which node classes are installed, which of them are
 /// outputs, and which model files their inputs offer on this machine.
@@ -46,7 +46,7 @@ impl ObjectInfo {
     /// [`RequestError::Malformed`] when the reply is not a map of node classes.
     pub fn parse(reply: &[u8]) -> Result<Self, RequestError> {
         let wire: BTreeMap<String, WireClass> =
-            serde_json::from_slice(reply).map_err(RequestError::malformed)?;
+            json::read(reply).map_err(RequestError::malformed)?;
         let class = |(name, class): (String, WireClass)| {
             let inputs = class.input.values().filter_map(Value::as_object).flatten();
             let choices =

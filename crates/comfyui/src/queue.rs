@@ -2,7 +2,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::RequestError;
+use crate::{RequestError, json};
 
 /// What `GET /queue` said.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,6 +47,8 @@ pub(crate) struct ExtraData {
     #[serde(default)]
     pub(crate) owner: Option<String>,
     #[serde(default)]
+    pub(crate) file_tag: Option<String>,
+    #[serde(default)]
     pub(crate) create_time: Option<i64>,
 }
 
@@ -56,8 +58,13 @@ impl QueueState {
     /// # Errors
     /// [`RequestError::Malformed`] when the reply is not a queue.
     pub fn parse(reply: &[u8], keep_graphs: bool) -> Result<Self, RequestError> {
-        let wire: Wire<'_> = serde_json::from_slice(reply).map_err(RequestError::malformed)?;
-        let entries = |items: Vec<Vec<&RawValue>>| -> Result<Vec<QueueEntry>, RequestError> {
+        json::leniently(reply, |reply| Self::parse_strictly(reply, keep_graphs))
+            .map_err(RequestError::malformed)
+    }
+
+    fn parse_strictly(reply: &[u8], keep_graphs: bool) -> Result<Self, serde_json::Error> {
+        let wire: Wire<'_> = serde_json::from_slice(reply)?;
+        let entries = |items: Vec<Vec<&RawValue>>| -> Result<Vec<QueueEntry>, serde_json::Error> {
             items.iter().map(|item| QueueEntry::parse(item, keep_graphs)).collect()
         };
         let mut pending = entries(wire.queue_pending)?;
@@ -91,8 +98,8 @@ impl QueueState {
 
 impl QueueEntry {
     /// Reads one `[number, id, graph, extra_data, outputs]`.
-    fn parse(item: &[&RawValue], keep_graph: bool) -> Result<Self, RequestError> {
-        let (head, extra) = parse_prompt_tuple(item).map_err(RequestError::malformed)?;
+    fn parse(item: &[&RawValue], keep_graph: bool) -> Result<Self, serde_json::Error> {
+        let (head, extra) = parse_prompt_tuple(item)?;
         let graph = keep_graph.then(|| serde_json::from_str(item[2].get())).transpose();
         Ok(Self {
             number: head.0,
@@ -100,7 +107,7 @@ impl QueueEntry {
             client_id: extra.client_id,
             owner: extra.owner,
             create_time: extra.create_time,
-            graph: graph.map_err(RequestError::malformed)?,
+            graph: graph?,
         })
     }
 }

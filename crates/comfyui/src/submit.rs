@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::RequestError;
+use crate::{RequestError, json};
 
 /// What `POST /prompt` is asked to run.
 #[derive(Debug, Clone, Serialize)]
@@ -146,10 +146,11 @@ pub(crate) fn read_answer(
     sent_bytes: usize,
 ) -> Result<SubmitReply, SubmitError> {
     match status {
-        200 => serde_json::from_slice(body)
-            .map_err(|error| SubmitError::Unknown(RequestError::malformed(error))),
+        200 => {
+            json::read(body).map_err(|error| SubmitError::Unknown(RequestError::malformed(error)))
+        }
         413 => Err(SubmitError::TooLarge { bytes: sent_bytes }),
-        400 => Err(match serde_json::from_slice(body) {
+        400 => Err(match json::read(body) {
             Ok(rejection) => SubmitError::Rejected(Box::new(rejection)),
             Err(_) => SubmitError::Refused { status, body: crate::error::excerpt(body) },
         }),

@@ -16,7 +16,7 @@ pub trait Connector: Send + Sync {
     /// follows from the jobs that the store knows.
     async fn probe(&self) -> Health;
 
-    /// What the service has: asked once after it came up, and again after it was away.
+    /// What the service has: asked after it came up or was away, and every few minutes.
     ///
     /// # Errors
     /// [`Unavailable`] when the service did not say; the caller asks again later.

@@ -24,6 +24,9 @@ pub enum SourceError {
     /// The file is not there.
     #[error("the file is gone")]
     Gone,
+    /// Its service refuses to hand it over, and will again.
+    #[error("refused: {0}")]
+    Refused(String),
     /// It may be there.
     #[error("not readable: {0}")]
     Unreadable(String),

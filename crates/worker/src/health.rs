@@ -15,6 +15,9 @@ use crate::{
 
 /// While the service is not clear it is looked at this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// What a service has is asked again this often while nothing is wrong with it: models and nodes
+/// come and go while it runs.
+const LEARN_AGAIN: Duration = Duration::from_secs(300);
 
 /// Looks after one service: probes it, learns what it has, and clears it of ghosts before it gets
 /// jobs. The one writer of its reported status.
@@ -23,14 +26,14 @@ pub(crate) struct HealthTask {
     service: Arc<Service>,
     /// It was able at the last look.
     was_able: bool,
-    /// What it has is registered.
-    is_known: bool,
+    /// When what it has was asked last; none while that is not registered.
+    learned: Option<Instant>,
     began: Instant,
 }
 
 impl HealthTask {
     pub(crate) fn new(shared: Arc<Shared>, service: Arc<Service>) -> Self {
-        Self { shared, service, was_able: false, is_known: false, began: Instant::now() }
+        Self { shared, service, was_able: false, learned: None, began: Instant::now() }
     }
 
     /// Runs until the worker must end.
@@ -57,16 +60,27 @@ impl HealthTask {
         let health = self.service.connector.probe().await;
         if !health.is_able() {
             if std::mem::take(&mut self.was_able) {
-                self.is_known = false;
+                self.learned = None;
                 self.service.doubt();
             }
             return Ok(health);
         }
         self.was_able = true;
-        if !self.is_known
-            && let Err(health) = self.learn().await?
-        {
-            return Ok(health);
+        match self.learned {
+            None => {
+                if let Err(health) = self.learn().await? {
+                    return Ok(health);
+                }
+            }
+            Some(at) if at.elapsed() >= LEARN_AGAIN && health == Health::idle() => {
+                // What is known stands until there is an answer.
+                self.learned = Some(Instant::now());
+                if let Err(Health { message, .. }) = self.learn().await? {
+                    let (service, why) = (&self.service.name, message.unwrap_or_default());
+                    tracing::warn!(%service, why, "not known whether it has something new");
+                }
+            }
+            Some(_) => {}
         }
         if self.service.is_clear() {
             return Ok(health);
@@ -91,7 +105,7 @@ impl HealthTask {
             let running = self.shared.register(false).await?;
             self.shared.sort_running(running);
         }
-        self.is_known = true;
+        self.learned = Some(Instant::now());
         Ok(Ok(()))
     }
 

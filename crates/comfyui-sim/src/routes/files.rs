@@ -1,4 +1,6 @@
+use std::path::Path;
 use std::str::FromStr as _;
+use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::{Multipart, Query, State};
@@ -28,10 +30,25 @@ pub(super) async fn view(State(app): State<App>, Query(which): Query<Which>) -> 
     let Ok(path) = app.sim.folders.resolve(root, &which.subfolder, &filename) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
+    if app.sim.faults().file_refused {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let tag = etag(&path).await.unwrap_or_default();
     match tokio::fs::read(path).await {
-        Ok(bytes) => ([(header::CONTENT_TYPE, media_type(&filename))], bytes).into_response(),
+        Ok(bytes) => {
+            let headers =
+                [(header::CONTENT_TYPE, media_type(&filename).to_owned()), (header::ETAG, tag)];
+            (headers, bytes).into_response()
+        }
         Err(_) => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// As aiohttp makes it: the time of the last change, and the size.
+async fn etag(path: &Path) -> Option<String> {
+    let file = tokio::fs::metadata(path).await.ok()?;
+    let changed = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(format!("\"{:x}-{:x}\"", changed.as_nanos(), file.len()))
 }
 
 fn media_type(filename: &str) -> &'static str {

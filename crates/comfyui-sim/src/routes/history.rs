@@ -1,11 +1,12 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::App;
+use super::{App, python};
 
 #[derive(Deserialize)]
 pub(super) struct Page {
@@ -22,12 +23,15 @@ pub(super) async fn list(
 }
 
 /// `GET /history/{id}`: empty while the prompt has not ended, and when it is unknown.
-pub(super) async fn one(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Json<Map<String, Value>> {
+pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Response {
     let entry = app.life.history.lock().get(&id);
-    Json(entry.into_iter().map(|entry| (id.clone(), Value::clone(&entry))).collect())
+    let entries: Map<_, _> = entry.map(|entry| (id, Value::clone(&entry))).into_iter().collect();
+    let faults = app.sim.faults();
+    match entries.is_empty() {
+        false if faults.unreadable_history => Html("<html>").into_response(),
+        false if faults.python_json => python::history(&entries).into_response(),
+        _ => Json(entries).into_response(),
+    }
 }
 
 #[derive(Deserialize)]

@@ -3,11 +3,12 @@ use std::sync::atomic::Ordering;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::App;
+use super::{App, python};
 
 const GIB: u64 = 1 << 30;
 
@@ -52,8 +53,12 @@ pub(super) fn server_features(newer: bool) -> Value {
 }
 
 /// `GET /object_info`.
-pub(super) async fn object_info(State(app): State<App>) -> Json<Value> {
-    Json(app.sim.catalog.object_info(None, &app.sim.folders.input_images()))
+pub(super) async fn object_info(State(app): State<App>) -> Response {
+    let classes = app.sim.catalog.object_info(None, &app.sim.folders.input_images());
+    match app.sim.faults().python_json {
+        true => python::classes(&classes).into_response(),
+        false => Json(classes).into_response(),
+    }
 }
 
 /// `GET /object_info/{class}`: empty for an unknown one.

@@ -7,6 +7,7 @@ mod history;
 mod info;
 mod jobs;
 mod prompt;
+mod python;
 mod queue;
 mod socket;
 

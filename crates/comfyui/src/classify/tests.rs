@@ -120,6 +120,23 @@ fn what_a_node_raises_is_the_jobs_own_fault_unless_known_otherwise() {
 }
 
 #[test]
+fn words_that_only_look_like_the_accelerators_are_the_jobs_own_fault() {
+    let own = (FailureKind::BadJob, "execution_error".to_owned());
+    for (class, message) in [
+        ("ValueError", "unknown relationship error: between the two masks"),
+        ("RuntimeError", "unknown relationship error: between the two masks"),
+        ("ValueError", "bad prompt: 'CUDA error: an illegal memory access was encountered'"),
+        ("ValueError", "an old man who runs out of memory"),
+        ("RuntimeError", "cannot parse hip errors"),
+    ] {
+        assert_eq!(raised(class, message), own, "{class}: {message}");
+    }
+    let triton = "Triton Error [CUDA]: an illegal memory access was encountered";
+    assert_eq!(raised("RuntimeError", triton).1, "device_error");
+    assert_eq!(raised("RuntimeError", "HIP error: invalid device function").1, "device_error");
+}
+
+#[test]
 fn the_message_is_one_line_with_the_class() {
     let error = ExecutionError {
         exception_type: "RuntimeError".into(),

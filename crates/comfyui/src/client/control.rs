@@ -2,7 +2,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::submit::read_answer;
-use crate::{ComfyClient, RequestError, Submission, SubmitError, SubmitReply};
+use crate::{ComfyClient, RequestError, Submission, SubmitError, SubmitReply, json};
 
 /// What became of a wish to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +69,7 @@ impl ComfyClient {
     pub async fn cancel(&self, prompt_id: &str) -> Result<Cancelled, RequestError> {
         match self.post(&format!("api/jobs/{prompt_id}/cancel"), &json!({})).await {
             Ok(body) => {
-                let reply: Value =
-                    serde_json::from_slice(&body).map_err(RequestError::malformed)?;
+                let reply: Value = json::read(&body).map_err(RequestError::malformed)?;
                 Ok(Cancelled::Confirmed(
                     reply.get("cancelled").and_then(Value::as_bool).unwrap_or(false),
                 ))

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::excerpt;
-use crate::{ComfyClient, RequestError};
+use crate::{ComfyClient, RequestError, json};
 
 /// How requests travel.
 impl ComfyClient {
@@ -31,7 +31,7 @@ impl ComfyClient {
         &self,
         path: &str,
     ) -> Result<T, RequestError> {
-        serde_json::from_slice(&self.get(path).await?).map_err(RequestError::malformed)
+        json::read(&self.get(path).await?).map_err(RequestError::malformed)
     }
 
     pub(super) async fn post(

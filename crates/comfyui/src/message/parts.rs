@@ -1,13 +1,15 @@
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// How far one node is.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct NodeProgress {
     /// Steps done.
+    #[serde(deserialize_with = "number")]
     pub value: f64,
     /// Steps in all, at least 1 unless a node says otherwise.
+    #[serde(deserialize_with = "number")]
     pub max: f64,
     /// What it does.
     pub state: NodeState,
@@ -108,6 +110,11 @@ impl Interruption {
 
 fn text(data: &Value, field: &str) -> String {
     data.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// A number, or 0 for what a node called one and is none (see [`crate::json`]).
+pub(super) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.unwrap_or_default())
 }
 
 /// A picture of work in progress.

@@ -49,6 +49,17 @@ fn an_error_with_an_odd_description_is_still_an_error() {
 }
 
 #[test]
+fn what_python_writes_and_json_does_not_allow_is_read() {
+    let text = r#"{"type":"executed","data":{"node":"2","prompt_id":"p","output":{"score":[NaN,-Infinity],"text":["bad \ud83d"]}}}"#;
+    let Message::Executed { output, .. } = Message::from_text(text).unwrap() else { panic!() };
+    assert_eq!(output, serde_json::json!({"score": [null, null], "text": ["bad \u{fffd}"]}));
+    let text =
+        r#"{"type":"progress","data":{"value":NaN,"max":Infinity,"prompt_id":"p","node":"2"}}"#;
+    let progress = Message::from_text(text).unwrap();
+    assert!(matches!(progress, Message::Progress { value: 0.0, max: 0.0, .. }), "{progress:?}");
+}
+
+#[test]
 fn what_ends_a_prompt() {
     let ends = |text: &str| Message::from_text(text).unwrap().ends_prompt();
     assert!(ends(r#"{"type":"execution_success","data":{"prompt_id":"p"}}"#));

@@ -6,7 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{ExecutionError, FrameError, Interruption, LogsData, Message, NodeProgress};
+use crate::json;
+
+use super::{
+    ExecutionError, FrameError, Interruption, LogsData, Message, NodeProgress, parts::number,
+};
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
@@ -18,7 +22,11 @@ struct Envelope<'a> {
 
 /// Reads `{"type": …, "data": …}`.
 pub(super) fn parse(frame: &str) -> Result<Message, FrameError> {
-    let envelope: Envelope<'_> = serde_json::from_str(frame)
+    json::leniently(frame.as_bytes(), parse_strictly)
+}
+
+fn parse_strictly(frame: &[u8]) -> Result<Message, FrameError> {
+    let envelope: Envelope<'_> = serde_json::from_slice(frame)
         .map_err(|error| FrameError::Text { kind: "untyped".into(), reason: error.to_string() })?;
     let data = envelope.data.map_or("null", RawValue::get);
     parse_data(&envelope.kind, data).map_err(|error| FrameError::Text {
@@ -134,7 +142,9 @@ struct Executing {
 
 #[derive(Deserialize)]
 struct Progress {
+    #[serde(deserialize_with = "number")]
     value: f64,
+    #[serde(deserialize_with = "number")]
     max: f64,
     #[serde(default)]
     prompt_id: Option<String>,

@@ -14,7 +14,8 @@ const LOOK: Duration = Duration::from_millis(500);
 
 impl Run<'_> {
     /// Cancels this prompt, and no other, and waits until it has left the queue. Answers the last
-    /// truth about it; none when the service died, and the prompt with it.
+    /// truth about it; none when the service died, and the prompt with it, or when it has left the
+    /// queue and what is said of its end cannot be read.
     ///
     /// # Errors
     /// [`RunEnd::Wedged`] when it does not leave.
@@ -33,19 +34,51 @@ impl Run<'_> {
             }
             match self.context.ticking(client.truth(&self.prompt_id)).await {
                 Ok(truth) if truth.verdict.is_final() => return Ok(Some(truth)),
-                Err(RequestError::Unreachable { .. }) => {
-                    let since = *refused_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= pace.dead_after {
-                        return Ok(None);
-                    }
+                Ok(_) => refused_since = None,
+                Err(RequestError::Malformed { .. }) if self.has_left_the_queue().await => {
+                    return Ok(None);
                 }
-                Ok(_) | Err(_) => refused_since = None,
+                Err(error) => match self.dead_after(&error) {
+                    Some(dead_after) => {
+                        let since = *refused_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= dead_after {
+                            return Ok(None);
+                        }
+                    }
+                    None => refused_since = None,
+                },
             }
             self.context.ticking(tokio::time::sleep(pause)).await;
             pause = (pause * 2).min(LOOK);
         }
         let message = format!("prompt {} does not stop", self.prompt_id);
         Err(RunEnd::Wedged { reason, message })
+    }
+
+    /// After how long of this error alone the service is dead; none when it may just be busy.
+    pub(super) fn dead_after(&self, error: &RequestError) -> Option<Duration> {
+        let pace = &self.connector.settings.pace;
+        match error {
+            RequestError::Unreachable { .. } => Some(pace.dead_after),
+            error if is_cut_off(error) => Some(pace.cut_off_after),
+            _ => None,
+        }
+    }
+
+    async fn has_left_the_queue(&self) -> bool {
+        let queue = self.context.ticking(self.connector.client.queue()).await;
+        queue.is_ok_and(|queue| !queue.contains(&self.prompt_id))
+    }
+}
+
+/// Whether a connection was made and closed, or a proxy finds nothing behind it. A server that is
+/// only busy keeps its connections.
+pub(super) fn is_cut_off(error: &RequestError) -> bool {
+    const GATEWAY: [u16; 3] = [502, 503, 504];
+    match error {
+        RequestError::AnswerLost { .. } => true,
+        RequestError::Status { status, .. } => GATEWAY.contains(&status.as_u16()),
+        _ => false,
     }
 }
 

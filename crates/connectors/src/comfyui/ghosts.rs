@@ -55,9 +55,11 @@ impl ComfyUiConnector {
     async fn find(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
         let mut found = Vec::new();
         for held in ours {
-            let truth = self.client.truth(&held.token.to_string()).await.map_err(not_clear)?;
-            if truth.verdict != Verdict::Lost {
-                found.push(*held);
+            match self.client.truth(&held.token.to_string()).await {
+                Ok(truth) if truth.verdict == Verdict::Lost => {}
+                // What is said of it may make no sense, but something is.
+                Ok(_) | Err(RequestError::Malformed { .. }) => found.push(*held),
+                Err(error) => return Err(not_clear(error)),
             }
         }
         Ok(found)

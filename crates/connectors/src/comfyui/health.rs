@@ -1,7 +1,8 @@
 use pointsman_comfyui::RequestError;
 use pointsman_core::{matching::ServiceCapabilities, record::ConnectorStatus};
+use tokio::time::Instant;
 
-use super::ComfyUiConnector;
+use super::{ComfyUiConnector, cancel::is_cut_off};
 use crate::{Health, Unavailable};
 
 /// Looks without an answer that an idle server may have in a row.
@@ -19,7 +20,10 @@ impl ComfyUiConnector {
                     condition.was_up = true;
                     condition.silent_looks = 0;
                 }
-                self.unless_poisoned().await
+                match self.full() {
+                    Some(why) => Health::new(ConnectorStatus::Error, why),
+                    None => self.unless_poisoned().await,
+                }
             }
             Ok(Err(RequestError::Unreachable { reason })) => {
                 let mut condition = self.condition.lock();
@@ -34,22 +38,30 @@ impl ComfyUiConnector {
                     ),
                 }
             }
-            Ok(Err(error)) => self.silent(&error.to_string()),
-            Err(_) => self.silent("no answer"),
+            Ok(Err(error)) => self.silent(&error.to_string(), is_cut_off(&error)),
+            Err(_) => self.silent("no answer", false),
         }
     }
 
     /// Something listens and does not answer. While a prompt runs that is usual: some nodes let
-    /// nothing else run in ComfyUI's process.
-    fn silent(&self, why: &str) -> Health {
+    /// nothing else run in ComfyUI's process. Connections that are cut off are not.
+    fn silent(&self, why: &str, cut_off: bool) -> Health {
         let mut condition = self.condition.lock();
         condition.silent_looks += 1;
-        let usual =
-            condition.was_up && (condition.runs > 0 || condition.silent_looks < SILENT_LOOKS);
+        let busy = condition.runs > 0 && !cut_off;
+        let usual = condition.was_up && (busy || condition.silent_looks < SILENT_LOOKS);
         match usual {
             true => Health::new(ConnectorStatus::Idle, "HTTP does not answer at the moment"),
             false => Health::new(ConnectorStatus::Error, format!("HTTP does not answer: {why}")),
         }
+    }
+
+    /// A full disk fails whatever saves something, so no job is given to it for a while; then one
+    /// shows whether there is room again.
+    fn full(&self) -> Option<String> {
+        let mut condition = self.condition.lock();
+        condition.full.take_if(|(until, _)| Instant::now() >= *until);
+        condition.full.as_ref().map(|(_, why)| format!("ComfyUI's disk is full: {why}"))
     }
 
     /// After an error of its device every prompt of the process fails. A restart is told by its

@@ -1,15 +1,20 @@
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use pointsman_comfyui::{RequestError, UploadReply, graph};
 use pointsman_core::{Failure, FailureKind, LossReason, record::InputRef};
 use reqwest::{Body, StatusCode};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::run::Run;
-use crate::{HostError, RunEnd};
+use crate::{ByteStream, HostError, RunEnd, SourceError};
 
-/// Where uploaded files lie below ComfyUI's `input`. The same for all jobs, because a file of
-/// another name is another input to ComfyUI's cache; it keeps different files of one name apart.
-const SUBFOLDER: &str = "pointsman";
+/// Where uploaded files lie below ComfyUI's `input`, each in a folder named by its content: an equal
+/// one of another job is the same input to ComfyUI's cache, and a different one of the same name is
+/// not in its way. ComfyUI compares an upload with every file of its name, one after the other, and
+/// answers nothing meanwhile (ComfyUI source).
+const FOLDER: &str = "pointsman";
+/// Hex digits of the SHA-256 that name a folder.
+const DIGITS: usize = 16;
 
 impl Run<'_> {
     /// Uploads the files that the job brings, and puts their names into the graph.
@@ -25,22 +30,51 @@ impl Run<'_> {
     }
 
     async fn upload(&self, input: &InputRef) -> Result<UploadReply, RunEnd> {
+        let folder = format!("{FOLDER}/{}", self.digest(input).await?);
+        let bytes = self.open(input).await?;
+        let client = &self.connector.client;
+        let upload = client.upload_image(&folder, &input.name, Body::wrap_stream(bytes));
+        self.in_time(input, upload).await?.map_err(|error| refused(input, &error))
+    }
+
+    /// The beginning of the SHA-256 of an input; where its `from` does not say it, it is read for it.
+    async fn digest(&self, input: &InputRef) -> Result<String, RunEnd> {
+        if let Some(sha256) = input.from.strip_prefix("sha256:") {
+            return Ok(sha256.chars().take(DIGITS).collect());
+        }
+        let hash = self
+            .open(input)
+            .await?
+            .try_fold(Sha256::new(), async |hash, chunk| Ok(hash.chain_update(chunk)));
+        let hash = self.in_time(input, hash).await?.map_err(|e| not_there(input, unreadable(e)))?;
+        let hash = hash.finalize();
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(hex[..DIGITS].to_owned())
+    }
+
+    async fn in_time<T>(
+        &self,
+        input: &InputRef,
+        transfer: impl Future<Output = T>,
+    ) -> Result<T, RunEnd> {
+        let limit = self.connector.settings.pace.upload;
+        let transfer = tokio::time::timeout(limit, transfer);
+        self.context.ticking(transfer).await.map_err(|_| {
+            let message =
+                format!("the upload of {:?} took longer than {} s", input.name, limit.as_secs());
+            RunEnd::gave_back(LossReason::ServiceLost, message)
+        })
+    }
+
+    async fn open(&self, input: &InputRef) -> Result<ByteStream, RunEnd> {
         let context = self.context.clone();
         let bytes = self.context.open_input(&input.from).await.map_err(|e| not_there(input, e))?;
-        let ticking = bytes.inspect(move |_| context.tick());
-        let client = &self.connector.client;
-        let upload = client.upload_image(SUBFOLDER, &input.name, Body::wrap_stream(ticking));
-        let limit = self.connector.settings.pace.upload;
-        let upload = tokio::time::timeout(limit, upload);
-        match self.context.ticking(upload).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(refused(input, &error)),
-            Err(_) => Err(RunEnd::gave_back(
-                LossReason::ServiceLost,
-                format!("the upload of {:?} took longer than {} s", input.name, limit.as_secs()),
-            )),
-        }
+        Ok(bytes.inspect(move |_| context.tick()).boxed())
     }
+}
+
+fn unreadable(error: std::io::Error) -> HostError {
+    SourceError::Unreadable(error.to_string()).into()
 }
 
 fn check(input: &InputRef) -> Result<(), RunEnd> {

@@ -20,16 +20,20 @@ mod submit;
 mod tests;
 mod tracker;
 mod watch;
+mod written;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pointsman_comfyui::{Classified, ComfyClient, InvalidUrl};
+use pointsman_comfyui::{Classified, ComfyClient, InvalidUrl, classify};
 use pointsman_core::{
     Failure, FailureKind, ServiceName, command::Held, matching::ServiceCapabilities,
 };
 
+use tokio::time::Instant;
+
 pub use payload::{ComfyUiPayload, PayloadError};
 pub use settings::{ComfyUiSettings, Pace};
+use written::Written;
 
 use crate::{Completion, Connector, Health, NotClear, RunContext, RunEnd, Task, Unavailable};
 
@@ -38,6 +42,7 @@ pub struct ComfyUiConnector {
     settings: ComfyUiSettings,
     client: ComfyClient,
     condition: Mutex<Condition>,
+    written: Written,
 }
 
 /// What is known of the server beside its answers.
@@ -51,6 +56,8 @@ struct Condition {
     runs: u32,
     /// A prompt after whose failure the process can do nothing right any more, and why.
     poisoned_by: Option<(String, String)>,
+    /// Until when its disk is taken to be full, and what said so.
+    full: Option<(Instant, String)>,
 }
 
 /// A run that is counted while it lives, however it ends.
@@ -76,12 +83,17 @@ impl ComfyUiConnector {
     /// [`InvalidUrl`] when the address is not an `http` URL.
     pub fn new(settings: ComfyUiSettings) -> Result<Self, InvalidUrl> {
         let client = ComfyClient::with_timeouts(&settings.url, settings.timeouts)?;
-        Ok(Self { settings, client, condition: Mutex::default() })
+        Ok(Self { settings, client, condition: Mutex::default(), written: Written::new() })
     }
 
-    /// Turns a classified failure into the job's, and remembers when the process is poisoned.
+    /// Turns a classified failure into the job's, and remembers when the process is poisoned or its
+    /// disk full.
     fn failure(&self, prompt_id: &str, classified: Classified) -> Failure {
         use pointsman_comfyui::FailureKind as Kind;
+        if classified.code == classify::DISK_FULL {
+            let until = Instant::now() + self.settings.pace.full_for;
+            self.condition.lock().full = Some((until, classified.message.clone()));
+        }
         let kind = match classified.kind {
             Kind::WrongWorker => FailureKind::WrongWorker,
             Kind::BadJob => FailureKind::BadJob,

@@ -2,15 +2,16 @@ use std::io;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
-use pointsman_comfyui::{ComfyClient, HistoryEntry, OutputFile, RequestError, graph};
+use pointsman_comfyui::{HistoryEntry, OutputFile, RequestError, graph};
 use pointsman_core::{
     Failure, FailureKind, LossReason,
     bounds::MAX_ARTIFACTS,
     record::{Artifact, ArtifactType},
 };
+use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::{run::Run, watch::Done};
+use super::{ComfyUiConnector, run::Run, watch::Done, written::short};
 use crate::{
     ByteStream, Completion, HostError, NewArtifact, Report, RunEnd, Source, SourceError, StopReason,
 };
@@ -49,7 +50,7 @@ impl Run<'_> {
             if self.context.stop().reason() == Some(StopReason::Cancel) {
                 return Err(RunEnd::Cancelled);
             }
-            match self.store(&file, kind).await {
+            match self.store(&entry, &file, kind).await {
                 Ok(artifact) => artifacts.push(artifact),
                 Err(HostError::Source(SourceError::Gone)) => {
                     let gone = Gone(file);
@@ -58,7 +59,7 @@ impl Run<'_> {
                         false => Err(gone.failure().into()),
                     };
                 }
-                Err(error) => return Err(not_stored(&file, error)),
+                Err(error) => return Err(self.not_stored(&file, error)),
             }
         }
         self.context.progress(Report { percent: Some(100.0), ..Report::default() });
@@ -67,15 +68,21 @@ impl Run<'_> {
         Ok(Collected::All(Completion { artifacts, cached, result }))
     }
 
-    async fn store(&self, file: &OutputFile, kind: ArtifactType) -> Result<Artifact, HostError> {
+    async fn store(
+        &self,
+        entry: &HistoryEntry,
+        file: &OutputFile,
+        kind: ArtifactType,
+    ) -> Result<Artifact, HostError> {
         let artifact = NewArtifact {
-            name: name_of(file),
+            name: name_of(file, entry.file_tag.as_deref()),
             media_type: media_type(&file.filename).to_owned(),
             node: Some(file.node_id.clone()),
             kind,
             size: None,
         };
-        let source = Fetched { client: self.connector.client.clone(), file: file.clone() };
+        let cached = is_cached(entry, &file.node_id);
+        let source = Fetched { connector: self.connector, file, cached };
         self.context.put_artifact(artifact, &source).await
     }
 
@@ -94,19 +101,43 @@ impl Run<'_> {
         !cached.is_empty() && shown.iter().all(|node| cached.contains(node))
     }
 
+    fn not_stored(&self, file: &OutputFile, error: HostError) -> RunEnd {
+        let message = format!("output {:?}: {error}", file.filename);
+        match error {
+            HostError::Fenced => RunEnd::Cancelled,
+            HostError::Source(SourceError::Refused(_)) => {
+                let node = self.graph.get(&file.node_id);
+                let class = node.and_then(|node| node.get("class_type")).and_then(Value::as_str);
+                let failure = Failure {
+                    node: Some(file.node_id.clone()),
+                    node_type: class.map(str::to_owned),
+                    ..Failure::new(FailureKind::BadJob, "output_refused", message)
+                };
+                failure.into()
+            }
+            HostError::Refused(_) | HostError::NoSuchInput(_) => {
+                Failure::new(FailureKind::ServiceFault, "output_not_stored", message).into()
+            }
+            HostError::Source(_) => RunEnd::gave_back(LossReason::ServiceLost, message),
+        }
+    }
+
     /// Makes ready for another run of the same prompt, in which ComfyUI writes its files anew: the
-    /// first run leaves history, and the nodes that save get a prefix of their own.
+    /// first run leaves history, and the nodes that save get another prefix.
     pub(super) async fn prepare_again(&mut self, gone: &Gone) -> Result<(), RunEnd> {
         tracing::info!(prompt = self.prompt_id, file = gone.0.filename, "cached file is gone");
-        let short: String = self.prompt_id.chars().take(8).collect();
+        let short = short(&self.prompt_id);
         self.graph = graph::with_fresh_prefix(&self.graph, &format!("-{short}"));
+        self.say_file_tag(&format!("{}-{short}", self.connector.written.tag));
         let client = &self.connector.client;
         let forgotten = self.context.ticking(client.forget(&[&self.prompt_id])).await;
         let lost =
             |error: RequestError| RunEnd::gave_back(LossReason::ServiceLost, error.to_string());
         forgotten.map_err(lost)?;
-        if kind_of(&gone.0) == Some(ArtifactType::Temp) {
-            // A node that only previews has no prefix; its result must be forgotten as a whole.
+        let saves = graph::save_nodes(&self.graph);
+        if !saves.iter().any(|node| node.node_id == gone.0.node_id) {
+            // Its prefix cannot be changed: it has none, or a linked one. So ComfyUI must forget
+            // what it knows as a whole.
             self.context.ticking(client.free(false, true)).await.map_err(lost)?;
         }
         Ok(())
@@ -114,19 +145,40 @@ impl Run<'_> {
 }
 
 /// A file at ComfyUI.
-struct Fetched {
-    client: ComfyClient,
-    file: OutputFile,
+struct Fetched<'a> {
+    connector: &'a ComfyUiConnector,
+    file: &'a OutputFile,
+    /// The node that names it did not run, so it was written before.
+    cached: bool,
 }
 
 #[async_trait]
-impl Source for Fetched {
+impl Source for Fetched<'_> {
     async fn open(&self) -> Result<ByteStream, SourceError> {
-        match self.client.view_output(&self.file).await {
-            Ok(stream) => Ok(stream.map_err(io::Error::other).boxed()),
-            Err(error) if error.is_not_found() => Err(SourceError::Gone),
-            Err(error) => Err(SourceError::Unreadable(error.to_string())),
+        let Self { connector: ComfyUiConnector { client, written, .. }, file, cached } = self;
+        let stream = client.view_output(file).await.map_err(not_opened)?;
+        let version = stream.version.as_deref();
+        if !cached {
+            written.note(file, version);
+        } else if !written.is_as_written(file, version) {
+            return Err(SourceError::Gone);
         }
+        Ok(stream.map_err(io::Error::other).boxed())
+    }
+}
+
+/// ComfyUI refuses what is in none of its folders; that does not pass.
+fn not_opened(error: RequestError) -> SourceError {
+    const MAY_PASS: [StatusCode; 2] = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    let message = error.to_string();
+    match error {
+        RequestError::Status { status: StatusCode::NOT_FOUND, .. } => SourceError::Gone,
+        RequestError::Status { status, .. }
+            if status.is_client_error() && !MAY_PASS.contains(&status) =>
+        {
+            SourceError::Refused(message)
+        }
+        _ => SourceError::Unreadable(message),
     }
 }
 
@@ -146,17 +198,6 @@ fn check_count(files: usize) -> Result<(), RunEnd> {
     Err(Failure::new(FailureKind::BadJob, "too_many_outputs", message).into())
 }
 
-fn not_stored(file: &OutputFile, error: HostError) -> RunEnd {
-    let message = format!("output {:?}: {error}", file.filename);
-    match error {
-        HostError::Fenced => RunEnd::Cancelled,
-        HostError::Refused(_) | HostError::NoSuchInput(_) => {
-            Failure::new(FailureKind::ServiceFault, "output_not_stored", message).into()
-        }
-        HostError::Source(_) => RunEnd::gave_back(LossReason::ServiceLost, message),
-    }
-}
-
 fn kind_of(file: &OutputFile) -> Option<ArtifactType> {
     match file.folder.as_str() {
         "input" => None,
@@ -165,15 +206,19 @@ fn kind_of(file: &OutputFile) -> Option<ArtifactType> {
     }
 }
 
-/// `{node}-{index}-{file}`, of characters that are safe in a path and a URL.
-fn name_of(file: &OutputFile) -> String {
+/// `{node}-{index}-{file}`, of characters that are safe in a path and a URL, without the tag.
+fn name_of(file: &OutputFile, tag: Option<&str>) -> String {
     let safe = |c: char| match c {
         c if c.is_alphanumeric() => c,
         '.' | '_' | '-' | ' ' | '(' | ')' => c,
         _ => '_',
     };
-    let surplus = file.filename.chars().count().saturating_sub(NAME_CHARS);
-    let name: String = file.filename.chars().skip(surplus).map(safe).collect();
+    let filename = match tag {
+        Some(tag) => file.filename.replacen(&format!("-{tag}"), "", 1),
+        None => file.filename.clone(),
+    };
+    let surplus = filename.chars().count().saturating_sub(NAME_CHARS);
+    let name: String = filename.chars().skip(surplus).map(safe).collect();
     let node: String = file.node_id.chars().map(safe).collect();
     format!("{node}-{}-{name}", file.index)
 }
@@ -217,10 +262,13 @@ mod tests {
             subfolder: String::new(),
             folder: "output".into(),
         };
-        assert_eq!(name_of(&file("9", "lake_00001_.png")), "9-2-lake_00001_.png");
-        assert_eq!(name_of(&file("9:1", "../../x\\y?.png")), "9_1-2-.._.._x_y_.png");
-        assert_eq!(name_of(&file("9", "Bäume.png")), "9-2-Bäume.png");
-        let long = name_of(&file("9", &("x".repeat(500) + ".png")));
+        assert_eq!(name_of(&file("9", "lake_00001_.png"), None), "9-2-lake_00001_.png");
+        let tagged = file("9", "lake-1a2b3c4d_00001_.png");
+        assert_eq!(name_of(&tagged, Some("1a2b3c4d")), "9-2-lake_00001_.png");
+        assert_eq!(name_of(&tagged, Some("5e6f7a8b")), "9-2-lake-1a2b3c4d_00001_.png");
+        assert_eq!(name_of(&file("9:1", "../../x\\y?.png"), None), "9_1-2-.._.._x_y_.png");
+        assert_eq!(name_of(&file("9", "Bäume.png"), None), "9-2-Bäume.png");
+        let long = name_of(&file("9", &("x".repeat(500) + ".png")), None);
         assert!(long.len() < 130 && long.ends_with(".png"));
     }
 }

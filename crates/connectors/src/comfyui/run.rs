@@ -1,3 +1,4 @@
+use pointsman_comfyui::graph;
 use pointsman_core::{Failure, FailureKind};
 use serde_json::{Map, Value, json};
 
@@ -69,7 +70,18 @@ impl<'a> Run<'a> {
             extra_data.entry("preview_method").or_insert_with(|| json!(method));
         }
         let prompt_id = task.held.token.to_string();
-        Self { connector, task, context, prompt_id, graph: workflow, extra_data, allow_partial }
+        let tag = &connector.written.tag;
+        let graph = graph::with_fresh_prefix(&workflow, &format!("-{tag}"));
+        let mut run =
+            Self { connector, task, context, prompt_id, graph, extra_data, allow_partial };
+        run.say_file_tag(tag);
+        run
+    }
+
+    /// Has ComfyUI keep, beside what became of the prompt, what to take out of the names of its
+    /// files: it may be read by a later run of the worker.
+    pub(super) fn say_file_tag(&mut self, tag: &str) {
+        self.extra_data.insert("file_tag".to_owned(), json!(tag));
     }
 
     /// Ends with `Cancelled` when told to stop: for everything before the submission.

@@ -69,6 +69,13 @@ pub struct Pace {
     pub log: Duration,
     /// A server where nothing listens for this long is dead.
     pub dead_after: Duration,
+    /// A server that closes every connection without an answer for this long, as what stands before
+    /// a dead one does, is dead too. Shorter than `cancel`.
+    pub cut_off_after: Duration,
+    /// A server whose disk was full gets no job for this long.
+    pub full_for: Duration,
+    /// A server whose answers about a prompt make no sense for this long has failed it.
+    pub unreadable_after: Duration,
     /// How long a prompt may take to be gone once it is cancelled.
     pub cancel: Duration,
     /// How long a probe waits.
@@ -87,6 +94,9 @@ impl Default for Pace {
             reconnect: Duration::from_millis(250),
             log: Duration::from_secs(5),
             dead_after: Duration::from_millis(500),
+            cut_off_after: Duration::from_secs(8),
+            full_for: Duration::from_secs(60),
+            unreadable_after: Duration::from_secs(5),
             cancel: Duration::from_secs(10),
             probe: Duration::from_secs(4),
             upload: Duration::from_secs(600),

@@ -38,6 +38,7 @@ struct Watch {
     /// It has not begun, because something else is before it.
     waits: bool,
     refused_since: Option<Instant>,
+    unreadable_since: Option<Instant>,
 }
 
 /// What was read.
@@ -60,7 +61,7 @@ impl Run<'_> {
                 reason = self.context.stop().raised() => return self.stop(reason).await,
                 heard = ears.next() => self.hear(&mut watch, heard),
                 reading = settled(&mut watch.reading) => {
-                    if let Some(done) = self.weigh(&mut watch, reading, ears.are_open())? {
+                    if let Some(done) = self.weigh(&mut watch, reading, ears.are_open()).await? {
                         return Ok(done);
                     }
                 }
@@ -82,6 +83,7 @@ impl Run<'_> {
             log_at: now,
             waits: false,
             refused_since: None,
+            unreadable_since: None,
         }
     }
 
@@ -122,7 +124,7 @@ impl Run<'_> {
     }
 
     /// Weighs what was read.
-    fn weigh(
+    async fn weigh(
         &self,
         watch: &mut Watch,
         reading: Reading,
@@ -132,9 +134,12 @@ impl Run<'_> {
         watch.clocks.log(now, reading.log);
         let truth = match reading.truth {
             Ok(truth) => truth,
+            Err(error @ RequestError::Malformed { .. }) => {
+                return self.weigh_unreadable(watch, &error).await.map(|()| None);
+            }
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
         };
-        watch.refused_since = None;
+        (watch.refused_since, watch.unreadable_since) = (None, None);
         match truth.verdict {
             Verdict::Running => {
                 watch.clocks.in_queue(now);
@@ -152,24 +157,45 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// A failed read is no news, unless nothing listens there any more.
+    /// A failed read is no news, unless nothing listens there any more, or nothing behind what does.
     fn weigh_failed_read(
         &self,
         watch: &mut Watch,
         error: &RequestError,
         hears: bool,
     ) -> Result<(), RunEnd> {
-        if hears || !matches!(error, RequestError::Unreachable { .. }) {
+        watch.unreadable_since = None;
+        let Some(dead_after) = self.dead_after(error).filter(|_| !hears) else {
             watch.refused_since = None;
             return Ok(());
-        }
+        };
         let since = *watch.refused_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= self.connector.settings.pace.dead_after {
+        if since.elapsed() >= dead_after {
             let message = format!("the service is gone: {error}");
             return Err(RunEnd::gave_back(LossReason::ServiceLost, message));
         }
         watch.read_by(Instant::now() + self.connector.settings.pace.dead_after, watch.pause);
         Ok(())
+    }
+
+    /// An answer that makes no sense may pass. One that does not would be no news for ever: the
+    /// attempt fails, once the prompt is sure to be gone.
+    async fn weigh_unreadable(
+        &self,
+        watch: &mut Watch,
+        error: &RequestError,
+    ) -> Result<(), RunEnd> {
+        watch.refused_since = None;
+        let since = *watch.unreadable_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.connector.settings.pace.unreadable_after {
+            return Ok(());
+        }
+        if self.make_it_stop(LossReason::ServiceLost).await?.is_some() {
+            watch.read_by(Instant::now(), watch.pause);
+            return Ok(());
+        }
+        let message = format!("what ComfyUI says of prompt {}: {error}", self.prompt_id);
+        Err(Failure::new(FailureKind::ServiceFault, "answer_unreadable", message).into())
     }
 
     /// What a final truth means for the attempt.

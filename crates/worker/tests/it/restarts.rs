@@ -141,6 +141,30 @@ async fn what_a_service_has_is_registered_when_it_comes_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_service_has_is_asked_every_five_minutes_and_registered_when_it_is_new() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    let setup = Setup::with(1, broker.clone(), service).await;
+    let versions = || -> Vec<_> {
+        let calls = broker.calls().into_iter().filter_map(|call| match call {
+            Call::Register(r) => r.capabilities.services.into_values().next()?.version,
+            _ => None,
+        });
+        calls.collect()
+    };
+    setup.pass(1000.0).await;
+    assert_eq!(versions(), ["1.0"], "nothing is new");
+    setup.service.with(|s| s.version = "1.1".into());
+    setup.pass(306.0).await;
+    assert_eq!(versions(), ["1.0", "1.1"]);
+    setup.service.with(|s| s.version = "1".repeat(201));
+    setup.pass(306.0).await;
+    assert_eq!(versions(), ["1.0", "1.1"], "what no store takes changes nothing");
+    let job = broker.post("done");
+    setup.pass(1.0).await;
+    assert_eq!(broker.status(job), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_with_what_no_store_takes_is_an_error_and_not_registered() {
     let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
     service.with(|s| s.version = "1".repeat(201));

@@ -6,7 +6,7 @@ use pointsman_comfyui_sim::{Faults, SimConfig, Version};
 use serde_json::json;
 
 use super::{Bench, picture, proxy::Proxy, settings, with_faults};
-use crate::{Connector as _, comfyui::ComfyUiConnector, testing::Witness};
+use crate::{Connector as _, Task, comfyui::ComfyUiConnector, testing::Witness};
 
 /// What "well under a second" means here, on a machine that is busy with other tests.
 const SOON: Duration = Duration::from_millis(700);
@@ -41,14 +41,14 @@ async fn also_when_the_socket_hears_nothing() {
 #[tokio::test]
 async fn also_when_the_socket_connects_late_or_not_at_all() {
     let bench = Bench::new().await;
-    bench.run(picture(1)).await.0.unwrap();
     for (delay, name) in [(Duration::from_secs(2), "late"), (Duration::from_secs(3600), "never")] {
         let proxy = Proxy::start(bench.sim.addr()).await;
-        proxy.delay_sockets(delay);
         let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+        let run = || connector.run(super::comfy_task(picture(1)), Witness::new().context());
+        run().await.unwrap();
+        proxy.delay_sockets(delay);
         let begin = Instant::now();
-        let task = super::comfy_task(picture(1));
-        let completion = connector.run(task, Witness::new().context()).await.unwrap();
+        let completion = run().await.unwrap();
         assert!(begin.elapsed() < SOON, "{name}: {:?}", begin.elapsed());
         assert!(completion.cached, "{name}");
     }
@@ -73,18 +73,81 @@ async fn history_that_comes_late_is_waited_for() {
 
 #[tokio::test]
 async fn a_cached_file_that_is_gone_is_made_again_once() {
-    let folder = std::env::temp_dir().join(format!("pointsman-{}", uuid::Uuid::new_v4()));
-    let config = SimConfig { folder: Some(folder.clone()), ..SimConfig::default() };
-    let bench = Bench::with(config, |_| {}).await;
-    let first = bench.run(picture(1)).await.0.unwrap();
-    std::fs::remove_file(folder.join("output/lake_00001_.png")).unwrap();
-    let (end, witness) = bench.run(picture(1)).await;
-    let again = end.unwrap();
-    assert_eq!(again.artifacts.len(), 1);
-    assert_ne!(again.artifacts[0].name, first.artifacts[0].name);
-    assert!(witness.artifacts.lock()[0].1.starts_with(b"\x89PNG"));
-    drop(bench);
-    std::fs::remove_dir_all(folder).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::with(at(&folder), |_| {}).await;
+    let (end, first) = bench.run(picture(1)).await;
+    end.unwrap();
+    std::fs::remove_file(saved(&bench, &folder)).unwrap();
+    let (end, again) = bench.run(picture(1)).await;
+    let completion = end.unwrap();
+    assert!(!completion.cached, "it was saved again");
+    assert_eq!(completion.artifacts[0].name, "7-0-lake_00001_.png");
+    assert_eq!(bytes(&again), bytes(&first));
+}
+
+#[tokio::test]
+async fn a_cached_file_that_was_written_again_since_is_made_again_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::with(at(&folder), |_| {}).await;
+    let (end, first) = bench.run(picture(1)).await;
+    end.unwrap();
+    std::fs::write(saved(&bench, &folder), b"the picture of another job").unwrap();
+    let (end, again) = bench.run(picture(1)).await;
+    assert!(!end.unwrap().cached, "it was saved again");
+    assert_eq!(bytes(&again), bytes(&first));
+}
+
+#[tokio::test]
+async fn a_cached_file_whose_node_has_no_prefix_to_change_is_made_again_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::with(at(&folder), |_| {}).await;
+    let mut graph = picture(1);
+    graph["7"]["inputs"]["filename_prefix"] = json!(7.5);
+    let (end, first) = bench.run(graph.clone()).await;
+    end.unwrap();
+    std::fs::remove_file(folder.path().join("output/7.5_00001_.png")).unwrap();
+    let (end, again) = bench.run(graph).await;
+    end.unwrap();
+    assert_eq!(bytes(&again), bytes(&first));
+}
+
+#[tokio::test]
+async fn two_that_share_a_folder_do_not_write_the_same_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = Bench::with(at(&folder), |_| {}).await;
+    let other = Bench::with(at(&folder), |_| {}).await;
+    one.run(picture(1)).await.0.unwrap();
+    let (end, first) = other.run(picture(2)).await;
+    end.unwrap();
+    // Each counts on from what it found in the folder.
+    one.run(picture(3)).await.0.unwrap();
+    let (end, again) = other.run(picture(2)).await;
+    assert!(end.unwrap().cached);
+    assert_eq!(bytes(&again), bytes(&first));
+}
+
+#[tokio::test]
+async fn a_later_run_of_the_worker_knows_what_to_take_out_of_the_names() {
+    let bench = Bench::new().await;
+    let task = super::comfy_task(picture(1));
+    bench.run_task(task.clone(), Witness::new()).await.unwrap();
+    let later = ComfyUiConnector::new(settings(&bench.sim.url(), "worker-a")).unwrap();
+    let adopted = Task { adopted: true, ..task };
+    let completion = later.run(adopted, Witness::new().context()).await.unwrap();
+    assert_eq!(completion.artifacts[0].name, "7-0-lake_00001_.png");
+}
+
+fn at(folder: &tempfile::TempDir) -> SimConfig {
+    SimConfig { folder: Some(folder.path().to_owned()), ..SimConfig::default() }
+}
+
+/// The first file that the picture is saved to.
+fn saved(bench: &Bench, folder: &tempfile::TempDir) -> std::path::PathBuf {
+    folder.path().join(format!("output/lake-{}_00001_.png", bench.connector.written.tag))
+}
+
+fn bytes(witness: &Witness) -> bytes::Bytes {
+    witness.artifacts.lock()[0].1.clone()
 }
 
 #[tokio::test]

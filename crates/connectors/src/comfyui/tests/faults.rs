@@ -1,6 +1,9 @@
 //! The service fails, dies or restarts.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pointsman_comfyui::Timeouts;
 use pointsman_comfyui_sim::{Faults, SimConfig};
@@ -8,7 +11,7 @@ use pointsman_core::{FailureKind, LossReason, record::ConnectorStatus};
 use serde_json::json;
 
 use super::{Bench, comfy_task, failure, picture, proxy::Proxy, settings, sleeping, with_faults};
-use crate::{Connector as _, RunEnd, comfyui::ComfyUiConnector, testing::Witness};
+use crate::{Connector as _, RunEnd, StopReason, comfyui::ComfyUiConnector, testing::Witness};
 
 fn lost(end: Result<crate::Completion, RunEnd>) -> LossReason {
     match end {
@@ -122,4 +125,69 @@ async fn a_submission_that_was_never_read_costs_the_job_nothing() {
     let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
     assert_eq!(lost(end), LossReason::Unstarted);
     assert_eq!(bench.queue().await, 0);
+}
+
+#[tokio::test]
+async fn what_python_writes_and_json_does_not_allow_completes_as_usual() {
+    let bench = Bench::with_faults(Faults { python_json: true, ..Faults::default() }).await;
+    let has = bench.connector.capabilities().await.unwrap();
+    assert!(has.models.contains("sim-v1.safetensors"), "{has:?}");
+    let completion = bench.run(picture(1)).await.0.unwrap();
+    assert_eq!(completion.artifacts.len(), 1);
+    let odd = &completion.result.unwrap()["7"]["odd"];
+    assert_eq!((&odd[0], &odd[1], &odd[2]), (&json!(null), &json!(null), &json!("\u{fffd}")));
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_read_fails_the_job_and_says_so() {
+    let bench = Bench::with_faults(Faults { unreadable_history: true, ..Faults::default() }).await;
+    let begin = Instant::now();
+    let failed = failure(bench.run(picture(1)).await.0);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "answer_unreadable"));
+    assert!(failed.message.contains("unexpected answer"), "{}", failed.message);
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    bench.sim.set_faults(Faults::default());
+    bench.run(picture(2)).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_cancel_does_not_wait_for_an_end_that_cannot_be_read() {
+    let hour = Duration::from_secs(3600);
+    let bench = Bench::with(SimConfig::default(), |settings| {
+        (settings.pace.unreadable_after, settings.pace.cancel) = (hour, hour);
+    })
+    .await;
+    let running = bench.begin(comfy_task(sleeping(30.0))).await;
+    bench.sim.set_faults(Faults { unreadable_history: true, ..Faults::default() });
+    running.stop(StopReason::Cancel);
+    assert!(matches!(running.end().await, Err(RunEnd::Cancelled)));
+}
+
+#[tokio::test]
+async fn a_file_that_is_refused_fails_the_job_at_once_and_names_node_file_and_answer() {
+    let bench = Bench::with_faults(Faults { file_refused: true, ..Faults::default() }).await;
+    let failed = failure(bench.run(picture(1)).await.0);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::BadJob, "output_refused"));
+    assert_eq!(
+        (failed.node.as_deref(), failed.node_type.as_deref()),
+        (Some("7"), Some("SaveImage"))
+    );
+    for part in ["lake-", "_00001_.png", "answered 403"] {
+        assert!(failed.message.contains(part), "{}", failed.message);
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_dies_behind_what_still_listens_is_seen() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let connector = Arc::new(ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap());
+    assert!(connector.probe().await.is_able());
+    let bench = Bench { sim: bench.sim, connector };
+    let running = bench.begin(comfy_task(sleeping(30.0))).await;
+    let Bench { sim, connector } = bench;
+    sim.stop().await;
+    connector.probe().await;
+    assert_eq!(connector.probe().await.status, ConnectorStatus::Error);
+    assert_eq!(lost(running.end().await), LossReason::ServiceLost);
 }

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use pointsman_comfyui_sim::{Faults, SimConfig};
-use pointsman_core::record::ConnectorStatus;
+use pointsman_core::{FailureKind, record::ConnectorStatus};
+use serde_json::json;
 
-use super::{Bench, comfy_task, settings, sleeping};
-use crate::{Connector as _, Health, StopReason, comfyui::ComfyUiConnector};
+use super::{Bench, comfy_task, failure, settings, sleeping};
+use crate::{
+    Connector as _, Health, StopReason,
+    comfyui::{ComfyUiConnector, ComfyUiSettings},
+};
 
 #[tokio::test]
 async fn connecting_until_it_was_up_and_offline_after() {
@@ -38,4 +42,21 @@ async fn silence_is_an_error_only_when_it_is_idle_and_lasts() {
     bench.sim.set_faults(Faults { http_stall_ms: 1000, ..Faults::default() });
     let statuses = [bench.connector.probe().await.status, bench.connector.probe().await.status];
     assert_eq!(statuses, [ConnectorStatus::Idle, ConnectorStatus::Error]);
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_the_service_out_for_a_while() {
+    let mut graph = sleeping(0.0);
+    graph["2"] = json!({"class_type": "SimFail", "inputs": {"value": ["1", 0],
+        "exception_type": "OSError", "message": "[Errno 28] No space left on device"}});
+    for (full_for, is_over) in [(Duration::from_secs(3600), false), (Duration::ZERO, true)] {
+        let change = |settings: &mut ComfyUiSettings| settings.pace.full_for = full_for;
+        let bench = Bench::with(SimConfig::default(), change).await;
+        assert_eq!(bench.connector.probe().await, Health::idle());
+        let failed = failure(bench.run(graph.clone()).await.0);
+        assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "disk_full"));
+        let health = bench.connector.probe().await;
+        assert_eq!(health.is_able(), is_over);
+        assert_eq!(health.message.is_some_and(|why| why.contains("disk is full")), !is_over);
+    }
 }

@@ -105,7 +105,14 @@ async fn until(mut holds: impl FnMut() -> bool) {
 fn settings(url: &str, owner: &str) -> ComfyUiSettings {
     let service = ServiceName::new("comfyui").unwrap();
     let cancel = Duration::from_millis(600);
-    let pace = Pace { cancel, dead_after: Duration::from_millis(100), ..Pace::default() };
+    let soon = Duration::from_millis(100);
+    let pace = Pace {
+        cancel,
+        dead_after: soon,
+        cut_off_after: soon * 3,
+        unreadable_after: soon,
+        ..Pace::default()
+    };
     ComfyUiSettings { pace, ..ComfyUiSettings::new(service, url, owner) }
 }
 

@@ -32,7 +32,8 @@ async fn a_picture_is_drawn_followed_and_stored() {
         assert_eq!(artifact.kind, ArtifactType::Output);
         assert!(bytes.starts_with(PNG));
         let result = completion.result.unwrap();
-        assert_eq!(result["7"]["images"][0]["filename"], "lake_00001_.png");
+        let at_comfyui = format!("lake-{}_00001_.png", bench.connector.written.tag);
+        assert_eq!(result["7"]["images"][0]["filename"], *at_comfyui);
         let reports = witness.reports.lock();
         assert!(reports.iter().any(|r| r.node.as_deref() == Some("5") && r.steps == Some(4)));
         assert!(reports.windows(2).all(|pair| pair[0].percent <= pair[1].percent), "{reports:?}");
@@ -89,6 +90,44 @@ async fn inputs_are_uploaded_and_put_into_the_graph() {
         witness.inputs.lock().push(("sha256:aa".into(), Bytes::from_static(b"x")));
         let end = bench.run_task(bringing(graph.clone(), from, name), witness).await;
         assert_eq!(super::failure(end).code, code);
+    }
+}
+
+#[tokio::test]
+async fn different_inputs_of_one_name_lie_apart_and_equal_ones_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SimConfig { folder: Some(folder.path().to_owned()), ..SimConfig::default() };
+    let bench = Bench::with(config, |_| {}).await;
+    let (end, first) = bench.run(picture(7)).await;
+    end.unwrap();
+    let (end, second) = bench.run(picture(8)).await;
+    end.unwrap();
+    let picture = |witness: &Witness| witness.artifacts.lock()[0].1.clone();
+    let graph = json!({
+        "10": {"class_type": "LoadImage", "inputs": {"image": "unset.png"}},
+        "11": {"class_type": "PreviewImage", "inputs": {"images": ["10", 0]}}
+    });
+    for (from, bytes) in [
+        ("sha256:0123456789abcdef0123", picture(&first)),
+        ("artifact:job/one.png", picture(&first)),
+        ("artifact:job/two.png", picture(&second)),
+        ("artifact:job/three.png", picture(&second)),
+    ] {
+        let witness = Witness::new();
+        witness.inputs.lock().push((from.into(), bytes));
+        bench.run_task(bringing(graph.clone(), from, "lake.png"), witness).await.unwrap();
+    }
+    let names = |folder: &std::path::Path| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    };
+    let inputs = folder.path().join("input/pointsman");
+    let folders = names(&inputs);
+    assert!(folders.contains(&"0123456789abcdef".to_owned()), "{folders:?}");
+    assert_eq!(folders.len(), 3, "{folders:?}");
+    for folder in folders {
+        assert_eq!(folder.len(), 16);
+        assert_eq!(names(&inputs.join(folder)), ["lake.png"]);
     }
 }
 
