@@ -12,7 +12,7 @@ use pointsman_core::{
 };
 use pointsman_store::{Store, ToldProgress};
 use pointsman_store_redis::RedisStore;
-use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
+use pointsman_worker::{Arrival, BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -50,11 +50,20 @@ impl OverRedis {
 
 #[async_trait]
 impl pointsman_worker::Broker for OverRedis {
-    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+    async fn register(
+        &self,
+        register: Register,
+        _: &Arrival,
+    ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         registered(&*self.store, self.execute(Command::Register(register)).await?).await
     }
 
-    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+    async fn exchange(
+        &self,
+        exchange: Exchange,
+        wait: Duration,
+        _: &Arrival,
+    ) -> Result<Exchanged, BrokerError> {
         let wait = if exchange.ops.is_empty() { wait } else { Duration::ZERO };
         let done = self.exchanges.exchange(exchange, wait).await.map_err(broker_error)?;
         Ok(exchanged(done))
