@@ -222,7 +222,7 @@ impl Inner {
         self.link.enter(epoch, seq);
         self.memory.clear();
         self.definitions.clear();
-        self.payloads.lock().clear();
+        self.claimed_payloads.lock().clear();
     }
 
     /// What is kept of these idempotency keys, those whose time is not over.

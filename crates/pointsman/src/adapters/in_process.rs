@@ -43,20 +43,24 @@ impl pointsman_worker::Broker for InProcess {
     async fn register(
         &self,
         register: Register,
-        _: &Arrival,
+        arrival: &Arrival,
     ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         let done = self.broker.execute(Command::Register(register)).await.map_err(broker_error)?;
-        registered(&**self.broker.store(), done.answer).await
+        registered(&**self.broker.store(), done.answer, arrival).await
     }
 
     async fn exchange(
         &self,
         exchange: Exchange,
         wait: Duration,
-        _: &Arrival,
+        arrival: &Arrival,
     ) -> Result<Exchanged, BrokerError> {
         let wait = if exchange.ops.is_empty() { wait } else { Duration::ZERO };
-        let done = self.broker.exchange(exchange, wait).await.map_err(broker_error)?;
+        let done = self
+            .broker
+            .exchange(exchange, wait, &|| arrival.moved())
+            .await
+            .map_err(broker_error)?;
         Ok(exchanged(done))
     }
 

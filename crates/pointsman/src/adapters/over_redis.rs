@@ -53,19 +53,24 @@ impl pointsman_worker::Broker for OverRedis {
     async fn register(
         &self,
         register: Register,
-        _: &Arrival,
+        arrival: &Arrival,
     ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
-        registered(&*self.store, self.execute(Command::Register(register)).await?).await
+        let answer = self.execute(Command::Register(register)).await?;
+        registered(&*self.store, answer, arrival).await
     }
 
     async fn exchange(
         &self,
         exchange: Exchange,
         wait: Duration,
-        _: &Arrival,
+        arrival: &Arrival,
     ) -> Result<Exchanged, BrokerError> {
         let wait = if exchange.ops.is_empty() { wait } else { Duration::ZERO };
-        let done = self.exchanges.exchange(exchange, wait).await.map_err(broker_error)?;
+        let done = self
+            .exchanges
+            .exchange(exchange, wait, &|| arrival.moved())
+            .await
+            .map_err(broker_error)?;
         Ok(exchanged(done))
     }
 

@@ -11,6 +11,7 @@ mod idle;
 mod many;
 mod meanwhile;
 mod opening;
+mod payloads;
 mod previews;
 mod profiles;
 mod several;
