@@ -56,11 +56,12 @@ impl Broker {
         &self,
         exchange: Exchange,
         wait: Duration,
+        moved: &(dyn Fn() + Sync),
     ) -> Result<Exchanged, BrokerError> {
         let hub = self.hub();
         let (store, stop) = (hub.store.clone(), hub.stop.clone());
         let exchanges = Exchanges::new(store, self.config().slow_scan, stop);
-        let exchanged = exchanges.exchange(exchange, wait).await?;
+        let exchanged = exchanges.exchange(exchange, wait, moved).await?;
         exchanged.ops.iter().filter_map(|op| op.as_ref().err()).for_each(|why| hub.refused(why));
         Ok(exchanged)
     }
@@ -75,7 +76,8 @@ impl Exchanges {
     /// Applies the operations at once, each by itself, and claims. When nothing can be claimed
     /// and `wait` is not zero, looks again at each hint, and by itself at a slow period, until
     /// there is a job or the time is over; then `claimed` is empty. The operations' answers come
-    /// with the claim's, so a caller that has operations to settle asks with no wait.
+    /// with the claim's, so a caller that has operations to settle asks with no wait. Payloads may be
+    /// long on their way from the store: `moved` is told of each part of them.
     ///
     /// # Errors
     /// [`BrokerError`].
@@ -83,11 +85,12 @@ impl Exchanges {
         &self,
         exchange: Exchange,
         wait: Duration,
+        moved: &(dyn Fn() + Sync),
     ) -> Result<Exchanged, BrokerError> {
         let until = Instant::now() + wait.min(MAX_WAIT);
         let asks = exchange.claim.as_ref().is_some_and(|claim| !claim.tokens.is_empty());
         if !asks || wait.is_zero() {
-            return self.look(exchange).await;
+            return self.look(exchange, moved).await;
         }
         let Exchange { worker, incarnation, claim, .. } = &exchange;
         let services = claim.iter().flat_map(|Claim { services, .. }| services).cloned();
@@ -105,7 +108,7 @@ impl Exchanges {
         // Subscribed before looking: a job that comes in between is not missed.
         let mut hint = wait();
         loop {
-            let found = match self.look(look).await {
+            let found = match self.look(look, moved).await {
                 // What became of the operations is told also when a later look fails.
                 Err(_) if !ops.is_empty() => {
                     return Ok(Exchanged { ops, claimed: Vec::new(), unconfirmed });
@@ -134,24 +137,33 @@ impl Exchanges {
     }
 
     /// Applies the operations, and claims what there is now.
-    async fn look(&self, exchange: Exchange) -> Result<Exchanged, BrokerError> {
+    async fn look(
+        &self,
+        exchange: Exchange,
+        moved: &(dyn Fn() + Sync),
+    ) -> Result<Exchanged, BrokerError> {
         let done = self.execute(exchange).await?;
         let Answer::Exchanged { ops, claimed } = &done.answer else {
             return Err(odd_answer(&done.answer).into());
         };
-        let claimed = self.claimed(claimed, &done).await?;
+        let claimed = self.claimed(claimed, &done, moved).await?;
         Ok(Exchanged { ops: ops.clone(), claimed, unconfirmed: done.unconfirmed.clone() })
     }
 
     /// The claimed jobs with their payloads.
-    async fn claimed(&self, held: &[Held], done: &Done) -> Result<Vec<Claimed>, BrokerError> {
+    async fn claimed(
+        &self,
+        held: &[Held],
+        done: &Done,
+        moved: &(dyn Fn() + Sync),
+    ) -> Result<Vec<Claimed>, BrokerError> {
         if held.is_empty() {
             return Ok(Vec::new());
         }
         let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
         let jobs = self.claimed_jobs(&ids, done).await?;
         let ids = jobs.iter().map(|job| job.id).collect();
-        let payloads = self.store.payloads(ids).await?;
+        let payloads = self.store.arriving_payloads(ids, moved).await?;
         let mut claimed = Vec::with_capacity(held.len());
         for (job, payload) in jobs.into_iter().zip(payloads) {
             match payload {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pointsman_api::Problem;
 use pointsman_core::Timestamp;
 use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, header};
@@ -95,7 +95,14 @@ impl Client {
 
     /// Sends, and turns every refusal into an error.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = self.answered(request.build()?).await?;
+        let request = request.build()?;
+        let limit = request.timeout().copied().unwrap_or(CALL);
+        self.begun(request, limit).await
+    }
+
+    /// `limit`: how long the caller waits for the answer's beginning.
+    async fn begun(&self, request: Request, limit: Duration) -> Result<Response, ClientError> {
+        let response = self.answered(request, limit).await?;
         self.clock.saw(response.headers(), Instant::now());
         if response.status().is_success() {
             return Ok(response);
@@ -106,10 +113,14 @@ impl Client {
         Err(refusal(response).await)
     }
 
-    /// Sends where the answer is as long as it gets, and only its beginning is due.
-    pub(crate) async fn open(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let opened = timeout(CALL, self.send(request)).await;
-        opened.unwrap_or_else(|_| Err(silent_for(CALL)))
+    /// Sends where the answer is as long as it gets, and only its beginning is due within a limit.
+    pub(crate) async fn open(
+        &self,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<Response, ClientError> {
+        let opened = timeout(limit, self.begun(request.build()?, limit)).await;
+        opened.unwrap_or_else(|_| Err(silent_for(limit)))
     }
 
     /// The next piece of an answer. May be cancelled without loss.
@@ -124,19 +135,23 @@ impl Client {
     /// Who cannot be connected to got nothing of the request: it goes to the next server. So it does
     /// where a server that was not heard yet says nothing, or serves nobody: it may be given to one
     /// server only.
-    async fn answered(&self, mut request: Request) -> Result<Response, reqwest::Error> {
+    async fn answered(
+        &self,
+        mut request: Request,
+        limit: Duration,
+    ) -> Result<Response, reqwest::Error> {
         for _ in 1..self.addresses.count() {
             self.addresses.turn(request.url_mut());
             if self.addresses.is_heard() || self.is_there().await {
                 let again = request.try_clone();
-                request = match (self.ask(request).await, again) {
+                request = match (self.ask(request, limit).await, again) {
                     (Err(error), Some(again)) if error.is_connect() => again,
                     (answered, _) => return answered,
                 };
             }
         }
         self.addresses.turn(request.url_mut());
-        self.ask(request).await
+        self.ask(request, limit).await
     }
 
     /// Whether the server that is talked to says that it serves; it is left where it does not.
@@ -152,9 +167,9 @@ impl Client {
     }
 
     /// Asks the server that the request names, and leaves it where it gives no answer.
-    async fn ask(&self, request: Request) -> Result<Response, reqwest::Error> {
+    async fn ask(&self, request: Request, limit: Duration) -> Result<Response, reqwest::Error> {
         // What it may take beyond an ordinary call it may wait for.
-        let wait = request.timeout().map_or(Duration::ZERO, |limit| limit.saturating_sub(CALL));
+        let wait = limit.saturating_sub(CALL);
         let asked = Asked::new(&self.addresses, request.url().clone(), wait);
         let answered = self.http.execute(request).await;
         asked.answered(answered)
@@ -178,6 +193,24 @@ impl Client {
         request: RequestBuilder,
     ) -> Result<T, ClientError> {
         let body = self.send(request).await?.bytes().await?;
+        read(&body)
+    }
+
+    /// Sends, and reads the answer's JSON as it comes: the more it is, the longer it takes. Its
+    /// beginning is due within a limit, and `moved` is told of each part.
+    pub(crate) async fn long_answer<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        limit: Duration,
+        moved: &(dyn Fn() + Sync),
+    ) -> Result<T, ClientError> {
+        let mut response = self.open(request, limit).await?;
+        moved();
+        let mut body = BytesMut::new();
+        while let Some(piece) = self.piece(&mut response).await? {
+            moved();
+            body.extend_from_slice(&piece);
+        }
         read(&body)
     }
 }

@@ -6,7 +6,10 @@ use pointsman_core::JobId;
 use reqwest::{Method, Response, header};
 use serde::de::DeserializeOwned;
 
-use crate::{Client, ClientError, Event, SseParser, connection::read};
+use crate::{
+    Client, ClientError, Event, SseParser,
+    connection::{CALL, read},
+};
 
 impl Event {
     /// The data, understood.
@@ -78,7 +81,7 @@ impl Client {
 
     async fn stream(&self, request: reqwest::RequestBuilder) -> Result<Events, ClientError> {
         let request = request.header(header::ACCEPT, "text/event-stream");
-        let (client, response) = (self.clone(), self.open(request).await?);
+        let (client, response) = (self.clone(), self.open(request, CALL).await?);
         Ok(Events { client, response, parser: SseParser::default(), ready: VecDeque::new() })
     }
 }

@@ -9,7 +9,7 @@ use pointsman_api::{InputSource, InputStored};
 use pointsman_core::{JobId, record::Artifact};
 use reqwest::{Body, Method, Response, StatusCode, header};
 
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, connection::CALL};
 
 /// What is sent: bytes as they come. An error ends the upload, and nothing is stored.
 pub type Source = BoxStream<'static, std::io::Result<Bytes>>;
@@ -125,6 +125,6 @@ impl Client {
     }
 
     async fn download(&self, path: &[&str]) -> Result<Download, ClientError> {
-        Ok(Download::of(self.clone(), self.open(self.api(Method::GET, path)).await?))
+        Ok(Download::of(self.clone(), self.open(self.api(Method::GET, path), CALL).await?))
     }
 }

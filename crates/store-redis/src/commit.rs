@@ -148,14 +148,14 @@ impl Inner {
         let mut taken = Vec::with_capacity(picks.len());
         for pick in picks {
             if let Some(payload) = pick.payload.filter(|p| p.len() <= REMEMBERED_PAYLOAD) {
-                self.payloads.lock().put(pick.job, payload);
+                self.claimed_payloads.lock().put(pick.job, payload);
             }
             taken.push((pick.event.key, pick.fields));
         }
         let group = log::stamp(events, seq, at, endings_before);
         for event in group.events.iter().filter(|event| event.record.is_none()) {
             if let RecordKey::Job(id) = &event.key {
-                self.payloads.lock().pop(id);
+                self.claimed_payloads.lock().pop(id);
             }
         }
         self.memory.follow(epoch, &group.events);

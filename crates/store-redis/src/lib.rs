@@ -62,6 +62,7 @@ mod log;
 mod looks;
 mod machines;
 mod pack;
+mod payloads;
 mod piecemeal;
 mod plan;
 mod queues;

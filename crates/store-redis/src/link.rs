@@ -16,6 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 use parking_lot::{Mutex, RwLock};
 use pointsman_core::{Outage, Timestamp};
 use pointsman_store::{Clock, Epoch, Health, Setting};
@@ -76,6 +80,8 @@ struct Live {
     generation: u64,
 }
 
+type Connecting = Shared<BoxFuture<'static, Result<Live, OpenError>>>;
+
 /// The connection, and what is known through it. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Link(Arc<Inner>);
@@ -84,10 +90,9 @@ struct Inner {
     place: Place,
     keys: Keys,
     live: RwLock<Option<Live>>,
-    /// Held while a connection is made; why the last attempt failed.
-    connecting: tokio::sync::Mutex<Option<OpenError>>,
-    /// How many attempts failed.
-    failures: AtomicU64,
+    /// While a connection is made: what comes of it.
+    connecting: Mutex<Option<Connecting>>,
+    runtime: tokio::runtime::Handle,
     epoch: Mutex<Epoch>,
     /// How many connections there were.
     generations: watch::Sender<u64>,
@@ -116,8 +121,8 @@ impl Link {
             place,
             keys,
             live: RwLock::new(None),
-            connecting: tokio::sync::Mutex::new(None),
-            failures: AtomicU64::new(0),
+            connecting: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
             epoch: Mutex::new(Epoch::mint()),
             generations: watch::Sender::new(0),
             time: Mutex::new((Timestamp::default(), Instant::now())),
@@ -223,29 +228,39 @@ impl Link {
         self.connect().await.map_err(|error| CallError::Unreachable(error.to_string()))
     }
 
-    /// Makes a connection, unless somebody else has meanwhile. Who waited for an attempt of
-    /// somebody else's shares its failure: one after the other they would wait for each other.
+    /// Waits for the connection that is being made. A task of its own makes it: who gives up waiting
+    /// ends it for nobody, and all who wait share what comes of it.
     async fn connect(&self) -> Result<Live, OpenError> {
-        let failures = self.0.failures.load(Ordering::Acquire);
-        let mut last = self.0.connecting.lock().await;
-        if let Some(live) = &*self.0.live.read() {
-            return Ok(live.clone());
-        }
-        if self.is_closed() {
-            return Err(OpenError::Closed);
-        }
-        if self.0.failures.load(Ordering::Acquire) != failures
-            && let Some(error) = &*last
-        {
-            return Err(error.clone());
-        }
+        let connecting = {
+            let mut connecting = self.0.connecting.lock();
+            if let Some(live) = &*self.0.live.read() {
+                return Ok(live.clone());
+            }
+            if self.is_closed() {
+                return Err(OpenError::Closed);
+            }
+            connecting.get_or_insert_with(|| self.begin_to_connect()).clone()
+        };
+        connecting.await
+    }
+
+    fn begin_to_connect(&self) -> Connecting {
+        let link = self.clone();
+        let attempt = self.0.runtime.spawn(async move {
+            let _over = Over(&link);
+            tokio::select! {
+                made = link.make() => made,
+                () = link.closing() => Err(OpenError::Closed),
+            }
+        });
+        // Its runtime ends.
+        attempt.map(|made| made.unwrap_or(Err(OpenError::Closed))).boxed().shared()
+    }
+
+    async fn make(&self) -> Result<Live, OpenError> {
         let is_first = *self.0.generations.borrow() == 0;
         let made = connect::connect(&self.0.place, &self.0.keys, is_first).await;
-        let made = made.inspect_err(|error| {
-            *self.0.trouble.lock() = Some(error.to_string());
-            *last = Some(error.clone());
-            self.0.failures.fetch_add(1, Ordering::AcqRel);
-        })?;
+        let made = made.inspect_err(|error| *self.0.trouble.lock() = Some(error.to_string()))?;
         let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
         let generation = *self.0.generations.borrow() + 1;
         if generation > 1 && before != made.epoch {
@@ -345,18 +360,39 @@ impl Link {
     }
 }
 
+/// An attempt to connect is over: who comes later makes another.
+struct Over<'a>(&'a Link);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        *self.0.0.connecting.lock() = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A host that takes connections and never says a word.
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_for_an_attempt_shares_its_failure() {
+    fn silent_host() -> std::net::TcpListener {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         silent.set_nonblocking(true).unwrap();
-        let address = format!("redis://{}", silent.local_addr().unwrap()).parse().unwrap();
-        let (fleet, opening) = ("test".to_owned(), Opening::Serve);
-        let link = Link::new(Place { address, fleet, acks: 0, clock: None, opening });
+        silent
+    }
+
+    fn link_to(address: &str) -> Link {
+        let (address, fleet) = (address.parse().unwrap(), "test".to_owned());
+        Link::new(Place { address, fleet, acks: 0, clock: None, opening: Opening::Serve })
+    }
+
+    fn attempts(at: &std::net::TcpListener) -> usize {
+        std::iter::from_fn(|| at.accept().ok()).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_an_attempt_shares_its_failure() {
+        let silent = silent_host();
+        let link = link_to(&format!("redis://{}", silent.local_addr().unwrap()));
         let begun = tokio::time::Instant::now();
         let calls: Vec<_> = (0..12)
             .map(|_| {
@@ -370,10 +406,37 @@ mod tests {
         }
         let took = begun.elapsed();
         assert!(took < 2 * nodes::CONNECT_WITHIN, "{took:?}");
-        let attempts = std::iter::from_fn(|| silent.accept().ok()).count();
-        assert_eq!(attempts, 1);
+        assert_eq!(attempts(&silent), 1);
         // Who comes later makes an attempt of its own.
         assert!(link.live().await.is_err());
-        assert_eq!(std::iter::from_fn(|| silent.accept().ok()).count(), 1);
+        assert_eq!(attempts(&silent), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_ends_no_attempt() {
+        let silent = silent_host();
+        let link = link_to(&format!("redis://{}", silent.local_addr().unwrap()));
+        for _ in 0..2 {
+            let patience = nodes::CONNECT_WITHIN * 2 / 5;
+            assert!(tokio::time::timeout(patience, link.live()).await.is_err());
+        }
+        assert!(link.live().await.is_err());
+        assert_eq!(attempts(&silent), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hosts_that_say_nothing_are_waited_for_together() {
+        for topology in ["sentinel", "cluster"] {
+            let silent: Vec<_> = (0..5).map(|_| silent_host()).collect();
+            let hosts: Vec<_> =
+                silent.iter().map(|host| host.local_addr().unwrap().to_string()).collect();
+            let main = if topology == "sentinel" { "/main" } else { "" };
+            let link = link_to(&format!("redis+{topology}://{}{main}", hosts.join(",")));
+            let begun = tokio::time::Instant::now();
+            assert!(link.live().await.is_err());
+            let took = begun.elapsed();
+            assert!(took < 2 * nodes::CONNECT_WITHIN, "{took:?}");
+            assert!(silent.iter().all(|host| attempts(host) == 1), "each was asked");
+        }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     doctor::{Searched, Verified},
     gone::Gone,
     lanes,
-    link::{Link, OpenError, Opening, Place, bytes},
+    link::{Link, OpenError, Opening, Place},
     log,
     looks::Looks,
     machines::Machines,
@@ -114,7 +114,7 @@ pub(crate) struct Inner {
     pub turns: Turns,
     pub together: Together,
     pub wake: Wake,
-    pub payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
+    pub claimed_payloads: Mutex<LruCache<JobId, Arc<[u8]>>>,
     pub contact_gap: Option<Duration>,
     pub log_bytes: u64,
     pub looks: Looks,
@@ -176,7 +176,7 @@ impl RedisStore {
             turns: Turns::default(),
             together: Together::default(),
             wake: Wake::new(),
-            payloads: Mutex::new(LruCache::new(most)),
+            claimed_payloads: Mutex::new(LruCache::new(most)),
             contact_gap,
             log_bytes,
             looks: Looks::new(look_holds),
@@ -252,17 +252,15 @@ impl Store for RedisStore {
     }
 
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
-        let mut found: Vec<Option<Arc<[u8]>>> =
-            jobs.iter().map(|job| self.inner.payloads.lock().pop(job)).collect();
-        let mut get = redis::pipe();
-        for (job, _) in jobs.iter().zip(&found).filter(|(_, found)| found.is_none()) {
-            get.cmd("GET").arg(self.inner.link.keys().full(&format!("payload:{job}")));
-        }
-        let mut answers = self.inner.link.send_all(&get).await?.into_iter();
-        for missing in found.iter_mut().filter(|found| found.is_none()) {
-            *missing = answers.next().as_ref().and_then(bytes).map(Into::into);
-        }
-        Ok(found)
+        self.inner.payloads(&jobs, &|| {}).await
+    }
+
+    async fn arriving_payloads(
+        &self,
+        jobs: Vec<JobId>,
+        moved: &(dyn Fn() + Sync),
+    ) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
+        self.inner.payloads(&jobs, moved).await
     }
 
     async fn result(

@@ -223,7 +223,7 @@ impl Inner {
         self.memory.clear();
         self.gone.clear();
         self.definitions.clear();
-        self.payloads.lock().clear();
+        self.claimed_payloads.lock().clear();
     }
 
     /// What is kept of these idempotency keys, those whose time is not over.

@@ -293,6 +293,17 @@ pub trait Store: Send + Sync + 'static {
     /// The payloads of these jobs, in their order; none where it is no longer kept.
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError>;
 
+    /// The same, where they may be long on their way: `moved` is told of each part of them.
+    async fn arriving_payloads(
+        &self,
+        jobs: Vec<JobId>,
+        moved: &(dyn Fn() + Sync),
+    ) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
+        let payloads = self.payloads(jobs).await;
+        moved();
+        payloads
+    }
+
     /// The result JSON that an attempt handed in; of the last one that did without a token.
     async fn result(
         &self,

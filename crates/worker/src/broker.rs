@@ -1,6 +1,12 @@
 //! What a worker asks of the store, and what it is answered.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,12 +16,14 @@ use pointsman_core::{
     command::{Exchange, Held, OpAnswer, Register, Renew, Renewed},
     record::{Job, Progress},
 };
+use tokio::sync::Notify;
 
 /// What a worker needs of the store: in process, over HTTP, or on Redis.
 ///
 /// Every call may be repeated exactly after a lost answer, and then gets the first answer again.
 /// An adapter limits each call in time by itself, and turns silence into
-/// [`BrokerError::Unreachable`].
+/// [`BrokerError::Unreachable`]. Payloads may take long to arrive: of a call that brings some it
+/// tells, by its [`Arrival`], whenever a part of the answer is there.
 #[async_trait]
 pub trait Broker: Send + Sync {
     /// Registers this incarnation, or changes what it offers. Answers the attempts that the store
@@ -23,7 +31,11 @@ pub trait Broker: Send + Sync {
     ///
     /// # Errors
     /// [`BrokerError`].
-    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError>;
+    async fn register(
+        &self,
+        register: Register,
+        arrival: &Arrival,
+    ) -> Result<InEpoch<Vec<Claimed>>, BrokerError>;
 
     /// Applies operations and claims jobs, in one step. With operations, or when jobs are there, it
     /// answers at once; else it may wait up to `wait` for a job.
@@ -31,7 +43,12 @@ pub trait Broker: Send + Sync {
     /// # Errors
     /// [`BrokerError`] about the exchange as a whole. What became of each operation is in
     /// [`Exchanged::ops`], one answer each, in their order.
-    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError>;
+    async fn exchange(
+        &self,
+        exchange: Exchange,
+        wait: Duration,
+        arrival: &Arrival,
+    ) -> Result<Exchanged, BrokerError>;
 
     /// Renews leases, confirms connector statuses, and passes the newest progress on.
     ///
@@ -72,6 +89,32 @@ pub trait Broker: Send + Sync {
     /// # Errors
     /// [`BrokerError`].
     async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError>;
+}
+
+/// What is seen of an answer while it arrives: who waits for it gives up where nothing moves, not
+/// because it is long.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    has_begun: AtomicBool,
+    moved: Notify,
+}
+
+impl Arrival {
+    /// A part of the answer is there.
+    pub fn moved(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
+        self.moved.notify_one();
+    }
+
+    /// Whether a part of it was there yet.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the next part.
+    pub(crate) async fn next_move(&self) {
+        self.moved.notified().await;
+    }
 }
 
 /// An answer, and the store's epoch that it holds in: the one in which it was given, or a later one.
@@ -140,11 +183,20 @@ pub(crate) struct Nobody;
 #[cfg(test)]
 #[async_trait]
 impl Broker for Nobody {
-    async fn register(&self, _: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+    async fn register(
+        &self,
+        _: Register,
+        _: &Arrival,
+    ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         unreachable!()
     }
 
-    async fn exchange(&self, _: Exchange, _: Duration) -> Result<Exchanged, BrokerError> {
+    async fn exchange(
+        &self,
+        _: Exchange,
+        _: Duration,
+        _: &Arrival,
+    ) -> Result<Exchanged, BrokerError> {
         unreachable!()
     }
 

@@ -1,6 +1,6 @@
 //! Calls to the broker, repeated where repeating is right.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 
 use pointsman_core::{
     Outage, Rejected,
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     WorkerError,
     backoff::Backoff,
-    broker::{BrokerError, Claimed, Exchanged, InEpoch},
+    broker::{Arrival, BrokerError, Claimed, Exchanged, InEpoch},
     service::Service,
     shared::{Shared, bytes_of},
 };
@@ -78,6 +78,29 @@ impl Shared {
         }
     }
 
+    /// Waits for a call whose answer may be long: up to `limit` for its beginning, and then as long as
+    /// it goes on arriving.
+    async fn arriving<T>(
+        &self,
+        limit: Duration,
+        arrival: &Arrival,
+        call: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let (mut call, mut limit) = (pin!(call), limit);
+        let why = loop {
+            tokio::select! {
+                biased;
+                answer = &mut call => return answer,
+                () = arrival.next_move() => limit = self.call_limit(),
+                () = tokio::time::sleep(limit) => match arrival.has_begun() {
+                    true => break "no more of an answer",
+                    false => break "no answer",
+                },
+            }
+        };
+        Err(BrokerError::Unreachable(format!("{why} within {} ms", limit.as_millis())))
+    }
+
     /// Notes what a service has, for the next registration: whether that is news. What no store
     /// would take is not noted.
     pub(crate) async fn offer(
@@ -100,8 +123,9 @@ impl Shared {
         let mut outage = Outage::default();
         let registration = self.registration.lock().await;
         loop {
-            let call = self.broker.register(registration.clone());
-            let why = match self.within(self.call_limit(), call).await {
+            let arrival = Arrival::default();
+            let call = self.broker.register(registration.clone(), &arrival);
+            let why = match self.arriving(self.call_limit(), &arrival, call).await {
                 Ok(InEpoch { epoch, answer }) => {
                     self.see_epoch(epoch);
                     *self.registered_at.lock() = Some(Instant::now());
@@ -136,8 +160,9 @@ impl Shared {
     pub(crate) async fn send(&self, exchange: Exchange) -> Result<Exchanged, Fault> {
         let ops = exchange.ops.len();
         let bytes = exchange.ops.iter().map(|op| bytes_of(&op.op)).sum();
-        let call = self.broker.exchange(exchange, Duration::ZERO);
-        match self.within(self.call_limit() + limits::transfer(bytes), call).await {
+        let (limit, arrival) = (self.call_limit() + limits::transfer(bytes), Arrival::default());
+        let call = self.broker.exchange(exchange, Duration::ZERO, &arrival);
+        match self.arriving(limit, &arrival, call).await {
             Ok(answer) if answer.ops.len() == ops => Ok(answer),
             Ok(_) => Err(Fault::Fatal(WorkerError::Protocol("not one answer an operation"))),
             Err(error) => Err(self.fault(error)),
@@ -177,13 +202,18 @@ impl Shared {
 
     /// Waits for jobs; none when there was no answer. It is not waited for where nothing else is
     /// answered: a server that hangs would keep the claim to its end, while another one may have jobs.
+    /// One whose answer arrives does not hang.
     pub(crate) async fn poll(&self, exchange: &Exchange) -> Result<Option<Exchanged>, WorkerError> {
         let wait = self.config.timings.claim_wait;
-        let contact_lost = self.contact_lost.notified();
-        let call = self.broker.exchange(exchange.clone(), wait);
+        let (arrival, contact_lost) = (Arrival::default(), self.contact_lost.notified());
+        let call = self.broker.exchange(exchange.clone(), wait, &arrival);
+        let mut call = pin!(self.arriving(wait + self.call_limit(), &arrival, call));
         let answered = tokio::select! {
-            answered = self.within(wait + self.call_limit(), call) => answered,
-            () = contact_lost => return Ok(None),
+            answered = &mut call => answered,
+            () = contact_lost => match arrival.has_begun() {
+                true => call.await,
+                false => return Ok(None),
+            },
         };
         let error = match answered {
             Ok(answer) => return Ok(Some(answer)),

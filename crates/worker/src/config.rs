@@ -76,8 +76,8 @@ pub struct Timings {
     pub backoff: Duration,
     /// The longest pause after a failed call.
     pub backoff_max: Duration,
-    /// How long a call to the broker may take; one that hands in results a second more for each
-    /// 64 KiB of them.
+    /// How long an answer of the broker may take to begin, or to go on; one to results that are handed
+    /// in a second more for each 64 KiB of them.
     pub call: Duration,
     /// How long running jobs may go on after the first signal to stop.
     pub drain: Duration,

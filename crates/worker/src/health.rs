@@ -113,12 +113,12 @@ impl HealthTask {
     async fn clear(&self, health: Health) -> Health {
         // In this order: what is doubted, kept or stuck later than this is left to the next round.
         let doubts = self.service.doubts();
-        let stuck: Vec<_> = self
-            .shared
-            .ours
-            .all(|attempt| self.has(attempt, Phase::Stuck).then(|| attempt.clone()), |_| None);
+        let stuck =
+            |attempt: &Arc<Attempt>| self.has(attempt, Phase::Stuck).then(|| attempt.clone());
+        let stuck = self.shared.ours.all(stuck, |_| None, |_| None);
         let ours = self.shared.ours.all(
             |attempt| self.has(attempt, Phase::Running).then(|| attempt.held()),
+            |_| None,
             |claimed| (*claimed.job.service() == self.service.name).then_some(claimed.held),
         );
         let found = match self.service.connector.clear_ghosts(&ours).await {

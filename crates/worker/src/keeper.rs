@@ -172,10 +172,11 @@ impl Keeper {
         }
     }
 
-    /// Every attempt whose executor lives, and those that wait for their service after a restart.
+    /// Every attempt whose executor lives, those on their way here, and those that wait for their
+    /// service after a restart.
     fn held(&self) -> Vec<Held> {
         let alive = |attempt: &Arc<Attempt>| attempt.is_alive().then(|| attempt.held());
-        self.shared.ours.all(alive, |claimed| Some(claimed.held))
+        self.shared.ours.all(alive, Some, |claimed| Some(claimed.held))
     }
 
     fn reports(&self, all: bool) -> Vec<ConnectorReport> {
@@ -225,8 +226,13 @@ impl Keeper {
             self.shared.stop(held, StopReason::Cancel);
         }
         for held in unknown_to_you {
-            let message = "its claim's answer never arrived";
-            self.shared.give_back(held, LossReason::Unstarted, message);
+            if self.shared.ours.expect(held) {
+                // Much of its lease is over.
+                self.shared.urgent.notify_one();
+            } else {
+                let message = "its claim's answer never arrived";
+                self.shared.give_back(held, LossReason::Unstarted, message);
+            }
         }
         self.shared.set_orders(orders.drain);
     }

@@ -40,7 +40,7 @@ mod shared;
 mod uploads;
 mod worker;
 
-pub use broker::{Broker, BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
+pub use broker::{Arrival, Broker, BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
 pub use calls::JUST_REGISTERED;
 pub use config::{Clock, ServiceConfig, Timings, WorkerConfig};
 pub use error::{ConfigError, WorkerError};

@@ -1,14 +1,19 @@
 //! Which attempts are this worker's, and where each of them is.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use pointsman_core::{
     LossReason, ServiceName, Token,
     command::{AttemptOp, Held, Op},
 };
+use tokio::time::Instant;
 
 use crate::{broker::Claimed, shared::op_of};
+
+/// A job that was claimed and whose payload has not arrived after this long is not held any more: the
+/// largest one takes a third of it over the slowest line.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(3600);
 
 /// The attempts of one worker: each is in one place at every moment, and in no two. `A` is what a
 /// lane keeps of one.
@@ -20,6 +25,8 @@ pub(crate) struct Ours<A>(Mutex<HashMap<Token, Place<A>>>);
 enum Place<A> {
     /// A claim asks for a job under this token.
     Asked,
+    /// The store gave it out under a token that a claim asks with: its payload is on its way here.
+    Coming { held: Held, since: Instant },
     /// From before a restart, and nobody has looked for it yet.
     Limbo(Claimed),
     /// From before a restart: the service still has it, and its lane is about to run it.
@@ -47,10 +54,21 @@ impl<A: Clone> Ours<A> {
     pub(crate) fn asked(&self, tokens: &[Token]) {
         let mut places = self.0.lock();
         for token in tokens {
-            if matches!(places.get(token), Some(Place::Asked)) {
+            if matches!(places.get(token), Some(Place::Asked | Place::Coming { .. })) {
                 places.remove(token);
             }
         }
+    }
+
+    /// The store says that the attempt is this worker's. True when that is news of one that a claim
+    /// asks for: it is held from now on, so that it is not lost while it travels.
+    pub(crate) fn expect(&self, held: Held) -> bool {
+        let mut places = self.0.lock();
+        let is_news = matches!(places.get(&held.token), Some(Place::Asked));
+        if is_news {
+            places.insert(held.token, Place::Coming { held, since: Instant::now() });
+        }
+        is_news
     }
 
     /// A lane has the attempt now, wherever it was before. True when no lane had any.
@@ -122,24 +140,29 @@ impl<A: Clone> Ours<A> {
         })
     }
 
-    /// Every attempt that this worker has, at one moment, as told of those that lanes have, and of
-    /// those in limbo, or adopted and not run yet.
+    /// Every attempt that this worker has, at one moment, as told of those that lanes have, of those
+    /// on their way here, and of those in limbo, or adopted and not run yet.
     pub(crate) fn all<T>(
         &self,
         kept: impl Fn(&A) -> Option<T>,
+        coming: impl Fn(Held) -> Option<T>,
         in_transit: impl Fn(&Claimed) -> Option<T>,
     ) -> Vec<T> {
         self.collect(|place| match place {
             Place::Kept(attempt) => kept(attempt),
+            Place::Coming { held, since } if since.elapsed() < ARRIVES_WITHIN => coming(*held),
             Place::Limbo(claimed) | Place::Adopted(claimed) => in_transit(claimed),
-            Place::Asked | Place::Errand { .. } => None,
+            Place::Asked | Place::Coming { .. } | Place::Errand { .. } => None,
         })
     }
 
-    pub(crate) fn drop_from_transit(&self, token: Token) {
+    /// It is not this worker's any more; what a lane has, the lane is told.
+    pub(crate) fn lose(&self, token: Token) {
         let mut places = self.0.lock();
-        if matches!(places.get(&token), Some(Place::Limbo(_) | Place::Adopted(_))) {
-            places.remove(&token);
+        match places.get_mut(&token) {
+            Some(Place::Limbo(_) | Place::Adopted(_)) => drop(places.remove(&token)),
+            Some(coming @ Place::Coming { .. }) => *coming = Place::Asked,
+            _ => {}
         }
     }
 
@@ -210,7 +233,7 @@ mod tests {
             ours.put_in_limbo(told.clone());
             ours.give_back(held, LossReason::Unstarted, "unknown")
         };
-        let in_transit = || ours.all(|()| None, |claimed| Some(claimed.held));
+        let in_transit = || ours.all(|()| None, Some, |claimed| Some(claimed.held));
         ours.ask(&[held.token]);
         assert!(!is_told_of());
         ours.keep(held.token, ());
@@ -227,6 +250,25 @@ mod tests {
         assert!(ours.give_back(held, LossReason::Unstarted, "unknown"));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_is_on_its_way_here_is_held_but_not_for_ever() {
+        let ours = Ours::new();
+        let Claimed { held, .. } = claimed();
+        let holds = || ours.all(|()| None, Some, |claimed| Some(claimed.held));
+        assert!(!ours.expect(held), "nothing asks for it");
+        ours.ask(&[held.token]);
+        assert!(ours.expect(held) && !ours.expect(held));
+        assert!(!ours.give_back(held, LossReason::Unstarted, "unknown"));
+        assert_eq!(holds(), [held]);
+        tokio::time::advance(ARRIVES_WITHIN).await;
+        assert!(!ours.expect(held));
+        assert_eq!(holds(), []);
+        ours.lose(held.token);
+        assert!(ours.expect(held), "it is asked for again");
+        ours.asked(&[held.token]);
+        assert!(ours.give_back(held, LossReason::Unstarted, "unknown"), "nothing asks any more");
+    }
+
     #[test]
     fn what_a_lane_has_waits_for_nothing_and_is_on_no_errand() {
         let ours = Ours::new();
@@ -239,7 +281,10 @@ mod tests {
         let tokens = [limbo, adopted, errand].map(|claimed| claimed.held.token);
         let is_first: Vec<_> = tokens.iter().map(|token| ours.keep(*token, ())).collect();
         assert_eq!(is_first, [true, false, false]);
-        assert_eq!((ours.all(|()| None, |_| Some(())).len(), ours.errands().len()), (0, 0));
+        assert_eq!(
+            (ours.all(|()| None, Some, |claimed| Some(claimed.held)).len(), ours.errands().len()),
+            (0, 0)
+        );
         assert_eq!(ours.all_kept().len(), 3);
     }
 }

@@ -88,6 +88,7 @@ fn keep(shared: &Shared, ends: impl IntoIterator<Item = AttemptOp>, is_sure: boo
 fn running(shared: &Shared) -> Vec<(Held, bool)> {
     shared.ours.all(
         |attempt| attempt.is_alive().then(|| (attempt.held(), attempt.has_started())),
+        |held| Some((held, false)),
         |claimed| Some((claimed.held, claimed.job.started_at().is_some())),
     )
 }

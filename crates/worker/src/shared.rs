@@ -226,7 +226,7 @@ impl Shared {
     /// The attempt is not this worker's any more.
     pub(crate) fn lost(&self, held: Held) {
         self.stop(held, StopReason::Lost);
-        self.ours.drop_from_transit(held.token);
+        self.ours.lose(held.token);
     }
 
     /// What the store says is running here: what is from before a restart waits for its service.

@@ -24,7 +24,7 @@ async fn wait(world: &World, hand: &Hand, time: Duration) -> Waiting {
     let (broker, exchange): (Broker, _) = (world.broker.clone(), claim(world, hand));
     let begun = Instant::now();
     let waiting = tokio::spawn(async move {
-        let exchanged = broker.exchange(exchange, time).await?;
+        let exchanged = broker.exchange(exchange, time, &|| {}).await?;
         Ok((exchanged, begun.elapsed()))
     });
     tokio::time::sleep(millis(1)).await;
@@ -83,7 +83,8 @@ async fn without_a_wait_the_answer_comes_at_once() {
     let world = World::new(quiet()).await;
     let hand = world.fleet.worker("a", 1, &[]).await;
     let begun = Instant::now();
-    let exchanged = world.broker.exchange(claim(&world, &hand), Duration::ZERO).await.unwrap();
+    let exchanged =
+        world.broker.exchange(claim(&world, &hand), Duration::ZERO, &|| {}).await.unwrap();
     assert!(exchanged.claimed.is_empty());
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }
@@ -107,7 +108,7 @@ async fn operations_are_applied_at_once_and_once() {
     let ops = vec![Fleet::op(held, completed())];
     let exchange = Fleet::exchange(&hand, ops, vec![world.fleet.token()]);
     let broker = world.broker.clone();
-    let waiting = tokio::spawn(async move { broker.exchange(exchange, secs(30)).await });
+    let waiting = tokio::spawn(async move { broker.exchange(exchange, secs(30), &|| {}).await });
     tokio::time::sleep(millis(1)).await;
     assert_eq!(world.fleet.job(held.job).await.status(), JobStatus::Completed);
 
@@ -129,7 +130,7 @@ async fn what_became_of_the_operations_is_told_although_the_wait_failed() {
     let ops = vec![Fleet::op(held, completed())];
     let exchange = Fleet::exchange(&hand, ops, vec![world.fleet.token()]);
     let broker = world.broker.clone();
-    let waiting = tokio::spawn(async move { broker.exchange(exchange, secs(30)).await });
+    let waiting = tokio::spawn(async move { broker.exchange(exchange, secs(30), &|| {}).await });
     tokio::time::sleep(millis(1)).await;
     world.fleet.worker("a", 1, &[]).await; // A newer process of the same worker.
     let exchanged = waiting.await.unwrap().unwrap();
@@ -144,7 +145,7 @@ async fn a_repeated_claim_gets_the_same_job() {
     let job = world.fleet.submit(spec(50)).await;
     let exchange = claim(&world, &hand);
     for _ in 0..2 {
-        let exchanged = world.broker.exchange(exchange.clone(), secs(30)).await.unwrap();
+        let exchanged = world.broker.exchange(exchange.clone(), secs(30), &|| {}).await.unwrap();
         assert_eq!(exchanged.claimed[0].job.id, job);
         assert_eq!(exchanged.claimed[0].job.attempt, 1);
         assert_eq!(&*exchanged.claimed[0].payload, b"{}");
@@ -155,7 +156,8 @@ async fn a_repeated_claim_gets_the_same_job() {
 async fn a_claim_of_nobody_is_refused_at_once() {
     let world = World::new(quiet()).await;
     let stranger = world.fleet.hand("stranger");
-    let refused = world.broker.exchange(claim(&world, &stranger), secs(30)).await.unwrap_err();
+    let refused =
+        world.broker.exchange(claim(&world, &stranger), secs(30), &|| {}).await.unwrap_err();
     let nobody = Rejected::WorkerNotFound(WorkerId::new("stranger").unwrap().to_string());
     assert_eq!(refused, BrokerError::Rejected(nobody));
 }
@@ -180,7 +182,8 @@ async fn a_job_without_its_payload_fails_instead_of_going_round() {
     let hand = world.fleet.worker("a", 1, &[]).await;
     let job = world.fleet.submit(spec(50)).await;
     world.store.payloads_lost.store(true, SeqCst);
-    let exchanged = world.broker.exchange(claim(&world, &hand), Duration::ZERO).await.unwrap();
+    let exchanged =
+        world.broker.exchange(claim(&world, &hand), Duration::ZERO, &|| {}).await.unwrap();
     assert!(exchanged.claimed.is_empty());
     let record = serde_json::to_value(&*world.fleet.job(job).await).unwrap();
     assert_eq!(record["status"], "failed");

@@ -12,7 +12,7 @@ use pointsman_core::{
 };
 use pointsman_machine::Host;
 use pointsman_server::Files;
-use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
+use pointsman_worker::{Arrival, BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
 
 use super::{
     ArtifactPlace,
@@ -40,14 +40,27 @@ impl InProcess {
 
 #[async_trait]
 impl pointsman_worker::Broker for InProcess {
-    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+    async fn register(
+        &self,
+        register: Register,
+        arrival: &Arrival,
+    ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         let done = self.broker.execute(Command::Register(register)).await.map_err(broker_error)?;
-        registered(&**self.broker.store(), done.answer).await
+        registered(&**self.broker.store(), done.answer, arrival).await
     }
 
-    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+    async fn exchange(
+        &self,
+        exchange: Exchange,
+        wait: Duration,
+        arrival: &Arrival,
+    ) -> Result<Exchanged, BrokerError> {
         let wait = if exchange.ops.is_empty() { wait } else { Duration::ZERO };
-        let done = self.broker.exchange(exchange, wait).await.map_err(broker_error)?;
+        let done = self
+            .broker
+            .exchange(exchange, wait, &|| arrival.moved())
+            .await
+            .map_err(broker_error)?;
         Ok(exchanged(done))
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pointsman_broker::{BrokerError as StoreSide, odd_answer};
 use pointsman_core::{Answer, JobId, Record, RecordKey, command::Held};
 use pointsman_store::{Store, StoreError};
-use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch};
+use pointsman_worker::{Arrival, BrokerError, Claimed, Clock, Exchanged, InEpoch};
 
 /// A store that is full, stopping or not reachable asks for patience.
 pub fn store_error(error: StoreError) -> BrokerError {
@@ -29,19 +29,25 @@ pub fn clock(store: Arc<dyn Store>) -> Clock {
 pub async fn registered(
     store: &dyn Store,
     answer: Answer,
+    arrival: &Arrival,
 ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
     let Answer::Registered { running } = answer else {
         return Err(store_error(odd_answer(&answer)));
     };
-    let running = running_jobs(store, running).await?;
+    let running = running_jobs(store, running, arrival).await?;
     Ok(in_epoch(store, running))
 }
 
-async fn running_jobs(store: &dyn Store, held: Vec<Held>) -> Result<Vec<Claimed>, BrokerError> {
+async fn running_jobs(
+    store: &dyn Store,
+    held: Vec<Held>,
+    arrival: &Arrival,
+) -> Result<Vec<Claimed>, BrokerError> {
     let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
     let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
     let records = store.records(keys).await.map_err(store_error)?;
-    let payloads = store.payloads(ids).await.map_err(store_error)?;
+    let payloads = store.arriving_payloads(ids, &|| arrival.moved()).await;
+    let payloads = payloads.map_err(store_error)?;
     let mut running = Vec::with_capacity(held.len());
     for (held, payload) in held.into_iter().zip(payloads) {
         let job = records.iter().find_map(|record| match record {
@@ -81,9 +87,11 @@ mod tests {
     #[tokio::test]
     async fn an_answer_of_another_kind_does_not_say_that_nothing_runs() {
         let store = MemStore::new(Arc::new(ManualClock::default()));
-        let odd = registered(&store, Answer::Done).await;
+        let odd = registered(&store, Answer::Done, &Arrival::default()).await;
         assert!(matches!(odd, Err(BrokerError::Unreachable(_))), "{odd:?}");
-        let none = registered(&store, Answer::Registered { running: Vec::new() }).await;
+        let none =
+            registered(&store, Answer::Registered { running: Vec::new() }, &Arrival::default())
+                .await;
         assert_eq!(none.expect("an answer").answer.len(), 0);
     }
 }

@@ -16,7 +16,7 @@ use pointsman_core::{
     record::Progress,
 };
 use pointsman_store::{Clock as _, MonotonicClock};
-use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
+use pointsman_worker::{Arrival, BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
 
 use super::ArtifactPlace;
 
@@ -76,7 +76,11 @@ fn op_answer(result: OpResult) -> Result<pointsman_core::command::OpAnswer, Reje
 
 #[async_trait]
 impl pointsman_worker::Broker for OverHttp {
-    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+    async fn register(
+        &self,
+        register: Register,
+        arrival: &Arrival,
+    ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         let request = RegisterRequest {
             worker_id: register.worker,
             machine_id: register.machine,
@@ -85,12 +89,18 @@ impl pointsman_worker::Broker for OverHttp {
             capabilities: register.capabilities,
             summary: register.summary,
         };
-        let registered = self.client.register(&request).await.map_err(client_error)?;
+        let registered = self.client.register(&request, &|| arrival.moved()).await;
+        let registered = registered.map_err(client_error)?;
         let answer = registered.running.into_iter().filter_map(claimed).collect();
         Ok(InEpoch { epoch: registered.epoch.into(), answer })
     }
 
-    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+    async fn exchange(
+        &self,
+        exchange: Exchange,
+        wait: Duration,
+        arrival: &Arrival,
+    ) -> Result<Exchanged, BrokerError> {
         let request = ExchangeRequest {
             worker_id: exchange.worker,
             incarnation: exchange.incarnation,
@@ -98,7 +108,8 @@ impl pointsman_worker::Broker for OverHttp {
             claim: exchange.claim,
             wait_s: wait.as_secs_f64(),
         };
-        let done = self.client.exchange(&request).await.map_err(client_error)?;
+        let done = self.client.exchange(&request, &|| arrival.moved()).await;
+        let done = done.map_err(client_error)?;
         Ok(Exchanged {
             ops: done.ops.into_iter().map(op_answer).collect(),
             claimed: done.claimed.into_iter().filter_map(claimed).collect(),

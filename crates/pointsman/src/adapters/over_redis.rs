@@ -12,7 +12,7 @@ use pointsman_core::{
 };
 use pointsman_store::{Store, ToldProgress};
 use pointsman_store_redis::RedisStore;
-use pointsman_worker::{BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
+use pointsman_worker::{Arrival, BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -50,13 +50,27 @@ impl OverRedis {
 
 #[async_trait]
 impl pointsman_worker::Broker for OverRedis {
-    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
-        registered(&*self.store, self.execute(Command::Register(register)).await?).await
+    async fn register(
+        &self,
+        register: Register,
+        arrival: &Arrival,
+    ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+        let answer = self.execute(Command::Register(register)).await?;
+        registered(&*self.store, answer, arrival).await
     }
 
-    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+    async fn exchange(
+        &self,
+        exchange: Exchange,
+        wait: Duration,
+        arrival: &Arrival,
+    ) -> Result<Exchanged, BrokerError> {
         let wait = if exchange.ops.is_empty() { wait } else { Duration::ZERO };
-        let done = self.exchanges.exchange(exchange, wait).await.map_err(broker_error)?;
+        let done = self
+            .exchanges
+            .exchange(exchange, wait, &|| arrival.moved())
+            .await
+            .map_err(broker_error)?;
         Ok(exchanged(done))
     }
 

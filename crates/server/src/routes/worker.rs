@@ -161,7 +161,7 @@ pub(super) async fn run(app: &App, request: ExchangeRequest) -> Answer<Exchanged
         ops,
         claim: request.claim,
     };
-    let exchanged = app.broker.exchange(exchange, wait);
+    let exchanged = app.broker.exchange(exchange, wait, &|| {});
     let Some(exchanged) = app.stopping.run_until_cancelled(exchanged).await else {
         return Err(Refusal::new(ErrorCode::NotReady, "the server is stopping"));
     };

@@ -149,9 +149,9 @@ async fn no_token_of_a_customer_does_a_workers_work() {
     let worker = server.worker_of(client("worker"), "w").await;
     let stolen = Worker { client: client("acme-admin"), ..worker };
     for refused in [
-        stolen.client.register(&stolen.registration()).await.map(drop),
+        stolen.client.register(&stolen.registration(), &|| {}).await.map(drop),
         stolen.client.renew(&stolen.renewal(Vec::new())).await.map(drop),
-        stolen.client.exchange(&stolen.request(Vec::new(), 1, 0.0)).await.map(drop),
+        stolen.client.exchange(&stolen.request(Vec::new(), 1, 0.0), &|| {}).await.map(drop),
     ] {
         let refused = refused.unwrap_err();
         assert!(refused.is(ErrorCode::Forbidden), "{refused}");

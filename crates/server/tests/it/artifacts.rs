@@ -208,7 +208,8 @@ async fn nothing_is_stored_and_nothing_is_missing_while_the_directory_is_away() 
     assert!(stored.is(ErrorCode::FilesAway) && stored.is_transient(), "{stored}");
     let uploaded = server.client.upload_input(source(PICTURE)).await.unwrap_err();
     assert!(uploaded.is(ErrorCode::FilesAway), "{uploaded}");
-    let finished = server.client.exchange(&worker.request(finish(), 0, 0.0)).await.unwrap_err();
+    let finished =
+        server.client.exchange(&worker.request(finish(), 0, 0.0), &|| {}).await.unwrap_err();
     assert!(finished.is(ErrorCode::FilesAway), "its artifacts may well be there: {finished}");
     server.mount_files(true);
     put().await.unwrap();

@@ -187,7 +187,7 @@ impl Worker {
     }
 
     pub async fn register(&self) -> Registered {
-        let registered = self.client.register(&self.registration()).await.unwrap();
+        let registered = self.client.register(&self.registration(), &|| {}).await.unwrap();
         self.renew(Vec::new()).await;
         registered
     }
@@ -219,7 +219,7 @@ impl Worker {
     }
 
     pub async fn exchange(&self, ops: Vec<AttemptOp>, tokens: usize, wait_s: f64) -> Exchanged {
-        self.client.exchange(&self.request(ops, tokens, wait_s)).await.unwrap()
+        self.client.exchange(&self.request(ops, tokens, wait_s), &|| {}).await.unwrap()
     }
 
     /// Claims the next job and starts it.

@@ -54,7 +54,7 @@ async fn though_its_service_is_gone() {
     let worker = before.worker("w").await;
     let mut registration = worker.registration();
     registration.services[0].name = "upscaler".parse().unwrap();
-    before.client.register(&registration).await.unwrap();
+    before.client.register(&registration, &|| {}).await.unwrap();
     let mut submission = Submission::new("upscaler", &json!({})).unwrap();
     submission.idempotency_key = Some("order-17".into());
     let first = submit(&before, &submission).await;

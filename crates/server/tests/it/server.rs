@@ -118,7 +118,7 @@ async fn a_stopping_server_ends_streams_and_waiting_claims() {
     events.next().await.unwrap();
     let client = server.client.clone();
     let request = worker.request(Vec::new(), 1, 30.0);
-    let waiting = tokio::spawn(async move { client.exchange(&request).await });
+    let waiting = tokio::spawn(async move { client.exchange(&request, &|| {}).await });
     // The claim waits once it is counted as heard; an answer to a later request proves nothing
     // about it, so the end must be right whether it came before or after.
     tokio::task::yield_now().await;

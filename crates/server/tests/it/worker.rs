@@ -25,13 +25,13 @@ async fn a_job_runs_and_the_next_is_claimed_with_its_end() {
     assert_eq!(claimed.job.attempt, 1);
     let finish = op(held_first, completed(Vec::new()));
     let request = worker.request(vec![finish.clone()], 1, 0.0);
-    let exchanged = server.client.exchange(&request).await.unwrap();
+    let exchanged = server.client.exchange(&request, &|| {}).await.unwrap();
     let settled = OpResult::Answer(OpAnswer::Settled { status: JobStatus::Completed });
     assert_eq!(exchanged.ops, [settled]);
     assert_eq!(exchanged.claimed[0].job.id, second);
     // Exactly the same request gets exactly the same answer, and changes nothing.
     let before = server.everything().await;
-    let again = server.client.exchange(&request).await.unwrap();
+    let again = server.client.exchange(&request, &|| {}).await.unwrap();
     assert_eq!(again.ops, exchanged.ops);
     assert_eq!(held(&again.claimed[0]), held(&exchanged.claimed[0]));
     assert_eq!(server.everything().await, before);
@@ -43,7 +43,7 @@ async fn a_waiting_claim_is_woken_by_a_submission() {
     let worker = server.worker("w").await;
     let client = server.client.clone();
     let request = worker.request(Vec::new(), 1, 30.0);
-    let waiting = tokio::spawn(async move { client.exchange(&request).await });
+    let waiting = tokio::spawn(async move { client.exchange(&request, &|| {}).await });
     let job = server.submit().await.id;
     let claimed = tokio::time::timeout(Duration::from_secs(10), waiting).await;
     assert_eq!(claimed.unwrap().unwrap().unwrap().claimed[0].job.id, job);
@@ -206,7 +206,7 @@ async fn an_attempt_that_the_store_lost_is_reclaimed_and_the_epoch_tells_when() 
     assert_eq!(worker.renew(vec![lost]).await.lost, [lost], "the store never gave it out");
     let ops = vec![op(lost, Op::Reclaim { started: true }), op(lost, completed(Vec::new()))];
     assert_eq!(serde_json::to_value(&ops[0]).unwrap()["op"], "reclaim");
-    let exchanged = server.client.exchange(&worker.request(ops, 0, 0.0)).await.unwrap();
+    let exchanged = server.client.exchange(&worker.request(ops, 0, 0.0), &|| {}).await.unwrap();
     let settled = OpAnswer::Settled { status: JobStatus::Completed };
     let answers = [OpResult::Answer(OpAnswer::Reclaimed), OpResult::Answer(settled)];
     assert_eq!(exchanged.ops, answers);

@@ -1,12 +1,15 @@
 //! Connecting, and the first look at what is there.
 
+use std::collections::HashSet;
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use pointsman_store::Epoch;
 use redis::{RedisError, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
     ANSWER_WITHIN, Opening, Place, count, list, lost_meta,
-    nodes::{As, CONNECT_WITHIN, Candidate, Failures, Host, candidate, client, config, connected},
+    nodes::{As, CONNECT_WITHIN, Candidate, Failures, candidate, client, config, connected},
     number,
     refusals::{
         OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, other_fleet,
@@ -43,12 +46,21 @@ pub struct Made {
     pub info: Info,
 }
 
-/// Connects, and looks at what is there. What a running fleet can do nothing about for now, such as
-/// a policy of eviction, refuses only the `first` connection.
+/// Connects, and looks at what is there. All hosts are asked at once which node that is, as some may
+/// be away; the first one named that is well is taken. What a running fleet can do nothing about for
+/// now, such as a policy of eviction, refuses only the `first` connection.
 pub async fn connect(place: &Place, keys: &Keys, first: bool) -> Result<Made, OpenError> {
     let mut failures = Failures::default();
-    for host in &place.address.hosts {
-        match look_at(place, keys, host, first).await {
+    let asked = place.address.hosts.iter().map(|host| candidate(place, host, keys));
+    let mut named: FuturesUnordered<_> = asked.collect();
+    let mut looked_at = HashSet::new();
+    while let Some(candidate) = named.next().await {
+        let made = match candidate {
+            Ok(node) if !looked_at.insert((node.host.clone(), node.port)) => continue,
+            Ok(node) => look_at(place, keys, node, first).await,
+            Err(error) => Err(error),
+        };
+        match made {
             Err(error) => failures.add(error)?,
             made => return made,
         }
@@ -56,8 +68,12 @@ pub async fn connect(place: &Place, keys: &Keys, first: bool) -> Result<Made, Op
     Err(failures.told(place))
 }
 
-async fn look_at(place: &Place, keys: &Keys, host: &Host, first: bool) -> Result<Made, OpenError> {
-    let Candidate { host, port, named_by } = candidate(place, host, keys).await?;
+async fn look_at(
+    place: &Place,
+    keys: &Keys,
+    Candidate { host, port, named_by }: Candidate,
+    first: bool,
+) -> Result<Made, OpenError> {
     let config = config().set_response_timeout(Some(ANSWER_WITHIN));
     let mut connection = connected(place, &host, port, &config).await?;
     let failed = |error: RedisError| failure(place, &error);

@@ -6,8 +6,10 @@
 -- how many values the statuses are, the statuses; then the worker and its connectors, in the order
 -- of the claim's services (see `put_taker`).
 
--- Payloads are told with so few jobs; of more the caller asks for them, as texts are slow in Lua.
+-- Payloads are told with so few jobs, and of so many bytes (see `REMEMBERED_PAYLOAD`); for others
+-- the caller asks: texts are slow in Lua, and a long answer is waited for by all that share its line.
 local PAYLOADS_TOLD = 8
+local PAYLOAD_TOLD = 65536
 
 -- A taker is: where its event is among those of the transition (0: nowhere), the event's name, the
 -- record before and after the jobs, the field of the jobs before and after them, whether its pulse
@@ -137,9 +139,12 @@ local function take(S, v, claim, picks, base, reply)
   for _, some in pairs(members) do call('ZREM', unpack(some)) end
   lease(S, leases)
   if #picks <= PAYLOADS_TOLD then
-    local payloads = {}
-    for n, pick in ipairs(picks) do payloads[n] = S.P .. 'payload:' .. pick.job end
-    for n, payload in ipairs(call('MGET', unpack(payloads))) do reply[3 + n * 4] = payload end
+    for n, pick in ipairs(picks) do
+      -- Another type of value is no payload.
+      local payload = redis.pcall('GETRANGE', S.P .. 'payload:' .. pick.job, '0', small(PAYLOAD_TOLD))
+      local is_told = type(payload) == 'string' and payload ~= '' and #payload <= PAYLOAD_TOLD
+      reply[3 + n * 4] = is_told and payload
+    end
   end
   S.counts.pending = math.max(0, S.counts.pending - #picks)
   S.counts.assigned = S.counts.assigned + #picks

@@ -18,7 +18,7 @@ use pointsman_core::{
     decide::limits::MAX_OPS,
     record::{JobStatus, Orders, Progress, Timeouts},
 };
-use pointsman_worker::{Broker, BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
+use pointsman_worker::{Arrival, Broker, BrokerError, Claimed, Exchanged, InEpoch, StoredFile};
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
@@ -54,6 +54,7 @@ impl FakeBroker {
                 forgotten: false,
                 speed: None,
                 claims_take: Duration::ZERO,
+                payloads_take: Duration::ZERO,
                 dice: 1,
             }),
             posted: Notify::new(),
@@ -72,8 +73,17 @@ impl FakeBroker {
         let id = JobId::from_uuid(Uuid::now_v7());
         let mut state = self.state.lock();
         let status = JobStatus::Pending;
-        let (attempt, token, taken, cancel, elsewhere) = (0, None, Vec::new(), false, false);
-        let job = FakeJob { payload, timeouts, attempt, token, status, cancel, elsewhere, taken };
+        let job = FakeJob {
+            payload,
+            timeouts,
+            attempt: 0,
+            token: None,
+            status,
+            cancel: false,
+            claimed_at: None,
+            elsewhere: false,
+            taken: Vec::new(),
+        };
         state.jobs.insert(id, job);
         state.queue.push_back(id);
         drop(state);
@@ -141,6 +151,15 @@ impl FakeBroker {
         self.with(|s| s.calls.iter().filter_map(renewal).collect())
     }
 
+    /// A part of them every second.
+    async fn payloads_arrive(&self, arrival: &Arrival, are_there: bool) {
+        let whole = Instant::now() + self.with(|s| s.payloads_take);
+        while are_there && Instant::now() < whole {
+            arrival.moved();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
     /// Applies a call and writes it down, unless the line is down; loses answers as the line does.
     fn call<T>(
         &self,
@@ -163,7 +182,12 @@ impl FakeBroker {
 
 #[async_trait]
 impl Broker for FakeBroker {
-    async fn register(&self, register: Register) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+    async fn register(
+        &self,
+        register: Register,
+        arrival: &Arrival,
+    ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+        self.payloads_arrive(arrival, self.with(|s| !s.running().is_empty())).await;
         self.call(|state| {
             if state.importing {
                 return Err(Rejected::Importing);
@@ -178,7 +202,12 @@ impl Broker for FakeBroker {
         })
     }
 
-    async fn exchange(&self, exchange: Exchange, wait: Duration) -> Result<Exchanged, BrokerError> {
+    async fn exchange(
+        &self,
+        exchange: Exchange,
+        wait: Duration,
+        arrival: &Arrival,
+    ) -> Result<Exchanged, BrokerError> {
         if exchange.ops.len() > MAX_OPS {
             return Err(BrokerError::Refused("too long".into()));
         }
@@ -210,6 +239,7 @@ impl Broker for FakeBroker {
                 let answer = self.call(|state| state.exchange(&exchange))?;
                 if !answer.claimed.is_empty() {
                     tokio::time::sleep(self.with(|s| s.claims_take)).await;
+                    self.payloads_arrive(arrival, true).await;
                 }
                 return Ok(answer);
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pointsman_core::{JobId, command::Op, record::JobStatus};
+use pointsman_core::{JobId, command::Op, decide::limits, record::JobStatus};
 
 use crate::{
     broker::{Call, FakeBroker, Line},
@@ -104,10 +104,49 @@ async fn a_job_on_its_way_here_is_not_from_before_a_restart() {
     setup.broker.with(|s| s.forgotten = true);
     setup.pass(5.5).await;
     let (_, renew, _) = setup.broker.renewals().pop().unwrap();
-    assert_eq!((setup.broker.job(job).attempt, renew.held), (1, Vec::new()));
+    assert_eq!((setup.broker.job(job).attempt, renew.held.len()), (1, 1));
     setup.pass(90.0).await;
     assert_eq!(setup.broker.job(job).taken, [Op::Start]);
     assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+}
+
+/// How long the store did not hear that the worker has the job, at most, while it was its.
+fn longest_unheard(broker: &FakeBroker, job: JobId) -> Duration {
+    let (mut unheard, mut since) = (Duration::ZERO, broker.job(job).claimed_at.unwrap());
+    for (at, renew, _) in broker.renewals() {
+        if at > since && renew.held.iter().any(|held| held.job == job) {
+            (unheard, since) = (unheard.max(at - since), at);
+        }
+    }
+    unheard
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_keeps_its_lease_while_its_payload_arrives_however_long_that_takes() {
+    let broker = FakeBroker::new();
+    broker.with(|s| s.payloads_take = Duration::from_secs(900));
+    // The one comes by a claim that waits, the other with what is handed in.
+    let jobs = [broker.post("slow"), broker.post("slow")];
+    let setup = Setup::with(1, broker.clone(), FakeService::new("fake")).await;
+    for job in jobs {
+        setup.pass(890.0).await;
+        assert_eq!((broker.status(job), broker.job(job).attempt), (JobStatus::Assigned, 1));
+        setup.pass(20.0).await;
+        assert_eq!((broker.status(job), broker.job(job).attempt), (JobStatus::Completed, 1));
+        let unheard = longest_unheard(&broker, job);
+        assert!(unheard < limits::LEASE, "{unheard:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_starts_however_long_the_payloads_of_what_it_ran_before_arrive() {
+    let broker = FakeBroker::new();
+    let job = broker.post("slow");
+    broker.assign_unheard(job);
+    broker.with(|s| s.payloads_take = Duration::from_secs(60));
+    let setup = Setup::with(1, broker.clone(), FakeService::new("fake")).await;
+    setup.pass(61.0).await;
+    assert!(matches!(broker.job(job).taken[..], [Op::Release { .. }]), "its service lost it");
 }
 
 #[tokio::test(start_paused = true)]

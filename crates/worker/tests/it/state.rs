@@ -10,6 +10,7 @@ use bytes::Bytes;
 use pointsman_core::{
     Incarnation, JobId, LossReason, Rejected, Timestamp, Token,
     command::{AttemptOp, Exchange, Held, Op, OpAnswer, Outcome, Register, Renew, Renewed},
+    decide::limits,
     record::{InputRef, Job, JobSpec, JobStatus, Orders, Progress, Timeouts},
 };
 use pointsman_worker::{BrokerError, Claimed, Exchanged};
@@ -47,6 +48,8 @@ pub struct FakeJob {
     pub token: Option<Token>,
     pub status: JobStatus,
     pub cancel: bool,
+    /// When a claim took it.
+    pub claimed_at: Option<Instant>,
     /// Another worker has it.
     pub elsewhere: bool,
     /// Every operation about it that was taken.
@@ -86,6 +89,8 @@ pub struct State {
     pub speed: Option<usize>,
     /// How long what was claimed is on its way.
     pub claims_take: Duration,
+    /// How long payloads arrive, a part every second.
+    pub payloads_take: Duration,
     /// Decides which answers are lost: the state of a small generator of numbers.
     pub dice: u64,
 }
@@ -147,6 +152,7 @@ impl State {
         job.attempt += 1;
         job.token = Some(token);
         job.status = JobStatus::Assigned;
+        job.claimed_at = Some(Instant::now());
         Some(self.claimed(id))
     }
 
@@ -243,7 +249,10 @@ impl State {
             }
         }
         let listed = |held: &Held| renew.held.iter().any(|h| h.token == held.token);
-        let running = self.running().into_iter().filter_map(|id| self.held(id));
+        let is_old = |id: &JobId| {
+            self.jobs[id].claimed_at.is_none_or(|at| at.elapsed() >= limits::UNKNOWN_AFTER)
+        };
+        let running = self.running().into_iter().filter(is_old).filter_map(|id| self.held(id));
         answer.unknown_to_you = running.filter(|held| !listed(held)).collect();
         Ok(answer)
     }
