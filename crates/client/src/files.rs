@@ -90,7 +90,7 @@ impl Client {
             request = request.header(header::RANGE, format!("bytes={from}-"));
             request = request.header(header::IF_RANGE, &etag);
         }
-        let response = self.open(request).await?;
+        let response = self.open(request, CALL).await?;
         let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
         let found = response.headers().get(header::ETAG);
         if is_part != (from > 0) || found.is_none_or(|found| found != etag.as_str()) {
