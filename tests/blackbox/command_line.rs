@@ -256,7 +256,8 @@ async fn tokens_that_are_changed_at_once_are_all_changed() {
     let list = run(&["--json", "token", "list", "--data", data]).await;
     let list: Vec<serde_json::Value> = serde_json::from_slice(&list.stdout).expect("JSON");
     let mut listed: Vec<_> = list.iter().map(|token| token["name"].as_str().unwrap()).collect();
-    (names.sort(), listed.sort());
+    names.sort();
+    listed.sort();
     assert_eq!(listed, names);
 }
 

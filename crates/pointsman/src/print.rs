@@ -72,7 +72,7 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> Result<(), Exit> {
 
 /// Rows, in columns as wide as they need to be. A cell stays on its line.
 pub fn rows(rows: &[Vec<String>]) -> Result<(), Exit> {
-    let cell = |text: &String| plain(text).replace('\n', " ").replace('\t', " ");
+    let cell = |text: &String| plain(text).replace(['\n', '\t'], " ");
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

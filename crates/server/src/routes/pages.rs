@@ -22,8 +22,8 @@ const NOT_BUILT: &str = "<!doctype html><meta charset=utf-8><title>Pointsman</ti
     <style>body{font:1rem/1.6 system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem}</style>\
     <h1>The pages are not built</h1>\
     <p>This server was compiled without its pages; the API works. To build both, run \
-    <code>make build</code> in the project's directory (it needs Node), and start the server \
-    again.</p><p><a href=/api/openapi.json>The API</a></p>";
+    <code>make build</code>, or <code>make release</code>, in the project's directory (it needs \
+    Node), and start the server again.</p><p><a href=/api/openapi.json>The API</a></p>";
 
 /// The monitor.
 pub(crate) async fn monitor() -> Response {
