@@ -1,11 +1,18 @@
 //! What is known of classes and capabilities, and which profile can serve which class: worked out
 //! in Rust once for each class and profile, and kept in Redis for the function that chooses.
 
-use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroUsize,
+    sync::Arc,
+};
 
 use lru::LruCache;
 use parking_lot::Mutex;
-use pointsman_core::matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, able};
+use pointsman_core::{
+    ServiceName,
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, able},
+};
 use pointsman_store::StoreError;
 
 use crate::link::{Link, list, number, text};
@@ -151,8 +158,13 @@ impl Definitions {
             rev = last.filter(|_| !is_last).unwrap_or(head.max(last.unwrap_or(0)));
             let classes = self.classes(link, &keys).await?;
             let mut args = vec![digest.to_string(), from.to_string(), rev.to_string()];
+            let mut served: BTreeMap<&ServiceName, Vec<&ClassKey>> = BTreeMap::new();
             for (key, class) in classes.iter().filter(|(_, class)| able(class, &capabilities)) {
-                args.extend([class.service.to_string(), key.to_string()]);
+                served.entry(&class.service).or_default().push(key);
+            }
+            for (service, classes) in served {
+                args.extend([service.to_string(), classes.len().to_string()]);
+                args.extend(classes.into_iter().map(ClassKey::to_string));
             }
             let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
             link.call("serve", &args).await?;

@@ -24,7 +24,7 @@
 //! | `held` `services` `base:CLASS` | set | classes with held jobs, services with classes, classes that differ in exclusions only |
 //! | `losses` | hash | losses in a row, by base |
 //! | `profile:DIGEST` `profiles` | hash, set | capabilities, users, up to which class it was worked out |
-//! | `serves:DIGEST:SERVICE` | set | classes that the profile can serve |
+//! | `serves:DIGEST:SERVICE` | set | classes that the profile can serve, while a worker of it is there |
 //! | `leases` | zset | running jobs by the end of their lease, ms of Redis' clock |
 //! | `pulse` | zset | who was heard when: `w:WORKER` `m:MACHINE` `c:CONNECTOR`, ms·4 + what told it |
 //! | `holds` `exclusions` | zset | jobs by when these end |

@@ -130,7 +130,6 @@ local function sound(S, v)
   i = v[OPS]
   while i < v[COUNTS] do
     if v[i] ~= '' then must_be(S, v[i + 3], v[i]) end
-    if v[i + 2] == 'HINCRBY' then whole(call('HGET', v[i + 3], v[i + 4]) or 0, v[i + 3], v[i + 4]) end
     i = i + 2 + v[i + 1]
   end
   for k = v[COUNTS], v[QUEUE] - 1, 2 do sound_count(S, v[k]) end
@@ -139,12 +138,18 @@ local function sound(S, v)
     -- A proof against nothing writes nothing.
     if S.losses > 0 or v[k] ~= 'proof' then must_be(S, S.P .. 'losses', 'hash') end
   end
-  for k = v[PROFILES], v[PAYLOADS] - 1, 4 do
-    local key = S.P .. 'profile:' .. v[k]
-    must_be(S, key, 'hash')
-    local users = call('HGET', key, 'users')
-    if users then whole(users, key, 'users') end
-    must_be(S, S.P .. 'profiles', 'set')
+  for k = v[PROFILES], v[PAYLOADS] - 1, 5 do
+    local key, present = S.P .. 'profile:' .. v[k], S.P .. 'present'
+    if v[k + 1] ~= 0 or v[k + 3] then
+      must_be(S, key, 'hash')
+      local users = call('HGET', key, 'users')
+      if users then whole(users, key, 'users') end
+      must_be(S, S.P .. 'profiles', 'set')
+    end
+    if v[k + 2] ~= 0 then
+      must_be(S, present, 'hash')
+      whole(call('HGET', present, v[k]) or 0, present, v[k])
+    end
   end
   sound_log(S)
 end

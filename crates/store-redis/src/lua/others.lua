@@ -84,7 +84,7 @@ local function load(keys, args)
 end
 
 -- Notes which classes a profile can serve. ARGV: digest, the revs after which and up to which that
--- was worked out, then service and class in turn. Where somebody began anew meanwhile, what lies
+-- was worked out, then of each service its name, how many classes, and these. Where somebody began anew meanwhile, what lies
 -- before is still to be worked out.
 local function serve(keys, args)
   local P = prefix_of(keys[1])
@@ -92,10 +92,12 @@ local function serve(keys, args)
   local before = call('HGET', profile, 'classes_rev')
   if not before then return 'gone' end
   must_be({ typed = {} }, P .. 'classes', 'zset')
-  local services = {}
-  for i = 4, #args, 2 do
-    call('SADD', P .. 'serves:' .. args[1] .. ':' .. args[i], args[i + 1])
+  local services, i = {}, 4
+  while i < #args do
+    local last = i + 1 + tonumber(args[i + 1])
+    call('SADD', P .. 'serves:' .. args[1] .. ':' .. args[i], unpack(args, i + 2, last))
     services[args[i]] = true
+    i = last + 1
   end
   local from, till = tonumber(args[2]), tonumber(args[3])
   before = tonumber(before) or 0

@@ -137,22 +137,39 @@ local function note_losses(S, v)
   end
 end
 
+-- What a profile can serve is worked out anew when somebody with it is there again. One that is damaged
+-- keeps nobody from going.
+local function forget_served(S, digest)
+  local key = S.P .. 'profile:' .. digest
+  local services = redis.pcall('HGET', key, 'services')
+  if type(services) ~= 'string' then return end
+  for service in string.gmatch(services, '%S+') do call('DEL', S.P .. 'serves:' .. digest .. ':' .. service) end
+  call('HSET', key, 'classes_rev', '0')
+end
+
+local function count_present(S, digest, by)
+  local key = S.P .. 'present'
+  if call('HINCRBY', key, digest, by) <= 0 then
+    call('HDEL', key, digest)
+    forget_served(S, digest)
+  end
+end
+
 local function use_profiles(S, v)
-  for i = v[PROFILES], v[PAYLOADS] - 1, 4 do
-    local digest, by, capabilities, services = v[i], v[i + 1], v[i + 2], v[i + 3]
+  -- digest, users, of these there, capabilities, their services
+  for i = v[PROFILES], v[PAYLOADS] - 1, 5 do
+    local digest, by, there, capabilities = v[i], v[i + 1], v[i + 2], v[i + 3]
     local key = S.P .. 'profile:' .. digest
     if capabilities then
       call('HSETNX', key, 'classes_rev', '0')
-      call('HSET', key, 'capabilities', capabilities, 'services', services)
+      call('HSET', key, 'capabilities', capabilities, 'services', v[i + 4])
     end
-    local users = call('HINCRBY', key, 'users', by)
-    if users <= 0 and by < 0 then
-      for service in string.gmatch(call('HGET', key, 'services') or '', '%S+') do
-        call('DEL', S.P .. 'serves:' .. digest .. ':' .. service)
-      end
+    if there ~= 0 then count_present(S, digest, there) end
+    if (by ~= 0 or capabilities) and call('HINCRBY', key, 'users', by) <= 0 and by < 0 then
+      forget_served(S, digest)
       call('DEL', key)
       call('SREM', S.P .. 'profiles', digest)
-    else
+    elseif by ~= 0 or capabilities then
       call('SADD', S.P .. 'profiles', digest)
     end
   end

@@ -51,6 +51,21 @@ struct ClassChange {
     is_asked_for: bool,
 }
 
+/// A profile of which workers come or go.
+#[derive(Debug, Default)]
+struct ProfileChange {
+    users: i64,
+    /// Of those, the ones that are there.
+    present: i64,
+    capabilities: Option<Arc<Capabilities>>,
+}
+
+impl ProfileChange {
+    fn is_any(&self) -> bool {
+        self.users != 0 || self.present != 0 || self.capabilities.is_some()
+    }
+}
+
 /// A class with its key, and the key of the one that its losses count for.
 #[derive(Debug, Clone)]
 struct Live {
@@ -80,14 +95,12 @@ pub struct Indexes {
     /// Everything else, each by itself: type, command, key, values.
     ops: Vec<(&'static str, &'static str, String, Vec<Vec<u8>>)>,
     counts: BTreeMap<&'static str, i64>,
-    /// Workers there by profile.
-    present: BTreeMap<String, i64>,
     queue: Vec<QueueChange>,
     classes: BTreeMap<ClassKey, ClassChange>,
     /// The class that was named last: its key is a digest, and the jobs of a plan are mostly alike.
     named: Option<Live>,
     losses: Vec<(ClassKey, Option<(i64, i64)>)>,
-    profiles: BTreeMap<CapabilitiesDigest, (i64, Option<Arc<Capabilities>>)>,
+    profiles: BTreeMap<CapabilitiesDigest, ProfileChange>,
 }
 
 impl Indexes {
@@ -103,21 +116,11 @@ impl Indexes {
     }
 
     pub fn only_scores(&self) -> bool {
-        let Self {
-            scores: _,
-            members,
-            ops,
-            counts,
-            present,
-            queue,
-            classes,
-            named: _,
-            losses,
-            profiles,
-        } = self;
+        let Self { scores: _, members, ops, counts, queue, classes, named: _, losses, profiles } =
+            self;
         let records = members.is_empty() && ops.is_empty() && counts.is_empty();
         let jobs = queue.is_empty() && classes.is_empty() && losses.is_empty();
-        records && jobs && present.is_empty() && profiles.is_empty()
+        records && jobs && profiles.is_empty()
     }
 
     fn change(&mut self, kind: Kind, key: &str, member: &str) {
@@ -159,7 +162,7 @@ impl Indexes {
         digest: CapabilitiesDigest,
         capabilities: &Arc<Capabilities>,
     ) {
-        self.profiles.entry(digest).or_default().1 = Some(capabilities.clone());
+        self.profiles.entry(digest).or_default().capabilities = Some(capabilities.clone());
     }
 
     /// What a record's change means for the indexes.
@@ -207,7 +210,7 @@ impl Indexes {
         if digest(before) != digest(after) {
             for (digest, by) in [(digest(before), -1), (digest(after), 1)] {
                 if let Some(digest) = digest {
-                    self.profiles.entry(digest).or_default().0 += by;
+                    self.profiles.entry(digest).or_default().users += by;
                 }
             }
         }
@@ -221,12 +224,12 @@ impl Indexes {
             }
         }
         let present = |worker: Option<&Worker>| {
-            worker.filter(|w| !w.is_offline()).map(|w| w.capabilities_digest.to_string())
+            worker.filter(|w| !w.is_offline()).map(|w| w.capabilities_digest)
         };
         if present(before) != present(after) {
             for (digest, by) in [(present(before), -1), (present(after), 1)] {
                 if let Some(digest) = digest {
-                    *self.present.entry(digest).or_default() += by;
+                    self.profiles.entry(digest).or_default().present += by;
                 }
             }
         }

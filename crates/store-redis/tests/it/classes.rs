@@ -5,7 +5,7 @@ use std::time::Duration;
 use pointsman_core::{
     Command, Rejected,
     doctor::{FindingRule, MendOutcome},
-    record::JobSpec,
+    record::{ConnectorStatus, JobSpec},
 };
 use pointsman_store::{
     Depth,
@@ -174,6 +174,33 @@ async fn what_is_worked_out_anew_is_worked_out_whole() {
     by_hand(&prefix, &format!("HSET profile:{profile} classes_rev 0"));
     call_by_hand(&prefix, "serve", &[profile, "1", "1"]);
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(job));
+}
+
+/// Machines come and go, each with other capabilities: what they could serve must not stay.
+#[tokio::test]
+async fn what_a_profile_serves_goes_with_its_last_worker() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let (one, other) = (fleet.worker("one", 1, &["x"]).await, fleet.worker("two", 1, &["x"]).await);
+    run_one(&fleet, &one, labelled()).await;
+    let job = fleet.submit(labelled()).await;
+    let profile = fleet.worker_record(&one).await.capabilities_digest;
+    let served = || count(&prefix, &format!("SCARD serves:{profile}:simulation"));
+    let leave = async |hand: &Hand| {
+        let (worker, incarnation) = (hand.worker.clone(), hand.incarnation);
+        fleet.run(Command::Leave { worker, incarnation }).await.expect("a valid goodbye");
+    };
+    assert_eq!(served(), 1);
+    leave(&other).await;
+    assert_eq!(served(), 1, "one of them is there");
+    leave(&one).await;
+    assert_eq!(served(), 0);
+    assert_eq!(count(&prefix, "HLEN present"), 0);
+    fleet.check().await.expect("nothing is wrong");
+    fleet.report(&one, ConnectorStatus::Idle).await;
+    assert_eq!(fleet.claim(&one).await.map(|held| held.job), Some(job));
+    assert_eq!(served(), 1);
+    fleet.check().await.expect("nothing is wrong");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use pointsman_core::to_json;
 
 use super::{
     super::{parts::Parts, services_text},
-    Indexes,
+    Indexes, ProfileChange,
 };
 use crate::keys::Keys;
 
@@ -24,7 +24,6 @@ impl Indexes {
                 }
             }
         }
-        let present: Vec<_> = self.present.iter().filter(|(_, by)| **by != 0).collect();
         let pack = parts.begin();
         for ((kind, key), members) in &self.members {
             let (kind, command) = kind.command();
@@ -38,10 +37,6 @@ impl Indexes {
             for value in values {
                 pack.bytes(value);
             }
-        }
-        for (digest, by) in present {
-            pack.text("hash").len(4).text("HINCRBY").text(&names.full("present"));
-            pack.text(digest).text(&by.to_string());
         }
         let pack = parts.begin();
         for (status, by) in self.counts.iter().filter(|(_, by)| **by != 0) {
@@ -78,10 +73,10 @@ impl Indexes {
             let (from, till) = times.unwrap_or_default();
             pack.text(kind).text(&base.to_string()).int(from).int(till);
         }
-        let profiles = self.profiles.iter().filter(|(_, (by, known))| *by != 0 || known.is_some());
         let pack = parts.begin();
-        for (digest, (by, capabilities)) in profiles {
-            pack.text(&digest.to_string()).int(*by);
+        for (digest, change) in self.profiles.iter().filter(|(_, change)| change.is_any()) {
+            let ProfileChange { users, present, capabilities } = change;
+            pack.text(&digest.to_string()).int(*users).int(*present);
             let services = capabilities.as_deref().map(services_text);
             let json = capabilities.as_ref().map(to_json);
             pack.text_or_false(json.as_deref()).text_or_false(services.as_deref());
