@@ -1,18 +1,19 @@
 //! What reconcilers should look at: read from the indexes of times. Each answer is only a
 //! suggestion; the function looks again when it is carried out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use pointsman_core::{
-    ConnectorId, JobId, Record, RecordKey, Timestamp, WorkerId, command::Reconcile, decide::limits,
-    record::ConnectorStatus,
+    JobId, Record, RecordKey, RecordKind, Timestamp, command::Reconcile, decide::limits,
 };
 use pointsman_store::{Due, MAX_DUE, Retention, StoreError};
 
 use crate::{
+    gone::Silent,
     keys::TOLD_BY,
     link::{count, list, number, odd, text},
     plan::class_of,
+    reads::pairs,
     store::Inner,
 };
 
@@ -67,36 +68,39 @@ impl Inner {
         Ok(ids.collect())
     }
 
-    /// The members of `pulse` that were not heard since then.
-    pub async fn all_unheard(&self, since: Timestamp) -> Result<HashSet<String>, StoreError> {
+    /// The members of `pulse` that were not heard since then, with their scores.
+    pub async fn all_unheard(&self, since: Timestamp) -> Result<HashMap<String, i64>, StoreError> {
         let mut range = redis::cmd("ZRANGE");
         let told_by_any = since.as_millis() * TOLD_BY + TOLD_BY - 1;
         range.arg(self.key("pulse")).arg("-inf").arg(told_by_any).arg("BYSCORE");
-        let found = self.link.send(&range).await?;
-        Ok(list(&found).iter().map(text).collect())
+        let found = self.link.send(range.arg("WITHSCORES")).await?;
+        let unheard = pairs(&found).into_iter();
+        Ok(unheard.filter_map(|(member, score)| Some((member, score.parse().ok()?))).collect())
     }
 
     /// Those of one kind; that is the first letter in `pulse`.
-    async fn unheard<T: std::str::FromStr + Ord>(
+    async fn unheard(
         &self,
         kind: &str,
+        key: impl Fn(&str) -> Option<RecordKey>,
         since: Timestamp,
-    ) -> Result<Vec<T>, StoreError> {
-        let all = self.all_unheard(since).await?;
-        let of_kind = all
-            .iter()
-            .filter_map(|member| member.strip_prefix(kind)?.strip_prefix(':')?.parse().ok());
-        let mut ids: Vec<T> = of_kind.collect();
-        ids.sort();
-        Ok(ids)
+    ) -> Result<Silent, StoreError> {
+        let all = self.all_unheard(since).await?.into_iter();
+        let of_kind = all.filter_map(|(member, score)| {
+            Some((key(member.strip_prefix(kind)?.strip_prefix(':')?)?, Some(score)))
+        });
+        Ok(of_kind.collect())
     }
 
     /// Workers that were not heard since then.
-    async fn unheard_workers(&self, since: Timestamp) -> Result<Vec<RecordKey>, StoreError> {
-        let mut silent: Vec<WorkerId> = self.unheard("w", since).await?;
+    async fn unheard_workers(&self, since: Timestamp) -> Result<Silent, StoreError> {
+        let worker = |id: &str| id.parse().ok().map(RecordKey::Worker);
+        let mut silent = self.unheard("w", worker, since).await?;
         let machines = self.machines_heard().await?;
-        silent.extend(machines.iter().flat_map(|machine| machine.unheard.iter().cloned()));
-        Ok(silent.into_iter().map(RecordKey::Worker).collect())
+        for worker in machines.iter().flat_map(|machine| &machine.unheard) {
+            silent.entry(RecordKey::Worker(worker.clone())).or_default();
+        }
+        Ok(silent)
     }
 
     async fn due_leases(&self) -> Result<Vec<Reconcile>, StoreError> {
@@ -124,8 +128,9 @@ impl Inner {
             return Ok(Vec::new());
         }
         let silent = self.unheard_workers(now - after).await?;
-        let due = self.readable(&silent).await?.into_iter().filter_map(|record| match record {
-            Record::Worker(w) if !w.is_offline() => Some(Reconcile::DeclareSilent {
+        let there = self.not_gone(RecordKind::Worker, &silent).await?;
+        let due = there.into_iter().filter_map(|record| match record {
+            Record::Worker(w) => Some(Reconcile::DeclareSilent {
                 worker: w.id.clone(),
                 incarnation: w.incarnation,
                 after,
@@ -141,14 +146,11 @@ impl Inner {
         if now.since(since) < after {
             return Ok(Vec::new());
         }
-        let stale: Vec<ConnectorId> = self.unheard("c", now - after).await?;
-        let keys: Vec<RecordKey> = stale.into_iter().map(RecordKey::Connector).collect();
-        let due = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
-            Record::Connector(c)
-                if !matches!(c.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline) =>
-            {
-                Some(Reconcile::MarkStale { connector: c.id.clone(), after })
-            }
+        let connector = |id: &str| id.parse().ok().map(RecordKey::Connector);
+        let stale = self.unheard("c", connector, now - after).await?;
+        let known = self.not_gone(RecordKind::Connector, &stale).await?;
+        let due = known.into_iter().filter_map(|record| match record {
+            Record::Connector(c) => Some(Reconcile::MarkStale { connector: c.id.clone(), after }),
             _ => None,
         });
         Ok(due.take(MAX_DUE).collect())
@@ -199,23 +201,19 @@ impl Inner {
         self.forget_idempotency().await?;
         self.cut_log().await?;
         let (now, since) = self.contact(false).await?;
-        // Those that are there are heard: of them nothing is read.
+        // Those that are there are heard, and those that are gone are remembered.
         let silent = self.unheard_workers(now - limits::SILENT_AFTER).await?;
-        let gone = self.readable(&silent).await?.into_iter().filter_map(|record| match record {
-            Record::Worker(w) if w.is_offline() && w.current_job_ids.is_empty() => {
-                Some((w.last_status_change, w.id.clone()))
-            }
-            _ => None,
-        });
-        let workers = keep.over_limit(gone.collect(), now).into_iter();
+        self.not_gone(RecordKind::Worker, &silent).await?;
+        let workers = keep.over_limit(self.gone.workers(), now).into_iter();
         let workers = workers.map(|worker| Reconcile::RemoveWorker { worker });
         let seen = self.machines_heard().await?;
-        let gone = || seen.iter().filter(|seen| seen.status.is_gone());
-        let workers_of = self.workers_of(gone().map(|seen| &seen.machine).collect()).await?;
-        let gone = gone().filter(|seen| workers_of.get(&seen.machine).is_some_and(Vec::is_empty));
+        let gone = seen.iter().filter(|seen| seen.status.is_gone() && seen.has_no_workers());
         let gone = gone.map(|seen| (seen.heard.unwrap_or(since), seen.machine.clone())).collect();
-        let machines = keep.over_limit(gone, now).into_iter();
-        let machines = machines.map(|machine| Reconcile::RemoveMachine { machine });
+        let mut machines = keep.over_limit(gone, now);
+        // A worker of it may have come since.
+        let workers_of = self.workers_of(machines.iter().collect()).await?;
+        machines.retain(|machine| workers_of.get(machine).is_some_and(Vec::is_empty));
+        let machines = machines.into_iter().map(|machine| Reconcile::RemoveMachine { machine });
         // First those that are few.
         let mut due: Vec<Reconcile> = workers.chain(machines).take(MAX_DUE).collect();
         due.extend(self.surplus_jobs(keep, MAX_DUE - due.len()).await?);

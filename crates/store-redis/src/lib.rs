@@ -53,6 +53,7 @@ mod due;
 mod execute;
 mod explain;
 mod fields;
+mod gone;
 mod keys;
 mod lanes;
 mod library;

@@ -2,7 +2,7 @@
 //! looked at every few seconds, and in between only when one of them may differ.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,9 +32,13 @@ pub struct MachineHeard {
 }
 
 impl MachineHeard {
+    pub fn has_no_workers(&self) -> bool {
+        self.unheard.is_empty() && !self.members.iter().any(|member| member.starts_with("w:"))
+    }
+
     /// Whether it may have gone silent, or may be heard again, since it was looked at.
-    fn may_differ(&self, unheard: &HashSet<String>) -> bool {
-        let is_silent = self.members.iter().all(|member| unheard.contains(member));
+    fn may_differ(&self, unheard: &HashMap<String, i64>) -> bool {
+        let is_silent = self.members.iter().all(|member| unheard.contains_key(member));
         match self.status {
             MachineStatus::Disconnected => !is_silent,
             status => !status.is_gone() && is_silent,

@@ -28,6 +28,7 @@ use crate::{
     address::Address,
     classes::Definitions,
     doctor::{Searched, Verified},
+    gone::Gone,
     lanes,
     link::{Link, OpenError, Opening, Place, bytes},
     log,
@@ -118,6 +119,7 @@ pub(crate) struct Inner {
     pub log_bytes: u64,
     pub looks: Looks,
     pub machines: Machines,
+    pub gone: Gone,
     pub all_machines_every: Duration,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
@@ -179,6 +181,7 @@ impl RedisStore {
             log_bytes,
             looks: Looks::new(look_holds),
             machines: Machines::default(),
+            gone: Gone::default(),
             all_machines_every,
             verified: Mutex::default(),
             searched: Mutex::new(LruCache::new(most_searched)),

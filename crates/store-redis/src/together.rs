@@ -120,8 +120,10 @@ impl Inner {
         };
         let mut decided = Vec::with_capacity(commands.len());
         for command in commands {
-            let mut sight = Sight::new(&self.link, &self.memory, &epoch, false);
-            if let Some(key) = subject(command) {
+            let subject = subject(command);
+            // What reconcilers ask for meets no conflict but a real one: all keep their order.
+            let mut sight = Sight::new(&self.link, &self.memory, &epoch, subject.is_some());
+            if let Some(key) = subject {
                 match read.remove(&key) {
                     Some(Ok(record)) => sight.show(key, record),
                     Some(Err(why)) => {

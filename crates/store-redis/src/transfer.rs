@@ -221,6 +221,7 @@ impl Inner {
     fn enter(&self, epoch: Epoch, seq: u64) {
         self.link.enter(epoch, seq);
         self.memory.clear();
+        self.gone.clear();
         self.definitions.clear();
         self.payloads.lock().clear();
     }

@@ -55,6 +55,7 @@ impl Inner {
         }
         // What this process remembers may be what was wrong.
         self.memory.clear();
+        self.gone.clear();
         // What was set aside leaves indexes behind that do not fit any more.
         let follows = |finding: &Finding| is_any_aside || wanted(finding);
         self.mend_indexes(&follows, &mut refused).await?;

@@ -170,3 +170,32 @@ async fn what_is_kept_costs_nothing_of_workers_that_are_heard() {
     });
     assert_eq!(left.collect::<Vec<_>>(), [hands[1].worker.clone()]);
 }
+
+#[tokio::test]
+async fn who_is_gone_costs_nothing_until_it_comes_back() {
+    let (server, fleet) = started().await;
+    let mut hands = Vec::new();
+    for n in 0..10 {
+        let hand = fleet.worker(&format!("w{n}"), 1, &[]).await;
+        let (worker, incarnation) = (hand.worker.clone(), hand.incarnation);
+        fleet.run(Command::Leave { worker, incarnation }).await.expect("a valid goodbye");
+        hands.push(hand);
+    }
+    fleet.advance(limits::STALE_AFTER);
+    let look = async || {
+        for due in [Due::Workers, Due::Connectors, Due::Retention(Retention::default())] {
+            fleet.reconcile(due).await;
+        }
+    };
+    assert_eq!(calls(&server, "hgetall", look()).await, 30, "each, with its connector and machine");
+    assert_eq!(calls(&server, "hgetall", look()).await, 0, "they were not heard");
+    is_heard(&fleet, &hands[0]).await;
+    assert!(!fleet.worker_record(&hands[0]).await.is_offline());
+    fleet.advance(limits::SILENT_AFTER);
+    fleet.reconcile(Due::Workers).await;
+    assert!(fleet.worker_record(&hands[0]).await.is_offline(), "it went silent");
+    fleet.advance(Duration::from_secs(60));
+    look().await;
+    let keep = Retention { gone_for: Duration::from_secs(100), ..Retention::default() };
+    assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 9, "the one that came back stays");
+}

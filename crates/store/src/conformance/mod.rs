@@ -54,6 +54,7 @@ macro_rules! conformance_tests {
             stale_writes_change_nothing,
             the_log_is_dense_and_tells_everything,
             ended_jobs_are_kept_by_count_age_and_bytes,
+            who_is_gone_goes_before_ended_jobs,
         );
         $crate::conformance_tests!(@each presence $open,
             a_superseded_worker_is_told_so,

@@ -247,3 +247,20 @@ pub async fn ended_jobs_are_kept_by_count_age_and_bytes(open: &Open) {
     assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 1, "that of 20 s ago");
     assert_eq!(fleet.job(ended[2]).await.status(), JobStatus::Completed);
 }
+
+/// A backlog of ended jobs must not keep who is gone, of whom there are few.
+pub async fn who_is_gone_goes_before_ended_jobs(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    fleet.act(&hand, held, completed()).await.expect("accepted");
+    let (worker, incarnation) = (hand.worker.clone(), hand.incarnation);
+    fleet.run(Command::Leave { worker, incarnation }).await.expect("accepted");
+    fleet.advance(Duration::from_secs(100));
+    let keep = Retention { gone: 0, ended_bytes: 0, ..Retention::default() };
+    let due = fleet.store.due(Due::Retention(keep)).await.expect("the store works");
+    let [Reconcile::RemoveWorker { worker }, Reconcile::RemoveJob { job }] = &due[..] else {
+        panic!("{due:?}")
+    };
+    assert_eq!((worker, *job), (&hand.worker, held.job));
+}
