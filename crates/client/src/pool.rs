@@ -57,8 +57,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         // What could be built once can be built again.
-        if false
-            && !self.is_answered
+        if !self.is_answered
             && let Ok(fresh) = connecting(&self.pool.headers)
         {
             *self.pool.kept.lock() = fresh;
