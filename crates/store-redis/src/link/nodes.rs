@@ -18,11 +18,12 @@ use crate::{address::Topology, keys::Keys, tls};
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// A connection on which nothing moves is probed after this long, and each so often again. So a
-/// firewall does not forget it; where one did, it breaks after [`GONE_AFTER`] at most.
+/// firewall does not forget it; where one did, it breaks 15 s later.
 const PROBED_AFTER: Duration = Duration::from_secs(10);
 const PROBED_EVERY: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
 /// What was sent, or probed for, and is not confirmed for this long breaks a connection.
+#[cfg(target_os = "linux")]
 const GONE_AFTER: Duration = Duration::from_secs(25);
 
 /// Name and port, as the address has them.
@@ -143,7 +144,10 @@ pub(super) fn client(place: &Place, host: &str, port: u16, who: As) -> Result<Cl
 
 fn probed() -> TcpSettings {
     let probes = TcpKeepalive::new().with_time(PROBED_AFTER).with_interval(PROBED_EVERY);
-    TcpSettings::default().set_keepalive(probes.with_retries(PROBES)).set_user_timeout(GONE_AFTER)
+    let settings = TcpSettings::default().set_keepalive(probes.with_retries(PROBES));
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(GONE_AFTER);
+    settings
 }
 
 async fn ask(
