@@ -27,11 +27,11 @@ async fn connecting_until_it_was_up_and_offline_after() {
 
 #[tokio::test]
 async fn silence_is_an_error_only_when_it_is_idle_and_lasts() {
-    let probe = Duration::from_millis(50);
+    let probe = Duration::from_millis(300);
     let bench = Bench::with(SimConfig::default(), |settings| settings.pace.probe = probe).await;
     assert_eq!(bench.connector.probe().await, Health::idle());
     let running = bench.begin(comfy_task(sleeping(30.0))).await;
-    bench.sim.set_faults(Faults { http_stall_ms: 1000, ..Faults::default() });
+    bench.sim.set_faults(Faults { http_stall_ms: 2000, ..Faults::default() });
     for _ in 0..3 {
         assert_eq!(bench.connector.probe().await.status, ConnectorStatus::Idle, "it is busy");
     }
@@ -39,7 +39,7 @@ async fn silence_is_an_error_only_when_it_is_idle_and_lasts() {
     running.stop(StopReason::Cancel);
     drop(running.end().await);
     assert_eq!(bench.connector.probe().await, Health::idle());
-    bench.sim.set_faults(Faults { http_stall_ms: 1000, ..Faults::default() });
+    bench.sim.set_faults(Faults { http_stall_ms: 2000, ..Faults::default() });
     let statuses = [bench.connector.probe().await.status, bench.connector.probe().await.status];
     assert_eq!(statuses, [ConnectorStatus::Idle, ConnectorStatus::Error]);
 }
