@@ -1,19 +1,26 @@
 //! Waiting for replicas (`--acks`), on a connection of its own: while Redis waits it answers nothing
 //! else there. One wait answers everybody who has written by then.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use pointsman_store::{Epoch, StoreError};
-use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{ANSWER_WITHIN, Link, answered, number, text};
 
 /// Milliseconds in which replicas have to confirm.
 const WITHIN_MS: u64 = 1_000;
+
+/// A connection that was kept may be forgotten by a firewall since: one that does not answer within
+/// this long, in which replicas should have, is made anew, and asked once more.
+const KEPT_ANSWERS_WITHIN: Duration = Duration::from_millis(2 * WITHIN_MS);
 
 /// What was written may not be part of what Redis has by now.
 const ANOTHER: &str = "Redis has another history now";
@@ -75,24 +82,30 @@ impl Link {
         let generation = *self.0.generations.borrow();
         // Whatever goes wrong here, what is asked about is written.
         let lost = |why: String| format!("whether replicas have it is not known: {why}");
-        let (mut connection, of) = match kept.take() {
-            Some(kept) if kept.1 == generation => kept,
-            _ => {
-                let made = self.another().await.map_err(|error| lost(error.to_string()))?;
-                (made, generation)
-            }
-        };
         // Redis waits for what the same connection wrote last.
         let mut wait = redis::pipe();
         let (time, epoch) = (self.given_time(), self.epoch().to_string());
         wait.add_command(self.command("ask_replicas", &[time.as_bytes(), epoch.as_bytes()]));
         wait.cmd("WAIT").arg(self.0.place.acks).arg(WITHIN_MS);
-        let answers = connection.send_packed_commands(&wait, 0, 2);
-        let answers = timeout(ANSWER_WITHIN, answers).await;
-        let answers = answers.map_err(|_| lost("no answer to WAIT".into()))?;
-        let mut answers = answers.map_err(|error| lost(error.to_string()))?.into_iter();
-        let mut next = || answered(answers.next().map_or(Ok(redis::Value::Nil), Ok));
-        *kept = Some((connection, of));
+        let mut asked = None;
+        if let Some((mut connection, of)) = kept.take()
+            && of == generation
+            && let Ok(answers) = ask(&mut connection, &wait, KEPT_ANSWERS_WITHIN).await
+        {
+            asked = Some((connection, answers));
+        }
+        let (connection, answers) = match asked {
+            Some(asked) => asked,
+            None => {
+                let made = self.another().await;
+                let mut connection = made.map_err(|error| lost(error.to_string()))?;
+                let answers = ask(&mut connection, &wait, ANSWER_WITHIN).await.map_err(lost)?;
+                (connection, answers)
+            }
+        };
+        let mut answers = answers.into_iter();
+        let mut next = || answered(answers.next().map_or(Ok(Value::Nil), Ok));
+        *kept = Some((connection, generation));
         let asked = next().map_err(|error| lost(error.to_string()))?;
         if text(&asked) != "ok" {
             return Err(lost(ANOTHER.into()));
@@ -106,12 +119,25 @@ impl Link {
     }
 }
 
+async fn ask(
+    connection: &mut MultiplexedConnection,
+    wait: &Pipeline,
+    within: Duration,
+) -> Result<Vec<Value>, String> {
+    let answers = connection.send_packed_commands(wait, 0, 2);
+    let answers = timeout(within, answers).await;
+    answers.map_err(|_| "no answer to WAIT".to_owned())?.map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU16;
 
     use pointsman_redis_testing::{RedisOptions, RedisServer};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        sync::watch,
+    };
 
     use super::*;
     use crate::{
@@ -121,14 +147,23 @@ mod tests {
 
     /// Where new connections lead to can be changed; those that are there stay.
     async fn way(to: Arc<AtomicU16>) -> u16 {
+        forgetful_way(to, watch::Sender::new(())).await
+    }
+
+    /// Connections that are there when it is told to forget them lead nowhere, and nobody is told.
+    async fn forgetful_way(to: Arc<AtomicU16>, forget: watch::Sender<()>) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let to = to.load(Ordering::Relaxed);
+                let (to, mut forgotten) = (to.load(Ordering::Relaxed), forget.subscribe());
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
-                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                        Ok(()) = forgotten.changed() => {}
+                    }
+                    std::future::pending::<()>().await;
                 });
             }
         });
@@ -157,6 +192,17 @@ mod tests {
         to.store(taken.port(), Ordering::Relaxed);
         let why = unconfirmed(&link).await.expect("its own replicas have nothing");
         assert!(why.contains("another Redis answers"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_a_firewall_forgot_leaves_nothing_unconfirmed() {
+        let server = RedisServer::start(RedisOptions::default()).await.unwrap();
+        let _replica = RedisServer::replica_of(&server, RedisOptions::default()).await.unwrap();
+        let (to, forget) = (Arc::new(AtomicU16::new(server.port())), watch::Sender::new(()));
+        let link = link(forgetful_way(to, forget.clone()).await).await;
+        assert_eq!(unconfirmed(&link).await, None);
+        forget.send(()).unwrap();
+        assert_eq!(unconfirmed(&link).await, None);
     }
 
     #[tokio::test]

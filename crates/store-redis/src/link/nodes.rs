@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, Value,
     aio::MultiplexedConnection,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
 use super::{
@@ -15,6 +16,15 @@ use super::{
 use crate::{address::Topology, keys::Keys, tls};
 
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// A connection on which nothing moves is probed after this long, and each so often again. So a
+/// firewall does not forget it; where one did, it breaks 15 s later.
+const PROBED_AFTER: Duration = Duration::from_secs(10);
+const PROBED_EVERY: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+/// What was sent, or probed for, and is not confirmed for this long breaks a connection.
+#[cfg(target_os = "linux")]
+const GONE_AFTER: Duration = Duration::from_secs(25);
 
 /// Name and port, as the address has them.
 pub(super) type Host = (String, u16);
@@ -38,8 +48,8 @@ pub(super) struct Candidate {
     pub named_by: Option<String>,
 }
 
-/// Why the nodes that the address leads to are no good: they are tried one after the other, as a
-/// Sentinel or a node of a cluster may have slept through a fail-over.
+/// Why the nodes that the address leads to are no good: each is tried, as a Sentinel or a node of a
+/// cluster may have slept through a fail-over.
 #[derive(Default)]
 pub(super) struct Failures(Option<OpenError>);
 
@@ -128,7 +138,16 @@ pub(super) fn client(place: &Place, host: &str, port: u16, who: As) -> Result<Cl
             redis = redis.set_password(password);
         }
     }
-    tls::client(info.set_redis_settings(redis), address).map_err(wrong)
+    let info = info.set_redis_settings(redis).set_tcp_settings(probed());
+    tls::client(info, address).map_err(wrong)
+}
+
+fn probed() -> TcpSettings {
+    let probes = TcpKeepalive::new().with_time(PROBED_AFTER).with_interval(PROBED_EVERY);
+    let settings = TcpSettings::default().set_keepalive(probes.with_retries(PROBES));
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(GONE_AFTER);
+    settings
 }
 
 async fn ask(

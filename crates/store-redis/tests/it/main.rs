@@ -13,6 +13,7 @@ mod meanwhile;
 mod opening;
 mod payloads;
 mod previews;
+mod probed;
 mod profiles;
 mod several;
 mod support;
