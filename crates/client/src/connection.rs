@@ -13,11 +13,9 @@ use crate::{
     ClientError,
     addresses::{Addresses, Asked, without_password},
     clock::ServerClock,
+    pool::{CONNECT, Pool},
 };
 
-/// How long connecting may take, and the first answer of a server among others: within what a worker
-/// waits for a call (5 s) two servers can be tried.
-const CONNECT: Duration = Duration::from_secs(2);
 /// How long an ordinary request may take; a waiting claim gets its wait on top.
 pub(crate) const CALL: Duration = Duration::from_secs(30);
 /// How long a look at every record may take, and a repair, which looks several times.
@@ -31,7 +29,7 @@ const MAX_PROBLEM: usize = 1 << 20;
 /// share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    pool: Pool,
     addresses: Addresses,
     clock: ServerClock,
 }
@@ -56,13 +54,15 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
-        let http = reqwest::Client::builder()
-            .default_headers(headers)
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .no_proxy()
-            .build()?;
-        Ok(Self { http, addresses, clock: ServerClock::default() })
+        Ok(Self { pool: Pool::new(headers)?, addresses, clock: ServerClock::default() })
+    }
+
+    /// The same client with connections of its own: what it asks waits for none that others use.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn apart(&self) -> Result<Self, ClientError> {
+        Ok(Self { pool: self.pool.another()?, ..self.clone() })
     }
 
     /// The server's time, as its answers tell it; none before the first.
@@ -84,7 +84,7 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        self.http.request(method, url)
+        self.pool.http().request(method, url)
     }
 
     /// A request to a route of the API.
@@ -170,7 +170,7 @@ impl Client {
         // What it may take beyond an ordinary call it may wait for.
         let wait = limit.saturating_sub(CALL);
         let asked = Asked::new(&self.addresses, request.url().clone(), wait);
-        let answered = self.http.execute(request).await;
+        let answered = self.pool.execute(request).await;
         asked.answered(answered)
     }
 

@@ -12,6 +12,7 @@ mod events;
 mod files;
 mod fleet;
 mod jobs;
+mod pool;
 mod sse;
 mod worker;
 

@@ -24,6 +24,8 @@ use super::ArtifactPlace;
 #[derive(Clone)]
 pub struct OverHttp {
     client: Client,
+    /// What keeps leases waits for no payload and no file.
+    renewals: Client,
     artifacts: ArtifactPlace,
 }
 
@@ -34,7 +36,8 @@ impl OverHttp {
     /// [`ClientError::Address`].
     pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
         let client = Client::new(url, token.as_deref())?;
-        Ok(Self { artifacts: ArtifactPlace::Server(client.clone()), client })
+        let (artifacts, renewals) = (ArtifactPlace::Server(client.clone()), client.apart()?);
+        Ok(Self { client, renewals, artifacts })
     }
 
     /// The server's time; before its first answer, the time here.
@@ -130,7 +133,7 @@ impl pointsman_worker::Broker for OverHttp {
             connectors: renew.connectors,
             progress: progress.collect(),
         };
-        let renewed = self.client.renew(&request).await.map_err(client_error)?;
+        let renewed = self.renewals.renew(&request).await.map_err(client_error)?;
         let pointsman_api::Renewed { epoch, lost, unknown_to_you, cancel, orders } = renewed;
         Ok(InEpoch {
             epoch: epoch.into(),
