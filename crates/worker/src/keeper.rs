@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     WorkerError,
-    attempt::Attempt,
+    attempt::{Attempt, Phase},
     backoff::Backoff,
     broker::InEpoch,
     calls::Fault,
@@ -217,10 +217,19 @@ impl Keeper {
         progress
     }
 
+    fn has_ended(&self, held: Held) -> bool {
+        let attempt = self.shared.ours.kept(held.token);
+        attempt.is_some_and(|attempt| attempt.phase() == Phase::Over)
+    }
+
     fn follow(&self, renewed: Renewed) {
         let Renewed { lost, unknown_to_you, cancel, orders } = renewed;
         for held in lost {
-            self.shared.lost(held);
+            // What has ended is not listed as running any more once its end is taken, which may be
+            // before the answer to it is here: that answer tells what became of it.
+            if !self.has_ended(held) {
+                self.shared.lost(held);
+            }
         }
         for held in cancel {
             self.shared.stop(held, StopReason::Cancel);

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use pointsman_core::{JobId, command::Op, decide::limits, record::JobStatus};
+use pointsman_core::{
+    JobId,
+    command::{Op, Renew},
+    decide::limits,
+    record::JobStatus,
+};
 
 use crate::{
     broker::{Call, FakeBroker, Line},
@@ -220,4 +225,25 @@ async fn ends_that_no_replica_confirms_hold_nothing_up_and_are_handed_in_again()
     broker.with(|s| s.unconfirmed = false);
     setup.pass(100.0).await;
     assert_eq!(repeats(), vec![5; asked + 1], "once more, and they are confirmed");
+}
+
+/// Replicas take their time to confirm an end.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_taken_and_not_answered_yet_makes_no_attempt_lost() {
+    let setup = Setup::new(1).await;
+    let broker = &setup.broker;
+    let job = broker.post("slow");
+    setup.pass(1.0).await;
+    broker.post("slow");
+    broker.with(|s| s.claims_take = Duration::from_secs(9));
+    setup.pass(7.5).await;
+    assert_eq!(broker.status(job), JobStatus::Completed);
+    let before = broker.renewals().len();
+    setup.pass(7.0).await;
+    let lists = |renew: &Renew| renew.held.iter().any(|held| held.job == job);
+    let listed: Vec<_> = broker.renewals()[before..].iter().map(|r| lists(&r.1)).collect();
+    assert!(listed.len() >= 2 && listed.iter().all(|is| *is), "{listed:?}");
+    broker.with(|s| s.claims_take = Duration::ZERO);
+    setup.pass(20.0).await;
+    assert!(!lists(&broker.renewals().pop().unwrap().1), "it is answered");
 }
