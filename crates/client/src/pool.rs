@@ -124,7 +124,7 @@ mod tests {
         });
         let client = Client::new(&format!("http://{address}"), None).unwrap();
         let (one, other) = tokio::join!(client.ready(), client.ready());
-        (one.unwrap(), other.unwrap());
+        one.and(other).unwrap();
         way.has_forgotten.store(true, Ordering::SeqCst);
         tokio::select! {
             answered = client.ready() => panic!("{answered:?}"),

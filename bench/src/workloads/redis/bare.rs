@@ -143,7 +143,7 @@ fn exchange(from: usize, ended: &[Uuid], claimed: &[Uuid], jobs: usize) -> Pipel
     let mut pipe = pipe();
     let mut log = redis::cmd("XADD");
     log.arg(key("log")).arg(&["MAXLEN", "~", "200000"]).arg(format!("{}-0", from + 1));
-    log.arg(&["at", seq, "ended_no", &seq]);
+    log.arg(&["at", seq, "ended_no", seq]);
     let worker = [
         ("rev", seq),
         ("current_job_ids", &ids),
