@@ -45,6 +45,21 @@ const fn bare(ours: &'static str, row: Row) -> Row {
 const RATE: &str = "jobs_a_second";
 const REDIS: &str = "redis_us_a_job";
 
+/// The rows of a drain by one worker, by how four of them are called: what it does, and what its
+/// bare writes take.
+fn of_drain([drained, redis, transactions, function]: [&'static str; 4]) -> Vec<Row> {
+    let rate = |figure| row(RATE, figure, Unit::JobsASecond, "");
+    let redis_of_these = || row(REDIS, "redis-server's time of these", Unit::Microseconds, "");
+    vec![
+        row(RATE, drained, Unit::JobsASecond, ">= 2x"),
+        row(REDIS, redis, Unit::Microseconds, ""),
+        bare("transaction_jobs_a_second", rate(transactions)),
+        bare("transaction_redis_us_a_job", redis_of_these()),
+        bare("function_jobs_a_second", rate(function)),
+        bare("function_redis_us_a_job", redis_of_these()),
+    ]
+}
+
 pub async fn bullmq(
     report: &mut Report,
     workload: &str,
@@ -58,26 +73,12 @@ pub async fn bullmq(
     let tasks = [
         (
             Task::Drain { jobs, at_once: 50, workers: 1 },
-            vec![
-                row(RATE, "drained, 50 at once", JobsASecond, ">= 2x"),
-                row(REDIS, "redis-server's time of a job, 50 at once", Microseconds, ""),
-                bare(
-                    "transaction_jobs_a_second",
-                    row(RATE, "its writes as transactions, 50 at once", JobsASecond, ""),
-                ),
-                bare(
-                    "transaction_redis_us_a_job",
-                    row(REDIS, "redis-server's time of these", Microseconds, ""),
-                ),
-                bare(
-                    "function_jobs_a_second",
-                    row(RATE, "its writes in a function, 50 at once", JobsASecond, ""),
-                ),
-                bare(
-                    "function_redis_us_a_job",
-                    row(REDIS, "redis-server's time of these", Microseconds, ""),
-                ),
-            ],
+            of_drain([
+                "drained, 50 at once",
+                "redis-server's time of a job, 50 at once",
+                "its writes as transactions, 50 at once",
+                "its writes in a function, 50 at once",
+            ]),
         ),
         (
             Task::Drain { jobs, at_once: 25, workers: 2 },
@@ -88,26 +89,12 @@ pub async fn bullmq(
         ),
         (
             Task::Drain { jobs: jobs / 4, at_once: 1, workers: 1 },
-            vec![
-                row(RATE, "drained, 1 at once", JobsASecond, ">= 2x"),
-                row(REDIS, "redis-server's time of a job, 1 at once", Microseconds, ""),
-                bare(
-                    "transaction_jobs_a_second",
-                    row(RATE, "its writes as transactions, 1 at once", JobsASecond, ""),
-                ),
-                bare(
-                    "transaction_redis_us_a_job",
-                    row(REDIS, "redis-server's time of these", Microseconds, ""),
-                ),
-                bare(
-                    "function_jobs_a_second",
-                    row(RATE, "its writes in a function, 1 at once", JobsASecond, ""),
-                ),
-                bare(
-                    "function_redis_us_a_job",
-                    row(REDIS, "redis-server's time of these", Microseconds, ""),
-                ),
-            ],
+            of_drain([
+                "drained, 1 at once",
+                "redis-server's time of a job, 1 at once",
+                "its writes as transactions, 1 at once",
+                "its writes in a function, 1 at once",
+            ]),
         ),
         (
             Task::SubmitSingle { jobs },
