@@ -6,15 +6,15 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use pointsman_api::{ErrorCode, Problem};
+use pointsman_core::decide::limits::{self, SLOWEST_LINE};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
-/// A body of which nothing came for this long has broken off.
+/// A body of which nothing came for this long has broken off; so has one that, once that is over,
+/// is slower than [`SLOWEST_LINE`].
 const IDLE: Duration = Duration::from_secs(60);
-/// Bytes a second that have to come once that is over; else it has broken off, too.
-const LEAST_RATE: u64 = 64 << 10;
 
 /// So much of each body is not counted: most have no more.
 const UNCOUNTED: usize = 64 << 10;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A body as it comes.
 pub(crate) struct Incoming {
     body: Body,
-    read: u64,
+    read: usize,
     /// For the client, not for what is done with what it sent.
     waited: Duration,
 }
@@ -37,7 +37,7 @@ impl Incoming {
     /// The next piece; an error where it broke off.
     pub async fn piece(&mut self) -> io::Result<Option<Bytes>> {
         loop {
-            let earned = Duration::from_secs(self.read / LEAST_RATE);
+            let earned = limits::transfer(self.read);
             let left = (IDLE + earned).saturating_sub(self.waited).min(IDLE);
             let begin = Instant::now();
             let frame = timeout(left, self.body.frame()).await;
@@ -48,7 +48,7 @@ impl Incoming {
                 Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, self.too_slow())),
             };
             let Ok(piece) = frame.into_data() else { continue };
-            self.read += piece.len() as u64;
+            self.read += piece.len();
             return Ok(Some(piece));
         }
     }
@@ -56,7 +56,7 @@ impl Incoming {
     fn too_slow(&self) -> String {
         let (read, waited) = (self.read, self.waited.as_secs());
         format!(
-            "{read} bytes came in {waited} s: at least {LEAST_RATE} a second have to after the first \
+            "{read} bytes came in {waited} s: at least {SLOWEST_LINE} a second have to after the first \
              {} s, and something every {} s",
             IDLE.as_secs(),
             IDLE.as_secs()
@@ -135,7 +135,7 @@ mod tests {
         Incoming::new(Body::from_stream(pieces))
     }
 
-    async fn read(mut body: Incoming) -> io::Result<u64> {
+    async fn read(mut body: Incoming) -> io::Result<usize> {
         while body.piece().await?.is_some() {}
         Ok(body.read)
     }
@@ -147,8 +147,8 @@ mod tests {
         let why = read(coming(1, 1000, 20 * second)).await.unwrap_err();
         assert_eq!((why.kind(), begin.elapsed()), (io::ErrorKind::TimedOut, IDLE));
         assert!(read(coming(1, 1, 2 * IDLE)).await.is_err());
-        let rate = LEAST_RATE as usize;
-        assert_eq!(read(coming(rate, 900, second)).await.unwrap(), 900 * LEAST_RATE);
+        let rate = SLOWEST_LINE;
+        assert_eq!(read(coming(rate, 900, second)).await.unwrap(), 900 * rate);
         assert!(read(coming(rate / 2, 900, second)).await.is_err());
     }
 

@@ -63,7 +63,7 @@ pub mod limits {
     pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 3600);
     /// Operations in one exchange at most, and attempts in one renewal.
     pub const MAX_OPS: usize = 1_024;
-    /// Bytes a second of the slowest line that results are handed in over.
+    /// Bytes a second of the slowest line that results, files and other bodies come over.
     pub const SLOWEST_LINE: usize = 64 << 10;
 
     /// Whole seconds that the slowest line takes for so many bytes.
