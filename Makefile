@@ -21,12 +21,13 @@ release: ui need-build
 ui: ui/dist/.built
 
 ui/dist/.built: ui/package.json ui/package-lock.json examples/first-picture.json $(shell find ui/src ui/static ui/*.html ui/*.ts -type f 2>/dev/null)
-	@scripts/need.sh node nodejs 20
+	@scripts/need.sh node 'nodejs npm' 20.19
+	@scripts/need.sh npm npm
 	cd ui && npm ci --no-audit --no-fund && npm run build
 	@touch $@
 
 need-build:
-	@scripts/need.sh cargo cargo
+	@scripts/need.sh cargo ''
 	@scripts/need.sh cc build-essential
 
 need-redis:
@@ -53,7 +54,8 @@ browser-tests: build need-browser
 
 ## The benchmarks, as a table with the machine they ran on.
 bench: need-build need-redis ui
-	@scripts/need.sh node nodejs 20
+	@scripts/need.sh node 'nodejs npm' 20.19
+	@scripts/need.sh npm npm
 	cd bench/bullmq && npm ci --no-audit --no-fund
 	cargo build --locked --release --bin pointsman --bin pointsman-bench
 	target/release/pointsman-bench --pointsman target/release/pointsman

@@ -1,6 +1,6 @@
 //! What a job made, saved: whole or not at all, at once or later.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, path::Path, process::Output, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -110,9 +110,12 @@ async fn what_is_not_whole_has_no_name() {
     let mut saving = Process::start(&["--server", &way, "submit", EXAMPLE, "--out", out_path]);
     saving.says("job").await;
     let part = || out.is_dir() && files(&out).iter().any(|(name, _)| name.ends_with(".part"));
-    while !part() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let begun = async {
+        while !part() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), begun).await.expect("it begins to save");
     saving.signal("INT");
     assert_eq!(saving.ended().await.code(), Some(130));
     saving.logs("pointsman download").await;

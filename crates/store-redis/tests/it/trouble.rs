@@ -229,9 +229,12 @@ async fn while_its_slot_moves_nothing_is_done_by_half() {
     run(&server, &format!("CLUSTER MEET 127.0.0.1 {}", other.port())).await;
     let Value::BulkString(id) = run(&other, "CLUSTER MYID").await else { panic!("no id") };
     let id = String::from_utf8(id).expect("UTF-8");
-    while !format!("{:?}", run(&server, "CLUSTER NODES").await).contains(&id) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let met = async {
+        while !format!("{:?}", run(&server, "CLUSTER NODES").await).contains(&id) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), met).await.expect("the nodes meet");
     let Value::Int(slot) = run(&server, "CLUSTER KEYSLOT {pointsman:default}:meta").await else {
         panic!("no slot")
     };
