@@ -62,11 +62,17 @@ impl Process {
 
     /// Waits until it has logged a line with this in it.
     pub async fn logs(&mut self, part: &str) -> String {
-        let find = |logged: &Vec<String>| logged.iter().any(|line| line.contains(part));
-        let logged = timeout(PATIENCE, self.logged.wait_for(find)).await;
-        let logged = logged.unwrap_or_else(|_| panic!("no {part:?} in time"));
-        let logged = logged.expect("it still runs");
-        logged.iter().find(|line| line.contains(part)).expect("just found").clone()
+        with(&mut self.logged, part).await
+    }
+
+    /// Waits until it has printed a line with this in it.
+    pub async fn prints(&mut self, part: &str) -> String {
+        with(&mut self.said, part).await
+    }
+
+    /// What it has printed.
+    pub fn lines(&self) -> Vec<String> {
+        self.said.borrow().clone()
     }
 
     /// How many lines it has logged.
@@ -96,6 +102,13 @@ impl Process {
     pub async fn ended(&mut self) -> ExitStatus {
         timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").expect("it ran")
     }
+}
+
+async fn with(lines: &mut watch::Receiver<Vec<String>>, part: &str) -> String {
+    let find = |lines: &Vec<String>| lines.iter().any(|line| line.contains(part));
+    let lines = timeout(PATIENCE, lines.wait_for(find)).await;
+    let lines = lines.unwrap_or_else(|_| panic!("no {part:?} in time")).expect("it still runs");
+    lines.iter().find(|line| line.contains(part)).expect("just found").clone()
 }
 
 fn lines(

@@ -77,6 +77,9 @@ pub enum Command {
     Workers,
     /// Lists machines.
     Machines,
+    /// Shows the fleet as it changes, a line for each event, until Ctrl-C. With --json each line is
+    /// `{"event": …, "id": …, "data": …}`, as `GET /api/v1/events` sends it.
+    Watch,
     /// Says what is wrong with what is stored, and mends it when asked.
     Doctor {
         /// Repairs what a repair can make right, and sets aside what cannot be read.

@@ -32,13 +32,34 @@ pub fn line(text: &str) -> Result<(), Exit> {
     write(&plain(text))
 }
 
+/// Writes lines of an answer that has no end; answers whether anybody still reads it.
+pub fn lines(lines: &[String]) -> Result<bool, Exit> {
+    for line in lines {
+        if !write_to_reader(&plain(line).replace('\n', " "))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Writes one value of such an answer, on one line.
+pub fn json_line(value: &impl Serialize) -> Result<bool, Exit> {
+    let text = serde_json::to_string(value).map_err(anyhow::Error::from)?;
+    write_to_reader(&text.replace('\n', " "))
+}
+
 /// A reader that went away (`| head`) is no error.
 fn write(text: &str) -> Result<(), Exit> {
+    write_to_reader(text).map(drop)
+}
+
+fn write_to_reader(text: &str) -> Result<bool, Exit> {
     match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
             Err(Exit::Other(anyhow::Error::from(error).context("cannot write the answer")))
         }
-        _ => Ok(()),
     }
 }
 

@@ -66,9 +66,11 @@ impl Command {
             Self::Jobs(_) | Self::Job { .. } | Self::Cancel { .. } | Self::Retry { .. } => {
                 &GLOBAL_OPTIONS
             }
-            Self::Explain { .. } | Self::Workers | Self::Machines | Self::Doctor { .. } => {
-                &GLOBAL_OPTIONS
-            }
+            Self::Explain { .. }
+            | Self::Workers
+            | Self::Machines
+            | Self::Watch
+            | Self::Doctor { .. } => &GLOBAL_OPTIONS,
         }
     }
 

@@ -12,7 +12,8 @@ use pointsman_core::{
 use super::{exit_of, print};
 use crate::{args, exit::Exit};
 
-fn word(value: &impl serde::Serialize) -> String {
+/// A value's name, as it stands in JSON.
+pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(text)) => text,
         Ok(other) => other.to_string(),

@@ -8,6 +8,7 @@ mod out;
 mod submit;
 mod token;
 mod transfer;
+mod watch;
 
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub async fn run(cli: &Cli, command: &Command) -> Result<(), Exit> {
         Command::Download { id, out } => download::download(&client, *id, out, cli.json).await,
         Command::Workers => list::workers(&client, cli.json).await,
         Command::Machines => list::machines(&client, cli.json).await,
+        Command::Watch => watch::watch(&client, cli.json).await,
         Command::Cancel { id } => act::cancel(&client, *id, cli.json).await,
         Command::Retry { id } => act::retry(&client, *id, cli.json).await,
         Command::Explain { id } => act::explain(&client, *id, cli.json).await,

@@ -1,0 +1,185 @@
+//! The fleet as it changes: a line for each event, until the reader or Ctrl-C ends it.
+
+use std::{fmt::Display, time::Duration};
+
+use pointsman_api::{Snapshot, ViewEvent};
+use pointsman_client::{Client, ClientError, Event, Events};
+use pointsman_core::{
+    EventName, RecordKind,
+    record::{Alert, Connector, JobRecord, Machine, Worker},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use super::{exit_of, list::word, print};
+use crate::exit::Exit;
+
+/// The pause before a stream is opened again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Shows what happens from now on; first what is so. Goes on over restarts of the server.
+pub async fn watch(client: &Client, json: bool) -> Result<(), Exit> {
+    tokio::select! {
+        ended = follow(client, json) => ended,
+        _ = tokio::signal::ctrl_c() => Err(Exit::Interrupted("no longer watching".into())),
+    }
+}
+
+async fn follow(client: &Client, json: bool) -> Result<(), Exit> {
+    let mut position: Option<String> = None;
+    // A server that is not there at first may be a wrong address.
+    let mut events = client.events(None, None).await.map_err(exit_of)?;
+    loop {
+        match shown(&mut events, json, &mut position).await? {
+            Shown::ReaderGone => return Ok(()),
+            Shown::Broken(why) => eprintln!("the server is away: {}", print::plain(&why)),
+        }
+        events = opened_again(client, position.as_deref()).await?;
+        eprintln!("the server is there again");
+    }
+}
+
+async fn opened_again(client: &Client, position: Option<&str>) -> Result<Events, Exit> {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        match client.events(position, None).await {
+            Err(error) if error.is_transient() => {}
+            opened => return opened.map_err(exit_of),
+        }
+    }
+}
+
+/// How a stream ended.
+enum Shown {
+    /// Such as `| head`.
+    ReaderGone,
+    Broken(String),
+}
+
+/// Shows a stream to its end, and keeps where it can go on.
+async fn shown(
+    events: &mut Events,
+    json: bool,
+    position: &mut Option<String>,
+) -> Result<Shown, Exit> {
+    loop {
+        let event = match events.next().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return Ok(Shown::Broken("it ended the stream".into())),
+            Err(error) if error.is_transient() => return Ok(Shown::Broken(error.to_string())),
+            Err(error) => return Err(exit_of(error)),
+        };
+        let is_read = match json {
+            true => print::json_line(&as_it_came(&event).map_err(exit_of)?)?,
+            false => print::lines(&as_lines(&event).map_err(exit_of)?)?,
+        };
+        if !is_read {
+            return Ok(Shown::ReaderGone);
+        }
+        if event.id.is_some() {
+            *position = event.id;
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Came<'a> {
+    event: &'a str,
+    id: Option<&'a str>,
+    data: Box<RawValue>,
+}
+
+fn as_it_came(event: &Event) -> Result<Came<'_>, ClientError> {
+    Ok(Came { event: &event.name, id: event.id.as_deref(), data: event.read()? })
+}
+
+#[derive(Debug, Deserialize)]
+struct Reason {
+    reason: String,
+}
+
+/// What a person is told of it; nothing of lanes and bookmarks.
+fn as_lines(event: &Event) -> Result<Vec<String>, ClientError> {
+    Ok(match &*event.name {
+        "full_state_snapshot" => picture(&event.read()?),
+        "not_live" => vec![format!("not live: {}", event.read::<Reason>()?.reason)],
+        "resync" => vec![format!("begins anew: {}", event.read::<Reason>()?.reason)],
+        "progress" | "pulse" | "queues" | "bookmark" => Vec::new(),
+        _ => change(&event.read()?)?.into_iter().collect(),
+    })
+}
+
+/// What is so at the beginning.
+fn picture(now: &Snapshot) -> Vec<String> {
+    let running = now.jobs.iter().filter(|job| !job.status.is_ended()).count();
+    let offline = now.workers.iter().filter(|worker| worker.is_offline()).count();
+    let waiting = now.lanes.pointer("/queues/counts/pending").and_then(Value::as_u64);
+    let head = format!(
+        "{}  {}: machines {}, workers {} ({offline} offline), jobs running {running}, waiting {}, alerts {}",
+        now.at,
+        now.fleet,
+        now.machines.len(),
+        now.workers.len(),
+        waiting.map_or_else(|| "?".to_owned(), |n| n.to_string()),
+        now.alerts.len(),
+    );
+    let alerts = now.alerts.iter().map(|alert| line(&now.at, "alert", &alert.id, &alarm(alert)));
+    std::iter::once(head).chain(alerts).collect()
+}
+
+fn line(at: &impl Display, what: &str, id: &impl Display, how: &str) -> String {
+    format!("{at}  {what:<24}  {id}  {how}").trim_end().to_owned()
+}
+
+fn change(event: &ViewEvent) -> Result<Option<String>, ClientError> {
+    // Nothing happened to it: it is only too old to be shown.
+    if event.event == EventName::JobLeftView {
+        return Ok(None);
+    }
+    let how = match &event.record {
+        Some(record) => state(event.kind, record)?,
+        None => String::new(),
+    };
+    Ok(Some(line(&event.at, event.event.as_str(), &event.id, &how)))
+}
+
+/// How a record is, and why.
+fn state(kind: RecordKind, record: &Value) -> Result<String, ClientError> {
+    fn read<'a, T: Deserialize<'a>>(record: &'a Value) -> Result<T, ClientError> {
+        T::deserialize(record).map_err(|error| ClientError::Unexpected(error.to_string()))
+    }
+    Ok(match kind {
+        RecordKind::Machine => {
+            let machine: Machine = read(record)?;
+            with(word(&machine.status), machine.reason)
+        }
+        RecordKind::Worker => {
+            let worker: Worker = read(record)?;
+            with(word(&worker.status), worker.reason)
+        }
+        RecordKind::Connector => {
+            let connector: Connector = read(record)?;
+            let status = word(&connector.status);
+            with(status, connector.error_message)
+        }
+        RecordKind::Job => job(&read(record)?),
+        RecordKind::Alert => alarm(&read(record)?),
+    })
+}
+
+fn with(status: String, why: Option<String>) -> String {
+    match why {
+        Some(why) => format!("{status}: {why}"),
+        None => status,
+    }
+}
+
+fn job(job: &JobRecord) -> String {
+    let why = job.failure.as_ref().map(|why| format!("{} ({})", why.message.trim(), why.code));
+    let by = job.worker_id.as_ref().map(|worker| format!(" on {worker}")).unwrap_or_default();
+    with(format!("{} {}, attempt {}{by}", job.service, job.status.as_str(), job.attempt), why)
+}
+
+fn alarm(alert: &Alert) -> String {
+    format!("{}: {} {}", word(&alert.severity), alert.message, alert.action)
+}
