@@ -49,8 +49,13 @@ export function mend(world) {
   world.commit(["machine_state_changed", "machine", { ...machine, gpus: [] }]);
 }
 
-/** The store came back from before the last `n` endings: a new epoch, and lower revs. */
+/** The store came back from before all retries and the last `n` endings: a new epoch, and lower revs. */
 export function restore(world, n) {
+  for (const [id, record] of world.retried) {
+    world.pending.delete(id);
+    world.records.job.set(id, record);
+  }
+  world.retried.clear();
   const jobs = [...world.records.job.values(), ...world.old.values()].filter((record) => record.ended_no);
   const after = jobs.sort((a, b) => b.ended_no - a.ended_no).slice(0, n);
   for (const { id } of after) for (const kept of [world.records.job, world.old]) kept.delete(id);

@@ -162,6 +162,7 @@ async function oneJob(request, response, id, action) {
   if (action === "retry") {
     world.commit(["job_retried", "job", null, id]);
     world.old.delete(id);
+    world.retried.set(id, record);
     scenes.queue(world, { ...record, status: "pending", run: record.run + 1, completed_at: null, failure: null, artifacts: [], worker_id: null });
     return send(response, 200, world.pending.get(id));
   }
