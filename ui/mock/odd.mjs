@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import { busy, end, queue } from "./scenes.mjs";
-import { iso, job } from "./world.mjs";
+import { iso, job, machine, worker } from "./world.mjs";
 
 /** A busy fleet, and in it jobs whose last attempt is among the earlier ones, and equal phrases of one class. */
 export function odd() {
@@ -19,6 +19,12 @@ export function odd() {
   });
   const requirements = { hardware: { gpu_count: 2 }, labels: { GPUs: { gte: 2 } } };
   queue(world, job({ requirements, hold: { reason: "schedule", until: null } }), "c-alike");
+  world.commit(["machine_registered", "machine", machine("long-gone", "disconnected", [])]);
+  world.commit(["worker_connected", "worker", worker("long-gone-worker-0", "long-gone", "offline", { reason: "nothing heard of it since 2026-11-26T22:43:31.102Z" })]);
+  world.commit(["alert_raised", "alert", {
+    id: "nobody_able:simulation", rev: 0, rule: "nobody_able", severity: "critical", subject: "simulation", action: "start others", raised_at: iso(9),
+    message: "2 jobs for simulation cannot run: no worker for it works: 1 not ready (long-gone-worker-0: suspect, it takes none until 2026-11-26T15:10:00Z)",
+  }]);
   return world;
 }
 

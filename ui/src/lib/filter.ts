@@ -1,7 +1,7 @@
 // The monitor's one filter: what of the picture holds all of the words that were typed.
 
 import { needsAttention } from "./attention";
-import { gpuLines, words } from "./format";
+import { gpuLines, shortId, words } from "./format";
 import { jobLook } from "./status";
 import type { MachineNode, Tree, WorkerNode } from "./tree";
 import type { Job, Maybe, WaitingJob } from "./types";
@@ -31,6 +31,22 @@ const JOB_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 export function wholeJobId(filter: string): string | null {
   const id = filter.trim().toLowerCase();
   return JOB_ID.test(id) ? id : null;
+}
+
+const SHORT_ID = /^[0-9a-f]{8}$/;
+
+/** The filter, where it is the id of a job as pages shorten it: see `shortId`. */
+export function shortJobId(filter: string): string | null {
+  const short = filter.trim().toLowerCase();
+  return SHORT_ID.test(short) ? short : null;
+}
+
+/** The one job that is shortened so; null where none of these is, or several are. */
+export function jobOfShortId(short: string, jobs: Iterable<{ id: string }>): string | null {
+  const ids = new Set<string>();
+  for (const { id } of jobs) if (shortId(id) === short) ids.add(id);
+  const [one] = ids;
+  return ids.size === 1 && one ? one : null;
 }
 
 /**
