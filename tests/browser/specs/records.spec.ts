@@ -66,6 +66,12 @@ test("a record that cannot be shown says so in its place, until it can; all else
   await page.locator('[data-testid="job"][data-status="pending"]').last().getByRole("link").click();
   await expect(page.getByTestId("explain"), "the page still answers").toContainText("workers");
   await page.keyboard.press("Escape");
+  await page.getByTestId("filter").fill("gpu-box-2");
+  await page.clock.runFor(1_000);
+  await expect(card, "no filter hides what is broken").toBeVisible();
+  await expect(shown(page, "machine", "gpu-box-2")).toBeVisible();
+  await expect(page.getByTestId("machine")).toHaveCount(2);
+  await page.getByTestId("filter").fill("");
   await fetch(`${address}/mock/mend`);
   await page.clock.runFor(11_000);
   await expect(page.getByTestId("broken-part")).toHaveCount(0);

@@ -20,6 +20,18 @@ export function matcher(filter: string): (text: string) => boolean {
   };
 }
 
+/** The same of what is found in a record. One that cannot be read is left: in its place it is shown as broken. */
+function holder(filter: string): (text: () => string) => boolean {
+  const matches = matcher(filter);
+  return (text) => {
+    try {
+      return matches(text());
+    } catch {
+      return true;
+    }
+  };
+}
+
 /** Whether a text holds one of the words: what to show as the reason of a match. */
 export function holdsOne(filter: string, text: string): boolean {
   return wordsOf(filter).some((word) => text.toLowerCase().includes(word));
@@ -55,18 +67,17 @@ export function jobOfShortId(short: string, jobs: Iterable<{ id: string }>): str
  */
 export function filterTree(tree: Tree, filter: string, labels: (node: WorkerNode) => string): Tree {
   if (!filter.trim()) return tree;
-  const matches = matcher(filter);
+  const holds = holder(filter);
   const textOf = (node: WorkerNode) => `${workerText(node)} ${labels(node)}`;
   const machines = tree.machines.flatMap((node) => {
-    const text = machineText(node);
-    const workers = node.workers.filter((worker) => matches(`${text} ${textOf(worker)}`));
-    if (workers.length === 0 && !matches(text)) return [];
+    const workers = node.workers.filter((worker) => holds(() => `${machineText(node)} ${textOf(worker)}`));
+    if (workers.length === 0 && !holds(() => machineText(node))) return [];
     return [workers.length === node.workers.length ? node : { ...node, workers }];
   });
   return {
     machines,
-    strayWorkers: tree.strayWorkers.filter((node) => matches(textOf(node))),
-    strayConnectors: tree.strayConnectors.filter((c) => matches(joined(c.id, c.status, c.error_message))),
+    strayWorkers: tree.strayWorkers.filter((node) => holds(() => textOf(node))),
+    strayConnectors: tree.strayConnectors.filter((c) => holds(() => joined(c.id, c.status, c.error_message))),
   };
 }
 
@@ -75,8 +86,8 @@ export const waitingThatMatch = (jobs: WaitingJob[], filter: string): WaitingJob
 
 function having<R>(records: R[], filter: string, text: (record: R) => string): R[] {
   if (!filter.trim()) return records;
-  const matches = matcher(filter);
-  return records.filter((record) => matches(text(record)));
+  const holds = holder(filter);
+  return records.filter((record) => holds(() => text(record)));
 }
 
 function machineText({ machine, attention }: MachineNode): string {
