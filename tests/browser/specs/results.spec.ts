@@ -45,7 +45,7 @@ test("pictures are fetched as they come into sight, few at once, and let go agai
   await expect(page.getByTestId("my-job").first().getByTestId("artifact-image")).toBeVisible();
 });
 
-test("a picture that could not be had is asked for again when it comes back into sight", async ({ page, mock }) => {
+test("a picture that could not be had is asked for again when it comes back into sight, or the server does", async ({ page, mock }) => {
   const { address } = await mock("--scene", "empty");
   let away = true;
   await page.route(FILES, (route) => (away ? route.abort("connectionrefused") : route.continue()));
@@ -59,6 +59,13 @@ test("a picture that could not be had is asked for again when it comes back into
   await page.getByTestId("my-job").last().scrollIntoViewIfNeeded();
   await expect(page.getByTestId("my-job").last().getByTestId("artifact-image")).toBeVisible();
   await first.scrollIntoViewIfNeeded();
+  await expect(first.getByTestId("artifact-image")).toBeVisible();
+
+  away = true;
+  await page.reload();
+  await expect(first).toContainText("no picture");
+  away = false;
+  await fetch(`${address}/mock/cut`);
   await expect(first.getByTestId("artifact-image")).toBeVisible();
 });
 

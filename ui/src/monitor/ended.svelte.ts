@@ -19,13 +19,13 @@ class Ended {
   problem = $state.raw<Problem | null>(null);
   /** Leads to older ones than those that were asked for; null where there are none. */
   next = $state.raw<string | null>(null);
-  /** How often the view has gone on without this page: what lies between, only the server knows. */
-  gaps = $state(0);
   #known = $state.raw(new Map<string, Job>());
   #asks = 0;
   /** The store that is looked at, and its newest ending that was seen; null: none yet. */
   #epoch = "";
   #seenTo: number | null = null;
+  /** More has ended than this page saw: what lies between, only the server knows. */
+  #behind = false;
 
   readonly jobs: Job[] = $derived.by(() => {
     if (this.tab === "all") return picture.ended;
@@ -52,9 +52,15 @@ class Ended {
       this.#seenTo = null;
     }
     const [newest, oldest] = [ended[0]?.ended_no, ended.at(-1)?.ended_no];
-    if (this.#seenTo !== null && oldest && oldest > this.#seenTo + 1) this.gaps += 1;
+    if (this.#seenTo !== null && oldest && oldest > this.#seenTo + 1) this.#behind = true;
     this.#seenTo = newest ?? this.#seenTo ?? 0;
     this.#learn([...running, ...ended]);
+    this.#catchUp();
+  }
+
+  /** One question at a time, however fast jobs end. */
+  #catchUp(): void {
+    if (this.#behind && !this.asking && picture.live.state === "live") void this.begin();
   }
 
   /** What became of a job that is listed: an order, or a question about it, was answered. */
@@ -67,6 +73,7 @@ class Ended {
     this.next = null;
     this.problem = null;
     this.asking = false;
+    this.#behind = false;
     await this.#ask(null);
   }
 
@@ -90,7 +97,10 @@ class Ended {
     } catch (error) {
       if (ask === this.#asks) this.problem = asProblem(error);
     } finally {
-      if (ask === this.#asks) this.asking = false;
+      if (ask === this.#asks) {
+        this.asking = false;
+        this.#catchUp();
+      }
     }
   }
 
