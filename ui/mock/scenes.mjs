@@ -118,8 +118,9 @@ export function end(world, record, outcome, freeWorker = true) {
 }
 
 /** So many jobs end at once, more than the view keeps. */
-export function crowd(world, n) {
-  for (let each = 0; each < n; each += 1) end(world, job({ service: "simulation", assigned_at: iso(1), started_at: iso(1) }), { status: "completed" }, false);
+export function crowd(world, n, status) {
+  const failure = status === "failed" ? { kind: "bad_job", code: "asked_to_fail", message: "asked to fail" } : null;
+  for (let each = 0; each < n; each += 1) end(world, job({ service: "simulation", assigned_at: iso(1), started_at: iso(1) }), { status, failure }, false);
 }
 
 /** All that wait have ended, and so many after them that no viewer saw it. */
@@ -127,7 +128,8 @@ export function endUnseen(world) {
   for (const waiting of world.pending.values()) {
     world.endedNo += 1;
     world.seq += 1;
-    world.old.set(waiting.id, { ...waiting, status: "completed", rev: world.seq, completed_at: iso(), ended_no: world.endedNo });
+    const artifacts = waiting.service === "comfyui" ? [artifact(0, world.endedNo)] : [];
+    world.old.set(waiting.id, { ...waiting, status: "completed", artifacts, rev: world.seq, completed_at: iso(), ended_no: world.endedNo });
   }
   world.pending.clear();
 }

@@ -1,13 +1,14 @@
 // A stand-in for the server, for looking at the pages while working on them: the same routes and
 // the same stream, over a world that is made up. Serves `dist` as the real server does.
 //
-//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|outage] [--token SECRET] [--pace 1]
+//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|outage|odd] [--token SECRET] [--pace 1]
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
 import * as fleets from "./fleet.mjs";
+import * as odd from "./odd.mjs";
 import { play } from "./play.mjs";
 import { landscape } from "./png.mjs";
 import * as scenes from "./scenes.mjs";
@@ -18,7 +19,7 @@ const { values: options } = parseArgs({
 });
 const DIST = new URL("../dist", import.meta.url).pathname;
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
-const world = ({ ...scenes, ...fleets }[options.scene] ?? scenes.busy)();
+const world = ({ ...scenes, ...fleets, odd: odd.odd }[options.scene] ?? scenes.busy)();
 const streams = new Set();
 /** Jobs by the idempotency key of their submission. */
 const byKey = new Map();
@@ -51,10 +52,17 @@ async function route(request, response) {
   problem(response, 404, "not_found", `nothing at ${url.pathname}`);
 }
 
-/** Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence; many endings: /mock/crowd?n=300, /mock/end_all. */
+/**
+ * Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence, /mock/spoil, /mock/mend;
+ * many endings: /mock/crowd?n=300&status=failed, /mock/end_all; a store from before them: /mock/restore?n=300.
+ */
 function control(what, url, response) {
+  const n = Number(url.searchParams.get("n"));
   if (what === "end_all") scenes.endUnseen(world);
-  if (what === "crowd") scenes.crowd(world, Number(url.searchParams.get("n")));
+  if (what === "crowd") scenes.crowd(world, n, url.searchParams.get("status") ?? "completed");
+  if (what === "restore") odd.restore(world, n);
+  if (what === "spoil") odd.spoil(world);
+  if (what === "mend") odd.mend(world);
   if (what === "cut") for (const out of streams) out.destroy();
   if (what === "not_live") trouble = { reason: "the store does not answer", since: iso(23) };
   if (what === "live" || what === "silence") trouble = what === "silence" ? "silence" : null;
@@ -154,6 +162,7 @@ async function oneJob(request, response, id, action) {
   if (action === "retry") {
     world.commit(["job_retried", "job", null, id]);
     world.old.delete(id);
+    world.retried.set(id, record);
     scenes.queue(world, { ...record, status: "pending", run: record.run + 1, completed_at: null, failure: null, artifacts: [], worker_id: null });
     return send(response, 200, world.pending.get(id));
   }

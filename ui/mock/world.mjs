@@ -12,6 +12,8 @@ export class World {
   pending = new Map();
   /** Ended jobs that left the view. */
   old = new Map();
+  /** The ends of jobs that were retried since. */
+  retried = new Map();
   progress = new Map();
   listeners = new Set();
 

@@ -31,15 +31,15 @@ class Mine {
       $effect(() => this.#look());
     });
     addEventListener("storage", (event) => {
-      if (event.key === KEY || event.key === null) this.ids = load() ?? this.ids;
+      if (event.key === KEY || event.key === null) this.#list(load() ?? this.ids);
     });
     void this.#rounds();
   }
 
   add(jobs: Job[]): void {
     // Another tab may have added some a moment ago.
-    this.#learn(jobs);
     this.#keep([...new Set([...jobs.map((job) => job.id).reverse(), ...(load() ?? this.ids)])]);
+    this.#learn(jobs);
   }
 
   forgetEnded(): void {
@@ -65,7 +65,7 @@ class Mine {
     try {
       this.#learn([await api.job(id)]);
     } catch (error) {
-      if (error instanceof ApiError && [404, 410].includes(error.problem.status)) {
+      if (error instanceof ApiError && [404, 410].includes(error.problem.status) && this.ids.includes(id)) {
         this.#gone = new Set(this.#gone).add(id);
       }
     }
@@ -117,13 +117,19 @@ class Mine {
   }
 
   #learn(jobs: Job[]): void {
-    this.#known = learned(this.#known, jobs, () => true);
+    this.#known = learned(this.#known, jobs, ({ id }) => this.ids.includes(id));
+  }
+
+  /** Nothing is known of jobs that are not listed: the page may be open for weeks. */
+  #list(ids: string[]): void {
+    this.ids = ids.slice(0, KEPT);
+    const listed = new Set(this.ids);
+    this.#known = new Map([...this.#known].filter(([id]) => listed.has(id)));
+    this.#gone = new Set([...this.#gone].filter((id) => listed.has(id)));
   }
 
   #keep(ids: string[]): void {
-    this.ids = ids.slice(0, KEPT);
-    const kept = new Set(this.ids);
-    this.#known = new Map([...this.#known].filter(([id]) => kept.has(id)));
+    this.#list(ids);
     try {
       localStorage.setItem(KEY, JSON.stringify(this.ids));
     } catch {
@@ -136,7 +142,7 @@ class Mine {
 function load(): string[] | null {
   try {
     const ids: unknown = JSON.parse(localStorage.getItem(KEY) ?? "[]");
-    return Array.isArray(ids) ? ids.filter((id) => typeof id === "string").slice(0, KEPT) : [];
+    return Array.isArray(ids) ? [...new Set(ids.filter((id) => typeof id === "string"))].slice(0, KEPT) : [];
   } catch {
     return null;
   }

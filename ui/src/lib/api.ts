@@ -16,7 +16,7 @@ const UNREACHABLE: Problem = {
   cure: "check that the server runs, then try again",
 };
 
-async function send(method: string, path: string, body?: unknown): Promise<Response> {
+async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json" };
   const secret = token();
   if (secret) headers["Authorization"] = `Bearer ${secret}`;
@@ -24,7 +24,7 @@ async function send(method: string, path: string, body?: unknown): Promise<Respo
   const json = body === undefined ? undefined : JSON.stringify(body);
   let response: Response;
   try {
-    response = await fetch(path, { method, headers, cache: "no-store", ...(json && { body: json }) });
+    response = await fetch(path, { method, headers, cache: "no-store", ...(json && { body: json }), ...(signal && { signal }) });
   } catch {
     throw new ApiError(UNREACHABLE);
   }
@@ -47,8 +47,12 @@ async function problemOf(response: Response): Promise<Problem> {
 
 async function json<T>(method: string, path: string, body?: unknown): Promise<T> {
   const response = await send(method, path, body);
+  return whole(response.json() as Promise<T>);
+}
+
+async function whole<T>(body: Promise<T>): Promise<T> {
   try {
-    return (await response.json()) as T;
+    return await body;
   } catch {
     throw new ApiError({ ...UNREACHABLE, title: "The server's answer broke off" });
   }
@@ -98,7 +102,7 @@ export const api = {
   mend: async (ids: string[]) =>
     (await json<{ mended: Mended[] }>("POST", "/api/v1/doctor/repair", { ids })).mended,
   /** A picture or file, with the token that a plain link could not carry. */
-  blob: async (path: string) => (await send("GET", path)).blob(),
+  blob: async (path: string, signal?: AbortSignal) => whole((await send("GET", path, undefined, signal)).blob()),
 };
 
 export function asProblem(error: unknown): Problem {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { filterTree, jobsThatMatch, matcher, waitingThatMatch, wholeJobId } from "./filter";
+import { filterTree, jobOfShortId, jobsThatMatch, matcher, shortJobId, waitingThatMatch, wholeJobId } from "./filter";
 import { fromSnapshot } from "./fold";
 import { connector, job, machine, queues, snapshot, worker } from "./testing";
 import { buildTree } from "./tree";
@@ -65,5 +65,14 @@ describe("the filter", () => {
     const id = "018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f";
     expect(wholeJobId(` ${id.toUpperCase()} `)).toBe(id);
     for (const other of ["", "9e0b1d2f", `${id} x`, id.slice(1), "spot-1"]) expect(wholeJobId(other), other).toBeNull();
+  });
+
+  it("knows the id of a job as pages shorten it, and which one that is", () => {
+    const [one, other] = ["018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f", "018f4e9e-7c1f-7000-8000-3c5a00000000"];
+    expect(shortJobId(" 9E0B1D2F ")).toBe("9e0b1d2f");
+    for (const none of ["", "9e0b1d2", "9e0b1d2g", one]) expect(shortJobId(none), none).toBeNull();
+    expect(jobOfShortId("9e0b1d2f", [{ id: other }, { id: one }, { id: one }])).toBe(one);
+    expect(jobOfShortId("018f4e9e", [{ id: one }])).toBeNull();
+    expect(jobOfShortId("9e0b1d2f", [{ id: one }, { id: `x${one}` }]), "two are shortened so").toBeNull();
   });
 });

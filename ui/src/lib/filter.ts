@@ -1,7 +1,7 @@
 // The monitor's one filter: what of the picture holds all of the words that were typed.
 
 import { needsAttention } from "./attention";
-import { gpuLines, words } from "./format";
+import { gpuLines, shortId, words } from "./format";
 import { jobLook } from "./status";
 import type { MachineNode, Tree, WorkerNode } from "./tree";
 import type { Job, Maybe, WaitingJob } from "./types";
@@ -20,6 +20,18 @@ export function matcher(filter: string): (text: string) => boolean {
   };
 }
 
+/** The same of what is found in a record. One that cannot be read is left: in its place it is shown as broken. */
+function holder(filter: string): (text: () => string) => boolean {
+  const matches = matcher(filter);
+  return (text) => {
+    try {
+      return matches(text());
+    } catch {
+      return true;
+    }
+  };
+}
+
 /** Whether a text holds one of the words: what to show as the reason of a match. */
 export function holdsOne(filter: string, text: string): boolean {
   return wordsOf(filter).some((word) => text.toLowerCase().includes(word));
@@ -33,24 +45,39 @@ export function wholeJobId(filter: string): string | null {
   return JOB_ID.test(id) ? id : null;
 }
 
+const SHORT_ID = /^[0-9a-f]{8}$/;
+
+/** The filter, where it is the id of a job as pages shorten it: see `shortId`. */
+export function shortJobId(filter: string): string | null {
+  const short = filter.trim().toLowerCase();
+  return SHORT_ID.test(short) ? short : null;
+}
+
+/** The one job that is shortened so; null where none of these is, or several are. */
+export function jobOfShortId(short: string, jobs: Iterable<{ id: string }>): string | null {
+  const ids = new Set<string>();
+  for (const { id } of jobs) if (shortId(id) === short) ids.add(id);
+  const [one] = ids;
+  return ids.size === 1 && one ? one : null;
+}
+
 /**
  * The machines that match, with those of their workers that do: a word may stand in either. What
  * matches by the machine alone comes with all of its workers. `labels` are a worker's, as text.
  */
 export function filterTree(tree: Tree, filter: string, labels: (node: WorkerNode) => string): Tree {
   if (!filter.trim()) return tree;
-  const matches = matcher(filter);
+  const holds = holder(filter);
   const textOf = (node: WorkerNode) => `${workerText(node)} ${labels(node)}`;
   const machines = tree.machines.flatMap((node) => {
-    const text = machineText(node);
-    const workers = node.workers.filter((worker) => matches(`${text} ${textOf(worker)}`));
-    if (workers.length === 0 && !matches(text)) return [];
+    const workers = node.workers.filter((worker) => holds(() => `${machineText(node)} ${textOf(worker)}`));
+    if (workers.length === 0 && !holds(() => machineText(node))) return [];
     return [workers.length === node.workers.length ? node : { ...node, workers }];
   });
   return {
     machines,
-    strayWorkers: tree.strayWorkers.filter((node) => matches(textOf(node))),
-    strayConnectors: tree.strayConnectors.filter((c) => matches(joined(c.id, c.status, c.error_message))),
+    strayWorkers: tree.strayWorkers.filter((node) => holds(() => textOf(node))),
+    strayConnectors: tree.strayConnectors.filter((c) => holds(() => joined(c.id, c.status, c.error_message))),
   };
 }
 
@@ -59,8 +86,8 @@ export const waitingThatMatch = (jobs: WaitingJob[], filter: string): WaitingJob
 
 function having<R>(records: R[], filter: string, text: (record: R) => string): R[] {
   if (!filter.trim()) return records;
-  const matches = matcher(filter);
-  return records.filter((record) => matches(text(record)));
+  const holds = holder(filter);
+  return records.filter((record) => holds(() => text(record)));
 }
 
 function machineText({ machine, attention }: MachineNode): string {

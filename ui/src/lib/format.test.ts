@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bytes, gpuLines, labelChips, requirementChips, shortId, span, whereabouts, wholeSpan } from "./format";
+import { bytes, gpuLines, labelChips, localTimes, moment, requirementChips, shortId, span, whereabouts, wholeSpan } from "./format";
 import { progress } from "./testing";
 
 describe("figures", () => {
@@ -19,6 +19,12 @@ describe("figures", () => {
     expect(whereabouts({ ...at, node: null, message: null })).toEqual(["step 7 of 20"]);
     expect(whereabouts({ ...at, node: null, steps: null })).toEqual(["KSampler"]);
     expect(whereabouts(null)).toEqual([]);
+  });
+
+  it("says the moments in a text as it says others, and leaves what is none", () => {
+    const [at, whole] = ["2026-11-26T22:43:31.102Z", "2026-11-26T15:10:00Z"];
+    expect(localTimes(`silent since ${at}, until ${whole}.`)).toBe(`silent since ${moment(at)}, until ${moment(whole)}.`);
+    for (const other of ["2026-13-45T99:99:99Z", "box-2026-11-26", "2026-11-26T22:43", ""]) expect(localTimes(other)).toBe(other);
   });
 
   it("says bytes", () => {

@@ -83,6 +83,13 @@ export function clockTime(at: string): string {
   return MINUTE.format(new Date(at));
 }
 
+const IN_TEXT = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
+
+/** What the server says, with its moments in the reader's own time zone. */
+export function localTimes(text: string): string {
+  return text.replace(IN_TEXT, (at) => (Number.isNaN(Date.parse(at)) ? at : moment(at)));
+}
+
 /** GPUs of one kind together: `2 × NVIDIA RTX 4090, 24 GiB`. */
 export function gpuLines(gpus: { name: string; memory_gb: number }[]): string[] {
   const kinds = new Map<string, number>();

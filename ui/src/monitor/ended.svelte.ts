@@ -21,6 +21,11 @@ class Ended {
   next = $state.raw<string | null>(null);
   #known = $state.raw(new Map<string, Job>());
   #asks = 0;
+  /** The store that is looked at, and its newest ending that was seen; null: none yet. */
+  #epoch = "";
+  #seenTo: number | null = null;
+  /** More has ended than this page saw: what lies between, only the server knows. */
+  #behind = false;
 
   readonly jobs: Job[] = $derived.by(() => {
     if (this.tab === "all") return picture.ended;
@@ -35,9 +40,32 @@ class Ended {
     return Math.max(this.jobs.length, this.tab === "all" ? 0 : counts?.[this.tab] ?? 0);
   });
 
-  /** What the view shows is known from then on, also when it leaves the view. */
+  /**
+   * What the view shows is known from then on, also when it leaves the view. Nothing of one store is
+   * known of another. A page that is not drawn does not look: more may have ended meanwhile than the view has.
+   */
   look(): void {
-    this.#learn([...picture.running, ...picture.ended]);
+    const { epoch, running, ended } = picture;
+    if (epoch !== this.#epoch) {
+      this.#epoch = epoch;
+      this.#known = new Map();
+      this.#seenTo = null;
+    }
+    const [newest, oldest] = [ended[0]?.ended_no, ended.at(-1)?.ended_no];
+    if (this.#seenTo !== null && oldest && oldest > this.#seenTo + 1) this.#behind = true;
+    this.#seenTo = newest ?? this.#seenTo ?? 0;
+    this.#learn([...running, ...ended]);
+    this.#catchUp();
+  }
+
+  /** One question at a time, however fast jobs end. */
+  #catchUp(): void {
+    if (this.#behind && !this.asking && picture.live.state === "live") void this.begin();
+  }
+
+  /** What became of a job that is listed: an order, or a question about it, was answered. */
+  hear(job: Job): void {
+    this.#known = learned(this.#known, [job], () => false);
   }
 
   /** Asks for the newest of the tab; what was known is forgotten when they come. */
@@ -45,6 +73,7 @@ class Ended {
     this.next = null;
     this.problem = null;
     this.asking = false;
+    this.#behind = false;
     await this.#ask(null);
   }
 
@@ -68,7 +97,10 @@ class Ended {
     } catch (error) {
       if (ask === this.#asks) this.problem = asProblem(error);
     } finally {
-      if (ask === this.#asks) this.asking = false;
+      if (ask === this.#asks) {
+        this.asking = false;
+        this.#catchUp();
+      }
     }
   }
 

@@ -1,0 +1,93 @@
+// Ended jobs by how they ended: the list has no holes and nothing of another store, whatever
+// happened while nobody looked.
+
+import type { Page } from "@playwright/test";
+import { expect, test } from "../support/fixtures";
+import { canHide, hide, show } from "../support/hidden";
+import { expectLive } from "../support/page";
+import { viewOf } from "../support/picture";
+
+const rows = (page: Page, status: string) => page.locator(`#ended [data-testid="job"][data-status="${status}"]`);
+
+async function openTab(page: Page, name: string): Promise<void> {
+  await page.locator("#ended").getByRole("button", { name }).click();
+  await expect(page.locator("#ended").getByRole("button", { name })).toHaveAttribute("aria-pressed", "true");
+}
+
+const crowd = (address: string, n: number, status: string) => fetch(`${address}/mock/crowd?n=${n}&status=${status}`);
+const seqOf = async (page: Page) => (await viewOf(page)).seq;
+
+test("failures that passed the view while the page was hidden are listed when it is shown again", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await canHide(page);
+  await page.goto(address);
+  await expectLive(page);
+  await openTab(page, "failed");
+  await crowd(address, 3, "failed");
+  await expect(rows(page, "failed")).toHaveCount(3);
+
+  await hide(page);
+  const before = await seqOf(page);
+  await crowd(address, 7, "failed");
+  await crowd(address, 250, "completed");
+  await crowd(address, 2, "failed");
+  await expect.poll(() => seqOf(page)).toBeGreaterThan(before + 258);
+  await expect(rows(page, "failed")).toHaveCount(3);
+  await show(page);
+  await expect(rows(page, "failed")).toHaveCount(12);
+});
+
+test("a store that came back from before, while the page was hidden, leaves nothing of the former one", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await canHide(page);
+  await page.goto(address);
+  await expectLive(page);
+  await openTab(page, "failed");
+  await crowd(address, 300, "completed");
+  await crowd(address, 5, "failed");
+  await expect(rows(page, "failed")).toHaveCount(5);
+
+  await hide(page);
+  const { epoch } = await viewOf(page);
+  await fetch(`${address}/mock/restore?n=3`);
+  await expect.poll(async () => (await viewOf(page)).epoch).not.toBe(epoch);
+  await show(page);
+  await expect(rows(page, "failed")).toHaveCount(2);
+  await crowd(address, 1, "failed");
+  await expect(rows(page, "failed")).toHaveCount(3);
+});
+
+test("the details of a job are those of the store that is there now", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await canHide(page);
+  await page.goto(address);
+  await expectLive(page);
+  await crowd(address, 1, "failed");
+  await rows(page, "failed").getByRole("link").click();
+  await page.getByTestId("retry").click();
+  await page.getByTestId("retry-yes").click();
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
+  // It comes back from before that retry.
+  await fetch(`${address}/mock/restore?n=0`);
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "failed");
+});
+
+test("a job that was retried is no more listed by its former end, however many wait before it", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await page.goto(`${address}/client`);
+  await page.getByLabel("Simulation").check();
+  await page.getByLabel("How many").fill("250");
+  await page.getByTestId("submit").click();
+  await expect(page.getByTestId("my-job")).toHaveCount(200);
+  await crowd(address, 2, "failed");
+
+  await page.goto(address);
+  await openTab(page, "failed");
+  await expect(rows(page, "failed")).toHaveCount(2);
+  await rows(page, "failed").first().getByRole("link").click();
+  await page.getByTestId("retry").click();
+  await page.getByTestId("retry-yes").click();
+  await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
+  await page.keyboard.press("Escape");
+  await expect(rows(page, "failed")).toHaveCount(1);
+});

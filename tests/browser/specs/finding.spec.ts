@@ -1,0 +1,52 @@
+// What people hold in their hands, an id as the pages shorten it, a place in the queue, a time, leads
+// them on.
+
+import { expect, test } from "../support/fixtures";
+import { expectLive, shown } from "../support/page";
+
+test("an id as the pages show it opens its job where the page knows it, else it is said that the whole one is needed", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expectLive(page);
+  for (const list of ["running", "pending", "ended"]) {
+    const link = page.locator(`#${list}`).getByTestId("job").first().getByRole("link");
+    const [short, whole] = [(await link.textContent()) ?? "", await link.getAttribute("title")];
+    expect(short).toHaveLength(8);
+    await page.getByTestId("filter").fill(` ${short.toUpperCase()}`);
+    await page.getByTestId("open-job").click();
+    await expect(page.getByTestId("job-panel")).toHaveAttribute("data-id", whole ?? "");
+    await page.keyboard.press("Escape");
+    await expect(page.getByTestId("job-panel")).toHaveCount(0);
+    await page.getByTestId("filter").fill("");
+  }
+  await page.getByTestId("filter").fill("0badcafe");
+  await expect(page.getByTestId("open-job")).toHaveCount(0);
+  await expect(page.getByTestId("found")).toContainText("the whole id opens");
+});
+
+test("a filtered waiting job keeps its place in the order of claims", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await page.goto(`${address}/client`);
+  await page.getByLabel("Simulation").check();
+  await page.getByLabel("How many").fill("5");
+  await page.getByTestId("submit").click();
+  await expect(page.getByTestId("my-job")).toHaveCount(5);
+  await page.goto(address);
+  const fourth = page.locator("#pending").getByTestId("job").nth(3);
+  await expect(fourth).toContainText(/^4\s/);
+  const id = (await fourth.getAttribute("data-id")) ?? "";
+  await page.getByTestId("filter").fill(id);
+  await expect(page.locator("#pending").getByTestId("job")).toHaveCount(1);
+  await expect(shown(page, "job", id)).toContainText(/^4\s/);
+});
+
+test.describe("far from Greenwich", () => {
+  test.use({ timezoneId: "Asia/Tokyo", locale: "en-GB" });
+
+  test("the times in what the server says are those of whoever reads it", async ({ page, mock }) => {
+    const { address } = await mock("--scene", "odd");
+    await page.goto(address);
+    await expect(shown(page, "worker", "long-gone-worker-0")).toContainText("nothing heard of it since 27 Nov, 07:43:31");
+    await expect(page.getByTestId("alert").filter({ hasText: "long-gone" })).toContainText("takes none until 27 Nov, 00:10:00)");
+  });
+});
