@@ -28,6 +28,9 @@ impl Writer {
         if self.room.full().is_some() {
             self.make_room();
         }
+        if self.has_failed() {
+            self.try_to_write();
+        }
         if let Err(error) = self.tidy(idle) {
             tracing::warn!(%error, "the store could not be tidied");
         }
@@ -40,6 +43,14 @@ impl Writer {
             tracing::debug!(%error, "no room could be made");
         }
         self.room.look_again(&db.connection);
+    }
+
+    /// A store that nobody writes to would never learn that its disk works again.
+    fn try_to_write(&mut self) {
+        match self.attempt(&[], true) {
+            Ok(batch) => self.publish(batch, Vec::new()),
+            Err(why) => tracing::debug!(%why, "the store still cannot write"),
+        }
     }
 
     fn tidy(&mut self, idle: bool) -> Result<(), WriteError> {

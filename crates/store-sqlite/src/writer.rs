@@ -154,12 +154,13 @@ impl Writer {
         batch.writes.expired = std::mem::take(&mut self.expired);
         let head = Head { seq: self.state.seq(), last_ended_no: self.state.last_ended_no(), now };
         let written = match batch.write_groups() {
-            Ok(()) if batch.writes.is_empty() && !even_if_empty => Ok(()),
+            Ok(()) if batch.writes.is_empty() && !even_if_empty => return Ok(batch),
             Ok(()) => self.database.write(&batch.writes, head),
             Err(error) => Err(error.into()),
         };
         match written {
             Ok(()) => {
+                self.works_again();
                 self.stale_capabilities |= !batch.writes.capabilities.is_empty();
                 Ok(batch)
             }
@@ -179,8 +180,15 @@ impl Writer {
         self.state.wake();
         batch.answer(works);
         self.janitor.committed();
-        let failed = matches!(&*self.health.read(), Health::Failed(_));
-        if failed {
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(&*self.health.read(), Health::Failed(_))
+    }
+
+    /// Something was written.
+    fn works_again(&self) {
+        if self.has_failed() {
             tracing::info!("the store works again");
             *self.health.write() = Health::Ready;
         }
