@@ -122,7 +122,9 @@ impl Writer {
                 self.checkpoint();
                 self.settle(works);
             }
-            Err(WriteError::Failed(_) | WriteError::Json(_)) if works.len() > 1 => {
+            Err(WriteError::Full(_) | WriteError::Failed(_) | WriteError::Json(_))
+                if works.len() > 1 =>
+            {
                 // One that cannot be written must not take its neighbours with it.
                 for work in works {
                     self.settle(vec![work]);
