@@ -3,6 +3,7 @@
 
 use crate::{
     database::{Head, WriteError},
+    schema::calm_is_over,
     writer::{MAX_FORGOTTEN, Writer},
 };
 
@@ -61,6 +62,9 @@ impl Writer {
         if !self.expired.is_empty() || self.database.log_is_over(&head)? {
             let batch = self.attempt(&[], true)?;
             self.publish(batch, Vec::new());
+        }
+        if self.state.calm_ended(now) {
+            calm_is_over(&self.database.connection)?;
         }
         if self.stale_capabilities {
             let state = &self.state;

@@ -14,6 +14,7 @@ use crate::{
     lock::DirLock,
     request::{Look, Reply, Request, Work},
     room::{Room, SharedHealth},
+    schema::note_identity,
     waiting::WaitingRoom,
 };
 
@@ -207,7 +208,20 @@ impl Writer {
         }
     }
 
+    /// How the files are left is noted last, so that they are known again.
+    fn note_end(&self) {
+        let noted = self.lock.name_nobody().and_then(|()| self.lock.identity());
+        let noted = noted.map_err(|error| error.to_string()).and_then(|identity| {
+            let noted = note_identity(&self.database.connection, &identity);
+            noted.map_err(|error| error.to_string())
+        });
+        if let Err(error) = noted {
+            tracing::warn!(error, "the store does not know its files again: another epoch begins");
+        }
+    }
+
     fn close(self) {
+        self.note_end();
         let Self { state, database, waiting, janitor, lock, .. } = self;
         waiting.close();
         drop(state);
