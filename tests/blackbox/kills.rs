@@ -145,10 +145,13 @@ async fn a_server_that_is_gone_for_20_s_costs_no_running_job() {
     for job in [long, short] {
         until(&server.client, job, SOON, |job| job.status == JobStatus::InProgress).await;
     }
+    let epoch = server.client.snapshot().await.expect("a snapshot").epoch;
     server.process.kill().await;
     // The absence itself is what is tested: longer than a lease, and than being silent.
     tokio::time::sleep(Duration::from_secs(20)).await;
     let server = Served::server(data.path(), port).await;
+    let after = server.client.snapshot().await.expect("a snapshot").epoch;
+    assert_eq!(after, epoch, "nothing was lost: monitors go on");
     for job in [short, long] {
         let job =
             until(&server.client, job, Duration::from_secs(40), |job| job.status.is_ended()).await;

@@ -8,3 +8,4 @@ mod moving;
 mod pictures;
 mod redis;
 mod watching;
+mod restored;

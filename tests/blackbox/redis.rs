@@ -10,5 +10,5 @@ mod memory;
 mod outages;
 mod refusals;
 mod servers;
-mod viewer;
+pub mod viewer;
 mod workers;

@@ -90,6 +90,8 @@ codes! {
         "upload it with POST /api/v1/inputs first";
     IdempotencyConflict = "idempotency_conflict", 409, "The idempotency key was used for another job",
         "draw a new key for a new job; the same key is only for exact repeats";
+    JobGone = "job_gone", 410, "The job of this idempotency key is no longer kept",
+        "nothing is left to do: it was taken once, and removed after its end; to run it once more, draw a new key";
     TooManyClasses = "too_many_classes", 503, "Too many different kinds of jobs are waiting",
         "use fewer different requirements, or wait until some of these jobs have ended";
     IntakeClosed = "intake_closed", 503, "The store takes no new work: it was closed for its export",

@@ -32,6 +32,7 @@ fn code_of(rejected: &Rejected) -> ErrorCode {
         Rejected::UnknownAttempt(_) => C::UnknownAttempt,
         Rejected::Superseded(_) => C::Superseded,
         Rejected::IdempotencyConflict(_) => C::IdempotencyConflict,
+        Rejected::JobGone(_) => C::JobGone,
         Rejected::NotGone { .. } => C::NotGone,
         Rejected::TooManyClasses(_) => C::TooManyClasses,
         Rejected::IntakeClosed => C::IntakeClosed,
@@ -46,7 +47,8 @@ fn facts_of(rejected: &Rejected) -> Facts {
     match rejected {
         Rejected::JobNotFound(job)
         | Rejected::UnknownAttempt(job)
-        | Rejected::IdempotencyConflict(job) => Facts { job: Some(*job), ..none },
+        | Rejected::IdempotencyConflict(job)
+        | Rejected::JobGone(job) => Facts { job: Some(*job), ..none },
         Rejected::WorkerNotFound(id) | Rejected::MachineNotFound(id) | Rejected::NotFound(id) => {
             Facts { subject: Some(id.clone()), ..none }
         }
@@ -88,6 +90,7 @@ impl Problem {
             C::UnknownAttempt => Rejected::UnknownAttempt(facts.job?),
             C::Superseded => Rejected::Superseded(facts.incarnation?),
             C::IdempotencyConflict => Rejected::IdempotencyConflict(facts.job?),
+            C::JobGone => Rejected::JobGone(facts.job?),
             C::NotGone => Rejected::NotGone { id: subject()?, why: "the server says so" },
             C::TooManyClasses => Rejected::TooManyClasses(limits::MAX_CLASSES),
             C::IntakeClosed => Rejected::IntakeClosed,
@@ -120,6 +123,7 @@ mod tests {
             Rejected::UnknownAttempt(job),
             Rejected::Superseded(incarnation),
             Rejected::IdempotencyConflict(job),
+            Rejected::JobGone(job),
             Rejected::TooManyClasses(10_000),
             Rejected::IntakeClosed,
             Rejected::Importing,

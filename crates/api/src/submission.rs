@@ -82,7 +82,7 @@ pub struct Submission {
     pub timeouts: Timeouts,
     /// The caller's own name for this submission, 1 to 200 bytes, kept for 24 hours for each
     /// customer: the same key with the same body answers the same job again (200), with another
-    /// body 409.
+    /// body 409, and once the job is no longer kept 410 `job_gone`. Never does it run twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// Whatever the caller wants to keep with the job: an object of at most 16 KiB and

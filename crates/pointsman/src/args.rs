@@ -95,6 +95,9 @@ pub enum Command {
     Import(Import),
     /// Shows, closes or opens a store's intake: whether it takes new work.
     Intake(Intake),
+    /// Tells an embedded store that it came back from a backup, where it cannot see that by itself:
+    /// its log begins a new epoch, in which workers take back what they run.
+    Restored(Restored),
     /// The ComfyUI simulator alone.
     ComfyuiSim(ComfyuiSim),
     /// Prints the OpenAPI document.
@@ -377,6 +380,13 @@ pub enum IntakeAction {
     Close,
     /// Take new work again, after an export that was not the end of the store.
     Open,
+}
+
+#[derive(Debug, Args)]
+pub struct Restored {
+    /// The store: `sqlite:DIR` (stop its server first).
+    #[arg(long, env = "POINTSMAN_STORE", hide_env_values = true)]
+    pub store: StoreUrl,
 }
 
 #[derive(Debug, Args)]

@@ -62,6 +62,7 @@ async fn act(cli: Cli) -> Result<(), Exit> {
         Command::Export(ref args) => commands::export(args, cli.json).await,
         Command::Import(ref args) => commands::import(args, cli.json).await,
         Command::Intake(ref args) => commands::intake(&cli, args).await,
+        Command::Restored(ref args) => commands::restored(args, cli.json).await,
         Command::Openapi => {
             println!("{}", pointsman_server::openapi_json());
             Ok(())

@@ -213,6 +213,8 @@ pub enum Purpose {
     /// To fill it: it is made where it is missing, and what an import that broke off left is
     /// deleted.
     Import,
+    /// To tell it that it came back from a backup: it is there.
+    Restore,
 }
 
 impl StoreUrl {
@@ -231,7 +233,7 @@ impl StoreUrl {
             Self::Sqlite(dir) => Ok(Arc::new(open_sqlite(dir, purpose)?)),
             Self::Redis(address) => {
                 let opening = match purpose {
-                    Purpose::Export => Opening::Existing,
+                    Purpose::Export | Purpose::Restore => Opening::Existing,
                     Purpose::Import => Opening::Import,
                 };
                 Ok(Arc::new(open_redis_for(address, redis, opening).await?))
@@ -240,15 +242,17 @@ impl StoreUrl {
     }
 }
 
-fn open_sqlite(dir: &Path, purpose: Purpose) -> anyhow::Result<SqliteStore> {
+pub fn open_sqlite(dir: &Path, purpose: Purpose) -> anyhow::Result<SqliteStore> {
+    if purpose != Purpose::Import && !SqliteStore::is_in(dir) {
+        anyhow::bail!("there is no store in {}: use the server's data directory", dir.display())
+    }
+    let options = pointsman_store_sqlite::Options {
+        restored: purpose == Purpose::Restore,
+        ..pointsman_store_sqlite::Options::default()
+    };
     let opened = match purpose {
-        Purpose::Export if !SqliteStore::is_in(dir) => {
-            anyhow::bail!("there is no store in {}: use the server's data directory", dir.display())
-        }
-        Purpose::Export => SqliteStore::open(dir, pointsman_store_sqlite::Options::default()),
-        Purpose::Import => {
-            SqliteStore::open_for_import(dir, pointsman_store_sqlite::Options::default())
-        }
+        Purpose::Export | Purpose::Restore => SqliteStore::open(dir, options),
+        Purpose::Import => SqliteStore::open_for_import(dir, options),
     };
     opened.map_err(|error| match error {
         OpenError::Locked { holder, .. } => {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::StreamExt as _;
 use pointsman_api::{ErrorCode, InputSource, Problem, Submission, ValidSubmission};
 use pointsman_core::{
-    JobId,
+    JobId, Rejected,
     command::{Idempotency, IdempotencyKey, Submit},
     decide::{Key, Value},
     record::Job,
@@ -45,14 +45,16 @@ async fn complete(app: &App, caller: &Caller, valid: &mut ValidSubmission) -> Re
     settle_inputs(app, caller, valid).await
 }
 
-/// The job that the submission is an exact repeat of, by its idempotency key.
+/// The job that the submission is an exact repeat of, by its idempotency key. One that is no longer
+/// kept refuses it.
 async fn known(app: &App, valid: &ValidSubmission) -> Result<Option<Arc<Job>>, Refusal> {
     let Some(Idempotency { key, body }) = valid.idempotency.clone() else { return Ok(None) };
     let key = Key::Idempotency(IdempotencyKey { customer: valid.spec.customer_id.clone(), key });
     let mut values = app.broker.store().load(vec![key.clone()]).await?.values;
     match values.remove(&key).flatten() {
         Some(Value::Idempotency { job, body: first }) if first == body => {
-            Ok(app.broker.job(job).await?)
+            let found = app.broker.job(job).await?;
+            Ok(Some(found.ok_or(Rejected::JobGone(job))?))
         }
         _ => Ok(None),
     }

@@ -11,7 +11,7 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | `lock` | held by the process that uses the directory; names it |
+//! | `lock` | held by the process that uses the directory; names it; by it a restored store is recognized |
 //! | `pointsman.db`, `-wal`, `-shm` | the database |
 //! | `reserve` | room that is given up when the disk is full, so that running jobs can end |
 
@@ -20,6 +20,7 @@ mod blobs;
 mod database;
 mod doctor;
 mod held;
+mod identity;
 mod janitor;
 mod load;
 mod lock;

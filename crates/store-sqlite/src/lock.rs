@@ -1,18 +1,21 @@
 //! One process a data directory.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use crate::OpenError;
+use crate::{OpenError, database::database_path, identity};
 
 /// Held while the directory is in use. The operating system lets go of it when the process ends,
 /// however it ends.
 #[derive(Debug)]
 pub(crate) struct DirLock {
-    _held: File,
+    held: File,
+    /// The lock file as the process before left it.
+    found: Metadata,
+    database: PathBuf,
 }
 
 impl DirLock {
@@ -39,15 +42,34 @@ impl DirLock {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        name_holder(&mut file).map_err(failed)?;
-        Ok(Self { _held: file })
+        let found = file.metadata().map_err(failed)?;
+        name(&file, &std::process::id().to_string()).map_err(failed)?;
+        Ok(Self { held: file, found, database: database_path(dir) })
+    }
+
+    /// The directory's files as the process before left them.
+    pub fn identity_found(&self) -> io::Result<String> {
+        identity::of(&self.found, &self.database)
+    }
+
+    /// The directory's files as this process leaves them, if it comes to no orderly end.
+    pub fn identity(&self) -> io::Result<String> {
+        identity::of(&self.held.metadata()?, &self.database)
+    }
+
+    /// An orderly end: names no holder any more, which makes the files others than they were in
+    /// any copy that was taken before.
+    pub fn name_nobody(&self) -> io::Result<()> {
+        name(&self.held, "nobody")
     }
 }
 
-fn name_holder(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
+/// Written over, not anew: on a full disk the file keeps the room that it has.
+fn name(mut file: &File, holder: &str) -> io::Result<()> {
+    let line = format!("{holder}\n");
     file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+    file.write_all(line.as_bytes())?;
+    file.set_len(line.len() as u64)
 }
 
 /// Who holds the lock, as it wrote itself down.

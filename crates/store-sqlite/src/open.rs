@@ -94,7 +94,7 @@ pub(crate) enum HalfImport {
 pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Opened, OpenError> {
     let lock = DirLock::take(dir)?;
     let path = database_path(dir);
-    let mut connection = open_writer(dir, &path)?;
+    let mut connection = open_writer(dir, &path, &lock, options)?;
     let intake = match (schema::intake(&connection)?, half) {
         (Intake::Importing, HalfImport::Refused) => {
             return Err(OpenError::HalfImported { dir: dir.to_owned() });
@@ -113,6 +113,9 @@ pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Op
     let rows = Arc::new(Rows::default());
     let mut loaded = load::load(&mut connection, &path, epoch.clone(), clock.now(), &rows)?;
     loaded.state.restore_intake(intake);
+    if schema::calm_is_due(&connection)? {
+        loaded.state.begin_calm(clock.now());
+    }
     if intake == Intake::Closed {
         tracing::warn!("the store was closed for its export: it takes no new work");
     }
@@ -120,10 +123,23 @@ pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Op
 }
 
 /// On a disk that became full while no server ran, the reserve is what there is room from.
-fn open_writer(dir: &Path, path: &Path) -> Result<Connection, OpenError> {
-    let mut opened = schema::open_writer(path);
+fn open_writer(
+    dir: &Path,
+    path: &Path,
+    lock: &DirLock,
+    options: &Options,
+) -> Result<Connection, OpenError> {
+    let open = || {
+        let mut db = schema::open_writer(path)?;
+        let identities = lock.identity_found().and_then(|found| Ok((found, lock.identity()?)));
+        let (found, now) =
+            identities.map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+        schema::recognize(&mut db, &found, &now, options.restored)?;
+        Ok(db)
+    };
+    let mut opened = open();
     if is_on_full_disk(&opened) && room::give_up_file(dir) {
-        opened = schema::open_writer(path);
+        opened = open();
     }
     match opened {
         Err(OpenError::Database(source)) if is_full(&source) => {

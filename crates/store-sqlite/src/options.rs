@@ -17,11 +17,20 @@ pub struct Options {
     /// Bytes that the database may take; `None` leaves the disk as the only limit. At the limit
     /// the store behaves as on a full disk.
     pub max_bytes: Option<u64>,
+    /// The store came back from a backup in a way that opening cannot see: its log gets another
+    /// epoch. What can be seen needs no saying.
+    pub restored: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: None, log: LogRetention::default(), reserve_bytes: 32 << 20, max_bytes: None }
+        Self {
+            clock: None,
+            log: LogRetention::default(),
+            reserve_bytes: 32 << 20,
+            max_bytes: None,
+            restored: false,
+        }
     }
 }
 
@@ -32,6 +41,7 @@ impl fmt::Debug for Options {
             .field("log", &self.log)
             .field("reserve_bytes", &self.reserve_bytes)
             .field("max_bytes", &self.max_bytes)
+            .field("restored", &self.restored)
             .finish()
     }
 }

@@ -1,6 +1,12 @@
 //! What the writer thread is asked.
 
-use pointsman_core::{Command, EventName, Rejected, Timestamp, Transition, decide::Side};
+use pointsman_core::{
+    Command, Event, EventName, Record, Rejected, Timestamp, Transition,
+    bounds::json_len,
+    command::{Op, Outcome},
+    decide::Side,
+    record::JobSpec,
+};
 use pointsman_store::{Committed, Done, State, StoreError};
 use tokio::sync::oneshot;
 
@@ -34,6 +40,20 @@ pub(crate) enum Work {
     Commit { transition: Box<Transition>, reply: Reply<Committed> },
 }
 
+/// About the bytes of a record, in its table and in the log, without what its caller put in.
+const RECORD: usize = 1_024;
+
+/// It stands in the record and in the log.
+fn of_metadata(spec: &JobSpec) -> usize {
+    spec.metadata.as_ref().map_or(0, |metadata| 2 * json_len(metadata))
+}
+
+fn of_op(op: &Op) -> usize {
+    let (Op::Finish(finish) | Op::Late(finish)) = op else { return RECORD };
+    let Outcome::Completed { artifacts, result, .. } = &finish.outcome else { return RECORD };
+    RECORD * (1 + artifacts.len()) + result.as_ref().map_or(0, json_len)
+}
+
 impl Work {
     /// Whether it brings work that was not there before: what is refused while the disk is full.
     pub fn is_new_work(&self) -> bool {
@@ -50,10 +70,15 @@ impl Work {
 
     /// About how many bytes it writes.
     pub fn weight(&self) -> usize {
-        const RECORD: usize = 1_024;
         let of_command = |command: &Command| match command {
-            Command::Submit(submit) => submit.payload.len() + RECORD,
-            Command::Exchange(exchange) => (exchange.ops.len() + 1) * RECORD,
+            Command::Submit(submit) => submit.payload.len() + of_metadata(&submit.spec) + RECORD,
+            Command::Exchange(exchange) => {
+                RECORD + exchange.ops.iter().map(|op| of_op(&op.op)).sum::<usize>()
+            }
+            _ => RECORD,
+        };
+        let of_change = |change: &Event| match &change.record {
+            Some(Record::Job(job)) => of_metadata(&job.spec) + RECORD,
             _ => RECORD,
         };
         let of_side = |side: &Side| match side {
@@ -65,7 +90,7 @@ impl Work {
             Self::Execute { commands, .. } => commands.iter().map(of_command).sum(),
             Self::Commit { transition, .. } => {
                 let sides: usize = transition.sides.iter().map(of_side).sum();
-                sides + transition.changes.len() * RECORD
+                sides + transition.changes.iter().map(of_change).sum::<usize>()
             }
         }
     }
@@ -76,5 +101,50 @@ impl Work {
             Self::Execute { reply, .. } => drop(reply.send(Err(why))),
             Self::Commit { reply, .. } => drop(reply.send(Err(why))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_core::{
+        Incarnation, JobId, Token, WorkerId,
+        command::{AttemptOp, Exchange, Finish, Submit},
+    };
+    use pointsman_store::conformance::fleet::spec;
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn weight(command: Command) -> usize {
+        Work::Execute { commands: vec![command], reply: oneshot::channel().0 }.weight()
+    }
+
+    fn submission(metadata: Option<Value>) -> Command {
+        let (id, spec) = (JobId::from_uuid(Uuid::nil()), JobSpec { metadata, ..spec(50) });
+        let payload = b"{}".as_slice().into();
+        Command::Submit(Submit { id, spec, payload, idempotency: None })
+    }
+
+    fn ending(result: Value) -> Command {
+        let outcome =
+            Outcome::Completed { artifacts: Vec::new(), cached: false, result: Some(result) };
+        let (job, token) = (JobId::from_uuid(Uuid::nil()), Token::from_uuid(Uuid::nil()));
+        let op = Op::Finish(Finish { outcome, last_progress: None });
+        Command::Exchange(Exchange {
+            worker: WorkerId::new("w").unwrap(),
+            incarnation: Incarnation::from_uuid(Uuid::nil()),
+            ops: vec![AttemptOp { job, attempt: 1, token, op }],
+            claim: None,
+        })
+    }
+
+    #[test]
+    fn results_and_metadata_weigh() {
+        let text = "x".repeat(100_000);
+        assert!(weight(ending(json!("done"))) < 10_000);
+        assert!(weight(ending(json!([text]))) > 100_000);
+        assert!(weight(submission(None)) < 10_000);
+        assert!(weight(submission(Some(json!({"text": text})))) > 200_000);
     }
 }

@@ -161,7 +161,7 @@ fn migrate(db: &mut Connection, steps: &[&str]) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The epoch of the store's log, for as long as there is this store.
+/// The first epoch of the store's log.
 fn mint_epoch(db: &Connection) -> rusqlite::Result<()> {
     let epoch = Epoch::mint().to_string();
     db.execute("INSERT INTO meta VALUES ('epoch', ?1)", [epoch]).map(drop)
@@ -192,13 +192,53 @@ pub(crate) fn write_intake(db: &Connection, intake: Intake) -> rusqlite::Result<
         Intake::Closed => (Some("closed"), HEEDS_INTAKE),
         Intake::Importing => (Some("importing"), HEEDS_INTAKE),
     };
-    let set = "INSERT OR REPLACE INTO meta VALUES (?1, ?2)";
-    db.execute(set, ["oldest_writer", &oldest_writer.to_string()])?;
+    set(db, "oldest_writer", &oldest_writer.to_string())?;
     match word {
-        Some(word) => db.execute(set, ["intake", word]),
-        None => db.execute("DELETE FROM meta WHERE key = 'intake'", []),
+        Some(word) => set(db, "intake", word),
+        None => db.execute("DELETE FROM meta WHERE key = 'intake'", []).map(drop),
     }
-    .map(drop)
+}
+
+/// Notes how the directory's files are, and compares with what was noted of them. If they are others,
+/// the store came back from before a while ago: its log gets another epoch, in which workers have
+/// time to take back what they run. One of which nothing was noted, by an older program, is the same.
+pub(crate) fn recognize(
+    db: &mut Connection,
+    found: &str,
+    now: &str,
+    is_restored: bool,
+) -> rusqlite::Result<()> {
+    let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let left = meta(&step, "identity")?;
+    if is_restored || left.is_some_and(|left| left != found) {
+        let epoch = Epoch::mint();
+        tracing::warn!(%epoch, "the store was restored or copied: its log begins another epoch");
+        set_epoch(&step, &epoch)?;
+        set(&step, "calm", "due")?;
+    }
+    note_identity(&step, now)?;
+    step.commit()
+}
+
+pub(crate) fn note_identity(db: &Connection, identity: &str) -> rusqlite::Result<()> {
+    set(db, "identity", identity)
+}
+
+/// Whether workers have not yet had their time in the newest epoch.
+pub(crate) fn calm_is_due(db: &Connection) -> rusqlite::Result<bool> {
+    Ok(meta(db, "calm")?.is_some())
+}
+
+pub(crate) fn calm_is_over(db: &Connection) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM meta WHERE key = 'calm'", []).map(drop)
+}
+
+fn set_epoch(db: &Connection, epoch: &Epoch) -> rusqlite::Result<()> {
+    db.execute("UPDATE meta SET value = ?1 WHERE key = 'epoch'", [epoch.to_string()]).map(drop)
+}
+
+fn set(db: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value]).map(drop)
 }
 
 /// Another epoch for the store's log; no time before `not_before` is shown from the next opening.
@@ -207,7 +247,7 @@ pub(crate) fn begin_epoch(
     epoch: &Epoch,
     not_before: Timestamp,
 ) -> rusqlite::Result<()> {
-    db.execute("UPDATE meta SET value = ?1 WHERE key = 'epoch'", [epoch.to_string()])?;
+    set_epoch(db, epoch)?;
     let not_before = not_before.as_millis();
     db.execute("UPDATE position SET at_ms = max(at_ms, ?1)", [not_before]).map(drop)
 }

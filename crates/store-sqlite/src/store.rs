@@ -54,7 +54,8 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the store in a directory, making both where they are missing. Blocks while it reads:
-    /// about a second for 100,000 jobs.
+    /// about a second for 100,000 jobs. One that came back from a backup gets another epoch; see
+    /// [`Options::restored`].
     ///
     /// # Errors
     /// When the directory cannot be used or another process uses it, when the store was made by a

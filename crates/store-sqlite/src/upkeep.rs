@@ -3,6 +3,7 @@
 
 use crate::{
     database::{Head, WriteError},
+    schema::calm_is_over,
     writer::{MAX_FORGOTTEN, Writer},
 };
 
@@ -28,6 +29,9 @@ impl Writer {
         if self.room.full().is_some() {
             self.make_room();
         }
+        if self.has_failed() {
+            self.try_to_write();
+        }
         if let Err(error) = self.tidy(idle) {
             tracing::warn!(%error, "the store could not be tidied");
         }
@@ -42,6 +46,14 @@ impl Writer {
         self.room.look_again(&db.connection);
     }
 
+    /// A store that nobody writes to would never learn that its disk works again.
+    fn try_to_write(&mut self) {
+        match self.attempt(&[], true) {
+            Ok(batch) => self.publish(batch, Vec::new()),
+            Err(why) => tracing::debug!(%why, "the store still cannot write"),
+        }
+    }
+
     fn tidy(&mut self, idle: bool) -> Result<(), WriteError> {
         let now = self.clock.now();
         let seq = self.state.seq();
@@ -50,6 +62,9 @@ impl Writer {
         if !self.expired.is_empty() || self.database.log_is_over(&head)? {
             let batch = self.attempt(&[], true)?;
             self.publish(batch, Vec::new());
+        }
+        if self.state.calm_ended(now) {
+            calm_is_over(&self.database.connection)?;
         }
         if self.stale_capabilities {
             let state = &self.state;

@@ -14,6 +14,7 @@ use crate::{
     lock::DirLock,
     request::{Look, Reply, Request, Work},
     room::{Room, SharedHealth},
+    schema::note_identity,
     waiting::WaitingRoom,
 };
 
@@ -122,7 +123,9 @@ impl Writer {
                 self.checkpoint();
                 self.settle(works);
             }
-            Err(WriteError::Failed(_) | WriteError::Json(_)) if works.len() > 1 => {
+            Err(WriteError::Full(_) | WriteError::Failed(_) | WriteError::Json(_))
+                if works.len() > 1 =>
+            {
                 // One that cannot be written must not take its neighbours with it.
                 for work in works {
                     self.settle(vec![work]);
@@ -154,12 +157,13 @@ impl Writer {
         batch.writes.expired = std::mem::take(&mut self.expired);
         let head = Head { seq: self.state.seq(), last_ended_no: self.state.last_ended_no(), now };
         let written = match batch.write_groups() {
-            Ok(()) if batch.writes.is_empty() && !even_if_empty => Ok(()),
+            Ok(()) if batch.writes.is_empty() && !even_if_empty => return Ok(batch),
             Ok(()) => self.database.write(&batch.writes, head),
             Err(error) => Err(error.into()),
         };
         match written {
             Ok(()) => {
+                self.works_again();
                 self.stale_capabilities |= !batch.writes.capabilities.is_empty();
                 Ok(batch)
             }
@@ -179,8 +183,15 @@ impl Writer {
         self.state.wake();
         batch.answer(works);
         self.janitor.committed();
-        let failed = matches!(&*self.health.read(), Health::Failed(_));
-        if failed {
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(&*self.health.read(), Health::Failed(_))
+    }
+
+    /// Something was written.
+    fn works_again(&self) {
+        if self.has_failed() {
             tracing::info!("the store works again");
             *self.health.write() = Health::Ready;
         }
@@ -197,7 +208,20 @@ impl Writer {
         }
     }
 
+    /// How the files are left is noted last, so that they are known again.
+    fn note_end(&self) {
+        let noted = self.lock.name_nobody().and_then(|()| self.lock.identity());
+        let noted = noted.map_err(|error| error.to_string()).and_then(|identity| {
+            let noted = note_identity(&self.database.connection, &identity);
+            noted.map_err(|error| error.to_string())
+        });
+        if let Err(error) = noted {
+            tracing::warn!(error, "the store does not know its files again: another epoch begins");
+        }
+    }
+
     fn close(self) {
+        self.note_end();
         let Self { state, database, waiting, janitor, lock, .. } = self;
         waiting.close();
         drop(state);

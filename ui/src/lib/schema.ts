@@ -1307,6 +1307,7 @@ export interface components {
          *     - `invalid_input` (422): The input is not valid. Cure: use "sha256:…" from POST /api/v1/inputs, "artifact:JOB/NAME", or "data:TYPE;base64,…".
          *     - `input_not_found` (422): The input is not there. Cure: upload it with POST /api/v1/inputs first.
          *     - `idempotency_conflict` (409): The idempotency key was used for another job. Cure: draw a new key for a new job; the same key is only for exact repeats.
+         *     - `job_gone` (410): The job of this idempotency key is no longer kept. Cure: nothing is left to do: it was taken once, and removed after its end; to run it once more, draw a new key.
          *     - `too_many_classes` (503): Too many different kinds of jobs are waiting. Cure: use fewer different requirements, or wait until some of these jobs have ended.
          *     - `intake_closed` (503): The store takes no new work: it was closed for its export. Cure: submit to the server that it moved to, or open it again with `pointsman intake open`.
          *     - `job_not_found` (404): There is no such job. Cure: check the id; ended jobs are removed after the time that the server keeps them; a store that came back from before the job (a fail-over, a backup) forgot it: submit it again.
@@ -1347,7 +1348,7 @@ export interface components {
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "store_damaged" | "outcome_unknown" | "not_ready" | "importing" | "too_many_bodies" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "job_gone" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "store_damaged" | "outcome_unknown" | "not_ready" | "importing" | "too_many_bodies" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -2457,7 +2458,7 @@ export interface components {
             /**
              * @description The caller's own name for this submission, 1 to 200 bytes, kept for 24 hours for each
              *     customer: the same key with the same body answers the same job again (200), with another
-             *     body 409.
+             *     body 409, and once the job is no longer kept 410 `job_gone`. Never does it run twice.
              */
             idempotency_key?: string | null;
             /**

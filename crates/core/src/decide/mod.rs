@@ -95,6 +95,9 @@ pub enum Rejected {
     Superseded(Incarnation),
     #[error("this idempotency key was used for job {0} with another body")]
     IdempotencyConflict(JobId),
+    /// Within the time of its key: after it the same submission is a new job.
+    #[error("job {0} of this idempotency key is no longer kept, and the key admits no other")]
+    JobGone(JobId),
     #[error("{id} is not gone: {why}")]
     NotGone { id: String, why: &'static str },
     #[error("{0} classes of jobs are live, which is the limit")]

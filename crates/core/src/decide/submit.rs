@@ -48,7 +48,11 @@ fn earlier(draft: &Draft<'_>, submit: &Submit) -> Result<Option<Answer>, Stop> {
     if body != idempotency.body {
         return Err(Rejected::IdempotencyConflict(job).into());
     }
-    Ok(draft.job(job)?.map(existing))
+    match draft.job(job)? {
+        Some(found) => Ok(Some(existing(found))),
+        // Retention may be shorter than the key's time: still it is one job.
+        None => Err(Rejected::JobGone(job).into()),
+    }
 }
 
 fn key_of(submit: &Submit, key: &str) -> IdempotencyKey {

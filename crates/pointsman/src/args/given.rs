@@ -60,7 +60,8 @@ impl Command {
             Self::Up(_) | Self::Server(_) | Self::ComfyuiSim(_) | Self::Openapi => &[],
             Self::Token(Token::Add { .. } | Token::Revoke { .. }) => &[],
             Self::Worker(_) => &["token"],
-            Self::Token(Token::List { .. }) | Self::Export(_) | Self::Import(_) => &["json"],
+            Self::Token(Token::List { .. }) => &["json"],
+            Self::Export(_) | Self::Import(_) | Self::Restored(_) => &["json"],
             Self::Intake(Intake { store: Some(_), .. }) => &["json"],
             Self::Intake(_) | Self::Submit(_) | Self::Download { .. } => &GLOBAL_OPTIONS,
             Self::Jobs(_) | Self::Job { .. } | Self::Cancel { .. } | Self::Retry { .. } => {
@@ -78,9 +79,10 @@ impl Command {
         let instead = match (self, option) {
             (Self::Worker(_), "server") => "--broker names the server that a worker works for",
             (Self::Token(_), "server") => "--data names the server's data directory",
-            (Self::Export(_) | Self::Import(_) | Self::Intake(_), "server" | "token") => {
-                "it acts on the store that --store or POINTSMAN_STORE names"
-            }
+            (
+                Self::Export(_) | Self::Import(_) | Self::Intake(_) | Self::Restored(_),
+                "server" | "token",
+            ) => "it acts on the store that --store or POINTSMAN_STORE names",
             (Self::Up(_) | Self::Server(_), "server") => {
                 "it is a server itself; --listen says where"
             }

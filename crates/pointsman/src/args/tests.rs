@@ -97,6 +97,7 @@ fn what_a_command_does_not_use_is_refused_on_the_command_line() {
         (&["token", "list"], &["--json"]),
         (&["export", "--store", "sqlite:x"], &["--json"]),
         (&["import", "--store", "sqlite:x"], &["--json"]),
+        (&["restored", "--store", "sqlite:x"], &["--json"]),
         (&["intake", "--store", "sqlite:x"], &["--json"]),
         (&["intake"], &["--server", "--token", "--json"]),
         (&["jobs"], &["--server", "--token", "--json"]),

@@ -5,6 +5,7 @@ mod doctor;
 mod download;
 mod list;
 mod out;
+mod restored;
 mod submit;
 mod token;
 mod transfer;
@@ -22,6 +23,7 @@ use crate::{
     print,
 };
 
+pub use restored::restored;
 pub use token::token;
 pub use transfer::{export, import, intake};
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use pointsman_api::{LeaveRequest, Submission};
 use pointsman_core::{
-    Command, Timestamp,
+    Command, JobId, Timestamp,
     command::Reconcile,
     record::{Artifact, ArtifactType},
 };
@@ -45,6 +45,37 @@ async fn submit(server: &Fixture, submission: &Submission) -> Value {
     let first = server.ask(server.post("/api/v1/jobs", body)).await;
     assert_eq!(first.status, 201, "{first:?}");
     first.json()
+}
+
+async fn remove(store: &MemStore, job: JobId) {
+    let removal = Command::Reconcile(Reconcile::RemoveJob { job });
+    store.execute(vec![removal]).await.unwrap().remove(0).unwrap();
+}
+
+/// A job that retention removed within its key's time is not run once more: neither where the
+/// repeat could be taken, nor where what it names is gone, too.
+#[tokio::test]
+async fn but_when_the_job_is_no_longer_kept_they_are_refused() {
+    let store = store();
+    let server = server(&store).await;
+    let worker = server.worker("w").await;
+    let mut submission = crate::fixture::simulation();
+    submission.idempotency_key = Some("order-19".into());
+    let first = submit(&server, &submission).await;
+    let (held, _) = worker.take().await;
+    worker.exchange(vec![op(held, completed(vec![]))], 0, 0.0).await;
+    remove(&store, held.job).await;
+    let body = serde_json::to_value(&submission).unwrap();
+    let gone = server.ask(server.post("/api/v1/jobs", body.to_string())).await;
+    assert_eq!((gone.status, gone.code()), (410, "job_gone".into()), "{gone:?}");
+    assert_eq!(gone.json()["job"], first["id"]);
+    let batch = json!({"jobs": [body]}).to_string();
+    let batch = server.ask(server.post("/api/v1/jobs/batch", batch)).await.json();
+    assert_eq!(batch["results"][0]["problem"]["code"], "job_gone", "{batch}");
+    let mut other = submission.clone();
+    other.metadata = Some(json!({"another": "body"}));
+    let other = server.ask(server.post("/api/v1/jobs", serde_json::to_vec(&other).unwrap())).await;
+    assert_eq!((other.status, other.code()), (409, "idempotency_conflict".into()));
 }
 
 #[tokio::test]
@@ -92,7 +123,13 @@ async fn though_the_job_whose_file_it_takes_is_gone() {
     submission.inputs = serde_json::from_value(input).unwrap();
     submission.idempotency_key = Some("order-18".into());
     let first = submit(&server, &submission).await;
-    let removal = Command::Reconcile(Reconcile::RemoveJob { job: source_job });
-    store.execute(vec![removal]).await.unwrap().remove(0).unwrap();
+    remove(&store, source_job).await;
     repeats(&server, &submission, &first, "input_not_found").await;
+
+    // Its own job, too, is removed: neither of the two is run, or missed, in its place.
+    let (held, _) = worker.take().await;
+    worker.exchange(vec![op(held, completed(vec![]))], 0, 0.0).await;
+    remove(&store, held.job).await;
+    let again = serde_json::to_vec(&submission).unwrap();
+    assert_eq!(server.ask(server.post("/api/v1/jobs", again)).await.code(), "job_gone");
 }

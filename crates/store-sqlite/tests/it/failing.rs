@@ -1,6 +1,6 @@
 //! A write that fails: its caller is told, nothing of it is there, and its neighbours go on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use pointsman_core::Command;
@@ -9,7 +9,7 @@ use pointsman_store::{
     conformance::fleet::{Fleet, spec},
 };
 
-use crate::support::{database, durable_picture, fleet};
+use crate::support::{database, durable_picture, fleet, until};
 
 /// The database refuses payloads that say so.
 const TRIGGER: &str = "CREATE TRIGGER refuse BEFORE INSERT ON payloads
@@ -33,7 +33,6 @@ async fn a_failed_write_leaves_nothing_and_harms_nobody() {
 
     let failed = submit(&fleet, "poison").await;
     assert!(matches!(failed, Err(StoreError::Failed(_))), "{failed:?}");
-    assert!(matches!(fleet.store.health(), Health::Failed(_)));
     assert_eq!(durable_picture(&*fleet.store).await, before);
     assert_eq!(fleet.log().await.len(), 1);
 
@@ -48,4 +47,29 @@ async fn a_failed_write_leaves_nothing_and_harms_nobody() {
     fleet.store.close().await.unwrap();
     let again = crate::support::fleet(dir.path());
     assert_eq!(durable_picture(&*again.store).await, before);
+}
+
+/// The database refuses every write.
+const BROKEN: &str = "CREATE TRIGGER broken BEFORE UPDATE ON position
+    BEGIN SELECT RAISE(ABORT, 'a test refuses everything'); END";
+
+#[tokio::test]
+async fn a_store_that_cannot_write_works_again_once_it_has_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet(dir.path());
+    let hand = fleet.worker("w", 1, &[]).await;
+    let disk = database(dir.path());
+    disk.busy_timeout(Duration::from_secs(60)).unwrap();
+    disk.execute_batch(BROKEN).unwrap();
+    assert!(matches!(submit(&fleet, "fine").await, Err(StoreError::Failed(_))));
+    assert_eq!(fleet.claim(&hand).await, None);
+    let health = fleet.store.health();
+    assert!(matches!(health, Health::Failed(_)), "a claim of nothing writes nothing: {health:?}");
+
+    // Nobody asks it for anything: it looks by itself.
+    disk.execute_batch("DROP TRIGGER broken").unwrap();
+    let store = fleet.store.clone();
+    until("it works again", move || store.health() == Health::Ready).await;
+    submit(&fleet, "fine").await.unwrap();
+    assert_eq!(fleet.check().await, Ok(()));
 }

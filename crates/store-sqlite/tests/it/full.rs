@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
-use pointsman_core::{Command, JobId};
+use pointsman_core::{
+    Command, JobId,
+    command::{Finish, Op, Outcome},
+};
 use pointsman_store::{
     Health, Intake, Store as _, StoreError,
     conformance::fleet::{Fleet, completed, spec},
@@ -154,6 +157,43 @@ async fn what_was_acknowledged_on_a_full_disk_is_there() {
     found.sort();
     assert_eq!(found, acknowledged);
     assert_eq!(again.store.health(), Health::Ready);
+}
+
+/// One that does not fit takes none with it that do.
+#[tokio::test]
+async fn on_a_full_disk_jobs_end_beside_one_whose_result_does_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = small(dir.path());
+    let hand = fleet.worker("w", SLOTS, &[]).await;
+    for _ in 0..SLOTS {
+        fleet.submit(spec(50)).await;
+    }
+    let tokens = (0..SLOTS).map(|_| fleet.token()).collect();
+    let held = fleet.claim_with(&hand, tokens).await;
+    let end = async |n: usize| {
+        let result = if n == 1 { "x".repeat(3_900_000) } else { "done".to_owned() };
+        let outcome =
+            Outcome::Completed { artifacts: vec![], cached: false, result: Some(result.into()) };
+        let end = Fleet::op(held[n], Op::Finish(Finish { outcome, last_progress: None }));
+        let end = Command::Exchange(Fleet::exchange(&hand, vec![end], vec![]));
+        fleet.store.execute(vec![end]).await
+    };
+    // While another writes, they gather.
+    let other = database(dir.path());
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ends = join_all((0..held.len()).map(end));
+    let begin = async { other.execute_batch("COMMIT").unwrap() };
+    let (ends, ()) = tokio::join!(ends, begin);
+    for (n, end) in ends.into_iter().enumerate() {
+        let ended = fleet.job(held[n].job).await.is_ended();
+        match end {
+            Err(why) => {
+                assert!(n == 1 && matches!(why, StoreError::Full(_)) && !ended, "{n}: {why}")
+            }
+            Ok(_) => assert!(n != 1 && ended, "{n}"),
+        }
+    }
+    assert_eq!(fleet.check().await, Ok(()));
 }
 
 /// So much that not even a mark fits, until the reserve is given up.

@@ -11,7 +11,7 @@ use std::{
 use futures::future::join_all;
 use pointsman_core::{Command, JobId, Record, RecordKey, record::JobStatus};
 use pointsman_store::{
-    Store,
+    Epoch, Store,
     conformance::fleet::{Fleet, completed, spec},
 };
 use pointsman_store_sqlite::{Options, SqliteStore};
@@ -120,13 +120,15 @@ async fn what_was_acknowledged_survives_kill_9() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join(MARK), "").unwrap();
     let mut acknowledged = Acknowledged::default();
+    let mut epochs = BTreeSet::new();
     for enough in [1, 40, 7, 300, 90] {
         acknowledged.run_child(dir.path(), enough);
-        check(&dir.path().join("store"), &acknowledged).await;
+        epochs.insert(check(&dir.path().join("store"), &acknowledged).await.to_string());
     }
+    assert_eq!(epochs.len(), 1, "nothing was lost: {epochs:?}");
 }
 
-async fn check(dir: &Path, acknowledged: &Acknowledged) {
+async fn check(dir: &Path, acknowledged: &Acknowledged) -> Epoch {
     let fleet = fleet(dir);
     let page = fleet.store.jobs(Default::default(), None, usize::MAX).await.unwrap();
     let jobs: BTreeMap<_, _> = page.jobs.into_iter().map(|job| (job.id, job)).collect();
@@ -144,6 +146,7 @@ async fn check(dir: &Path, acknowledged: &Acknowledged) {
     // The dead child's last job still counts as running; nothing else may contradict anything.
     assert_eq!(fleet.check().await, Ok(()));
     fleet.store.close().await.unwrap();
+    fleet.store.epoch()
 }
 
 /// The log is dense, tells of each submission once, and its end is the state.

@@ -10,6 +10,7 @@ mod migration;
 mod opening;
 mod quarantine;
 mod reopen;
+mod restored;
 mod rows;
 mod support;
 mod transfer;

@@ -34,6 +34,36 @@ pub async fn an_idempotency_key_names_one_job(open: &Open) {
     assert_eq!(fleet.seq().await, seq, "repeats and refusals change nothing");
 }
 
+pub async fn an_idempotency_key_outlives_its_job(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let keyed = |body: u8| {
+        let mut submit = fleet.submission(spec(50));
+        submit.idempotency = Some(Idempotency { key: "order-7".into(), body: [body; 32] });
+        submit
+    };
+    let first = keyed(1);
+    fleet.run(Command::Submit(first.clone())).await.expect("accepted");
+    let held = fleet.claim(&hand).await.expect("the job");
+    fleet.act(&hand, held, completed()).await.expect("it ends");
+    let remove = Command::Reconcile(Reconcile::RemoveJob { job: first.id });
+    fleet.run(remove).await.expect("an ended job can be removed");
+
+    let seq = fleet.seq().await;
+    let gone = Rejected::JobGone(first.id);
+    for again in [first.clone(), keyed(1)] {
+        let refused = fleet.run(Command::Submit(again)).await;
+        assert_eq!(refused.err(), Some(gone.clone()), "it does not run once more");
+    }
+    let other = fleet.run(Command::Submit(keyed(2))).await;
+    assert_eq!(other.err(), Some(Rejected::IdempotencyConflict(first.id)));
+    assert_eq!(fleet.seq().await, seq, "refusals change nothing");
+    fleet.advance(limits::IDEMPOTENCY);
+    let anew = fleet.run(Command::Submit(keyed(1))).await.expect("the key's time is over");
+    assert!(matches!(anew.0, Answer::Submitted { existing: None, .. }));
+    fleet.check().await.expect("sound");
+}
+
 pub async fn failures_back_off_and_end(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;

@@ -1,11 +1,14 @@
 //! The intake, and what an import does to the whole state.
 
-use std::ops::Bound;
+use std::{ops::Bound, time::Duration};
 
-use pointsman_core::{Seq, command::IdempotencyKey, decide::Intake};
+use pointsman_core::{Seq, Timestamp, command::IdempotencyKey, decide::Intake};
 
 use super::{KeptIdempotency, State};
 use crate::{Epoch, TransferError};
+
+/// Workers are heard again well within this time, and have taken back what they run.
+const CALM: Duration = Duration::from_secs(5);
 
 impl State {
     pub fn intake(&self) -> Intake {
@@ -15,6 +18,18 @@ impl State {
     /// As it was when the store was last open.
     pub fn restore_intake(&mut self, intake: Intake) {
         self.intake = intake;
+    }
+
+    /// The store came back from before a while ago: nothing is claimed until workers had time to take
+    /// back what they run. A claim of the same job would get the number of the attempt that runs,
+    /// which could then not be taken back.
+    pub fn begin_calm(&mut self, now: Timestamp) {
+        self.calm_until = Some(now + CALM);
+    }
+
+    /// Whether the time for that is over now; says so once.
+    pub fn calm_ended(&mut self, now: Timestamp) -> bool {
+        self.calm_until.take_if(|until| *until <= now).is_some()
     }
 
     /// Opens or closes it; not while an import fills it.

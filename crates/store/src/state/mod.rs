@@ -58,6 +58,8 @@ pub struct KeptIdempotency {
 pub struct State {
     pub epoch: Epoch,
     intake: Intake,
+    /// Until when nothing is claimed, after the store came back from before a while ago.
+    calm_until: Option<Timestamp>,
     pub(crate) seq: Seq,
     pub(crate) last_ended_no: u64,
     jobs: BTreeMap<JobId, JobEntry>,
@@ -90,6 +92,7 @@ impl State {
         Self {
             epoch,
             intake: Intake::Open,
+            calm_until: None,
             seq: 0,
             last_ended_no: 0,
             jobs: BTreeMap::new(),
@@ -191,7 +194,7 @@ impl State {
     }
 
     fn decide_exchange(&self, exchange: &Exchange, now: Timestamp) -> Result<Transition, Stop> {
-        if self.intake != Intake::Open {
+        if self.intake != Intake::Open || self.calm_until.is_some_and(|until| now < until) {
             return decide::decide_exchange(self, exchange, now, &mut |_, _| None);
         }
         // Within one claim the queues do not change yet, so what was chosen is remembered.
