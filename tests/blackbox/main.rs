@@ -7,5 +7,5 @@ mod kills;
 mod moving;
 mod pictures;
 mod redis;
-mod watching;
 mod restored;
+mod watching;
