@@ -10,8 +10,8 @@ use pointsman_core::{
 
 use crate::ConfigError;
 
-/// The store's time as the worker knows it. It decides nothing; it only dates the last event of a
-/// service for those who watch.
+/// The store's time as the worker knows it. It tells how long an attempt that is adopted ran before,
+/// and dates the last event of a service for those who watch.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// One service of a worker.
