@@ -7,3 +7,4 @@ mod kills;
 mod moving;
 mod pictures;
 mod redis;
+mod stopping;
