@@ -8,4 +8,5 @@ mod moving;
 mod pictures;
 mod redis;
 mod restored;
+mod stopping;
 mod watching;
