@@ -154,7 +154,7 @@ pub(super) fn ensure_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<()
         Some(machine) => {
             let status = MachineStatus::Ready;
             let machine = Machine { status, reason: None, action: None, ..machine };
-            draft.put_machine(EventName::MachineStateChanged, machine);
+            draft.put_machine(EventName::MachineStateChanged, machine)?;
         }
         None => draft.put_machine(
             EventName::MachineRegistered,
@@ -165,12 +165,14 @@ pub(super) fn ensure_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<()
                 reason: None,
                 action: None,
                 incarnation: None,
+                orders: Orders::default(),
                 gpus: Vec::new(),
                 connected_at: draft.now,
+                last_status_change: None,
                 former_incarnations: Vec::new(),
                 extra: Extra::new(),
             },
-        ),
+        )?,
     }
     Ok(())
 }
@@ -349,6 +351,6 @@ fn offline_with_last_worker(
     }
     let reason = Some(reason.to_owned());
     let machine = Machine { status: MachineStatus::Offline, reason, action: None, ..machine };
-    draft.put_machine(EventName::MachineStateChanged, machine);
+    draft.put_machine(EventName::MachineStateChanged, machine)?;
     Ok(())
 }

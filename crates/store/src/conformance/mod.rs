@@ -61,6 +61,7 @@ macro_rules! conformance_tests {
             a_superseded_worker_is_told_so,
             processes_that_fight_over_an_id_are_noticed,
             silence_and_its_end_are_events,
+            machines_that_are_gone_are_removed_in_time,
             a_stale_status_comes_back,
             the_stores_absence_is_not_the_workers_silence,
         );

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, Rejected,
+    Answer, Command, RecordKey, Rejected,
+    command::RegisterMachine,
     decide::limits,
     record::{ConnectorStatus, JobStatus, MachineStatus, WorkerStatus},
 };
@@ -12,7 +13,7 @@ use super::{
     Open,
     fleet::{Fleet, completed},
 };
-use crate::Due;
+use crate::{Due, Retention};
 
 pub async fn a_superseded_worker_is_told_so(open: &Open) {
     let fleet = Fleet::new(open);
@@ -62,6 +63,35 @@ pub async fn silence_and_its_end_are_events(open: &Open) {
     assert_eq!(fleet.worker_record(&hand).await.status, WorkerStatus::Idle);
     assert_eq!(fleet.connector_record(&hand).await.status, ConnectorStatus::Idle);
     assert_eq!(fleet.machine_record(&hand).await.status, MachineStatus::Ready);
+}
+
+/// However often the store was away meanwhile, and was heard of by nobody.
+pub async fn machines_that_are_gone_are_removed_in_time(open: &Open) {
+    let fleet = Fleet::new(open);
+    let bare = fleet.worker("w", 1, &[]).await;
+    let agent = fleet.hand("agent");
+    let (machine, incarnation) = (agent.machine.clone(), agent.incarnation);
+    let register = RegisterMachine { machine, incarnation, gpus: Vec::new() };
+    fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
+    let (worker, incarnation) = (bare.worker.clone(), bare.incarnation);
+    fleet.run(Command::Leave { worker, incarnation }).await.expect("accepted");
+    fleet.advance(limits::SILENT_AFTER);
+    assert_eq!(fleet.reconcile(Due::Machines).await, 1, "the agent's is silent");
+    let keys = [&bare, &agent].map(|hand| RecordKey::Machine(hand.machine.clone()));
+    let known = async || fleet.store.records(keys.to_vec()).await.expect("the store works").len();
+    let (keep, minute) = (Retention::default(), Duration::from_secs(60));
+    for _ in 0..2 {
+        fleet.advance(keep.gone_for / 2 - minute);
+        fleet.store.break_contact().await.expect("the store works");
+        fleet.reconcile(Due::Retention(keep)).await;
+        assert_eq!(known().await, 2, "not yet");
+    }
+    fleet.advance(3 * minute);
+    // The bare worker first, then its machine.
+    for _ in 0..2 {
+        fleet.reconcile(Due::Retention(keep)).await;
+    }
+    assert_eq!(known().await, 0);
 }
 
 pub async fn a_stale_status_comes_back(open: &Open) {
