@@ -68,6 +68,12 @@ pub struct Orders {
     pub drain: bool,
 }
 
+impl Orders {
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One of a worker's services, and how many jobs it runs there at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

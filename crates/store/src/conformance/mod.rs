@@ -62,6 +62,7 @@ macro_rules! conformance_tests {
             processes_that_fight_over_an_id_are_noticed,
             silence_and_its_end_are_events,
             machines_that_are_gone_are_removed_in_time,
+            a_drained_machine_drains_who_comes_to_it,
             a_stale_status_comes_back,
             the_stores_absence_is_not_the_workers_silence,
         );

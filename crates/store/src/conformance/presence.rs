@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, RecordKey, Rejected,
+    Answer, Command, MachineId, RecordKey, Rejected,
     command::RegisterMachine,
     decide::limits,
-    record::{ConnectorStatus, JobStatus, MachineStatus, WorkerStatus},
+    record::{ConnectorStatus, JobStatus, MachineStatus, Orders, WorkerStatus},
 };
 
 use super::{
     Open,
-    fleet::{Fleet, completed},
+    fleet::{Fleet, Hand, completed, spec},
 };
 use crate::{Due, Retention};
 
@@ -92,6 +92,53 @@ pub async fn machines_that_are_gone_are_removed_in_time(open: &Open) {
         fleet.reconcile(Due::Retention(keep)).await;
     }
     assert_eq!(known().await, 0);
+}
+
+/// The order is the machine's: it outlives its workers, its agent's restarts and theirs.
+pub async fn a_drained_machine_drains_who_comes_to_it(open: &Open) {
+    let fleet = Fleet::new(open);
+    let machine = MachineId::new("box").expect("a valid name");
+    let hand = |name| Hand { machine: machine.clone(), ..fleet.hand(name) };
+    let come = async |hand: &Hand| {
+        fleet.run(Command::Register(Fleet::registration(hand, 1, &[]))).await.expect("accepted");
+        fleet.report(hand, ConnectorStatus::Idle).await;
+        fleet.worker_record(hand).await.orders.drain
+    };
+    let order =
+        |drain| Command::SetMachineOrders { machine: machine.clone(), orders: Orders { drain } };
+    let unknown = fleet.run(order(true)).await.err();
+    assert_eq!(unknown, Some(Rejected::MachineNotFound("box".into())));
+
+    let [first, second] = ["first", "second"].map(hand);
+    assert!(!come(&first).await && !come(&second).await);
+    let seq = fleet.seq().await;
+    fleet.run(order(true)).await.expect("accepted");
+    fleet.run(order(true)).await.expect("accepted");
+    assert_eq!(fleet.seq().await, seq + 1, "one step, and an exact repeat that changes nothing");
+    for hand in [&first, &second] {
+        assert_eq!(fleet.worker_record(hand).await.status, WorkerStatus::Draining);
+    }
+    let (agent, gpus) = (fleet.hand("agent").incarnation, Vec::new());
+    let register = RegisterMachine { machine: machine.clone(), incarnation: agent, gpus };
+    fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
+    assert!(fleet.machine_record(&first).await.orders.drain, "its agent came anew");
+
+    assert!(come(&hand("new")).await);
+    let elsewhere = fleet.worker("moving", 1, &[]).await;
+    let moving = Hand { machine: machine.clone(), ..elsewhere };
+    assert!(come(&moving).await, "it moved here");
+    fleet.submit(spec(50)).await;
+    assert_eq!(fleet.claim(&moving).await, None);
+
+    let alone = Command::SetOrders { worker: first.worker.clone(), orders: Orders::default() };
+    fleet.run(alone).await.expect("accepted");
+    assert!(!come(&hand("first")).await, "an operator resumed it alone, and it restarted");
+    fleet.run(order(false)).await.expect("accepted");
+    assert!(!fleet.worker_record(&second).await.orders.drain);
+    assert!(!fleet.machine_record(&second).await.orders.drain);
+    assert!(!come(&hand("newer")).await);
+    assert!(fleet.claim(&moving).await.is_some());
+    fleet.check().await.expect("sound");
 }
 
 pub async fn a_stale_status_comes_back(open: &Open) {
