@@ -861,7 +861,7 @@ export interface components {
             full: number;
             /** @description Ordered to take no more jobs. */
             draining: number;
-            /** @description Paused by an operator. */
+            /** @description Reserved: always 0 yet. */
             paused: number;
             /** @description There, but their service takes no job now: starting, broken, or on probation. */
             not_ready: number;
@@ -1579,7 +1579,7 @@ export interface components {
             until?: components["schemas"]["Timestamp"] | null;
         };
         /**
-         * @description What a held job waits for.
+         * @description What a held job waits for. All but `backoff` are reserved: nothing sets them yet.
          * @enum {string}
          */
         HoldReason: "backoff" | "schedule" | "dependency" | "paused";
@@ -2590,6 +2590,8 @@ export interface components {
         WorkerId: string;
         /**
          * @description What a worker is doing. Derived from its presence, its orders and its jobs; never set by hand.
+         *     `corrupted` is reserved: nothing sets it; what contradicts a worker's record is told by an alert,
+         *     `inconsistent`.
          * @enum {string}
          */
         WorkerStatus: "starting" | "idle" | "busy" | "draining" | "offline" | "corrupted";
