@@ -46,6 +46,11 @@ pub enum Command {
         worker: WorkerId,
         orders: Orders,
     },
+    /// Orders all workers of the machine, and those that come to it later.
+    SetMachineOrders {
+        machine: MachineId,
+        orders: Orders,
+    },
     Repair(Repair),
     RegisterMachine(RegisterMachine),
     SetMachine(SetMachine),

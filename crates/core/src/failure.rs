@@ -16,12 +16,20 @@ pub enum FailureKind {
     BadJob,
     /// The service failed (out of memory, a poisoned process): retried with backoff.
     ServiceFault,
-    /// The attempt ran over its total time limit: retried with backoff.
+    /// The attempt ran over the job's own total time limit: retried with backoff. The limit is the
+    /// job's, so it speaks against no worker.
     Timeout,
     /// Lost more often than `max_losses` allows.
     Lost,
     /// Cancelled before it ended otherwise.
     Cancelled,
+}
+
+impl FailureKind {
+    /// Whether an attempt that failed so speaks against its worker.
+    pub fn is_suspicious(self) -> bool {
+        matches!(self, Self::ServiceFault | Self::Lost)
+    }
 }
 
 /// One failure, as the record shows it.

@@ -1,7 +1,10 @@
 //! The view: what a monitor holds. A function of the log alone, so every server and every viewer
 //! agrees on it at every seq, whenever it joined.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     event::{Event, EventName, LogGroup, Record, RecordKey},
@@ -23,8 +26,8 @@ pub struct View {
     pub connectors: BTreeMap<ConnectorId, Arc<Connector>>,
     pub alerts: BTreeMap<AlertId, Arc<Alert>>,
     pub jobs: BTreeMap<JobId, Arc<Job>>,
-    /// The ended jobs in the view by `ended_no`.
-    ended: BTreeMap<u64, JobId>,
+    /// The ended jobs in the view by `ended_no`. Two may have one number until that is repaired.
+    ended: BTreeSet<(u64, JobId)>,
     last_ended_no: u64,
 }
 
@@ -100,8 +103,10 @@ impl View {
     }
 
     fn keep_job(&mut self, job: &Arc<Job>) {
+        // A repair gives an ended job another number.
+        self.drop_job(&job.id);
         if let Some(ended) = job.ended() {
-            self.ended.insert(ended.ended_no, job.id);
+            self.ended.insert((ended.ended_no, job.id));
         }
         self.jobs.insert(job.id, job.clone());
     }
@@ -109,17 +114,17 @@ impl View {
     fn drop_job(&mut self, id: &JobId) -> bool {
         let Some(job) = self.jobs.remove(id) else { return false };
         if let Some(ended) = job.ended() {
-            self.ended.remove(&ended.ended_no);
+            self.ended.remove(&(ended.ended_no, *id));
         }
         true
     }
 
     fn evict(&mut self, out: &mut Vec<Event>) {
-        while let Some((&ended_no, &id)) = self.ended.first_key_value() {
+        while let Some(&(ended_no, id)) = self.ended.first() {
             if ended_no + ENDED_IN_VIEW > self.last_ended_no {
                 break;
             }
-            self.ended.remove(&ended_no);
+            self.ended.pop_first();
             self.jobs.remove(&id);
             out.push(Event::removed(EventName::JobLeftView, RecordKey::Job(id)));
         }

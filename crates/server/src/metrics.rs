@@ -136,13 +136,13 @@ impl Metrics {
     }
 }
 
-const WORKER_STATUSES: [(&str, WorkerStatus); 6] = [
+/// Those that a worker can have.
+const WORKER_STATUSES: [(&str, WorkerStatus); 5] = [
     ("starting", WorkerStatus::Starting),
     ("idle", WorkerStatus::Idle),
     ("busy", WorkerStatus::Busy),
     ("draining", WorkerStatus::Draining),
     ("offline", WorkerStatus::Offline),
-    ("corrupted", WorkerStatus::Corrupted),
 ];
 
 fn gauge(count: usize) -> i64 {

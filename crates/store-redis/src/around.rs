@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use pointsman_core::{
     Answer, Command, ConnectorId, Record, RecordKey, Transition, WorkerId,
     command::{Exchange, IdempotencyKey, Repair},
-    decide::Key,
+    decide::{Key, Source as _, Value},
     record::Worker,
 };
 use pointsman_store::StoreError;
@@ -48,6 +48,15 @@ pub async fn look_ahead(command: &Command, sight: &mut Sight<'_>) -> Result<(), 
         Command::Register(register) => {
             sight.look_at([worker(&register.worker)]).await?;
             look_at_all(sight, &register.worker).await
+        }
+        Command::SetMachineOrders { machine, .. } => {
+            let workers_of = Key::WorkersOf(machine.clone());
+            sight
+                .look_at([record(RecordKey::Machine(machine.clone())), workers_of.clone()])
+                .await?;
+            let Ok(Some(Value::WorkersOf(workers))) = sight.get(&workers_of) else { return Ok(()) };
+            let workers = workers.into_iter().map(RecordKey::Worker);
+            sight.look_at_readable(workers.collect::<Vec<_>>()).await
         }
         Command::Leave { worker: id, .. } | Command::Repair(Repair::Worker { worker: id, .. }) => {
             sight.look_at([worker(id)]).await?;

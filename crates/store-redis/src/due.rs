@@ -200,16 +200,16 @@ impl Inner {
     async fn surplus(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
         self.forget_idempotency().await?;
         self.cut_log().await?;
-        let (now, since) = self.contact(false).await?;
+        let (now, _) = self.contact(false).await?;
         // Those that are there are heard, and those that are gone are remembered.
         let silent = self.unheard_workers(now - limits::SILENT_AFTER).await?;
         self.not_gone(RecordKind::Worker, &silent).await?;
         let workers = keep.over_limit(self.gone.workers(), now).into_iter();
         let workers = workers.map(|worker| Reconcile::RemoveWorker { worker });
         let seen = self.machines_heard().await?;
-        let gone = seen.iter().filter(|seen| seen.status.is_gone() && seen.has_no_workers());
-        let gone = gone.map(|seen| (seen.heard.unwrap_or(since), seen.machine.clone())).collect();
-        let mut machines = keep.over_limit(gone, now);
+        let empty = seen.iter().filter(|seen| seen.has_no_workers());
+        let gone = empty.filter_map(|seen| Some((seen.gone_since?, seen.machine.clone())));
+        let mut machines = keep.over_limit(gone.collect(), now);
         // A worker of it may have come since.
         let workers_of = self.workers_of(machines.iter().collect()).await?;
         machines.retain(|machine| workers_of.get(machine).is_some_and(Vec::is_empty));

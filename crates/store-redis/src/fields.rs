@@ -95,8 +95,9 @@ fn form(kind: RecordKind, field: &str) -> Form {
             _ => Form::Unknown,
         },
         RecordKind::Machine => match field {
-            "id" | "status" | "reason" | "action" | "incarnation" | "connected_at" => Form::Text,
-            "rev" | "gpus" | "former_incarnations" => Form::Json,
+            "id" | "status" | "reason" | "action" | "incarnation" | "connected_at"
+            | "last_status_change" => Form::Text,
+            "rev" | "orders" | "gpus" | "former_incarnations" => Form::Json,
             _ => Form::Unknown,
         },
         RecordKind::Alert => match field {

@@ -24,6 +24,8 @@ use crate::{
 pub struct MachineHeard {
     pub machine: MachineId,
     pub status: MachineStatus,
+    /// Since when it is gone, if it is.
+    pub gone_since: Option<Timestamp>,
     pub heard: Option<Timestamp>,
     /// What is heard of it, as `pulse` names it.
     members: Vec<String>,
@@ -135,6 +137,7 @@ impl Inner {
             Some(MachineHeard {
                 machine: machine.id.clone(),
                 status: machine.status,
+                gone_since: machine.gone_since(),
                 heard,
                 members,
                 unheard,

@@ -142,7 +142,13 @@ impl Inner {
 
     /// What a view starts from. The records are read one after the other; what the log tells
     /// meanwhile is folded in, unless a record is newer.
+    ///
+    /// # Errors
+    ///
+    /// That the log lacks an entry of what happened meanwhile, each time anew, besides what
+    /// [`StoreError`] tells.
     pub async fn seed(&self) -> Result<Seed, StoreError> {
+        let mut lacking = None;
         for _ in 0..8 {
             let epoch = self.link.epoch();
             let (from, _) = self.head().await?;
@@ -163,9 +169,17 @@ impl Inner {
             let (seq, last_ended_no) = self.head().await?;
             // Fewer than before where a fail-over came in between.
             let meanwhile = usize::try_from(seq.saturating_sub(from)).unwrap_or(0);
-            let LogPage::Groups(groups) = crate::log::page(&self.link, from, meanwhile).await?
-            else {
-                continue;
+            // A page ends where the log has no entry that can be read: what follows it is not known.
+            let groups = match crate::log::page(&self.link, from, meanwhile).await? {
+                LogPage::Groups(groups) if groups.len() == meanwhile => groups,
+                LogPage::Groups(groups) => {
+                    lacking = Some(from + groups.len() as u64 + 1);
+                    continue;
+                }
+                LogPage::Cut { .. } => {
+                    lacking = Some(from + 1);
+                    continue;
+                }
             };
             for event in
                 groups.iter().flat_map(|group| group.events.iter().map(move |e| (group.seq, e)))
@@ -196,7 +210,15 @@ impl Inner {
             let position = Position { epoch, seq };
             return Ok(Seed { position, last_ended_no, records, now: self.link.now() });
         }
-        Err(StoreError::Failed("the log is cut faster than the records can be read".into()))
+        Err(StoreError::Failed(match lacking {
+            Some(seq) => format!(
+                "entry {seq}-0 of the log ({}), written while the records were read, is missing or \
+                 cannot be read, and so it was each time before: the log is cut faster than the \
+                 records can be read, or another program changes it; find out which, and stop it",
+                self.key("log")
+            ),
+            None => "the store's epoch changes again and again".to_owned(),
+        }))
     }
 
     /// The last seq and the last ending.

@@ -15,10 +15,15 @@ test("a machine is drained and resumed with all its workers, and removed when it
   await machine.getByTestId("drain-machine").click();
   await machine.getByTestId("drain-machine-yes").click();
   for (const id of ["box-worker-0", "box-worker-1"]) await expectShown(page, "worker", id, "draining");
+  await expect(machine.getByTestId("drained")).toBeVisible();
+  workers.push(await fleet.worker("box-worker-2", "box", "simulation:1"));
+  await expectShown(page, "worker", "box-worker-2", "draining");
   await machine.getByTestId("resume-machine").click();
   await machine.getByTestId("resume-machine-yes").click();
-  for (const id of ["box-worker-0", "box-worker-1"]) await expectShown(page, "worker", id, "idle");
+  await expect(machine.getByTestId("drained")).toHaveCount(0);
+  for (const id of ["box-worker-0", "box-worker-1", "box-worker-2"]) await expectShown(page, "worker", id, "idle");
 
+  await workers[2]?.stop();
   await workers[0]?.stop();
   await expectShown(page, "worker", "box-worker-0", "offline");
   const gone = shown(page, "worker", "box-worker-0");
@@ -28,7 +33,7 @@ test("a machine is drained and resumed with all its workers, and removed when it
   await workers[1]?.stop();
   await expectShown(page, "machine", "box", "offline");
   await machine.getByTestId("remove-machine").click();
-  await expect(machine.getByRole("group").first()).toContainText("Remove box and its worker from the monitor?");
+  await expect(machine.getByRole("group").first()).toContainText("Remove box and its 2 workers from the monitor?");
   await machine.getByTestId("remove-machine-yes").click();
   await expect(machine).toHaveCount(0);
   await expect(page.getByRole("heading", { name: "Machines" })).toBeFocused();

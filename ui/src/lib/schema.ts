@@ -444,7 +444,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** No worker of the machine takes more jobs; running ones go on to their end. */
+        /** No worker of the machine takes more jobs, nor one that comes later; running ones end. */
         post: operations["post_machines_by_id_drain"];
         delete?: never;
         options?: never;
@@ -461,7 +461,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** The machine's workers take jobs again. */
+        /** The machine's workers take jobs again, also those that were suspect or drained alone. */
         post: operations["post_machines_by_id_resume"];
         delete?: never;
         options?: never;
@@ -861,7 +861,7 @@ export interface components {
             full: number;
             /** @description Ordered to take no more jobs. */
             draining: number;
-            /** @description Paused by an operator. */
+            /** @description Reserved: always 0 yet. */
             paused: number;
             /** @description There, but their service takes no job now: starting, broken, or on probation. */
             not_ready: number;
@@ -1580,7 +1580,7 @@ export interface components {
             until?: components["schemas"]["Timestamp"] | null;
         };
         /**
-         * @description What a held job waits for.
+         * @description What a held job waits for. All but `backoff` are reserved: nothing sets them yet.
          * @enum {string}
          */
         HoldReason: "backoff" | "schedule" | "dependency" | "paused";
@@ -1819,10 +1819,16 @@ export interface components {
             /** @description What mends it. */
             action?: string | null;
             incarnation?: components["schemas"]["Incarnation"] | null;
+            /**
+             * @description What an operator told it: its workers got these orders then, and a worker that comes to it
+             *     gets them when it registers. They outlive restarts. Absent: none.
+             */
+            orders?: components["schemas"]["Orders"];
             /** @description Its GPUs, as its agent counted them. */
             gpus: components["schemas"]["Gpu"][];
             /** @description When it registered. */
             connected_at: components["schemas"]["Timestamp"];
+            last_status_change?: components["schemas"]["Timestamp"] | null;
             /** @description Former incarnations, newest last; none may come back. */
             former_incarnations?: components["schemas"]["Incarnation"][];
         };
@@ -2585,6 +2591,8 @@ export interface components {
         WorkerId: string;
         /**
          * @description What a worker is doing. Derived from its presence, its orders and its jobs; never set by hand.
+         *     `corrupted` is reserved: nothing sets it; what contradicts a worker's record is told by an alert,
+         *     `inconsistent`.
          * @enum {string}
          */
         WorkerStatus: "starting" | "idle" | "busy" | "draining" | "offline" | "corrupted";

@@ -38,12 +38,12 @@ export function machineOrders({ machine, workers }: MachineNode): Order[] {
   const gone = machine.status === "offline" || machine.status === "disconnected";
   const drained = workers.filter(({ worker }) => worker.orders.drain).length;
   const orders: Order[] = [];
-  if (drained > 0) {
+  if (drained > 0 || machine.orders?.drain) {
     const question = `Let all workers of ${id} take jobs again?`;
     orders.push({ label: "Resume machine", of: id, question, yes: "Resume all", act: () => api.resumeMachine(id), testid: "resume-machine" });
   }
-  if (drained < workers.length && !gone) {
-    const question = `Drain ${id}? The running jobs of its workers go on to their end; they take no more.`;
+  if ((drained < workers.length || !machine.orders?.drain) && !gone) {
+    const question = `Drain ${id}? The running jobs of its workers go on to their end; they take no more, nor does a worker that comes to it later.`;
     orders.push({ label: "Drain machine", of: id, question, yes: "Drain all", act: () => api.drainMachine(id), testid: "drain-machine" });
   }
   if (gone) {

@@ -238,8 +238,13 @@ impl<'a> Draft<'a> {
         self.put_once(EventName::ConnectorStatusChanged, Record::Connector(Arc::new(connector)));
     }
 
-    pub fn put_machine(&mut self, name: EventName, machine: Machine) {
+    pub fn put_machine(&mut self, name: EventName, mut machine: Machine) -> Result<(), Unread> {
+        machine.last_status_change = match self.machine(&machine.id)? {
+            Some(before) if before.status == machine.status => before.last_status_change,
+            _ => Some(self.now),
+        };
         self.put_once(name, Record::Machine(Arc::new(machine)));
+        Ok(())
     }
 
     pub fn put_alert(&mut self, alert: Alert) {

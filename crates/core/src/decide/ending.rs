@@ -153,8 +153,9 @@ fn fail(
     if let (true, Some(assignment)) = (wrong_worker, job.assignment().cloned()) {
         exclude(&mut job, assignment.worker_id, draft.now + limits::EXCLUSION);
     }
+    let suspicious = failure.kind.is_suspicious();
     remember(draft, &mut job, PastOutcome::Failed { failure });
-    let suspicion = if wrong_worker { Suspicion::None } else { Suspicion::Raised };
+    let suspicion = if suspicious { Suspicion::Raised } else { Suspicion::None };
     detach(draft, &job, suspicion)?;
     let hold = (!wrong_worker).then(|| Hold {
         reason: HoldReason::Backoff,
@@ -246,10 +247,7 @@ fn end(
 ) -> Result<JobStatus, Stop> {
     let suspicion = match &state {
         JobState::Completed(_) => Suspicion::Cleared,
-        JobState::Failed(_, failure) if failure.kind == FailureKind::BadJob => Suspicion::Failed,
-        JobState::Failed(_, failure) if failure.kind == FailureKind::WrongWorker => {
-            Suspicion::Failed
-        }
+        JobState::Failed(_, failure) if !failure.kind.is_suspicious() => Suspicion::Failed,
         // Drained more often than it may be lost: that speaks against nobody.
         JobState::Failed(_, failure)
             if failure.kind == FailureKind::Lost && !job.last_loss_is_suspicious() =>

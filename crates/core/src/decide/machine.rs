@@ -12,7 +12,7 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &RegisterMachine) -> Res
     let mut former = Vec::new();
     if let Some(machine) = &before {
         if machine.incarnation == Some(register.incarnation) && !machine.status.is_gone() {
-            return Ok(again(draft, machine.clone(), register));
+            return again(draft, machine.clone(), register);
         }
         former.clone_from(&machine.former_incarnations);
         if former.contains(&register.incarnation) {
@@ -24,6 +24,7 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &RegisterMachine) -> Res
         let surplus = former.len().saturating_sub(Worker::MAX_FORMER);
         former.drain(..surplus);
     }
+    let before = before.as_ref();
     let machine = Machine {
         id: register.machine.clone(),
         rev: 0,
@@ -31,22 +32,28 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &RegisterMachine) -> Res
         reason: None,
         action: None,
         incarnation: Some(register.incarnation),
+        orders: before.map(|m| m.orders).unwrap_or_default(),
         gpus: register.gpus.clone(),
         connected_at: draft.now,
+        last_status_change: None,
         former_incarnations: former,
-        extra: before.map(|m| m.extra).unwrap_or_default(),
+        extra: before.map(|m| m.extra.clone()).unwrap_or_default(),
     };
-    draft.put_machine(EventName::MachineRegistered, machine);
+    draft.put_machine(EventName::MachineRegistered, machine)?;
     Ok(Answer::Done)
 }
 
 /// The same process once more, after a lost answer, say: only its GPUs may be others.
-fn again(draft: &mut Draft<'_>, machine: Machine, register: &RegisterMachine) -> Answer {
+fn again(
+    draft: &mut Draft<'_>,
+    machine: Machine,
+    register: &RegisterMachine,
+) -> Result<Answer, Stop> {
     if machine.gpus != register.gpus {
         let machine = Machine { gpus: register.gpus.clone(), ..machine };
-        draft.put_machine(EventName::MachineStateChanged, machine);
+        draft.put_machine(EventName::MachineStateChanged, machine)?;
     }
-    Answer::Done
+    Ok(Answer::Done)
 }
 
 /// The agent's word about its machine; saying the same again changes nothing.
@@ -67,7 +74,7 @@ pub(super) fn set(draft: &mut Draft<'_>, set: &SetMachine) -> Result<Answer, Sto
             action: set.action.clone(),
             ..machine
         };
-        draft.put_machine(EventName::MachineStateChanged, machine);
+        draft.put_machine(EventName::MachineStateChanged, machine)?;
     }
     Ok(Answer::Done)
 }

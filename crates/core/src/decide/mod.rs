@@ -138,6 +138,9 @@ pub fn decide(source: &dyn Source, command: &Command, now: Timestamp) -> Result<
         Command::Register(register) => worker::register(&mut draft, register)?,
         Command::Leave { worker, incarnation } => worker::leave(&mut draft, worker, *incarnation)?,
         Command::SetOrders { worker, orders } => operator::orders(&mut draft, worker, *orders)?,
+        Command::SetMachineOrders { machine, orders } => {
+            operator::machine_orders(&mut draft, machine, *orders)?
+        }
         Command::Repair(what) => repair::repair(&mut draft, what)?,
         Command::RegisterMachine(register) => machine::register(&mut draft, register)?,
         Command::SetMachine(set) => machine::set(&mut draft, set)?,

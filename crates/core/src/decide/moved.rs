@@ -51,6 +51,6 @@ fn machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
     let reason = Some(REASON.to_owned());
     let action = Some("point its agent and workers to this server".to_owned());
     let found = Machine { status: MachineStatus::Disconnected, reason, action, ..found };
-    draft.put_machine(EventName::MachineDisconnected, found);
+    draft.put_machine(EventName::MachineDisconnected, found)?;
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! What people ask for: cancel, retry, orders, alerts.
 
-use super::{Rejected, Stop, draft::Draft, ending};
+use super::{Key, Rejected, Stop, Value, draft::Draft, ending};
 use crate::{
     command::{Answer, Raise},
     event::{EventName, RecordKey},
-    ids::{JobId, WorkerId},
-    record::{Alert, AlertId, Extra, JobState, Orders},
+    ids::{JobId, MachineId, WorkerId},
+    record::{Alert, AlertId, Extra, JobState, Machine, Orders},
 };
 
 pub(super) fn cancel(draft: &mut Draft<'_>, id: JobId) -> Result<Answer, Stop> {
@@ -76,6 +76,28 @@ pub(super) fn orders(draft: &mut Draft<'_>, id: &WorkerId, orders: Orders) -> Re
         }
     }
     draft.put_worker(EventName::WorkerStatusChanged, worker);
+    Ok(Answer::Done)
+}
+
+/// The machine keeps the orders for the workers that register there later.
+pub(super) fn machine_orders(
+    draft: &mut Draft<'_>,
+    id: &MachineId,
+    orders: Orders,
+) -> Result<Answer, Stop> {
+    let machine = draft.machine(id)?;
+    let machine = machine.ok_or_else(|| Rejected::MachineNotFound(id.to_string()))?;
+    if machine.orders != orders {
+        draft.put_machine(EventName::MachineStateChanged, Machine { orders, ..machine })?;
+    }
+    if let Some(Value::WorkersOf(workers)) = draft.get(&Key::WorkersOf(id.clone()))? {
+        for worker in &workers {
+            // One whose record is lost or broken keeps nobody from ordering the others.
+            if draft.worker(worker)?.is_some() {
+                self::orders(draft, worker, orders)?;
+            }
+        }
+    }
     Ok(Answer::Done)
 }
 

@@ -60,7 +60,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
             let action = Some("look whether it still runs and reaches the server".to_owned());
             let status = MachineStatus::Disconnected;
             let found = Machine { status, reason, action, ..found };
-            draft.put_machine(EventName::MachineDisconnected, found);
+            draft.put_machine(EventName::MachineDisconnected, found)?;
         }
         Reconcile::ReconnectMachine { machine } => {
             let found = need_machine(draft, machine)?;
@@ -70,7 +70,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
             draft.guard(Guard::MachineHeard { machine: machine.clone() });
             let status = MachineStatus::Ready;
             let found = Machine { status, reason: None, action: None, ..found };
-            draft.put_machine(EventName::MachineStateChanged, found);
+            draft.put_machine(EventName::MachineStateChanged, found)?;
         }
         Reconcile::RemoveJob { job } => {
             let found = draft.need_job(*job)?;

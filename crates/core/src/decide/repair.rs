@@ -145,7 +145,7 @@ fn renumber(draft: &mut Draft<'_>, key: &RecordKey) -> Result<(), Stop> {
         }
         RecordKey::Machine(id) => {
             if let Some(machine) = draft.machine(id)? {
-                draft.put_machine(EventName::MachineStateChanged, machine);
+                draft.put_machine(EventName::MachineStateChanged, machine)?;
             }
         }
         RecordKey::Alert(id) => {

@@ -50,10 +50,12 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &Register) -> Result<Ans
         draft.put_connector(new_connector(draft, id, &register.machine, job_ids));
     }
     let running = held_by(draft, before.as_ref())?;
+    let orders = orders_at(draft, before.as_ref(), &register.machine)?;
     let worker = match before {
         Some(worker) if same_process => {
             let same = Worker {
                 machine_id: register.machine.clone(),
+                orders,
                 services: register.services.clone(),
                 capabilities_digest: digest,
                 summary: register.summary.clone(),
@@ -67,7 +69,7 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &Register) -> Result<Ans
                 false => same,
             }
         }
-        before => new_worker(draft, before, register, digest),
+        before => new_worker(draft, before, register, digest, orders),
     };
     let name = match same_process {
         true => EventName::WorkerStatusChanged,
@@ -79,11 +81,27 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &Register) -> Result<Ans
     Ok(Answer::Registered { running })
 }
 
+/// A worker that comes to a machine gets the machine's orders beside its own. One that was there
+/// before has its own: an operator may have resumed it alone.
+fn orders_at(
+    draft: &Draft<'_>,
+    before: Option<&Worker>,
+    machine: &MachineId,
+) -> Result<Orders, Stop> {
+    let own = before.map(|worker| worker.orders).unwrap_or_default();
+    if before.is_some_and(|worker| worker.machine_id == *machine) {
+        return Ok(own);
+    }
+    let there = draft.machine(machine)?.map(|machine| machine.orders).unwrap_or_default();
+    Ok(Orders { drain: own.drain || there.drain })
+}
+
 fn new_worker(
     draft: &Draft<'_>,
     before: Option<Worker>,
     register: &Register,
     digest: canonical::CapabilitiesDigest,
+    orders: Orders,
 ) -> Worker {
     let mut former = Vec::new();
     if let Some(worker) = &before {
@@ -108,7 +126,7 @@ fn new_worker(
         reason: None,
         action: None,
         presence: Presence::Starting,
-        orders: before.map_or_else(Orders::default, |w| w.orders),
+        orders,
         services: register.services.clone(),
         current_job_ids: before.map(|w| w.current_job_ids.clone()).unwrap_or_default(),
         capabilities_digest: digest,
@@ -154,7 +172,7 @@ pub(super) fn ensure_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<()
         Some(machine) => {
             let status = MachineStatus::Ready;
             let machine = Machine { status, reason: None, action: None, ..machine };
-            draft.put_machine(EventName::MachineStateChanged, machine);
+            draft.put_machine(EventName::MachineStateChanged, machine)?;
         }
         None => draft.put_machine(
             EventName::MachineRegistered,
@@ -165,12 +183,14 @@ pub(super) fn ensure_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<()
                 reason: None,
                 action: None,
                 incarnation: None,
+                orders: Orders::default(),
                 gpus: Vec::new(),
                 connected_at: draft.now,
+                last_status_change: None,
                 former_incarnations: Vec::new(),
                 extra: Extra::new(),
             },
-        ),
+        )?,
     }
     Ok(())
 }
@@ -349,6 +369,6 @@ fn offline_with_last_worker(
     }
     let reason = Some(reason.to_owned());
     let machine = Machine { status: MachineStatus::Offline, reason, action: None, ..machine };
-    draft.put_machine(EventName::MachineStateChanged, machine);
+    draft.put_machine(EventName::MachineStateChanged, machine)?;
     Ok(())
 }

@@ -26,7 +26,7 @@ pub enum Availability {
     Full,
     /// Finishes what it has and takes nothing new.
     Draining,
-    /// An operator paused it.
+    /// Reserved: nobody is paused yet.
     Paused,
     /// It is there, but its service cannot take a job now: starting, broken, not known, or on
     /// probation.
@@ -61,7 +61,7 @@ pub struct AbleWorkers {
     pub full: usize,
     /// Ordered to take no more jobs.
     pub draining: usize,
-    /// Paused by an operator.
+    /// Reserved: always 0 yet.
     pub paused: usize,
     /// There, but their service takes no job now: starting, broken, or on probation.
     pub not_ready: usize,

@@ -158,7 +158,7 @@ pub struct Hold {
     pub until: Option<Timestamp>,
 }
 
-/// What a held job waits for.
+/// What a held job waits for. All but `backoff` are reserved: nothing sets them yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldReason {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Extra, Seq};
+use super::{Extra, Orders, Seq};
 use crate::{
     ids::{Incarnation, MachineId},
     matching::Gpu,
@@ -47,14 +47,44 @@ pub struct Machine {
     /// Of the machine's agent; null for the machine of a bare worker, whose state follows from
     /// its workers.
     pub incarnation: Option<Incarnation>,
+    /// What an operator told it: its workers got these orders then, and a worker that comes to it
+    /// gets them when it registers. They outlive restarts. Absent: none.
+    #[serde(default, skip_serializing_if = "Orders::are_none")]
+    pub orders: Orders,
     /// Its GPUs, as its agent counted them.
     pub gpus: Vec<Gpu>,
     /// When it registered.
     pub connected_at: Timestamp,
+    /// When `status` last changed; absent: before that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_status_change: Option<Timestamp>,
     /// Former incarnations, newest last; none may come back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_incarnations: Vec<Incarnation>,
     #[serde(flatten)]
     #[schema(ignore)]
     pub extra: Extra,
+}
+
+impl Machine {
+    /// Since when it is gone, if it is; of a record that does not tell, since it registered.
+    pub fn gone_since(&self) -> Option<Timestamp> {
+        self.status.is_gone().then(|| self.last_status_change.unwrap_or(self.connected_at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_before_is_read_and_written_as_it_was() {
+        let old = serde_json::json!({
+            "id": "gpu-1", "rev": 7, "status": "disconnected", "reason": null, "action": null,
+            "incarnation": null, "gpus": [], "connected_at": "2026-01-01T00:00:00.000Z",
+        });
+        let machine: Machine = serde_json::from_value(old.clone()).unwrap();
+        assert_eq!(machine.gone_since(), Some(machine.connected_at));
+        assert_eq!(serde_json::to_value(&machine).unwrap(), old);
+    }
 }

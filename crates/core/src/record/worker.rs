@@ -14,6 +14,8 @@ use crate::{
 };
 
 /// What a worker is doing. Derived from its presence, its orders and its jobs; never set by hand.
+/// `corrupted` is reserved: nothing sets it; what contradicts a worker's record is told by an alert,
+/// `inconsistent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerStatus {
@@ -24,7 +26,7 @@ pub enum WorkerStatus {
     /// Ordered to take no more jobs.
     Draining,
     Offline,
-    /// Its stored record contradicts itself; shown, with the action that mends it.
+    /// Reserved.
     Corrupted,
 }
 
@@ -66,6 +68,12 @@ pub struct Orders {
     /// Take no more jobs; running ones go on to their end.
     #[serde(default)]
     pub drain: bool,
+}
+
+impl Orders {
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One of a worker's services, and how many jobs it runs there at once.

@@ -142,7 +142,9 @@ pub async fn machines(client: &Client, json: bool) -> Result<(), Exit> {
         .map(|machine| {
             let gpus: Vec<_> = machine.gpus.iter().map(|gpu| gpu.name.clone()).collect();
             let reason = machine.reason.clone().unwrap_or_default();
-            vec![machine.id.to_string(), word(&machine.status), gpus.join(", "), reason]
+            let drained = if machine.orders.drain { ", drained" } else { "" };
+            let status = word(&machine.status) + drained;
+            vec![machine.id.to_string(), status, gpus.join(", "), reason]
         })
         .collect();
     print::table(&["MACHINE", "STATUS", "GPUS", "REASON"], &rows)

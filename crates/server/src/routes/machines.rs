@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
 use pointsman_core::{
-    Command, MachineId, Rejected,
+    Command, MachineId, Record, RecordKey, Rejected,
     command::Reconcile,
     record::{Machine, Orders},
 };
@@ -42,10 +42,12 @@ pub(crate) async fn get(
     State(app): State<App>,
     Id(id): Id<MachineId>,
 ) -> Answer<Json<Arc<Machine>>> {
-    Ok(Json(find(&app, &id).await?))
+    let machines = seen(&app).await?.machines;
+    let found = machines.into_iter().find(|machine| machine.id == id);
+    Ok(Json(found.ok_or_else(|| Rejected::MachineNotFound(id.to_string()))?))
 }
 
-/// No worker of the machine takes more jobs; running ones go on to their end.
+/// No worker of the machine takes more jobs, nor one that comes later; running ones end.
 #[utoipa::path(
     post, path = "/api/v1/machines/{id}/drain", tag = "fleet",
     params(("id" = String, Path)),
@@ -58,7 +60,7 @@ pub(crate) async fn drain(
     order(&app, id, Orders { drain: true }).await
 }
 
-/// The machine's workers take jobs again.
+/// The machine's workers take jobs again, also those that were suspect or drained alone.
 #[utoipa::path(
     post, path = "/api/v1/machines/{id}/resume", tag = "fleet",
     params(("id" = String, Path)),
@@ -85,17 +87,12 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn find(app: &App, id: &MachineId) -> Answer<Arc<Machine>> {
-    let machines = seen(app).await?.machines;
-    let found = machines.into_iter().find(|machine| machine.id == *id);
-    found.ok_or_else(|| Rejected::MachineNotFound(id.to_string()).into())
-}
-
-async fn order(app: &App, id: MachineId, orders: Orders) -> Answer<Json<Arc<Machine>>> {
-    let machine = find(app, &id).await?;
-    let workers = seen(app).await?.workers;
-    for worker in workers.iter().filter(|worker| worker.machine_id == id) {
-        app.broker.execute(Command::SetOrders { worker: worker.id.clone(), orders }).await?;
-    }
-    Ok(Json(machine))
+async fn order(app: &App, machine: MachineId, orders: Orders) -> Answer<Json<Arc<Machine>>> {
+    app.broker.execute(Command::SetMachineOrders { machine: machine.clone(), orders }).await?;
+    let records = app.broker.store().records(vec![RecordKey::Machine(machine.clone())]).await?;
+    let found = records.into_iter().find_map(|record| match record {
+        Record::Machine(machine) => Some(machine),
+        _ => None,
+    });
+    Ok(Json(found.ok_or_else(|| Rejected::MachineNotFound(machine.to_string()))?))
 }

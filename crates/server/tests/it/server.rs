@@ -29,6 +29,7 @@ async fn health_figures_and_the_document() {
     ] {
         assert!(text.contains(line), "{line} in:\n{text}");
     }
+    assert!(!text.contains("corrupted"), "what no worker can be is no figure");
     let document = server.ask(server.get("/api/openapi.json")).await.json();
     assert!(document["paths"]["/api/v1/jobs"]["post"].is_object());
     let content = &document["paths"]["/metrics"]["get"]["responses"]["200"]["content"];

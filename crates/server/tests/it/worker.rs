@@ -195,6 +195,27 @@ async fn operators_drain_resume_and_remove_workers() {
 }
 
 #[tokio::test]
+async fn a_machines_drain_reaches_workers_that_come_to_it_later() {
+    let server = start().await;
+    let early = server.worker("early").await;
+    let order = async |order: &str| {
+        let asked = server.post(&format!("/api/v1/machines/box/{order}"), "");
+        server.ask(asked).await.json()["orders"]["drain"] == true
+    };
+    assert!(order("drain").await);
+    let late = server.worker("late").await;
+    for worker in [&early, &late] {
+        assert!(worker.renew(Vec::new()).await.orders.drain, "{}", worker.id);
+    }
+    assert!(!order("resume").await);
+    for worker in [&early, &late] {
+        assert!(!worker.renew(Vec::new()).await.orders.drain, "{}", worker.id);
+    }
+    let nowhere = server.ask(server.post("/api/v1/machines/nowhere/drain", "")).await;
+    assert_eq!(nowhere.json()["code"], "machine_not_found");
+}
+
+#[tokio::test]
 async fn an_attempt_that_the_store_lost_is_reclaimed_and_the_epoch_tells_when() {
     let server = start().await;
     let worker = server.worker("w").await;

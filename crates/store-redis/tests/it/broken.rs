@@ -7,7 +7,7 @@ use pointsman_core::{
     command::{Held, Idempotency, Op, Submit},
     decide::limits,
     doctor::{Examination, FindingRule},
-    record::{ConnectorStatus, JobSpec, JobStatus, Worker},
+    record::{ConnectorStatus, JobSpec, JobStatus, Orders, Worker},
 };
 use pointsman_store::{
     Depth, Due, LogPage, Store,
@@ -92,6 +92,29 @@ async fn a_worker_goes_on_while_a_job_that_it_runs_cannot_be_read() {
     assert_eq!(fleet.reconcile(Due::Leases).await, 0);
     fleet.act(&hand, other, completed()).await.expect("it ends");
     assert_eq!(fleet.job(other.job).await.status(), JobStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_machine_is_drained_while_one_of_its_workers_cannot_be_read() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let [broken, lost, sound] = ["broken", "lost", "sound"].map(|name| fleet.hand(name));
+    let machine = sound.machine.clone();
+    for hand in [&broken, &lost, &sound] {
+        let hand = Hand { machine: machine.clone(), ..hand.clone() };
+        let register = Command::Register(Fleet::registration(&hand, 1, &[]));
+        fleet.run(register).await.expect("accepted");
+    }
+    by_hand(&prefix, "HSET worker:broken connected_at x rev 99");
+    by_hand(&prefix, "DEL worker:lost");
+    // What another server remembers of them is not what stands there.
+    let store = open_with(options);
+    let orders = Orders { drain: true };
+    let drain = Command::SetMachineOrders { machine, orders };
+    let done = store.execute(vec![drain]).await.expect("the store works");
+    assert!(matches!(&done[..], [Ok(_)]), "{done:?}");
+    assert!(fleet.worker_record(&sound).await.orders.drain);
+    assert!(fleet.machine_record(&sound).await.orders.drain);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod payloads;
 mod previews;
 mod probed;
 mod profiles;
+mod seeds;
 mod several;
 mod support;
 mod together;

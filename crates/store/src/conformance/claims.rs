@@ -138,6 +138,24 @@ pub async fn a_suspect_worker_proves_itself(open: &Open) {
     assert!(names.contains(&"alert_raised") && names.contains(&"alert_cleared"));
 }
 
+/// The limit is the job's: whoever submits jobs with one that is too short must stop no worker.
+pub async fn a_jobs_own_time_limit_makes_no_worker_suspect(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    for max_failures in [3, 3, 3, 1, 1, 1] {
+        let job = fleet.submit(JobSpec { max_failures, ..spec(50) }).await;
+        let held = fleet.claim(&hand).await.expect("it takes every job");
+        assert_eq!(held.job, job, "the others back off");
+        fleet.act(&hand, held, failed(FailureKind::Timeout)).await.expect("accepted");
+    }
+    let worker = fleet.worker_record(&hand).await;
+    assert_eq!((worker.suspect_until, worker.jobs_failed), (None, 3));
+    assert!(worker.suspect_jobs.is_empty());
+    let names = fleet.log().await;
+    let mut names = names.iter().flat_map(|group| &group.events).map(|event| event.name.as_str());
+    assert!(names.all(|name| name != "alert_raised"));
+}
+
 pub async fn a_worker_that_dies_with_many_jobs_breaks_once(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 16, &[]).await;

@@ -4,19 +4,20 @@
 use std::sync::Arc;
 
 use pointsman_core::{
-    ConnectorId, EventName, JobId, MachineId, ServiceName,
+    Command, ConnectorId, EventName, JobId, MachineId, ServiceName,
     command::Held,
     doctor::{MendOutcome, Mended},
     event::{Event, Record, RecordKey},
     matching::canonical,
     record::{Connector, ConnectorStatus, Job, JobState, Machine, Worker, WorkerStatus},
+    view::{ENDED_IN_VIEW, View},
 };
 
 use super::{
     Open,
     fleet::{Fleet, Hand, completed, service, spec},
 };
-use crate::Depth;
+use crate::{Depth, Seed};
 
 /// A fleet with a worker that runs one of its jobs, has completed two, and has one waiting.
 struct Ward {
@@ -86,6 +87,26 @@ impl Ward {
         }
         self.fleet.check().await.expect("sound again");
         mended
+    }
+
+    /// What a server shows that begins now.
+    async fn view(&self) -> View {
+        let Seed { position, last_ended_no, records, .. } =
+            self.fleet.store.seed().await.expect("the store works");
+        View::restore(position.seq, last_ended_no, records)
+    }
+
+    /// So many jobs complete.
+    async fn end(&self, count: u64) {
+        let hand = self.fleet.worker("other", 1_000, &[]).await;
+        let submits = (0..count).map(|_| Command::Submit(self.fleet.submission(spec(100))));
+        self.fleet.store.execute(submits.collect()).await.expect("the store works");
+        let tokens = (0..count).map(|_| self.fleet.token()).collect();
+        let held = self.fleet.claim_with(&hand, tokens).await;
+        let ops: Vec<_> = held.into_iter().map(|held| Fleet::op(held, completed())).collect();
+        assert_eq!(ops.len() as u64, count);
+        let exchange = Fleet::exchange(&hand, ops, Vec::new());
+        self.fleet.run(Command::Exchange(exchange)).await.expect("valid endings");
     }
 
     /// Mending what is sound changes nothing.
@@ -215,6 +236,7 @@ async fn jobs(open: &Open) {
 
     for wrong in [99, 1] {
         let ward = Ward::new(open).await;
+        let mut live = ward.view().await;
         let id = ward.ended[1];
         let corrupt = ward.with_job(id, |job| {
             if let JobState::Completed(ended) = &mut job.state {
@@ -231,6 +253,15 @@ async fn jobs(open: &Open) {
         let numbers = [ward.fleet.job(ward.ended[0]).await, ward.fleet.job(id).await];
         let numbers = numbers.map(|job| job.ended().map(|ended| ended.ended_no));
         assert_ne!(numbers[0], numbers[1]);
+        // Also when all of them leave it, a live view shows what one shows that begins now.
+        for endings in [ENDED_IN_VIEW - 2, 1, 1, 1] {
+            ward.end(endings).await;
+            let seen = usize::try_from(live.seq).expect("few groups");
+            for group in ward.fleet.log().await.iter().skip(seen) {
+                live.fold(group);
+            }
+            assert_eq!(live.jobs, ward.view().await.jobs, "number {wrong}, {endings} endings on");
+        }
     }
 }
 
@@ -251,7 +282,7 @@ async fn what_no_repair_can_mend(open: &Open) {
     assert_eq!(ward.fleet.seq().await, seq, "nothing was changed");
     // Its process comes back, and brings them.
     let register = Fleet::registration(&ward.hand, 1, &[]);
-    let register = pointsman_core::Command::Register(register);
+    let register = Command::Register(register);
     ward.fleet.run(register).await.expect("a valid registration");
     ward.fleet.check().await.expect("sound again");
 }

@@ -38,6 +38,7 @@ macro_rules! conformance_tests {
             few_classes_far_down_are_claimed_in_their_order,
             the_wrong_worker_does_not_get_the_job_again,
             a_suspect_worker_proves_itself,
+            a_jobs_own_time_limit_makes_no_worker_suspect,
             a_worker_that_dies_with_many_jobs_breaks_once,
             a_poisonous_class_runs_one_probe,
             a_waiting_worker_is_woken,
@@ -61,6 +62,8 @@ macro_rules! conformance_tests {
             a_superseded_worker_is_told_so,
             processes_that_fight_over_an_id_are_noticed,
             silence_and_its_end_are_events,
+            machines_that_are_gone_are_removed_in_time,
+            a_drained_machine_drains_who_comes_to_it,
             a_stale_status_comes_back,
             the_stores_absence_is_not_the_workers_silence,
         );

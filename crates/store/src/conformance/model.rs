@@ -29,7 +29,7 @@ pub enum Action {
     Reclaim { worker: u8, job: u8, ahead: u8, finish: bool },
     Cancel { job: u8 },
     Retry { job: u8 },
-    Drain { worker: u8, drain: bool },
+    Drain { worker: u8, machine: bool, drain: bool },
     Leave { worker: u8 },
     Advance { millis: u32 },
     Reconcile { what: u8 },
@@ -50,7 +50,8 @@ pub fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
             .prop_map(|(worker, job, ahead, finish)| Action::Reclaim { worker, job, ahead, finish }),
         1 => small().prop_map(|job| Action::Cancel { job }),
         1 => small().prop_map(|job| Action::Retry { job }),
-        1 => (0u8..3, any::<bool>()).prop_map(|(worker, drain)| Action::Drain { worker, drain }),
+        2 => (0u8..3, any::<bool>(), any::<bool>())
+            .prop_map(|(worker, machine, drain)| Action::Drain { worker, machine, drain }),
         1 => (0u8..3).prop_map(|worker| Action::Leave { worker }),
         3 => (0u32..20_000).prop_map(|millis| Action::Advance { millis }),
         3 => (0u8..7).prop_map(|what| Action::Reconcile { what }),
@@ -115,9 +116,14 @@ impl Script {
                 Some(&job) => self.run(Command::Retry { job, run: None }).await,
                 None => String::new(),
             },
-            Action::Drain { worker, drain } => {
-                let worker = self.hands[usize::from(*worker)].worker.clone();
-                self.run(Command::SetOrders { worker, orders: Orders { drain: *drain } }).await
+            Action::Drain { worker, machine: of_machine, drain } => {
+                let Hand { worker, machine, .. } = self.hands[usize::from(*worker)].clone();
+                let orders = Orders { drain: *drain };
+                self.run(match of_machine {
+                    true => Command::SetMachineOrders { machine, orders },
+                    false => Command::SetOrders { worker, orders },
+                })
+                .await
             }
             Action::Leave { worker } => {
                 let Hand { worker, incarnation, .. } = self.hands[usize::from(*worker)].clone();

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, Rejected,
+    Answer, Command, MachineId, RecordKey, Rejected,
+    command::RegisterMachine,
     decide::limits,
-    record::{ConnectorStatus, JobStatus, MachineStatus, WorkerStatus},
+    record::{ConnectorStatus, JobStatus, MachineStatus, Orders, WorkerStatus},
 };
 
 use super::{
     Open,
-    fleet::{Fleet, completed},
+    fleet::{Fleet, Hand, completed, spec},
 };
-use crate::Due;
+use crate::{Due, Retention};
 
 pub async fn a_superseded_worker_is_told_so(open: &Open) {
     let fleet = Fleet::new(open);
@@ -62,6 +63,82 @@ pub async fn silence_and_its_end_are_events(open: &Open) {
     assert_eq!(fleet.worker_record(&hand).await.status, WorkerStatus::Idle);
     assert_eq!(fleet.connector_record(&hand).await.status, ConnectorStatus::Idle);
     assert_eq!(fleet.machine_record(&hand).await.status, MachineStatus::Ready);
+}
+
+/// However often the store was away meanwhile, and was heard of by nobody.
+pub async fn machines_that_are_gone_are_removed_in_time(open: &Open) {
+    let fleet = Fleet::new(open);
+    let bare = fleet.worker("w", 1, &[]).await;
+    let agent = fleet.hand("agent");
+    let (machine, incarnation) = (agent.machine.clone(), agent.incarnation);
+    let register = RegisterMachine { machine, incarnation, gpus: Vec::new() };
+    fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
+    let (worker, incarnation) = (bare.worker.clone(), bare.incarnation);
+    fleet.run(Command::Leave { worker, incarnation }).await.expect("accepted");
+    fleet.advance(limits::SILENT_AFTER);
+    assert_eq!(fleet.reconcile(Due::Machines).await, 1, "the agent's is silent");
+    let keys = [&bare, &agent].map(|hand| RecordKey::Machine(hand.machine.clone()));
+    let known = async || fleet.store.records(keys.to_vec()).await.expect("the store works").len();
+    let (keep, minute) = (Retention::default(), Duration::from_secs(60));
+    for _ in 0..2 {
+        fleet.advance(keep.gone_for / 2 - minute);
+        fleet.store.break_contact().await.expect("the store works");
+        fleet.reconcile(Due::Retention(keep)).await;
+        assert_eq!(known().await, 2, "not yet");
+    }
+    fleet.advance(3 * minute);
+    // The bare worker first, then its machine.
+    for _ in 0..2 {
+        fleet.reconcile(Due::Retention(keep)).await;
+    }
+    assert_eq!(known().await, 0);
+}
+
+/// The order is the machine's: it outlives its workers, its agent's restarts and theirs.
+pub async fn a_drained_machine_drains_who_comes_to_it(open: &Open) {
+    let fleet = Fleet::new(open);
+    let machine = MachineId::new("box").expect("a valid name");
+    let hand = |name| Hand { machine: machine.clone(), ..fleet.hand(name) };
+    let come = async |hand: &Hand| {
+        fleet.run(Command::Register(Fleet::registration(hand, 1, &[]))).await.expect("accepted");
+        fleet.report(hand, ConnectorStatus::Idle).await;
+        fleet.worker_record(hand).await.orders.drain
+    };
+    let order =
+        |drain| Command::SetMachineOrders { machine: machine.clone(), orders: Orders { drain } };
+    let unknown = fleet.run(order(true)).await.err();
+    assert_eq!(unknown, Some(Rejected::MachineNotFound("box".into())));
+
+    let [first, second] = ["first", "second"].map(hand);
+    assert!(!come(&first).await && !come(&second).await);
+    let seq = fleet.seq().await;
+    fleet.run(order(true)).await.expect("accepted");
+    fleet.run(order(true)).await.expect("accepted");
+    assert_eq!(fleet.seq().await, seq + 1, "one step, and an exact repeat that changes nothing");
+    for hand in [&first, &second] {
+        assert_eq!(fleet.worker_record(hand).await.status, WorkerStatus::Draining);
+    }
+    let (agent, gpus) = (fleet.hand("agent").incarnation, Vec::new());
+    let register = RegisterMachine { machine: machine.clone(), incarnation: agent, gpus };
+    fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
+    assert!(fleet.machine_record(&first).await.orders.drain, "its agent came anew");
+
+    assert!(come(&hand("new")).await);
+    let elsewhere = fleet.worker("moving", 1, &[]).await;
+    let moving = Hand { machine: machine.clone(), ..elsewhere };
+    assert!(come(&moving).await, "it moved here");
+    fleet.submit(spec(50)).await;
+    assert_eq!(fleet.claim(&moving).await, None);
+
+    let alone = Command::SetOrders { worker: first.worker.clone(), orders: Orders::default() };
+    fleet.run(alone).await.expect("accepted");
+    assert!(!come(&hand("first")).await, "an operator resumed it alone, and it restarted");
+    fleet.run(order(false)).await.expect("accepted");
+    assert!(!fleet.worker_record(&second).await.orders.drain);
+    assert!(!fleet.machine_record(&second).await.orders.drain);
+    assert!(!come(&hand("newer")).await);
+    assert!(fleet.claim(&moving).await.is_some());
+    fleet.check().await.expect("sound");
 }
 
 pub async fn a_stale_status_comes_back(open: &Open) {

@@ -204,10 +204,8 @@ impl State {
     }
 
     fn gone_machines(&self, keep: Retention, now: Timestamp) -> Vec<MachineId> {
-        let empty = |id: &MachineId| !self.workers_of.contains_key(id);
-        let gone = self.machines.values().filter(|m| m.status.is_gone() && empty(&m.id));
-        let heard =
-            |id: &MachineId| self.machine_heard(id).unwrap_or(self.volatile.contact_since());
-        keep.over_limit(gone.map(|m| (heard(&m.id), m.id.clone())).collect(), now)
+        let empty = self.machines.values().filter(|m| !self.workers_of.contains_key(&m.id));
+        let gone = empty.filter_map(|machine| Some((machine.gone_since()?, machine.id.clone())));
+        keep.over_limit(gone.collect(), now)
     }
 }

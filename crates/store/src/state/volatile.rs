@@ -157,10 +157,6 @@ impl Volatile {
         self.leases.contains_key(job)
     }
 
-    pub(super) fn contact_since(&self) -> Timestamp {
-        self.contact_since
-    }
-
     /// A write about one of its jobs went through this connector.
     pub(super) fn confirmed_by_job(&mut self, connector: &ConnectorId, now: Timestamp) {
         self.confirmed.insert(connector.clone(), Confirmed { at: now, source: ConfirmedBy::Job });
