@@ -44,8 +44,11 @@ const DAY_S: RangeInclusive<i64> = 1..=86_400;
 pub struct Submission {
     /// The kind of service that runs it, such as `comfyui`.
     pub service: String,
-    /// What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format; for
-    /// the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
+    /// What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format, and
+    /// beside it, where wanted, `extra_data`, an object that ComfyUI gets as it is with fields of
+    /// the worker's own added, and `allow_partial`: `true` runs what ComfyUI takes of a workflow
+    /// when it refuses some of its outputs, which else fails the job. For the simulation
+    /// `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
     #[schema(value_type = Object)]
     pub payload: Box<RawValue>,
     /// Files that the job brings, at most 200.
@@ -181,7 +184,7 @@ impl Submission {
 
     fn idempotency(&self) -> Result<Option<Idempotency>, Problem> {
         let Some(key) = &self.idempotency_key else { return Ok(None) };
-        check_text(key, "/idempotency_key")?;
+        check_text(key, Code::InvalidId, "/idempotency_key")?;
         // JSON that no value here can hold, such as 1e999, is the same when its text is.
         let payload = self.payload.get();
         let payload = serde_json::from_str(payload).unwrap_or_else(|_| payload.into());
@@ -284,8 +287,8 @@ fn check_inputs(inputs: &[InputRef]) -> Result<Vec<InputSource>, Problem> {
     let mut names = BTreeSet::new();
     let checked = inputs.iter().enumerate().map(|(index, input)| {
         let place = format!("/inputs/{index}");
-        check_text(&input.node, &format!("{place}/node"))?;
-        check_text(&input.field, &format!("{place}/field"))?;
+        check_text(&input.node, Code::InvalidInput, &format!("{place}/node"))?;
+        check_text(&input.field, Code::InvalidInput, &format!("{place}/field"))?;
         check_file_name(&input.name).map_err(|problem| problem.at(format!("{place}/name")))?;
         if !names.insert((&input.node, &input.field)) {
             let detail = format!("two inputs are for node {:?}, {:?}", input.node, input.field);
@@ -298,12 +301,21 @@ fn check_inputs(inputs: &[InputRef]) -> Result<Vec<InputSource>, Problem> {
     checked.collect()
 }
 
-fn check_text(text: &str, pointer: &str) -> Result<(), Problem> {
-    if (1..=MAX_TEXT).contains(&text.len()) && !text.chars().any(char::is_control) {
+/// `code` is of a text that has the right length, and is wrong all the same.
+fn check_text(text: &str, code: Code, pointer: &str) -> Result<(), Problem> {
+    let size = text.len();
+    let wrong = if size > MAX_TEXT {
+        let detail = format!("the text has {size} bytes, and {MAX_TEXT} is the most");
+        return Err(Problem::new(Code::TooLong, detail).at(pointer));
+    } else if text.is_empty() {
+        "the text is empty".to_owned()
+    } else if text.chars().any(char::is_control) {
+        format!("{text:?} has control characters")
+    } else {
         return Ok(());
-    }
-    let detail = format!("expected 1 to {MAX_TEXT} bytes of text without control characters");
-    Err(Problem::new(Code::TooLong, detail).at(pointer))
+    };
+    let cure = format!("use 1 to {MAX_TEXT} bytes of text without control characters");
+    Err(Problem::new(code, wrong).at(pointer).cure(cure))
 }
 
 /// Several jobs at once. Each is taken or refused by itself.
