@@ -29,6 +29,9 @@ use crate::{
 
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
+/// Bytes of the head of a request at most, which are held before it is known who sends them; and of
+/// what a connection reads and writes at once.
+const HEAD_BYTES: usize = 64 << 10;
 /// A pause after the system refused a connection (too many open files, say).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -178,6 +181,7 @@ impl Connections {
     fn new(router: Router, most: usize) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(true);
+        http.max_buf_size(HEAD_BYTES);
         Self {
             router,
             http,

@@ -130,6 +130,14 @@ async fn a_stopping_server_ends_streams_and_waiting_claims() {
 }
 
 #[tokio::test]
+async fn a_head_has_at_most_64_kib() {
+    let server = start().await;
+    let with = |bytes: usize| server.get("/api/v1/jobs").header("x-long", "x".repeat(bytes));
+    assert_eq!(server.ask(with(60 << 10)).await.status, 200);
+    assert_eq!(server.ask(with(70 << 10)).await.status, 431);
+}
+
+#[tokio::test]
 async fn a_connection_too_many_waits_until_another_ends() {
     let limits = Limits { connections: 1, ..Limits::default() };
     let store = MemStore::new(Arc::new(ManualClock::default()));
