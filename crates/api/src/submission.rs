@@ -58,7 +58,8 @@ pub struct Submission {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 100, default = 50)]
     pub priority: Option<i64>,
-    /// What the worker must have. Completed from the workflow.
+    /// What the worker must have; at most 64 KiB as JSON. Completed from the workflow, to 128 KiB
+    /// at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Requirements>)]
     pub requirements: Option<Value>,
@@ -177,6 +178,7 @@ impl Submission {
             metadata: self.metadata,
             created_at: Timestamp::default(),
             payload_bytes: 0,
+            record_bytes: 0,
         };
         let payload = String::from(Box::<str>::from(self.payload)).into_bytes().into();
         Ok(ValidSubmission { spec, payload, sources, idempotency })
@@ -211,9 +213,17 @@ impl ValidSubmission {
     /// Checks the requirements again, after they were completed.
     ///
     /// # Errors
-    /// A problem that points into `requirements`.
+    /// A problem that points into `requirements`; to the workflow where they are too large as a
+    /// whole, since those that were sent were not.
     pub fn check_requirements(&self) -> Result<(), Problem> {
-        self.spec.requirements.check().map_err(refused_requirements)
+        self.spec.requirements.check().map_err(|error| {
+            match error.code == RequirementErrorCode::TooLarge && error.pointer.is_empty() {
+                true => refused_requirements(error)
+                    .at("/payload/workflow")
+                    .cure("use fewer different node classes and models in one workflow"),
+                false => refused_requirements(error),
+            }
+        })
     }
 }
 
