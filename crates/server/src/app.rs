@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::Gate, body::Room, files::Files, metrics::Metrics, one_at_a_time::OneAtATime,
-    services::Services, streams::Streams,
+    server::Limits, services::Services, streams::Streams,
 };
 
 pub(crate) struct Shared {
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     /// Each looks at all that is stored.
     pub examinations: OneAtATime<Result<Arc<Examination>, StoreError>>,
     pub bodies: Room,
+    /// Payloads and results on their way to clients.
+    pub answers: Room,
     /// Streams and waiting claims end when it is cancelled.
     pub stopping: CancellationToken,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Shared {
 pub(crate) struct App(Arc<Shared>);
 
 impl App {
-    pub fn new(broker: Broker, files: Arc<Files>, gate: Gate, bodies: Room) -> Self {
+    pub fn new(broker: Broker, files: Arc<Files>, gate: Gate, limits: Limits) -> Self {
         Self(Arc::new(Shared {
             broker,
             files,
@@ -40,7 +42,8 @@ impl App {
             metrics: Metrics::new(),
             streams: Streams::default(),
             examinations: OneAtATime::default(),
-            bodies,
+            bodies: Room::for_bodies(limits.body_bytes),
+            answers: Room::for_answers(limits.answer_bytes),
             stopping: CancellationToken::new(),
         }))
     }
