@@ -174,6 +174,8 @@ codes! {
         "wait until `pointsman import` is done";
     TooManyBodies = "too_many_bodies", 503, "Too much of requests' bodies is in memory",
         "send it again in a moment; large files go with POST /api/v1/inputs";
+    TooManyAnswers = "too_many_answers", 503, "Too much of answers is in memory",
+        "ask again in a moment; answers go as their clients take them";
     TooManyStreams = "too_many_streams", 503, "Too many event streams are open",
         "close some of them, or try again later";
     Internal = "internal", 500, "The server made a mistake",

@@ -79,6 +79,9 @@ fn inline(rest: &str) -> Result<InputSource, Problem> {
         return Err(invalid("only base64 is taken in data URLs: data:TYPE;base64,…"));
     }
     let bytes = STANDARD.decode(data).map_err(|error| invalid(format!("not base64: {error}")))?;
+    if bytes.is_empty() {
+        return Err(invalid("the data URL has nothing after its comma: there is no file"));
+    }
     Ok(InputSource::Inline { bytes: bytes.into() })
 }
 
@@ -121,6 +124,7 @@ mod tests {
             ("sha256:ABC", ErrorCode::InvalidInput),
             ("data:text/plain,hi", ErrorCode::InvalidInput),
             ("data:text/plain;base64,%%", ErrorCode::InvalidInput),
+            ("data:image/png;base64,", ErrorCode::InvalidInput),
             ("artifact:1/a", ErrorCode::InvalidInput),
             (&format!("artifact:{job}/../x"), ErrorCode::InvalidName),
         ] {

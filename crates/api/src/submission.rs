@@ -44,8 +44,11 @@ const DAY_S: RangeInclusive<i64> = 1..=86_400;
 pub struct Submission {
     /// The kind of service that runs it, such as `comfyui`.
     pub service: String,
-    /// What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format; for
-    /// the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
+    /// What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format, and
+    /// beside it, where wanted, `extra_data`, an object that ComfyUI gets as it is with fields of
+    /// the worker's own added, and `allow_partial`: `true` runs what ComfyUI takes of a workflow
+    /// when it refuses some of its outputs, which else fails the job. For the simulation
+    /// `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
     #[schema(value_type = Object)]
     pub payload: Box<RawValue>,
     /// Files that the job brings, at most 200.
@@ -55,7 +58,8 @@ pub struct Submission {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 100, default = 50)]
     pub priority: Option<i64>,
-    /// What the worker must have. Completed from the workflow.
+    /// What the worker must have; at most 64 KiB as JSON. Completed from the workflow, to 128 KiB
+    /// at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Requirements>)]
     pub requirements: Option<Value>,
@@ -174,6 +178,7 @@ impl Submission {
             metadata: self.metadata,
             created_at: Timestamp::default(),
             payload_bytes: 0,
+            record_bytes: 0,
         };
         let payload = String::from(Box::<str>::from(self.payload)).into_bytes().into();
         Ok(ValidSubmission { spec, payload, sources, idempotency })
@@ -181,7 +186,7 @@ impl Submission {
 
     fn idempotency(&self) -> Result<Option<Idempotency>, Problem> {
         let Some(key) = &self.idempotency_key else { return Ok(None) };
-        check_text(key, "/idempotency_key")?;
+        check_text(key, Code::InvalidId, "/idempotency_key")?;
         // JSON that no value here can hold, such as 1e999, is the same when its text is.
         let payload = self.payload.get();
         let payload = serde_json::from_str(payload).unwrap_or_else(|_| payload.into());
@@ -208,9 +213,17 @@ impl ValidSubmission {
     /// Checks the requirements again, after they were completed.
     ///
     /// # Errors
-    /// A problem that points into `requirements`.
+    /// A problem that points into `requirements`; to the workflow where they are too large as a
+    /// whole, since those that were sent were not.
     pub fn check_requirements(&self) -> Result<(), Problem> {
-        self.spec.requirements.check().map_err(refused_requirements)
+        self.spec.requirements.check().map_err(|error| {
+            match error.code == RequirementErrorCode::TooLarge && error.pointer.is_empty() {
+                true => refused_requirements(error)
+                    .at("/payload/workflow")
+                    .cure("use fewer different node classes and models in one workflow"),
+                false => refused_requirements(error),
+            }
+        })
     }
 }
 
@@ -284,8 +297,8 @@ fn check_inputs(inputs: &[InputRef]) -> Result<Vec<InputSource>, Problem> {
     let mut names = BTreeSet::new();
     let checked = inputs.iter().enumerate().map(|(index, input)| {
         let place = format!("/inputs/{index}");
-        check_text(&input.node, &format!("{place}/node"))?;
-        check_text(&input.field, &format!("{place}/field"))?;
+        check_text(&input.node, Code::InvalidInput, &format!("{place}/node"))?;
+        check_text(&input.field, Code::InvalidInput, &format!("{place}/field"))?;
         check_file_name(&input.name).map_err(|problem| problem.at(format!("{place}/name")))?;
         if !names.insert((&input.node, &input.field)) {
             let detail = format!("two inputs are for node {:?}, {:?}", input.node, input.field);
@@ -298,12 +311,21 @@ fn check_inputs(inputs: &[InputRef]) -> Result<Vec<InputSource>, Problem> {
     checked.collect()
 }
 
-fn check_text(text: &str, pointer: &str) -> Result<(), Problem> {
-    if (1..=MAX_TEXT).contains(&text.len()) && !text.chars().any(char::is_control) {
+/// `code` is of a text that has the right length, and is wrong all the same.
+fn check_text(text: &str, code: Code, pointer: &str) -> Result<(), Problem> {
+    let size = text.len();
+    let wrong = if size > MAX_TEXT {
+        let detail = format!("the text has {size} bytes, and {MAX_TEXT} is the most");
+        return Err(Problem::new(Code::TooLong, detail).at(pointer));
+    } else if text.is_empty() {
+        "the text is empty".to_owned()
+    } else if text.chars().any(char::is_control) {
+        format!("{text:?} has control characters")
+    } else {
         return Ok(());
-    }
-    let detail = format!("expected 1 to {MAX_TEXT} bytes of text without control characters");
-    Err(Problem::new(Code::TooLong, detail).at(pointer))
+    };
+    let cure = format!("use 1 to {MAX_TEXT} bytes of text without control characters");
+    Err(Problem::new(code, wrong).at(pointer).cure(cure))
 }
 
 /// Several jobs at once. Each is taken or refused by itself.

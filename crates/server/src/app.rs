@@ -3,13 +3,14 @@
 use std::{ops::Deref, sync::Arc};
 
 use pointsman_broker::Broker;
-use tokio::sync::Semaphore;
+use pointsman_core::doctor::Examination;
+use pointsman_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
-use crate::{access::Gate, body::Room, files::Files, metrics::Metrics, services::Services};
-
-/// Event streams that may be open at once.
-const MAX_STREAMS: usize = 2_000;
+use crate::{
+    access::Gate, body::Room, files::Files, metrics::Metrics, one_at_a_time::OneAtATime,
+    server::Limits, services::Services, streams::Streams,
+};
 
 pub(crate) struct Shared {
     pub broker: Broker,
@@ -17,8 +18,12 @@ pub(crate) struct Shared {
     pub gate: Gate,
     pub services: Services,
     pub metrics: Metrics,
-    pub streams: Arc<Semaphore>,
+    pub streams: Streams,
+    /// Each looks at all that is stored.
+    pub examinations: OneAtATime<Result<Arc<Examination>, StoreError>>,
     pub bodies: Room,
+    /// Payloads and results on their way to clients.
+    pub answers: Room,
     /// Streams and waiting claims end when it is cancelled.
     pub stopping: CancellationToken,
 }
@@ -28,15 +33,17 @@ pub(crate) struct Shared {
 pub(crate) struct App(Arc<Shared>);
 
 impl App {
-    pub fn new(broker: Broker, files: Arc<Files>, gate: Gate, bodies: Room) -> Self {
+    pub fn new(broker: Broker, files: Arc<Files>, gate: Gate, limits: Limits) -> Self {
         Self(Arc::new(Shared {
             broker,
             files,
             gate,
             services: Services::default(),
             metrics: Metrics::new(),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
-            bodies,
+            streams: Streams::default(),
+            examinations: OneAtATime::default(),
+            bodies: Room::for_bodies(limits.body_bytes),
+            answers: Room::for_answers(limits.answer_bytes),
             stopping: CancellationToken::new(),
         }))
     }

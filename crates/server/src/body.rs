@@ -1,4 +1,5 @@
-//! Bodies of requests: how slowly they may come, and how much of them is in memory at once.
+//! Bodies of requests: how slowly they may come. How much of them, and of answers, is in memory at
+//! once.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,9 +17,9 @@ use tokio::{
 /// is slower than [`SLOWEST_LINE`].
 const IDLE: Duration = Duration::from_secs(60);
 
-/// So much of each body is not counted: most have no more.
+/// So much of each body or answer is not counted: most have no more.
 const UNCOUNTED: usize = 64 << 10;
-/// How long a body waits for room.
+/// How long one waits for room.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A body as it comes.
@@ -64,25 +65,61 @@ impl Incoming {
     }
 }
 
-/// How much of all bodies together may be in memory.
+/// How much of all bodies, or of all answers, may be in memory together.
 #[derive(Clone)]
 pub(crate) struct Room {
     free: Arc<Semaphore>,
     bytes: usize,
+    of: &'static str,
+    full: ErrorCode,
 }
 
 impl Room {
-    pub fn new(bytes: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(bytes)), bytes }
+    fn new(bytes: usize, of: &'static str, full: ErrorCode) -> Self {
+        Self { free: Arc::new(Semaphore::new(bytes)), bytes, of, full }
+    }
+
+    /// For requests' bodies.
+    pub fn for_bodies(bytes: usize) -> Self {
+        Self::new(bytes, "bodies", ErrorCode::TooManyBodies)
+    }
+
+    /// For answers, until their clients have taken them.
+    pub fn for_answers(bytes: usize) -> Self {
+        Self::new(bytes, "answers", ErrorCode::TooManyAnswers)
     }
 
     /// For one body, nothing at first.
     pub fn share(&self) -> Share {
         Share { room: self.clone(), held: None }
     }
+
+    /// For one answer of so many bytes; one that is larger than all the room takes all of it.
+    ///
+    /// # Errors
+    /// As [`Share::grow_to`].
+    pub async fn share_of(&self, bytes: u64) -> Result<Share, Problem> {
+        let mut share = self.share();
+        share.grow_to(usize::try_from(bytes).unwrap_or(usize::MAX).min(self.bytes)).await?;
+        Ok(share)
+    }
 }
 
-/// What one body has of the room; given back when it is dropped.
+/// An answer as the body that is sent, with its share: given back when the last of it was sent.
+pub(crate) fn to_send(answer: impl AsRef<[u8]> + Send + 'static, share: Share) -> Bytes {
+    struct Sent<T> {
+        answer: T,
+        _share: Share,
+    }
+    impl<T: AsRef<[u8]>> AsRef<[u8]> for Sent<T> {
+        fn as_ref(&self) -> &[u8] {
+            self.answer.as_ref()
+        }
+    }
+    Bytes::from_owner(Sent { answer, _share: share })
+}
+
+/// What one body or answer has of the room; given back when it is dropped.
 pub(crate) struct Share {
     room: Room,
     held: Option<OwnedSemaphorePermit>,
@@ -92,7 +129,7 @@ impl Share {
     /// Waits for room for so many bytes in all.
     ///
     /// # Errors
-    /// `too_many_bodies` when there is none for [`PATIENCE`].
+    /// `too_many_bodies` or `too_many_answers` when there is none for [`PATIENCE`].
     pub async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         let counted = bytes.saturating_sub(UNCOUNTED);
         let more = counted.saturating_sub(self.held.as_ref().map_or(0, |held| held.num_permits()));
@@ -100,9 +137,10 @@ impl Share {
             return Ok(());
         }
         let full = || {
-            let of = self.room.bytes >> 20;
-            let detail = format!("{of} MiB of bodies are in memory, and none of that became free");
-            Problem::new(ErrorCode::TooManyBodies, detail)
+            let Room { bytes, of, full, .. } = &self.room;
+            let mib = bytes >> 20;
+            let detail = format!("{mib} MiB of {of} are in memory, and none of that became free");
+            Problem::new(*full, detail)
         };
         let wanted = u32::try_from(more).map_err(|_| full())?;
         let free = self.room.free.clone().acquire_many_owned(wanted);
@@ -154,7 +192,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_finds_no_room_is_refused_and_has_it_once_another_is_done() {
-        let room = Room::new(1000);
+        let room = Room::for_bodies(1000);
         let mut first = room.share();
         first.grow_to(UNCOUNTED + 400).await.unwrap();
         first.grow_to(UNCOUNTED + 900).await.unwrap();

@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{Book, Gate, TokenError},
     app::App,
-    body::Room,
     files::Files,
     patient::Patient,
     router::router,
@@ -29,6 +28,9 @@ use crate::{
 
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
+/// Bytes of the head of a request at most, which are held before it is known who sends them; and of
+/// what a connection reads and writes at once.
+const HEAD_BYTES: usize = 64 << 10;
 /// A pause after the system refused a connection (too many open files, say).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -52,11 +54,13 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes of requests' bodies that are in memory.
     pub body_bytes: usize,
+    /// Bytes of payloads and results that are in memory, on their way to clients.
+    pub answer_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, body_bytes: 1 << 30 }
+        Self { connections: 10_000, body_bytes: 1 << 30, answer_bytes: 1 << 30 }
     }
 }
 
@@ -105,9 +109,8 @@ impl Server {
         let cannot = |source| ServerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let Limits { connections, body_bytes } = config.limits;
-        let app = App::new(broker, files, Gate { loopback, book }, Room::new(body_bytes));
-        Ok(Self { listener, address, app, connections })
+        let app = App::new(broker, files, Gate { loopback, book }, config.limits);
+        Ok(Self { listener, address, app, connections: config.limits.connections })
     }
 
     /// Where it listens.
@@ -178,6 +181,7 @@ impl Connections {
     fn new(router: Router, most: usize) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(true);
+        http.max_buf_size(HEAD_BYTES);
         Self {
             router,
             http,

@@ -60,7 +60,9 @@ fn form(kind: RecordKind, field: &str) -> Form {
             | "max_losses" | "place" | "queued_seq" | "hold" | "workflow_priority" | "ended_no"
             | "failure" | "cached" | "handed_in" | "artifacts" | "last_progress"
             | "requirements" | "timeouts" | "inputs" | "exclusions" | "past_attempts"
-            | "late_results" | "payload_bytes" | "result_bytes" | "metadata" => Form::Json,
+            | "late_results" | "payload_bytes" | "record_bytes" | "result_bytes" | "metadata" => {
+                Form::Json
+            }
             _ => Form::Unknown,
         },
         RecordKind::Worker => match field {

@@ -32,6 +32,7 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
         ("_TOLD_BY", keys::TOLD_BY.to_string()),
         ("_LEASE_MS", limits::LEASE.as_millis().to_string()),
         ("_MAX_CLASSES", limits::MAX_CLASSES.to_string()),
+        ("_CLAIM_BYTES", limits::CLAIM_BYTES.to_string()),
         ("_POISONOUS_AFTER", limits::POISONOUS_AFTER.to_string()),
     ];
     numbers.iter().fold(PARTS.concat(), |text, (name, value)| text.replace(name, value))

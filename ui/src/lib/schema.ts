@@ -30,7 +30,7 @@ export interface paths {
         };
         /**
          * Everything that is wrong with what is stored, each with its consequence and its cure. Looks at
-         *     every record and every index.
+         *     every record and every index: one at a time, and those who wait meanwhile share the next one.
          */
         get: operations["get_doctor"];
         put?: never;
@@ -549,7 +549,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Claim jobs: one for each token at most. Waits up to `wait_s` while there is none. */
+        /** Claim jobs: one for each token at most, and no more once their payloads come to 16 MiB. Waits up to `wait_s` while there is none. */
         post: operations["post_worker_claim"];
         delete?: never;
         options?: never;
@@ -1344,11 +1344,12 @@ export interface components {
          *     - `not_ready` (503): The server is not ready. Cure: try again in a moment.
          *     - `importing` (503): The store is being filled by an import. Cure: wait until `pointsman import` is done.
          *     - `too_many_bodies` (503): Too much of requests' bodies is in memory. Cure: send it again in a moment; large files go with POST /api/v1/inputs.
+         *     - `too_many_answers` (503): Too much of answers is in memory. Cure: ask again in a moment; answers go as their clients take them.
          *     - `too_many_streams` (503): Too many event streams are open. Cure: close some of them, or try again later.
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "job_gone" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "store_damaged" | "outcome_unknown" | "not_ready" | "importing" | "too_many_bodies" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "job_gone" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "store_damaged" | "outcome_unknown" | "not_ready" | "importing" | "too_many_bodies" | "too_many_answers" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -1729,6 +1730,11 @@ export interface components {
              * @description Bytes of the payload.
              */
             payload_bytes?: number;
+            /**
+             * Format: int64
+             * @description Bytes of requirements, inputs and metadata as JSON.
+             */
+            record_bytes?: number;
             /**
              * Format: int64
              * @description Bytes of the result JSON that was handed in.
@@ -2425,8 +2431,11 @@ export interface components {
             /** @description The kind of service that runs it, such as `comfyui`. */
             service: string;
             /**
-             * @description What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format; for
-             *     the simulation `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
+             * @description What the service is to do. For ComfyUI `{"workflow": …}` with a workflow in API format, and
+             *     beside it, where wanted, `extra_data`, an object that ComfyUI gets as it is with fields of
+             *     the worker's own added, and `allow_partial`: `true` runs what ComfyUI takes of a workflow
+             *     when it refuses some of its outputs, which else fails the job. For the simulation
+             *     `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
              */
             payload: Record<string, unknown>;
             /** @description Files that the job brings, at most 200. */

@@ -17,7 +17,9 @@ fn with(field: &str, value: Value) -> Value {
 
 #[test]
 fn every_wrong_field_has_code_and_pointer() {
+    const EMPTY: &str = "data:image/png;base64,";
     let input = |name: &str, from: &str| json!([{"node": "1", "field": "image", "name": name, "from": from}]);
+    let target = |node: &str, field: &str| json!([{"node": node, "field": field, "name": "x.png", "from": "data:;base64,aGk="}]);
     for (body, code, pointer) in [
         (json!({"payload": {}}), "missing_field", "/service"),
         (json!({"service": "simulation"}), "missing_field", "/payload"),
@@ -36,7 +38,9 @@ fn every_wrong_field_has_code_and_pointer() {
         (with("timeouts", json!({"total_s": -1})), "out_of_range", "/timeouts/total_s"),
         (with("timeouts", json!({"totals": 1})), "unknown_field", "/timeouts/totals"),
         (with("customer_id", json!("")), "invalid_id", "/customer_id"),
-        (with("idempotency_key", json!("")), "too_long", "/idempotency_key"),
+        (with("idempotency_key", json!("")), "invalid_id", "/idempotency_key"),
+        (with("idempotency_key", json!("a\u{7}")), "invalid_id", "/idempotency_key"),
+        (with("idempotency_key", json!("k".repeat(201))), "too_long", "/idempotency_key"),
         (with("metadata", json!([1])), "wrong_type", "/metadata"),
         (with("metadata", json!({"x": "y".repeat(20_000)})), "too_long", "/metadata"),
         (with("requirements", json!({"gpu": 1})), "invalid_requirements", "/requirements/gpu"),
@@ -54,6 +58,10 @@ fn every_wrong_field_has_code_and_pointer() {
         (with("inputs", input("x.png", "/etc/passwd")), "invalid_input", "/inputs/0/from"),
         (with("inputs", input("x.png", "sha256:../x")), "invalid_input", "/inputs/0/from"),
         (with("inputs", json!([{"node": "1"}])), "missing_field", "/inputs/0/field"),
+        (with("inputs", target("", "image")), "invalid_input", "/inputs/0/node"),
+        (with("inputs", target("1", "a\nb")), "invalid_input", "/inputs/0/field"),
+        (with("inputs", target("1", &"f".repeat(201))), "too_long", "/inputs/0/field"),
+        (with("inputs", input("x.png", EMPTY)), "invalid_input", "/inputs/0/from"),
     ] {
         let (found_code, found_pointer, problem) = refused(body.clone());
         assert_eq!(

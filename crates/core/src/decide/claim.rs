@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Rejected, Stop, draft::Draft};
+use super::{Rejected, Stop, draft::Draft, limits};
 use crate::{
     command::{Claim, Exchange, Held},
     event::EventName,
@@ -59,7 +59,11 @@ pub(super) fn claim(
             (None, false) => {}
         }
     }
+    let mut bytes = 0;
     for token in tokens {
+        if bytes >= limits::CLAIM_BYTES {
+            return Ok(());
+        }
         let worker = draft.need_worker(&exchange.worker)?;
         if !accepts(&worker, draft.now) {
             return Ok(());
@@ -71,11 +75,12 @@ pub(super) fn claim(
         // What this exchange's operations took from the queue is still there for the choice.
         let job = loop {
             let Some(chosen) = choose(&worker, &services) else { return Ok(()) };
-            if draft.job(chosen)?.is_some_and(|job| job.is_waiting()) {
-                break chosen;
+            if let Some(job) = draft.job(chosen)?.filter(|job| job.is_waiting()) {
+                break job;
             }
         };
-        claimed.push(assign(draft, job, worker, token)?);
+        bytes += job.spec.payload_bytes;
+        claimed.push(assign(draft, job.id, worker, token)?);
     }
     Ok(())
 }

@@ -61,6 +61,9 @@ pub mod limits {
     pub const LOST_ATTEMPTS: u32 = 1_000;
     /// An idempotency key is kept this long.
     pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 3600);
+    /// A claim takes no more jobs once the payloads of those that it took have so many bytes: they
+    /// are in memory together, and travel in one answer.
+    pub const CLAIM_BYTES: u64 = 16 << 20;
     /// Operations in one exchange at most, and attempts in one renewal.
     pub const MAX_OPS: usize = 1_024;
     /// Bytes a second of the slowest line that results, files and other bodies come over.

@@ -30,7 +30,8 @@ pub(super) fn submit(draft: &mut Draft<'_>, submit: &Submit) -> Result<Answer, S
     }
     draft.side(Side::Payload { job: submit.id, payload: submit.payload.clone() });
     let payload_bytes = submit.payload.len() as u64;
-    let spec = JobSpec { payload_bytes, ..submit.spec.clone() };
+    let record_bytes = submit.spec.count_record_bytes();
+    let spec = JobSpec { payload_bytes, record_bytes, ..submit.spec.clone() };
     let job = Job { place, ..Job::new(submit.id, spec) };
     draft.put_job(EventName::JobSubmitted, job);
     Ok(Answer::Submitted { id: submit.id, existing: None })

@@ -14,6 +14,7 @@ impl Requirements {
     /// that [`check`](Self::check) refuses; the pointer is relative to `value`.
     pub fn parse(value: &Value) -> Result<Self, RequirementError> {
         let requirements = Self::read(value)?;
+        requirements.check_bytes()?;
         requirements.check()?;
         Ok(requirements)
     }

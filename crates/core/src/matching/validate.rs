@@ -1,13 +1,18 @@
 //! Whether requirements make sense at all, said when they come in: at submission and, for
 //! capabilities, at registration. Reading has refused unknown fields and wrong types before.
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::{collections::BTreeSet, io, ops::RangeInclusive};
 
 use super::{
     Capabilities, Condition, LabelValue, Requirements, contradict,
     refusal::{Pointer, RequirementError, RequirementErrorCode as Code},
 };
 
+/// Bytes of requirements as JSON, as they are submitted: they stand in the record of the job and of
+/// its class, and in every event of the job.
+pub const MAX_BYTES: usize = 64 << 10;
+/// The same once they were completed from a graph: what it adds is not held against what was asked.
+pub const MAX_COMPLETED_BYTES: usize = 128 << 10;
 /// Models in one list of the requirements.
 pub const MAX_MODELS: usize = 200;
 /// Node classes in the requirements.
@@ -90,6 +95,23 @@ impl Pointer {
 }
 
 impl Requirements {
+    /// Whether there is no more than what a submitter may send.
+    pub(super) fn check_bytes(&self) -> Result<(), RequirementError> {
+        self.within(MAX_BYTES, "the requirements")
+    }
+
+    fn within(&self, max: usize, what: &str) -> Result<(), RequirementError> {
+        let mut size = Size(0);
+        // Counting does not fail.
+        let _ = serde_json::to_writer(&mut size, self);
+        let Size(size) = size;
+        if size <= max {
+            return Ok(());
+        }
+        let message = format!("{what} have {size} bytes as JSON, and {max} is the most");
+        Err(Pointer::root().refuse(Code::TooLarge, message))
+    }
+
     /// Checks ranges, sizes, and that a worker which meets everything can be imagined. That no
     /// worker meets it *now* is no error. To be called again after the requirements were
     /// completed from a graph.
@@ -127,7 +149,25 @@ impl Requirements {
                 condition.check(&place.field(label))?;
             }
         }
+        self.within(
+            MAX_COMPLETED_BYTES,
+            "with the node classes and models that the workflow names, the requirements",
+        )?;
         contradict::check(self)
+    }
+}
+
+/// How much was written, of which nothing is kept.
+struct Size(usize);
+
+impl io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Extra, Seq};
 use crate::{
     failure::{Failure, LossReason},
     ids::{CustomerId, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId, WorkflowId},
+    json::to_json,
     matching::Requirements,
     time::Timestamp,
 };
@@ -71,6 +72,10 @@ pub struct JobSpec {
     /// Bytes of the payload; set when it is submitted.
     #[serde(default)]
     pub payload_bytes: u64,
+    /// Bytes of requirements, inputs and metadata as JSON; set when it is submitted, 0 in records of
+    /// versions that did not count them.
+    #[serde(default)]
+    pub record_bytes: u64,
 }
 
 impl JobSpec {
@@ -90,7 +95,16 @@ impl JobSpec {
             metadata: None,
             created_at,
             payload_bytes: 0,
+            record_bytes: 0,
         }
+    }
+
+    /// Bytes of what a submission puts into the record, as JSON; nothing where it is empty.
+    pub(crate) fn count_record_bytes(&self) -> u64 {
+        let requirements = (!self.requirements.is_empty()).then(|| to_json(&self.requirements));
+        let inputs = (!self.inputs.is_empty()).then(|| to_json(&self.inputs));
+        let metadata = self.metadata.as_ref().map(to_json);
+        [requirements, inputs, metadata].iter().flatten().map(|json| json.len() as u64).sum()
     }
 
     /// The priority that orders the job: its workflow's where it has one.
@@ -343,11 +357,11 @@ impl Job {
         }
     }
 
-    /// Bytes that are kept for it beside the record: payload, results and files.
+    /// Bytes that are kept for it: what was submitted, results and files.
     pub fn bytes(&self) -> u64 {
         let files = self.ended().into_iter().flat_map(|ended| &ended.artifacts);
         let files: u64 = files.map(|artifact| artifact.size).sum();
-        self.spec.payload_bytes + self.result_bytes + files
+        self.spec.payload_bytes + self.spec.record_bytes + self.result_bytes + files
     }
 
     pub fn service(&self) -> &ServiceName {

@@ -152,6 +152,9 @@ pub struct JobRecord {
     /// Bytes of the payload.
     #[serde(default)]
     pub payload_bytes: u64,
+    /// Bytes of requirements, inputs and metadata as JSON.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub record_bytes: u64,
     /// Bytes of the result JSON that was handed in.
     #[serde(default)]
     pub result_bytes: u64,
@@ -163,8 +166,8 @@ pub struct JobRecord {
     pub extra: Extra,
 }
 
-fn is_zero(n: &u32) -> bool {
-    *n == 0
+fn is_zero<N: PartialEq + From<u8>>(n: &N) -> bool {
+    *n == N::from(0)
 }
 
 /// A stored record that contradicts itself.
@@ -242,6 +245,7 @@ impl From<&Job> for JobRecord {
             past_attempts: job.past.clone(),
             late_results: job.late_results,
             payload_bytes: spec.payload_bytes,
+            record_bytes: spec.record_bytes,
             result_bytes: job.result_bytes,
             metadata: spec.metadata.clone(),
             extra: job.extra.clone(),
@@ -268,6 +272,7 @@ impl TryFrom<JobRecord> for Job {
             metadata: record.metadata,
             created_at: record.created_at,
             payload_bytes: record.payload_bytes,
+            record_bytes: record.record_bytes,
         };
         Ok(Self {
             id: record.id,

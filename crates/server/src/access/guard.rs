@@ -13,7 +13,7 @@ use crate::{app::App, refusal::Refusal};
 
 /// How a server is reached, and who may.
 pub(crate) struct Gate {
-    /// It listens on loopback: nobody needs a token, and nothing foreign comes in.
+    /// It listens on loopback: nobody on this machine needs a token, and no foreign page comes in.
     pub loopback: bool,
     pub book: Book,
 }
@@ -29,7 +29,10 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Result<Response, Refusal> {
     let gate = &app.gate;
-    if gate.loopback {
+    // To what came through a proxy the server is one that listens for everybody.
+    let is_local =
+        gate.loopback && origin::proxy_sign(request.headers(), request.version()).is_none();
+    if is_local {
         origin::check(request.headers())?;
     }
     let identity = match bearer(&request)? {
@@ -37,7 +40,7 @@ pub(crate) async fn authenticate(
             let unknown = || unauthorized("the token is not known");
             Some(gate.book.find(secret).ok_or_else(unknown)?)
         }
-        None => gate.loopback.then(Caller::local),
+        None => is_local.then(Caller::local),
     };
     request.extensions_mut().insert(Identity(identity));
     Ok(next.run(request).await)
@@ -73,7 +76,13 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let identity = parts.extensions.get::<Identity>().and_then(|identity| identity.0.clone());
-        identity.ok_or_else(|| unauthorized("no token was sent").into())
+        identity.ok_or_else(|| {
+            let through = match origin::proxy_sign(&parts.headers, parts.version) {
+                Some(sign) => format!(", and the request came through a proxy ({sign})"),
+                None => String::new(),
+            };
+            unauthorized(&format!("no token was sent{through}")).into()
+        })
     }
 }
 

@@ -1,10 +1,22 @@
-//! Whether a request on loopback comes from here, or from a page of another site: by a name that
-//! was made to point to this machine (`Host`), or across sites (`Origin`).
+//! Whether a request on loopback comes from here, or from elsewhere through a proxy, or from a page
+//! of another site: by a name that was made to point to this machine (`Host`), or across sites
+//! (`Origin`).
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Version, header};
 use pointsman_api::{ErrorCode, Problem};
+
+/// What proxies add to the requests that they pass on.
+const ADDED_BY_PROXIES: [&str; 6] =
+    ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via"];
+
+/// What shows that a proxy passed the request on, so that it may come from anywhere. One that adds
+/// nothing may still speak HTTP/1.0, as nginx does unless it is told otherwise.
+pub(super) fn proxy_sign(headers: &HeaderMap, version: Version) -> Option<&'static str> {
+    let added = ADDED_BY_PROXIES.into_iter().find(|name| headers.contains_key(*name));
+    added.or_else(|| (version <= Version::HTTP_10).then_some("HTTP/1.0"))
+}
 
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());

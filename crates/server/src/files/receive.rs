@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart, path::Path};
 use pointsman_api::Sha256Hex;
@@ -10,12 +10,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ByteStream, Files, FilesError, MAX_FILE, StoredFile, place};
 
-/// Files up to this size, bytes, are held in memory until they are whole.
-const IN_MEMORY: u64 = 1 << 20;
-/// Bytes of a part of a large file, and how many wait for the disk at most.
+/// Bytes of a part of a file, and how many wait for the disk at most. A file of one part is held in
+/// memory until it is whole.
 const PART: usize = 1 << 20;
 const WAITING_PARTS: usize = 2;
-/// Bytes of one file that are in memory at most: its beginning, or its waiting parts and the next.
+/// Bytes of one file that are in memory at most: its waiting parts, the next, and the one that comes.
 pub(crate) const RECEIVING: usize = (WAITING_PARTS + 2) * PART;
 
 /// A whole file that has no place yet.
@@ -36,51 +35,70 @@ impl Received {
     }
 }
 
-/// Takes the whole stream in.
-pub async fn receive(files: &Files, mut bytes: ByteStream) -> Result<Received, FilesError> {
-    let mut tally = Tally::default();
-    let mut small: Vec<Bytes> = Vec::new();
-    while let Some(piece) = bytes.next().await {
-        let piece = piece.map_err(FilesError::BrokenOff)?;
-        tally.add(&piece)?;
-        small.push(piece);
-        if tally.size > IN_MEMORY {
-            files.check_there().await?;
-            return stage(&files.store, bytes, tally, small).await;
+/// A file as it comes, in parts. Its pieces are copied together: they may be of a byte each, and kept
+/// as they are they would take many times the memory that is counted, and a write each.
+struct Parts {
+    bytes: ByteStream,
+    next: BytesMut,
+    tally: Tally,
+}
+
+impl Parts {
+    /// The next part, of [`PART`] bytes unless it is the last; none at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, FilesError> {
+        while self.next.len() < PART {
+            let Some(piece) = self.bytes.next().await else {
+                let last = std::mem::take(&mut self.next);
+                return Ok((!last.is_empty()).then(|| last.freeze()));
+            };
+            let piece = piece.map_err(FilesError::BrokenOff)?;
+            self.tally.add(&piece)?;
+            self.next.extend_from_slice(&piece);
         }
+        Ok(Some(self.next.split_to(PART).freeze()))
     }
-    let body = Body::Memory(small.into_iter().collect());
-    Ok(tally.received(body))
+}
+
+/// Takes the whole stream in.
+pub async fn receive(files: &Files, bytes: ByteStream) -> Result<Received, FilesError> {
+    let mut parts = Parts { bytes, next: BytesMut::new(), tally: Tally::default() };
+    let first = parts.next().await?.unwrap_or_default();
+    let body = match parts.next().await? {
+        None => Body::Memory(first.into()),
+        Some(second) => {
+            files.check_there().await?;
+            Body::Staged(stage(&files.store, [first, second], &mut parts).await?)
+        }
+    };
+    Ok(parts.tally.received(body))
 }
 
 async fn stage(
     store: &Arc<dyn ObjectStore>,
-    mut bytes: ByteStream,
-    mut tally: Tally,
-    begin: Vec<Bytes>,
-) -> Result<Received, FilesError> {
+    begin: [Bytes; 2],
+    rest: &mut Parts,
+) -> Result<Path, FilesError> {
     let staged = place::staged();
     // Dropped before it is finished, it removes what it wrote.
     let mut writer = WriteMultipart::new_with_chunk_size(store.put_multipart(&staged).await?, PART);
-    for piece in begin {
-        writer.put(piece);
+    for part in begin {
+        writer.put(part);
     }
-    while let Some(piece) = bytes.next().await {
-        let piece = match piece.map_err(FilesError::BrokenOff).and_then(|piece| {
-            tally.add(&piece)?;
-            Ok(piece)
-        }) {
-            Ok(piece) => piece,
+    loop {
+        match rest.next().await {
+            Ok(Some(part)) => {
+                writer.wait_for_capacity(WAITING_PARTS).await?;
+                writer.put(part);
+            }
+            Ok(None) => break,
             Err(error) => {
                 writer.abort().await?;
                 return Err(error);
             }
-        };
-        writer.wait_for_capacity(WAITING_PARTS).await?;
-        writer.put(piece);
+        }
     }
     writer.finish().await?;
-    Ok(tally.received(Body::Staged(staged)))
+    Ok(staged)
 }
 
 #[derive(Default)]

@@ -237,6 +237,19 @@ async fn an_artifact_is_an_input_once_a_job_ended_with_it() {
     assert_eq!(read.concat(), b"picture");
 }
 
+#[tokio::test]
+async fn a_file_that_comes_byte_by_byte_is_one_piece() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
+    let bytes =
+        stream(b"picture".iter().map(|byte| Ok(Bytes::copy_from_slice(&[*byte]))).collect());
+    let Body::Memory(payload) = receive(&files, bytes).await.unwrap().body else {
+        panic!("a small file is in memory")
+    };
+    let pieces: Vec<Bytes> = payload.into_iter().collect();
+    assert_eq!(pieces, [Bytes::from_static(b"picture")]);
+}
+
 /// A store that knows none of the jobs: another fleet's, or one that came up empty.
 #[tokio::test]
 async fn the_files_of_another_store_are_left_alone() {

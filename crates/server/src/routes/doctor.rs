@@ -1,20 +1,29 @@
 //! What is wrong with what is stored, and mending it.
 
+use std::sync::Arc;
+
 use axum::{Json, extract::State};
 use pointsman_api::{ErrorCode, MendRequest, MendResult, Problem};
 use pointsman_core::doctor::{Examination, Finding};
 
 use super::Errors;
-use crate::{app::App, extract, refusal::Answer};
+use crate::{
+    app::App,
+    extract,
+    refusal::{Answer, Refusal},
+};
 
 /// Everything that is wrong with what is stored, each with its consequence and its cure. Looks at
-/// every record and every index.
+/// every record and every index: one at a time, and those who wait meanwhile share the next one.
 #[utoipa::path(
     get, path = "/api/v1/doctor", tag = "fleet",
     responses((status = 200, body = Examination), Errors),
 )]
-pub(crate) async fn examine(State(app): State<App>) -> Answer<Json<Examination>> {
-    Ok(Json(app.broker.examine().await?))
+pub(crate) async fn examine(State(app): State<App>) -> Answer<Json<Arc<Examination>>> {
+    let broker = app.broker.clone();
+    let examined = app.examinations.get(async move { broker.examine().await.map(Arc::new) });
+    let panicked = || Refusal::new(ErrorCode::Internal, "the examination panicked");
+    Ok(Json(examined.await.ok_or_else(panicked)??))
 }
 
 /// Mend findings: those with the given ids, or all of them. What no repair can make right is left

@@ -14,7 +14,6 @@ use pointsman_broker::{JobStream, LogError, Viewer};
 use pointsman_core::JobId;
 use pointsman_store::Position;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 
 use super::{
@@ -28,6 +27,7 @@ use crate::{
     app::App,
     extract::{Id, Params},
     refusal::{Answer, Refusal},
+    streams::OpenStream,
     written::Written,
 };
 
@@ -73,16 +73,16 @@ pub(crate) async fn events(
         let detail = format!("{conflate} is out of range: use 0 to {MAX_CONFLATE}");
         return Err(Problem::new(ErrorCode::InvalidQuery, detail).at("?conflate").into());
     }
-    let permit = permit(&app)?;
+    let open = app.streams.open(None)?;
     let viewer = app.broker.viewer(after, Duration::from_millis(conflate.into()));
-    Ok(server_sent(stream::unfold((app, viewer, permit), next_frame)))
+    Ok(server_sent(stream::unfold((app, viewer, open), next_frame)))
 }
 
 async fn next_frame(
-    (app, mut viewer, permit): (App, Viewer, OwnedSemaphorePermit),
-) -> Option<(Written, (App, Viewer, OwnedSemaphorePermit))> {
+    (app, mut viewer, open): (App, Viewer, OpenStream),
+) -> Option<(Written, (App, Viewer, OpenStream))> {
     let frame = app.stopping.run_until_cancelled(viewer.next()).await??;
-    Some((Written::new(frame.lines()), (app, viewer, permit)))
+    Some((Written::new(frame.lines()), (app, viewer, open)))
 }
 
 /// One job: its record now, then its events and progress; ends with its last event.
@@ -97,27 +97,22 @@ pub(crate) async fn job_events(
     Id(id): Id<JobId>,
 ) -> Answer<Response> {
     find(&app, &caller, id).await?;
-    let permit = permit(&app)?;
+    let open = app.streams.open(caller.customer())?;
     let gone = || Refusal::from(pointsman_core::Rejected::JobNotFound(id));
     let stream = app.broker.job_stream(id).await?.ok_or_else(gone)?;
-    Ok(server_sent(stream::unfold((app, stream, permit), next_job_frame)))
+    Ok(server_sent(stream::unfold((app, stream, open), next_job_frame)))
 }
 
 async fn next_job_frame(
-    (app, mut stream, permit): (App, JobStream, OwnedSemaphorePermit),
-) -> Option<(Written, (App, JobStream, OwnedSemaphorePermit))> {
+    (app, mut stream, open): (App, JobStream, OpenStream),
+) -> Option<(Written, (App, JobStream, OpenStream))> {
     let quiet = Duration::from_secs(5);
     let next = tokio::time::timeout(quiet, app.stopping.run_until_cancelled(stream.next()));
     let written = match next.await {
         Ok(frame) => Written::new(vec![frame??.line()]),
         Err(_) => Written::alive(),
     };
-    Some((written, (app, stream, permit)))
-}
-
-fn permit(app: &App) -> Answer<OwnedSemaphorePermit> {
-    let full = |_| Refusal::new(ErrorCode::TooManyStreams, "every event stream is taken");
-    app.streams.clone().try_acquire_owned().map_err(full)
+    Some((written, (app, stream, open)))
 }
 
 fn position(text: &str, pointer: &str) -> Result<Position, Problem> {

@@ -18,6 +18,7 @@ use super::{Errors, submit::job_json};
 use crate::{
     access::{Caller, Permission},
     app::App,
+    body::{Share, to_send},
     explain,
     extract::{Id, Whole},
     refusal::{Answer, Refusal},
@@ -108,9 +109,10 @@ pub(crate) async fn payload(
     caller: Caller,
     Id(id): Id<JobId>,
 ) -> Answer<Response> {
-    find(&app, &caller, id).await?;
+    let job = find(&app, &caller, id).await?;
+    let share = app.answers.share_of(job.spec.payload_bytes).await?;
     let payload = app.broker.payload(id).await?.ok_or_else(|| payload_gone(id))?;
-    Ok(json_text(&payload))
+    Ok(json_text(payload, share))
 }
 
 /// The service's own outputs.
@@ -127,8 +129,9 @@ pub(crate) async fn result(
     let job = find(&app, &caller, id).await?;
     let none = || Refusal::new(ErrorCode::ResultNotFound, format!("job {id} has no result"));
     let token = crate::files::bound_token(&job).filter(|_| job.is_ended()).ok_or_else(none)?;
+    let share = app.answers.share_of(job.result_bytes).await?;
     let result = app.broker.result(id, Some(token)).await?.ok_or_else(none)?;
-    Ok(json_text(&result))
+    Ok(json_text(result, share))
 }
 
 /// The newest picture of the running job.
@@ -218,7 +221,7 @@ fn payload_gone(id: JobId) -> Refusal {
     Problem::new(ErrorCode::PayloadGone, detail).into()
 }
 
-fn json_text(json: &Arc<[u8]>) -> Response {
-    let body = bytes::Bytes::from_owner(json.clone());
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+/// An answer that may be large: its share of the room is held until it is sent.
+pub(super) fn json_text(json: impl AsRef<[u8]> + Send + 'static, share: Share) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], to_send(json, share)).into_response()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use pointsman_api::{
     ClaimRequest, ClaimedJob, ErrorCode, ExchangeRequest, Exchanged, LeaveRequest, MAX_CLAIM,
     MAX_OPS, MAX_WAIT_S, OpResult, Problem, RegisterRequest, Registered, RenewRequest, Renewed,
@@ -12,9 +12,10 @@ use pointsman_core::{
     command::{AttemptOp, Claim, Exchange, Held, Register, Renew},
     event::Record,
 };
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Errors;
+use super::{Errors, job::json_text};
 use crate::{
     app::App,
     extract,
@@ -36,7 +37,7 @@ const MAX_SERVICES: usize = 100;
 pub(crate) async fn register(
     State(app): State<App>,
     extract::Json(request, _share): extract::Json<RegisterRequest>,
-) -> Answer<Json<Registered>> {
+) -> Answer<Response> {
     check_registration(&request)?;
     let mut register = Register {
         worker: request.worker_id,
@@ -53,7 +54,22 @@ pub(crate) async fn register(
         return Err(Refusal::new(ErrorCode::Internal, "an odd answer to a registration"));
     };
     let running = claimed_jobs(&app, running).await?;
-    Ok(Json(Registered { epoch: epoch(&app), running }))
+    let payloads = payload_bytes(&running);
+    with_payloads(&app, Registered { epoch: epoch(&app), running }, payloads).await
+}
+
+fn payload_bytes(jobs: &[ClaimedJob]) -> u64 {
+    jobs.iter().map(|job| job.payload.get().len() as u64).sum()
+}
+
+/// An answer with payloads, of so many bytes. One for which there is no room is as good as lost on
+/// its way: it was done, and an exact repeat gets the same.
+async fn with_payloads(app: &App, answer: impl Serialize, payloads: u64) -> Answer<Response> {
+    let share = app.answers.share_of(payloads).await;
+    let share = share.map_err(|full| Refusal::new(ErrorCode::OutcomeUnknown, &*full.detail))?;
+    let json = serde_json::to_vec(&answer)
+        .map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))?;
+    Ok(json_text(json, share))
 }
 
 /// Read after what it goes with was answered: so an answer that was given in a new epoch never goes
@@ -121,11 +137,16 @@ fn raw(payload: &[u8]) -> Answer<Box<RawValue>> {
 pub(crate) async fn exchange(
     State(app): State<App>,
     extract::Json(request, _share): extract::Json<ExchangeRequest>,
-) -> Answer<Json<Exchanged>> {
-    Ok(Json(run(&app, request).await?))
+) -> Answer<Response> {
+    exchanged(&app, run(&app, request).await?).await
 }
 
-/// Claim jobs: one for each token at most. Waits up to `wait_s` while there is none.
+async fn exchanged(app: &App, exchanged: Exchanged) -> Answer<Response> {
+    let payloads = payload_bytes(&exchanged.claimed);
+    with_payloads(app, exchanged, payloads).await
+}
+
+/// Claim jobs: one for each token at most, and no more once their payloads come to 16 MiB. Waits up to `wait_s` while there is none.
 #[utoipa::path(
     post, path = "/api/v1/worker/claim", tag = "worker",
     request_body = ClaimRequest,
@@ -134,17 +155,17 @@ pub(crate) async fn exchange(
 pub(crate) async fn claim(
     State(app): State<App>,
     extract::Json(request, _share): extract::Json<ClaimRequest>,
-) -> Answer<Json<Exchanged>> {
+) -> Answer<Response> {
     let ClaimRequest { worker_id, incarnation, tokens, services, wait_s } = request;
     let claim = Some(Claim { tokens, services });
     let request = ExchangeRequest { worker_id, incarnation, ops: Vec::new(), claim, wait_s };
-    let exchanged = run(&app, request).await;
+    let claimed = run(&app, request).await;
     // Here the tokens are not within a claim.
-    let exchanged = exchanged.map_err(|Refusal(mut problem)| {
+    let claimed = claimed.map_err(|Refusal(mut problem)| {
         problem.pointer = problem.pointer.take().map(|place| place.replace("/claim/", "/"));
         Refusal(problem)
     });
-    Ok(Json(exchanged?))
+    exchanged(&app, claimed?).await
 }
 
 /// Carries an exchange out.

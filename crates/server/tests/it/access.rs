@@ -67,6 +67,37 @@ async fn on_loopback_nobody_needs_a_token_but_nothing_foreign_comes_in() {
 }
 
 #[tokio::test]
+async fn what_comes_through_a_proxy_is_not_local() {
+    let data = tempfile::tempdir().unwrap();
+    let secret = token(data.path(), "view", Role::View, None);
+    let server = start_at(SocketAddr::from(([127, 0, 0, 1], 0)), data).await;
+    let list = || server.get("/api/v1/jobs");
+    for (name, value) in [
+        ("forwarded", "for=192.0.2.1"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-host", "jobs.example"),
+        ("x-forwarded-proto", "https"),
+        ("x-real-ip", "192.0.2.1"),
+        ("via", "1.1 proxy"),
+    ] {
+        let through = || list().header(name, value);
+        let refused = server.ask(through()).await;
+        assert_eq!((refused.status, refused.code().as_str()), (401, "unauthorized"), "{name}");
+        let detail = refused.json()["detail"].as_str().unwrap().to_lowercase();
+        assert!(detail.contains("proxy") && detail.contains(name), "{detail}");
+        let own_page = through()
+            .header("host", "jobs.example")
+            .header("origin", "https://jobs.example")
+            .bearer_auth(&secret);
+        assert_eq!(server.ask(own_page).await.status, 200, "{name}");
+    }
+    // As a proxy speaks that says nothing of itself.
+    let old = list().version(reqwest::Version::HTTP_10);
+    assert_eq!(server.ask(old).await.status, 401);
+    assert_eq!(server.ask(list()).await.status, 200);
+}
+
+#[tokio::test]
 async fn elsewhere_every_request_needs_a_token() {
     let (server, client) = open_server().await;
     for path in ["/api/v1/jobs", "/api/v1/snapshot", "/api/v1/events", "/metrics", "/api/v1/log"] {
@@ -140,6 +171,20 @@ async fn a_customer_sees_only_its_own_jobs() {
     let mut stealing = simulation();
     stealing.inputs = serde_json::from_value(stolen).unwrap();
     assert!(acme.submit(&stealing).await.unwrap_err().is(ErrorCode::InputNotFound));
+}
+
+#[tokio::test]
+async fn no_customer_takes_all_event_streams() {
+    let (_server, client) = open_server().await;
+    let job = client("acme").submit(&simulation()).await.unwrap().job.id;
+    let mut open = Vec::new();
+    for _ in 0..50 {
+        open.push(client("acme").job_events(job).await.unwrap());
+    }
+    let refused = client("acme").job_events(job).await.map(drop).unwrap_err();
+    assert!(refused.is(ErrorCode::TooManyStreams), "{refused}");
+    assert!(refused.to_string().contains("acme has 50"), "{refused}");
+    client("submit").job_events(job).await.unwrap();
 }
 
 #[tokio::test]

@@ -23,9 +23,22 @@ fn graph() -> Value {
     json!({"3": {"class_type": "LoadImage", "inputs": {"image": "x.png"}}})
 }
 
+/// A workflow that asks for more node classes than can be kept with a job.
+fn many_classes() -> Value {
+    let node =
+        |i: usize| (i.to_string(), json!({"class_type": format!("{i:0>100}"), "inputs": {}}));
+    Value::Object((0..1_500).map(node).collect())
+}
+
 fn with_input(name: &str, from: &str) -> String {
     let inputs = json!([{"node": "3", "field": "image", "name": name, "from": from}]);
     json!({"service": "comfyui", "payload": {"workflow": graph()}, "inputs": inputs}).to_string()
+}
+
+/// Each list is within its limits, and all of them are not.
+fn labels() -> Value {
+    let lists: Vec<_> = (0..100).map(|i| [format!("{i}{}", "x".repeat(150))]).collect();
+    Value::Object((0..100).map(|i| (format!("l{i}"), json!({"in": lists}))).collect())
 }
 
 fn submissions() -> Vec<(String, u16, &'static str, &'static str)> {
@@ -69,6 +82,13 @@ fn submissions() -> Vec<(String, u16, &'static str, &'static str)> {
         (comfyui(ui_format.clone()), 422, "ui_format_workflow", "/payload"),
         (comfyui(json!({"workflow": ui_format})), 422, "ui_format_workflow", "/payload/workflow"),
         (comfyui(json!({"workflow": {}})), 422, "invalid_workflow", "/payload/workflow"),
+        (comfyui(json!({"workflow": many_classes()})), 422, "too_long", "/payload/workflow"),
+        (
+            with("requirements", json!({"must_not": {"labels": labels()}})),
+            422,
+            "too_long",
+            "/requirements",
+        ),
         (comfyui(json!({"workflow": graph(), "a/b": 1})), 422, "unknown_field", "/payload/a~1b"),
         (
             comfyui(json!({"workflow": graph(), "allow_partial": 1})),

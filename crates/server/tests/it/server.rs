@@ -2,12 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use pointsman_api::{ErrorCode, Submission};
+use pointsman_core::JobId;
 use pointsman_server::Limits;
 use pointsman_store::{Clock as _, ManualClock, MemStore};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use crate::fixture::{start, start_on, start_with};
@@ -128,6 +130,55 @@ async fn a_stopping_server_ends_streams_and_waiting_claims() {
     served.expect("the server ends").unwrap().unwrap();
     while let Ok(Some(_)) = events.next().await {}
     assert!(waiting.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_head_has_at_most_64_kib() {
+    let server = start().await;
+    let with = |bytes: usize| server.get("/api/v1/jobs").header("x-long", "x".repeat(bytes));
+    assert_eq!(server.ask(with(60 << 10)).await.status, 200);
+    assert_eq!(server.ask(with(70 << 10)).await.status, 431);
+}
+
+/// A client that asks for a payload, and reads nothing but the beginning of the answer.
+async fn reads_nothing(url: &str, job: JobId) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+    let mut connection = socket.connect(address).await.unwrap();
+    let request = format!("GET /api/v1/jobs/{job}/payload HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut begin = [0; 15];
+    connection.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    connection
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_have_a_bound() {
+    const PAYLOAD: usize = 24 << 20;
+    let limits = Limits { answer_bytes: PAYLOAD * 3 / 2, ..Limits::default() };
+    let store = MemStore::new(Arc::new(ManualClock::default()));
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = start_with(store, loopback, tempfile::tempdir().unwrap(), limits).await;
+    let payload = serde_json::json!({ "text": "x".repeat(PAYLOAD) });
+    let submission = Submission::new("simulation", &payload).unwrap();
+    let job = server.client.submit(&submission).await.unwrap().job.id;
+    let slow = reads_nothing(&server.url, job).await;
+    let path = format!("/api/v1/jobs/{job}/payload");
+    let worker = server.worker("w").await;
+    let request = worker.request(Vec::new(), 1, 0.0);
+    let unheard = worker.client.exchange(&request, &|| {});
+    let (refused, unheard) = tokio::join!(server.ask(server.get(&path)), unheard);
+    assert_eq!((refused.status, refused.code().as_str()), (503, "too_many_answers"));
+    let record = server.ask(server.get(&format!("/api/v1/jobs/{job}"))).await;
+    assert_eq!(record.status, 200, "what is small goes on");
+    let unheard = unheard.unwrap_err();
+    assert!(unheard.is(ErrorCode::OutcomeUnknown), "{unheard}");
+    drop(slow);
+    assert_eq!(server.ask(server.get(&path)).await.status, 200);
+    let again = worker.client.exchange(&request, &|| {}).await.unwrap();
+    assert_eq!(again.claimed.len(), 1, "an exact repeat gets the first answer");
 }
 
 #[tokio::test]

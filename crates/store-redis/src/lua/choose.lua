@@ -2,6 +2,7 @@
 -- Reads only. A claim walks whichever is shorter, the heads in order or the worker's own classes.
 
 local POISONOUS_AFTER = _POISONOUS_AFTER
+local CLAIM_BYTES = _CLAIM_BYTES
 
 local function base_of(S, base)
   local known = S.bases[base]
@@ -91,11 +92,12 @@ local function walk(S, claim, heads, count)
   end
 end
 
--- A job's fields and attempt, if it waits as its index says; and whether workers are excluded.
+-- A job's fields and attempt, if it waits as its index says; whether workers are excluded; and the
+-- bytes of its payload.
 local function waiting_job(key)
   local fields = redis.pcall('HGETALL', key)
   if fields.err then return {}, nil end
-  local attempt, waits, excludes = nil, false, false
+  local attempt, waits, excludes, bytes = nil, false, false, 0
   for i = 1, #fields, 2 do
     local field = fields[i]
     if field == 'attempt' then
@@ -104,17 +106,19 @@ local function waiting_job(key)
       waits = fields[i + 1] == 'pending'
     elseif field == 'exclusions' then
       excludes = true
+    elseif field == 'payload_bytes' then
+      bytes = tonumber(fields[i + 1]) or 0
     elseif field == 'hold' then
       return fields, nil
     end
   end
-  return fields, waits and attempt, excludes
+  return fields, waits and attempt, excludes, bytes
 end
 
--- Takes jobs of one class while they come before the second best head; answers how many, and the
--- class's next head. What the same call changes otherwise (`skip`), and what contradicts its own
+-- Takes jobs of one class while they come before the second best head, and their payloads are few
+-- enough for one answer; answers how many, and the class's next head. What the same call changes otherwise (`skip`), and what contradicts its own
 -- index, is passed over.
-local function take_run(S, best, second, wanted, skip, picks)
+local function take_run(S, claim, best, second, wanted, skip, picks)
   local class = best.class
   local taken, passed = 0, 0
   while passed < 100 do
@@ -139,12 +143,13 @@ local function take_run(S, best, second, wanted, skip, picks)
       end
       local job = string.sub(some[i], 14)
       local key = S.P .. 'job:' .. job
-      local fields, attempt, excludes = waiting_job(key)
+      local fields, attempt, excludes, bytes = waiting_job(key)
       if attempt and not skip[key] then
         picks[#picks + 1] = {
           job = job, key = key, member = some[i], class = class, service = best.service, attempt = attempt, fields = fields, excludes = excludes,
         }
-        taken = taken + 1
+        taken, claim.bytes = taken + 1, claim.bytes + bytes
+        if claim.bytes >= CLAIM_BYTES then wanted, claim.wanted = taken, #picks end
       else
         passed, class.is_odd, class.following = passed + 1, true, nil
       end
@@ -181,6 +186,7 @@ end
 -- The jobs that a claim gets, in order. `claim`: worker, digest, wanted, services { name, free }.
 local function choose(S, claim, skip)
   local picks, of_services, by_name = {}, {}, {}
+  claim.bytes = 0
   for i, service in ipairs(claim.services) do
     local heads = heads_of(S, claim, service.name)
     heads.free, heads.rest = service.free, {}
@@ -194,7 +200,7 @@ local function choose(S, claim, skip)
     if not base.probing then
       local most = math.min(claim.wanted - #picks, heads.free)
       if base.poisonous then most = 1 end
-      local taken, following = take_run(S, best, second, most, skip, picks)
+      local taken, following = take_run(S, claim, best, second, most, skip, picks)
       heads.free = heads.free - taken
       if base.poisonous and taken > 0 then base.probing = true end
       if following and not base.probing then push(heads.rest, following) end

@@ -1,10 +1,10 @@
 //! Which job a claim gets, and which workers and classes get none for a while.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_core::{
     Command, FailureKind, JobId, LossReason, Record, RecordKey, WorkflowId,
-    command::Op,
+    command::{Op, Submit},
     decide::limits,
     record::{AlertId, AlertRule, JobSpec, Orders},
 };
@@ -36,6 +36,30 @@ pub async fn order_is_priority_then_place(open: &Open) {
     let low_too = fleet.submit(spec(10)).await;
     let expected = vec![high, first_of_group, second_of_group, middle, low, low_too];
     assert_eq!(claimed_in_order(&fleet, 6).await, expected);
+    fleet.check().await.expect("sound");
+}
+
+pub async fn a_claim_takes_no_more_payload_than_one_answer_has_room_for(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 9, &[]).await;
+    let large = |fill: u8| Arc::<[u8]>::from([b"\"", &vec![fill; 9 << 20][..], b"\""].concat());
+    let mut jobs = Vec::new();
+    for (n, payload) in [large(b'a'), large(b'b'), Arc::from(*b"{}")].into_iter().enumerate() {
+        // Of two classes, so that one goes on where the other left off.
+        let requirements = if n == 1 { Arc::default() } else { needs("label") };
+        let submit = Submit { payload, ..fleet.submission(JobSpec { requirements, ..spec(50) }) };
+        jobs.push(submit.id);
+        fleet.run(Command::Submit(submit)).await.expect("accepted");
+    }
+    let able = fleet.worker("able", 9, &["label"]).await;
+    let claim = async |count: usize| {
+        let tokens = (0..count).map(|_| fleet.token()).collect();
+        let claimed = fleet.claim_with(&able, tokens).await;
+        claimed.iter().map(|held| held.job).collect::<Vec<_>>()
+    };
+    assert_eq!(claim(9).await, jobs[..2], "the next one finds no room");
+    assert_eq!(claim(9).await, jobs[2..]);
+    assert_eq!(fleet.claim(&hand).await, None);
     fleet.check().await.expect("sound");
 }
 

@@ -35,6 +35,7 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each claims $open,
             order_is_priority_then_place,
             a_claim_sees_past_jobs_it_cannot_run,
+            a_claim_takes_no_more_payload_than_one_answer_has_room_for,
             few_classes_far_down_are_claimed_in_their_order,
             the_wrong_worker_does_not_get_the_job_again,
             a_suspect_worker_proves_itself,
@@ -56,6 +57,7 @@ macro_rules! conformance_tests {
             stale_writes_change_nothing,
             the_log_is_dense_and_tells_everything,
             ended_jobs_are_kept_by_count_age_and_bytes,
+            what_a_submission_puts_into_the_record_is_counted,
             who_is_gone_goes_before_ended_jobs,
         );
         $crate::conformance_tests!(@each presence $open,

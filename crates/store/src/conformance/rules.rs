@@ -7,11 +7,12 @@ use pointsman_core::{
     command::{Held, Idempotency, Op, OpAnswer, Reconcile},
     decide::limits,
     record::{ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders, WorkerStatus},
+    to_json,
 };
 
 use super::{
     Open,
-    fleet::{Fleet, cancelled, completed, failed, late, spec},
+    fleet::{Fleet, cancelled, completed, failed, late, needs, spec},
 };
 use crate::{Due, Retention};
 
@@ -276,6 +277,24 @@ pub async fn ended_jobs_are_kept_by_count_age_and_bytes(open: &Open) {
     let keep = Retention { ended_for: Duration::from_secs(15), ..Retention::default() };
     assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 1, "that of 20 s ago");
     assert_eq!(fleet.job(ended[2]).await.status(), JobStatus::Completed);
+}
+
+pub async fn what_a_submission_puts_into_the_record_is_counted(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &["label"]).await;
+    let note = serde_json::json!({"note": "n".repeat(1_000)});
+    let requirements = needs("label");
+    let asked = note.to_string().len() + to_json(&requirements).len();
+    fleet.submit(JobSpec { metadata: Some(note), requirements, ..spec(50) }).await;
+    let held = fleet.claim(&hand).await.expect("a job");
+    fleet.act(&hand, held, Op::Start).await.expect("accepted");
+    fleet.act(&hand, held, completed()).await.expect("accepted");
+    let bytes = fleet.job(held.job).await.bytes();
+    assert_eq!(bytes, (asked + 2 + r#"{"done":true}"#.len()) as u64);
+    let keep = |ended_bytes| Due::Retention(Retention { ended_bytes, ..Retention::default() });
+    assert_eq!(fleet.reconcile(keep(bytes)).await, 0);
+    assert_eq!(fleet.reconcile(keep(bytes - 1)).await, 1);
+    fleet.check().await.expect("sound");
 }
 
 /// A backlog of ended jobs must not keep who is gone, of whom there are few.

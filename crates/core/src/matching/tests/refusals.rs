@@ -3,7 +3,7 @@
 use super::*;
 use crate::matching::{
     RequirementErrorCode::{self, *},
-    validate,
+    complete_from_graph, validate,
 };
 
 fn refusal(value: &Value) -> (String, RequirementErrorCode, String) {
@@ -63,6 +63,27 @@ fn labels_are_counted() {
     let labels: serde_json::Map<_, _> =
         (0..101).map(|i| (format!("l{i}"), json!({"eq": 1}))).collect();
     assert_eq!(refusal(&json!({"labels": labels})).1, TooLarge);
+}
+
+/// Each list is within its limits; together they would be 200 MB in every copy of the record.
+#[test]
+fn requirements_have_a_limit_as_a_whole() {
+    let lists: Vec<_> = (0..100).map(|i| [format!("{i}{}", "x".repeat(150))]).collect();
+    let labels = |n| (0..n).map(|i| (format!("l{i}"), json!({"in": lists}))).collect();
+    let with = |n| json!({"must_not": {"labels": Value::Object(labels(n))}});
+    requirements(with(4));
+    let (pointer, code, message) = refusal(&with(5));
+    assert_eq!((pointer.as_str(), code), ("", TooLarge));
+    assert!(message.contains("bytes") && message.contains("65536"), "{message}");
+    // What a workflow adds is not held against what was written.
+    let mut completed = requirements(with(4));
+    let classes = |n: usize| (0..n).map(|i| format!("{i:0>50}")).collect();
+    complete_from_graph(&mut completed, classes(1_000), Default::default(), &Default::default());
+    completed.check().unwrap();
+    complete_from_graph(&mut completed, classes(1_500), Default::default(), &Default::default());
+    let refused = completed.check().unwrap_err();
+    assert_eq!((refused.pointer.as_str(), refused.code), ("", TooLarge));
+    assert!(refused.message.contains("131072"), "{refused}");
 }
 
 #[test]
