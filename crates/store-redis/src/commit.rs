@@ -38,7 +38,7 @@ impl Inner {
         let mut plan = Plan::of(&transition, &before);
         copy_statuses(&workers, &transition, &before, &mut plan);
         let packed = plan.pack(None, self.link.keys());
-        let verdict = self.commit_all(&epoch, &[&packed]).await?.pop();
+        let verdict = self.commit_all(&epoch, &[&packed], false).await?.pop();
         Ok(match verdict {
             Some(Verdict::Applied { stamped, picks }) => {
                 Committed::Applied(self.done(transition, None, &epoch, stamped, picks))
@@ -49,17 +49,20 @@ impl Inner {
         })
     }
 
-    /// Calls the function with plans that were decided in this epoch; one verdict each.
+    /// Calls the function with plans that were decided in this epoch; one verdict each. In order,
+    /// all behind a conflict meet one.
     pub async fn commit_all(
         &self,
         epoch: &Epoch,
         plans: &[&Vec<Vec<u8>>],
+        in_order: bool,
     ) -> Result<Vec<Verdict>, StoreError> {
         if plans.is_empty() {
             return Ok(Vec::new());
         }
         let (time, epoch) = (self.link.given_time(), epoch.to_string());
         let mut args: Vec<&[u8]> = vec![time.as_bytes(), epoch.as_bytes()];
+        args.extend(in_order.then_some(&b"in order"[..]));
         args.extend(plans.iter().flat_map(|plan| plan.iter().map(Vec::as_slice)));
         let answer = self.link.call("commit", &args).await.map_err(half_way)?;
         self.verdicts(&answer, plans.len())

@@ -140,7 +140,7 @@ impl Inner {
                 Command::Renew(renew) if decided.only_hears => {
                     self.hear(&renew.worker, &epoch, &decided.plan).await?
                 }
-                _ => self.commit_all(&epoch, &[&decided.plan]).await?.pop(),
+                _ => self.commit_all(&epoch, &[&decided.plan], false).await?.pop(),
             };
             match verdict {
                 Some(Verdict::Applied { stamped, picks }) => {

@@ -118,10 +118,17 @@ impl Inner {
             Ok(read) => read,
             Err(error) => return all_fail(error),
         };
-        let mut decided = Vec::with_capacity(commands.len());
+        // New jobs do not touch each other's records; what reconcilers ask for may, and keeps its order:
+        // behind one that waits for a call of its own, all do.
+        let in_order = commands.iter().all(|command| subject(command).is_some());
+        let mut decided: Vec<Ahead> = Vec::with_capacity(commands.len());
         for command in commands {
+            if in_order && matches!(decided.last(), Some(Ahead::Undecided)) {
+                decided.push(Ahead::Undecided);
+                continue;
+            }
             let subject = subject(command);
-            // What reconcilers ask for meets no conflict but a real one: all keep their order.
+            // What reconcilers ask for meets no conflict but a real one.
             let mut sight = Sight::new(&self.link, &self.memory, &epoch, subject.is_some());
             if let Some(key) = subject {
                 match read.remove(&key) {
@@ -147,7 +154,8 @@ impl Inner {
             Ahead::Decided(decided) => Some(&decided.plan),
             _ => None,
         });
-        let mut verdicts = match self.commit_all(&epoch, &plans.collect::<Vec<_>>()).await {
+        let mut verdicts = match self.commit_all(&epoch, &plans.collect::<Vec<_>>(), in_order).await
+        {
             Ok(verdicts) => verdicts.into_iter(),
             Err(error) => return all_fail(error),
         };

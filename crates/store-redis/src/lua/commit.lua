@@ -111,16 +111,21 @@ local function hear(keys, args)
   return answer
 end
 
--- ARGV: time or '', epoch, then plans of transitions, each with what belongs to it behind it.
+-- ARGV: time or '', epoch, then plans of transitions, each with what belongs to it behind it. With
+-- 'in order' in front of them, those behind a conflict are not applied either: they are decided anew
+-- after it.
 local function commit(keys, args)
   local S, why_not = begin(keys, args[1], args[2])
   if not S then return why_not end
   S.woken = {}
-  local before, replies, n = S.seq, {}, 3
+  local before, replies, n, is_ordered, is_stopped = S.seq, {}, 3, args[3] == 'in order', false
+  if is_ordered then n = 4 end
   while n <= #args do
     local v = flat(args[n])
     n = put_in_records(v, args, n)
-    replies[#replies + 1] = one(S, v, args, n)
+    local reply = is_stopped and { 'conflict' } or one(S, v, args, n)
+    replies[#replies + 1] = reply
+    is_stopped = is_stopped or (is_ordered and reply[1] == 'conflict')
     n = n + 1 + v[CLAIM] - v[PAYLOADS]
     if v[LOG] > v[CLAIM] then n = n + 1 end
   end

@@ -72,6 +72,7 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each truths $open,
             a_goodbye_with_jobs_is_told_as_one,
             a_late_win_names_who_won,
+            commands_of_one_call_keep_their_order,
             what_an_ended_attempt_hands_in_late_is_kept,
             an_agent_that_was_forgotten_is_told_so,
             exact_repeats_get_their_first_answer,

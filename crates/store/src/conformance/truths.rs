@@ -394,3 +394,25 @@ pub async fn the_oldest_job_of_a_class_is_not_its_head(open: &Open) {
     fleet.run(Command::Cancel { job: jobs[0] }).await.expect("it waits");
     assert_eq!(told().await, [(1, Some(at(2))), (3, Some(at(4)))]);
 }
+
+/// Commands of one call are carried out in their order, also where some of them change the same
+/// records and others do not.
+pub async fn commands_of_one_call_keep_their_order(open: &Open) {
+    let fleet = Fleet::new(open);
+    let (two, one) = (fleet.worker("two", 2, &[]).await, fleet.worker("one", 1, &[]).await);
+    for _ in 0..3 {
+        fleet.submit(spec(50)).await;
+    }
+    let tokens = vec![fleet.token(), fleet.token()];
+    let mut held = fleet.claim_with(&two, tokens).await;
+    held.extend(fleet.claim(&one).await);
+    assert_eq!(held.len(), 3);
+    fleet.advance(limits::LEASE * 2);
+    let done = fleet.store.execute(held.iter().map(|held| Fleet::expire(*held)).collect()).await;
+    let seqs = done
+        .expect("the store works")
+        .into_iter()
+        .map(|done| done.expect("each is due").group.expect("each changes something").seq);
+    let seqs: Vec<_> = seqs.collect();
+    assert!(seqs.is_sorted(), "{seqs:?}");
+}
