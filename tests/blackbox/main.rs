@@ -7,4 +7,5 @@ mod kills;
 mod moving;
 mod pictures;
 mod redis;
+mod stopping;
 mod watching;

@@ -6,6 +6,7 @@ mod fleet;
 mod judge;
 mod links;
 mod load;
+mod machines;
 mod memory;
 mod outages;
 mod refusals;

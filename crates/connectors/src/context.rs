@@ -141,8 +141,9 @@ impl RunContext {
         self.host.stop()
     }
 
-    /// Stores a result file under the attempt's token. Tries again for as long as that cannot be
-    /// done and the attempt is not told to stop; ticks meanwhile, and tells why it waits.
+    /// Stores a result file under the attempt's token. Tries again for as long as the broker does not
+    /// take it, or the source is [unreadable](SourceError::Unreadable), and the attempt is not told to
+    /// stop; ticks meanwhile, and tells why it waits.
     ///
     /// # Errors
     /// [`HostError`]; it is then not stored.
@@ -154,7 +155,8 @@ impl RunContext {
         self.host.put_artifact(artifact, source).await
     }
 
-    /// Opens a file that the job brings: `sha256:…`, `artifact:JOB/NAME` or `data:…`.
+    /// Opens a file that the job brings: `sha256:…`, `artifact:JOB/NAME` or `data:…`. Tries again as
+    /// [`RunContext::put_artifact`] does.
     ///
     /// # Errors
     /// [`HostError`].

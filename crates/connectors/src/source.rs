@@ -27,9 +27,12 @@ pub enum SourceError {
     /// Its service refuses to hand it over, and will again.
     #[error("refused: {0}")]
     Refused(String),
-    /// It may be there.
+    /// It may be there, and readable another time.
     #[error("not readable: {0}")]
     Unreadable(String),
+    /// It could not be read, and its service is dead or knows nothing of the run any more.
+    #[error("not readable, and the service lost the run: {0}")]
+    Lost(String),
 }
 
 #[async_trait]

@@ -1,13 +1,16 @@
 //! A host for tests that writes down what a run told it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use pointsman_core::{
     JobId, ServiceName, Timestamp, Token,
@@ -18,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     ByteStream, HostError, Limits, NewArtifact, Preview, RawFrame, Report, RunContext, RunHost,
-    Source, StopSignal, Task,
+    Source, SourceError, StopSignal, Task,
 };
 
 /// Everything that a run said.
@@ -31,6 +34,8 @@ pub struct Witness {
     pub previews: Mutex<Vec<Preview>>,
     pub artifacts: Mutex<Vec<(Artifact, Bytes)>>,
     pub inputs: Mutex<Vec<(String, Bytes)>>,
+    /// Inputs break off within.
+    pub inputs_break: AtomicBool,
     pub stop: StopSignal,
 }
 
@@ -70,13 +75,15 @@ impl RunHost for Witness {
         artifact: NewArtifact,
         source: &dyn Source,
     ) -> Result<Artifact, HostError> {
-        let chunks: Vec<Bytes> = source
-            .open()
-            .await?
-            .try_collect()
-            .await
-            .map_err(|error| crate::SourceError::Unreadable(error.to_string()))?;
-        let bytes = Bytes::from(chunks.concat());
+        let bytes = loop {
+            match read(source).await {
+                Ok(bytes) => break bytes,
+                Err(SourceError::Unreadable(_)) if self.stop.reason().is_none() => {}
+                Err(SourceError::Unreadable(_)) => return Err(HostError::Fenced),
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
         let stored = Artifact {
             name: artifact.name,
             size: bytes.len() as u64,
@@ -91,10 +98,20 @@ impl RunHost for Witness {
     async fn open_input(&self, from: &str) -> Result<ByteStream, HostError> {
         let inputs = self.inputs.lock();
         let found = inputs.iter().find(|(name, _)| name == from);
+        if found.is_some() && self.inputs_break.load(Ordering::SeqCst) {
+            let broken = Err(std::io::Error::other("the broker went away"));
+            return Ok(futures::stream::iter([Ok(Bytes::from_static(b"x")), broken]).boxed());
+        }
         found
             .map(|(_, bytes)| crate::one_chunk(bytes.clone()))
             .ok_or_else(|| HostError::NoSuchInput(from.to_owned()))
     }
+}
+
+async fn read(source: &dyn Source) -> Result<Bytes, SourceError> {
+    let chunks = source.open().await?.try_collect::<Vec<Bytes>>().await;
+    let chunks = chunks.map_err(|error| SourceError::Unreadable(error.to_string()))?;
+    Ok(Bytes::from(chunks.concat()))
 }
 
 /// A first attempt at a job with this payload.

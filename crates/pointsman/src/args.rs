@@ -243,10 +243,11 @@ pub struct Limits {
     /// while all that is known is that it is in the service's queue.
     #[arg(long, env = "WORKER_STALL_AFTER_SECONDS")]
     pub stall_after_s: Option<u32>,
-    /// Seconds that an attempt may take in all; unset is off. The smaller of the two wins.
+    /// Seconds that an attempt may take from its start, restarts of its worker included; unset is off.
+    /// The smaller of the two wins.
     #[arg(long, env = "WORKER_COMFYUI_WORKFLOW_TIMEOUT_SECONDS")]
     pub total_s: Option<u32>,
-    /// Minutes that an attempt may take in all; unset is off.
+    /// The same in minutes; unset is off.
     #[arg(long, env = "WORKER_JOB_TIMEOUT_MINUTES")]
     pub total_minutes: Option<u32>,
     /// Seconds between two looks at a service, also while it is idle.

@@ -163,7 +163,7 @@ impl Attempt {
             limits: limits.for_job(&self.claimed.job.spec.timeouts),
             adopted: self.adopted,
         };
-        let total = task.limits.total;
+        let total = task.limits.total.map(|total| total.saturating_sub(self.ran_before()));
         let connector = self.service.connector.clone();
         let run = connector.run(task, RunContext::new(self.clone()));
         let mut run = pin!(AssertUnwindSafe(run).catch_unwind());
@@ -176,6 +176,13 @@ impl Attempt {
             },
         };
         (self, end.unwrap_or_else(|_| Err(panicked())))
+    }
+
+    /// For how long it ran before this process adopted it.
+    fn ran_before(&self) -> Duration {
+        let started_at = self.claimed.job.started_at().filter(|_| self.adopted);
+        let now = (self.shared.config.clock)();
+        started_at.map_or(Duration::ZERO, |started_at| now.since(started_at))
     }
 
     /// Stops it when its time, counted from its start, is over.

@@ -17,6 +17,11 @@ impl Backoff {
         Self { next: timings.backoff, first: timings.backoff, most: timings.backoff_max }
     }
 
+    /// The same with another longest pause.
+    pub(crate) fn up_to(timings: &Timings, most: Duration) -> Self {
+        Self { most, ..Self::new(timings) }
+    }
+
     /// The next pause.
     pub(crate) fn pause(&mut self) -> Duration {
         let pause = draw::jitter(self.next);

@@ -66,11 +66,11 @@ pub trait Broker: Send + Sync {
     /// [`BrokerError`]; the preview is then dropped.
     async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError>;
 
-    /// Stores a result file under the attempt's token. Storing the same name again replaces it
-    /// while the attempt has not handed in its end. An error of the stream ends it unstored.
+    /// Stores a result file under the attempt's token. A name that is taken is never overwritten: the
+    /// same bytes again are answered the same. An error of the stream ends it unstored.
     ///
     /// # Errors
-    /// [`BrokerError`].
+    /// [`BrokerError`]; [`Rejected::Invalid`] where the name has other bytes.
     async fn put_artifact(
         &self,
         held: Held,

@@ -10,8 +10,11 @@ use pointsman_core::{
 
 use crate::ConfigError;
 
-/// The store's time as the worker knows it. It decides nothing; it only dates the last event of a
-/// service for those who watch.
+/// How long the goodbye may take.
+pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The store's time as the worker knows it. It tells how long an attempt that is adopted ran before,
+/// and dates the last event of a service for those who watch.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// One service of a worker.
@@ -104,6 +107,14 @@ impl Default for Timings {
             stop: Duration::from_secs(10),
             adopt: Duration::from_secs(60),
         }
+    }
+}
+
+impl Timings {
+    /// How long a worker takes at most from the first signal to stop until it has left.
+    #[must_use]
+    pub fn until_left(&self) -> Duration {
+        self.drain + self.stop + GOODBYE
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod exchanges;
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use exchanges::{HandedIn, Waited};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -21,6 +21,10 @@ use crate::{
     settle::{self, Settled},
     shared::Shared,
 };
+
+/// The longest pause between claims while no job that comes is started. Such a job is given back for
+/// nothing, and this worker may be the first to get it again.
+const UNSTARTED_MOST: Duration = Duration::from_secs(30);
 
 type Done = (Arc<Attempt>, Result<Completion, RunEnd>);
 
@@ -47,6 +51,9 @@ pub(crate) struct Lane {
     claiming_for: Vec<Token>,
     claim_not_before: Instant,
     backoff: Backoff,
+    /// No claim before, since the last jobs were not started.
+    rests_until: Instant,
+    unstarted: Backoff,
 }
 
 /// An attempt that the service could not be made to stop.
@@ -70,6 +77,8 @@ impl Lane {
             claiming_for: Vec::new(),
             claim_not_before: Instant::now(),
             backoff: Backoff::new(&shared.config.timings),
+            rests_until: Instant::now(),
+            unstarted: Backoff::up_to(&shared.config.timings, UNSTARTED_MOST),
             shared,
             service,
         }
@@ -85,8 +94,7 @@ impl Lane {
             if self.is_over() {
                 return Ok(());
             }
-            let pause = self.is_pausing().then_some(self.claim_not_before);
-            let pause = pause.into_iter().chain(self.put_off.again_at()).min();
+            let pause = self.claims_again_at().into_iter().chain(self.put_off.again_at()).min();
             tokio::select! {
                 biased;
                 Some(done) = self.running.next() => self.ended_all(done),
@@ -107,7 +115,24 @@ impl Lane {
     }
 
     fn may_claim(&self) -> bool {
-        self.shared.takes_jobs() && self.service.is_able()
+        self.shared.takes_jobs() && self.service.is_able() && !self.rests()
+    }
+
+    fn rests(&self) -> bool {
+        Instant::now() < self.rests_until
+    }
+
+    /// An attempt is over: where none is started, the lane rests. Those that end meanwhile began
+    /// before.
+    fn note_start(&mut self, settled: &Settled) {
+        match settled {
+            Settled::Tell(Op::Release { reason: LossReason::Unstarted, .. }) => {
+                if !self.rests() {
+                    self.rests_until = Instant::now() + self.unstarted.pause();
+                }
+            }
+            _ => self.unstarted.reset(),
+        }
     }
 
     fn start(&mut self, claimed: Claimed, adopted: bool) {
@@ -160,6 +185,7 @@ impl Lane {
 
     fn over(&mut self, attempt: Arc<Attempt>, settled: Settled) {
         attempt.set_phase(Phase::Over);
+        self.note_start(&settled);
         // What it said before its end goes out before its end.
         self.ops.extend(self.service.take_outbox());
         match settled {

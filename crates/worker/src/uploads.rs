@@ -32,7 +32,8 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Stores a result file, trying until the broker has answered, or the attempt is told to stop: so
 /// also no longer than the total limit. Being refused is no reason to drop what a finished job made:
-/// the token may be mended on the other side. Why it waits is told in the progress.
+/// the token may be mended on the other side; nor is a file that its service does not hand over now.
+/// Why it waits is told in the progress.
 pub(crate) async fn put_artifact(
     shared: &Arc<Shared>,
     attempt: &Attempt,
@@ -43,8 +44,12 @@ pub(crate) async fn put_artifact(
     let mut remark = attempt.remark();
     loop {
         attempt.tick();
-        let (stream, watch) = watched(source.open().await?);
-        let call = shared.broker.put_artifact(attempt.held(), artifact.clone(), stream);
+        let watch = Arc::new(Watch::default());
+        let call = async {
+            let stream = watched(source.open().await?, &watch);
+            let stored = shared.broker.put_artifact(attempt.held(), artifact.clone(), stream);
+            Ok::<_, NotStored>(stored.await?)
+        };
         let why = match moving(attempt, &watch, call).await {
             Ok(StoredFile { size, sha256 }) => {
                 remark.take_back();
@@ -57,15 +62,13 @@ pub(crate) async fn put_artifact(
                     kind: artifact.kind,
                 });
             }
-            Err(error) => {
-                if let Some(broken) = watch.broken.lock().take() {
-                    return Err(SourceError::Unreadable(broken).into());
-                }
-                match error {
-                    BrokerError::Refused(why) => not_let_in(&why),
-                    error => refusal(attempt, error)?,
-                }
-            }
+            Err(NotStored::Read(SourceError::Unreadable(why))) => why,
+            Err(NotStored::Read(error)) => return Err(error.into()),
+            // What the broker says of a stream that broke off tells less.
+            Err(NotStored::Sent(error)) => match watch.broken.lock().take() {
+                Some(why) => why,
+                None => refusal(attempt, error)?,
+            },
         };
         let (job, file) = (attempt.held().job, &artifact.name);
         if let Some(reason) = attempt.stop().reason() {
@@ -81,6 +84,26 @@ pub(crate) async fn put_artifact(
     }
 }
 
+/// Why a file was not stored.
+enum NotStored {
+    /// Its service did not hand it over.
+    Read(SourceError),
+    /// The broker did not take it.
+    Sent(BrokerError),
+}
+
+impl From<SourceError> for NotStored {
+    fn from(error: SourceError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<BrokerError> for NotStored {
+    fn from(error: BrokerError) -> Self {
+        Self::Sent(error)
+    }
+}
+
 /// What a stop means for a finished job of which a file is not stored.
 fn what_becomes(reason: StopReason) -> &'static str {
     match reason {
@@ -91,7 +114,7 @@ fn what_becomes(reason: StopReason) -> &'static str {
     }
 }
 
-/// Opens a file that the job brings, trying until the broker has answered.
+/// Opens a file that the job brings, trying as [`put_artifact`] does.
 pub(crate) async fn open_input(
     shared: &Arc<Shared>,
     attempt: &Attempt,
@@ -117,7 +140,7 @@ pub(crate) async fn open_input(
             }
         }
         if attempt.stop().reason().is_some() {
-            return Err(HostError::Refused("told to stop".to_owned()));
+            return Err(HostError::Fenced);
         }
         pause(attempt, backoff.pause()).await;
     }
@@ -130,17 +153,17 @@ fn not_let_in(why: &str) -> String {
     )
 }
 
-/// Why to ask again. Only a broker that did not answer is; and one that does not know the attempt,
-/// which in a new epoch it will know once it is taken back. If not, the attempt is told to stop.
+/// Why to ask again. One is a broker that did not answer; one that does not let this worker in, which
+/// may be mended on the other side; and one that does not know the attempt, which in a new epoch it
+/// will know once it is taken back. If not, the attempt is told to stop.
 fn refusal(attempt: &Attempt, error: BrokerError) -> Result<String, HostError> {
     let is_lost = attempt.stop().reason() == Some(StopReason::Lost);
     match error {
         BrokerError::Rejected(why @ Rejected::UnknownAttempt(_)) if !is_lost => Ok(why.to_string()),
         BrokerError::Rejected(why) if why.may_pass() => Ok(why.to_string()),
         BrokerError::Unreachable(why) => Ok(why),
-        BrokerError::Refused(why) | BrokerError::Rejected(Rejected::Invalid(why)) => {
-            Err(HostError::Refused(why))
-        }
+        BrokerError::Refused(why) => Ok(not_let_in(&why)),
+        BrokerError::Rejected(Rejected::Invalid(why)) => Err(HostError::Refused(why)),
         BrokerError::Rejected(_) => Err(HostError::Fenced),
     }
 }
@@ -153,8 +176,9 @@ struct Watch {
     broken: Mutex<Option<String>>,
 }
 
-fn watched(stream: ByteStream) -> (ByteStream, Arc<Watch>) {
-    let watch = Arc::new(Watch::default());
+fn watched(stream: ByteStream, watch: &Arc<Watch>) -> ByteStream {
+    // That it is open is a move, too.
+    watch.chunks.fetch_add(1, Ordering::Relaxed);
     let seen = watch.clone();
     let stream = stream.inspect(move |chunk| {
         seen.chunks.fetch_add(1, Ordering::Relaxed);
@@ -162,15 +186,15 @@ fn watched(stream: ByteStream) -> (ByteStream, Arc<Watch>) {
             *seen.broken.lock() = Some(error.to_string());
         }
     });
-    (stream.boxed(), watch)
+    stream.boxed()
 }
 
 /// Ticks while a transfer moves, and gives it up when it does not.
-async fn moving<T>(
+async fn moving<T, E: From<BrokerError>>(
     attempt: &Attempt,
     watch: &Watch,
-    call: impl Future<Output = Result<T, BrokerError>>,
-) -> Result<T, BrokerError> {
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let mut call = pin!(call);
     let (mut chunks, mut moved) = (0, Instant::now());
     loop {
@@ -187,7 +211,7 @@ async fn moving<T>(
             Some(_) => STOPPED_IDLE,
         };
         if moved.elapsed() >= idle {
-            return Err(BrokerError::Unreachable("the transfer stands still".to_owned()));
+            return Err(BrokerError::Unreachable("the transfer stands still".to_owned()).into());
         }
     }
 }

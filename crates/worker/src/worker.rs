@@ -12,15 +12,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Broker, ConfigError, WorkerConfig, WorkerError, confirm, health::HealthTask, keeper::Keeper,
-    lane::Lane, previews, shared::Shared,
+    Broker, ConfigError, WorkerConfig, WorkerError, config::GOODBYE, confirm, health::HealthTask,
+    keeper::Keeper, lane::Lane, previews, shared::Shared,
 };
 
 /// What a service has is asked this long before the first registration; one that is not up yet is
 /// registered without, and again when it is.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
-/// How long the goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How a worker is told to stop.
 #[derive(Debug, Clone, Default)]

@@ -1,3 +1,5 @@
+use std::sync::{Arc, OnceLock};
+
 use futures::{StreamExt as _, TryStreamExt as _};
 use pointsman_comfyui::{RequestError, UploadReply, graph};
 use pointsman_core::{Failure, FailureKind, LossReason, record::InputRef};
@@ -31,10 +33,17 @@ impl Run<'_> {
 
     async fn upload(&self, input: &InputRef) -> Result<UploadReply, RunEnd> {
         let folder = format!("{FOLDER}/{}", self.digest(input).await?);
-        let bytes = self.open(input).await?;
+        let broken = Arc::new(OnceLock::new());
+        let tell = broken.clone();
+        let bytes = self.open(input).await?.inspect_err(move |error| {
+            drop(tell.set(error.to_string()));
+        });
         let client = &self.connector.client;
         let upload = client.upload_image(&folder, &input.name, Body::wrap_stream(bytes));
-        self.in_time(input, upload).await?.map_err(|error| refused(input, &error))
+        self.in_time(input, upload).await?.map_err(|error| match broken.get() {
+            Some(why) => not_there(input, SourceError::Unreadable(why.clone()).into()),
+            None => refused(input, &error),
+        })
     }
 
     /// The beginning of the SHA-256 of an input; where its `from` does not say it, it is read for it.
@@ -46,7 +55,10 @@ impl Run<'_> {
             .open(input)
             .await?
             .try_fold(Sha256::new(), async |hash, chunk| Ok(hash.chain_update(chunk)));
-        let hash = self.in_time(input, hash).await?.map_err(|e| not_there(input, unreadable(e)))?;
+        let hash = self
+            .in_time(input, hash)
+            .await?
+            .map_err(|error| not_there(input, SourceError::Unreadable(error.to_string()).into()))?;
         let hash = hash.finalize();
         let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(hex[..DIGITS].to_owned())
@@ -73,10 +85,6 @@ impl Run<'_> {
     }
 }
 
-fn unreadable(error: std::io::Error) -> HostError {
-    SourceError::Unreadable(error.to_string()).into()
-}
-
 fn check(input: &InputRef) -> Result<(), RunEnd> {
     let name = input.name.as_str();
     let plain = !name.contains(['/', '\\', '\0']) && !matches!(name, "" | "." | "..");
@@ -87,26 +95,34 @@ fn check(input: &InputRef) -> Result<(), RunEnd> {
 }
 
 fn not_there(input: &InputRef, error: HostError) -> RunEnd {
+    let message = format!("input {:?}: {error}", input.name);
     match error {
         HostError::NoSuchInput(_) => bad_job("input_missing", input, error),
         HostError::Fenced => RunEnd::Cancelled,
-        HostError::Source(_) | HostError::Refused(_) => {
-            RunEnd::gave_back(LossReason::Unstarted, format!("input {:?}: {error}", input.name))
-        }
+        HostError::Refused(_) => service_fault("input_refused", message),
+        HostError::Source(_) => RunEnd::gave_back(LossReason::Unstarted, message),
     }
 }
 
 fn refused(input: &InputRef, error: &RequestError) -> RunEnd {
+    let message = format!("input {:?}: {error}", input.name);
     match error {
         RequestError::Status { status: StatusCode::PAYLOAD_TOO_LARGE, .. } => {
             bad_job("input_too_large", input, "the service takes no file of this size")
         }
         RequestError::Status { .. } | RequestError::Malformed { .. } => {
-            let message = format!("input {:?}: {error}", input.name);
-            Failure::new(FailureKind::ServiceFault, "upload_refused", message).into()
+            service_fault("upload_refused", message)
         }
-        _ => RunEnd::gave_back(LossReason::Unstarted, format!("input {:?}: {error}", input.name)),
+        RequestError::Unreachable { .. } => RunEnd::gave_back(LossReason::Unstarted, message),
+        // Not free of charge: what breaks off one upload may break off each.
+        RequestError::AnswerLost { .. } | RequestError::TimedOut { .. } => {
+            RunEnd::gave_back(LossReason::ServiceLost, message)
+        }
     }
+}
+
+fn service_fault(code: &str, message: String) -> RunEnd {
+    Failure::new(FailureKind::ServiceFault, code, message).into()
 }
 
 fn bad_job(code: &str, input: &InputRef, why: impl std::fmt::Display) -> RunEnd {

@@ -1,8 +1,9 @@
-use std::io;
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
-use pointsman_comfyui::{HistoryEntry, OutputFile, RequestError, graph};
+use parking_lot::Mutex;
+use pointsman_comfyui::{HistoryEntry, OutputFile, RequestError, Verdict, graph};
 use pointsman_core::{
     Failure, FailureKind, LossReason,
     bounds::MAX_ARTIFACTS,
@@ -10,14 +11,17 @@ use pointsman_core::{
 };
 use reqwest::StatusCode;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{ComfyUiConnector, run::Run, watch::Done, written::short};
 use crate::{
     ByteStream, Completion, HostError, NewArtifact, Report, RunEnd, Source, SourceError, StopReason,
 };
 
-/// The longest file name in an artifact's name, in characters; its end, which says the type, is kept.
-const NAME_CHARS: usize = 120;
+/// Bytes of an artifact's name at most: as many as a server takes.
+const NAME_BYTES: usize = 200;
+/// Bytes of the node's id in it at most.
+const NODE_BYTES: usize = 60;
 
 /// What became of the files of a prompt.
 pub(super) enum Collected {
@@ -82,7 +86,7 @@ impl Run<'_> {
             size: None,
         };
         let cached = is_cached(entry, &file.node_id);
-        let source = Fetched { connector: self.connector, file, cached };
+        let source = Fetched { run: self, file, cached, reads: Arc::default() };
         self.context.put_artifact(artifact, &source).await
     }
 
@@ -123,12 +127,12 @@ impl Run<'_> {
     }
 
     /// Makes ready for another run of the same prompt, in which ComfyUI writes its files anew: the
-    /// first run leaves history, and the nodes that save get another prefix.
+    /// first run leaves history, and the nodes that save get another prefix. It stays in the names of
+    /// the artifacts: under those of the first run, files may be stored already.
     pub(super) async fn prepare_again(&mut self, gone: &Gone) -> Result<(), RunEnd> {
         tracing::info!(prompt = self.prompt_id, file = gone.0.filename, "cached file is gone");
         let short = short(&self.prompt_id);
         self.graph = graph::with_fresh_prefix(&self.graph, &format!("-{short}"));
-        self.say_file_tag(&format!("{}-{short}", self.connector.written.tag));
         let client = &self.connector.client;
         let forgotten = self.context.ticking(client.forget(&[&self.prompt_id])).await;
         let lost =
@@ -146,16 +150,55 @@ impl Run<'_> {
 
 /// A file at ComfyUI.
 struct Fetched<'a> {
-    connector: &'a ComfyUiConnector,
+    run: &'a Run<'a>,
     file: &'a OutputFile,
     /// The node that names it did not run, so it was written before.
     cached: bool,
+    reads: Arc<Mutex<Reads>>,
+}
+
+/// How reading it went so far.
+#[derive(Default)]
+struct Reads {
+    /// The last try was not read to its end.
+    broke: bool,
+    /// The service has been dead since.
+    dead_since: Option<Instant>,
+}
+
+impl Fetched<'_> {
+    /// A failed read is no news, unless the service is dead or does not know the prompt any more.
+    async fn check_not_lost(&self) -> Result<(), SourceError> {
+        let error = match self.run.connector.client.truth(&self.run.prompt_id).await {
+            Ok(truth) if truth.verdict == Verdict::Lost => {
+                let why = "the service restarted, or somebody deleted the prompt";
+                return Err(SourceError::Lost(why.to_owned()));
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        let dead = error.and_then(|error| Some((self.run.dead_after(&error)?, error)));
+        let mut reads = self.reads.lock();
+        let Some((dead_after, error)) = dead else {
+            reads.dead_since = None;
+            return Ok(());
+        };
+        match reads.dead_since.get_or_insert_with(Instant::now).elapsed() >= dead_after {
+            true => Err(SourceError::Lost(format!("the service is gone: {error}"))),
+            false => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
 impl Source for Fetched<'_> {
     async fn open(&self) -> Result<ByteStream, SourceError> {
-        let Self { connector: ComfyUiConnector { client, written, .. }, file, cached } = self;
+        let Self { run, file, cached, reads } = self;
+        let ComfyUiConnector { client, written, .. } = run.connector;
+        // Also when this future is dropped.
+        if std::mem::replace(&mut reads.lock().broke, true) {
+            self.check_not_lost().await?;
+        }
         let stream = client.view_output(file).await.map_err(not_opened)?;
         let version = stream.version.as_deref();
         if !cached {
@@ -163,7 +206,14 @@ impl Source for Fetched<'_> {
         } else if !written.is_as_written(file, version) {
             return Err(SourceError::Gone);
         }
-        Ok(stream.map_err(io::Error::other).boxed())
+        reads.lock().broke = false;
+        let reads = reads.clone();
+        Ok(stream
+            .map_err(move |error| {
+                reads.lock().broke = true;
+                io::Error::other(error)
+            })
+            .boxed())
     }
 }
 
@@ -206,7 +256,9 @@ fn kind_of(file: &OutputFile) -> Option<ArtifactType> {
     }
 }
 
-/// `{node}-{index}-{file}`, of characters that are safe in a path and a URL, without the tag.
+/// `{node}-{index}-{file}`, of characters that are safe in a path and a URL, without the tag. What
+/// is too long is cut: a node's id at its end, a file's name at its beginning, since its end says the
+/// type.
 fn name_of(file: &OutputFile, tag: Option<&str>) -> String {
     let safe = |c: char| match c {
         c if c.is_alphanumeric() => c,
@@ -217,10 +269,12 @@ fn name_of(file: &OutputFile, tag: Option<&str>) -> String {
         Some(tag) => file.filename.replacen(&format!("-{tag}"), "", 1),
         None => file.filename.clone(),
     };
-    let surplus = filename.chars().count().saturating_sub(NAME_CHARS);
-    let name: String = filename.chars().skip(surplus).map(safe).collect();
     let node: String = file.node_id.chars().map(safe).collect();
-    format!("{node}-{}-{name}", file.index)
+    let node = &node[..node.floor_char_boundary(NODE_BYTES)];
+    let head = format!("{node}-{}-", file.index);
+    let name: String = filename.chars().map(safe).collect();
+    let surplus = (head.len() + name.len()).saturating_sub(NAME_BYTES);
+    format!("{head}{}", &name[name.ceil_char_boundary(surplus)..])
 }
 
 fn media_type(filename: &str) -> &'static str {
@@ -268,7 +322,14 @@ mod tests {
         assert_eq!(name_of(&tagged, Some("5e6f7a8b")), "9-2-lake-1a2b3c4d_00001_.png");
         assert_eq!(name_of(&file("9:1", "../../x\\y?.png"), None), "9_1-2-.._.._x_y_.png");
         assert_eq!(name_of(&file("9", "Bäume.png"), None), "9-2-Bäume.png");
-        let long = name_of(&file("9", &("x".repeat(500) + ".png")), None);
-        assert!(long.len() < 130 && long.ends_with(".png"));
+        for (node, filename) in
+            [("9", "x"), ("9", "湖"), ("9", "é"), ("9", "🌊"), ("node", "湖"), ("湖", "湖")]
+        {
+            let long = name_of(&file(&node.repeat(300), &(filename.repeat(500) + ".png")), None);
+            assert!(long.len() <= 200 && long.ends_with(".png"), "{} {long}", long.len());
+            assert!(long.contains("-2-"), "{long}");
+        }
+        let fits = name_of(&file("9", &("湖".repeat(64) + ".png")), None);
+        assert_eq!(fits, format!("9-2-{}.png", "湖".repeat(64)), "nothing is cut for nothing");
     }
 }

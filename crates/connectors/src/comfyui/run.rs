@@ -72,16 +72,10 @@ impl<'a> Run<'a> {
         let prompt_id = task.held.token.to_string();
         let tag = &connector.written.tag;
         let graph = graph::with_fresh_prefix(&workflow, &format!("-{tag}"));
-        let mut run =
-            Self { connector, task, context, prompt_id, graph, extra_data, allow_partial };
-        run.say_file_tag(tag);
-        run
-    }
-
-    /// Has ComfyUI keep, beside what became of the prompt, what to take out of the names of its
-    /// files: it may be read by a later run of the worker.
-    pub(super) fn say_file_tag(&mut self, tag: &str) {
-        self.extra_data.insert("file_tag".to_owned(), json!(tag));
+        // ComfyUI keeps, beside what became of the prompt, what to take out of the names of its files:
+        // it may be read by a later run of the worker.
+        extra_data.insert("file_tag".to_owned(), json!(tag));
+        Self { connector, task, context, prompt_id, graph, extra_data, allow_partial }
     }
 
     /// Ends with `Cancelled` when told to stop: for everything before the submission.

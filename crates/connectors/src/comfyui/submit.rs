@@ -75,8 +75,7 @@ impl Run<'_> {
                 Ok(_) => {
                     let since = *nowhere_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= NOWHERE_FOR {
-                        let message = format!("the submission was lost: {why}");
-                        return Err(RunEnd::gave_back(LossReason::Unstarted, message));
+                        return Err(not_taken(&why));
                     }
                 }
                 Err(RequestError::Unreachable { reason }) => {
@@ -91,5 +90,22 @@ impl Run<'_> {
         // It may still be taken, so it must be stopped before anybody else gets the job.
         self.make_it_stop(LossReason::ServiceLost).await?;
         Err(RunEnd::gave_back(LossReason::ServiceLost, format!("no answer: {why}")))
+    }
+}
+
+/// A prompt that is nowhere. One whose submission was answered is not lost: that it is not taken is
+/// the service's fault, and may be so each time.
+fn not_taken(why: &RequestError) -> RunEnd {
+    match why {
+        RequestError::Status { .. } | RequestError::Malformed { .. } => {
+            let message = format!("ComfyUI did not take the submission: {why}");
+            Failure::new(FailureKind::ServiceFault, "submission_refused", message).into()
+        }
+        RequestError::Unreachable { .. }
+        | RequestError::TimedOut { .. }
+        | RequestError::AnswerLost { .. } => {
+            let message = format!("the submission was lost: {why}");
+            RunEnd::gave_back(LossReason::Unstarted, message)
+        }
     }
 }

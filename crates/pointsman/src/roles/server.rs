@@ -114,8 +114,23 @@ impl Running {
         print::said(&format!("monitor: http://{at}/"));
     }
 
-    /// Serves until told to stop; then lets what is under way end, up to the deadline.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Serves until told to stop; then lets what is under way end, up to the deadline. `abort` cuts
+    /// it off, at once.
+    pub async fn run(
+        self,
+        stop: CancellationToken,
+        abort: CancellationToken,
+    ) -> anyhow::Result<()> {
+        match abort.run_until_cancelled(self.serve(stop)).await {
+            Some(served) => served,
+            None => {
+                tracing::warn!("stopped at once: what was under way is cut off");
+                Ok(())
+            }
+        }
+    }
+
+    async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { server, store, tasks, drain, .. } = self;
         let served = server.run(stop, drain).await;
         tasks.stop().await;
@@ -134,7 +149,7 @@ async fn run(args: args::Server) -> anyhow::Result<()> {
         (Some(data), _) | (None, StoreUrl::Sqlite(data)) => data.clone(),
         (None, StoreUrl::Redis(_)) => "data".into(),
     };
-    let shutdown = stop::on_signals(args.listen.drain.time())?;
+    let shutdown = stop::on_signals(stop::deadline(args.listen.drain.time()))?;
     let places = Places {
         data: &data,
         store: &args.store,
@@ -143,5 +158,5 @@ async fn run(args: args::Server) -> anyhow::Result<()> {
     };
     let running = Running::start(places, &args.listen).await?;
     running.say_where();
-    running.run(shutdown.drain).await
+    running.run(shutdown.drain, shutdown.abort).await
 }

@@ -16,17 +16,13 @@ use super::{
 };
 use crate::{Exit, adapters::InProcess, args, identity, print, stop, store_url::StoreUrl};
 
-/// How much longer than its workers the server stays, so that their goodbyes are heard.
-const GOODBYES: Duration = Duration::from_secs(5);
-
 pub async fn up(args: args::Up) -> Result<(), Exit> {
     args.redis.belong_to(args.store.as_ref().is_some_and(StoreUrl::is_redis), "--store")?;
     Ok(run(args).await?)
 }
 
 async fn run(args: args::Up) -> anyhow::Result<()> {
-    let drain = args.listen.drain.time();
-    let shutdown = stop::on_signals(drain + GOODBYES)?;
+    let shutdown = stop::on_signals(stop::workers_deadline(args.listen.drain.time()))?;
     let embedded = StoreUrl::Sqlite(args.data.clone());
     let places = Places {
         data: &args.data,
@@ -39,13 +35,16 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
     let (simulator, services) = services(&args).await?;
     let host = Arc::new(InProcess::new(running.broker.clone(), running.files.clone()));
     let hardware = discover().await;
-    let members = members(&args, &machine, &hardware, &services, &host, &shutdown)?;
+    // The server is not cut off where the agent gives its workers up.
+    let abandon = shutdown.abort.child_token();
+    let told = Shutdown { drain: shutdown.drain.clone(), abort: abandon.clone() };
+    let members = members(&args, &machine, &hardware, &services, &host, &told)?;
     print::said(&format!("machine: {machine}"));
     running.say_where();
 
     // The server outlives the workers: it stops once their goodbyes are said.
     let stop_server = CancellationToken::new();
-    let serving = tokio::spawn(running.run(stop_server.clone()));
+    let serving = tokio::spawn(running.run(stop_server.clone(), shutdown.abort));
     let config = AgentConfig {
         machine,
         incarnation: Incarnation::from_uuid(Uuid::new_v4()),
@@ -54,8 +53,7 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
         backoff: Duration::from_millis(100),
     };
     let agent = Agent::new(config, host as Arc<dyn Host>);
-    let hosting = agent.run(members, shutdown.drain.clone(), shutdown.abort.clone());
-    let hosted = hosting.await;
+    let hosted = agent.run(members, shutdown.drain, abandon).await;
     stop_server.cancel();
     let served = serving.await.context("the server died")?;
     if let Some(simulator) = simulator {

@@ -1,6 +1,6 @@
 //! `pointsman worker`: a bare worker for a server elsewhere.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use pointsman_machine::discover;
 use pointsman_store::Store as _;
@@ -17,9 +17,6 @@ use crate::{
     stop,
     store_url::{BrokerUrl, RedisArgs, join_redis},
 };
-
-/// How long a worker may say goodbye after that.
-const GOODBYES: Duration = Duration::from_secs(10);
 
 /// The way to the store, and the time there.
 struct Way {
@@ -66,7 +63,8 @@ async fn way(
 }
 
 pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
-    let shutdown = stop::on_signals(args.drain.time() + GOODBYES).map_err(anyhow::Error::from)?;
+    let deadline = stop::workers_deadline(args.drain.time());
+    let shutdown = stop::on_signals(deadline).map_err(anyhow::Error::from)?;
     let machine = args.machine.map_or_else(identity::host_name, Ok)?;
     let mut hardware = discover().await;
     if let Some(gpus) = &args.gpus {

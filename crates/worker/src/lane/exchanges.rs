@@ -75,7 +75,7 @@ impl Lane {
             self.claiming = None;
             self.tokens.append(&mut self.claiming_for);
         }
-        if self.shared.refuses_jobs() || !self.service.is_able() {
+        if self.shared.refuses_jobs() || !self.service.is_able() || self.rests() {
             // A job that a claim without an answer brought is unknown to this worker: it is given
             // back for it.
             self.shared.ours.asked(&self.tokens);
@@ -98,8 +98,11 @@ impl Lane {
         self.claiming = Some(call.boxed());
     }
 
-    pub(super) fn is_pausing(&self) -> bool {
-        !self.tokens.is_empty() && self.claiming.is_none() && Instant::now() < self.claim_not_before
+    /// When a claim for free slots, which pauses, goes out.
+    pub(super) fn claims_again_at(&self) -> Option<Instant> {
+        let at = self.claim_not_before.max(self.rests_until);
+        let pauses = !self.tokens.is_empty() && self.claiming.is_none() && Instant::now() < at;
+        pauses.then_some(at)
     }
 
     pub(super) fn claim_of_tokens(&mut self) -> Claim {

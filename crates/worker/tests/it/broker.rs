@@ -81,6 +81,7 @@ impl FakeBroker {
             status,
             cancel: false,
             claimed_at: None,
+            started_at: None,
             elsewhere: false,
             taken: Vec::new(),
         };

@@ -194,3 +194,21 @@ async fn the_total_limit_stops_the_job_and_fails_it() {
     let taken = setup.broker.job(job).taken;
     assert_eq!(failure(&taken[1]).kind, FailureKind::Timeout);
 }
+
+/// It costs the job nothing, and the same worker may get it again at once.
+#[tokio::test(start_paused = true)]
+async fn jobs_that_do_not_start_one_after_the_other_are_claimed_less_and_less_often() {
+    let setup = Setup::new(2).await;
+    let job = setup.broker.post("not-taken");
+    setup.pass(600.0).await;
+    let runs = setup.service.runs();
+    assert!((20..40).contains(&runs), "{runs} in 10 minutes");
+    // It takes what is there once it is up again, and is as quick as ever after the first that starts.
+    setup.broker.with(|s| s.unqueue(job));
+    let next = setup.broker.post("done");
+    setup.pass(31.0).await;
+    assert_eq!(setup.broker.status(next), JobStatus::Completed);
+    let next = setup.broker.post("done");
+    setup.pass(0.1).await;
+    assert_eq!(setup.broker.status(next), JobStatus::Completed);
+}

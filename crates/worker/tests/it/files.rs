@@ -123,27 +123,71 @@ async fn a_transfer_that_stands_still_keeps_no_job_that_is_cancelled() {
     assert_eq!(setup.broker.status(job), JobStatus::Cancelled);
 }
 
+/// One that cannot be read for a moment is no reason to make it again.
 #[tokio::test(start_paused = true)]
-async fn a_file_that_breaks_off_at_the_service_is_the_services_fault() {
+async fn a_file_that_the_service_does_not_hand_over_is_read_again() {
+    for (payload, told) in [("broken-file", "cut off"), ("unreadable-file", "answered 503")] {
+        let setup = Setup::new(1).await;
+        let job = setup.broker.post(payload);
+        setup.pass(5.0).await;
+        assert_eq!((setup.broker.status(job), setup.service.runs()), (JobStatus::Completed, 1));
+        let renewals = setup.broker.renewals().into_iter();
+        let messages = renewals.flat_map(|(_, _, progress)| progress).map(|(_, p)| p.message);
+        assert!(messages.flatten().any(|message| message.contains(told)), "{payload}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_gone_is_not_waited_for() {
     let setup = Setup::new(1).await;
-    let job = setup.broker.post("broken-file");
+    let job = setup.broker.post("gone-file");
     setup.pass(0.5).await;
-    let taken = setup.broker.job(job).taken;
-    assert!(failure(&taken[1]).message.contains("cut off"), "{taken:?}");
+    assert!(failure(&setup.broker.job(job).taken[1]).message.contains("gone"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_kept_while_the_service_takes_long_to_hand_a_file_over() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("slow-file");
+    setup.pass(29.0).await;
+    let (_, renew, _) = setup.broker.renewals().pop().unwrap();
+    assert_eq!(renew.held.len(), 1);
+    setup.pass(5.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    let job = setup.broker.post("slow-file");
+    setup.pass(1.0).await;
+    setup.broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true);
+    setup.pass(10.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Cancelled, "it is not waited for");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_input_is_opened_through_the_broker_which_may_take_a_while() {
+    for (why, told) in [(not_let_in(), "the token is not known"), (disk_full(), "is full")] {
+        let setup = Setup::new(1).await;
+        setup.broker.with(|s| s.no_files = Some(why));
+        let job = setup.broker.post("input");
+        setup.pass(60.0).await;
+        assert_eq!((setup.broker.status(job), setup.service.runs()), (JobStatus::Assigned, 1));
+        let message = last_message(&setup).unwrap();
+        assert!(message.starts_with("an input is not here yet: "), "{message}");
+        assert!(message.contains(told), "{message}");
+        setup.broker.with(|s| s.no_files = None);
+        setup.pass(2.5).await;
+        assert_eq!(setup.broker.status(job), JobStatus::Completed);
+        let taken = setup.broker.job(job).taken;
+        let [Op::Finish(finish)] = &taken[..] else { panic!("{taken:?}") };
+        assert_eq!(finish.last_progress.as_ref().unwrap().message, None, "it waits no more");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_that_does_not_come_keeps_no_job_that_is_cancelled() {
     let setup = Setup::new(1).await;
-    setup.broker.with(|s| s.no_files = Some(disk_full()));
+    setup.broker.with(|s| s.no_files = Some(not_let_in()));
     let job = setup.broker.post("input");
-    setup.pass(60.0).await;
-    let message = last_message(&setup).unwrap();
-    assert_eq!(message, "an input is not here yet: the disk is full");
-    setup.broker.with(|s| s.no_files = None);
-    setup.pass(2.5).await;
-    assert_eq!(setup.broker.status(job), JobStatus::Completed);
-    let taken = setup.broker.job(job).taken;
-    let [Op::Finish(finish)] = &taken[..] else { panic!("{taken:?}") };
-    assert_eq!(finish.last_progress.as_ref().unwrap().message, None, "it waits no more");
+    setup.pass(5.0).await;
+    setup.broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true);
+    setup.pass(6.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Cancelled);
 }

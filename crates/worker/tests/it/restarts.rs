@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_connectors::Health;
 use pointsman_core::{
-    JobId, LossReason, Token,
+    JobId, LossReason, Timestamp, Token,
     command::Op,
     matching::LabelValue,
     record::{ConnectorStatus, JobStatus},
@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use crate::{
     broker::{Call, FakeBroker},
+    ends::failure,
     service::FakeService,
-    setup::{Setup, config},
+    setup::{NOW, Setup, config},
 };
 
 /// A job that the store says this worker runs.
@@ -51,6 +52,25 @@ async fn what_the_service_still_has_is_adopted_and_the_rest_given_back() {
     let next = broker.post("done");
     setup.pass(0.1).await;
     assert_eq!(broker.status(next), JobStatus::Completed);
+}
+
+/// A restart of the worker is no reason to run longer than the total limit.
+#[tokio::test(start_paused = true)]
+async fn what_is_adopted_has_the_rest_of_its_time() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    let (job, token) = left_over(&broker, "hour");
+    broker.with(|s| {
+        let job = s.jobs.get_mut(&job).unwrap();
+        job.timeouts.total_s = Some(600);
+        job.started_at = Some(Timestamp::from_millis(NOW.as_millis() - 590_000));
+    });
+    service.with(|s| s.ghosts.insert(token));
+    let setup = Setup::with(1, broker.clone(), service).await;
+    setup.pass(9.0).await;
+    assert_eq!(broker.status(job), JobStatus::InProgress);
+    setup.pass(2.0).await;
+    let taken = broker.job(job).taken;
+    assert_eq!(failure(&taken[1]).code, "total_timeout");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,10 @@
 //! A service that does what each job's payload says.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -132,7 +136,11 @@ impl Connector for FakeService {
             }
             "panic" => panic!("asked to"),
             "file" => file(&context, &Bytes::from_static(b"picture")).await,
-            "broken-file" => file(&context, &Broken).await,
+            "broken-file" => file(&context, &Odd::Breaks(3.into())).await,
+            "unreadable-file" => file(&context, &Odd::Unreadable(3.into())).await,
+            "gone-file" => file(&context, &Odd::Gone).await,
+            "slow-file" => file(&context, &Odd::Slow).await,
+            "not-taken" => Err(RunEnd::gave_back(LossReason::Unstarted, "the submission was lost")),
             "input" => {
                 let Some(input) = task.job.spec.inputs.first() else { panic!("no input") };
                 let found = context.open_input(&input.from).await;
@@ -217,13 +225,36 @@ fn failed(error: HostError) -> RunEnd {
     Failure::new(FailureKind::ServiceFault, "file", error.to_string()).into()
 }
 
-/// Breaks off after its first chunk.
-struct Broken;
+/// A file that is not simply there.
+enum Odd {
+    /// Breaks off after its first chunk, so many times.
+    Breaks(AtomicU32),
+    /// Cannot be opened, so many times.
+    Unreadable(AtomicU32),
+    Gone,
+    /// Takes half a minute to open.
+    Slow,
+}
+
+fn again(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
 
 #[async_trait]
-impl Source for Broken {
+impl Source for Odd {
     async fn open(&self) -> Result<ByteStream, SourceError> {
-        let chunks = [Ok(Bytes::from_static(b"pic")), Err(std::io::Error::other("cut off"))];
+        let mut chunks = vec![Ok(Bytes::from_static(b"pic")), Ok(Bytes::from_static(b"ture"))];
+        match self {
+            Self::Breaks(left) if again(left) => {
+                chunks[1] = Err(std::io::Error::other("cut off"));
+            }
+            Self::Unreadable(left) if again(left) => {
+                return Err(SourceError::Unreadable("answered 503".into()));
+            }
+            Self::Breaks(_) | Self::Unreadable(_) => {}
+            Self::Gone => return Err(SourceError::Gone),
+            Self::Slow => tokio::time::sleep(Duration::from_secs(30)).await,
+        }
         Ok(Box::pin(futures::stream::iter(chunks)))
     }
 }

@@ -9,6 +9,9 @@ use tokio::task::JoinHandle;
 
 use crate::{broker::FakeBroker, service::FakeService};
 
+/// The store's time, which stands still.
+pub const NOW: Timestamp = Timestamp::from_millis(7);
+
 pub struct Setup {
     pub broker: Arc<FakeBroker>,
     pub service: Arc<FakeService>,
@@ -57,6 +60,6 @@ pub fn config(slots: u32, service: Arc<FakeService>) -> WorkerConfig {
         summary: String::new(),
         limits: Limits::default(),
         timings: Timings::default(),
-        clock: Arc::new(|| Timestamp::from_millis(7)),
+        clock: Arc::new(|| NOW),
     }
 }

@@ -11,10 +11,14 @@ use pointsman_core::{
     Incarnation, JobId, LossReason, Rejected, Timestamp, Token,
     command::{AttemptOp, Exchange, Held, Op, OpAnswer, Outcome, Register, Renew, Renewed},
     decide::limits,
-    record::{InputRef, Job, JobSpec, JobStatus, Orders, Progress, Timeouts},
+    record::{
+        Assignment, InputRef, Job, JobSpec, JobState, JobStatus, Orders, Progress, Running,
+        Timeouts,
+    },
 };
 use pointsman_worker::{BrokerError, Claimed, Exchanged};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// How the way to the broker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct FakeJob {
     pub cancel: bool,
     /// When a claim took it.
     pub claimed_at: Option<Instant>,
+    /// What the store says of its start.
+    pub started_at: Option<Timestamp>,
     /// Another worker has it.
     pub elsewhere: bool,
     /// Every operation about it that was taken.
@@ -271,7 +277,18 @@ fn record(held: Held, job: &FakeJob) -> Job {
         inputs: vec![input("sha256:00")],
         ..JobSpec::new(service, Timestamp::default())
     };
+    let assignment = Assignment {
+        worker_id: "w".parse().unwrap(),
+        machine_id: "m".parse().unwrap(),
+        incarnation: Incarnation::from_uuid(Uuid::from_u128(1)),
+        assigned_at: Timestamp::default(),
+    };
+    let state = match job.started_at {
+        Some(started_at) => JobState::InProgress(Running { assignment, started_at }),
+        None => JobState::Assigned(assignment),
+    };
     Job {
+        state,
         rev: 2,
         place: 1,
         queued_seq: 1,

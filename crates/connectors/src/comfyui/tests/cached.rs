@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pointsman_comfyui_sim::{Faults, SimConfig, Version};
+use pointsman_core::record::Artifact;
 use serde_json::json;
 
 use super::{Bench, picture, proxy::Proxy, settings, with_faults};
@@ -81,8 +82,32 @@ async fn a_cached_file_that_is_gone_is_made_again_once() {
     let (end, again) = bench.run(picture(1)).await;
     let completion = end.unwrap();
     assert!(!completion.cached, "it was saved again");
-    assert_eq!(completion.artifacts[0].name, "7-0-lake_00001_.png");
+    let name = &completion.artifacts[0].name;
+    assert!(name.starts_with("7-0-lake-") && name.ends_with("_00001_.png"), "{name}");
     assert_eq!(bytes(&again), bytes(&first));
+}
+
+/// What is stored of the first run stays under its name, and what is made again has other bytes:
+/// ComfyUI writes the graph into its pictures.
+#[tokio::test]
+async fn what_is_made_again_gets_no_name_that_was_stored_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::with(at(&folder), |_| {}).await;
+    let mut graph = picture(1);
+    graph["4"]["inputs"]["batch_size"] = json!(2);
+    bench.run(graph.clone()).await.0.unwrap();
+    let tag = &bench.connector.written.tag;
+    std::fs::remove_file(folder.path().join(format!("output/lake-{tag}_00002_.png"))).unwrap();
+    let (end, again) = bench.run(graph).await;
+    let names = |artifacts: &[Artifact]| -> Vec<String> {
+        artifacts.iter().map(|artifact| artifact.name.clone()).collect()
+    };
+    let made = names(&end.unwrap().artifacts);
+    assert_eq!(made.len(), 2);
+    let stored: Vec<_> = again.artifacts.lock().iter().map(|(stored, _)| stored.clone()).collect();
+    let stored = names(&stored);
+    assert_eq!(stored.len(), 3, "the first of them, then both again: {stored:?}");
+    assert!(!made.contains(&stored[0]), "{stored:?}");
 }
 
 #[tokio::test]

@@ -10,15 +10,12 @@ use pointsman_comfyui_sim::{Faults, SimConfig};
 use pointsman_core::{FailureKind, LossReason, record::ConnectorStatus};
 use serde_json::json;
 
-use super::{Bench, comfy_task, failure, picture, proxy::Proxy, settings, sleeping, with_faults};
+use super::{
+    Bench, comfy_task, failure, lost, picture,
+    proxy::{ALL, How, Proxy},
+    settings, sleeping, with_faults,
+};
 use crate::{Connector as _, RunEnd, StopReason, comfyui::ComfyUiConnector, testing::Witness};
-
-fn lost(end: Result<crate::Completion, RunEnd>) -> LossReason {
-    match end {
-        Err(RunEnd::GaveBack { reason, .. }) => reason,
-        other => panic!("expected a loss, got {other:?}"),
-    }
-}
 
 #[tokio::test]
 async fn a_process_that_dies_gives_the_job_back_at_once() {
@@ -120,11 +117,24 @@ async fn a_submission_whose_answer_was_lost_is_looked_up_and_not_repeated() {
 async fn a_submission_that_was_never_read_costs_the_job_nothing() {
     let bench = Bench::new().await;
     let proxy = Proxy::start(bench.sim.addr()).await;
-    proxy.lose_submissions();
+    proxy.breaks("POST /prompt", How::Cut, ALL);
     let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
     let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
     assert_eq!(lost(end), LossReason::Unstarted);
     assert_eq!(bench.queue().await, 0);
+}
+
+/// It was answered, so it is not lost: a service that does so each time must not get the job for ever.
+#[tokio::test]
+async fn a_submission_that_is_answered_with_a_fault_and_not_taken_is_the_services_fault() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    proxy.breaks("POST /prompt", How::Answer(500), ALL);
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
+    let failed = failure(end);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "submission_refused"));
+    assert!(failed.message.contains("answered 500"), "{}", failed.message);
 }
 
 #[tokio::test]

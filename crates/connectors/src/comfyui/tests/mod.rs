@@ -10,11 +10,12 @@ mod plain;
 mod proxy;
 mod refusals;
 mod silence;
+mod transfers;
 
 use std::{sync::Arc, time::Duration};
 
 use pointsman_comfyui_sim::{Faults, SimConfig, SimHandle, Simulator};
-use pointsman_core::{Failure, ServiceName};
+use pointsman_core::{Failure, LossReason, ServiceName};
 use serde_json::{Value, json};
 
 use super::{ComfyUiConnector, ComfyUiSettings, Pace};
@@ -129,6 +130,13 @@ fn failure(end: Result<Completion, RunEnd>) -> Failure {
     match end {
         Err(RunEnd::Failed(failure)) => *failure,
         other => panic!("expected a failure, got {other:?}"),
+    }
+}
+
+fn lost(end: Result<Completion, RunEnd>) -> LossReason {
+    match end {
+        Err(RunEnd::GaveBack { reason, .. }) => reason,
+        other => panic!("expected a loss, got {other:?}"),
     }
 }
 

@@ -131,7 +131,7 @@ async fn different_inputs_of_one_name_lie_apart_and_equal_ones_together() {
     }
 }
 
-fn bringing(graph: serde_json::Value, from: &str, name: &str) -> Task {
+pub fn bringing(graph: serde_json::Value, from: &str, name: &str) -> Task {
     let mut task = comfy_task(graph);
     let mut job = (*task.job).clone();
     let mut spec = (*job.spec).clone();

@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy, sink},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -24,9 +25,27 @@ pub struct Proxy {
 #[derive(Default)]
 struct Manners {
     socket_delay_ms: AtomicU64,
-    loses_submissions: AtomicBool,
     loses_submission_answers: AtomicBool,
+    breaks: Mutex<Vec<Break>>,
 }
+
+/// What happens to requests whose first line begins so, and to how many.
+struct Break {
+    head: &'static str,
+    how: How,
+    left: usize,
+}
+
+#[derive(Clone, Copy)]
+pub enum How {
+    /// The connection is closed.
+    Cut,
+    /// As a proxy that finds nothing behind it: with this status.
+    Answer(u16),
+}
+
+/// Every request from now on.
+pub const ALL: usize = usize::MAX;
 
 impl Proxy {
     pub async fn start(to: SocketAddr) -> Self {
@@ -52,8 +71,14 @@ impl Proxy {
         self.manners.socket_delay_ms.store(ms, Ordering::SeqCst);
     }
 
-    pub fn lose_submissions(&self) {
-        self.manners.loses_submissions.store(true, Ordering::SeqCst);
+    /// The next `times` requests whose first line begins with `head` do not get through.
+    pub fn breaks(&self, head: &'static str, how: How, times: usize) {
+        self.manners.breaks.lock().push(Break { head, how, left: times });
+    }
+
+    /// How many of them are still to come.
+    pub fn breaks_left(&self) -> usize {
+        self.manners.breaks.lock().iter().map(|b| b.left).sum()
     }
 
     pub fn lose_submission_answers(&self) {
@@ -68,18 +93,29 @@ impl Drop for Proxy {
 }
 
 impl Manners {
+    /// What happens to a request, if anything does.
+    fn broken(&self, head: &[u8]) -> Option<How> {
+        let mut breaks = self.breaks.lock();
+        let fits = |b: &&mut Break| b.left > 0 && head.starts_with(b.head.as_bytes());
+        let found = breaks.iter_mut().find(fits)?;
+        found.left -= usize::from(found.left != ALL);
+        Some(found.how)
+    }
+
     async fn pass(&self, client: TcpStream, to: SocketAddr) -> std::io::Result<()> {
         let server = TcpStream::connect(to).await?;
-        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_client, to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
+        let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
+        let answering = to_client.clone();
         let answers = tokio::spawn(async move {
             let mut chunk = vec![0; 64 << 10];
             loop {
                 let read = from_server.read(&mut chunk).await?;
                 if read == 0 {
-                    return Ok::<_, std::io::Error>(());
+                    return answering.lock().await.shutdown().await;
                 }
-                to_client.write_all(&chunk[..read]).await?;
+                answering.lock().await.write_all(&chunk[..read]).await?;
             }
         });
         let mut chunk = vec![0; 64 << 10];
@@ -94,8 +130,20 @@ impl Manners {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
             }
             let submits = head.starts_with(b"POST /prompt");
-            if submits && self.loses_submissions.load(Ordering::SeqCst) {
-                return Ok(());
+            match self.broken(head) {
+                None => {}
+                Some(How::Cut) => return Ok(()),
+                Some(How::Answer(status)) => {
+                    let answer = format!(
+                        "HTTP/1.1 {status} Broken\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                    );
+                    to_client.lock().await.write_all(answer.as_bytes()).await?;
+                    // The body is read, or the answer is lost when the connection closes.
+                    let mut nowhere = sink();
+                    let rest = copy(&mut from_client, &mut nowhere);
+                    drop(tokio::time::timeout(Duration::from_millis(100), rest).await);
+                    return Ok(());
+                }
             }
             if submits && self.loses_submission_answers.load(Ordering::SeqCst) {
                 answers.abort();

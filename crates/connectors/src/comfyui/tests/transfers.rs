@@ -1,0 +1,84 @@
+//! Files that break off between the connector and ComfyUI.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use bytes::Bytes;
+use pointsman_core::LossReason;
+use serde_json::json;
+
+use super::{
+    Bench, comfy_task, lost, picture,
+    plain::bringing,
+    proxy::{ALL, How, Proxy},
+    settings, until,
+};
+use crate::{Completion, RunEnd, Task, comfyui::ComfyUiConnector, testing::Witness};
+
+/// A simulator behind a proxy.
+async fn behind_a_proxy() -> (Bench, Proxy) {
+    let Bench { sim, .. } = Bench::new().await;
+    let proxy = Proxy::start(sim.addr()).await;
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    (Bench { sim, connector: Arc::new(connector) }, proxy)
+}
+
+fn uploading() -> Task {
+    let graph = json!({
+        "10": {"class_type": "LoadImage", "inputs": {"image": "unset.png"}},
+        "11": {"class_type": "PreviewImage", "inputs": {"images": ["10", 0]}}
+    });
+    bringing(graph, "sha256:aa", "lake.png")
+}
+
+async fn upload(bench: &Bench, input_breaks: bool) -> Result<Completion, RunEnd> {
+    let witness = Witness::new();
+    witness.inputs.lock().push(("sha256:aa".into(), Bytes::from_static(b"x")));
+    witness.inputs_break.store(input_breaks, Ordering::SeqCst);
+    bench.run_task(uploading(), witness).await
+}
+
+/// Were it free of charge, a service that breaks each would get the job for ever.
+#[tokio::test]
+async fn an_upload_that_the_service_breaks_is_a_loss() {
+    let (bench, proxy) = behind_a_proxy().await;
+    proxy.breaks("POST /upload/image", How::Cut, ALL);
+    assert_eq!(lost(upload(&bench, false).await), LossReason::ServiceLost);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_at_its_source_costs_the_job_nothing() {
+    let bench = Bench::new().await;
+    assert_eq!(lost(upload(&bench, true).await), LossReason::Unstarted);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_for_a_moment_is_read_again() {
+    let (bench, proxy) = behind_a_proxy().await;
+    for how in [How::Cut, How::Answer(502), How::Answer(503)] {
+        proxy.breaks("GET /view", how, 2);
+        let completion = bench.run(picture(1)).await.0.unwrap();
+        assert_eq!((completion.artifacts.len(), proxy.breaks_left()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_waited_for_while_the_service_knows_the_prompt() {
+    let (bench, proxy) = behind_a_proxy().await;
+    proxy.breaks("GET /view", How::Answer(503), 1_000_000);
+    let running = bench.begin(comfy_task(picture(1))).await;
+    until(|| proxy.breaks_left() < 999_980).await;
+    assert!(!running.run.is_finished());
+    bench.sim.restart().await;
+    assert_eq!(lost(running.end().await), LossReason::ServiceLost);
+}
+
+#[tokio::test]
+async fn a_service_that_dies_before_its_file_is_read_has_lost_the_prompt() {
+    let (bench, proxy) = behind_a_proxy().await;
+    proxy.breaks("GET /view", How::Answer(503), 1_000_000);
+    let running = bench.begin(comfy_task(picture(1))).await;
+    until(|| proxy.breaks_left() < 999_990).await;
+    let Bench { sim, connector: _connector } = bench;
+    sim.stop().await;
+    assert_eq!(lost(running.end().await), LossReason::ServiceLost);
+}

@@ -1,0 +1,79 @@
+//! The workers of a machine, and how it is by them.
+
+use std::collections::BTreeMap;
+
+use pointsman_core::{WorkerId, record::MachineStatus};
+use pointsman_worker::WorkerError;
+use tokio::sync::watch;
+
+use super::Fitness;
+
+/// The workers, as the machine's state follows from them.
+#[derive(Debug, Default)]
+pub(super) struct Crew {
+    pub(super) fitness: BTreeMap<WorkerId, Fitness>,
+    /// All were fit once: from then on what is not is broken, not starting.
+    was_ready: bool,
+    pub(super) stopping: bool,
+    pub(super) last_error: Option<WorkerError>,
+}
+
+impl Crew {
+    pub(super) fn look(&mut self, changes: &[(WorkerId, watch::Receiver<Fitness>)]) {
+        for (worker, fitness) in changes {
+            self.fitness.insert(worker.clone(), fitness.borrow().clone());
+        }
+        self.was_ready |= self.fitness.values().all(|fitness| *fitness == Fitness::Fit);
+    }
+
+    pub(super) fn ended(&mut self, worker: WorkerId, outcome: Result<(), WorkerError>) {
+        if let Err(error) = outcome {
+            let unfit = Fitness::Unfit(format!("worker stopped: {error}"));
+            self.fitness.insert(worker, unfit);
+            self.last_error = Some(error);
+        } else {
+            self.fitness.remove(&worker);
+        }
+    }
+
+    pub(super) fn status(&self) -> (MachineStatus, Option<String>, Option<String>) {
+        if self.stopping {
+            return (MachineStatus::Stopping, Some("told to stop".into()), None);
+        }
+        let broken: Vec<String> = self
+            .fitness
+            .iter()
+            .filter_map(|(worker, fitness)| match fitness {
+                Fitness::Unfit(why) => Some(format!("{worker}: {why}")),
+                Fitness::Starting if self.was_ready => {
+                    Some(format!("{worker}: a service of it does not answer yet"))
+                }
+                _ => None,
+            })
+            .collect();
+        if !broken.is_empty() {
+            let action = "look at the service it names; it is used again once it is well";
+            return (MachineStatus::Degraded, Some(broken.join("; ")), Some(action.into()));
+        }
+        let status = if self.was_ready { MachineStatus::Ready } else { MachineStatus::Starting };
+        (status, None, None)
+    }
+}
+
+/// Ends when any worker's fitness changed; never when none is left to change.
+pub(super) async fn any_changed(changes: &mut Vec<(WorkerId, watch::Receiver<Fitness>)>) {
+    loop {
+        if changes.is_empty() {
+            return std::future::pending().await;
+        }
+        let (changed, at) = {
+            let waits = changes.iter_mut().map(|(_, fitness)| Box::pin(fitness.changed()));
+            let (changed, at, _) = futures::future::select_all(waits).await;
+            (changed.is_ok(), at)
+        };
+        if changed {
+            return;
+        }
+        changes.remove(at);
+    }
+}
