@@ -42,6 +42,8 @@ pub enum How {
     Cut,
     /// As a proxy that finds nothing behind it: with this status.
     Answer(u16),
+    /// As a service whose answer is larger than anybody reads.
+    Large,
 }
 
 /// Every request from now on.
@@ -133,9 +135,14 @@ impl Manners {
             match self.broken(head) {
                 None => {}
                 Some(How::Cut) => return Ok(()),
-                Some(How::Answer(status)) => {
+                Some(how) => {
+                    let (status, length) = match how {
+                        How::Answer(status) => (status, 0),
+                        _ => (200, 1_u64 << 31),
+                    };
                     let answer = format!(
-                        "HTTP/1.1 {status} Broken\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                        "HTTP/1.1 {status} Broken\r\ncontent-length: {length}\r\n\
+                         connection: close\r\n\r\n"
                     );
                     to_client.lock().await.write_all(answer.as_bytes()).await?;
                     // The body is read, or the answer is lost when the connection closes.

@@ -3,11 +3,11 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
-use pointsman_core::LossReason;
+use pointsman_core::{FailureKind, LossReason};
 use serde_json::json;
 
 use super::{
-    Bench, comfy_task, lost, picture,
+    Bench, comfy_task, failure, lost, picture,
     plain::bringing,
     proxy::{ALL, How, Proxy},
     settings, until,
@@ -81,4 +81,13 @@ async fn a_service_that_dies_before_its_file_is_read_has_lost_the_prompt() {
     let Bench { sim, connector: _connector } = bench;
     sim.stop().await;
     assert_eq!(lost(running.end().await), LossReason::ServiceLost);
+}
+
+#[tokio::test]
+async fn outputs_too_large_to_be_read_fail_the_job_and_say_so() {
+    let (bench, proxy) = behind_a_proxy().await;
+    proxy.breaks("GET /history", How::Large, ALL);
+    let failed = failure(bench.run(picture(1)).await.0);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::BadJob, "outputs_too_large"));
+    assert!(failed.message.contains("is larger than 67108864 bytes"), "{}", failed.message);
 }
