@@ -8,7 +8,7 @@ use reqwest::Url;
 
 pub use control::Cancelled;
 pub use read::Truth;
-pub(crate) use transport::status_error;
+pub(crate) use transport::{SMALL_ANSWER, read_body, status_error};
 
 use crate::{ConnectError, Events, InvalidUrl};
 

@@ -51,6 +51,14 @@ pub enum RequestError {
         /// Where and why reading failed.
         reason: String,
     },
+    /// The answer is larger than this client reads. The rest of it was left.
+    #[error("the answer to {path} is larger than {most} bytes, the most that is read")]
+    TooLarge {
+        /// Path of the request.
+        path: String,
+        /// Bytes at most.
+        most: usize,
+    },
 }
 
 impl RequestError {
@@ -68,6 +76,12 @@ impl RequestError {
     /// An error for an answer whose body is not what ComfyUI sends.
     pub(crate) fn malformed(error: impl std::fmt::Display) -> Self {
         Self::Malformed { reason: error.to_string() }
+    }
+
+    /// Whether an answer came that this client cannot read, and would not another time.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Malformed { .. } | Self::TooLarge { .. })
     }
 
     /// Whether the service answered that the thing asked for is not there.

@@ -118,14 +118,14 @@ impl Events {
 /// Drains the socket until it ends or the mailbox is full.
 async fn read(mut socket: Socket, mailbox: Arc<Mailbox>) {
     let end = loop {
-        let parsed = match socket.next().await {
-            Some(Ok(Frame::Text(text))) => Message::from_text(&text),
-            Some(Ok(Frame::Binary(bytes))) => Message::from_binary(&bytes),
+        let (parsed, bytes) = match socket.next().await {
+            Some(Ok(Frame::Text(text))) => (Message::from_text(&text), text.len()),
+            Some(Ok(Frame::Binary(bytes))) => (Message::from_binary(&bytes), bytes.len()),
             Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => continue,
             Some(Ok(Frame::Close(_))) | None => break Disconnected::Closed,
             Some(Err(error)) => break Disconnected::Broken(error.to_string()),
         };
-        if !mailbox.put(parsed.unwrap_or_else(unreadable)) {
+        if !mailbox.put(parsed.unwrap_or_else(unreadable), bytes) {
             break Disconnected::Overflowed;
         }
     };

@@ -11,6 +11,7 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
 
+use crate::client::{SMALL_ANSWER, read_body};
 use crate::{ComfyClient, OutputFile, RequestError, json};
 
 /// A root folder of ComfyUI.
@@ -139,7 +140,7 @@ impl ComfyClient {
             .await
             .map_err(transport)?;
         let response = Self::expect_success(response, limit).await?;
-        let body = response.bytes().await.map_err(transport)?;
+        let body = read_body(response, limit, SMALL_ANSWER).await?;
         json::read(&body).map_err(RequestError::malformed)
     }
 

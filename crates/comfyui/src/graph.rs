@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 pub const MODEL_SUFFIXES: [&str; 8] =
     [".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx"];
 
+/// Bytes of a model file's name at most, folder included; longer texts name none.
+const MAX_FILE_NAME: usize = 200;
+
 /// A value is not a graph in API format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{pointer:?}: {reason}")]
@@ -95,7 +98,7 @@ fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
-/// Whether a string names a model file, by its ending.
+/// Whether a string may name a model file, by its ending.
 #[must_use]
 pub fn is_model_file(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -108,11 +111,31 @@ pub fn class_types(graph: &Value) -> BTreeSet<String> {
     nodes(graph).map(|(_, class_type, _)| class_type.to_owned()).collect()
 }
 
-/// Every string input that names a model file, as it stands in the graph, folder included.
+/// Every input that names a model file, as it stands in the graph, folder included: a text that can be a file name, or
+/// an object such as `{"on": true, "lora": "a.safetensors"}` that is on. Without those that are `replaced`, by node id
+/// and input, before the graph runs.
 #[must_use]
-pub fn model_files(graph: &Value) -> BTreeSet<String> {
-    let inputs = nodes(graph).flat_map(|(_, _, inputs)| inputs.values());
-    inputs.filter_map(Value::as_str).filter(|name| is_model_file(name)).map(str::to_owned).collect()
+pub fn model_files(graph: &Value, replaced: impl Fn(&str, &str) -> bool) -> BTreeSet<String> {
+    let inputs =
+        nodes(graph).flat_map(|(id, _, inputs)| inputs.iter().map(move |input| (id, input)));
+    let kept = inputs.filter(|(id, (field, _))| !replaced(id, field));
+    let names = kept.filter_map(|(_, (_, value))| model_name(value));
+    names.filter(|name| can_be_file_name(name)).map(str::to_owned).collect()
+}
+
+fn model_name(input: &Value) -> Option<&str> {
+    let is_on = |input: &Value| input.get("on").and_then(Value::as_bool) == Some(true);
+    let name = match input {
+        Value::Object(_) if is_on(input) => input.get("lora")?.as_str()?,
+        input => input.as_str()?,
+    };
+    is_model_file(name).then_some(name)
+}
+
+/// Not the text of a prompt, which may end in the name of an embedding, nor the address of a download.
+fn can_be_file_name(text: &str) -> bool {
+    text.len() <= MAX_FILE_NAME
+        && !["\n", "\r", "://", "embedding:", ", "].iter().any(|part| text.contains(part))
 }
 
 /// Sets an input of a node, adding it if the node does not have it.

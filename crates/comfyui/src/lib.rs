@@ -38,7 +38,7 @@ pub use events::{ConnectError, Disconnected, Events, MAX_FRAME_BYTES};
 pub use files::{Folder, ParseFolderError, UploadReply, ViewStream};
 pub use history::{HistoryEntry, HistoryStatus};
 pub use logs::{LogEntry, RawLogs};
-pub use mailbox::{MAX_CONTROL_MESSAGES, MAX_NOISE_MESSAGES};
+pub use mailbox::{MAX_CONTROL_MESSAGES, MAX_NOISE_MESSAGES, MAX_WAITING_BYTES};
 pub use message::{
     ExecutionError, FrameError, ImageFormat, Interruption, Message, NodeProgress, NodeState,
     Preview, PreviewMetadata,

@@ -109,6 +109,31 @@ async fn a_failed_read_is_an_error_and_never_an_empty_queue() {
 }
 
 #[tokio::test]
+async fn an_answer_is_read_up_to_a_limit_and_a_refusal_only_at_its_beginning() {
+    for (reply, is_queue) in [
+        (Reply::Bytes(200, (64 << 20) + 1), true),
+        (Reply::Announced((64 << 20) + 1), true),
+        (Reply::Bytes(200, (1 << 20) + 1), false),
+    ] {
+        let client = client(&answering(vec![reply]).await);
+        let error = match is_queue {
+            true => client.queue().await.unwrap_err(),
+            false => client.queue_remaining().await.unwrap_err(),
+        };
+        let (path, most) = if is_queue { ("/queue", 64 << 20) } else { ("/prompt", 1 << 20) };
+        let said = format!("the answer to {path} is larger than {most} bytes");
+        assert!(error.to_string().starts_with(&said), "{reply:?}: {error}");
+    }
+    let url = answering(vec![Reply::Bytes(500, 16 << 20)]).await;
+    let error = client(&url).queue().await.unwrap_err();
+    let RequestError::Status { status, body } = error else { panic!("{error:?}") };
+    assert_eq!((status.as_u16(), body.len()), (500, 500));
+    let url = answering(vec![Reply::Bytes(200, (64 << 20) + 1)]).await;
+    let error = submit(&url).await.unwrap_err();
+    assert!(!error.surely_refused(), "{error:?}");
+}
+
+#[tokio::test]
 async fn cancel_falls_back_to_delete_and_interrupt() {
     let url = answering(vec![Reply::Status(200, r#"{"cancelled":true}"#)]).await;
     assert_eq!(client(&url).cancel("p").await.unwrap(), Cancelled::Confirmed(true));

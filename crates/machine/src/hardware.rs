@@ -10,7 +10,7 @@ use tokio::process::Command;
 pub struct Hardware {
     pub gpus: Vec<Gpu>,
     pub cpu_cores: u32,
-    /// GiB.
+    /// GiB, the size it is sold as; in a container, what the container may have.
     pub ram_gb: f64,
 }
 
@@ -83,15 +83,47 @@ pub async fn discover() -> Hardware {
 }
 
 fn memory_gb() -> f64 {
-    match sysinfo::System::new() {
-        Ok(mut system) => {
-            system.refresh_memory();
-            round(system.total_memory() as f64 / GIB)
-        }
+    let mut system = match sysinfo::System::new() {
+        Ok(system) => system,
         Err(error) => {
             tracing::warn!(%error, "the size of main memory is not known; registering none");
-            0.0
+            return 0.0;
         }
+    };
+    system.refresh_memory();
+    let limits = [system.cgroup_limits(), own_limits(&mut system)];
+    let limits = limits.into_iter().flatten().map(|limits| limits.total_memory);
+    usable_gb(system.total_memory(), limits)
+}
+
+/// The limits of the control group that this process is in.
+fn own_limits(system: &mut sysinfo::System) -> Option<sysinfo::CGroupLimits> {
+    let own = sysinfo::Pid::from_u32(std::process::id());
+    system.refresh_processes_specifics(
+        sysinfo::ProcessesToUpdate::Some(&[own]),
+        false,
+        sysinfo::ProcessRefreshKind::nothing(),
+    );
+    system.process(own)?.cgroup_limits()
+}
+
+/// The smallest of the host's memory and the limits that are set, all in bytes.
+fn usable_gb(host: u64, limits: impl Iterator<Item = u64>) -> f64 {
+    nominal_gb(limits.fold(host, u64::min) as f64 / GIB)
+}
+
+/// A host reports a little less than it was sold with, since its kernel keeps some for itself: a size
+/// up to 5 % below one that is sold is taken for that. Sold are 16, 20, 24, 28 GiB, and these by powers
+/// of two.
+fn nominal_gb(gib: f64) -> f64 {
+    if gib <= 0.0 {
+        return 0.0;
+    }
+    let step = 2f64.powf(gib.log2().floor() - 2.0);
+    let nominal = (gib / step).ceil() * step;
+    match gib >= nominal * 0.95 {
+        true => nominal,
+        false => (gib * 10.0).round() / 10.0,
     }
 }
 
@@ -127,10 +159,6 @@ fn parse(list: &str) -> Vec<Gpu> {
     list.lines().filter_map(gpu).collect()
 }
 
-fn round(gib: f64) -> f64 {
-    (gib * 10.0).round() / 10.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +170,22 @@ mod tests {
         let sizes: Vec<_> = found.iter().map(|gpu| gpu.memory_gb).collect();
         assert_eq!(sizes, [24.0, 140.0]);
         assert_eq!(found[0].name, "NVIDIA GeForce RTX 4090");
+    }
+
+    #[test]
+    fn main_memory_is_listed_with_its_nominal_size() {
+        let sizes = [15.5, 62.6, 7.6, 3.8, 125.6, 251.5, 503.4, 1007.2, 16.0, 187.5];
+        let nominal = [16.0, 64.0, 8.0, 4.0, 128.0, 256.0, 512.0, 1024.0, 16.0, 192.0];
+        assert_eq!(sizes.map(nominal_gb), nominal);
+        assert_eq!([14.63, 0.0, 90.04].map(nominal_gb), [14.6, 0.0, 90.0], "none that is sold");
+    }
+
+    #[test]
+    fn a_container_has_what_it_may_use_and_not_what_its_host_has() {
+        let gib = |n: u64| n << 30;
+        assert_eq!(usable_gb(gib(512), [gib(32), gib(512)].into_iter()), 32.0);
+        assert_eq!(usable_gb(gib(64), [u64::MAX].into_iter()), 64.0, "no limit");
+        assert_eq!(usable_gb(gib(64), [].into_iter()), 64.0);
     }
 
     #[test]

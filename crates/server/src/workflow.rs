@@ -20,7 +20,10 @@ pub(crate) fn complete(valid: &mut ValidSubmission) -> Result<(), Problem> {
     check_options(&payload)?;
     check(workflow)?;
     check_inputs(valid, workflow)?;
-    let (classes, models) = (graph::class_types(workflow), graph::model_files(workflow));
+    let inputs = &valid.spec.inputs;
+    let replaced =
+        |node: &str, field: &str| inputs.iter().any(|i| i.node == node && i.field == field);
+    let (classes, models) = (graph::class_types(workflow), graph::model_files(workflow, replaced));
     let brought = valid.brought_files();
     let requirements = Arc::make_mut(&mut valid.spec.requirements);
     complete_from_graph(requirements, classes, models, &brought);

@@ -18,7 +18,7 @@ use pointsman_connectors::{
     RunContext, RunEnd, RunHost, Source, StopReason, StopSignal, Task,
 };
 use pointsman_core::{
-    Failure, FailureKind, Outage,
+    Failure, FailureKind, Outage, Timestamp,
     bounds::Bounded as _,
     command::{Held, Op},
     record::{Artifact, Progress},
@@ -64,6 +64,27 @@ struct Shown {
     /// Since it was last sent.
     is_new: bool,
     preview: Option<Preview>,
+    above: Above,
+}
+
+/// The numbers of what is shown are higher than these.
+#[derive(Default)]
+struct Above {
+    n: u64,
+    preview_n: u32,
+}
+
+impl Above {
+    /// All numbers that the attempt may have used before this process adopted it. They go up by less
+    /// than one a millisecond, those of pictures by less than one in ten.
+    fn all_before(claimed: &Claimed, now: Timestamp) -> Self {
+        let age = now.since(claimed.job.spec.created_at).as_millis() / 10;
+        Self {
+            n: u64::try_from(now.as_millis()).unwrap_or(0),
+            // A job that is older than 248 days has room left to count on.
+            preview_n: u32::try_from(age).unwrap_or(u32::MAX).min(u32::MAX / 2),
+        }
+    }
 }
 
 impl Attempt {
@@ -74,6 +95,10 @@ impl Attempt {
         adopted: bool,
     ) -> Arc<Self> {
         let progress = Progress { attempt: claimed.held.attempt, ..Progress::default() };
+        let above = match adopted {
+            true => Above::all_before(&claimed, (shared.config.clock)()),
+            false => Above::default(),
+        };
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             service: service.clone(),
@@ -85,7 +110,7 @@ impl Attempt {
             on_start: Notify::new(),
             ticked_ms: AtomicU64::new(shared.now_ms()),
             phase: Mutex::new(Phase::Running),
-            shown: Mutex::new(Shown { progress, ..Shown::default() }),
+            shown: Mutex::new(Shown { progress, above, ..Shown::default() }),
             outage: Mutex::default(),
         })
     }
@@ -206,7 +231,7 @@ impl Attempt {
     fn show(&self, change: impl FnOnce(&mut Shown)) {
         let mut shown = self.shown.lock();
         change(&mut shown);
-        shown.progress.n += 1;
+        shown.progress.n = shown.progress.n.max(shown.above.n) + 1;
         shown.is_new = true;
         drop(shown);
         self.shared.progress.notify_one();
@@ -284,7 +309,8 @@ impl RunHost for Attempt {
 
     fn preview(&self, preview: Preview) {
         self.show(|shown| {
-            shown.progress.preview_n += 1;
+            let before = shown.progress.preview_n.max(shown.above.preview_n);
+            shown.progress.preview_n = before.saturating_add(1);
             shown.preview = Some(preview);
         });
         self.shared.previews.notify_one();

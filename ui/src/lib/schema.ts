@@ -2113,7 +2113,7 @@ export interface components {
             attempt: number;
             /**
              * Format: int64
-             * @description Counts up with each report of the attempt; a lower one is old news.
+             * @description Goes up with each report of the attempt, below 2^53; a lower one is old news.
              * @default 0
              */
             n: number;
@@ -2149,7 +2149,7 @@ export interface components {
             last_event_at: components["schemas"]["Timestamp"] | null;
             /**
              * Format: int32
-             * @description Counts the preview pictures; 0 is none yet.
+             * @description Goes up with each preview picture; 0 is none yet.
              * @default 0
              */
             preview_n: number;

@@ -1,6 +1,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::transport::{LARGE_ANSWER, SMALL_ANSWER, read_body};
 use crate::submit::read_answer;
 use crate::{ComfyClient, RequestError, Submission, SubmitError, SubmitReply, json};
 
@@ -33,7 +34,7 @@ impl ComfyClient {
         let transport = |error: reqwest::Error| RequestError::from_transport(&error, limit);
         let response = request.timeout(limit).send().await.map_err(transport)?;
         let status = response.status().as_u16();
-        let answer = response.bytes().await.map_err(transport)?;
+        let answer = read_body(response, limit, LARGE_ANSWER).await?;
         read_answer(status, &answer, sent_bytes)
     }
 
@@ -105,6 +106,6 @@ impl ComfyClient {
     pub async fn subscribe_logs(&self, client_id: &str, enabled: bool) -> Result<(), RequestError> {
         let body = json!({ "clientId": client_id, "enabled": enabled });
         let request = self.request(Method::PATCH, "internal/logs/subscribe").json(&body);
-        self.execute(request, self.timeouts.request).await.map(drop)
+        self.execute(request, self.timeouts.request, SMALL_ANSWER).await.map(drop)
     }
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::transport::LARGE_ANSWER;
 use crate::{
     ComfyClient, HistoryEntry, ObjectInfo, QueueState, RawLogs, RequestError, SystemStats, Verdict,
     verdict,
@@ -26,7 +27,7 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`]; never an empty queue for a failed read.
     pub async fn queue(&self) -> Result<QueueState, RequestError> {
-        QueueState::parse(&self.get("queue").await?, false)
+        QueueState::parse(&self.get("queue", LARGE_ANSWER).await?, false)
     }
 
     /// What runs and what waits, with the graphs, which can make it many MB.
@@ -34,7 +35,7 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`].
     pub async fn queue_with_graphs(&self) -> Result<QueueState, RequestError> {
-        QueueState::parse(&self.get("queue").await?, true)
+        QueueState::parse(&self.get("queue", LARGE_ANSWER).await?, true)
     }
 
     /// How many prompts run or wait: the cheapest question there is (`GET /prompt`).
@@ -52,7 +53,8 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`].
     pub async fn history(&self, prompt_id: &str) -> Result<Option<HistoryEntry>, RequestError> {
-        HistoryEntry::parse(&self.get(&format!("history/{prompt_id}")).await?, prompt_id)
+        let body = self.get(&format!("history/{prompt_id}"), LARGE_ANSWER).await?;
+        HistoryEntry::parse(&body, prompt_id)
     }
 
     /// Reads the queue, then the history, and judges (see [`verdict()`] for why in that order).
@@ -79,9 +81,8 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`].
     pub async fn object_info(&self) -> Result<ObjectInfo, RequestError> {
-        let body = self
-            .execute(self.request(Method::GET, "object_info"), self.timeouts.object_info)
-            .await?;
+        let request = self.request(Method::GET, "object_info");
+        let body = self.execute(request, self.timeouts.object_info, LARGE_ANSWER).await?;
         ObjectInfo::parse(&body)
     }
 

@@ -1,12 +1,20 @@
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::excerpt;
 use crate::{ComfyClient, RequestError, json};
+
+/// Bytes of the answers that list what is there, or what was made, at most: queue, history, node classes, and what
+/// validation refuses.
+pub(super) const LARGE_ANSWER: usize = 64 << 20;
+/// Bytes of every other answer at most.
+pub(crate) const SMALL_ANSWER: usize = 1 << 20;
+/// Bytes of a refusal that are read; its beginning says why.
+const REFUSAL: usize = 4 << 10;
 
 /// How requests travel.
 impl ComfyClient {
@@ -23,15 +31,15 @@ impl ComfyClient {
         &self.http
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Bytes, RequestError> {
-        self.execute(self.request(Method::GET, path), self.timeouts.request).await
+    pub(super) async fn get(&self, path: &str, most: usize) -> Result<Bytes, RequestError> {
+        self.execute(self.request(Method::GET, path), self.timeouts.request, most).await
     }
 
     pub(super) async fn get_json<T: DeserializeOwned>(
         &self,
         path: &str,
     ) -> Result<T, RequestError> {
-        json::read(&self.get(path).await?).map_err(RequestError::malformed)
+        json::read(&self.get(path, SMALL_ANSWER).await?).map_err(RequestError::malformed)
     }
 
     pub(super) async fn post(
@@ -39,20 +47,20 @@ impl ComfyClient {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Bytes, RequestError> {
-        self.execute(self.request(Method::POST, path).json(body), self.timeouts.request).await
+        let request = self.request(Method::POST, path).json(body);
+        self.execute(request, self.timeouts.request, SMALL_ANSWER).await
     }
 
-    /// Sends a request and reads the whole answer, both within `limit`.
+    /// Sends a request and reads the whole answer, of `most` bytes at most, both within `limit`.
     pub(super) async fn execute(
         &self,
         request: RequestBuilder,
         limit: Duration,
+        most: usize,
     ) -> Result<Bytes, RequestError> {
         let transport = |error: reqwest::Error| RequestError::from_transport(&error, limit);
         let response = request.timeout(limit).send().await.map_err(transport)?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(transport)?;
-        if status.is_success() { Ok(body) } else { Err(status_error(status.as_u16(), &body)) }
+        read_body(Self::expect_success(response, limit).await?, limit, most).await
     }
 
     /// Turns an answer that means "no" into an error, after reading its body within `limit`.
@@ -64,9 +72,46 @@ impl ComfyClient {
         if status.is_success() {
             return Ok(response);
         }
-        let body = tokio::time::timeout(limit, response.bytes()).await;
-        Err(status_error(status.as_u16(), &body.ok().and_then(Result::ok).unwrap_or_default()))
+        Err(status_error(status.as_u16(), &read_beginning(response, limit).await))
     }
+}
+
+/// The whole body, if it has `most` bytes at most. `limit` is what the request runs under, and not kept here.
+pub(crate) async fn read_body(
+    mut response: Response,
+    limit: Duration,
+    most: usize,
+) -> Result<Bytes, RequestError> {
+    let path = response.url().path().to_owned();
+    let too_large = || RequestError::TooLarge { path: path.clone(), most };
+    if response.content_length().is_some_and(|length| length > most as u64) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) =
+        response.chunk().await.map_err(|error| RequestError::from_transport(&error, limit))?
+    {
+        if body.len() + chunk.len() > most {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// What came of the beginning of a body within `limit`.
+async fn read_beginning(mut response: Response, limit: Duration) -> Vec<u8> {
+    let mut beginning = Vec::new();
+    let read = async {
+        while beginning.len() < REFUSAL
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            beginning.extend_from_slice(&chunk);
+        }
+    };
+    // Cut off, it still says more than nothing.
+    drop(tokio::time::timeout(limit, read).await);
+    beginning
 }
 
 /// An error for a status that means "no".

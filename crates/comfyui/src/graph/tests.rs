@@ -55,9 +55,40 @@ fn classes_and_models_are_found() {
         names(class_types(&picture())),
         ["CheckpointLoaderSimple", "LoraLoader", "SaveImage"]
     );
-    assert_eq!(names(model_files(&picture())), ["Fine.SFT", "sdxl/base.safetensors"]);
+    assert_eq!(names(model_files(&picture(), |_, _| false)), ["Fine.SFT", "sdxl/base.safetensors"]);
     assert!(!is_model_file(".pt"));
     assert!(!is_model_file("script"));
+}
+
+#[test]
+fn only_what_can_be_a_file_name_is_a_model() {
+    let long = format!("{}.safetensors", "a".repeat(200));
+    let texts = [
+        "bad hands, embedding:EasyNegative.safetensors",
+        "embedding:EasyNegative.safetensors",
+        "a lake\nin the style of lake.safetensors",
+        "https://models.example/x.safetensors",
+        &long,
+    ];
+    for text in texts {
+        let graph = json!({"1": {"class_type": "X", "inputs": {"text": text}}});
+        assert!(model_files(&graph, |_, _| false).is_empty(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_lora_that_is_on_is_found_where_it_is_nested() {
+    let lora = |on: bool, lora: &str| json!({"on": on, "lora": lora, "strength": 1.0});
+    let graph = json!({"1": {"class_type": "Power Lora Loader (rgthree)", "inputs": {
+        "lora_1": lora(true, "on.safetensors"), "lora_2": lora(false, "off.safetensors"),
+        "lora_3": lora(true, "None"), "PowerLoraLoaderHeaderWidget": {"type": "header"}}}});
+    assert_eq!(model_files(&graph, |_, _| false), ["on.safetensors".to_owned()].into());
+}
+
+#[test]
+fn what_is_replaced_is_not_needed() {
+    let models = model_files(&picture(), |node, field| (node, field) == ("2", "lora_name"));
+    assert_eq!(models, ["sdxl/base.safetensors".to_owned()].into());
 }
 
 #[test]

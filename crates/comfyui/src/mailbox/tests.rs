@@ -28,7 +28,7 @@ fn drain(mailbox: &Mailbox) -> Vec<Result<Message, Disconnected>> {
 fn everything_comes_out_in_order_when_it_is_taken_at_once() {
     let mailbox = Mailbox::default();
     for message in [start("a"), progress(1.0), unknown(1), progress(2.0)] {
-        assert!(mailbox.put(message.clone()));
+        assert!(mailbox.put(message.clone(), 1));
         assert_eq!(mailbox.try_take(), Some(Ok(message)));
     }
     assert_eq!(mailbox.try_take(), None);
@@ -39,7 +39,7 @@ fn a_slow_consumer_gets_every_control_message_and_the_newest_progress_in_its_pla
     let mailbox = Mailbox::default();
     for message in [progress(1.0), start("a"), progress(2.0), progress(3.0), start("b"), unknown(1)]
     {
-        mailbox.put(message);
+        mailbox.put(message, 1);
     }
     assert_eq!(
         drain(&mailbox),
@@ -50,7 +50,7 @@ fn a_slow_consumer_gets_every_control_message_and_the_newest_progress_in_its_pla
 #[test]
 fn noise_loses_its_oldest() {
     let mailbox = Mailbox::default();
-    (0..MAX_NOISE_MESSAGES + 2).for_each(|n| assert!(mailbox.put(unknown(n))));
+    (0..MAX_NOISE_MESSAGES + 2).for_each(|n| assert!(mailbox.put(unknown(n), 1)));
     let left = drain(&mailbox);
     assert_eq!(left.len(), MAX_NOISE_MESSAGES);
     assert_eq!(left[0], Ok(unknown(2)));
@@ -59,18 +59,37 @@ fn noise_loses_its_oldest() {
 #[test]
 fn too_many_control_messages_end_the_stream_instead_of_losing_one_silently() {
     let mailbox = Mailbox::default();
-    (0..MAX_CONTROL_MESSAGES).for_each(|_| assert!(mailbox.put(start("a"))));
-    assert!(!mailbox.put(start("one too many")));
-    assert!(!mailbox.put(start("later")));
+    (0..MAX_CONTROL_MESSAGES).for_each(|_| assert!(mailbox.put(start("a"), 1)));
+    assert!(!mailbox.put(start("one too many"), 1));
+    assert!(!mailbox.put(start("later"), 1));
     let left = drain(&mailbox);
     assert_eq!(left.len(), MAX_CONTROL_MESSAGES + 1);
     assert_eq!(left.last(), Some(&Err(Disconnected::Overflowed)));
 }
 
+#[test]
+fn what_waits_is_bounded_in_bytes_too() {
+    const HALF: usize = MAX_WAITING_BYTES / 2;
+    let mailbox = Mailbox::default();
+    // Noise goes first, the oldest of it before the rest.
+    (0..3).for_each(|n| assert!(mailbox.put(unknown(n), HALF)));
+    assert!(mailbox.put(start("a"), HALF));
+    assert_eq!(drain(&mailbox), [Ok(unknown(2)), Ok(start("a"))]);
+    // What is only the newest of its kind makes room for what counts, and not the other way round.
+    assert!(mailbox.put(progress(1.0), HALF));
+    assert!(mailbox.put(progress(2.0), 2 * HALF));
+    assert!(mailbox.put(start("b"), HALF));
+    assert!(mailbox.put(progress(3.0), HALF + 1));
+    assert!(mailbox.put(start("c"), HALF));
+    assert!(!mailbox.put(start("one too many"), 1));
+    assert_eq!(drain(&mailbox), [Ok(start("b")), Ok(start("c")), Err(Disconnected::Overflowed)]);
+    assert_eq!(mailbox.state.lock().bytes, 0);
+}
+
 #[tokio::test]
 async fn what_came_before_the_end_is_still_delivered_and_the_end_repeats() {
     let mailbox = Mailbox::default();
-    mailbox.put(start("a"));
+    mailbox.put(start("a"), 1);
     mailbox.close(Disconnected::Closed);
     mailbox.close(Disconnected::Overflowed);
     assert_eq!(mailbox.take().await, Ok(start("a")));
@@ -86,6 +105,6 @@ async fn a_waiting_consumer_is_woken() {
         async move { mailbox.take().await }
     });
     tokio::task::yield_now().await;
-    mailbox.put(start("a"));
+    mailbox.put(start("a"), 1);
     assert_eq!(waiting.await.unwrap(), Ok(start("a")));
 }

@@ -6,6 +6,10 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Reply {
     /// Answers.
     Status(u16, &'static str),
+    /// Answers with so many bytes, and does not say beforehand how many.
+    Bytes(u16, usize),
+    /// Says that so many bytes come, and sends none.
+    Announced(usize),
     /// Keeps the connection open and says nothing.
     Never,
     /// Closes the connection without a word.
@@ -37,6 +41,21 @@ pub async fn answering(replies: Vec<Reply>) -> String {
                         "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
                     )
                 }
+                Reply::Bytes(status, bytes) => {
+                    let head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\n\r\n");
+                    stream.write_all(head.as_bytes()).await.unwrap();
+                    let chunk = vec![b' '; 64 << 10];
+                    for _ in 0..bytes.div_ceil(chunk.len()) {
+                        // Whoever has read enough closes it.
+                        if stream.write_all(&chunk).await.is_err() {
+                            break;
+                        }
+                    }
+                    continue;
+                }
+                Reply::Announced(bytes) => {
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n")
+                }
                 Reply::Never => {
                     silent.push(stream);
                     continue;
@@ -46,6 +65,9 @@ pub async fn answering(replies: Vec<Reply>) -> String {
                 Reply::Half => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_owned(),
             };
             stream.write_all(text.as_bytes()).await.unwrap();
+            if matches!(reply, Reply::Announced(_)) {
+                silent.push(stream);
+            }
         }
         // Nobody is let down before the test is over.
         std::future::pending::<()>().await;

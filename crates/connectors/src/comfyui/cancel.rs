@@ -35,7 +35,7 @@ impl Run<'_> {
             match self.context.ticking(client.truth(&self.prompt_id)).await {
                 Ok(truth) if truth.verdict.is_final() => return Ok(Some(truth)),
                 Ok(_) => refused_since = None,
-                Err(RequestError::Malformed { .. }) if self.has_left_the_queue().await => {
+                Err(error) if error.is_unreadable() && self.has_left_the_queue().await => {
                     return Ok(None);
                 }
                 Err(error) => match self.dead_after(&error) {

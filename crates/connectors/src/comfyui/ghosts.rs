@@ -58,7 +58,8 @@ impl ComfyUiConnector {
             match self.client.truth(&held.token.to_string()).await {
                 Ok(truth) if truth.verdict == Verdict::Lost => {}
                 // What is said of it may make no sense, but something is.
-                Ok(_) | Err(RequestError::Malformed { .. }) => found.push(*held),
+                Ok(_) => found.push(*held),
+                Err(error) if error.is_unreadable() => found.push(*held),
                 Err(error) => return Err(not_clear(error)),
             }
         }

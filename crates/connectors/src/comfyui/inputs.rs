@@ -110,9 +110,9 @@ fn refused(input: &InputRef, error: &RequestError) -> RunEnd {
         RequestError::Status { status: StatusCode::PAYLOAD_TOO_LARGE, .. } => {
             bad_job("input_too_large", input, "the service takes no file of this size")
         }
-        RequestError::Status { .. } | RequestError::Malformed { .. } => {
-            service_fault("upload_refused", message)
-        }
+        RequestError::Status { .. }
+        | RequestError::Malformed { .. }
+        | RequestError::TooLarge { .. } => service_fault("upload_refused", message),
         RequestError::Unreachable { .. } => RunEnd::gave_back(LossReason::Unstarted, message),
         // Not free of charge: what breaks off one upload may break off each.
         RequestError::AnswerLost { .. } | RequestError::TimedOut { .. } => {

@@ -8,6 +8,7 @@
 mod cancel;
 mod clocks;
 mod ears;
+mod fetched;
 mod ghosts;
 mod health;
 mod inputs;

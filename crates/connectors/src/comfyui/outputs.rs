@@ -1,22 +1,13 @@
-use std::{io, sync::Arc};
-
-use async_trait::async_trait;
-use futures::{StreamExt as _, TryStreamExt as _};
-use parking_lot::Mutex;
-use pointsman_comfyui::{HistoryEntry, OutputFile, RequestError, Verdict, graph};
+use pointsman_comfyui::{HistoryEntry, OutputFile, RequestError, graph};
 use pointsman_core::{
     Failure, FailureKind, LossReason,
     bounds::MAX_ARTIFACTS,
     record::{Artifact, ArtifactType},
 };
-use reqwest::StatusCode;
 use serde_json::Value;
-use tokio::time::Instant;
 
-use super::{ComfyUiConnector, run::Run, watch::Done, written::short};
-use crate::{
-    ByteStream, Completion, HostError, NewArtifact, Report, RunEnd, Source, SourceError, StopReason,
-};
+use super::{fetched::Fetched, run::Run, watch::Done, written::short};
+use crate::{Completion, HostError, NewArtifact, Report, RunEnd, SourceError, StopReason};
 
 /// Bytes of an artifact's name at most: as many as a server takes.
 const NAME_BYTES: usize = 200;
@@ -86,7 +77,7 @@ impl Run<'_> {
             size: None,
         };
         let cached = is_cached(entry, &file.node_id);
-        let source = Fetched { run: self, file, cached, reads: Arc::default() };
+        let source = Fetched::new(self, file, cached);
         self.context.put_artifact(artifact, &source).await
     }
 
@@ -110,20 +101,24 @@ impl Run<'_> {
         match error {
             HostError::Fenced => RunEnd::Cancelled,
             HostError::Source(SourceError::Refused(_)) => {
-                let node = self.graph.get(&file.node_id);
-                let class = node.and_then(|node| node.get("class_type")).and_then(Value::as_str);
-                let failure = Failure {
-                    node: Some(file.node_id.clone()),
-                    node_type: class.map(str::to_owned),
-                    ..Failure::new(FailureKind::BadJob, "output_refused", message)
-                };
-                failure.into()
+                self.unreadable(file, Failure::new(FailureKind::BadJob, "output_refused", message))
+            }
+            HostError::Source(SourceError::Stalled(_)) => {
+                let kind = FailureKind::ServiceFault;
+                self.unreadable(file, Failure::new(kind, "output_unreadable", message))
             }
             HostError::Refused(_) | HostError::NoSuchInput(_) => {
                 Failure::new(FailureKind::ServiceFault, "output_not_stored", message).into()
             }
             HostError::Source(_) => RunEnd::gave_back(LossReason::ServiceLost, message),
         }
+    }
+
+    fn unreadable(&self, file: &OutputFile, failure: Failure) -> RunEnd {
+        let node = self.graph.get(&file.node_id);
+        let class = node.and_then(|node| node.get("class_type")).and_then(Value::as_str);
+        let (node, node_type) = (Some(file.node_id.clone()), class.map(str::to_owned));
+        Failure { node, node_type, ..failure }.into()
     }
 
     /// Makes ready for another run of the same prompt, in which ComfyUI writes its files anew: the
@@ -145,90 +140,6 @@ impl Run<'_> {
             self.context.ticking(client.free(false, true)).await.map_err(lost)?;
         }
         Ok(())
-    }
-}
-
-/// A file at ComfyUI.
-struct Fetched<'a> {
-    run: &'a Run<'a>,
-    file: &'a OutputFile,
-    /// The node that names it did not run, so it was written before.
-    cached: bool,
-    reads: Arc<Mutex<Reads>>,
-}
-
-/// How reading it went so far.
-#[derive(Default)]
-struct Reads {
-    /// The last try was not read to its end.
-    broke: bool,
-    /// The service has been dead since.
-    dead_since: Option<Instant>,
-}
-
-impl Fetched<'_> {
-    /// A failed read is no news, unless the service is dead or does not know the prompt any more.
-    async fn check_not_lost(&self) -> Result<(), SourceError> {
-        let error = match self.run.connector.client.truth(&self.run.prompt_id).await {
-            Ok(truth) if truth.verdict == Verdict::Lost => {
-                let why = "the service restarted, or somebody deleted the prompt";
-                return Err(SourceError::Lost(why.to_owned()));
-            }
-            Ok(_) => None,
-            Err(error) => Some(error),
-        };
-        let dead = error.and_then(|error| Some((self.run.dead_after(&error)?, error)));
-        let mut reads = self.reads.lock();
-        let Some((dead_after, error)) = dead else {
-            reads.dead_since = None;
-            return Ok(());
-        };
-        match reads.dead_since.get_or_insert_with(Instant::now).elapsed() >= dead_after {
-            true => Err(SourceError::Lost(format!("the service is gone: {error}"))),
-            false => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl Source for Fetched<'_> {
-    async fn open(&self) -> Result<ByteStream, SourceError> {
-        let Self { run, file, cached, reads } = self;
-        let ComfyUiConnector { client, written, .. } = run.connector;
-        // Also when this future is dropped.
-        if std::mem::replace(&mut reads.lock().broke, true) {
-            self.check_not_lost().await?;
-        }
-        let stream = client.view_output(file).await.map_err(not_opened)?;
-        let version = stream.version.as_deref();
-        if !cached {
-            written.note(file, version);
-        } else if !written.is_as_written(file, version) {
-            return Err(SourceError::Gone);
-        }
-        reads.lock().broke = false;
-        let reads = reads.clone();
-        Ok(stream
-            .map_err(move |error| {
-                reads.lock().broke = true;
-                io::Error::other(error)
-            })
-            .boxed())
-    }
-}
-
-/// ComfyUI refuses what is in none of its folders; that does not pass.
-fn not_opened(error: RequestError) -> SourceError {
-    const MAY_PASS: [StatusCode; 2] = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
-    let message = error.to_string();
-    match error {
-        RequestError::Status { status: StatusCode::NOT_FOUND, .. } => SourceError::Gone,
-        RequestError::Status { status, .. }
-            if status.is_client_error() && !MAY_PASS.contains(&status) =>
-        {
-            SourceError::Refused(message)
-        }
-        _ => SourceError::Unreadable(message),
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     ears::Ears,
     outputs::Collected,
     payload::{ComfyUiPayload, PayloadError},
+    watch::Done,
 };
 use crate::{Completion, RunContext, RunEnd, Task};
 
@@ -33,15 +34,7 @@ pub(super) async fn run(
     if !task.adopted {
         run.bring_inputs().await?;
     }
-    // Before the submission, or a cached prompt is over before anyone listens.
-    let pace = &connector.settings.pace;
-    let mut ears = Ears::new(&connector.client, &run.prompt_id, pace.reconnect);
-    if !task.adopted {
-        drop(tokio::time::timeout(pace.socket_first, ears.next()).await);
-        run.submit().await?;
-    }
-    context.started();
-    let done = run.watch(&mut ears).await?;
+    let done = run.follow(!task.adopted).await?;
     match run.collect(done).await? {
         Collected::All(completion) => return Ok(completion),
         Collected::Gone(gone) => run.prepare_again(&gone).await?,
@@ -49,8 +42,7 @@ pub(super) async fn run(
     if task.adopted {
         run.bring_inputs().await?;
     }
-    run.submit().await?;
-    let done = run.watch(&mut ears).await?;
+    let done = run.follow(true).await?;
     match run.collect(done).await? {
         Collected::All(completion) => Ok(completion),
         Collected::Gone(gone) => Err(gone.failure().into()),
@@ -76,6 +68,20 @@ impl<'a> Run<'a> {
         // it may be read by a later run of the worker.
         extra_data.insert("file_tag".to_owned(), json!(tag));
         Self { connector, task, context, prompt_id, graph, extra_data, allow_partial }
+    }
+
+    /// Submits the prompt, unless the service has it already, and follows it until it ran to its end.
+    /// Nobody listens any more then: storing files may take long.
+    async fn follow(&self, submits: bool) -> Result<Done, RunEnd> {
+        let pace = &self.connector.settings.pace;
+        let mut ears = Ears::new(&self.connector.client, &self.prompt_id, pace.reconnect);
+        if submits {
+            // Before the submission, or a cached prompt is over before anyone listens.
+            drop(tokio::time::timeout(pace.socket_first, ears.next()).await);
+            self.submit().await?;
+        }
+        self.context.started();
+        self.watch(&mut ears).await
     }
 
     /// Ends with `Cancelled` when told to stop: for everything before the submission.

@@ -97,7 +97,9 @@ impl Run<'_> {
 /// the service's fault, and may be so each time.
 fn not_taken(why: &RequestError) -> RunEnd {
     match why {
-        RequestError::Status { .. } | RequestError::Malformed { .. } => {
+        RequestError::Status { .. }
+        | RequestError::Malformed { .. }
+        | RequestError::TooLarge { .. } => {
             let message = format!("ComfyUI did not take the submission: {why}");
             Failure::new(FailureKind::ServiceFault, "submission_refused", message).into()
         }

@@ -134,7 +134,7 @@ impl Run<'_> {
         watch.clocks.log(now, reading.log);
         let truth = match reading.truth {
             Ok(truth) => truth,
-            Err(error @ RequestError::Malformed { .. }) => {
+            Err(error) if error.is_unreadable() => {
                 return self.weigh_unreadable(watch, &error).await.map(|()| None);
             }
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
@@ -195,7 +195,15 @@ impl Run<'_> {
             return Ok(());
         }
         let message = format!("what ComfyUI says of prompt {}: {error}", self.prompt_id);
-        Err(Failure::new(FailureKind::ServiceFault, "answer_unreadable", message).into())
+        let failure = match error {
+            // What the nodes of the workflow show of themselves, on any worker.
+            RequestError::TooLarge { .. } => {
+                let message = format!("{message}; make its nodes put less into their `ui` output");
+                Failure::new(FailureKind::BadJob, "outputs_too_large", message)
+            }
+            _ => Failure::new(FailureKind::ServiceFault, "answer_unreadable", message),
+        };
+        Err(failure.into())
     }
 
     /// What a final truth means for the attempt.

@@ -311,7 +311,7 @@ pub enum ArtifactType {
 pub struct Progress {
     /// The attempt that it is of.
     pub attempt: u32,
-    /// Counts up with each report of the attempt; a lower one is old news.
+    /// Goes up with each report of the attempt, below 2^53; a lower one is old news.
     pub n: u64,
     /// 0 to 100.
     pub percent: Option<f32>,
@@ -326,7 +326,7 @@ pub struct Progress {
     /// When its service was last heard of. A worker that leaves it out gets the time at which a
     /// report with a higher `n` came.
     pub last_event_at: Option<Timestamp>,
-    /// Counts the preview pictures; 0 is none yet.
+    /// Goes up with each preview picture; 0 is none yet.
     pub preview_n: u32,
 }
 

@@ -47,7 +47,9 @@ async fn requirements_are_completed_from_the_workflow() {
     let server = start().await;
     let workflow = json!({
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd.safetensors"}},
-        "2": {"class_type": "LoraLoader", "inputs": {"lora_name": "mine.safetensors", "model": ["1", 0]}},
+        "2": {"class_type": "LoraLoader", "inputs": {"lora_name": "default.safetensors", "model": ["1", 0]}},
+        "3": {"class_type": "CLIPTextEncode",
+            "inputs": {"clip": ["1", 1], "text": "bad hands, embedding:EasyNegative.safetensors"}},
     });
     let mut submission = Submission::new("comfyui", &json!({"workflow": workflow})).unwrap();
     submission.inputs = serde_json::from_value(json!([
@@ -57,7 +59,10 @@ async fn requirements_are_completed_from_the_workflow() {
     let job = server.client.submit(&submission).await.unwrap().job;
     let requirements = serde_json::to_value(&job.requirements).unwrap();
     assert_eq!(requirements["models"], json!(["sd.safetensors"]));
-    assert_eq!(requirements["node_classes"], json!(["CheckpointLoaderSimple", "LoraLoader"]));
+    assert_eq!(
+        requirements["node_classes"],
+        json!(["CLIPTextEncode", "CheckpointLoaderSimple", "LoraLoader"])
+    );
     // What came inline lies apart, and is read back from there.
     assert!(job.inputs[0].from.starts_with("sha256:"));
     let mut stream = server.client.open_input(&job.inputs[0].from).await.unwrap();

@@ -269,8 +269,8 @@ impl Broker for FakeBroker {
         })
     }
 
-    async fn preview(&self, _held: Held, _n: u32, _preview: Preview) -> Result<(), BrokerError> {
-        self.call(|_| Ok(((), Call::Preview)))
+    async fn preview(&self, _held: Held, n: u32, _preview: Preview) -> Result<(), BrokerError> {
+        self.call(|_| Ok(((), Call::Preview(n))))
     }
 
     async fn put_artifact(

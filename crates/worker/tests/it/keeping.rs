@@ -107,6 +107,6 @@ async fn progress_is_the_newest_and_at_most_4_a_second() {
     assert!(
         sent.windows(2).all(|pair| pair[1].1.n > pair[0].1.n && pair[1].1.step > pair[0].1.step)
     );
-    let previews = setup.broker.calls().into_iter().filter(|c| matches!(c, Call::Preview));
+    let previews = setup.broker.calls().into_iter().filter(|c| matches!(c, Call::Preview(_)));
     assert!((7..=10).contains(&previews.count()));
 }

@@ -73,6 +73,29 @@ async fn what_is_adopted_has_the_rest_of_its_time() {
     assert_eq!(failure(&taken[1]).code, "total_timeout");
 }
 
+/// Whoever shows it knows the higher numbers from before the restart, and takes no lower ones.
+#[tokio::test(start_paused = true)]
+async fn what_is_adopted_counts_on_from_above_all_before() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    let (adopted, token) = left_over(&broker, "progress");
+    service.with(|s| s.ghosts.insert(token));
+    let setup = Setup::with(1, broker.clone(), service).await;
+    setup.pass(2.5).await;
+    let new = broker.post("progress");
+    setup.pass(2.5).await;
+    let sent: Vec<_> =
+        broker.renewals().into_iter().flat_map(|(_, _, progress)| progress).collect();
+    let of = |id: JobId| sent.iter().filter(move |(job, _)| *job == id).map(|(_, p)| p);
+    assert!(of(adopted).all(|p| p.n > 7_000_000 && p.preview_n > 700_000), "{sent:?}");
+    assert!(of(new).all(|p| p.n <= 300 && p.preview_n <= 100), "{sent:?}");
+    let previews = broker.calls().into_iter().filter_map(|call| match call {
+        Call::Preview(n) => Some(n),
+        _ => None,
+    });
+    let (high, low): (Vec<_>, Vec<_>) = previews.partition(|n| *n > 700_000);
+    assert!(high.is_sorted() && low.is_sorted() && high.len() >= 7 && low.len() >= 7);
+}
+
 #[tokio::test(start_paused = true)]
 async fn left_over_jobs_wait_a_while_for_their_service_with_their_leases_kept() {
     let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::{broker::FakeBroker, service::FakeService};
 
 /// The store's time, which stands still.
-pub const NOW: Timestamp = Timestamp::from_millis(7);
+pub const NOW: Timestamp = Timestamp::from_millis(7_000_000);
 
 pub struct Setup {
     pub broker: Arc<FakeBroker>,

@@ -34,9 +34,17 @@ pub enum Line {
 #[derive(Debug, Clone)]
 pub enum Call {
     Register(Register),
-    Exchange { ops: Vec<AttemptOp>, tokens: Vec<Token>, claimed: usize },
-    Renew { renew: Renew, progress: Vec<(JobId, Progress)> },
-    Preview,
+    Exchange {
+        ops: Vec<AttemptOp>,
+        tokens: Vec<Token>,
+        claimed: usize,
+    },
+    Renew {
+        renew: Renew,
+        progress: Vec<(JobId, Progress)>,
+    },
+    /// With its number.
+    Preview(u32),
     Artifact,
     Leave,
 }

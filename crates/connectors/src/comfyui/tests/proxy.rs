@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -27,6 +27,23 @@ struct Manners {
     socket_delay_ms: AtomicU64,
     loses_submission_answers: AtomicBool,
     breaks: Mutex<Vec<Break>>,
+    sockets: AtomicUsize,
+}
+
+/// A websocket that is counted while it is open.
+struct Socket<'a>(&'a AtomicUsize);
+
+impl<'a> Socket<'a> {
+    fn new(sockets: &'a AtomicUsize) -> Self {
+        sockets.fetch_add(1, Ordering::SeqCst);
+        Self(sockets)
+    }
+}
+
+impl Drop for Socket<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What happens to requests whose first line begins so, and to how many.
@@ -42,6 +59,8 @@ pub enum How {
     Cut,
     /// As a proxy that finds nothing behind it: with this status.
     Answer(u16),
+    /// With the beginning of an answer that is larger than anybody reads.
+    Large,
 }
 
 /// Every request from now on.
@@ -79,6 +98,16 @@ impl Proxy {
     /// How many of them are still to come.
     pub fn breaks_left(&self) -> usize {
         self.manners.breaks.lock().iter().map(|b| b.left).sum()
+    }
+
+    /// Every request gets through again.
+    pub fn mend(&self) {
+        self.manners.breaks.lock().clear();
+    }
+
+    /// How many websockets are open.
+    pub fn sockets(&self) -> usize {
+        self.manners.sockets.load(Ordering::SeqCst)
     }
 
     pub fn lose_submission_answers(&self) {
@@ -119,6 +148,7 @@ impl Manners {
             }
         });
         let mut chunk = vec![0; 64 << 10];
+        let mut socket = None;
         loop {
             let read = from_client.read(&mut chunk).await?;
             if read == 0 {
@@ -126,6 +156,7 @@ impl Manners {
             }
             let head = &chunk[..read];
             if head.starts_with(b"GET /ws") {
+                socket.get_or_insert_with(|| Socket::new(&self.sockets));
                 let ms = self.socket_delay_ms.load(Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(ms)).await;
             }
@@ -133,9 +164,15 @@ impl Manners {
             match self.broken(head) {
                 None => {}
                 Some(How::Cut) => return Ok(()),
-                Some(How::Answer(status)) => {
+                Some(how) => {
+                    let (status, length) = match how {
+                        How::Answer(status) => (status, 0),
+                        _ => (200, 1_u64 << 31),
+                    };
                     let answer = format!(
-                        "HTTP/1.1 {status} Broken\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                        "HTTP/1.1 {status} Broken\r\ncontent-length: {length}\r\n\
+                         connection: close\r\n\r\n{}",
+                        if length > 0 { "x" } else { "" }
                     );
                     to_client.lock().await.write_all(answer.as_bytes()).await?;
                     // The body is read, or the answer is lost when the connection closes.

@@ -1,13 +1,16 @@
 //! Files that break off between the connector and ComfyUI.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use pointsman_core::LossReason;
+use pointsman_core::{FailureKind, LossReason};
 use serde_json::json;
 
 use super::{
-    Bench, comfy_task, lost, picture,
+    Bench, comfy_task, failure, lost, picture,
     plain::bringing,
     proxy::{ALL, How, Proxy},
     settings, until,
@@ -68,6 +71,8 @@ async fn a_file_that_cannot_be_read_is_waited_for_while_the_service_knows_the_pr
     let running = bench.begin(comfy_task(picture(1))).await;
     until(|| proxy.breaks_left() < 999_980).await;
     assert!(!running.run.is_finished());
+    // What nobody would take meanwhile does not pile up.
+    until(|| proxy.sockets() == 0).await;
     bench.sim.restart().await;
     assert_eq!(lost(running.end().await), LossReason::ServiceLost);
 }
@@ -81,4 +86,32 @@ async fn a_service_that_dies_before_its_file_is_read_has_lost_the_prompt() {
     let Bench { sim, connector: _connector } = bench;
     sim.stop().await;
     assert_eq!(lost(running.end().await), LossReason::ServiceLost);
+}
+
+#[tokio::test]
+async fn outputs_too_large_to_be_read_fail_the_job_and_say_so() {
+    let (bench, proxy) = behind_a_proxy().await;
+    proxy.breaks("GET /history", How::Large, ALL);
+    let failed = failure(bench.run(picture(1)).await.0);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::BadJob, "outputs_too_large"));
+    assert!(failed.message.contains("is larger than 67108864 bytes"), "{}", failed.message);
+}
+
+#[tokio::test]
+async fn a_file_that_stays_unreadable_fails_the_attempt_and_is_named() {
+    let (bench, proxy) = behind_a_proxy().await;
+    for (seed, how, why) in
+        [(1, How::Answer(500), "500"), (2, How::Cut, "answer lost"), (3, How::Large, "answer lost")]
+    {
+        proxy.breaks("GET /view", how, 1_000_000);
+        let mut task = comfy_task(picture(seed));
+        task.limits.stall_after = Duration::from_millis(300);
+        let failed = failure(bench.run_task(task, Witness::new()).await);
+        assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "output_unreadable"));
+        assert_eq!(failed.node.as_deref(), Some("7"));
+        for part in ["output \"lake-", ".png", why] {
+            assert!(failed.message.contains(part), "{}", failed.message);
+        }
+        proxy.mend();
+    }
 }
