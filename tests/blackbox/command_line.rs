@@ -293,16 +293,25 @@ async fn the_text_of_a_failure_does_nothing_to_the_terminal() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_cut_says_so() {
+async fn a_list_that_is_cut_says_how_to_go_on() {
     let data = directory();
     let server = Served::server(data.path(), 0).await;
-    let jobs = async |limit| run(&["--server", &server.url, "jobs", "--limit", limit]).await;
-    for _ in 0..2 {
-        server.client.submit(&crate::harness::simulation(0)).await.expect("accepted");
+    let jobs = async |more: &[&str]| {
+        run(&[&["--server", &server.url, "jobs", "--limit", "1"], more].concat()).await
+    };
+    let mut submission = crate::harness::simulation(0);
+    submission.customer_id = Some("acme".into());
+    let older = server.client.submit(&submission).await.expect("accepted").job.id.to_string();
+    submission.customer_id = None;
+    server.client.submit(&submission).await.expect("accepted");
+    let cut = jobs(&[]).await;
+    let said = text(&cut.stderr);
+    let (_, cursor) = said.split_once("--cursor ").expect("a way to go on");
+    let next = jobs(&["--cursor", cursor.split(' ').next().expect("a cursor")]).await;
+    let acme = jobs(&["--customer", "acme"]).await;
+    for listed in [next, acme] {
+        assert!(text(&listed.stdout).contains(&older) && listed.stderr.is_empty(), "{listed:?}");
     }
-    assert!(jobs("2").await.stderr.is_empty());
-    let cut = jobs("1").await;
-    assert!(text(&cut.stderr).contains("there are more than these 1: --limit"), "{cut:?}");
 }
 
 #[tokio::test]

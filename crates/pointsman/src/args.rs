@@ -293,7 +293,13 @@ pub struct Jobs {
     /// Only jobs that this worker has or had last.
     #[arg(long)]
     pub worker: Option<WorkerId>,
-    /// At most this many.
+    /// Only jobs of this customer.
+    #[arg(long)]
+    pub customer: Option<String>,
+    /// Only jobs older than those of a list that ended with this cursor.
+    #[arg(long)]
+    pub cursor: Option<String>,
+    /// At most this many, the newest first.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
 }

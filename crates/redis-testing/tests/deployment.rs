@@ -1,9 +1,13 @@
 //! The users that `deploy/users.acl` gives, on a real redis-server.
 
+use std::{fs, path::Path, process::Command};
+
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer};
 use redis::{Client, Cmd, aio::MultiplexedConnection, cmd};
 use tempfile::NamedTempFile;
 
+const PREPARE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/prepare.sh");
+const COMPOSE: &str = include_str!("../../../deploy/compose.yaml");
 const USERS: &str = include_str!("../../../deploy/users.acl");
 const LIBRARY: &str = "#!lua name=l
 redis.register_function('both', function(keys)
@@ -16,7 +20,7 @@ end)";
 async fn server() -> (RedisServer, NamedTempFile) {
     let users: Vec<String> = USERS.lines().map(with_password).collect();
     let file = NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), users.join("\n")).unwrap();
+    fs::write(file.path(), users.join("\n")).unwrap();
     let options = RedisOptions {
         aof: Aof::Always,
         user: Some("operator"),
@@ -149,12 +153,11 @@ async fn a_password_is_changed_while_the_old_one_holds() {
     let dir = tempfile::tempdir().unwrap();
     let at = |path: &str| dir.path().join(path);
     let prepare = || {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/prepare.sh");
-        let done = std::process::Command::new("bash").arg(script).arg(dir.path()).output().unwrap();
+        let done = Command::new("bash").arg(PREPARE).arg(dir.path()).output().unwrap();
         assert!(done.status.success(), "{done:?}");
     };
     let password = |name: &str| {
-        let found = std::fs::read_to_string(at("passwords").join(name)).unwrap();
+        let found = fs::read_to_string(at("passwords").join(name)).unwrap();
         found.trim().to_owned()
     };
     prepare();
@@ -172,15 +175,75 @@ async fn a_password_is_changed_while_the_old_one_holds() {
         let Ok(mut connection) = opened else { return false };
         parse(command).exec_async(&mut connection).await.is_ok()
     };
-    std::fs::rename(at("passwords/pointsman"), at("passwords/pointsman.old")).unwrap();
+    fs::rename(at("passwords/pointsman"), at("passwords/pointsman.old")).unwrap();
     prepare();
     let new = password("pointsman");
     for (holds, password) in [(true, &old), (true, &new), (false, &old), (true, &new)] {
         if !holds {
-            std::fs::remove_file(at("passwords/pointsman.old")).unwrap();
+            fs::remove_file(at("passwords/pointsman.old")).unwrap();
             prepare();
         }
         assert!(lets_in("operator", &operator, "ACL LOAD").await);
         assert_eq!(lets_in("pointsman", password, "GET ~a").await, holds);
     }
+}
+
+/// Wherever it is made, compose finds it there.
+#[tokio::test]
+async fn what_compose_mounts_is_made_in_the_directory_that_was_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut prepare = Command::new("bash");
+    let done = prepare.arg(PREPARE).arg("relative one").current_dir(dir.path()).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let made = dir.path().canonicalize().unwrap().join("relative one");
+    let env = fs::read_to_string(made.join(".env")).unwrap();
+    assert!(env.lines().any(|line| line == format!("DATA='{}'", made.display())), "{env}");
+    let mounts: Vec<_> = COMPOSE.split("${DATA:-./data}/").skip(1).collect();
+    assert!(mounts.len() > 10 && !COMPOSE.contains(" ./data/"), "{mounts:?}");
+    for mount in mounts {
+        let path = made.join(mount.split(':').next().unwrap());
+        assert!(path.exists(), "{}", path.display());
+    }
+    let configuration =
+        |node: &str| fs::read_to_string(made.join(node).join("redis.conf")).unwrap();
+    assert!(!configuration("redis-0").contains("replicaof"));
+    assert!(configuration("redis-2").contains("replicaof redis-0 6379"));
+}
+
+/// A node that is added after a fail-over follows the primary that there is by then.
+#[tokio::test]
+async fn a_node_is_made_a_replica_of_the_one_that_the_sentinels_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let prepare = || {
+        let done = Command::new("bash").arg(PREPARE).arg(dir.path()).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    prepare();
+    let sentinel = dir.path().join("sentinel-0/sentinel.conf");
+    let written = fs::read_to_string(&sentinel).unwrap();
+    fs::write(&sentinel, written.replace("main redis-0", "main redis-1")).unwrap();
+    let added = dir.path().join("redis-2/redis.conf");
+    fs::remove_file(&added).unwrap();
+    prepare();
+    assert!(fs::read_to_string(added).unwrap().contains("replicaof redis-1 6379"));
+}
+
+#[tokio::test]
+async fn what_openssl_complains_of_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let openssl = dir.path().join("openssl");
+    fs::write(&openssl, "#!/bin/sh\necho 'unknown option: -nodes' >&2\nexit 1\n").unwrap();
+    executable(&openssl);
+    let with_this = r#"PATH="$1:$PATH" bash "$2" "$1/to""#;
+    let mut prepare = Command::new("bash");
+    prepare.args(["-c", with_this, "bash"]).arg(dir.path()).arg(PREPARE);
+    let done = prepare.output().unwrap();
+    assert!(!done.status.success(), "{done:?}");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("unknown option: -nodes"), "{said}");
+}
+
+fn executable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

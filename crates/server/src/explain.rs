@@ -1,12 +1,12 @@
 //! Why a job waits, in one sentence.
 
 use pointsman_core::{
-    matching::Explanation,
+    matching::{Explanation, Rule, RuleOutcome},
     record::{HoldReason, Job, JobState},
 };
 
 pub(crate) fn sentence(job: &Job, explanation: &Explanation, ahead: Option<usize>) -> String {
-    match &job.state {
+    let said = match &job.state {
         JobState::Pending { hold: Some(hold) } => {
             let why = match hold.reason {
                 HoldReason::Backoff => "a failed attempt waits before the next",
@@ -20,9 +20,29 @@ pub(crate) fn sentence(job: &Job, explanation: &Explanation, ahead: Option<usize
             }
         }
         JobState::Pending { hold: None } => waiting(explanation, ahead),
-        _ if job.is_ended() => format!("It does not wait: it is {}.", job.status().as_str()),
-        _ => "It does not wait: a worker has it.".into(),
-    }
+        _ if job.is_ended() => {
+            return format!("It does not wait: it is {}.", job.status().as_str());
+        }
+        _ => return "It does not wait: a worker has it.".into(),
+    };
+    throttles(explanation).into_iter().chain([said]).collect::<Vec<_>>().join(" ")
+}
+
+/// What holds it back whoever is free: first, for all else is idle until that is over.
+fn throttles(explanation: &Explanation) -> Vec<String> {
+    let closed =
+        "The store was closed and gives out no job: `pointsman intake open` opens it again.";
+    let closed = explanation.intake_closed.then(|| closed.to_owned());
+    let poisonous = explanation.poisonous.map(|class| {
+        let probe = if class.probing { "one runs now, and" } else { "none runs now:" };
+        format!(
+            "Jobs like it were lost {} times in a row, so they run one at a time until one \
+             completes; {probe} the next one is claimed {}.",
+            class.losses,
+            if class.probing { "when that is over" } else { "as soon as a worker is free" }
+        )
+    });
+    closed.into_iter().chain(poisonous).collect()
 }
 
 fn waiting(explanation: &Explanation, ahead: Option<usize>) -> String {
@@ -32,10 +52,7 @@ fn waiting(explanation: &Explanation, ahead: Option<usize>) -> String {
         return "No worker has ever registered: start one.".into();
     }
     if there == 0 {
-        return match hardest(explanation) {
-            Some(rule) => format!("No worker that is there is able to run it: {rule}."),
-            None => "Every worker that is able to run it is offline.".into(),
-        };
+        return nobody(explanation);
     }
     let place = match ahead {
         Some(0) => "It is the first in line".into(),
@@ -68,15 +85,145 @@ fn not_ready(explanation: &Explanation) -> String {
     format!(" Not ready: {}{more}.", said.join("; "))
 }
 
-/// The rule that most workers fail.
-fn hardest(explanation: &Explanation) -> Option<String> {
-    let failed = explanation.rules.iter().filter(|rule| rule.fail > 0);
-    let worst = failed.max_by_key(|rule| (rule.fail_only_this, rule.fail))?;
+/// No worker that is there is able to run it.
+fn nobody(explanation: &Explanation) -> String {
+    let there = explanation.workers - explanation.offline;
+    let of_those_there = |rule: &RuleOutcome| (rule.fail_only_this_there, rule.fail_there);
+    let of_all = |rule: &RuleOutcome| (rule.fail_only_this, rule.fail);
+    match (there, explanation.able.total) {
+        (0, 0) => {
+            let rule = hardest(explanation, explanation.workers, of_all);
+            format!("Every worker is offline, and none of them is able to run it: {rule}.")
+        }
+        (0, _) => "Every worker that is able to run it is offline.".into(),
+        (_, able) => {
+            let rule = hardest(explanation, there, of_those_there);
+            let offline = match able {
+                0 => String::new(),
+                1 => "; 1 that is able is offline".into(),
+                able => format!("; {able} that are able are offline"),
+            };
+            format!("No worker that is there is able to run it: {rule}{offline}.")
+        }
+    }
+}
+
+/// The rule that most of so many workers fail, by how many fail only this, and how many fail it.
+fn hardest(
+    explanation: &Explanation,
+    of: usize,
+    fail: impl Fn(&RuleOutcome) -> (usize, usize),
+) -> String {
+    let Some(worst) = explanation.rules.iter().max_by_key(|rule| fail(rule)) else {
+        return "it asks for nothing".into();
+    };
     // What a service has is known only once it was reached.
     let broken = worst.failing.iter().find_map(|failing| {
         let (worker, why) = (failing.worker.as_ref()?, failing.not_ready.as_ref()?);
         Some(format!(" ({worker} is not ready: {why})"))
     });
-    let (failed, all, broken) = (worst.fail, explanation.workers, broken.unwrap_or_default());
-    Some(format!("{failed} of {all} workers lack {}{broken}", worst.wanted))
+    let verb = if is_had(&worst.rule) { "lack" } else { "fail:" };
+    let ((_, failed), broken) = (fail(worst), broken.unwrap_or_default());
+    format!("{failed} of {of} workers {verb} {}{broken}", worst.wanted)
+}
+
+/// Whether what the rule asks for is something that a worker has.
+fn is_had(rule: &Rule) -> bool {
+    match rule {
+        Rule::Service
+        | Rule::GpuMemory
+        | Rule::GpuCount
+        | Rule::CpuCores
+        | Rule::Ram
+        | Rule::Isolation
+        | Rule::Models
+        | Rule::NodeClasses => true,
+        Rule::Unknown
+        | Rule::Customer
+        | Rule::Label(_)
+        | Rule::MustNotLabel(_)
+        | Rule::MustNotModels
+        | Rule::MustNotWorkers
+        | Rule::Excluded => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_core::{
+        JobId, ServiceName, Timestamp,
+        matching::{AbleWorkers, PoisonousClass},
+        record::JobSpec,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn said(explanation: &Explanation) -> String {
+        let spec = JobSpec::new(ServiceName::new("simulation").unwrap(), Timestamp::default());
+        sentence(&Job::new(JobId::from_uuid(Uuid::nil()), spec), explanation, Some(0))
+    }
+
+    /// Of `workers` all fail the first rule; of those that are there, as many as `there` says.
+    fn failing(workers: usize, rule: (Rule, &str), there: usize) -> RuleOutcome {
+        RuleOutcome {
+            rule: rule.0,
+            wanted: rule.1.into(),
+            pass: 0,
+            fail: workers,
+            fail_only_this: workers,
+            fail_there: there,
+            fail_only_this_there: there,
+            failing: Vec::new(),
+        }
+    }
+
+    fn explanation(workers: usize, offline: usize, able: AbleWorkers) -> Explanation {
+        Explanation {
+            intake_closed: false,
+            poisonous: None,
+            workers,
+            offline,
+            able,
+            not_ready: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_holds_a_job_back_from_every_worker_is_said_first() {
+        let free = AbleWorkers { total: 2, free: 2, ..AbleWorkers::default() };
+        let mut found = explanation(2, 0, free);
+        assert!(said(&found).starts_with("It is the first in line. Able to run it: 2 of 2"));
+        found.poisonous = Some(PoisonousClass { losses: 5, probing: true });
+        let lost = "Jobs like it were lost 5 times in a row, so they run one at a time until one \
+                    completes; one runs now, and the next one is claimed when that is over. It is";
+        assert!(said(&found).starts_with(lost), "{}", said(&found));
+        found.intake_closed = true;
+        let closed = "The store was closed and gives out no job: `pointsman intake open` opens it \
+                      again. Jobs like it";
+        assert!(said(&found).starts_with(closed), "{}", said(&found));
+    }
+
+    #[test]
+    fn only_workers_that_are_there_are_held_against_the_rules() {
+        let tier = || (Rule::Label("tier".into()), "tier >= 2");
+        let nine = AbleWorkers { total: 9, offline: 9, ..AbleWorkers::default() };
+        let mut found = explanation(10, 9, nine);
+        found.rules = vec![failing(1, tier(), 1)];
+        let counts = "No worker that is there is able to run it: 1 of 1 workers fail: tier >= 2; \
+                      9 that are able are offline.";
+        assert_eq!(said(&found), counts);
+        found.offline = 10;
+        assert_eq!(said(&found), "Every worker that is able to run it is offline.");
+        // Most fail the first rule, but not of those that are there.
+        let mut found = explanation(3, 2, AbleWorkers::default());
+        found.rules = vec![failing(2, (Rule::Ram, "at least 8 GiB"), 0), failing(1, tier(), 1)];
+        let there = "No worker that is there is able to run it: 1 of 1 workers fail: tier >= 2.";
+        assert_eq!(said(&found), there);
+        found.offline = 3;
+        let all = "Every worker is offline, and none of them is able to run it: \
+                   2 of 3 workers lack at least 8 GiB.";
+        assert_eq!(said(&found), all);
+    }
 }

@@ -74,36 +74,45 @@ fn own_customer(caller: &Caller, valid: &mut ValidSubmission) -> Result<(), Prob
     }
 }
 
-/// What a job brings must be there; what it brings inline becomes a stored file, since records
-/// are small.
+/// What a job brings must be there, and stay: what it brings inline becomes a stored file, since
+/// records are small; so does another job's result, since that job may be run again or be removed.
 async fn settle_inputs(
     app: &App,
     caller: &Caller,
     valid: &mut ValidSubmission,
 ) -> Result<(), Refusal> {
-    let mut inline = BTreeMap::new();
+    let mut stored = BTreeMap::new();
     for (index, source) in valid.sources.iter().enumerate() {
-        let there = match source {
-            InputSource::Stored(sha256) => app.files.input(sha256).await?.is_some(),
+        let from = &valid.spec.inputs[index].from;
+        let missing = match source {
+            InputSource::Stored(sha256) => {
+                app.files.input(sha256).await?.is_none().then(|| format!("{from} is not there"))
+            }
             InputSource::Artifact { job, name } => {
                 let job = app.broker.job(*job).await?.filter(|job| caller.sees(job));
-                job.is_some_and(|job| app.files.artifact(&job, name).is_some())
+                match job.and_then(|job| app.files.artifact(&job, name)) {
+                    None => Some(format!("{from} is not there")),
+                    Some((artifact, reader)) => {
+                        let kept = app.files.keep_as_input(&artifact, &reader).await?;
+                        let missing = kept.is_none().then(|| app.files.missing(name));
+                        stored.extend(kept.map(|sha256| (index, sha256)));
+                        missing
+                    }
+                }
             }
             InputSource::Inline { bytes } => {
                 let bytes = futures::stream::iter([Ok(bytes.clone())]).boxed();
-                let stored = app.files.put_input(bytes).await?;
-                inline.insert(index, format!("sha256:{}", stored.sha256));
-                true
+                stored.insert(index, app.files.put_input(bytes).await?.sha256);
+                None
             }
         };
-        if !there {
-            let detail = format!("{} is not there", valid.spec.inputs[index].from);
+        if let Some(detail) = missing {
             let problem = Problem::new(ErrorCode::InputNotFound, detail);
             return Err(problem.at(format!("/inputs/{index}/from")).into());
         }
     }
-    for (index, from) in inline {
-        valid.spec.inputs[index].from = from;
+    for (index, sha256) in stored {
+        valid.spec.inputs[index].from = format!("sha256:{sha256}");
     }
     Ok(())
 }

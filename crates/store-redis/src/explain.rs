@@ -7,9 +7,10 @@ use std::{
 
 use pointsman_core::{
     ConnectorId, JobId, Record, RecordKey,
-    decide::{self, Candidate},
+    decide::{self, Candidate, Intake, limits},
     matching::{
-        Capabilities, CapabilitiesDigest, Class, ClassKey, Crowd, Explanation, able, excludes,
+        Capabilities, CapabilitiesDigest, Class, ClassKey, Crowd, Explanation, PoisonousClass,
+        Throttle, able, excludes,
     },
     record::{Job, Worker},
 };
@@ -18,7 +19,7 @@ use pointsman_store::{MAX_AHEAD, StoreError};
 use crate::{
     keys,
     link::{list, number, text},
-    plan::class_of,
+    plan::{base_of, class_of},
     store::Inner,
 };
 
@@ -52,12 +53,41 @@ impl Inner {
             let connector = connectors.get(&worker.id).copied();
             Some(Candidate { worker, capabilities, connector })
         });
-        let explanation = decide::explain(&class, &candidates.collect::<Vec<_>>(), self.link.now());
+        let throttle = self.throttle(&job, &class).await?;
+        let candidates: Vec<_> = candidates.collect();
+        let explanation = decide::explain(&class, throttle, &candidates, self.link.now());
         let ahead = match job.is_waiting() {
             true => self.ahead_of(&job, &class, &workers, &profiles).await?,
             false => None,
         };
         Ok(Some((explanation, ahead)))
+    }
+
+    /// What holds the job back whoever is free; as `lua/choose.lua` has it.
+    async fn throttle(&self, job: &Job, class: &Class) -> Result<Throttle, StoreError> {
+        let poisonous = match job.is_waiting() {
+            true => self.poisonous_class(base_of(class)).await?,
+            false => None,
+        };
+        Ok(Throttle { intake_closed: self.intake().await? != Intake::Open, poisonous })
+    }
+
+    async fn poisonous_class(&self, base: ClassKey) -> Result<Option<PoisonousClass>, StoreError> {
+        let mut look = redis::pipe();
+        look.cmd("HGET").arg(self.key("losses")).arg(base.to_string());
+        look.cmd("SMEMBERS").arg(self.key(&format!("base:{base}")));
+        let [losses, classes] = &self.link.send_passing(&look).await?[..] else { return Ok(None) };
+        let losses = text(losses).split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        if losses < limits::POISONOUS_AFTER {
+            return Ok(None);
+        }
+        let mut running = redis::pipe();
+        for class in list(classes) {
+            running.cmd("HGET").arg(self.key(&format!("class:{}", text(class)))).arg("running");
+        }
+        let running = self.link.send_passing(&running).await?;
+        let probing = running.iter().any(|running| number(running).is_some_and(|n| n > 0));
+        Ok(Some(PoisonousClass { losses, probing }))
     }
 
     async fn profiles_of(&self, workers: &[Arc<Worker>]) -> Result<Profiles, StoreError> {

@@ -1423,8 +1423,13 @@ export interface components {
         };
         /** @description Why a job of a class waits. */
         Explanation: {
+            /** @description The store was closed: it takes no new work, and no job is claimed, until it is opened again. */
+            intake_closed?: boolean;
+            poisonous?: components["schemas"]["PoisonousClass"] | null;
             /** @description Workers looked at. */
             workers: number;
+            /** @description Those of them that are not there: they said goodbye or fell silent. */
+            offline?: number;
             /** @description Workers that pass every rule, and what they are doing. */
             able: components["schemas"]["AbleWorkers"];
             /**
@@ -1595,7 +1600,10 @@ export interface components {
             field: string;
             /** @description The file's name at the service. */
             name: string;
-            /** @description `sha256:…` (an uploaded input), `artifact:JOB/NAME` (a result), or `data:…` (inline). */
+            /**
+             * @description `sha256:…` (an uploaded input), `artifact:JOB/NAME` (a result), or `data:…` (inline). What is
+             *     submitted as one of the last two is stored, and stands in the record as `sha256:…`.
+             */
             from: string;
         };
         /** @description An uploaded file. */
@@ -2060,6 +2068,16 @@ export interface components {
             /** @enum {string} */
             outcome: "overtaken";
         };
+        /** @description A class that lost job after job, and is held to one probe at a time. */
+        PoisonousClass: {
+            /**
+             * Format: int32
+             * @description Losses in a row, 5 or more; a completion ends the row.
+             */
+            losses: number;
+            /** @description One of its jobs runs as the probe: none is claimed before that is over. */
+            probing: boolean;
+        };
         /** @description Preferences among able workers. */
         Prefer: {
             /**
@@ -2365,6 +2383,10 @@ export interface components {
             fail: number;
             /** @description Workers that fail it and no other rule: so many more would be able without it. */
             fail_only_this: number;
+            /** @description Of those that fail it, the ones that are there. */
+            fail_there?: number;
+            /** @description Of those that fail it and no other rule, the ones that are there. */
+            fail_only_this_there?: number;
             /** @description The first 20 workers that fail it, those that fail only this first. */
             failing: components["schemas"]["FailingWorker"][];
         };

@@ -3,7 +3,7 @@
 
 use super::{accepts, free_slots};
 use crate::{
-    matching::{self, Availability, Capabilities, Class, Explanation},
+    matching::{self, Availability, Capabilities, Class, Explanation, Throttle},
     record::{Connector, Worker},
     time::Timestamp,
 };
@@ -45,11 +45,16 @@ pub fn unready(worker: &Worker, connector: Option<&Connector>, now: Timestamp) -
 }
 
 /// Why a job of a class waits: the class held against every worker.
-pub fn explain(class: &Class, candidates: &[Candidate<'_>], now: Timestamp) -> Explanation {
+pub fn explain(
+    class: &Class,
+    throttle: Throttle,
+    candidates: &[Candidate<'_>],
+    now: Timestamp,
+) -> Explanation {
     let workers = candidates.iter().map(|Candidate { worker, capabilities, connector }| {
         (&worker.id, *capabilities, availability(worker, *connector, now))
     });
-    matching::explain(class, workers, |id| {
+    matching::explain(class, throttle, workers, |id| {
         let named = candidates.iter().find(|candidate| candidate.worker.id == *id);
         named.and_then(|Candidate { worker, connector, .. }| unready(worker, *connector, now))
     })

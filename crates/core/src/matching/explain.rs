@@ -35,11 +35,39 @@ pub enum Availability {
     Offline,
 }
 
+/// What holds a job back whoever is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Throttle {
+    /// See [`Explanation::intake_closed`].
+    pub intake_closed: bool,
+    /// See [`Explanation::poisonous`].
+    pub poisonous: Option<PoisonousClass>,
+}
+
+/// A class that lost job after job, and is held to one probe at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoisonousClass {
+    /// Losses in a row, 5 or more; a completion ends the row.
+    pub losses: u32,
+    /// One of its jobs runs as the probe: none is claimed before that is over.
+    pub probing: bool,
+}
+
 /// Why a job of a class waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
+    /// The store was closed: it takes no new work, and no job is claimed, until it is opened again.
+    #[serde(default)]
+    pub intake_closed: bool,
+    /// Jobs like this one were lost again and again, and it waits with them; null: they were not, or
+    /// it does not wait.
+    #[serde(default)]
+    pub poisonous: Option<PoisonousClass>,
     /// Workers looked at.
     pub workers: usize,
+    /// Those of them that are not there: they said goodbye or fell silent.
+    #[serde(default)]
+    pub offline: usize,
     /// Workers that pass every rule, and what they are doing.
     pub able: AbleWorkers,
     /// The first 5 able workers that are not ready, and why. Empty for a customer's token, which does
@@ -90,6 +118,12 @@ pub struct RuleOutcome {
     pub fail: usize,
     /// Workers that fail it and no other rule: so many more would be able without it.
     pub fail_only_this: usize,
+    /// Of those that fail it, the ones that are there.
+    #[serde(default)]
+    pub fail_there: usize,
+    /// Of those that fail it and no other rule, the ones that are there.
+    #[serde(default)]
+    pub fail_only_this_there: usize,
     /// The first 20 workers that fail it, those that fail only this first.
     pub failing: Vec<FailingWorker>,
 }
@@ -131,16 +165,18 @@ impl Explanation {
 /// what keeps one from being ready.
 pub fn explain<'a>(
     class: &Class,
+    throttle: Throttle,
     workers: impl IntoIterator<Item = (&'a WorkerId, &'a Capabilities, Availability)>,
     why: impl Fn(&WorkerId) -> Option<String>,
 ) -> Explanation {
     let asks: Vec<Ask<'_>> = class.asks().collect();
     let mut tallies: Vec<Tally<'a>> = asks.iter().map(|_| Tally::default()).collect();
-    let mut count = 0;
+    let (mut count, mut offline) = (0, 0);
     let mut able = AbleWorkers::default();
     let mut not_ready = Vec::new();
     for (worker, capabilities, availability) in workers {
         count += 1;
+        offline += usize::from(availability == Availability::Offline);
         let offer = Offer::new(class, Some(worker), capabilities);
         let met: Vec<bool> = asks.iter().map(|ask| ask.is_met(&offer)).collect();
         let failed = met.iter().filter(|met| !**met).count();
@@ -160,32 +196,43 @@ pub fn explain<'a>(
         }
     }
     let rules = asks.iter().zip(tallies).map(|(ask, tally)| tally.outcome(ask, &why)).collect();
-    Explanation { workers: count, able, not_ready, rules }
+    let Throttle { intake_closed, poisonous } = throttle;
+    Explanation { intake_closed, poisonous, workers: count, offline, able, not_ready, rules }
 }
 
 /// The count for one ask. Words are made only for the workers that are named in the end.
 #[derive(Default)]
 struct Tally<'a> {
     pass: usize,
-    /// The first of those that fail only this, and their number.
-    only_this: (Vec<(Offer<'a>, Availability)>, usize),
-    /// The same of those that fail other rules too.
-    others: (Vec<(Offer<'a>, Availability)>, usize),
+    /// Those that fail only this.
+    only_this: Failed<'a>,
+    /// Those that fail other rules too.
+    others: Failed<'a>,
+}
+
+#[derive(Default)]
+struct Failed<'a> {
+    /// The first of them.
+    named: Vec<(Offer<'a>, Availability)>,
+    count: usize,
+    /// Those that are not offline.
+    there: usize,
 }
 
 impl<'a> Tally<'a> {
     fn fail(&mut self, offer: (Offer<'a>, Availability), only_this: bool) {
-        let (named, count) = if only_this { &mut self.only_this } else { &mut self.others };
-        *count += 1;
-        if named.len() < MAX_FAILING {
-            named.push(offer);
+        let failed = if only_this { &mut self.only_this } else { &mut self.others };
+        failed.count += 1;
+        failed.there += usize::from(offer.1 != Availability::Offline);
+        if failed.named.len() < MAX_FAILING {
+            failed.named.push(offer);
         }
     }
 
     fn outcome(self, ask: &Ask<'_>, why: impl Fn(&WorkerId) -> Option<String>) -> RuleOutcome {
-        let Self { pass, only_this: (near, near_count), others: (far, far_count) } = self;
-        let named = near.iter().map(|offer| (offer, true));
-        let named = named.chain(far.iter().map(|offer| (offer, false)));
+        let Self { pass, only_this: near, others: far } = self;
+        let named = near.named.iter().map(|offer| (offer, true));
+        let named = named.chain(far.named.iter().map(|offer| (offer, false)));
         let failing = named.filter_map(|((offer, availability), only_this)| {
             let worker = offer.worker?;
             let may_have = *availability == Availability::NotReady && ask.rule().is_learned();
@@ -200,8 +247,10 @@ impl<'a> Tally<'a> {
             rule: ask.rule(),
             wanted: ask.wanted(),
             pass,
-            fail: near_count + far_count,
-            fail_only_this: near_count,
+            fail: near.count + far.count,
+            fail_only_this: near.count,
+            fail_there: near.there + far.there,
+            fail_only_this_there: near.there,
             failing: failing.take(MAX_FAILING).collect(),
         }
     }

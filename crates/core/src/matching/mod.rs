@@ -30,7 +30,8 @@ pub use complete::complete_from_graph;
 pub use condition::{Condition, LabelValue};
 pub use crowd::Crowd;
 pub use explain::{
-    AbleWorkers, Availability, Explanation, FailingWorker, NotReadyWorker, RuleOutcome, explain,
+    AbleWorkers, Availability, Explanation, FailingWorker, NotReadyWorker, PoisonousClass,
+    RuleOutcome, Throttle, explain,
 };
 pub use refusal::{RequirementError, RequirementErrorCode};
 pub use requirements::{CustomerNeeds, Hardware, Isolation, MustNot, Prefer, Requirements};

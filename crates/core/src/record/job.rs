@@ -144,7 +144,8 @@ pub struct InputRef {
     pub field: String,
     /// The file's name at the service.
     pub name: String,
-    /// `sha256:…` (an uploaded input), `artifact:JOB/NAME` (a result), or `data:…` (inline).
+    /// `sha256:…` (an uploaded input), `artifact:JOB/NAME` (a result), or `data:…` (inline). What is
+    /// submitted as one of the last two is stored, and stands in the record as `sha256:…`.
     pub from: String,
 }
 

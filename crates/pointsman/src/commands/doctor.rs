@@ -1,6 +1,6 @@
 //! What is wrong with what is stored: shown, and mended when asked.
 
-use pointsman_client::Client;
+use pointsman_client::{Client, ClientError};
 use pointsman_core::doctor::{Examination, Finding, Mend, MendOutcome, Mended};
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ struct Report {
 
 pub async fn doctor(client: &Client, repair: bool, json: bool) -> Result<(), Exit> {
     let mended = match repair {
-        true => mend_all(client).await?,
+        true => mend_all(async || Ok(client.mend(None).await?.mended)).await.map_err(exit_of)?,
         false => Vec::new(),
     };
     let report = Report { remaining: client.examine().await.map_err(exit_of)?, mended };
@@ -30,12 +30,15 @@ pub async fn doctor(client: &Client, repair: bool, json: bool) -> Result<(), Exi
     if sound { Ok(()) } else { Err(Exit::Unsound) }
 }
 
-/// More than one answer holds may be wrong: so long as something is mended, there may be more.
-async fn mend_all(client: &Client) -> Result<Vec<Mended>, Exit> {
+/// More than one answer holds may be wrong: so long as a full one mended something, there may be more.
+/// A store that mends in two ways fills an answer with each.
+async fn mend_all(
+    mut mend: impl AsyncFnMut() -> Result<Vec<Mended>, ClientError>,
+) -> Result<Vec<Mended>, ClientError> {
     let mut all: Vec<Mended> = Vec::new();
     loop {
-        let mended = client.mend(None).await.map_err(exit_of)?.mended;
-        let more = mended.len() == Examination::MAX;
+        let mended = mend().await?;
+        let more = mended.len() >= Examination::MAX;
         let progress = mended.iter().any(|m| !matches!(m.outcome, MendOutcome::Left { .. }));
         all.retain(|known| !mended.iter().any(|new| new.finding.id == known.finding.id));
         all.extend(mended);
@@ -83,4 +86,25 @@ fn summary(remaining: &Examination) -> String {
         n => format!("{n} of them `pointsman doctor --repair` can mend"),
     };
     format!("{} findings; {hint}.", remaining.findings.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_core::{JobId, doctor::FindingRule, event::RecordKey};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_asked_again_as_long_as_answers_are_full() {
+        let repaired = |n: usize| -> Vec<Mended> {
+            let key = || RecordKey::Job(JobId::from_uuid(Uuid::new_v4()));
+            let finding = || Finding::about(FindingRule::LostPayload, &key(), "gone");
+            let mended = || Mended { finding: finding(), outcome: MendOutcome::Repaired };
+            (0..n).map(|_| mended()).collect()
+        };
+        let mut answers = [Examination::MAX + 1, Examination::MAX, 3].map(repaired).into_iter();
+        let all = mend_all(async || Ok(answers.next().unwrap())).await.unwrap();
+        assert_eq!(all.len(), 2 * Examination::MAX + 4);
+    }
 }

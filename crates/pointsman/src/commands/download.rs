@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::anyhow;
 use futures::TryStreamExt as _;
-use pointsman_api::ErrorCode;
+use pointsman_api::{ErrorCode, check_file_name};
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{
     JobId,
@@ -66,6 +66,7 @@ pub fn tell(saved: &[PathBuf]) -> Result<(), Exit> {
 
 /// Saves a completed job's files under `out/JOB`, and its service's result as `out/JOB.json`.
 pub async fn save(client: &Client, job: &JobRecord, out: &Path) -> Result<Vec<PathBuf>, Exit> {
+    check_names(job)?;
     let saved = tokio::select! {
         saved = save_all(client, job, out) => saved,
         _ = tokio::signal::ctrl_c() => Err(Exit::Interrupted("not all of it is saved".into())),
@@ -99,6 +100,19 @@ async fn save_all(client: &Client, job: &JobRecord, out: &Path) -> Result<Vec<Pa
         saved.push(path);
     }
     Ok(saved)
+}
+
+/// A hostile server could name any place on this machine; an honest one keeps only plain names.
+fn check_names(job: &JobRecord) -> Result<(), Exit> {
+    job.artifacts.iter().try_for_each(|artifact| {
+        check_file_name(&artifact.name).map_err(|problem| {
+            let what =
+                format!("the server names an artifact that cannot be saved: {}", problem.detail);
+            let cure =
+                "nothing is saved; no Pointsman server gives such a name: do you trust this one?";
+            Exit::Other(anyhow!("{what}\n  {cure}"))
+        })
+    })
 }
 
 /// What the service said, where it said something.
@@ -168,4 +182,66 @@ async fn again(error: ClientError, tries: &mut u32) -> Result<(), Exit> {
 
 fn unwritable(path: &Path, error: io::Error) -> Exit {
     Exit::Other(anyhow!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use pointsman_core::Timestamp;
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const SHA256: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+    /// Answers whatever is asked with one byte.
+    async fn answering() -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let mut asked = [0; 8192];
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\netag: \"{SHA256}\"");
+                let answer = format!("{head}\r\nconnection: close\r\n\r\nx");
+                let _ = connection.read(&mut asked).await;
+                let _ = connection.write_all(answer.as_bytes()).await;
+            }
+        });
+        Client::new(&address, None).unwrap()
+    }
+
+    fn with_artifacts(names: &[&str]) -> JobRecord {
+        let artifacts: Vec<_> = names
+            .iter()
+            .map(|name| json!({"name": name, "size": 1, "media_type": "image/png", "sha256": SHA256, "type": "output"}))
+            .collect();
+        serde_json::from_value(json!({
+            "id": JobId::from_uuid(uuid::Uuid::nil()), "rev": 1, "status": "completed",
+            "service": "simulation", "priority": 50, "run": 1, "attempt": 1, "failures": 0,
+            "losses": 0, "max_failures": 1, "max_losses": 1, "place": 1, "queued_seq": 1,
+            "created_at": Timestamp::from_millis(0), "cached": false, "artifacts": artifacts,
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_elsewhere_is_an_error_and_nothing_is_written() {
+        let client = answering().await;
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("inner/out");
+        let absolute = dir.path().join("absolute").display().to_string();
+        for bad in ["../../elsewhere", absolute.as_str(), ".bashrc", ""] {
+            let job = with_artifacts(&["good.png", bad]);
+            let why = save(&client, &job, &out).await.err().and_then(|exit| exit.message());
+            assert!(why.is_some_and(|why| why.contains("artifact")), "{bad}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{bad}");
+        }
+        let saved = save(&client, &with_artifacts(&["good.png"]), &out).await.unwrap();
+        assert!(saved[0].ends_with("good.png") && fs::read(&saved[0]).unwrap() == b"x");
+    }
 }

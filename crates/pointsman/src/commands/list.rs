@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_api::{JobsQuery, Snapshot};
-use pointsman_client::Client;
+use pointsman_api::{JobsPage, JobsQuery, Snapshot};
+use pointsman_client::{Client, ClientError};
 use pointsman_core::{
-    ConnectorId, JobId, ServiceName, Timestamp,
+    ConnectorId, CustomerId, JobId, ServiceName, Timestamp,
     record::{Connector, Worker},
 };
 
@@ -23,14 +23,17 @@ pub fn word(value: &impl serde::Serialize) -> String {
 
 pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), Exit> {
     let service = args.service.as_deref().map(ServiceName::new).transpose();
+    let customer = args.customer.as_deref().map(CustomerId::new).transpose();
     let query = JobsQuery {
         status: args.status,
         service: service.map_err(|error| Exit::Usage(error.to_string()))?,
+        customer: customer.map_err(|error| Exit::Usage(error.to_string()))?,
         worker: args.worker.clone(),
-        limit: Some(args.limit),
-        ..JobsQuery::default()
+        cursor: args.cursor.clone(),
+        limit: None,
     };
-    let page = client.jobs(&query).await.map_err(exit_of)?;
+    let asked = async |query: &JobsQuery| client.jobs(query).await;
+    let page = whole_page(query, args.limit, asked).await.map_err(exit_of)?;
     if json {
         return print::json(&page);
     }
@@ -55,10 +58,33 @@ pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), 
     let head =
         ["JOB", "STATUS", "SERVICE", "PRIORITY", "ATTEMPT", "WORKER", "SUBMITTED", "FAILURE"];
     print::table(&head, &rows)?;
-    if page.next_cursor.is_some() {
-        eprintln!("there are more than these {}: --limit says how many are listed", rows.len());
+    if let Some(cursor) = page.next_cursor {
+        eprintln!(
+            "there may be older ones than these {}: --cursor {cursor} lists them",
+            rows.len()
+        );
     }
     Ok(())
+}
+
+/// The server looks at so many records for one answer, and few of them may be meant: it is asked on
+/// until there are `wanted`, or no more.
+async fn whole_page(
+    mut query: JobsQuery,
+    wanted: u32,
+    mut ask: impl AsyncFnMut(&JobsQuery) -> Result<JobsPage, ClientError>,
+) -> Result<JobsPage, ClientError> {
+    let mut jobs = Vec::new();
+    loop {
+        let listed = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        query.limit = Some(wanted.saturating_sub(listed));
+        let page = ask(&query).await?;
+        jobs.extend(page.jobs);
+        if page.next_cursor.is_none() || jobs.len() >= wanted as usize {
+            return Ok(JobsPage { jobs, next_cursor: page.next_cursor });
+        }
+        query.cursor = page.next_cursor;
+    }
 }
 
 pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
@@ -152,6 +178,7 @@ pub async fn machines(client: &Client, json: bool) -> Result<(), Exit> {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_core::record::JobRecord;
     use serde_json::{Value, json};
 
     use super::*;
@@ -177,6 +204,37 @@ mod tests {
         let connector: Connector = serde_json::from_value(of).unwrap();
         let connectors = BTreeMap::from([(connector.id.clone(), connector)]);
         reason(&serde_json::from_value(whole).unwrap(), &connectors, at(10))
+    }
+
+    #[tokio::test]
+    async fn short_and_empty_pages_are_followed_by_the_next() {
+        let job = || -> JobRecord {
+            serde_json::from_value(json!({
+                "id": uuid::Uuid::nil(), "rev": 1, "status": "pending", "service": "simulation",
+                "priority": 50, "run": 1, "attempt": 0, "failures": 0, "losses": 0,
+                "max_failures": 1, "max_losses": 1, "place": 1, "queued_seq": 1,
+                "created_at": at(0), "cached": false, "artifacts": [],
+            }))
+            .unwrap()
+        };
+        // Pages of so many jobs; how many were asked for, and after which.
+        for (pages, listed, next, asked) in [
+            (vec![1, 0, 2, 9], 3, Some("3"), "3 after -, 2 after 1, 2 after 2"),
+            (vec![0, 1], 1, None, "3 after -, 3 after 1"),
+            (vec![3], 3, None, "3 after -"),
+        ] {
+            let mut asked_for = Vec::new();
+            let page = whole_page(JobsQuery::default(), 3, async |query| {
+                let limit = query.limit.unwrap();
+                asked_for.push(format!("{limit} after {}", query.cursor.as_deref().unwrap_or("-")));
+                let at = asked_for.len();
+                let jobs = (0..pages[at - 1]).map(|_| job()).collect();
+                Ok(JobsPage { jobs, next_cursor: (at < pages.len()).then(|| at.to_string()) })
+            });
+            let page = page.await.unwrap();
+            assert_eq!((page.jobs.len(), page.next_cursor.as_deref()), (listed, next));
+            assert_eq!(asked_for.join(", "), asked);
+        }
     }
 
     fn at(seconds: i64) -> Timestamp {

@@ -33,12 +33,14 @@ struct Pages {
     entries: Arc<[Entry]>,
     stamp: Stamp,
     looked: Instant,
+    /// Why the file cannot be read now.
+    trouble: Option<String>,
 }
 
 impl Book {
     pub fn open(data: &Path) -> Result<Self, TokenError> {
         let stamp = stamp(data);
-        let pages = Pages { entries: read(data)?, stamp, looked: Instant::now() };
+        let pages = Pages { entries: read(data)?, stamp, looked: Instant::now(), trouble: None };
         Ok(Self { data: data.to_owned(), pages: Mutex::new(pages) })
     }
 
@@ -66,16 +68,36 @@ impl Book {
             pages.looked = Instant::now();
             let stamp = stamp(&self.data);
             if stamp != pages.stamp {
-                match read(&self.data) {
-                    Ok(entries) => {
-                        pages.entries = entries;
-                        pages.stamp = stamp;
-                    }
-                    Err(error) => tracing::error!(%error, "the tokens read before stay valid"),
-                }
+                pages.turn(read(&self.data), stamp);
             }
         }
         pages.entries.clone()
+    }
+}
+
+impl Pages {
+    /// What was read counts from now on; what cannot be read is said once, however often it is tried.
+    fn turn(&mut self, read: Result<Arc<[Entry]>, TokenError>, stamp: Stamp) {
+        match read {
+            Ok(entries) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!("the tokens can be read again");
+                }
+                self.entries = entries;
+                self.stamp = stamp;
+            }
+            Err(error) => {
+                let trouble = Some(error.to_string());
+                if trouble != self.trouble {
+                    tracing::error!(
+                        %error,
+                        "the tokens read before stay valid, revoked ones too, and this server could \
+                         not start again: let the user that it runs as read the file"
+                    );
+                }
+                self.trouble = trouble;
+            }
+        }
     }
 }
 
@@ -108,5 +130,23 @@ mod tests {
         revoke_token(dir.path(), "a").unwrap();
         tokio::time::advance(LOOK_EVERY).await;
         assert!(book.find(&secret).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_changes_nothing_until_it_can_be_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = NewToken { name: "a".into(), role: Role::View, customer: None, payloads: false };
+        let secret = add_token(dir.path(), new).unwrap();
+        let book = Book::open(dir.path()).unwrap();
+        let file = path(dir.path());
+        let looks = async |json: &str| {
+            std::fs::write(&file, json).unwrap();
+            tokio::time::advance(LOOK_EVERY).await;
+            let found = book.find(&secret).is_some();
+            (found, book.pages.lock().trouble.is_some())
+        };
+        assert_eq!(looks("[").await, (true, true));
+        assert_eq!(looks("[").await, (true, true), "still, and it is not said again");
+        assert_eq!(looks("[]").await, (false, false));
     }
 }

@@ -1,8 +1,11 @@
 //! The tokens of a data directory, in `tokens.json`.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+    },
     path::{Path, PathBuf},
 };
 
@@ -59,6 +62,12 @@ pub enum TokenError {
     CustomersWorker,
     #[error("{path} cannot be read: {why}")]
     Unreadable { path: PathBuf, why: String },
+    /// The server would not be able to read what this process writes.
+    #[error(
+        "{path} belongs to the user {owner}, and this process may not write a file in that user's \
+         name; nothing is changed. Run it as that user: sudo -u '#{owner}' …"
+    )]
+    Others { path: PathBuf, owner: u32 },
     #[error("{path} cannot be written")]
     Unwritable { path: PathBuf, source: io::Error },
 }
@@ -97,8 +106,7 @@ pub fn add_token(data: &Path, new: NewToken) -> Result<String, TokenError> {
 /// When it cannot be made.
 pub fn make_data_directory(data: &Path) -> io::Result<()> {
     let mut dir = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut dir, 0o700);
+    dir.mode(0o700);
     dir.recursive(true).create(data)
 }
 
@@ -141,35 +149,96 @@ pub(super) fn digest(secret: &str) -> [u8; 32] {
     Sha256::digest(secret).into()
 }
 
+/// Whose the tokens are, and who may read them: what a change must leave as it is, whoever makes it,
+/// or the server cannot read them any more.
+struct Owner {
+    uid: u32,
+    /// Of a file that was there.
+    group_and_mode: Option<(u32, u32)>,
+}
+
+impl Owner {
+    /// The owner of the tokens, or of the directory where there are none yet.
+    fn of(data: &Path) -> Result<Self, TokenError> {
+        let path = path(data);
+        let found = match std::fs::metadata(&path) {
+            Ok(file) => {
+                let group_and_mode = Some((file.gid(), file.mode() & 0o777));
+                return Ok(Self { uid: file.uid(), group_and_mode });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::metadata(data),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(directory) => Ok(Self { uid: directory.uid(), group_and_mode: None }),
+            Err(error) => Err(TokenError::Unreadable { path, why: error.to_string() }),
+        }
+    }
+
+    /// Makes a file the owner's.
+    fn give(&self, file: &File) -> io::Result<()> {
+        let made = file.metadata()?;
+        let uid = Some(self.uid).filter(|uid| *uid != made.uid());
+        let gid = self.group_and_mode.map(|(gid, _)| gid).filter(|gid| *gid != made.gid());
+        if uid.is_some() || gid.is_some() {
+            fchown(file, uid, gid)?;
+        }
+        match self.group_and_mode {
+            Some((_, mode)) => file.set_permissions(Permissions::from_mode(mode)),
+            None => Ok(()),
+        }
+    }
+
+    fn refused(&self, path: PathBuf, source: io::Error) -> TokenError {
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => TokenError::Others { path, owner: self.uid },
+            _ => TokenError::Unwritable { path, source },
+        }
+    }
+}
+
 /// One change at a time, from reading the tokens to writing them: until it is dropped.
 fn lock(data: &Path) -> Result<File, TokenError> {
     let path = data.join(LOCK);
+    // Only who changes the tokens opens it.
+    let owner = Owner { group_and_mode: None, ..Owner::of(data)? };
     let file = options().create(true).truncate(false).open(&path);
-    let locked = file.and_then(|file| file.lock().map(|()| file));
-    locked.map_err(|source| TokenError::Unwritable { path, source })
+    let unwritable = |source| TokenError::Unwritable { path: path.clone(), source };
+    let file = file.map_err(unwritable)?;
+    if let Err(source) = owner.give(&file) {
+        // It would be in the owner's way.
+        let _ = std::fs::remove_file(&path);
+        return Err(owner.refused(self::path(data), source));
+    }
+    file.lock().map_err(unwritable)?;
+    Ok(file)
 }
 
 /// To write a file that only its owner may read.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.write(true).mode(0o600);
     options
 }
 
 /// Replaces the file in one step.
 fn write(data: &Path, tokens: &[TokenRecord]) -> Result<(), TokenError> {
     let path = path(data);
+    let owner = Owner::of(data)?;
     let unwritable = |source| TokenError::Unwritable { path: path.clone(), source };
     let mut json = serde_json::to_vec_pretty(tokens).map_err(|error| unwritable(error.into()))?;
     json.push(b'\n');
     let new = path.with_extension(format!("{}.new", Uuid::new_v4().simple()));
-    let written = options().create_new(true).open(&new).and_then(|mut file| {
-        file.write_all(&json)?;
-        file.sync_all()
+    let mut file = options().create_new(true).open(&new).map_err(unwritable)?;
+    let given = owner.give(&file).map_err(|source| owner.refused(path.clone(), source));
+    let written = given.and_then(|()| {
+        let written = file.write_all(&json).and_then(|()| file.sync_all());
+        written.and_then(|()| std::fs::rename(&new, &path)).map_err(unwritable)
     });
-    written.and_then(|()| std::fs::rename(&new, &path)).map_err(unwritable)
+    if written.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 #[cfg(test)]
@@ -191,6 +260,29 @@ mod tests {
         assert!(revoke_token(dir.path(), "ci").unwrap());
         assert!(!revoke_token(dir.path(), "ci").unwrap());
         assert!(list_tokens(dir.path()).unwrap().is_empty());
+    }
+
+    /// `sudo pointsman token revoke` must not lock the server out of its tokens.
+    #[test]
+    fn the_tokens_stay_their_owners_whoever_changes_them() {
+        const USER: u32 = 4711;
+        let dir = tempfile::tempdir().unwrap();
+        // Only root may give a directory away.
+        if std::os::unix::fs::chown(dir.path(), Some(USER), None).is_err() {
+            return;
+        }
+        let owners = || {
+            let files = [path(dir.path()), dir.path().join(LOCK)];
+            files.map(|file| std::fs::metadata(file).unwrap().uid())
+        };
+        add_token(dir.path(), new("a")).unwrap();
+        assert_eq!(owners(), [USER; 2], "the directory's");
+        std::os::unix::fs::chown(path(dir.path()), Some(USER + 1), Some(USER + 2)).unwrap();
+        std::fs::set_permissions(path(dir.path()), Permissions::from_mode(0o640)).unwrap();
+        assert!(revoke_token(dir.path(), "a").unwrap());
+        assert_eq!(owners(), [USER + 1; 2], "the file's");
+        let kept = std::fs::metadata(path(dir.path())).unwrap();
+        assert_eq!((kept.gid(), kept.mode() & 0o777), (USER + 2, 0o640));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! stores what it likes; only the job's ending binds a file to the job, so what a fenced attempt
 //! stored is never served.
 
+mod keep;
 mod owner;
 mod place;
 mod read;

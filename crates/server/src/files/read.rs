@@ -40,6 +40,12 @@ impl FileReader {
     }
 }
 
+impl FileReader {
+    pub(super) fn place(&self) -> &Path {
+        &self.place
+    }
+}
+
 impl Files {
     /// What to say of a file that should be there.
     pub fn missing(&self, name: &str) -> String {

@@ -250,6 +250,51 @@ async fn a_file_that_comes_byte_by_byte_is_one_piece() {
     assert_eq!(pieces, [Bytes::from_static(b"picture")]);
 }
 
+/// The record has its worker's word for what the file contains.
+#[tokio::test]
+async fn a_result_that_is_kept_as_an_input_is_named_by_what_it_contains() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
+    let held = held(2);
+    let stored = files.put_artifact(held, "a.png", whole(b"picture"), None).await.unwrap();
+    let mut artifact = Artifact {
+        name: "a.png".into(),
+        size: stored.size,
+        media_type: "image/png".into(),
+        sha256: "0".repeat(64),
+        node: None,
+        kind: ArtifactType::Output,
+    };
+    let place = place::artifact(held.job, held.token, "a.png");
+    let path = dir.path().join("files").join(place.as_ref());
+    let reader = FileReader::new(files.clone(), place, stored.size);
+    for said in ["0".repeat(64), stored.sha256.to_string()] {
+        artifact.sha256 = said;
+        let kept = files.keep_as_input(&artifact, &reader).await.unwrap();
+        assert_eq!(kept.as_ref(), Some(&stored.sha256));
+        let input = files.input(&stored.sha256).await.unwrap().unwrap();
+        let read: Vec<Bytes> =
+            input.read(None).await.unwrap().unwrap().try_collect().await.unwrap();
+        assert_eq!(read.concat(), b"picture");
+        assert_eq!(std::fs::metadata(&path).unwrap().nlink(), 2, "it takes no room");
+    }
+    let staged = std::fs::read_dir(dir.path().join("files").join(place::STAGING)).unwrap();
+    assert_eq!(staged.count(), 0);
+    // Its age counts from now, not from when the result was stored.
+    let input = dir.path().join("files").join(place::input(&stored.sha256).as_ref());
+    let old = std::fs::File::options().write(true).open(&input).unwrap();
+    old.set_modified(std::time::UNIX_EPOCH).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(files.keep_as_input(&artifact, &reader).await.unwrap(), Some(stored.sha256));
+    assert_ne!(std::fs::metadata(&input).unwrap().modified().unwrap(), std::time::UNIX_EPOCH);
+    std::fs::remove_file(&input).unwrap();
+    assert_eq!(files.keep_as_input(&artifact, &reader).await.unwrap(), None, "it is gone");
+    std::fs::rename(dir.path().join("files"), dir.path().join("away")).unwrap();
+    let away = files.keep_as_input(&artifact, &reader).await.unwrap_err();
+    assert!(matches!(away, FilesError::Away { .. }), "{away}");
+}
+
 /// A store that knows none of the jobs: another fleet's, or one that came up empty.
 #[tokio::test]
 async fn the_files_of_another_store_are_left_alone() {

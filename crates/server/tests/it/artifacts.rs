@@ -1,7 +1,11 @@
 //! Files: up, bound by the ending, and down.
 
+use futures::TryStreamExt as _;
 use pointsman_api::{ErrorCode, OpResult};
-use pointsman_core::record::{Artifact, ArtifactType, JobStatus};
+use pointsman_core::{
+    JobId,
+    record::{Artifact, ArtifactType, JobStatus},
+};
 use serde_json::json;
 
 use crate::fixture::{Fixture, Worker, completed, op, source, start};
@@ -20,7 +24,7 @@ fn artifact(name: &str, stored: &pointsman_api::ArtifactStored) -> Artifact {
 }
 
 /// Runs a job that makes one picture.
-async fn picture(server: &Fixture, worker: &Worker, name: &str) -> pointsman_core::JobId {
+async fn picture(server: &Fixture, worker: &Worker, name: &str) -> JobId {
     let job = server.submit().await.id;
     let (held, _) = worker.take().await;
     let stored = server.client.put_artifact(held, name, "image/png", source(PICTURE)).await;
@@ -120,18 +124,38 @@ async fn a_stored_file_is_never_overwritten() {
     assert_eq!(server.ask(right).await.json()["sha256"], first.sha256);
 }
 
+/// It is bound by its content when the job is taken: what becomes of the job that made it does not
+/// matter after that.
 #[tokio::test]
 async fn an_artifact_can_be_another_jobs_input() {
     let server = start().await;
     let worker = server.worker("w").await;
+    let submit = async |job: JobId| {
+        let from = format!("artifact:{job}/9-0-a.png");
+        let body = json!({
+            "service": "comfyui",
+            "payload": {"workflow": {"3": {"class_type": "LoadImage", "inputs": {"image": "x"}}}},
+            "inputs": [{"node": "3", "field": "image", "name": "x.png", "from": from}],
+        });
+        server.ask(server.post("/api/v1/jobs", body.to_string())).await
+    };
+    let gone = picture(&server, &worker, "9-0-a.png").await;
+    server.lose_files();
+    let answer = submit(gone).await;
+    assert_eq!((answer.status, answer.code().as_str()), (422, "input_not_found"), "{answer:?}");
+
     let job = picture(&server, &worker, "9-0-a.png").await;
-    let body = json!({
-        "service": "comfyui",
-        "payload": {"workflow": {"3": {"class_type": "LoadImage", "inputs": {"image": "x"}}}},
-        "inputs": [{"node": "3", "field": "image", "name": "x.png", "from": format!("artifact:{job}/9-0-a.png")}],
-    });
-    let answer = server.ask(server.post("/api/v1/jobs", body.to_string())).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
+    let sha256 = &server.client.job(job).await.unwrap().artifacts[0].sha256;
+    for _ in 0..2 {
+        let answer = submit(job).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_eq!(answer.json()["inputs"][0]["from"], format!("sha256:{sha256}"));
+    }
+    server.client.retry(job, None).await.unwrap();
+    server.lose_files();
+    let opened = server.client.open_input(&format!("sha256:{sha256}")).await.unwrap();
+    let read: Vec<_> = opened.try_collect().await.unwrap();
+    assert_eq!(read.concat(), PICTURE);
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ async fn a_closed_intake_refuses_new_work_and_says_what_mends_it() {
     let kept = server.client.submit(&simulation()).await.unwrap().job.id;
     assert_eq!(server.client.set_intake(false).await.unwrap().intake, Intake::Closed);
 
+    let answer = server.client.explain(kept).await.unwrap().answer;
+    assert!(answer.starts_with("The store was closed"), "{answer}");
     let refused = server.client.submit(&simulation()).await;
     let Err(ClientError::Problem(problem)) = refused else { panic!("{refused:?}") };
     assert_eq!((&*problem.code, problem.status), ("intake_closed", 503));

@@ -6,6 +6,7 @@ use pointsman_core::{
     Command, FailureKind, JobId, LossReason, Record, RecordKey, WorkflowId,
     command::{Op, Submit},
     decide::limits,
+    matching::PoisonousClass,
     record::{AlertId, AlertRule, JobSpec, Orders},
 };
 
@@ -216,13 +217,22 @@ pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
             .expect("accepted");
     }
     assert_eq!(fleet.store.poisonous().await.expect("the store works").len(), 1);
+    let waiting = fleet.submit(poison()).await;
+    let poisonous = async || {
+        let explained = fleet.store.explain(waiting).await.expect("the store works");
+        explained.expect("there is such a job").0.poisonous
+    };
+    let losses = limits::POISONOUS_AFTER;
+    assert_eq!(poisonous().await, Some(PoisonousClass { losses, probing: false }));
     let fresh = fleet.worker("c", 9, &["x"]).await;
     let tokens = (0..3).map(|_| fleet.token()).collect();
     let probe = fleet.claim_with(&fresh, tokens).await;
     assert_eq!(probe.len(), 1, "one probe at a time");
+    assert_eq!(poisonous().await, Some(PoisonousClass { losses, probing: true }));
     fleet.act(&fresh, probe[0], completed()).await.expect("accepted");
-    let tokens = (0..3).map(|_| fleet.token()).collect();
-    assert_eq!(fleet.claim_with(&fresh, tokens).await.len(), 2, "a completion proves the class");
+    assert_eq!(poisonous().await, None, "a completion proves the class");
+    let tokens = (0..4).map(|_| fleet.token()).collect();
+    assert_eq!(fleet.claim_with(&fresh, tokens).await.len(), 3);
 }
 
 pub async fn a_waiting_worker_is_woken(open: &Open) {

@@ -288,7 +288,13 @@ pub async fn a_closed_intake_lets_jobs_end(open: OpenTransfer) {
     fleet.act(&hand, ended, completed()).await.expect("a valid ending");
     let submit = fleet.submission(spec(50));
     fleet.run(Command::Submit(submit.clone())).await.expect("a valid submission");
+    let is_told_closed = async || {
+        let explained = store.explain(submit.id).await.expect("the store works");
+        explained.expect("there is such a job").0.intake_closed
+    };
+    assert!(!is_told_closed().await);
     store.set_intake(false).await.expect("the store works");
+    assert!(is_told_closed().await);
 
     let refused = fleet.run(Command::Submit(fleet.submission(spec(50)))).await;
     assert_eq!(refused.err(), Some(Rejected::IntakeClosed));
@@ -311,6 +317,7 @@ pub async fn a_closed_intake_lets_jobs_end(open: OpenTransfer) {
     assert_eq!(fleet.check().await, Ok(()));
 
     store.set_intake(true).await.expect("the store works");
+    assert!(!is_told_closed().await);
     let id = fleet.submit(spec(50)).await;
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(id));
 }

@@ -2,8 +2,8 @@
 
 use pointsman_core::{
     ConnectorId, JobId, Timestamp,
-    decide::{self, Candidate},
-    matching::{Crowd, Explanation, excludes},
+    decide::{self, Candidate, Intake},
+    matching::{Crowd, Explanation, Throttle, excludes},
 };
 
 use super::{ClassIx, QueueKey, State, index, queue::ClassEntry};
@@ -14,8 +14,8 @@ pub const MAX_AHEAD: usize = 10_000;
 impl State {
     /// `None`: there is no such job.
     pub fn explain(&self, job: &JobId, now: Timestamp) -> Option<Explanation> {
-        let job = &self.jobs.get(job)?.job;
-        let class = index::class_of(&job.spec, &job.exclusions);
+        let record = &self.jobs.get(job)?.job;
+        let class = index::class_of(&record.spec, &record.exclusions);
         let candidates = self.workers.values().filter_map(|worker| {
             let connector = ConnectorId::new(worker.id.clone(), class.service.clone());
             Some(Candidate {
@@ -24,7 +24,16 @@ impl State {
                 connector: self.connectors.get(&connector).map(|connector| &**connector),
             })
         });
-        Some(decide::explain(&class, &candidates.collect::<Vec<_>>(), now))
+        let throttle = self.throttle(job);
+        Some(decide::explain(&class, throttle, &candidates.collect::<Vec<_>>(), now))
+    }
+
+    /// What holds the job back whoever is free.
+    fn throttle(&self, job: &JobId) -> Throttle {
+        let waiting = self.jobs.get(job).filter(|entry| entry.job.is_waiting());
+        let class = waiting.and_then(|entry| entry.class);
+        let poisonous = class.and_then(|class| self.queues.poisonous_class(class));
+        Throttle { intake_closed: self.intake() != Intake::Open, poisonous }
     }
 
     /// How many waiting jobs may be claimed before this one by a worker that is there and able to

@@ -1,7 +1,9 @@
 //! What `explain` and `mismatches` tell a person.
 
 use super::*;
-use crate::matching::{AbleWorkers, Availability, Explanation, Rule, explain, mismatches};
+use crate::matching::{
+    AbleWorkers, Availability, Explanation, Rule, Throttle, explain, mismatches,
+};
 
 #[test]
 fn a_mismatch_says_what_was_wanted_and_what_was_found() {
@@ -86,9 +88,10 @@ fn explained() -> Explanation {
         26 => (id, &large, Availability::Draining),
         27 => (id, &large, Availability::NotReady),
         1 => (id, &small, Availability::NotReady),
+        2 => (id, &small, Availability::Offline),
         _ => (id, &small, Availability::Free),
     });
-    explain(&asked, workers, |id| Some(format!("{id} is broken")))
+    explain(&asked, Throttle::default(), workers, |id| Some(format!("{id} is broken")))
 }
 
 #[test]
@@ -116,6 +119,7 @@ fn each_rule_says_how_many_pass_and_which_fail() {
         ]
     );
     let memory = &explained.rules[1];
+    assert_eq!((explained.offline, memory.fail_there, memory.fail_only_this_there), (1, 24, 23));
     assert_eq!(memory.failing.len(), 20);
     assert_eq!(memory.failing[0].worker, Some(worker("w01")), "the nearest misses first");
     assert_eq!(memory.failing[0].found, "the largest has 24 GiB");
@@ -131,7 +135,8 @@ fn why_a_worker_is_not_ready_is_said_where_its_service_may_have_what_it_seems_to
     let states = [Availability::NotReady, Availability::Free];
     let offers = ordinary();
     let workers = ids.iter().zip(states).map(|(id, state)| (id, &offers, state));
-    let mut explained = explain(&asked, workers, |id| Some(format!("{id} is broken")));
+    let mut explained =
+        explain(&asked, Throttle::default(), workers, |id| Some(format!("{id} is broken")));
     let said = |explained: &Explanation, rule: Rule| -> Vec<Option<String>> {
         let outcome = explained.rules.iter().find(|outcome| outcome.rule == rule).unwrap();
         assert_eq!(outcome.fail, 2);

@@ -33,7 +33,7 @@ proptest! {
         let found = mismatches(&class, &worker, &has);
         prop_assert_eq!(runs, found.is_empty());
 
-        let explained = explain(&class, [(&worker, &has, Availability::Free)], |_| None);
+        let explained = explain(&class, crate::matching::Throttle::default(), [(&worker, &has, Availability::Free)], |_| None);
         prop_assert_eq!(explained.able.free, usize::from(runs));
         let failed: Vec<_> = explained.rules.iter().filter(|rule| rule.fail == 1).collect();
         prop_assert_eq!(failed.len(), found.len());

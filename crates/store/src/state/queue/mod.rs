@@ -16,7 +16,7 @@ use std::{
 use pointsman_core::{
     JobId, Seq, ServiceName, Timestamp,
     decide::limits,
-    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, able},
+    matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, PoisonousClass, able},
     record::Job,
 };
 
@@ -340,6 +340,14 @@ impl ClassQueues {
             .iter()
             .filter(move |(_, stats)| over(stats))
             .map(|(key, stats)| (*key, stats.losses_in_a_row))
+    }
+
+    /// How the class is held back, if it is poisonous.
+    pub fn poisonous_class(&self, ix: ClassIx) -> Option<PoisonousClass> {
+        let stats = self.bases.get(&self.entry(ix)?.base)?;
+        let poisonous =
+            PoisonousClass { losses: stats.losses_in_a_row, probing: stats.running > 0 };
+        (stats.losses_in_a_row >= limits::POISONOUS_AFTER).then_some(poisonous)
     }
 
     fn is_healthy(&self, base: &ClassKey) -> bool {
