@@ -77,6 +77,36 @@ impl Inner {
         Ok(found)
     }
 
+    /// Those of these jobs that no key names: neither a record, nor an index, nor what was set aside.
+    pub async fn gone_for_good(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let mut gone = Vec::new();
+        for chunk in jobs.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("HVALS").arg(self.key("quarantined"));
+            for id in chunk {
+                let job = keys::record(&RecordKey::Job(*id));
+                pipeline
+                    .cmd("EXISTS")
+                    .arg(self.key(&job))
+                    .arg(self.key(&format!("quarantine:{job}")));
+                pipeline.cmd("ZSCORE").arg(self.key("jobs")).arg(id.to_string());
+                pipeline.cmd("ZSCORE").arg(self.key("ended")).arg(id.to_string());
+            }
+            let found = self.link.send_typed(&pipeline).await?;
+            // What is of a wrong type may have named any of them.
+            let [Some(aside), found @ ..] = &found[..] else { continue };
+            let aside: HashSet<String> = list(aside).iter().map(text).collect();
+            let each = chunk.iter().zip(found.chunks_exact(3));
+            gone.extend(each.filter_map(|(id, found)| {
+                let is_named = aside.contains(&keys::record(&RecordKey::Job(*id)));
+                let is_nowhere =
+                    matches!(found, [Some(Value::Int(0)), Some(Value::Nil), Some(Value::Nil)]);
+                (!is_named && is_nowhere).then_some(*id)
+            }));
+        }
+        Ok(gone)
+    }
+
     pub async fn job(&self, id: JobId) -> Result<Option<Arc<Job>>, StoreError> {
         Ok(match self.records(&[RecordKey::Job(id)]).await?.pop() {
             Some(Record::Job(job)) => Some(job),

@@ -203,6 +203,11 @@ impl Store for FaultyStore {
         self.inner().records(keys).await
     }
 
+    async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
+        self.reach()?;
+        self.inner().gone(jobs).await
+    }
+
     async fn jobs(
         &self,
         filter: JobFilter,
