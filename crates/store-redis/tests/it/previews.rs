@@ -1,10 +1,7 @@
 //! Preview pictures, which servers keep for each other.
 
 use pointsman_core::{JobId, LossReason, command::Op, record::ConnectorStatus};
-use pointsman_store::{
-    ManualClock, Preview, Store,
-    conformance::fleet::{Fleet, completed},
-};
+use pointsman_store::{ManualClock, Preview, Store, conformance::fleet::completed};
 use pointsman_store_redis::RedisStore;
 
 use crate::support::{block_on, by_hand, fleet_on, open_with, options, prefix};
