@@ -12,12 +12,16 @@ pub mod services;
 mod stop;
 pub mod store_url;
 
-use std::{env::VarError, io::IsTerminal as _};
+use std::{env::VarError, io::IsTerminal as _, time::Duration};
 
+use tokio::runtime::Runtime;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::args::{Cli, Command};
 pub use crate::{exit::Exit, print::plain};
+
+/// What still runs when all is done is waited for no longer.
+const LET_GO_AFTER: Duration = Duration::from_secs(5);
 
 /// Reads the command line and does what it says.
 ///
@@ -35,8 +39,16 @@ pub fn run() -> Result<(), Exit> {
         Command::Worker(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    let runtime = runtime.enable_all().build();
-    runtime.map_err(|error| Exit::Other(error.into()))?.block_on(act(cli))
+    let runtime = runtime.enable_all().build().map_err(|error| Exit::Other(error.into()))?;
+    run_to_end(runtime, LET_GO_AFTER, act(cli))
+}
+
+/// A call of the system that hangs (on a mount whose server is gone, say) must not keep the process:
+/// whoever needs its outcome has waited for it.
+fn run_to_end<T>(runtime: Runtime, let_go_after: Duration, work: impl Future<Output = T>) -> T {
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(let_go_after);
+    done
 }
 
 /// What is logged: what `POINTSMAN_LOG` says; `info` where it says nothing.
@@ -68,5 +80,20 @@ async fn act(cli: Cli) -> Result<(), Exit> {
             Ok(())
         }
         ref command => commands::run(&cli, command).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_hangs_does_not_keep_the_process() {
+        let (answer, hang) = std::sync::mpsc::channel::<()>();
+        let runtime = Runtime::new().unwrap();
+        let hung = runtime.spawn_blocking(move || hang.recv());
+        run_to_end(runtime, Duration::from_millis(10), async {});
+        assert!(!hung.is_finished());
+        drop(answer);
     }
 }

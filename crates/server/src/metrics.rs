@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use pointsman_broker::{Broker, Liveness};
-use pointsman_core::record::WorkerStatus;
+use pointsman_core::{decide::Intake, record::WorkerStatus};
 use pointsman_store::{Counts, Health};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -113,7 +113,7 @@ impl Metrics {
         self.ring_bytes.set(gauge(stats.ring_bytes));
         self.resyncs.set(gauge(stats.resyncs));
         self.live.set(i64::from(broker.live() == Liveness::Live));
-        self.store_ready.set(i64::from(broker.health() == Health::Ready));
+        self.store_ready.set(i64::from(takes_work(broker).await));
         let mut text = String::new();
         encode(&mut text, &self.registry.lock())?;
         Ok(text)
@@ -134,6 +134,15 @@ impl Metrics {
         }
         self.classes.set(i64::try_from(counts.classes).unwrap_or(i64::MAX));
     }
+}
+
+/// Whether the store takes new work. One that does not say whether its intake is open takes none.
+async fn takes_work(broker: &Broker) -> bool {
+    broker.health() == Health::Ready
+        && match broker.store().clone().transfer() {
+            Some(transfer) => matches!(transfer.intake().await, Ok(Intake::Open)),
+            None => true,
+        }
 }
 
 /// Those that a worker can have.

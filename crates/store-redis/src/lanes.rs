@@ -1,5 +1,5 @@
 //! What processes on one store tell each other beside the records: progress, by publishing it, and
-//! preview pictures, kept for a minute.
+//! preview pictures, kept while their attempt runs.
 
 use std::{
     sync::Arc,
@@ -15,7 +15,9 @@ use tokio::{sync::broadcast, time::timeout};
 use crate::link::{ANSWER_WITHIN, Link, bytes};
 
 const CHANNEL: &str = "progress";
-const KEPT_FOR: Duration = Duration::from_secs(60);
+/// A picture goes with its attempt, or is replaced by the next one. What came too late for that goes
+/// after this long, and so does that of an attempt which shows nothing new for so long.
+const KEPT_FOR: Duration = Duration::from_secs(6 * 3_600);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 pub async fn tell_progress(link: &Link, told: Vec<ToldProgress>) -> Result<(), StoreError> {

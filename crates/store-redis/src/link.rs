@@ -3,6 +3,7 @@
 
 mod acks;
 mod connect;
+mod health;
 mod nodes;
 mod refusals;
 mod reply;
@@ -21,8 +22,8 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use parking_lot::{Mutex, RwLock};
-use pointsman_core::{Outage, Timestamp};
-use pointsman_store::{Clock, Epoch, Health, Setting};
+use pointsman_core::Timestamp;
+use pointsman_store::{Clock, Epoch};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,11 +33,7 @@ pub use refusals::{OpenError, lost_meta};
 pub use reply::{answered, bytes, count, list, number, odd, text};
 pub use send::CallError;
 
-use crate::{
-    address::Address,
-    keys::Keys,
-    settings::{FULL_AT, Info},
-};
+use crate::{address::Address, keys::Keys, settings::Info};
 
 /// A call is given up after this long.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -99,9 +96,7 @@ struct Inner {
     /// Redis' time when it was last told, and when that was here.
     time: Mutex<(Timestamp, Instant)>,
     made_at: Mutex<Option<Timestamp>>,
-    info: Mutex<Info>,
-    /// Why there is no connection.
-    trouble: Mutex<Option<String>>,
+    standing: health::Standing,
     seq: AtomicU64,
     acks: acks::Acks,
     closed: CancellationToken,
@@ -127,8 +122,7 @@ impl Link {
             generations: watch::Sender::new(0),
             time: Mutex::new((Timestamp::default(), Instant::now())),
             made_at: Mutex::new(None),
-            info: Mutex::new(Info::default()),
-            trouble: Mutex::new(None),
+            standing: health::Standing::default(),
             seq: AtomicU64::new(0),
             acks: acks::Acks::default(),
             closed: CancellationToken::new(),
@@ -151,20 +145,6 @@ impl Link {
     /// When the store was made.
     pub fn made_at(&self) -> Option<Timestamp> {
         *self.0.made_at.lock()
-    }
-
-    pub fn info(&self) -> Info {
-        self.0.info.lock().clone()
-    }
-
-    pub fn settings(&self) -> Vec<Setting> {
-        self.0.info.lock().judged(self.0.place.acks)
-    }
-
-    /// Whether a failure of what is tried again and again is to be told: while Redis is away all the
-    /// log says so.
-    pub fn is_news(&self, outage: &mut Outage, why: &str) -> bool {
-        !matches!(self.health(), Health::Failed(_)) && outage.failed(why, Instant::now())
     }
 
     /// The newest seq that anything told.
@@ -192,19 +172,6 @@ impl Link {
     /// See [`Place::given_time`].
     pub fn given_time(&self) -> String {
         self.0.place.given_time()
-    }
-
-    pub fn health(&self) -> Health {
-        if let Some(why) = self.0.trouble.lock().clone() {
-            return Health::Failed(format!("Redis is not reachable: {why}"));
-        }
-        match self.0.info.lock().memory_used() {
-            Some(used) if used >= FULL_AT => Health::Full(format!(
-                "Redis uses more than {:.0} % of its maxmemory; new work is taken below that",
-                FULL_AT * 100.0
-            )),
-            _ => Health::Ready,
-        }
     }
 
     pub fn close(&self) {
@@ -260,7 +227,7 @@ impl Link {
     async fn make(&self) -> Result<Live, OpenError> {
         let is_first = *self.0.generations.borrow() == 0;
         let made = connect::connect(&self.0.place, &self.0.keys, is_first).await;
-        let made = made.inspect_err(|error| *self.0.trouble.lock() = Some(error.to_string()))?;
+        let made = made.inspect_err(|error| self.0.standing.is_away(error.to_string()))?;
         let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
         let generation = *self.0.generations.borrow() + 1;
         if generation > 1 && before != made.epoch {
@@ -270,8 +237,7 @@ impl Link {
         self.saw_seq(made.seq);
         self.saw_time(made.now);
         *self.0.made_at.lock() = Some(Timestamp::from_millis(made.made_at));
-        *self.0.info.lock() = made.info;
-        *self.0.trouble.lock() = None;
+        self.0.standing.is_here(made.info);
         let live = Live { connection: made.connection, node: made.node.into(), generation };
         *self.0.live.write() = Some(live.clone());
         self.0.generations.send_replace(generation);
@@ -283,7 +249,7 @@ impl Link {
         let mut live = self.0.live.write();
         if live.as_ref().is_some_and(|live| live.generation == generation) {
             tracing::warn!(why, "the connection to Redis is made anew");
-            *self.0.trouble.lock() = Some(why.to_owned());
+            self.0.standing.is_away(why.to_owned());
             *live = None;
         }
     }
@@ -311,7 +277,7 @@ impl Link {
         let info = self.send(&Info::sections()).await?;
         let info = Info::parse(&text(&info));
         let generation = self.0.live.read().as_ref().map(|live| live.generation);
-        let before = std::mem::replace(&mut *self.0.info.lock(), info.clone());
+        let before = self.0.standing.saw(info.clone());
         if before.replid != info.replid || info.role != "master" {
             if let Some(generation) = generation {
                 self.drop_live(generation, "another replication id, or no primary any more");

@@ -77,6 +77,36 @@ impl Inner {
         Ok(found)
     }
 
+    /// Those of these jobs that no key names: neither a record, nor an index, nor what was set aside.
+    pub async fn gone_for_good(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let mut gone = Vec::new();
+        for chunk in jobs.chunks(CHUNK) {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("HVALS").arg(self.key("quarantined"));
+            for id in chunk {
+                let job = keys::record(&RecordKey::Job(*id));
+                pipeline
+                    .cmd("EXISTS")
+                    .arg(self.key(&job))
+                    .arg(self.key(&format!("quarantine:{job}")));
+                pipeline.cmd("ZSCORE").arg(self.key("jobs")).arg(id.to_string());
+                pipeline.cmd("ZSCORE").arg(self.key("ended")).arg(id.to_string());
+            }
+            let found = self.link.send_typed(&pipeline).await?;
+            // What is of a wrong type may have named any of them.
+            let [Some(aside), found @ ..] = &found[..] else { continue };
+            let aside: HashSet<String> = list(aside).iter().map(text).collect();
+            let each = chunk.iter().zip(found.chunks_exact(3));
+            gone.extend(each.filter_map(|(id, found)| {
+                let is_named = aside.contains(&keys::record(&RecordKey::Job(*id)));
+                let is_nowhere =
+                    matches!(found, [Some(Value::Int(0)), Some(Value::Nil), Some(Value::Nil)]);
+                (!is_named && is_nowhere).then_some(*id)
+            }));
+        }
+        Ok(gone)
+    }
+
     pub async fn job(&self, id: JobId) -> Result<Option<Arc<Job>>, StoreError> {
         Ok(match self.records(&[RecordKey::Job(id)]).await?.pop() {
             Some(Record::Job(job)) => Some(job),
@@ -108,26 +138,50 @@ impl Inner {
             let some = self.jobs_before(&from, chunk).await?;
             // Of those a filter admits it may let none through.
             chunk = CHUNK.min(chunk * 2);
-            let keys: Vec<RecordKey> = some.iter().map(|id| RecordKey::Job(*id)).collect();
-            for job in self.readable(&keys).await? {
+            for job in self.readable(&self.perhaps_admitted(filter, &some).await?).await? {
                 let Record::Job(job) = job else { continue };
                 if page.jobs.len() == limit {
                     page.next = page.jobs.last().map(|job| job.id);
                     return Ok(page);
                 }
-                looked_at += 1;
-                let id = job.id;
                 if filter.admits(&job) {
                     page.jobs.push(job);
                 }
-                if looked_at >= MAX_SCAN {
-                    page.next = Some(id);
-                    return Ok(page);
-                }
             }
+            looked_at += some.len();
             let Some(last) = some.last() else { return Ok(page) };
+            if looked_at >= MAX_SCAN {
+                page.next = Some(*last);
+                return Ok(page);
+            }
             from = format!("({last}");
         }
+    }
+
+    /// Those of these jobs that a filter may admit, as far as single fields tell: a whole record is
+    /// many times as much to read.
+    async fn perhaps_admitted(
+        &self,
+        filter: &JobFilter,
+        jobs: &[JobId],
+    ) -> Result<Vec<RecordKey>, StoreError> {
+        let status = filter.status.map(|status| status.as_str().to_owned());
+        let service = filter.service.as_ref().map(ToString::to_string);
+        let customer = filter.customer.as_ref().map(ToString::to_string);
+        let wanted = [("status", status), ("service", service), ("customer_id", customer)];
+        let (fields, wanted): (Vec<_>, Vec<_>) =
+            wanted.into_iter().filter_map(|(field, value)| Some((field, value?))).unzip();
+        let keys = jobs.iter().map(|id| RecordKey::Job(*id));
+        if fields.is_empty() {
+            return Ok(keys.collect());
+        }
+        let mut pipeline = redis::pipe();
+        for key in keys.clone() {
+            pipeline.cmd("HMGET").arg(self.key(&keys::record(&key))).arg(&fields);
+        }
+        let found = self.link.send_passing(&pipeline).await?;
+        let may_be = |found: &Value| list(found).iter().map(text).eq(wanted.iter().cloned());
+        Ok(keys.zip(&found).filter(|(_, found)| may_be(found)).map(|(key, _)| key).collect())
     }
 
     /// Job ids before one, newest first.

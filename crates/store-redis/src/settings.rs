@@ -168,8 +168,10 @@ fn not_primary(role: &str, named_by: Option<&str>) -> String {
     }
 }
 
-/// Above this share of its memory, submissions are refused: what runs can still end.
+/// From this share of its memory on, submissions are refused: what runs can still end.
 pub const FULL_AT: f64 = 0.8;
+/// Below this share they are taken again.
+pub const ROOM_AT: f64 = 0.75;
 
 #[cfg(test)]
 mod tests {

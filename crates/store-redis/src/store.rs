@@ -242,6 +242,10 @@ impl Store for RedisStore {
         self.inner.records(&keys).await
     }
 
+    async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
+        self.inner.gone_for_good(&jobs).await
+    }
+
     async fn jobs(
         &self,
         filter: JobFilter,

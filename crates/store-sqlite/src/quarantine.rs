@@ -2,7 +2,7 @@
 //! until somebody has taken them away, or until there is a sound record in their place.
 
 use pointsman_core::{
-    Record, RecordKey, RecordKind, Timestamp,
+    JobId, Record, RecordKey, RecordKind, Timestamp,
     doctor::{Finding, FindingRule, Mend},
     to_json,
 };
@@ -139,6 +139,11 @@ pub(crate) fn take_away(db: &Connection, numbers: &[i64]) -> rusqlite::Result<()
 }
 
 impl Quarantined {
+    /// Which job it was.
+    pub fn job(&self) -> Option<JobId> {
+        if self.kind == RecordKind::Job.as_str() { self.id.parse().ok() } else { None }
+    }
+
     /// As an examination tells it. Where a sound record has taken its place, or it is of no use
     /// to anybody, a repair takes it away.
     pub fn finding(&self, state: &State) -> Finding {

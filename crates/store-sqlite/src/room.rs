@@ -25,19 +25,27 @@ pub(crate) fn give_up_file(dir: &Path) -> bool {
     fs::remove_file(dir.join(RESERVE)).is_ok()
 }
 
+/// Bytes that are free on the file system of a directory.
+type Free = fn(&Path) -> io::Result<u64>;
+
+/// New work is taken again with so much more free than the reserve takes at least, bytes.
+const MIN_MARGIN: u64 = 1 << 20;
+
 pub(crate) struct Room {
+    dir: PathBuf,
     reserve: PathBuf,
     reserve_bytes: u64,
     max_bytes: Option<u64>,
+    free: Free,
     health: SharedHealth,
 }
 
 impl Room {
     /// Sets the reserve aside. A store that is opened on a full disk starts out full.
     pub fn new(dir: &Path, options: &Options, health: SharedHealth, db: &Connection) -> Self {
-        let reserve = dir.join(RESERVE);
+        let (dir, reserve) = (dir.to_owned(), dir.join(RESERVE));
         let Options { reserve_bytes, max_bytes, .. } = *options;
-        let room = Self { reserve, reserve_bytes, max_bytes, health };
+        let room = Self { dir, reserve, reserve_bytes, max_bytes, free, health };
         let set_aside = room.set_aside().map_err(|error| error.to_string());
         let limited = room.limit(db, false).map_err(|error| error.to_string());
         if let Err(why) = set_aside.and(limited) {
@@ -73,10 +81,24 @@ impl Room {
 
     /// Looks whether there is room again; if so new work is taken again.
     pub fn look_again(&self, db: &Connection) {
-        let again = self.has_pages(db).unwrap_or(false) && self.set_aside().is_ok();
-        if again && self.limit(db, false).is_ok() {
+        let has_room = self.has_pages(db).unwrap_or(false) && self.has_bytes();
+        if has_room && self.set_aside().is_ok() && self.limit(db, false).is_ok() {
             tracing::info!("there is room again: new work is taken");
             *self.health.write() = Health::Ready;
+        }
+    }
+
+    /// Whether clearly more is free than the reserve takes: with just that, the next submissions would
+    /// fill the disk again.
+    fn has_bytes(&self) -> bool {
+        let margin = (self.reserve_bytes / 2).max(MIN_MARGIN);
+        let wanted = if self.is_set_aside() { margin } else { self.reserve_bytes + margin };
+        match (self.free)(&self.dir) {
+            Ok(free) => free >= wanted,
+            Err(error) => {
+                tracing::warn!(%error, "how much of the disk is free cannot be seen");
+                false
+            }
         }
     }
 
@@ -117,6 +139,11 @@ impl Room {
     }
 }
 
+fn free(dir: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(dir)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 fn page_size(db: &Connection) -> rusqlite::Result<u64> {
     let size: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
     Ok(size.cast_unsigned().max(512))
@@ -135,4 +162,31 @@ fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     }
     // Not flushed: a file system counts the room from the write on.
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(dir: &Path, free: Free) -> Room {
+        let options = Options { reserve_bytes: 4 << 20, ..Options::default() };
+        let health = SharedHealth::new(RwLock::new(Health::Ready));
+        let db = Connection::open_in_memory().unwrap();
+        Room { free, ..Room::new(dir, &options, health, &db) }
+    }
+
+    #[test]
+    fn with_no_more_than_the_reserve_free_a_full_disk_stays_full() {
+        let db = Connection::open_in_memory().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let full = room(dir.path(), |_| Ok((4 << 20) + 4_096));
+        assert!(full.is_set_aside());
+        full.give_up(&db, "no space left on device");
+        full.look_again(&db);
+        assert!(full.full().is_some(), "the next submission would fill it again");
+        assert!(!full.is_set_aside(), "nothing was written");
+        let roomy = Room { free: |_| Ok(6 << 20), ..full };
+        roomy.look_again(&db);
+        assert_eq!((roomy.full(), roomy.is_set_aside()), (None, true));
+    }
 }

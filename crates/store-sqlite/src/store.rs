@@ -1,6 +1,11 @@
 //! [`SqliteStore`]: the trait's side of the writer thread.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, thread};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    sync::Arc,
+    thread,
+};
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -202,6 +207,16 @@ impl Store for SqliteStore {
 
     async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError> {
         self.look(move |state, _| keys.iter().filter_map(|key| state.record(key)).collect()).await
+    }
+
+    async fn gone(&self, mut jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
+        let aside: HashSet<JobId> =
+            self.quarantined.lock().iter().filter_map(Quarantined::job).collect();
+        self.look(move |state, _| {
+            jobs.retain(|id| !aside.contains(id) && state.record(&RecordKey::Job(*id)).is_none());
+            jobs
+        })
+        .await
     }
 
     async fn jobs(

@@ -147,6 +147,11 @@ impl Store for MemStore {
         Ok(self.with(|state, _| keys.iter().filter_map(|key| state.record(key)).collect()))
     }
 
+    async fn gone(&self, mut jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
+        self.with(|state, _| jobs.retain(|id| state.record(&RecordKey::Job(*id)).is_none()));
+        Ok(jobs)
+    }
+
     async fn jobs(
         &self,
         filter: JobFilter,

@@ -283,6 +283,10 @@ pub trait Store: Send + Sync + 'static {
     /// The records of these keys, those that exist.
     async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError>;
 
+    /// Those of these jobs that are gone for good, in no order. One whose record is lost or cannot be
+    /// read is not: as long as an index, or what was set aside, names it, a repair may bring it back.
+    async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError>;
+
     async fn jobs(
         &self,
         filter: JobFilter,

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use pointsman_core::{
     record::{Alert, AlertId, AlertRule, Severity},
 };
 use pointsman_store::{Depth, StoreError};
+use tokio::sync::Mutex;
 
 use super::{Outcome, Reconciler, World};
 
@@ -24,13 +25,53 @@ const MAX_SHOWN: usize = 100;
 /// Of so many looks one is at everything: once a minute.
 const LOOKS_A_ROUND: u32 = 12;
 
-/// Looks often at machines, workers and connectors, and seldom at everything; but as long as
-/// something is wrong, and where a command met it, at everything: so that it is shown soon, and not
-/// longer than it lasts.
+/// Looks often at machines, workers and connectors, and seldom at everything; at everything also
+/// where a command met something wrong, and when what is wrong with the former has changed. As long
+/// as anything is wrong it looks at everything sooner, so that it is not shown much longer than it
+/// lasts; ever less often while the same stays wrong, as each look is at everything that is stored.
 #[derive(Default)]
-pub(super) struct Consistency {
-    /// Looks since the last one at everything.
-    looks: AtomicU32,
+pub(super) struct Consistency(Mutex<Known>);
+
+/// What the last looks found.
+#[derive(Default)]
+struct Known {
+    /// Ids of what is wrong.
+    findings: BTreeSet<String>,
+    /// What is wrong with machines, workers and connectors; none before the first look after one at
+    /// everything.
+    fleet: Option<BTreeSet<String>>,
+    /// Looks since the last one at everything, after how many the next one is.
+    looks: u32,
+    round: u32,
+    /// A command met something wrong before the last look at everything, which found nothing new: as it
+    /// may meet that again and again, that is no reason for the next one.
+    is_met: bool,
+}
+
+impl Known {
+    /// Whether a look at machines, workers and connectors found nothing new.
+    fn is_known(&mut self, fleet: BTreeSet<String>) -> bool {
+        let is_known = match &self.fleet {
+            Some(before) => *before == fleet,
+            None => fleet.is_subset(&self.findings),
+        };
+        self.fleet = Some(fleet);
+        is_known
+    }
+
+    fn saw_everything(&mut self, findings: BTreeSet<String>, is_over: bool, is_met: bool) {
+        let is_same = findings == self.findings;
+        let round = match (is_over, is_same) {
+            (true, _) => LOOKS_A_ROUND,
+            (false, true) => (2 * self.round).clamp(1, LOOKS_A_ROUND),
+            (false, false) => 1,
+        };
+        *self = Self { findings, fleet: None, looks: 1, round, is_met: is_met && is_same };
+    }
+}
+
+fn ids(found: &Examination) -> BTreeSet<String> {
+    found.findings.iter().map(|finding| finding.id.clone()).collect()
 }
 
 #[async_trait]
@@ -45,17 +86,21 @@ impl Reconciler for Consistency {
 
     async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
         let store = world.store();
+        let mut known = self.0.lock().await;
         let is_met = world.hub.damage_met.swap(false, Relaxed);
-        if !is_met && !self.looks.load(Relaxed).is_multiple_of(LOOKS_A_ROUND) {
+        let is_news = is_met && !known.is_met;
+        if !is_news && known.looks < known.round {
             let found = store.examine(Depth::Fleet).await?;
-            if found.is_sound() {
-                self.looks.fetch_add(1, Relaxed);
+            if known.is_known(ids(&found)) {
+                known.looks += 1;
                 return Ok(Outcome::default());
             }
         }
         let mut found = store.examine(Depth::Everything).await?;
         for Finding { id, problem, .. } in &found.findings {
-            tracing::error!(id, problem, "what is stored is inconsistent");
+            if !known.findings.contains(id) {
+                tracing::error!(id, problem, "what is stored is inconsistent");
+            }
         }
         let certain = certain(&found);
         let mut mended = 0;
@@ -64,7 +109,7 @@ impl Reconciler for Consistency {
             found = store.examine(Depth::Everything).await?;
         }
         let is_over = found.is_sound() && world.in_doubt(&found).is_empty();
-        self.looks.store(u32::from(is_over), Relaxed);
+        known.saw_everything(ids(&found), is_over, is_met);
         let told = world.show(&found).await?;
         Ok(Outcome { done: told.done + mended as u64, refused: told.refused })
     }

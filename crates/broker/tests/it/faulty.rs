@@ -45,6 +45,8 @@ pub struct FaultyStore {
     pub payloads_lost: AtomicBool,
     /// What cancels need is damaged.
     pub damaged: AtomicBool,
+    /// What is kept of losses is damaged.
+    pub losses_damaged: AtomicBool,
     /// There is no room for an alert.
     pub alerts_refused: AtomicBool,
     /// Happens right after the next exchange was answered.
@@ -83,6 +85,7 @@ impl FaultyStore {
             down: AtomicBool::new(false),
             payloads_lost: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
+            losses_damaged: AtomicBool::new(false),
             alerts_refused: AtomicBool::new(false),
             then: Mutex::new(None),
             thorough_looks: AtomicUsize::new(0),
@@ -200,6 +203,11 @@ impl Store for FaultyStore {
         self.inner().records(keys).await
     }
 
+    async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
+        self.reach()?;
+        self.inner().gone(jobs).await
+    }
+
     async fn jobs(
         &self,
         filter: JobFilter,
@@ -310,7 +318,10 @@ impl Store for FaultyStore {
 
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {
         self.reach()?;
-        self.inner().poisonous().await
+        match self.losses_damaged.load(SeqCst) {
+            true => Err(StoreError::Failed("losses is no hash".into())),
+            false => self.inner().poisonous().await,
+        }
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {

@@ -50,6 +50,7 @@ pub struct Files {
     root: Arc<Path>,
     /// There as long as `root` is the directory that was opened.
     marker: Arc<Path>,
+    looks: there::Looks,
 }
 
 /// A file that was stored.
@@ -147,7 +148,8 @@ impl Files {
         std::fs::create_dir_all(root.join(place::STAGING)).map_err(FilesError::Io)?;
         let disk = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
         let marker = if is_owned { root.join(owner::NAME) } else { root.clone() };
-        Ok(Self { store: Arc::new(disk), root: root.into(), marker: marker.into() })
+        let (root, marker, looks) = (root.into(), marker.into(), there::Looks::default());
+        Ok(Self { store: Arc::new(disk), root, marker, looks })
     }
 
     /// Stores a file that jobs may name. The same content again is the same file.

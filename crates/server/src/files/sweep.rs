@@ -70,7 +70,7 @@ impl Files {
         Ok(Swept { jobs, inputs, transfers })
     }
 
-    /// Removes the files of jobs that are gone; answers of how many.
+    /// Removes the files of jobs that are gone for good; answers of how many.
     async fn sweep_jobs(
         &self,
         broker: &Broker,
@@ -81,12 +81,10 @@ impl Files {
         let jobs: Vec<JobId> = listed.common_prefixes.iter().filter_map(id).collect();
         let mut gone = 0;
         for jobs in jobs.chunks(AT_ONCE) {
-            let keys = jobs.iter().map(|id| RecordKey::Job(*id)).collect();
-            let kept = broker.store().records(keys).await?;
-            let kept: HashSet<RecordKey> = kept.iter().map(|record| record.key()).collect();
+            let of_store = broker.store().gone(jobs.to_vec()).await?;
             self.is_still_there(broker, made_at).await?;
-            for job in jobs.iter().filter(|id| !kept.contains(&RecordKey::Job(**id))) {
-                self.remove_job(*job).await?;
+            for job in of_store {
+                self.remove_job(job).await?;
                 gone += 1;
             }
         }

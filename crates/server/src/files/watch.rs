@@ -6,7 +6,7 @@ use std::time::Duration;
 use pointsman_broker::{Broker, FilesTrouble};
 use tokio_util::sync::CancellationToken;
 
-use super::{Files, blocking};
+use super::Files;
 
 const EVERY: Duration = Duration::from_secs(10);
 /// Bytes that are to be free.
@@ -35,7 +35,10 @@ impl Files {
             return Some(FilesTrouble::Away(why.to_string()));
         }
         let root = self.root.clone();
-        let found = blocking(move || Ok(rustix::fs::statvfs(&*root)?)).await.ok()?;
+        let found = match self.looks.look(move || Ok(rustix::fs::statvfs(&*root)?)).await {
+            Ok(found) => found,
+            Err(why) => return Some(FilesTrouble::Away(self.away(why).to_string())),
+        };
         let is_full = found.f_bavail.saturating_mul(found.f_frsize) < room;
         is_full.then(|| FilesTrouble::Full(self.root.display().to_string()))
     }

@@ -11,7 +11,12 @@ async fn a_closed_intake_refuses_new_work_and_says_what_mends_it() {
     let opened = server.client.intake().await.unwrap();
     assert_eq!((opened.intake, opened.running), (Intake::Open, 0));
     let kept = server.client.submit(&simulation()).await.unwrap().job.id;
+    let figures = async || {
+        String::from_utf8_lossy(&server.ask(server.get("/metrics")).await.body).into_owned()
+    };
+    assert!(figures().await.contains("pointsman_store_ready 1\n"));
     assert_eq!(server.client.set_intake(false).await.unwrap().intake, Intake::Closed);
+    assert!(figures().await.contains("pointsman_store_ready 0\n"));
 
     let answer = server.client.explain(kept).await.unwrap().answer;
     assert!(answer.starts_with("The store was closed"), "{answer}");

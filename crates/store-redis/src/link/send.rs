@@ -87,6 +87,7 @@ impl Link {
     /// Calls one of our functions.
     pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
         let (answer, generation) = self.ask(&self.command(function, args)).await?;
+        self.0.standing.was_called(function);
         let why = match list(&answer) {
             [state, format] if text(state) == "newer" && !text(format).is_empty() => {
                 other_format(self.keys(), text(format)).to_string()
@@ -123,7 +124,10 @@ impl Link {
                 self.drop_live(generation, &why);
                 CallError::Unreachable(why)
             }
-            Means::Refused => CallError::Refused(why),
+            Means::Refused => {
+                self.0.standing.was_refused(error);
+                CallError::Refused(why)
+            }
         }
     }
 

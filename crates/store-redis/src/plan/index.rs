@@ -276,14 +276,18 @@ impl Indexes {
         }
     }
 
-    /// A running job has a lease: a new one for a new attempt, else the one it has.
+    /// A running job has a lease: a new one for a new attempt, else the one it has. With that goes the
+    /// attempt's picture.
     fn follow_lease(&mut self, id: &str, before: Option<&Job>, after: Option<&Job>) {
         let token = |job: Option<&Job>| job.filter(|job| job.is_running()).map(|job| job.token);
         match (token(before), token(after)) {
             (before, Some(token)) if before != Some(token) => {
                 self.score("leases", "@lease", id);
             }
-            (Some(_), None) => self.unscore("leases", id),
+            (Some(_), None) => {
+                self.unscore("leases", id);
+                self.delete(format!("preview:{id}"));
+            }
             _ => {}
         }
     }

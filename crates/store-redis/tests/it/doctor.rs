@@ -135,6 +135,34 @@ async fn what_cannot_be_read_and_is_not_in_the_log_is_set_aside() {
     assert!(!found.has("quarantined:worker/w"), "{found:?}");
 }
 
+/// What belongs to a job that may come back is kept.
+#[tokio::test]
+async fn a_job_is_not_gone_as_long_as_anything_names_it() {
+    let (fleet, prefix, _, running) = scene().await;
+    let job = running.job;
+    let gone = async || fleet.store.gone(vec![job]).await.expect("the store works");
+    by_hand(&prefix, &format!("DEL job:{job}"));
+    assert_eq!(gone().await, [], "the index of jobs names it");
+    by_hand(&prefix, "DEL jobs");
+    assert_eq!(gone().await, [job]);
+    by_hand(&prefix, "SET jobs nonsense");
+    assert_eq!(gone().await, [], "nobody knows what it named");
+    by_hand(&prefix, "DEL jobs");
+    for (named, taken_away) in [
+        (format!("ZADD ended 1 {job}"), "DEL ended".to_owned()),
+        (format!("SET job:{job} nonsense"), format!("DEL job:{job}")),
+        (format!("HSET job:{job} rev nonsense"), format!("DEL job:{job}")),
+        (format!("SET quarantine:job:{job} x"), format!("DEL quarantine:job:{job}")),
+        (format!("HSET quarantined job:{job}:2 job:{job}"), "DEL quarantined".to_owned()),
+        ("SET quarantined nonsense".to_owned(), "DEL quarantined".to_owned()),
+    ] {
+        by_hand(&prefix, &named);
+        assert_eq!(gone().await, [], "{named}");
+        by_hand(&prefix, &taken_away);
+        assert_eq!(gone().await, [job], "{taken_away}");
+    }
+}
+
 /// The log holds records whole, so one whose hash is gone, or was set back, becomes again what it was.
 #[tokio::test]
 async fn a_record_that_the_log_holds_is_written_anew() {

@@ -1,12 +1,18 @@
-//! One exchange about as many jobs as one may be about: Lua holds only so many values at once.
+//! One exchange about as many jobs as one may be about: Lua holds only so many values at once. A page
+//! of a few jobs among many.
 
-use pointsman_core::{Command, JobId, command::Held, record::ConnectorStatus};
+use pointsman_core::{
+    Command, JobId,
+    command::Held,
+    record::{ConnectorStatus, JobSpec, JobStatus},
+};
+use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
-    Due,
+    Due, JobFilter,
     conformance::fleet::{Fleet, Hand, completed, spec},
 };
 
-use crate::support::fleet_on;
+use crate::support::{count, fleet_at, fleet_on};
 
 /// The most operations and the most tokens of an exchange.
 const MOST: usize = 1_024;
@@ -81,4 +87,36 @@ async fn a_worker_with_thousands_of_jobs_renews_and_leaves_in_one_step() {
         assert!(fleet.job(held.job).await.is_waiting());
     }
     fleet.check().await.expect("the log tells what is there");
+}
+
+#[tokio::test]
+async fn a_customers_page_reads_no_other_customers_records() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let fleet = fleet_at(&server);
+    let customer = || Some("acme".parse().expect("a valid id"));
+    let first = fleet.submit(JobSpec { customer_id: customer(), ..spec(50) }).await;
+    submit(&fleet, 600).await;
+    let second = fleet.submit(JobSpec { customer_id: customer(), ..spec(50) }).await;
+    fleet.run(Command::Cancel { job: second }).await.expect("it waits");
+    let service = spec(50).service.clone();
+    let own = JobFilter { customer: customer(), ..JobFilter::default() };
+    let waiting = JobFilter { status: Some(JobStatus::Pending), ..own.clone() };
+    let of_service = JobFilter { service: Some(service), ..own.clone() };
+    let of_another = JobFilter { service: Some("comfyui".parse().expect("valid")), ..own.clone() };
+    let reads = || count(&server, "hgetall", "calls");
+    for (filter, jobs) in [
+        (own, vec![second, first]),
+        (waiting, vec![first]),
+        (of_service, vec![second, first]),
+        (of_another, vec![]),
+    ] {
+        let before = reads().await;
+        let page = fleet.store.jobs(filter.clone(), None, 100).await.expect("the store works");
+        let found: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
+        assert_eq!((found, page.next), (jobs.clone(), None), "{filter:?}");
+        assert_eq!(reads().await - before, u32::try_from(jobs.len()).expect("few"), "{filter:?}");
+    }
+    let all = fleet.store.jobs(JobFilter::default(), None, 100).await.expect("the store works");
+    assert_eq!(all.jobs.len(), 100);
+    assert_eq!(all.next, all.jobs.last().map(|job| job.id));
 }

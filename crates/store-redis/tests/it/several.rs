@@ -89,6 +89,7 @@ delegate! {
     load(keys: Vec<Key>) -> Result<Loaded, StoreError>;
     commit(transition: Transition) -> Result<Committed, StoreError>;
     records(keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError>;
+    gone(jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError>;
     jobs(filter: JobFilter, before: Option<JobId>, limit: usize) -> Result<JobsPage, StoreError>;
     payloads(jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError>;
     result(job: JobId, token: Option<Token>) -> Result<Option<Arc<[u8]>>, StoreError>;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use pointsman_core::{Answer, Command, JobId, command::Exchange};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
-    Done, Due, LogPage, Retention, Store,
+    Done, Due, Health, LogPage, Retention, Store,
     conformance::fleet::{Fleet, completed, spec},
 };
 use pointsman_store_redis::{Options, RedisStore};
@@ -87,6 +87,25 @@ async fn a_refusal_is_not_taken_for_an_answer() {
     let refused = refused().await;
     assert!(refused < 20, "{refused}");
     drop(hints);
+}
+
+/// It still answers reads; all that runs there would stand still beside a store that is called ready.
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_has_failed_until_it_takes_one() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let (store, fleet) = open(&server).await;
+    fleet.submit(spec(50)).await;
+    assert_eq!(store.health(), Health::Ready);
+    run(&server, "CONFIG SET min-replicas-to-write 1").await;
+    // As the reconcilers ask all the time.
+    let look = async || store.due(Due::Leases).await.map(drop);
+    look().await.expect_err("it is refused");
+    store.queues(0).await.expect("it can be read");
+    let Health::Failed(why) = store.health() else { panic!("{:?}", store.health()) };
+    assert!(why.contains("refuses writes") && why.contains("NOREPLICAS"), "{why}");
+    run(&server, "CONFIG SET min-replicas-to-write 0").await;
+    look().await.expect("it is taken");
+    assert_eq!(store.health(), Health::Ready);
 }
 
 /// It may drop jobs, which an alert says; a fleet that stands still for it would lose more.

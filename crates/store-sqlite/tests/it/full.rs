@@ -49,7 +49,7 @@ async fn fill(fleet: &Fleet) -> Vec<JobId> {
 #[tokio::test]
 async fn a_full_database_refuses_new_work_and_lets_jobs_end() {
     let dir = tempfile::tempdir().unwrap();
-    refuses_and_recovers(small(dir.path())).await;
+    refuses_and_recovers(small(dir.path()), || ()).await;
 }
 
 /// By hand, with a small file system as the working directory:
@@ -59,8 +59,10 @@ async fn a_full_database_refuses_new_work_and_lets_jobs_end() {
 #[ignore = "needs a small file system"]
 async fn a_full_disk_refuses_new_work_and_lets_jobs_end() {
     let dir = tempfile::tempdir_in(".").unwrap();
+    let filler = dir.path().join("filler");
+    std::fs::write(&filler, vec![1; 4 << 20]).unwrap();
     let fleet = fleet_with(dir.path(), |options| options.reserve_bytes = 4 << 20);
-    refuses_and_recovers(fleet).await;
+    refuses_and_recovers(fleet, || std::fs::remove_file(filler).unwrap()).await;
 }
 
 fn fill_disk(dir: &Path) -> PathBuf {
@@ -105,7 +107,7 @@ async fn a_store_opens_on_a_full_disk() {
     until("room again", move || store.health() == Health::Ready).await;
 }
 
-async fn refuses_and_recovers(fleet: Fleet) {
+async fn refuses_and_recovers(fleet: Fleet, free_some: impl FnOnce()) {
     let hand = fleet.worker("w", SLOTS, &[]).await;
     let jobs = fill(&fleet).await;
     assert!(jobs.len() > SLOTS as usize, "room for {} jobs", jobs.len());
@@ -131,6 +133,7 @@ async fn refuses_and_recovers(fleet: Fleet) {
     for held in &held {
         remove(&fleet, held.job).await;
     }
+    free_some();
     let store = fleet.store.clone();
     until("room again", move || store.health() == Health::Ready).await;
     let id = submit(&fleet).await.unwrap();

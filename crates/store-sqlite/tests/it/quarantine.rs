@@ -42,6 +42,7 @@ async fn records_that_cannot_be_read_are_put_aside() {
         assert_eq!(told, expected, "opening {opening}");
         let counts = after.store.queues(10).await.unwrap().counts;
         assert_eq!((counts.pending, counts.workers), (1, 1));
+        assert_eq!(after.store.gone(vec![good, bad]).await.unwrap(), [], "it may come back");
         after.store.close().await.unwrap();
     }
     let db = database(dir.path());

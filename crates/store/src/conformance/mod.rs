@@ -92,6 +92,7 @@ macro_rules! conformance_tests {
             a_workflows_place_is_its_customers,
             a_repair_takes_strangers_off_a_worker,
             the_oldest_job_of_a_class_is_not_its_head,
+            a_job_is_gone_once_it_is_removed,
         );
         $crate::conformance_tests!(@each explained $open,
             workers_that_are_not_ready_are_named_with_their_reason,

@@ -3,7 +3,7 @@
 use pointsman_core::{
     Answer, Command, Event, EventName, FailureKind, LossReason, MachineId, Record, Rejected,
     Timestamp,
-    command::{Op, OpAnswer, RegisterMachine, Repair, SetMachine},
+    command::{Op, OpAnswer, Reconcile, RegisterMachine, Repair, SetMachine},
     decide::limits,
     event::RecordKey,
     matching::LabelValue,
@@ -415,4 +415,18 @@ pub async fn commands_of_one_call_keep_their_order(open: &Open) {
         .map(|done| done.expect("each is due").group.expect("each changes something").seq);
     let seqs: Vec<_> = seqs.collect();
     assert!(seqs.is_sorted(), "{seqs:?}");
+}
+
+pub async fn a_job_is_gone_once_it_is_removed(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    let waiting = fleet.submit(spec(50)).await;
+    let jobs = vec![held.job, waiting];
+    let gone = async || fleet.store.gone(jobs.clone()).await.expect("the store works");
+    assert_eq!(gone().await, []);
+    fleet.act(&hand, held, completed()).await.expect("accepted");
+    assert_eq!(gone().await, []);
+    fleet.run(Command::Reconcile(Reconcile::RemoveJob { job: held.job })).await.expect("it ended");
+    assert_eq!(gone().await, [held.job]);
 }

@@ -32,22 +32,33 @@ const MAX_OF_RULE: usize = 100;
 /// What alerts about the place for files are about. Each server looks after its own way there.
 const FILES: &str = "files";
 
-/// The rules that this reconciler raises and clears, beside the store's settings. The others belong
-/// to those who raise them.
-const OWN: [AlertRule; 5] = [
-    AlertRule::NobodyAble,
-    AlertRule::PoisonousClass,
-    AlertRule::FlappingIncarnation,
-    AlertRule::StoreFull,
-    AlertRule::IntakeClosed,
-];
-
 #[derive(Default)]
 pub(super) struct Alerts {
     stuck: Mutex<Stuck>,
     has_looked: AtomicBool,
-    /// This server told that something is wrong with its place for files.
-    told_files: AtomicBool,
+    /// What this server raised, or tried to, of that which others may not see.
+    told: Mutex<BTreeSet<AlertId>>,
+}
+
+/// What should stand of the rules that could be looked at. One that could not, as what it is about
+/// is damaged, keeps its alerts and keeps nobody from the others'.
+#[derive(Default)]
+struct Looked {
+    wanted: Vec<Raise>,
+    rules: Vec<AlertRule>,
+    error: Option<StoreError>,
+}
+
+impl Looked {
+    fn at(&mut self, rule: AlertRule, wanted: Result<Vec<Raise>, StoreError>) {
+        match wanted {
+            Ok(wanted) => {
+                self.rules.push(rule);
+                self.wanted.extend(wanted);
+            }
+            Err(error) => drop(self.error.get_or_insert(error)),
+        }
+    }
 }
 
 #[async_trait]
@@ -61,52 +72,70 @@ impl Reconciler for Alerts {
     }
 
     async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
-        let store = world.store();
-        let now = store.now();
-        let mut wanted = self.stuck.lock().await.look(world).await?;
-        let mut poisonous: Vec<_> = store.poisonous().await?.into_iter().map(|(c, _)| c).collect();
-        poisonous.truncate(MAX_OF_RULE);
-        let waiting = store.class_summaries(poisonous.clone()).await?;
-        wanted.extend(poisonous.into_iter().map(|class| {
-            poisonous_class(class, waiting.iter().find(|summary| summary.class == class))
-        }));
-        wanted.extend(world.hub.with_view(|view| {
-            let flapping = view.workers.values().filter(|worker| worker.is_flapping(now));
-            flapping
-                .take(MAX_OF_RULE)
-                .map(|worker| flapping_incarnation(&worker.id))
-                .collect::<Vec<_>>()
-        }));
-        if let Health::Full(why) = store.health() {
-            wanted.push(store_full(&why));
-        }
-        let settings = store.settings();
+        let mut looked = Looked::default();
+        looked.at(AlertRule::NobodyAble, self.stuck.lock().await.look(world).await);
+        looked.at(AlertRule::PoisonousClass, poisonous_classes(world).await);
+        looked.at(AlertRule::FlappingIncarnation, Ok(flapping_incarnations(world)));
+        looked.at(AlertRule::IntakeClosed, closed_intake(world).await);
+        let Looked { mut wanted, rules, error } = looked;
+        let own = own_trouble(world);
+        let own_ids: BTreeSet<AlertId> = own.iter().map(|raise| raise.alert.clone()).collect();
+        wanted.extend(own);
+        let settings = world.store().settings();
         wanted.extend(settings.iter().filter_map(store_at_risk));
-        let files = world.hub.files.lock().clone();
-        wanted.extend(files.as_ref().map(files_trouble));
-        if let Some(transfer) = world.hub.store.clone().transfer()
-            && transfer.intake().await? == Intake::Closed
-        {
-            wanted.push(intake_closed());
-        }
-        // Another server may run with other settings. What one left behind that has ended goes
-        // when the next one starts; who still sees it raises it anew.
+        // Another server may run with other settings, and see other trouble. What one left behind
+        // that has ended goes when the next one starts; who still sees it raises it anew.
         let is_first = !self.has_looked.load(Ordering::Acquire);
-        let tells_files = files.is_some() || self.told_files.load(Ordering::Acquire);
+        let mut told = self.told.lock().await;
+        told.extend(own_ids.iter().cloned());
         let judges = |alert: &AlertId| match alert.rule {
-            AlertRule::StoreFull | AlertRule::StoreAtRisk if alert.subject == FILES => {
-                is_first || tells_files
+            AlertRule::StoreFull | AlertRule::StoreAtRisk => {
+                is_first
+                    || told.contains(alert)
+                    || settings.iter().any(|setting| store_at_risk_id(setting) == *alert)
             }
-            AlertRule::StoreAtRisk => {
-                is_first || settings.iter().any(|setting| setting.name == alert.subject)
-            }
-            rule => OWN.contains(&rule),
+            rule => rules.contains(&rule),
         };
         let outcome = world.make_so(judges, wanted).await?;
         self.has_looked.store(true, Ordering::Release);
-        self.told_files.store(files.is_some(), Ordering::Release);
-        Ok(outcome)
+        *told = own_ids;
+        error.map_or(Ok(outcome), Err)
     }
+}
+
+async fn poisonous_classes(world: &World) -> Result<Vec<Raise>, StoreError> {
+    let store = world.store();
+    let mut poisonous: Vec<_> = store.poisonous().await?.into_iter().map(|(c, _)| c).collect();
+    poisonous.truncate(MAX_OF_RULE);
+    let waiting = store.class_summaries(poisonous.clone()).await?;
+    let raises = poisonous
+        .into_iter()
+        .map(|class| poisonous_class(class, waiting.iter().find(|summary| summary.class == class)));
+    Ok(raises.collect())
+}
+
+fn flapping_incarnations(world: &World) -> Vec<Raise> {
+    let now = world.store().now();
+    world.hub.with_view(|view| {
+        let flapping = view.workers.values().filter(|worker| worker.is_flapping(now));
+        flapping.take(MAX_OF_RULE).map(|worker| flapping_incarnation(&worker.id)).collect()
+    })
+}
+
+async fn closed_intake(world: &World) -> Result<Vec<Raise>, StoreError> {
+    let Some(transfer) = world.hub.store.clone().transfer() else { return Ok(Vec::new()) };
+    let is_closed = transfer.intake().await? == Intake::Closed;
+    Ok(is_closed.then(intake_closed).into_iter().collect())
+}
+
+/// What other servers may not see, or see a little later: they leave it alone.
+fn own_trouble(world: &World) -> Vec<Raise> {
+    let full = match world.store().health() {
+        Health::Full(why) => Some(store_full(&why)),
+        _ => None,
+    };
+    let files = world.hub.files.lock().as_ref().map(files_trouble);
+    full.into_iter().chain(files).collect()
 }
 
 impl World {
@@ -223,14 +252,13 @@ fn files_trouble(trouble: &FilesTrouble) -> Raise {
     }
 }
 
+fn store_at_risk_id(setting: &Setting) -> AlertId {
+    AlertId { rule: AlertRule::StoreAtRisk, subject: setting.name.clone() }
+}
+
 fn store_at_risk(setting: &Setting) -> Option<Raise> {
     let Risk { message, action } = setting.risk.clone()?;
-    Some(Raise {
-        alert: AlertId { rule: AlertRule::StoreAtRisk, subject: setting.name.clone() },
-        severity: Severity::Warning,
-        message,
-        action,
-    })
+    Some(Raise { alert: store_at_risk_id(setting), severity: Severity::Warning, message, action })
 }
 
 fn intake_closed() -> Raise {

@@ -1,0 +1,133 @@
+//! Whether the store takes work, as far as the connection, Redis' memory and its answers say.
+
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use pointsman_core::Outage;
+use pointsman_store::{Health, Setting};
+use redis::RedisError;
+
+use super::Link;
+use crate::settings::{FULL_AT, Info, ROOM_AT};
+
+/// Functions that Redis refuses while it takes no writes. Servers call `contact` all the time.
+const WRITERS: [&str; 3] = ["commit", "contact", "hear"];
+
+/// Why Redis takes no writes: its disk (MISCONF), too few replicas (NOREPLICAS). It answers reads.
+const NO_WRITES: [&str; 2] = ["MISCONF", "NOREPLICAS"];
+
+#[derive(Default)]
+pub struct Standing(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    info: Info,
+    /// Why there is no connection.
+    away: Option<String>,
+    /// Why the last write was refused.
+    refused: Option<String>,
+    is_full: bool,
+}
+
+impl Inner {
+    /// What was known before.
+    fn see(&mut self, info: Info) -> Info {
+        let used = info.memory_used().unwrap_or_default();
+        // In between it stays as it was: what is submitted must not make and end it every second.
+        self.is_full = used >= if self.is_full { ROOM_AT } else { FULL_AT };
+        std::mem::replace(&mut self.info, info)
+    }
+}
+
+impl Standing {
+    pub fn is_away(&self, why: String) {
+        self.0.lock().away = Some(why);
+    }
+
+    /// A connection was made, by a call that writes.
+    pub fn is_here(&self, info: Info) {
+        let mut inner = self.0.lock();
+        inner.see(info);
+        (inner.away, inner.refused) = (None, None);
+    }
+
+    /// Answers what was known before.
+    pub fn saw(&self, info: Info) -> Info {
+        self.0.lock().see(info)
+    }
+
+    /// An error that Redis gave as its answer.
+    pub fn was_refused(&self, error: &RedisError) {
+        if !error.code().is_some_and(|code| NO_WRITES.contains(&code)) {
+            return;
+        }
+        let why = error.to_string();
+        let before = self.0.lock().refused.replace(why.clone());
+        if before.is_none() {
+            tracing::error!(why, "Redis refuses writes");
+        }
+    }
+
+    /// A function was called, and Redis let it.
+    pub fn was_called(&self, function: &str) {
+        if WRITERS.contains(&function) && self.0.lock().refused.take().is_some() {
+            tracing::info!("Redis takes writes again");
+        }
+    }
+}
+
+impl Link {
+    pub fn info(&self) -> Info {
+        self.0.standing.0.lock().info.clone()
+    }
+
+    pub fn settings(&self) -> Vec<Setting> {
+        self.0.standing.0.lock().info.judged(self.0.place.acks)
+    }
+
+    /// Whether a failure of what is tried again and again is to be told: while Redis is away all the
+    /// log says so.
+    pub fn is_news(&self, outage: &mut Outage, why: &str) -> bool {
+        !matches!(self.health(), Health::Failed(_)) && outage.failed(why, Instant::now())
+    }
+
+    pub fn health(&self) -> Health {
+        let inner = self.0.standing.0.lock();
+        if let Some(why) = &inner.away {
+            return Health::Failed(format!("Redis is not reachable: {why}"));
+        }
+        if let Some(why) = &inner.refused {
+            return Health::Failed(format!("Redis refuses writes: {why}"));
+        }
+        if inner.is_full {
+            return Health::Full(format!(
+                "Redis used {:.0} % of its maxmemory or more; new work is taken below {:.0} %",
+                FULL_AT * 100.0,
+                ROOM_AT * 100.0
+            ));
+        }
+        Health::Ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_from_80_percent_until_below_75() {
+        let standing = Standing::default();
+        let seen: Vec<bool> = [74, 79, 80, 79, 75, 74, 79]
+            .into_iter()
+            .map(|used_memory| {
+                standing.saw(Info { used_memory, maxmemory: 100, ..Info::default() });
+                standing.0.lock().is_full
+            })
+            .collect();
+        assert_eq!(seen, [false, false, true, true, true, false, false]);
+        // The limit was taken away.
+        standing.saw(Info { used_memory: 90, maxmemory: 100, ..Info::default() });
+        standing.saw(Info { used_memory: 90, ..Info::default() });
+        assert!(!standing.0.lock().is_full);
+    }
+}
