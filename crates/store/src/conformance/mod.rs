@@ -67,6 +67,8 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each truths $open,
             a_goodbye_with_jobs_is_told_as_one,
             a_late_win_names_who_won,
+            a_late_win_is_remembered_among_many_attempts,
+            a_token_used_again_is_another_attempt,
             what_an_ended_attempt_hands_in_late_is_kept,
             an_agent_that_was_forgotten_is_told_so,
             exact_repeats_get_their_first_answer,
