@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Extra, Seq};
 use crate::{
+    decide::limits,
     failure::{Failure, LossReason},
     ids::{CustomerId, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId, WorkflowId},
     matching::Requirements,
@@ -158,6 +159,16 @@ pub struct Hold {
     pub until: Option<Timestamp>,
 }
 
+impl Hold {
+    /// Whether its time is over.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| match self.reason {
+            HoldReason::Backoff => until.is_over(now, limits::BACKOFF_MAX),
+            HoldReason::Schedule | HoldReason::Dependency | HoldReason::Paused => until <= now,
+        })
+    }
+}
+
 /// What a held job waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -210,6 +221,13 @@ pub struct Exclusion {
     pub worker_id: WorkerId,
     /// When that is over.
     pub until: Timestamp,
+}
+
+impl Exclusion {
+    /// Whether its time is over.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_over(now, limits::EXCLUSION)
+    }
 }
 
 /// An attempt that is over and did not end the job.

@@ -62,6 +62,7 @@ macro_rules! conformance_tests {
             processes_that_fight_over_an_id_are_noticed,
             silence_and_its_end_are_events,
             a_stale_status_comes_back,
+            no_pause_outlasts_a_clock_that_was_set_back,
             the_stores_absence_is_not_the_workers_silence,
         );
         $crate::conformance_tests!(@each truths $open,

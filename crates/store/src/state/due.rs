@@ -83,7 +83,13 @@ impl State {
             Due::Machines => self.changed_machines(now),
             Due::Holds => {
                 let due = self.holds.iter().take_while(|(until, _)| *until <= now);
-                due.take(MAX_DUE).map(|&(_, job)| Reconcile::ReleaseHold { job }).collect()
+                let far = self.holds.iter().rev().take_while(|(until, _)| {
+                    *until > now && until.is_over(now, limits::BACKOFF_MAX)
+                });
+                due.chain(far)
+                    .take(MAX_DUE)
+                    .map(|&(_, job)| Reconcile::ReleaseHold { job })
+                    .collect()
             }
             Due::Exclusions => self.lapsing_exclusions(now),
             Due::Retention(keep) => self.surplus(keep, now),
@@ -173,7 +179,8 @@ impl State {
         let due = self.exclusions.iter().filter_map(|&(until, job)| {
             let ix = self.jobs.get(&job)?.class?;
             let all = !*able.entry(ix).or_insert_with(|| self.anybody_able(ix, &present));
-            (all || until <= now).then_some(Reconcile::LapseExclusions { job, all })
+            (all || until.is_over(now, limits::EXCLUSION))
+                .then_some(Reconcile::LapseExclusions { job, all })
         });
         due.take(MAX_DUE).collect()
     }
