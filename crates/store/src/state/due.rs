@@ -76,6 +76,9 @@ pub const MAX_DUE: usize = 1_000;
 
 impl State {
     pub fn due(&mut self, what: Due, now: Timestamp) -> Vec<Reconcile> {
+        if let Due::Leases | Due::Workers | Due::Connectors | Due::Machines = what {
+            self.volatile.look_for_silence(now);
+        }
         match what {
             Due::Leases => self.due_leases(now),
             Due::Workers => self.silent_workers(now),
@@ -99,6 +102,11 @@ impl State {
     /// The store was away; every deadline starts anew.
     pub fn break_contact(&mut self, now: Timestamp) {
         self.volatile.break_contact(now);
+    }
+
+    /// When nobody looked for silence for so long, the store was away, too. `None`: it is told so.
+    pub fn set_contact_gap(&mut self, gap: Option<Duration>) {
+        self.volatile.set_contact_gap(gap);
     }
 
     pub(super) fn machine_heard(&self, machine: &MachineId) -> Option<Timestamp> {
