@@ -167,7 +167,7 @@ impl Inner {
         Ok(due.take(MAX_DUE).collect())
     }
 
-    /// Exclusions lapse with time, or when nobody else could run the job.
+    /// Exclusions lapse with time, or when nobody else could run the job and seems about to.
     async fn lapsing_exclusions(&self) -> Result<Vec<Reconcile>, StoreError> {
         let now = self.link.now();
         let far = Timestamp::from_millis(i64::MAX >> 12);
@@ -198,7 +198,7 @@ impl Inner {
                 None => self.able_workers(&class, &present).await? > 0,
             };
             able.insert(key, somebody);
-            let all = !somebody;
+            let all = !somebody && job.has_waited_for_others(now);
             if all || until.is_over(now, limits::EXCLUSION) {
                 due.push(Reconcile::LapseExclusions { job: id, all });
             }

@@ -107,6 +107,7 @@ fn lapse(draft: &mut Draft<'_>, id: JobId, all: bool) -> Result<(), Stop> {
     let mut job = draft.need_job(id)?;
     let before = job.exclusions.len();
     let now = draft.now;
+    let all = all && job.has_waited_for_others(now);
     job.exclusions.retain(|exclusion| !all && !exclusion.is_over(now));
     if !job.is_pending() || job.exclusions.len() == before {
         return Err(Rejected::NotDue.into());

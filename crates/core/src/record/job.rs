@@ -228,6 +228,10 @@ impl Exclusion {
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.until.is_over(now, limits::EXCLUSION)
     }
+
+    fn has_lasted(&self, span: std::time::Duration, now: Timestamp) -> bool {
+        self.is_over(now) || self.until - limits::EXCLUSION + span <= now
+    }
 }
 
 /// An attempt that is over and did not end the job.
@@ -337,6 +341,12 @@ pub struct Progress {
 impl Job {
     /// Earlier attempts kept with a job.
     pub const MAX_PAST: usize = 32;
+
+    /// Whether its exclusions may lapse for want of anybody else: none is younger than
+    /// [`limits::EXCLUSION_AT_LEAST`].
+    pub fn has_waited_for_others(&self, now: Timestamp) -> bool {
+        self.exclusions.iter().all(|e| e.has_lasted(limits::EXCLUSION_AT_LEAST, now))
+    }
 
     /// A job as its submission makes it: pending, in no store yet.
     pub fn new(id: JobId, spec: JobSpec) -> Self {

@@ -179,14 +179,16 @@ impl State {
         due.take(MAX_DUE).collect()
     }
 
-    /// Exclusions lapse with time, or when nobody else could run the job.
+    /// Exclusions lapse with time, or when nobody else could run the job and seems about to.
     fn lapsing_exclusions(&self, now: Timestamp) -> Vec<Reconcile> {
         let present = self.present();
         // Jobs with the same exclusions are of one class: it is asked once a class.
         let mut able: HashMap<ClassIx, bool> = HashMap::new();
         let due = self.exclusions.iter().filter_map(|&(until, job)| {
-            let ix = self.jobs.get(&job)?.class?;
-            let all = !*able.entry(ix).or_insert_with(|| self.anybody_able(ix, &present));
+            let entry = self.jobs.get(&job)?;
+            let ix = entry.class?;
+            let all = entry.job.has_waited_for_others(now)
+                && !*able.entry(ix).or_insert_with(|| self.anybody_able(ix, &present));
             (all || until.is_over(now, limits::EXCLUSION))
                 .then_some(Reconcile::LapseExclusions { job, all })
         });
