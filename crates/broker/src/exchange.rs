@@ -9,6 +9,7 @@ use pointsman_core::{
     record::Job,
 };
 use pointsman_store::{Done, Store};
+use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -167,8 +168,9 @@ impl Exchanges {
         let mut claimed = Vec::with_capacity(held.len());
         for (job, payload) in jobs.into_iter().zip(payloads) {
             match payload {
-                Some(payload) => claimed.push(Claimed { job, payload }),
-                None => self.fail_without_payload(&job).await?,
+                Some(payload) if is_json(&payload) => claimed.push(Claimed { job, payload }),
+                Some(_) => self.fail_unreadable(&job, "payload_damaged", "is damaged").await?,
+                None => self.fail_unreadable(&job, "payload_missing", "is no longer kept").await?,
             }
         }
         Ok(claimed)
@@ -190,12 +192,12 @@ impl Exchanges {
     }
 
     /// A job that nobody can run for want of its payload ends as failed; it would otherwise be
-    /// claimed and lost again and again.
-    async fn fail_without_payload(&self, job: &Job) -> Result<(), BrokerError> {
+    /// claimed and lost again and again, and keep what was claimed with it from its worker.
+    async fn fail_unreadable(&self, job: &Job, code: &str, why: &str) -> Result<(), BrokerError> {
         let (Some(assignment), Some(token)) = (job.assignment(), job.token) else { return Ok(()) };
-        tracing::error!(job = %job.id, "the payload of a live job is missing");
-        let message = "the job's payload is no longer kept: submit it again";
-        let failure = Failure::new(FailureKind::BadJob, "payload_missing", message);
+        tracing::error!(job = %job.id, "the payload of a live job {why}");
+        let message = format!("the job's payload {why}: submit it again");
+        let failure = Failure::new(FailureKind::BadJob, code, message);
         let finish = Finish { outcome: Outcome::Failed { failure }, last_progress: None };
         let op = AttemptOp { job: job.id, attempt: job.attempt, token, op: Op::Finish(finish) };
         let exchange = Exchange {
@@ -206,4 +208,8 @@ impl Exchanges {
         };
         self.execute(exchange).await.map(drop)
     }
+}
+
+fn is_json(payload: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(payload).is_ok()
 }

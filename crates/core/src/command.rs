@@ -75,7 +75,8 @@ pub enum Reconcile {
     ReleaseHold {
         job: JobId,
     },
-    /// Exclusions whose time is over, or all of them when nobody else could run the job.
+    /// Exclusions whose time is over, or all of them when nobody else could run the job and none of
+    /// them is younger than [`limits::EXCLUSION_AT_LEAST`](crate::decide::limits::EXCLUSION_AT_LEAST).
     LapseExclusions {
         job: JobId,
         all: bool,

@@ -24,6 +24,11 @@ impl Timestamp {
     pub const fn as_millis(self) -> i64 {
         self.0
     }
+    /// Whether a span that ends here is over. One that lasts `at_most` so long and ends further off
+    /// was begun by a clock that was ahead of this one, and is over too.
+    pub fn is_over(self, now: Self, at_most: Duration) -> bool {
+        self <= now || self > now + at_most
+    }
     /// The time from `earlier` to this; zero when `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

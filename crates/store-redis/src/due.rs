@@ -24,10 +24,7 @@ impl Inner {
             Due::Workers => self.silent_workers().await,
             Due::Connectors => self.stale_connectors().await,
             Due::Machines => self.changed_machines().await,
-            Due::Holds => {
-                let jobs = self.until("holds", self.link.now(), MAX_DUE).await?;
-                Ok(jobs.into_iter().map(|(job, _)| Reconcile::ReleaseHold { job }).collect())
-            }
+            Due::Holds => self.due_holds().await,
             Due::Exclusions => self.lapsing_exclusions().await,
             Due::Retention(keep) => self.surplus(keep).await,
         }
@@ -66,6 +63,20 @@ impl Inner {
             Some((text(&pair[0]).parse().ok()?, Timestamp::from_millis(number(&pair[1])?)))
         });
         Ok(ids.collect())
+    }
+
+    /// Holds that are over, and those that end later than any backoff.
+    async fn due_holds(&self) -> Result<Vec<Reconcile>, StoreError> {
+        let (now, holds) = (self.link.now(), self.key("holds"));
+        let far = format!("({}", (now + limits::BACKOFF_MAX).as_millis());
+        let mut ranges = redis::pipe();
+        ranges.cmd("ZRANGE").arg(&holds).arg("-inf").arg(now.as_millis()).arg("BYSCORE");
+        ranges.arg("LIMIT").arg(0).arg(MAX_DUE);
+        ranges.cmd("ZRANGE").arg(&holds).arg(far).arg("+inf").arg("BYSCORE");
+        ranges.arg("LIMIT").arg(0).arg(MAX_DUE);
+        let found = self.link.send_all(&ranges).await?;
+        let jobs = found.iter().flat_map(list).filter_map(|id| text(id).parse().ok());
+        Ok(jobs.take(MAX_DUE).map(|job| Reconcile::ReleaseHold { job }).collect())
     }
 
     /// The members of `pulse` that were not heard since then, with their scores.
@@ -156,7 +167,7 @@ impl Inner {
         Ok(due.take(MAX_DUE).collect())
     }
 
-    /// Exclusions lapse with time, or when nobody else could run the job.
+    /// Exclusions lapse with time, or when nobody else could run the job and seems about to.
     async fn lapsing_exclusions(&self) -> Result<Vec<Reconcile>, StoreError> {
         let now = self.link.now();
         let far = Timestamp::from_millis(i64::MAX >> 12);
@@ -187,8 +198,8 @@ impl Inner {
                 None => self.able_workers(&class, &present).await? > 0,
             };
             able.insert(key, somebody);
-            let all = !somebody;
-            if all || until <= now {
+            let all = !somebody && job.has_waited_for_others(now);
+            if all || until.is_over(now, limits::EXCLUSION) {
                 due.push(Reconcile::LapseExclusions { job: id, all });
             }
         }

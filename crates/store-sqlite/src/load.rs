@@ -92,6 +92,7 @@ pub(crate) fn load(
     load_idempotency(db, &mut state, &mut unreadable)?;
     read_from_log(db, &mut state, rows, &mut unreadable, position.seq)?;
     state.restore_position(position.seq, position.last_ended_no);
+    state.restore_losses();
     reserve_numbers(db, rows)?;
     let quarantined = put_aside(db, &unreadable, now)?;
     Ok(Loaded { state, log_bytes: position.log_bytes, quarantined })

@@ -112,6 +112,7 @@ pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Op
     let clock = clock.unwrap_or_else(|| Arc::new(MonotonicClock::starting(newest)));
     let rows = Arc::new(Rows::default());
     let mut loaded = load::load(&mut connection, &path, epoch.clone(), clock.now(), &rows)?;
+    loaded.state.set_contact_gap(options.contact_gap);
     loaded.state.restore_intake(intake);
     if schema::calm_is_due(&connection)? {
         loaded.state.begin_calm(clock.now());

@@ -4,12 +4,18 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use pointsman_store::Clock;
 
+/// The reconcilers look every half a second.
+const CONTACT_GAP: Duration = Duration::from_secs(3);
+
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
     /// The store's clock. `None` is the monotonic clock, starting no earlier than the newest time
     /// in the store.
     pub clock: Option<Arc<dyn Clock>>,
+    /// When nobody looked for silence for so long, by the store's clock, this process or its host was
+    /// away: every deadline starts anew. `None`: only when it is told so.
+    pub contact_gap: Option<Duration>,
     pub log: LogRetention,
     /// Bytes on the disk that are given up when it is full, so that running jobs can still end;
     /// 0 sets none aside.
@@ -26,6 +32,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             clock: None,
+            contact_gap: Some(CONTACT_GAP),
             log: LogRetention::default(),
             reserve_bytes: 32 << 20,
             max_bytes: None,
@@ -38,6 +45,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("own_clock", &self.clock.is_some())
+            .field("contact_gap", &self.contact_gap)
             .field("log", &self.log)
             .field("reserve_bytes", &self.reserve_bytes)
             .field("max_bytes", &self.max_bytes)

@@ -18,6 +18,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// What a service has is asked again this often while nothing is wrong with it: models and nodes
 /// come and go while it runs.
 const LEARN_AGAIN: Duration = Duration::from_secs(300);
+/// The same after it got a job that was not for it: it would get the next one of the like, too.
+const LEARN_SOON: Duration = Duration::from_secs(10);
 
 /// Looks after one service: probes it, learns what it has, and clears it of ghosts before it gets
 /// jobs. The one writer of its reported status.
@@ -72,7 +74,7 @@ impl HealthTask {
                     return Ok(health);
                 }
             }
-            Some(at) if at.elapsed() >= LEARN_AGAIN && health == Health::idle() => {
+            Some(at) if at.elapsed() >= self.learn_after() && health == Health::idle() => {
                 // What is known stands until there is an answer.
                 self.learned = Some(Instant::now());
                 if let Err(Health { message, .. }) = self.learn().await? {
@@ -88,8 +90,13 @@ impl HealthTask {
         Ok(self.clear(health).await)
     }
 
+    fn learn_after(&self) -> Duration {
+        if self.service.is_misjudged() { LEARN_SOON } else { LEARN_AGAIN }
+    }
+
     /// Asks what the service has, and registers it if that is new.
     async fn learn(&mut self) -> Result<Result<(), Health>, WorkerError> {
+        self.service.judge_anew();
         let capabilities = match self.service.connector.capabilities().await {
             Ok(capabilities) => capabilities,
             Err(why) => return Ok(Err(Health::new(ConnectorStatus::Connecting, why.to_string()))),

@@ -172,6 +172,10 @@ impl Lane {
         if is_doubtful(&end) {
             self.service.doubt();
         }
+        if matches!(&end, Err(RunEnd::Failed(failure)) if failure.kind == FailureKind::WrongWorker)
+        {
+            self.service.misjudge();
+        }
         match settle::settle(end, attempt.standing()) {
             Settled::Keep { reason, message } => {
                 attempt.set_phase(Phase::Stuck);

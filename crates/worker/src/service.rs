@@ -37,6 +37,8 @@ struct State {
     doubts: u64,
     /// Up to which doubt it was proven clear.
     proven: u64,
+    /// A job was not for it: what is known of what it has may be old.
+    misjudged: bool,
 }
 
 impl Service {
@@ -50,6 +52,7 @@ impl Service {
                 confirmed: None,
                 doubts: 1,
                 proven: 0,
+                misjudged: false,
             }),
             outbox: Mutex::default(),
             lane: Notify::new(),
@@ -92,6 +95,21 @@ impl Service {
     pub(crate) fn is_clear(&self) -> bool {
         let state = self.state.lock();
         state.proven == state.doubts
+    }
+
+    /// A job was not for it.
+    pub(crate) fn misjudge(&self) {
+        self.state.lock().misjudged = true;
+        self.look.notify_one();
+    }
+
+    pub(crate) fn is_misjudged(&self) -> bool {
+        self.state.lock().misjudged
+    }
+
+    /// It is asked anew what it has.
+    pub(crate) fn judge_anew(&self) {
+        self.state.lock().misjudged = false;
     }
 
     /// Sets what is reported; true when that is something new.

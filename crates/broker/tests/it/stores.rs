@@ -174,6 +174,7 @@ fn viewers_equal_the_store_on_sqlite() {
         let dir = tempfile::tempdir().expect("a directory");
         let options = pointsman_store_sqlite::Options {
             clock: Some(Arc::new(clock)),
+            contact_gap: None,
             reserve_bytes: 0,
             ..Default::default()
         };

@@ -183,7 +183,8 @@ fn keep_result(draft: &mut Draft<'_>, op: &AttemptOp, finish: &Finish, late: boo
 
 /// An exact repeat after a lost answer gets the first answer again; anything else is stale.
 fn repeat(job: &Job, op: &AttemptOp) -> Result<OpAnswer, Stop> {
-    let past = job.past.last().filter(|past| past.token == op.token);
+    let last = job.past.last();
+    let past = last.filter(|past| past.attempt == op.attempt && past.token == op.token);
     let last = past.map(|past| &past.outcome);
     let handed_in = job.ended().is_some_and(|ended| ended.handed_in);
     // What it did before it was over by its own word.

@@ -16,7 +16,7 @@ use crate::{
 /// one at a time until one completes.
 pub fn accepts(worker: &Worker, now: Timestamp) -> bool {
     let proven = match worker.suspect_until {
-        Some(until) => now >= until && worker.current_job_ids.is_empty(),
+        Some(until) => until.is_over(now, limits::SUSPECT_FOR) && worker.current_job_ids.is_empty(),
         None => true,
     };
     !worker.is_offline() && !worker.orders.drain && proven

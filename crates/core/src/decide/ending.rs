@@ -213,7 +213,8 @@ pub(super) fn remember_ended(job: &mut Job) {
     let status = job.status();
     let (Some(ended), Some(token)) = (job.ended().cloned(), job.token) else { return };
     let Some(worker_id) = ended.worker_id else { return };
-    if job.past.iter().any(|past| past.token == token) {
+    // A token alone names no attempt: one that was given back may be asked with again.
+    if job.past.iter().any(|past| past.attempt == job.attempt && past.token == token) {
         return;
     }
     let past = PastAttempt {
@@ -232,9 +233,14 @@ pub(super) fn remember_ended(job: &mut Job) {
     keep_past(job, past);
 }
 
+/// The oldest makes room, but never the one whose late result ended this run: the job's files lie
+/// under its token.
 fn keep_past(job: &mut Job, past: PastAttempt) {
-    if job.past.len() >= Job::MAX_PAST {
-        job.past.remove(0);
+    let run = job.run;
+    if job.past.len() >= Job::MAX_PAST
+        && let Some(oldest) = job.past.iter().position(|past| !(past.late_won && past.run == run))
+    {
+        job.past.remove(oldest);
     }
     job.past.push(past);
 }

@@ -43,6 +43,8 @@ pub mod limits {
     pub const STALE_AFTER: Duration = Duration::from_secs(60);
     /// How long a worker that failed a job as *wrong worker* does not get it again.
     pub const EXCLUSION: Duration = Duration::from_secs(600);
+    /// The same at least, when nobody else can run it: somebody may be about to come back.
+    pub const EXCLUSION_AT_LEAST: Duration = Duration::from_secs(10);
     /// The first wait after a failed attempt; doubles with each failure.
     pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
     /// The longest wait after a failed attempt.

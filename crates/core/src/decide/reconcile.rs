@@ -94,7 +94,7 @@ fn need_machine(draft: &Draft<'_>, id: &MachineId) -> Result<Machine, Stop> {
 fn release_hold(draft: &mut Draft<'_>, id: JobId) -> Result<(), Stop> {
     let mut job = draft.need_job(id)?;
     match job.state {
-        JobState::Pending { hold: Some(hold) } if hold.until.is_some_and(|t| t <= draft.now) => {
+        JobState::Pending { hold: Some(hold) } if hold.is_over(draft.now) => {
             job.state = JobState::Pending { hold: None };
             draft.put_job(EventName::JobReady, job);
             Ok(())
@@ -107,7 +107,8 @@ fn lapse(draft: &mut Draft<'_>, id: JobId, all: bool) -> Result<(), Stop> {
     let mut job = draft.need_job(id)?;
     let before = job.exclusions.len();
     let now = draft.now;
-    job.exclusions.retain(|exclusion| !all && exclusion.until > now);
+    let all = all && job.has_waited_for_others(now);
+    job.exclusions.retain(|exclusion| !all && !exclusion.is_over(now));
     if !job.is_pending() || job.exclusions.len() == before {
         return Err(Rejected::NotDue.into());
     }

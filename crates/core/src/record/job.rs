@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Extra, Seq};
 use crate::{
+    decide::limits,
     failure::{Failure, LossReason},
     ids::{CustomerId, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId, WorkflowId},
     json::to_json,
@@ -173,6 +174,16 @@ pub struct Hold {
     pub until: Option<Timestamp>,
 }
 
+impl Hold {
+    /// Whether its time is over.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| match self.reason {
+            HoldReason::Backoff => until.is_over(now, limits::BACKOFF_MAX),
+            HoldReason::Schedule | HoldReason::Dependency | HoldReason::Paused => until <= now,
+        })
+    }
+}
+
 /// What a held job waits for. All but `backoff` are reserved: nothing sets them yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -225,6 +236,17 @@ pub struct Exclusion {
     pub worker_id: WorkerId,
     /// When that is over.
     pub until: Timestamp,
+}
+
+impl Exclusion {
+    /// Whether its time is over.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_over(now, limits::EXCLUSION)
+    }
+
+    fn has_lasted(&self, span: std::time::Duration, now: Timestamp) -> bool {
+        self.is_over(now) || self.until - limits::EXCLUSION + span <= now
+    }
 }
 
 /// An attempt that is over and did not end the job.
@@ -334,6 +356,12 @@ pub struct Progress {
 impl Job {
     /// Earlier attempts kept with a job.
     pub const MAX_PAST: usize = 32;
+
+    /// Whether its exclusions may lapse for want of anybody else: none is younger than
+    /// [`limits::EXCLUSION_AT_LEAST`].
+    pub fn has_waited_for_others(&self, now: Timestamp) -> bool {
+        self.exclusions.iter().all(|e| e.has_lasted(limits::EXCLUSION_AT_LEAST, now))
+    }
 
     /// A job as its submission makes it: pending, in no store yet.
     pub fn new(id: JobId, spec: JobSpec) -> Self {

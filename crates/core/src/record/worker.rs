@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::{Extra, Seq};
 use crate::{
     bounds::brief,
+    decide::limits,
     ids::{ConnectorId, Incarnation, JobId, MachineId, ServiceName, WorkerId},
     matching::canonical::CapabilitiesDigest,
     time::Timestamp,
@@ -172,9 +173,9 @@ impl Worker {
     /// Why it takes fewer jobs than it has slots for, or none: it broke several in a row.
     pub fn suspicion(&self, now: Timestamp) -> Option<String> {
         let until = self.suspect_until?;
-        let takes = match now < until {
-            true => format!("it takes none until {}", until.to_the_second()),
-            false => "it takes one at a time until one completes".to_owned(),
+        let takes = match until.is_over(now, limits::SUSPECT_FOR) {
+            false => format!("it takes none until {}", until.to_the_second()),
+            true => "it takes one at a time until one completes".to_owned(),
         };
         Some(format!(
             "suspect: it broke {} different jobs in a row; {takes}",

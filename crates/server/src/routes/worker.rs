@@ -114,17 +114,18 @@ async fn claimed_jobs(app: &App, held: Vec<Held>) -> Answer<Vec<ClaimedJob>> {
             Record::Job(job) if job.id == id => Some(job.clone()),
             _ => None,
         });
-        if let (Some(job), Some(payload)) = (job, payload) {
-            jobs.push(ClaimedJob { job, payload: raw(&payload)? });
+        let (Some(job), Some(payload)) = (job, payload) else { continue };
+        // What cannot be sent is left out: the worker gives it back, and its next claim ends it.
+        match raw(&payload) {
+            Ok(payload) => jobs.push(ClaimedJob { job, payload }),
+            Err(why) => tracing::error!(job = %id, %why, "a running job is not told of"),
         }
     }
     Ok(jobs)
 }
 
-fn raw(payload: &[u8]) -> Answer<Box<RawValue>> {
-    serde_json::from_slice(payload).map_err(|error| {
-        Refusal::new(ErrorCode::Internal, format!("a stored payload is not JSON: {error}"))
-    })
+fn raw(payload: &[u8]) -> serde_json::Result<Box<RawValue>> {
+    serde_json::from_slice(payload)
 }
 
 /// Hand in operations and claim jobs, in one step: so a busy worker does not flicker idle. Each
@@ -203,7 +204,9 @@ pub(super) async fn run(app: &App, request: ExchangeRequest) -> Answer<Exchanged
         .claimed
         .into_iter()
         .map(|claimed| Ok(ClaimedJob { payload: raw(&claimed.payload)?, job: claimed.job }));
-    let claimed = claimed.collect::<Answer<_>>()?;
+    let claimed = claimed.collect::<Result<_, serde_json::Error>>().map_err(|why| {
+        Refusal::new(ErrorCode::Internal, format!("a claimed job's payload is not JSON: {why}"))
+    })?;
     let unconfirmed = exchanged.unconfirmed.map(|why| why.to_string());
     Ok(Exchanged { ops, claimed, unconfirmed })
 }

@@ -1,17 +1,18 @@
 //! The worker protocol: a job's whole life over HTTP.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pointsman_api::{JobProgress, OpResult, RenewRequest};
 use pointsman_core::{
-    LossReason, Rejected, Token,
-    command::{Finish, Held, Op, OpAnswer, Outcome},
-    record::{JobStatus, Progress},
+    Command, JobId, LossReason, Rejected, Timestamp, Token,
+    command::{Claim, Exchange, Finish, Held, Op, OpAnswer, Outcome, Submit},
+    record::{JobSpec, JobStatus, Progress},
 };
+use pointsman_store::{MemStore, MonotonicClock, Store as _};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::fixture::{completed, held, op, start};
+use crate::fixture::{completed, held, op, start, start_on};
 
 #[tokio::test]
 async fn a_job_runs_and_the_next_is_claimed_with_its_end() {
@@ -77,6 +78,43 @@ async fn a_restarted_worker_learns_what_it_runs() {
     assert_eq!(answer["running"][0]["job"]["id"], job.to_string());
     assert_eq!(answer["running"][0]["job"]["token"], held.token.to_string());
     assert_eq!(answer["running"][0]["payload"], json!({"duration_ms": 0}));
+}
+
+/// One payload that somebody broke keeps no worker from its other jobs.
+#[tokio::test]
+async fn a_job_whose_payload_is_damaged_fails_alone() {
+    let clock = MonotonicClock::starting(Timestamp::default());
+    let store = Arc::new(MemStore::new(Arc::new(clock)));
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = start_on(store.clone(), listen, tempfile::tempdir().unwrap()).await;
+    let broken = || async {
+        let id = JobId::from_uuid(Uuid::now_v7());
+        let spec = JobSpec::new("simulation".parse().unwrap(), store.now());
+        let submit = Submit { id, spec, payload: Arc::from(&b"{\"dur"[..]), idempotency: None };
+        store.execute(vec![Command::Submit(submit)]).await.unwrap().remove(0).unwrap();
+        id
+    };
+    let (damaged, sound) = (broken().await, server.submit().await.id);
+    let worker = server.worker("w").await;
+    let claimed = worker.exchange(Vec::new(), 2, 0.0).await.claimed;
+    assert_eq!(claimed.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>(), [sound]);
+    let record = server.client.job(damaged).await.unwrap();
+    assert_eq!(record.status, JobStatus::Failed);
+    assert_eq!(record.failure.unwrap().code, "payload_damaged");
+
+    // Claimed before it was found out.
+    let damaged = broken().await;
+    let claim = Claim { tokens: vec![Token::from_uuid(Uuid::new_v4())], services: Vec::new() };
+    let exchange = Exchange {
+        worker: worker.id.clone(),
+        incarnation: worker.incarnation,
+        ops: Vec::new(),
+        claim: Some(claim),
+    };
+    store.execute(vec![Command::Exchange(exchange)]).await.unwrap().remove(0).unwrap();
+    assert!(server.client.job(damaged).await.unwrap().worker_id.is_some());
+    let running = worker.register().await.running;
+    assert_eq!(running.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>(), [sound]);
 }
 
 #[tokio::test]

@@ -36,10 +36,11 @@ local function open(keys, args)
 end
 
 -- The store's own absence is not the workers' silence: after a gap in which no server looked, and
--- after the clock was set back, every deadline starts anew. ARGV: time or '', gap in ms, force.
+-- after the clock was set back, every deadline starts anew, and no time without claims is longer than
+-- it may be. ARGV: time or '', gap in ms, force.
 local function contact(keys, args)
   local now, gap = clock(args[1]), tonumber(args[2])
-  local f = call('HMGET', keys[1], 'contact_at', 'contact_since', 'format')
+  local f = call('HMGET', keys[1], 'contact_at', 'contact_since', 'format', 'calm_until')
   if is_newer(f[3]) then return { 'newer', f[3] or '' } end
   local last = tonumber(f[1] or '') or 0
   local back = last > now + 1000
@@ -53,6 +54,7 @@ local function contact(keys, args)
     f[2] = text(now)
   end
   call('HSET', keys[1], 'contact_at', text(now))
+  if (tonumber(f[4] or '') or 0) > now + CALM_MS then call('HSET', keys[1], 'calm_until', text(now + CALM_MS)) end
   -- A lease end further off than one lease length is cut to it.
   local leases = prefix_of(keys[1]) .. 'leases'
   for _, job in ipairs(call('ZRANGEBYSCORE', leases, '(' .. text(now + LEASE_MS), '+inf', 'LIMIT', 0, 1000)) do

@@ -16,6 +16,7 @@ mod previews;
 mod probed;
 mod profiles;
 mod seeds;
+mod set_back;
 mod several;
 mod support;
 mod together;

@@ -1,5 +1,6 @@
 //! The embedded store, held to the suite of all stores and to what only a durable one promises.
 
+mod away;
 mod conformance;
 mod doctor;
 mod failing;

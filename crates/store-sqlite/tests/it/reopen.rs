@@ -1,9 +1,12 @@
 //! What was acknowledged is there after a restart, and nothing else.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use pointsman_core::{Command, LogGroup, matching::canonical};
+use pointsman_core::{
+    Command, LogGroup, LossReason, command::Op, decide::limits, matching::canonical,
+    record::JobSpec,
+};
 use pointsman_store::{
     Depth, ManualClock, Store,
     conformance::{
@@ -183,4 +186,43 @@ async fn idempotency_keys_are_kept_for_a_day() {
     assert!(group.is_some(), "{answer:?}");
     after.store.close().await.unwrap();
     assert_eq!(count(&database(dir.path()), "idempotency"), 1);
+}
+
+/// Which classes lose job after job is known again: from losses of jobs that wait and that ended,
+/// and from the completions since.
+#[tokio::test]
+async fn a_poisonous_class_stays_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let ails = async |fleet: &Fleet| fleet.store.poisonous().await.unwrap();
+    let opened = fleet(dir.path());
+    let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };
+    let waiting = opened.submit(JobSpec { max_losses: 90, ..spec(50) }).await;
+    for n in 0..limits::POISONOUS_AFTER {
+        if n % 2 == 0 {
+            opened.submit(JobSpec { max_losses: 0, ..spec(90) }).await;
+        }
+        let hand = opened.worker(&format!("w{n}"), 1, &[]).await;
+        let held = opened.claim(&hand).await.unwrap();
+        opened.act(&hand, held, release.clone()).await.unwrap();
+        opened.advance(Duration::from_millis(1));
+    }
+    let ailing = ails(&opened).await;
+    assert_eq!(ailing.len(), 1);
+    let clock = opened.clock.clone();
+    drop(opened);
+
+    let options = options(&clock);
+    let store = Arc::new(SqliteStore::open(dir.path(), options.clone()).unwrap());
+    let again = Fleet::on(&store);
+    assert_eq!(ails(&again).await, ailing);
+    let hand = again.worker("fresh", 9, &[]).await;
+    let held = again.claim(&hand).await.unwrap();
+    assert_eq!(held.job, waiting);
+    again.act(&hand, held, completed()).await.unwrap();
+    again.submit(spec(50)).await;
+    assert_eq!(ails(&again).await, []);
+    drop((again, store));
+
+    let store = Arc::new(SqliteStore::open(dir.path(), options).unwrap());
+    assert_eq!(ails(&Fleet::on(&store)).await, [], "the completion is known too");
 }

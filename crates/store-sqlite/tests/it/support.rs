@@ -14,7 +14,12 @@ use pointsman_store_sqlite::{Options, SqliteStore};
 use rusqlite::Connection;
 
 pub fn options(clock: &ManualClock) -> Options {
-    Options { clock: Some(Arc::new(clock.clone())), reserve_bytes: 64 << 10, ..Options::default() }
+    Options {
+        clock: Some(Arc::new(clock.clone())),
+        contact_gap: None,
+        reserve_bytes: 64 << 10,
+        ..Options::default()
+    }
 }
 
 /// A fleet on a store that lies in `dir` and was opened with these options.

@@ -4,7 +4,7 @@ use std::{any::Any, path::Path, sync::Arc, time::Duration};
 
 use pointsman_core::{Rejected, record::Job};
 use pointsman_store::{
-    Depth, Examination, Intake, ManualClock, MemStore, Store, Transfer,
+    Clock, Depth, Examination, Intake, ManualClock, MemStore, Store, Transfer,
     conformance::fleet::{Fleet, Hand, completed, late, spec},
     transfer::{ExportOptions, check, export, import},
 };
@@ -14,7 +14,8 @@ use crate::support::{count, database, durable_picture, options, submit_and_finis
 
 fn open(clock: ManualClock) -> (Arc<dyn Transfer>, Box<dyn Any>) {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { clock: Some(Arc::new(clock)), reserve_bytes: 0, ..Options::default() };
+    let clock: Option<Arc<dyn Clock>> = Some(Arc::new(clock));
+    let options = Options { clock, contact_gap: None, reserve_bytes: 0, ..Options::default() };
     (Arc::new(SqliteStore::open(dir.path(), options).unwrap()), Box::new(dir))
 }
 

@@ -122,6 +122,8 @@ pub async fn the_wrong_worker_does_not_get_the_job_again(open: &Open) {
     assert_eq!((again.job, again.attempt), (held.job, 2));
     fleet.act(&right, again, failed(FailureKind::WrongWorker)).await.expect("accepted");
     assert_eq!(fleet.claim(&right).await, None);
+    assert_eq!(fleet.reconcile(Due::Exclusions).await, 0, "somebody else may be about to come");
+    fleet.advance(limits::EXCLUSION_AT_LEAST);
     assert_eq!(fleet.reconcile(Due::Exclusions).await, 1, "nobody else could: they lapse");
     assert!(fleet.claim(&right).await.is_some());
     fleet.check().await.expect("sound");

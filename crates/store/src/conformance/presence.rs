@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, MachineId, RecordKey, Rejected,
+    Answer, Command, FailureKind, MachineId, RecordKey, Rejected,
     command::RegisterMachine,
     decide::limits,
     record::{ConnectorStatus, JobStatus, MachineStatus, Orders, WorkerStatus},
@@ -11,7 +11,7 @@ use pointsman_core::{
 
 use super::{
     Open,
-    fleet::{Fleet, Hand, completed, spec},
+    fleet::{Fleet, Hand, completed, failed, spec},
 };
 use crate::{Due, Retention};
 
@@ -155,6 +155,29 @@ pub async fn a_stale_status_comes_back(open: &Open) {
     let seq = fleet.seq().await;
     fleet.report(&hand, ConnectorStatus::Idle).await;
     assert_eq!(fleet.seq().await, seq, "saying the same again is no event");
+}
+
+/// A pause lasts no longer than it may, also when the clock that it was set by was ahead of this one.
+pub async fn no_pause_outlasts_a_clock_that_was_set_back(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hands = [fleet.worker("a", 1, &[]).await, fleet.worker("b", 1, &[]).await];
+    let held = fleet.running(&hands[0]).await;
+    fleet.act(&hands[0], held, failed(FailureKind::WrongWorker)).await.expect("accepted");
+    for _ in 0..limits::SUSPECT_AFTER {
+        let held = fleet.claim(&hands[1]).await.expect("a job");
+        fleet.act(&hands[1], held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+        fleet.submit(spec(50)).await;
+    }
+    assert_eq!(fleet.claim(&hands[1]).await, None, "it is suspect");
+    fleet.clock.set_back(Duration::from_secs(2 * 3600));
+    for hand in &hands {
+        fleet.report(hand, ConnectorStatus::Idle).await;
+    }
+    assert!(fleet.claim(&hands[1]).await.is_some(), "it may prove itself");
+    assert_eq!(fleet.reconcile(Due::Holds).await, 3, "no backoff is so long");
+    assert_eq!(fleet.reconcile(Due::Exclusions).await, 1, "nor an exclusion");
+    assert_eq!(Fleet::excluded(&*fleet.job(held.job).await).len(), 0);
+    fleet.check().await.expect("sound");
 }
 
 pub async fn the_stores_absence_is_not_the_workers_silence(open: &Open) {

@@ -7,7 +7,7 @@ use pointsman_core::{
     decide::limits,
     event::RecordKey,
     matching::LabelValue,
-    record::{ConnectorStatus, JobSpec, JobStatus, MachineStatus, PastOutcome, WorkerStatus},
+    record::{ConnectorStatus, Job, JobSpec, JobStatus, MachineStatus, PastOutcome, WorkerStatus},
 };
 
 use super::{
@@ -52,6 +52,52 @@ pub async fn a_late_win_names_who_won(open: &Open) {
     assert_eq!(overtaken.outcome, PastOutcome::Overtaken);
     fleet.run(Command::Retry { job: job.id, run: None }).await.expect("accepted");
     assert_eq!(fleet.job(job.id).await.past.len(), 2, "each attempt once");
+}
+
+/// Files lie under the token of the attempt that ended the job, so that attempt stays remembered.
+pub async fn a_late_win_is_remembered_among_many_attempts(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let job = fleet.submit(JobSpec { max_losses: 90, ..spec(50) }).await;
+    let mut attempts = Vec::new();
+    for _ in 0..Job::MAX_PAST {
+        let held = fleet.claim(&hand).await.expect("the job");
+        fleet.act(&hand, held, release(LossReason::Drained)).await.expect("accepted");
+        attempts.push(held);
+    }
+    let runs = fleet.claim(&hand).await.expect("the job");
+    let won = fleet.act(&hand, attempts[0], late()).await;
+    assert_eq!(won, Ok(OpAnswer::LateKept { won: true }));
+    let kept = fleet.act(&hand, runs, late()).await;
+    assert_eq!(kept, Ok(OpAnswer::LateKept { won: false }));
+    let record = fleet.job(job).await;
+    assert_eq!(record.past.len(), Job::MAX_PAST);
+    let winner = record.past.iter().find(|past| past.late_won).map(|past| past.token);
+    assert_eq!(winner, Some(attempts[0].token));
+    assert!(record.past.iter().any(|past| past.token == runs.token && past.late));
+}
+
+/// A worker that never got a claim's answer gives the job back and may ask under the same token.
+pub async fn a_token_used_again_is_another_attempt(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    fleet.submit(spec(50)).await;
+    let token = fleet.token();
+    let first = fleet.claim_with(&hand, vec![token]).await[0];
+    fleet.act(&hand, first, release(LossReason::Unstarted)).await.expect("accepted");
+    let second = fleet.claim_with(&hand, vec![token]).await[0];
+    assert_eq!((second.token, second.attempt), (token, 2));
+    let settled = OpAnswer::Settled { status: JobStatus::Completed };
+    for _ in 0..2 {
+        assert_eq!(fleet.act(&hand, second, completed()).await, Ok(settled));
+    }
+    fleet.run(Command::Retry { job: second.job, run: None }).await.expect("accepted");
+    let past = fleet.job(second.job).await.past.clone();
+    let told: Vec<_> = past.iter().map(|past| (past.attempt, &past.outcome)).collect();
+    let ended = PastOutcome::EndedRun { status: JobStatus::Completed };
+    assert_eq!(told.last(), Some(&(2, &ended)), "{told:?}");
+    let had = fleet.act(&hand, second, late()).await;
+    assert_eq!(had, Ok(OpAnswer::LateKept { won: true }), "it ended its run");
 }
 
 pub async fn what_an_ended_attempt_hands_in_late_is_kept(open: &Open) {

@@ -76,6 +76,9 @@ pub const MAX_DUE: usize = 1_000;
 
 impl State {
     pub fn due(&mut self, what: Due, now: Timestamp) -> Vec<Reconcile> {
+        if let Due::Leases | Due::Workers | Due::Connectors | Due::Machines = what {
+            self.volatile.look_for_silence(now);
+        }
         match what {
             Due::Leases => self.due_leases(now),
             Due::Workers => self.silent_workers(now),
@@ -83,7 +86,13 @@ impl State {
             Due::Machines => self.changed_machines(now),
             Due::Holds => {
                 let due = self.holds.iter().take_while(|(until, _)| *until <= now);
-                due.take(MAX_DUE).map(|&(_, job)| Reconcile::ReleaseHold { job }).collect()
+                let far = self.holds.iter().rev().take_while(|(until, _)| {
+                    *until > now && until.is_over(now, limits::BACKOFF_MAX)
+                });
+                due.chain(far)
+                    .take(MAX_DUE)
+                    .map(|&(_, job)| Reconcile::ReleaseHold { job })
+                    .collect()
             }
             Due::Exclusions => self.lapsing_exclusions(now),
             Due::Retention(keep) => self.surplus(keep, now),
@@ -93,6 +102,11 @@ impl State {
     /// The store was away; every deadline starts anew.
     pub fn break_contact(&mut self, now: Timestamp) {
         self.volatile.break_contact(now);
+    }
+
+    /// When nobody looked for silence for so long, the store was away, too. `None`: it is told so.
+    pub fn set_contact_gap(&mut self, gap: Option<Duration>) {
+        self.volatile.set_contact_gap(gap);
     }
 
     pub(super) fn machine_heard(&self, machine: &MachineId) -> Option<Timestamp> {
@@ -165,15 +179,18 @@ impl State {
         due.take(MAX_DUE).collect()
     }
 
-    /// Exclusions lapse with time, or when nobody else could run the job.
+    /// Exclusions lapse with time, or when nobody else could run the job and seems about to.
     fn lapsing_exclusions(&self, now: Timestamp) -> Vec<Reconcile> {
         let present = self.present();
         // Jobs with the same exclusions are of one class: it is asked once a class.
         let mut able: HashMap<ClassIx, bool> = HashMap::new();
         let due = self.exclusions.iter().filter_map(|&(until, job)| {
-            let ix = self.jobs.get(&job)?.class?;
-            let all = !*able.entry(ix).or_insert_with(|| self.anybody_able(ix, &present));
-            (all || until <= now).then_some(Reconcile::LapseExclusions { job, all })
+            let entry = self.jobs.get(&job)?;
+            let ix = entry.class?;
+            let all = entry.job.has_waited_for_others(now)
+                && !*able.entry(ix).or_insert_with(|| self.anybody_able(ix, &present));
+            (all || until.is_over(now, limits::EXCLUSION))
+                .then_some(Reconcile::LapseExclusions { job, all })
         });
         due.take(MAX_DUE).collect()
     }

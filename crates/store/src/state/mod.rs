@@ -10,6 +10,7 @@ mod due;
 mod explain;
 mod index;
 mod intake;
+mod losses;
 mod queue;
 mod reads;
 mod volatile;

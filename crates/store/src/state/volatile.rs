@@ -41,6 +41,10 @@ pub struct Volatile {
     now: Timestamp,
     /// Since when the store is in unbroken contact with its workers: no deadline began earlier.
     contact_since: Timestamp,
+    /// When somebody last looked for silence.
+    looked_at: Timestamp,
+    /// When nobody looked for so long, the store was away. `None`: it is told so.
+    contact_gap: Option<Duration>,
     leases: HashMap<JobId, Lease>,
     heartbeats: HashMap<WorkerId, Timestamp>,
     machine_beats: HashMap<MachineId, Timestamp>,
@@ -52,6 +56,8 @@ impl Volatile {
         Self {
             now,
             contact_since: now,
+            looked_at: now,
+            contact_gap: None,
             leases: HashMap::new(),
             heartbeats: HashMap::new(),
             machine_beats: HashMap::new(),
@@ -62,6 +68,20 @@ impl Volatile {
     /// The store was away (stopped, frozen, cut off): its absence is not the workers' silence.
     pub(super) fn break_contact(&mut self, now: Timestamp) {
         self.contact_since = now;
+    }
+
+    pub(super) fn set_contact_gap(&mut self, gap: Option<Duration>) {
+        self.contact_gap = gap;
+    }
+
+    /// Somebody looks for silence. Nobody else can tell so well whether the store was away until then.
+    pub(super) fn look_for_silence(&mut self, now: Timestamp) {
+        let gap = now.since(self.looked_at);
+        if self.contact_gap.is_some_and(|longest| gap > longest) {
+            tracing::warn!(?gap, "nobody looked for so long: every deadline starts anew");
+            self.break_contact(now);
+        }
+        self.looked_at = now;
     }
 
     pub(super) fn now(&self) -> Timestamp {

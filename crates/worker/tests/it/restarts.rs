@@ -208,6 +208,29 @@ async fn what_a_service_has_is_asked_every_five_minutes_and_registered_when_it_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_was_given_a_wrong_job_is_asked_again_what_it_has() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    let setup = Setup::with(1, broker.clone(), service).await;
+    setup.pass(60.0).await;
+    setup.service.with(|s| s.version = "without it".into());
+    broker.post("wrong");
+    setup.pass(1.0).await;
+    let versions = broker.calls().into_iter().filter_map(|call| match call {
+        Call::Register(r) => r.capabilities.services.into_values().next()?.version,
+        _ => None,
+    });
+    assert_eq!(versions.last().as_deref(), Some("without it"));
+    // However many there are, it is not asked all the time.
+    let before = setup.service.with(|s| s.asked);
+    for _ in 0..50 {
+        broker.post("wrong");
+        setup.pass(0.2).await;
+    }
+    let asked = setup.service.with(|s| s.asked) - before;
+    assert!((1..=2).contains(&asked), "{asked} times in 10 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_with_what_no_store_takes_is_an_error_and_not_registered() {
     let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
     service.with(|s| s.version = "1".repeat(201));

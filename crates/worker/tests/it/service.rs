@@ -28,6 +28,8 @@ pub struct FakeService {
 pub struct State {
     pub health: Health,
     pub version: String,
+    /// How often it was asked what it has.
+    pub asked: usize,
     /// How long it takes to clear it.
     pub clearing_takes: Duration,
     /// Why it cannot be proven clear.
@@ -47,6 +49,7 @@ impl FakeService {
             state: Mutex::new(State {
                 health: Health::idle(),
                 version: "1.0".into(),
+                asked: 0,
                 clearing_takes: Duration::ZERO,
                 not_clear: None,
                 ghosts: BTreeSet::new(),
@@ -76,7 +79,8 @@ impl Connector for FakeService {
     }
 
     async fn capabilities(&self) -> Result<ServiceCapabilities, Unavailable> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.asked += 1;
         match state.health.status {
             ConnectorStatus::Idle => Ok(ServiceCapabilities {
                 version: Some(state.version.clone()),
@@ -115,6 +119,9 @@ impl Connector for FakeService {
                 Ok(Completion { cached: true, ..Completion::default() })
             }
             "lost" => Err(RunEnd::gave_back(LossReason::ServiceLost, "restarted")),
+            "wrong" => {
+                Err(Failure::new(FailureKind::WrongWorker, "missing", "no such model").into())
+            }
             "fault" => Err(Failure::new(FailureKind::ServiceFault, "boom", "boom").into()),
             "verbose" => {
                 let message = Some("m".repeat(1_000_000));

@@ -89,8 +89,7 @@ struct Profile {
 
 #[derive(Debug, Default)]
 struct BaseStats {
-    losses_in_a_row: u32,
-    last_loss_at: Option<Timestamp>,
+    losses: Losses,
     running: u32,
     classes: u32,
 }
@@ -98,11 +97,22 @@ struct BaseStats {
 /// Bases whose losses are remembered although no job of theirs is live.
 const MAX_IDLE_BASES: usize = 1_000;
 
-/// A class's losses in a row, for undoing.
-#[derive(Debug, Clone, Copy)]
+/// A class's losses in a row.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Losses {
-    in_a_row: u32,
-    last_at: Option<Timestamp>,
+    pub in_a_row: u32,
+    pub last_at: Option<Timestamp>,
+}
+
+impl Losses {
+    /// One more in a row. Attempts that ran while another was lost are of the same incident (a machine
+    /// that died with many of them) and do not count again.
+    pub fn note_loss(&mut self, assigned_at: Timestamp, lost_at: Timestamp) {
+        if self.last_at.is_none_or(|last| assigned_at >= last) {
+            self.in_a_row += 1;
+            self.last_at = Some(lost_at);
+        }
+    }
 }
 
 /// All queues of a store.
@@ -157,12 +167,19 @@ impl ClassQueues {
 
     /// Takes over from other queues what they know of losses.
     pub(crate) fn remember_losses(&mut self, other: &Self) {
-        for (base, stats) in other.bases.iter().filter(|(_, stats)| stats.losses_in_a_row > 0) {
-            let own = self.bases.entry(*base).or_default();
-            own.losses_in_a_row = stats.losses_in_a_row;
-            own.last_loss_at = stats.last_loss_at;
+        for (base, stats) in other.bases.iter().filter(|(_, stats)| stats.losses.in_a_row > 0) {
+            self.bases.entry(*base).or_default().losses = stats.losses;
         }
         self.idle_bases.clone_from(&other.idle_bases);
+    }
+
+    /// Puts back what was known of a class without exclusions; those lost last come last.
+    pub(crate) fn restore_losses(&mut self, base: ClassKey, losses: Losses) {
+        let stats = self.bases.entry(base).or_default();
+        stats.losses = losses;
+        if stats.classes == 0 {
+            self.rest_base(base);
+        }
     }
 
     pub fn live_classes(&self) -> usize {
@@ -237,10 +254,14 @@ impl ClassQueues {
         if stats.classes > 0 {
             return;
         }
-        if stats.losses_in_a_row == 0 {
+        if stats.losses.in_a_row == 0 {
             self.bases.remove(&base);
             return;
         }
+        self.rest_base(base);
+    }
+
+    fn rest_base(&mut self, base: ClassKey) {
         self.idle_bases.retain(|idle| *idle != base);
         self.idle_bases.push_back(base);
         if self.idle_bases.len() > MAX_IDLE_BASES
@@ -296,15 +317,11 @@ impl ClassQueues {
         }
     }
 
-    /// One more loss in a row of the class. Attempts that ran while another was lost are of the
-    /// same incident (a machine that died with many of them) and do not count again.
+    /// See [`Losses::note_loss`].
     pub fn note_loss(&mut self, ix: ClassIx, assigned_at: Timestamp, lost_at: Timestamp) {
         let Some(base) = self.entry(ix).map(|entry| entry.base) else { return };
-        if let Some(stats) = self.bases.get_mut(&base)
-            && stats.last_loss_at.is_none_or(|last| assigned_at >= last)
-        {
-            stats.losses_in_a_row += 1;
-            stats.last_loss_at = Some(lost_at);
+        if let Some(stats) = self.bases.get_mut(&base) {
+            stats.losses.note_loss(assigned_at, lost_at);
         }
     }
 
@@ -312,53 +329,50 @@ impl ClassQueues {
     pub fn note_completion(&mut self, ix: ClassIx) {
         let Some(base) = self.entry(ix).map(|entry| entry.base) else { return };
         if let Some(stats) = self.bases.get_mut(&base) {
-            stats.losses_in_a_row = 0;
-            stats.last_loss_at = None;
+            stats.losses = Losses::default();
         }
     }
 
     /// The losses in a row of a class, to be put back by [`ClassQueues::set_losses`].
     pub fn losses(&self, ix: ClassIx) -> Option<(ClassKey, Losses)> {
         let base = self.entry(ix)?.base;
-        let stats = self.bases.get(&base)?;
-        Some((base, Losses { in_a_row: stats.losses_in_a_row, last_at: stats.last_loss_at }))
+        Some((base, self.bases.get(&base)?.losses))
     }
 
     pub fn set_losses(&mut self, base: &ClassKey, losses: Losses) {
         if let Some(stats) = self.bases.get_mut(base) {
-            stats.losses_in_a_row = losses.in_a_row;
-            stats.last_loss_at = losses.last_at;
+            stats.losses = losses;
         }
     }
 
     /// Live classes that lose job after job, with the losses in a row.
     pub fn poisonous(&self) -> impl Iterator<Item = (ClassKey, u32)> + '_ {
         let over = |stats: &BaseStats| {
-            stats.classes > 0 && stats.losses_in_a_row >= limits::POISONOUS_AFTER
+            stats.classes > 0 && stats.losses.in_a_row >= limits::POISONOUS_AFTER
         };
         self.bases
             .iter()
             .filter(move |(_, stats)| over(stats))
-            .map(|(key, stats)| (*key, stats.losses_in_a_row))
+            .map(|(key, stats)| (*key, stats.losses.in_a_row))
     }
 
     /// How the class is held back, if it is poisonous.
     pub fn poisonous_class(&self, ix: ClassIx) -> Option<PoisonousClass> {
         let stats = self.bases.get(&self.entry(ix)?.base)?;
-        let poisonous =
-            PoisonousClass { losses: stats.losses_in_a_row, probing: stats.running > 0 };
-        (stats.losses_in_a_row >= limits::POISONOUS_AFTER).then_some(poisonous)
+        let losses = stats.losses.in_a_row;
+        let poisonous = PoisonousClass { losses, probing: stats.running > 0 };
+        (losses >= limits::POISONOUS_AFTER).then_some(poisonous)
     }
 
     fn is_healthy(&self, base: &ClassKey) -> bool {
         let stats = self.bases.get(base);
-        stats.is_none_or(|stats| stats.losses_in_a_row < limits::POISONOUS_AFTER)
+        stats.is_none_or(|stats| stats.losses.in_a_row < limits::POISONOUS_AFTER)
     }
 
     /// A poisonous class is held to one probe at a time.
     fn may_run(&self, entry: &ClassEntry) -> bool {
         self.bases.get(&entry.base).is_none_or(|stats| {
-            stats.losses_in_a_row < limits::POISONOUS_AFTER || stats.running == 0
+            stats.losses.in_a_row < limits::POISONOUS_AFTER || stats.running == 0
         })
     }
 
