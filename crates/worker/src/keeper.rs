@@ -233,6 +233,7 @@ impl Keeper {
         }
         for held in cancel {
             self.shared.stop(held, StopReason::Cancel);
+            self.shared.ours.cancel(held);
         }
         for held in unknown_to_you {
             if self.shared.ours.expect(held) {

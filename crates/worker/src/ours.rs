@@ -25,8 +25,9 @@ pub(crate) struct Ours<A>(Mutex<HashMap<Token, Place<A>>>);
 enum Place<A> {
     /// A claim asks for a job under this token.
     Asked,
-    /// The store gave it out under a token that a claim asks with: its payload is on its way here.
-    Coming { held: Held, since: Instant },
+    /// The store gave it out under a token that a claim asks with: its payload is on its way here. It
+    /// is held until then.
+    Coming { held: Held, until: Instant },
     /// From before a restart, and nobody has looked for it yet.
     Limbo(Claimed),
     /// From before a restart: the service still has it, and its lane is about to run it.
@@ -64,9 +65,14 @@ impl<A: Clone> Ours<A> {
     /// asks for: it is held from now on, so that it is not lost while it travels.
     pub(crate) fn expect(&self, held: Held) -> bool {
         let mut places = self.0.lock();
-        let is_news = matches!(places.get(&held.token), Some(Place::Asked));
+        let is_news = match places.get(&held.token) {
+            Some(Place::Asked) => true,
+            Some(Place::Coming { held: before, .. }) => *before != held,
+            _ => false,
+        };
         if is_news {
-            places.insert(held.token, Place::Coming { held, since: Instant::now() });
+            let until = Instant::now() + ARRIVES_WITHIN;
+            places.insert(held.token, Place::Coming { held, until });
         }
         is_news
     }
@@ -150,10 +156,20 @@ impl<A: Clone> Ours<A> {
     ) -> Vec<T> {
         self.collect(|place| match place {
             Place::Kept(attempt) => kept(attempt),
-            Place::Coming { held, since } if since.elapsed() < ARRIVES_WITHIN => coming(*held),
+            Place::Coming { held, until } if Instant::now() < *until => coming(*held),
             Place::Limbo(claimed) | Place::Adopted(claimed) => in_transit(claimed),
             Place::Asked | Place::Coming { .. } | Place::Errand { .. } => None,
         })
+    }
+
+    /// It is cancelled. One that is still on its way here is not held any more: its lease ends, and
+    /// with that the job.
+    pub(crate) fn cancel(&self, cancelled: Held) {
+        if let Some(Place::Coming { held, until }) = self.0.lock().get_mut(&cancelled.token)
+            && *held == cancelled
+        {
+            *until = Instant::now();
+        }
     }
 
     /// It is not this worker's any more; what a lane has, the lane is told.

@@ -144,6 +144,26 @@ async fn a_job_keeps_its_lease_while_its_payload_arrives_however_long_that_takes
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancelled_job_is_not_held_while_its_payload_arrives() {
+    let broker = FakeBroker::new();
+    broker.with(|s| s.payloads_take = Duration::from_secs(900));
+    let job = broker.post("hour");
+    let setup = Setup::with(1, broker.clone(), FakeService::new("fake")).await;
+    let is_held = || broker.renewals().pop().unwrap().1.held.iter().any(|held| held.job == job);
+    setup.pass(10.0).await;
+    assert!(is_held());
+    broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true);
+    setup.pass(7.0).await;
+    for _ in 0..4 {
+        assert!(!is_held(), "its lease ends, and so does the job");
+        setup.pass(5.0).await;
+    }
+    // A store that did not end it yet is told.
+    setup.pass(900.0).await;
+    assert_eq!(broker.status(job), JobStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_starts_however_long_the_payloads_of_what_it_ran_before_arrive() {
     let broker = FakeBroker::new();
     let job = broker.post("slow");
