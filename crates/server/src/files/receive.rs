@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream::Fuse};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart, path::Path};
 use pointsman_api::Sha256Hex;
 use sha2::{Digest as _, Sha256};
@@ -38,7 +38,8 @@ impl Received {
 /// A file as it comes, in parts. Its pieces are copied together: they may be of a byte each, and kept
 /// as they are they would take many times the memory that is counted, and a write each.
 struct Parts {
-    bytes: ByteStream,
+    /// Asked once more behind its end, which not every stream bears.
+    bytes: Fuse<ByteStream>,
     next: BytesMut,
     tally: Tally,
 }
@@ -61,7 +62,7 @@ impl Parts {
 
 /// Takes the whole stream in.
 pub async fn receive(files: &Files, bytes: ByteStream) -> Result<Received, FilesError> {
-    let mut parts = Parts { bytes, next: BytesMut::new(), tally: Tally::default() };
+    let mut parts = Parts { bytes: bytes.fuse(), next: BytesMut::new(), tally: Tally::default() };
     let first = parts.next().await?.unwrap_or_default();
     let body = match parts.next().await? {
         None => Body::Memory(first.into()),

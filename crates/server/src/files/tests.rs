@@ -17,8 +17,10 @@ fn held(n: u128) -> Held {
     Held { job: JobId::from_uuid(job), attempt: 1, token: Token::from_uuid(token) }
 }
 
+/// As strict as a stream may be: it panics when it is asked again behind its end.
 fn stream(pieces: Vec<io::Result<Bytes>>) -> ByteStream {
-    futures::stream::iter(pieces).boxed()
+    let next = async |mut rest: std::vec::IntoIter<_>| Some((rest.next()?, rest));
+    futures::stream::unfold(pieces.into_iter(), next).boxed()
 }
 
 fn whole(bytes: &[u8]) -> ByteStream {
