@@ -115,9 +115,9 @@ local function waiting_job(key)
   return fields, waits and attempt, excludes, bytes
 end
 
--- Takes jobs of one class while they come before the second best head, and their payloads are few
--- enough for one answer; answers how many, and the class's next head. What the same call changes otherwise (`skip`), and what contradicts its own
--- index, is passed over.
+-- Takes jobs of one class while they come before the second best head, and their payloads have room
+-- in one answer; answers how many, and the class's next head. What the same call changes otherwise
+-- (`skip`), and what contradicts its own index, is passed over.
 local function take_run(S, claim, best, second, wanted, skip, picks)
   local class = best.class
   local taken, passed = 0, 0
