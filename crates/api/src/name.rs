@@ -1,9 +1,8 @@
 //! Names of files that come from outside.
 
-use crate::{ErrorCode, Problem};
+use pointsman_core::bounds::MAX_NAME;
 
-/// Bytes of a file name at most.
-pub const MAX_NAME: usize = 200;
+use crate::{ErrorCode, Problem};
 
 /// Whether a name is a plain file name: no path, no trick.
 ///

@@ -19,6 +19,8 @@ pub const MAX_REMARK: usize = 2_000;
 pub const MAX_SUMMARY: usize = 500;
 /// Bytes of a code, and of a node's id and type.
 pub const MAX_LABEL: usize = 200;
+/// Bytes of the name of a file that a job brings or makes, at most.
+pub const MAX_NAME: usize = 200;
 
 /// Stands where a text was cut.
 const ELLIPSIS: &str = "…";

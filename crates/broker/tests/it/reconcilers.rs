@@ -301,17 +301,22 @@ async fn servers_with_other_trouble_leave_each_others_alerts_alone() {
     assert_eq!(world.alerts().await, []);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_keeps_one_rule_from_looking_keeps_nobody_from_the_others() {
-    let world = World::reconciled().await;
+/// Five workers lose a job of one class each.
+async fn poison_class(world: &World) {
     for n in 0..5 {
-        world.fleet.submit(spec(0)).await;
         let hand = world.fleet.worker(&format!("w{n}"), 1, &[]).await;
         let held = world.fleet.running(&hand).await;
         let reason = pointsman_core::LossReason::ServiceLost;
         let op = pointsman_core::command::Op::Release { reason, message: String::new() };
         world.fleet.act(&hand, held, op).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_one_rule_from_looking_keeps_nobody_from_the_others() {
+    let world = World::reconciled().await;
+    world.fleet.submit(spec(0)).await;
+    poison_class(&world).await;
     world.pass(secs(3)).await;
     assert!(world.alerts().await.contains(&AlertRule::PoisonousClass));
     world.store.losses_damaged.store(true, SeqCst);
@@ -342,13 +347,7 @@ async fn a_closed_intake_is_an_alert() {
 async fn a_class_that_is_lost_again_and_again_is_an_alert() {
     let world = World::reconciled().await;
     let lost = world.fleet.submit(spec(0)).await;
-    for n in 0..5 {
-        let hand = world.fleet.worker(&format!("w{n}"), 1, &[]).await;
-        let held = world.fleet.running(&hand).await;
-        let reason = pointsman_core::LossReason::ServiceLost;
-        let op = pointsman_core::command::Op::Release { reason, message: String::new() };
-        world.fleet.act(&hand, held, op).await.unwrap();
-    }
+    poison_class(&world).await;
     world.pass(secs(3)).await;
     let alerts = world.broker.snapshot().await.alerts;
     let alert = alerts.iter().find(|alert| alert.rule == AlertRule::PoisonousClass);

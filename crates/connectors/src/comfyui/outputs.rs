@@ -1,7 +1,7 @@
 use pointsman_comfyui::{HistoryEntry, OutputFile, RequestError, graph};
 use pointsman_core::{
     Failure, FailureKind, LossReason,
-    bounds::MAX_ARTIFACTS,
+    bounds::{MAX_ARTIFACTS, MAX_NAME},
     record::{Artifact, ArtifactType},
 };
 use serde_json::Value;
@@ -9,8 +9,6 @@ use serde_json::Value;
 use super::{fetched::Fetched, run::Run, watch::Done, written::short};
 use crate::{Completion, HostError, NewArtifact, Report, RunEnd, SourceError, StopReason};
 
-/// Bytes of an artifact's name at most: as many as a server takes.
-const NAME_BYTES: usize = 200;
 /// Bytes of the node's id in it at most.
 const NODE_BYTES: usize = 60;
 
@@ -184,7 +182,7 @@ fn name_of(file: &OutputFile, tag: Option<&str>) -> String {
     let node = &node[..node.floor_char_boundary(NODE_BYTES)];
     let head = format!("{node}-{}-", file.index);
     let name: String = filename.chars().map(safe).collect();
-    let surplus = (head.len() + name.len()).saturating_sub(NAME_BYTES);
+    let surplus = (head.len() + name.len()).saturating_sub(MAX_NAME);
     format!("{head}{}", &name[name.ceil_char_boundary(surplus)..])
 }
 

@@ -199,6 +199,11 @@ impl<'a> Draft<'a> {
         Ok(worker.ok_or_else(|| Rejected::WorkerNotFound(id.to_string()))?)
     }
 
+    pub fn need_machine(&self, id: &MachineId) -> Result<Machine, Stop> {
+        let machine = self.machine(id)?;
+        Ok(machine.ok_or_else(|| Rejected::MachineNotFound(id.to_string()))?)
+    }
+
     pub fn connector(&self, id: &ConnectorId) -> Result<Option<Connector>, Unread> {
         Ok(match self.record(RecordKey::Connector(id.clone()))? {
             Some(Record::Connector(connector)) => Some((*connector).clone()),

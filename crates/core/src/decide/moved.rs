@@ -43,8 +43,7 @@ fn worker(draft: &mut Draft<'_>, id: &WorkerId) -> Result<(), Stop> {
 }
 
 fn machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
-    let found = draft.machine(id)?;
-    let found = found.ok_or_else(|| Rejected::MachineNotFound(id.to_string()))?;
+    let found = draft.need_machine(id)?;
     if found.status.is_gone() {
         return Err(Rejected::NotDue.into());
     }

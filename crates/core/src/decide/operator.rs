@@ -85,8 +85,7 @@ pub(super) fn machine_orders(
     id: &MachineId,
     orders: Orders,
 ) -> Result<Answer, Stop> {
-    let machine = draft.machine(id)?;
-    let machine = machine.ok_or_else(|| Rejected::MachineNotFound(id.to_string()))?;
+    let machine = draft.need_machine(id)?;
     if machine.orders != orders {
         draft.put_machine(EventName::MachineStateChanged, Machine { orders, ..machine })?;
     }

@@ -50,7 +50,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
             draft.put_connector(connector);
         }
         Reconcile::DisconnectMachine { machine, after } => {
-            let found = need_machine(draft, machine)?;
+            let found = draft.need_machine(machine)?;
             if found.status.is_gone() {
                 return Err(Rejected::NotDue.into());
             }
@@ -63,7 +63,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
             draft.put_machine(EventName::MachineDisconnected, found)?;
         }
         Reconcile::ReconnectMachine { machine } => {
-            let found = need_machine(draft, machine)?;
+            let found = draft.need_machine(machine)?;
             if found.status != MachineStatus::Disconnected {
                 return Err(Rejected::NotDue.into());
             }
@@ -84,11 +84,6 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
         Reconcile::Moved { record } => moved::moved(draft, record)?,
     }
     Ok(Answer::Done)
-}
-
-fn need_machine(draft: &Draft<'_>, id: &MachineId) -> Result<Machine, Stop> {
-    let machine = draft.machine(id)?;
-    Ok(machine.ok_or_else(|| Rejected::MachineNotFound(id.to_string()))?)
 }
 
 fn release_hold(draft: &mut Draft<'_>, id: JobId) -> Result<(), Stop> {
@@ -140,7 +135,7 @@ fn remove_worker(draft: &mut Draft<'_>, id: &WorkerId) -> Result<(), Stop> {
 }
 
 fn remove_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
-    let found = need_machine(draft, id)?;
+    let found = draft.need_machine(id)?;
     if !found.status.is_gone() {
         return Err(Rejected::NotGone { id: id.to_string(), why: "stop it first" }.into());
     }

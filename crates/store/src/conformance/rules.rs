@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_core::{
     Answer, Command, FailureKind, LossReason, Rejected,
-    command::{Held, Idempotency, Op, OpAnswer, Reconcile},
+    command::{Held, Idempotency, Op, OpAnswer, Reconcile, Submit},
     decide::limits,
     record::{ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders, WorkerStatus},
     to_json,
@@ -16,13 +16,15 @@ use super::{
 };
 use crate::{Due, Retention};
 
+/// A submission under one key; its body's digest is of that byte.
+fn keyed(fleet: &Fleet, body: u8) -> Submit {
+    let idempotency = Some(Idempotency { key: "order-7".into(), body: [body; 32] });
+    Submit { idempotency, ..fleet.submission(spec(50)) }
+}
+
 pub async fn an_idempotency_key_names_one_job(open: &Open) {
     let fleet = Fleet::new(open);
-    let keyed = |body: u8| {
-        let mut submit = fleet.submission(spec(50));
-        submit.idempotency = Some(Idempotency { key: "order-7".into(), body: [body; 32] });
-        submit
-    };
+    let keyed = |body: u8| keyed(&fleet, body);
     let first = keyed(1);
     fleet.run(Command::Submit(first.clone())).await.expect("accepted");
     let seq = fleet.seq().await;
@@ -38,11 +40,7 @@ pub async fn an_idempotency_key_names_one_job(open: &Open) {
 pub async fn an_idempotency_key_outlives_its_job(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;
-    let keyed = |body: u8| {
-        let mut submit = fleet.submission(spec(50));
-        submit.idempotency = Some(Idempotency { key: "order-7".into(), body: [body; 32] });
-        submit
-    };
+    let keyed = |body: u8| keyed(&fleet, body);
     let first = keyed(1);
     fleet.run(Command::Submit(first.clone())).await.expect("accepted");
     let held = fleet.claim(&hand).await.expect("the job");
