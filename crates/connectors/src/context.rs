@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pointsman_core::record::{Artifact, ArtifactType};
 
-use crate::{ByteStream, RawFrame, Source, SourceError, StopSignal};
+use crate::{ByteStream, Source, SourceError, StopSignal};
 
 /// How far a run is: the whole of it each time, and only the newest counts.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -71,8 +71,6 @@ pub trait RunHost: Send + Sync {
     fn progress(&self, report: Report);
     /// See [`RunContext::preview`].
     fn preview(&self, preview: Preview);
-    /// See [`RunContext::raw`].
-    fn raw(&self, frame: RawFrame);
     /// See [`RunContext::event`].
     fn event(&self);
     /// See [`RunContext::tick`].
@@ -118,11 +116,6 @@ impl RunContext {
     /// What it looks like now.
     pub fn preview(&self, preview: Preview) {
         self.host.preview(preview);
-    }
-
-    /// Passes a message of the service on to whoever listens.
-    pub fn raw(&self, frame: RawFrame) {
-        self.host.raw(frame);
     }
 
     /// An event of the service about this job came in; ticks too.

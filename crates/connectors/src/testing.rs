@@ -20,8 +20,8 @@ use pointsman_core::{
 use uuid::Uuid;
 
 use crate::{
-    ByteStream, HostError, Limits, NewArtifact, Preview, RawFrame, Report, RunContext, RunHost,
-    Source, SourceError, StopSignal, Task,
+    ByteStream, HostError, Limits, NewArtifact, Preview, Report, RunContext, RunHost, Source,
+    SourceError, StopSignal, Task,
 };
 
 /// Everything that a run said.
@@ -60,7 +60,6 @@ impl RunHost for Witness {
     fn preview(&self, preview: Preview) {
         self.previews.lock().push(preview);
     }
-    fn raw(&self, _frame: RawFrame) {}
     fn event(&self) {
         self.events.fetch_add(1, Ordering::SeqCst);
     }

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use parking_lot::Mutex;
 use pointsman_connectors::{
-    ByteStream, Completion, HostError, NewArtifact, Preview, RawFrame, RawMessage, Report,
-    RunContext, RunEnd, RunHost, Source, StopReason, StopSignal, Task,
+    ByteStream, Completion, HostError, NewArtifact, Preview, Report, RunContext, RunEnd, RunHost,
+    Source, StopReason, StopSignal, Task,
 };
 use pointsman_core::{
     Failure, FailureKind, Outage, Timestamp,
@@ -314,12 +314,6 @@ impl RunHost for Attempt {
             shown.preview = Some(preview);
         });
         self.shared.previews.notify_one();
-    }
-
-    fn raw(&self, frame: RawFrame) {
-        let held = self.held();
-        // Nobody listening is the usual case, and no error.
-        drop(self.shared.raw.send(RawMessage { held, frame }));
     }
 
     fn event(&self) {

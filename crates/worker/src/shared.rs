@@ -9,17 +9,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use pointsman_connectors::{RawMessage, StopReason};
+use pointsman_connectors::StopReason;
 use pointsman_core::{
     Incarnation, LossReason,
     bounds::{Bounded as _, json_len},
     command::{AttemptOp, Exchange, Held, Op, Outcome, Register},
     decide::limits::{self, MAX_OPS},
 };
-use tokio::{
-    sync::{Notify, broadcast},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     attempt::Attempt,
@@ -31,9 +28,6 @@ use crate::{
     ours::Ours,
     service::Service,
 };
-
-/// Raw messages of services that wait for a slow listener; beyond that it misses some.
-const RAW_MESSAGES: usize = 256;
 
 /// Bytes of the operations in one exchange at most, about; one alone may have more.
 const MAX_BYTES: usize = 4 << 20;
@@ -49,7 +43,6 @@ pub(crate) struct Shared {
     pub(crate) ours: Ours<Arc<Attempt>>,
     /// What is registered; held while registering, so that registrations do not cross.
     pub(crate) registration: tokio::sync::Mutex<Register>,
-    pub(crate) raw: broadcast::Sender<RawMessage>,
     /// A renewal is due at once.
     pub(crate) urgent: Notify,
     /// Some attempt has new progress.
@@ -94,7 +87,6 @@ impl Shared {
             config,
             broker,
             incarnation,
-            raw: broadcast::Sender::new(RAW_MESSAGES),
             urgent: Notify::new(),
             progress: Notify::new(),
             busy: Notify::new(),

@@ -2,10 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use pointsman_connectors::{RawMessage, StopReason};
+use pointsman_connectors::StopReason;
 use pointsman_core::{Incarnation, command::ConnectorReport};
 use tokio::{
-    sync::{broadcast, watch},
+    sync::watch,
     task::{JoinError, JoinSet},
     time::Instant,
 };
@@ -52,12 +52,6 @@ impl Worker {
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.shared.incarnation
-    }
-
-    /// The raw messages of its services from now on; a slow listener misses some.
-    #[must_use]
-    pub fn raw_messages(&self) -> broadcast::Receiver<RawMessage> {
-        self.shared.raw.subscribe()
     }
 
     /// How each of its services is, from now on.
