@@ -157,8 +157,8 @@ pub fn set_input(
     Ok(())
 }
 
-/// The nodes that save files: those with a string input `filename_prefix`. Which nodes are outputs at all only
-/// [`crate::ObjectInfo::is_output_node`] knows.
+/// The nodes that save files: those with a string input `filename_prefix`. Which nodes are outputs at all stands in
+/// `/object_info`.
 #[must_use]
 pub fn save_nodes(graph: &Value) -> Vec<SaveNode<'_>> {
     let named = nodes(graph).filter_map(|(node_id, class_type, inputs)| {

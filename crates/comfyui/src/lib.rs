@@ -8,7 +8,7 @@
 //!
 //! - **Events are hints, `/queue` and `/history` are the truth.** [`ComfyClient::truth`] reads both, in that order.
 //! - **A failed read is an error**, never "idle" and never "done" ([`RequestError`]).
-//! - **An unread answer is not a refusal.** [`SubmitError::surely_refused`] tells the two apart.
+//! - **An unread answer is not a refusal.** [`SubmitError::Unknown`] is told apart from all others.
 //!
 //! Facts about ComfyUI are cited where they are relied on: "ComfyUI docs/source", or a recording of a real server in
 //! `tests/wire/` (versions 0.3.64 and 0.27.0), such as "recording normal.json".

@@ -115,16 +115,9 @@ pub enum SubmitError {
     },
     /// **Nobody knows whether the prompt was accepted**: the answer did not come, broke off, made no sense, or was a
     /// fault of the service (5xx). Read the truth under the prompt_id, or cancel it, before running it elsewhere.
+    /// After every other error it surely does not run, and never will.
     #[error("no confirmed answer to the submission")]
     Unknown(#[source] RequestError),
-}
-
-impl SubmitError {
-    /// Whether the prompt surely does not run and never will.
-    #[must_use]
-    pub fn surely_refused(&self) -> bool {
-        !matches!(self, Self::Unknown(_))
-    }
 }
 
 impl From<RequestError> for SubmitError {

@@ -58,7 +58,7 @@ fn waiting(explanation: &Explanation, ahead: Option<usize>) -> String {
         Some(0) => "It is the first in line".into(),
         Some(1) => "One job is ahead of it".into(),
         Some(n) => format!("{n} jobs are ahead of it"),
-        None => "More than 10,000 jobs are ahead of it".into(),
+        None => "10,000 jobs or more are ahead of it".into(),
     };
     format!(
         "{place}. Able to run it: {there} of {} workers ({} free, {} full, {} draining, {} not ready).{}",

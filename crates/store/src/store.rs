@@ -42,7 +42,7 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The text is not an epoch: use 1 to 32 letters and digits.
+/// The text is no position, or no epoch (1 to 32 letters and digits).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a position: use EPOCH.SEQ as the last `id:` line gave it")]
 pub struct PositionError;
@@ -277,7 +277,8 @@ pub trait Store: Send + Sync + 'static {
     /// Reads what a decision outside the store asks for.
     async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError>;
 
-    /// Applies a transition if what it was decided on is unchanged and its guards hold.
+    /// Applies a transition if what it was decided on is unchanged and its guards hold. Only tests
+    /// call it: they step between look and commit. Every command goes through `execute`.
     async fn commit(&self, transition: Transition) -> Result<Committed, StoreError>;
 
     /// The records of these keys, those that exist.

@@ -57,7 +57,8 @@ impl fmt::Debug for WorkerConfig {
     }
 }
 
-/// The periods of everything that repeats, and how long is waited for what.
+/// The periods of everything that repeats, and how long is waited for what. Only `health_check` and
+/// `drain` are settings of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timings {
     /// Between two renewals; a third of a lease.

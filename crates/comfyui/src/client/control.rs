@@ -20,7 +20,7 @@ impl ComfyClient {
     /// cached_socket_too_late.json).
     ///
     /// # Errors
-    /// [`SubmitError`]; mind [`SubmitError::surely_refused`].
+    /// [`SubmitError`]; mind [`SubmitError::Unknown`].
     pub async fn submit(&self, submission: &Submission<'_>) -> Result<SubmitReply, SubmitError> {
         let unsent =
             |error: serde_json::Error| SubmitError::Unreachable { reason: error.to_string() };
