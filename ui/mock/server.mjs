@@ -54,13 +54,15 @@ async function route(request, response) {
 
 /**
  * Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence, /mock/spoil, /mock/mend;
- * many endings: /mock/crowd?n=300&status=failed, /mock/end_all; a store from before them: /mock/restore?n=300.
+ * many endings: /mock/crowd?n=300&status=failed, /mock/end_all; a store from before them: /mock/restore?n=300;
+ * one thing that happens: /mock/finish?id=JOB, /mock/lose?id=MACHINE.
  */
 function control(what, url, response) {
   const n = Number(url.searchParams.get("n"));
   if (what === "end_all") scenes.endUnseen(world);
   if (what === "crowd") scenes.crowd(world, n, url.searchParams.get("status") ?? "completed");
   if (what === "restore") odd.restore(world, n);
+  if (what === "finish" || what === "lose") scenes[what](world, url.searchParams.get("id"));
   if (what === "spoil") odd.spoil(world);
   if (what === "mend") odd.mend(world);
   if (what === "cut") for (const out of streams) out.destroy();
