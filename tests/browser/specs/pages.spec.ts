@@ -45,6 +45,19 @@ test("a server that falls silent is noticed after 15 s", async ({ page, mock }) 
   await expect(note.getByRole("alert")).toHaveText(aloud);
 });
 
+test("after the computer slept the picture is as old as it is, and not live", async ({ page, mock }) => {
+  const server = await mock();
+  await page.clock.install();
+  await page.goto(server.address);
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+  await server.stop();
+  await expect(page.getByTestId("not-live")).toContainText("ago");
+  // Asleep: the clock on the wall goes on, the timers and `performance.now` do not.
+  await page.clock.setSystemTime(Date.now() + 14 * 3_600_000);
+  await page.clock.runFor(2_000);
+  await expect(page.getByTestId("not-live")).toContainText(/14 h( 0\d min)? ago/);
+});
+
 test("the server's own reason for not being live is shown, and so is a resync", async ({ page, mock }) => {
   const { address } = await mock();
   await page.goto(address);

@@ -144,6 +144,18 @@ describe("the connection", () => {
     connection.stop();
   });
 
+  it("ends at once when the machine has slept, and takes nothing more from it", async () => {
+    const alive = line("bookmark", { epoch: "e1", seq: 99, at: "2026-01-01T00:00:10.000Z" });
+    const { asked, feed, connection } = serve([saying(line("full_state_snapshot", snapshot()), alive)]);
+    await vi.advanceTimersByTimeAsync(4_900);
+    feed.woke();
+    connection.renew("it slept");
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(asked.length).toBe(2);
+    expect(asked[1]?.get("Last-Event-ID")).toBe("e1.10");
+    connection.stop();
+  });
+
   it("stops", async () => {
     const { running, connection } = serve([new TypeError("refused")]);
     await vi.advanceTimersByTimeAsync(10);

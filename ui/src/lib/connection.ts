@@ -62,6 +62,12 @@ export class Connection {
     this.#wake();
   }
 
+  /** Whatever the stream still says is old: ends it, and tries again at once. */
+  renew(reason: string): void {
+    this.#attempt.abort(new Error(reason));
+    this.poke();
+  }
+
   /** To be called every second: ends a connection that nothing comes through any more, or nothing true. */
   tick(): void {
     const now = this.#local();
@@ -116,6 +122,7 @@ export class Connection {
       const { done, value } = await reader.read();
       if (done) return;
       this.#lastByte = this.#local();
+      this.#attempt.signal.throwIfAborted();
       const parts = new Set<Part>();
       for (const message of parser.push(decoder.decode(value, { stream: true }))) {
         for (const part of this.#feed.accept(message)) parts.add(part);

@@ -2,9 +2,10 @@
 // The records themselves are not reactive; a counter a part says when to look again. However many
 // messages come, a frame looks once.
 
+import { awake } from "./clock";
 import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
-import { Feed, type Live, type Part } from "./feed";
+import { Feed, type Live, type Part, WOKE } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
 import { confirmation, isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
@@ -12,7 +13,8 @@ import { buildTree, NO_TREE, type Tree } from "./tree";
 import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
-  readonly #feed = new Feed();
+  readonly #local = awake({ onJump: () => this.#woke() });
+  readonly #feed = new Feed(this.#local);
   #former = NO_TREE;
   #records = $state(0);
   #jobs = $state(0);
@@ -29,6 +31,7 @@ class LivePicture {
     url: "/api/v1/events?conflate=100",
     token,
     onChange: (parts) => this.#changed(parts),
+    local: this.#local,
   });
 
   /** Opens the stream, and shows tests the view. */
@@ -52,6 +55,12 @@ class LivePicture {
   useToken(value: string): void {
     setToken(value);
     this.#connection.poke();
+  }
+
+  #woke(): void {
+    this.#feed.woke();
+    this.#connection.renew(WOKE);
+    this.#changed(["now", "live"]);
   }
 
   #tick(): void {
