@@ -127,6 +127,35 @@ test("the details of a job that is not in the view go on being asked for, whatev
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
 });
 
+test("on a phone, too, a job's details say that they are from before", async ({ page, mock }) => {
+  const server = await mock();
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto(server.address);
+  await page.locator('#running [data-testid="job"]').first().getByRole("link").click();
+  const panel = page.getByTestId("job-panel");
+  await expect(panel.getByTestId("job-state")).toHaveAttribute("data-status", "in_progress");
+  const pulses = () => panel.evaluate((dialog) => dialog.getAnimations({ subtree: true }).length);
+  expect(await pulses()).toBeGreaterThan(0);
+  await server.stop();
+  await expect(panel.getByTestId("not-live")).toContainText("Not live");
+  await expect(panel.getByTestId("not-live")).toBeInViewport();
+  await expect.poll(pulses).toBe(0);
+});
+
+test("a job's details say when they cannot be had any more", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await page.locator('[data-testid="job"][data-status="pending"]').last().getByRole("link").click();
+  const panel = page.getByTestId("job-panel");
+  await expect(panel.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
+  await expect(panel.getByTestId("problem")).toHaveCount(0);
+  await page.route("**/api/v1/jobs/*", (route) => route.fulfill({ status: 410, json: { title: "It is gone", code: "job_removed", status: 410 } }));
+  await expect(panel.getByTestId("problem")).toHaveAttribute("data-code", "job_removed");
+  await expect(panel).toContainText("as it was at");
+  await page.unroute("**/api/v1/jobs/*");
+  await expect(panel.getByTestId("problem")).toHaveCount(0);
+});
+
 test("jobs that are no longer in the view are found: by how they ended, and by their id", async ({ page, mock }) => {
   const { address } = await mock();
   await page.goto(address);
