@@ -156,6 +156,17 @@ test("a job's details say when they cannot be had any more", async ({ page, mock
   await expect(panel.getByTestId("problem")).toHaveCount(0);
 });
 
+test("a link to a job asks for the token first, and opens the job then", async ({ page, mock }) => {
+  const { address } = await mock("--token", "secret");
+  const headers = { Authorization: "Bearer secret" };
+  const view = (await (await fetch(`${address}/api/v1/snapshot`, { headers })).json()) as { jobs: { id: string }[] };
+  await page.goto(`${address}/#/job/${view.jobs[0]!.id}`);
+  await page.getByLabel("Access token").fill("secret", { timeout: 5_000 });
+  await page.getByRole("button", { name: "Use token" }).click({ timeout: 5_000 });
+  await expect(page.getByTestId("job-panel")).toHaveAttribute("data-id", view.jobs[0]!.id);
+  await expect(page.getByTestId("job-state")).toBeVisible();
+});
+
 test("jobs that are no longer in the view are found: by how they ended, and by their id", async ({ page, mock }) => {
   const { address } = await mock();
   await page.goto(address);
