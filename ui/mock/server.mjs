@@ -46,6 +46,7 @@ async function route(request, response) {
   if (kind === "snapshot") return send(response, 200, world.snapshot());
   if (kind === "capabilities") return send(response, 200, { labels: { "site.region": "eu", tier: 2 } });
   if (kind === "workers" || kind === "machines") return operate(kind.slice(0, -1), id, request.method === "DELETE" ? "remove" : action, response);
+  if (kind === "doctor") return send(response, 200, odd.examined);
   if (kind === "jobs" && request.method === "POST" && (!id || id === "batch")) return submit(request, response);
   if (kind === "jobs" && !id) return list(url.searchParams, response);
   if (kind === "jobs" && id) return oneJob(request, response, id, action);
