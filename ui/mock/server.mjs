@@ -2,6 +2,8 @@
 // the same stream, over a world that is made up. Serves `dist` as the real server does.
 //
 //   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|outage|odd] [--token SECRET] [--pace 1]
+//
+// Beside SECRET there is SECRET-view, which may see and no more.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -38,8 +40,11 @@ async function route(request, response) {
   const parts = url.pathname.split("/").filter(Boolean).map(decodeURIComponent);
   if (parts[0] === "mock") return control(parts[1], url, response);
   if (parts[0] !== "api") return file(url.pathname, response);
-  if (options.token && request.headers.authorization !== `Bearer ${options.token}`) {
-    return problem(response, 401, "token_missing", "This server answers only requests with a token.", { cure: "send one as Authorization: Bearer" });
+  if (options.token) {
+    const secret = request.headers.authorization?.replace("Bearer ", "");
+    const mayOnlySee = secret === `${options.token}-view`;
+    if (secret !== options.token && !mayOnlySee) return problem(response, 401, "unauthorized", "This server answers only requests with a token.", { cure: "send one as Authorization: Bearer" });
+    if (mayOnlySee && request.method !== "GET") return problem(response, 403, "forbidden", "the token has the role view; submit or admin is needed", { cure: "use a token with the role that the detail names" });
   }
   const [, , kind, id, action] = parts;
   if (kind === "events") return stream(request, response);

@@ -2,6 +2,7 @@
 // The records themselves are not reactive; a counter a part says when to look again. However many
 // messages come, a frame looks once.
 
+import { access } from "./access.svelte";
 import { awake } from "./clock";
 import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
@@ -54,7 +55,9 @@ class LivePicture {
 
   useToken(value: string): void {
     setToken(value);
-    this.#connection.poke();
+    access.given();
+    // Whether it is good shows now, and not when it is needed.
+    this.#connection.renew("another token is used");
   }
 
   #woke(): void {
