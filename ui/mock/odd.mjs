@@ -25,8 +25,15 @@ export function odd() {
     id: "nobody_able:simulation", rev: 0, rule: "nobody_able", severity: "critical", subject: "simulation", action: "start others", raised_at: iso(9),
     message: "2 jobs for simulation cannot run: no worker for it works: 1 not ready (long-gone-worker-0: suspect, it takes none until 2026-11-26T15:10:00Z)",
   }]);
+  world.commit(["alert_raised", "alert", {
+    id: "inconsistent:index/meta", rev: 0, rule: "inconsistent", severity: "critical", subject: "index/meta", raised_at: iso(9),
+    message: "index/meta: it counts 4 running jobs, and 3 are there", action: "press Repair, or run `pointsman doctor --repair`",
+  }]);
   return world;
 }
+
+/** What the doctor of a busy store says: what it looked at changed with every look. */
+export const examined = { findings: [], more: false, undecided: ["wrong_count:index/meta"] };
 
 /** An attempt that its worker lost. */
 const lost = (attempt) => ({

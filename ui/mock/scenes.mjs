@@ -117,6 +117,21 @@ export function end(world, record, outcome, freeWorker = true) {
   world.commit(...events);
 }
 
+/** A job is done, at once. */
+export function finish(world, id) {
+  end(world, world.records.job.get(id), { status: "completed" });
+}
+
+/** A machine falls silent, and its workers with it. */
+export function lose(world, id) {
+  const why = { status: "offline", presence: { state: "offline", why: "silent" }, reason: "no heartbeat for 15 s" };
+  const its = [...world.records.worker.values()].filter((worker) => worker.machine_id === id);
+  world.commit(
+    ...its.map((worker) => ["worker_status_changed", "worker", { ...worker, ...why }]),
+    ["machine_state_changed", "machine", { ...world.records.machine.get(id), status: "disconnected" }],
+  );
+}
+
 /** So many jobs end at once, more than the view keeps. */
 export function crowd(world, n, status) {
   const failure = status === "failed" ? { kind: "bad_job", code: "asked_to_fail", message: "asked to fail" } : null;

@@ -2,6 +2,8 @@
 // the same stream, over a world that is made up. Serves `dist` as the real server does.
 //
 //   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|outage|odd] [--token SECRET] [--pace 1]
+//
+// Beside SECRET there is SECRET-view, which may see and no more.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -38,14 +40,18 @@ async function route(request, response) {
   const parts = url.pathname.split("/").filter(Boolean).map(decodeURIComponent);
   if (parts[0] === "mock") return control(parts[1], url, response);
   if (parts[0] !== "api") return file(url.pathname, response);
-  if (options.token && request.headers.authorization !== `Bearer ${options.token}`) {
-    return problem(response, 401, "token_missing", "This server answers only requests with a token.", { cure: "send one as Authorization: Bearer" });
+  if (options.token) {
+    const secret = request.headers.authorization?.replace("Bearer ", "");
+    const mayOnlySee = secret === `${options.token}-view`;
+    if (secret !== options.token && !mayOnlySee) return problem(response, 401, "unauthorized", "This server answers only requests with a token.", { cure: "send one as Authorization: Bearer" });
+    if (mayOnlySee && request.method !== "GET") return problem(response, 403, "forbidden", "the token has the role view; submit or admin is needed", { cure: "use a token with the role that the detail names" });
   }
   const [, , kind, id, action] = parts;
   if (kind === "events") return stream(request, response);
   if (kind === "snapshot") return send(response, 200, world.snapshot());
   if (kind === "capabilities") return send(response, 200, { labels: { "site.region": "eu", tier: 2 } });
   if (kind === "workers" || kind === "machines") return operate(kind.slice(0, -1), id, request.method === "DELETE" ? "remove" : action, response);
+  if (kind === "doctor") return send(response, 200, odd.examined);
   if (kind === "jobs" && request.method === "POST" && (!id || id === "batch")) return submit(request, response);
   if (kind === "jobs" && !id) return list(url.searchParams, response);
   if (kind === "jobs" && id) return oneJob(request, response, id, action);
@@ -54,13 +60,15 @@ async function route(request, response) {
 
 /**
  * Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence, /mock/spoil, /mock/mend;
- * many endings: /mock/crowd?n=300&status=failed, /mock/end_all; a store from before them: /mock/restore?n=300.
+ * many endings: /mock/crowd?n=300&status=failed, /mock/end_all; a store from before them: /mock/restore?n=300;
+ * one thing that happens: /mock/finish?id=JOB, /mock/lose?id=MACHINE.
  */
 function control(what, url, response) {
   const n = Number(url.searchParams.get("n"));
   if (what === "end_all") scenes.endUnseen(world);
   if (what === "crowd") scenes.crowd(world, n, url.searchParams.get("status") ?? "completed");
   if (what === "restore") odd.restore(world, n);
+  if (what === "finish" || what === "lose") scenes[what](world, url.searchParams.get("id"));
   if (what === "spoil") odd.spoil(world);
   if (what === "mend") odd.mend(world);
   if (what === "cut") for (const out of streams) out.destroy();

@@ -71,9 +71,10 @@ pub enum ServerError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(
         "{address} can be reached from other machines, and there is no token yet: make one with \
-         `pointsman token add NAME --role ROLE`, or listen on 127.0.0.1"
+         `pointsman token add NAME --role ROLE --data {}`, or listen on 127.0.0.1",
+        .data.display()
     )]
-    NoTokens { address: SocketAddr },
+    NoTokens { address: SocketAddr, data: PathBuf },
     #[error(transparent)]
     Tokens(#[from] TokenError),
     /// What was under way when the deadline came was cut off.
@@ -104,7 +105,7 @@ impl Server {
         let loopback = config.listen.ip().is_loopback();
         let book = Book::open(&config.data)?;
         if !loopback && book.is_empty() {
-            return Err(ServerError::NoTokens { address: config.listen });
+            return Err(ServerError::NoTokens { address: config.listen, data: config.data });
         }
         let cannot = |source| ServerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(cannot)?;

@@ -118,3 +118,34 @@ test("a priority that is no number is not sent", async ({ page, mock }) => {
   await expect(page.getByLabel("Priority")).toHaveAttribute("aria-invalid", "true");
   await expect(myJobs(page)).toHaveCount(0);
 });
+
+test("a token that may not submit is changed for one that may, and the form stays as it was filled in", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty", "--token", "secret");
+  await page.goto(`${address}/client`);
+  await expect(page.getByTestId("token-form")).toContainText("--role submit");
+  await page.getByLabel("Access token").fill("secret-view");
+  await page.getByRole("button", { name: "Use token" }).click();
+  await expectLive(page);
+  await page.getByLabel("Simulation").check();
+  await page.getByLabel("Priority").fill("77");
+  await page.getByTestId("submit").click();
+  await expect(page.getByTestId("problem")).toHaveAttribute("data-code", "forbidden");
+  await page.getByTestId("problem").getByRole("button", { name: "Use another token" }).click();
+  await expect(page.getByLabel("Access token")).toBeFocused();
+  await page.getByRole("button", { name: "Keep the one in use" }).click();
+  await expect(page.getByTestId("token-form")).toHaveCount(0);
+  await page.getByTestId("token-change").click();
+  await page.getByLabel("Access token").fill("secret");
+  await page.getByRole("button", { name: "Use token" }).click();
+  await expect(page.getByTestId("token-form")).toHaveCount(0);
+  await expectLive(page);
+  await expect(page.getByLabel("Priority")).toHaveValue("77");
+  await page.getByTestId("submit").click();
+  await expect(myJobs(page)).toHaveCount(1);
+
+  // One that is not known is noticed at once, and not when it is needed.
+  await page.getByTestId("token-change").click();
+  await page.getByLabel("Access token").fill("wrong");
+  await page.getByRole("button", { name: "Use token" }).click();
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "refused");
+});

@@ -105,7 +105,7 @@ test("a suspect worker says until when, and is resumed", async ({ page, mock }) 
   const { address } = await mock();
   await page.goto(address);
   const worker = shown(page, "worker", "gpu-box-2-worker-1");
-  await expect(worker).toContainText(/suspect until \d\d:\d\d: broke 3 different jobs in a row/);
+  await expect(worker).toContainText(/suspect: broke 3 different jobs in a row; takes none until \d\d:\d\d/);
   await expect(worker.getByTestId("drain")).toBeVisible();
   await worker.getByTestId("resume").click();
   await worker.getByTestId("resume-yes").click();

@@ -49,7 +49,7 @@ test("a worker that broke three jobs is suspect until it is resumed", async ({ p
   const broken = { duration_ms: 50, fail: { kind: "service_fault", message: "out of memory" } };
   for (let n = 0; n < 3; n += 1) await fleet.submit("simulation", broken, { max_failures: 1 });
   const worker = shown(page, "worker", "box-worker-0");
-  await expect(worker).toContainText(/suspect until \d\d:\d\d: broke 3 different jobs in a row/);
+  await expect(worker).toContainText(/suspect: broke 3 different jobs in a row; takes none until \d\d:\d\d/);
   await expect(page.getByTestId("attention")).toHaveText("1 worker needs attention");
   const waits = await fleet.simulate(50);
   await expectShown(page, "job", waits.id, "pending");

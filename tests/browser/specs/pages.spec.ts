@@ -45,6 +45,19 @@ test("a server that falls silent is noticed after 15 s", async ({ page, mock }) 
   await expect(note.getByRole("alert")).toHaveText(aloud);
 });
 
+test("after the computer slept the picture is as old as it is, and not live", async ({ page, mock }) => {
+  const server = await mock();
+  await page.clock.install();
+  await page.goto(server.address);
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+  await server.stop();
+  await expect(page.getByTestId("not-live")).toContainText("ago");
+  // Asleep: the clock on the wall goes on, the timers and `performance.now` do not.
+  await page.clock.setSystemTime(Date.now() + 14 * 3_600_000);
+  await page.clock.runFor(2_000);
+  await expect(page.getByTestId("not-live")).toContainText(/14 h( 0\d min)? ago/);
+});
+
 test("the server's own reason for not being live is shown, and so is a resync", async ({ page, mock }) => {
   const { address } = await mock();
   await page.goto(address);
@@ -112,6 +125,46 @@ test("the details of a job that is not in the view go on being asked for, whatev
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "completed");
   answer = "the truth";
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
+});
+
+test("on a phone, too, a job's details say that they are from before", async ({ page, mock }) => {
+  const server = await mock();
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto(server.address);
+  await page.locator('#running [data-testid="job"]').first().getByRole("link").click();
+  const panel = page.getByTestId("job-panel");
+  await expect(panel.getByTestId("job-state")).toHaveAttribute("data-status", "in_progress");
+  const pulses = () => panel.evaluate((dialog) => dialog.getAnimations({ subtree: true }).length);
+  expect(await pulses()).toBeGreaterThan(0);
+  await server.stop();
+  await expect(panel.getByTestId("not-live")).toContainText("Not live");
+  await expect(panel.getByTestId("not-live")).toBeInViewport();
+  await expect.poll(pulses).toBe(0);
+});
+
+test("a job's details say when they cannot be had any more", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await page.locator('[data-testid="job"][data-status="pending"]').last().getByRole("link").click();
+  const panel = page.getByTestId("job-panel");
+  await expect(panel.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
+  await expect(panel.getByTestId("problem")).toHaveCount(0);
+  await page.route("**/api/v1/jobs/*", (route) => route.fulfill({ status: 410, json: { title: "It is gone", code: "job_removed", status: 410 } }));
+  await expect(panel.getByTestId("problem")).toHaveAttribute("data-code", "job_removed");
+  await expect(panel).toContainText("as it was at");
+  await page.unroute("**/api/v1/jobs/*");
+  await expect(panel.getByTestId("problem")).toHaveCount(0);
+});
+
+test("a link to a job asks for the token first, and opens the job then", async ({ page, mock }) => {
+  const { address } = await mock("--token", "secret");
+  const headers = { Authorization: "Bearer secret" };
+  const view = (await (await fetch(`${address}/api/v1/snapshot`, { headers })).json()) as { jobs: { id: string }[] };
+  await page.goto(`${address}/#/job/${view.jobs[0]!.id}`);
+  await page.getByLabel("Access token").fill("secret", { timeout: 5_000 });
+  await page.getByRole("button", { name: "Use token" }).click({ timeout: 5_000 });
+  await expect(page.getByTestId("job-panel")).toHaveAttribute("data-id", view.jobs[0]!.id);
+  await expect(page.getByTestId("job-state")).toBeVisible();
 });
 
 test("jobs that are no longer in the view are found: by how they ended, and by their id", async ({ page, mock }) => {

@@ -77,3 +77,15 @@ test("a record that cannot be shown says so in its place, until it can; all else
   await expect(page.getByTestId("broken-part")).toHaveCount(0);
   await expect(shown(page, "worker", "gpu-box-1-worker-0")).toBeVisible();
 });
+
+test("a repair that could not be decided is not told as done", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "odd");
+  await page.goto(address);
+  const alert = page.locator('[data-testid="alert"][data-id="inconsistent:index/meta"]');
+  await alert.getByTestId("repair").click();
+  await alert.getByTestId("repair-yes").click();
+  const outcome = page.getByTestId("repair-outcome");
+  await expect(outcome).toContainText("undecided");
+  await expect(outcome).not.toContainText("nothing is wrong");
+  await expect(outcome).toHaveClass(/tone-yellow/);
+});

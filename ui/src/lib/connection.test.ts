@@ -11,6 +11,24 @@ const line = (name: string, data: unknown, id?: string) =>
 
 type Answer = Response | Error | ((signal: AbortSignal) => Response);
 
+/** A stream that says `pieces` one after the other, a piece every 5 s, and then nothing. */
+function saying(...pieces: string[]): Answer {
+  return (signal) => new Response(new ReadableStream({
+    start: (stream) => {
+      const say = () => {
+        const piece = pieces.shift();
+        if (piece) stream.enqueue(new TextEncoder().encode(piece));
+      };
+      say();
+      const timer = setInterval(say, 5_000);
+      signal.addEventListener("abort", () => {
+        clearInterval(timer);
+        stream.error(signal.reason);
+      });
+    },
+  }));
+}
+
 /** A server that answers each request with the next of `answers`. */
 function serve(answers: Answer[], token: string | null = null) {
   const asked: Headers[] = [];
@@ -83,14 +101,7 @@ describe("the connection", () => {
   });
 
   it("gives up a connection that is silent for 20 s", async () => {
-    const first = new TextEncoder().encode(line("full_state_snapshot", snapshot()));
-    const hanging = (signal: AbortSignal) => new Response(new ReadableStream({
-      start: (stream) => {
-        stream.enqueue(first);
-        signal.addEventListener("abort", () => stream.error(signal.reason));
-      },
-    }));
-    const { asked, feed, connection } = serve([hanging]);
+    const { asked, feed, connection } = serve([saying(line("full_state_snapshot", snapshot()))]);
     await vi.advanceTimersByTimeAsync(19_000);
     connection.tick();
     expect(asked.length).toBe(1);
@@ -99,6 +110,49 @@ describe("the connection", () => {
     await vi.advanceTimersByTimeAsync(1_000);
     expect(asked.length).toBe(2);
     expect(feed.live).toMatchObject({ reason: "no byte from the server for 20 s" });
+    connection.stop();
+  });
+
+  it("leaves a server that has not been live for 15 s, for another may be, and says nothing new of it", async () => {
+    const away = line("not_live", { reason: "the store is away", since: "2026-01-01T00:00:00.000Z" });
+    const cutOff = () => saying(...Array<string>(12).fill(away));
+    const begun = line("full_state_snapshot", snapshot()) + away;
+    const { asked, feed, connection } = serve([saying(begun, ...Array<string>(11).fill(away)), cutOff(), cutOff()]);
+    const at: number[] = [];
+    const reasons = new Set<string>();
+    for (let s = 0; s < 40; s += 1) {
+      while (at.length < asked.length) at.push(s);
+      await vi.advanceTimersByTimeAsync(1_000);
+      connection.tick();
+      reasons.add("reason" in feed.live ? feed.live.reason : feed.live.state);
+    }
+    expect(at).toEqual([0, 17, 33]);
+    expect(asked[1]?.get("Last-Event-ID")).toBe("e1.10");
+    expect([...reasons]).toEqual(["the store is away"]);
+    connection.stop();
+  });
+
+  it("stays with a server that is live again within 15 s", async () => {
+    const away = line("not_live", { reason: "the store is away", since: "2026-01-01T00:00:00.000Z" });
+    const alive = line("bookmark", { epoch: "e1", seq: 10, at: "2026-01-01T00:00:10.000Z" });
+    const { asked, connection } = serve([saying(line("full_state_snapshot", snapshot()), away, alive, away, away, alive, alive)]);
+    for (let s = 0; s < 35; s += 1) {
+      await vi.advanceTimersByTimeAsync(1_000);
+      connection.tick();
+    }
+    expect(asked.length).toBe(1);
+    connection.stop();
+  });
+
+  it("ends at once when the machine has slept, and takes nothing more from it", async () => {
+    const alive = line("bookmark", { epoch: "e1", seq: 99, at: "2026-01-01T00:00:10.000Z" });
+    const { asked, feed, connection } = serve([saying(line("full_state_snapshot", snapshot()), alive)]);
+    await vi.advanceTimersByTimeAsync(4_900);
+    feed.woke();
+    connection.renew("it slept");
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(asked.length).toBe(2);
+    expect(asked[1]?.get("Last-Event-ID")).toBe("e1.10");
     connection.stop();
   });
 

@@ -1,5 +1,6 @@
 // Keeps one stream open: reads it with `fetch`, goes on where it broke off, and while the server
-// cannot be reached tries again every few seconds, with jitter.
+// cannot be reached tries again every few seconds, with jitter. A server that is itself cut off is
+// left: behind one address there may be another that is not.
 
 import { type Feed, FeedError, type Part } from "./feed";
 import { SseParser } from "./sse";
@@ -8,6 +9,8 @@ const FIRST_WAIT_MS = 400;
 const LONGEST_WAIT_MS = 3_000;
 /** No byte for so long: the connection is dead even if nobody said so. */
 const DEAD_AFTER_MS = 20_000;
+/** So long a server may say that it is not live, before it is left. */
+const LEFT_AFTER_MS = 15_000;
 
 export interface ConnectionOptions {
   url: string;
@@ -27,6 +30,8 @@ export class Connection {
   #wake: () => void = () => {};
   #failures = 0;
   #lastByte = 0;
+  /** Since when the stream says that its server is not live. */
+  #cutOff: number | null = null;
   #stopped = false;
 
   constructor(feed: Feed, options: ConnectionOptions) {
@@ -57,10 +62,21 @@ export class Connection {
     this.#wake();
   }
 
-  /** To be called every second: ends a connection that nothing comes through any more. */
+  /** Whatever the stream still says is old: ends it, and tries again at once. */
+  renew(reason: string): void {
+    this.#attempt.abort(new Error(reason));
+    this.poke();
+  }
+
+  /** To be called every second: ends a connection that nothing comes through any more, or nothing true. */
   tick(): void {
-    if (this.#lastByte > 0 && this.#local() - this.#lastByte > DEAD_AFTER_MS) {
-      this.#attempt.abort();
+    const now = this.#local();
+    if (this.#lastByte > 0 && now - this.#lastByte > DEAD_AFTER_MS) {
+      this.#attempt.abort(new Error(`no byte from the server for ${DEAD_AFTER_MS / 1000} s`));
+    }
+    const { live } = this.#feed;
+    if (this.#cutOff !== null && now - this.#cutOff > LEFT_AFTER_MS && live.state === "not_live") {
+      this.#attempt.abort(new Error(live.reason));
     }
   }
 
@@ -68,6 +84,7 @@ export class Connection {
   async #once(): Promise<boolean> {
     this.#attempt = new AbortController();
     this.#lastByte = this.#local();
+    this.#cutOff = null;
     try {
       const response = await this.#request();
       if (response.status === 401 || response.status === 403) {
@@ -81,6 +98,7 @@ export class Connection {
       this.#feed.lost(this.#reason(error), error instanceof FeedError);
     } finally {
       this.#lastByte = 0;
+      this.#cutOff = null;
       this.#attempt.abort();
     }
     return false;
@@ -104,9 +122,12 @@ export class Connection {
       const { done, value } = await reader.read();
       if (done) return;
       this.#lastByte = this.#local();
+      this.#attempt.signal.throwIfAborted();
       const parts = new Set<Part>();
       for (const message of parser.push(decoder.decode(value, { stream: true }))) {
         for (const part of this.#feed.accept(message)) parts.add(part);
+        if (message.name === "not_live") this.#cutOff ??= this.#lastByte;
+        if (this.#feed.live.state === "live") this.#cutOff = null;
       }
       if (this.#feed.live.state === "live") this.#failures = 0;
       if (parts.size > 0) this.#options.onChange(parts);
@@ -114,8 +135,8 @@ export class Connection {
   }
 
   #reason(error: unknown): string {
-    if (error instanceof FeedError) return error.message;
-    if (this.#attempt.signal.aborted) return `no byte from the server for ${DEAD_AFTER_MS / 1000} s`;
+    const { aborted, reason } = this.#attempt.signal;
+    if (aborted && reason instanceof Error) return reason.message;
     if (error instanceof TypeError) return "the server cannot be reached";
     return error instanceof Error ? error.message : String(error);
   }

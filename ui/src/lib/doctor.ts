@@ -13,12 +13,30 @@ export function brokenSubjects(alerts: Alert[]): Map<string, Alert> {
   return new Map(alerts.filter((alert) => alert.rule === "inconsistent").map((alert) => [alert.subject, alert]));
 }
 
-/** Mends everything that is wrong with one subject; says what became of it, a line each. */
-export async function repair(doctor: Doctor, subject: string): Promise<string[]> {
-  const { findings } = await doctor.examine();
-  const ids = findings.filter((finding: Finding) => finding.subject === subject).map((finding) => finding.id);
+/** What became of a repair, a line each, and whether nothing more is known or feared to be wrong. */
+export interface Repaired { lines: string[]; isDone: boolean }
+
+/** What is in doubt may be decided by another look, in a moment when less changes. */
+const LOOKS = 3;
+
+/** Mends everything that is wrong with one subject. */
+export async function repair(doctor: Doctor, subject: string): Promise<Repaired> {
+  let found = await doctor.examine();
+  for (let look = 1; look < LOOKS && isInDoubt(found, subject); look += 1) found = await doctor.examine();
+  const ids = found.findings.filter((finding: Finding) => finding.subject === subject).map((finding) => finding.id);
   const mended = ids.length > 0 ? await doctor.mend(ids) : [];
-  return mended.length > 0 ? mended.map(outcome) : ["nothing is wrong with it any more"];
+  const lines = mended.map(outcome);
+  if (isInDoubt(found, subject)) lines.push("undecided: what may be wrong with it changed with every look; try again when less runs");
+  else if (lines.length === 0 && found.more) {
+    lines.push("undecided: more is wrong than one answer lists, and nothing listed is about it; mend others first, or all of them with pointsman doctor --repair");
+  }
+  const isDone = lines.length === mended.length && mended.every((each) => each.outcome !== "left");
+  return { lines: lines.length > 0 ? lines : ["nothing is wrong with it any more"], isDone };
+}
+
+/** The id of a finding is `RULE:SUBJECT`. */
+function isInDoubt({ undecided = [] }: Examination, subject: string): boolean {
+  return undecided.some((id) => id.slice(id.indexOf(":") + 1) === subject);
 }
 
 export function outcome(mended: Mended): string {

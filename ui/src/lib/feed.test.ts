@@ -120,6 +120,29 @@ describe("being live", () => {
   });
 });
 
+describe("a machine that slept", () => {
+  it("is not live at once, and knows how old its picture is", () => {
+    say("full_state_snapshot", snapshot());
+    now += 3_000 + 14 * 3_600_000;
+    feed.woke();
+    expect(feed.live).toMatchObject({ state: "not_live", since: T0 });
+    expect(feed.clock.now() - T0).toBe(3_000 + 14 * 3_600_000);
+    now += 1_000;
+    feed.lost("the server cannot be reached");
+    expect(feed.live).toMatchObject({ reason: "the server cannot be reached", since: T0 });
+  });
+
+  it("believes the next message over all before, as its clock may have been set instead", () => {
+    say("full_state_snapshot", snapshot());
+    now += 3_600_000;
+    feed.woke();
+    bookmark(11, 1);
+    expect(feed.clock.now()).toBe(T0 + 1_000);
+    bookmark(12, 0.5); // a late one
+    expect(feed.clock.now()).toBe(T0 + 1_000);
+  });
+});
+
 describe("the server's clock", () => {
   it("is believed over ours, with the least delayed of the newest messages", () => {
     say("full_state_snapshot", snapshot());

@@ -32,6 +32,9 @@ const RESYNC_MEANS: Record<Resync["reason"], string> = {
   rebuilt: "the server rebuilt its own picture",
 };
 
+/** Why nothing came when local time has jumped. */
+export const WOKE = "this computer slept, or its clock was set";
+
 /** The stream said something that cannot be: start again from a snapshot. */
 export class FeedError extends Error {}
 
@@ -148,6 +151,14 @@ export class Feed {
     } else {
       this.live = { state: "not_live", reason, since: this.#heardOnServer() };
     }
+  }
+
+  /** Local time has jumped, as after a sleep of this machine: what is shown is from before. */
+  woke(): void {
+    if (this.live.state === "live") {
+      this.live = { state: "not_live", reason: WOKE, since: this.#heardOnServer() };
+    }
+    this.clock.doubt();
   }
 
   refused(reason: string): void {

@@ -2,9 +2,11 @@
 // The records themselves are not reactive; a counter a part says when to look again. However many
 // messages come, a frame looks once.
 
+import { access } from "./access.svelte";
+import { awake } from "./clock";
 import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
-import { Feed, type Live, type Part } from "./feed";
+import { Feed, type Live, type Part, WOKE } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
 import { confirmation, isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
@@ -12,7 +14,8 @@ import { buildTree, NO_TREE, type Tree } from "./tree";
 import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
-  readonly #feed = new Feed();
+  readonly #local = awake({ onJump: () => this.#woke() });
+  readonly #feed = new Feed(this.#local);
   #former = NO_TREE;
   #records = $state(0);
   #jobs = $state(0);
@@ -29,6 +32,7 @@ class LivePicture {
     url: "/api/v1/events?conflate=100",
     token,
     onChange: (parts) => this.#changed(parts),
+    local: this.#local,
   });
 
   /** Opens the stream, and shows tests the view. */
@@ -51,7 +55,15 @@ class LivePicture {
 
   useToken(value: string): void {
     setToken(value);
-    this.#connection.poke();
+    access.given();
+    // Whether it is good shows now, and not when it is needed.
+    this.#connection.renew("another token is used");
+  }
+
+  #woke(): void {
+    this.#feed.woke();
+    this.#connection.renew(WOKE);
+    this.#changed(["now", "live"]);
   }
 
   #tick(): void {

@@ -33,15 +33,15 @@ export const CONNECTOR_TONE: Record<ConnectorStatus, Tone> = {
   unknown: "grey",
 };
 
-/** Why a suspect worker gets no jobs, until when, and what mends it. */
+/** Why a suspect worker gets fewer jobs, in which order that ends, and what mends it. */
 export function suspicion(
-  { suspect_jobs = [], suspect_until }: Pick<Worker, "suspect_jobs" | "suspect_until">, now: number,
+  { suspect_jobs = [], suspect_until }: Pick<Worker, "suspect_jobs" | "suspect_until">,
 ): { reason: string; action: string } {
-  const broke = `broke ${suspect_jobs.length} different jobs in a row`;
-  const reason = suspect_until && Date.parse(suspect_until) > now
-    ? `suspect until ${clockTime(suspect_until)}: ${broke}; takes none until then, and then one to prove itself`
-    : `suspect: ${broke}; takes one job at a time until one completes`;
-  return { reason, action: "look at its services; resume it when they are well" };
+  const until = suspect_until ? `none until ${clockTime(suspect_until)} at the latest, then ` : "";
+  return {
+    reason: `suspect: broke ${suspect_jobs.length} different jobs in a row; takes ${until}one at a time until one completes`,
+    action: "look at its services; resume it when they are well",
+  };
 }
 
 /** The word and colour of a job; a running one that is to stop says so. */

@@ -7,7 +7,7 @@ import { goTo } from "./go";
 
 export interface Order {
   label: string;
-  of: string;
+  of?: string;
   question: string;
   yes: string;
   act: () => Promise<unknown>;

@@ -1,20 +1,20 @@
 // What became of the repairs that this page asked for. They outlast the alerts that they end.
 
 import { api } from "../lib/api";
-import { repair } from "../lib/doctor";
+import { repair, type Repaired } from "../lib/doctor";
 
-export interface Repaired { n: number; subject: string; lines: string[] }
+export interface Repair extends Repaired { n: number; subject: string }
 
 const MAX_SHOWN = 5;
 
 class Repairs {
   #n = 0;
-  done = $state<Repaired[]>([]);
+  done = $state<Repair[]>([]);
 
   async repair(subject: string): Promise<void> {
-    const lines = await repair(api, subject);
+    const repaired = await repair(api, subject);
     this.#n += 1;
-    this.done = [{ n: this.#n, subject, lines }, ...this.done].slice(0, MAX_SHOWN);
+    this.done = [{ n: this.#n, subject, ...repaired }, ...this.done].slice(0, MAX_SHOWN);
   }
 
   dismiss(n: number): void {

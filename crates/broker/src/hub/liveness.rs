@@ -49,14 +49,14 @@ impl Contact {
         if let Health::Failed(why) = store.health() {
             return not_live(format!("the store failed: {why}"));
         }
-        let silent = last.at.elapsed();
-        if silent < LIVE_FOR {
+        if last.at.elapsed() < LIVE_FOR {
             return Liveness::Live;
         }
-        let silent = silent.as_secs();
+        // For how long follows from `since`: the reason is said again every few seconds, and is to
+        // be heard as the same one.
         match &last.trouble {
-            Some(what) => not_live(format!("the log could not be read for {silent} s: {what}")),
-            None => not_live(format!("the log has not been read to its end for {silent} s")),
+            Some(what) => not_live(format!("the log cannot be read: {what}")),
+            None => not_live("the log has not been read to its end".into()),
         }
     }
 }

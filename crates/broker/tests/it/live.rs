@@ -45,6 +45,11 @@ async fn a_broker_that_cannot_read_the_log_says_so_instead_of_bookmark_and_pulse
     let Liveness::NotLive(why) = world.broker.live() else { panic!("live") };
     assert!(why.reason.contains("cut off"), "{why:?}");
     assert_eq!(why.since, cut_off_at);
+    // Whoever reads it aloud, or prints it, does so once.
+    for frame in &seen {
+        let Frame::NotLive(said) = frame else { continue };
+        assert_eq!(said, &why);
+    }
 
     world.store.down.store(false, SeqCst);
     let seen = names(&frames(&mut viewer, secs(11)).await);

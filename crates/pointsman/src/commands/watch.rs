@@ -10,12 +10,16 @@ use pointsman_core::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
+use tokio::time::Instant;
 
 use super::{exit_of, list::word, print};
 use crate::exit::Exit;
 
 /// The pause before a stream is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A server that is itself cut off from the store for so long is left: behind one address there may
+/// be another that is not.
+const LEFT_AFTER: Duration = Duration::from_secs(15);
 
 /// Shows what happens from now on; first what is so. Goes on over restarts of the server.
 pub async fn watch(client: &Client, json: bool) -> Result<(), Exit> {
@@ -27,15 +31,20 @@ pub async fn watch(client: &Client, json: bool) -> Result<(), Exit> {
 
 async fn follow(client: &Client, json: bool) -> Result<(), Exit> {
     let mut position: Option<String> = None;
+    let mut standing = Standing::default();
     // A server that is not there at first may be a wrong address.
     let mut events = client.events(None, None).await.map_err(exit_of)?;
     loop {
-        match shown(&mut events, json, &mut position).await? {
+        standing.since = None;
+        match shown(&mut events, json, &mut position, &mut standing).await? {
             Shown::ReaderGone => return Ok(()),
-            Shown::Broken(why) => eprintln!("the server is away: {}", print::plain(&why)),
+            Shown::CutOff => events = opened_again(client, position.as_deref()).await?,
+            Shown::Broken(why) => {
+                eprintln!("the server is away: {}", print::plain(&why));
+                events = opened_again(client, position.as_deref()).await?;
+                eprintln!("the server is there again");
+            }
         }
-        events = opened_again(client, position.as_deref()).await?;
-        eprintln!("the server is there again");
     }
 }
 
@@ -54,6 +63,40 @@ enum Shown {
     /// Such as `| head`.
     ReaderGone,
     Broken(String),
+    /// The server goes on, and knows nothing new.
+    CutOff,
+}
+
+/// Whether what is shown is true, by the server's own word.
+#[derive(Default)]
+struct Standing {
+    /// Why it is not. It says so every 5 s, and is told once.
+    reason: Option<String>,
+    /// Since when this stream says so.
+    since: Option<Instant>,
+}
+
+impl Standing {
+    /// What is news of it.
+    fn hears(&mut self, event: &Event) -> Result<Option<String>, ClientError> {
+        match &*event.name {
+            "not_live" => {
+                self.since.get_or_insert_with(Instant::now);
+                let Reason { reason } = event.read()?;
+                let told = self.reason.replace(reason.clone());
+                Ok((told.as_ref() != Some(&reason)).then(|| format!("not live: {reason}")))
+            }
+            "bookmark" | "pulse" => {
+                self.since = None;
+                Ok(self.reason.take().map(|_| "live again".to_owned()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() > LEFT_AFTER)
+    }
 }
 
 /// Shows a stream to its end, and keeps where it can go on.
@@ -61,6 +104,7 @@ async fn shown(
     events: &mut Events,
     json: bool,
     position: &mut Option<String>,
+    standing: &mut Standing,
 ) -> Result<Shown, Exit> {
     loop {
         let event = match events.next().await {
@@ -69,15 +113,20 @@ async fn shown(
             Err(error) if error.is_transient() => return Ok(Shown::Broken(error.to_string())),
             Err(error) => return Err(exit_of(error)),
         };
-        let is_read = match json {
-            true => print::json_line(&as_it_came(&event).map_err(exit_of)?)?,
-            false => print::lines(&as_lines(&event).map_err(exit_of)?)?,
+        let news = standing.hears(&event).map_err(exit_of)?;
+        let is_read = match (json, news) {
+            (true, _) => print::json_line(&as_it_came(&event).map_err(exit_of)?)?,
+            (false, Some(news)) => print::lines(&[news])?,
+            (false, None) => print::lines(&as_lines(&event).map_err(exit_of)?)?,
         };
         if !is_read {
             return Ok(Shown::ReaderGone);
         }
         if event.id.is_some() {
             *position = event.id;
+        }
+        if standing.is_cut_off() {
+            return Ok(Shown::CutOff);
         }
     }
 }
@@ -102,9 +151,8 @@ struct Reason {
 fn as_lines(event: &Event) -> Result<Vec<String>, ClientError> {
     Ok(match &*event.name {
         "full_state_snapshot" => picture(&event.read()?),
-        "not_live" => vec![format!("not live: {}", event.read::<Reason>()?.reason)],
         "resync" => vec![format!("begins anew: {}", event.read::<Reason>()?.reason)],
-        "progress" | "pulse" | "queues" | "bookmark" => Vec::new(),
+        "progress" | "pulse" | "queues" | "bookmark" | "not_live" => Vec::new(),
         _ => change(&event.read()?)?.into_iter().collect(),
     })
 }
@@ -182,4 +230,38 @@ fn job(job: &JobRecord) -> String {
 
 fn alarm(alert: &Alert) -> String {
     format!("{}: {} {}", word(&alert.severity), alert.message, alert.action)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(name: &str, data: &str) -> Event {
+        Event { id: None, name: name.into(), data: data.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_live_is_told_once_and_left_after_a_while() {
+        let away = says("not_live", r#"{"reason":"the store is away","since":"x"}"#);
+        let mut standing = Standing::default();
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            assert!(!standing.is_cut_off());
+            told.extend(standing.hears(&away).unwrap());
+            tokio::time::advance(Duration::from_secs(5)).await;
+        }
+        assert!(standing.is_cut_off());
+
+        // The next stream has its time, too, and the same is not told again.
+        standing.since = None;
+        told.extend(standing.hears(&away).unwrap());
+        assert!(!standing.is_cut_off());
+        let other = says("not_live", r#"{"reason":"it refused","since":"x"}"#);
+        told.extend(standing.hears(&other).unwrap());
+        tokio::time::advance(Duration::from_secs(20)).await;
+        told.extend(standing.hears(&says("bookmark", "{}")).unwrap());
+        told.extend(standing.hears(&says("pulse", "{}")).unwrap());
+        assert!(!standing.is_cut_off());
+        assert_eq!(told, ["not live: the store is away", "not live: it refused", "live again"]);
+    }
 }
