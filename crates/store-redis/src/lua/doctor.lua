@@ -28,10 +28,10 @@ end
 -- anything is written, where there can be none.
 local function next_entry(keys)
   local f = call('HMGET', keys[1], 'seq', 'ended_no')
-  local S = { P = prefix_of(keys[1]), typed = {}, seq = whole(f[1], 'meta', 'seq'), seq_text = f[1] }
+  local S, seq = { P = prefix_of(keys[1]), typed = {} }, whole(f[1], 'meta', 'seq')
   whole(f[2], 'meta', 'ended_no')
-  sound_log(S)
-  return { seq = text(S.seq + 1), ended_no = f[2], log = S.P .. 'log' }
+  make_log_follow(S, seq)
+  return { seq = text(seq + 1), ended_no = f[2], log = S.P .. 'log' }
 end
 
 local function write_entry(keys, entry, time, event, record)

@@ -6,7 +6,7 @@ local CALM_MS = 5000
 -- What these functions, and the processes beside them, write and publish with.
 local COMMANDS = {
   'DEL', 'HDEL', 'HINCRBY', 'HSET', 'HSETNX', 'LPUSH', 'LSET', 'PEXPIRE', 'RPUSH', 'SADD', 'SET', 'SREM', 'UNLINK',
-  'XADD', 'XTRIM', 'ZADD', 'ZREM', 'ZREMRANGEBYSCORE', 'PUBLISH', 'SUBSCRIBE',
+  'XADD', 'XSETID', 'XTRIM', 'ZADD', 'ZREM', 'ZREMRANGEBYSCORE', 'PUBLISH', 'SUBSCRIBE',
 }
 
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', '1' for an import.

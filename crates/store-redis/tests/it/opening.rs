@@ -283,7 +283,7 @@ async fn a_right_that_is_taken_away_leaves_the_outcome_unknown() {
     run(&server, "ACL SETUSER app on >secret ~* &* +@all").await;
     let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
     let fleet = Fleet::on(&store);
-    run(&server, "ACL SETUSER app -xadd").await;
+    run(&server, "ACL SETUSER app -hset").await;
     let submit = Command::Submit(fleet.submission(spec(50)));
     let why = store.execute(vec![submit]).await.map(drop).expect_err("it stops");
     assert!(matches!(&why, StoreError::Unknown(why) if why.contains("midst")), "{why}");

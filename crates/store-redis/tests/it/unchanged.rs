@@ -9,7 +9,7 @@ use pointsman_core::{
     record::ConnectorStatus,
 };
 use pointsman_store::{
-    Done, Store, StoreError,
+    Depth, Done, Store, StoreError,
     conformance::fleet::{Fleet, Hand, completed, spec},
 };
 use redis::Value;
@@ -311,7 +311,7 @@ async fn what_a_look_behind_stumbles_over_does_not_undo_a_claim() {
     fleet.check().await.expect("nothing is wrong any more");
 }
 
-/// The log is written last, so that it takes the next entry is looked at first.
+/// The log is written first: where it does not take the next entry, nothing else is written.
 #[tokio::test]
 async fn a_seq_that_was_given_out_already_refuses_everything() {
     let (fleet, options) = fleet_on();
@@ -332,4 +332,33 @@ async fn a_seq_that_was_given_out_already_refuses_everything() {
         assert!(why.contains("meta seq is 3, and the log has an entry 4-0"), "{command:?}: {why}");
         assert!(before == dump(&prefix), "{command:?}");
     }
+}
+
+/// Redis refuses an entry of the log by the last id that the log ever had: an entry that somebody put
+/// there and took away again is none that anybody can see.
+#[tokio::test]
+async fn an_entry_that_was_taken_out_of_the_log_again_keeps_nobody_from_anything() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let scene = scene(&fleet).await;
+    let (whole, backup) = (dump(&prefix), copies(&prefix));
+    let add_and_delete = |n: usize| {
+        by_hand(&prefix, &format!("XADD log {}-0 a b", 999_900 + n));
+        by_hand(&prefix, &format!("XDEL log {}-0", 999_900 + n));
+    };
+    for call in 0..calls(&fleet, &scene).len() {
+        add_and_delete(call);
+        let store = try_open(options.clone()).expect("it opens");
+        let command = calls(&fleet, &scene).swap_remove(call);
+        let answer = store.execute(vec![command]).await;
+        assert_eq!(refusal(&answer), None, "{call}");
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(found.is_sound(), "{call}: {found:?}");
+        store.close().await.expect("it closes");
+        put_back(&prefix, &whole, &backup);
+    }
+    add_and_delete(99);
+    by_hand(&prefix, &format!("SET job:{} x", scene.waiting));
+    fleet.store.mend(None).await.expect("it is mended");
+    fleet.check().await.expect("nothing is wrong any more");
 }
