@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use pointsman_core::{
     Answer, Command, JobId, Rejected,
-    command::{Claim, Exchange, Held, Op},
+    command::{Claim, Exchange, Held, Op, Reconcile},
     record::ConnectorStatus,
 };
 use pointsman_store::{
@@ -361,4 +361,34 @@ async fn an_entry_that_was_taken_out_of_the_log_again_keeps_nobody_from_anything
     by_hand(&prefix, &format!("SET job:{} x", scene.waiting));
     fleet.store.mend(None).await.expect("it is mended");
     fleet.check().await.expect("nothing is wrong any more");
+}
+
+/// Redis adds to digits alone; what reads as a number elsewhere is found before the first write.
+#[tokio::test]
+async fn a_number_that_redis_does_not_take_for_one_changes_nothing() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let scene = scene(&fleet).await;
+    let present = format!("{prefix}present");
+    let digests: Vec<String> =
+        redis::cmd("HKEYS").arg(&present).query(&mut connection()).expect("the profiles");
+    let digest = &digests[0];
+    let Hand { worker, incarnation, .. } = scene.hand;
+    let leave = Command::Leave { worker: worker.clone(), incarnation };
+    let remove = Command::Reconcile(Reconcile::RemoveWorker { worker });
+    let numbers =
+        [("present", digest.as_str(), &leave), (&format!("profile:{digest}"), "users", &remove)];
+    for (key, field, command) in numbers {
+        for odd in ["1.0", " 1", "0x1", "1e0", "01"] {
+            let mut damage = redis::cmd("HSET");
+            damage.arg(format!("{prefix}{key}")).arg(field).arg(odd);
+            damage.exec(&mut connection()).expect("it changes");
+            let before = dump(&prefix);
+            let why = refusal(&fleet.store.execute(vec![command.clone()]).await).expect(key);
+            assert!(why.contains("is not a whole number"), "{key} {odd:?}: {why}");
+            assert_eq!(changed(&before, &dump(&prefix)), [""; 0], "{key} {odd:?}");
+        }
+        by_hand(&prefix, &format!("HSET {key} {field} 1"));
+        fleet.run(command.clone()).await.expect("it is sound again");
+    }
 }
