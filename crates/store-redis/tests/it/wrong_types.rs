@@ -11,7 +11,7 @@ use pointsman_core::{
     record::{AlertId, AlertRule, JobSpec, Severity},
 };
 use pointsman_store::{
-    Depth, Due, JobFilter, Store,
+    Depth, Due, JobFilter, Retention, Store,
     conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 use pointsman_store_redis::Options;
@@ -171,4 +171,42 @@ async fn a_queue_that_is_none_keeps_no_other_from_being_shown_and_claimed() {
     assert_eq!(scene.fleet.claim(&other).await.map(|held| held.job), Some(needs_x));
     scene.fleet.store.mend(None).await.expect("it is mended");
     assert_eq!(scene.fleet.claim(&other).await.map(|held| held.job), Some(scene.waiting));
+}
+
+#[tokio::test]
+async fn leases_that_are_none_keep_nobody_from_going_silent() {
+    let scene = Scene::new().await;
+    by_hand(&scene.prefix, "SET leases x");
+    scene.fleet.advance(limits::SILENT_AFTER + Duration::from_secs(1));
+    let due = scene.fleet.store.due(Due::Workers).await.expect("it is looked at");
+    let [Reconcile::DeclareSilent { worker, .. }] = &due[..] else { panic!("{due:?}") };
+    assert_eq!(*worker, scene.hand.worker);
+    let due = scene.fleet.store.due(Due::Machines).await.expect("it is looked at");
+    assert!(matches!(&due[..], [Reconcile::DisconnectMachine { .. }]), "{due:?}");
+    scene.fleet.advance(limits::STALE_AFTER);
+    let due = scene.fleet.store.due(Due::Connectors).await.expect("it is looked at");
+    assert!(matches!(&due[..], [Reconcile::MarkStale { .. }]), "{due:?}");
+}
+
+#[tokio::test]
+async fn an_index_that_is_none_keeps_nothing_else_from_being_removed() {
+    let nothing = Retention { ended_bytes: 0, gone: 0, ..Retention::default() };
+    for index in ["idempotency", "leases", "pulse", "log", "ended"] {
+        let scene = Scene::new().await;
+        let other = scene.fleet.worker("other", 1, &[]).await;
+        let Hand { worker, incarnation, .. } = other;
+        let leave = Command::Leave { worker: worker.clone(), incarnation };
+        scene.fleet.run(leave).await.expect("it leaves");
+        scene.fleet.advance(limits::SILENT_AFTER + Duration::from_secs(1));
+        by_hand(&scene.prefix, &format!("DEL {index}"));
+        by_hand(&scene.prefix, &format!("SET {index} x"));
+        let due = scene.fleet.store.due(Due::Retention(nothing)).await.expect("it is looked at");
+        let has = |which: &dyn Fn(&Reconcile) -> bool| due.iter().any(which);
+        let is_worker =
+            |due: &Reconcile| matches!(due, Reconcile::RemoveWorker { worker: w } if *w == worker);
+        let is_job =
+            |due: &Reconcile| matches!(due, Reconcile::RemoveJob { job } if *job == scene.ended);
+        assert_eq!(has(&is_worker), index != "pulse", "{index}: {due:?}");
+        assert_eq!(has(&is_job), index != "ended", "{index}: {due:?}");
+    }
 }
