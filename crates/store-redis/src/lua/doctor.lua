@@ -72,6 +72,11 @@ local function set_aside(keys, args)
   if args[6] == '' and is_record and not has_rev(P .. args[2], args[7]) then return 'changed' end
   local entry = is_record and next_entry(keys)
   if kind ~= 'none' then lay_aside(P, args[2]) end
+  -- Who was heard is not known any more, or was refused when it said so: every deadline begins anew.
+  if args[2] == 'pulse' or args[2] == 'leases' then
+    local now = text(clock(args[1]))
+    call('HSET', keys[1], 'contact_since', now, 'contact_at', now)
+  end
   if is_record then
     redis.pcall('SREM', P .. args[4], args[5])
     write_entry(keys, entry, args[1], args[3], '')

@@ -8,7 +8,7 @@ use pointsman_core::{
     command::{Held, Raise, Reconcile},
     decide::limits,
     doctor::{FindingRule, Mend, MendOutcome},
-    record::{AlertId, AlertRule, JobSpec, Severity},
+    record::{AlertId, AlertRule, ConnectorStatus, JobSpec, Severity},
 };
 use pointsman_store::{
     Depth, Due, JobFilter, Retention, Store,
@@ -208,5 +208,38 @@ async fn an_index_that_is_none_keeps_nothing_else_from_being_removed() {
             |due: &Reconcile| matches!(due, Reconcile::RemoveJob { job } if *job == scene.ended);
         assert_eq!(has(&is_worker), index != "pulse", "{index}: {due:?}");
         assert_eq!(has(&is_job), index != "ended", "{index}: {due:?}");
+    }
+}
+
+/// Nobody could be heard while it was none, and nobody is silent for that when it is mended.
+#[tokio::test]
+async fn when_pulse_or_leases_are_mended_every_deadline_begins_anew() {
+    for index in ["pulse", "leases"] {
+        let scene = Scene::new().await;
+        let second = Duration::from_secs(1);
+        let options = Options { contact_gap: Some(3 * second), ..scene.options.clone() };
+        let store = open_with(options);
+        for second_of in 0..40 {
+            scene.fleet.advance(second);
+            let held = vec![scene.running];
+            if second_of < 20 {
+                scene.fleet.renew(&scene.hand, held, ConnectorStatus::Idle).await.expect("heard");
+            } else if second_of == 20 {
+                by_hand(&scene.prefix, &format!("DEL {index}"));
+                by_hand(&scene.prefix, &format!("SET {index} x"));
+            }
+            drop(store.due(Due::Machines).await);
+        }
+        store.mend(None).await.expect("it is mended");
+        for what in [Due::Leases, Due::Workers, Due::Machines, Due::Connectors] {
+            let due = store.due(what).await.expect("it is looked at");
+            assert!(due.is_empty(), "{index}: {due:?}");
+        }
+        scene
+            .fleet
+            .renew(&scene.hand, vec![scene.running], ConnectorStatus::Idle)
+            .await
+            .expect("heard");
+        scene.fleet.check().await.expect("nothing is wrong any more");
     }
 }
