@@ -1,5 +1,8 @@
 //! What is no longer kept: ended jobs, who is gone, the log's beginning, the keys of submissions.
 
+use std::time::Duration;
+
+use parking_lot::Mutex;
 use pointsman_core::{
     Record, RecordKey, RecordKind, Timestamp, command::Reconcile, decide::limits,
 };
@@ -9,6 +12,33 @@ use crate::{
     link::{count, list, text},
     store::Inner,
 };
+
+/// What was counted is taken for true so long, and as long as the sum in `meta` does not change by
+/// more than this part of the limit.
+const COUNTED_FOR: Duration = Duration::from_secs(600);
+const COUNTED_PART: u64 = 10;
+
+/// The bytes of ended jobs as they were counted last, beside what `meta` said then: no wrong number
+/// there costs jobs.
+#[derive(Default)]
+pub struct EndedBytes(Mutex<Option<Counted>>);
+
+#[derive(Clone, Copy)]
+struct Counted {
+    at: Timestamp,
+    said: u64,
+    counted: u64,
+}
+
+impl EndedBytes {
+    /// How many they are now that `meta` says so many, if that follows from what was counted.
+    fn known(&self, said: u64, limit: u64, now: Timestamp) -> Option<u64> {
+        let last = (*self.0.lock())?;
+        let is_near = said.abs_diff(last.said) <= limit / COUNTED_PART;
+        let is_known = is_near && now.since(last.at) < COUNTED_FOR;
+        is_known.then(|| (last.counted + said).saturating_sub(last.said))
+    }
+}
 
 /// What a part came to; where it came to nothing, the log has why, and the doctor what is wrong.
 fn passing<T>(what: &str, part: Result<T, StoreError>) -> Option<T> {
@@ -94,8 +124,19 @@ impl Inner {
         let found = self.link.send_all(&pipeline).await?;
         let size = |n: usize| found.get(n).and_then(count).unwrap_or(0);
         let too_many = keep.too_many(size(0));
-        let mut too_large = size(1).saturating_sub(keep.ended_bytes);
         let now = self.link.now();
+        let bytes = match size(1) {
+            said if said <= keep.ended_bytes => said,
+            said => match self.ended_bytes.known(said, keep.ended_bytes, now) {
+                Some(bytes) => bytes,
+                None => {
+                    let counted = self.count_ended_bytes(size(0)).await?;
+                    *self.ended_bytes.0.lock() = Some(Counted { at: now, said, counted });
+                    counted
+                }
+            },
+        };
+        let mut too_large = bytes.saturating_sub(keep.ended_bytes);
         let mut due = Vec::new();
         for from in (0..most).step_by(100) {
             let mut range = redis::cmd("ZRANGE");
@@ -118,5 +159,22 @@ impl Inner {
             }
         }
         Ok(due)
+    }
+
+    /// The bytes of so many ended jobs, from their records.
+    async fn count_ended_bytes(&self, jobs: u64) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for from in (0..jobs).step_by(MAX_DUE) {
+            let mut range = redis::cmd("ZRANGE");
+            let till = jobs.min(from + MAX_DUE as u64) - 1;
+            let ids = self.link.send(range.arg(self.key("ended")).arg(from).arg(till)).await?;
+            let ids = list(&ids).iter().filter_map(|id| text(id).parse().ok());
+            let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();
+            bytes += self.readable(&keys).await?.iter().fold(0, |sum, record| match record {
+                Record::Job(job) => sum + job.bytes(),
+                _ => sum,
+            });
+        }
+        Ok(bytes)
     }
 }

@@ -15,6 +15,7 @@ mod payloads;
 mod previews;
 mod probed;
 mod profiles;
+mod retention;
 mod seeds;
 mod set_back;
 mod several;
