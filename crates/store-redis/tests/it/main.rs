@@ -8,6 +8,7 @@ mod damage;
 mod doctor;
 mod history;
 mod idle;
+mod keyspace;
 mod many;
 mod meanwhile;
 mod opening;
