@@ -45,7 +45,9 @@ local function contact(keys, args)
   if is_newer(f[3]) then return { 'newer', f[3] or '' } end
   local last = tonumber(f[1] or '') or 0
   local back = last > now + 1000
-  if args[3] == '1' or back or (gap > 0 and now - last > gap) then
+  -- While `pulse` is none, nobody can be heard: that is no silence of theirs.
+  local is_deaf = type(redis.pcall('ZCARD', prefix_of(keys[1]) .. 'pulse')) ~= 'number'
+  if args[3] == '1' or back or is_deaf or (gap > 0 and now - last > gap) then
     local P = prefix_of(keys[1])
     local later = '(' .. text((now + 1) * TOLD_BY)
     for _, member in ipairs(redis.pcall('ZRANGEBYSCORE', P .. 'pulse', later, '+inf')) do

@@ -211,6 +211,21 @@ async fn an_index_that_is_none_keeps_nothing_else_from_being_removed() {
     }
 }
 
+/// Then nobody can be heard, which is no silence of theirs.
+#[tokio::test]
+async fn a_pulse_that_is_none_costs_no_job() {
+    let scene = Scene::new().await;
+    by_hand(&scene.prefix, "DEL pulse");
+    by_hand(&scene.prefix, "SET pulse x");
+    for _ in 0..15 {
+        scene.fleet.advance(Duration::from_secs(1));
+        assert_eq!(scene.fleet.reconcile(Due::Leases).await, 0);
+    }
+    scene.fleet.store.mend(None).await.expect("it is mended");
+    assert_eq!(scene.fleet.reconcile(Due::Leases).await, 0);
+    scene.fleet.act(&scene.hand, scene.running, completed()).await.expect("it is still its own");
+}
+
 /// Nobody could be heard while it was none, and nobody is silent for that when it is mended.
 #[tokio::test]
 async fn when_pulse_or_leases_are_mended_every_deadline_begins_anew() {
