@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use pointsman_core::{
     JobId, Record, RecordKey, RecordKind, Timestamp, command::Reconcile, decide::limits,
 };
-use pointsman_store::{Due, MAX_DUE, Retention, StoreError};
+use pointsman_store::{Due, MAX_DUE, StoreError};
 
 use crate::{
     gone::Silent,
     keys::TOLD_BY,
-    link::{count, list, number, odd, text},
+    link::{list, number, odd, text},
     plan::class_of,
     reads::pairs,
     store::Inner,
@@ -104,7 +104,7 @@ impl Inner {
     }
 
     /// Workers that were not heard since then.
-    async fn unheard_workers(&self, since: Timestamp) -> Result<Silent, StoreError> {
+    pub async fn unheard_workers(&self, since: Timestamp) -> Result<Silent, StoreError> {
         let worker = |id: &str| id.parse().ok().map(RecordKey::Worker);
         let mut silent = self.unheard("w", worker, since).await?;
         let machines = self.machines_heard().await?;
@@ -204,97 +204,6 @@ impl Inner {
             }
         }
         due.truncate(MAX_DUE);
-        Ok(due)
-    }
-
-    /// Ended jobs, and workers and machines that are gone, over what is kept.
-    async fn surplus(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
-        self.forget_idempotency().await?;
-        self.cut_log().await?;
-        let (now, _) = self.contact(false).await?;
-        // Those that are there are heard, and those that are gone are remembered.
-        let silent = self.unheard_workers(now - limits::SILENT_AFTER).await?;
-        self.not_gone(RecordKind::Worker, &silent).await?;
-        let workers = keep.over_limit(self.gone.workers(), now).into_iter();
-        let workers = workers.map(|worker| Reconcile::RemoveWorker { worker });
-        let seen = self.machines_heard().await?;
-        let empty = seen.iter().filter(|seen| seen.has_no_workers());
-        let gone = empty.filter_map(|seen| Some((seen.gone_since?, seen.machine.clone())));
-        let mut machines = keep.over_limit(gone.collect(), now);
-        // A worker of it may have come since.
-        let workers_of = self.workers_of(machines.iter().collect()).await?;
-        machines.retain(|machine| workers_of.get(machine).is_some_and(Vec::is_empty));
-        let machines = machines.into_iter().map(|machine| Reconcile::RemoveMachine { machine });
-        // First those that are few.
-        let mut due: Vec<Reconcile> = workers.chain(machines).take(MAX_DUE).collect();
-        due.extend(self.surplus_jobs(keep, MAX_DUE - due.len()).await?);
-        Ok(due)
-    }
-
-    /// The log is cut where it takes more memory than it may; its length is bounded as it is written.
-    async fn cut_log(&self) -> Result<(), StoreError> {
-        let log = self.key("log");
-        let mut look = redis::pipe();
-        look.cmd("MEMORY").arg("USAGE").arg(&log).cmd("XLEN").arg(&log);
-        let found = self.link.send_each(&look).await?;
-        let [Ok(bytes), Ok(len)] = &found[..] else {
-            let why = found.into_iter().find_map(Result::err).unwrap_or_default();
-            tracing::warn!(why, "how large the log is cannot be seen, so it is not cut");
-            return Ok(());
-        };
-        let size = |value| count(value).unwrap_or(0);
-        let (bytes, len) = (size(bytes), size(len));
-        if bytes > self.log_bytes {
-            let kept = u128::from(len) * u128::from(self.log_bytes) / u128::from(bytes);
-            let mut trim = redis::cmd("XTRIM");
-            trim.arg(&log).arg("MAXLEN").arg("~").arg(kept.to_string());
-            self.link.send(&trim).await?;
-        }
-        Ok(())
-    }
-
-    /// The keys themselves vanish with their time; the index of them is looked through here.
-    async fn forget_idempotency(&self) -> Result<(), StoreError> {
-        let mut forget = redis::cmd("ZREMRANGEBYSCORE");
-        forget.arg(self.key("idempotency")).arg("-inf").arg(self.link.now().as_millis());
-        self.link.send(&forget).await?;
-        Ok(())
-    }
-
-    async fn surplus_jobs(
-        &self,
-        keep: Retention,
-        most: usize,
-    ) -> Result<Vec<Reconcile>, StoreError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("ZCARD").arg(self.key("ended"));
-        pipeline.cmd("HGET").arg(self.link.keys().meta()).arg("ended_bytes");
-        let found = self.link.send_all(&pipeline).await?;
-        let size = |n: usize| found.get(n).and_then(count).unwrap_or(0);
-        let too_many = keep.too_many(size(0));
-        let mut too_large = size(1).saturating_sub(keep.ended_bytes);
-        let now = self.link.now();
-        let mut due = Vec::new();
-        for from in (0..most).step_by(100) {
-            let mut range = redis::cmd("ZRANGE");
-            range.arg(self.key("ended")).arg(from).arg(most.min(from + 100) - 1);
-            let ids = self.link.send(&range).await?;
-            let ids = list(&ids).iter().filter_map(|id| text(id).parse().ok());
-            let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();
-            for record in self.readable(&keys).await? {
-                let Record::Job(job) = record else { continue };
-                let over =
-                    (due.len() as u64) < too_many || too_large > 0 || keep.is_too_old(&job, now);
-                too_large = too_large.saturating_sub(job.bytes());
-                if !over {
-                    return Ok(due);
-                }
-                due.push(Reconcile::RemoveJob { job: job.id });
-            }
-            if keys.len() < 100 {
-                break;
-            }
-        }
         Ok(due)
     }
 }

@@ -68,6 +68,7 @@ mod plan;
 mod queues;
 mod reads;
 mod results;
+mod retention;
 mod settings;
 mod sight;
 mod store;

@@ -34,6 +34,7 @@ use crate::{
     log,
     looks::Looks,
     machines::Machines,
+    retention::EndedBytes,
     sight::{self, Memory},
     together::Together,
     turns::Turns,
@@ -120,6 +121,7 @@ pub(crate) struct Inner {
     pub looks: Looks,
     pub machines: Machines,
     pub gone: Gone,
+    pub ended_bytes: EndedBytes,
     pub all_machines_every: Duration,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
@@ -182,6 +184,7 @@ impl RedisStore {
             looks: Looks::new(look_holds),
             machines: Machines::default(),
             gone: Gone::default(),
+            ended_bytes: EndedBytes::default(),
             all_machines_every,
             verified: Mutex::default(),
             searched: Mutex::new(LruCache::new(most_searched)),

@@ -72,18 +72,19 @@ local function guarded(S, v)
   return true
 end
 
--- The log takes the next entry: it is the last thing to be written. Asked once in a call. What others
--- put between ours is passed over.
-local function sound_log(S)
-  local log = S.P .. 'log'
-  if S.typed[log] then return end
-  local ahead = redis.pcall('XRANGE', log, text(S.seq + 1) .. '-0', '+', 'COUNT', '1')
-  if ahead.err then
-    must_be(S, log, 'stream')
-    refuse(log .. ': ' .. ahead.err)
+-- Makes the log take the next entry, or tells why it does not. What others put between ours is passed
+-- over; an entry ahead that was deleted again has left its id behind, and Redis takes none before it.
+local function make_log_follow(S, seq)
+  local log, last = S.P .. 'log', text(seq)
+  must_be(S, log, 'stream')
+  local ahead = call('XRANGE', log, text(seq + 1) .. '-0', '+', 'COUNT', '1')
+  if ahead[1] then refuse('meta seq is ' .. last .. ', and the log has an entry ' .. ahead[1][1]) end
+  if call('EXISTS', log) == 0 then return end
+  local set = redis.pcall('XSETID', log, last .. '-0')
+  if set.err then
+    refuse(log .. ' takes no entry behind ' .. last .. '-0 (' .. set.err .. '): rename it to ' .. S.P
+      .. 'quarantine:log, and a new one begins')
   end
-  if ahead[1] then refuse('meta seq is ' .. S.seq_text .. ', and the log has an entry ' .. ahead[1][1]) end
-  S.typed[log] = 'stream'
 end
 
 -- A count of jobs that will change is a number.
@@ -151,7 +152,6 @@ local function sound(S, v)
       whole(call('HGET', present, v[k]) or 0, present, v[k])
     end
   end
-  sound_log(S)
 end
 
 -- A class that would be one too many, with the submission or retry that needs it.
@@ -179,5 +179,4 @@ local function sound_claim(S, claim, picks)
   end
   sound_count(S, 'pending')
   sound_count(S, 'assigned')
-  sound_log(S)
 end

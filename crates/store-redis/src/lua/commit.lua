@@ -1,7 +1,7 @@
 -- commit: applies transitions, each whole or not at all: what it was decided on must be unchanged,
--- its guards must hold, and everything that it will write must be what it should be. Then all
--- writes, one entry in the log, and wake-ups. A claim is part of it: the choice of the jobs is made
--- here, and what taking them changes was decided by the caller.
+-- its guards must hold, and everything that it will write must be what it should be. Then one entry in
+-- the log, all other writes, and wake-ups. A claim is part of it: the choice of the jobs is made here,
+-- and what taking them changes was decided by the caller.
 
 -- What a check stumbled over, as text.
 local function reason(why)
@@ -50,6 +50,15 @@ local function apply(S, v, claim, picks, args, n)
   local base, is_event = S.ended, #picks > 0 or v[END] - v[LOG] > LOG_HEAD
   if is_event then S.seq = S.seq + 1 end
   S.seq_text = text(S.seq)
+  local reply = { 'ok', is_event and S.seq_text or '', text(base) }
+  local taking = #picks > 0 and log_taking(S, v, claim, picks, reply)
+  if is_event then
+    local fine, why = pcall(write_log, S, v, base)
+    if not fine then
+      S.seq = S.seq - 1
+      return { 'corrupt', reason(why) }
+    end
+  end
   put_records(S, v, overridden_by(S, claim, picks), base)
   put_indexes(S, v, base)
   put_payloads(v, args, n)
@@ -57,9 +66,7 @@ local function apply(S, v, claim, picks, args, n)
   note_losses(S, v)
   use_profiles(S, v)
   S.ended = S.ended + v[ENDINGS]
-  local reply = { 'ok', is_event and S.seq_text or '', text(base) }
-  if #picks > 0 then take(S, v, claim, picks, base, reply) end
-  if is_event then write_log(S, v, base) end
+  if taking then take(S, taking, claim, picks, base, reply) end
   return reply
 end
 
@@ -77,7 +84,7 @@ local function one(S, v, args, n)
   if claim then
     flush(S)
     -- A hint, after everything was written: what it stumbles over is for others to find.
-    if #picks > 0 and #picks == claim.wanted then pcall(look_behind, S, claim) end
+    if reply[1] == 'ok' and #picks > 0 and #picks == claim.wanted then pcall(look_behind, S, claim) end
     -- What the choice noted of queues is over.
     for _, class in pairs(S.classes) do class.taken, class.following, class.is_odd = nil, nil, nil end
   end

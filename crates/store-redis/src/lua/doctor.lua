@@ -28,10 +28,10 @@ end
 -- anything is written, where there can be none.
 local function next_entry(keys)
   local f = call('HMGET', keys[1], 'seq', 'ended_no')
-  local S = { P = prefix_of(keys[1]), typed = {}, seq = whole(f[1], 'meta', 'seq'), seq_text = f[1] }
+  local S, seq = { P = prefix_of(keys[1]), typed = {} }, whole(f[1], 'meta', 'seq')
   whole(f[2], 'meta', 'ended_no')
-  sound_log(S)
-  return { seq = text(S.seq + 1), ended_no = f[2], log = S.P .. 'log' }
+  make_log_follow(S, seq)
+  return { seq = text(seq + 1), ended_no = f[2], log = S.P .. 'log' }
 end
 
 local function write_entry(keys, entry, time, event, record)
@@ -72,6 +72,11 @@ local function set_aside(keys, args)
   if args[6] == '' and is_record and not has_rev(P .. args[2], args[7]) then return 'changed' end
   local entry = is_record and next_entry(keys)
   if kind ~= 'none' then lay_aside(P, args[2]) end
+  -- Who was heard is not known any more, or was refused when it said so: every deadline begins anew.
+  if args[2] == 'pulse' or args[2] == 'leases' then
+    local now = text(clock(args[1]))
+    call('HSET', keys[1], 'contact_since', now, 'contact_at', now)
+  end
   if is_record then
     redis.pcall('SREM', P .. args[4], args[5])
     write_entry(keys, entry, args[1], args[3], '')

@@ -58,13 +58,17 @@ local function refuse(why)
   error({ err = DAMAGED .. why, corrupt = why })
 end
 
--- A whole number as it must stand in a field of a key; anything else is corruption, found before a
--- write.
+-- A whole number as it must stand in a field of a key: digits alone, as Redis itself adds to no other.
+-- Anything else is corruption, found before a write. Small ones are remembered.
+local WHOLES = { ['0'] = 0, [0] = 0 }
 local function whole(value, key, field)
+  local known = WHOLES[value]
+  if known then return known end
   local n = tonumber(value)
-  if not n or n % 1 ~= 0 or n < 0 or n >= 9007199254740992 then
+  if not n or n >= 9007199254740992 or string.find(value, '^0') or string.find(value, '%D') then
     refuse(key .. ' ' .. field .. ' is not a whole number: ' .. tostring(value))
   end
+  if n < 1000 then WHOLES[value] = n end
   return n
 end
 

@@ -6,7 +6,7 @@ local CALM_MS = 5000
 -- What these functions, and the processes beside them, write and publish with.
 local COMMANDS = {
   'DEL', 'HDEL', 'HINCRBY', 'HSET', 'HSETNX', 'LPUSH', 'LSET', 'PEXPIRE', 'RPUSH', 'SADD', 'SET', 'SREM', 'UNLINK',
-  'XADD', 'XTRIM', 'ZADD', 'ZREM', 'ZREMRANGEBYSCORE', 'PUBLISH', 'SUBSCRIBE',
+  'XADD', 'XSETID', 'XTRIM', 'ZADD', 'ZREM', 'ZREMRANGEBYSCORE', 'PUBLISH', 'SUBSCRIBE',
 }
 
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', '1' for an import.
@@ -37,17 +37,20 @@ end
 
 -- The store's own absence is not the workers' silence: after a gap in which no server looked, and
 -- after the clock was set back, every deadline starts anew, and no time without claims is longer than
--- it may be. ARGV: time or '', gap in ms, force.
+-- it may be. An index that is none of ours is passed over: the doctor tells of it, and silence is
+-- looked for without it. ARGV: time or '', gap in ms, force.
 local function contact(keys, args)
   local now, gap = clock(args[1]), tonumber(args[2])
   local f = call('HMGET', keys[1], 'contact_at', 'contact_since', 'format', 'calm_until')
   if is_newer(f[3]) then return { 'newer', f[3] or '' } end
   local last = tonumber(f[1] or '') or 0
   local back = last > now + 1000
-  if args[3] == '1' or back or (gap > 0 and now - last > gap) then
+  -- While `pulse` is none, nobody can be heard: that is no silence of theirs.
+  local is_deaf = type(redis.pcall('ZCARD', prefix_of(keys[1]) .. 'pulse')) ~= 'number'
+  if args[3] == '1' or back or is_deaf or (gap > 0 and now - last > gap) then
     local P = prefix_of(keys[1])
     local later = '(' .. text((now + 1) * TOLD_BY)
-    for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'pulse', later, '+inf')) do
+    for _, member in ipairs(redis.pcall('ZRANGEBYSCORE', P .. 'pulse', later, '+inf')) do
       call('ZADD', P .. 'pulse', text(now * TOLD_BY), member)
     end
     call('HSET', keys[1], 'contact_since', text(now))
@@ -57,7 +60,8 @@ local function contact(keys, args)
   if (tonumber(f[4] or '') or 0) > now + CALM_MS then call('HSET', keys[1], 'calm_until', text(now + CALM_MS)) end
   -- A lease end further off than one lease length is cut to it.
   local leases = prefix_of(keys[1]) .. 'leases'
-  for _, job in ipairs(call('ZRANGEBYSCORE', leases, '(' .. text(now + LEASE_MS), '+inf', 'LIMIT', 0, 1000)) do
+  local far = redis.pcall('ZRANGEBYSCORE', leases, '(' .. text(now + LEASE_MS), '+inf', 'LIMIT', 0, 1000)
+  for _, job in ipairs(far) do
     call('ZADD', leases, text(now + LEASE_MS), job)
   end
   return { text(now), f[2] }

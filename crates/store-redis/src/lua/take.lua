@@ -13,14 +13,18 @@ local PAYLOAD_TOLD = 65536
 
 -- A taker is: where its event is among those of the transition (0: nowhere), the event's name, the
 -- record before and after the jobs, the field of the jobs before and after them, whether its pulse
--- is to be set; then its write, with places for the fields that are put in here.
+-- is to be set; then its write, with places for the fields that are put in here. Answers its record,
+-- and where the next one begins.
+local function record_of(t, i, ids)
+  local last = i + 8 + t[i + 8]
+  return t[i + 2] .. ids .. t[i + 3], last + 2 + t[last + 1]
+end
+
 local function put_taker(S, t, i, ids, more, base)
   local key = i + 9
   t[key + 4] = t[i + 4] .. ids .. t[i + 5]
   if more then t[key + 6] = more end
   put_fields(S, t, i + 7, base)
-  local last = i + 8 + t[i + 8]
-  return t[i + 2] .. ids .. t[i + 3], last + 2 + t[last + 1]
 end
 
 -- Puts an event in the place of the one that the transition has without the claim, or behind all.
@@ -66,16 +70,12 @@ local function joined(S, pick, attempt, token, changed, count)
     .. BETWEEN .. 'attempt' .. BETWEEN .. attempt .. BETWEEN .. 'token' .. BETWEEN .. token .. changed
 end
 
-local function take_job(S, pick, token, fields, changed, reply)
+local function put_job(S, pick, token, fields)
   local class = pick.class
   class.running, class.is_dirty, class.is_requeued = class.running + 1, true, true
   -- Exclusions lapse while a job is pending.
   if pick.excludes then call('ZREM', S.P .. 'exclusions', pick.job) end
-  local attempt = small(pick.attempt + 1)
-  call('HSET', pick.key, 'rev', S.seq_text, 'attempt', attempt, 'token', token, unpack(fields))
-  local record, at = joined(S, pick, attempt, token, changed, #fields + 6), #reply
-  reply[at + 1], reply[at + 2], reply[at + 3] = pick.job, pick.service, record
-  return record
+  call('HSET', pick.key, 'rev', S.seq_text, 'attempt', small(pick.attempt + 1), 'token', token, unpack(fields))
 end
 
 -- Leases of the same time stand in the order of the jobs' ids, and Redis looks for the place of each
@@ -89,8 +89,9 @@ local function lease(S, jobs)
   call('ZADD', S.P .. 'leases', unpack(args))
 end
 
--- The writes about the chosen jobs; what the caller is told of them goes into the reply.
-local function take(S, v, claim, picks, base, reply)
+-- Puts the events of the taking among those of the transition, and what the caller is told of the jobs
+-- into the reply. Answers what `take` writes.
+local function log_taking(S, v, claim, picks, reply)
   local t = flat(claim.taking)
   local tokens, at = 2, t[2] + 3
   local last = at + t[at]
@@ -102,39 +103,54 @@ local function take(S, v, claim, picks, base, reply)
   local shown = statuses(t, last + 2, last + 1 + count, by_service)
   local worker = last + 2 + count
   local worker_at, worker_name = t[worker], t[worker + 1]
-  local worker_record, i = put_taker(S, t, worker, ids, shown, base)
+  local worker_record, i = record_of(t, worker, ids)
   if worker_at > 0 then log_event(v, worker_at, worker_name, worker_record) end
-  local takers = {}
+  local takers, events = {}, {}
   for _, service in ipairs(claim.services) do
-    local own = by_service[service.name]
-    local event_at, name, hears = t[i], t[i + 1], t[i + 6]
+    local here, own = i, by_service[service.name]
+    local record
+    record, i = record_of(t, here, own or '')
     if own then
-      if hears then
-        call('ZADD', S.P .. 'pulse', text(S.now * TOLD_BY + 1), 'c:' .. claim.worker .. ':' .. service.name)
+      takers[#takers + 1] = { at = here, service = service.name, ids = own }
+      if t[here] > 0 then
+        log_event(v, t[here], t[here + 1], record)
+      else
+        events[service.name] = { t[here + 1], record }
       end
-      local record
-      record, i = put_taker(S, t, i, own, nil, base)
-      takers[service.name] = { event_at, name, record }
-      if event_at > 0 then log_event(v, event_at, name, record) end
-    else
-      local last = i + 8 + t[i + 8]
-      i = last + 2 + t[last + 1]
     end
+  end
+  for n, pick in ipairs(picks) do
+    local attempt = small(pick.attempt + 1)
+    local record, at = joined(S, pick, attempt, t[tokens + n], changed, #fields + 6), #reply
+    reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = pick.job, pick.service, record, false
+    log_event(v, 0, 'job_assigned job:' .. pick.job, record)
+    if n == 1 and worker_at == 0 then log_event(v, 0, worker_name, worker_record) end
+    local event = events[pick.service]
+    if event then log_event(v, 0, event[1], event[2]) end
+    events[pick.service] = nil
+  end
+  return { list = t, tokens = tokens, fields = fields, worker = worker, ids = ids, shown = shown, takers = takers }
+end
+
+-- The writes about the chosen jobs. Payloads go into the reply.
+local function take(S, taking, claim, picks, base, reply)
+  local t = taking.list
+  put_taker(S, t, taking.worker, taking.ids, taking.shown, base)
+  for _, taker in ipairs(taking.takers) do
+    -- Whether its pulse is to be set.
+    if t[taker.at + 6] then
+      call('ZADD', S.P .. 'pulse', text(S.now * TOLD_BY + 1), 'c:' .. claim.worker .. ':' .. taker.service)
+    end
+    put_taker(S, t, taker.at, taker.ids, nil, base)
   end
   local members, leases = {}, {}
   for n, pick in ipairs(picks) do
-    local record = take_job(S, pick, t[tokens + n], fields, changed, reply)
-    log_event(v, 0, 'job_assigned job:' .. pick.job, record)
-    if n == 1 and worker_at == 0 then log_event(v, 0, worker_name, worker_record) end
-    local taker = takers[pick.service]
-    if taker and taker[1] == 0 then log_event(v, 0, taker[2], taker[3]) end
-    takers[pick.service] = nil
+    put_job(S, pick, t[taking.tokens + n], taking.fields)
     local queue = pick.class.queue
     local some = members[queue] or { queue }
     members[queue] = some
     some[#some + 1] = pick.member
     leases[n] = pick.job
-    reply[#reply + 1] = false
   end
   for _, some in pairs(members) do call('ZREM', unpack(some)) end
   lease(S, leases)

@@ -1,4 +1,5 @@
--- The writes of a transition, after every check.
+-- The writes of a transition, after every check. The log is written first: whether it takes an entry
+-- only Redis knows, and until then nothing is changed.
 
 -- A value that only the store knows: the seq, an ending's number, a time.
 local function mark(S, value, base)
@@ -200,5 +201,8 @@ local function write_log(S, v, base)
   local at, last = v[LOG], v[END] - 1
   v[at + 4], v[at + 6], v[at + 8] = S.seq_text .. '-0', S.now_text, text(base)
   if last - at > LOG_VALUES then last = fold_events(v, at + LOG_HEAD, last) end
+  local entry = redis.pcall('XADD', unpack(v, at, last))
+  if type(entry) == 'string' then return end
+  make_log_follow(S, S.seq - 1)
   call('XADD', unpack(v, at, last))
 end

@@ -283,10 +283,32 @@ async fn a_right_that_is_taken_away_leaves_the_outcome_unknown() {
     run(&server, "ACL SETUSER app on >secret ~* &* +@all").await;
     let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
     let fleet = Fleet::on(&store);
-    run(&server, "ACL SETUSER app -xadd").await;
+    run(&server, "ACL SETUSER app -hset").await;
     let submit = Command::Submit(fleet.submission(spec(50)));
     let why = store.execute(vec![submit]).await.map(drop).expect_err("it stops");
     assert!(matches!(&why, StoreError::Unknown(why) if why.contains("midst")), "{why}");
+}
+
+/// Where Redis does not set a stream's last id back, nothing is done by half.
+#[tokio::test]
+async fn a_log_that_takes_no_entry_is_told_before_anything_is_written() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = format!("redis://app:secret@127.0.0.1:{}", server.port());
+    run(&server, "ACL SETUSER app on >secret ~* &* +@all").await;
+    let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
+    let fleet = Fleet::on(&store);
+    fleet.submit(spec(50)).await;
+    run(&server, "XADD {pointsman:default}:log 99-0 a b").await;
+    run(&server, "XDEL {pointsman:default}:log 99-0").await;
+    run(&server, "ACL SETUSER app -xsetid").await;
+    let before = server.dump().await.expect("it is dumped");
+    let submit = Command::Submit(fleet.submission(spec(50)));
+    let mut refused = store.execute(vec![submit]).await.expect("the store works");
+    let why = refused.pop().expect("an answer").expect_err("it is refused").to_string();
+    assert!(why.contains("rename it to {pointsman:default}:quarantine:log"), "{why}");
+    assert_eq!(server.dump().await.expect("it is dumped"), before, "nothing was touched");
+    run(&server, "RENAME {pointsman:default}:log {pointsman:default}:quarantine:log").await;
+    fleet.submit(spec(50)).await;
 }
 
 /// A Sentinel that slept through a fail-over, or does not know what is away, is no reason to give up.

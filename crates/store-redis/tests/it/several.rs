@@ -12,7 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use pointsman_core::{
-    Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
+    Answer, Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition,
+    WorkerId,
     command::Reconcile,
     decide::Key,
     doctor::{Examination, Mended},
@@ -27,8 +28,8 @@ use pointsman_store_redis::RedisStore;
 use tokio::sync::broadcast;
 
 use crate::{
+    keyspace::{but_for_pulse, changed, dump},
     support::{open_with, options, prefix},
-    unchanged::dump,
 };
 
 const CLIENTS: usize = 3;
@@ -36,7 +37,29 @@ const CLIENTS: usize = 3;
 struct Several {
     clients: Vec<RedisStore>,
     calls: AtomicUsize,
+    /// Calls in which every operation was refused.
+    operations: Arc<AtomicUsize>,
     prefix: String,
+}
+
+#[derive(PartialEq)]
+enum Refused {
+    Command,
+    /// The command itself was taken: who sent it was heard.
+    EveryOperation,
+}
+
+/// Whether nothing of a command was done.
+fn refused(answer: &Result<Done, Rejected>) -> Option<Refused> {
+    match answer {
+        Err(_) => Some(Refused::Command),
+        Ok(Done { answer: Answer::Exchanged { ops, claimed }, group: None, .. })
+            if claimed.is_empty() && !ops.is_empty() && ops.iter().all(Result::is_err) =>
+        {
+            Some(Refused::EveryOperation)
+        }
+        Ok(_) => None,
+    }
 }
 
 impl Several {
@@ -57,9 +80,15 @@ macro_rules! delegate {
             ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
                 let before = dump(&self.prefix);
                 let answers = self.next().execute(commands.clone()).await?;
-                if answers.iter().all(Result::is_err) {
-                    let after = dump(&self.prefix);
-                    assert!(before == after, "{commands:?} was refused and left a trace");
+                let refused: Vec<_> = answers.iter().filter_map(refused).collect();
+                if refused.len() == answers.len() {
+                    let mut states = (before, dump(&self.prefix));
+                    if refused.contains(&Refused::EveryOperation) {
+                        self.operations.fetch_add(1, Ordering::Relaxed);
+                        states = (but_for_pulse(states.0), but_for_pulse(states.1));
+                    }
+                    let traces = changed(&states.0, &states.1);
+                    assert!(traces.is_empty(), "{commands:?} was refused and left {traces:?}");
                 }
                 Ok(answers)
             }
@@ -109,14 +138,18 @@ delegate! {
     close() -> Result<(), StoreError>;
 }
 
-fn open(clock: ManualClock) -> (Arc<dyn Store>, Box<dyn Any>) {
-    let options = options(&clock);
-    let prefix = prefix(&options);
-    let clients = (0..CLIENTS).map(|_| open_with(options.clone())).collect();
-    (Arc::new(Several { clients, calls: AtomicUsize::new(0), prefix }), Box::new(()))
-}
-
 #[test]
 fn clients_that_take_turns_agree_with_the_model() {
+    let operations = Arc::new(AtomicUsize::new(0));
+    let counted = operations.clone();
+    let open = move |clock: ManualClock| -> (Arc<dyn Store>, Box<dyn Any>) {
+        let options = options(&clock);
+        let prefix = prefix(&options);
+        let clients = (0..CLIENTS).map(|_| open_with(options.clone())).collect();
+        let (calls, operations) = (AtomicUsize::new(0), counted.clone());
+        (Arc::new(Several { clients, calls, operations, prefix }), Box::new(()))
+    };
     pointsman_store::conformance::model::agrees(&open);
+    let operations = operations.load(Ordering::Relaxed);
+    assert!(operations > 100, "stale operations are met: {operations}");
 }

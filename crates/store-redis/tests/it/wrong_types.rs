@@ -8,10 +8,10 @@ use pointsman_core::{
     command::{Held, Raise, Reconcile},
     decide::limits,
     doctor::{FindingRule, Mend, MendOutcome},
-    record::{AlertId, AlertRule, JobSpec, Severity},
+    record::{AlertId, AlertRule, ConnectorStatus, JobSpec, Severity},
 };
 use pointsman_store::{
-    Depth, Due, JobFilter, Store,
+    Depth, Due, JobFilter, Retention, Store,
     conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 use pointsman_store_redis::Options;
@@ -171,4 +171,90 @@ async fn a_queue_that_is_none_keeps_no_other_from_being_shown_and_claimed() {
     assert_eq!(scene.fleet.claim(&other).await.map(|held| held.job), Some(needs_x));
     scene.fleet.store.mend(None).await.expect("it is mended");
     assert_eq!(scene.fleet.claim(&other).await.map(|held| held.job), Some(scene.waiting));
+}
+
+#[tokio::test]
+async fn leases_that_are_none_keep_nobody_from_going_silent() {
+    let scene = Scene::new().await;
+    by_hand(&scene.prefix, "SET leases x");
+    scene.fleet.advance(limits::SILENT_AFTER + Duration::from_secs(1));
+    let due = scene.fleet.store.due(Due::Workers).await.expect("it is looked at");
+    let [Reconcile::DeclareSilent { worker, .. }] = &due[..] else { panic!("{due:?}") };
+    assert_eq!(*worker, scene.hand.worker);
+    let due = scene.fleet.store.due(Due::Machines).await.expect("it is looked at");
+    assert!(matches!(&due[..], [Reconcile::DisconnectMachine { .. }]), "{due:?}");
+    scene.fleet.advance(limits::STALE_AFTER);
+    let due = scene.fleet.store.due(Due::Connectors).await.expect("it is looked at");
+    assert!(matches!(&due[..], [Reconcile::MarkStale { .. }]), "{due:?}");
+}
+
+#[tokio::test]
+async fn an_index_that_is_none_keeps_nothing_else_from_being_removed() {
+    let nothing = Retention { ended_bytes: 0, gone: 0, ..Retention::default() };
+    for index in ["idempotency", "leases", "pulse", "log", "ended"] {
+        let scene = Scene::new().await;
+        let other = scene.fleet.worker("other", 1, &[]).await;
+        let Hand { worker, incarnation, .. } = other;
+        let leave = Command::Leave { worker: worker.clone(), incarnation };
+        scene.fleet.run(leave).await.expect("it leaves");
+        scene.fleet.advance(limits::SILENT_AFTER + Duration::from_secs(1));
+        by_hand(&scene.prefix, &format!("DEL {index}"));
+        by_hand(&scene.prefix, &format!("SET {index} x"));
+        let due = scene.fleet.store.due(Due::Retention(nothing)).await.expect("it is looked at");
+        let has = |which: &dyn Fn(&Reconcile) -> bool| due.iter().any(which);
+        let is_worker =
+            |due: &Reconcile| matches!(due, Reconcile::RemoveWorker { worker: w } if *w == worker);
+        let is_job =
+            |due: &Reconcile| matches!(due, Reconcile::RemoveJob { job } if *job == scene.ended);
+        assert_eq!(has(&is_worker), index != "pulse", "{index}: {due:?}");
+        assert_eq!(has(&is_job), index != "ended", "{index}: {due:?}");
+    }
+}
+
+/// Then nobody can be heard, which is no silence of theirs.
+#[tokio::test]
+async fn a_pulse_that_is_none_costs_no_job() {
+    let scene = Scene::new().await;
+    by_hand(&scene.prefix, "DEL pulse");
+    by_hand(&scene.prefix, "SET pulse x");
+    for _ in 0..15 {
+        scene.fleet.advance(Duration::from_secs(1));
+        assert_eq!(scene.fleet.reconcile(Due::Leases).await, 0);
+    }
+    scene.fleet.store.mend(None).await.expect("it is mended");
+    assert_eq!(scene.fleet.reconcile(Due::Leases).await, 0);
+    scene.fleet.act(&scene.hand, scene.running, completed()).await.expect("it is still its own");
+}
+
+/// Nobody could be heard while it was none, and nobody is silent for that when it is mended.
+#[tokio::test]
+async fn when_pulse_or_leases_are_mended_every_deadline_begins_anew() {
+    for index in ["pulse", "leases"] {
+        let scene = Scene::new().await;
+        let second = Duration::from_secs(1);
+        let options = Options { contact_gap: Some(3 * second), ..scene.options.clone() };
+        let store = open_with(options);
+        for second_of in 0..40 {
+            scene.fleet.advance(second);
+            let held = vec![scene.running];
+            if second_of < 20 {
+                scene.fleet.renew(&scene.hand, held, ConnectorStatus::Idle).await.expect("heard");
+            } else if second_of == 20 {
+                by_hand(&scene.prefix, &format!("DEL {index}"));
+                by_hand(&scene.prefix, &format!("SET {index} x"));
+            }
+            drop(store.due(Due::Machines).await);
+        }
+        store.mend(None).await.expect("it is mended");
+        for what in [Due::Leases, Due::Workers, Due::Machines, Due::Connectors] {
+            let due = store.due(what).await.expect("it is looked at");
+            assert!(due.is_empty(), "{index}: {due:?}");
+        }
+        scene
+            .fleet
+            .renew(&scene.hand, vec![scene.running], ConnectorStatus::Idle)
+            .await
+            .expect("heard");
+        scene.fleet.check().await.expect("nothing is wrong any more");
+    }
 }

@@ -1,0 +1,58 @@
+//! What is removed: a wrong number in `meta` costs nobody a job.
+
+use std::time::Duration;
+
+use pointsman_core::{JobId, command::Reconcile};
+use pointsman_store::{
+    Due, Retention,
+    conformance::fleet::{Fleet, completed},
+};
+
+use crate::support::{by_hand, fleet_on, prefix};
+
+async fn removed(fleet: &Fleet, ended_bytes: u64) -> Vec<JobId> {
+    let keep = Retention { ended_bytes, ..Retention::default() };
+    let due = fleet.store.due(Due::Retention(keep)).await.expect("it is looked at");
+    let jobs = due.iter().map(|due| match due {
+        Reconcile::RemoveJob { job } => *job,
+        other => panic!("{other:?}"),
+    });
+    jobs.collect()
+}
+
+#[tokio::test]
+async fn bytes_are_counted_before_anything_is_removed_for_them() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let mut ended = Vec::new();
+    for _ in 0..3 {
+        let held = fleet.running(&hand).await;
+        fleet.act(&hand, held, completed()).await.expect("it ends");
+        ended.push(held.job);
+    }
+    let bytes = fleet.job(ended[0]).await.bytes();
+    assert!(bytes > 0);
+    let sum = 3 * bytes;
+    assert_eq!(removed(&fleet, sum).await, []);
+    for wrong in [sum + 1, 99_999_999_999_999] {
+        by_hand(&prefix, &format!("HSET meta ended_bytes {wrong}"));
+        assert_eq!(removed(&fleet, sum).await, [], "{wrong}");
+        assert_eq!(removed(&fleet, sum - 1).await, [ended[0]], "{wrong}");
+        assert_eq!(removed(&fleet, bytes).await, ended[..2], "{wrong}");
+    }
+    // What ends since then counts by what it adds.
+    let held = fleet.running(&hand).await;
+    fleet.act(&hand, held, completed()).await.expect("it ends");
+    ended.push(held.job);
+    assert_eq!(removed(&fleet, sum).await, [ended[0]]);
+    assert_eq!(
+        fleet
+            .reconcile(Due::Retention(Retention { ended_bytes: sum, ..Retention::default() }))
+            .await,
+        1
+    );
+    assert_eq!(removed(&fleet, sum).await, []);
+    fleet.advance(Duration::from_secs(600));
+    assert_eq!(removed(&fleet, sum).await, []);
+}
