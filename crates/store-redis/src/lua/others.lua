@@ -30,7 +30,8 @@ local function open(keys, args)
   if not f[6] then call('HSET', keys[1], 'created_at', text(now)) end
   if f[3] == args[2] then return { 'ok', f[4], text(now), 'known' } end
   -- Another replication id: a restart, a fail-over, a restored copy. The end of the log may be gone.
-  call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now), 'contact_at', text(now),
+  -- `contact_at` stays: by it the next look sees that the clock of this one is behind.
+  call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now),
     'calm_until', text(now + CALM_MS))
   return { 'ok', args[3], text(now), 'new_epoch' }
 end
@@ -45,10 +46,12 @@ local function contact(keys, args)
   local last = tonumber(f[1] or '') or 0
   local back = last > now + 1000
   if args[3] == '1' or back or (gap > 0 and now - last > gap) then
-    local P = prefix_of(keys[1])
-    local later = '(' .. text((now + 1) * TOLD_BY)
-    for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'pulse', later, '+inf')) do
-      call('ZADD', P .. 'pulse', text(now * TOLD_BY), member)
+    -- When those were heard that were heard later than now is not known: long enough ago that nobody
+    -- comes back by it, and whoever is there has the whole of the time from here on.
+    local pulse = prefix_of(keys[1]) .. 'pulse'
+    local later, heard = '(' .. text((now + 1) * TOLD_BY), text((now - SILENT_MS) * TOLD_BY)
+    for _, member in ipairs(call('ZRANGEBYSCORE', pulse, later, '+inf')) do
+      call('ZADD', pulse, heard, member)
     end
     call('HSET', keys[1], 'contact_since', text(now))
     f[2] = text(now)
