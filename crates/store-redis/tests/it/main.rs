@@ -6,6 +6,7 @@ mod classes;
 mod conformance;
 mod damage;
 mod doctor;
+mod fail_over;
 mod history;
 mod idle;
 mod many;
