@@ -18,9 +18,9 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
-    LogPage, Preview, Pulse, Queues, Seed, Setting, Store, StoreError, ToldProgress, Transfer,
-    WorkHint,
+    CONTACT_GAP, ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter,
+    JobsPage, Loaded, LogPage, Preview, Pulse, Queues, Seed, Setting, Store, StoreError,
+    ToldProgress, Transfer, WorkHint,
 };
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 
@@ -75,7 +75,7 @@ impl Options {
             fleet: "default".into(),
             acks: 0,
             clock: None,
-            contact_gap: Some(Duration::from_secs(3)),
+            contact_gap: Some(CONTACT_GAP),
             log_bytes: LOG_BYTES,
             look_every: Duration::from_secs(1),
             look_holds: Duration::from_secs(1),
@@ -319,8 +319,9 @@ impl Store for RedisStore {
         self.inner.due(what).await
     }
 
-    async fn break_contact(&self) -> Result<(), StoreError> {
-        self.inner.contact(true).await.map(drop)
+    async fn break_contact(&self) -> Result<bool, StoreError> {
+        let (now, since) = self.inner.contact(true).await?;
+        Ok(since == now)
     }
 
     async fn tell_progress(&self, told: Vec<ToldProgress>) -> Result<(), StoreError> {

@@ -335,8 +335,9 @@ pub trait Store: Send + Sync + 'static {
     /// What a reconciler should look at; an empty list when there is nothing.
     async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError>;
 
-    /// The store was away: no deadline began before now.
-    async fn break_contact(&self) -> Result<(), StoreError>;
+    /// The asker was away from the store: no deadline began before now. Answers whether that is so: a
+    /// store that many ask, and that knows of a gap by itself, goes by that alone.
+    async fn break_contact(&self) -> Result<bool, StoreError>;
 
     /// Passes progress on to every process that shows this store. It is in no record, and nothing
     /// is lost when it is. A store that one process has needs nobody to be told.

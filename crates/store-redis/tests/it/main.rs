@@ -1,5 +1,6 @@
 //! The store on a real Redis.
 
+mod away;
 mod between;
 mod broken;
 mod classes;
