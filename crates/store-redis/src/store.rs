@@ -30,7 +30,7 @@ use crate::{
     doctor::{Searched, Verified},
     gone::Gone,
     lanes,
-    link::{Link, OpenError, Opening, Place},
+    link::{Link, OpenError, Opening, Place, surely},
     log,
     looks::Looks,
     machines::Machines,
@@ -240,6 +240,10 @@ impl Store for RedisStore {
 
     async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError> {
         self.inner.records(&keys).await
+    }
+
+    async fn confirm(&self, epoch: &Epoch) -> Result<(), StoreError> {
+        surely(self.inner.link.acked(epoch).await?)
     }
 
     async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {

@@ -283,6 +283,13 @@ pub trait Store: Send + Sync + 'static {
     /// The records of these keys, those that exist.
     async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError>;
 
+    /// Answers once everything that is written in this epoch is where it has to be before it counts as
+    /// done, as [`execute`](Store::execute) does for what it writes: on as many replicas as were asked
+    /// for. An error says that it may yet be lost. A store without replicas has nobody to ask.
+    async fn confirm(&self, _: &Epoch) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Those of these jobs that are gone for good, in no order. One whose record is lost or cannot be
     /// read is not: as long as an index, or what was set aside, names it, a repair may bring it back.
     async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError>;
