@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     BrokerConfig, BrokerTasks, FilesTrouble, JobStream, Liveness, Preview, PreviewError,
     ReconcilerStatus, Snapshot, Viewer,
-    hub::{Follower, Hub},
+    hub::{Follower, Hub, begin},
     lanes::{Keeper, fresh_lanes},
     reconcilers::{self, Statuses},
     told,
@@ -52,9 +52,7 @@ impl Broker {
         config: BrokerConfig,
     ) -> Result<(Self, BrokerTasks), StoreError> {
         let stop = CancellationToken::new();
-        // Subscribed before the seed is read: what happens in between is in one or the other.
-        let feed = store.subscribe();
-        let seed = store.seed().await?;
+        let (feed, seed) = begin(&*store).await?;
         let hub = Arc::new(Hub::new(store, Arc::new(config), seed, stop.clone()));
         let statuses = Arc::new(Statuses::default());
         let tracker = TaskTracker::new();

@@ -45,16 +45,20 @@ async fn complete(app: &App, caller: &Caller, valid: &mut ValidSubmission) -> Re
     settle_inputs(app, caller, valid).await
 }
 
-/// The job that the submission is an exact repeat of, by its idempotency key. One that is no longer
-/// kept refuses it.
+/// The job that the submission is an exact repeat of, by its idempotency key, once it is as safe as
+/// the first answer promised. One that is no longer kept refuses it.
 async fn known(app: &App, valid: &ValidSubmission) -> Result<Option<Arc<Job>>, Refusal> {
     let Some(Idempotency { key, body }) = valid.idempotency.clone() else { return Ok(None) };
     let key = Key::Idempotency(IdempotencyKey { customer: valid.spec.customer_id.clone(), key });
-    let mut values = app.broker.store().load(vec![key.clone()]).await?.values;
+    let store = app.broker.store();
+    // Before it is read: in another epoch it may be gone again.
+    let epoch = store.epoch();
+    let mut values = store.load(vec![key.clone()]).await?.values;
     match values.remove(&key).flatten() {
         Some(Value::Idempotency { job, body: first }) if first == body => {
-            let found = app.broker.job(job).await?;
-            Ok(Some(found.ok_or(Rejected::JobGone(job))?))
+            let found = app.broker.job(job).await?.ok_or(Rejected::JobGone(job))?;
+            store.confirm(&epoch).await?;
+            Ok(Some(found))
         }
         _ => Ok(None),
     }

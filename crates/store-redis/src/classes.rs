@@ -128,7 +128,8 @@ impl Definitions {
         self.profiles.lock().put(digest, capabilities.clone());
     }
 
-    /// Works out which of the classes that came since the last time a profile can serve.
+    /// Works out which of the classes that came since the last time a profile can serve. Where the
+    /// store has another history meanwhile, it is for whoever asks again.
     pub async fn work_out(
         &self,
         link: &Link,
@@ -136,6 +137,8 @@ impl Definitions {
     ) -> Result<(), StoreError> {
         let read = self.read_profile(link, digest).await?.map_err(StoreError::Failed)?;
         let Some(capabilities) = read else { return Ok(()) };
+        // Before the first look: what is seen in another one is nothing in this.
+        let epoch = link.epoch().to_string();
         let mut known = redis::cmd("HGET");
         known.arg(link.keys().full(&format!("profile:{digest}"))).arg("classes_rev");
         let mut rev = number(&link.send(&known).await?).unwrap_or(0);
@@ -157,7 +160,8 @@ impl Definitions {
             // Classes that came and went meanwhile count as looked at.
             rev = last.filter(|_| !is_last).unwrap_or(head.max(last.unwrap_or(0)));
             let classes = self.classes(link, &keys).await?;
-            let mut args = vec![digest.to_string(), from.to_string(), rev.to_string()];
+            let mut args =
+                vec![epoch.clone(), digest.to_string(), from.to_string(), rev.to_string()];
             let mut served: BTreeMap<&ServiceName, Vec<&ClassKey>> = BTreeMap::new();
             for (key, class) in classes.iter().filter(|(_, class)| able(class, &capabilities)) {
                 served.entry(&class.service).or_default().push(key);
@@ -167,7 +171,13 @@ impl Definitions {
                 args.extend(classes.into_iter().map(ClassKey::to_string));
             }
             let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
-            link.call("serve", &args).await?;
+            let served = link.call("serve", &args).await?;
+            if let [state, epoch] = list(&served)
+                && text(state) == "epoch"
+            {
+                link.saw_epoch(&text(epoch));
+                return Ok(());
+            }
             if is_last {
                 return Ok(());
             }

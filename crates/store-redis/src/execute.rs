@@ -53,8 +53,7 @@ impl Inner {
         Wake::settle(self).await;
         // Before the first write: after it, it may be that of a history which has none of it.
         let epoch = self.link.epoch();
-        let waits = takes_work || commands.iter().any(|c| matches!(c, Command::Cancel { .. }));
-        let ends = commands.iter().any(ends_something);
+        let asked: Vec<Asked> = commands.iter().map(Asked::of).collect();
         let share_calls = self.import.lock().is_none() && may_share_calls(&commands);
         let mut done = if !share_calls {
             let mut done = Vec::with_capacity(commands.len());
@@ -78,14 +77,22 @@ impl Inner {
             }
             done
         };
-        if waits || ends {
+        // What is refused is written nowhere.
+        let mut written = Vec::new();
+        for (asked, done) in asked.iter().zip(&mut done) {
+            if let Ok(done) = done
+                && asked.is_in(done)
+            {
+                written.push((asked, done));
+            }
+        }
+        if !written.is_empty() {
             let unconfirmed = self.link.acked(&epoch).await?;
-            match waits {
-                true => surely(unconfirmed)?,
+            if written.iter().any(|(asked, _)| **asked == Asked::All) {
+                surely(unconfirmed)?;
+            } else {
                 // A worker goes on: it keeps what it handed in until that is confirmed.
-                false => done.iter_mut().flatten().for_each(|done| {
-                    done.unconfirmed.clone_from(&unconfirmed);
-                }),
+                written.into_iter().for_each(|(_, done)| done.unconfirmed.clone_from(&unconfirmed));
             }
         }
         Ok(done)
@@ -282,8 +289,36 @@ fn after(stands: bool, error: StoreError) -> StoreError {
     }
 }
 
-/// Whether a command may end a job, which replicas should know of.
-fn ends_something(command: &Command) -> bool {
-    let Command::Exchange(exchange) = command else { return false };
-    exchange.ops.iter().any(|op| matches!(op.op, Op::Finish(_) | Op::Late(_)))
+/// What of a command replicas should have before it counts as done.
+#[derive(PartialEq)]
+enum Asked {
+    Nothing,
+    All,
+    /// Of an exchange, the ends of jobs: whether each of its operations is one.
+    Ends(Vec<bool>),
+}
+
+impl Asked {
+    fn of(command: &Command) -> Self {
+        match command {
+            Command::Submit(_) | Command::Retry { .. } | Command::Cancel { .. } => Self::All,
+            Command::Exchange(exchange) => {
+                let is_end = |op: &Op| matches!(op, Op::Finish(_) | Op::Late(_));
+                Self::Ends(exchange.ops.iter().map(|op| is_end(&op.op)).collect())
+            }
+            _ => Self::Nothing,
+        }
+    }
+
+    /// Whether any of that was accepted. An exact repeat is, and asks again.
+    fn is_in(&self, done: &Done) -> bool {
+        match (self, &done.answer) {
+            (Self::Nothing, _) => false,
+            (Self::All, _) => true,
+            (Self::Ends(ends), Answer::Exchanged { ops, .. }) => {
+                ends.iter().zip(ops).any(|(is_end, op)| *is_end && op.is_ok())
+            }
+            (Self::Ends(_), _) => false,
+        }
+    }
 }

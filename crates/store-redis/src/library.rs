@@ -31,6 +31,7 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
         ("_PLACES", (1_u64 << keys::PLACE_BITS).to_string()),
         ("_TOLD_BY", keys::TOLD_BY.to_string()),
         ("_LEASE_MS", limits::LEASE.as_millis().to_string()),
+        ("_SILENT_MS", limits::SILENT_AFTER.as_millis().to_string()),
         ("_MAX_CLASSES", limits::MAX_CLASSES.to_string()),
         ("_CLAIM_BYTES", limits::CLAIM_BYTES.to_string()),
         ("_POISONOUS_AFTER", limits::POISONOUS_AFTER.to_string()),
@@ -65,9 +66,10 @@ mod tests {
     /// A number that is changed there is another library: old and new stand side by side.
     #[test]
     fn numbers_are_those_of_the_rules_and_of_the_keys() {
-        let limits = ["LEASE_MS = 10000\n", "MAX_CLASSES = 10000\n", "POISONOUS_AFTER = 5\n"];
+        let times = ["LEASE_MS = 10000\n", "SILENT_MS = 15000\n"];
+        let limits = ["MAX_CLASSES = 10000\n", "POISONOUS_AFTER = 5\n"];
         let keys = ["FORMAT = 3\n", "PLACES = 70368744177664\n", "TOLD_BY = 4\n"];
-        for number in [limits, keys].concat() {
+        for number in times.into_iter().chain(limits).chain(keys) {
             assert!(TEXT.contains(&format!("local {number}")), "{number}");
         }
         assert!(!code().contains("= _"), "nothing is left to fill in");

@@ -142,6 +142,16 @@ impl Link {
         self.0.epoch.lock().clone()
     }
 
+    /// Does it if the epoch is that one, and stays that one until it is done. Answers whether it was.
+    pub fn while_in(&self, epoch: &Epoch, it: impl FnOnce()) -> bool {
+        let current = self.0.epoch.lock();
+        let is_current = *current == *epoch;
+        if is_current {
+            it();
+        }
+        is_current
+    }
+
     /// When the store was made.
     pub fn made_at(&self) -> Option<Timestamp> {
         *self.0.made_at.lock()

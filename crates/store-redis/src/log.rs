@@ -263,7 +263,8 @@ pub async fn newest_of(
 }
 
 /// Follows the log from what is known now, and sends every group on. Somebody who lags, or a feed
-/// that was broken or passed something over, reads the log instead.
+/// that was broken or passed something over, reads the log instead. What is sent is of the epoch that
+/// the link is in: who subscribes in an epoch gets nothing of the one before.
 pub async fn follow(link: Link, events: broadcast::Sender<Arc<LogGroup>>) {
     let mut epoch = link.epoch();
     let mut last = format!("{}-0", link.seq());
@@ -285,6 +286,7 @@ async fn feed(
     epoch: &mut Epoch,
     outage: &mut Outage,
 ) -> Result<(), String> {
+    let mut generations = link.generations();
     let mut connection = link.another().await.map_err(|error| error.to_string())?;
     if link.epoch() != *epoch {
         *epoch = link.epoch();
@@ -296,7 +298,12 @@ async fn feed(
         read.arg("COUNT").arg(256).arg("BLOCK").arg(BLOCK.as_millis().to_string());
         read.arg("STREAMS").arg(link.keys().full("log")).arg(&*last);
         // Redis answers within the time it was given; one that was cut off does not.
-        let answer = tokio::time::timeout(BLOCK * 2, connection.send_packed_command(&read)).await;
+        let answer = tokio::time::timeout(BLOCK * 2, connection.send_packed_command(&read));
+        let answer = tokio::select! {
+            answer = answer => answer,
+            // A primary that froze says nothing, and once it thaws tells of a history that is over.
+            _ = generations.changed() => return Ok(()),
+        };
         let answer = answered(answer.map_err(|_| "no answer".to_owned())?);
         let answer = answer.map_err(|error| error.to_string())?;
         if let Some(away) = outage.works(Instant::now()) {
@@ -309,9 +316,14 @@ async fn feed(
             *last = list(entry).first().map(text).ok_or("an entry without an id")?;
             // One that cannot be read is found missing by whoever gets the next.
             let Ok(group) = group(entry) else { continue };
-            link.saw_seq(group.seq);
-            // Nobody listening is no error.
-            let _ = events.send(Arc::new(group));
+            let send = || {
+                link.saw_seq(group.seq);
+                // Nobody listening is no error.
+                let _ = events.send(Arc::new(group));
+            };
+            if !link.while_in(epoch, send) {
+                return Ok(());
+            }
         }
     }
     Ok(())

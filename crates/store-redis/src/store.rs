@@ -18,9 +18,9 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
-    LogPage, Preview, Pulse, Queues, Seed, Setting, Store, StoreError, ToldProgress, Transfer,
-    WorkHint,
+    CONTACT_GAP, ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter,
+    JobsPage, Loaded, LogPage, Preview, Pulse, Queues, Seed, Setting, Store, StoreError,
+    ToldProgress, Transfer, WorkHint,
 };
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 
@@ -30,7 +30,7 @@ use crate::{
     doctor::{Searched, Verified},
     gone::Gone,
     lanes,
-    link::{Link, OpenError, Opening, Place},
+    link::{Link, OpenError, Opening, Place, surely},
     log,
     looks::Looks,
     machines::Machines,
@@ -76,7 +76,7 @@ impl Options {
             fleet: "default".into(),
             acks: 0,
             clock: None,
-            contact_gap: Some(Duration::from_secs(3)),
+            contact_gap: Some(CONTACT_GAP),
             log_bytes: LOG_BYTES,
             look_every: Duration::from_secs(1),
             look_holds: Duration::from_secs(1),
@@ -245,6 +245,10 @@ impl Store for RedisStore {
         self.inner.records(&keys).await
     }
 
+    async fn confirm(&self, epoch: &Epoch) -> Result<(), StoreError> {
+        surely(self.inner.link.acked(epoch).await?)
+    }
+
     async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
         self.inner.gone_for_good(&jobs).await
     }
@@ -322,8 +326,9 @@ impl Store for RedisStore {
         self.inner.due(what).await
     }
 
-    async fn break_contact(&self) -> Result<(), StoreError> {
-        self.inner.contact(true).await.map(drop)
+    async fn break_contact(&self) -> Result<bool, StoreError> {
+        let (now, since) = self.inner.contact(true).await?;
+        Ok(since == now)
     }
 
     async fn tell_progress(&self, told: Vec<ToldProgress>) -> Result<(), StoreError> {

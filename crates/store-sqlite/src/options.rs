@@ -2,10 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use pointsman_store::Clock;
-
-/// The reconcilers look every half a second.
-const CONTACT_GAP: Duration = Duration::from_secs(3);
+use pointsman_store::{CONTACT_GAP, Clock};
 
 /// How a store is opened.
 #[derive(Clone)]

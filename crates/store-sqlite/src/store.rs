@@ -275,8 +275,9 @@ impl Store for SqliteStore {
         self.look(move |state, now| state.due(what, now)).await
     }
 
-    async fn break_contact(&self) -> Result<(), StoreError> {
-        self.look(State::break_contact).await
+    async fn break_contact(&self) -> Result<bool, StoreError> {
+        self.look(State::break_contact).await?;
+        Ok(true)
     }
 
     async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {

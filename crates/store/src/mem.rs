@@ -217,9 +217,9 @@ impl Store for MemStore {
         Ok(self.with(|state, now| state.due(what, now)))
     }
 
-    async fn break_contact(&self) -> Result<(), StoreError> {
+    async fn break_contact(&self) -> Result<bool, StoreError> {
         self.with(State::break_contact);
-        Ok(())
+        Ok(true)
     }
 
     async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {

@@ -284,6 +284,13 @@ pub trait Store: Send + Sync + 'static {
     /// The records of these keys, those that exist.
     async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError>;
 
+    /// Answers once everything that is written in this epoch is where it has to be before it counts as
+    /// done, as [`execute`](Store::execute) does for what it writes: on as many replicas as were asked
+    /// for. An error says that it may yet be lost. A store without replicas has nobody to ask.
+    async fn confirm(&self, _: &Epoch) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Those of these jobs that are gone for good, in no order. One whose record is lost or cannot be
     /// read is not: as long as an index, or what was set aside, names it, a repair may bring it back.
     async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError>;
@@ -336,8 +343,9 @@ pub trait Store: Send + Sync + 'static {
     /// What a reconciler should look at; an empty list when there is nothing.
     async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError>;
 
-    /// The store was away: no deadline began before now.
-    async fn break_contact(&self) -> Result<(), StoreError>;
+    /// The asker was away from the store: no deadline began before now. Answers whether that is so: a
+    /// store that many ask, and that knows of a gap by itself, goes by that alone.
+    async fn break_contact(&self) -> Result<bool, StoreError>;
 
     /// Passes progress on to every process that shows this store. It is in no record, and nothing
     /// is lost when it is. A store that one process has needs nobody to be told.

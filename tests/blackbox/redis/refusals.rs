@@ -2,9 +2,10 @@
 
 use pointsman_core::record::AlertRule;
 use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
+use serde_json::json;
 
 use super::fleet::{Fleet, SOON, becomes};
-use crate::harness::{Process, Served, directory, run};
+use crate::harness::{Process, Served, directory, run, simulation};
 
 async fn refusal(store: &str) -> String {
     let data = directory();
@@ -139,6 +140,34 @@ async fn a_worker_waits_for_a_redis_that_is_away_and_a_server_says_so() {
     redis.start_again().await.expect("it starts again");
     let server = Served::from(Process::start(&[&server[..], &place].concat())).await;
     let _early = server.registered(early).await;
+}
+
+/// A repeat whose files cannot be looked at is answered from what is stored: no sooner than a first.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_replica_has_is_confirmed_by_no_repeat() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let (url, data) = (redis.url(), directory());
+    let server = ["server", "--listen", "127.0.0.1:0", "--store", &url];
+    let server = [&server[..], &["--data", data.path().to_str().expect("UTF-8"), "--acks", "1"]];
+    let server = Served::from(Process::start(&server.concat())).await;
+    let _worker = server.worker("w", 1).await;
+    let input = json!([{"node": "1", "field": "a", "name": "a.txt", "from": "data:text/plain;base64,YQ=="}]);
+    let mut submission = simulation(1);
+    submission.inputs = serde_json::from_value(input).expect("an input");
+    submission.idempotency_key = Some("order-1".into());
+    let unconfirmed = async || {
+        let why = server.client.submit(&submission).await.expect_err("no replica has it");
+        let why = why.problem().expect("a problem").clone();
+        assert_eq!(why.code, "outcome_unknown", "{why:?}");
+    };
+    unconfirmed().await;
+    std::fs::rename(data.path().join("files"), data.path().join("away")).expect("they are away");
+    unconfirmed().await;
+    std::fs::rename(data.path().join("away"), data.path().join("files")).expect("they are back");
+    let _replica = RedisServer::replica_of(&redis, RedisOptions::default()).await.expect("syncs");
+    let confirmed = async || server.client.submit(&submission).await.ok();
+    let confirmed = becomes("confirmed", SOON, confirmed).await;
+    assert!(confirmed.existed, "it is written once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

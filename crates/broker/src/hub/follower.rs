@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_core::LogGroup;
-use pointsman_store::{LogPage, StoreError};
+use pointsman_store::{LogPage, Seed, Store, StoreError};
 use tokio::{
     sync::broadcast::{
         Receiver,
@@ -27,7 +27,7 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// `feed` was subscribed to before the hub's seed was read.
+    /// `feed` is the one that [`begin`] answered with the hub's seed.
     pub fn new(hub: Arc<Hub>, feed: Receiver<Arc<LogGroup>>) -> Self {
         Self { hub, feed: Some(feed) }
     }
@@ -96,7 +96,14 @@ impl Follower {
             rebuilt = true;
         }
         loop {
-            match store.log(self.hub.seq(), BATCH).await? {
+            let page = store.log(self.hub.seq(), BATCH).await?;
+            if store.epoch() != self.hub.position().epoch {
+                // It came from another history than the one it was asked of.
+                self.rebuild().await?;
+                rebuilt = true;
+                continue;
+            }
+            match page {
                 LogPage::Groups(groups) if groups.is_empty() => {
                     self.hub.contact.at_end(store.now());
                     return Ok(());
@@ -114,13 +121,26 @@ impl Follower {
     }
 
     async fn rebuild(&mut self) -> Result<(), StoreError> {
-        // Subscribed anew before the seed: what happens meanwhile is in one or the other.
-        let feed = self.hub.store.subscribe();
-        let seed = self.hub.store.seed().await?;
+        let (feed, seed) = begin(&*self.hub.store).await?;
         tracing::warn!(position = %seed.position, "the view is built anew");
         self.hub.rebuild(seed);
         self.feed = Some(feed);
         Ok(())
+    }
+}
+
+/// A feed, and the seed it goes on from. Subscribed before the seed is read: what happens in between
+/// is in one or the other. A feed that began in another epoch may hold groups of that one.
+pub(crate) async fn begin(
+    store: &dyn Store,
+) -> Result<(Receiver<Arc<LogGroup>>, Seed), StoreError> {
+    loop {
+        let epoch = store.epoch();
+        let feed = store.subscribe();
+        let seed = store.seed().await?;
+        if seed.position.epoch == epoch {
+            return Ok((feed, seed));
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use pointsman_store::{Epoch, Position, Seed, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use follower::Follower;
+pub(crate) use follower::{Follower, begin};
 pub use liveness::Liveness;
 pub(crate) use liveness::{Contact, LIVE_FOR};
 use pull::Next;

@@ -5,11 +5,8 @@
 
 use std::time::Duration;
 
-use pointsman_store::{Store, StoreError};
+use pointsman_store::{CONTACT_GAP, Store, StoreError};
 use tokio::{sync::Mutex, time::Instant};
-
-/// The reconcilers look every half a second; when none has for so long, the process was away.
-const GAP: Duration = Duration::from_secs(3);
 
 /// When a reconciler last looked. Shared by all that judge silence: after a gap, whichever looks
 /// first breaks the contact, and the others wait for that.
@@ -25,18 +22,18 @@ impl Absence {
         self.suspected.store(true, std::sync::atomic::Ordering::Release);
     }
 
-    /// Breaks the contact if there was a gap since the last look.
+    /// Breaks the contact if there was a gap since the last look; the store says whether it is broken.
     pub async fn check(&self, store: &dyn Store) -> Result<(), StoreError> {
         use std::sync::atomic::Ordering::{AcqRel, Release};
         let mut last = self.last_look.lock().await;
         let gap = last.map_or(Duration::ZERO, |last| last.elapsed());
         let suspected = self.suspected.swap(false, AcqRel);
-        if gap > GAP || suspected {
-            if let Err(error) = store.break_contact().await {
-                self.suspected.store(true, Release);
-                return Err(error);
-            }
+        if gap > CONTACT_GAP || suspected {
+            let begun_anew = store.break_contact().await;
+            let begun_anew = begun_anew.inspect_err(|_| self.suspected.store(true, Release))?;
             match suspected {
+                // Others look too, and were not away.
+                _ if !begun_anew => {}
                 true => tracing::warn!("the store was away: every deadline starts anew"),
                 false => tracing::warn!(?gap, "this process was away: every deadline starts anew"),
             }

@@ -277,7 +277,7 @@ impl Store for FaultyStore {
         self.inner().due(what).await
     }
 
-    async fn break_contact(&self) -> Result<(), StoreError> {
+    async fn break_contact(&self) -> Result<bool, StoreError> {
         self.reach()?;
         self.contacts_broken.fetch_add(1, SeqCst);
         self.inner().break_contact().await

@@ -13,6 +13,7 @@ local call
 -- What begins with an underscore is a limit of the rules or how keys are laid out (keys.rs), filled in
 -- by library.rs.
 local LEASE_MS = _LEASE_MS
+local SILENT_MS = _SILENT_MS
 -- Lists pushed for waiting workers vanish by themselves.
 local WAKE_MS = 60000
 -- The order of a queue is (priority, place, seq): score = (100 - priority) * PLACES + place.

@@ -30,7 +30,8 @@ local function open(keys, args)
   if not f[6] then call('HSET', keys[1], 'created_at', text(now)) end
   if f[3] == args[2] then return { 'ok', f[4], text(now), 'known' } end
   -- Another replication id: a restart, a fail-over, a restored copy. The end of the log may be gone.
-  call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now), 'contact_at', text(now),
+  -- `contact_at` stays: by it the next look sees that the clock of this one is behind.
+  call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now),
     'calm_until', text(now + CALM_MS))
   return { 'ok', args[3], text(now), 'new_epoch' }
 end
@@ -46,12 +47,14 @@ local function contact(keys, args)
   local last = tonumber(f[1] or '') or 0
   local back = last > now + 1000
   -- While `pulse` is none, nobody can be heard: that is no silence of theirs.
-  local is_deaf = type(redis.pcall('ZCARD', prefix_of(keys[1]) .. 'pulse')) ~= 'number'
+  local pulse = prefix_of(keys[1]) .. 'pulse'
+  local is_deaf = type(redis.pcall('ZCARD', pulse)) ~= 'number'
   if args[3] == '1' or back or is_deaf or (gap > 0 and now - last > gap) then
-    local P = prefix_of(keys[1])
-    local later = '(' .. text((now + 1) * TOLD_BY)
-    for _, member in ipairs(redis.pcall('ZRANGEBYSCORE', P .. 'pulse', later, '+inf')) do
-      call('ZADD', P .. 'pulse', text(now * TOLD_BY), member)
+    -- When those were heard that were heard later than now is not known: long enough ago that nobody
+    -- comes back by it, and whoever is there has the whole of the time from here on.
+    local later, heard = '(' .. text((now + 1) * TOLD_BY), text((now - SILENT_MS) * TOLD_BY)
+    for _, member in ipairs(redis.pcall('ZRANGEBYSCORE', pulse, later, '+inf')) do
+      call('ZADD', pulse, heard, member)
     end
     call('HSET', keys[1], 'contact_since', text(now))
     f[2] = text(now)
@@ -89,28 +92,37 @@ local function load(keys, args)
   return { 'ok', text(clock(args[1])), found }
 end
 
--- Notes which classes a profile can serve. ARGV: digest, the revs after which and up to which that
--- was worked out, then of each service its name, how many classes, and these. Where somebody began anew meanwhile, what lies
--- before is still to be worked out.
+-- Notes which classes a profile can serve. ARGV: epoch, digest, the revs after which and up to which
+-- that was worked out, then of each service its name, how many classes, and these. Where somebody
+-- began anew meanwhile, what lies before is still to be worked out. In another epoch the same revs
+-- may be of other classes.
 local function serve(keys, args)
-  local P = prefix_of(keys[1])
-  local profile = P .. 'profile:' .. args[1]
+  local f = call('HMGET', keys[1], 'epoch', 'classes_rev')
+  if f[1] ~= args[1] then return { 'epoch', f[1] or '' } end
+  local P, digest = prefix_of(keys[1]), args[2]
+  local profile = P .. 'profile:' .. digest
   local before = call('HGET', profile, 'classes_rev')
   if not before then return 'gone' end
   must_be({ typed = {} }, P .. 'classes', 'zset')
-  local services, i = {}, 4
+  local newest, from, till = tonumber(f[2] or '') or 0, tonumber(args[3]), tonumber(args[4])
+  before = tonumber(before) or 0
+  -- Classes that there are not yet were looked at by nobody.
+  if till > newest then return 'ahead' end
+  if before > newest then
+    call('HSET', profile, 'classes_rev', 0)
+    return 'ahead'
+  end
+  local services, i = {}, 5
   while i < #args do
     local last = i + 1 + tonumber(args[i + 1])
-    call('SADD', P .. 'serves:' .. args[1] .. ':' .. args[i], unpack(args, i + 2, last))
+    call('SADD', P .. 'serves:' .. digest .. ':' .. args[i], unpack(args, i + 2, last))
     services[args[i]] = true
     i = last + 1
   end
-  local from, till = tonumber(args[2]), tonumber(args[3])
-  before = tonumber(before) or 0
-  if before >= from and till > before then call('HSET', profile, 'classes_rev', args[3]) end
+  if before >= from and till > before then call('HSET', profile, 'classes_rev', args[4]) end
   -- Classes that vanished stay in the set: when most of it is old, it is worked out anew.
   for service in pairs(services) do
-    local key = P .. 'serves:' .. args[1] .. ':' .. service
+    local key = P .. 'serves:' .. digest .. ':' .. service
     if call('SCARD', key) > 2 * call('ZCARD', P .. 'classes') + 1000 then
       call('DEL', key)
       call('HSET', profile, 'classes_rev', 0)

@@ -165,15 +165,34 @@ async fn what_is_worked_out_anew_is_worked_out_whole() {
     let hand = fleet.worker("w", 1, &["x"]).await;
     run_one(&fleet, &hand, labelled()).await;
     let job = fleet.submit(labelled()).await;
-    let profiles: Vec<String> = redis::cmd("SMEMBERS")
-        .arg(format!("{prefix}profiles"))
-        .query(&mut connection())
-        .expect("members");
-    let profile = &profiles[0];
+    let profile = fleet.worker_record(&hand).await.capabilities_digest.to_string();
     by_hand(&prefix, &format!("DEL serves:{profile}:simulation"));
     by_hand(&prefix, &format!("HSET profile:{profile} classes_rev 0"));
-    call_by_hand(&prefix, "serve", &[profile, "1", "1"]);
+    call_by_hand(&prefix, "serve", &[&fleet.store.epoch().to_string(), &profile, "1", "1"]);
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(job));
+}
+
+/// A fail-over may forget a class that was worked out; its number is another one's then.
+#[tokio::test]
+async fn what_was_worked_out_in_another_history_counts_for_nothing() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 1, &["x"]).await;
+    run_one(&fleet, &hand, labelled()).await;
+    let profile = fleet.worker_record(&hand).await.capabilities_digest.to_string();
+    let worked_out = format!("HGET profile:{profile} classes_rev");
+    let one = Value::BulkString(b"1".to_vec());
+    assert_eq!(by_hand(&prefix, &worked_out), one);
+    call_by_hand(&prefix, "serve", &["another", &profile, "0", "1"]);
+    call_by_hand(&prefix, "serve", &[&fleet.store.epoch().to_string(), &profile, "1", "2"]);
+    assert_eq!(by_hand(&prefix, &worked_out), one, "there is no second class");
+    // As it stands where that was not looked at.
+    by_hand(&prefix, &format!("HSET profile:{profile} classes_rev 2"));
+    for _ in 0..2 {
+        run_one(&fleet, &hand, labelled()).await;
+    }
+    run_one(&fleet, &hand, spec(50)).await;
+    fleet.check().await.expect("nothing is wrong");
 }
 
 /// Machines come and go, each with other capabilities: what they could serve must not stay.

@@ -1,11 +1,13 @@
 //! The store on a real Redis.
 
+mod away;
 mod between;
 mod broken;
 mod classes;
 mod conformance;
 mod damage;
 mod doctor;
+mod fail_over;
 mod history;
 mod idle;
 mod keyspace;

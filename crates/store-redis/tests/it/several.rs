@@ -126,7 +126,7 @@ delegate! {
     log(after: Seq, limit: usize) -> Result<LogPage, StoreError>;
     seed() -> Result<Seed, StoreError>;
     due(what: Due) -> Result<Vec<Reconcile>, StoreError>;
-    break_contact() -> Result<(), StoreError>;
+    break_contact() -> Result<bool, StoreError>;
     queues(limit: usize) -> Result<Queues, StoreError>;
     pulse() -> Result<Pulse, StoreError>;
     explain(job: JobId) -> Result<Option<(Explanation, Option<usize>)>, StoreError>;

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pointsman_core::{Answer, Command, JobId, command::Exchange};
+use pointsman_core::{
+    Answer, Command, JobId, Rejected,
+    command::{Exchange, Held},
+};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
     Done, Due, Health, LogPage, Retention, Store,
@@ -208,6 +211,34 @@ async fn an_end_that_no_replica_confirms_is_answered_with_the_next_job() {
         RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
     let again = Fleet::exchange(&hand, ends, Vec::new());
     while handed_in(&store, again.clone()).await.unconfirmed.is_some() {}
+}
+
+/// Nothing of it is written, so there is nothing to confirm.
+#[tokio::test]
+async fn what_is_refused_waits_for_no_replica() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let (_, fleet) = open(&server).await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    fleet.act(&hand, held, completed()).await.expect("it ends");
+    let intake = fleet.store.clone().transfer().expect("it can be moved");
+    intake.set_intake(false).await.expect("the store works");
+    let (store, _) = open_with(Options { acks: 1, ..at(&server) }).await;
+    let refusal = async |command| {
+        let mut done = store.execute(vec![command]).await.expect("it is refused, not unknown");
+        done.pop().expect("an answer").expect_err("it is refused")
+    };
+    let late = refusal(Command::Cancel { job: held.job }).await;
+    assert!(matches!(late, Rejected::AlreadyEnded { .. }), "{late:?}");
+    let closed = refusal(Command::Submit(fleet.submission(spec(50)))).await;
+    assert_eq!(closed, Rejected::IntakeClosed);
+    let stale = Held { token: fleet.token(), ..held };
+    let end = Fleet::exchange(&hand, vec![Fleet::op(stale, completed())], Vec::new());
+    let mut done = store.execute(vec![Command::Exchange(end)]).await.expect("the store works");
+    let done = done.pop().expect("an answer").expect("its operation is refused");
+    assert!(matches!(&done.answer, Answer::Exchanged { ops, .. } if ops[0].is_err()), "{done:?}");
+    assert_eq!(done.unconfirmed, None);
+    assert_eq!(count(&server, "wait", "calls").await, 0);
 }
 
 /// Its length alone does not bound it: what is large may be in every group.

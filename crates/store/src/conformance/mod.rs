@@ -68,6 +68,7 @@ macro_rules! conformance_tests {
             a_drained_machine_drains_who_comes_to_it,
             a_stale_status_comes_back,
             no_pause_outlasts_a_clock_that_was_set_back,
+            who_is_away_is_found_out_after_the_clock_was_set_back,
             the_stores_absence_is_not_the_workers_silence,
         );
         $crate::conformance_tests!(@each truths $open,

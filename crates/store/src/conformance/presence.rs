@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, FailureKind, MachineId, RecordKey, Rejected,
-    command::RegisterMachine,
+    Answer, Command, EventName, FailureKind, MachineId, RecordKey, Rejected,
+    command::{RegisterMachine, Renew},
     decide::limits,
     record::{ConnectorStatus, JobStatus, MachineStatus, Orders, WorkerStatus},
 };
@@ -177,6 +177,57 @@ pub async fn no_pause_outlasts_a_clock_that_was_set_back(open: &Open) {
     assert_eq!(fleet.reconcile(Due::Holds).await, 3, "no backoff is so long");
     assert_eq!(fleet.reconcile(Due::Exclusions).await, 1, "nor an exclusion");
     assert_eq!(Fleet::excluded(&*fleet.job(held.job).await).len(), 0);
+    fleet.check().await.expect("sound");
+}
+
+/// A clock that is set back brings nobody back, and puts off the end of nobody by more than the time
+/// that everybody has after a pause.
+pub async fn who_is_away_is_found_out_after_the_clock_was_set_back(open: &Open) {
+    let fleet = Fleet::new(open);
+    let gone = fleet.worker("gone", 1, &[]).await;
+    fleet.advance(limits::SILENT_AFTER);
+    assert_eq!(fleet.reconcile(Due::Workers).await, 1);
+    assert_eq!(fleet.reconcile(Due::Machines).await, 1);
+    let busy = fleet.worker("busy", 1, &[]).await;
+    let held = fleet.running(&busy).await;
+    let mute = fleet.worker("mute", 1, &[]).await;
+    fleet.clock.set_back(Duration::from_secs(2 * 3600));
+    for what in [Due::Leases, Due::Workers, Due::Machines, Due::Connectors] {
+        fleet.reconcile(what).await;
+    }
+    assert!(fleet.job(held.job).await.is_running(), "its worker has the time of a lease");
+    assert_eq!(fleet.machine_record(&gone).await.status, MachineStatus::Disconnected);
+    assert_eq!(fleet.machine_record(&busy).await.status, MachineStatus::Ready);
+
+    fleet.advance(limits::LEASE);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 1);
+    assert_eq!(fleet.job(held.job).await.status(), JobStatus::Pending);
+    // Its process is there, and says nothing of its service.
+    let silent = Renew {
+        connectors: Vec::new(),
+        ..Fleet::renewal(&mute, Vec::new(), ConnectorStatus::Idle)
+    };
+    fleet.run(Command::Renew(silent)).await.expect("accepted");
+    fleet.advance(limits::SILENT_AFTER - limits::LEASE);
+    assert_eq!(fleet.reconcile(Due::Workers).await, 1);
+    assert_eq!(fleet.reconcile(Due::Machines).await, 1);
+    assert_eq!(fleet.worker_record(&busy).await.status, WorkerStatus::Offline);
+    assert_eq!(fleet.machine_record(&busy).await.status, MachineStatus::Disconnected);
+    assert_eq!(fleet.machine_record(&gone).await.status, MachineStatus::Disconnected);
+    fleet.advance(limits::STALE_AFTER - limits::SILENT_AFTER);
+    assert_eq!(fleet.reconcile(Due::Connectors).await, 1);
+    assert_eq!(fleet.connector_record(&mute).await.status, ConnectorStatus::Unknown);
+    let returned = fleet
+        .log()
+        .await
+        .iter()
+        .flat_map(|group| &group.events)
+        .filter(|event| {
+            event.name == EventName::MachineStateChanged
+                && event.key == RecordKey::Machine(gone.machine.clone())
+        })
+        .count();
+    assert_eq!(returned, 0, "nobody has heard of it since");
     fleet.check().await.expect("sound");
 }
 

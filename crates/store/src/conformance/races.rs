@@ -5,12 +5,14 @@
 
 mod cases;
 
+use std::{sync::Arc, time::Duration};
+
 use pointsman_core::{
-    Answer, Command, Rejected, Transition, WorkerId,
+    Answer, Command, Rejected, Timestamp, Transition, WorkerId,
     command::{Exchange, Held},
     decide::{self, Key, Source, Stop, Unread, Value},
     event::Record,
-    record::{Job, JobState, Running},
+    record::{Connector, Job, JobState, Machine, Running, Worker},
 };
 
 use super::{
@@ -39,6 +41,8 @@ enum Actor {
     Claim(Exchange, pointsman_core::JobId),
     /// One atomic step of the store.
     Atomic(Command),
+    /// Time that goes by.
+    Time(Duration),
 }
 
 type Outcomes = Vec<Result<Answer, Rejected>>;
@@ -56,7 +60,17 @@ struct Case {
     /// The guard without which it must fail.
     guard: Sabotage,
     setup: fn(&Fleet) -> std::pin::Pin<Box<dyn Future<Output = Race> + '_>>,
-    check: fn(&Job, &Outcomes, &[&'static str]) -> Result<(), String>,
+    check: fn(&Job, &Outcomes, &Around) -> Result<(), String>,
+}
+
+/// What stands beside the job when a race is over.
+struct Around {
+    /// The job's events.
+    story: Vec<&'static str>,
+    worker: Arc<Worker>,
+    connector: Arc<Connector>,
+    machine: Arc<Machine>,
+    now: Timestamp,
 }
 
 /// Every race holds on every interleaving.
@@ -97,11 +111,15 @@ async fn judge(fleet: &Fleet, case: &Case, race: &Race, outcomes: &Outcomes) -> 
     if job.is_pending() && job.cancel_requested_at.is_some() {
         return Err("a job that is being cancelled went back to pending".into());
     }
-    let machine = fleet.worker_record(&race.hand).await.machine_id.clone();
-    if machine != race.hand.machine {
-        return Err(format!("the worker lost its machine: {machine}"));
+    let worker = fleet.worker_record(&race.hand).await;
+    if worker.machine_id != race.hand.machine {
+        return Err(format!("the worker lost its machine: {}", worker.machine_id));
     }
-    (case.check)(&job, outcomes, &story).map_err(|why| format!("{why}; story {story:?}"))
+    let connector = fleet.connector_record(&race.hand).await;
+    let machine = fleet.machine_record(&race.hand).await;
+    let around = Around { story, worker, connector, machine, now: fleet.store.now() };
+    let verdict = (case.check)(&job, outcomes, &around);
+    verdict.map_err(|why| format!("{why}; story {:?}", around.story))
 }
 
 /// Between a submission (or retry) and the next there is one ending at most, and nothing after.
@@ -125,7 +143,7 @@ pub(super) fn one_ending_a_run(story: &[&str]) -> Result<(), String> {
 fn steps_of(actor: &Actor) -> usize {
     match actor {
         Actor::Careful(_) | Actor::Claim(..) => 2,
-        Actor::Atomic(_) => 1,
+        Actor::Atomic(_) | Actor::Time(_) => 1,
     }
 }
 
@@ -157,6 +175,10 @@ async fn play(fleet: &Fleet, actors: &[Actor], order: &[usize], sabotage: Sabota
             (None, Actor::Atomic(command)) => {
                 Progress::Done(fleet.run(command.clone()).await.map(|(answer, _)| answer))
             }
+            (None, Actor::Time(by)) => {
+                fleet.advance(*by);
+                Progress::Done(Ok(Answer::Done))
+            }
             (None, actor) => look(fleet, actor, sabotage).await,
             (Some(Progress::Looked(transition)), actor) => {
                 Progress::Done(commit(fleet, actor, *transition, sabotage).await)
@@ -186,6 +208,7 @@ async fn look(fleet: &Fleet, actor: &Actor, sabotage: Sabotage) -> Progress {
                 let mut free = Some(*job);
                 decide::decide_exchange(&loaded, exchange, now, &mut |_, _| free.take())
             }
+            Actor::Time(_) => return Progress::Done(Ok(Answer::Done)),
         };
         match decided {
             Ok(transition) => return Progress::Looked(Box::new(transition)),

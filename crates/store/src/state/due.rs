@@ -71,6 +71,10 @@ impl Retention {
     }
 }
 
+/// When nobody looked for silence for so long, the store or all who look were away. Reconcilers look
+/// every half a second.
+pub const CONTACT_GAP: Duration = Duration::from_secs(3);
+
 /// Commands of one call at most; a reconciler that gets so many asks again at once.
 pub const MAX_DUE: usize = 1_000;
 

@@ -22,7 +22,7 @@ use std::{
 };
 
 pub use apply::{Applied, Undo};
-pub use due::{Due, MAX_DUE, Retention};
+pub use due::{CONTACT_GAP, Due, MAX_DUE, Retention};
 pub use explain::MAX_AHEAD;
 pub use queue::{ClassIx, ClassQueues, QueueKey};
 pub use reads::{

@@ -68,6 +68,7 @@ impl Volatile {
     /// The store was away (stopped, frozen, cut off): its absence is not the workers' silence.
     pub(super) fn break_contact(&mut self, now: Timestamp) {
         self.contact_since = now;
+        self.looked_at = now;
     }
 
     pub(super) fn set_contact_gap(&mut self, gap: Option<Duration>) {
@@ -76,12 +77,29 @@ impl Volatile {
 
     /// Somebody looks for silence. Nobody else can tell so well whether the store was away until then.
     pub(super) fn look_for_silence(&mut self, now: Timestamp) {
+        if now < self.looked_at {
+            self.clock_was_set_back(now);
+        }
         let gap = now.since(self.looked_at);
         if self.contact_gap.is_some_and(|longest| gap > longest) {
             tracing::warn!(?gap, "nobody looked for so long: every deadline starts anew");
             self.break_contact(now);
         }
         self.looked_at = now;
+    }
+
+    /// Every deadline starts anew, and nothing is later than now. When those were heard that were
+    /// heard later is not known: long enough ago that nobody comes back by it, and whoever is there
+    /// has the whole of the time from here on.
+    fn clock_was_set_back(&mut self, now: Timestamp) {
+        self.break_contact(now);
+        let heard = now - limits::SILENT_AFTER;
+        let confirmed = self.confirmed.values_mut().map(|confirmed| &mut confirmed.at);
+        let beats = self.heartbeats.values_mut().chain(self.machine_beats.values_mut());
+        beats.chain(confirmed).filter(|at| **at > now).for_each(|at| *at = heard);
+        for lease in self.leases.values_mut() {
+            lease.until = lease.until.min(now + limits::LEASE);
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -159,14 +177,10 @@ impl Volatile {
         self.confirmed.remove(connector);
     }
 
-    /// Over by the lease itself and by unbroken contact; a lease end further off than one lease
-    /// length is cut to it.
+    /// Over by the lease itself and by unbroken contact.
     pub(super) fn lease_is_over(&self, job: &JobId, token: &Token, now: Timestamp) -> bool {
         let lease = self.leases.get(job).filter(|lease| lease.token == *token);
-        lease.is_some_and(|lease| {
-            let until = lease.until.min(now + limits::LEASE);
-            until.max(self.contact_since + limits::LEASE) <= now
-        })
+        lease.is_some_and(|lease| lease.until.max(self.contact_since + limits::LEASE) <= now)
     }
 
     pub(super) fn leased_jobs(&self) -> impl ExactSizeIterator<Item = (&JobId, &Token)> {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, FailureKind, Incarnation, Rejected,
-    command::{Held, Op},
-    record::{ConnectorStatus, JobStatus},
+    Answer, Command, ConnectorId, FailureKind, Incarnation, Rejected,
+    command::{Held, Op, Reconcile},
+    decide::limits,
+    record::{ConnectorStatus, JobStatus, MachineStatus},
 };
 
 use super::{
-    super::fleet::{Fleet, Hand, completed, failed, late, spec},
+    super::fleet::{Fleet, Hand, completed, failed, late, service, spec},
     Actor, Case, Race, Sabotage,
 };
 
@@ -37,6 +38,29 @@ async fn overdue(fleet: &Fleet) -> (Hand, Held) {
     (hand, held)
 }
 
+/// A worker that was not heard for so long, and then says that its service is broken. The job is of
+/// no matter.
+async fn silent(fleet: &Fleet, for_so_long: Duration) -> Race {
+    let hand = fleet.worker("w", 1, &[]).await;
+    let job = fleet.submit(spec(50)).await;
+    let held = Held { job, attempt: 1, token: fleet.token() };
+    fleet.advance(for_so_long);
+    let renewal = Fleet::renewal(&hand, Vec::new(), ConnectorStatus::Error);
+    Race { actors: vec![Actor::Atomic(Command::Renew(renewal))], held, hand }
+}
+
+impl Race {
+    fn against(mut self, reconcile: Reconcile) -> Self {
+        self.actors.push(Actor::Careful(Command::Reconcile(reconcile)));
+        self
+    }
+}
+
+/// Whoever is heard is there, also where it was declared gone before that.
+fn is_there(is_gone: bool) -> Result<(), String> {
+    if is_gone { Err("it was heard, and counts as gone".into()) } else { Ok(()) }
+}
+
 macro_rules! setup {
     ($fleet:ident, $body:block) => {
         |$fleet: &Fleet| Box::pin(async move $body)
@@ -53,10 +77,11 @@ pub(super) fn all() -> Vec<Case> {
                 let actors = vec![Actor::Careful(Fleet::expire(held)), finishes(&hand, held)];
                 Race { actors, held, hand }
             }),
-            check: |job, outcomes, story| {
+            check: |job, outcomes, around| {
                 let finished = op_accepted(&outcomes[1]);
                 let expired = outcomes[0].is_ok();
-                let told = story.contains(&"job_completed") && !story.contains(&"job_returned");
+                let told = around.story.contains(&"job_completed")
+                    && !around.story.contains(&"job_returned");
                 match (finished, expired, job.status()) {
                     (true, false, JobStatus::Completed) if told => Ok(()),
                     (false, true, JobStatus::Pending) => Ok(()),
@@ -188,8 +213,9 @@ pub(super) fn all() -> Vec<Case> {
                 let actors = vec![finishes(&hand, held), finishes(&hand, held)];
                 Race { actors, held, hand }
             }),
-            check: |_, outcomes, story| {
-                let once = story.iter().filter(|event| **event == "job_completed").count() == 1;
+            check: |_, outcomes, around| {
+                let once =
+                    around.story.iter().filter(|event| **event == "job_completed").count() == 1;
                 match once && outcomes[0] == outcomes[1] && op_accepted(&outcomes[0]) {
                     true => Ok(()),
                     false => Err("the repeat was not answered like the first".into()),
@@ -234,12 +260,71 @@ pub(super) fn all() -> Vec<Case> {
                 let actors = vec![writes(&ghost, stale, late()), finishes(&other, held)];
                 Race { actors, held, hand: other }
             }),
-            check: |job, outcomes, story| {
+            check: |job, outcomes, around| {
                 let kept = op_accepted(&outcomes[0]) && job.late_results == 1;
-                let once = story.iter().filter(|event| **event == "job_completed").count() == 1;
+                let once =
+                    around.story.iter().filter(|event| **event == "job_completed").count() == 1;
                 match kept && once && job.status() == JobStatus::Completed {
                     true => Ok(()),
                     false => Err(format!("kept: {kept}, completed once: {once}")),
+                }
+            },
+        },
+        Case {
+            name: "a heartbeat between the look at a silent worker and its commit",
+            guard: Sabotage::Guards,
+            setup: setup!(fleet, {
+                let race = silent(fleet, limits::SILENT_AFTER).await;
+                let (worker, incarnation) = (race.hand.worker.clone(), race.hand.incarnation);
+                let after = limits::SILENT_AFTER;
+                race.against(Reconcile::DeclareSilent { worker, incarnation, after })
+            }),
+            check: |_, _, around| is_there(around.worker.is_offline()),
+        },
+        Case {
+            name: "a report between the look at a stale connector and its commit",
+            guard: Sabotage::Guards,
+            setup: setup!(fleet, {
+                let race = silent(fleet, limits::STALE_AFTER).await;
+                let connector = ConnectorId::new(race.hand.worker.clone(), service());
+                race.against(Reconcile::MarkStale { connector, after: limits::STALE_AFTER })
+            }),
+            check: |_, _, around| is_there(around.connector.status == ConnectorStatus::Unknown),
+        },
+        Case {
+            name: "a heartbeat between the look at a silent machine and its commit",
+            guard: Sabotage::Guards,
+            setup: setup!(fleet, {
+                let race = silent(fleet, limits::SILENT_AFTER).await;
+                let (machine, after) = (race.hand.machine.clone(), limits::SILENT_AFTER);
+                race.against(Reconcile::DisconnectMachine { machine, after })
+            }),
+            check: |_, _, around| {
+                let is_gone = around.machine.status == MachineStatus::Disconnected;
+                // Declared before, it comes back by a look of its own; the renewal changes the connector.
+                is_there(is_gone && around.machine.rev > around.connector.rev)
+            },
+        },
+        Case {
+            name: "silence between the look at a machine that is heard again and its commit",
+            guard: Sabotage::Guards,
+            setup: setup!(fleet, {
+                let race = silent(fleet, limits::SILENT_AFTER).await;
+                let machine = race.hand.machine.clone();
+                let after = limits::SILENT_AFTER;
+                let disconnect = Reconcile::DisconnectMachine { machine: machine.clone(), after };
+                fleet.run(Command::Reconcile(disconnect)).await.expect("it is silent");
+                fleet.report(&race.hand, ConnectorStatus::Idle).await;
+                let reconnect = Command::Reconcile(Reconcile::ReconnectMachine { machine });
+                let actors = vec![Actor::Careful(reconnect), Actor::Time(after)];
+                Race { actors, ..race }
+            }),
+            check: |_, _, around| {
+                let machine = &around.machine;
+                let is_new = machine.last_status_change == Some(around.now);
+                match machine.status == MachineStatus::Ready && is_new {
+                    true => Err("it is back, and nobody heard of it for long".into()),
+                    false => Ok(()),
                 }
             },
         },

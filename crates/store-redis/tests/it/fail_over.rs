@@ -1,0 +1,105 @@
+//! Another Redis takes over, and the one before is not dead.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+use pointsman_core::Command;
+use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_store::{
+    Store as _,
+    conformance::fleet::{Fleet, spec},
+};
+use pointsman_store_redis::{Options, RedisStore};
+use redis::Value;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::support::run;
+
+const SOON: Duration = Duration::from_secs(30);
+const A_MOMENT: Duration = Duration::from_millis(20);
+
+/// Where new connections lead to can be changed; those that are there stay.
+async fn way(to: Arc<AtomicU16>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("its address").port();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let to = to.load(Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", to)).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    port
+}
+
+/// Ends the connections that wait for nothing in the log.
+async fn cut_off_all_but_who_follows(server: &RedisServer) {
+    let Value::BulkString(clients) = run(server, "CLIENT LIST TYPE normal").await else {
+        panic!("no list")
+    };
+    for client in String::from_utf8(clients).expect("UTF-8").lines() {
+        let is = |what: &str| client.split(' ').any(|part| part == what);
+        if !is("cmd=xread") && !is("cmd=client|list") {
+            let id = client.split(' ').next().and_then(|id| id.strip_prefix("id=")).expect("an id");
+            run(server, &format!("CLIENT KILL ID {id}")).await;
+        }
+    }
+}
+
+/// A call that was sent before it froze is carried out once it thaws, in a history that is over.
+#[tokio::test]
+async fn what_a_former_primary_still_does_is_told_to_nobody() {
+    let before = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let to = Arc::new(AtomicU16::new(before.port()));
+    let address = format!("redis://127.0.0.1:{}", way(to.clone()).await);
+    let address = address.parse().expect("a valid address");
+    let options = Options { look_every: Duration::from_secs(3_600), ..Options::new(address) };
+    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let fleet = Fleet::on(&store);
+    fleet.submit(spec(50)).await;
+    let _feed = store.subscribe();
+    let follows = async {
+        while before.info("blocked_clients").await.expect("it answers") != Some(1) {
+            tokio::time::sleep(A_MOMENT).await;
+        }
+    };
+    timeout(SOON, follows).await.expect("the log is followed");
+    let after =
+        RedisServer::replica_of(&before, RedisOptions::default()).await.expect("it follows");
+    after.promote().await.expect("it is promoted");
+    to.store(after.port(), Ordering::Relaxed);
+    let (epoch, seq) = (store.epoch(), fleet.seq().await);
+    cut_off_all_but_who_follows(&before).await;
+    let moves = async {
+        while store.epoch() == epoch {
+            // The first call may find the connection broken.
+            let _ = store.queues(0).await;
+        }
+    };
+    timeout(SOON, moves).await.expect("the other one is found");
+    let mut feed = store.subscribe();
+    let next = format!("XADD {{pointsman:default}}:log {}-0 at 1700000000000 ended_no 0", seq + 1);
+    run(&before, &next).await;
+    // What is done before the feed is there is not in it.
+    let told = async {
+        loop {
+            let submit = vec![Command::Submit(fleet.submission(spec(50)))];
+            store.execute(submit).await.expect("the store works");
+            if let Ok(group) = timeout(A_MOMENT, feed.recv()).await {
+                return group.expect("the feed goes on");
+            }
+        }
+    };
+    let told = timeout(SOON, told).await.expect("the log is followed again");
+    assert!(!told.events.is_empty(), "it is of the one before: {told:?}");
+}
