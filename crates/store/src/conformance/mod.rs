@@ -53,6 +53,7 @@ macro_rules! conformance_tests {
             a_drained_worker_costs_its_job_nothing_but_a_loss,
             cancel_reaches_every_state,
             a_late_result_is_kept_and_wins_while_the_run_lasts,
+            a_late_result_loses_to_a_cancel,
             a_retry_is_a_new_run_at_a_new_place,
             stale_writes_change_nothing,
             the_log_is_dense_and_tells_everything,

@@ -12,7 +12,7 @@ use pointsman_core::{
 
 use super::{
     Open,
-    fleet::{Fleet, cancelled, completed, failed, late, needs, spec},
+    fleet::{Fleet, Hand, cancelled, completed, failed, late, needs, spec},
 };
 use crate::{Due, Retention};
 
@@ -159,14 +159,20 @@ pub async fn cancel_reaches_every_state(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
-pub async fn a_late_result_is_kept_and_wins_while_the_run_lasts(open: &Open) {
-    let fleet = Fleet::new(open);
+/// A worker that lost its job, and the one that has it now.
+async fn given_away(fleet: &Fleet) -> [(Hand, Held); 2] {
     let ghost = fleet.worker("ghost", 1, &[]).await;
     let stale = fleet.running(&ghost).await;
     fleet.advance(limits::LEASE);
     fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
     let other = fleet.worker("other", 1, &[]).await;
     let held = fleet.claim(&other).await.expect("the job");
+    [(ghost, stale), (other, held)]
+}
+
+pub async fn a_late_result_is_kept_and_wins_while_the_run_lasts(open: &Open) {
+    let fleet = Fleet::new(open);
+    let [(ghost, stale), (other, held)] = given_away(&fleet).await;
     assert!(matches!(
         fleet.act(&ghost, stale, completed()).await,
         Err(Rejected::StaleAttempt { .. })
@@ -183,6 +189,25 @@ pub async fn a_late_result_is_kept_and_wins_while_the_run_lasts(open: &Open) {
     assert!(kept.is_some(), "the result is kept");
     let never = Held { token: fleet.token(), ..stale };
     assert_eq!(fleet.act(&ghost, never, late()).await, Err(Rejected::UnknownAttempt(stale.job)));
+    fleet.check().await.expect("sound");
+}
+
+/// Whoever asked was told that the job is being cancelled.
+pub async fn a_late_result_loses_to_a_cancel(open: &Open) {
+    let fleet = Fleet::new(open);
+    let [(ghost, stale), (other, held)] = given_away(&fleet).await;
+    fleet.act(&other, held, Op::Start).await.expect("accepted");
+    fleet.run(Command::Cancel { job: held.job }).await.expect("accepted");
+    assert_eq!(fleet.act(&ghost, stale, late()).await, Ok(OpAnswer::LateKept { won: false }));
+    let job = fleet.job(held.job).await;
+    assert_eq!((job.status(), job.late_results), (JobStatus::InProgress, 1));
+    assert!(job.cancel_requested_at.is_some());
+    let kept = fleet.store.result(held.job, Some(stale.token)).await.expect("the store works");
+    assert!(kept.is_some(), "the result is kept");
+    let renewed = fleet.renew(&other, vec![held], ConnectorStatus::Active).await.expect("heard");
+    assert_eq!((renewed.cancel, renewed.lost), (vec![held], vec![]));
+    fleet.act(&other, held, cancelled()).await.expect("confirmed");
+    assert_eq!(fleet.job(held.job).await.status(), JobStatus::Cancelled);
     fleet.check().await.expect("sound");
 }
 
@@ -214,12 +239,7 @@ pub async fn a_retry_is_a_new_run_at_a_new_place(open: &Open) {
 
 pub async fn stale_writes_change_nothing(open: &Open) {
     let fleet = Fleet::new(open);
-    let ghost = fleet.worker("ghost", 1, &[]).await;
-    let stale = fleet.running(&ghost).await;
-    fleet.advance(limits::LEASE);
-    fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
-    let other = fleet.worker("other", 1, &[]).await;
-    let held = fleet.claim(&other).await.expect("the job");
+    let [(ghost, stale), (_, held)] = given_away(&fleet).await;
     let before = (fleet.seq().await, fleet.job(held.job).await);
     let release = Op::Release { reason: LossReason::Stalled, message: String::new() };
     for op in [Op::Start, completed(), failed(FailureKind::BadJob), release] {
