@@ -46,6 +46,7 @@ macro_rules! conformance_tests {
         );
         $crate::conformance_tests!(@each rules $open,
             an_idempotency_key_names_one_job,
+            an_idempotency_key_is_its_customers_own,
             an_idempotency_key_outlives_its_job,
             failures_back_off_and_end,
             a_bad_job_fails_at_once,

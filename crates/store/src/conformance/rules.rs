@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, FailureKind, LossReason, Rejected,
+    Answer, Command, CustomerId, FailureKind, LossReason, Rejected,
     command::{Held, Idempotency, Op, OpAnswer, Reconcile, Submit},
     decide::limits,
     record::{ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders, WorkerStatus},
@@ -35,6 +35,31 @@ pub async fn an_idempotency_key_names_one_job(open: &Open) {
     let exact = fleet.run(Command::Submit(first.clone())).await.expect("an exact repeat");
     assert!(matches!(exact.0, Answer::Submitted { existing: Some(_), .. }));
     assert_eq!(fleet.seq().await, seq, "repeats and refusals change nothing");
+}
+
+/// Two customers that both number their orders from 1 get a job each, and never the other's.
+pub async fn an_idempotency_key_is_its_customers_own(open: &Open) {
+    let fleet = Fleet::new(open);
+    let submit = async |customer: Option<&str>| {
+        let mut submit = keyed(&fleet, 1);
+        submit.spec.customer_id = customer.map(|id| CustomerId::new(id).expect("a valid name"));
+        let own = submit.id;
+        match fleet.run(Command::Submit(submit)).await.expect("accepted").0 {
+            Answer::Submitted { id, existing } => (id, id == own && existing.is_none()),
+            other => panic!("a submission was answered {other:?}"),
+        }
+    };
+    let customers = [None, Some("a"), Some("b")];
+    let mut jobs = Vec::new();
+    for customer in customers {
+        let (job, is_new) = submit(customer).await;
+        assert!(is_new, "the first job of {customer:?}");
+        jobs.push(job);
+    }
+    for (customer, job) in customers.into_iter().zip(jobs) {
+        assert_eq!(submit(customer).await, (job, false), "a repeat of {customer:?}");
+    }
+    fleet.check().await.expect("sound");
 }
 
 pub async fn an_idempotency_key_outlives_its_job(open: &Open) {
