@@ -139,6 +139,27 @@ pub async fn losses_end_a_job_as_lost(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
+/// The operator mended what lost the job: it may be lost as often again.
+pub async fn a_retry_forgets_the_losses(open: &Open) {
+    let fleet = Fleet::new(open);
+    let job = fleet.submit(JobSpec { max_losses: 1, ..spec(50) }).await;
+    let lost_by = async |name: &str| {
+        let hand = fleet.worker(name, 1, &[]).await;
+        let held = fleet.claim(&hand).await.expect("the job");
+        fleet.advance(limits::LEASE);
+        fleet.run(Fleet::expire(held)).await.expect("the lease is over");
+        fleet.job(job).await.status()
+    };
+    assert_eq!(lost_by("a").await, JobStatus::Pending);
+    assert_eq!(lost_by("b").await, JobStatus::Failed);
+    fleet.run(Command::Retry { job, run: None }).await.expect("accepted");
+    let record = fleet.job(job).await;
+    assert_eq!((record.run, record.losses), (2, 0));
+    assert_eq!(lost_by("c").await, JobStatus::Pending);
+    assert_eq!(lost_by("d").await, JobStatus::Failed);
+    fleet.check().await.expect("sound");
+}
+
 pub async fn a_drained_worker_costs_its_job_nothing_but_a_loss(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;
