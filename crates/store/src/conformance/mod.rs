@@ -71,6 +71,7 @@ macro_rules! conformance_tests {
             machines_that_are_gone_are_removed_in_time,
             a_drained_machine_drains_who_comes_to_it,
             a_stale_status_comes_back,
+            a_worker_is_told_what_it_seems_not_to_know,
             no_pause_outlasts_a_clock_that_was_set_back,
             the_stores_absence_is_not_the_workers_silence,
         );
