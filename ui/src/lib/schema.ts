@@ -1280,7 +1280,7 @@ export interface components {
             isolation: components["schemas"]["Isolation"] | null;
         };
         /**
-         * @description Stable names of errors.
+         * @description Stable names of errors, each with its status (`input_not_found` has another, 404, where the file itself is asked for).
          *
          *     - `invalid_json` (400): The body is not JSON. Cure: send one JSON object in UTF-8; the detail says where reading stopped.
          *     - `wrong_type` (422): A field is of the wrong type. Cure: write the field as the OpenAPI document at /api/openapi.json says.
