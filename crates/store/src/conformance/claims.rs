@@ -12,7 +12,7 @@ use pointsman_core::{
 
 use super::{
     Open,
-    fleet::{Fleet, completed, failed, needs, spec},
+    fleet::{Fleet, completed, failed, needs, spec, within},
 };
 use crate::Due;
 
@@ -272,9 +272,9 @@ pub async fn a_waiting_worker_is_woken(open: &Open) {
     let mut first = fleet.store.wait_for_work(plain.worker.clone(), Vec::new());
     let mut second = fleet.store.wait_for_work(able.worker.clone(), Vec::new());
     let job = fleet.submit(JobSpec { requirements: needs("x"), ..spec(50) }).await;
-    second.wait().await;
+    within("the able worker is woken", second.wait()).await;
     assert!(first.is_waiting(), "a worker that is not able sleeps on");
     assert_eq!(fleet.claim(&able).await.map(|held| held.job), Some(job));
     fleet.submit(spec(50)).await;
-    first.wait().await;
+    within("the plain worker is woken", first.wait()).await;
 }
