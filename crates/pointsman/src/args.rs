@@ -236,25 +236,43 @@ pub struct Worker {
     pub drain: Drain,
 }
 
-/// Limits of an attempt whose job sets none.
+const DAY_S: i64 = 86_400;
+const WEEK_S: i64 = 7 * DAY_S;
+
+/// Limits of an attempt whose job sets none: as far as those that a job may set. 0 is not off.
 #[derive(Debug, Clone, Args)]
 pub struct Limits {
     /// Seconds without an event after which the service is asked.
-    #[arg(long, env = "WORKER_JOB_PROGRESS_TIMEOUT_SECONDS", default_value_t = 30)]
+    #[arg(
+        long, env = "WORKER_JOB_PROGRESS_TIMEOUT_SECONDS", default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=DAY_S)
+    )]
     pub silence_after_s: u32,
     /// Seconds without evidence of work after which an attempt is stalled; unset is 300, or 1800
     /// while all that is known is that it is in the service's queue.
-    #[arg(long, env = "WORKER_STALL_AFTER_SECONDS")]
+    #[arg(
+        long, env = "WORKER_STALL_AFTER_SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=WEEK_S)
+    )]
     pub stall_after_s: Option<u32>,
     /// Seconds that an attempt may take from its start, restarts of its worker included; unset is off.
     /// The smaller of the two wins.
-    #[arg(long, env = "WORKER_COMFYUI_WORKFLOW_TIMEOUT_SECONDS")]
+    #[arg(
+        long, env = "WORKER_COMFYUI_WORKFLOW_TIMEOUT_SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=WEEK_S)
+    )]
     pub total_s: Option<u32>,
     /// The same in minutes; unset is off.
-    #[arg(long, env = "WORKER_JOB_TIMEOUT_MINUTES")]
+    #[arg(
+        long, env = "WORKER_JOB_TIMEOUT_MINUTES",
+        value_parser = clap::value_parser!(u32).range(1..=WEEK_S / 60)
+    )]
     pub total_minutes: Option<u32>,
     /// Seconds between two looks at a service, also while it is idle.
-    #[arg(long, env = "WORKER_SERVICE_HEALTH_CHECK_INTERVAL", default_value_t = 5)]
+    #[arg(
+        long, env = "WORKER_SERVICE_HEALTH_CHECK_INTERVAL", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=3_600)
+    )]
     pub health_check_s: u32,
 }
 
