@@ -65,6 +65,23 @@ async fn every_list_speaks_json() {
 }
 
 #[tokio::test]
+async fn tokens_are_made_and_revoked_in_json() {
+    let data = directory();
+    let path = data.path().to_str().expect("a path in UTF-8");
+    let token = async |what: &[&str]| {
+        let said = run(&[&["--json", "token"], what, &["--data", path]].concat()).await;
+        assert!(said.status.success(), "{said:?}");
+        serde_json::from_slice::<serde_json::Value>(&said.stdout).expect("JSON")
+    };
+    let mut added = token(&["add", "ops", "--role", "admin"]).await;
+    let secret = added["token"].take();
+    assert!(secret.as_str().is_some_and(|secret| secret.starts_with("pm_")), "{secret}");
+    assert_eq!(added, serde_json::json!({"name": "ops", "role": "admin", "token": null}));
+    let revoked = token(&["revoke", "ops"]).await;
+    assert_eq!(revoked, serde_json::json!({"revoked": "ops"}));
+}
+
+#[tokio::test]
 async fn one_data_directory_has_one_server() {
     let data = directory();
     let _first = Served::server(data.path(), 0).await;
