@@ -9,7 +9,11 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use pointsman_comfyui_sim::Version;
-use pointsman_core::{JobId, MachineId, WorkerId, record::JobStatus};
+use pointsman_core::{
+    CustomerId, JobId, MachineId, WorkerId,
+    matching::{CustomerRules, Isolation},
+    record::JobStatus,
+};
 use pointsman_machine::GpuNumbers;
 use pointsman_server::Role;
 
@@ -173,6 +177,8 @@ pub struct Up {
     #[arg(long)]
     pub machine: Option<MachineId>,
     #[command(flatten)]
+    pub customers: Customers,
+    #[command(flatten)]
     pub limits: Limits,
 }
 
@@ -231,9 +237,30 @@ pub struct Worker {
     #[arg(long, value_name = "NUMBERS")]
     pub gpus: Option<GpuNumbers>,
     #[command(flatten)]
+    pub customers: Customers,
+    #[command(flatten)]
     pub limits: Limits,
     #[command(flatten)]
     pub drain: Drain,
+}
+
+/// Whose jobs a worker takes.
+#[derive(Debug, Clone, Args)]
+pub struct Customers {
+    /// Takes the jobs of these customers alone, and none without a customer; everybody's unless said.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub customers: Option<Vec<CustomerId>>,
+    /// How strictly customers are kept apart where it runs; loose unless said. Jobs that ask for
+    /// strict isolation run only on workers that say so.
+    #[arg(long, value_parser = one_of([Isolation::Strict, Isolation::Loose], Isolation::as_str))]
+    pub isolation: Option<Isolation>,
+}
+
+impl Customers {
+    pub fn rules(&self) -> CustomerRules {
+        let allowed = self.customers.as_ref().map(|ids| ids.iter().cloned().collect());
+        CustomerRules { allowed, isolation: self.isolation, ..CustomerRules::default() }
+    }
 }
 
 const DAY_S: i64 = 86_400;

@@ -162,3 +162,22 @@ fn a_limit_of_zero_is_refused_and_so_is_one_that_no_job_may_set() {
         assert!(up(1).is_ok() && up(highest).is_ok(), "{flag}");
     }
 }
+
+#[test]
+fn a_worker_says_whose_jobs_it_takes() {
+    let of = |more: &[&str]| {
+        let worker = ["pointsman", "worker", "--id", "w", "--service", "simulation"];
+        match Cli::try_parse_from([&worker[..], more].concat()).map(|cli| cli.command) {
+            Ok(Command::Worker(worker)) => Ok(worker.customers.rules()),
+            Ok(other) => panic!("{other:?}"),
+            Err(why) => Err(why.to_string()),
+        }
+    };
+    assert_eq!(of(&[]), Ok(CustomerRules::default()));
+    let said = of(&["--customers", "acme,umbrella", "--isolation", "strict"]).unwrap();
+    let ids = said.allowed.iter().flatten().map(CustomerId::as_str).collect::<Vec<_>>();
+    assert_eq!((ids, said.isolation), (vec!["acme", "umbrella"], Some(Isolation::Strict)));
+    for wrong in [["--customers", ""], ["--customers", "acme,"], ["--isolation", "some"]] {
+        assert!(of(&wrong).is_err(), "{wrong:?}");
+    }
+}

@@ -11,7 +11,7 @@ use pointsman_connectors::{
 use pointsman_core::{
     MachineId, ServiceName, WorkerId,
     command::ConnectorReport,
-    matching::{Capabilities, LabelValue},
+    matching::{Capabilities, CustomerRules, LabelValue},
     record::ConnectorStatus,
 };
 use pointsman_machine::{Fitness, Hardware, Member};
@@ -26,6 +26,7 @@ pub struct WorkerPlan {
     pub machine: MachineId,
     pub services: Vec<ServiceArg>,
     pub labels: Vec<String>,
+    pub customers: CustomerRules,
     pub limits: Limits,
     /// How long running jobs may go on after the first signal to stop.
     pub drain: Duration,
@@ -45,6 +46,7 @@ impl WorkerPlan {
         let capabilities = Capabilities {
             hardware: hardware.share(worker, of),
             labels: self.labels.iter().map(|label| parse_label(label)).collect::<Result<_, _>>()?,
+            customers: self.customers,
             ..Capabilities::default()
         };
         let config = WorkerConfig {
