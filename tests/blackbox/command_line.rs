@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use pointsman_core::record::{JobRecord, JobStatus};
 
-use crate::harness::{Process, Served, directory, run, run_with, until};
+use crate::harness::{Process, Served, directory, run, run_with, simulation, submit, until};
+
+const SOON: Duration = Duration::from_secs(60);
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -61,6 +63,50 @@ async fn every_list_speaks_json() {
         let output = run(&["--server", &up.url, "--json", list]).await;
         assert!(output.status.success(), "{list}: {output:?}");
         serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON");
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_made_and_revoked_in_json() {
+    let data = directory();
+    let path = data.path().to_str().expect("a path in UTF-8");
+    let token = async |what: &[&str]| {
+        let said = run(&[&["--json", "token"], what, &["--data", path]].concat()).await;
+        assert!(said.status.success(), "{said:?}");
+        serde_json::from_slice::<serde_json::Value>(&said.stdout).expect("JSON")
+    };
+    let mut added = token(&["add", "ops", "--role", "admin"]).await;
+    let secret = added["token"].take();
+    assert!(secret.as_str().is_some_and(|secret| secret.starts_with("pm_")), "{secret}");
+    assert_eq!(added, serde_json::json!({"name": "ops", "role": "admin", "token": null}));
+    let revoked = token(&["revoke", "ops"]).await;
+    assert_eq!(revoked, serde_json::json!({"revoked": "ops"}));
+}
+
+/// A job that asks for strict isolation runs where its customer's jobs alone do.
+#[tokio::test]
+async fn a_worker_takes_the_jobs_of_its_customers() {
+    let data = directory();
+    let server = Served::server(data.path(), 0).await;
+    let of = |customer: Option<&str>| {
+        let mut job = simulation(0);
+        job.customer_id = customer.map(str::to_owned);
+        job.requirements = Some(serde_json::json!({"customer": {"isolation": "strict"}}));
+        job
+    };
+    let mut others = Vec::new();
+    for customer in [None, Some("umbrella")] {
+        others.push(submit(&server.client, &of(customer)).await);
+    }
+    let own = submit(&server.client, &of(Some("acme"))).await;
+    let worker = ["worker", "--id", "w", "--broker", &server.url, "--service", "simulation"];
+    let rules = ["--customers", "acme,initech", "--isolation", "strict"];
+    let _worker = server.registered(Process::start(&[&worker[..], &rules].concat())).await;
+    until(&server.client, own, SOON, |job| job.status == JobStatus::Completed).await;
+    for other in others {
+        let waits = server.client.explain(other).await.expect("an explanation").explanation;
+        let failing: Vec<_> = waits.rules.iter().filter(|rule| rule.fail == 1).collect();
+        assert_eq!(failing.len(), 1, "{waits:?}");
     }
 }
 

@@ -205,7 +205,12 @@ impl utoipa::PartialSchema for ErrorCode {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
-            .description(Some(format!("Stable names of errors.\n\n{}", lines.join("\n"))))
+            .description(Some(format!(
+                "Stable names of errors, each with its status (`{}` has another, 404, where the \
+                 file itself is asked for).\n\n{}",
+                Self::InputNotFound,
+                lines.join("\n")
+            )))
             .into()
     }
 }

@@ -1,7 +1,7 @@
 //! Looking for what is wrong with what is stored, and mending it.
 
 use pointsman_core::{
-    WorkerId,
+    MachineId, WorkerId,
     doctor::{Examination, Mended},
 };
 use pointsman_store::{Depth, StoreError};
@@ -41,8 +41,21 @@ impl Broker {
     /// [`StoreError`].
     pub async fn mend_worker(&self, worker: &WorkerId) -> Result<Vec<Mended>, StoreError> {
         let (own, connectors) = (format!("worker/{worker}"), format!("connector/{worker}:"));
+        self.mend_about(|subject| subject == own || subject.starts_with(&connectors)).await
+    }
+
+    /// Mends whatever is wrong with a machine's record.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn mend_machine(&self, machine: &MachineId) -> Result<Vec<Mended>, StoreError> {
+        let own = format!("machine/{machine}");
+        self.mend_about(|subject| subject == own).await
+    }
+
+    async fn mend_about(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<Mended>, StoreError> {
         let found = self.examine().await?.findings.into_iter();
-        let about = found.filter(|f| f.subject == own || f.subject.starts_with(&connectors));
+        let about = found.filter(|finding| is_meant(&finding.subject));
         self.mend(Some(about.map(|finding| finding.id).collect())).await
     }
 }

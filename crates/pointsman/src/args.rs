@@ -9,7 +9,11 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use pointsman_comfyui_sim::Version;
-use pointsman_core::{JobId, MachineId, WorkerId, record::JobStatus};
+use pointsman_core::{
+    CustomerId, JobId, MachineId, WorkerId,
+    matching::{CustomerRules, Isolation},
+    record::JobStatus,
+};
 use pointsman_machine::GpuNumbers;
 use pointsman_server::Role;
 
@@ -173,6 +177,8 @@ pub struct Up {
     #[arg(long)]
     pub machine: Option<MachineId>,
     #[command(flatten)]
+    pub customers: Customers,
+    #[command(flatten)]
     pub limits: Limits,
 }
 
@@ -231,30 +237,69 @@ pub struct Worker {
     #[arg(long, value_name = "NUMBERS")]
     pub gpus: Option<GpuNumbers>,
     #[command(flatten)]
+    pub customers: Customers,
+    #[command(flatten)]
     pub limits: Limits,
     #[command(flatten)]
     pub drain: Drain,
 }
 
-/// Limits of an attempt whose job sets none.
+/// Whose jobs a worker takes.
+#[derive(Debug, Clone, Args)]
+pub struct Customers {
+    /// Takes the jobs of these customers alone, and none without a customer; everybody's unless said.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub customers: Option<Vec<CustomerId>>,
+    /// How strictly customers are kept apart where it runs; loose unless said. Jobs that ask for
+    /// strict isolation run only on workers that say so.
+    #[arg(long, value_parser = one_of([Isolation::Strict, Isolation::Loose], Isolation::as_str))]
+    pub isolation: Option<Isolation>,
+}
+
+impl Customers {
+    pub fn rules(&self) -> CustomerRules {
+        let allowed = self.customers.as_ref().map(|ids| ids.iter().cloned().collect());
+        CustomerRules { allowed, isolation: self.isolation, ..CustomerRules::default() }
+    }
+}
+
+const DAY_S: i64 = 86_400;
+const WEEK_S: i64 = 7 * DAY_S;
+
+/// Limits of an attempt whose job sets none: as far as those that a job may set. 0 is not off.
 #[derive(Debug, Clone, Args)]
 pub struct Limits {
     /// Seconds without an event after which the service is asked.
-    #[arg(long, env = "WORKER_JOB_PROGRESS_TIMEOUT_SECONDS", default_value_t = 30)]
+    #[arg(
+        long, env = "WORKER_JOB_PROGRESS_TIMEOUT_SECONDS", default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=DAY_S)
+    )]
     pub silence_after_s: u32,
     /// Seconds without evidence of work after which an attempt is stalled; unset is 300, or 1800
     /// while all that is known is that it is in the service's queue.
-    #[arg(long, env = "WORKER_STALL_AFTER_SECONDS")]
+    #[arg(
+        long, env = "WORKER_STALL_AFTER_SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=WEEK_S)
+    )]
     pub stall_after_s: Option<u32>,
     /// Seconds that an attempt may take from its start, restarts of its worker included; unset is off.
     /// The smaller of the two wins.
-    #[arg(long, env = "WORKER_COMFYUI_WORKFLOW_TIMEOUT_SECONDS")]
+    #[arg(
+        long, env = "WORKER_COMFYUI_WORKFLOW_TIMEOUT_SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=WEEK_S)
+    )]
     pub total_s: Option<u32>,
     /// The same in minutes; unset is off.
-    #[arg(long, env = "WORKER_JOB_TIMEOUT_MINUTES")]
+    #[arg(
+        long, env = "WORKER_JOB_TIMEOUT_MINUTES",
+        value_parser = clap::value_parser!(u32).range(1..=WEEK_S / 60)
+    )]
     pub total_minutes: Option<u32>,
     /// Seconds between two looks at a service, also while it is idle.
-    #[arg(long, env = "WORKER_SERVICE_HEALTH_CHECK_INTERVAL", default_value_t = 5)]
+    #[arg(
+        long, env = "WORKER_SERVICE_HEALTH_CHECK_INTERVAL", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=3_600)
+    )]
     pub health_check_s: u32,
 }
 

@@ -120,6 +120,7 @@ fn operating() -> Routes {
         .routes(routes!(operate::remove))
         .routes(routes!(machines::drain))
         .routes(routes!(machines::resume))
+        .routes(routes!(machines::repair))
         .routes(routes!(machines::remove))
         .routes(routes!(intake::close))
         .routes(routes!(intake::open))

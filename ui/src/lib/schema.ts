@@ -452,6 +452,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/machines/{id}/repair": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Mend whatever is wrong with the machine's record. */
+        post: operations["post_machines_by_id_repair"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/machines/{id}/resume": {
         parameters: {
             query?: never;
@@ -1280,7 +1297,7 @@ export interface components {
             isolation: components["schemas"]["Isolation"] | null;
         };
         /**
-         * @description Stable names of errors.
+         * @description Stable names of errors, each with its status (`input_not_found` has another, 404, where the file itself is asked for).
          *
          *     - `invalid_json` (400): The body is not JSON. Cure: send one JSON object in UTF-8; the detail says where reading stopped.
          *     - `wrong_type` (422): A field is of the wrong type. Cure: write the field as the OpenAPI document at /api/openapi.json says.
@@ -3486,6 +3503,36 @@ export interface operations {
         };
     };
     post_machines_by_id_drain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Machine"];
+                };
+            };
+            /** @description Why the request was refused: see `code`, `pointer` and `cure` */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_machines_by_id_repair: {
         parameters: {
             query?: never;
             header?: never;

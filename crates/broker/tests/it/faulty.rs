@@ -15,6 +15,7 @@ use pointsman_core::{
     Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
     command::Reconcile,
     decide::Key,
+    doctor::{Finding, MendOutcome},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
@@ -43,6 +44,8 @@ pub struct FaultyStore {
     /// The log, the due lists and everything else cannot be read or written.
     pub down: AtomicBool,
     pub payloads_lost: AtomicBool,
+    /// What is wrong with what is stored as no record in memory can be: a mend sets it aside.
+    pub unreadable: Mutex<Vec<Finding>>,
     /// What cancels need is damaged.
     pub damaged: AtomicBool,
     /// What is kept of losses is damaged.
@@ -84,6 +87,7 @@ impl FaultyStore {
             deaf: AtomicBool::new(false),
             down: AtomicBool::new(false),
             payloads_lost: AtomicBool::new(false),
+            unreadable: Mutex::default(),
             damaged: AtomicBool::new(false),
             losses_damaged: AtomicBool::new(false),
             alerts_refused: AtomicBool::new(false),
@@ -329,12 +333,20 @@ impl Store for FaultyStore {
         if depth == Depth::Everything {
             self.thorough_looks.fetch_add(1, SeqCst);
         }
-        self.inner().examine(depth).await
+        let mut found = self.inner().examine(depth).await?;
+        self.unreadable.lock().iter().for_each(|finding| found.add(finding.clone()));
+        Ok(found)
     }
 
     async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
         self.reach()?;
-        self.inner().mend(ids).await
+        let is_named =
+            |finding: &mut Finding| ids.as_ref().is_none_or(|ids| ids.contains(&finding.id));
+        let aside: Vec<_> = self.unreadable.lock().extract_if(.., is_named).collect();
+        let outcome = MendOutcome::Quarantined;
+        let aside = aside.into_iter().map(|finding| Mended { finding, outcome: outcome.clone() });
+        let mended = self.inner().mend(ids.clone()).await?;
+        Ok(aside.chain(mended).collect())
     }
 
     async fn close(&self) -> Result<(), StoreError> {

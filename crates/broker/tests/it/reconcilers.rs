@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering::SeqCst};
 use pointsman_broker::{Broker, BrokerConfig, BrokerError, FilesTrouble};
 use pointsman_core::{
     Command, Event, EventName, FailureKind, Record, Rejected,
-    doctor::MendOutcome,
+    doctor::{Finding, FindingRule, MendOutcome},
     record::{
         AlertRule, ConnectorStatus, Job, JobSpec, JobStatus, MachineStatus, Worker, WorkerStatus,
     },
@@ -421,6 +421,20 @@ async fn lists_that_follow_from_the_jobs_are_repaired_unasked() {
     assert_eq!(inconsistent(&world).await.len(), 1);
     world.broker.mend_worker(&hand.worker).await.unwrap();
     world.fleet.check().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machines_record_is_mended_alone() {
+    let world = World::reconciled().await;
+    let unreadable = |subject| Finding::new(FindingRule::UnreadableField, subject, "no status");
+    let subjects = ["machine/box", "machine/box-2", "worker/box"];
+    world.store.unreadable.lock().extend(subjects.map(unreadable));
+    let mended = world.broker.mend_machine(&"box".parse().unwrap()).await.unwrap();
+    let mended: Vec<_> = mended.iter().map(|mended| &*mended.finding.subject).collect();
+    assert_eq!(mended, ["machine/box"]);
+    let left = world.broker.examine().await.unwrap().findings;
+    let left: Vec<_> = left.iter().map(|finding| &*finding.subject).collect();
+    assert_eq!(left, ["machine/box-2", "worker/box"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use clap::{
 };
 use pointsman_store_redis::Address;
 
-use super::{Cli, Command, Intake, Token};
+use super::{Cli, Command, Intake};
 
 impl Cli {
     /// Reads the command line; ends the process where it is wrong, or where help was asked for.
@@ -58,10 +58,8 @@ impl Command {
     fn global_options(&self) -> &'static [&'static str] {
         match self {
             Self::Up(_) | Self::Server(_) | Self::ComfyuiSim(_) | Self::Openapi => &[],
-            Self::Token(Token::Add { .. } | Token::Revoke { .. }) => &[],
             Self::Worker(_) => &["token"],
-            Self::Token(Token::List { .. }) => &["json"],
-            Self::Export(_) | Self::Import(_) | Self::Restored(_) => &["json"],
+            Self::Token(_) | Self::Export(_) | Self::Import(_) | Self::Restored(_) => &["json"],
             Self::Intake(Intake { store: Some(_), .. }) => &["json"],
             Self::Intake(_) | Self::Submit(_) | Self::Download { .. } => &GLOBAL_OPTIONS,
             Self::Jobs(_) | Self::Job { .. } | Self::Cancel { .. } | Self::Retry { .. } => {

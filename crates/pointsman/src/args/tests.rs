@@ -92,8 +92,8 @@ fn what_a_command_does_not_use_is_refused_on_the_command_line() {
         (&["up"], &[]),
         (&["server"], &[]),
         (&["comfyui-sim"], &[]),
-        (&["token", "add", "ops", "--role", "admin"], &[]),
-        (&["token", "revoke", "ops"], &[]),
+        (&["token", "add", "ops", "--role", "admin"], &["--json"]),
+        (&["token", "revoke", "ops"], &["--json"]),
         (&["token", "list"], &["--json"]),
         (&["export", "--store", "sqlite:x"], &["--json"]),
         (&["import", "--store", "sqlite:x"], &["--json"]),
@@ -121,5 +121,63 @@ fn an_address_to_listen_on_that_cannot_be_read_is_answered_with_one_that_can() {
     for wrong in ["localhost:7780", ":7780", "7780"] {
         let said = Cli::try_parse_from(["pointsman", "server", "--listen", wrong]).unwrap_err();
         assert!(said.to_string().contains("such as 127.0.0.1:7780"), "{said}");
+    }
+}
+
+/// The names are older than this program: whoever sets them means these flags.
+#[test]
+fn a_workers_limits_are_set_by_their_variables() {
+    let command = Cli::command();
+    for name in ["worker", "up"] {
+        let command = command.find_subcommand(name).unwrap();
+        for (flag, variable) in [
+            ("silence-after-s", "WORKER_JOB_PROGRESS_TIMEOUT_SECONDS"),
+            ("stall-after-s", "WORKER_STALL_AFTER_SECONDS"),
+            ("total-s", "WORKER_COMFYUI_WORKFLOW_TIMEOUT_SECONDS"),
+            ("total-minutes", "WORKER_JOB_TIMEOUT_MINUTES"),
+            ("health-check-s", "WORKER_SERVICE_HEALTH_CHECK_INTERVAL"),
+        ] {
+            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag));
+            let read = arg.and_then(clap::Arg::get_env).and_then(|name| name.to_str());
+            assert_eq!(read, Some(variable), "{name} --{flag}");
+        }
+    }
+}
+
+/// Elsewhere it means "off": here it would end every attempt at its beginning.
+#[test]
+fn a_limit_of_zero_is_refused_and_so_is_one_that_no_job_may_set() {
+    for (flag, highest) in [
+        ("--silence-after-s", 86_400),
+        ("--stall-after-s", 604_800),
+        ("--total-s", 604_800),
+        ("--total-minutes", 10_080),
+        ("--health-check-s", 3_600),
+    ] {
+        let up = |value: u32| Cli::try_parse_from(["pointsman", "up", flag, &value.to_string()]);
+        for wrong in [0, highest + 1] {
+            let said = up(wrong).unwrap_err().to_string();
+            assert!(said.contains(&format!("1..={highest}")), "{said}");
+        }
+        assert!(up(1).is_ok() && up(highest).is_ok(), "{flag}");
+    }
+}
+
+#[test]
+fn a_worker_says_whose_jobs_it_takes() {
+    let of = |more: &[&str]| {
+        let worker = ["pointsman", "worker", "--id", "w", "--service", "simulation"];
+        match Cli::try_parse_from([&worker[..], more].concat()).map(|cli| cli.command) {
+            Ok(Command::Worker(worker)) => Ok(worker.customers.rules()),
+            Ok(other) => panic!("{other:?}"),
+            Err(why) => Err(why.to_string()),
+        }
+    };
+    assert_eq!(of(&[]), Ok(CustomerRules::default()));
+    let said = of(&["--customers", "acme,umbrella", "--isolation", "strict"]).unwrap();
+    let ids = said.allowed.iter().flatten().map(CustomerId::as_str).collect::<Vec<_>>();
+    assert_eq!((ids, said.isolation), (vec!["acme", "umbrella"], Some(Isolation::Strict)));
+    for wrong in [["--customers", ""], ["--customers", "acme,"], ["--isolation", "some"]] {
+        assert!(of(&wrong).is_err(), "{wrong:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use pointsman_core::CustomerId;
 use pointsman_server::{NewToken, TokenError, add_token, list_tokens, revoke_token};
 use pointsman_store_sqlite::SqliteStore;
+use serde_json::json;
 
 use super::print;
 use crate::{args, exit::Exit};
@@ -22,7 +23,11 @@ pub fn token(args: &args::Token, json: bool) -> Result<(), Exit> {
                     .is_empty()
                     .then_some("holds no store and had no token"),
             };
-            print::line(&add_token(data, new).map_err(token_error)?)?;
+            let token = add_token(data, new).map_err(token_error)?;
+            match json {
+                true => print::json(&json!({"name": name, "role": role, "token": token}))?,
+                false => print::line(&token)?,
+            }
             if let Some(found) = found {
                 tell_new(data, found);
             }
@@ -51,6 +56,7 @@ pub fn token(args: &args::Token, json: bool) -> Result<(), Exit> {
         args::Token::Revoke { name, data } => {
             is_there(data)?;
             match revoke_token(data, name).map_err(token_error)? {
+                true if json => print::json(&json!({"revoked": name})),
                 true => Ok(()),
                 false => Err(Exit::Usage(format!("no token is named {name:?}"))),
             }

@@ -11,7 +11,7 @@ use pointsman_connectors::{
 use pointsman_core::{
     MachineId, ServiceName, WorkerId,
     command::ConnectorReport,
-    matching::{Capabilities, LabelValue},
+    matching::{Capabilities, CustomerRules, LabelValue},
     record::ConnectorStatus,
 };
 use pointsman_machine::{Fitness, Hardware, Member};
@@ -26,6 +26,7 @@ pub struct WorkerPlan {
     pub machine: MachineId,
     pub services: Vec<ServiceArg>,
     pub labels: Vec<String>,
+    pub customers: CustomerRules,
     pub limits: Limits,
     /// How long running jobs may go on after the first signal to stop.
     pub drain: Duration,
@@ -45,6 +46,7 @@ impl WorkerPlan {
         let capabilities = Capabilities {
             hardware: hardware.share(worker, of),
             labels: self.labels.iter().map(|label| parse_label(label)).collect::<Result<_, _>>()?,
+            customers: self.customers,
             ..Capabilities::default()
         };
         let config = WorkerConfig {
@@ -55,7 +57,7 @@ impl WorkerPlan {
             summary: String::new(),
             limits: limits(&self.limits),
             timings: Timings {
-                health_check: Duration::from_secs(self.limits.health_check_s.max(1).into()),
+                health_check: Duration::from_secs(self.limits.health_check_s.into()),
                 drain: self.drain,
                 ..Timings::default()
             },
@@ -156,6 +158,34 @@ fn number(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_smaller_total_wins_and_without_one_there_is_none() {
+        let of = |total_s, total_minutes| {
+            let given = Limits {
+                silence_after_s: 20,
+                stall_after_s: Some(90),
+                total_s,
+                total_minutes,
+                health_check_s: 5,
+            };
+            limits(&given)
+        };
+        let seconds = Duration::from_secs;
+        for (total_s, total_minutes, total) in [
+            (Some(600), Some(5), Some(300)),
+            (Some(100), Some(5), Some(100)),
+            (Some(600), None, Some(600)),
+            (None, Some(2), Some(120)),
+            (None, None, None),
+        ] {
+            let total = total.map(seconds);
+            assert_eq!(of(total_s, total_minutes).total, total, "{total_s:?} {total_minutes:?}");
+        }
+        let set = of(None, None);
+        assert_eq!(set.silence_after, seconds(20));
+        assert_eq!((set.stall_after, set.blind_stall_after), (seconds(90), seconds(90)));
+    }
 
     #[test]
     fn a_label_is_a_number_only_where_it_is_written_as_one() {

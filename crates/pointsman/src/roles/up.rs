@@ -103,6 +103,7 @@ fn members(
                 service_arg("simulation", args.simulation_slots, None)?,
             ],
             labels: Vec::new(),
+            customers: args.customers.rules(),
             limits: args.limits.clone(),
             drain: args.listen.drain.time(),
         };

@@ -76,6 +76,7 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exi
         machine,
         services: args.service,
         labels: args.labels,
+        customers: args.customers.rules(),
         limits: args.limits,
         drain: args.drain.time(),
     };

@@ -56,8 +56,8 @@ pub enum TokenError {
     Name(String),
     #[error(
         "a worker's token cannot be of one customer: a worker reads the payloads of every job that \
-         it is given. Leave the customer out, and let workers say with `customers` in their \
-         capabilities whose jobs they take"
+         it is given. Leave the customer out, and let workers say whose jobs they take: \
+         `pointsman worker --customers ID`"
     )]
     CustomersWorker,
     #[error("{path} cannot be read: {why}")]

@@ -73,6 +73,20 @@ pub(crate) async fn resume(
     order(&app, id, Orders { drain: false }).await
 }
 
+/// Mend whatever is wrong with the machine's record.
+#[utoipa::path(
+    post, path = "/api/v1/machines/{id}/repair", tag = "fleet",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Machine), Errors),
+)]
+pub(crate) async fn repair(
+    State(app): State<App>,
+    Id(id): Id<MachineId>,
+) -> Answer<Json<Arc<Machine>>> {
+    app.broker.mend_machine(&id).await?;
+    record(&app, id).await
+}
+
 /// Remove a machine that is gone, and whose workers are gone.
 #[utoipa::path(
     delete, path = "/api/v1/machines/{id}", tag = "fleet",
@@ -89,6 +103,10 @@ pub(crate) async fn remove(
 
 async fn order(app: &App, machine: MachineId, orders: Orders) -> Answer<Json<Arc<Machine>>> {
     app.broker.execute(Command::SetMachineOrders { machine: machine.clone(), orders }).await?;
+    record(app, machine).await
+}
+
+async fn record(app: &App, machine: MachineId) -> Answer<Json<Arc<Machine>>> {
     let records = app.broker.store().records(vec![RecordKey::Machine(machine.clone())]).await?;
     let found = records.into_iter().find_map(|record| match record {
         Record::Machine(machine) => Some(machine),

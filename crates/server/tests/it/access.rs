@@ -2,17 +2,20 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use pointsman_api::ErrorCode;
+use bytes::Bytes;
+use pointsman_api::{ErrorCode, Submission};
 use pointsman_broker::{Broker, BrokerConfig};
 use pointsman_client::{Client, ClientError};
-use pointsman_core::{CustomerId, Timestamp, record::ConnectorStatus};
+use pointsman_core::{CustomerId, JobId, Timestamp, record::ConnectorStatus};
 use pointsman_server::{
     Files, Limits, NewToken, Role, Server, ServerConfig, ServerError, add_token,
 };
 use pointsman_store::{MemStore, MonotonicClock};
 use serde_json::json;
 
-use crate::fixture::{Fixture, Worker, simulation, start, start_at};
+use crate::fixture::{
+    Fixture, Worker, artifact, completed, op, simulation, source, start, start_at,
+};
 
 fn token(data: &std::path::Path, name: &str, role: Role, customer: Option<&str>) -> String {
     let customer = customer.map(|id| CustomerId::new(id).unwrap());
@@ -141,8 +144,8 @@ async fn each_role_does_what_it_is_for() {
 
 #[tokio::test]
 async fn a_customer_sees_only_its_own_jobs() {
-    let (_server, client) = open_server().await;
-    let other = client("submit").submit(&simulation()).await.unwrap().job.id;
+    let (server, client) = open_server().await;
+    let other = showing_all(&server, client("submit"), client("worker")).await;
     let acme = client("acme");
     let own = acme.submit(&simulation()).await.unwrap().job;
     assert_eq!(own.customer_id.as_ref().unwrap().as_str(), "acme");
@@ -157,7 +160,7 @@ async fn a_customer_sees_only_its_own_jobs() {
     hidden(acme.cancel(other).await.unwrap_err());
     hidden(acme.retry(other, None).await.unwrap_err());
     hidden(acme.job_events(other).await.map(drop).unwrap_err());
-    hidden(acme.artifact(other, "a").await.map(drop).unwrap_err());
+    hidden(acme.artifact(other, "a.png").await.map(drop).unwrap_err());
     hidden(acme.preview(other).await.map(drop).unwrap_err());
     assert!(acme.snapshot().await.unwrap_err().is(ErrorCode::Forbidden));
     assert!(acme.events(None, None).await.unwrap_err().is(ErrorCode::Forbidden));
@@ -166,11 +169,45 @@ async fn a_customer_sees_only_its_own_jobs() {
     foreign.customer_id = Some("umbrella".into());
     let refused = acme.submit(&foreign).await.unwrap_err();
     assert_eq!(refused.problem().unwrap().pointer.as_deref(), Some("/customer_id"));
-    let stolen =
-        json!([{"node": "1", "field": "x", "name": "x", "from": format!("artifact:{other}/a")}]);
-    let mut stealing = simulation();
-    stealing.inputs = serde_json::from_value(stolen).unwrap();
-    assert!(acme.submit(&stealing).await.unwrap_err().is(ErrorCode::InputNotFound));
+    let taken = json!([
+        {"node": "1", "field": "x", "name": "x", "from": format!("artifact:{other}/a.png")},
+    ]);
+    let mut taking = simulation();
+    taking.inputs = serde_json::from_value(taken).unwrap();
+    assert!(acme.submit(&taking).await.unwrap_err().is(ErrorCode::InputNotFound));
+    client("submit").submit(&taking).await.unwrap();
+}
+
+/// A job with everything that can be had of one, and whoever may see all jobs sees it.
+async fn showing_all(server: &Fixture, submitter: Client, worker: Client) -> JobId {
+    let worker = server.worker_of(worker, "w").await;
+    let job = submitter.submit(&simulation()).await.unwrap().job.id;
+    let (held, _) = worker.take().await;
+    let file = worker.client.put_artifact(held, "a.png", "image/png", source(b"secret")).await;
+    let file = artifact("a.png", &file.unwrap());
+    let picture = Bytes::from_static(b"secret");
+    worker.client.put_preview(held, 1, "image/png", picture).await.unwrap();
+    submitter.preview(job).await.unwrap();
+    worker.exchange(vec![op(held, completed(vec![file]))], 0, 0.0).await;
+    submitter.payload(job).await.unwrap();
+    submitter.result(job).await.unwrap();
+    submitter.artifact(job, "a.png").await.unwrap();
+    job
+}
+
+/// Of two customers that number their orders from 1, each gets its own job.
+#[tokio::test]
+async fn an_idempotency_key_is_its_customers_own() {
+    let (_server, client) = open_server().await;
+    let keyed = Submission { idempotency_key: Some("order-1".into()), ..simulation() };
+    let other = client("submit").submit(&keyed).await.unwrap();
+    let own = client("acme").submit(&keyed).await.unwrap();
+    assert!(!own.existed);
+    assert_ne!(own.job.id, other.job.id);
+    for (name, first) in [("submit", &other), ("acme", &own)] {
+        let again = client(name).submit(&keyed).await.unwrap();
+        assert_eq!((again.existed, again.job.id), (true, first.job.id), "{name}");
+    }
 }
 
 #[tokio::test]

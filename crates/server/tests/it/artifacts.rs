@@ -4,24 +4,13 @@ use futures::TryStreamExt as _;
 use pointsman_api::{ErrorCode, OpResult};
 use pointsman_core::{
     JobId,
-    record::{Artifact, ArtifactType, JobStatus},
+    record::{Artifact, JobStatus},
 };
 use serde_json::json;
 
-use crate::fixture::{Fixture, Worker, completed, op, source, start};
+use crate::fixture::{Fixture, Worker, artifact, completed, op, source, start};
 
 const PICTURE: &[u8] = b"0123456789abcdef";
-
-fn artifact(name: &str, stored: &pointsman_api::ArtifactStored) -> Artifact {
-    Artifact {
-        name: name.into(),
-        size: stored.size,
-        media_type: "image/png".into(),
-        sha256: stored.sha256.clone(),
-        node: Some("9".into()),
-        kind: ArtifactType::Output,
-    }
-}
 
 /// Runs a job that makes one picture.
 async fn picture(server: &Fixture, worker: &Worker, name: &str) -> JobId {
@@ -167,6 +156,8 @@ async fn an_input_is_uploaded_once_and_named_by_its_content() {
     let sha256 = stored.input.strip_prefix("sha256:").unwrap();
     let answer = server.ask(server.get(&format!("/api/v1/inputs/{sha256}"))).await;
     assert_eq!(&answer.body[..], PICTURE);
+    let gone = server.ask(server.get(&format!("/api/v1/inputs/{}", "0".repeat(64)))).await;
+    assert_eq!((gone.status, gone.code().as_str()), (404, "input_not_found"));
 }
 
 /// Another server, with a directory of its own, says that it is not in its.

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use pointsman_api::{
-    ClaimedJob, ExchangeRequest, Exchanged, RegisterRequest, Registered, RenewRequest, Renewed,
-    Snapshot, Submission,
+    ArtifactStored, ClaimedJob, ErrorCode, ExchangeRequest, Exchanged, RegisterRequest, Registered,
+    RenewRequest, Renewed, Snapshot, Submission,
 };
 use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
 use pointsman_client::{Client, Source};
@@ -14,7 +14,7 @@ use pointsman_core::{
     Incarnation, JobId, Timestamp, Token, WorkerId,
     command::{AttemptOp, Claim, ConnectorReport, Finish, Held, Op, Outcome},
     matching::Capabilities,
-    record::{Artifact, ConnectorStatus, JobRecord, ServiceSlots},
+    record::{Artifact, ArtifactType, ConnectorStatus, JobRecord, ServiceSlots},
 };
 use pointsman_server::{Files, Limits, Server, ServerConfig, ServerError};
 use pointsman_store::{MemStore, MonotonicClock};
@@ -94,7 +94,11 @@ impl Answer {
         let problem = self.json();
         assert_eq!(problem["status"], self.status, "{problem}");
         assert!(!problem["cure"].as_str().unwrap().is_empty());
-        problem["code"].as_str().unwrap().to_owned()
+        let code = problem["code"].as_str().unwrap().to_owned();
+        let usual = ErrorCode::named(&code).unwrap().status();
+        let is_file_asked_for = (code.as_str(), self.status) == ("input_not_found", 404);
+        assert!(self.status == usual || is_file_asked_for, "its status is {usual}: {problem}");
+        code
     }
 }
 
@@ -244,6 +248,18 @@ pub fn completed(artifacts: Vec<Artifact>) -> Op {
     let result = Some(json!({"ok": true}));
     let outcome = Outcome::Completed { artifacts, cached: false, result };
     Op::Finish(Finish { outcome, last_progress: None })
+}
+
+/// A stored file as the ending lists it.
+pub fn artifact(name: &str, stored: &ArtifactStored) -> Artifact {
+    Artifact {
+        name: name.into(),
+        size: stored.size,
+        media_type: "image/png".into(),
+        sha256: stored.sha256.clone(),
+        node: Some("9".into()),
+        kind: ArtifactType::Output,
+    }
 }
 
 pub fn no_job() -> JobId {

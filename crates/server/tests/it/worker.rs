@@ -254,6 +254,21 @@ async fn a_machines_drain_reaches_workers_that_come_to_it_later() {
 }
 
 #[tokio::test]
+async fn a_worker_or_machine_is_repaired_by_its_id() {
+    let server = start().await;
+    server.worker("w").await;
+    let repair =
+        async |what: &str| server.ask(server.post(&format!("/api/v1/{what}/repair"), "")).await;
+    for (kind, id, not_found) in
+        [("workers", "w", "worker_not_found"), ("machines", "box", "machine_not_found")]
+    {
+        let repaired = repair(&format!("{kind}/{id}")).await;
+        assert_eq!((repaired.status, &repaired.json()["id"]), (200, &json!(id)));
+        assert_eq!(repair(&format!("{kind}/nobody")).await.code(), not_found);
+    }
+}
+
+#[tokio::test]
 async fn an_attempt_that_the_store_lost_is_reclaimed_and_the_epoch_tells_when() {
     let server = start().await;
     let worker = server.worker("w").await;

@@ -11,7 +11,7 @@ use pointsman_core::{
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
     Health, Store, StoreError, ToldProgress,
-    conformance::fleet::{Fleet, completed, spec},
+    conformance::fleet::{Fleet, completed, spec, within},
 };
 use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
 
@@ -338,9 +338,12 @@ async fn of_several_sentinels_one_that_knows_the_primary_is_enough() {
     };
     // Until it subscribed nobody hears.
     let soon = Duration::from_millis(20);
-    while tokio::time::timeout(soon, heard.recv()).await.is_err() {
-        store.tell_progress(vec![told.clone()]).await.expect("it is told");
-    }
+    within("progress is heard", async {
+        while tokio::time::timeout(soon, heard.recv()).await.is_err() {
+            store.tell_progress(vec![told.clone()]).await.expect("it is told");
+        }
+    })
+    .await;
     works(store).await;
 }
 
@@ -389,7 +392,7 @@ async fn the_documented_user_is_enough() {
     let hand = fleet.worker("w", 1, &[]).await;
     let mut hint = kept.wait_for_work(hand.worker.clone(), Vec::new());
     let held = fleet.running(&hand).await;
-    hint.wait().await;
+    within("the worker is woken", hint.wait()).await;
     let done = completed();
     fleet.act(&hand, held, done).await.expect("it ends");
     kept.examine(pointsman_store::Depth::Everything).await.expect("it is examined");

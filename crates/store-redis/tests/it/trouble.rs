@@ -9,7 +9,7 @@ use pointsman_core::{
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
     Done, Due, Health, LogPage, Retention, Store,
-    conformance::fleet::{Fleet, completed, spec},
+    conformance::fleet::{Fleet, completed, spec, within},
 };
 use pointsman_store_redis::{Options, RedisStore};
 use redis::Value;
@@ -83,9 +83,12 @@ async fn a_refusal_is_not_taken_for_an_answer() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let refused = async || count(&server, "blpop", "rejected_calls").await;
-    while refused().await == 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    within("a wait is refused", async {
+        while refused().await == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let refused = refused().await;
     assert!(refused < 20, "{refused}");
@@ -162,7 +165,8 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
     let (store, fleet) = open_with(Options { acks: 1, ..at(&server) }).await;
     // A replica may take its time at first.
     let submission = || vec![Command::Submit(fleet.submission(spec(50)))];
-    while store.execute(submission()).await.is_err() {}
+    within("the replica confirms", async { while store.execute(submission()).await.is_err() {} })
+        .await;
     let before = count(&server, "wait", "calls").await;
     drop(replica);
     let submits: Vec<_> = (0..12).map(|_| Command::Submit(fleet.submission(spec(50)))).collect();
@@ -178,7 +182,7 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
     };
     tokio::select! {
         early = &mut submits => panic!("nobody confirms: {early:?}"),
-        () = look => {}
+        () = within("they wait for replicas", look) => {}
     }
     for submitted in submits.await {
         let why = submitted.map(drop).expect_err("nobody confirms").to_string();
@@ -210,7 +214,10 @@ async fn an_end_that_no_replica_confirms_is_answered_with_the_next_job() {
     let _replica =
         RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
     let again = Fleet::exchange(&hand, ends, Vec::new());
-    while handed_in(&store, again.clone()).await.unconfirmed.is_some() {}
+    within("the new replica confirms", async {
+        while handed_in(&store, again.clone()).await.unconfirmed.is_some() {}
+    })
+    .await;
 }
 
 /// Nothing of it is written, so there is nothing to confirm.
@@ -315,5 +322,8 @@ async fn without_memory_replicas_confirm_what_ends() {
     run(&server, "CONFIG SET maxmemory 1").await;
     let end = Fleet::exchange(&hand, vec![Fleet::op(held, completed())], Vec::new());
     // Confirmed with the first call, or, where the replica is slow, with an exact repeat.
-    while handed_in(&store, end.clone()).await.unconfirmed.is_some() {}
+    within("the replica confirms", async {
+        while handed_in(&store, end.clone()).await.unconfirmed.is_some() {}
+    })
+    .await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pointsman_core::{Command, record::JobSpec};
 use pointsman_store::{
     Store, WorkHint,
-    conformance::fleet::{Hand, completed, needs, spec},
+    conformance::fleet::{Hand, completed, needs, spec, within},
 };
 use pointsman_store_redis::RedisStore;
 use tokio::time::timeout;
@@ -107,9 +107,12 @@ async fn who_leaves_waits_no_longer() {
         let mut count = redis::cmd("ZCARD");
         count.arg(format!("{prefix}waiting:simulation")).query(&mut connection()).expect("a count")
     };
-    while waiting() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    within("it waits", async {
+        while waiting() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     fleet.store.close().await.expect("it closes");
     assert_eq!(waiting(), 0);
     drop(hint);

@@ -4,7 +4,10 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use pointsman_core::{
-    Command, LogGroup, LossReason, command::Op, decide::limits, matching::canonical,
+    Answer, Command, JobId, LogGroup, LossReason,
+    command::{Idempotency, Op},
+    decide::limits,
+    matching::canonical,
     record::JobSpec,
 };
 use pointsman_store::{
@@ -99,6 +102,34 @@ async fn payloads_results_and_capabilities_come_back() {
     let digest = canonical::digest(&register.capabilities);
     let kept = after.store.capabilities(digest).await.unwrap();
     assert_eq!(kept.as_deref(), Some(&register.capabilities));
+}
+
+#[tokio::test]
+async fn idempotency_keys_are_still_their_customers_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let customers = [None, Some("a"), Some("b")];
+    let submit = async |fleet: &Fleet, customer: Option<&str>| {
+        let mut submit = fleet.submission(spec(50));
+        submit.id = JobId::from_uuid(uuid::Uuid::now_v7());
+        submit.spec.customer_id = customer.map(|id| id.parse().unwrap());
+        submit.idempotency = Some(Idempotency { key: "order-1".into(), body: [1; 32] });
+        match fleet.run(Command::Submit(submit)).await.unwrap().0 {
+            Answer::Submitted { id, existing } => (id, existing.is_some()),
+            other => panic!("a submission was answered {other:?}"),
+        }
+    };
+    let before = fleet(dir.path());
+    let mut jobs = Vec::new();
+    for customer in customers {
+        let (job, existed) = submit(&before, customer).await;
+        assert!(!existed, "{customer:?}");
+        jobs.push(job);
+    }
+    before.store.close().await.unwrap();
+    let after = fleet(dir.path());
+    for (customer, job) in customers.into_iter().zip(jobs) {
+        assert_eq!(submit(&after, customer).await, (job, true), "{customer:?}");
+    }
 }
 
 /// A server that was away does not take that for the workers' silence: a running job is not given

@@ -3,16 +3,16 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_core::{
-    Command, FailureKind, JobId, LossReason, Record, RecordKey, WorkflowId,
+    Command, FailureKind, JobId, LossReason, Record, RecordKey, Timestamp, WorkflowId,
     command::{Op, Submit},
     decide::limits,
     matching::PoisonousClass,
-    record::{AlertId, AlertRule, JobSpec, Orders},
+    record::{AlertId, AlertRule, ConnectorStatus, JobSpec, Orders},
 };
 
 use super::{
     Open,
-    fleet::{Fleet, completed, failed, needs, spec},
+    fleet::{Fleet, completed, failed, needs, spec, within},
 };
 use crate::Due;
 
@@ -129,6 +129,16 @@ pub async fn the_wrong_worker_does_not_get_the_job_again(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
+/// What the alert about the worker "w" says, and since when it is there.
+async fn suspect_alert(fleet: &Fleet) -> (String, Timestamp) {
+    let id = AlertId { rule: AlertRule::SuspectWorker, subject: "w".to_owned() };
+    let found = fleet.store.records(vec![RecordKey::Alert(id)]).await;
+    let Some(Record::Alert(alert)) = found.expect("the store works").pop() else {
+        panic!("there is an alert")
+    };
+    (alert.message.clone(), alert.raised_at)
+}
+
 pub async fn a_suspect_worker_proves_itself(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 4, &[]).await;
@@ -136,20 +146,12 @@ pub async fn a_suspect_worker_proves_itself(open: &Open) {
         let held = fleet.running(&hand).await;
         fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
     }
-    let alert = async || {
-        let id = AlertId { rule: AlertRule::SuspectWorker, subject: "w".to_owned() };
-        let found = fleet.store.records(vec![RecordKey::Alert(id)]).await;
-        let Some(Record::Alert(alert)) = found.expect("the store works").pop() else {
-            panic!("there is an alert")
-        };
-        (alert.message.clone(), alert.raised_at)
-    };
-    let (message, raised_at) = alert().await;
+    let (message, raised_at) = suspect_alert(&fleet).await;
     assert!(message.starts_with("w broke 3 different jobs in a row"), "{message}");
     fleet.advance(limits::SUSPECT_FOR);
     let held = fleet.running(&hand).await;
     fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
-    let (message, still) = alert().await;
+    let (message, still) = suspect_alert(&fleet).await;
     assert!(message.starts_with("w broke 4 different jobs in a row"), "{message}");
     assert_eq!(still, raised_at, "it is the same alert");
     fleet.submit(spec(100)).await;
@@ -163,6 +165,32 @@ pub async fn a_suspect_worker_proves_itself(open: &Open) {
     let raised = fleet.log().await;
     let names: Vec<_> = raised.iter().flat_map(|g| &g.events).map(|e| e.name.as_str()).collect();
     assert!(names.contains(&"alert_raised") && names.contains(&"alert_cleared"));
+}
+
+/// Whatever starts it again after each: what it broke counts on.
+pub async fn a_worker_that_dies_of_every_job_is_suspect(open: &Open) {
+    let fleet = Fleet::new(open);
+    let come = || fleet.worker("w", 2, &[]);
+    let mut hand = come().await;
+    for priority in (50..).take(limits::SUSPECT_AFTER) {
+        // In front of those that it broke before.
+        let job = fleet.submit(spec(priority)).await;
+        let held = fleet.claim(&hand).await.expect("it takes the newest");
+        assert_eq!(held.job, job);
+        hand = come().await;
+        let release = Op::Release { reason: LossReason::NotAdopted, message: String::new() };
+        fleet.act(&hand, held, release).await.expect("accepted");
+    }
+    let (message, _) = suspect_alert(&fleet).await;
+    assert!(message.starts_with("w broke 3 different jobs in a row"), "{message}");
+    assert_eq!(fleet.claim(&hand).await, None);
+    let hand = come().await;
+    assert_eq!(fleet.claim(&hand).await, None, "to start again proves nothing");
+    fleet.advance(limits::SUSPECT_FOR);
+    fleet.report(&hand, ConnectorStatus::Idle).await;
+    assert!(fleet.claim(&hand).await.is_some(), "one to prove itself");
+    assert_eq!(fleet.claim(&hand).await, None, "and only one");
+    fleet.check().await.expect("sound");
 }
 
 /// The limit is the job's: whoever submits jobs with one that is too short must stop no worker.
@@ -244,9 +272,9 @@ pub async fn a_waiting_worker_is_woken(open: &Open) {
     let mut first = fleet.store.wait_for_work(plain.worker.clone(), Vec::new());
     let mut second = fleet.store.wait_for_work(able.worker.clone(), Vec::new());
     let job = fleet.submit(JobSpec { requirements: needs("x"), ..spec(50) }).await;
-    second.wait().await;
+    within("the able worker is woken", second.wait()).await;
     assert!(first.is_waiting(), "a worker that is not able sleeps on");
     assert_eq!(fleet.claim(&able).await.map(|held| held.job), Some(job));
     fleet.submit(spec(50)).await;
-    first.wait().await;
+    within("the plain worker is woken", first.wait()).await;
 }

@@ -80,6 +80,12 @@ pub fn failed(kind: FailureKind) -> Op {
     Op::Finish(Finish { outcome: Outcome::Failed { failure }, last_progress: None })
 }
 
+/// What must come, and soon: a test that would wait for ever says for what.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let soon = Duration::from_secs(20);
+    tokio::time::timeout(soon, future).await.unwrap_or_else(|_| panic!("{what}: not in {soon:?}"))
+}
+
 impl Fleet {
     pub fn new(open: &Open) -> Self {
         let clock = ManualClock::default();

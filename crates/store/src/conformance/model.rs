@@ -66,7 +66,7 @@ pub struct Script {
     jobs: Vec<pointsman_core::JobId>,
     /// Every attempt that was ever claimed, with who claimed it: ghosts act too.
     held: Vec<(usize, Held)>,
-    /// Each with an idempotency key of its own.
+    /// Each with an idempotency key of its own, where those of different customers are different.
     pub submissions: Vec<Submit>,
     last_claim: Vec<pointsman_core::Token>,
 }
@@ -157,7 +157,9 @@ impl Script {
         }
         let mut submit = self.fleet.submission(asked);
         let n = self.submissions.len();
-        let key = format!("key-{n}");
+        // Every other one is a customer's, under the key of the one before it.
+        submit.spec.customer_id = (n % 2 == 1).then(|| "acme".parse().expect("a valid name"));
+        let key = format!("key-{}", n / 2);
         submit.idempotency = Some(Idempotency { key, body: [n as u8; 32] });
         self.jobs.push(submit.id);
         self.submissions.push(submit.clone());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_core::{
     Answer, Command, EventName, FailureKind, MachineId, RecordKey, Rejected,
-    command::{RegisterMachine, Renew},
+    command::{Held, RegisterMachine, Renew},
     decide::limits,
     record::{ConnectorStatus, JobStatus, MachineStatus, Orders, WorkerStatus},
 };
@@ -155,6 +155,27 @@ pub async fn a_stale_status_comes_back(open: &Open) {
     let seq = fleet.seq().await;
     fleet.report(&hand, ConnectorStatus::Idle).await;
     assert_eq!(fleet.seq().await, seq, "saying the same again is no event");
+}
+
+/// The answer to a claim was lost: told before the lease ends, the worker gives the job back unstarted.
+pub async fn a_worker_is_told_what_it_seems_not_to_know(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    fleet.submit(spec(50)).await;
+    let held = fleet.claim(&hand).await.expect("a job");
+    let unknown = async |listed: &[Held]| {
+        let renewed = fleet.renew(&hand, listed.to_vec(), ConnectorStatus::Idle).await;
+        renewed.expect("heard").unknown_to_you
+    };
+    let instant = Duration::from_millis(1);
+    assert_eq!(unknown(&[]).await, [], "the answer may be on its way");
+    fleet.advance(limits::UNKNOWN_AFTER - instant);
+    assert_eq!(unknown(&[]).await, []);
+    fleet.advance(instant);
+    assert_eq!(unknown(&[]).await, [held]);
+    assert_eq!(unknown(&[held]).await, []);
+    fleet.act(&hand, held, completed()).await.expect("accepted");
+    assert_eq!(unknown(&[]).await, [], "it ended");
 }
 
 /// A pause lasts no longer than it may, also when the clock that it was set by was ahead of this one.

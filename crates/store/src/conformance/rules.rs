@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, FailureKind, LossReason, Rejected,
+    Answer, Command, CustomerId, FailureKind, LossReason, Rejected,
     command::{Held, Idempotency, Op, OpAnswer, Reconcile, Submit},
     decide::limits,
     record::{ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders, WorkerStatus},
@@ -12,7 +12,7 @@ use pointsman_core::{
 
 use super::{
     Open,
-    fleet::{Fleet, cancelled, completed, failed, late, needs, spec},
+    fleet::{Fleet, Hand, cancelled, completed, failed, late, needs, spec},
 };
 use crate::{Due, Retention};
 
@@ -35,6 +35,31 @@ pub async fn an_idempotency_key_names_one_job(open: &Open) {
     let exact = fleet.run(Command::Submit(first.clone())).await.expect("an exact repeat");
     assert!(matches!(exact.0, Answer::Submitted { existing: Some(_), .. }));
     assert_eq!(fleet.seq().await, seq, "repeats and refusals change nothing");
+}
+
+/// Two customers that both number their orders from 1 get a job each, and never the other's.
+pub async fn an_idempotency_key_is_its_customers_own(open: &Open) {
+    let fleet = Fleet::new(open);
+    let submit = async |customer: Option<&str>| {
+        let mut submit = keyed(&fleet, 1);
+        submit.spec.customer_id = customer.map(|id| CustomerId::new(id).expect("a valid name"));
+        let own = submit.id;
+        match fleet.run(Command::Submit(submit)).await.expect("accepted").0 {
+            Answer::Submitted { id, existing } => (id, id == own && existing.is_none()),
+            other => panic!("a submission was answered {other:?}"),
+        }
+    };
+    let customers = [None, Some("a"), Some("b")];
+    let mut jobs = Vec::new();
+    for customer in customers {
+        let (job, is_new) = submit(customer).await;
+        assert!(is_new, "the first job of {customer:?}");
+        jobs.push(job);
+    }
+    for (customer, job) in customers.into_iter().zip(jobs) {
+        assert_eq!(submit(customer).await, (job, false), "a repeat of {customer:?}");
+    }
+    fleet.check().await.expect("sound");
 }
 
 pub async fn an_idempotency_key_outlives_its_job(open: &Open) {
@@ -114,6 +139,27 @@ pub async fn losses_end_a_job_as_lost(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
+/// The operator mended what lost the job: it may be lost as often again.
+pub async fn a_retry_forgets_the_losses(open: &Open) {
+    let fleet = Fleet::new(open);
+    let job = fleet.submit(JobSpec { max_losses: 1, ..spec(50) }).await;
+    let lost_by = async |name: &str| {
+        let hand = fleet.worker(name, 1, &[]).await;
+        let held = fleet.claim(&hand).await.expect("the job");
+        fleet.advance(limits::LEASE);
+        fleet.run(Fleet::expire(held)).await.expect("the lease is over");
+        fleet.job(job).await.status()
+    };
+    assert_eq!(lost_by("a").await, JobStatus::Pending);
+    assert_eq!(lost_by("b").await, JobStatus::Failed);
+    fleet.run(Command::Retry { job, run: None }).await.expect("accepted");
+    let record = fleet.job(job).await;
+    assert_eq!((record.run, record.losses), (2, 0));
+    assert_eq!(lost_by("c").await, JobStatus::Pending);
+    assert_eq!(lost_by("d").await, JobStatus::Failed);
+    fleet.check().await.expect("sound");
+}
+
 pub async fn a_drained_worker_costs_its_job_nothing_but_a_loss(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;
@@ -159,14 +205,20 @@ pub async fn cancel_reaches_every_state(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
-pub async fn a_late_result_is_kept_and_wins_while_the_run_lasts(open: &Open) {
-    let fleet = Fleet::new(open);
+/// A worker that lost its job, and the one that has it now.
+async fn given_away(fleet: &Fleet) -> [(Hand, Held); 2] {
     let ghost = fleet.worker("ghost", 1, &[]).await;
     let stale = fleet.running(&ghost).await;
     fleet.advance(limits::LEASE);
     fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
     let other = fleet.worker("other", 1, &[]).await;
     let held = fleet.claim(&other).await.expect("the job");
+    [(ghost, stale), (other, held)]
+}
+
+pub async fn a_late_result_is_kept_and_wins_while_the_run_lasts(open: &Open) {
+    let fleet = Fleet::new(open);
+    let [(ghost, stale), (other, held)] = given_away(&fleet).await;
     assert!(matches!(
         fleet.act(&ghost, stale, completed()).await,
         Err(Rejected::StaleAttempt { .. })
@@ -183,6 +235,25 @@ pub async fn a_late_result_is_kept_and_wins_while_the_run_lasts(open: &Open) {
     assert!(kept.is_some(), "the result is kept");
     let never = Held { token: fleet.token(), ..stale };
     assert_eq!(fleet.act(&ghost, never, late()).await, Err(Rejected::UnknownAttempt(stale.job)));
+    fleet.check().await.expect("sound");
+}
+
+/// Whoever asked was told that the job is being cancelled.
+pub async fn a_late_result_loses_to_a_cancel(open: &Open) {
+    let fleet = Fleet::new(open);
+    let [(ghost, stale), (other, held)] = given_away(&fleet).await;
+    fleet.act(&other, held, Op::Start).await.expect("accepted");
+    fleet.run(Command::Cancel { job: held.job }).await.expect("accepted");
+    assert_eq!(fleet.act(&ghost, stale, late()).await, Ok(OpAnswer::LateKept { won: false }));
+    let job = fleet.job(held.job).await;
+    assert_eq!((job.status(), job.late_results), (JobStatus::InProgress, 1));
+    assert!(job.cancel_requested_at.is_some());
+    let kept = fleet.store.result(held.job, Some(stale.token)).await.expect("the store works");
+    assert!(kept.is_some(), "the result is kept");
+    let renewed = fleet.renew(&other, vec![held], ConnectorStatus::Active).await.expect("heard");
+    assert_eq!((renewed.cancel, renewed.lost), (vec![held], vec![]));
+    fleet.act(&other, held, cancelled()).await.expect("confirmed");
+    assert_eq!(fleet.job(held.job).await.status(), JobStatus::Cancelled);
     fleet.check().await.expect("sound");
 }
 
@@ -214,12 +285,7 @@ pub async fn a_retry_is_a_new_run_at_a_new_place(open: &Open) {
 
 pub async fn stale_writes_change_nothing(open: &Open) {
     let fleet = Fleet::new(open);
-    let ghost = fleet.worker("ghost", 1, &[]).await;
-    let stale = fleet.running(&ghost).await;
-    fleet.advance(limits::LEASE);
-    fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
-    let other = fleet.worker("other", 1, &[]).await;
-    let held = fleet.claim(&other).await.expect("the job");
+    let [(ghost, stale), (_, held)] = given_away(&fleet).await;
     let before = (fleet.seq().await, fleet.job(held.job).await);
     let release = Op::Release { reason: LossReason::Stalled, message: String::new() };
     for op in [Op::Start, completed(), failed(FailureKind::BadJob), release] {

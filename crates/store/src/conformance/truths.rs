@@ -12,7 +12,7 @@ use pointsman_core::{
 
 use super::{
     Open,
-    fleet::{Fleet, completed, failed, late, needs, service, spec},
+    fleet::{Fleet, completed, failed, late, needs, service, spec, within},
 };
 
 fn release(reason: LossReason) -> Op {
@@ -362,7 +362,7 @@ pub async fn a_hint_goes_to_a_worker_that_takes_jobs(open: &Open) {
         hints.push(fleet.store.wait_for_work(hand.worker.clone(), vec![service()]));
     }
     fleet.submit(spec(50)).await;
-    hints[2].wait().await;
+    within("the ready worker is woken", hints[2].wait()).await;
     assert!(hints[0].is_waiting() && hints[1].is_waiting(), "they would only look in vain");
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_core::{
     Answer, Command, ConnectorId, FailureKind, Incarnation, Rejected,
-    command::{Held, Op, Reconcile},
+    command::{Held, Op, OpAnswer, Reconcile},
     decide::limits,
     record::{ConnectorStatus, JobStatus, MachineStatus},
 };
@@ -28,6 +28,17 @@ fn cancels(held: Held) -> Actor {
 
 fn op_accepted(outcome: &Result<Answer, Rejected>) -> bool {
     matches!(outcome, Ok(Answer::Exchanged { ops, .. }) if ops.iter().all(Result::is_ok))
+}
+
+/// Whether a late result that was kept won.
+fn late_won(outcome: &Result<Answer, Rejected>) -> Option<bool> {
+    match outcome {
+        Ok(Answer::Exchanged { ops, .. }) => match ops[..] {
+            [Ok(OpAnswer::LateKept { won })] => Some(won),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// A worker with a running job whose lease is over.
@@ -325,6 +336,28 @@ pub(super) fn all() -> Vec<Case> {
                 match machine.status == MachineStatus::Ready && is_new {
                     true => Err("it is back, and nobody heard of it for long".into()),
                     false => Ok(()),
+                }
+            },
+        },
+        Case {
+            name: "a ghost's late result, a cancel and the completion of who runs it now",
+            guard: Sabotage::Compare,
+            setup: setup!(fleet, {
+                let (ghost, stale) = overdue(fleet).await;
+                fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
+                let other = fleet.worker("v", 1, &[]).await;
+                let held = fleet.claim(&other).await.expect("the job again");
+                let actors =
+                    vec![writes(&ghost, stale, late()), cancels(held), finishes(&other, held)];
+                Race { actors, held, hand: other }
+            }),
+            check: |job, outcomes, _| {
+                let won = late_won(&outcomes[0]).ok_or("the late result was not kept")?;
+                let asked = outcomes[1].is_ok();
+                match (job.status(), won, asked, op_accepted(&outcomes[2])) {
+                    (JobStatus::Completed, true, false, false) => Ok(()),
+                    (JobStatus::Completed, false, _, true) => Ok(()),
+                    other => Err(format!("{other:?}")),
                 }
             },
         },
