@@ -45,9 +45,16 @@ impl ComfyUiConnector {
         }
     }
 
+    /// A prompt is this connector's when it says so, or when the worker named it as its own: one that
+    /// a former version submitted, or this one to another address of the store, has another owner.
     fn ghosts(&self, queue: &QueueState, ours: &[Held]) -> Vec<String> {
         let ours: Vec<_> = ours.iter().map(|held| held.token.to_string()).collect();
-        let own = queue.iter().filter(|e| e.owner.as_deref() == Some(&self.settings.owner));
+        let mut named = self.named.lock();
+        named.retain(|prompt_id| queue.contains(prompt_id));
+        named.extend(ours.iter().cloned());
+        let own = queue.iter().filter(|entry| {
+            entry.owner.as_deref() == Some(&self.settings.owner) || named.contains(&entry.prompt_id)
+        });
         let ghosts = own.filter(|entry| !ours.contains(&entry.prompt_id));
         ghosts.map(|entry| entry.prompt_id.clone()).collect()
     }

@@ -24,6 +24,8 @@ use crate::{args::Limits, services::ServiceArg};
 pub struct WorkerPlan {
     pub id: WorkerId,
     pub machine: MachineId,
+    /// What tells the worker's store from others; the same after a restart.
+    pub store: String,
     pub services: Vec<ServiceArg>,
     pub labels: Vec<String>,
     pub limits: Limits,
@@ -40,7 +42,8 @@ impl WorkerPlan {
         broker: Arc<dyn Broker>,
         clock: Clock,
     ) -> anyhow::Result<Worker> {
-        let services = self.services.iter().map(|arg| service(arg, &self.id));
+        let owner = owner(&self.id, &self.store);
+        let services = self.services.iter().map(|arg| service(arg, &owner));
         let services = services.collect::<Result<_, _>>()?;
         let capabilities = Capabilities {
             hardware: hardware.share(worker, of),
@@ -99,10 +102,16 @@ fn fitness_of(report: &ConnectorReport) -> Fitness {
     }
 }
 
-fn service(arg: &ServiceArg, owner: &WorkerId) -> anyhow::Result<ServiceConfig> {
+/// Whose a prompt is on a ComfyUI that several fleets may share: a worker's id says it within one
+/// store only, and is the same by default in every store that a host serves.
+fn owner(worker: &WorkerId, store: &str) -> String {
+    format!("{worker}@{store}")
+}
+
+fn service(arg: &ServiceArg, owner: &str) -> anyhow::Result<ServiceConfig> {
     let connector: Arc<dyn Connector> = match (arg.name.as_str(), &arg.url) {
         ("comfyui", Some(url)) => {
-            let settings = ComfyUiSettings::new(arg.name.clone(), url, owner.as_str());
+            let settings = ComfyUiSettings::new(arg.name.clone(), url, owner);
             Arc::new(ComfyUiConnector::new(settings)?)
         }
         ("comfyui", None) => {
