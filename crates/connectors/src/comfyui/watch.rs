@@ -148,7 +148,7 @@ impl Run<'_> {
                 }
             }
             Verdict::Pending { position, .. } => {
-                watch.clocks.in_queue(now);
+                watch.clocks.waits(now);
                 watch.waits = true;
                 self.note(watch, Some(format!("waits behind {position} in ComfyUI's queue")));
             }

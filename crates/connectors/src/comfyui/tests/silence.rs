@@ -77,6 +77,22 @@ async fn without_any_sign_of_work_it_is_stopped_and_given_back() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_waits_for_its_turn_is_not_stalled_and_its_silence_begins_with_its_run() {
+    let often = Duration::from_millis(200);
+    let bench =
+        Bench::with(SimConfig::default(), |settings| settings.pace.truth_most = often).await;
+    let witness = Witness::new();
+    let task = impatient(with_faults(picture(1), json!({"foreign_prompt_s": 3.0})));
+    let end = bench.run_task(task, witness.clone()).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+    let reports = witness.reports.lock();
+    let said =
+        |what: &str| reports.iter().any(|r| r.message.as_ref().is_some_and(|m| m.contains(what)));
+    assert!(said("waits behind"));
+    assert!(!said("silent for"), "{reports:?}");
+}
+
+#[tokio::test]
 async fn a_stalled_prompt_that_does_not_stop_is_a_wedge() {
     let bench = Bench::with_faults(Faults { dead_prompt_thread: true, ..Faults::default() }).await;
     let end = bench.run_task(impatient(comfy_task(picture(1))), Witness::new()).await;
