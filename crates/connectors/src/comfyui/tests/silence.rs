@@ -77,6 +77,22 @@ async fn without_any_sign_of_work_it_is_stopped_and_given_back() {
 }
 
 #[tokio::test]
+async fn the_node_at_which_an_adopted_prompt_is_silent_is_shown_and_not_how_far_nobody_knows() {
+    let bench = Bench::new().await;
+    let task = with_faults(picture(1), json!({"silent_node_s": 1.5}));
+    let running = bench.begin(task.clone()).await;
+    super::until(|| running.witness.reports.lock().iter().any(|r| r.node.is_some())).await;
+    running.run.abort();
+    assert!(running.run.await.unwrap_err().is_cancelled());
+    let witness = Witness::new();
+    let adopted = Task { adopted: true, ..task };
+    bench.run_task(adopted, witness.clone()).await.unwrap();
+    let reports = witness.reports.lock();
+    let node = running.witness.reports.lock().last().unwrap().node.clone();
+    assert_eq!((&reports[0].node, reports[0].percent), (&node, None), "{reports:?}");
+}
+
+#[tokio::test]
 async fn a_prompt_that_waits_for_its_turn_is_not_stalled_and_its_silence_begins_with_its_run() {
     let often = Duration::from_millis(200);
     let bench =
