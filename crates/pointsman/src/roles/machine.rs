@@ -71,11 +71,14 @@ impl WorkerPlan {
 /// The worker as a member of its machine: fit while all its services are well.
 pub fn member(id: WorkerId, worker: Worker, shutdown: Shutdown) -> Member {
     let mut reports = worker.reports();
-    let (tell, fitness) = watch::channel(Fitness::Starting);
+    let now = move |reports: &[watch::Receiver<ConnectorReport>]| {
+        let worst = reports.iter().map(|report| fitness_of(&report.borrow())).max();
+        worst.unwrap_or(Fitness::Fit)
+    };
+    let (tell, fitness) = watch::channel(now(&reports));
     let follow = async move {
         loop {
-            let now = reports.iter().map(|report| fitness_of(&report.borrow())).max();
-            tell.send_replace(now.unwrap_or(Fitness::Fit));
+            tell.send_replace(now(&reports));
             let changes = reports.iter_mut().map(|report| Box::pin(report.changed()));
             if futures::future::select_all(changes).await.0.is_err() {
                 return std::future::pending().await;
@@ -92,12 +95,17 @@ pub fn member(id: WorkerId, worker: Worker, shutdown: Shutdown) -> Member {
 }
 
 fn fitness_of(report: &ConnectorReport) -> Fitness {
-    let said = || report.error_message.clone().unwrap_or_default();
+    let said = |unsaid: &str| {
+        let said = report.error_message.as_deref().unwrap_or(unsaid);
+        format!("{}: {said}", report.service)
+    };
     match report.status {
         ConnectorStatus::Idle | ConnectorStatus::Active => Fitness::Fit,
-        ConnectorStatus::Starting | ConnectorStatus::Connecting => Fitness::Starting,
+        ConnectorStatus::Starting | ConnectorStatus::Connecting => {
+            Fitness::Starting(said("it was not looked at yet"))
+        }
         ConnectorStatus::Error | ConnectorStatus::Offline | ConnectorStatus::Unknown => {
-            Fitness::Unfit(format!("{}: {}", report.service, said()))
+            Fitness::Unfit(said("it does not say why"))
         }
     }
 }
