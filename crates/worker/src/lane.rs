@@ -6,7 +6,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use exchanges::{HandedIn, Waited};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use pointsman_connectors::{Completion, RunEnd};
+use pointsman_connectors::{Completion, RunEnd, StopReason};
 use pointsman_core::{FailureKind, LossReason, Token, command::Op};
 use tokio::time::Instant;
 
@@ -146,7 +146,7 @@ impl Lane {
             self.ops.push((attempt, Op::Release { reason, message }));
             return self.free_slot();
         }
-        self.running.push(attempt.execute().boxed());
+        self.running.push(attempt.execute(adopted).boxed());
     }
 
     /// Attempts from before a restart that the service still has.
@@ -201,15 +201,20 @@ impl Lane {
         self.free_slot();
     }
 
-    /// Ends what the service was proven clear of.
+    /// Ends what the service was proven clear of. A result that it made all the same is collected,
+    /// unless it was cancelled.
     fn settle_gone(&mut self) {
-        let (gone, stuck): (Vec<_>, Vec<_>) = std::mem::take(&mut self.stuck)
-            .into_iter()
-            .partition(|s| s.attempt.phase() == Phase::Gone);
-        self.stuck = stuck;
-        for Stuck { attempt, reason, message } in gone {
-            let settled = settle::settle_kept(reason, message, attempt.standing());
-            self.over(attempt, settled);
+        for stuck in std::mem::take(&mut self.stuck) {
+            let is_cancelled = stuck.attempt.signal().reason() == Some(StopReason::Cancel);
+            match stuck.attempt.phase() {
+                Phase::Known if !is_cancelled => self.running.push(collect(stuck).boxed()),
+                Phase::Known | Phase::Gone => {
+                    let Stuck { attempt, reason, message } = stuck;
+                    let settled = settle::settle_kept(reason, message, attempt.standing());
+                    self.over(attempt, settled);
+                }
+                _ => self.stuck.push(stuck),
+            }
         }
     }
 
@@ -219,6 +224,21 @@ impl Lane {
             None => self.tokens.push(draw::token()),
         }
     }
+}
+
+/// Runs to its end what the service still knows of an attempt that was stuck. One without a result
+/// ends as it would have, were it gone.
+async fn collect(stuck: Stuck) -> Done {
+    let Stuck { attempt, reason, message } = stuck;
+    let (attempt, end) = attempt.execute(true).await;
+    let end = match end {
+        Err(RunEnd::GaveBack { .. } | RunEnd::Cancelled) => match attempt.signal().reason() {
+            None | Some(StopReason::Drain) => Err(RunEnd::GaveBack { reason, message }),
+            Some(_) => Err(RunEnd::Cancelled),
+        },
+        end => end,
+    };
+    (attempt, end)
 }
 
 /// Ends after which the service is looked at before it gets another job.

@@ -37,7 +37,7 @@ impl ComfyUiConnector {
     }
 
     /// None when nothing listens there: a dead process has no prompts.
-    async fn queue_of_the_living(&self) -> Result<Option<QueueState>, NotClear> {
+    pub(super) async fn queue_of_the_living(&self) -> Result<Option<QueueState>, NotClear> {
         match self.client.queue().await {
             Ok(queue) => Ok(Some(queue)),
             Err(RequestError::Unreachable { .. }) => Ok(None),
@@ -59,7 +59,7 @@ impl ComfyUiConnector {
         ghosts.map(|entry| entry.prompt_id.clone()).collect()
     }
 
-    async fn find(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
+    pub(super) async fn find(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
         let mut found = Vec::new();
         for held in ours {
             match self.client.truth(&held.token.to_string()).await {

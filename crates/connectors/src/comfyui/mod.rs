@@ -140,4 +140,11 @@ impl Connector for ComfyUiConnector {
     async fn clear_ghosts(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
         self.clear(ours).await
     }
+
+    async fn knows(&self, cleared: &[Held]) -> Result<Vec<Held>, NotClear> {
+        match self.queue_of_the_living().await? {
+            Some(_) => self.find(cleared).await,
+            None => Ok(Vec::new()),
+        }
+    }
 }

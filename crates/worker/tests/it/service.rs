@@ -108,7 +108,9 @@ impl Connector for FakeService {
                 context.started();
                 std::future::pending().await
             }
-            "wedge" => {
+            "wedge" if task.adopted => Ok(Completion { cached: true, ..Completion::default() }),
+            "wedge-lost" if task.adopted => Err(until_stopped(&context).await),
+            "wedge" | "wedge-lost" => {
                 context.started();
                 until_stopped(&context).await;
                 Err(RunEnd::Wedged { reason: LossReason::Stalled, message: "stuck".into() })
@@ -183,6 +185,12 @@ impl Connector for FakeService {
         }
         let found = ours.iter().filter(|held| state.ghosts.contains(&held.token));
         Ok(found.copied().collect())
+    }
+
+    async fn knows(&self, cleared: &[Held]) -> Result<Vec<Held>, NotClear> {
+        let state = self.state.lock();
+        let known = cleared.iter().filter(|held| state.ghosts.contains(&held.token));
+        Ok(known.copied().collect())
     }
 }
 
