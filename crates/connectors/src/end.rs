@@ -35,6 +35,9 @@ pub enum RunEnd {
         reason: LossReason,
         /// For people.
         message: String,
+        /// What the job fails of then, where that is known already: whatever the service made of it is
+        /// not wanted.
+        failure: Option<Box<Failure>>,
     },
 }
 

@@ -146,6 +146,24 @@ async fn what_ran_to_its_end_though_it_was_stopped_is_collected_unless_it_was_ca
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_failed_and_does_not_stop_tells_its_failure_once_it_is_gone() {
+    let setup = Setup::new(1).await;
+    setup.service.with(|s| s.not_clear = Some("prompt still runs".into()));
+    let job = setup.broker.post("wedge-failed");
+    setup.pass(10.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Assigned);
+    setup.service.with(|s| {
+        s.not_clear = None;
+        let (held, _) = s.runs[0];
+        s.ghosts.insert(held.token);
+    });
+    setup.pass(2.0).await;
+    let taken = setup.broker.job(job).taken;
+    assert_eq!(failure(&taken[0]).message, "only a part would run");
+    assert_eq!(setup.service.runs(), 1, "what it made is not wanted");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_gets_stuck_while_the_service_is_cleared_is_cleared_the_next_time() {
     let setup = Setup::new(2).await;
     let (wedge, lost) = (setup.broker.post("wedge"), setup.broker.post("lost"));

@@ -113,7 +113,13 @@ impl Connector for FakeService {
             "wedge" | "wedge-lost" => {
                 context.started();
                 until_stopped(&context).await;
-                Err(RunEnd::Wedged { reason: LossReason::Stalled, message: "stuck".into() })
+                let (reason, message) = (LossReason::Stalled, "stuck".into());
+                Err(RunEnd::Wedged { reason, message, failure: None })
+            }
+            "wedge-failed" => {
+                let failure = Failure::new(FailureKind::BadJob, "part", "only a part would run");
+                let (reason, message) = (LossReason::Unstarted, "stuck".into());
+                Err(RunEnd::Wedged { reason, message, failure: Some(Box::new(failure)) })
             }
             "late" => {
                 context.started();
