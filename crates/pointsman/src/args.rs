@@ -242,8 +242,8 @@ pub struct Limits {
     /// Seconds without an event after which the service is asked.
     #[arg(long, env = "WORKER_JOB_PROGRESS_TIMEOUT_SECONDS", default_value_t = 30)]
     pub silence_after_s: u32,
-    /// Seconds without evidence of work after which an attempt is stalled; unset is 300, or 1800
-    /// while all that is known is that it is in the service's queue.
+    /// Seconds without evidence of work after which an attempt is stalled; unset is 1800 while the
+    /// service answers that it has it in its queue, else 300.
     #[arg(long, env = "WORKER_STALL_AFTER_SECONDS")]
     pub stall_after_s: Option<u32>,
     /// Seconds that an attempt may take from its start, restarts of its worker included; unset is off.
