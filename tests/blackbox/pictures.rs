@@ -112,6 +112,28 @@ async fn a_running_workflow_is_cancelled_at_its_service() {
 }
 
 #[tokio::test]
+async fn two_fleets_whose_workers_have_one_name_leave_each_other_alone_at_one_service() {
+    let mut comfyui = Process::start(&["comfyui-sim", "--listen", "127.0.0.1:0"]);
+    let url = comfyui.says("comfyui:").await;
+    let [first_data, other_data] = [directory(), directory()];
+    let first = Served::up(first_data.path(), &["--comfyui", &url]).await;
+    let graph = json!({
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "SimSleep", "inputs": {"value": ["1", 0], "seconds": 6.0}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}
+    });
+    let job = submit(&first.client, &workflow(&graph)).await;
+    until(&first.client, job, PATIENCE, |job| job.status == JobStatus::InProgress).await;
+    // Its worker clears the service before it takes its first job.
+    let other = Served::up(other_data.path(), &["--comfyui", &url]).await;
+    let next = submit(&other.client, &workflow(&first_picture())).await;
+    let job = until(&first.client, job, PATIENCE, |job| job.status.is_ended()).await;
+    assert_eq!((job.status, job.attempt), (JobStatus::Completed, 1));
+    let next = until(&other.client, next, PATIENCE, |job| job.status.is_ended()).await;
+    assert_eq!((next.status, next.attempt), (JobStatus::Completed, 1));
+}
+
+#[tokio::test]
 async fn the_operators_stall_time_holds_though_the_prompt_stays_in_the_queue() {
     let data = directory();
     let arguments = ["comfyui-sim", "--listen", "127.0.0.1:0", "--fault", "dead_prompt_thread"];

@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -39,17 +39,24 @@ struct Wire<'a> {
     queue_pending: Vec<Vec<&'a RawValue>>,
 }
 
-/// The part of a prompt's `extra_data` that this crate reads.
+/// The part of a prompt's `extra_data` that this crate reads. Whoever submits a prompt writes there what
+/// he likes: a field of another type is as good as none, and costs no other.
 #[derive(Deserialize, Default)]
 pub(crate) struct ExtraData {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_is")]
     pub(crate) client_id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_is")]
     pub(crate) owner: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_is")]
     pub(crate) file_tag: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_it_is")]
     pub(crate) create_time: Option<i64>,
+}
+
+fn if_it_is<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    field: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(field)?).ok())
 }
 
 impl QueueState {
@@ -124,4 +131,25 @@ pub(crate) fn parse_prompt_tuple(
     };
     let head = (serde_json::from_str(number.get())?, serde_json::from_str(prompt_id.get())?);
     Ok((head, serde_json::from_str(extra.get()).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_of_another_type_costs_no_other() {
+        let odd =
+            json!({"client_id": 7, "owner": "w", "file_tag": null, "create_time": "yesterday"});
+        let fraction = json!({"client_id": "c", "owner": "w", "create_time": 1732660000.25});
+        let reply = json!({"queue_running": [[0, "p", {}, odd, []]],
+            "queue_pending": [[1, "q", {}, fraction, []], [2, "r", {}, null, []]]});
+        let queue = QueueState::parse(reply.to_string().as_bytes(), false).unwrap();
+        let read =
+            queue.iter().map(|e| (e.client_id.as_deref(), e.owner.as_deref(), e.create_time));
+        let expected = [(None, Some("w"), None), (Some("c"), Some("w"), None), (None, None, None)];
+        assert_eq!(read.collect::<Vec<_>>(), expected);
+    }
 }

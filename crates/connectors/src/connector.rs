@@ -38,6 +38,16 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// [`NotClear`] while something that should be gone may still run.
     async fn clear_ghosts(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear>;
+
+    /// Which of these the service still knows, though it was cleared of them: they may have run to
+    /// their end before they could be stopped. Those can be run with [`Task::adopted`], to collect it.
+    /// None, where a service keeps nothing of what it does not run any more.
+    ///
+    /// # Errors
+    /// [`NotClear`] when the service does not say.
+    async fn knows(&self, _cleared: &[Held]) -> Result<Vec<Held>, NotClear> {
+        Ok(Vec::new())
+    }
 }
 
 /// How a service is, as its connector sees it.

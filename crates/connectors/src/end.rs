@@ -26,13 +26,18 @@ pub enum RunEnd {
         message: String,
     },
     /// The service cannot be made to stop. The attempt is kept, and its slot with it, until
-    /// [`Connector::clear_ghosts`](crate::Connector::clear_ghosts) proves that it is gone; then it
-    /// is given back, or was cancelled if that was asked for.
+    /// [`Connector::clear_ghosts`](crate::Connector::clear_ghosts) proves that it is gone; then
+    /// what it ran to its end all the same is collected, if
+    /// [`Connector::knows`](crate::Connector::knows) it, else it is given back, or was cancelled if
+    /// that was asked for.
     Wedged {
         /// Why it is given back then.
         reason: LossReason,
         /// For people.
         message: String,
+        /// What the job fails of then, where that is known already: whatever the service made of it is
+        /// not wanted.
+        failure: Option<Box<Failure>>,
     },
 }
 

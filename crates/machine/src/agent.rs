@@ -20,6 +20,9 @@ use pointsman_worker::{BrokerError, WorkerError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// What did not come up this long after the start is broken, not starting: a ComfyUI with many nodes
+/// takes minutes.
+const COMES_UP_WITHIN: Duration = Duration::from_secs(300);
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -35,7 +38,8 @@ pub trait Host: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fitness {
     Fit,
-    Starting,
+    /// Something of it did not come up yet; says what is waited for.
+    Starting(String),
     /// Something of it is broken; says what.
     Unfit(String),
 }
@@ -140,11 +144,13 @@ impl Agent {
         };
         let (tell, told) = watch::channel(state(&crew));
         let mut telling = pin!(self.keep_told(told));
+        let mut came_up_within = pin!(tokio::time::sleep(COMES_UP_WITHIN));
         loop {
             tokio::select! {
                 biased;
                 end = &mut telling => return Err(end),
                 () = any_changed(&mut changes) => crew.look(&changes),
+                () = &mut came_up_within, if !crew.should_be_up => crew.should_be_up = true,
                 () = stopping.cancelled(), if !crew.stopping => crew.stopping = true,
                 ended = running.next() => match ended {
                     None => return Ok(crew.last_error),

@@ -275,8 +275,8 @@ pub struct Limits {
         value_parser = clap::value_parser!(u32).range(1..=DAY_S)
     )]
     pub silence_after_s: u32,
-    /// Seconds without evidence of work after which an attempt is stalled; unset is 300, or 1800
-    /// while all that is known is that it is in the service's queue.
+    /// Seconds without evidence of work after which an attempt is stalled; unset is 1800 while the
+    /// service answers that it has it in its queue, else 300.
     #[arg(
         long, env = "WORKER_STALL_AFTER_SECONDS",
         value_parser = clap::value_parser!(u32).range(1..=WEEK_S)

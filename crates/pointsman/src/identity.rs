@@ -1,9 +1,11 @@
-//! Who this machine is: its id, kept in the data directory from the first start on.
+//! Who this machine is, and which store it works for: ids kept in the data directory from the first
+//! start on, or what stays the same of a store elsewhere.
 
 use std::{fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context as _, anyhow};
-use pointsman_core::MachineId;
+use pointsman_core::{MachineId, Timestamp};
+use uuid::Uuid;
 
 /// The machine's id: the one given, else the one kept in `data`, else the host's name; kept from
 /// then on.
@@ -37,4 +39,68 @@ pub fn host_name() -> anyhow::Result<MachineId> {
     let name: String = name.chars().map(fits).take(64).collect();
     MachineId::new(name.trim_start_matches(['.', '-', '_']))
         .map_err(|error| anyhow!("the host's name is no machine id ({error}): give --machine"))
+}
+
+/// What tells the store that lies in `data` from others; drawn and kept at the first start.
+pub fn own_store(data: &Path) -> anyhow::Result<String> {
+    let file = data.join("store-id");
+    match fs::read_to_string(&file) {
+        Ok(text) => {
+            let id = Uuid::try_parse(text.trim());
+            Ok(id.with_context(|| format!("{} is damaged: delete it", file.display()))?.to_string())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let (id, new) = (Uuid::new_v4(), data.join("store-id.new"));
+            fs::write(&new, format!("{id}\n"))
+                .and_then(|()| fs::rename(&new, &file))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+            Ok(id.to_string())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+/// What tells a fleet on a Redis from others, on this one and on others.
+pub fn shared_store(fleet: &str, made_at: Timestamp) -> String {
+    format!("{fleet}.{}", made_at.as_millis())
+}
+
+/// What tells the store behind these servers from others, as far as a worker knows before it is
+/// answered: their addresses, in whatever order, without what is secret in them.
+pub fn served_store(servers: &str) -> String {
+    let address = |server: &str| {
+        let server = server.trim().trim_end_matches('/');
+        let (_, at) = server.split_once("://").unwrap_or(("", server));
+        let (host, path) = at.split_once('/').unwrap_or((at, ""));
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host).to_lowercase();
+        if path.is_empty() { host } else { format!("{host}/{path}") }
+    };
+    let mut addresses: Vec<_> = servers.split(',').map(address).collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_in_a_directory_is_the_same_after_a_restart_and_unlike_any_other() {
+        let [a, b] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let first = own_store(a.path()).unwrap();
+        assert_eq!(own_store(a.path()).unwrap(), first);
+        assert_ne!(own_store(b.path()).unwrap(), first);
+        fs::write(a.path().join("store-id"), "").unwrap();
+        let why = own_store(a.path()).unwrap_err().to_string();
+        assert!(why.contains("store-id is damaged: delete it"), "{why}");
+    }
+
+    #[test]
+    fn a_served_store_is_named_by_its_servers_and_by_no_secret() {
+        let name = served_store("http://user:secret@A.example:7780/, http://b.example/x");
+        assert_eq!(name, "a.example:7780,b.example/x");
+        assert_eq!(served_store("http://b.example/x,http://a.example:7780"), name);
+        assert_ne!(served_store("http://a.example:7781"), served_store("http://a.example:7780"));
+    }
 }

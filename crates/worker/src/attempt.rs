@@ -53,6 +53,8 @@ pub(crate) enum Phase {
     Stuck,
     /// It was stuck, and the service was proven clear of it since.
     Gone,
+    /// The same, and the service still knows what became of it.
+    Known,
     /// It is over; the store has not taken its end yet.
     Over,
 }
@@ -178,15 +180,20 @@ impl Attempt {
         Some((shown.progress.preview_n, preview))
     }
 
-    /// Runs it to its end.
-    pub(crate) async fn execute(self: Arc<Self>) -> (Arc<Self>, Result<Completion, RunEnd>) {
+    /// Runs it to its end; where it was `adopted`, from where the service has it.
+    pub(crate) async fn execute(
+        self: Arc<Self>,
+        adopted: bool,
+    ) -> (Arc<Self>, Result<Completion, RunEnd>) {
+        self.tick();
+        self.set_phase(Phase::Running);
         let limits = self.shared.config.limits;
         let task = Task {
             job: self.claimed.job.clone(),
             held: self.claimed.held,
             payload: self.claimed.payload.clone(),
             limits: limits.for_job(&self.claimed.job.spec.timeouts),
-            adopted: self.adopted,
+            adopted,
         };
         let total = task.limits.total.map(|total| total.saturating_sub(self.ran_before()));
         let connector = self.service.connector.clone();

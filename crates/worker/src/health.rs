@@ -132,9 +132,19 @@ impl HealthTask {
             Ok(found) => found,
             Err(why) => return Health::new(ConnectorStatus::Error, why.to_string()),
         };
+        let held: Vec<_> = stuck.iter().map(|attempt| attempt.held()).collect();
+        let known = match held[..] {
+            [] => Ok(Vec::new()),
+            _ => self.service.connector.knows(&held).await,
+        };
+        let known = match known {
+            Ok(known) => known,
+            Err(why) => return Health::new(ConnectorStatus::Error, why.to_string()),
+        };
         self.shared.end_limbo(&self.service, &found, "the service does not have it any more");
         for attempt in stuck {
-            attempt.set_phase(Phase::Gone);
+            let is_known = known.contains(&attempt.held());
+            attempt.set_phase(if is_known { Phase::Known } else { Phase::Gone });
         }
         self.service.prove(doubts);
         health

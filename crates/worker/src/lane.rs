@@ -6,7 +6,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use exchanges::{HandedIn, Waited};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use pointsman_connectors::{Completion, RunEnd};
+use pointsman_connectors::{Completion, RunEnd, StopReason};
 use pointsman_core::{FailureKind, LossReason, Token, command::Op};
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::{
     draw,
     put_off::PutOff,
     service::Service,
-    settle::{self, Settled},
+    settle::{self, Settled, Wedge},
     shared::Shared,
 };
 
@@ -59,8 +59,7 @@ pub(crate) struct Lane {
 /// An attempt that the service could not be made to stop.
 struct Stuck {
     attempt: Arc<Attempt>,
-    reason: LossReason,
-    message: String,
+    wedge: Wedge,
 }
 
 impl Lane {
@@ -146,7 +145,7 @@ impl Lane {
             self.ops.push((attempt, Op::Release { reason, message }));
             return self.free_slot();
         }
-        self.running.push(attempt.execute().boxed());
+        self.running.push(attempt.execute(adopted).boxed());
     }
 
     /// Attempts from before a restart that the service still has.
@@ -177,11 +176,12 @@ impl Lane {
             self.service.misjudge();
         }
         match settle::settle(end, attempt.standing()) {
-            Settled::Keep { reason, message } => {
+            Settled::Keep(wedge) => {
                 attempt.set_phase(Phase::Stuck);
                 self.service.doubt();
+                let message = &wedge.message;
                 tracing::warn!(job = %attempt.held().job, message, "the service does not stop");
-                self.stuck.push(Stuck { attempt, reason, message });
+                self.stuck.push(Stuck { attempt, wedge });
             }
             settled => self.over(attempt, settled),
         }
@@ -194,22 +194,26 @@ impl Lane {
         self.ops.extend(self.service.take_outbox());
         match settled {
             Settled::Tell(op) => self.ops.push((attempt, op)),
-            Settled::Nothing | Settled::Keep { .. } => {
-                self.shared.ours.forget(attempt.held().token)
-            }
+            Settled::Nothing | Settled::Keep(_) => self.shared.ours.forget(attempt.held().token),
         }
         self.free_slot();
     }
 
-    /// Ends what the service was proven clear of.
+    /// Ends what the service was proven clear of. A result that it made all the same is collected,
+    /// unless it was cancelled, or has failed already.
     fn settle_gone(&mut self) {
-        let (gone, stuck): (Vec<_>, Vec<_>) = std::mem::take(&mut self.stuck)
-            .into_iter()
-            .partition(|s| s.attempt.phase() == Phase::Gone);
-        self.stuck = stuck;
-        for Stuck { attempt, reason, message } in gone {
-            let settled = settle::settle_kept(reason, message, attempt.standing());
-            self.over(attempt, settled);
+        for stuck in std::mem::take(&mut self.stuck) {
+            let is_cancelled = stuck.attempt.signal().reason() == Some(StopReason::Cancel);
+            let is_wanted = !is_cancelled && stuck.wedge.failure.is_none();
+            match stuck.attempt.phase() {
+                Phase::Known if is_wanted => self.running.push(collect(stuck).boxed()),
+                Phase::Known | Phase::Gone => {
+                    let Stuck { attempt, wedge } = stuck;
+                    let settled = settle::settle_kept(wedge, attempt.standing());
+                    self.over(attempt, settled);
+                }
+                _ => self.stuck.push(stuck),
+            }
         }
     }
 
@@ -219,6 +223,21 @@ impl Lane {
             None => self.tokens.push(draw::token()),
         }
     }
+}
+
+/// Runs to its end what the service still knows of an attempt that was stuck. One without a result
+/// ends as it would have, were it gone.
+async fn collect(stuck: Stuck) -> Done {
+    let Stuck { attempt, wedge: Wedge { reason, message, .. } } = stuck;
+    let (attempt, end) = attempt.execute(true).await;
+    let end = match end {
+        Err(RunEnd::GaveBack { .. } | RunEnd::Cancelled) => match attempt.signal().reason() {
+            None | Some(StopReason::Drain) => Err(RunEnd::GaveBack { reason, message }),
+            Some(_) => Err(RunEnd::Cancelled),
+        },
+        end => end,
+    };
+    (attempt, end)
 }
 
 /// Ends after which the service is looked at before it gets another job.

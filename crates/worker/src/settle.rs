@@ -16,7 +16,16 @@ pub(crate) enum Settled {
     /// Nobody needs to be told.
     Nothing,
     /// Keep the attempt until the service is proven clear.
-    Keep { reason: LossReason, message: String },
+    Keep(Wedge),
+}
+
+/// An attempt that its service could not be made to stop: what is said once that is clear of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wedge {
+    pub(crate) reason: LossReason,
+    pub(crate) message: String,
+    /// What the job fails of, where that is known.
+    pub(crate) failure: Option<Box<Failure>>,
 }
 
 /// What the worker knows of the attempt beside its end.
@@ -49,7 +58,9 @@ pub(crate) fn settle(end: Result<Completion, RunEnd>, standing: Standing) -> Set
                 false => standing.finish(outcome),
             }
         }
-        Err(RunEnd::Wedged { reason, message }) => Settled::Keep { reason, message },
+        Err(RunEnd::Wedged { reason, message, failure }) => {
+            Settled::Keep(Wedge { reason, message, failure })
+        }
         Err(_) if standing.is_lost() => Settled::Nothing,
         Err(RunEnd::Failed(failure)) => standing.finish(Outcome::Failed { failure: *failure }),
         Err(RunEnd::GaveBack { reason, message }) => release(reason, message),
@@ -58,10 +69,13 @@ pub(crate) fn settle(end: Result<Completion, RunEnd>, standing: Standing) -> Set
 }
 
 /// The service is proven clear of an attempt that was kept.
-pub(crate) fn settle_kept(reason: LossReason, message: String, standing: Standing) -> Settled {
-    match standing.stop {
-        None | Some(StopReason::Drain) => release(reason, message),
-        Some(_) => stopped(standing),
+pub(crate) fn settle_kept(wedge: Wedge, standing: Standing) -> Settled {
+    match (standing.stop, wedge) {
+        (None | Some(StopReason::Drain), Wedge { failure: Some(failure), .. }) => {
+            standing.finish(Outcome::Failed { failure: *failure })
+        }
+        (None | Some(StopReason::Drain), Wedge { reason, message, .. }) => release(reason, message),
+        (Some(_), _) => stopped(standing),
     }
 }
 
@@ -154,10 +168,20 @@ mod tests {
 
     #[test]
     fn what_was_kept_is_told_once_it_is_proven_gone() {
-        let kept = |stop| settle_kept(LossReason::Stalled, "stuck".into(), standing(stop));
+        let (reason, message) = (LossReason::Stalled, "stuck".to_owned());
+        let wedge = Wedge { reason, message, failure: None };
+        let kept = |stop| settle_kept(wedge.clone(), standing(stop));
         let op = told(kept(None));
         assert!(matches!(op, Op::Release { reason: LossReason::Stalled, .. }));
         assert!(matches!(told(kept(Some(StopReason::Cancel))), Op::Finish(_)));
         assert_eq!(kept(Some(StopReason::Lost)), Settled::Nothing);
+        let failure = Failure::new(FailureKind::BadJob, "part", "only a part");
+        let wedge = Wedge { failure: Some(Box::new(failure.clone())), ..wedge };
+        for stop in [None, Some(StopReason::Drain)] {
+            let Op::Finish(finish) = told(settle_kept(wedge.clone(), standing(stop))) else {
+                panic!()
+            };
+            assert_eq!(finish.outcome, Outcome::Failed { failure: failure.clone() });
+        }
     }
 }

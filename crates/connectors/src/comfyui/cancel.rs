@@ -52,7 +52,7 @@ impl Run<'_> {
             pause = (pause * 2).min(LOOK);
         }
         let message = format!("prompt {} does not stop", self.prompt_id);
-        Err(RunEnd::Wedged { reason, message })
+        Err(RunEnd::Wedged { reason, message, failure: None })
     }
 
     /// After how long of this error alone the service is dead; none when it may just be busy.

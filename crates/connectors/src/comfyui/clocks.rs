@@ -48,6 +48,12 @@ impl Clocks {
         self.queued = now;
     }
 
+    /// A reading found it waiting for its turn: nothing is due of it yet. All that is said of it while
+    /// it waits is where it stands, and its clocks begin with its run.
+    pub(super) fn waits(&mut self, now: Instant) {
+        (self.event, self.work, self.queued) = (now, now, now);
+    }
+
     /// Counters were read; none where they cannot be.
     pub(super) fn counters(&mut self, now: Instant, sample: Option<Sample>) {
         if self.sample.is_some() && sample.is_some() && self.sample != sample {
@@ -133,6 +139,18 @@ mod tests {
         assert!(matches!(judge(&clocks, after(start, 1799)), Silence::For(_)));
         clocks.in_queue(after(start, 1800));
         assert!(matches!(judge(&clocks, after(start, 1800)), Silence::Stalled(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_stalled_only_where_it_is_not_seen_waiting_any_more() {
+        let start = Instant::now();
+        let mut clocks = Clocks::new(start);
+        for second in (0..=7200).step_by(10) {
+            clocks.waits(after(start, second));
+            assert_eq!(judge(&clocks, after(start, second + 9)), Silence::None);
+        }
+        assert!(matches!(judge(&clocks, after(start, 7499)), Silence::For(_)));
+        assert!(matches!(judge(&clocks, after(start, 7500)), Silence::Stalled(_)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@ impl ComfyUiConnector {
     }
 
     /// None when nothing listens there: a dead process has no prompts.
-    async fn queue_of_the_living(&self) -> Result<Option<QueueState>, NotClear> {
+    pub(super) async fn queue_of_the_living(&self) -> Result<Option<QueueState>, NotClear> {
         match self.client.queue().await {
             Ok(queue) => Ok(Some(queue)),
             Err(RequestError::Unreachable { .. }) => Ok(None),
@@ -45,14 +45,21 @@ impl ComfyUiConnector {
         }
     }
 
+    /// A prompt is this connector's when it says so, or when the worker named it as its own: one that
+    /// a former version submitted, or this one to another address of the store, has another owner.
     fn ghosts(&self, queue: &QueueState, ours: &[Held]) -> Vec<String> {
         let ours: Vec<_> = ours.iter().map(|held| held.token.to_string()).collect();
-        let own = queue.iter().filter(|e| e.owner.as_deref() == Some(&self.settings.owner));
+        let mut named = self.named.lock();
+        named.retain(|prompt_id| queue.contains(prompt_id));
+        named.extend(ours.iter().cloned());
+        let own = queue.iter().filter(|entry| {
+            entry.owner.as_deref() == Some(&self.settings.owner) || named.contains(&entry.prompt_id)
+        });
         let ghosts = own.filter(|entry| !ours.contains(&entry.prompt_id));
         ghosts.map(|entry| entry.prompt_id.clone()).collect()
     }
 
-    async fn find(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
+    pub(super) async fn find(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
         let mut found = Vec::new();
         for held in ours {
             match self.client.truth(&held.token.to_string()).await {

@@ -2,8 +2,8 @@
 //!
 //! Its protocol has no acknowledgements and no replay, so events are only hints: what became of a
 //! prompt is read from its queue and its history, from 25 ms after the submission on. The attempt's
-//! token is the prompt's id and the websocket's, and every submission says which worker it is from,
-//! so that a worker finds its own prompts again after anything that may happen.
+//! token is the prompt's id and the websocket's, and every submission says which worker of which store
+//! it is from, so that a worker finds its own prompts again after anything that may happen.
 
 mod cancel;
 mod clocks;
@@ -23,13 +23,14 @@ mod tracker;
 mod watch;
 mod written;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pointsman_comfyui::{Classified, ComfyClient, InvalidUrl, classify};
 use pointsman_core::{
     Failure, FailureKind, ServiceName, command::Held, matching::ServiceCapabilities,
 };
-
 use tokio::time::Instant;
 
 pub use payload::{ComfyUiPayload, PayloadError};
@@ -44,6 +45,8 @@ pub struct ComfyUiConnector {
     client: ComfyClient,
     condition: Mutex<Condition>,
     written: Written,
+    /// Prompts that the worker named as its own and that were in the queue since.
+    named: Mutex<BTreeSet<String>>,
 }
 
 /// What is known of the server beside its answers.
@@ -84,7 +87,8 @@ impl ComfyUiConnector {
     /// [`InvalidUrl`] when the address is not an `http` URL.
     pub fn new(settings: ComfyUiSettings) -> Result<Self, InvalidUrl> {
         let client = ComfyClient::with_timeouts(&settings.url, settings.timeouts)?;
-        Ok(Self { settings, client, condition: Mutex::default(), written: Written::new() })
+        let (condition, named) = (Mutex::default(), Mutex::default());
+        Ok(Self { settings, client, condition, written: Written::new(), named })
     }
 
     /// Turns a classified failure into the job's, and remembers when the process is poisoned or its
@@ -135,5 +139,12 @@ impl Connector for ComfyUiConnector {
 
     async fn clear_ghosts(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
         self.clear(ours).await
+    }
+
+    async fn knows(&self, cleared: &[Held]) -> Result<Vec<Held>, NotClear> {
+        match self.queue_of_the_living().await? {
+            Some(_) => self.find(cleared).await,
+            None => Ok(Vec::new()),
+        }
     }
 }

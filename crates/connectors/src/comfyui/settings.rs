@@ -13,7 +13,8 @@ pub struct ComfyUiSettings {
     /// Such as `http://127.0.0.1:8188`.
     pub url: String,
     /// Whose prompts are this connector's, the same after a restart and unlike that of anybody else
-    /// who uses the server: the worker's id.
+    /// who uses the server, or they cancel each other's prompts: the worker's id is not enough, as
+    /// only one store's workers differ in it.
     pub owner: String,
     /// How previews are asked for, in ComfyUI's words (`auto`, `latent2rgb`, `taesd`, `none`);
     /// unset leaves it to the server. Older versions ignore it.

@@ -57,8 +57,14 @@ impl Run<'_> {
         let rejection = Rejection { node_errors, ..Rejection::default() };
         let mut failure = self.connector.failure(&self.prompt_id, classify::rejection(&rejection));
         failure.message = format!("only a part of the graph would run: {}", failure.message);
-        self.make_it_stop(LossReason::Unstarted).await?;
-        Err(failure.into())
+        match self.make_it_stop(LossReason::Unstarted).await {
+            // Given back, it would come again, to run for nothing in the same way.
+            Err(RunEnd::Wedged { reason, message, .. }) => {
+                Err(RunEnd::Wedged { reason, message, failure: Some(Box::new(failure)) })
+            }
+            Err(end) => Err(end),
+            Ok(_) => Err(failure.into()),
+        }
     }
 
     /// Nobody knows whether the prompt was taken: it is looked for before anything else is done.

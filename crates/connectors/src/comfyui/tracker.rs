@@ -22,12 +22,14 @@ pub(super) struct Tracker {
     /// Steps done of the node that runs, and how many it has.
     steps: Option<(f64, f64)>,
     note: Option<String>,
-    /// The most that was reported. Messages may be missing, but a bar does not go back.
-    most: f32,
+    /// The most that was reported; none while it is not known at all. Messages may be missing, but a
+    /// bar does not go back.
+    most: Option<f32>,
 }
 
 impl Tracker {
-    pub(super) fn new(graph: &Value) -> Self {
+    /// Of an `adopted` prompt nobody knows what it did before.
+    pub(super) fn new(graph: &Value, adopted: bool) -> Self {
         let nodes = graph.as_object().into_iter().flatten();
         let named = nodes.map(|(id, node)| (id.clone(), name_of(node)));
         Self {
@@ -37,7 +39,7 @@ impl Tracker {
             now: None,
             steps: None,
             note: None,
-            most: 0.0,
+            most: (!adopted).then_some(0.0),
         }
     }
 
@@ -71,11 +73,14 @@ impl Tracker {
     }
 
     pub(super) fn report(&mut self) -> Report {
-        self.most = self.most.max(self.percent());
+        let percent = self.percent();
+        if percent > 0.0 || self.most.is_some() {
+            self.most = Some(self.most.unwrap_or(0.0).max(percent));
+        }
         let steps = self.steps.filter(|(_, max)| *max >= 1.0);
         let class = self.now.as_ref().and_then(|id| self.nodes.get(id)).cloned();
         Report {
-            percent: Some(self.most),
+            percent: self.most,
             node: self.now.clone(),
             step: steps.map(|(value, _)| value as u32),
             steps: steps.map(|(_, max)| max as u32),
@@ -130,11 +135,14 @@ mod tests {
     use super::*;
 
     fn tracker() -> Tracker {
-        Tracker::new(&json!({
-            "1": {"class_type": "Loader", "inputs": {}},
-            "2": {"class_type": "KSampler", "inputs": {}},
-            "3": {"class_type": "SaveImage", "inputs": {}, "_meta": {"title": "The picture"}},
-        }))
+        Tracker::new(
+            &json!({
+                "1": {"class_type": "Loader", "inputs": {}},
+                "2": {"class_type": "KSampler", "inputs": {}},
+                "3": {"class_type": "SaveImage", "inputs": {}, "_meta": {"title": "The picture"}},
+            }),
+            false,
+        )
     }
 
     fn hear(tracker: &mut Tracker, message: Value) -> Report {
@@ -170,6 +178,19 @@ mod tests {
             Some(99.0),
             "done is said by the end alone"
         );
+    }
+
+    #[test]
+    fn how_far_an_adopted_prompt_is_is_not_known_until_it_is_said() {
+        let mut tracker = Tracker { most: None, ..tracker() };
+        tracker.note(Some("silent for 40 s".into()));
+        assert_eq!(tracker.report().percent, None);
+        let greeting = json!({"type": "executing", "data": {"node": "2"}});
+        let report = hear(&mut tracker, greeting);
+        assert_eq!((report.percent, report.node.as_deref()), (None, Some("2")));
+        let step = json!({"type": "progress",
+            "data": {"prompt_id": "p", "node": "2", "value": 10, "max": 20}});
+        assert_eq!(hear(&mut tracker, step).percent.map(f32::round), Some(17.0));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Run<'_> {
         let now = Instant::now();
         let pause = self.connector.settings.pace.truth_first;
         Watch {
-            tracker: Tracker::new(&self.graph),
+            tracker: Tracker::new(&self.graph, self.task.adopted),
             clocks: Clocks::new(now),
             reading: None,
             // An adopted prompt may have ended long ago.
@@ -103,6 +103,13 @@ impl Run<'_> {
                 media_type: preview.format.media_type().to_owned(),
                 bytes: preview.image.clone(),
             });
+        } else if let Message::Executing { node: Some(_), prompt_id: None, .. } = &message {
+            // With this a client that comes back is greeted: its only prompt is at that node, which is
+            // no sign of work.
+            if watch.tracker.hear(&message) {
+                self.context.progress(watch.tracker.report());
+            }
+            return;
         } else if !message.is_about(&self.prompt_id) && !matches!(message, Message::Text { .. }) {
             return;
         }
@@ -148,7 +155,7 @@ impl Run<'_> {
                 }
             }
             Verdict::Pending { position, .. } => {
-                watch.clocks.in_queue(now);
+                watch.clocks.waits(now);
                 watch.waits = true;
                 self.note(watch, Some(format!("waits behind {position} in ComfyUI's queue")));
             }

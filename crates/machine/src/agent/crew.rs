@@ -12,8 +12,8 @@ use super::Fitness;
 #[derive(Debug, Default)]
 pub(super) struct Crew {
     pub(super) fitness: BTreeMap<WorkerId, Fitness>,
-    /// All were fit once: from then on what is not is broken, not starting.
-    was_ready: bool,
+    /// All were fit once, or had the time to be: from then on what is not is broken, not starting.
+    pub(super) should_be_up: bool,
     pub(super) stopping: bool,
     pub(super) last_error: Option<WorkerError>,
 }
@@ -23,7 +23,7 @@ impl Crew {
         for (worker, fitness) in changes {
             self.fitness.insert(worker.clone(), fitness.borrow().clone());
         }
-        self.was_ready |= self.fitness.values().all(|fitness| *fitness == Fitness::Fit);
+        self.should_be_up |= self.fitness.values().all(|fitness| *fitness == Fitness::Fit);
     }
 
     pub(super) fn ended(&mut self, worker: WorkerId, outcome: Result<(), WorkerError>) {
@@ -40,23 +40,29 @@ impl Crew {
         if self.stopping {
             return (MachineStatus::Stopping, Some("told to stop".into()), None);
         }
-        let broken: Vec<String> = self
-            .fitness
-            .iter()
-            .filter_map(|(worker, fitness)| match fitness {
-                Fitness::Unfit(why) => Some(format!("{worker}: {why}")),
-                Fitness::Starting if self.was_ready => {
-                    Some(format!("{worker}: a service of it does not answer yet"))
+        let (mut broken, mut awaited) = (Vec::new(), Vec::new());
+        for (worker, fitness) in &self.fitness {
+            match fitness {
+                Fitness::Fit => {}
+                Fitness::Starting(what) if !self.should_be_up => {
+                    awaited.push(format!("{worker}: {what}"));
                 }
-                _ => None,
-            })
-            .collect();
+                Fitness::Starting(what) | Fitness::Unfit(what) => {
+                    broken.push(format!("{worker}: {what}"));
+                }
+            }
+        }
         if !broken.is_empty() {
             let action = "look at the service it names; it is used again once it is well";
             return (MachineStatus::Degraded, Some(broken.join("; ")), Some(action.into()));
         }
-        let status = if self.was_ready { MachineStatus::Ready } else { MachineStatus::Starting };
-        (status, None, None)
+        match self.should_be_up {
+            true => (MachineStatus::Ready, None, None),
+            false => {
+                let reason = (!awaited.is_empty()).then(|| awaited.join("; "));
+                (MachineStatus::Starting, reason, None)
+            }
+        }
     }
 }
 

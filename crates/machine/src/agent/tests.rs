@@ -25,6 +25,10 @@ impl Host for Heard {
     }
 }
 
+fn starting() -> Fitness {
+    Fitness::Starting("comfyui: waiting for ComfyUI at http://c".into())
+}
+
 fn config() -> AgentConfig {
     AgentConfig {
         machine: MachineId::new("m").unwrap(),
@@ -68,7 +72,7 @@ async fn asked_when(
     refused: Vec<(&'static str, Rejected)>,
 ) -> (Vec<&'static str>, Option<MachineError>) {
     let host = Arc::new(Refuses::default());
-    let (_fit, fitness) = watch::channel(Fitness::Starting);
+    let (_fit, fitness) = watch::channel(starting());
     let run = Box::pin(std::future::pending());
     let member = Member { worker: WorkerId::new("m-worker-0").unwrap(), run, fitness };
     let agent = Agent::new(config(), host.clone());
@@ -178,7 +182,7 @@ async fn one_that_cannot_register_keeps_nothing_from_running_and_stops_when_told
 #[tokio::test(start_paused = true)]
 async fn one_that_could_not_register_does_once_it_can() {
     let host = Arc::new(Away::default());
-    let (_fit, fitness) = watch::channel(Fitness::Starting);
+    let (_fit, fitness) = watch::channel(starting());
     let run = Box::pin(std::future::pending());
     let member = Member { worker: WorkerId::new("m-worker-0").unwrap(), run, fitness };
     let stop = CancellationToken::new;
@@ -191,12 +195,56 @@ async fn one_that_could_not_register_does_once_it_can() {
     assert_eq!(*host.heard.0.lock(), [MachineStatus::Starting]);
 }
 
+/// What was said last, with its reason and the action.
+#[derive(Default)]
+struct Last(Mutex<Option<SetMachine>>);
+
+#[async_trait]
+impl Host for Last {
+    async fn register_machine(&self, _: RegisterMachine) -> Result<(), BrokerError> {
+        Ok(())
+    }
+    async fn set_machine(&self, set: SetMachine) -> Result<(), BrokerError> {
+        *self.0.lock() = Some(set);
+        Ok(())
+    }
+}
+
+/// Whatever its other workers do meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_never_comes_up_is_named_from_the_beginning_and_broken_after_a_while() {
+    let host = Arc::new(Last::default());
+    let member = |n: u32, fitness| Member {
+        worker: WorkerId::new(format!("m-worker-{n}")).unwrap(),
+        run: Box::pin(std::future::pending()),
+        fitness,
+    };
+    let (_fit, fit) = watch::channel(Fitness::Fit);
+    let (comes_up, late) = watch::channel(starting());
+    let members = vec![member(0, fit), member(1, late)];
+    let stop = CancellationToken::new;
+    let running = tokio::spawn(Agent::new(config(), host.clone()).run(members, stop(), stop()));
+    let said = || {
+        let SetMachine { status, reason, action, .. } = host.0.lock().clone().unwrap();
+        (status, reason.unwrap_or_default(), action.is_some())
+    };
+    let reason = "m-worker-1: comfyui: waiting for ComfyUI at http://c".to_owned();
+    tokio::time::sleep(Duration::from_secs(290)).await;
+    assert_eq!(said(), (MachineStatus::Starting, reason.clone(), false));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(said(), (MachineStatus::Degraded, reason, true));
+    comes_up.send_replace(Fitness::Fit);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(said(), (MachineStatus::Ready, String::new(), false));
+    running.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_machines_life() {
     let heard = Arc::new(Heard::default());
     let config = config();
     let stopping = CancellationToken::new();
-    let (fit, fitness) = watch::channel(Fitness::Starting);
+    let (fit, fitness) = watch::channel(starting());
     let until = stopping.clone();
     let member = Member {
         worker: WorkerId::new("m-worker-0").unwrap(),

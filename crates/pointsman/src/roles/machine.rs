@@ -24,6 +24,8 @@ use crate::{args::Limits, services::ServiceArg};
 pub struct WorkerPlan {
     pub id: WorkerId,
     pub machine: MachineId,
+    /// What tells the worker's store from others; the same after a restart.
+    pub store: String,
     pub services: Vec<ServiceArg>,
     pub labels: Vec<String>,
     pub customers: CustomerRules,
@@ -41,7 +43,8 @@ impl WorkerPlan {
         broker: Arc<dyn Broker>,
         clock: Clock,
     ) -> anyhow::Result<Worker> {
-        let services = self.services.iter().map(|arg| service(arg, &self.id));
+        let owner = owner(&self.id, &self.store);
+        let services = self.services.iter().map(|arg| service(arg, &owner));
         let services = services.collect::<Result<_, _>>()?;
         let capabilities = Capabilities {
             hardware: hardware.share(worker, of),
@@ -70,11 +73,14 @@ impl WorkerPlan {
 /// The worker as a member of its machine: fit while all its services are well.
 pub fn member(id: WorkerId, worker: Worker, shutdown: Shutdown) -> Member {
     let mut reports = worker.reports();
-    let (tell, fitness) = watch::channel(Fitness::Starting);
+    let now = move |reports: &[watch::Receiver<ConnectorReport>]| {
+        let worst = reports.iter().map(|report| fitness_of(&report.borrow())).max();
+        worst.unwrap_or(Fitness::Fit)
+    };
+    let (tell, fitness) = watch::channel(now(&reports));
     let follow = async move {
         loop {
-            let now = reports.iter().map(|report| fitness_of(&report.borrow())).max();
-            tell.send_replace(now.unwrap_or(Fitness::Fit));
+            tell.send_replace(now(&reports));
             let changes = reports.iter_mut().map(|report| Box::pin(report.changed()));
             if futures::future::select_all(changes).await.0.is_err() {
                 return std::future::pending().await;
@@ -91,20 +97,31 @@ pub fn member(id: WorkerId, worker: Worker, shutdown: Shutdown) -> Member {
 }
 
 fn fitness_of(report: &ConnectorReport) -> Fitness {
-    let said = || report.error_message.clone().unwrap_or_default();
+    let said = |unsaid: &str| {
+        let said = report.error_message.as_deref().unwrap_or(unsaid);
+        format!("{}: {said}", report.service)
+    };
     match report.status {
         ConnectorStatus::Idle | ConnectorStatus::Active => Fitness::Fit,
-        ConnectorStatus::Starting | ConnectorStatus::Connecting => Fitness::Starting,
+        ConnectorStatus::Starting | ConnectorStatus::Connecting => {
+            Fitness::Starting(said("it was not looked at yet"))
+        }
         ConnectorStatus::Error | ConnectorStatus::Offline | ConnectorStatus::Unknown => {
-            Fitness::Unfit(format!("{}: {}", report.service, said()))
+            Fitness::Unfit(said("it does not say why"))
         }
     }
 }
 
-fn service(arg: &ServiceArg, owner: &WorkerId) -> anyhow::Result<ServiceConfig> {
+/// Whose a prompt is on a ComfyUI that several fleets may share: a worker's id says it within one
+/// store only, and is the same by default in every store that a host serves.
+fn owner(worker: &WorkerId, store: &str) -> String {
+    format!("{worker}@{store}")
+}
+
+fn service(arg: &ServiceArg, owner: &str) -> anyhow::Result<ServiceConfig> {
     let connector: Arc<dyn Connector> = match (arg.name.as_str(), &arg.url) {
         ("comfyui", Some(url)) => {
-            let settings = ComfyUiSettings::new(arg.name.clone(), url, owner.as_str());
+            let settings = ComfyUiSettings::new(arg.name.clone(), url, owner);
             Arc::new(ComfyUiConnector::new(settings)?)
         }
         ("comfyui", None) => {

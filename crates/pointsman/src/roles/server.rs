@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
+use pointsman_core::Timestamp;
 use pointsman_server::{Files, Owner, Server, ServerConfig, make_data_directory};
 use pointsman_store::{Retention, Store};
 use pointsman_store_sqlite::{Options, SqliteStore};
@@ -99,6 +100,11 @@ impl Running {
         let server = Server::bind(config, broker.clone(), files.clone()).await?;
         let drain = listen.drain.time();
         Ok(Self { broker, files, server, store, tasks, drain })
+    }
+
+    /// When the store was made, of one that others may use too.
+    pub fn store_made_at(&self) -> Option<Timestamp> {
+        self.store.made_at()
     }
 
     /// Says where the monitor is; a server that listens on all addresses is found at this host's own.

@@ -32,13 +32,17 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
     };
     let running = Running::start(places, &args.listen).await?;
     let machine = identity::machine_id(&args.data, args.machine.clone())?;
+    let store = match running.store_made_at() {
+        Some(made_at) => identity::shared_store(args.redis.fleet(), made_at),
+        None => identity::own_store(&args.data)?,
+    };
     let (simulator, services) = services(&args).await?;
     let host = Arc::new(InProcess::new(running.broker.clone(), running.files.clone()));
     let hardware = discover().await;
     // The server is not cut off where the agent gives its workers up.
     let abandon = shutdown.abort.child_token();
     let told = Shutdown { drain: shutdown.drain.clone(), abort: abandon.clone() };
-    let members = members(&args, &machine, &hardware, &services, &host, &told)?;
+    let members = members(&args, (&machine, &store), &hardware, &services, &host, &told)?;
     print::said(&format!("machine: {machine}"));
     running.say_where();
 
@@ -83,7 +87,7 @@ async fn services(args: &args::Up) -> anyhow::Result<(Option<SimHandle>, Vec<Str
 
 fn members(
     args: &args::Up,
-    machine: &MachineId,
+    (machine, store): (&MachineId, &str),
     hardware: &Hardware,
     comfyuis: &[String],
     host: &Arc<InProcess>,
@@ -98,6 +102,7 @@ fn members(
         let plan = WorkerPlan {
             id: id.clone(),
             machine: machine.clone(),
+            store: store.to_owned(),
             services: vec![
                 service_arg("comfyui", 1, url)?,
                 service_arg("simulation", args.simulation_slots, None)?,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use pointsman_machine::discover;
 use pointsman_store::Store as _;
 use pointsman_store_redis::RedisStore;
@@ -22,6 +23,8 @@ use crate::{
 struct Way {
     broker: Arc<dyn Broker>,
     clock: Clock,
+    /// What tells the store from others.
+    name: String,
     /// What a direct worker holds open.
     store: Option<RedisStore>,
 }
@@ -43,8 +46,8 @@ async fn way(
         }
         BrokerUrl::Server(url) => {
             let server = OverHttp::new(&url, token).map_err(anyhow::Error::from)?;
-            let clock = server.clock();
-            return Ok(Some(Way { broker: Arc::new(server), clock, store: None }));
+            let (clock, name) = (server.clock(), identity::served_store(&url));
+            return Ok(Some(Way { broker: Arc::new(server), clock, name, store: None }));
         }
     };
     let Some(artifacts) = artifacts else {
@@ -54,12 +57,14 @@ async fn way(
     };
     let Some(store) = join_redis(&address, redis, stop).await? else { return Ok(None) };
     log_warnings(&store);
+    let made_at = store.made_at().context("the store does not say when it was made")?;
+    let name = identity::shared_store(redis.fleet(), made_at);
     let files = Arc::new(store.clone());
     let place = ArtifactPlace::join(artifacts, token.as_deref(), redis.fleet(), files, stop);
     let Some(place) = place.await? else { return Ok(None) };
     let broker = OverRedis::new(store.clone(), place);
     let clock = broker.clock();
-    Ok(Some(Way { broker: Arc::new(broker), clock, store: Some(store) }))
+    Ok(Some(Way { broker: Arc::new(broker), clock, name, store: Some(store) }))
 }
 
 pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
@@ -71,17 +76,18 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exi
         hardware =
             hardware.with_gpus(gpus).map_err(|error| Exit::Usage(format!("--gpus: {error}")))?;
     }
+    let (redis, artifacts, stop) = (&args.redis, args.artifacts.as_ref(), &shutdown.drain);
+    let Some(way) = way(args.broker, redis, artifacts, token, stop).await? else { return Ok(()) };
     let plan = WorkerPlan {
         id: args.id,
         machine,
+        store: way.name,
         services: args.service,
         labels: args.labels,
         customers: args.customers.rules(),
         limits: args.limits,
         drain: args.drain.time(),
     };
-    let (redis, artifacts, stop) = (&args.redis, args.artifacts.as_ref(), &shutdown.drain);
-    let Some(way) = way(args.broker, redis, artifacts, token, stop).await? else { return Ok(()) };
     let worker = plan.build(&hardware, (0, 1), way.broker, way.clock)?;
     print::said(&format!("worker: {}", worker.incarnation()));
     let ran = worker.run(shutdown).await;

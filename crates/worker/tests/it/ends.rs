@@ -111,6 +111,58 @@ async fn a_wedged_service_gets_no_jobs_until_it_is_proven_clear() {
     assert_eq!(reports(&setup).last().unwrap().status, ConnectorStatus::Idle);
 }
 
+/// A service that does not look at its interrupt runs the job to its end.
+#[tokio::test(start_paused = true)]
+async fn what_ran_to_its_end_though_it_was_stopped_is_collected_unless_it_was_cancelled() {
+    for (payload, cancel) in [("wedge", false), ("wedge-lost", false), ("wedge", true)] {
+        let setup = Setup::new(1).await;
+        let job = setup.broker.post(payload);
+        setup.pass(1.0).await;
+        setup.service.with(|s| s.not_clear = Some("prompt still runs".into()));
+        match cancel {
+            true => setup.broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true),
+            false => setup.broker.fence(job),
+        }
+        setup.pass(10.0).await;
+        setup.service.with(|s| {
+            s.not_clear = None;
+            let (held, _) = s.runs[0];
+            s.ghosts.insert(held.token);
+        });
+        setup.pass(3.0).await;
+        let taken = setup.broker.job(job).taken;
+        let runs = setup.service.runs();
+        match (payload, cancel) {
+            ("wedge", false) => assert!(matches!(taken[..], [Op::Start, Op::Late(_)]), "{taken:?}"),
+            ("wedge", true) => {
+                assert_eq!((setup.broker.status(job), runs), (JobStatus::Cancelled, 1));
+            }
+            _ => assert_eq!((&taken[..], runs), (&[Op::Start][..], 2), "it has no result"),
+        }
+        let next = setup.broker.post("done");
+        setup.pass(2.0).await;
+        assert_eq!(setup.broker.status(next), JobStatus::Completed, "the slot is free again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_and_does_not_stop_tells_its_failure_once_it_is_gone() {
+    let setup = Setup::new(1).await;
+    setup.service.with(|s| s.not_clear = Some("prompt still runs".into()));
+    let job = setup.broker.post("wedge-failed");
+    setup.pass(10.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Assigned);
+    setup.service.with(|s| {
+        s.not_clear = None;
+        let (held, _) = s.runs[0];
+        s.ghosts.insert(held.token);
+    });
+    setup.pass(2.0).await;
+    let taken = setup.broker.job(job).taken;
+    assert_eq!(failure(&taken[0]).message, "only a part would run");
+    assert_eq!(setup.service.runs(), 1, "what it made is not wanted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_gets_stuck_while_the_service_is_cleared_is_cleared_the_next_time() {
     let setup = Setup::new(2).await;

@@ -108,10 +108,18 @@ impl Connector for FakeService {
                 context.started();
                 std::future::pending().await
             }
-            "wedge" => {
+            "wedge" if task.adopted => Ok(Completion { cached: true, ..Completion::default() }),
+            "wedge-lost" if task.adopted => Err(until_stopped(&context).await),
+            "wedge" | "wedge-lost" => {
                 context.started();
                 until_stopped(&context).await;
-                Err(RunEnd::Wedged { reason: LossReason::Stalled, message: "stuck".into() })
+                let (reason, message) = (LossReason::Stalled, "stuck".into());
+                Err(RunEnd::Wedged { reason, message, failure: None })
+            }
+            "wedge-failed" => {
+                let failure = Failure::new(FailureKind::BadJob, "part", "only a part would run");
+                let (reason, message) = (LossReason::Unstarted, "stuck".into());
+                Err(RunEnd::Wedged { reason, message, failure: Some(Box::new(failure)) })
             }
             "late" => {
                 context.started();
@@ -183,6 +191,12 @@ impl Connector for FakeService {
         }
         let found = ours.iter().filter(|held| state.ghosts.contains(&held.token));
         Ok(found.copied().collect())
+    }
+
+    async fn knows(&self, cleared: &[Held]) -> Result<Vec<Held>, NotClear> {
+        let state = self.state.lock();
+        let known = cleared.iter().filter(|held| state.ghosts.contains(&held.token));
+        Ok(known.copied().collect())
     }
 }
 

@@ -7,7 +7,7 @@ use pointsman_core::LossReason;
 use serde_json::json;
 
 use super::{Bench, LIMIT, comfy_task, picture, sleeping, with_faults};
-use crate::{Connector as _, NotClear, RunEnd, StopReason};
+use crate::{Connector as _, NotClear, RunEnd, StopReason, Task, testing::Witness};
 
 #[tokio::test]
 async fn a_running_prompt_is_interrupted_and_gone() {
@@ -79,6 +79,28 @@ async fn what_finished_before_it_was_stopped_is_kept_unless_it_was_cancelled() {
             StopReason::Cancel => assert_eq!(end, Err(RunEnd::Cancelled)),
             _ => assert_eq!(end.unwrap().artifacts.len(), 1, "{reason:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn what_finished_although_it_could_not_be_stopped_is_found_and_collected() {
+    let config = SimConfig { step: Duration::from_millis(2), ..SimConfig::default() };
+    let bench = Bench::with(config, |_| {}).await;
+    for (seed, reason) in [(1, StopReason::Drain), (2, StopReason::Lost)] {
+        bench.sim.hold_history();
+        let task = comfy_task(picture(seed));
+        let running = bench.begin(task.clone()).await;
+        tokio::time::timeout(LIMIT, bench.sim.holds_history()).await.expect("it never ended");
+        running.stop(reason);
+        let end = running.end().await;
+        assert!(matches!(end, Err(RunEnd::Wedged { .. })), "{end:?}");
+        bench.sim.let_history_go();
+        assert_eq!(bench.connector.clear_ghosts(&[]).await, Ok(Vec::new()));
+        assert_eq!(bench.connector.knows(&[task.held]).await, Ok(vec![task.held]));
+        let witness = Witness::new();
+        witness.stop.raise(reason);
+        let end = bench.run_task(Task { adopted: true, ..task }, witness).await;
+        assert_eq!(end.unwrap().artifacts.len(), 1, "{reason:?}");
     }
 }
 

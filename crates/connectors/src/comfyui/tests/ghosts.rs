@@ -29,6 +29,21 @@ async fn prompts_of_another_worker_are_left_alone() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_the_worker_named_is_its_own_whatever_it_says_of_its_owner() {
+    let bench = Bench::new().await;
+    let task = comfy_task(sleeping(30.0));
+    abandon(&bench, task.clone()).await;
+    // The same worker by another name, as after an update.
+    let renamed = ComfyUiConnector::new(settings(&bench.sim.url(), "worker-a@a-store")).unwrap();
+    assert_eq!(renamed.clear_ghosts(&[]).await, Ok(Vec::new()));
+    assert_eq!(bench.queue().await, 1, "it may be anybody's");
+    assert_eq!(renamed.clear_ghosts(&[task.held]).await, Ok(vec![task.held]));
+    // It could not be made to stop, or was given to another worker.
+    assert_eq!(renamed.clear_ghosts(&[]).await, Ok(Vec::new()));
+    assert_eq!(bench.queue().await, 0);
+}
+
+#[tokio::test]
 async fn what_is_still_ours_is_found_and_adopted_running_or_ended() {
     let bench = Bench::new().await;
     let running = comfy_task(sleeping(1.0));

@@ -3,8 +3,11 @@
 use pointsman_core::FailureKind;
 use serde_json::json;
 
-use super::{Bench, failure, picture};
-use crate::testing::{Witness, task};
+use super::{Bench, failure, picture, with_faults};
+use crate::{
+    RunEnd,
+    testing::{Witness, task},
+};
 
 #[tokio::test]
 async fn what_is_missing_here_is_the_wrong_worker_and_what_is_wrong_is_a_bad_job() {
@@ -43,6 +46,21 @@ async fn a_partial_run_is_stopped_and_fails_unless_it_is_wanted() {
     let payload = json!({"workflow": graph, "allow_partial": true});
     let end = bench.run_task(task("comfyui", payload.to_string()), Witness::new()).await;
     assert_eq!(end.unwrap().artifacts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_partial_run_that_does_not_stop_says_what_it_failed_of() {
+    let bench = Bench::new().await;
+    let mut graph = picture(1);
+    graph["8"] = json!({"class_type": "EmptyImage",
+        "inputs": {"width": "wide", "height": 8, "batch_size": 1, "color": 0}});
+    graph["9"] = json!({"class_type": "SaveImage",
+        "inputs": {"images": ["8", 0], "filename_prefix": "part"}});
+    let task = with_faults(graph, json!({"silent_node_s": 2.0}));
+    let end = bench.run_task(task, Witness::new()).await;
+    let Err(RunEnd::Wedged { failure: Some(failure), .. }) = end else { panic!("{end:?}") };
+    assert_eq!(failure.kind, FailureKind::BadJob);
+    assert!(failure.message.contains("only a part"), "{}", failure.message);
 }
 
 #[tokio::test]

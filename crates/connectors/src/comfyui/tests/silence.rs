@@ -77,6 +77,38 @@ async fn without_any_sign_of_work_it_is_stopped_and_given_back() {
 }
 
 #[tokio::test]
+async fn the_node_at_which_an_adopted_prompt_is_silent_is_shown_and_not_how_far_nobody_knows() {
+    let bench = Bench::new().await;
+    let task = with_faults(picture(1), json!({"silent_node_s": 1.5}));
+    let running = bench.begin(task.clone()).await;
+    super::until(|| running.witness.reports.lock().iter().any(|r| r.node.is_some())).await;
+    running.run.abort();
+    assert!(running.run.await.unwrap_err().is_cancelled());
+    let witness = Witness::new();
+    let adopted = Task { adopted: true, ..task };
+    bench.run_task(adopted, witness.clone()).await.unwrap();
+    let reports = witness.reports.lock();
+    let node = running.witness.reports.lock().last().unwrap().node.clone();
+    assert_eq!((&reports[0].node, reports[0].percent), (&node, None), "{reports:?}");
+}
+
+#[tokio::test]
+async fn a_prompt_that_waits_for_its_turn_is_not_stalled_and_its_silence_begins_with_its_run() {
+    let often = Duration::from_millis(200);
+    let bench =
+        Bench::with(SimConfig::default(), |settings| settings.pace.truth_most = often).await;
+    let witness = Witness::new();
+    let task = impatient(with_faults(picture(1), json!({"foreign_prompt_s": 3.0})));
+    let end = bench.run_task(task, witness.clone()).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+    let reports = witness.reports.lock();
+    let said =
+        |what: &str| reports.iter().any(|r| r.message.as_ref().is_some_and(|m| m.contains(what)));
+    assert!(said("waits behind"));
+    assert!(!said("silent for"), "{reports:?}");
+}
+
+#[tokio::test]
 async fn a_stalled_prompt_that_does_not_stop_is_a_wedge() {
     let bench = Bench::with_faults(Faults { dead_prompt_thread: true, ..Faults::default() }).await;
     let end = bench.run_task(impatient(comfy_task(picture(1))), Witness::new()).await;
