@@ -58,6 +58,7 @@ mod keys;
 mod lanes;
 mod library;
 mod link;
+mod lists;
 mod log;
 mod looks;
 mod machines;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pointsman_core::{
-    JobId, Record, RecordKey, Timestamp, WorkerId,
+    JobId, Record, RecordKey, RecordKind, Timestamp, WorkerId,
     record::{Job, Worker},
     view::ENDED_IN_VIEW,
 };
@@ -205,9 +205,9 @@ impl Inner {
         let mut lacking = None;
         for _ in 0..8 {
             let epoch = self.link.epoch();
-            let (from, _) = self.head().await?;
+            let (from, ended_no) = self.head().await?;
             let mut records: HashMap<RecordKey, Record> = HashMap::new();
-            for (key, record) in self.read_records(&self.view_keys().await?).await? {
+            for (key, record) in self.read_records(&self.view_keys(ended_no).await?).await? {
                 match record {
                     Ok(Some(record)) => drop(records.insert(key, record)),
                     Ok(None) => {}
@@ -289,33 +289,13 @@ impl Inner {
         Ok(head)
     }
 
-    async fn view_keys(&self) -> Result<Vec<RecordKey>, StoreError> {
-        let mut ended = redis::cmd("ZREVRANGE");
-        ended.arg(self.key("ended")).arg(0).arg(ENDED_IN_VIEW);
-        let mut running = redis::cmd("ZRANGE");
-        running.arg(self.key("leases")).arg(0).arg(-1);
-        let mut keys = self.fleet_keys().await?;
-        let mut seen: HashSet<JobId> = HashSet::new();
-        for jobs in [self.link.send(&ended).await?, self.link.send(&running).await?] {
-            let ids = list(&jobs).iter().filter_map(|id| text(id).parse().ok());
-            keys.extend(ids.filter(|id| seen.insert(*id)).map(RecordKey::Job));
-        }
-        Ok(keys)
-    }
-
-    /// Every record that is no job.
-    pub async fn fleet_keys(&self) -> Result<Vec<RecordKey>, StoreError> {
-        let mut keys: Vec<RecordKey> = Vec::new();
-        keys.extend(self.members("machines").await?.into_iter().map(RecordKey::Machine));
-        keys.extend(self.members("workers").await?.into_iter().map(RecordKey::Worker));
-        keys.extend(self.members("connectors").await?.into_iter().map(RecordKey::Connector));
-        keys.extend(self.members("alerts").await?.into_iter().map(RecordKey::Alert));
-        Ok(keys)
-    }
-
     /// When everybody was last heard.
     pub async fn pulse(&self) -> Result<Pulse, StoreError> {
-        let keys = self.fleet_keys().await?;
+        let mut keys = Vec::new();
+        for kind in [RecordKind::Machine, RecordKind::Worker, RecordKind::Connector] {
+            // Of those whose list is of a wrong type it is not told.
+            keys.extend(self.listed(kind).await?.unwrap_or_default());
+        }
         let heard = self.heard().await?;
         let machines = keys.iter().filter_map(|key| match key {
             RecordKey::Machine(id) => Some(id),

@@ -138,6 +138,28 @@ async fn it_stands_in_nobodys_way() {
     assert_eq!(wrong, keys.len() - 1, "{found:?}");
 }
 
+/// Only a server can mend a list, so it starts without, and its view is whole.
+#[tokio::test]
+async fn a_list_of_a_wrong_type_keeps_no_server_from_starting() {
+    let scene = Scene::new().await;
+    let whole = scene.fleet.store.seed().await.expect("the view begins").records;
+    let lists = ["machines", "workers", "connectors", "alerts", "leases", "ended", "jobs"];
+    for list in lists {
+        by_hand(&scene.prefix, &format!("DEL {list}"));
+        by_hand(&scene.prefix, &format!("SET {list} x"));
+        let store = open_with(scene.options.clone());
+        let seed = store.seed().await.unwrap_or_else(|error| panic!("{list}: {error}"));
+        assert_eq!(seed.records, whole, "{list}");
+        store.pulse().await.unwrap_or_else(|error| panic!("{list}: {error}"));
+        let mended = store.mend(None).await.expect("it is mended");
+        let id = format!("wrong_type:index/{list}");
+        let mended = mended.iter().find(|mended| mended.finding.id == id);
+        assert_eq!(mended.map(|m| &m.outcome), Some(&MendOutcome::Quarantined), "{list}");
+        let seed = open_with(scene.options.clone()).seed().await.expect("the view begins");
+        assert_eq!(seed.records, whole, "{list} is made anew");
+    }
+}
+
 #[tokio::test]
 async fn a_machine_whose_workers_are_not_known_keeps_no_other_from_going_silent() {
     let scene = Scene::new().await;
