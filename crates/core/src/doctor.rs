@@ -140,7 +140,7 @@ rules! {
     WrongType = "wrong_type", Quarantine,
         "every command that needs the key is refused",
         "repair it: the key is set aside; find out who wrote it";
-    /// A record that could not be read is set aside, and nothing stands in its place.
+    /// What could not be read is set aside.
     Quarantined = "quarantined", None,
         "it is missing from every list, and a job that was set aside does not run",
         "look at it where it was set aside, and delete it there once it is of no more use; a worker \
@@ -215,6 +215,11 @@ impl Finding {
     /// About one record.
     pub fn about(rule: FindingRule, key: &RecordKey, problem: impl Into<String>) -> Self {
         Self::new(rule, subject(key), problem)
+    }
+
+    /// It was set aside, and nothing is missing: something sound has taken its place, or it is of no use.
+    pub fn is_replaced(&self) -> bool {
+        self.rule == FindingRule::Quarantined && self.mend == Mend::Repair
     }
 
     /// Whether a text can be the id of a finding.

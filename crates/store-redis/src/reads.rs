@@ -1,9 +1,6 @@
 //! What can be read: records, pages of jobs, the view's start, the pulse.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use pointsman_core::{
     JobId, Record, RecordKey, RecordKind, Timestamp, WorkerId,
@@ -17,6 +14,7 @@ use pointsman_store::{
 use redis::Value;
 
 use crate::{
+    doctor::Aside,
     keys::{self, TOLD_BY},
     link::{count, list, text},
     sight::record,
@@ -77,32 +75,33 @@ impl Inner {
         Ok(found)
     }
 
-    /// Those of these jobs that no key names: neither a record, nor an index, nor what was set aside.
+    /// Those of these jobs that no key names: neither a record, nor an index, nor what was set aside and
+    /// still lies there.
     pub async fn gone_for_good(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        // What is of a wrong type may have named any of them.
+        let Some(noted) = self.noted_asides().await? else { return Ok(Vec::new()) };
+        let mut asides: HashMap<String, Vec<String>> = HashMap::new();
+        for Aside { aside, name, .. } in noted {
+            asides.entry(name).or_default().push(aside);
+        }
         let mut gone = Vec::new();
         for chunk in jobs.chunks(CHUNK) {
             let mut pipeline = redis::pipe();
-            pipeline.cmd("HVALS").arg(self.key("quarantined"));
             for id in chunk {
                 let job = keys::record(&RecordKey::Job(*id));
-                pipeline
-                    .cmd("EXISTS")
-                    .arg(self.key(&job))
-                    .arg(self.key(&format!("quarantine:{job}")));
+                let of_it = asides.get(&job).into_iter().flatten().chain([&job]);
+                let of_it: Vec<_> =
+                    of_it.map(|aside| self.key(&format!("quarantine:{aside}"))).collect();
+                pipeline.cmd("EXISTS").arg(self.key(&job)).arg(of_it);
                 pipeline.cmd("ZSCORE").arg(self.key("jobs")).arg(id.to_string());
                 pipeline.cmd("ZSCORE").arg(self.key("ended")).arg(id.to_string());
             }
             let found = self.link.send_typed(&pipeline).await?;
-            // What is of a wrong type may have named any of them.
-            let [Some(aside), found @ ..] = &found[..] else { continue };
-            let aside: HashSet<String> = list(aside).iter().map(text).collect();
+            let is_nowhere = |found: &[Option<Value>]| {
+                matches!(found, [Some(Value::Int(0)), Some(Value::Nil), Some(Value::Nil)])
+            };
             let each = chunk.iter().zip(found.chunks_exact(3));
-            gone.extend(each.filter_map(|(id, found)| {
-                let is_named = aside.contains(&keys::record(&RecordKey::Job(*id)));
-                let is_nowhere =
-                    matches!(found, [Some(Value::Int(0)), Some(Value::Nil), Some(Value::Nil)]);
-                (!is_named && is_nowhere).then_some(*id)
-            }));
+            gone.extend(each.filter(|(_, found)| is_nowhere(found)).map(|(id, _)| *id));
         }
         Ok(gone)
     }

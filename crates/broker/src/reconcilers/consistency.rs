@@ -172,9 +172,13 @@ fn worker_of(finding: &Finding) -> Option<WorkerId> {
 
 fn inconsistent(finding: &Finding) -> Raise {
     let Finding { subject, problem, consequence, cure, .. } = finding;
+    let severity = match finding.is_replaced() {
+        true => Severity::Warning,
+        false => Severity::Critical,
+    };
     Raise {
         alert: AlertId { rule: AlertRule::Inconsistent, subject: subject.clone() },
-        severity: Severity::Critical,
+        severity,
         message: format!("{subject}: {problem}; {consequence}"),
         action: format!("{cure} (`pointsman doctor` lists everything)"),
     }

@@ -56,6 +56,8 @@ pub struct Look {
     pub payloads: HashSet<JobId>,
     /// Keys of a wrong type, and the type: nothing is read from them.
     pub wrong: BTreeMap<String, String>,
+    /// What `quarantined` names and somebody deleted.
+    pub taken_away: Vec<String>,
     /// Nothing else could be looked at, nor can anything be mended.
     pub is_cut_short: bool,
     /// The records as they should be at `seq`.

@@ -75,11 +75,13 @@ async fn the_log_has_it_so_it_is_written_anew() {
         assert!(finding.problem.contains("is a string"), "{finding:?}");
         let mended = store.mend(None).await.expect("it is mended");
         assert_eq!(mended[0].outcome, MendOutcome::Repaired, "{key}");
-        let found = store.examine(Depth::Everything).await.expect("it is examined");
-        assert!(found.is_sound(), "{key}: {found:?}");
         assert_eq!(content(&**store).await, whole, "{key}");
         let aside = by_hand(&scene.prefix, &format!("GET quarantine:{key}"));
         assert_eq!(aside, redis::Value::BulkString(b"x".to_vec()), "{key}");
+        let aside = store.mend(None).await.expect("what was set aside is deleted");
+        assert_eq!(aside[0].finding.id, format!("quarantined:{}", subject(&key)));
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(found.is_sound(), "{key}: {found:?}");
     }
     let Scene { fleet, hand, running, waiting, .. } = &scene;
     fleet.act(hand, *running, completed()).await.expect("the worker works on");
