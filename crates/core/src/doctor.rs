@@ -86,6 +86,23 @@ impl Examination {
         self.findings.iter().any(|finding| finding.id == id)
     }
 
+    /// What makes it doubtful whether every job that is kept is listed, with what was submitted: the id
+    /// of the first finding. What only jobs name must not be removed then.
+    pub fn doubts_jobs(&self) -> Option<&str> {
+        let doubts = |id: &str, rule: Option<FindingRule>| {
+            let subject = id.split_once(':').map_or("", |(_, subject)| subject);
+            let is_of_all = matches!(subject, "index/jobs" | "index/meta");
+            is_of_all || (subject.starts_with("job/") && rule != Some(FindingRule::LostPayload))
+        };
+        let wrong = self.findings.iter().filter(|finding| !finding.is_replaced());
+        let mut wrong = wrong.filter(|finding| doubts(&finding.id, Some(finding.rule)));
+        let undecided = || self.undecided.iter().find(|id| doubts(id, None));
+        // Whatever else there is may be about any job.
+        let more = || self.findings.first().filter(|_| self.more);
+        let first = wrong.next().or_else(more).map(|finding| &finding.id).or_else(undecided);
+        first.map(String::as_str)
+    }
+
     /// Nothing is known to be wrong.
     pub fn is_sound(&self) -> bool {
         self.findings.is_empty()
@@ -267,6 +284,34 @@ mod tests {
         {
             assert!(!Finding::is_id(wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn jobs_are_in_doubt_where_one_may_be_missing() {
+        let found = |rule, subject: &str| {
+            let findings = vec![Finding::new(rule, subject, "")];
+            Examination { findings, ..Default::default() }
+        };
+        let job = "job/01900000-0000-7000-8000-000000000001";
+        for (rule, subject, is_so) in [
+            (FindingRule::RecordWithoutIndex, job, true),
+            (FindingRule::UnreadableField, job, true),
+            (FindingRule::Quarantined, job, true),
+            (FindingRule::WrongType, "index/jobs", true),
+            (FindingRule::LostPayload, job, false),
+            (FindingRule::WrongList, "worker/w", false),
+            (FindingRule::WrongType, "index/leases", false),
+        ] {
+            assert_eq!(found(rule, subject).doubts_jobs().is_some(), is_so, "{rule:?} {subject}");
+        }
+        let mut replaced = found(FindingRule::Quarantined, job);
+        replaced.findings[0].mend = Mend::Repair;
+        assert_eq!(replaced.doubts_jobs(), None);
+        let undecided = vec![format!("lost_record:{job}")];
+        let undecided = Examination { undecided, ..Default::default() };
+        assert_eq!(undecided.doubts_jobs(), Some(&*undecided.undecided[0]));
+        let more = Examination { more: true, ..found(FindingRule::WrongList, "worker/w") };
+        assert!(more.doubts_jobs().is_some());
     }
 
     #[test]

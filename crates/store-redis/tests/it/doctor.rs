@@ -216,6 +216,30 @@ async fn a_job_is_not_gone_as_long_as_anything_names_it() {
     }
 }
 
+/// Nor is what only such a job names.
+#[tokio::test]
+async fn a_job_that_is_not_listed_is_in_doubt() {
+    let (fleet, prefix, ..) = scene().await;
+    let waiting = fleet.store.queues(10).await.expect("the store works").pending[0].id;
+    let examine = async || fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    for damage in [
+        "DEL jobs".to_owned(),
+        "SET jobs x".into(),
+        format!("ZREM jobs {waiting}"),
+        format!("DEL job:{waiting}"),
+        format!("SET job:{waiting} x"),
+        format!("HSET job:{waiting} attempt x"),
+    ] {
+        assert_eq!(examine().await.doubts_jobs(), None);
+        if damage.starts_with("SET jobs") {
+            by_hand(&prefix, "DEL jobs");
+        }
+        by_hand(&prefix, &damage);
+        assert!(examine().await.doubts_jobs().is_some(), "{damage}");
+        fleet.store.mend(None).await.expect("it is mended");
+    }
+}
+
 /// The log holds records whole, so one whose hash is gone, or was set back, becomes again what it was.
 #[tokio::test]
 async fn a_record_that_the_log_holds_is_written_anew() {
