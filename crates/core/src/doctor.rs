@@ -212,13 +212,6 @@ rules! {
         "restart the worker: it registers with its capabilities";
 }
 
-impl FindingRule {
-    /// Whether it is repaired without being asked: only what the jobs' records leave no doubt of.
-    pub const fn is_repaired_by_itself(self) -> bool {
-        matches!(self, Self::WrongList)
-    }
-}
-
 impl Finding {
     /// With what the rule says of consequence and cure.
     pub fn new(rule: FindingRule, subject: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -232,6 +225,14 @@ impl Finding {
     /// About one record.
     pub fn about(rule: FindingRule, key: &RecordKey, problem: impl Into<String>) -> Self {
         Self::new(rule, subject(key), problem)
+    }
+
+    /// Whether it is repaired without being asked: only what records leave no doubt of, a worker's list
+    /// of jobs, and the list without which nothing else that is wrong can be shown.
+    pub fn is_repaired_by_itself(&self) -> bool {
+        let is_list_of_alerts = self.subject == "index/alerts";
+        self.rule == FindingRule::WrongList
+            || (self.rule == FindingRule::WrongType && is_list_of_alerts)
     }
 
     /// It was set aside, and nothing is missing: something sound has taken its place, or it is of no use.

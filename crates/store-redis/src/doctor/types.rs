@@ -155,6 +155,11 @@ fn words(key: &str) -> (&'static str, &'static str) {
             "repair it: the key is set aside and a new log begins; viewers begin anew, and what \
              the old log told of records cannot be compared any more",
         ),
+        "alerts" => (
+            "no alert can be raised or cleared",
+            "none needed: the key is set aside and made anew from the records within seconds; find \
+             out who wrote it",
+        ),
         "losses" => (
             "every job's end is refused",
             "repair it: the key is set aside; losses in a row are counted from none",

@@ -7,7 +7,7 @@ use pointsman_core::{
     Command, JobId, Record, RecordKey,
     command::{Held, Raise, Reconcile},
     decide::limits,
-    doctor::{FindingRule, Mend, MendOutcome},
+    doctor::{Finding, FindingRule, Mend, MendOutcome},
     record::{AlertId, AlertRule, JobSpec, Severity},
 };
 use pointsman_store::{
@@ -160,6 +160,29 @@ async fn a_list_of_a_wrong_type_keeps_no_server_from_starting() {
         let seed = open_with(scene.options.clone()).seed().await.expect("the view begins");
         assert_eq!(seed.records, whole, "{list} is made anew");
     }
+}
+
+/// Everything that is wrong is shown with it, so servers mend it unasked.
+#[tokio::test]
+async fn a_list_of_alerts_that_is_none_is_mended_by_itself() {
+    let scene = Scene::new().await;
+    let store = &scene.fleet.store;
+    let raise = |subject: &str| {
+        let alert = AlertId { rule: AlertRule::StoreFull, subject: subject.into() };
+        let (message, action) = ("full".to_owned(), "make room".to_owned());
+        Command::Raise(Raise { alert, severity: Severity::Warning, message, action })
+    };
+    by_hand(&scene.prefix, "DEL alerts");
+    by_hand(&scene.prefix, "SET alerts x");
+    scene.fleet.run(raise("other")).await.expect_err("it is refused");
+    let found = store.examine(Depth::Fleet).await.expect("it is examined").findings;
+    let by_itself: Vec<String> =
+        found.into_iter().filter(Finding::is_repaired_by_itself).map(|f| f.id).collect();
+    assert_eq!(by_itself, ["wrong_type:index/alerts"]);
+    store.mend(Some(by_itself)).await.expect("it is mended");
+    scene.fleet.run(raise("other")).await.expect("it is raised");
+    let alerts = by_hand(&scene.prefix, "SCARD alerts");
+    assert_eq!(alerts, redis::Value::Int(2));
 }
 
 #[tokio::test]
