@@ -4,6 +4,7 @@
 use pointsman_core::{
     JobId, Record, RecordKey, RecordKind, Timestamp,
     doctor::{Finding, FindingRule, Mend},
+    record::Job,
     to_json,
 };
 use pointsman_store::State;
@@ -16,6 +17,8 @@ pub(crate) struct Unreadable {
     pub place: Place,
     pub reason: String,
     pub record: Vec<u8>,
+    /// Whose row it is by what stands in it, where what names the row says otherwise.
+    pub own: Option<Job>,
     /// The same record as the log has it: it takes the row's place.
     pub told: Option<Record>,
 }
@@ -77,7 +80,7 @@ fn move_rows(db: &mut Connection, rows: &[Unreadable], now: Timestamp) -> rusqli
     }
     let step = db.transaction()?;
     for row in rows {
-        let Unreadable { kind, id, place, reason, record, told } = row;
+        let Unreadable { kind, id, place, reason, record, told, own: _ } = row;
         let n = match place {
             Place::Job { n } => Some(n),
             _ => None,
