@@ -154,7 +154,8 @@ impl Quarantined {
         let problem = format!("its stored record could not be read and was put aside: {reason}");
         let rule = FindingRule::Quarantined;
         let finding = Finding::new(rule, format!("{kind}/{id}"), problem);
-        let lies = "it lies in the table `quarantine` of the store's database";
+        let lies = "it lies in the table `quarantine` of the store's database; delete it there while \
+                    the server is stopped, which reads that table at its start alone";
         let taken_away = "repair it: what was put aside is taken away".to_owned();
         let (consequence, cure, mend) = match &**kind {
             _ if self.is_replaced(state) => {
@@ -169,7 +170,7 @@ impl Quarantined {
                 "jobs are not matched to the workers that have these capabilities",
                 format!(
                     "restart those workers: they register with their capabilities, and a repair \
-                     takes away what was put aside; {lies}, delete it there if no worker has them"
+                     takes away what was put aside; if no worker has them any more: {lies}"
                 ),
                 Mend::None,
             ),

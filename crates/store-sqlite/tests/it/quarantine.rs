@@ -40,6 +40,8 @@ async fn records_that_cannot_be_read_are_put_aside() {
             format!("quarantined:job/{bad}"),
         ];
         assert_eq!(told, expected, "opening {opening}");
+        let found = after.store.examine(Depth::Fleet).await.unwrap().findings;
+        assert!(found[2].cure.contains("while the server is stopped"), "{:?}", found[2]);
         let counts = after.store.queues(10).await.unwrap().counts;
         assert_eq!((counts.pending, counts.workers), (1, 1));
         assert_eq!(after.store.gone(vec![good, bad]).await.unwrap(), [], "it may come back");
