@@ -99,6 +99,10 @@ impl Inner {
             self.delete_aside(finding).await.map_err(|error| told(&error.to_string()))?;
             return Ok(false);
         }
+        if let Some(job) = look.stray.get(&finding.id) {
+            self.delete_stray(*job).await.map_err(|error| told(&error.to_string()))?;
+            return Ok(false);
+        }
         let is_lost = finding.rule == FindingRule::LostRecord;
         if finding.mend != Mend::Quarantine && !is_lost {
             return Ok(false);

@@ -95,6 +95,7 @@ impl Inner {
         self.tell_payloads(&mut look);
         if depth == Depth::Everything {
             self.tell_lost_payloads(&mut look).await?;
+            self.tell_stray_payloads(&mut look).await?;
             self.examine_indexes(&mut look).await?;
         }
         self.examine_set_aside(depth, &mut look).await?;

@@ -54,6 +54,10 @@ pub struct Look {
     pub kept: Vec<String>,
     /// Whose payloads are there, of whatever type.
     pub payloads: HashSet<JobId>,
+    /// Whose results are there.
+    pub results: HashSet<JobId>,
+    /// Jobs that are nowhere, and something is kept beside them, by the finding's id.
+    pub stray: BTreeMap<String, JobId>,
     /// Keys of a wrong type, and the type: nothing is read from them.
     pub wrong: BTreeMap<String, String>,
     /// What `quarantined` names and somebody deleted.

@@ -290,6 +290,14 @@ async fn a_record_that_is_lost_is_told_and_forgotten() {
     assert!(finding.cure.contains("submit it again"), "{finding:?}");
     fleet.store.mend(None).await.expect("it is mended");
     let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    let left: Vec<&str> = found.findings.iter().map(|finding| &*finding.id).collect();
+    assert_eq!(
+        left,
+        [format!("index_without_record:index/payload:{waiting}")],
+        "to submit it again"
+    );
+    fleet.store.mend(None).await.expect("it is deleted");
+    let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
     assert!(found.is_sound(), "{found:?}");
     let LogPage::Groups(told) = fleet.store.log(seq, 10).await.expect("the store works") else {
         panic!("the log is there");

@@ -16,7 +16,7 @@ use pointsman_store::{
 };
 use pointsman_store_redis::Options;
 
-use crate::support::{by_hand, content, fleet_on, open_with, prefix};
+use crate::support::{by_hand, connection, content, fleet_on, open_with, prefix};
 
 /// A worker runs a job; one job has ended, one waits, and an alert stands.
 struct Scene {
@@ -112,7 +112,19 @@ async fn the_log_does_not_have_it_so_it_is_set_aside() {
     scene.fleet.run(Command::Register(register)).await.expect("it registers anew");
     store.mend(None).await.expect("its list of jobs is mended");
     for job in jobs {
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        let stray = format!("index_without_record:index/payload:{job}");
+        assert!(!found.has(&stray), "it belongs to what was set aside: {found:?}");
         by_hand(&scene.prefix, &format!("DEL quarantine:job:{job}"));
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(found.has(&stray), "{found:?}");
+    }
+    store.mend(None).await.expect("what was kept beside them is deleted");
+    for job in jobs {
+        let mut keys = redis::cmd("KEYS");
+        let left: Vec<String> =
+            keys.arg(format!("{}*{job}*", scene.prefix)).query(&mut connection()).expect("KEYS");
+        assert_eq!(left, [""; 0]);
     }
     scene.fleet.check().await.expect("nothing is wrong any more");
 }
