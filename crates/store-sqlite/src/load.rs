@@ -197,7 +197,7 @@ struct JobRow {
 struct NoJob {
     reason: String,
     record: Vec<u8>,
-    own: Option<Job>,
+    own: Option<Arc<Job>>,
 }
 
 /// Jobs are many: several threads parse a stretch of the table each.
@@ -261,7 +261,7 @@ fn parse_jobs(path: &Path, from: i64, to: i64) -> Result<Vec<JobRow>, OpenError>
     while let Some(row) = rows.next()? {
         let (id, text) = (bytes(row, 1)?, bytes(row, 2)?);
         let job = parse_job(&id, &text).map_err(|reason| {
-            let own = serde_json::from_slice(&text).ok();
+            let own = serde_json::from_slice(&text).ok().map(Arc::new);
             NoJob { reason, record: text.into(), own }
         });
         found.push(JobRow { n: row.get(0)?, id: id.into(), job });
@@ -343,7 +343,7 @@ fn read_from_log(
         let own = row.own.take().filter(|own| row.told.is_none() && rows.of(&own.id).is_none());
         if let Some(own) = own {
             row.id = own.id.to_string();
-            row.told = Some(Record::Job(own.into()));
+            row.told = Some(Record::Job(own));
         }
         if let (Some(Record::Job(job)), Place::Job { n }) = (&row.told, &row.place) {
             rows.restore(job.id, *n);

@@ -1,6 +1,8 @@
 //! Stored records that cannot be read: put aside as they stand, for somebody to look at, and told
 //! until somebody has taken them away, or until there is a sound record in their place.
 
+use std::sync::Arc;
+
 use pointsman_core::{
     JobId, Record, RecordKey, RecordKind, Timestamp,
     doctor::{Finding, FindingRule, Mend},
@@ -18,7 +20,7 @@ pub(crate) struct Unreadable {
     pub reason: String,
     pub record: Vec<u8>,
     /// Whose row it is by what stands in it, where what names the row says otherwise.
-    pub own: Option<Job>,
+    pub own: Option<Arc<Job>>,
     /// The same record as the log has it: it takes the row's place.
     pub told: Option<Record>,
 }
