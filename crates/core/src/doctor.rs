@@ -86,6 +86,23 @@ impl Examination {
         self.findings.iter().any(|finding| finding.id == id)
     }
 
+    /// What makes it doubtful whether every job that is kept is listed, with what was submitted: the id
+    /// of the first finding. What only jobs name must not be removed then.
+    pub fn doubts_jobs(&self) -> Option<&str> {
+        let doubts = |id: &str, rule: Option<FindingRule>| {
+            let subject = id.split_once(':').map_or("", |(_, subject)| subject);
+            let is_of_all = matches!(subject, "index/jobs" | "index/meta");
+            is_of_all || (subject.starts_with("job/") && rule != Some(FindingRule::LostPayload))
+        };
+        let wrong = self.findings.iter().filter(|finding| !finding.is_replaced());
+        let mut wrong = wrong.filter(|finding| doubts(&finding.id, Some(finding.rule)));
+        let undecided = || self.undecided.iter().find(|id| doubts(id, None));
+        // Whatever else there is may be about any job.
+        let more = || self.findings.first().filter(|_| self.more);
+        let first = wrong.next().or_else(more).map(|finding| &finding.id).or_else(undecided);
+        first.map(String::as_str)
+    }
+
     /// Nothing is known to be wrong.
     pub fn is_sound(&self) -> bool {
         self.findings.is_empty()
@@ -140,7 +157,7 @@ rules! {
     WrongType = "wrong_type", Quarantine,
         "every command that needs the key is refused",
         "repair it: the key is set aside; find out who wrote it";
-    /// A record that could not be read is set aside, and nothing stands in its place.
+    /// What could not be read is set aside.
     Quarantined = "quarantined", None,
         "it is missing from every list, and a job that was set aside does not run",
         "look at it where it was set aside, and delete it there once it is of no more use; a worker \
@@ -195,13 +212,6 @@ rules! {
         "restart the worker: it registers with its capabilities";
 }
 
-impl FindingRule {
-    /// Whether it is repaired without being asked: only what the jobs' records leave no doubt of.
-    pub const fn is_repaired_by_itself(self) -> bool {
-        matches!(self, Self::WrongList)
-    }
-}
-
 impl Finding {
     /// With what the rule says of consequence and cure.
     pub fn new(rule: FindingRule, subject: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -215,6 +225,19 @@ impl Finding {
     /// About one record.
     pub fn about(rule: FindingRule, key: &RecordKey, problem: impl Into<String>) -> Self {
         Self::new(rule, subject(key), problem)
+    }
+
+    /// Whether it is repaired without being asked: only what records leave no doubt of, a worker's list
+    /// of jobs, and the list without which nothing else that is wrong can be shown.
+    pub fn is_repaired_by_itself(&self) -> bool {
+        let is_list_of_alerts = self.subject == "index/alerts";
+        self.rule == FindingRule::WrongList
+            || (self.rule == FindingRule::WrongType && is_list_of_alerts)
+    }
+
+    /// It was set aside, and nothing is missing: something sound has taken its place, or it is of no use.
+    pub fn is_replaced(&self) -> bool {
+        self.rule == FindingRule::Quarantined && self.mend == Mend::Repair
     }
 
     /// Whether a text can be the id of a finding.
@@ -262,6 +285,34 @@ mod tests {
         {
             assert!(!Finding::is_id(wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn jobs_are_in_doubt_where_one_may_be_missing() {
+        let found = |rule, subject: &str| {
+            let findings = vec![Finding::new(rule, subject, "")];
+            Examination { findings, ..Default::default() }
+        };
+        let job = "job/01900000-0000-7000-8000-000000000001";
+        for (rule, subject, is_so) in [
+            (FindingRule::RecordWithoutIndex, job, true),
+            (FindingRule::UnreadableField, job, true),
+            (FindingRule::Quarantined, job, true),
+            (FindingRule::WrongType, "index/jobs", true),
+            (FindingRule::LostPayload, job, false),
+            (FindingRule::WrongList, "worker/w", false),
+            (FindingRule::WrongType, "index/leases", false),
+        ] {
+            assert_eq!(found(rule, subject).doubts_jobs().is_some(), is_so, "{rule:?} {subject}");
+        }
+        let mut replaced = found(FindingRule::Quarantined, job);
+        replaced.findings[0].mend = Mend::Repair;
+        assert_eq!(replaced.doubts_jobs(), None);
+        let undecided = vec![format!("lost_record:{job}")];
+        let undecided = Examination { undecided, ..Default::default() };
+        assert_eq!(undecided.doubts_jobs(), Some(&*undecided.undecided[0]));
+        let more = Examination { more: true, ..found(FindingRule::WrongList, "worker/w") };
+        assert!(more.doubts_jobs().is_some());
     }
 
     #[test]

@@ -40,7 +40,7 @@
 //! | `wake:DIGEST:SERVICE` | list | at most one wake-up a profile |
 //! | `acks_at` | string | when replicas were last asked what they have: a write for `WAIT` to be about |
 //! | `quarantine:KEY` | | what the doctor set aside, once more with `:2` |
-//! | `quarantined` | hash | what follows `quarantine:` in such a key, and the key that it was |
+//! | `quarantined` | hash | what follows `quarantine:` in such a key, and the key that it was, with ` anew` if its record was made anew |
 //!
 //! The channel `progress`, under the same prefix, tells what runs comes to; nothing keeps it.
 
@@ -58,6 +58,7 @@ mod keys;
 mod lanes;
 mod library;
 mod link;
+mod lists;
 mod log;
 mod looks;
 mod machines;

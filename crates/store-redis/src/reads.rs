@@ -1,12 +1,9 @@
 //! What can be read: records, pages of jobs, the view's start, the pulse.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use pointsman_core::{
-    JobId, Record, RecordKey, Timestamp, WorkerId,
+    JobId, Record, RecordKey, RecordKind, Timestamp, WorkerId,
     record::{Job, Worker},
     view::ENDED_IN_VIEW,
 };
@@ -17,6 +14,7 @@ use pointsman_store::{
 use redis::Value;
 
 use crate::{
+    doctor::Aside,
     keys::{self, TOLD_BY},
     link::{count, list, text},
     sight::record,
@@ -77,32 +75,33 @@ impl Inner {
         Ok(found)
     }
 
-    /// Those of these jobs that no key names: neither a record, nor an index, nor what was set aside.
+    /// Those of these jobs that no key names: neither a record, nor an index, nor what was set aside and
+    /// still lies there.
     pub async fn gone_for_good(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        // What is of a wrong type may have named any of them.
+        let Some(noted) = self.noted_asides().await? else { return Ok(Vec::new()) };
+        let mut asides: HashMap<String, Vec<String>> = HashMap::new();
+        for Aside { aside, name, .. } in noted {
+            asides.entry(name).or_default().push(aside);
+        }
         let mut gone = Vec::new();
         for chunk in jobs.chunks(CHUNK) {
             let mut pipeline = redis::pipe();
-            pipeline.cmd("HVALS").arg(self.key("quarantined"));
             for id in chunk {
                 let job = keys::record(&RecordKey::Job(*id));
-                pipeline
-                    .cmd("EXISTS")
-                    .arg(self.key(&job))
-                    .arg(self.key(&format!("quarantine:{job}")));
+                let of_it = asides.get(&job).into_iter().flatten().chain([&job]);
+                let of_it: Vec<_> =
+                    of_it.map(|aside| self.key(&format!("quarantine:{aside}"))).collect();
+                pipeline.cmd("EXISTS").arg(self.key(&job)).arg(of_it);
                 pipeline.cmd("ZSCORE").arg(self.key("jobs")).arg(id.to_string());
                 pipeline.cmd("ZSCORE").arg(self.key("ended")).arg(id.to_string());
             }
             let found = self.link.send_typed(&pipeline).await?;
-            // What is of a wrong type may have named any of them.
-            let [Some(aside), found @ ..] = &found[..] else { continue };
-            let aside: HashSet<String> = list(aside).iter().map(text).collect();
+            let is_nowhere = |found: &[Option<Value>]| {
+                matches!(found, [Some(Value::Int(0)), Some(Value::Nil), Some(Value::Nil)])
+            };
             let each = chunk.iter().zip(found.chunks_exact(3));
-            gone.extend(each.filter_map(|(id, found)| {
-                let is_named = aside.contains(&keys::record(&RecordKey::Job(*id)));
-                let is_nowhere =
-                    matches!(found, [Some(Value::Int(0)), Some(Value::Nil), Some(Value::Nil)]);
-                (!is_named && is_nowhere).then_some(*id)
-            }));
+            gone.extend(each.filter(|(_, found)| is_nowhere(found)).map(|(id, _)| *id));
         }
         Ok(gone)
     }
@@ -205,9 +204,9 @@ impl Inner {
         let mut lacking = None;
         for _ in 0..8 {
             let epoch = self.link.epoch();
-            let (from, _) = self.head().await?;
+            let (from, ended_no) = self.head().await?;
             let mut records: HashMap<RecordKey, Record> = HashMap::new();
-            for (key, record) in self.read_records(&self.view_keys().await?).await? {
+            for (key, record) in self.read_records(&self.view_keys(ended_no).await?).await? {
                 match record {
                     Ok(Some(record)) => drop(records.insert(key, record)),
                     Ok(None) => {}
@@ -289,33 +288,13 @@ impl Inner {
         Ok(head)
     }
 
-    async fn view_keys(&self) -> Result<Vec<RecordKey>, StoreError> {
-        let mut ended = redis::cmd("ZREVRANGE");
-        ended.arg(self.key("ended")).arg(0).arg(ENDED_IN_VIEW);
-        let mut running = redis::cmd("ZRANGE");
-        running.arg(self.key("leases")).arg(0).arg(-1);
-        let mut keys = self.fleet_keys().await?;
-        let mut seen: HashSet<JobId> = HashSet::new();
-        for jobs in [self.link.send(&ended).await?, self.link.send(&running).await?] {
-            let ids = list(&jobs).iter().filter_map(|id| text(id).parse().ok());
-            keys.extend(ids.filter(|id| seen.insert(*id)).map(RecordKey::Job));
-        }
-        Ok(keys)
-    }
-
-    /// Every record that is no job.
-    pub async fn fleet_keys(&self) -> Result<Vec<RecordKey>, StoreError> {
-        let mut keys: Vec<RecordKey> = Vec::new();
-        keys.extend(self.members("machines").await?.into_iter().map(RecordKey::Machine));
-        keys.extend(self.members("workers").await?.into_iter().map(RecordKey::Worker));
-        keys.extend(self.members("connectors").await?.into_iter().map(RecordKey::Connector));
-        keys.extend(self.members("alerts").await?.into_iter().map(RecordKey::Alert));
-        Ok(keys)
-    }
-
     /// When everybody was last heard.
     pub async fn pulse(&self) -> Result<Pulse, StoreError> {
-        let keys = self.fleet_keys().await?;
+        let mut keys = Vec::new();
+        for kind in [RecordKind::Machine, RecordKind::Worker, RecordKind::Connector] {
+            // Of those whose list is of a wrong type it is not told.
+            keys.extend(self.listed(kind).await?.unwrap_or_default());
+        }
         let heard = self.heard().await?;
         let machines = keys.iter().filter_map(|key| match key {
             RecordKey::Machine(id) => Some(id),

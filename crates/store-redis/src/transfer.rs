@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use pointsman_core::{JobId, Record, WorkerId, command::IdempotencyKey};
+use pointsman_core::{JobId, Record, RecordKind, WorkerId, command::IdempotencyKey};
 use pointsman_store::{
     Epoch, Health, Intake, StoreError, Transfer, TransferError,
     state::KeptIdempotency,
@@ -253,7 +253,8 @@ impl Inner {
 
     /// The copies of connectors' statuses that the workers' hashes show.
     async fn statuses(&self) -> Result<Vec<(WorkerId, String)>, StoreError> {
-        let keys = self.fleet_keys().await?;
+        let none = || StoreError::Damaged(format!("{} is no set", self.key("connectors")));
+        let keys = self.listed(RecordKind::Connector).await?.ok_or_else(none)?;
         let mut of_worker: BTreeMap<WorkerId, Vec<String>> = BTreeMap::new();
         for record in self.records(&keys).await? {
             if let Record::Connector(connector) = record {

@@ -136,15 +136,17 @@ impl Database {
         Ok(())
     }
 
-    /// Deletes capabilities that no worker has.
+    /// Deletes capabilities that no worker has. A row that is none is set aside at the next opening.
     pub fn drop_capabilities(
         &self,
         in_use: impl Fn(&CapabilitiesDigest) -> bool,
     ) -> rusqlite::Result<()> {
         let mut stored = self.connection.prepare("SELECT digest FROM capabilities")?;
-        let stored = stored.query_map([], |row| row.get::<_, [u8; 16]>(0))?;
-        let stored = stored.collect::<Result<Vec<_>, _>>()?;
-        for digest in stored.into_iter().filter(|d| !in_use(&CapabilitiesDigest::from_bytes(*d))) {
+        let digest = |row: &rusqlite::Row<'_>| Ok(row.get::<_, [u8; 16]>(0).ok());
+        let stored = stored.query_map([], digest)?.collect::<Result<Vec<_>, _>>()?;
+        for digest in
+            stored.into_iter().flatten().filter(|d| !in_use(&CapabilitiesDigest::from_bytes(*d)))
+        {
             let drop = "DELETE FROM capabilities WHERE digest = ?1";
             self.connection.prepare_cached(drop)?.execute([digest])?;
         }

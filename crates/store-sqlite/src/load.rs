@@ -115,6 +115,7 @@ fn load_capabilities(
                 place: Place::Capabilities { digest: digest.into() },
                 reason,
                 record: json.into(),
+                own: None,
                 told: None,
             }),
         }
@@ -168,6 +169,7 @@ fn load_records(
                 place: Place::Record { id: id.clone().into() },
                 reason,
                 record: text.into(),
+                own: None,
                 told: None,
             }),
         }
@@ -188,7 +190,14 @@ pub(crate) fn read_record(kind: RecordKind, id: &str, text: &[u8]) -> Result<Rec
 struct JobRow {
     n: i64,
     id: Vec<u8>,
-    job: Result<Arc<Job>, (String, Vec<u8>)>,
+    job: Result<Arc<Job>, NoJob>,
+}
+
+/// Why a row is not the job that it should be.
+struct NoJob {
+    reason: String,
+    record: Vec<u8>,
+    own: Option<Arc<Job>>,
 }
 
 /// Jobs are many: several threads parse a stretch of the table each.
@@ -215,18 +224,18 @@ fn load_jobs(
         let kept = row.job.and_then(|job| match rows.restore(job.id, row.n) {
             true => Ok(job),
             false => {
-                let text = to_json(&*job).into_bytes();
-                Err(("another row has the same id".to_owned(), text))
+                let (reason, record) = ("another row has the same id".to_owned(), to_json(&*job));
+                Err(NoJob { reason, record: record.into_bytes(), own: None })
             }
         });
         match kept {
             Ok(job) => state.restore(Record::Job(job)),
-            Err((reason, record)) => {
+            Err(NoJob { reason, record, own }) => {
                 rows.skip_to(row.n);
                 let id = uuid_text(&row.id);
                 let place = Place::Job { n: row.n };
                 let told = None;
-                unreadable.push(Unreadable { kind: "job", id, place, reason, record, told });
+                unreadable.push(Unreadable { kind: "job", id, place, reason, record, own, told });
             }
         }
     }
@@ -251,7 +260,10 @@ fn parse_jobs(path: &Path, from: i64, to: i64) -> Result<Vec<JobRow>, OpenError>
     let mut rows = rows.query([from, to])?;
     while let Some(row) = rows.next()? {
         let (id, text) = (bytes(row, 1)?, bytes(row, 2)?);
-        let job = parse_job(&id, &text).map_err(|reason| (reason, text.into()));
+        let job = parse_job(&id, &text).map_err(|reason| {
+            let own = serde_json::from_slice(&text).ok().map(Arc::new);
+            NoJob { reason, record: text.into(), own }
+        });
         found.push(JobRow { n: row.get(0)?, id: id.into(), job });
     }
     Ok(found)
@@ -291,6 +303,7 @@ fn load_idempotency(
                     place: Place::Idempotency { customer: customer.into(), key: key.into() },
                     reason,
                     record: bytes(row, 2)?.into(),
+                    own: None,
                     told: None,
                 });
             }
@@ -313,7 +326,8 @@ pub(crate) fn read_idempotency(row: &Row<'_>) -> Result<(IdempotencyKey, KeptIde
     Ok((key, KeptIdempotency { job, body, until }))
 }
 
-/// What cannot be read in its row may be whole in the log.
+/// What cannot be read in its row may be whole in the log. What the log does not know by what names its
+/// row, and no other row has, is what its record says.
 fn read_from_log(
     db: &Connection,
     state: &mut State,
@@ -326,6 +340,11 @@ fn read_from_log(
     let mut newest = log::newest(db, wanted, head)?;
     for row in unreadable {
         row.told = row.key().and_then(|key| newest.remove(&key));
+        let own = row.own.take().filter(|own| row.told.is_none() && rows.of(&own.id).is_none());
+        if let Some(own) = own {
+            row.id = own.id.to_string();
+            row.told = Some(Record::Job(own));
+        }
         if let (Some(Record::Job(job)), Place::Job { n }) = (&row.told, &row.place) {
             rows.restore(job.id, *n);
         }

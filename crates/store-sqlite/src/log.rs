@@ -13,17 +13,8 @@ use serde_json::value::RawValue;
 
 use crate::LogRetention;
 
-/// A line of the log cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LogError {
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error("a line of the log in the row up to {row} cannot be read: {source}")]
-    Line { row: Seq, source: LineError },
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LineError {
+enum LineError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     #[error(transparent)]
@@ -42,8 +33,9 @@ struct Line<'a> {
     record: Option<&'a RawValue>,
 }
 
-/// Groups after `after`, at most `limit`.
-pub(crate) fn page(db: &mut Connection, after: Seq, limit: usize) -> Result<LogPage, LogError> {
+/// Groups after `after`, at most `limit`. One that is missing, or cannot be read, ends the page; who
+/// wants to go on behind it begins anew from a seed.
+pub(crate) fn page(db: &mut Connection, after: Seq, limit: usize) -> rusqlite::Result<LogPage> {
     // One snapshot for both looks: the oldest row may go in between.
     let db = db.transaction()?;
     let oldest = "SELECT first_seq FROM log ORDER BY last_seq LIMIT 1";
@@ -60,14 +52,47 @@ pub(crate) fn page(db: &mut Connection, after: Seq, limit: usize) -> Result<LogP
     let mut rows = db.prepare_cached(rows)?;
     let mut rows = rows.query([after.cast_signed()])?;
     while let Some(row) = rows.next()? {
-        let failed = |source| LogError::Line { row: seq_at(0)(row).unwrap_or(0), source };
-        let lines = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        read_row(lines, after, limit, &mut groups).map_err(failed)?;
+        let last = seq_at(0)(row)?;
+        if let Some(oldest) = add_row(row, last, after, limit, &mut groups)? {
+            if groups.is_empty() {
+                return Ok(LogPage::Cut { oldest });
+            }
+            break;
+        }
         if groups.len() >= limit {
             break;
         }
     }
     Ok(LogPage::Groups(groups.into_iter().map(Arc::new).collect()))
+}
+
+/// Adds what is in a row, as far as it follows on what is there. Where it does not: the seq behind what
+/// is missing or cannot be read.
+fn add_row(
+    row: &rusqlite::Row<'_>,
+    last: Seq,
+    after: Seq,
+    limit: usize,
+    groups: &mut Vec<LogGroup>,
+) -> rusqlite::Result<Option<Seq>> {
+    let from = groups.len();
+    let read = match row.get_ref(1)?.as_str() {
+        Ok(lines) => read_row(lines, after, limit, groups).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let follows = |(n, group): &(usize, &LogGroup)| group.seq == after + 1 + *n as u64;
+    let stray = groups.iter().enumerate().skip(from).find(|one| !follows(one));
+    if let Some((n, seq)) = stray.map(|(n, group)| (n, group.seq)) {
+        groups.truncate(n);
+        return Ok(Some(seq));
+    }
+    let Err(why) = read else { return Ok(None) };
+    tracing::error!(row = last, why, "a line of the log cannot be read");
+    if groups.len() > from {
+        // It may lack the line that cannot be read.
+        groups.pop();
+    }
+    Ok(Some(last + 1))
 }
 
 fn seq_at(column: usize) -> impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<Seq> {

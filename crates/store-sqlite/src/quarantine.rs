@@ -1,9 +1,12 @@
 //! Stored records that cannot be read: put aside as they stand, for somebody to look at, and told
 //! until somebody has taken them away, or until there is a sound record in their place.
 
+use std::sync::Arc;
+
 use pointsman_core::{
     JobId, Record, RecordKey, RecordKind, Timestamp,
     doctor::{Finding, FindingRule, Mend},
+    record::Job,
     to_json,
 };
 use pointsman_store::State;
@@ -16,6 +19,8 @@ pub(crate) struct Unreadable {
     pub place: Place,
     pub reason: String,
     pub record: Vec<u8>,
+    /// Whose row it is by what stands in it, where what names the row says otherwise.
+    pub own: Option<Arc<Job>>,
     /// The same record as the log has it: it takes the row's place.
     pub told: Option<Record>,
 }
@@ -77,7 +82,7 @@ fn move_rows(db: &mut Connection, rows: &[Unreadable], now: Timestamp) -> rusqli
     }
     let step = db.transaction()?;
     for row in rows {
-        let Unreadable { kind, id, place, reason, record, told } = row;
+        let Unreadable { kind, id, place, reason, record, told, own: _ } = row;
         let n = match place {
             Place::Job { n } => Some(n),
             _ => None,
@@ -151,7 +156,8 @@ impl Quarantined {
         let problem = format!("its stored record could not be read and was put aside: {reason}");
         let rule = FindingRule::Quarantined;
         let finding = Finding::new(rule, format!("{kind}/{id}"), problem);
-        let lies = "it lies in the table `quarantine` of the store's database";
+        let lies = "it lies in the table `quarantine` of the store's database; delete it there while \
+                    the server is stopped, which reads that table at its start alone";
         let taken_away = "repair it: what was put aside is taken away".to_owned();
         let (consequence, cure, mend) = match &**kind {
             _ if self.is_replaced(state) => {
@@ -166,7 +172,7 @@ impl Quarantined {
                 "jobs are not matched to the workers that have these capabilities",
                 format!(
                     "restart those workers: they register with their capabilities, and a repair \
-                     takes away what was put aside; {lies}, delete it there if no worker has them"
+                     takes away what was put aside; if no worker has them any more: {lies}"
                 ),
                 Mend::None,
             ),

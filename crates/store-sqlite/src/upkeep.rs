@@ -77,3 +77,26 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, SqliteStore};
+
+    #[tokio::test]
+    async fn a_row_of_capabilities_that_is_none_keeps_nothing_from_being_tidied() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), Options::default()).unwrap();
+        let tidied = store.turn(|writer| {
+            let rows =
+                "INSERT INTO capabilities (digest, json) VALUES (7, 'x'), (zeroblob(16), 'y')";
+            writer.database.connection.execute(rows, []).unwrap();
+            writer.stale_capabilities = true;
+            writer.tidy(true).unwrap();
+            let left = "SELECT group_concat(json) FROM capabilities";
+            let left: String =
+                writer.database.connection.query_row(left, [], |row| row.get(0)).unwrap();
+            (writer.stale_capabilities, left)
+        });
+        assert_eq!(tidied.await.unwrap(), (false, "x".to_owned()));
+    }
+}

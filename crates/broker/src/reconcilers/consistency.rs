@@ -1,6 +1,6 @@
 //! What is wrong with what is stored. No transition makes any of it, so each finding is a fault of
 //! this program, of the disk or of somebody's hand: it is shown, and stays shown until it is
-//! mended. By itself only that is repaired which the jobs' records leave no doubt of.
+//! mended. By itself only that is repaired which records leave no doubt of.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -146,17 +146,17 @@ impl World {
     }
 }
 
-/// What is repaired without being asked: lists of workers with whom nothing else is wrong, since a
-/// worker is repaired as a whole.
+/// What is repaired without being asked: the list of alerts, and lists of workers with whom nothing
+/// else is wrong, since a worker is repaired as a whole.
 fn certain(found: &Examination) -> Vec<String> {
     let doubtful: BTreeSet<WorkerId> = found
         .findings
         .iter()
-        .filter(|finding| !finding.rule.is_repaired_by_itself())
+        .filter(|finding| !finding.is_repaired_by_itself())
         .filter_map(worker_of)
         .collect();
     let certain = found.findings.iter().filter(|finding| {
-        finding.rule.is_repaired_by_itself()
+        finding.is_repaired_by_itself()
             && worker_of(finding).is_none_or(|worker| !doubtful.contains(&worker))
     });
     certain.map(|finding| finding.id.clone()).collect()
@@ -172,10 +172,43 @@ fn worker_of(finding: &Finding) -> Option<WorkerId> {
 
 fn inconsistent(finding: &Finding) -> Raise {
     let Finding { subject, problem, consequence, cure, .. } = finding;
+    let severity = match finding.is_replaced() {
+        true => Severity::Warning,
+        false => Severity::Critical,
+    };
     Raise {
         alert: AlertId { rule: AlertRule::Inconsistent, subject: subject.clone() },
-        severity: Severity::Critical,
+        severity,
         message: format!("{subject}: {problem}; {consequence}"),
         action: format!("{cure} (`pointsman doctor` lists everything)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_core::doctor::{FindingRule, Mend};
+
+    use super::*;
+
+    #[test]
+    fn what_everything_else_is_shown_with_is_repaired_unasked() {
+        let finding = |rule, subject: &str| Finding::new(rule, subject, "");
+        let findings = vec![
+            finding(FindingRule::WrongType, "index/alerts"),
+            finding(FindingRule::WrongType, "index/leases"),
+            finding(FindingRule::WrongList, "worker/fine"),
+            finding(FindingRule::WrongList, "worker/broken"),
+            finding(FindingRule::WrongStatus, "worker/broken"),
+        ];
+        let found = Examination { findings, ..Default::default() };
+        assert_eq!(certain(&found), ["wrong_type:index/alerts", "wrong_list:worker/fine"]);
+    }
+
+    #[test]
+    fn of_what_is_replaced_an_alert_only_warns() {
+        let mut aside = Finding::new(FindingRule::Quarantined, "index/leases", "");
+        assert_eq!(inconsistent(&aside).severity, Severity::Critical);
+        aside.mend = Mend::Repair;
+        assert_eq!(inconsistent(&aside).severity, Severity::Warning);
     }
 }

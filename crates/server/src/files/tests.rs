@@ -150,6 +150,40 @@ async fn files_go_with_their_job_and_inputs_when_no_job_names_them() {
     assert!(everything_under(dir.path()).is_empty());
 }
 
+/// A job that cannot be listed may be the one that names them.
+#[tokio::test]
+async fn inputs_stay_while_a_job_may_be_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
+    let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
+    let (broker, _tasks) = Broker::start(store.clone(), BrokerConfig::default()).await.unwrap();
+    let named = files.put_input(whole(b"named")).await.unwrap();
+    files.put_input(whole(b"unnamed")).await.unwrap();
+    let job = held(2).job;
+    broker.submit(vec![names(&named.sha256, job)]).await.unwrap().remove(0).unwrap();
+    let other = names(&named.sha256, JobId::from_uuid(Uuid::from_u128(2)));
+    // A number that was never given out.
+    let ended = Ended { ended_no: 99, ..Ended::default() };
+    let other = Job { state: JobState::Completed(ended), ..Job::new(other.id, other.spec) };
+    let transition = Transition {
+        reads: Vec::new(),
+        looked_up: Vec::new(),
+        guards: Vec::new(),
+        changes: vec![Event::put(EventName::JobCompleted, Record::Job(other.into()))],
+        sides: Vec::new(),
+        answer: Answer::Done,
+    };
+    store.commit(transition).await.unwrap();
+    let uploaded = files.store.head(&place::input(&named.sha256)).await.unwrap().last_modified;
+    let now = Timestamp::from_millis(uploaded.timestamp_millis()) + 8 * Duration::from_secs(86_400);
+    let inputs = async || files.sweep(&broker, None, now).await.unwrap().inputs;
+    assert_eq!(inputs().await, 0);
+    let mended = broker.mend(None).await.unwrap();
+    assert_eq!(mended.len(), 1, "{mended:?}");
+    assert_eq!(inputs().await, 1);
+    assert!(files.input(&named.sha256).await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn what_a_process_that_died_left_behind_goes_after_a_day() {
     let dir = tempfile::tempdir().unwrap();

@@ -45,6 +45,7 @@ impl Inner {
             return Ok(treatment.report(&[] as &[Result<(), String>], &look.found));
         }
         let wanted = |finding: &Finding| ids.as_ref().is_none_or(|ids| ids.contains(&finding.id));
+        self.forget_asides(&look).await?;
         let mut refused = Refused::new();
         let mut is_any_aside = false;
         for finding in look.found.findings.iter().filter(|finding| wanted(finding)) {
@@ -92,6 +93,14 @@ impl Inner {
     async fn mend_key(&self, finding: &Finding, look: &Look) -> Result<bool, String> {
         if let (Some(sound), Some(key)) = (look.sound.get(&finding.id), finding.record()) {
             self.rewrite(sound, &key).await?;
+            return Ok(false);
+        }
+        if finding.is_replaced() {
+            self.delete_aside(finding).await.map_err(|error| told(&error.to_string()))?;
+            return Ok(false);
+        }
+        if let Some(job) = look.stray.get(&finding.id) {
+            self.delete_stray(*job).await.map_err(|error| told(&error.to_string()))?;
             return Ok(false);
         }
         let is_lost = finding.rule == FindingRule::LostRecord;

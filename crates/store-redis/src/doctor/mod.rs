@@ -3,6 +3,7 @@
 //! put back. What records say of each other is examined as in every store, on a
 //! [`State`](pointsman_store::State) made of them.
 
+mod aside;
 mod classes;
 mod expected;
 mod idempotency;
@@ -16,18 +17,16 @@ mod types;
 mod window;
 mod witness;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use pointsman_core::{
-    Record, RecordKey,
-    doctor::{Examination, Finding, FindingRule},
-};
+pub use aside::Aside;
+use pointsman_core::{Record, RecordKey, doctor::Examination};
 use pointsman_store::{Depth, State, StoreError};
 use records::Look;
 use witness::NoLook;
 pub use witness::{Searched, Verified};
 
-use crate::{link::number, reads::pairs, store::Inner};
+use crate::store::Inner;
 
 /// Looks at most, while something changes with each.
 const LOOKS: usize = 3;
@@ -96,6 +95,7 @@ impl Inner {
         self.tell_payloads(&mut look);
         if depth == Depth::Everything {
             self.tell_lost_payloads(&mut look).await?;
+            self.tell_stray_payloads(&mut look).await?;
             self.examine_indexes(&mut look).await?;
         }
         self.examine_set_aside(depth, &mut look).await?;
@@ -118,57 +118,6 @@ impl Inner {
         let (seq, ended_no) = self.head().await?;
         state.restore_position(seq, ended_no);
         Ok(state)
-    }
-
-    /// What was set aside, while nothing stands in its place.
-    async fn examine_set_aside(&self, depth: Depth, look: &mut Look) -> Result<(), StoreError> {
-        if look.wrong.contains_key("quarantined") {
-            return Ok(());
-        }
-        let known = self.link.send(redis::cmd("HGETALL").arg(self.key("quarantined"))).await?;
-        let mut aside: BTreeMap<String, String> = pairs(&known).into_iter().collect();
-        if depth == Depth::Everything {
-            // What a version set aside that did not note it.
-            let found = look.keys_of(&["quarantine:"]);
-            for name in found.filter_map(|key| key.strip_prefix("quarantine:")) {
-                aside.entry(name.to_owned()).or_insert_with(|| name.to_owned());
-            }
-        }
-        let mut exist = redis::pipe();
-        for (aside, name) in &aside {
-            exist.cmd("EXISTS").arg(self.key(&format!("quarantine:{aside}")));
-            exist.cmd("EXISTS").arg(self.key(name));
-        }
-        let exist = self.link.send_all(&exist).await?;
-        for ((aside, name), exist) in aside.iter().zip(exist.chunks(2)) {
-            if exist.iter().map(number).eq([Some(1), Some(0)]) {
-                look.found.add(self.set_aside(aside, name));
-            }
-        }
-        Ok(())
-    }
-
-    fn set_aside(&self, aside: &str, name: &str) -> Finding {
-        let key = self.key(&format!("quarantine:{aside}"));
-        let problem = format!("{} is set aside as {key}", self.key(name));
-        let finding = Finding::new(FindingRule::Quarantined, subject_of(aside), problem);
-        let delete = format!("`DEL {key}`");
-        match finding.record() {
-            Some(_) => Finding { cure: format!("{} ({delete})", finding.cure), ..finding },
-            None => Finding {
-                consequence: "nothing waits for it; it takes up memory".to_owned(),
-                cure: format!("look at {key}, and delete it: {delete}"),
-                ..finding
-            },
-        }
-    }
-}
-
-/// A key as findings name it.
-fn subject_of(key: &str) -> String {
-    match crate::plan::parse_key(key) {
-        Some(record) => pointsman_core::doctor::subject(&record),
-        None => format!("index/{key}"),
     }
 }
 

@@ -54,8 +54,14 @@ pub struct Look {
     pub kept: Vec<String>,
     /// Whose payloads are there, of whatever type.
     pub payloads: HashSet<JobId>,
+    /// Whose results are there.
+    pub results: HashSet<JobId>,
+    /// Jobs that are nowhere, and something is kept beside them, by the finding's id.
+    pub stray: BTreeMap<String, JobId>,
     /// Keys of a wrong type, and the type: nothing is read from them.
     pub wrong: BTreeMap<String, String>,
+    /// What `quarantined` names and somebody deleted.
+    pub taken_away: Vec<String>,
     /// Nothing else could be looked at, nor can anything be mended.
     pub is_cut_short: bool,
     /// The records as they should be at `seq`.

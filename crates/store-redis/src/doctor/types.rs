@@ -95,9 +95,12 @@ impl Inner {
             let typed: Vec<(String, &str)> =
                 some.iter().filter_map(|key| Some((key.clone(), kind_of(key)?))).collect();
             self.compare_types(&typed, look).await?;
-            let payload_of =
-                |key: &String| -> Option<JobId> { key.strip_prefix("payload:")?.parse().ok() };
-            look.payloads.extend(some.iter().filter_map(payload_of));
+            let of = |begin: &str| {
+                let ids = some.iter().filter_map(|key| key.strip_prefix(begin)?.parse().ok());
+                ids.collect::<Vec<JobId>>()
+            };
+            look.payloads.extend(of("payload:"));
+            look.results.extend(of("results:"));
             let kept = some
                 .iter()
                 .filter(|key| key.starts_with("idempotency:") && !look.wrong.contains_key(*key));
@@ -154,6 +157,11 @@ fn words(key: &str) -> (&'static str, &'static str) {
             "every change is refused",
             "repair it: the key is set aside and a new log begins; viewers begin anew, and what \
              the old log told of records cannot be compared any more",
+        ),
+        "alerts" => (
+            "no alert can be raised or cleared",
+            "none needed: the key is set aside and made anew from the records within seconds; find \
+             out who wrote it",
         ),
         "losses" => (
             "every job's end is refused",

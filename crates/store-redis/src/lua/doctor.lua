@@ -5,8 +5,9 @@ local function has_rev(key, rev)
   return (redis.pcall('HGET', key, 'rev') or '') == rev
 end
 
--- Gives a key another name, which `quarantined` has. What was set aside before stays what it is.
-local function lay_aside(P, name)
+-- Gives a key another name, which `quarantined` has, with how the key is called there. What was set
+-- aside before stays what it is.
+local function lay_aside(P, name, called)
   local aside, n = name, 1
   while call('EXISTS', P .. 'quarantine:' .. aside) == 1 do
     n = n + 1
@@ -14,13 +15,14 @@ local function lay_aside(P, name)
   end
   call('RENAME', P .. name, P .. 'quarantine:' .. aside)
   -- A look at all keys finds it, too.
-  redis.pcall('HSET', P .. 'quarantined', aside, name)
+  redis.pcall('HSET', P .. 'quarantined', aside, called)
 end
 
--- Whether a key is of a wrong type, this one; then it makes room under another name.
+-- Whether a key is of a wrong type, this one; then it makes room under another name for its record,
+-- which is made anew and does not come back as missing when it goes (doctor/aside.rs).
 local function makes_room(P, name, kind)
   if call('TYPE', P .. name).ok ~= kind then return false end
-  lay_aside(P, name)
+  lay_aside(P, name, name .. ' anew')
   return true
 end
 
@@ -71,7 +73,7 @@ local function set_aside(keys, args)
   if kind ~= wanted or (kind == 'none' and args[6] ~= 'none') then return 'changed' end
   if args[6] == '' and is_record and not has_rev(P .. args[2], args[7]) then return 'changed' end
   local entry = is_record and next_entry(keys)
-  if kind ~= 'none' then lay_aside(P, args[2]) end
+  if kind ~= 'none' then lay_aside(P, args[2], args[2]) end
   -- Who was heard is not known any more, or was refused when it said so: every deadline begins anew.
   if args[2] == 'pulse' or args[2] == 'leases' then
     local now = text(clock(args[1]))

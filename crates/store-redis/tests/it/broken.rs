@@ -207,7 +207,8 @@ async fn what_was_set_aside_before_is_not_overwritten() {
     let prefix = prefix(&options);
     for foreign in ["x", "y"] {
         by_hand(&prefix, &format!("SET leases {foreign}"));
-        fleet.store.mend(None).await.expect("it is mended");
+        let damage = vec!["wrong_type:index/leases".to_owned()];
+        fleet.store.mend(Some(damage)).await.expect("it is mended");
     }
     let told = |found: Examination| {
         let aside = found.findings.into_iter().filter(|f| f.rule == FindingRule::Quarantined);

@@ -130,6 +130,7 @@ async fn the_doctor_knows_what_rests() {
     }
     by_hand(&prefix, "SET resting x");
     fleet.store.mend(None).await.expect("it is mended");
+    by_hand(&prefix, "DEL quarantine:resting");
     let held = fleet.claim(&hand).await.expect("a job to claim");
     fleet.act(&hand, held, completed()).await.expect("it ends");
     run_one(&fleet, &hand, labelled()).await;

@@ -11,11 +11,11 @@ use std::{
 use pointsman_core::{
     Event, RecordKey,
     decide::limits,
-    doctor::{FindingRule, MendOutcome},
+    doctor::{FindingRule, Mend, MendOutcome},
     record::JobSpec,
 };
 use pointsman_store::{
-    Depth, Due, JobFilter, LogPage, Store as _,
+    Depth, Due, JobFilter, LogPage, Retention, Store as _,
     conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 
@@ -110,6 +110,9 @@ async fn every_damage_is_found_and_mended() {
         let mended = fleet.store.mend(None).await.expect("it is mended");
         let left = mended.iter().find(|m| matches!(m.outcome, MendOutcome::Left { .. }));
         assert!(left.is_none(), "{damage}: {left:?}");
+        // What was set aside and made anew is kept for a look at it, until it is repaired in turn.
+        let aside = fleet.store.mend(None).await.expect("it is mended");
+        assert!(aside.iter().all(|m| m.finding.rule == R::Quarantined), "{damage}: {aside:?}");
         let after = fleet.store.examine(Depth::Everything).await.expect("it is examined");
         assert!(after.is_sound(), "{damage}: {after:?}");
         assert_eq!(content(&*fleet.store).await, whole, "after {damage}");
@@ -117,7 +120,7 @@ async fn every_damage_is_found_and_mended() {
     fleet.act(&hand, running, completed()).await.expect("the worker works on");
 }
 
-/// What no log entry tells any more is set aside, and shown until something stands in its place.
+/// What no log entry tells any more is set aside, and missed until something stands in its place.
 #[tokio::test]
 async fn what_cannot_be_read_and_is_not_in_the_log_is_set_aside() {
     let (fleet, prefix, hand, _) = scene().await;
@@ -132,7 +135,55 @@ async fn what_cannot_be_read_and_is_not_in_the_log_is_set_aside() {
     let register = Fleet::registration(&hand, 2, &["x"]);
     fleet.run(pointsman_core::Command::Register(register)).await.expect("it registers anew");
     let found = fleet.store.examine(Depth::Fleet).await.expect("it is examined");
+    let aside = found.findings.iter().find(|finding| finding.id == "quarantined:worker/w");
+    assert_eq!(aside.map(|finding| finding.mend), Some(Mend::Repair), "{found:?}");
+    fleet.store.mend(None).await.expect("it is mended");
+    let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
     assert!(!found.has("quarantined:worker/w"), "{found:?}");
+}
+
+/// A job that was made anew and ended long ago is not missing.
+#[tokio::test]
+async fn what_was_made_anew_is_not_missed_when_it_goes() {
+    let (fleet, prefix, hand, running) = scene().await;
+    let job = running.job;
+    by_hand(&prefix, &format!("SET job:{job} x"));
+    let mended = fleet.store.mend(None).await.expect("it is mended");
+    assert_eq!(mended[0].outcome, MendOutcome::Repaired);
+    fleet.act(&hand, running, completed()).await.expect("it ends");
+    fleet.advance(Duration::from_secs(31 * 24 * 3_600));
+    while fleet.reconcile(Due::Retention(Retention::default())).await > 0 {}
+    let jobs = fleet.store.jobs(JobFilter::default(), None, 10).await.expect("the store works");
+    assert!(jobs.jobs.iter().all(|left| left.id != job), "it is removed");
+    let gone = async || fleet.store.gone(vec![job]).await.expect("the store works");
+    assert_eq!(gone().await, [], "it can still be looked at");
+    for depth in [Depth::Fleet, Depth::Everything] {
+        let found = fleet.store.examine(depth).await.expect("it is examined");
+        let [aside] = &found.findings[..] else { panic!("{found:?}") };
+        assert_eq!((&*aside.id, aside.mend), (&*format!("quarantined:job/{job}"), Mend::Repair));
+        assert!(aside.consequence.starts_with("none any more"), "{aside:?}");
+    }
+    fleet.store.mend(None).await.expect("it is mended");
+    fleet.check().await.expect("nothing is wrong any more");
+    assert_eq!(gone().await, [job]);
+}
+
+/// An index without entries is no key at all.
+#[tokio::test]
+async fn what_is_told_of_an_index_that_was_set_aside_does_not_come_and_go() {
+    let (fleet, prefix, hand, running) = scene().await;
+    by_hand(&prefix, "SET leases x");
+    fleet.store.mend(None).await.expect("it is mended");
+    let examine = async || fleet.store.examine(Depth::Fleet).await.expect("it is examined");
+    let found = examine().await;
+    assert_eq!(
+        found.findings.iter().map(|f| &*f.id).collect::<Vec<_>>(),
+        ["quarantined:index/leases"]
+    );
+    fleet.act(&hand, running, completed()).await.expect("it ends");
+    assert_eq!(examine().await, found);
+    fleet.store.mend(None).await.expect("it is mended");
+    fleet.check().await.expect("nothing is wrong any more");
 }
 
 /// What belongs to a job that may come back is kept.
@@ -148,18 +199,44 @@ async fn a_job_is_not_gone_as_long_as_anything_names_it() {
     by_hand(&prefix, "SET jobs nonsense");
     assert_eq!(gone().await, [], "nobody knows what it named");
     by_hand(&prefix, "DEL jobs");
+    by_hand(&prefix, &format!("HSET quarantined job:{job}:2 job:{job}"));
+    assert_eq!(gone().await, [job], "somebody deleted what was set aside");
     for (named, taken_away) in [
         (format!("ZADD ended 1 {job}"), "DEL ended".to_owned()),
         (format!("SET job:{job} nonsense"), format!("DEL job:{job}")),
         (format!("HSET job:{job} rev nonsense"), format!("DEL job:{job}")),
         (format!("SET quarantine:job:{job} x"), format!("DEL quarantine:job:{job}")),
-        (format!("HSET quarantined job:{job}:2 job:{job}"), "DEL quarantined".to_owned()),
+        (format!("SET quarantine:job:{job}:2 x"), format!("DEL quarantine:job:{job}:2")),
         ("SET quarantined nonsense".to_owned(), "DEL quarantined".to_owned()),
     ] {
         by_hand(&prefix, &named);
         assert_eq!(gone().await, [], "{named}");
         by_hand(&prefix, &taken_away);
         assert_eq!(gone().await, [job], "{taken_away}");
+    }
+}
+
+/// Nor is what only such a job names.
+#[tokio::test]
+async fn a_job_that_is_not_listed_is_in_doubt() {
+    let (fleet, prefix, ..) = scene().await;
+    let waiting = fleet.store.queues(10).await.expect("the store works").pending[0].id;
+    let examine = async || fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    for damage in [
+        "DEL jobs".to_owned(),
+        "SET jobs x".into(),
+        format!("ZREM jobs {waiting}"),
+        format!("DEL job:{waiting}"),
+        format!("SET job:{waiting} x"),
+        format!("HSET job:{waiting} attempt x"),
+    ] {
+        assert_eq!(examine().await.doubts_jobs(), None);
+        if damage.starts_with("SET jobs") {
+            by_hand(&prefix, "DEL jobs");
+        }
+        by_hand(&prefix, &damage);
+        assert!(examine().await.doubts_jobs().is_some(), "{damage}");
+        fleet.store.mend(None).await.expect("it is mended");
     }
 }
 
@@ -212,6 +289,14 @@ async fn a_record_that_is_lost_is_told_and_forgotten() {
     let finding = finding.unwrap_or_else(|| panic!("{found:?}"));
     assert!(finding.cure.contains("submit it again"), "{finding:?}");
     fleet.store.mend(None).await.expect("it is mended");
+    let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
+    let left: Vec<&str> = found.findings.iter().map(|finding| &*finding.id).collect();
+    assert_eq!(
+        left,
+        [format!("index_without_record:index/payload:{waiting}")],
+        "to submit it again"
+    );
+    fleet.store.mend(None).await.expect("it is deleted");
     let found = fleet.store.examine(Depth::Everything).await.expect("it is examined");
     assert!(found.is_sound(), "{found:?}");
     let LogPage::Groups(told) = fleet.store.log(seq, 10).await.expect("the store works") else {

@@ -7,7 +7,7 @@ use pointsman_core::{
     Command, JobId, Record, RecordKey,
     command::{Held, Raise, Reconcile},
     decide::limits,
-    doctor::{FindingRule, Mend, MendOutcome},
+    doctor::{Finding, FindingRule, Mend, MendOutcome},
     record::{AlertId, AlertRule, ConnectorStatus, JobSpec, Severity},
 };
 use pointsman_store::{
@@ -16,7 +16,7 @@ use pointsman_store::{
 };
 use pointsman_store_redis::Options;
 
-use crate::support::{by_hand, content, fleet_on, open_with, prefix};
+use crate::support::{by_hand, connection, content, fleet_on, open_with, prefix};
 
 /// A worker runs a job; one job has ended, one waits, and an alert stands.
 struct Scene {
@@ -75,11 +75,13 @@ async fn the_log_has_it_so_it_is_written_anew() {
         assert!(finding.problem.contains("is a string"), "{finding:?}");
         let mended = store.mend(None).await.expect("it is mended");
         assert_eq!(mended[0].outcome, MendOutcome::Repaired, "{key}");
-        let found = store.examine(Depth::Everything).await.expect("it is examined");
-        assert!(found.is_sound(), "{key}: {found:?}");
         assert_eq!(content(&**store).await, whole, "{key}");
         let aside = by_hand(&scene.prefix, &format!("GET quarantine:{key}"));
         assert_eq!(aside, redis::Value::BulkString(b"x".to_vec()), "{key}");
+        let aside = store.mend(None).await.expect("what was set aside is deleted");
+        assert_eq!(aside[0].finding.id, format!("quarantined:{}", subject(&key)));
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(found.is_sound(), "{key}: {found:?}");
     }
     let Scene { fleet, hand, running, waiting, .. } = &scene;
     fleet.act(hand, *running, completed()).await.expect("the worker works on");
@@ -110,7 +112,19 @@ async fn the_log_does_not_have_it_so_it_is_set_aside() {
     scene.fleet.run(Command::Register(register)).await.expect("it registers anew");
     store.mend(None).await.expect("its list of jobs is mended");
     for job in jobs {
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        let stray = format!("index_without_record:index/payload:{job}");
+        assert!(!found.has(&stray), "it belongs to what was set aside: {found:?}");
         by_hand(&scene.prefix, &format!("DEL quarantine:job:{job}"));
+        let found = store.examine(Depth::Everything).await.expect("it is examined");
+        assert!(found.has(&stray), "{found:?}");
+    }
+    store.mend(None).await.expect("what was kept beside them is deleted");
+    for job in jobs {
+        let mut keys = redis::cmd("KEYS");
+        let left: Vec<String> =
+            keys.arg(format!("{}*{job}*", scene.prefix)).query(&mut connection()).expect("KEYS");
+        assert_eq!(left, [""; 0]);
     }
     scene.fleet.check().await.expect("nothing is wrong any more");
 }
@@ -136,6 +150,51 @@ async fn it_stands_in_nobodys_way() {
     let found = store.examine(Depth::Everything).await.expect("it is examined");
     let wrong = found.findings.iter().filter(|f| f.rule == FindingRule::WrongType).count();
     assert_eq!(wrong, keys.len() - 1, "{found:?}");
+}
+
+/// Only a server can mend a list, so it starts without, and its view is whole.
+#[tokio::test]
+async fn a_list_of_a_wrong_type_keeps_no_server_from_starting() {
+    let scene = Scene::new().await;
+    let whole = scene.fleet.store.seed().await.expect("the view begins").records;
+    let lists = ["machines", "workers", "connectors", "alerts", "leases", "ended", "jobs"];
+    for list in lists {
+        by_hand(&scene.prefix, &format!("DEL {list}"));
+        by_hand(&scene.prefix, &format!("SET {list} x"));
+        let store = open_with(scene.options.clone());
+        let seed = store.seed().await.unwrap_or_else(|error| panic!("{list}: {error}"));
+        assert_eq!(seed.records, whole, "{list}");
+        store.pulse().await.unwrap_or_else(|error| panic!("{list}: {error}"));
+        let mended = store.mend(None).await.expect("it is mended");
+        let id = format!("wrong_type:index/{list}");
+        let mended = mended.iter().find(|mended| mended.finding.id == id);
+        assert_eq!(mended.map(|m| &m.outcome), Some(&MendOutcome::Quarantined), "{list}");
+        let seed = open_with(scene.options.clone()).seed().await.expect("the view begins");
+        assert_eq!(seed.records, whole, "{list} is made anew");
+    }
+}
+
+/// Everything that is wrong is shown with it, so servers mend it unasked.
+#[tokio::test]
+async fn a_list_of_alerts_that_is_none_is_mended_by_itself() {
+    let scene = Scene::new().await;
+    let store = &scene.fleet.store;
+    let raise = |subject: &str| {
+        let alert = AlertId { rule: AlertRule::StoreFull, subject: subject.into() };
+        let (message, action) = ("full".to_owned(), "make room".to_owned());
+        Command::Raise(Raise { alert, severity: Severity::Warning, message, action })
+    };
+    by_hand(&scene.prefix, "DEL alerts");
+    by_hand(&scene.prefix, "SET alerts x");
+    scene.fleet.run(raise("other")).await.expect_err("it is refused");
+    let found = store.examine(Depth::Fleet).await.expect("it is examined").findings;
+    let by_itself: Vec<String> =
+        found.into_iter().filter(Finding::is_repaired_by_itself).map(|f| f.id).collect();
+    assert_eq!(by_itself, ["wrong_type:index/alerts"]);
+    store.mend(Some(by_itself)).await.expect("it is mended");
+    scene.fleet.run(raise("other")).await.expect("it is raised");
+    let alerts = by_hand(&scene.prefix, "SCARD alerts");
+    assert_eq!(alerts, redis::Value::Int(2));
 }
 
 #[tokio::test]

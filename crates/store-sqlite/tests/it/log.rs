@@ -97,3 +97,29 @@ async fn an_idle_store_cuts_its_log_too() {
     let again = crate::support::fleet(dir.path());
     assert_eq!(again.seq().await, 1);
 }
+
+/// What the log lacks, or cannot be read in it, is told, and never passed over.
+#[tokio::test]
+async fn a_hole_in_the_log_is_never_passed_over() {
+    let broken = r#"UPDATE log SET lines = '{x' || lines WHERE last_seq = 5"#;
+    for wound in [
+        "DELETE FROM log WHERE last_seq = 5",
+        broken,
+        "UPDATE log SET lines = 7 WHERE last_seq = 5",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let fleet = crate::support::fleet(dir.path());
+        for _ in 0..9 {
+            fleet.submit(spec(50)).await;
+        }
+        assert_eq!(database(dir.path()).execute(wound, []).unwrap(), 1, "{wound}");
+        let seqs = |page| match page {
+            LogPage::Groups(groups) => groups.iter().map(|group| group.seq).collect::<Vec<_>>(),
+            LogPage::Cut { oldest } => panic!("{wound}: cut to {oldest}"),
+        };
+        assert_eq!(seqs(page(&fleet, 0, 100).await), [1, 2, 3, 4], "{wound}");
+        let there = page(&fleet, 4, 100).await;
+        assert!(matches!(there, LogPage::Cut { oldest: 6 }), "{wound}: {there:?}");
+        assert_eq!(seqs(page(&fleet, 5, 100).await), [6, 7, 8, 9], "{wound}");
+    }
+}

@@ -40,6 +40,8 @@ async fn records_that_cannot_be_read_are_put_aside() {
             format!("quarantined:job/{bad}"),
         ];
         assert_eq!(told, expected, "opening {opening}");
+        let found = after.store.examine(Depth::Fleet).await.unwrap().findings;
+        assert!(found[2].cure.contains("while the server is stopped"), "{:?}", found[2]);
         let counts = after.store.queues(10).await.unwrap().counts;
         assert_eq!((counts.pending, counts.workers), (1, 1));
         assert_eq!(after.store.gone(vec![good, bad]).await.unwrap(), [], "it may come back");
@@ -61,7 +63,6 @@ async fn a_row_of_any_kind_that_cannot_be_read_prevents_nothing() {
         ("UPDATE idempotency SET customer = X'FF'", "quarantined:idempotency/\u{fffd}/order-7"),
         ("UPDATE idempotency SET customer = char(7)", "quarantined:idempotency/\u{7}/order-7"),
         ("UPDATE records SET id = X'FF' WHERE kind = 'alert'", "quarantined:alert/\u{fffd}"),
-        ("UPDATE jobs SET id = 7", "quarantined:job/37"),
         ("UPDATE capabilities SET digest = 7", "quarantined:capabilities/37"),
     ];
     for (wound, finding) in wounds {
@@ -90,6 +91,57 @@ async fn a_row_of_any_kind_that_cannot_be_read_prevents_nothing() {
             "SELECT count(*) FROM (SELECT 1 FROM quarantine GROUP BY kind HAVING count(*) > 1)";
         assert_eq!(db.query_row(twice, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "{wound}");
     }
+}
+
+/// What names a row is wrong, and what stands in it says whose it is.
+#[tokio::test]
+async fn a_job_whose_row_is_named_wrong_is_known_by_its_record() {
+    for (wound, has_log) in [
+        ("UPDATE jobs SET id = 7 WHERE n = 1", true),
+        ("UPDATE jobs SET id = zeroblob(16) WHERE n = 1", true),
+        ("UPDATE jobs SET id = zeroblob(16) WHERE n = 1", false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let before = fleet(dir.path());
+        let hand = before.worker("w", 1, &[]).await;
+        let job = before.submit(spec(50)).await;
+        let whole = before.job(job).await;
+        before.store.close().await.unwrap();
+        let db = database(dir.path());
+        assert_eq!(db.execute(wound, []).unwrap(), 1, "{wound}");
+        if !has_log {
+            db.execute("DELETE FROM log", []).unwrap();
+        }
+        drop(db);
+        for opening in 1..=2 {
+            let after = fleet(dir.path());
+            assert_eq!(after.job(job).await, whole, "{wound}, opening {opening}");
+            assert_eq!(after.store.gone(vec![job]).await.unwrap(), []);
+            assert_eq!(after.findings().await, [format!("quarantined:job/{job}")]);
+            after.store.close().await.unwrap();
+        }
+        let after = fleet(dir.path());
+        after.store.mend(None).await.unwrap();
+        after.check().await.unwrap();
+        assert_eq!(after.claim(&hand).await.map(|held| held.job), Some(job), "{wound}");
+    }
+}
+
+/// A record whose id was changed is not another job as long as the log knows the one that it was.
+#[tokio::test]
+async fn a_job_whose_record_names_another_is_read_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let job = before.submit(spec(50)).await;
+    let whole = before.job(job).await;
+    before.store.close().await.unwrap();
+    let other = uuid::Uuid::nil().to_string();
+    let wound = "UPDATE jobs SET record = replace(record, ?1, ?2)";
+    let wounded = database(dir.path()).execute(wound, [job.to_string(), other]).unwrap();
+    assert_eq!(wounded, 1);
+    let after = fleet(dir.path());
+    assert_eq!(after.job(job).await, whole);
+    assert_eq!(after.store.queues(10).await.unwrap().counts.pending, 1);
 }
 
 /// A key is of use for a day, and nothing but that is lost with it.
