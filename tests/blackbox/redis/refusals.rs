@@ -151,7 +151,8 @@ async fn what_no_replica_has_is_confirmed_by_no_repeat() {
     let server = [&server[..], &["--data", data.path().to_str().expect("UTF-8"), "--acks", "1"]];
     let server = Served::from(Process::start(&server.concat())).await;
     let _worker = server.worker("w", 1).await;
-    let input = json!([{"node": "1", "field": "a", "name": "a.txt", "from": "data:text/plain;base64,YQ=="}]);
+    let from = "data:text/plain;base64,YQ==";
+    let input = json!([{"node": "1", "field": "a", "name": "a.txt", "from": from}]);
     let mut submission = simulation(1);
     submission.inputs = serde_json::from_value(input).expect("an input");
     submission.idempotency_key = Some("order-1".into());
