@@ -22,6 +22,8 @@ class LivePicture {
   #live = $state(0);
   /** What changed since the last frame. A hidden page has no frames, and so nothing to draw. */
   #undrawn = new Set<Part | "now">();
+  /** Since when it is live without a break, in the server's time; null while it is not. */
+  liveSince = $state<number | null>(null);
   /** The server's time, moved on once a second. Milliseconds since 1970. */
   now = $state(Date.now());
 
@@ -62,6 +64,9 @@ class LivePicture {
   #changed(parts: Iterable<Part | "now">): void {
     if (this.#undrawn.size === 0) requestAnimationFrame(() => this.#draw());
     for (const part of parts) this.#undrawn.add(part);
+    // At once: a break that is over before the next frame is one, too.
+    if (this.#feed.live.state !== "live") this.liveSince = null;
+    else this.liveSince ??= this.#feed.clock.now();
   }
 
   #draw(): void {
