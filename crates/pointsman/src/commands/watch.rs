@@ -113,18 +113,27 @@ fn as_lines(event: &Event) -> Result<Vec<String>, ClientError> {
 fn picture(now: &Snapshot) -> Vec<String> {
     let running = now.jobs.iter().filter(|job| !job.status.is_ended()).count();
     let offline = now.workers.iter().filter(|worker| worker.is_offline()).count();
-    let waiting = now.lanes.pointer("/queues/counts/pending").and_then(Value::as_u64);
     let head = format!(
         "{}  {}: machines {}, workers {} ({offline} offline), jobs running {running}, waiting {}, alerts {}",
         now.at,
         now.fleet,
         now.machines.len(),
         now.workers.len(),
-        waiting.map_or_else(|| "?".to_owned(), |n| n.to_string()),
+        waiting(&now.lanes),
         now.alerts.len(),
     );
     let alerts = now.alerts.iter().map(|alert| line(&now.at, "alert", &alert.id, &alarm(alert)));
     std::iter::once(head).chain(alerts).collect()
+}
+
+/// All jobs that are pending: also those that are held out of their queues.
+fn waiting(lanes: &Value) -> String {
+    let count = |name| lanes.pointer("/queues/counts")?.get(name)?.as_u64();
+    match (count("pending"), count("held")) {
+        (Some(pending), Some(0)) => pending.to_string(),
+        (Some(pending), Some(held)) => format!("{} ({held} held)", pending + held),
+        _ => "?".to_owned(),
+    }
 }
 
 fn line(at: &impl Display, what: &str, id: &impl Display, how: &str) -> String {
@@ -182,4 +191,19 @@ fn job(job: &JobRecord) -> String {
 
 fn alarm(alert: &Alert) -> String {
     format!("{}: {} {}", word(&alert.severity), alert.message, alert.action)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn jobs_that_are_held_wait_too() {
+        let lanes = |pending: u64, held: u64| json!({"queues": {"counts": {"pending": pending, "held": held}}});
+        assert_eq!(waiting(&lanes(2, 3)), "5 (3 held)");
+        assert_eq!(waiting(&lanes(2, 0)), "2");
+        assert_eq!(waiting(&json!({"queues": null})), "?");
+    }
 }
