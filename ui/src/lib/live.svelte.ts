@@ -8,12 +8,12 @@ import { Feed, type Live, type Part } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
 import { confirmation, isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
-import { buildTree, NO_TREE, type Tree } from "./tree";
+import { Forest, type Tree } from "./tree";
 import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
   readonly #feed = new Feed();
-  #former = NO_TREE;
+  readonly #forest = new Forest();
   #records = $state(0);
   #jobs = $state(0);
   #progress = $state(0);
@@ -108,9 +108,8 @@ class LivePicture {
 
   readonly tree: Tree = $derived.by(() => {
     void this.#records;
-    const broken = (subject: string) => this.#broken.has(subject);
-    this.#former = buildTree(this.#feed.view.records, { broken, former: this.#former, still: this.still });
-    return this.#former;
+    const broken = new Set(this.#broken.keys());
+    return this.#forest.tree(this.#feed.view.records, { broken, still: this.still });
   });
 
   /** Waiting jobs in claim order, the first of them. */
@@ -120,7 +119,9 @@ class LivePicture {
   readonly running: Job[] = $derived.by(() => {
     void this.#jobs;
     const jobs = [...this.#feed.view.records.job.values()].filter(isRunning);
-    return jobs.sort((a, b) => (a.assigned_at ?? "").localeCompare(b.assigned_at ?? ""));
+    const since = (job: Job) => job.assigned_at ?? "";
+    // Not as a language would have it: that takes a hundred times as long, and there may be thousands.
+    return jobs.sort((a, b) => (since(a) < since(b) ? -1 : since(a) > since(b) ? 1 : 0));
   });
 
   /** Ended jobs, newest first. */
