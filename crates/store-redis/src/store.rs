@@ -18,9 +18,9 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
-    LogPage, Preview, Pulse, Queues, Seed, Setting, Store, StoreError, ToldProgress, Transfer,
-    WorkHint,
+    ClassSummary, Clock, Committed, Depth, Done, Due, EndedPage, Epoch, Health, JobFilter,
+    JobsPage, Loaded, LogPage, Preview, Pulse, Queues, Seed, Setting, Store, StoreError,
+    ToldProgress, Transfer, WorkHint,
 };
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 
@@ -253,6 +253,15 @@ impl Store for RedisStore {
         limit: usize,
     ) -> Result<JobsPage, StoreError> {
         self.inner.jobs_page(&filter, before, limit).await
+    }
+
+    async fn ended_jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<EndedPage, StoreError> {
+        self.inner.ended_page(&filter, before, limit).await
     }
 
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
