@@ -8,12 +8,24 @@ const WORKERS = 4;
 const GPU = { name: "NVIDIA GeForce RTX 4090", memory_gb: 24 };
 
 /** 50 machines with 4 workers each that have nothing to do. */
-export function quiet() {
+export const quiet = () => idle(MACHINES, WORKERS);
+
+/** 5,000 machines with 2 workers each, a few of them in trouble, and a job on every second. */
+export function huge() {
+  const world = idle(5_000, 2);
+  for (const m of [17, 2_500, 4_999]) world.commit(["machine_state_changed", "machine", machine(`gpu-${m}`, "degraded", [GPU])]);
+  for (let m = 1; m <= 5_000; m += 2) {
+    claim(world, simulated(), `gpu-${String(m).padStart(2, "0")}-worker-0`, { percent: m % 100, node: null, step: 0, steps: 20, message: "simulating", preview_n: 0 }, 1);
+  }
+  return world;
+}
+
+function idle(machines, workers) {
   const world = new World();
-  for (let m = 0; m < MACHINES; m += 1) {
+  for (let m = 0; m < machines; m += 1) {
     const id = `gpu-${String(m + 1).padStart(2, "0")}`;
-    world.commit(["machine_registered", "machine", machine(id, "ready", Array(WORKERS).fill(GPU))]);
-    for (let n = 0; n < WORKERS; n += 1) man(world, id, `${id}-worker-${n}`);
+    world.commit(["machine_registered", "machine", machine(id, "ready", Array(workers).fill(GPU))]);
+    for (let n = 0; n < workers; n += 1) man(world, id, `${id}-worker-${n}`);
   }
   return world;
 }

@@ -133,9 +133,9 @@ export function lose(world, id) {
 }
 
 /** So many jobs end at once, more than the view keeps. */
-export function crowd(world, n, status) {
+export function crowd(world, n, status, age) {
   const failure = status === "failed" ? { kind: "bad_job", code: "asked_to_fail", message: "asked to fail" } : null;
-  for (let each = 0; each < n; each += 1) end(world, job({ service: "simulation", assigned_at: iso(1), started_at: iso(1) }), { status, failure }, false);
+  for (let each = 0; each < n; each += 1) end(world, job({ service: "simulation", created_at: iso(age), assigned_at: iso(1), started_at: iso(1) }), { status, failure }, false);
 }
 
 /** All that wait have ended, and so many after them that no viewer saw it. */

@@ -1,7 +1,7 @@
 // A stand-in for the server, for looking at the pages while working on them: the same routes and
 // the same stream, over a world that is made up. Serves `dist` as the real server does.
 //
-//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|outage|odd] [--token SECRET] [--pace 1]
+//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|huge|outage|odd] [--token SECRET] [--pace 1]
 //
 // Beside SECRET there is SECRET-view, which may see and no more.
 
@@ -60,13 +60,13 @@ async function route(request, response) {
 
 /**
  * Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence, /mock/spoil, /mock/mend;
- * many endings: /mock/crowd?n=300&status=failed, /mock/end_all; a store from before them: /mock/restore?n=300;
+ * many endings: /mock/crowd?n=300&status=failed&age=3600 (submitted so many seconds ago), /mock/end_all; a store from before them: /mock/restore?n=300;
  * one thing that happens: /mock/finish?id=JOB, /mock/lose?id=MACHINE.
  */
 function control(what, url, response) {
   const n = Number(url.searchParams.get("n"));
   if (what === "end_all") scenes.endUnseen(world);
-  if (what === "crowd") scenes.crowd(world, n, url.searchParams.get("status") ?? "completed");
+  if (what === "crowd") scenes.crowd(world, n, url.searchParams.get("status") ?? "completed", Number(url.searchParams.get("age") ?? 0));
   if (what === "restore") odd.restore(world, n);
   if (what === "finish" || what === "lose") scenes[what](world, url.searchParams.get("id"));
   if (what === "spoil") odd.spoil(world);
@@ -152,10 +152,11 @@ async function submit(request, response) {
   send(response, results[0].existed ? 200 : 201, results[0].job);
 }
 
-/** Ended jobs of one status; the cursor is how many came before. */
+/** Ended jobs of one status, the last submitted or the last ended first; the cursor is how many came before. */
 function list(asked, response) {
   const [from, limit] = [Number(asked.get("cursor") ?? 0), Number(asked.get("limit") ?? 100)];
   const all = world.ended(asked.get("status"));
+  if (asked.get("order") !== "ended") all.sort((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at));
   send(response, 200, { jobs: all.slice(from, from + limit), next_cursor: from + limit < all.length ? String(from + limit) : null });
 }
 

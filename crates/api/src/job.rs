@@ -8,7 +8,18 @@ use pointsman_core::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// Which jobs a list shows, newest first.
+/// The order of a list of jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobsOrder {
+    /// The last submitted first.
+    #[default]
+    Submitted,
+    /// Only jobs that have ended, the last ended first.
+    Ended,
+}
+
+/// Which jobs a list shows, and in which order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -24,15 +35,20 @@ pub struct JobsQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub worker: Option<WorkerId>,
+    /// `submitted`: the last submitted first, as unless given. `ended`: only jobs that have ended,
+    /// the last ended first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub order: Option<JobsOrder>,
     /// Jobs on a page, 1 to 1,000; 100 unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the page before, which was asked for in the same order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
-/// A page of jobs, newest first.
+/// A page of jobs, in the order that was asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobsPage {
     /// At most `limit`.

@@ -23,7 +23,7 @@ pub use code::ErrorCode;
 pub use doctor::{MendRequest, MendResult};
 pub use input::{InputSource, InputStored, Sha256Hex};
 pub use intake::IntakeState;
-pub use job::{Attempts, Explained, JobsPage, JobsQuery};
+pub use job::{Attempts, Explained, JobsOrder, JobsPage, JobsQuery};
 pub use name::check_file_name;
 pub use problem::{Facts, PROBLEM_JSON, Problem, ProblemDocument};
 pub use read::{escape, pointer_of, read_json};

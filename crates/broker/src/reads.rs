@@ -7,7 +7,7 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest, Explanation},
     record::Job,
 };
-use pointsman_store::{JobFilter, JobsPage, LogPage, Position, StoreError, job};
+use pointsman_store::{EndedPage, JobFilter, JobsPage, LogPage, Position, StoreError, job};
 
 use crate::{Broker, LogError};
 
@@ -31,6 +31,19 @@ impl Broker {
         limit: usize,
     ) -> Result<JobsPage, StoreError> {
         self.store().jobs(filter, before, limit).await
+    }
+
+    /// A page of jobs that have ended, the last ended first, of endings before `before`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ended_jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<EndedPage, StoreError> {
+        self.store().ended_jobs(filter, before, limit).await
     }
 
     /// The job's payload; none when it is no longer kept.

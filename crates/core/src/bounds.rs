@@ -15,6 +15,8 @@ use crate::{
 pub const MAX_MESSAGE: usize = 16_384;
 /// Bytes of what is told in passing: progress, why a job was given back, how a service is.
 pub const MAX_REMARK: usize = 2_000;
+/// Bytes of the message of progress that viewers are shown; a job's record has the whole of the last.
+pub const MAX_SHOWN: usize = 500;
 /// Bytes of the one line that a worker says of itself.
 pub const MAX_SUMMARY: usize = 500;
 /// Bytes of a code, and of a node's id and type.
@@ -53,7 +55,8 @@ pub trait Bounded {
     }
 }
 
-fn cut(text: &mut String, most: usize) {
+/// Cuts a text that is too long; the ellipsis at its end shows it.
+pub fn cut(text: &mut String, most: usize) {
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most - ELLIPSIS.len()));
         text.push_str(ELLIPSIS);

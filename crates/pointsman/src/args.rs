@@ -341,7 +341,10 @@ pub struct Jobs {
     /// Only jobs of this customer.
     #[arg(long)]
     pub customer: Option<String>,
-    /// Only jobs older than those of a list that ended with this cursor.
+    /// Only jobs that have ended, the last ended first.
+    #[arg(long)]
+    pub ended: bool,
+    /// Only jobs older than those of a list, in the same order, that ended with this cursor.
     #[arg(long)]
     pub cursor: Option<String>,
     /// At most this many, the newest first.

@@ -73,7 +73,9 @@ impl Metrics {
         r.register("http_requests", "Answered requests", self.requests.clone());
         let help = "Time to the beginning of the answer";
         r.register_with_unit("http_request", help, Unit::Seconds, self.seconds.clone());
-        r.register("jobs", "Jobs that are kept, by status", self.jobs.clone());
+        let help = "Jobs that are kept, by status; pending are those in their queues, held those \
+                    that are pending and not in them";
+        r.register("jobs", help, self.jobs.clone());
         r.register("workers", "Workers that are known, by status", self.workers.clone());
         r.register("log_seq", "The last change in the view", self.seq.clone());
         r.register("viewers", "Open event streams", self.viewers.clone());

@@ -8,8 +8,8 @@ use pointsman_core::{
     view::ENDED_IN_VIEW,
 };
 use pointsman_store::{
-    Confirmed, ConfirmedBy, JobFilter, JobsPage, LogPage, Position, Pulse, PulseConnector,
-    PulseEntry, Seed, StoreError,
+    Confirmed, ConfirmedBy, EndedPage, JobFilter, JobsPage, LogPage, Position, Pulse,
+    PulseConnector, PulseEntry, Seed, StoreError,
 };
 use redis::Value;
 
@@ -25,6 +25,22 @@ use crate::{
 const CHUNK: usize = 500;
 /// Jobs looked at for one page at most.
 const MAX_SCAN: usize = 20_000;
+
+/// What orders a list of jobs, backwards, and before what it begins.
+#[derive(Debug, Clone, Copy)]
+enum Before {
+    Id(Option<JobId>),
+    /// The number of an ending: only jobs that have ended are listed.
+    End(Option<u64>),
+}
+
+/// Where a job stands in a list.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Place {
+    id: JobId,
+    /// The number of its ending; 0 where the list is by id.
+    no: u64,
+}
 
 impl Inner {
     pub fn key(&self, key: &str) -> String {
@@ -130,30 +146,62 @@ impl Inner {
         before: Option<JobId>,
         limit: usize,
     ) -> Result<JobsPage, StoreError> {
-        let mut page = JobsPage::default();
-        let mut from = before.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
+        let (jobs, next) = self.page(filter, Before::Id(before), limit).await?;
+        Ok(JobsPage { jobs, next: next.map(|place| place.id) })
+    }
+
+    pub async fn ended_page(
+        &self,
+        filter: &JobFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<EndedPage, StoreError> {
+        let (jobs, next) = self.page(filter, Before::End(before), limit).await?;
+        Ok(EndedPage { jobs, next: next.map(|place| place.no) })
+    }
+
+    /// A page of jobs, and the place after which the next begins.
+    async fn page(
+        &self,
+        filter: &JobFilter,
+        mut before: Before,
+        limit: usize,
+    ) -> Result<(Vec<Arc<Job>>, Option<Place>), StoreError> {
+        let (mut page, mut last) = (Vec::new(), None);
         let (mut looked_at, mut chunk) = (0, CHUNK.min(limit.saturating_add(1)));
         loop {
-            let some = self.jobs_before(&from, chunk).await?;
+            let some = self.jobs_before(before, chunk).await?;
             // Of those a filter admits it may let none through.
             chunk = CHUNK.min(chunk * 2);
-            for job in self.readable(&self.perhaps_admitted(filter, &some).await?).await? {
+            let ids: Vec<JobId> = some.iter().map(|place| place.id).collect();
+            for job in self.readable(&self.perhaps_admitted(filter, &ids).await?).await? {
                 let Record::Job(job) = job else { continue };
-                if page.jobs.len() == limit {
-                    page.next = page.jobs.last().map(|job| job.id);
-                    return Ok(page);
+                let no = match before {
+                    Before::Id(_) => 0,
+                    Before::End(_) => job.ended().map_or(0, |ended| ended.ended_no),
+                };
+                let place = Place { id: job.id, no };
+                // It may have been retried since it was listed.
+                if matches!(before, Before::End(_)) && !some.contains(&place) {
+                    continue;
+                }
+                if page.len() == limit {
+                    return Ok((page, last));
                 }
                 if filter.admits(&job) {
-                    page.jobs.push(job);
+                    page.push(job);
+                    last = Some(place);
                 }
             }
             looked_at += some.len();
-            let Some(last) = some.last() else { return Ok(page) };
+            let Some(place) = some.last().copied() else { return Ok((page, None)) };
             if looked_at >= MAX_SCAN {
-                page.next = Some(*last);
-                return Ok(page);
+                return Ok((page, Some(place)));
             }
-            from = format!("({last}");
+            before = match before {
+                Before::Id(_) => Before::Id(Some(place.id)),
+                Before::End(_) => Before::End(Some(place.no)),
+            };
         }
     }
 
@@ -183,14 +231,29 @@ impl Inner {
         Ok(keys.zip(&found).filter(|(_, found)| may_be(found)).map(|(key, _)| key).collect())
     }
 
-    /// Job ids before one, newest first.
-    async fn jobs_before(&self, from: &str, limit: usize) -> Result<Vec<JobId>, StoreError> {
-        let from = if from.starts_with('(') { from.to_owned() } else { "+".to_owned() };
+    /// The next jobs of a list.
+    async fn jobs_before(&self, before: Before, limit: usize) -> Result<Vec<Place>, StoreError> {
         let mut range = redis::cmd("ZRANGE");
-        range.arg(self.key("jobs")).arg(from).arg("-").arg("BYLEX").arg("REV");
-        range.arg("LIMIT").arg(0).arg(limit.max(1));
-        let found = self.link.send(&range).await?;
-        Ok(list(&found).iter().filter_map(|id| text(id).parse().ok()).collect())
+        match before {
+            Before::Id(before) => {
+                let from = before.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
+                range.arg(self.key("jobs")).arg(from).arg("-").arg("BYLEX").arg("REV");
+                range.arg("LIMIT").arg(0).arg(limit.max(1));
+                let found = self.link.send(&range).await?;
+                let ids = list(&found).iter().filter_map(|id| text(id).parse().ok());
+                Ok(ids.map(|id| Place { id, no: 0 }).collect())
+            }
+            Before::End(before) => {
+                let from = before.map_or_else(|| "+inf".to_owned(), |no| format!("({no}"));
+                range.arg(self.key("ended")).arg(from).arg("-inf").arg("BYSCORE").arg("REV");
+                range.arg("LIMIT").arg(0).arg(limit.max(1)).arg("WITHSCORES");
+                let found = self.link.send(&range).await?;
+                let places = list(&found).chunks_exact(2).filter_map(|pair| {
+                    Some(Place { id: text(&pair[0]).parse().ok()?, no: count(&pair[1])? })
+                });
+                Ok(places.collect())
+            }
+        }
     }
 
     /// What a view starts from. The records are read one after the other; what the log tells

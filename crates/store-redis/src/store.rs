@@ -18,8 +18,8 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
-    CONTACT_GAP, ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter,
-    JobsPage, Loaded, LogPage, Preview, Pulse, Queues, Seed, Setting, Store, StoreError,
+    CONTACT_GAP, ClassSummary, Clock, Committed, Depth, Done, Due, EndedPage, Epoch, Health,
+    JobFilter, JobsPage, Loaded, LogPage, Preview, Pulse, Queues, Seed, Setting, Store, StoreError,
     ToldProgress, Transfer, WorkHint,
 };
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
@@ -260,6 +260,15 @@ impl Store for RedisStore {
         limit: usize,
     ) -> Result<JobsPage, StoreError> {
         self.inner.jobs_page(&filter, before, limit).await
+    }
+
+    async fn ended_jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<EndedPage, StoreError> {
+        self.inner.ended_page(&filter, before, limit).await
     }
 
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {

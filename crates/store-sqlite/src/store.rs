@@ -18,8 +18,9 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Clock, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded,
-    LogPage, Position, Pulse, Queues, Seed, State, Store, StoreError, Transfer, WorkHint,
+    ClassSummary, Clock, Committed, Depth, Done, Due, EndedPage, Epoch, Health, JobFilter,
+    JobsPage, Loaded, LogPage, Position, Pulse, Queues, Seed, State, Store, StoreError, Transfer,
+    WorkHint,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -226,6 +227,15 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<JobsPage, StoreError> {
         self.look(move |state, _| state.jobs_page(&filter, before, limit)).await
+    }
+
+    async fn ended_jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<EndedPage, StoreError> {
+        self.look(move |state, _| state.ended_page(&filter, before, limit)).await
     }
 
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {

@@ -22,9 +22,9 @@ pub use mem::MemStore;
 pub use pointsman_core::decide::Intake;
 pub use pointsman_core::doctor::{Examination, Finding, FindingRule, Mend, MendOutcome, Mended};
 pub use state::{
-    Applied, CONTACT_GAP, ClassSummary, Confirmed, ConfirmedBy, Counts, Due, JobFilter, JobsPage,
-    MAX_AHEAD, MAX_DUE, Pulse, PulseConnector, PulseEntry, Queues, Retention, State, Undo,
-    WaitingJob, WorkHint, oldest_first,
+    Applied, CONTACT_GAP, ClassSummary, Confirmed, ConfirmedBy, Counts, Due, EndedPage, JobFilter,
+    JobsPage, MAX_AHEAD, MAX_DUE, Pulse, PulseConnector, PulseEntry, Queues, Retention, State,
+    Undo, WaitingJob, WorkHint, oldest_first,
 };
 pub use store::{
     Committed, Done, Epoch, Health, Loaded, LogPage, MAX_PREVIEW, Position, Preview,

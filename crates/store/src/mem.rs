@@ -20,7 +20,9 @@ use tokio::sync::broadcast;
 use crate::{
     Clock, Committed, Depth, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store,
     StoreError,
-    state::{Applied, ClassSummary, Due, JobFilter, JobsPage, Pulse, Queues, State, WorkHint},
+    state::{
+        Applied, ClassSummary, Due, EndedPage, JobFilter, JobsPage, Pulse, Queues, State, WorkHint,
+    },
     transfer::{KeptResult, Transfer},
 };
 
@@ -159,6 +161,15 @@ impl Store for MemStore {
         limit: usize,
     ) -> Result<JobsPage, StoreError> {
         Ok(self.with(|state, _| state.jobs_page(&filter, before, limit)))
+    }
+
+    async fn ended_jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<EndedPage, StoreError> {
+        Ok(self.with(|state, _| state.ended_page(&filter, before, limit)))
     }
 
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {

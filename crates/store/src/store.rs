@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use crate::{
     Transfer,
     doctor::Depth,
-    state::{ClassSummary, Due, JobFilter, JobsPage, Pulse, Queues, WorkHint},
+    state::{ClassSummary, Due, EndedPage, JobFilter, JobsPage, Pulse, Queues, WorkHint},
 };
 
 /// Names one unbroken log: seqs of different epochs have nothing to do with each other.
@@ -295,12 +295,22 @@ pub trait Store: Send + Sync + 'static {
     /// read is not: as long as an index, or what was set aside, names it, a repair may bring it back.
     async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError>;
 
+    /// The last submitted first.
     async fn jobs(
         &self,
         filter: JobFilter,
         before: Option<JobId>,
         limit: usize,
     ) -> Result<JobsPage, StoreError>;
+
+    /// Those that have ended, the last ended first: those whose ending has a lower number than
+    /// `before`.
+    async fn ended_jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<EndedPage, StoreError>;
 
     /// The payloads of these jobs, in their order; none where it is no longer kept.
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError>;

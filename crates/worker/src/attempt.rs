@@ -161,16 +161,11 @@ impl Attempt {
         ticks && self.stop.reason() != Some(StopReason::Lost)
     }
 
-    /// The progress that was not sent yet.
-    pub(crate) fn new_progress(&self) -> Option<Progress> {
+    /// The progress that was not sent yet; with `again`, what was sent before, too.
+    pub(crate) fn progress_to_send(&self, again: bool) -> Option<Progress> {
         let mut shown = self.shown.lock();
-        std::mem::take(&mut shown.is_new).then(|| shown.progress.clone())
-    }
-
-    /// What was taken as new did not arrive.
-    pub(crate) fn progress_not_sent(&self) {
-        self.shown.lock().is_new = true;
-        self.shared.progress.notify_one();
+        let is_new = std::mem::take(&mut shown.is_new);
+        (is_new || again && shown.progress.n > 0).then(|| shown.progress.clone())
     }
 
     /// The preview that was not sent yet, with its number.

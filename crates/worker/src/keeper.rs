@@ -32,6 +32,9 @@ pub(crate) struct Keeper {
     full_report_at: Instant,
     /// Progress is not sent before.
     progress_at: Instant,
+    /// The next progress that is sent is that of every attempt, also what was sent before. Servers
+    /// keep it in memory alone: one that is new, or missed some, shows none until it is told again.
+    repeat_progress: bool,
     outage: Outage,
 }
 
@@ -44,6 +47,7 @@ impl Keeper {
             renew_running_at: now,
             full_report_at: now,
             progress_at: now,
+            repeat_progress: false,
             outage: Outage::default(),
             shared,
         }
@@ -98,8 +102,9 @@ impl Keeper {
         let timings = &self.shared.config.timings;
         let is_idle = held.is_empty() && self.shared.ours.all_kept().is_empty();
         let pause = if is_idle { timings.heartbeat } else { timings.renew };
-        let sent = self.new_progress(now);
-        let progress = sent.iter().map(|(a, p)| (a.held().job, p.clone())).collect();
+        // Once contact is lost, also because what was sent did not arrive.
+        self.repeat_progress |= is_full || self.shared.is_contact_lost();
+        let progress = self.progress(now);
         match self.call(held, connectors.clone(), progress).await {
             Ok(InEpoch { epoch, answer }) => {
                 self.backoff.reset();
@@ -125,12 +130,7 @@ impl Keeper {
                 }
                 Ok(())
             }
-            Err(fault) => {
-                for (attempt, _) in sent {
-                    attempt.progress_not_sent();
-                }
-                self.out_of_contact(fault).await
-            }
+            Err(fault) => self.out_of_contact(fault).await,
         }
     }
 
@@ -197,19 +197,18 @@ impl Keeper {
         }
     }
 
-    /// The newest progress of every attempt that has some, not more often than the period allows.
-    fn new_progress(&mut self, now: Instant) -> Vec<(Arc<Attempt>, Progress)> {
+    /// The newest progress of every attempt that has some to send, not more often than the period
+    /// allows.
+    fn progress(&mut self, now: Instant) -> Vec<(JobId, Progress)> {
         if now < self.progress_at {
             // Whatever woke the keeper early must not lose the hint that progress waits.
             self.shared.progress.notify_one();
             return Vec::new();
         }
+        let again = std::mem::take(&mut self.repeat_progress);
         let attempts = self.shared.ours.all_kept().into_iter();
         let progress: Vec<_> = attempts
-            .filter_map(|attempt| {
-                let progress = attempt.new_progress()?;
-                Some((attempt, progress))
-            })
+            .filter_map(|attempt| Some((attempt.held().job, attempt.progress_to_send(again)?)))
             .collect();
         if !progress.is_empty() {
             self.progress_at = now + self.shared.config.timings.progress;

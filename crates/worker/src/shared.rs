@@ -143,6 +143,11 @@ impl Shared {
         }
     }
 
+    /// Whether a call failed, or the epoch changed, since a renewal was last answered.
+    pub(crate) fn is_contact_lost(&self) -> bool {
+        self.contact.lock().is_lost
+    }
+
     pub(crate) fn lose_contact(&self) {
         self.contact.lock().is_lost = true;
         self.contact_lost.notify_waiters();

@@ -14,7 +14,7 @@ async function openTab(page: Page, name: string): Promise<void> {
   await expect(page.locator("#ended").getByRole("button", { name })).toHaveAttribute("aria-pressed", "true");
 }
 
-const crowd = (address: string, n: number, status: string) => fetch(`${address}/mock/crowd?n=${n}&status=${status}`);
+const crowd = (address: string, n: number, status: string, age = 0) => fetch(`${address}/mock/crowd?n=${n}&status=${status}&age=${age}`);
 const seqOf = async (page: Page) => (await viewOf(page)).seq;
 
 test("failures that passed the view while the page was hidden are listed when it is shown again", async ({ page, mock }) => {
@@ -90,4 +90,32 @@ test("a job that was retried is no more listed by its former end, however many w
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "pending");
   await page.keyboard.press("Escape");
   await expect(rows(page, "failed")).toHaveCount(1);
+});
+
+test("a job that was submitted long before the others, and failed after them, is listed first", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await crowd(address, 250, "failed");
+  await crowd(address, 1, "failed", 86_400);
+  // So the view has none of them.
+  await crowd(address, 250, "completed");
+  await page.goto(address);
+  await expectLive(page);
+  await openTab(page, "failed");
+  await expect(rows(page, "failed")).toHaveCount(200);
+  const { jobs } = (await (await fetch(`${address}/api/v1/jobs?status=failed&order=ended&limit=1`)).json()) as { jobs: { id: string }[] };
+  await expect(rows(page, "failed").first()).toHaveAttribute("data-id", jobs[0]?.id ?? "");
+});
+
+test("a page that has as many as it keeps says so, and what lists the others", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await crowd(address, 1_300, "failed");
+  await page.goto(address);
+  await expectLive(page);
+  await openTab(page, "failed");
+  for (const n of [400, 600, 800, 1_000]) {
+    await page.getByTestId("older").click();
+    await expect(rows(page, "failed")).toHaveCount(n);
+  }
+  await expect(page.getByTestId("older")).toHaveCount(0);
+  await expect(page.getByTestId("full")).toContainText("pointsman jobs --ended --status failed");
 });

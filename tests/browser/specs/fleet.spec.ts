@@ -146,3 +146,15 @@ test("the keyboard passes the long lists, and comes back after a question", asyn
   await page.keyboard.press("Escape");
   await expect(page.getByTestId("job-panel")).toHaveCount(0);
 });
+
+test("of thousands of machines the first are drawn, those in trouble among them, and the others at a wish", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "huge");
+  await page.goto(address);
+  await expectLive(page);
+  await expect(page.getByTestId("machine")).toHaveCount(250);
+  await expect(page.getByTestId("machine").first()).toHaveAttribute("data-status", "degraded");
+  await expect(page.locator("#running [data-testid='job']")).toHaveCount(250);
+  await page.locator("#machines").getByTestId("more").click();
+  await expect(page.getByTestId("machine")).toHaveCount(500);
+  await expect(page.locator("#machines h2")).toContainText("5,000");
+});

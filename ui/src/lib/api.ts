@@ -76,8 +76,8 @@ export interface Submission {
   idempotency_key: string;
 }
 
-/** Which jobs are asked for; `cursor` leads to those after the page before. */
-export type JobsQuery = { status: JobStatus; limit: number; cursor?: string };
+/** Which jobs are asked for, and in which order; `cursor` leads to those after the page before. */
+export type JobsQuery = { status: JobStatus; order: "ended"; limit: number; cursor?: string };
 
 const query = (asked: JobsQuery): string =>
   new URLSearchParams(Object.entries(asked).map(([name, value]) => [name, String(value)])).toString();

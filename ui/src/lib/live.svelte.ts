@@ -10,13 +10,13 @@ import { Feed, type Live, type Part, WOKE } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
 import { confirmation, isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
-import { buildTree, NO_TREE, type Tree } from "./tree";
+import { Forest, type Tree } from "./tree";
 import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
   readonly #local = awake({ onJump: () => this.#woke() });
   readonly #feed = new Feed(this.#local);
-  #former = NO_TREE;
+  readonly #forest = new Forest();
   #records = $state(0);
   #jobs = $state(0);
   #progress = $state(0);
@@ -25,6 +25,8 @@ class LivePicture {
   #live = $state(0);
   /** What changed since the last frame. A hidden page has no frames, and so nothing to draw. */
   #undrawn = new Set<Part | "now">();
+  /** Since when it is live without a break, in the server's time; null while it is not. */
+  liveSince = $state<number | null>(null);
   /** The server's time, moved on once a second. Milliseconds since 1970. */
   now = $state(Date.now());
 
@@ -74,6 +76,9 @@ class LivePicture {
   #changed(parts: Iterable<Part | "now">): void {
     if (this.#undrawn.size === 0) requestAnimationFrame(() => this.#draw());
     for (const part of parts) this.#undrawn.add(part);
+    // At once: a break that is over before the next frame is one, too.
+    if (this.#feed.live.state !== "live") this.liveSince = null;
+    else this.liveSince ??= this.#feed.clock.now();
   }
 
   #draw(): void {
@@ -115,9 +120,8 @@ class LivePicture {
 
   readonly tree: Tree = $derived.by(() => {
     void this.#records;
-    const broken = (subject: string) => this.#broken.has(subject);
-    this.#former = buildTree(this.#feed.view.records, { broken, former: this.#former, still: this.still });
-    return this.#former;
+    const broken = new Set(this.#broken.keys());
+    return this.#forest.tree(this.#feed.view.records, { broken, still: this.still });
   });
 
   /** Waiting jobs in claim order, the first of them. */
@@ -127,7 +131,9 @@ class LivePicture {
   readonly running: Job[] = $derived.by(() => {
     void this.#jobs;
     const jobs = [...this.#feed.view.records.job.values()].filter(isRunning);
-    return jobs.sort((a, b) => (a.assigned_at ?? "").localeCompare(b.assigned_at ?? ""));
+    const since = (job: Job) => job.assigned_at ?? "";
+    // Not as a language would have it: that takes a hundred times as long, and there may be thousands.
+    return jobs.sort((a, b) => (since(a) < since(b) ? -1 : since(a) > since(b) ? 1 : 0));
   });
 
   /** Ended jobs, newest first. */

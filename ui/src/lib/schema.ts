@@ -176,7 +176,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List jobs, newest first. Payloads and results are not in lists. */
+        /** List jobs, the last submitted first, or the last ended. Payloads and results are not in lists. */
         get: operations["get_jobs"];
         put?: never;
         /** Submit a job. The answer is its record. */
@@ -1794,7 +1794,7 @@ export interface components {
          * @enum {string}
          */
         JobStatus: "pending" | "assigned" | "in_progress" | "completed" | "failed" | "cancelled";
-        /** @description A page of jobs, newest first. */
+        /** @description A page of jobs, in the order that was asked for. */
         JobsPage: {
             /** @description At most `limit`. */
             jobs: components["schemas"]["Job"][];
@@ -2946,9 +2946,14 @@ export interface operations {
                 service?: string;
                 customer?: string;
                 worker?: string;
+                /**
+                 * @description `submitted`: the last submitted first, as unless given. `ended`: only jobs that have ended,
+                 *     the last ended first.
+                 */
+                order?: "submitted" | "ended";
                 /** @description Jobs on a page, 1 to 1,000; 100 unless given. */
                 limit?: number;
-                /** @description `next_cursor` of the page before. */
+                /** @description `next_cursor` of the page before, which was asked for in the same order. */
                 cursor?: string;
             };
             header?: never;

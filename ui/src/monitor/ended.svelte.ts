@@ -1,5 +1,5 @@
 // Ended jobs by how they ended: the view has the newest 200 of all; the older ones of one kind are
-// asked for, a page at a time.
+// asked for, the last ended first, a page at a time.
 
 import { api, asProblem } from "../lib/api";
 import { lastEndedFirst, learned } from "../lib/known";
@@ -11,7 +11,7 @@ export type Tab = (typeof TABS)[number];
 
 /** As many as the view has, so that what comes after a page is new. */
 const PAGE = 200;
-const MOST = 1_000;
+export const MOST = 1_000;
 
 class Ended {
   tab = $state<Tab>("all");
@@ -33,6 +33,9 @@ class Ended {
     const waiting = new Set(picture.waiting.map(({ id }) => id));
     return lastEndedFirst(this.#known.values()).filter((job) => job.status === this.tab && !waiting.has(job.id));
   });
+
+  /** There are older ones, and the page keeps no more. */
+  readonly isFull: boolean = $derived(this.next !== null && this.#known.size >= MOST);
 
   /** How many there are in all. */
   readonly total: number = $derived.by(() => {
@@ -88,11 +91,11 @@ class Ended {
     if (tab === "all") return;
     this.asking = true;
     try {
-      const page = await api.jobs({ status: tab, limit: PAGE, ...(cursor && { cursor }) });
+      const page = await api.jobs({ status: tab, order: "ended", limit: PAGE, ...(cursor && { cursor }) });
       if (ask !== this.#asks) return;
       if (!cursor) this.#known = new Map();
       this.#learn([...page.jobs, ...picture.running, ...picture.ended]);
-      this.next = this.#known.size < MOST ? page.next_cursor ?? null : null;
+      this.next = page.next_cursor ?? null;
       this.problem = null;
     } catch (error) {
       if (ask === this.#asks) this.problem = asProblem(error);

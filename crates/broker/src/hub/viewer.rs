@@ -1,7 +1,12 @@
 //! One viewer: pulls from the ring at its own pace, with the lanes beside it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
+use pointsman_core::JobId;
 use pointsman_store::Position;
 use tokio::{
     sync::watch,
@@ -10,7 +15,10 @@ use tokio::{
 
 use super::{Hub, LIVE_FOR, Liveness, Next, paced::Paced, start::Start};
 use crate::{
-    frame::{Bookmark, Frame, ProgressLane, PulseLane, QueuesLane, Resync, ResyncReason, Shared},
+    frame::{
+        Bookmark, Frame, ProgressLane, ProgressValue, PulseLane, QueuesLane, Resync, ResyncReason,
+        Shared,
+    },
     lanes::{QUEUES_EVERY, fresh_lanes},
 };
 
@@ -44,6 +52,8 @@ pub struct Viewer {
     window_end: Instant,
     progress: Paced<u64>,
     progress_seen: u64,
+    /// Jobs of whose progress it has the newest only once their records were served.
+    unserved: BTreeSet<JobId>,
     queues: Paced<Option<Arc<Shared<QueuesLane>>>>,
     queues_sent: Option<Arc<Shared<QueuesLane>>>,
     pulse: Newest<PulseLane>,
@@ -86,6 +96,7 @@ impl Viewer {
             window_end: now,
             progress: Paced::new(hub.lanes.progress.version(), now),
             progress_seen: 0,
+            unserved: BTreeSet::new(),
             queues: Paced::new(hub.lanes.queues.newest(), now),
             queues_sent: None,
             pulse: hub.lanes.pulse.newest(),
@@ -164,6 +175,9 @@ impl Viewer {
         // Right after it is said whether it is true now.
         self.tick_at = now;
         self.position = Some(snapshot.position());
+        let values = snapshot.lanes.progress.values.iter();
+        let unserved = values.filter(|value| !self.is_served(value)).map(|value| value.job);
+        self.unserved = unserved.collect();
         Frame::Snapshot(snapshot)
     }
 
@@ -228,6 +242,7 @@ impl Viewer {
                         self.ahead = false;
                         self.window_end = now + self.conflate;
                         self.served_at = now;
+                        self.progress.pending |= !self.unserved.is_empty();
                         return Some(Frame::Events(frame));
                     }
                 }
@@ -282,15 +297,43 @@ impl Viewer {
             return None;
         }
         let as_of = self.hub.as_of();
-        let (seen, values) = self.hub.lanes.progress.newer(self.progress_seen, PROGRESS_VALUES);
+        let mut served = Vec::new();
+        for job in std::mem::take(&mut self.unserved) {
+            let Some(value) = self.hub.lanes.progress.get(&job) else { continue };
+            self.sort(value, &mut served);
+        }
+        let earlier: BTreeSet<JobId> = served.iter().map(|value| value.job).collect();
+        let room = PROGRESS_VALUES.saturating_sub(served.len());
+        let (seen, values) = self.hub.lanes.progress.newer(self.progress_seen, room);
         self.progress_seen = seen;
         // A full frame may have left some behind.
-        self.progress.pending = values.len() == PROGRESS_VALUES;
-        if values.is_empty() {
+        self.progress.pending = values.len() == room;
+        for value in values.into_iter().filter(|value| !earlier.contains(&value.job)) {
+            self.sort(value, &mut served);
+        }
+        if served.is_empty() {
             return None;
         }
         self.progress.due = now + PROGRESS_EVERY;
-        Some(Frame::Progress(ProgressLane { as_of, values }))
+        Some(Frame::Progress(ProgressLane { as_of, values: served }))
+    }
+
+    /// A viewer drops the progress of an attempt that its records do not show.
+    fn sort(&mut self, value: ProgressValue, served: &mut Vec<ProgressValue>) {
+        if served.len() < PROGRESS_VALUES && self.is_served(&value) {
+            served.push(value);
+        } else {
+            self.unserved.insert(value.job);
+        }
+    }
+
+    /// Whether the viewer has the record that shows this attempt, as it is now.
+    fn is_served(&self, value: &ProgressValue) -> bool {
+        let Some(position) = &self.position else { return false };
+        self.hub.with_view(|view| {
+            let job = view.jobs.get(&value.job);
+            job.is_some_and(|job| job.attempt == value.progress.attempt && job.rev <= position.seq)
+        })
     }
 }
 

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
-use pointsman_core::{JobId, record::Progress};
+use pointsman_core::{
+    JobId,
+    bounds::{MAX_SHOWN, cut},
+    record::Progress,
+};
 use tokio::sync::watch;
 
 use crate::frame::{AsOf, ProgressLane, ProgressValue};
@@ -30,14 +34,11 @@ impl Default for ProgressValues {
 }
 
 impl ProgressValues {
-    /// Bytes of a value's texts at most; longer ones are cut.
-    const MAX_TEXT: usize = 500;
-
     /// Takes a value in if it is newer than the one that is here. The caller has compared the
     /// attempt with the record.
     pub fn take(&self, job: JobId, mut progress: Progress) -> bool {
-        for text in [&mut progress.node, &mut progress.message].into_iter().flatten() {
-            text.truncate(text.floor_char_boundary(Self::MAX_TEXT));
+        if let Some(message) = &mut progress.message {
+            cut(message, MAX_SHOWN);
         }
         let version = {
             let mut inner = self.inner.lock();
@@ -168,7 +169,8 @@ mod tests {
         let message = Some("ü".repeat(1_000));
         lane.take(job(1), Progress { message, ..progress(1, 1) });
         let kept = lane.get(&job(1)).unwrap().progress.message.unwrap();
-        assert_eq!(kept, "ü".repeat(250));
+        assert_eq!(kept, "ü".repeat(248) + "…", "which shows it");
+        assert_eq!(kept.len(), 499);
     }
 
     #[test]

@@ -20,9 +20,9 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Committed, Depth, Done, Due, Epoch, Examination, Health, JobFilter, JobsPage,
-    Loaded, LogPage, MemStore, Mended, Preview, Pulse, Queues, Seed, Setting, Store, StoreError,
-    Transfer, WorkHint,
+    ClassSummary, Committed, Depth, Done, Due, EndedPage, Epoch, Examination, Health, JobFilter,
+    JobsPage, Loaded, LogPage, MemStore, Mended, Preview, Pulse, Queues, Seed, Setting, Store,
+    StoreError, Transfer, WorkHint,
 };
 use tokio::sync::broadcast;
 
@@ -220,6 +220,16 @@ impl Store for FaultyStore {
     ) -> Result<JobsPage, StoreError> {
         self.reach()?;
         self.inner().jobs(filter, before, limit).await
+    }
+
+    async fn ended_jobs(
+        &self,
+        filter: JobFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<EndedPage, StoreError> {
+        self.reach()?;
+        self.inner().ended_jobs(filter, before, limit).await
     }
 
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {

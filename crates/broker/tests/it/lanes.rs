@@ -116,6 +116,45 @@ async fn progress_goes_when_the_job_ends_and_its_last_one_is_in_the_record() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_viewer_gets_progress_with_or_after_the_record_that_it_belongs_to() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 2, &[]).await;
+    let known = world.fleet.running(&hand).await;
+    world.settle().await;
+    let mut viewer = world.broker.viewer(None, secs(1));
+    assert!(matches!(viewer.next().await, Some(Frame::Snapshot(_))));
+    // Something is sent, and the window to the next is open.
+    let first = world.fleet.running(&hand).await;
+    world.settle().await;
+    frames(&mut viewer, millis(10)).await;
+    world.fleet.act(&hand, first, completed()).await.unwrap();
+    let held = world.fleet.running(&hand).await;
+    world.settle().await;
+    let values = vec![(held.job, progress(1, 1)), (known.job, progress(1, 2))];
+    world.tell(&hand, &[held, known], values).await;
+    // As a page does: a value of a job whose record it has not is dropped.
+    let (mut records, mut shown) = (Vec::new(), Vec::new());
+    for frame in frames(&mut viewer, secs(3)).await {
+        let lines = frame
+            .lines()
+            .into_iter()
+            .map(|line| (line.event, serde_json::from_str::<Value>(&line.data).expect("JSON")));
+        for (event, data) in lines {
+            if event == "progress" {
+                let values = data["values"].as_array().unwrap().iter();
+                let jobs = values.map(|value| value["job"].as_str().unwrap().to_owned());
+                shown.extend(
+                    jobs.filter(|job| *job == known.job.to_string() || records.contains(job)),
+                );
+            } else if data["record"].is_object() {
+                records.push(data["id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(shown, [known.job.to_string(), held.job.to_string()], "each once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_most_four_values_a_second_of_one_job_and_the_newest_last() {
     let world = World::new(quiet()).await;
     let hand = world.fleet.worker("a", 1, &[]).await;

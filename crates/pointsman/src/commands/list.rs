@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_api::{JobsPage, JobsQuery, Snapshot};
+use pointsman_api::{JobsOrder, JobsPage, JobsQuery, Snapshot};
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{
     ConnectorId, CustomerId, JobId, ServiceName, Timestamp,
@@ -29,6 +29,7 @@ pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), 
         service: service.map_err(|error| Exit::Usage(error.to_string()))?,
         customer: customer.map_err(|error| Exit::Usage(error.to_string()))?,
         worker: args.worker.clone(),
+        order: args.ended.then_some(JobsOrder::Ended),
         cursor: args.cursor.clone(),
         limit: None,
     };

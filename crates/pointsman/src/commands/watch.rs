@@ -161,18 +161,27 @@ fn as_lines(event: &Event) -> Result<Vec<String>, ClientError> {
 fn picture(now: &Snapshot) -> Vec<String> {
     let running = now.jobs.iter().filter(|job| !job.status.is_ended()).count();
     let offline = now.workers.iter().filter(|worker| worker.is_offline()).count();
-    let waiting = now.lanes.pointer("/queues/counts/pending").and_then(Value::as_u64);
     let head = format!(
         "{}  {}: machines {}, workers {} ({offline} offline), jobs running {running}, waiting {}, alerts {}",
         now.at,
         now.fleet,
         now.machines.len(),
         now.workers.len(),
-        waiting.map_or_else(|| "?".to_owned(), |n| n.to_string()),
+        waiting(&now.lanes),
         now.alerts.len(),
     );
     let alerts = now.alerts.iter().map(|alert| line(&now.at, "alert", &alert.id, &alarm(alert)));
     std::iter::once(head).chain(alerts).collect()
+}
+
+/// All jobs that are pending: also those that are held out of their queues.
+fn waiting(lanes: &Value) -> String {
+    let count = |name| lanes.pointer("/queues/counts")?.get(name)?.as_u64();
+    match (count("pending"), count("held")) {
+        (Some(pending), Some(0)) => pending.to_string(),
+        (Some(pending), Some(held)) => format!("{} ({held} held)", pending + held),
+        _ => "?".to_owned(),
+    }
 }
 
 fn line(at: &impl Display, what: &str, id: &impl Display, how: &str) -> String {
@@ -234,6 +243,8 @@ fn alarm(alert: &Alert) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn says(name: &str, data: &str) -> Event {
@@ -263,5 +274,13 @@ mod tests {
         told.extend(standing.hears(&says("pulse", "{}")).unwrap());
         assert!(!standing.is_cut_off());
         assert_eq!(told, ["not live: the store is away", "not live: it refused", "live again"]);
+    }
+
+    #[test]
+    fn jobs_that_are_held_wait_too() {
+        let lanes = |pending: u64, held: u64| json!({"queues": {"counts": {"pending": pending, "held": held}}});
+        assert_eq!(waiting(&lanes(2, 3)), "5 (3 held)");
+        assert_eq!(waiting(&lanes(2, 0)), "2");
+        assert_eq!(waiting(&json!({"queues": null})), "?");
     }
 }

@@ -1,7 +1,9 @@
 //! Lists of jobs.
 
+use std::str::FromStr;
+
 use axum::{Json, extract::State};
-use pointsman_api::{ErrorCode, JobsPage, JobsQuery, Problem};
+use pointsman_api::{ErrorCode, JobsOrder, JobsPage, JobsQuery, Problem};
 use pointsman_core::record::JobRecord;
 use pointsman_store::JobFilter;
 
@@ -11,7 +13,7 @@ use crate::{access::Caller, app::App, extract::Params, refusal::Answer};
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1_000;
 
-/// List jobs, newest first. Payloads and results are not in lists.
+/// List jobs, the last submitted first, or the last ended. Payloads and results are not in lists.
 #[utoipa::path(
     get, path = "/api/v1/jobs", tag = "jobs",
     params(JobsQuery),
@@ -23,26 +25,39 @@ pub(crate) async fn list(
     Params(query): Params<JobsQuery>,
 ) -> Answer<Json<JobsPage>> {
     let limit = limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let before = query.cursor.as_deref().map(cursor).transpose()?;
+    let order = query.order.unwrap_or_default();
+    if let (JobsOrder::Ended, Some(status)) = (order, query.status.filter(|s| !s.is_ended())) {
+        let detail = format!("a job that is {} has not ended", status.as_str());
+        return Err(Problem::new(ErrorCode::InvalidQuery, detail).at("?status").into());
+    }
     let filter = JobFilter {
         status: query.status,
         service: query.service,
         customer: own_customer(&caller, query.customer)?,
         worker: query.worker,
     };
-    let page = app.broker.jobs(filter, before, limit).await?;
-    Ok(Json(JobsPage {
-        jobs: page.jobs.iter().map(|job| JobRecord::from(&**job)).collect(),
-        next_cursor: page.next.map(|id| id.to_string()),
-    }))
+    let text = query.cursor.as_deref();
+    let (jobs, next_cursor) = match order {
+        JobsOrder::Submitted => {
+            let page = app.broker.jobs(filter, cursor(text)?, limit).await?;
+            (page.jobs, page.next.map(|id| id.to_string()))
+        }
+        JobsOrder::Ended => {
+            let page = app.broker.ended_jobs(filter, cursor(text)?, limit).await?;
+            (page.jobs, page.next.map(|ended_no| ended_no.to_string()))
+        }
+    };
+    let jobs = jobs.iter().map(|job| JobRecord::from(&**job)).collect();
+    Ok(Json(JobsPage { jobs, next_cursor }))
 }
 
-fn cursor(text: &str) -> Result<pointsman_core::JobId, Problem> {
-    let bad = |_| {
+fn cursor<T: FromStr>(text: Option<&str>) -> Result<Option<T>, Problem> {
+    let bad = |text: &str| {
         let shown: String = text.chars().take(40).collect();
-        Problem::new(ErrorCode::BadCursor, format!("{shown:?} is not a cursor")).at("?cursor")
+        let detail = format!("{shown:?} is not a cursor of a list in this order");
+        Problem::new(ErrorCode::BadCursor, detail).at("?cursor")
     };
-    text.parse().map_err(bad)
+    text.map(|text| text.parse().map_err(|_| bad(text))).transpose()
 }
 
 /// A limit from a query, within its range.

@@ -1,6 +1,6 @@
 //! What users do with jobs.
 
-use pointsman_api::{ErrorCode, JobsQuery, Submission};
+use pointsman_api::{ErrorCode, JobsOrder, JobsQuery, Submission};
 use pointsman_core::record::{ConnectorStatus, JobStatus};
 use serde_json::json;
 
@@ -88,6 +88,22 @@ async fn lists_go_from_newest_to_oldest_page_by_page() {
             break;
         }
     }
+    assert_eq!(listed, submitted);
+    // By their end: the one that was submitted last ends first.
+    for id in &submitted {
+        server.client.cancel(*id).await.unwrap();
+    }
+    let mut query = JobsQuery { limit: Some(2), order: Some(JobsOrder::Ended), ..query };
+    let mut listed = Vec::new();
+    loop {
+        let page = server.client.jobs(&query).await.unwrap();
+        listed.extend(page.jobs.iter().map(|job| job.id));
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
+    submitted.reverse();
     assert_eq!(listed, submitted);
     let none = JobsQuery { status: Some(JobStatus::Failed), ..JobsQuery::default() };
     assert!(server.client.jobs(&none).await.unwrap().jobs.is_empty());

@@ -21,8 +21,8 @@ use pointsman_core::{
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
-    ClassSummary, Committed, Depth, Done, Due, Epoch, Health, JobFilter, JobsPage, Loaded, LogPage,
-    ManualClock, Pulse, Queues, Seed, Store, StoreError, WorkHint,
+    ClassSummary, Committed, Depth, Done, Due, EndedPage, Epoch, Health, JobFilter, JobsPage,
+    Loaded, LogPage, ManualClock, Pulse, Queues, Seed, Store, StoreError, WorkHint,
 };
 use pointsman_store_redis::RedisStore;
 use tokio::sync::broadcast;
@@ -120,6 +120,7 @@ delegate! {
     records(keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError>;
     gone(jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError>;
     jobs(filter: JobFilter, before: Option<JobId>, limit: usize) -> Result<JobsPage, StoreError>;
+    ended_jobs(filter: JobFilter, before: Option<u64>, limit: usize) -> Result<EndedPage, StoreError>;
     payloads(jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError>;
     result(job: JobId, token: Option<Token>) -> Result<Option<Arc<[u8]>>, StoreError>;
     capabilities(digest: CapabilitiesDigest) -> Result<Option<Arc<Capabilities>>, StoreError>;

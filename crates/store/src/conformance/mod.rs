@@ -61,6 +61,7 @@ macro_rules! conformance_tests {
             stale_writes_change_nothing,
             the_log_is_dense_and_tells_everything,
             ended_jobs_are_kept_by_count_age_and_bytes,
+            ended_jobs_are_listed_by_their_end,
             what_a_submission_puts_into_the_record_is_counted,
             who_is_gone_goes_before_ended_jobs,
         );

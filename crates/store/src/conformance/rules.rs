@@ -14,7 +14,7 @@ use super::{
     Open,
     fleet::{Fleet, Hand, cancelled, completed, failed, late, needs, spec},
 };
-use crate::{Due, Retention};
+use crate::{Due, JobFilter, Retention};
 
 /// A submission under one key; its body's digest is of that byte.
 fn keyed(fleet: &Fleet, body: u8) -> Submit {
@@ -359,6 +359,44 @@ pub async fn what_a_submission_puts_into_the_record_is_counted(open: &Open) {
     assert_eq!(fleet.reconcile(keep(bytes)).await, 0);
     assert_eq!(fleet.reconcile(keep(bytes - 1)).await, 1);
     fleet.check().await.expect("sound");
+}
+
+pub async fn ended_jobs_are_listed_by_their_end(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 4, &[]).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(fleet.running(&hand).await);
+    }
+    let [a, b, c, d] = held[..] else { panic!("four are running") };
+    fleet.submit(spec(50)).await;
+    for (held, op) in [(c, completed()), (a, failed(FailureKind::BadJob)), (b, completed())] {
+        fleet.act(&hand, held, op).await.expect("accepted");
+    }
+    let listed = async |filter: &JobFilter, limit: usize| {
+        let (mut pages, mut before) = (Vec::new(), None);
+        loop {
+            let page = fleet.store.ended_jobs(filter.clone(), before, limit).await;
+            let page = page.expect("the store works");
+            pages.push(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>());
+            before = page.next;
+            if before.is_none() {
+                return pages;
+            }
+        }
+    };
+    let all = JobFilter::default();
+    assert_eq!(listed(&all, 10).await, [vec![b.job, a.job, c.job]]);
+    assert_eq!(listed(&all, 2).await, [vec![b.job, a.job], vec![c.job]]);
+    assert_eq!(listed(&all, 3).await, [vec![b.job, a.job, c.job]], "and no page after the last");
+    let some = JobFilter { status: Some(JobStatus::Completed), ..JobFilter::default() };
+    assert_eq!(listed(&some, 1).await, [vec![b.job], vec![c.job]]);
+    // One that is retried is no longer among them, and then has another place.
+    fleet.run(Command::Retry { job: c.job, run: None }).await.expect("accepted");
+    assert_eq!(listed(&all, 10).await, [vec![b.job, a.job]]);
+    fleet.act(&hand, d, completed()).await.expect("accepted");
+    fleet.run(Command::Cancel { job: c.job }).await.expect("accepted");
+    assert_eq!(listed(&all, 10).await, [vec![c.job, d.job, b.job, a.job]]);
 }
 
 /// A backlog of ended jobs must not keep who is gone, of whom there are few.

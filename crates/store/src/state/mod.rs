@@ -26,8 +26,8 @@ pub use due::{CONTACT_GAP, Due, MAX_DUE, Retention};
 pub use explain::MAX_AHEAD;
 pub use queue::{ClassIx, ClassQueues, QueueKey};
 pub use reads::{
-    ClassSummary, Counts, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry, Queues,
-    WaitingJob, oldest_first,
+    ClassSummary, Counts, EndedPage, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry,
+    Queues, WaitingJob, oldest_first,
 };
 pub use volatile::{Confirmed, ConfirmedBy, Volatile};
 pub use waiters::WorkHint;

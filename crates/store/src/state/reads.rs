@@ -47,6 +47,14 @@ pub struct JobsPage {
     pub next: Option<JobId>,
 }
 
+/// A page of ended jobs, the last ended first. It may be short, too.
+#[derive(Debug, Clone, Default)]
+pub struct EndedPage {
+    pub jobs: Vec<Arc<Job>>,
+    /// Ask for the jobs whose endings have lower numbers.
+    pub next: Option<u64>,
+}
+
 /// Jobs looked at for one page at most.
 const MAX_SCAN: usize = 20_000;
 
@@ -179,6 +187,28 @@ pub fn oldest_first(mut classes: Vec<ClassSummary>) -> Vec<ClassSummary> {
     classes
 }
 
+/// A page of these jobs, and the place after which the next begins.
+fn page<'a, P: Copy>(
+    jobs: impl Iterator<Item = (P, &'a Arc<Job>)>,
+    filter: &JobFilter,
+    limit: usize,
+) -> (Vec<Arc<Job>>, Option<P>) {
+    let (mut page, mut last) = (Vec::new(), None);
+    for (n, (place, job)) in jobs.enumerate() {
+        if page.len() == limit {
+            return (page, last);
+        }
+        if filter.admits(job) {
+            page.push(job.clone());
+            last = Some(place);
+        }
+        if n + 1 >= MAX_SCAN {
+            return (page, Some(place));
+        }
+    }
+    (page, None)
+}
+
 /// How many workers of each profile are there.
 type Present = BTreeMap<CapabilitiesDigest, u64>;
 
@@ -188,21 +218,16 @@ impl State {
             Some(id) => (Bound::Unbounded, Bound::Excluded(id)),
             None => (Bound::Unbounded, Bound::Unbounded),
         };
-        let mut page = JobsPage::default();
-        for (n, (id, entry)) in self.jobs.range(range).rev().enumerate() {
-            if page.jobs.len() == limit {
-                page.next = page.jobs.last().map(|job| job.id);
-                break;
-            }
-            if filter.admits(&entry.job) {
-                page.jobs.push(entry.job.clone());
-            }
-            if n + 1 >= MAX_SCAN {
-                page.next = Some(*id);
-                break;
-            }
-        }
-        page
+        let jobs = self.jobs.range(range).rev().map(|(id, entry)| (*id, &entry.job));
+        let (jobs, next) = page(jobs, filter, limit);
+        JobsPage { jobs, next }
+    }
+
+    pub fn ended_page(&self, filter: &JobFilter, before: Option<u64>, limit: usize) -> EndedPage {
+        let ended = self.ended.range(..before.unwrap_or(u64::MAX)).rev();
+        let jobs = ended.filter_map(|(no, id)| Some((*no, &self.jobs.get(id)?.job)));
+        let (jobs, next) = page(jobs, filter, limit);
+        EndedPage { jobs, next }
     }
 
     /// Jobs that have not ended.

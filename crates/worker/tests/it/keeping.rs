@@ -7,9 +7,10 @@ use pointsman_core::{
     JobId,
     record::{ConnectorStatus, JobStatus},
 };
+use tokio::time::Instant;
 
 use crate::{
-    broker::{Call, Renewal},
+    broker::{Call, Line, Renewal},
     setup::Setup,
 };
 
@@ -109,4 +110,48 @@ async fn progress_is_the_newest_and_at_most_4_a_second() {
     );
     let previews = setup.broker.calls().into_iter().filter(|c| matches!(c, Call::Preview(_)));
     assert!((7..=10).contains(&previews.count()));
+}
+
+/// When progress was sent, and its number.
+fn told(setup: &Setup) -> Vec<(Instant, u64)> {
+    let renewals = setup.broker.renewals().into_iter();
+    renewals
+        .flat_map(|(at, _, progress)| progress.into_iter().map(move |(_, p)| (at, p.n)))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_progress_is_repeated_with_each_full_report() {
+    let setup = Setup::new(1).await;
+    setup.broker.post("progress-once");
+    setup.pass(46.0).await;
+    let told = told(&setup);
+    assert!((4..=5).contains(&told.len()), "once, and every 15 s: {told:?}");
+    assert!(told.iter().all(|(_, n)| *n == told[0].1), "the very same: {told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_was_away_is_told_the_last_progress_at_once() {
+    let setup = Setup::new(1).await;
+    setup.broker.post("progress-once");
+    // Between two full reports, with nothing new to say.
+    setup.pass(4.0).await;
+    let before = told(&setup).len();
+    setup.broker.with(|s| s.line = Line::Down);
+    setup.pass(4.0).await;
+    setup.broker.with(|s| s.line = Line::Up);
+    setup.pass(2.5).await;
+    assert_eq!(told(&setup).len(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_of_another_epoch_is_told_the_last_progress_at_once() {
+    let setup = Setup::new(1).await;
+    setup.broker.post("progress-once");
+    setup.pass(4.0).await;
+    let before = told(&setup).len();
+    let replica = setup.broker.replicate();
+    setup.broker.fail_over(replica);
+    setup.pass(4.0).await;
+    assert_eq!(told(&setup).len(), before + 1);
 }
