@@ -2,6 +2,7 @@
 //! restarted, failed over and full.
 
 mod failover;
+mod files;
 mod fleet;
 mod judge;
 mod links;
