@@ -98,14 +98,10 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     Judge::each_completed_once(&one.client, "after the fail-over", after.keys()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
-    let mut primary = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
-    let replica =
-        RedisServer::replica_of(&primary, RedisOptions::default()).await.expect("a replica");
-    let mut sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
-    sentinel.knows_replicas(1).await.expect("it sees the replica");
-    let fleet = Fleet::on(sentinel.url());
+/// A fleet under load whose primary another one replaces, where nothing of before the fault is lost:
+/// everybody finds the new one, monitors begin anew once, and what runs goes on.
+async fn everybody_finds_the_new_primary(name: &str, address: String, fault: impl AsyncFnOnce()) {
+    let fleet = Fleet::on(address);
     let (one, other) = (fleet.server("one").await, fleet.server("other").await);
     let _direct = fleet.direct(&one, "direct", 4).await;
     let _over_http = other.worker("over-http", 4).await;
@@ -114,18 +110,16 @@ async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
     let long = running(&one.client, 6, 6_000).await;
     let load = Load::on(&[&one.client, &other.client]);
     load.goes_on(50).await;
-    let asked = Instant::now();
-    replicas_have_all_of(&primary, 1).await;
-    primary.kill().await.expect("it is killed");
-    sentinel.primary_is(replica.port()).await.expect("it fails over");
-    let failed_over = Instant::now();
+    let before = Instant::now();
+    fault().await;
+    let after = Instant::now();
 
     viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
     load.goes_on(20).await;
     let (acknowledged, failures) = load.stop().await;
-    let safe = acknowledged.iter().filter(|(_, at)| **at < asked || **at > failed_over);
+    let safe = acknowledged.iter().filter(|(_, at)| **at < before || **at > after);
     let safe = safe.map(|(job, _)| job).chain(&long);
-    let judge = Judge::each_completed_once(&one.client, "sentinels' fail-over", safe).await;
+    let judge = Judge::each_completed_once(&one.client, name, safe).await;
     for job in &long {
         let job = other.client.job(*job).await.expect("it is known");
         assert_eq!((job.attempt, job.losses, job.failures), (1, 0, 0), "{job:?}");
@@ -133,11 +127,64 @@ async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
     let lost = acknowledged.keys().filter(|job| !judge.jobs.contains_key(job)).count();
     let seen = viewer.caught_up(&other.client).await;
     println!(
-        "sentinels' fail-over: failed submissions {failures}, lost {lost} of the last moment, \
-         resyncs {}",
+        "{name}: failed submissions {failures}, lost {lost} of the last moment, resyncs {}",
         seen.resyncs
     );
     assert_eq!(seen.resyncs, 1);
+}
+
+/// Sentinels that lead to whichever of two servers is the primary, by this address; it is killed.
+async fn sentinels_fail_over(
+    name: &str,
+    options: RedisOptions,
+    address: impl Fn(&Sentinel, &RedisServer) -> String,
+) {
+    let mut primary = RedisServer::start(options.clone()).await.expect("a Redis");
+    let replica = RedisServer::replica_of(&primary, options).await.expect("a replica");
+    let mut sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
+    sentinel.knows_replicas(1).await.expect("it sees the replica");
+    let address = address(&sentinel, &primary);
+    everybody_finds_the_new_primary(name, address, async || {
+        replicas_have_all_of(&primary, 1).await;
+        primary.kill().await.expect("it is killed");
+        sentinel.primary_is(&replica).await.expect("it fails over");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
+    let address = |sentinel: &Sentinel, _: &RedisServer| sentinel.url();
+    sentinels_fail_over("sentinels' fail-over", RedisOptions::default(), address).await;
+}
+
+/// As in the production set-up: TLS on every connection, and a user that may no more than it needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_and_as_the_documented_user_everybody_finds_the_new_primary() {
+    let acl = include_str!("../../../deploy/users.acl");
+    let user = acl.lines().find(|line| line.starts_with("user pointsman ")).expect("the user");
+    let user = user.trim_start_matches("user ").replace("#POINTSMAN_SHA256", ">secret");
+    let options =
+        RedisOptions { tls: true, more: vec![("user".into(), user)], ..RedisOptions::default() };
+    let address = |sentinel: &Sentinel, primary: &RedisServer| {
+        let (port, ca) = (sentinel.tls_port().expect("TLS"), primary.ca_file().expect("TLS"));
+        format!("rediss+sentinel://pointsman:secret@127.0.0.1:{port}/main?ca={}", ca.display())
+    };
+    sentinels_fail_over("fail-over over TLS", options, address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_clusters_replica_takes_over_everybody_finds_it() {
+    let options = RedisOptions { cluster: true, ..RedisOptions::default() };
+    let primary = RedisServer::start(options.clone()).await.expect("a node");
+    let replica = RedisServer::replica_of(&primary, options).await.expect("a replica");
+    let [one, other] = [primary.port(), replica.port()];
+    let address = format!("redis+cluster://127.0.0.1:{one},127.0.0.1:{other}");
+    everybody_finds_the_new_primary("a cluster's fail-over", address, async || {
+        replicas_have_all_of(&primary, 1).await;
+        replica.take_over().await.expect("it takes over");
+    })
+    .await;
 }
 
 /// Waits until so many replicas have all that was done up to here.
