@@ -18,6 +18,7 @@ mod profiles;
 mod seeds;
 mod set_back;
 mod several;
+mod shown;
 mod support;
 mod together;
 mod transfer;
