@@ -107,7 +107,7 @@ async fn everybody_finds_the_new_primary(name: &str, address: String, fault: imp
     let _over_http = other.worker("over-http", 4).await;
     let viewer = Viewer::of(&[&other.client]).await;
     let epoch = viewer.seen().epoch().to_owned();
-    let long = running(&one.client, 6, 6_000).await;
+    let long = running(&one.client, 6, 5_000).await;
     let load = Load::on(&[&one.client, &other.client]);
     load.goes_on(50).await;
     let before = Instant::now();
@@ -133,44 +133,27 @@ async fn everybody_finds_the_new_primary(name: &str, address: String, fault: imp
     assert_eq!(seen.resyncs, 1);
 }
 
-/// Sentinels that lead to whichever of two servers is the primary, by this address; it is killed.
-async fn sentinels_fail_over(
-    name: &str,
-    options: RedisOptions,
-    address: impl Fn(&Sentinel, &RedisServer) -> String,
-) {
-    let mut primary = RedisServer::start(options.clone()).await.expect("a Redis");
-    let replica = RedisServer::replica_of(&primary, options).await.expect("a replica");
-    let mut sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
-    sentinel.knows_replicas(1).await.expect("it sees the replica");
-    let address = address(&sentinel, &primary);
-    everybody_finds_the_new_primary(name, address, async || {
-        replicas_have_all_of(&primary, 1).await;
-        primary.kill().await.expect("it is killed");
-        sentinel.primary_is(&replica).await.expect("it fails over");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
-    let address = |sentinel: &Sentinel, _: &RedisServer| sentinel.url();
-    sentinels_fail_over("sentinels' fail-over", RedisOptions::default(), address).await;
-}
-
 /// As in the production set-up: TLS on every connection, and a user that may no more than it needs.
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_and_as_the_documented_user_everybody_finds_the_new_primary() {
+async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
     let acl = include_str!("../../../deploy/users.acl");
     let user = acl.lines().find(|line| line.starts_with("user pointsman ")).expect("the user");
     let user = user.trim_start_matches("user ").replace("#POINTSMAN_SHA256", ">secret");
     let options =
         RedisOptions { tls: true, more: vec![("user".into(), user)], ..RedisOptions::default() };
-    let address = |sentinel: &Sentinel, primary: &RedisServer| {
-        let (port, ca) = (sentinel.tls_port().expect("TLS"), primary.ca_file().expect("TLS"));
-        format!("rediss+sentinel://pointsman:secret@127.0.0.1:{port}/main?ca={}", ca.display())
-    };
-    sentinels_fail_over("fail-over over TLS", options, address).await;
+    let mut primary = RedisServer::start(options.clone()).await.expect("a Redis");
+    let replica = RedisServer::replica_of(&primary, options).await.expect("a replica");
+    let mut sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
+    sentinel.knows_replicas(1).await.expect("it sees the replica");
+    let (port, ca) = (sentinel.tls_port().expect("TLS"), primary.ca_file().expect("TLS"));
+    let host = format!("pointsman:secret@127.0.0.1:{port}");
+    let address = format!("rediss+sentinel://{host}/main?ca={}", ca.display());
+    everybody_finds_the_new_primary("sentinels' fail-over", address, async || {
+        replicas_have_all_of(&primary, 1).await;
+        primary.kill().await.expect("it is killed");
+        sentinel.primary_is(&replica).await.expect("it fails over");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
