@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The primary takes writes that no replica hears of for this long, before it dies.
-const ALONE: Duration = Duration::from_millis(2_500);
+const ALONE: Duration = Duration::from_millis(2_000);
 
 /// Makes it a replica of whoever listens there.
 async fn follow(replica: &RedisServer, port: u16) {
@@ -47,8 +47,8 @@ async fn with_acks_a_fail_over_loses_no_submission_and_no_ending() {
     let viewer = Viewer::of(&[&server.client]).await;
     let epoch = viewer.seen().epoch().to_owned();
     // Some end while the primary is alone, some after it.
-    let mut long = running(&server.client, 4, 4_000).await;
-    long.extend(running(&server.client, 4, 10_000).await);
+    let mut long = running(&server.client, 4, 3_000).await;
+    long.extend(running(&server.client, 4, 7_000).await);
     let load = Load::on(&[&server.client]);
     load.goes_on(50).await;
     let (nowhere, [(behind, cut), (ahead, last)]) = (0, &replicas[..]) else { unreachable!() };

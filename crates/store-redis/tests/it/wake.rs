@@ -143,7 +143,7 @@ impl Two {
         }
         let two = "two of them";
         let stores = stores.try_into().ok().expect(two);
-        Self { fleet, hands, stores, hints: hints.try_into().ok().expect(two), server }
+        Self { fleet, hands, stores, hints: hints.try_into().expect(two), server }
     }
 }
 
