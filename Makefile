@@ -49,7 +49,7 @@ rust-tests: build need-redis
 ui-tests: ui
 	cd ui && npm run check && npm test
 
-browser-tests: build need-browser
+browser-tests: build need-browser need-redis
 	cd tests/browser && npm ci --no-audit --no-fund && npm run check && POINTSMAN=$(CURDIR)/$(BIN) npm test
 
 ## The benchmarks, as a table with the machine they ran on.

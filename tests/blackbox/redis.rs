@@ -1,7 +1,9 @@
 //! The faults of a fleet on a real Redis: processes killed and frozen, connections cut, Redis away,
 //! restarted, failed over and full.
 
+mod acks;
 mod failover;
+mod files;
 mod fleet;
 mod judge;
 mod links;

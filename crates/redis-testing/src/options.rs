@@ -24,11 +24,12 @@ pub struct RedisOptions {
     pub maxmemory: Option<u64>,
     /// `maxmemory-policy`; Redis' own default is `noeviction`.
     pub policy: Option<&'static str>,
-    /// A second port speaks TLS, with a certificate of a CA made for this server.
+    /// A second port speaks TLS, with a certificate of a CA made for this server; of a replica, with
+    /// its primary's. Replicas speak TLS with their primary then.
     pub tls: bool,
     /// It lets in only who has a certificate of the same CA there.
     pub tls_clients: bool,
-    /// A cluster of one node that serves every slot.
+    /// A cluster of one node that serves every slot; of a replica, one more node of its primary's.
     pub cluster: bool,
     /// Any other directives, as they would stand in redis.conf.
     pub more: Vec<(String, String)>,
@@ -78,6 +79,7 @@ impl RedisOptions {
             set("tls-ca-cert-file", &tls::ca(directory).display().to_string());
             set("tls-cert-file", &tls::certificate(directory).display().to_string());
             set("tls-key-file", &tls::key(directory).display().to_string());
+            set("tls-replication", "yes");
         }
         if self.cluster {
             set("cluster-enabled", "yes");

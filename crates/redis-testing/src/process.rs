@@ -19,6 +19,9 @@ pub struct Ports {
     pub tls: Option<u16>,
 }
 
+/// Nodes of a cluster speak with each other on a port so much higher.
+const BUS: u16 = 10_000;
+
 impl Ports {
     /// Free a moment ago. Another process may be faster, so whoever starts a server tries again.
     pub fn free(tls: bool) -> Result<Self, HarnessError> {
@@ -27,6 +30,11 @@ impl Ports {
         let second = tls.then(|| TcpListener::bind("127.0.0.1:0")).transpose()?;
         let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
         Ok(Self { plain: port(&plain)?, tls: second.as_ref().map(port).transpose()? })
+    }
+
+    /// Whether a node of a cluster can listen there.
+    pub fn suit_a_cluster(self) -> bool {
+        self.plain.checked_add(BUS).is_some()
     }
 }
 

@@ -1,6 +1,7 @@
 //! One Redis Sentinel.
 
 use std::{
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -12,17 +13,19 @@ use crate::{
     HarnessError, RedisServer,
     process::{Ports, Process, log_tail},
     server::connect,
+    tls,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// A sentinel that watches one primary; gone when dropped.
+/// A sentinel that watches one primary; gone when dropped. Of a primary with TLS, it has a port of its
+/// own that speaks TLS, with the primary's certificate, and names the servers' ports that do.
 #[derive(Debug)]
 pub struct Sentinel {
     process: Process,
     directory: TempDir,
-    port: u16,
+    ports: Ports,
     name: String,
     user: String,
 }
@@ -34,26 +37,35 @@ impl Sentinel {
         name: &str,
         quorum: u32,
     ) -> Result<Self, HarnessError> {
-        let (directory, port) = (tempfile::tempdir()?, Ports::free(false)?.plain);
+        let tls = primary.tls_port().is_some();
+        let (directory, ports) = (tempfile::tempdir()?, Ports::free(tls)?);
+        if tls {
+            tls::copy(primary.directory(), directory.path())?;
+        }
         // A sentinel writes what it learns into its own file, so it needs one.
         let file = directory.path().join("sentinel.conf");
-        std::fs::write(&file, configuration(primary, name, quorum, port))?;
+        std::fs::write(&file, configuration(primary, name, quorum, directory.path(), ports))?;
         let file = file.display().to_string();
         let process = Process::spawn(directory.path(), &[&file, "--sentinel"], Stdio::null())?;
         let user = primary.user();
-        let mut sentinel = Self { process, directory, port, name: name.into(), user };
-        sentinel.until("its primary", |port, _| port == Some(primary.port())).await?;
+        let mut sentinel = Self { process, directory, ports, name: name.into(), user };
+        sentinel.until("its primary", |port, _| port == Some(named(primary))).await?;
         Ok(sentinel)
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports.plain
+    }
+
+    /// Of a primary with TLS.
+    pub fn tls_port(&self) -> Option<u16> {
+        self.ports.tls
     }
 
     /// `redis+sentinel://[USER:PASSWORD@]127.0.0.1:PORT/NAME`; the password is the servers', the
     /// sentinel has none.
     pub fn url(&self) -> String {
-        format!("redis+sentinel://{}127.0.0.1:{}/{}", self.user, self.port, self.name)
+        format!("redis+sentinel://{}127.0.0.1:{}/{}", self.user, self.port(), self.name)
     }
 
     /// Waits until it knows so many replicas; without one there is nothing to fail over to.
@@ -61,9 +73,9 @@ impl Sentinel {
         self.until("the replicas", |_, replicas| replicas >= count).await
     }
 
-    /// Waits until the primary is the one that listens there.
-    pub async fn primary_is(&mut self, port: u16) -> Result<(), HarnessError> {
-        self.until("the fail-over", |primary, _| primary == Some(port)).await
+    /// Waits until this one is the primary.
+    pub async fn primary_is(&mut self, server: &RedisServer) -> Result<(), HarnessError> {
+        self.until("the fail-over", |primary, _| primary == Some(named(server))).await
     }
 
     /// Has it fail over now, though the primary is well.
@@ -74,7 +86,7 @@ impl Sentinel {
     }
 
     pub async fn connect(&self) -> Result<MultiplexedConnection, HarnessError> {
-        Ok(connect(&format!("redis://127.0.0.1:{}", self.port)).await?)
+        Ok(connect(&format!("redis://127.0.0.1:{}", self.port())).await?)
     }
 
     async fn until(
@@ -111,15 +123,36 @@ impl Sentinel {
     }
 }
 
-fn configuration(primary: &RedisServer, name: &str, quorum: u32, port: u16) -> String {
+/// The port that a sentinel names for this server.
+fn named(server: &RedisServer) -> u16 {
+    server.tls_port().unwrap_or(server.port())
+}
+
+fn configuration(
+    primary: &RedisServer,
+    name: &str,
+    quorum: u32,
+    directory: &Path,
+    ports: Ports,
+) -> String {
     let mut lines = vec![
         "bind 127.0.0.1".to_owned(),
-        format!("port {port}"),
+        format!("port {}", ports.plain),
         "daemonize no".into(),
-        format!("sentinel monitor {name} 127.0.0.1 {} {quorum}", primary.port()),
+        format!("sentinel monitor {name} 127.0.0.1 {} {quorum}", named(primary)),
         format!("sentinel down-after-milliseconds {name} 500"),
         format!("sentinel failover-timeout {name} 3000"),
     ];
+    if let Some(port) = ports.tls {
+        lines.extend([
+            format!("tls-port {port}"),
+            "tls-replication yes".into(),
+            "tls-auth-clients no".into(),
+            format!("tls-ca-cert-file {}", tls::ca(directory).display()),
+            format!("tls-cert-file {}", tls::certificate(directory).display()),
+            format!("tls-key-file {}", tls::key(directory).display()),
+        ]);
+    }
     let options = primary.options();
     lines.extend(options.user.map(|user| format!("sentinel auth-user {name} {user}")));
     let password = options.password.as_ref();

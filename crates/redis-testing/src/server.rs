@@ -63,14 +63,20 @@ impl RedisServer {
         primary: &RedisServer,
         options: RedisOptions,
     ) -> Result<Self, HarnessError> {
-        let replica = Self::launch(options, Some(primary.port())).await?;
+        let replica = Self::launch(options, Some(primary)).await?;
+        if replica.options.cluster {
+            replica.joins(primary).await?;
+        }
         replica.in_sync().await?;
         Ok(replica)
     }
 
-    async fn launch(options: RedisOptions, primary: Option<u16>) -> Result<Self, HarnessError> {
+    async fn launch(
+        options: RedisOptions,
+        primary: Option<&RedisServer>,
+    ) -> Result<Self, HarnessError> {
         for _ in 0..TRIES {
-            let mut server = Self::spawn(options.clone(), primary)?;
+            let Some(mut server) = Self::spawn(options.clone(), primary)? else { continue };
             match server.serves().await {
                 Err(HarnessError::Ended(log)) if log.contains("Address already in use") => {}
                 answer => return answer.map(|()| server),
@@ -79,16 +85,28 @@ impl RedisServer {
         Err(HarnessError::NoPort)
     }
 
-    fn spawn(options: RedisOptions, primary: Option<u16>) -> Result<Self, HarnessError> {
+    /// None where the ports that were free do not suit.
+    fn spawn(
+        options: RedisOptions,
+        primary: Option<&RedisServer>,
+    ) -> Result<Option<Self>, HarnessError> {
         let directory = tempfile::tempdir()?;
-        if options.tls {
-            tls::make(directory.path())?;
+        match primary {
+            Some(primary) if options.tls => tls::copy(primary.directory.path(), directory.path())?,
+            _ if options.tls => tls::make(directory.path())?,
+            _ => {}
         }
         let ports = Ports::free(options.tls)?;
+        if options.cluster && !ports.suit_a_cluster() {
+            return Ok(None);
+        }
+        // Nodes of a cluster know by themselves whom they follow.
+        let primary = primary.filter(|_| !options.cluster);
+        let primary = primary.map(|primary| primary.tls_port().unwrap_or(primary.port()));
         let directives = directives(&options, directory.path(), ports, primary);
         let process = Process::with_directives(directory.path(), &directives)?;
         let promoted = AtomicBool::new(false);
-        Ok(Self { process, directory, ports, options, primary, promoted })
+        Ok(Some(Self { process, directory, ports, options, primary, promoted }))
     }
 
     /// `redis://[USER:PASSWORD@]127.0.0.1:PORT`
@@ -123,6 +141,15 @@ impl RedisServer {
 
     pub fn port(&self) -> u16 {
         self.ports.plain
+    }
+
+    /// Of a server with TLS.
+    pub fn tls_port(&self) -> Option<u16> {
+        self.ports.tls
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn options(&self) -> &RedisOptions {
@@ -168,6 +195,17 @@ impl RedisServer {
         let mut connection = self.connect().await?;
         cmd("REPLICAOF").arg("NO").arg("ONE").exec_async(&mut connection).await?;
         self.promoted.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// `CLUSTER FAILOVER`: a replica of a cluster takes its primary's place, with all it has.
+    pub async fn take_over(&self) -> Result<(), HarnessError> {
+        let mut connection = self.connect().await?;
+        cmd("CLUSTER").arg("FAILOVER").exec_async(&mut connection).await?;
+        let begun = Instant::now();
+        while field_of(&info(&mut connection).await?, "role") != Some("master") {
+            self.again(begun, "the fail-over").await?;
+        }
         Ok(())
     }
 
@@ -268,6 +306,28 @@ impl RedisServer {
             }
             self.again(begun, "its primary").await?;
         }
+    }
+
+    /// Becomes a node of the cluster that this one is of, and its replica.
+    async fn joins(&self, primary: &RedisServer) -> Result<(), HarnessError> {
+        let (mut connection, mut theirs) = (self.connect().await?, primary.connect().await?);
+        let id: String = cmd("CLUSTER").arg("MYID").query_async(&mut theirs).await?;
+        let mut meet = cmd("CLUSTER");
+        meet.arg("MEET").arg("127.0.0.1").arg(primary.port()).exec_async(&mut connection).await?;
+        let begun = Instant::now();
+        let mut replicate = cmd("CLUSTER");
+        replicate.arg("REPLICATE").arg(&id);
+        // Until they have shaken hands it is a node that nobody knows.
+        while replicate.exec_async(&mut connection).await.is_err() {
+            self.again(begun, "its cluster").await?;
+        }
+        let mut replicas = cmd("CLUSTER");
+        replicas.arg("REPLICAS").arg(&id);
+        // One that its primary does not know of cannot take over.
+        while replicas.query_async::<Vec<String>>(&mut theirs).await?.is_empty() {
+            self.again(begun, "its cluster").await?;
+        }
+        self.serves_its_slots().await
     }
 
     async fn serves_its_slots(&self) -> Result<(), HarnessError> {

@@ -26,6 +26,14 @@ pub fn client_key(directory: &Path) -> PathBuf {
     directory.join("client.key")
 }
 
+/// The files of another server: its certificate holds for this one too.
+pub fn copy(from: &Path, to: &Path) -> Result<(), HarnessError> {
+    for file in [ca, certificate, key, client_certificate, client_key] {
+        std::fs::copy(file(from), file(to))?;
+    }
+    Ok(())
+}
+
 /// Writes the files; the server's certificate holds for `127.0.0.1` and `localhost`.
 pub fn make(directory: &Path) -> Result<(), HarnessError> {
     let mut authority = CertificateParams::new(Vec::new())?;

@@ -159,8 +159,31 @@ async fn a_sentinel_fails_over() {
     let mut sentinel = Sentinel::start(&primary, "fleet", 1).await.unwrap();
     sentinel.knows_replicas(1).await.unwrap();
     primary.kill().await.unwrap();
-    sentinel.primary_is(replica.port()).await.unwrap();
+    sentinel.primary_is(&replica).await.unwrap();
     set(&replica, "a", "1").await;
+}
+
+#[tokio::test]
+async fn over_tls_a_sentinel_fails_over() {
+    let options = || RedisOptions { tls: true, ..RedisOptions::default() };
+    let mut primary = RedisServer::start(options()).await.unwrap();
+    let replica = RedisServer::replica_of(&primary, options()).await.unwrap();
+    let mut sentinel = Sentinel::start(&primary, "fleet", 1).await.unwrap();
+    sentinel.knows_replicas(1).await.unwrap();
+    primary.kill().await.unwrap();
+    sentinel.primary_is(&replica).await.unwrap();
+    set(&replica, "a", "1").await;
+}
+
+#[tokio::test]
+async fn a_replica_of_a_cluster_takes_over() {
+    let options = || RedisOptions { cluster: true, ..RedisOptions::default() };
+    let primary = RedisServer::start(options()).await.unwrap();
+    set(&primary, "a", "1").await;
+    let replica = RedisServer::replica_of(&primary, options()).await.unwrap();
+    replica.take_over().await.unwrap();
+    set(&replica, "b", "1").await;
+    assert_eq!(get(&replica, "a").await.as_deref(), Some("1"));
 }
 
 #[tokio::test]

@@ -7,6 +7,26 @@
 //! in one step, or nothing. It also chooses the jobs of a claim. Renewals that change no record, most
 //! of all calls, have `hear` beside it: the same checks, and nothing but heartbeats and leases.
 //!
+//! Every transition and every event of a command or a reconciler goes through `commit`; the choice of
+//! a job is a part of it, so that a job is taken in the same step in which other work is handed in.
+//! What else writes holds no decision of `core`, and is a function of its own, so that `commit` stays
+//! one that can be read whole:
+//!
+//! | functions | write | and check before |
+//! | --- | --- | --- |
+//! | `hear` | heartbeats and leases | as `commit` |
+//! | `open` | `meta` of a new fleet, or of a new epoch | the rights of its user, `format`, `fleet` |
+//! | `contact` | since when servers look; leases and heartbeats that lie ahead of the clock are cut | `format` |
+//! | `set_intake` | one field of `meta` | the epoch, and that nobody imports into it |
+//! | `serve` | which classes a profile can serve | that the profile is there |
+//! | `wait` `pass_on` | hints: who waits, and wake-ups | nothing more: whoever waits looks by itself |
+//! | `ask_replicas` `keep_preview` | one key that decides nothing | the epoch; that no newer picture stands there |
+//! | `rewrite` `set_aside` `reindex` | what the doctor repairs; of a record with its event | that what it found is still so |
+//! | `begin_import` `finish_import` `seize_import` `clear_import` `reset` | a store that nobody works on yet | that it is empty or being imported, by this import |
+//!
+//! `load`, `first_waiting` and `idempotency` only read. Beside functions, retention cuts the log
+//! (`XTRIM`) and forgets keys of submissions (`ZREMRANGEBYSCORE`).
+//!
 //! # The keys of a fleet, all under `{pointsman:FLEET}:`
 //!
 //! | key | type | holds |

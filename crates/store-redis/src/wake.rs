@@ -358,13 +358,25 @@ impl Wake {
             }
             self.take_woken(&worker);
         }
+        // Of a class that is new Redis does not know yet whether the profile is able.
+        let is_able = is_able(inner, waited, class).await?;
         let time = inner.link.given_time();
         let profile = waited.0.to_string();
-        let args = [&time, class, waited.1.as_str(), hops, &self.process, &profile];
+        let is_able = if is_able { "1" } else { "" };
+        let args = [&time, class, waited.1.as_str(), hops, &self.process, &profile, is_able];
         let args = args.map(str::as_bytes);
         inner.link.call("pass_on", &args).await?;
         Ok(())
     }
+}
+
+/// Whether a profile's workers can run jobs of a class that is there.
+async fn is_able(inner: &Inner, waited: &Waited, class: &str) -> Result<bool, StoreError> {
+    let Ok(key) = class.parse::<ClassKey>() else { return Ok(false) };
+    let classes = inner.definitions.classes(&inner.link, &[key]).await?;
+    let profile = inner.definitions.profile(&inner.link, waited.0).await?;
+    let both = classes.get(&key).zip(profile);
+    Ok(both.is_some_and(|(class, profile)| able(class, &profile)))
 }
 
 /// Whether the worker would get a job of the class now.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pointsman_core::record::JobStatus;
 use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
+use tokio::time::Instant;
 
 use super::{
     fleet::{Fleet, SOON, running, runs},
@@ -30,7 +31,7 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     let epoch = viewer.seen().epoch().to_owned();
     let load = Load::on(&[&one.client]);
     load.goes_on(50).await;
-    let (before, failed_before) = load.stop().await;
+    let (before, _) = load.stop().await;
     Judge::each_completed_once(&one.client, "before the fail-over", before.keys()).await;
     // Idle throughout, and frozen until the fail-over: it must not take what another one runs.
     let idle = fleet.direct(&one, "idle", 8).await;
@@ -43,23 +44,31 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     let claimed_later = submit(&one.client, &simulation(8_000)).await;
     let ends_later = submit(&one.client, &simulation(100)).await;
     // The replica's last moment: what happens from now on it will never know.
-    replica_has_all_of(&primary).await;
+    replicas_have_all_of(&primary, 1).await;
     replica.promote().await.expect("it is promoted");
     for job in short.iter().chain([&ends_later]) {
         until(&one.client, *job, SOON, |job| job.status == JobStatus::Completed).await;
     }
     runs(&one.client, claimed_later).await;
     let never_known = submit(&one.client, &simulation(600_000)).await;
+    let load = Load::on(&[&one.client]);
+    load.goes_on(20).await;
+    let killed = Instant::now();
     primary.kill().await.expect("it is killed");
     // The idle one is back before the one that runs something.
     direct.signal("STOP");
     proxy.lead_to(replica.port());
     idle.signal("CONT");
 
-    let seen = viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
+    viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
+    let failed_over = Instant::now();
     tokio::time::sleep(BEHIND).await;
     direct.signal("CONT");
+    load.goes_on(20).await;
+    let (through, failures) = load.stop().await;
     let kept = before.keys().chain(&long).chain(&short).chain([&claimed_later, &ends_later]);
+    let after = through.iter().filter(|(_, at)| **at > failed_over);
+    let kept = kept.chain(after.map(|(job, _)| job));
     let judge = Judge::each_completed_once(&one.client, "fail-over", kept).await;
     for job in long.iter().chain(&short).chain([&claimed_later, &ends_later]) {
         let job = other.client.job(*job).await.expect("it is known");
@@ -71,54 +80,98 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
         assert_eq!(worker, Some("direct"), "its work was not thrown away: {job:?}");
     }
     assert!(one.client.job(never_known).await.is_err(), "the replica never had it");
+    let lost = through.keys().filter(|job| !judge.jobs.contains_key(job)).count();
+    let never_had = through.values().filter(|at| **at < killed).count();
+    let seen = viewer.caught_up(&one.client).await;
     println!(
-        "fail-over: submissions failed {failed_before}, lost 1 of 1 after the replica's last \
-         moment, resyncs {}, jobs known {}",
+        "fail-over: failed submissions {failures}, lost {lost} of {never_had} after the replica's \
+         last moment, resyncs {}, jobs known {}",
         seen.resyncs,
         judge.jobs.len()
     );
+    assert!(never_had >= 20 && lost >= never_had, "what the replica never had is gone");
     assert_eq!(seen.resyncs, 1);
-    // And the fleet goes on.
+    // And the fleet goes on, at the other server too.
     let load = Load::on(&[&other.client]);
     load.goes_on(20).await;
     let (after, _) = load.stop().await;
     Judge::each_completed_once(&one.client, "after the fail-over", after.keys()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
-    let mut primary = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
-    let replica =
-        RedisServer::replica_of(&primary, RedisOptions::default()).await.expect("a replica");
-    let mut sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
-    sentinel.knows_replicas(1).await.expect("it sees the replica");
-    let fleet = Fleet::on(sentinel.url());
+/// A fleet under load whose primary another one replaces, where nothing of before the fault is lost:
+/// everybody finds the new one, monitors begin anew once, and what runs goes on.
+async fn everybody_finds_the_new_primary(name: &str, address: String, fault: impl AsyncFnOnce()) {
+    let fleet = Fleet::on(address);
     let (one, other) = (fleet.server("one").await, fleet.server("other").await);
     let _direct = fleet.direct(&one, "direct", 4).await;
     let _over_http = other.worker("over-http", 4).await;
     let viewer = Viewer::of(&[&other.client]).await;
     let epoch = viewer.seen().epoch().to_owned();
-    let long = running(&one.client, 6, 6_000).await;
-    replica_has_all_of(&primary).await;
-    primary.kill().await.expect("it is killed");
-    sentinel.primary_is(replica.port()).await.expect("it fails over");
+    let long = running(&one.client, 6, 5_000).await;
+    let load = Load::on(&[&one.client, &other.client]);
+    load.goes_on(50).await;
+    let before = Instant::now();
+    fault().await;
+    let after = Instant::now();
 
-    let seen = viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
-    Judge::each_completed_once(&one.client, "sentinels' fail-over", &long).await;
+    viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
+    load.goes_on(20).await;
+    let (acknowledged, failures) = load.stop().await;
+    let safe = acknowledged.iter().filter(|(_, at)| **at < before || **at > after);
+    let safe = safe.map(|(job, _)| job).chain(&long);
+    let judge = Judge::each_completed_once(&one.client, name, safe).await;
     for job in &long {
         let job = other.client.job(*job).await.expect("it is known");
         assert_eq!((job.attempt, job.losses, job.failures), (1, 0, 0), "{job:?}");
     }
+    let lost = acknowledged.keys().filter(|job| !judge.jobs.contains_key(job)).count();
+    let seen = viewer.caught_up(&other.client).await;
+    println!(
+        "{name}: failed submissions {failures}, lost {lost} of the last moment, resyncs {}",
+        seen.resyncs
+    );
     assert_eq!(seen.resyncs, 1);
-    // And the fleet goes on.
-    let load = Load::on(&[&one.client, &other.client]);
-    load.goes_on(20).await;
-    let (after, _) = load.stop().await;
-    Judge::each_completed_once(&one.client, "after the fail-over", after.keys()).await;
 }
 
-/// Waits until the replica has all that was done up to here.
-async fn replica_has_all_of(primary: &RedisServer) {
+/// As in the production set-up: TLS on every connection, and a user that may no more than it needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
+    let acl = include_str!("../../../deploy/users.acl");
+    let user = acl.lines().find(|line| line.starts_with("user pointsman ")).expect("the user");
+    let user = user.trim_start_matches("user ").replace("#POINTSMAN_SHA256", ">secret");
+    let options =
+        RedisOptions { tls: true, more: vec![("user".into(), user)], ..RedisOptions::default() };
+    let mut primary = RedisServer::start(options.clone()).await.expect("a Redis");
+    let replica = RedisServer::replica_of(&primary, options).await.expect("a replica");
+    let mut sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
+    sentinel.knows_replicas(1).await.expect("it sees the replica");
+    let (port, ca) = (sentinel.tls_port().expect("TLS"), primary.ca_file().expect("TLS"));
+    let host = format!("pointsman:secret@127.0.0.1:{port}");
+    let address = format!("rediss+sentinel://{host}/main?ca={}", ca.display());
+    everybody_finds_the_new_primary("sentinels' fail-over", address, async || {
+        replicas_have_all_of(&primary, 1).await;
+        primary.kill().await.expect("it is killed");
+        sentinel.primary_is(&replica).await.expect("it fails over");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_clusters_replica_takes_over_everybody_finds_it() {
+    let options = RedisOptions { cluster: true, ..RedisOptions::default() };
+    let primary = RedisServer::start(options.clone()).await.expect("a node");
+    let replica = RedisServer::replica_of(&primary, options).await.expect("a replica");
+    let [one, other] = [primary.port(), replica.port()];
+    let address = format!("redis+cluster://127.0.0.1:{one},127.0.0.1:{other}");
+    everybody_finds_the_new_primary("a cluster's fail-over", address, async || {
+        replicas_have_all_of(&primary, 1).await;
+        replica.take_over().await.expect("it takes over");
+    })
+    .await;
+}
+
+/// Waits until so many replicas have all that was done up to here.
+pub async fn replicas_have_all_of(primary: &RedisServer, replicas: u64) {
     let mut connection = primary.connect().await.expect("the primary answers");
     // (WAIT is about what was written on the same connection, and so, in one order, about all before.)
     let (confirmed,): (u64,) = redis::pipe()
@@ -127,10 +180,10 @@ async fn replica_has_all_of(primary: &RedisServer) {
         .arg(1)
         .ignore()
         .cmd("WAIT")
-        .arg(1)
+        .arg(replicas)
         .arg(10_000)
         .query_async(&mut connection)
         .await
         .expect("the primary answers");
-    assert_eq!(confirmed, 1, "the replica answers");
+    assert!(confirmed >= replicas, "only {confirmed} answered");
 }

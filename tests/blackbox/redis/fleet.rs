@@ -15,11 +15,28 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub struct Fleet {
     url: String,
     files: TempDir,
+    /// Arguments of every server and every direct worker.
+    more: Vec<String>,
 }
 
 impl Fleet {
     pub fn on(redis: impl Into<String>) -> Self {
-        Self { url: redis.into(), files: directory() }
+        Self { url: redis.into(), files: directory(), more: Vec::new() }
+    }
+
+    /// One whose submissions and endings wait for a replica.
+    pub fn with_acks(redis: impl Into<String>) -> Self {
+        Self { more: ["--acks", "1"].map(str::to_owned).into(), ..Self::on(redis) }
+    }
+
+    /// Where all of its servers and direct workers keep files.
+    fn artifacts(&self) -> String {
+        self.path("artifacts").into_os_string().into_string().expect("UTF-8")
+    }
+
+    fn start(&self, arguments: &[&str]) -> Process {
+        let more = self.more.iter().map(String::as_str);
+        Process::start(&arguments.iter().copied().chain(more).collect::<Vec<_>>())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -30,11 +47,10 @@ impl Fleet {
 
     /// A server with a data directory of its own.
     pub async fn server(&self, name: &str) -> Served {
-        let (data, artifacts) = (self.path(name), self.path("artifacts"));
-        let [data, artifacts] = [&data, &artifacts].map(|path| path.to_str().expect("UTF-8"));
+        let (data, artifacts) = (self.path(name), self.artifacts());
         let listen = ["server", "--listen", "127.0.0.1:0", "--store", &self.url];
-        let files = ["--data", data, "--artifacts", artifacts];
-        Served::from(Process::start(&[listen.as_slice(), &files].concat())).await
+        let files = ["--data", data.to_str().expect("UTF-8"), "--artifacts", &artifacts];
+        Served::from(self.start(&[listen.as_slice(), &files].concat())).await
     }
 
     /// A worker that talks to Redis directly, once the server knows it.
@@ -50,11 +66,31 @@ impl Fleet {
         slots: u32,
         broker: &str,
     ) -> Process {
-        let (artifacts, service) = (self.path("artifacts"), format!("simulation:{slots}"));
-        let artifacts = artifacts.to_str().expect("UTF-8");
-        let who = ["worker", "--id", id, "--service", &service];
-        let place = ["--broker", broker, "--artifacts", artifacts];
-        server.registered(Process::start(&[who.as_slice(), &place].concat())).await
+        let service = format!("simulation:{slots}");
+        let more = ["--broker", broker, "--service", &service];
+        self.worker(server, id, &more, &self.artifacts()).await
+    }
+
+    /// One for a ComfyUI, with its files in the directory that all share.
+    pub async fn direct_for(&self, server: &Served, id: &str, comfyui: &str) -> Process {
+        self.direct_with_files_at(server, id, comfyui, &self.artifacts()).await
+    }
+
+    /// The same, with its files elsewhere.
+    pub async fn direct_with_files_at(
+        &self,
+        server: &Served,
+        id: &str,
+        comfyui: &str,
+        files: &str,
+    ) -> Process {
+        let service = format!("comfyui={comfyui}");
+        self.worker(server, id, &["--broker", &self.url, "--service", &service], files).await
+    }
+
+    async fn worker(&self, server: &Served, id: &str, more: &[&str], files: &str) -> Process {
+        let who = ["worker", "--id", id, "--artifacts", files];
+        server.registered(self.start(&[who.as_slice(), more].concat())).await
     }
 }
 

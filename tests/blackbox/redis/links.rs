@@ -10,8 +10,9 @@ use tokio::{
 };
 
 use super::{
-    fleet::{Fleet, running},
+    fleet::{Fleet, SOON, becomes, running},
     judge::Judge,
+    load::Load,
     viewer::Viewer,
 };
 
@@ -71,25 +72,38 @@ async fn listen(listener: TcpListener, to: Arc<Mutex<u16>>, links: Arc<Mutex<Joi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cut_connection_costs_a_worker_nothing() {
+async fn cut_connections_cost_neither_a_worker_nor_a_server_anything() {
     let redis = RedisServer::start(RedisOptions::with_aof(Aof::EverySec)).await.expect("a Redis");
-    let proxy = Proxy::to(redis.port()).await;
-    let fleet = Fleet::on(redis.url());
+    let to_server = Proxy::to(redis.port()).await;
+    let to_worker = Proxy::to(redis.port()).await;
+    let fleet = Fleet::on(to_server.url());
     let server = fleet.server("one").await;
     let viewer = Viewer::of(&[&server.client]).await;
-    let _worker = fleet.direct_through(&server, "cut", 4, &proxy.url()).await;
-    let jobs = running(&server.client, 4, 3_000).await;
+    let _direct = fleet.direct_through(&server, "cut", 4, &to_worker.url()).await;
+    let _over_http = server.worker("over-http", 4).await;
+    let jobs = running(&server.client, 4, 5_000).await;
     let epoch = viewer.seen().epoch().to_owned();
-    let mut cut = 0;
+    let load = Load::on(&[&server.client]);
+    let mut cut = [0, 0];
     for _ in 0..4 {
-        cut += super::fleet::becomes("a connection", super::fleet::SOON, async || {
-            Some(proxy.cut()).filter(|cut| *cut > 0)
-        })
-        .await;
+        load.goes_on(25).await;
+        for (proxy, cut) in [&to_server, &to_worker].into_iter().zip(&mut cut) {
+            *cut += becomes("a connection", SOON, async || {
+                Some(proxy.cut()).filter(|connections| *connections > 0)
+            })
+            .await;
+        }
     }
-    let judge = Judge::each_completed_once(&server.client, "cut connections", &jobs).await;
+    load.goes_on(25).await;
+    let (acknowledged, failures) = load.stop().await;
+    let all = acknowledged.keys().chain(&jobs);
+    let judge = Judge::each_completed_once(&server.client, "cut connections", all).await;
     assert!(jobs.iter().all(|job| judge.jobs[job].assigned == 1), "{:?}", judge.jobs);
-    let seen = viewer.seen();
-    println!("cut connections: {cut} cut, resyncs {}", seen.resyncs);
+    let seen = viewer.caught_up(&server.client).await;
+    println!(
+        "cut connections: {cut:?} of server and worker cut, failed submissions {failures}, \
+         resyncs {}",
+        seen.resyncs
+    );
     assert_eq!((seen.epoch(), seen.resyncs), (epoch.as_str(), 0), "the store was there all along");
 }

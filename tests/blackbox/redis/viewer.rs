@@ -8,7 +8,7 @@ use pointsman_client::{Client, ClientError, Event};
 use pointsman_core::event::RecordKind;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
 
 use super::fleet::{SOON, becomes};
 
@@ -25,6 +25,10 @@ pub struct Seen {
     pub resyncs: usize,
     /// Servers it had to leave.
     pub moves: usize,
+    /// How often it was told that what it shows may not be true now.
+    pub not_live: usize,
+    /// When it was last told that it is, by a bookmark or a pulse.
+    pub live_at: Option<Instant>,
 }
 
 impl Seen {
@@ -56,6 +60,12 @@ impl Viewer {
 
     pub fn seen(&self) -> Seen {
         self.seen.lock().clone()
+    }
+
+    /// What it holds once it is in the epoch that this server is in.
+    pub async fn caught_up(&self, server: &Client) -> Seen {
+        let now = server.snapshot().await.expect("the server answers").epoch;
+        self.until("the epoch that is now", |seen| seen.epoch() == now).await
     }
 }
 
@@ -91,7 +101,9 @@ fn take(event: &Event, seen: &mut Seen) -> Result<(), ClientError> {
             seen.snapshots += 1;
         }
         "resync" => seen.resyncs += 1,
-        "bookmark" | "progress" | "pulse" | "queues" | "not_live" => {}
+        "bookmark" | "pulse" => seen.live_at = Some(Instant::now()),
+        "not_live" => seen.not_live += 1,
+        "progress" | "queues" => {}
         _ => {
             let change: ViewEvent = event.read()?;
             let key = (change.kind, change.id);

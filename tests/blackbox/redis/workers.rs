@@ -70,8 +70,16 @@ async fn what_a_worker_that_was_frozen_hands_in_is_kept_as_late_and_changes_noth
     for job in jobs {
         runs(&server.client, job).await;
     }
+    let _other = fleet.direct(&server, "other", 8).await;
+    let load = Load::on(&[&server.client]);
+    load.goes_on(25).await;
     frozen.iter().for_each(|worker| worker.signal("STOP"));
-    let _other = fleet.direct(&server, "other", 2).await;
+    for job in jobs {
+        until(&server.client, job, SOON, |job| job.attempt == 2).await;
+    }
+    load.goes_on(25).await;
+    let (acknowledged, failures) = load.stop().await;
+    assert_eq!(failures, 0, "that workers stand still is nothing to those who submit");
     let mut before = Vec::new();
     for job in jobs {
         let job = until(&server.client, job, SOON, |job| job.status.is_ended()).await;
@@ -91,9 +99,8 @@ async fn what_a_worker_that_was_frozen_hands_in_is_kept_as_late_and_changes_noth
         assert_eq!(after, before);
     }
     // Those who come back go on: the other one alone has not enough slots for these.
-    let more = running(&server.client, 4, 6_000).await;
-    let judge =
-        Judge::each_completed_once(&server.client, "frozen workers", jobs.iter().chain(&more))
-            .await;
+    let more = running(&server.client, 10, 3_000).await;
+    let all = acknowledged.keys().chain(&jobs).chain(&more);
+    let judge = Judge::each_completed_once(&server.client, "frozen workers", all).await;
     assert!(more.iter().all(|job| judge.jobs[job].assigned == 1));
 }

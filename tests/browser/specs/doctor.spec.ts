@@ -9,6 +9,7 @@ import { expect, ROOT, test } from "../support/fixtures";
 import { Fleet } from "../support/fleet";
 import { expectLive, expectShown, shown } from "../support/page";
 import { expectEqualPictures } from "../support/picture";
+import { Redis } from "../support/redis";
 
 const WORKER = "box-worker-0";
 const SUBJECT = `worker/${WORKER}`;
@@ -62,6 +63,32 @@ test("a corrupted worker is shown as broken, works on, and is repaired by one cl
   await expect(shown(page, "machine", "box").locator(`[data-testid="worker"][data-id="${WORKER}"]`)).toHaveCount(1);
   const view = await expectEqualPictures(page, fleet.address);
   expect(view.workers[WORKER]).toMatchObject({ machine_id: "box", jobs_completed: 1 });
+  expect(await doctor(fleet)).toEqual({ code: 0, findings: [] });
+});
+
+test("a worker corrupted on Redis by hand is noticed within seconds and mended by one click while it works", async ({
+  page, pointsman, launch, dataDir,
+}) => {
+  const redis = await Redis.start(launch, dataDir);
+  const fleet = await Fleet.begin(pointsman, dataDir, redis.address);
+  await page.goto(fleet.address);
+  await fleet.worker(WORKER, "box", "simulation:1");
+  await expectShown(page, "worker", WORKER, "idle");
+  const job = await fleet.simulate(6_000);
+  await expectShown(page, "job", job.id, "in_progress");
+  await redis.cli("HSET", `{pointsman:default}:${SUBJECT.replace("/", ":")}`, "machine_id", "unknown");
+
+  const alert = page.locator(`[data-testid="alert"][data-id="inconsistent:${SUBJECT}"]`);
+  await expect(alert).toContainText('machine_id is "unknown"', { timeout: 10_000 });
+  await alert.getByTestId("repair").click();
+  await alert.getByTestId("repair-yes").click();
+  await expect(page.getByTestId("repair-outcome")).toContainText("repaired: ");
+  await expect(page.getByTestId("alert")).toHaveCount(0);
+  expect(await redis.cli("HGET", `{pointsman:default}:worker:${WORKER}`, "machine_id")).toBe("box");
+  await expectShown(page, "job", job.id, "completed", 20_000);
+  const view = await expectEqualPictures(page, fleet.address);
+  expect(view.workers[WORKER]).toMatchObject({ machine_id: "box", jobs_completed: 1 });
+  expect(await fleet.job(job.id)).toMatchObject({ attempt: 1, losses: 0 });
   expect(await doctor(fleet)).toEqual({ code: 0, findings: [] });
 });
 

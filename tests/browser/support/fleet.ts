@@ -21,21 +21,26 @@ export class Fleet {
   server!: Program;
   readonly #start: Fixtures["pointsman"];
   readonly #data: string;
+  readonly #store: string;
 
-  private constructor(start: Fixtures["pointsman"], data: string) {
+  private constructor(start: Fixtures["pointsman"], data: string, store: string) {
     this.#start = start;
     this.#data = data;
+    this.#store = store;
   }
 
-  /** A fleet of a server alone, with its store in `data`. */
-  static async begin(start: Fixtures["pointsman"], data: string): Promise<Fleet> {
-    const fleet = new Fleet(start, data);
+  /** A fleet of a server alone, with its files in `data`, and its store too unless that is elsewhere. */
+  static async begin(
+    start: Fixtures["pointsman"], data: string, store = `sqlite:${join(data, "store")}`,
+  ): Promise<Fleet> {
+    const fleet = new Fleet(start, data, store);
     fleet.server = await fleet.#serve("127.0.0.1:0");
     return fleet;
   }
 
   #serve(listen: string): Promise<Program> {
-    return this.#start("server", "--listen", listen, "--store", `sqlite:${join(this.#data, "store")}`);
+    const files = this.#store.startsWith("sqlite:") ? [] : ["--data", join(this.#data, "files")];
+    return this.#start("server", "--listen", listen, "--store", this.#store, ...files);
   }
 
   get address(): string {

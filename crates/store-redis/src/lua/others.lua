@@ -166,7 +166,8 @@ local function wait(keys, args)
 end
 
 -- A wake-up that its taker has no use for goes to somebody else, some few times.
--- ARGV: time or '', class, service, hops so far, the process that had no use for it and its profile.
+-- ARGV: time or '', class, service, hops so far, the process that had no use for it and its profile,
+-- '1' where that is able.
 local function pass_on(keys, args)
   local S = { P = prefix_of(keys[1]), now = clock(args[1]) }
   S.now_text = text(S.now)
@@ -175,7 +176,7 @@ local function pass_on(keys, args)
     local is_for_others = hops <= 4 and others_wait(S, args[3], args[6], args[5])
     if is_for_others then lay(S.P .. 'wake:' .. args[6] .. ':' .. args[3], ANYTHING, hops) end
   elseif hops <= 4 and call('EXISTS', S.P .. 'class:' .. args[2]) == 1 then
-    wake(S, args[2], args[3], false, hops, { process = args[5], digest = args[6] })
+    wake(S, args[2], args[3], false, hops, { process = args[5], digest = args[6], is_able = args[7] == '1' })
   end
   return 'ok'
 end

@@ -33,15 +33,17 @@ local ASKED_AT_ONCE = 256
 -- Wakes one waiting worker that is able to run the class: pushes the class's name for its profile,
 -- unless a wake-up lies there already. `all`: the class is new, so nobody has worked out yet who is
 -- able; each profile looks once. `hops`: how often it was passed on; `not_for`: the process, and its
--- profile, that had no use for it. Answers whether anybody waits.
+-- profile, that had no use for it, and whether the profile is able. Answers whether anybody waits.
 local function wake(S, class, service, all, hops, not_for)
   local waiting, waits = S.P .. 'waiting:' .. service, false
   for from = 0, MAX_ASKED - 1, ASKED_AT_ONCE do
     local digests = call('ZRANGEBYSCORE', waiting, S.now_text, '+inf', 'LIMIT', from, ASKED_AT_ONCE)
     for _, digest in ipairs(digests) do
       waits = true
-      local is_asked = not not_for or digest ~= not_for.digest or others_wait(S, service, digest, not_for.process)
-      if is_asked and (all or call('SISMEMBER', S.P .. 'serves:' .. digest .. ':' .. service, class) == 1) then
+      local is_its_own = not_for and digest == not_for.digest
+      local is_asked = not is_its_own or others_wait(S, service, digest, not_for.process)
+      local is_known_able = all or is_its_own and not_for.is_able
+      if is_asked and (is_known_able or call('SISMEMBER', S.P .. 'serves:' .. digest .. ':' .. service, class) == 1) then
         local laid = lay(S.P .. 'wake:' .. digest .. ':' .. service, class, hops or 0)
         if laid and not all then return true end
       end

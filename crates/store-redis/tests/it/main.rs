@@ -22,6 +22,7 @@ mod retention;
 mod seeds;
 mod set_back;
 mod several;
+mod shown;
 mod support;
 mod together;
 mod transfer;

@@ -4,6 +4,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -25,11 +26,12 @@ use pointsman_store::{
     Loaded, LogPage, ManualClock, Pulse, Queues, Seed, Store, StoreError, WorkHint,
 };
 use pointsman_store_redis::RedisStore;
+use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 use crate::{
     keyspace::{but_for_pulse, changed, dump},
-    support::{open_with, options, prefix},
+    support::{connection, open_with, options, prefix},
 };
 
 const CLIENTS: usize = 3;
@@ -70,6 +72,39 @@ impl Several {
     }
 }
 
+/// Each worker's hash says what the records of its connectors say, so that one look tells all.
+fn statuses_are_shown(prefix: &str) {
+    let mut redis = connection();
+    let mut ids = redis::pipe();
+    for kind in ["workers", "connectors"] {
+        ids.cmd("SMEMBERS").arg(format!("{prefix}{kind}"));
+    }
+    let (workers, connectors): (Vec<String>, Vec<String>) = ids.query(&mut redis).expect("sets");
+    let mut reads = redis::pipe();
+    for id in &workers {
+        reads.cmd("HMGET").arg(format!("{prefix}worker:{id}")).arg("connector_statuses");
+    }
+    for id in &connectors {
+        let fields = ["worker_id", "service_type", "status", "timestamp", "error_message"];
+        reads.cmd("HMGET").arg(format!("{prefix}connector:{id}")).arg(&fields);
+    }
+    let nothing = workers.is_empty() && connectors.is_empty();
+    let mut read: Vec<Vec<Option<String>>> =
+        if nothing { Vec::new() } else { reads.query(&mut redis).expect("hashes") };
+    let mut recorded: BTreeMap<Option<String>, Value> = BTreeMap::new();
+    for fields in read.split_off(workers.len()) {
+        let [worker, service, status, timestamp, error_message] = &fields[..] else { panic!() };
+        let of_worker = recorded.entry(worker.clone()).or_insert_with(|| json!({}));
+        of_worker[service.as_deref().expect("a service")] =
+            json!({"error_message": error_message, "status": status, "timestamp": timestamp});
+    }
+    for (id, shown) in workers.into_iter().zip(read) {
+        let shown = shown[0].as_deref().unwrap_or("{}").parse::<Value>().expect("JSON");
+        let recorded = recorded.remove(&Some(id.clone())).unwrap_or_else(|| json!({}));
+        assert_eq!(shown, recorded, "{id}");
+    }
+}
+
 macro_rules! delegate {
     ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
         #[async_trait]
@@ -80,6 +115,10 @@ macro_rules! delegate {
             ) -> Result<Vec<Result<Done, Rejected>>, StoreError> {
                 let before = dump(&self.prefix);
                 let answers = self.next().execute(commands.clone()).await?;
+                // Of what each kind of change writes some is looked at: that costs calls too.
+                if self.calls.load(Ordering::Relaxed) % 4 == 0 {
+                    statuses_are_shown(&self.prefix);
+                }
                 let refused: Vec<_> = answers.iter().filter_map(refused).collect();
                 if refused.len() == answers.len() {
                     let mut states = (before, dump(&self.prefix));

@@ -84,6 +84,20 @@ pub fn fleet_on() -> (Fleet, Options) {
     (fleet, options)
 }
 
+/// A fleet on a redis-server of its own, with the options that open its store once more.
+pub fn own_fleet(server: &RedisServer) -> (Fleet, Options) {
+    let clock = ManualClock::default();
+    let options =
+        Options { address: server.url().parse().expect("a valid address"), ..options(&clock) };
+    let opened = options.clone();
+    let fleet = Fleet::new(&move |clock: ManualClock| -> (Arc<dyn Store>, Box<dyn Any>) {
+        let options = Options { clock: Some(Arc::new(clock)), ..opened.clone() };
+        (Arc::new(open_with(options)), Box::new(()))
+    });
+    let options = Options { clock: Some(Arc::new(fleet.clock.clone())), ..options };
+    (fleet, options)
+}
+
 /// A fleet on a redis-server of its own, whose commands can be counted; what was seen counts for ever.
 pub fn fleet_at(server: &RedisServer) -> Fleet {
     const FOR_EVER: Duration = Duration::from_secs(3_600);

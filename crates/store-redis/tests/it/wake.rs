@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use pointsman_core::{Command, record::JobSpec};
+use pointsman_core::{Answer, Command, record::JobSpec};
+use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
     Store, WorkHint,
-    conformance::fleet::{Hand, completed, needs, spec, within},
+    conformance::fleet::{Fleet, Hand, completed, needs, spec, within},
 };
 use pointsman_store_redis::RedisStore;
 use tokio::time::timeout;
 
-use crate::support::{connection, fleet_on, prefix};
+use crate::support::{connection, fleet_on, own_fleet, prefix};
 
 /// Nothing else wakes anybody here, so it may take as long as a slow machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -116,4 +117,61 @@ async fn who_leaves_waits_no_longer() {
     fleet.store.close().await.expect("it closes");
     assert_eq!(waiting(), 0);
     drop(hint);
+}
+
+/// Two processes of a fleet, each with a worker of one slot and of the same kind that waits there;
+/// the first has waited for longer, so that it gets the first wake-up.
+struct Two {
+    fleet: Fleet,
+    hands: [Hand; 2],
+    stores: [RedisStore; 2],
+    hints: [WorkHint; 2],
+    server: RedisServer,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+        let (fleet, options) = own_fleet(&server);
+        let hands = [fleet.worker("one", 1, &[]).await, fleet.worker("other", 1, &[]).await];
+        let (mut stores, mut hints) = (Vec::new(), Vec::new());
+        for hand in &hands {
+            let store = RedisStore::open(options.clone()).await.expect("it opens");
+            hints.push(waits(&store, hand));
+            stores.push(store);
+            let wait = Some(stores.len() as u64);
+            while server.info("blocked_clients").await.expect("it answers") != wait {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let two = "two of them";
+        let stores = stores.try_into().ok().expect(two);
+        Self { fleet, hands, stores, hints: hints.try_into().expect(two), server }
+    }
+}
+
+/// Of jobs that come together one worker of a kind is woken; whoever takes one wakes the next.
+#[tokio::test]
+async fn who_leaves_a_job_behind_wakes_another_process() {
+    let Two { fleet, hands, stores, hints: [first, second], server: _server } = Two::start().await;
+    let submits = (0..2).map(|_| Command::Submit(fleet.submission(spec(50)))).collect();
+    for submitted in fleet.store.execute(submits).await.expect("it is stored") {
+        submitted.expect("it is taken");
+    }
+    assert!(is_woken(first).await);
+    let claim = Command::Exchange(Fleet::exchange(&hands[0], Vec::new(), vec![fleet.token()]));
+    let done = stores[0].execute(vec![claim]).await.expect("the store works");
+    let done = done.into_iter().next().expect("an answer").expect("a valid claim");
+    assert!(matches!(done.answer, Answer::Exchanged { claimed, .. } if claimed.len() == 1));
+    assert!(is_woken(second).await, "of the other job nobody else says anything");
+}
+
+/// A process may get a wake-up when its worker has just stopped to wait.
+#[tokio::test]
+async fn a_wake_up_that_nobody_waits_for_any_more_goes_to_another_process() {
+    let Two { fleet, hands: _, stores: _stores, hints: [first, second], server: _server } =
+        Two::start().await;
+    drop(first);
+    fleet.submit(spec(50)).await;
+    assert!(is_woken(second).await, "the first one's process passes it on");
 }
