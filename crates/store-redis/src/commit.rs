@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Payloads of claims that are remembered until they are asked for: not the large ones.
-const REMEMBERED_PAYLOAD: usize = 64 << 10;
+pub const REMEMBERED_PAYLOAD: usize = 64 << 10;
 
 impl Inner {
     /// Applies a transition that was decided elsewhere.

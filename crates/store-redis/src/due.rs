@@ -12,7 +12,6 @@ use crate::{
     gone::Silent,
     keys::TOLD_BY,
     link::{list, number, odd, text},
-    plan::class_of,
     reads::pairs,
     store::Inner,
 };
@@ -191,7 +190,7 @@ impl Inner {
         let mut due = Vec::new();
         for (id, until) in excluded {
             let Some(job) = jobs.get(&id) else { continue };
-            let class = class_of(job);
+            let class = job.class();
             let key = class.key();
             let somebody = match able.get(&key) {
                 Some(somebody) => *somebody,

@@ -19,7 +19,6 @@ use pointsman_store::{MAX_AHEAD, StoreError};
 use crate::{
     keys,
     link::{list, number, text},
-    plan::{base_of, class_of},
     store::Inner,
 };
 
@@ -34,7 +33,7 @@ impl Inner {
         id: JobId,
     ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
         let Some(job) = self.job(id).await? else { return Ok(None) };
-        let class = class_of(&job);
+        let class = job.class();
         let workers = self.workers().await?;
         let connectors = workers
             .iter()
@@ -66,7 +65,7 @@ impl Inner {
     /// What holds the job back whoever is free; as `lua/choose.lua` has it.
     async fn throttle(&self, job: &Job, class: &Class) -> Result<Throttle, StoreError> {
         let poisonous = match job.is_waiting() {
-            true => self.poisonous_class(base_of(class)).await?,
+            true => self.poisonous_class(class.base()).await?,
             false => None,
         };
         Ok(Throttle { intake_closed: self.intake().await? != Intake::Open, poisonous })

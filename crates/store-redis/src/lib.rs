@@ -3,8 +3,8 @@
 //!
 //! Decisions are made by `core`, here, on records that were read before; one function inside Redis,
 //! `commit` (src/lua/commit.lua), applies them: it compares what the decision was made on, checks its
-//! guards and everything that it will write, and then writes records, indexes, the log and wake-ups
-//! in one step, or nothing. It also chooses the jobs of a claim. Renewals that change no record, most
+//! guards and everything that it will write, and then writes the log, records, indexes and wake-ups in
+//! one step, or nothing. It also chooses the jobs of a claim. Renewals that change no record, most
 //! of all calls, have `hear` beside it: the same checks, and nothing but heartbeats and leases.
 //!
 //! Every transition and every event of a command or a reconciler goes through `commit`; the choice of
@@ -16,9 +16,9 @@
 //! | --- | --- | --- |
 //! | `hear` | heartbeats and leases | as `commit` |
 //! | `open` | `meta` of a new fleet, or of a new epoch | the rights of its user, `format`, `fleet` |
-//! | `contact` | since when servers look; leases and heartbeats that lie ahead of the clock are cut | `format` |
+//! | `contact` | since when servers look; leases and heartbeats that lie ahead of the clock are cut | `format`; a list of another type is passed over |
 //! | `set_intake` | one field of `meta` | the epoch, and that nobody imports into it |
-//! | `serve` | which classes a profile can serve | that the profile is there |
+//! | `serve` | which classes a profile can serve | the epoch, that the profile is there, and that no class is beyond the last |
 //! | `wait` `pass_on` | hints: who waits, and wake-ups | nothing more: whoever waits looks by itself |
 //! | `ask_replicas` `keep_preview` | one key that decides nothing | the epoch; that no newer picture stands there |
 //! | `rewrite` `set_aside` `reindex` | what the doctor repairs; of a record with its event | that what it found is still so |

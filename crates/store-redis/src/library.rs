@@ -6,7 +6,7 @@ use std::{fmt::Write as _, sync::LazyLock};
 use pointsman_core::decide::limits;
 use sha2::{Digest as _, Sha256};
 
-use crate::keys;
+use crate::{commit, keys};
 
 const PARTS: [&str; 13] = [
     include_str!("lua/head.lua"),
@@ -35,6 +35,9 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
         ("_MAX_CLASSES", limits::MAX_CLASSES.to_string()),
         ("_CLAIM_BYTES", limits::CLAIM_BYTES.to_string()),
         ("_POISONOUS_AFTER", limits::POISONOUS_AFTER.to_string()),
+        ("_CALM_MS", limits::CALM.as_millis().to_string()),
+        ("_IDLE_BASES", limits::IDLE_BASES.to_string()),
+        ("_PAYLOAD_TOLD", commit::REMEMBERED_PAYLOAD.to_string()),
     ];
     numbers.iter().fold(PARTS.concat(), |text, (name, value)| text.replace(name, value))
 });
@@ -66,8 +69,8 @@ mod tests {
     /// A number that is changed there is another library: old and new stand side by side.
     #[test]
     fn numbers_are_those_of_the_rules_and_of_the_keys() {
-        let times = ["LEASE_MS = 10000\n", "SILENT_MS = 15000\n"];
-        let limits = ["MAX_CLASSES = 10000\n", "POISONOUS_AFTER = 5\n"];
+        let times = ["LEASE_MS = 10000\n", "SILENT_MS = 15000\n", "CALM_MS = 5000\n"];
+        let limits = ["MAX_CLASSES = 10000\n", "POISONOUS_AFTER = 5\n", "IDLE_BASES = 1000\n"];
         let keys = ["FORMAT = 3\n", "PLACES = 70368744177664\n", "TOLD_BY = 4\n"];
         for number in times.into_iter().chain(limits).chain(keys) {
             assert!(TEXT.contains(&format!("local {number}")), "{number}");

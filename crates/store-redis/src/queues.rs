@@ -18,7 +18,6 @@ use redis::Value;
 
 use crate::{
     link::{count, list, number, text},
-    plan::class_of,
     reads::pairs,
     store::Inner,
 };
@@ -221,7 +220,7 @@ fn waiting_job(job: &Job) -> WaitingJob {
         customer_id: job.spec.customer_id.clone(),
         workflow_id: job.spec.workflow_id.clone(),
         created_at: job.spec.created_at,
-        class: class_of(job).key(),
+        class: job.class().key(),
         attempt: job.attempt,
         hold,
     }

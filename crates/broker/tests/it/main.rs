@@ -2,6 +2,7 @@
 //! every kind of store (`stores`).
 
 mod claims;
+mod damage;
 mod faulty;
 mod lanes;
 mod live;

@@ -6,6 +6,7 @@
 mod attempt;
 mod availability;
 mod claim;
+mod class_health;
 mod draft;
 mod ending;
 mod intake;
@@ -20,6 +21,7 @@ mod worker;
 
 pub use availability::{Candidate, availability, explain, unready};
 pub use claim::{accepts, free_slots};
+pub use class_health::{ClassHealth, class_health};
 use draft::Draft;
 pub use draft::{Change, GroupKey, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
 pub use intake::Intake;
@@ -55,6 +57,11 @@ pub mod limits {
     pub const SUSPECT_FOR: Duration = Duration::from_secs(60);
     /// Losses in a row in one class before it is held to one probe at a time.
     pub const POISONOUS_AFTER: u32 = 5;
+    /// Bases (classes without exclusions) whose losses are remembered although none of their jobs is live.
+    pub const IDLE_BASES: usize = 1_000;
+    /// After a store came back from before a while ago nobody claims for so long: workers are heard again
+    /// well within it, and have taken back what they run.
+    pub const CALM: Duration = Duration::from_secs(5);
     /// Classes with live jobs at most; a submission that would need one more is refused.
     pub const MAX_CLASSES: usize = 10_000;
     /// A worker's claims that it does not list in a renewal are shown to it after this long.

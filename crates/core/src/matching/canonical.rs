@@ -5,7 +5,7 @@
 //! field gives the classes without it the keys they had, so old and new servers agree on them.
 //! Keys are stored: whoever changes the form of a field renames every class that uses it.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -95,6 +95,14 @@ pub fn digest(capabilities: &Capabilities) -> CapabilitiesDigest {
 }
 
 impl Class {
+    /// The name of the class without its exclusions, which losses count for.
+    pub fn base(&self) -> ClassKey {
+        match self.excluded.is_empty() {
+            true => self.key(),
+            false => Self { excluded: BTreeSet::new(), ..self.clone() }.key(),
+        }
+    }
+
     /// The class's name. Asking for nothing, such as 0 CPU cores or loose isolation, counts as
     /// not asking.
     pub fn key(&self) -> ClassKey {

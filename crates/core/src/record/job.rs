@@ -1,6 +1,6 @@
 //! A job: what was asked (`JobSpec`, never changes) and what became of it (`JobState`).
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -11,7 +11,7 @@ use crate::{
     failure::{Failure, LossReason},
     ids::{CustomerId, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId, WorkflowId},
     json::to_json,
-    matching::Requirements,
+    matching::{Class, Requirements},
     time::Timestamp,
 };
 
@@ -80,6 +80,16 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// The effective requirements of a job that excludes no worker.
+    pub fn class(&self) -> Class {
+        Class {
+            service: self.service.clone(),
+            requirements: self.requirements.clone(),
+            customer: self.customer_id.clone(),
+            excluded: BTreeSet::new(),
+        }
+    }
+
     /// A job that asks for nothing special: priority 50, three failures, three losses.
     pub fn new(service: ServiceName, created_at: Timestamp) -> Self {
         Self {
@@ -354,6 +364,13 @@ pub struct Progress {
 }
 
 impl Job {
+    /// Its effective requirements: the class that it waits in.
+    pub fn class(&self) -> Class {
+        let excluded =
+            self.exclusions.iter().map(|exclusion| exclusion.worker_id.clone()).collect();
+        Class { excluded, ..self.spec.class() }
+    }
+
     /// Earlier attempts kept with a job.
     pub const MAX_PAST: usize = 32;
 

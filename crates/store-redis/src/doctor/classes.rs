@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     link::{list, number, text},
-    plan::{base_of, excluded_text},
+    plan::excluded_text,
     reads::pairs,
     store::Inner,
 };
@@ -197,7 +197,7 @@ pub fn compare_classes(hashes: &Hashes, expected: &Expected, look: &Look, out: &
 fn fields_of(class: &Class, expected: &Expected, key: &ClassKey) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::from([
         ("service".to_owned(), class.service.to_string()),
-        ("base".to_owned(), base_of(class).to_string()),
+        ("base".to_owned(), class.base().to_string()),
         ("excluded".to_owned(), excluded_text(class)),
         ("definition".to_owned(), to_json(class)),
     ]);

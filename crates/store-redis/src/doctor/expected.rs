@@ -9,10 +9,7 @@ use pointsman_core::{
     record::{Job, JobState},
 };
 
-use crate::{
-    keys,
-    plan::{base_of, class_of},
-};
+use crate::keys;
 
 /// Members with their scores; a score of none is whatever it is.
 pub type Scores = BTreeMap<String, Option<u64>>;
@@ -115,7 +112,7 @@ impl Expected {
         if let Some(group) = GroupKey::of(&job.spec) {
             self.score(&keys::group(&group), &id, Some(job.place));
         }
-        let class = class_of(job);
+        let class = job.class();
         let key = class.key();
         let name = format!("class:{key}");
         for (field, by) in
@@ -124,7 +121,7 @@ impl Expected {
             self.count(&name, field, by);
         }
         self.score("classes", &key.to_string(), None);
-        self.member(format!("base:{}", base_of(&class)), key);
+        self.member(format!("base:{}", class.base()), key);
         if job.is_running() {
             self.score("leases", &id, None);
         }

@@ -9,7 +9,6 @@ use pointsman_core::{
 };
 
 use super::{expected::Expected, indexes::Command, records::Look};
-use crate::plan::class_of;
 
 /// What happened from the moment of the records until all indexes were read.
 #[derive(Debug, Default)]
@@ -27,7 +26,7 @@ impl Window {
         let events = groups.iter().flat_map(|group| &group.events);
         let mut window = Self::default();
         let classes_of = |record: &Record| match record {
-            Record::Job(job) => Some(class_of(job).key()),
+            Record::Job(job) => Some(job.class().key()),
             _ => None,
         };
         for event in events {

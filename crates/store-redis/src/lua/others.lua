@@ -1,7 +1,6 @@
 -- Everything else that must be one step: opening, contact, reading together, profiles, wake-ups.
 
--- Workers are heard again well within this time, and have taken back what they run.
-local CALM_MS = 5000
+local CALM_MS = _CALM_MS
 
 -- What these functions, and the processes beside them, write and publish with.
 local COMMANDS = {

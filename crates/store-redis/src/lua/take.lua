@@ -9,7 +9,7 @@
 -- Payloads are told with so few jobs, and of so many bytes (see `REMEMBERED_PAYLOAD`); for others
 -- the caller asks: texts are slow in Lua, and a long answer is waited for by all that share its line.
 local PAYLOADS_TOLD = 8
-local PAYLOAD_TOLD = 65536
+local PAYLOAD_TOLD = _PAYLOAD_TOLD
 
 -- A taker is: where its event is among those of the transition (0: nowhere), the event's name, the
 -- record before and after the jobs, the field of the jobs before and after them, whether its pulse

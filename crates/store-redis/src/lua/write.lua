@@ -99,7 +99,7 @@ local function change_classes(S, v)
 end
 
 -- Losses of classes that nobody needs any more are remembered of so many, the latest.
-local MAX_IDLE_BASES = 1000
+local IDLE_BASES = _IDLE_BASES
 
 local function forget_losses(S, key)
   local idle, found = {}, call('HGETALL', key)
@@ -109,7 +109,7 @@ local function forget_losses(S, key)
     end
   end
   table.sort(idle, function(a, b) return a.at < b.at end)
-  for i = 1, #idle - MAX_IDLE_BASES do call('HDEL', key, idle[i].base) end
+  for i = 1, #idle - IDLE_BASES do call('HDEL', key, idle[i].base) end
 end
 
 -- What happened to a class: a loss in a row (attempts that ran while another was lost are of the
@@ -129,7 +129,7 @@ local function note_losses(S, v)
     if before > 0 or kind ~= 'proof' then
       S.losses = call('HLEN', key)
       -- To look at all of them is worth it now and then.
-      if S.losses > 2 * MAX_IDLE_BASES and S.losses % 100 == 0 then
+      if S.losses > 2 * IDLE_BASES and S.losses % 100 == 0 then
         forget_losses(S, key)
         S.losses = call('HLEN', key)
       end

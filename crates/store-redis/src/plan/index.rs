@@ -6,15 +6,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pointsman_core::{
     EventName, Record, RecordKey,
-    decide::GroupKey,
-    failure::FailureKind,
+    decide::{ClassHealth, GroupKey, class_health},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey},
-    record::{Job, JobState, PastOutcome, Worker},
+    record::{Job, JobState, Worker},
     to_json,
 };
 
 use super::{
-    base_of, class_of, excluded_text,
+    excluded_text,
     write::{Stamps, job},
 };
 use crate::{fields::Fields, keys};
@@ -380,11 +379,11 @@ impl Indexes {
     }
 
     fn live(&mut self, job: &Job) -> Live {
-        let class = class_of(job);
+        let class = job.class();
         let named = self.named.take().filter(|named| named.class == class);
         let live = named.unwrap_or_else(|| {
             let key = class.key();
-            let base = if class.excluded.is_empty() { key } else { base_of(&class) };
+            let base = if class.excluded.is_empty() { key } else { class.base() };
             Live { class, key, base }
         });
         self.named = Some(live.clone());
@@ -404,21 +403,14 @@ impl Indexes {
         })
     }
 
-    /// Losses in a row speak against a class; a completion speaks for it.
     pub fn note_health(&mut self, name: EventName, job: &Job, before: Option<&Record>) {
         let Some(known) = super::write::job(before).filter(|job| !job.is_ended()) else { return };
-        let base = self.live(known).base;
-        let lost = match (name, &job.state) {
-            (EventName::JobCompleted, _) => return self.losses.push((base, None)),
-            (EventName::JobReturned, _) => true,
-            (_, JobState::Failed(_, failure)) => failure.kind == FailureKind::Lost,
-            _ => false,
+        let Some(health) = class_health(name, job) else { return };
+        let times = match health {
+            ClassHealth::Proven => None,
+            ClassHealth::Lost { claimed, lost } => Some((claimed.as_millis(), lost.as_millis())),
         };
-        if let Some(past) = job.past.last().filter(|_| lost)
-            && matches!(past.outcome, PastOutcome::Returned { reason, .. } if reason.is_suspicious())
-        {
-            let times = (past.assigned_at.as_millis(), past.ended_at.as_millis());
-            self.losses.push((base, Some(times)));
-        }
+        let base = self.live(known).base;
+        self.losses.push((base, times));
     }
 }

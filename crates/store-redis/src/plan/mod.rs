@@ -9,7 +9,7 @@ mod index;
 mod parts;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 pub use before::Before;
 pub use claim::{ClaimPlan, Pick};
@@ -20,8 +20,8 @@ use pointsman_core::{
     command::IdempotencyKey,
     decide::{Guard, Intake, Key, Side, Value, limits},
     event::Event,
-    matching::{Capabilities, Class, ClassKey},
-    record::{Job, Seq},
+    matching::{Capabilities, Class},
+    record::Seq,
 };
 use pointsman_store::state::KeptIdempotency;
 pub use write::{Stamps, Write, event_name, parse_key, status, statuses};
@@ -266,20 +266,6 @@ fn guard(guard: &Guard) -> (&'static str, String, u64) {
             ("connector", connector.to_string(), millis(after))
         }
     }
-}
-
-/// The class that a job waits in, and the one that its losses count for.
-pub fn class_of(job: &Job) -> Class {
-    Class {
-        service: job.spec.service.clone(),
-        requirements: job.spec.requirements.clone(),
-        customer: job.spec.customer_id.clone(),
-        excluded: job.exclusions.iter().map(|exclusion| exclusion.worker_id.clone()).collect(),
-    }
-}
-
-pub fn base_of(class: &Class) -> ClassKey {
-    Class { excluded: BTreeSet::new(), ..class.clone() }.key()
 }
 
 /// The workers that may not run a class's jobs, as its hash names them: each between two blanks.

@@ -199,6 +199,7 @@ async fn an_entry_that_was_taken_out_of_the_log_again_keeps_nobody_from_anything
     add_and_delete(99);
     by_hand(&prefix, &format!("SET job:{} x", scene.waiting));
     fleet.store.mend(None).await.expect("it is mended");
+    fleet.store.mend(None).await.expect("what was set aside goes");
     fleet.check().await.expect("nothing is wrong any more");
 }
 

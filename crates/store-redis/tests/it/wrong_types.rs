@@ -314,6 +314,7 @@ async fn when_pulse_or_leases_are_mended_every_deadline_begins_anew() {
             .renew(&scene.hand, vec![scene.running], ConnectorStatus::Idle)
             .await
             .expect("heard");
+        store.mend(None).await.expect("what was set aside goes");
         scene.fleet.check().await.expect("nothing is wrong any more");
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use pointsman_core::{
     Answer, Event, EventName, LogGroup, Rejected, Seq, Timestamp,
     command::IdempotencyKey,
-    decide::{Guard, Side, Transition},
+    decide::{ClassHealth, Guard, Side, Transition, class_health},
     event::{Record, RecordKey},
-    failure::FailureKind,
     matching::{Capabilities, CapabilitiesDigest, ClassKey},
-    record::{Job, JobState, PastOutcome},
+    record::Job,
 };
 
 use super::{KeptIdempotency, State, queue::Losses};
@@ -164,23 +163,13 @@ impl State {
         }
     }
 
-    /// Losses in a row speak against a class; a completion speaks for it.
     fn note_class_health(&mut self, name: EventName, job: &Job, undo: &mut Undo) {
         let Some(ix) = self.jobs.get(&job.id).and_then(|entry| entry.class) else { return };
-        let lost = match (name, &job.state) {
-            (EventName::JobCompleted, _) => {
-                undo.losses.extend(self.queues.losses(ix));
-                return self.queues.note_completion(ix);
-            }
-            (EventName::JobReturned, _) => true,
-            (_, JobState::Failed(_, failure)) => failure.kind == FailureKind::Lost,
-            _ => false,
-        };
-        if let Some(past) = job.past.last().filter(|_| lost)
-            && matches!(past.outcome, PastOutcome::Returned { reason, .. } if reason.is_suspicious())
-        {
-            undo.losses.extend(self.queues.losses(ix));
-            self.queues.note_loss(ix, past.assigned_at, past.ended_at);
+        let Some(health) = class_health(name, job) else { return };
+        undo.losses.extend(self.queues.losses(ix));
+        match health {
+            ClassHealth::Proven => self.queues.note_completion(ix),
+            ClassHealth::Lost { claimed, lost } => self.queues.note_loss(ix, claimed, lost),
         }
     }
 

@@ -6,7 +6,7 @@ use pointsman_core::{
     matching::{Crowd, Explanation, Throttle, excludes},
 };
 
-use super::{ClassIx, QueueKey, State, index, queue::ClassEntry};
+use super::{ClassIx, QueueKey, State, queue::ClassEntry};
 
 /// Jobs ahead of one that are counted at most.
 pub const MAX_AHEAD: usize = 10_000;
@@ -15,7 +15,7 @@ impl State {
     /// `None`: there is no such job.
     pub fn explain(&self, job: &JobId, now: Timestamp) -> Option<Explanation> {
         let record = &self.jobs.get(job)?.job;
-        let class = index::class_of(&record.spec, &record.exclusions);
+        let class = record.class();
         let candidates = self.workers.values().filter_map(|worker| {
             let connector = ConnectorId::new(worker.id.clone(), class.service.clone());
             Some(Candidate {

@@ -6,21 +6,11 @@ use pointsman_core::{
     JobId, MachineId, WorkerId,
     decide::GroupKey,
     event::{Record, RecordKey},
-    matching::{Capabilities, CapabilitiesDigest, Class},
-    record::{Exclusion, Job, JobSpec, JobState, Worker},
+    matching::{Capabilities, CapabilitiesDigest},
+    record::{Job, JobState, Worker},
 };
 
 use super::{JobEntry, QueueKey, State};
-
-/// A job's effective requirements.
-pub(super) fn class_of(spec: &JobSpec, exclusions: &[Exclusion]) -> Class {
-    Class {
-        service: spec.service.clone(),
-        requirements: spec.requirements.clone(),
-        customer: spec.customer_id.clone(),
-        excluded: exclusions.iter().map(|exclusion| exclusion.worker_id.clone()).collect(),
-    }
-}
 
 impl State {
     /// Sets a record; returns the one before.
@@ -56,7 +46,7 @@ impl State {
         if job.is_ended() || job.spec.requirements.is_empty() || self.jobs.contains_key(&job.id) {
             return;
         }
-        let class = self.queues.known(&class_of(&job.spec, &job.exclusions));
+        let class = self.queues.known(&job.class());
         if let Some(class) = class.filter(|c| !Arc::ptr_eq(&c.requirements, &job.spec.requirements))
         {
             let requirements = class.requirements.clone();
@@ -78,7 +68,7 @@ impl State {
         let class = match (job.is_ended(), kept_class) {
             (true, _) => None,
             (false, Some(ix)) => Some(ix),
-            (false, None) => Some(self.queues.join(class_of(&job.spec, &job.exclusions))),
+            (false, None) => Some(self.queues.join(job.class())),
         };
         let entry = JobEntry { job, class };
         self.link(&entry);

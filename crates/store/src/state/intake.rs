@@ -1,14 +1,15 @@
 //! The intake, and what an import does to the whole state.
 
-use std::{ops::Bound, time::Duration};
+use std::ops::Bound;
 
-use pointsman_core::{Seq, Timestamp, command::IdempotencyKey, decide::Intake};
+use pointsman_core::{
+    Seq, Timestamp,
+    command::IdempotencyKey,
+    decide::{Intake, limits},
+};
 
 use super::{KeptIdempotency, State};
 use crate::{Epoch, TransferError};
-
-/// Workers are heard again well within this time, and have taken back what they run.
-const CALM: Duration = Duration::from_secs(5);
 
 impl State {
     pub fn intake(&self) -> Intake {
@@ -24,7 +25,7 @@ impl State {
     /// back what they run. A claim of the same job would get the number of the attempt that runs,
     /// which could then not be taken back.
     pub fn begin_calm(&mut self, now: Timestamp) {
-        self.calm_until = Some(now + CALM);
+        self.calm_until = Some(now + limits::CALM);
     }
 
     /// Whether the time for that is over now; says so once.

@@ -9,7 +9,7 @@ use pointsman_core::{
     record::{Job, JobState, JobStatus, PastOutcome},
 };
 
-use super::{State, index, queue::Losses};
+use super::{State, queue::Losses};
 
 /// When an attempt ended, and of one that was lost when it was claimed. In this order: of one moment
 /// the completion comes last.
@@ -48,7 +48,7 @@ impl State {
 }
 
 fn base_of(job: &Job) -> ClassKey {
-    index::class_of(&job.spec, &[]).key()
+    job.spec.class().key()
 }
 
 fn losses(job: &Job) -> impl Iterator<Item = End> {

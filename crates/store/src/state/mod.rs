@@ -227,7 +227,7 @@ impl State {
             matches!(change.name, EventName::JobSubmitted | EventName::JobRetried)
         });
         let fits = new.filter_map(|change| change.record.as_ref()).all(|record| match record {
-            Record::Job(job) => self.queues.has_class(&index::class_of(&job.spec, &[]).key()),
+            Record::Job(job) => self.queues.has_class(&job.spec.class().key()),
             _ => true,
         });
         if fits { Ok(()) } else { Err(Rejected::TooManyClasses(limits::MAX_CLASSES)) }

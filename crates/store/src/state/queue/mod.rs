@@ -94,9 +94,6 @@ struct BaseStats {
     classes: u32,
 }
 
-/// Bases whose losses are remembered although no job of theirs is live.
-const MAX_IDLE_BASES: usize = 1_000;
-
 /// A class's losses in a row.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Losses {
@@ -207,10 +204,7 @@ impl ClassQueues {
     }
 
     fn add(&mut self, key: ClassKey, class: Class) -> ClassIx {
-        let base = match class.excluded.is_empty() {
-            true => key,
-            false => Class { excluded: BTreeSet::new(), ..class.clone() }.key(),
-        };
+        let base = class.base();
         self.bases.entry(base).or_default().classes += 1;
         let ix = self.free.pop().unwrap_or_else(|| {
             self.classes.push(None);
@@ -264,7 +258,7 @@ impl ClassQueues {
     fn rest_base(&mut self, base: ClassKey) {
         self.idle_bases.retain(|idle| *idle != base);
         self.idle_bases.push_back(base);
-        if self.idle_bases.len() > MAX_IDLE_BASES
+        if self.idle_bases.len() > limits::IDLE_BASES
             && let Some(oldest) = self.idle_bases.pop_front()
             && self.bases.get(&oldest).is_some_and(|stats| stats.classes == 0)
         {
