@@ -22,6 +22,8 @@ pub struct Faults {
     pub success_with_error: bool,
     /// The thread that runs prompts dies: the prompt stays in the running queue, and the rest waits, until a restart.
     pub dead_prompt_thread: bool,
+    /// The same between two prompts: nothing runs, and all wait. Not per prompt.
+    pub idle_prompt_thread_dead: bool,
     /// The process ends when the first node of a prompt starts.
     pub process_exit: bool,
     /// The process restarts when the first node of a prompt starts: queue, history and cache are lost.
@@ -72,6 +74,7 @@ impl Faults {
             error_then_success: self.error_then_success || other.error_then_success,
             success_with_error: self.success_with_error || other.success_with_error,
             dead_prompt_thread: self.dead_prompt_thread || other.dead_prompt_thread,
+            idle_prompt_thread_dead: self.idle_prompt_thread_dead || other.idle_prompt_thread_dead,
             process_exit: self.process_exit || other.process_exit,
             restart: self.restart || other.restart,
             http_stall_ms: self.http_stall_ms.max(other.http_stall_ms),

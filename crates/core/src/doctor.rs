@@ -96,7 +96,9 @@ impl Examination {
         };
         let wrong = self.findings.iter().filter(|finding| !finding.is_replaced());
         let mut wrong = wrong.filter(|finding| doubts(&finding.id, Some(finding.rule)));
-        let undecided = || self.undecided.iter().find(|id| doubts(id, None));
+        // What is counted is never at rest on a busy store; a job that is missing is told beside it.
+        let is_count = |id: &&String| id.starts_with(FindingRule::WrongCount.as_str());
+        let undecided = || self.undecided.iter().find(|id| !is_count(id) && doubts(id, None));
         // Whatever else there is may be about any job.
         let more = || self.findings.first().filter(|_| self.more);
         let first = wrong.next().or_else(more).map(|finding| &finding.id).or_else(undecided);
@@ -311,6 +313,8 @@ mod tests {
         let undecided = vec![format!("lost_record:{job}")];
         let undecided = Examination { undecided, ..Default::default() };
         assert_eq!(undecided.doubts_jobs(), Some(&*undecided.undecided[0]));
+        let counts = vec!["wrong_count:index/meta".to_owned()];
+        assert_eq!(Examination { undecided: counts, ..Default::default() }.doubts_jobs(), None);
         let more = Examination { more: true, ..found(FindingRule::WrongList, "worker/w") };
         assert!(more.doubts_jobs().is_some());
     }

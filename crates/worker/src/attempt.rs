@@ -4,8 +4,8 @@ use std::{
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -35,7 +35,7 @@ pub(crate) struct Attempt {
     claimed: Claimed,
     adopted: bool,
     stop: StopSignal,
-    started: AtomicBool,
+    started_at: OnceLock<Instant>,
     on_start: Notify,
     ticked_ms: AtomicU64,
     phase: Mutex<Phase>,
@@ -108,7 +108,7 @@ impl Attempt {
             claimed,
             adopted,
             stop: StopSignal::default(),
-            started: AtomicBool::new(false),
+            started_at: OnceLock::new(),
             on_start: Notify::new(),
             ticked_ms: AtomicU64::new(shared.now_ms()),
             phase: Mutex::new(Phase::Running),
@@ -126,7 +126,7 @@ impl Attempt {
     }
 
     pub(crate) fn has_started(&self) -> bool {
-        self.started.load(Ordering::SeqCst)
+        self.started_at.get().is_some()
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -205,11 +205,14 @@ impl Attempt {
         (self, end.unwrap_or_else(|_| Err(panicked())))
     }
 
-    /// For how long it ran before this process adopted it.
+    /// For how long it ran already: before this process adopted it, or until it had to be let be.
     fn ran_before(&self) -> Duration {
-        let started_at = self.claimed.job.started_at().filter(|_| self.adopted);
-        let now = (self.shared.config.clock)();
-        started_at.map_or(Duration::ZERO, |started_at| now.since(started_at))
+        let adopted = self.claimed.job.started_at().filter(|_| self.adopted);
+        match (adopted, self.started_at.get()) {
+            (Some(started_at), _) => (self.shared.config.clock)().since(started_at),
+            (None, Some(started_at)) => started_at.elapsed(),
+            (None, None) => Duration::ZERO,
+        }
     }
 
     /// Stops it when its time, counted from its start, is over.
@@ -287,7 +290,7 @@ fn panicked() -> RunEnd {
 #[async_trait]
 impl RunHost for Attempt {
     fn started(&self) {
-        if self.started.swap(true, Ordering::SeqCst) {
+        if self.started_at.set(Instant::now()).is_err() {
             return;
         }
         self.on_start.notify_waiters();

@@ -64,6 +64,8 @@ describe("a repair", () => {
     const { lines, isDone } = await repair(looks({ findings: [OF_OTHER], more: true }), "worker/w");
     expect(lines[0]).toContain("pointsman doctor --repair");
     expect(isDone).toBe(false);
+    const some = await repair(looks({ findings: [OF_WORKER], more: true }), "worker/w");
+    expect([some.lines[0], some.lines.length, some.isDone]).toEqual(["repaired: something is wrong", 2, false]);
   });
 });
 

@@ -27,8 +27,8 @@ export async function repair(doctor: Doctor, subject: string): Promise<Repaired>
   const mended = ids.length > 0 ? await doctor.mend(ids) : [];
   const lines = mended.map(outcome);
   if (isInDoubt(found, subject)) lines.push("undecided: what may be wrong with it changed with every look; try again when less runs");
-  else if (lines.length === 0 && found.more) {
-    lines.push("undecided: more is wrong than one answer lists, and nothing listed is about it; mend others first, or all of them with pointsman doctor --repair");
+  else if (found.more) {
+    lines.push("undecided: more is wrong than one answer lists, which may be about it too; mend others first, or all of them with pointsman doctor --repair");
   }
   const isDone = lines.length === mended.length && mended.every((each) => each.outcome !== "left");
   return { lines: lines.length > 0 ? lines : ["nothing is wrong with it any more"], isDone };

@@ -60,6 +60,16 @@ describe("the tree", () => {
     expect(ids(false)).toEqual(["m10", "m1", "m2"]);
   });
 
+  it("moves none of those without a machine either", () => {
+    const [v, forest] = [view(), new Forest()];
+    const strays = (still: boolean) => forest.tree(v.records, { still }).strayWorkers.map((node) => node.worker.id);
+    applyGroup(v, ["x", "y"].map((id) => put(11, "worker", worker(id, { machine_id: "gone" }))), { epoch: "e1", seq: 11 });
+    expect(strays(false)).toEqual(["x", "y"]);
+    applyGroup(v, [put(12, "worker", worker("y", { machine_id: "gone", presence: { state: "offline", why: "silent" } }))], { epoch: "e1", seq: 12 });
+    expect(strays(true)).toEqual(["x", "y"]);
+    expect(strays(false)).toEqual(["y", "x"]);
+  });
+
   it("loses nothing that has lost its parent", () => {
     const v = view();
     applyGroup(v, [removed(11, "machine", "m2"), removed(11, "worker", "b")], { epoch: "e1", seq: 11 });

@@ -59,6 +59,7 @@ export class Forest {
   #broken = NOTHING;
   #still = false;
   #stood: MachineNode[] = [];
+  #strays: WorkerNode[] = [];
 
   tree(records: Records, options: TreeOptions = {}): Tree {
     try {
@@ -67,7 +68,7 @@ export class Forest {
       // What was left half done is no ground to go on from.
       for (const known of [this.#machines, this.#workers, this.#connectors, this.#connectorsOf, this.#workersOf]) known.clear();
       for (const nodes of [this.#workerNodes, this.#machineNodes]) nodes.clear();
-      this.#stood = [];
+      [this.#stood, this.#strays] = [[], []];
       throw error;
     }
   }
@@ -84,10 +85,11 @@ export class Forest {
     this.#stood = inOrder
       ? this.#stood.map((node) => this.#machineNodes.get(node.machine.id) ?? node)
       : arranged([...this.#machineNodes.values()], ({ machine }) => machine, ({ worst }) => worst, still && this.#stood);
-    const workers = this.#workersOf.without(this.#machines);
+    const strays = this.#workersOf.without(this.#machines);
+    this.#strays = arranged(strays, ({ worker }) => worker, ({ attention }) => attention, still && this.#strays);
     return {
       machines: this.#stood,
-      strayWorkers: arranged(workers, ({ worker }) => worker, ({ attention }) => attention, false),
+      strayWorkers: this.#strays,
       strayConnectors: sorted(this.#connectorsOf.without(this.#workers), (connector) => connector),
     };
   }

@@ -308,7 +308,11 @@ impl Viewer {
         self.progress_seen = seen;
         // A full frame may have left some behind.
         self.progress.pending = values.len() == room;
-        for value in values.into_iter().filter(|value| !earlier.contains(&value.job)) {
+        for value in values {
+            // It may have gone on since it was looked at above.
+            if earlier.contains(&value.job) {
+                served.retain(|old| old.job != value.job);
+            }
             self.sort(value, &mut served);
         }
         if served.is_empty() {

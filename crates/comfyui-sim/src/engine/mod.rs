@@ -23,6 +23,9 @@ use run::Run;
 pub(crate) async fn prompt_thread(sim: &Sim, life: &Life) -> Infallible {
     loop {
         let work = life.work.notified();
+        if sim.faults().idle_prompt_thread_dead {
+            std::future::pending::<Infallible>().await;
+        }
         let taken = take(life);
         match taken {
             Some(prompt) => run_prompt(sim, life, &prompt).await,

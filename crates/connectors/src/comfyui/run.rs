@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
             self.submit().await?;
         }
         self.context.started();
-        self.watch(&mut ears).await
+        self.watch(&mut ears, submits).await
     }
 
     /// Ends with `Cancelled` when told to stop: for everything before the submission.

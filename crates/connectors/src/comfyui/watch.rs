@@ -50,8 +50,8 @@ struct Reading {
 
 impl Run<'_> {
     /// Follows the prompt until the truth says that it ran to its end.
-    pub(super) async fn watch(&self, ears: &mut Ears) -> Result<Done, RunEnd> {
-        let mut watch = self.begin_watch();
+    pub(super) async fn watch(&self, ears: &mut Ears, submits: bool) -> Result<Done, RunEnd> {
+        let mut watch = self.begin_watch(submits);
         loop {
             self.context.tick();
             watch.begin_reading(self, Instant::now());
@@ -70,15 +70,15 @@ impl Run<'_> {
         }
     }
 
-    fn begin_watch(&self) -> Watch {
+    fn begin_watch(&self, submits: bool) -> Watch {
         let now = Instant::now();
         let pause = self.connector.settings.pace.truth_first;
         Watch {
-            tracker: Tracker::new(&self.graph, self.task.adopted),
+            tracker: Tracker::new(&self.graph, !submits),
             clocks: Clocks::new(now),
             reading: None,
-            // An adopted prompt may have ended long ago.
-            read_at: if self.task.adopted { now } else { now + pause },
+            // One that was submitted before may have ended long ago.
+            read_at: if submits { now + pause } else { now },
             pause,
             log_at: now,
             waits: false,
@@ -154,6 +154,8 @@ impl Run<'_> {
                     self.note(watch, None);
                 }
             }
+            // Next in line, and nothing runs: it is due, and what should take it may be dead.
+            Verdict::Pending { position: 0, .. } => watch.clocks.in_queue(now),
             Verdict::Pending { position, .. } => {
                 watch.clocks.waits(now);
                 watch.waits = true;

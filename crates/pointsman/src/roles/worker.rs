@@ -46,7 +46,8 @@ async fn way(
         }
         BrokerUrl::Server(url) => {
             let server = OverHttp::new(&url, token).map_err(anyhow::Error::from)?;
-            let (clock, name) = (server.clock(), identity::served_store(&url));
+            let (clock, name) =
+                (server.clock(), identity::served_store(&url, &identity::node_name()));
             return Ok(Some(Way { broker: Arc::new(server), clock, name, store: None }));
         }
     };

@@ -65,8 +65,8 @@ impl Files {
         }
         let store = broker.store().made_at();
         let jobs = self.sweep_jobs(broker, store).await?;
-        let inputs = self.sweep_inputs(broker, store, now).await?;
         let transfers = self.sweep_transfers(now).await?;
+        let inputs = self.sweep_inputs(broker, store, now).await?;
         Ok(Swept { jobs, inputs, transfers })
     }
 
@@ -103,19 +103,14 @@ impl Files {
         let old = listed
             .try_filter(|meta| std::future::ready(meta.last_modified.timestamp_millis() < before));
         let mut old: Vec<Path> = old.map_ok(|meta| meta.location).try_collect().await?;
-        if old.is_empty() {
+        if old.is_empty() || may_miss_jobs(broker).await? {
             return Ok(0);
         }
         let named = named_inputs(broker).await?;
         self.is_still_there(broker, made_at).await?;
         old.retain(|place| place.filename().is_none_or(|name| !named.contains(name)));
-        if old.is_empty() {
-            return Ok(0);
-        }
-        // A repair brings a job back that was not listed now; nothing brings its inputs back.
-        if let Some(finding) = broker.examine().await?.doubts_jobs() {
-            let inputs = old.len();
-            tracing::warn!(finding, inputs, "inputs stay, as jobs may be missing that name them");
+        // Once more: what is damaged since was not seen before, and what was repaired since is not now.
+        if old.is_empty() || may_miss_jobs(broker).await? {
             return Ok(0);
         }
         self.remove(&old).await?;
@@ -209,6 +204,17 @@ fn remove_older(
         }
     }
     Ok(removed)
+}
+
+/// Whether jobs may be missing where they are listed. A repair brings them back; nothing brings back
+/// the inputs that they name.
+async fn may_miss_jobs(broker: &Broker) -> Result<bool, FilesError> {
+    let found = broker.examine().await?;
+    let finding = found.doubts_jobs();
+    if let Some(finding) = finding {
+        tracing::warn!(finding, "old inputs stay, as jobs may be missing that name them");
+    }
+    Ok(finding.is_some())
 }
 
 /// The SHA-256s of all inputs that a job which is still kept names: it may be retried.

@@ -98,7 +98,9 @@ async fn a_prompt_that_waits_for_its_turn_is_not_stalled_and_its_silence_begins_
     let bench =
         Bench::with(SimConfig::default(), |settings| settings.pace.truth_most = often).await;
     let witness = Witness::new();
-    let task = impatient(with_faults(picture(1), json!({"foreign_prompt_s": 3.0})));
+    let mut task = impatient(with_faults(picture(1), json!({"foreign_prompt_s": 4.0})));
+    // Its own run is over long before, also on a slow machine.
+    task.limits.silence_after = Duration::from_secs(2);
     let end = bench.run_task(task, witness.clone()).await;
     assert_eq!(end.unwrap().artifacts.len(), 1);
     let reports = witness.reports.lock();
@@ -106,6 +108,15 @@ async fn a_prompt_that_waits_for_its_turn_is_not_stalled_and_its_silence_begins_
         |what: &str| reports.iter().any(|r| r.message.as_ref().is_some_and(|m| m.contains(what)));
     assert!(said("waits behind"));
     assert!(!said("silent for"), "{reports:?}");
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_due_and_never_taken_is_stalled() {
+    let faults = Faults { idle_prompt_thread_dead: true, ..Faults::default() };
+    let bench = Bench::with_faults(faults).await;
+    let end = bench.run_task(impatient(comfy_task(picture(1))), Witness::new()).await;
+    let Err(RunEnd::GaveBack { reason, .. }) = &end else { panic!("{end:?}") };
+    assert_eq!(*reason, LossReason::Stalled);
 }
 
 #[tokio::test]
