@@ -58,8 +58,11 @@ export function statuses(records: Record<string, Record<string, unknown>>): Reco
   return Object.fromEntries(Object.entries(records).map(([id, record]) => [id, record["status"]]));
 }
 
-/** What differs by nature between two fleets that did the same: times, positions, drawn ids, counts of messages. */
-const BY_NATURE = /^(rev|token|incarnation|former_incarnations|place|queued_seq|n|preview_n|timestamp|last_status_change|.*_at)$/;
+/**
+ * What differs by nature between two fleets that did the same: times, positions, drawn ids, counts of messages, and
+ * which of two jobs beside each other ends first.
+ */
+const BY_NATURE = /^(rev|token|incarnation|former_incarnations|place|queued_seq|ended_no|n|preview_n|timestamp|last_status_change|.*_at)$/;
 
 /**
  * A view without what differs by nature between two fleets that did the same: times, positions,
