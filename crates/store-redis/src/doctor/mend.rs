@@ -96,7 +96,7 @@ impl Inner {
             return Ok(false);
         }
         if finding.is_replaced() {
-            self.delete_aside(finding).await.map_err(|error| told(&error.to_string()))?;
+            self.delete_aside(finding, look).await.map_err(|error| told(&error.to_string()))?;
             return Ok(false);
         }
         if let Some(job) = look.stray.get(&finding.id) {
