@@ -1,6 +1,6 @@
 //! What was set aside: told as long as it lies there, and whether anything is still missing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter::once};
 
 use pointsman_core::{
     RecordKey,
@@ -10,6 +10,9 @@ use pointsman_store::{Depth, StoreError};
 
 use super::records::Look;
 use crate::{keys, link::number, plan::parse_key, reads::pairs, store::Inner};
+
+/// Names that are forgotten in one step.
+const AT_ONCE: usize = 2_000;
 
 /// Follows the key's name in what `quarantined` holds, where its record was made anew in the same step
 /// (lua/doctor.lua).
@@ -122,24 +125,20 @@ impl Inner {
         repairable(finding, consequence, &key, &format!("`DEL {key}`"))
     }
 
-    /// Deletes what was set aside, where a repair may.
-    pub async fn delete_aside(&self, finding: &Finding, look: &Look) -> Result<(), StoreError> {
-        let mut delete = redis::pipe();
-        for aside in look.asides.get(&finding.id).into_iter().flatten() {
-            delete.cmd("UNLINK").arg(self.key(&format!("quarantine:{aside}")));
-            delete.cmd("HDEL").arg(self.key("quarantined")).arg(aside);
-        }
-        self.link.send_typed(&delete).await?;
-        Ok(())
+    /// Deletes what was set aside, where a repair may; what another server set aside since stays.
+    pub async fn delete_aside(&self, finding: &Finding, look: &Look) -> Result<(), String> {
+        let record = finding.record().map(|key| keys::record(&key)).unwrap_or_default();
+        let asides = look.asides.get(&finding.id).into_iter().flatten();
+        let args: Vec<&[u8]> = once(&record).chain(asides).map(|arg| arg.as_bytes()).collect();
+        self.mending_step("delete_asides", &args).await.map(drop)
     }
 
     /// Forgets what somebody else has deleted.
     pub async fn forget_asides(&self, look: &Look) -> Result<(), StoreError> {
-        let mut forget = redis::pipe();
-        for aside in &look.taken_away {
-            forget.cmd("HDEL").arg(self.key("quarantined")).arg(aside);
+        for asides in look.taken_away.chunks(AT_ONCE) {
+            let asides: Vec<&[u8]> = asides.iter().map(|aside| aside.as_bytes()).collect();
+            self.link.call("forget_asides", &asides).await?;
         }
-        self.link.send_typed(&forget).await?;
         Ok(())
     }
 }

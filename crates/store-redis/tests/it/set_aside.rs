@@ -10,7 +10,11 @@ use pointsman_store::{
 };
 use pointsman_store_redis::Options;
 
-use crate::support::{by_hand, fleet_on, open_with, prefix};
+use crate::support::{by_hand, call_by_hand, fleet_on, open_with, prefix};
+
+fn text(answer: redis::Value) -> String {
+    redis::from_redis_value(answer).expect("a text")
+}
 
 /// The only finding.
 async fn found(fleet: &Fleet) -> Finding {
@@ -88,4 +92,24 @@ async fn what_cannot_be_read_takes_no_records_place() {
     fleet.store.mend(None).await.expect("it is mended");
     assert_eq!(examine().await.map(|finding| finding.mend), Some(Mend::None));
     assert_eq!(by_hand(&prefix, &format!("EXISTS quarantine:job:{job}")), redis::Value::Int(1));
+}
+
+/// Between a look and what a repair does about it, another server may have set the record aside once
+/// more, under a name that had become free.
+#[tokio::test]
+async fn what_was_set_aside_since_the_look_is_neither_forgotten_nor_deleted() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let job = fleet.submit(spec(50)).await;
+    let key = format!("job:{job}");
+    set_aside(&fleet, &options, job).await;
+    let deleted = || text(call_by_hand(&prefix, "delete_asides", &[&key, &key]));
+    let is_noted = || by_hand(&prefix, &format!("HGET quarantined {key}"));
+    call_by_hand(&prefix, "forget_asides", &[&key]);
+    assert_eq!(text(is_noted()), key);
+    assert_eq!(deleted(), "changed");
+    assert_eq!(fleet.store.gone(vec![job]).await.expect("the store works"), []);
+    by_hand(&prefix, &format!("DEL quarantine:{key}"));
+    call_by_hand(&prefix, "forget_asides", &[&key]);
+    assert_eq!(is_noted(), redis::Value::Nil);
 }
