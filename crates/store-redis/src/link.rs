@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use acks::surely;
 pub use refusals::{OpenError, lost_meta};
-pub use reply::{answered, bytes, count, list, number, odd, text};
+pub use reply::{answered, bytes, count, list, number, odd, text, whole};
 pub use send::CallError;
 
 use crate::{address::Address, keys::Keys, settings::Info};

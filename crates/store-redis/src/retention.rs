@@ -1,12 +1,13 @@
 //! What is no longer kept: ended jobs, who is gone, the log's beginning, the keys of submissions.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::Mutex;
 use pointsman_core::{
-    Record, RecordKey, RecordKind, Timestamp, command::Reconcile, decide::limits,
+    Outage, Record, RecordKey, RecordKind, Timestamp, command::Reconcile, decide::limits,
 };
 use pointsman_store::{MAX_DUE, Retention, StoreError};
+use tokio::time::Instant;
 
 use crate::{
     link::{count, list, text},
@@ -40,23 +41,51 @@ impl EndedBytes {
     }
 }
 
-/// What a part came to; where it came to nothing, the log has why, and the doctor what is wrong.
-fn passing<T>(what: &str, part: Result<T, StoreError>) -> Option<T> {
-    let failed = |why: &StoreError| tracing::warn!(%why, what, "what is over is not removed");
-    part.inspect_err(failed).ok()
+/// Which parts fail now: each reason is told once, not with every look.
+#[derive(Default)]
+pub struct Removals(Mutex<BTreeMap<&'static str, Outage>>);
+
+impl Removals {
+    /// What a part came to; where it came to nothing, the log has why, and the doctor what is wrong.
+    fn passing<T>(&self, what: &'static str, part: Result<T, StoreError>) -> Option<T> {
+        let now = Instant::now().into_std();
+        match &part {
+            Ok(_) => {
+                if let Some(away) = self.works(what, now) {
+                    tracing::info!(what, ?away, "what is over is removed again");
+                }
+            }
+            Err(why) => {
+                if self.is_news(what, why, now) {
+                    tracing::warn!(%why, what, "what is over is not removed; trying on");
+                }
+            }
+        }
+        part.ok()
+    }
+
+    fn works(&self, what: &'static str, now: std::time::Instant) -> Option<Duration> {
+        self.0.lock().get_mut(what)?.works(now)
+    }
+
+    fn is_news(&self, what: &'static str, why: &StoreError, now: std::time::Instant) -> bool {
+        self.0.lock().entry(what).or_default().failed(&why.to_string(), now)
+    }
 }
 
 impl Inner {
     /// Ended jobs, and workers and machines that are gone, over what is kept.
     pub async fn surplus(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
         let (now, _) = self.contact(false).await?;
+        let removals = &self.removals;
         // An index that is damaged keeps nothing else from being removed.
-        passing("keys of submissions", self.forget_idempotency().await);
-        passing("entries of the log", self.cut_log().await);
-        let gone = passing("workers and machines", self.surplus_gone(keep, now).await);
+        removals.passing("keys of submissions", self.forget_idempotency().await);
+        removals.passing("entries of the log", self.cut_log().await);
+        let gone = removals.passing("workers and machines", self.surplus_gone(keep, now).await);
         // First those that are few.
         let mut due: Vec<Reconcile> = gone.into_iter().flatten().take(MAX_DUE).collect();
-        let jobs = passing("ended jobs", self.surplus_jobs(keep, MAX_DUE - due.len()).await);
+        let jobs =
+            removals.passing("ended jobs", self.surplus_jobs(keep, MAX_DUE - due.len()).await);
         due.extend(jobs.into_iter().flatten());
         Ok(due)
     }
@@ -88,14 +117,9 @@ impl Inner {
         let log = self.key("log");
         let mut look = redis::pipe();
         look.cmd("MEMORY").arg("USAGE").arg(&log).cmd("XLEN").arg(&log);
-        let found = self.link.send_each(&look).await?;
-        let [Ok(bytes), Ok(len)] = &found[..] else {
-            let why = found.into_iter().find_map(Result::err).unwrap_or_default();
-            tracing::warn!(why, "how large the log is cannot be seen, so it is not cut");
-            return Ok(());
-        };
-        let size = |value| count(value).unwrap_or(0);
-        let (bytes, len) = (size(bytes), size(len));
+        let found = self.link.send_all(&look).await?;
+        let size = |n: usize| found.get(n).and_then(count).unwrap_or(0);
+        let (bytes, len) = (size(0), size(1));
         if bytes > self.log_bytes {
             let kept = u128::from(len) * u128::from(self.log_bytes) / u128::from(bytes);
             let mut trim = redis::cmd("XTRIM");
@@ -176,5 +200,23 @@ impl Inner {
             });
         }
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_part_fails_is_told_once_until_it_works_again() {
+        let (removals, now) = (Removals::default(), Instant::now().into_std());
+        let is_news =
+            |what, why: &str| removals.is_news(what, &StoreError::Failed(why.to_owned()), now);
+        let told = [("jobs", "a"), ("jobs", "a"), ("jobs", "b"), ("log", "a"), ("log", "a")]
+            .map(|(what, why)| is_news(what, why));
+        assert_eq!(told, [true, false, true, true, false]);
+        assert!(removals.works("jobs", now).is_some());
+        assert!(is_news("jobs", "a") && !is_news("log", "a"));
+        assert_eq!(removals.works("machines", now), None);
     }
 }

@@ -34,7 +34,7 @@ use crate::{
     log,
     looks::Looks,
     machines::Machines,
-    retention::EndedBytes,
+    retention::{EndedBytes, Removals},
     sight::{self, Memory},
     together::Together,
     turns::Turns,
@@ -122,6 +122,8 @@ pub(crate) struct Inner {
     pub machines: Machines,
     pub gone: Gone,
     pub ended_bytes: EndedBytes,
+    /// What over what is kept cannot be removed.
+    pub removals: Removals,
     pub all_machines_every: Duration,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
@@ -185,6 +187,7 @@ impl RedisStore {
             machines: Machines::default(),
             gone: Gone::default(),
             ended_bytes: EndedBytes::default(),
+            removals: Removals::default(),
             all_machines_every,
             verified: Mutex::default(),
             searched: Mutex::new(LruCache::new(most_searched)),

@@ -15,7 +15,7 @@ use super::{
     records::Look,
 };
 use crate::{
-    link::{list, number, text},
+    link::{list, number, text, whole},
     plan::excluded_text,
     reads::pairs,
     store::Inner,
@@ -125,7 +125,7 @@ impl Inner {
             }
         }
         let highest = numbers.of.values().copied().max().unwrap_or(0);
-        let known = rev.parse::<u64>().ok();
+        let known = whole(&rev).and_then(|rev| rev.try_into().ok());
         numbers.last = highest.max(known.unwrap_or(0));
         if known != Some(numbers.last) {
             let is = if rev.is_empty() { "not there" } else { &rev };

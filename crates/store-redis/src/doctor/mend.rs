@@ -96,7 +96,7 @@ impl Inner {
             return Ok(false);
         }
         if finding.is_replaced() {
-            self.delete_aside(finding).await.map_err(|error| told(&error.to_string()))?;
+            self.delete_aside(finding, look).await?;
             return Ok(false);
         }
         if let Some(job) = look.stray.get(&finding.id) {
@@ -144,7 +144,7 @@ impl Inner {
     }
 
     /// Calls a function that mends one thing. An error is why it is not mended.
-    async fn mending_step(&self, function: &str, args: &[&[u8]]) -> Result<Value, String> {
+    pub async fn mending_step(&self, function: &str, args: &[&[u8]]) -> Result<Value, String> {
         let answer = self.link.call(function, args).await;
         let answer = answer.map_err(|error| told(&error.to_string()))?;
         match text(&answer).as_str() {

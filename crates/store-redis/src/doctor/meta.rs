@@ -10,7 +10,7 @@ use super::{
     records::Look,
 };
 use crate::{
-    link::{OpenError, list, number, text},
+    link::{OpenError, list, number, text, whole},
     reads::pairs,
     store::Inner,
 };
@@ -31,15 +31,15 @@ impl Inner {
             look.found.add(self.lost());
             return Ok(false);
         }
-        let whole = |field: &str| found.get(field).and_then(|value| value.parse::<i64>().ok());
+        let whole_in = |field: &str| found.get(field).and_then(|value| whole(value));
         let least = [("seq", last), ("ended_no", 0)];
-        let is_wrong = |(field, least): &(&str, i64)| whole(field).is_none_or(|n| n < *least);
+        let is_wrong = |(field, least): &(&str, i64)| whole_in(field).is_none_or(|n| n < *least);
         let wrong: Vec<&str> = least.iter().filter(|of| is_wrong(of)).map(|of| of.0).collect();
         if wrong.is_empty() {
             return Ok(true);
         }
         let said = wrong.iter().map(|field| match found.get(*field) {
-            Some(value) if value.parse::<u64>().is_ok() => {
+            Some(value) if whole(value).is_some() => {
                 format!("{field} is {value}, and the log has an entry {last}")
             }
             Some(value) => format!("{field} is {value:?}, which is no whole number"),
@@ -96,19 +96,19 @@ impl Inner {
         let found = self.link.send(redis::cmd("HGETALL").arg(self.link.keys().meta())).await?;
         let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
         let said = |field: &str| found.get(field).map_or("not there", String::as_str);
-        let whole = |field: &str| found.get(field).and_then(|value| value.parse::<u64>().ok());
+        let whole_in = |field: &str| found.get(field).and_then(|value| whole(value));
         let mut problems = Vec::new();
         let mut commands = Vec::new();
         if found.get("epoch").is_none_or(|epoch| epoch.parse::<Epoch>().is_err()) {
             problems.push(format!("epoch is {}", said("epoch")));
             commands.push(command(&["HSET", "meta", "epoch", &self.link.epoch().to_string()]));
         }
-        if whole("contact_since").is_none() {
+        if whole_in("contact_since").is_none() {
             problems.push(format!("contact_since is {}", said("contact_since")));
             let now = self.link.now().as_millis().to_string();
             commands.push(command(&["HSET", "meta", "contact_since", &now]));
         }
-        if found.contains_key("calm_until") && whole("calm_until").is_none() {
+        if found.contains_key("calm_until") && whole_in("calm_until").is_none() {
             problems.push(format!("calm_until is {}", said("calm_until")));
             commands.push(command(&["HDEL", "meta", "calm_until"]));
         }

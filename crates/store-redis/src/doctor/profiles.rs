@@ -21,7 +21,7 @@ use super::{
     records::Look,
 };
 use crate::{
-    link::{list, text},
+    link::{list, text, whole},
     plan::services_text,
     reads::pairs,
     store::Inner,
@@ -169,7 +169,7 @@ impl Inner {
             out.push((about(FindingRule::Contradiction, problem), vec![set]));
         }
         let anew = command(&["HSET", &name, "classes_rev", "0"]);
-        let rev = found.get("classes_rev").and_then(|rev| rev.parse::<u64>().ok());
+        let rev = found.get("classes_rev").and_then(|rev| whole(rev)?.try_into().ok());
         let Some(rev) = rev.filter(|rev| *rev <= numbers.last) else {
             let is = said("classes_rev");
             let problem = format!("classes_rev is {is}: no number up to {}", numbers.last);

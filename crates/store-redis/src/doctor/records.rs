@@ -60,6 +60,8 @@ pub struct Look {
     pub stray: BTreeMap<String, JobId>,
     /// Keys of a wrong type, and the type: nothing is read from them.
     pub wrong: BTreeMap<String, String>,
+    /// What follows `quarantine:` in the names of what is set aside, by the finding's id.
+    pub asides: BTreeMap<String, Vec<String>>,
     /// What `quarantined` names and somebody deleted.
     pub taken_away: Vec<String>,
     /// Nothing else could be looked at, nor can anything be mended.

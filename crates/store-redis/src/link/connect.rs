@@ -8,7 +8,7 @@ use redis::{RedisError, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
-    ANSWER_WITHIN, Opening, Place, count, list, lost_meta,
+    ANSWER_WITHIN, Opening, Place, list, lost_meta,
     nodes::{As, CONNECT_WITHIN, Candidate, Failures, candidate, client, config, connected},
     number,
     refusals::{
@@ -16,7 +16,7 @@ use super::{
         other_format,
     },
     reply::{SCANNED, scan, scanned},
-    text,
+    text, whole,
 };
 use crate::{
     keys::{FORMAT, Keys},
@@ -119,7 +119,7 @@ async fn look_at(
     let field = |n: usize| list(&meta).get(n);
     // What is no time is nobody's.
     let made_at = field(1).and_then(number).unwrap_or(0);
-    let seq = field(0).and_then(count);
+    let seq = field(0).and_then(|seq| u64::try_from(whole(&text(seq))?).ok());
     let seq = seq.ok_or_else(|| garbled_seq(keys, list(&meta).first().map(text)))?;
     let node = Node { host, port, run_id: info.run_id.clone() };
     Ok(Made { connection, node, epoch, seq, now, made_at, info })

@@ -43,6 +43,12 @@ pub fn number(value: &Value) -> Option<i64> {
     }
 }
 
+/// A whole number as our functions take one (lua/head.lua): digits alone, none of them in vain.
+pub fn whole(text: &str) -> Option<i64> {
+    let n: i64 = text.parse().ok()?;
+    ((0..1 << 53).contains(&n) && n.to_string() == text).then_some(n)
+}
+
 /// A number of things.
 pub fn count(value: &Value) -> Option<u64> {
     number(value).and_then(|n| u64::try_from(n).ok())
@@ -107,6 +113,15 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_number_is_what_our_functions_take_for_one() {
+        assert_eq!(whole("0"), Some(0));
+        assert_eq!(whole("9007199254740991"), Some(9_007_199_254_740_991));
+        for odd in ["", "01", "+1", "-1", "-0", "1.0", " 1", "1e0", "0x1", "9007199254740992"] {
+            assert_eq!(whole(odd), None, "{odd:?}");
+        }
+    }
 
     #[test]
     fn an_odd_answer_is_not_the_end_of_a_scan() {

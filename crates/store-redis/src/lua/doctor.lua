@@ -86,6 +86,34 @@ local function set_aside(keys, args)
   return 'ok'
 end
 
+-- Deletes what was set aside. Of a record it may be the only copy: then a hash stands in its place, or
+-- all of it was made anew, as it is noted now. ARGV: the record's key, or '' where it was none, and
+-- what follows `quarantine:` in the names.
+local function delete_asides(keys, args)
+  local P, name = prefix_of(keys[1]), args[1]
+  local noted = P .. 'quarantined'
+  if name ~= '' and call('TYPE', P .. name).ok ~= 'hash' then
+    for i = 2, #args do
+      if redis.pcall('HGET', noted, args[i]) ~= name .. ' anew' then return 'changed' end
+    end
+  end
+  for i = 2, #args do
+    call('UNLINK', P .. 'quarantine:' .. args[i])
+    redis.pcall('HDEL', noted, args[i])
+  end
+  return 'ok'
+end
+
+-- Forgets what somebody else has deleted, unless something was set aside under that name since.
+-- ARGV: what follows `quarantine:` in the names.
+local function forget_asides(keys, args)
+  local P = prefix_of(keys[1])
+  for _, aside in ipairs(args) do
+    if call('EXISTS', P .. 'quarantine:' .. aside) == 0 then redis.pcall('HDEL', P .. 'quarantined', aside) end
+  end
+  return 'ok'
+end
+
 -- Makes indexes what the records say. ARGV: for each command the seq at which it was worked out, the
 -- record that it was worked out of (packed: key and `rev`), or '' where it was of several, and the
 -- command, packed; keys are without their prefix. What it was worked out of must be as it was. Answers

@@ -18,6 +18,8 @@ register('pointsman_wait', wait, { 'allow-oom' })
 register('pointsman_pass_on', pass_on, { 'allow-oom' })
 register('pointsman_rewrite', rewrite, { 'allow-oom' })
 register('pointsman_set_aside', set_aside, { 'allow-oom' })
+register('pointsman_delete_asides', delete_asides, { 'allow-oom' })
+register('pointsman_forget_asides', forget_asides, { 'allow-oom' })
 register('pointsman_reindex', reindex, { 'allow-oom' })
 -- A picture is worth no memory that endings need.
 register('pointsman_keep_preview', keep_preview, {})

@@ -143,6 +143,7 @@ async fn classes_that_no_profile_would_look_at_are_numbered_anew() {
     let cases = [
         ("HSET meta classes_rev 1", "wrong_count:index/meta"),
         ("HSET meta classes_rev garbage", "wrong_count:index/meta"),
+        ("HSET meta classes_rev 03", "wrong_count:index/meta"),
         ("HDEL meta classes_rev", "wrong_count:index/meta"),
         (&format!("ZADD classes 0 {live}"), "record_without_index:index/classes"),
         (&format!("ZREM classes {live}"), "record_without_index:index/classes"),
@@ -176,6 +177,7 @@ async fn what_a_profile_can_serve_is_looked_at_in_the_store() {
         (format!("SADD {serves} {unserved}"), &surplus),
         (format!("HSET {key} classes_rev garbage"), &contradiction),
         (format!("HSET {key} classes_rev 99"), &contradiction),
+        (format!("HSET {key} classes_rev 03"), &contradiction),
         (format!("HDEL {key} classes_rev"), &contradiction),
         (format!("HSET {key} services other"), &contradiction),
         (format!("HSET {key} users 7"), &format!("wrong_count:index/{key}")),

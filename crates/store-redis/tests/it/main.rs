@@ -20,6 +20,7 @@ mod probed;
 mod profiles;
 mod retention;
 mod seeds;
+mod set_aside;
 mod set_back;
 mod several;
 mod shown;

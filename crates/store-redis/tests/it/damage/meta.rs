@@ -12,7 +12,13 @@ use crate::support::{by_hand, try_open};
 async fn fields_of_meta_are_made_right() {
     let scene = Scene::new().await;
     let epoch = format!("HSET meta epoch {}", "x".repeat(100));
-    for damage in [epoch.as_str(), "HDEL meta contact_since", "HSET meta calm_until garbage"] {
+    for damage in [
+        epoch.as_str(),
+        "HDEL meta contact_since",
+        "HSET meta contact_since 01",
+        "HSET meta calm_until garbage",
+        "HSET meta calm_until +1",
+    ] {
         by_hand(&scene.prefix, damage);
         let found = scene.examine().await;
         assert!(found.has("unreadable_field:index/meta"), "{damage}: {found:?}");
@@ -20,7 +26,9 @@ async fn fields_of_meta_are_made_right() {
         assert_eq!(mended[0].outcome, MendOutcome::Repaired, "{damage}");
         scene.works().await;
     }
-    scene.is_mended("HSET meta losses garbage", "wrong_count:index/meta").await;
+    for damage in ["HSET meta losses garbage", "HSET meta losses 00", "HSET meta pending 02"] {
+        scene.is_mended(damage, "wrong_count:index/meta").await;
+    }
     scene.works().await;
 }
 
@@ -29,9 +37,15 @@ async fn fields_of_meta_are_made_right() {
 async fn the_last_numbers_of_meta_are_told() {
     let scene = Scene::new().await;
     let behind = "HSET meta seq 1";
-    for damage in
-        ["HSET meta seq garbage", "HDEL meta ended_no", "HSET meta seq x ended_no y", behind]
-    {
+    for damage in [
+        "HSET meta seq garbage",
+        "HSET meta seq 0100",
+        "HSET meta seq +100",
+        "HDEL meta ended_no",
+        "HSET meta ended_no 07",
+        "HSET meta seq x ended_no y",
+        behind,
+    ] {
         scene.works().await;
         let whole = by_hand(&scene.prefix, "HMGET meta seq ended_no");
         by_hand(&scene.prefix, damage);
