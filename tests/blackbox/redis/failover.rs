@@ -7,7 +7,7 @@ use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 use tokio::time::Instant;
 
 use super::{
-    fleet::{Fleet, SOON, running, runs},
+    fleet::{Fleet, SOON, running, runs, still_run},
     judge::Judge,
     links::Proxy,
     load::Load,
@@ -107,9 +107,10 @@ async fn everybody_finds_the_new_primary(name: &str, address: String, fault: imp
     let _over_http = other.worker("over-http", 4).await;
     let viewer = Viewer::of(&[&other.client]).await;
     let epoch = viewer.seen().epoch().to_owned();
-    let long = running(&one.client, 6, 5_000).await;
+    let long = running(&one.client, 6, 10_000).await;
     let load = Load::on(&[&one.client, &other.client]);
     load.goes_on(50).await;
+    assert_eq!(still_run(&one.client, &long).await, long.len(), "the fault is amid their runs");
     let before = Instant::now();
     fault().await;
     let after = Instant::now();
