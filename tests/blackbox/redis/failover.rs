@@ -33,7 +33,8 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     load.goes_on(50).await;
     let (before, _) = load.stop().await;
     Judge::each_completed_once(&one.client, "before the fail-over", before.keys()).await;
-    // Idle throughout, and frozen until the fail-over: it must not take what another one runs.
+    // Frozen until the fail-over, and has room for everything then: it must not take what another
+    // one runs.
     let idle = fleet.direct(&one, "idle", 8).await;
     idle.signal("STOP");
     // All slots are taken; two more jobs wait for the short ones to end.

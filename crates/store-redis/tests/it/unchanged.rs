@@ -14,9 +14,8 @@ use self::{
     damage::{Damage, damage, damages},
     scene::{calls, scene},
 };
-pub use crate::keyspace::dump;
 use crate::{
-    keyspace::{but_for_pulse, changed, copies, put_back, restore},
+    keyspace::{but_for_pulse, changed, copies, dump, put_back, restore},
     support::{by_hand, connection, fleet_on, prefix, try_open},
 };
 
