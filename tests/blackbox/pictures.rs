@@ -119,7 +119,7 @@ async fn two_fleets_whose_workers_have_one_name_leave_each_other_alone_at_one_se
     let first = Served::up(first_data.path(), &["--comfyui", &url]).await;
     let graph = json!({
         "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
-        "2": {"class_type": "SimSleep", "inputs": {"value": ["1", 0], "seconds": 6.0}},
+        "2": {"class_type": "SimSleep", "inputs": {"value": ["1", 0], "seconds": 10.0}},
         "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}
     });
     let job = submit(&first.client, &workflow(&graph)).await;
@@ -131,6 +131,7 @@ async fn two_fleets_whose_workers_have_one_name_leave_each_other_alone_at_one_se
     assert_eq!((job.status, job.attempt), (JobStatus::Completed, 1));
     let next = until(&other.client, next, PATIENCE, |job| job.status.is_ended()).await;
     assert_eq!((next.status, next.attempt), (JobStatus::Completed, 1));
+    assert!(next.assigned_at < job.completed_at, "it cleared while the other's prompt ran");
 }
 
 #[tokio::test]

@@ -20,3 +20,10 @@ pub enum HarnessError {
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
 }
+
+impl HarnessError {
+    /// Another process listens where this one was to.
+    pub(crate) fn is_taken_port(&self) -> bool {
+        matches!(self, Self::Ended(log) if log.contains("Address already in use"))
+    }
+}

@@ -19,6 +19,9 @@ pub struct Ports {
     pub tls: Option<u16>,
 }
 
+/// So often a server is started anew where another process has taken its ports.
+pub const TRIES: usize = 20;
+
 /// Nodes of a cluster speak with each other on a port so much higher.
 const BUS: u16 = 10_000;
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{
     HarnessError, RedisServer,
-    process::{Ports, Process, log_tail},
+    process::{Ports, Process, TRIES, log_tail},
     server::connect,
     tls,
 };
@@ -38,8 +38,32 @@ impl Sentinel {
         quorum: u32,
     ) -> Result<Self, HarnessError> {
         let tls = primary.tls_port().is_some();
-        let (directory, ports) = (tempfile::tempdir()?, Ports::free(tls)?);
-        if tls {
+        Self::on_some(primary, name, quorum, || Ports::free(tls)).await
+    }
+
+    async fn on_some(
+        primary: &RedisServer,
+        name: &str,
+        quorum: u32,
+        mut ports: impl FnMut() -> Result<Ports, HarnessError>,
+    ) -> Result<Self, HarnessError> {
+        for _ in 0..TRIES {
+            match Self::on(primary, name, quorum, ports()?).await {
+                Err(error) if error.is_taken_port() => {}
+                answer => return answer,
+            }
+        }
+        Err(HarnessError::NoPort)
+    }
+
+    async fn on(
+        primary: &RedisServer,
+        name: &str,
+        quorum: u32,
+        ports: Ports,
+    ) -> Result<Self, HarnessError> {
+        let directory = tempfile::tempdir()?;
+        if ports.tls.is_some() {
             tls::copy(primary.directory(), directory.path())?;
         }
         // A sentinel writes what it learns into its own file, so it needs one.
@@ -158,4 +182,23 @@ fn configuration(
     let password = options.password.as_ref();
     lines.extend(password.map(|password| format!("sentinel auth-pass {name} {password}")));
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::RedisOptions;
+
+    #[tokio::test]
+    async fn where_another_process_was_faster_it_takes_other_ports() {
+        let primary = RedisServer::start(RedisOptions::default()).await.unwrap();
+        let faster = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = faster.local_addr().unwrap().port();
+        let mut first = Some(Ports { plain: taken, tls: None });
+        let ports = || first.take().map_or_else(|| Ports::free(false), Ok);
+        let sentinel = Sentinel::on_some(&primary, "main", 1, ports).await.unwrap();
+        assert_ne!(sentinel.port(), taken);
+    }
 }

@@ -13,13 +13,14 @@ use tempfile::TempDir;
 
 use crate::{
     Aof, HarnessError, RedisOptions,
-    process::{Ports, Process, log_tail},
+    process::{Ports, Process, TRIES, log_tail},
     tls,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(5);
-const TRIES: usize = 20;
+/// Redis gives up a fail-over that was ordered when it has not come about within 5 s.
+const GIVEN_UP: Duration = Duration::from_secs(6);
 
 /// A running redis-server; its process and its directory are gone when it is dropped.
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl RedisServer {
         for _ in 0..TRIES {
             let Some(mut server) = Self::spawn(options.clone(), primary)? else { continue };
             match server.serves().await {
-                Err(HarnessError::Ended(log)) if log.contains("Address already in use") => {}
+                Err(error) if error.is_taken_port() => {}
                 answer => return answer.map(|()| server),
             }
         }
@@ -201,10 +202,17 @@ impl RedisServer {
     /// `CLUSTER FAILOVER`: a replica of a cluster takes its primary's place, with all it has.
     pub async fn take_over(&self) -> Result<(), HarnessError> {
         let mut connection = self.connect().await?;
-        cmd("CLUSTER").arg("FAILOVER").exec_async(&mut connection).await?;
+        let mut order = cmd("CLUSTER");
+        order.arg("FAILOVER").exec_async(&mut connection).await?;
         let begun = Instant::now();
+        let mut ordered = begun;
         while field_of(&info(&mut connection).await?, "role") != Some("master") {
             self.again(begun, "the fail-over").await?;
+            if ordered.elapsed() > GIVEN_UP {
+                // Refused where it has just taken over, which the next look tells.
+                let _ = order.exec_async(&mut connection).await;
+                ordered = Instant::now();
+            }
         }
         Ok(())
     }

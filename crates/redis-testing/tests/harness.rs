@@ -1,6 +1,7 @@
 //! The harness does with a real redis-server what its names say.
 
 use std::{
+    path::Path,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -184,6 +185,30 @@ async fn a_replica_of_a_cluster_takes_over() {
     replica.take_over().await.unwrap();
     set(&replica, "b", "1").await;
     assert_eq!(get(&replica, "a").await.as_deref(), Some("1"));
+}
+
+/// Redis gives up what an order began when the primary does not answer for 5 s.
+#[tokio::test]
+async fn a_replica_takes_over_of_a_primary_that_answers_late() {
+    let options = || RedisOptions { cluster: true, ..RedisOptions::default() };
+    let primary = RedisServer::start(options()).await.unwrap();
+    let replica = RedisServer::replica_of(&primary, options()).await.unwrap();
+    let mut connection = replica.connect().await.unwrap();
+    let found = cmd("CONFIG").arg("GET").arg("dir").query_async(&mut connection).await;
+    let (_, directory): (String, String) = found.unwrap();
+    primary.freeze().unwrap();
+    let given_up = async {
+        let log = Path::new(&directory).join("redis.log");
+        let begun = Instant::now();
+        while !std::fs::read_to_string(&log).unwrap().contains("Manual failover timed out") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it gives up");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        primary.thaw().unwrap();
+    };
+    let (answer, ()) = tokio::join!(replica.take_over(), given_up);
+    answer.unwrap();
+    set(&replica, "b", "1").await;
 }
 
 #[tokio::test]

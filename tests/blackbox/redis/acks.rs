@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use pointsman_core::record::JobStatus;
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 
 use super::{
     failover::replicas_have_all_of,
-    fleet::{Fleet, running},
+    fleet::{Fleet, SOON, running, still_run},
     judge::Judge,
     links::Proxy,
     load::Load,
     viewer::Viewer,
 };
+use crate::harness::until;
 
 /// The primary takes writes that no replica hears of for this long, before it dies.
 const ALONE: Duration = Duration::from_millis(2_000);
@@ -47,16 +49,21 @@ async fn with_acks_a_fail_over_loses_no_submission_and_no_ending() {
     let viewer = Viewer::of(&[&server.client]).await;
     let epoch = viewer.seen().epoch().to_owned();
     // Some end while the primary is alone, some after it.
-    let mut long = running(&server.client, 4, 3_000).await;
-    long.extend(running(&server.client, 4, 7_000).await);
+    let short = running(&server.client, 4, 5_000).await;
+    let long = running(&server.client, 4, 15_000).await;
     let load = Load::on(&[&server.client]);
     load.goes_on(50).await;
     let (nowhere, [(behind, cut), (ahead, last)]) = (0, &replicas[..]) else { unreachable!() };
     cut.lead_to(nowhere);
     load.goes_on(50).await;
     last.lead_to(nowhere);
+    assert_eq!(still_run(&server.client, &short).await, short.len(), "they end in what follows");
     // The absence itself is what is tested.
     tokio::time::sleep(ALONE).await;
+    for job in &short {
+        until(&server.client, *job, SOON, |job| job.status == JobStatus::Completed).await;
+    }
+    assert_eq!(still_run(&server.client, &long).await, long.len(), "they end after it");
     primary.kill().await.expect("it is killed");
     assert!(offset(ahead).await > offset(behind).await, "one has more than the other");
     ahead.promote().await.expect("it is promoted");
@@ -66,7 +73,7 @@ async fn with_acks_a_fail_over_loses_no_submission_and_no_ending() {
     viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
     load.goes_on(50).await;
     let (acknowledged, failures) = load.stop().await;
-    let all = acknowledged.keys().chain(&long);
+    let all = acknowledged.keys().chain(&short).chain(&long);
     let judge = Judge::each_completed_once(&server.client, "fail-over with acks", all).await;
     let lost = acknowledged.keys().filter(|job| !judge.jobs.contains_key(job)).count();
     let seen = viewer.caught_up(&server.client).await;
@@ -75,7 +82,7 @@ async fn with_acks_a_fail_over_loses_no_submission_and_no_ending() {
         seen.resyncs
     );
     assert!(failures > 0, "what no replica confirmed was not acknowledged");
-    for job in &long {
+    for job in short.iter().chain(&long) {
         let job = server.client.job(*job).await.expect("it is known");
         assert_eq!((job.attempt, job.losses, job.failures), (1, 0, 0), "{job:?}");
     }

@@ -7,7 +7,7 @@ use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 use tokio::time::Instant;
 
 use super::{
-    fleet::{Fleet, SOON, running, runs},
+    fleet::{Fleet, SOON, running, runs, still_run},
     judge::Judge,
     links::Proxy,
     load::Load,
@@ -33,7 +33,8 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     load.goes_on(50).await;
     let (before, _) = load.stop().await;
     Judge::each_completed_once(&one.client, "before the fail-over", before.keys()).await;
-    // Idle throughout, and frozen until the fail-over: it must not take what another one runs.
+    // Frozen until the fail-over, and has room for everything then: it must not take what another
+    // one runs.
     let idle = fleet.direct(&one, "idle", 8).await;
     idle.signal("STOP");
     // All slots are taken; two more jobs wait for the short ones to end.
@@ -107,9 +108,10 @@ async fn everybody_finds_the_new_primary(name: &str, address: String, fault: imp
     let _over_http = other.worker("over-http", 4).await;
     let viewer = Viewer::of(&[&other.client]).await;
     let epoch = viewer.seen().epoch().to_owned();
-    let long = running(&one.client, 6, 5_000).await;
+    let long = running(&one.client, 6, 10_000).await;
     let load = Load::on(&[&one.client, &other.client]);
     load.goes_on(50).await;
+    assert_eq!(still_run(&one.client, &long).await, long.len(), "the fault is amid their runs");
     let before = Instant::now();
     fault().await;
     let after = Instant::now();

@@ -110,6 +110,16 @@ pub async fn runs(client: &Client, id: JobId) {
     until(client, id, SOON, |job| job.status == JobStatus::InProgress).await;
 }
 
+/// How many of these run now.
+pub async fn still_run(client: &Client, jobs: &[JobId]) -> usize {
+    let mut run = 0;
+    for job in jobs {
+        let job = client.job(*job).await.expect("it is known");
+        run += usize::from(job.status == JobStatus::InProgress);
+    }
+    run
+}
+
 /// Waits until something holds, looking again and again.
 pub async fn becomes<T>(what: &str, within: Duration, look: impl AsyncFn() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + within;

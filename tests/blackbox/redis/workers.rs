@@ -62,7 +62,7 @@ async fn what_a_worker_that_was_frozen_hands_in_is_kept_as_late_and_changes_noth
         fleet.direct(&server, "frozen-direct", 1).await,
         server.worker("frozen-over-http", 1).await,
     ];
-    // Long enough that neither ends before both are frozen, on whatever machine this runs.
+    // Both are frozen as soon as both run, long before either ends.
     let jobs = [
         submit(&server.client, &simulation(6_000)).await,
         submit(&server.client, &simulation(6_000)).await,
@@ -70,10 +70,10 @@ async fn what_a_worker_that_was_frozen_hands_in_is_kept_as_late_and_changes_noth
     for job in jobs {
         runs(&server.client, job).await;
     }
+    frozen.iter().for_each(|worker| worker.signal("STOP"));
     let _other = fleet.direct(&server, "other", 8).await;
     let load = Load::on(&[&server.client]);
     load.goes_on(25).await;
-    frozen.iter().for_each(|worker| worker.signal("STOP"));
     for job in jobs {
         until(&server.client, job, SOON, |job| job.attempt == 2).await;
     }

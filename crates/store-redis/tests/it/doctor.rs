@@ -20,8 +20,8 @@ use pointsman_store::{
 };
 
 use crate::{
+    keyspace::dump,
     support::{by_hand, connection, content, fleet_on, open_with, prefix},
-    unchanged::dump,
 };
 
 /// A fleet with a job that runs, one that waits and one that has ended.

@@ -81,7 +81,11 @@ pub fn changed<'a>(before: &'a Keys, after: &'a Keys) -> Vec<&'a str> {
 }
 
 pub fn put_back(prefix: &str, whole: &Keys, backup: &Keys) {
-    let now = dump(prefix);
+    put_back_from(&dump(prefix), whole, backup);
+}
+
+/// The same, where it is known how they are now.
+pub fn put_back_from(now: &Keys, whole: &Keys, backup: &Keys) {
     let mut change = redis::pipe();
     for key in now.keys().filter(|key| !whole.contains_key(*key)) {
         change.cmd("DEL").arg(key);
@@ -94,8 +98,13 @@ pub fn put_back(prefix: &str, whole: &Keys, backup: &Keys) {
     }
 }
 
+/// Who was heard when.
+pub fn is_pulse(key: &str) -> bool {
+    key.ends_with(":pulse")
+}
+
 /// Without who was heard when: who speaks is heard, also where it is refused.
 pub fn but_for_pulse(mut keys: Keys) -> Keys {
-    keys.retain(|key, _| !key.ends_with(":pulse"));
+    keys.retain(|key, _| !is_pulse(key));
     keys
 }

@@ -15,8 +15,8 @@ use pointsman_store_redis::{OpenError, Opening, Options, RedisStore};
 use pointsman_store_sqlite::SqliteStore;
 
 use crate::{
+    keyspace::dump,
     support::{by_hand, call_by_hand, connection, open_with, options, prefix, try_open},
-    unchanged::dump,
 };
 
 fn open(clock: ManualClock) -> (Arc<dyn Transfer>, Box<dyn Any>) {

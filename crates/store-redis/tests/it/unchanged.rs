@@ -14,9 +14,8 @@ use self::{
     damage::{Damage, damage, damages},
     scene::{calls, scene},
 };
-pub use crate::keyspace::dump;
 use crate::{
-    keyspace::{but_for_pulse, changed, copies, put_back, restore},
+    keyspace::{changed, copies, dump, is_pulse, put_back, put_back_from, restore},
     support::{by_hand, connection, fleet_on, prefix, try_open},
 };
 
@@ -49,35 +48,34 @@ async fn refusals_change_nothing(is_meant: impl Fn(&Damage) -> bool, at_least: u
     for key in whole.keys() {
         let how = damages(&mut redis, &prefix, key);
         for how in how.iter().filter(|how| is_meant(how)) {
-            for call in 0..calls(&fleet, &scene).len() {
-                damage(&mut redis, key, how);
+            damage(&mut redis, key, how);
+            let (before, as_damaged) = (dump(&prefix), copies(&prefix));
+            for command in calls(&fleet, &scene) {
                 damaged += 1;
-                let before = dump(&prefix);
                 // Another process each time: nothing is remembered from before.
                 let store = match try_open(options.clone()) {
                     Ok(store) => store,
                     Err(why) => {
                         refused += 1;
                         assert_eq!(changed(&before, &dump(&prefix)), [""; 0], "{key}: {why}");
-                        put_back(&prefix, &whole, &backup);
                         continue;
                     }
                 };
-                let command = calls(&fleet, &scene).swap_remove(call);
                 let answer = store.execute(vec![command.clone()]).await;
+                store.close().await.expect("it closes");
+                let after = dump(&prefix);
                 if refusal(&answer).is_some() {
                     refused += 1;
-                    let mut states = (before, dump(&prefix));
+                    let mut traces = changed(&before, &after);
                     // Who speaks is heard, also where each operation is refused.
                     if matches!(&answer, Ok(done) if done[0].is_ok()) {
-                        states = (but_for_pulse(states.0), but_for_pulse(states.1));
+                        traces.retain(|key| !is_pulse(key));
                     }
-                    let traces = changed(&states.0, &states.1);
                     assert_eq!(traces, [""; 0], "{key} {how:?} {command:?}: {answer:?}");
                 }
-                store.close().await.expect("it closes");
-                put_back(&prefix, &whole, &backup);
+                put_back_from(&after, &before, &as_damaged);
             }
+            put_back(&prefix, &whole, &backup);
         }
     }
     println!("{damaged} calls on a damaged store, {refused} refused, each without a trace");

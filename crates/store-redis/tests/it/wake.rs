@@ -140,9 +140,12 @@ impl Two {
             hints.push(waits(&store, hand));
             stores.push(store);
             let wait = Some(stores.len() as u64);
-            while server.info("blocked_clients").await.expect("it answers") != wait {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            within("it waits", async {
+                while server.info("blocked_clients").await.expect("it answers") != wait {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await;
         }
         let two = "two of them";
         let stores = stores.try_into().ok().expect(two);

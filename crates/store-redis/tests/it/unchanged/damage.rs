@@ -13,6 +13,9 @@ pub enum Damage {
     Deleted,
 }
 
+/// An entry after all that are there.
+const LATER: &str = "9000000000000-0";
+
 const RECORDS: [&str; 5] = ["job:", "worker:", "connector:", "machine:", "alert:"];
 
 fn ask<T: redis::FromRedisValue>(redis: &mut Connection, parts: &[&str]) -> T {
@@ -58,8 +61,8 @@ pub fn damage(redis: &mut Connection, key: &str, how: &Damage) {
             }
         }
         (Damage::Deleted, _) => {
-            let id: String = ask(redis, &["XADD", key, "*", "a", "b"]);
-            tell(redis, &["XDEL", key, &id]);
+            tell(redis, &["XADD", key, LATER, "a", "b"]);
+            tell(redis, &["XDEL", key, LATER]);
         }
         (Damage::Garbage, "hash") => {
             let fields: Vec<String> = ask(redis, &["HKEYS", key]);
@@ -71,7 +74,7 @@ pub fn damage(redis: &mut Connection, key: &str, how: &Damage) {
         (Damage::Garbage, "set") => tell(redis, &["SADD", key, "garbage"]),
         (Damage::Garbage, "zset") => tell(redis, &["ZADD", key, "7", "garbage"]),
         (Damage::Garbage, "list") => tell(redis, &["LPUSH", key, "garbage"]),
-        (Damage::Garbage, "stream") => tell(redis, &["XADD", key, "*", "a", "b"]),
+        (Damage::Garbage, "stream") => tell(redis, &["XADD", key, LATER, "a", "b"]),
         (Damage::Garbage, other) => panic!("{key} is a {other}"),
     }
 }
