@@ -155,18 +155,16 @@ async fn a_replica_follows_until_it_is_promoted_and_stays_promoted() {
 
 #[tokio::test]
 async fn a_sentinel_fails_over() {
-    let mut primary = RedisServer::start(RedisOptions::default()).await.unwrap();
-    let replica = RedisServer::replica_of(&primary, RedisOptions::default()).await.unwrap();
-    let mut sentinel = Sentinel::start(&primary, "fleet", 1).await.unwrap();
-    sentinel.knows_replicas(1).await.unwrap();
-    primary.kill().await.unwrap();
-    sentinel.primary_is(&replica).await.unwrap();
-    set(&replica, "a", "1").await;
+    sentinel_fails_over(false).await;
 }
 
 #[tokio::test]
 async fn over_tls_a_sentinel_fails_over() {
-    let options = || RedisOptions { tls: true, ..RedisOptions::default() };
+    sentinel_fails_over(true).await;
+}
+
+async fn sentinel_fails_over(tls: bool) {
+    let options = || RedisOptions { tls, ..RedisOptions::default() };
     let mut primary = RedisServer::start(options()).await.unwrap();
     let replica = RedisServer::replica_of(&primary, options()).await.unwrap();
     let mut sentinel = Sentinel::start(&primary, "fleet", 1).await.unwrap();

@@ -22,6 +22,7 @@
 //! | `wait` `pass_on` | hints: who waits, and wake-ups | nothing more: whoever waits looks by itself |
 //! | `ask_replicas` `keep_preview` | one key that decides nothing | the epoch; that no newer picture stands there |
 //! | `rewrite` `set_aside` `reindex` | what the doctor repairs; of a record with its event | that what it found is still so |
+//! | `delete_asides` `forget_asides` | what was set aside, and the notes of it | that a record stands in its place, or nothing lies there any more |
 //! | `begin_import` `finish_import` `seize_import` `clear_import` `reset` | a store that nobody works on yet | that it is empty or being imported, by this import |
 //!
 //! `load`, `first_waiting` and `idempotency` only read. Beside functions, retention cuts the log

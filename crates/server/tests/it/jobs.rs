@@ -1,10 +1,13 @@
 //! What users do with jobs.
 
 use pointsman_api::{ErrorCode, JobsOrder, JobsQuery, Submission};
-use pointsman_core::record::{ConnectorStatus, JobStatus};
+use pointsman_core::{
+    JobId,
+    record::{ConnectorStatus, JobStatus},
+};
 use serde_json::json;
 
-use crate::fixture::{completed, no_job, op, simulation, start};
+use crate::fixture::{Fixture, completed, no_job, op, simulation, start};
 
 #[tokio::test]
 async fn a_submission_is_answered_with_its_record() {
@@ -70,6 +73,20 @@ async fn requirements_are_completed_from_the_workflow() {
     assert_eq!(&piece[..], b"hi");
 }
 
+/// The whole list, page by page.
+async fn listed(server: &Fixture, order: Option<JobsOrder>) -> Vec<JobId> {
+    let mut query = JobsQuery { limit: Some(2), order, ..JobsQuery::default() };
+    let mut listed = Vec::new();
+    loop {
+        let page = server.client.jobs(&query).await.unwrap();
+        listed.extend(page.jobs.iter().map(|job| job.id));
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            return listed;
+        }
+    }
+}
+
 #[tokio::test]
 async fn lists_go_from_newest_to_oldest_page_by_page() {
     let server = start().await;
@@ -78,33 +95,13 @@ async fn lists_go_from_newest_to_oldest_page_by_page() {
         submitted.push(server.submit().await.id);
     }
     submitted.reverse();
-    let mut query = JobsQuery { limit: Some(2), ..JobsQuery::default() };
-    let mut listed = Vec::new();
-    loop {
-        let page = server.client.jobs(&query).await.unwrap();
-        listed.extend(page.jobs.iter().map(|job| job.id));
-        query.cursor = page.next_cursor;
-        if query.cursor.is_none() {
-            break;
-        }
-    }
-    assert_eq!(listed, submitted);
+    assert_eq!(listed(&server, None).await, submitted);
     // By their end: the one that was submitted last ends first.
     for id in &submitted {
         server.client.cancel(*id).await.unwrap();
     }
-    let mut query = JobsQuery { limit: Some(2), order: Some(JobsOrder::Ended), ..query };
-    let mut listed = Vec::new();
-    loop {
-        let page = server.client.jobs(&query).await.unwrap();
-        listed.extend(page.jobs.iter().map(|job| job.id));
-        query.cursor = page.next_cursor;
-        if query.cursor.is_none() {
-            break;
-        }
-    }
     submitted.reverse();
-    assert_eq!(listed, submitted);
+    assert_eq!(listed(&server, Some(JobsOrder::Ended)).await, submitted);
     let none = JobsQuery { status: Some(JobStatus::Failed), ..JobsQuery::default() };
     assert!(server.client.jobs(&none).await.unwrap().jobs.is_empty());
 }

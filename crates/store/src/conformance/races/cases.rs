@@ -49,6 +49,15 @@ async fn overdue(fleet: &Fleet) -> (Hand, Held) {
     (hand, held)
 }
 
+/// A ghost with what it ran, and the worker that the job was given to since, with what that holds.
+async fn given_away(fleet: &Fleet) -> (Hand, Held, Hand, Held) {
+    let (ghost, stale) = overdue(fleet).await;
+    fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
+    let other = fleet.worker("v", 1, &[]).await;
+    let held = fleet.claim(&other).await.expect("the job again");
+    (ghost, stale, other, held)
+}
+
 /// A worker that was not heard for so long, and then says that its service is broken. The job is of
 /// no matter.
 async fn silent(fleet: &Fleet, for_so_long: Duration) -> Race {
@@ -237,10 +246,7 @@ pub(super) fn all() -> Vec<Case> {
             name: "a ghost's writes after its job was given away",
             guard: Sabotage::Fence,
             setup: setup!(fleet, {
-                let (ghost, stale) = overdue(fleet).await;
-                fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
-                let other = fleet.worker("v", 1, &[]).await;
-                let held = fleet.claim(&other).await.expect("the job again");
+                let (ghost, stale, other, held) = given_away(fleet).await;
                 let failure = failed(FailureKind::BadJob);
                 let actors = vec![
                     writes(&ghost, stale, Op::Start),
@@ -264,10 +270,7 @@ pub(super) fn all() -> Vec<Case> {
             name: "a ghost's late result against the attempt that runs now",
             guard: Sabotage::Compare,
             setup: setup!(fleet, {
-                let (ghost, stale) = overdue(fleet).await;
-                fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
-                let other = fleet.worker("v", 1, &[]).await;
-                let held = fleet.claim(&other).await.expect("the job again");
+                let (ghost, stale, other, held) = given_away(fleet).await;
                 let actors = vec![writes(&ghost, stale, late()), finishes(&other, held)];
                 Race { actors, held, hand: other }
             }),
@@ -343,10 +346,7 @@ pub(super) fn all() -> Vec<Case> {
             name: "a ghost's late result, a cancel and the completion of who runs it now",
             guard: Sabotage::Compare,
             setup: setup!(fleet, {
-                let (ghost, stale) = overdue(fleet).await;
-                fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
-                let other = fleet.worker("v", 1, &[]).await;
-                let held = fleet.claim(&other).await.expect("the job again");
+                let (ghost, stale, other, held) = given_away(fleet).await;
                 let actors =
                     vec![writes(&ghost, stale, late()), cancels(held), finishes(&other, held)];
                 Race { actors, held, hand: other }
