@@ -233,7 +233,8 @@ impl StoreUrl {
             Self::Sqlite(dir) => Ok(Arc::new(open_sqlite(dir, purpose)?)),
             Self::Redis(address) => {
                 let opening = match purpose {
-                    Purpose::Export | Purpose::Restore => Opening::Existing,
+                    Purpose::Export => Opening::Visit,
+                    Purpose::Restore => Opening::Existing,
                     Purpose::Import => Opening::Import,
                 };
                 Ok(Arc::new(open_redis_for(address, redis, opening).await?))

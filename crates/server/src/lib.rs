@@ -34,4 +34,4 @@ pub use access::{
 };
 pub use files::{ByteStream, FileReader, Files, FilesError, MAX_FILE, Owner, StoredFile};
 pub use openapi::openapi_json;
-pub use server::{Limits, Server, ServerConfig, ServerError};
+pub use server::{Limits, Reserved, Server, ServerConfig, ServerError};

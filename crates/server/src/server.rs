@@ -11,7 +11,7 @@ use hyper_util::{
 };
 use pointsman_broker::Broker;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
@@ -33,6 +33,8 @@ const HEAD: Duration = Duration::from_secs(30);
 const HEAD_BYTES: usize = 64 << 10;
 /// A pause after the system refused a connection (too many open files, say).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Connections that wait to be taken, in the system.
+const BACKLOG: u32 = 1_024;
 
 /// What was said of connections that could not be taken.
 static UNTAKEN: Said = Said::new();
@@ -82,6 +84,30 @@ pub enum ServerError {
     Deadline { connections: usize, deadline: Duration },
 }
 
+/// The address of a server that is about to start: nobody else gets it, and nobody is let in yet. What
+/// would refuse the server is known so before its store is opened, which may change that.
+#[must_use = "it is given back when dropped"]
+pub struct Reserved {
+    socket: TcpSocket,
+    gate: Gate,
+    config: ServerConfig,
+}
+
+impl Reserved {
+    /// Listens.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`]: another server took the address just now.
+    pub fn listen(self, broker: Broker, files: Arc<Files>) -> Result<Server, ServerError> {
+        let Self { socket, gate, config } = self;
+        let cannot = |source| ServerError::Listen { address: config.listen, source };
+        let listener = socket.listen(BACKLOG).map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let app = App::new(broker, files, gate, config.limits);
+        Ok(Server { listener, address, app, connections: config.limits.connections })
+    }
+}
+
 /// A server that listens, and serves once it is run.
 #[must_use = "it serves only while it is run"]
 pub struct Server {
@@ -92,26 +118,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens.
+    /// Takes the address; nothing is made or changed.
     ///
     /// # Errors
     /// [`ServerError`]: the address is taken, or it can be reached from other machines and there
     /// is no token.
-    pub async fn bind(
-        config: ServerConfig,
-        broker: Broker,
-        files: Arc<Files>,
-    ) -> Result<Self, ServerError> {
+    pub fn reserve(config: ServerConfig) -> Result<Reserved, ServerError> {
         let loopback = config.listen.ip().is_loopback();
         let book = Book::open(&config.data)?;
         if !loopback && book.is_empty() {
             return Err(ServerError::NoTokens { address: config.listen, data: config.data });
         }
-        let cannot = |source| ServerError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(cannot)?;
-        let address = listener.local_addr().map_err(cannot)?;
-        let app = App::new(broker, files, Gate { loopback, book }, config.limits);
-        Ok(Self { listener, address, app, connections: config.limits.connections })
+        let socket = bound(config.listen)
+            .map_err(|source| ServerError::Listen { address: config.listen, source })?;
+        Ok(Reserved { socket, gate: Gate { loopback, book }, config })
     }
 
     /// Where it listens.
@@ -142,6 +162,14 @@ impl Server {
         app.stopping.cancel();
         connections.drain(deadline).await
     }
+}
+
+fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // What a server before it left behind at the address is not in its way; one that listens is.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// The next connection; none once the server is to stop.

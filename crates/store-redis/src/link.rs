@@ -66,8 +66,26 @@ pub enum Opening {
     Serve,
     /// Both are refused.
     Existing,
+    /// The same for one who reads, or moves the intake: its format is not raised, so those of an older
+    /// version serve it on.
+    Visit,
     /// One is made where there is none; what an import has put in is deleted.
     Import,
+}
+
+impl Opening {
+    fn makes(self) -> bool {
+        matches!(self, Self::Serve | Self::Import)
+    }
+
+    /// As the function `open` takes it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Serve | Self::Existing => "",
+            Self::Visit => "visit",
+            Self::Import => "import",
+        }
+    }
 }
 
 #[derive(Clone)]

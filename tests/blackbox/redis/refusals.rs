@@ -3,6 +3,7 @@
 use pointsman_core::record::AlertRule;
 use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 use super::fleet::{Fleet, SOON, becomes};
 use crate::harness::{Process, Served, directory, run, simulation};
@@ -38,6 +39,49 @@ async fn a_server_refuses_a_redis_that_it_cannot_live_on_and_touches_nothing() {
 
     let after = [evicts.dump().await.expect("a dump"), locked.dump().await.expect("a dump")];
     assert!(before == after, "something was touched");
+}
+
+/// To open the store would make it, or raise its format.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_refused_by_itself_has_opened_no_store() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let (none, others) = (directory(), directory());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let owner = others.path().join("files/owner.json");
+    std::fs::create_dir(others.path().join("files")).expect("a directory");
+    std::fs::write(owner, r#"{"fleet":"other","store_made_at":null}"#).expect("a file");
+    let sqlite = format!("sqlite:{}", none.path().join("new").display());
+    let new = none.path().join("new");
+    for (listen, store, data, why) in [
+        ("0.0.0.0:0", &redis.url(), &*new, "there is no token yet"),
+        ("0.0.0.0:0", &sqlite, &*new, "there is no token yet"),
+        (&*taken, &redis.url(), &*new, "cannot listen on"),
+        ("127.0.0.1:0", &redis.url(), others.path(), "of fleet \"other\", not of \"default\""),
+    ] {
+        let data = data.to_str().expect("UTF-8");
+        let refused = run(&["server", "--listen", listen, "--store", store, "--data", data]).await;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains(why), "{why}: {refused:?}");
+        assert!(!new.exists(), "{why}");
+    }
+    assert!(redis.dump().await.expect("a dump").keys().all(|key| !key.contains("pointsman")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_redis_is_a_wrong_address() {
+    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let store = format!("redis://{}", web.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = web.accept().await {
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+            client.write_all(answer).await.expect("it is sent");
+        }
+    });
+    let refused = run(&["intake", "--store", &store]).await;
+    let said = String::from_utf8(refused.stderr).expect("UTF-8");
+    assert!(said.contains("cannot be right") && said.lines().count() == 1, "{said}");
+    assert_eq!(refused.status.code(), Some(2), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,16 @@ pub fn shared_files(path: &Path, owner: &Owner) -> anyhow::Result<Files> {
     Files::open_shared(path, owner).map_err(|error| cannot_use(path, &error))
 }
 
-/// The same for a worker, once a server keeps files there; none when it was told to stop before.
+/// Refuses a directory that [`shared_files`] would refuse as another fleet's, before anything is made.
+///
+/// # Errors
+/// When the directory is not there, or the files are another fleet's.
+pub fn check_shared_files(path: &Path, fleet: &str) -> anyhow::Result<()> {
+    check_directory(path)?;
+    Files::check_owner(path, Some(fleet)).map_err(|error| cannot_use(path, &error))
+}
+
+/// The same as [`shared_files`] for a worker, once a server keeps files there; none when it was told to stop before.
 async fn joined_files(
     path: &Path,
     owner: &Owner,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Exit,
-    adapters::shared_files,
+    adapters::{check_shared_files, shared_files},
     args, open_files, print, stop,
     store_url::{RedisArgs, StoreUrl, open_redis},
 };
@@ -63,6 +63,16 @@ impl Places<'_> {
         })
     }
 
+    /// Refuses the files of another fleet.
+    fn check_files(&self) -> anyhow::Result<()> {
+        let fleet = self.redis.fleet();
+        match self.artifacts {
+            Some(shared) => check_shared_files(shared, fleet),
+            None => Files::check_owner(self.data, self.store.is_redis().then_some(fleet))
+                .with_context(|| format!("--data {}", self.data.display())),
+        }
+    }
+
     fn open_files(&self, store: &dyn Store) -> anyhow::Result<Files> {
         let (fleet, made_at) = (self.redis.fleet().to_owned(), store.made_at());
         let owner = Owner { fleet, store_made_at: made_at };
@@ -75,13 +85,21 @@ impl Places<'_> {
 }
 
 impl Running {
-    /// Opens the store and listens.
+    /// Opens the store and listens. What refuses the server by itself does so before: to open a store
+    /// may make it, or raise its format, after which older servers do not serve it any more.
     pub async fn start(places: Places<'_>, listen: &args::Listen) -> anyhow::Result<Self> {
         let data = places.data;
+        let reserved = Server::reserve(ServerConfig {
+            listen: listen.listen,
+            data: data.to_owned(),
+            limits: open_files::limits(),
+        })?;
+        places.check_files()?;
         make_data_directory(data)
             .with_context(|| format!("cannot make the data directory {}", data.display()))?;
         let store = places.open_store().await?;
         log_warnings(&*store);
+        let files = Arc::new(places.open_files(&*store)?);
         let retention = Retention {
             ended_jobs: listen.keep_jobs,
             ended_for: Duration::from_secs(listen.keep_days * 24 * 3600),
@@ -91,13 +109,7 @@ impl Running {
         let fleet = places.redis.fleet().to_owned();
         let config = BrokerConfig { fleet, retention, ..BrokerConfig::default() };
         let (broker, tasks) = Broker::start(store.clone(), config).await?;
-        let files = Arc::new(places.open_files(&*store)?);
-        let config = ServerConfig {
-            listen: listen.listen,
-            data: data.to_owned(),
-            limits: open_files::limits(),
-        };
-        let server = Server::bind(config, broker.clone(), files.clone()).await?;
+        let server = reserved.listen(broker.clone(), files.clone())?;
         let drain = listen.drain.time();
         Ok(Self { broker, files, server, store, tasks, drain })
     }

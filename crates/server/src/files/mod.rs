@@ -112,6 +112,21 @@ impl Files {
         Ok(files)
     }
 
+    /// Whether [`open`](Self::open) would find somebody else's files there: those of another fleet, or,
+    /// where no fleet is named, of any. Nothing is made.
+    ///
+    /// # Errors
+    /// When it would.
+    pub fn check_owner(data: &Path, fleet: Option<&str>) -> Result<(), FilesError> {
+        let root = data.join("files");
+        let Some(fleet) = fleet else { return Owner::none(&root) };
+        match Owner::check_fleet(&root, fleet) {
+            // They become this one's.
+            Err(FilesError::Nobodys { .. }) => Ok(()),
+            checked => checked,
+        }
+    }
+
     /// The files in a directory that several processes share, such as a network file system, which
     /// become the owner's. What others are just transferring is left alone.
     ///

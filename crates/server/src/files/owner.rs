@@ -41,13 +41,18 @@ impl Owner {
     /// [`FilesError::OtherFleet`] when the files are another fleet's, [`FilesError::Nobodys`] when
     /// no server has made them anybody's.
     pub(super) fn check(&self, root: &Path) -> Result<(), FilesError> {
+        Self::check_fleet(root, &self.fleet)
+    }
+
+    /// The same for whoever knows the fleet, and not yet its store.
+    pub(super) fn check_fleet(root: &Path, fleet: &str) -> Result<(), FilesError> {
         let file = || root.join(NAME).display().to_string();
         match Self::of(root) {
-            Ok(found) if found.fleet == self.fleet => Ok(()),
+            Ok(found) if found.fleet == fleet => Ok(()),
             Ok(found) => Err(FilesError::OtherFleet {
                 file: file(),
                 found: found.fleet,
-                wanted: self.fleet.clone(),
+                wanted: fleet.to_owned(),
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(FilesError::Nobodys { file: file() })

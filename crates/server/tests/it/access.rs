@@ -1,16 +1,12 @@
 //! Who may do what.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use pointsman_api::{ErrorCode, Submission};
-use pointsman_broker::{Broker, BrokerConfig};
 use pointsman_client::{Client, ClientError};
-use pointsman_core::{CustomerId, JobId, Timestamp, record::ConnectorStatus};
-use pointsman_server::{
-    Files, Limits, NewToken, Role, Server, ServerConfig, ServerError, add_token,
-};
-use pointsman_store::{MemStore, MonotonicClock};
+use pointsman_core::{CustomerId, JobId, record::ConnectorStatus};
+use pointsman_server::{Limits, NewToken, Role, Server, ServerConfig, ServerError, add_token};
 use serde_json::json;
 
 use crate::fixture::{
@@ -270,14 +266,10 @@ async fn a_customer_is_told_why_its_job_waits_but_not_which_workers_there_are() 
 
 #[tokio::test]
 async fn beyond_loopback_nothing_listens_without_a_token() {
-    let clock = MonotonicClock::starting(Timestamp::default());
-    let store = Arc::new(MemStore::new(Arc::new(clock)));
-    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let data = tempfile::tempdir().unwrap();
-    let files = Arc::new(Files::open(data.path(), None).unwrap());
     let listen = SocketAddr::from(([0, 0, 0, 0], 0));
     let config = ServerConfig { listen, data: data.path().to_owned(), limits: Limits::default() };
-    let refused = Server::bind(config, broker, files).await.map(drop).unwrap_err();
+    let refused = Server::reserve(config).map(drop).unwrap_err();
     assert!(matches!(refused, ServerError::NoTokens { .. }));
     // As it stands there, it makes the token where this server looks for it.
     let order = format!("token add NAME --role ROLE --data {}`", data.path().display());

@@ -63,7 +63,7 @@ pub async fn start_with(
     let (broker, tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let files = Arc::new(Files::open(data.path(), None).unwrap());
     let config = ServerConfig { listen, data: data.path().to_owned(), limits };
-    let server = Server::bind(config, broker.clone(), files).await.unwrap();
+    let server = Server::reserve(config).unwrap().listen(broker.clone(), files).unwrap();
     let url = format!("http://127.0.0.1:{}", server.addr().port());
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server.run(stop.clone(), Duration::from_secs(5)));

@@ -8,7 +8,7 @@ use redis::{RedisError, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
-    ANSWER_WITHIN, Opening, Place, list, lost_meta,
+    ANSWER_WITHIN, Place, list, lost_meta,
     nodes::{As, CONNECT_WITHIN, Candidate, Failures, candidate, client, config, connected},
     number,
     refusals::{
@@ -92,7 +92,7 @@ async fn look_at(
     open.arg(library::name("open")).arg(1).arg(keys.meta());
     open.arg(&place.fleet).arg(&info.replid).arg(Epoch::mint().to_string());
     open.arg(place.given_time());
-    open.arg(i32::from(place.opening == Opening::Import));
+    open.arg(place.opening.word());
     let mut opened = open.query_async(&mut connection).await;
     // Where it is loaded already, as it mostly is, no memory is needed to connect.
     if opened.as_ref().is_err_and(is_not_loaded) {
@@ -198,7 +198,7 @@ async fn look_at_meta(
         "none" if is_left_over(connection, keys).await.map_err(failed)? => {
             Err(lost_meta(keys.prefix()))
         }
-        "none" if place.opening == Opening::Existing => {
+        "none" if !place.opening.makes() => {
             Err(OpenError::Missing { prefix: keys.prefix().to_owned() })
         }
         "none" => match stranger(connection, place, keys).await? {

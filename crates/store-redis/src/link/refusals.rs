@@ -131,6 +131,11 @@ pub(super) fn failure(place: &Place, error: &RedisError) -> OpenError {
         let cure = "let cert= name a certificate that holds, of an authority that Redis trusts";
         return OpenError::Denied { address, why, cure };
     }
+    // A web server, say: what it answers is shown by nothing that may take several lines.
+    if error.kind() == ErrorKind::Parse {
+        let why = "what answers there does not speak as a Redis does".to_owned();
+        return OpenError::Address { address, why };
+    }
     match why.contains("DB index is out of range") {
         true => OpenError::Address { address, why },
         false => OpenError::Unreachable { address, why },

@@ -8,7 +8,8 @@ local COMMANDS = {
   'XADD', 'XSETID', 'XTRIM', 'ZADD', 'ZREM', 'ZREMRANGEBYSCORE', 'PUBLISH', 'SUBSCRIBE',
 }
 
--- ARGV: fleet, replication id, epoch if a new one is needed, time or '', '1' for an import.
+-- ARGV: fleet, replication id, epoch if a new one is needed, time or '', 'import' or 'visit' or ''. Who
+-- visits leaves the format to those who serve.
 local function open(keys, args)
   -- A right that is missing would else be noticed in the midst of writes.
   for _, command in ipairs(COMMANDS) do
@@ -24,8 +25,8 @@ local function open(keys, args)
   end
   if is_newer(f[1]) then return { 'newer', f[1] } end
   if f[2] ~= args[1] then return { 'fleet', f[2] or '' } end
-  if f[5] and args[5] ~= '1' then return { 'importing' } end
-  if tonumber(f[1]) < FORMAT then call('HSET', keys[1], 'format', FORMAT) end
+  if f[5] and args[5] ~= 'import' then return { 'importing' } end
+  if tonumber(f[1]) < FORMAT and args[5] ~= 'visit' then call('HSET', keys[1], 'format', FORMAT) end
   if not f[6] then call('HSET', keys[1], 'created_at', text(now)) end
   if f[3] == args[2] then return { 'ok', f[4], text(now), 'known' } end
   -- Another replication id: a restart, a fail-over, a restored copy. The end of the log may be gone.

@@ -10,10 +10,11 @@ use pointsman_core::{
 };
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
-    Health, Store, StoreError, ToldProgress,
+    Health, Store, StoreError, ToldProgress, Transfer as _,
     conformance::fleet::{Fleet, completed, spec, within},
+    transfer::{ExportOptions, export},
 };
-use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
+use pointsman_store_redis::{Address, OpenError, Opening, Options, RedisStore, SettingsError};
 
 use crate::support::run;
 
@@ -86,6 +87,14 @@ async fn a_store_of_an_older_format_is_taken_over() {
     };
     let newest = format().await;
     run(&server, &format!("HSET {META} format 1")).await;
+    // A look, an intake that is closed and an export leave it to the servers that there are.
+    let visit = Options { opening: Opening::Visit, ..at(&server.url()) };
+    let visitor = RedisStore::open(visit).await.expect("it opens");
+    visitor.set_intake(false).await.expect("it is closed");
+    let export_options = ExportOptions { made_by: String::new(), with_running: false };
+    export(&visitor, &export_options, &mut Vec::new(), &mut |_| ()).await.expect("an export");
+    visitor.set_intake(true).await.expect("it is open");
+    assert_eq!(format().await, "1");
     works(open().await).await;
     assert_eq!(format().await, newest);
     let docs =
