@@ -39,6 +39,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/assets/{name}", get(pages::asset))
         .fallback(pages::other)
         .method_not_allowed_fallback(pages::wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), health::only_whole))
         .layer(middleware::from_fn_with_state(app.clone(), authenticate))
         .layer(CatchPanicLayer::custom(|_| panicked()))
         .layer(middleware::from_fn_with_state(app.clone(), observe))

@@ -24,7 +24,7 @@ use futures::{
 use parking_lot::{Mutex, RwLock};
 use pointsman_core::Timestamp;
 use pointsman_store::{Clock, Epoch};
-use redis::aio::MultiplexedConnection;
+use redis::{Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -299,11 +299,16 @@ impl Link {
         }
     }
 
-    /// Looks at the settings and the replication id, and makes the connection anew when that is
+    /// Looks at the settings, whether an import fills the store, and the replication id, and makes the connection anew when that is
     /// another: the same process may have become a copy of another one.
     pub async fn look(&self) -> Result<(), CallError> {
-        let info = self.send(&Info::sections()).await?;
-        let info = Info::parse(&text(&info));
+        let mut both = redis::pipe();
+        both.add_command(Info::sections()).cmd("HGET").arg(self.keys().meta()).arg("importing");
+        // A `meta` of a wrong type says nothing.
+        let mut found =
+            self.send_typed(&both).await?.into_iter().map(|found| found.unwrap_or(Value::Nil));
+        let info = Info::parse(&found.next().as_ref().map(text).unwrap_or_default());
+        self.0.standing.saw_import(found.next().is_some_and(|importing| importing != Value::Nil));
         let generation = self.0.live.read().as_ref().map(|live| live.generation);
         let before = self.0.standing.saw(info.clone());
         if before.replid != info.replid || info.role != "master" {

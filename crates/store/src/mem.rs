@@ -18,7 +18,7 @@ use pointsman_core::{
 use tokio::sync::broadcast;
 
 use crate::{
-    Clock, Committed, Depth, Done, Epoch, Health, Loaded, LogPage, Position, Seed, Store,
+    Clock, Committed, Depth, Done, Epoch, Health, Intake, Loaded, LogPage, Position, Seed, Store,
     StoreError,
     state::{
         Applied, ClassSummary, Due, EndedPage, JobFilter, JobsPage, Pulse, Queues, State, WorkHint,
@@ -109,7 +109,10 @@ impl Store for MemStore {
     }
 
     fn health(&self) -> Health {
-        Health::Ready
+        match self.inner.lock().state.intake() {
+            Intake::Importing => Health::Importing,
+            Intake::Open | Intake::Closed => Health::Ready,
+        }
     }
 
     async fn execute(

@@ -143,6 +143,8 @@ pub enum Health {
     /// No room for more, on the disk or in memory; it says which. Submissions are refused; endings and
     /// reads go on.
     Full(String),
+    /// An import fills it: what is there is not whole, and tells nothing.
+    Importing,
     Failed(String),
 }
 

@@ -852,8 +852,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The server serves: its store is reached, its view is true, and it is not stopping. A full store
-         *     takes no submissions, and is ready for all else.
+         * The server serves: its store is reached and no import fills it, its view is true, and it is not
+         *     stopping. A full store takes no submissions, and is ready for all else.
          */
         get: operations["get_readyz"];
         put?: never;

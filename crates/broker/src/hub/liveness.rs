@@ -46,8 +46,10 @@ impl Contact {
         let last = self.0.lock();
         let not_live =
             |reason: String| Liveness::NotLive(NotLive { reason, since: last.store_time });
-        if let Health::Failed(why) = store.health() {
-            return not_live(format!("the store failed: {why}"));
+        match store.health() {
+            Health::Ready | Health::Full(_) => {}
+            Health::Importing => return not_live("an import fills the store".into()),
+            Health::Failed(why) => return not_live(format!("the store failed: {why}")),
         }
         if last.at.elapsed() < LIVE_FOR {
             return Liveness::Live;

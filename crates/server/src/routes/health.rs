@@ -1,13 +1,14 @@
 //! Whether the server runs, whether it takes work, and its figures.
 
 use axum::{
-    extract::State,
+    extract::{Request, State},
     http::header,
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use pointsman_api::ErrorCode;
 use pointsman_broker::Liveness;
-use pointsman_store::Health;
+use pointsman_store::{Health, TransferError};
 
 use super::Errors;
 use crate::{
@@ -21,8 +22,8 @@ pub(crate) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// The server serves: its store is reached, its view is true, and it is not stopping. A full store
-/// takes no submissions, and is ready for all else.
+/// The server serves: its store is reached and no import fills it, its view is true, and it is not
+/// stopping. A full store takes no submissions, and is ready for all else.
 #[utoipa::path(
     get, path = "/readyz", tag = "server",
     responses((status = 200, body = String), Errors),
@@ -33,12 +34,31 @@ pub(crate) async fn readyz(State(app): State<App>) -> Answer<&'static str> {
     }
     match app.broker.health() {
         Health::Ready | Health::Full(_) => {}
+        Health::Importing => return Err(importing()),
         Health::Failed(why) => return Err(Refusal::new(ErrorCode::StoreFailed, why)),
     }
     match app.broker.live() {
         Liveness::Live => Ok("ok\n"),
         Liveness::NotLive(why) => Err(Refusal::new(ErrorCode::NotReady, why.reason)),
     }
+}
+
+/// While an import fills the store, what is there is a part, and no answer.
+pub(crate) async fn only_whole(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Answer<Response> {
+    let path = request.uri().path();
+    let is_of_store = path.starts_with("/api/v1/") && !path.starts_with("/api/v1/intake");
+    match app.broker.health() {
+        Health::Importing if is_of_store => Err(importing()),
+        _ => Ok(next.run(request).await),
+    }
+}
+
+fn importing() -> Refusal {
+    Refusal::new(ErrorCode::Importing, TransferError::Importing.to_string())
 }
 
 /// Figures for Prometheus.

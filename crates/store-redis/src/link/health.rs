@@ -7,7 +7,7 @@ use pointsman_core::Outage;
 use pointsman_store::{Health, Setting};
 use redis::RedisError;
 
-use super::Link;
+use super::{Link, Opening};
 use crate::settings::{FULL_AT, Info, ROOM_AT};
 
 /// Functions that Redis refuses while it takes no writes. Servers call `contact` all the time.
@@ -27,6 +27,8 @@ struct Inner {
     /// Why the last write was refused.
     refused: Option<String>,
     is_full: bool,
+    /// An import fills the store.
+    is_importing: bool,
 }
 
 impl Inner {
@@ -54,6 +56,10 @@ impl Standing {
     /// Answers what was known before.
     pub fn saw(&self, info: Info) -> Info {
         self.0.lock().see(info)
+    }
+
+    pub fn saw_import(&self, is_importing: bool) {
+        self.0.lock().is_importing = is_importing;
     }
 
     /// An error that Redis gave as its answer.
@@ -98,6 +104,10 @@ impl Link {
         }
         if let Some(why) = &inner.refused {
             return Health::Failed(format!("Redis refuses writes: {why}"));
+        }
+        // The import itself goes by whether there is room.
+        if inner.is_importing && self.0.place.opening != Opening::Import {
+            return Health::Importing;
         }
         if inner.is_full {
             return Health::Full(format!(
