@@ -167,7 +167,8 @@ pub struct Up {
     /// A ComfyUI to drive; once for each. Without any, the bundled simulator is started.
     #[arg(long)]
     pub comfyui: Vec<String>,
-    /// Workers; each gets one of the ComfyUIs in turn. The default is one for each ComfyUI.
+    /// Workers; each gets one of the ComfyUIs in turn. The default is one for each ComfyUI, and fewer
+    /// are refused.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub workers: Option<u32>,
     /// Jobs of the simulation service that each worker runs at once.

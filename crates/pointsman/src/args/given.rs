@@ -7,7 +7,7 @@ use clap::{
 };
 use pointsman_store_redis::Address;
 
-use super::{Cli, Command, Intake};
+use super::{Cli, Command, Intake, Up};
 
 impl Cli {
     /// Reads the command line; ends the process where it is wrong, or where help was asked for.
@@ -39,6 +39,11 @@ impl Cli {
                 false => intake.store = None,
             }
         }
+        if let Command::Up(up) = &cli.command
+            && let Some(why) = up.leaves_out()
+        {
+            return Err(conflict(&why));
+        }
         let used = cli.command.global_options();
         let unused = GLOBAL_OPTIONS
             .into_iter()
@@ -47,6 +52,18 @@ impl Cli {
             Some(option) => Err(conflict(&cli.command.does_not_use(option))),
             None => Ok(cli),
         }
+    }
+}
+
+impl Up {
+    /// ComfyUIs that no worker would drive.
+    fn leaves_out(&self) -> Option<String> {
+        let (workers, comfyuis) = (self.workers? as usize, self.comfyui.len());
+        let left = self.comfyui.get(workers..).filter(|left| !left.is_empty())?.join(", ");
+        Some(format!(
+            "--workers {workers} leaves {left} without a worker: use --workers {comfyuis} or more, \
+             or leave one of the --comfyui out"
+        ))
     }
 }
 

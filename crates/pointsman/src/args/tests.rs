@@ -181,3 +181,18 @@ fn a_worker_says_whose_jobs_it_takes() {
         assert!(of(&wrong).is_err(), "{wrong:?}");
     }
 }
+
+#[test]
+fn no_comfyui_is_left_without_a_worker() {
+    let up = |workers: &[&str]| {
+        let comfyuis = ["--comfyui", "http://a", "--comfyui", "http://b", "--comfyui", "http://c"];
+        let arguments = [&["pointsman", "up"], &comfyuis[..], workers].concat();
+        Cli::of(&Cli::command().try_get_matches_from(arguments).unwrap()).map(drop)
+    };
+    for enough in [&[][..], &["--workers", "3"], &["--workers", "7"]] {
+        up(enough).unwrap();
+    }
+    let why = up(&["--workers", "1"]).unwrap_err();
+    assert_eq!(why.exit_code(), 2);
+    assert!(why.to_string().contains("leaves http://b, http://c without a worker"), "{why}");
+}

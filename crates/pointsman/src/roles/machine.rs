@@ -1,6 +1,6 @@
 //! One machine's workers with their connectors.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use pointsman_connectors::{Connector, Limits as AttemptLimits};
@@ -48,7 +48,7 @@ impl WorkerPlan {
         let services = services.collect::<Result<_, _>>()?;
         let capabilities = Capabilities {
             hardware: hardware.share(worker, of),
-            labels: self.labels.iter().map(|label| parse_label(label)).collect::<Result<_, _>>()?,
+            labels: labels(&self.labels)?,
             customers: self.customers,
             ..Capabilities::default()
         };
@@ -153,6 +153,20 @@ fn limits(limits: &Limits) -> AttemptLimits {
     }
 }
 
+/// # Errors
+/// Also when one is given twice: a worker has one value of each.
+fn labels(given: &[String]) -> anyhow::Result<BTreeMap<String, LabelValue>> {
+    let mut labels = BTreeMap::new();
+    for label in given {
+        let (name, value) = parse_label(label)?;
+        if labels.contains_key(&name) {
+            anyhow::bail!("label {name} is given twice: a worker has one value of it");
+        }
+        labels.insert(name, value);
+    }
+    Ok(labels)
+}
+
 /// `NAME=VALUE`: a number or truth value where it reads as one, else text. A number has digits
 /// alone, with a sign and a point: `nan`, `inf` and a commit hash such as `5e91234` are text.
 fn parse_label(label: &str) -> anyhow::Result<(String, LabelValue)> {
@@ -202,6 +216,16 @@ mod tests {
         let set = of(None, None);
         assert_eq!(set.silence_after, seconds(20));
         assert_eq!((set.stall_after, set.blind_stall_after), (seconds(90), seconds(90)));
+    }
+
+    #[test]
+    fn a_label_has_one_value() {
+        let given = |all: &[&str]| labels(&all.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(given(&["x=1", "y=1"]).unwrap().len(), 2);
+        for twice in [["x=1", "x=2"], ["x=1", "x=1"]] {
+            let why = given(&twice).unwrap_err().to_string();
+            assert!(why.contains("label x is given twice"), "{why}");
+        }
     }
 
     #[test]
