@@ -55,3 +55,37 @@ async fn a_second_signal_stops_at_once_whatever_is_under_way() {
         assert!(second.elapsed() < Duration::from_secs(10), "{role}: {:?}", second.elapsed());
     }
 }
+
+/// A terminal that is closed may send it several times.
+#[tokio::test]
+async fn a_hangup_drains_and_is_never_the_second_signal() {
+    let data = directory();
+    let mut served = Served::server(data.path(), 0).await;
+    let port = served.port();
+    let upload = slow_upload(port).await;
+    served.client.workers().await.expect("it answers");
+    served.process.signal("HUP");
+    drains(port).await;
+    served.process.signal("HUP");
+    drop(upload);
+    assert!(served.process.ended().await.success());
+    assert_eq!(served.process.logged(), 0, "nothing was cut off");
+}
+
+#[tokio::test]
+async fn whoever_starts_it_to_outlive_its_terminal_is_heard() {
+    let data = directory();
+    let store = format!("sqlite:{}", data.path().display());
+    let arguments = ["server", "--listen", "127.0.0.1:0", "--store", &store];
+    let mut served = Served::from(Process::start_after("trap '' HUP", &arguments)).await;
+    let port = served.port();
+    let upload = slow_upload(port).await;
+    served.client.workers().await.expect("it answers");
+    served.process.signal("HUP");
+    // Were that the first signal, this would be the second.
+    served.process.signal("INT");
+    drains(port).await;
+    drop(upload);
+    assert!(served.process.ended().await.success());
+    assert_eq!(served.process.logged(), 0, "nothing was cut off");
+}

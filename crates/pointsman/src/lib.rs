@@ -5,6 +5,7 @@ pub mod args;
 mod commands;
 mod exit;
 mod identity;
+mod logging;
 mod open_files;
 mod print;
 mod roles;
@@ -12,10 +13,9 @@ pub mod services;
 mod stop;
 pub mod store_url;
 
-use std::{env::VarError, io::IsTerminal as _, time::Duration};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::args::{Cli, Command};
 pub use crate::{exit::Exit, print::plain};
@@ -31,9 +31,7 @@ pub fn run() -> Result<(), Exit> {
     let mut cli = Cli::parse_or_exit();
     // An environment variable that is set to nothing is no token.
     cli.token = cli.token.filter(|token| !token.is_empty());
-    let filter = log_filter()?;
-    let ansi = std::io::stderr().is_terminal();
-    fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    logging::begin()?;
     // A worker's calls follow one another: on one thread none of them waits for another thread.
     let mut runtime = match cli.command {
         Command::Worker(_) => tokio::runtime::Builder::new_current_thread(),
@@ -49,19 +47,6 @@ fn run_to_end<T>(runtime: Runtime, let_go_after: Duration, work: impl Future<Out
     let done = runtime.block_on(work);
     runtime.shutdown_timeout(let_go_after);
     done
-}
-
-/// What is logged: what `POINTSMAN_LOG` says; `info` where it says nothing.
-#[expect(clippy::disallowed_methods, reason = "it is the binary that reads it")]
-fn log_filter() -> Result<EnvFilter, Exit> {
-    let filter = match std::env::var("POINTSMAN_LOG") {
-        Ok(filter) if !filter.is_empty() => {
-            EnvFilter::try_new(filter).map_err(|error| error.to_string())
-        }
-        Ok(_) | Err(VarError::NotPresent) => Ok("info".into()),
-        Err(error) => Err(error.to_string()),
-    };
-    filter.map_err(|why| Exit::Usage(format!("POINTSMAN_LOG is no filter of log lines: {why}")))
 }
 
 async fn act(cli: Cli) -> Result<(), Exit> {
