@@ -67,11 +67,22 @@ impl Book {
         if pages.looked.elapsed() >= LOOK_EVERY {
             pages.looked = Instant::now();
             let stamp = stamp(&self.data);
-            if stamp != pages.stamp {
-                pages.turn(read(&self.data), stamp);
+            if stamp != pages.stamp || pages.trouble.is_some() {
+                let read = self.read_anew(stamp, !pages.entries.is_empty());
+                pages.turn(read, stamp);
             }
         }
         pages.entries.clone()
+    }
+
+    /// A file that is gone revokes nothing: nobody deletes it to that end, and a mount that went away
+    /// would lock everybody out.
+    fn read_anew(&self, stamp: Stamp, had_tokens: bool) -> Result<Arc<[Entry]>, TokenError> {
+        let entries = read(&self.data)?;
+        match had_tokens && entries.is_empty() && stamp.is_none() {
+            true => Err(TokenError::Gone { path: path(&self.data) }),
+            false => Ok(entries),
+        }
     }
 }
 
@@ -89,10 +100,18 @@ impl Pages {
             Err(error) => {
                 let trouble = Some(error.to_string());
                 if trouble != self.trouble {
+                    let cure = match error {
+                        TokenError::Gone { .. } => {
+                            "put it back; `[]` in its place revokes all of them"
+                        }
+                        _ => {
+                            "this server could not start again: let the user that it runs as read \
+                             the file"
+                        }
+                    };
                     tracing::error!(
                         %error,
-                        "the tokens read before stay valid, revoked ones too, and this server could \
-                         not start again: let the user that it runs as read the file"
+                        "the tokens read before stay valid, revoked ones too; {cure}"
                     );
                 }
                 self.trouble = trouble;
@@ -148,5 +167,25 @@ mod tests {
         assert_eq!(looks("[").await, (true, true));
         assert_eq!(looks("[").await, (true, true), "still, and it is not said again");
         assert_eq!(looks("[]").await, (false, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_gone_revokes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = NewToken { name: "a".into(), role: Role::View, customer: None, payloads: false };
+        let secret = add_token(dir.path(), new).unwrap();
+        let book = Book::open(dir.path()).unwrap();
+        let (file, away) = (path(dir.path()), dir.path().join("away"));
+        let looks = async || {
+            tokio::time::advance(LOOK_EVERY).await;
+            (book.find(&secret).is_some(), book.pages.lock().trouble.clone())
+        };
+        std::fs::rename(&file, &away).unwrap();
+        let (found, trouble) = looks().await;
+        assert!(found && trouble.unwrap().ends_with("tokens.json is gone"));
+        std::fs::rename(&away, &file).unwrap();
+        assert_eq!(looks().await, (true, None), "it is the same file");
+        revoke_token(dir.path(), "a").unwrap();
+        assert_eq!(looks().await, (false, None));
     }
 }

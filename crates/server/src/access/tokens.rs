@@ -62,6 +62,8 @@ pub enum TokenError {
     CustomersWorker,
     #[error("{path} cannot be read: {why}")]
     Unreadable { path: PathBuf, why: String },
+    #[error("{path} is gone")]
+    Gone { path: PathBuf },
     /// The server would not be able to read what this process writes.
     #[error(
         "{path} belongs to the user {owner}, and this process may not write a file in that user's \
