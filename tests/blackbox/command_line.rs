@@ -209,7 +209,6 @@ async fn addresses_come_from_the_environment_too_and_their_passwords_are_never_s
         (&["server", "--data", data][..], "POINTSMAN_STORE"),
         (&["up", "--data", data], "POINTSMAN_STORE"),
         (&["export"], "POINTSMAN_STORE"),
-        (&["import"], "POINTSMAN_STORE"),
         (&["intake"], "POINTSMAN_STORE"),
         (&worker, "POINTSMAN_BROKER"),
     ] {

@@ -208,3 +208,13 @@ async fn an_export_goes_through_a_pipe_and_where_a_link_leads() {
     let imported = told(&["import", "--store", &store(new.path()), &out("piped")]).await;
     assert_eq!(imported["counts"]["jobs"], 1, "{imported}");
 }
+
+/// What comes through a pipe is read once: its header before there is a store.
+#[tokio::test]
+async fn what_is_no_export_makes_no_store() {
+    let beside = directory();
+    let new = beside.path().join("new");
+    let why = refused(&["import", "--store", &store(&new), "-"]).await;
+    assert!(why.contains("this is no export"), "{why}");
+    assert!(!new.exists());
+}

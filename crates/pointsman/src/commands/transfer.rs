@@ -8,7 +8,7 @@ use pointsman_api::IntakeState;
 use pointsman_client::Client;
 use pointsman_store::{
     Health, Intake, StoreError, Transfer, TransferError,
-    transfer::{self, Counts, ExportOptions},
+    transfer::{self, Counts, ExportOptions, Stream},
 };
 use serde::Serialize;
 use tokio::{
@@ -146,15 +146,19 @@ fn quoted(text: &str) -> String {
 }
 
 pub async fn import(args: &args::Import, json: bool) -> Result<(), Exit> {
+    args.redis.belong_to(args.store.is_redis(), "--store")?;
     let bar = ProgressBar::new_spinner();
     if args.file != STANDARD {
         // A file can be read twice: first to see that it is whole.
         let checked = transfer::check(reader(&args.file).await?).await;
         checked.with_context(|| format!("{} was not imported", args.file))?;
     }
+    // What is no export makes no store.
+    let stream = Stream::open(reader(&args.file).await?).await;
+    let stream = stream.map_err(|error| not_done(error, args))?;
     let store = args.store.open(Purpose::Import, &args.redis).await?;
-    let from = reader(&args.file).await?;
-    let imported = transfer::import(&*store, from, &mut |counts| progress(&bar, counts)).await;
+    let told = &mut |counts: &Counts| progress(&bar, counts);
+    let imported = transfer::import_stream(&*store, stream, told).await;
     bar.finish_and_clear();
     let is_away = is_away(&*store);
     store.close().await.map_err(anyhow::Error::from)?;

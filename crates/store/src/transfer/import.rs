@@ -34,7 +34,18 @@ pub async fn import<R: AsyncBufRead + Unpin + Send>(
     from: R,
     told: &mut (dyn FnMut(&Counts) + Send),
 ) -> Result<Imported, TransferError> {
-    let mut stream = Stream::open(from).await?;
+    import_stream(store, Stream::open(from).await?, told).await
+}
+
+/// The same of a stream whose header was read before there was a store.
+///
+/// # Errors
+/// As [`import`].
+pub async fn import_stream<R: AsyncBufRead + Unpin + Send>(
+    store: &dyn Transfer,
+    mut stream: Stream<R>,
+    told: &mut (dyn FnMut(&Counts) + Send),
+) -> Result<Imported, TransferError> {
     let header = stream.header().clone();
     store.begin_import(&header).await?;
     match fill(store, &mut stream, told).await {

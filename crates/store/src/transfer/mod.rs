@@ -26,7 +26,7 @@ use pointsman_core::{
 use serde::{Deserialize, Serialize};
 
 pub use export::{ExportOptions, export};
-pub use import::{Imported, import};
+pub use import::{Imported, import, import_stream};
 pub use read::{Stream, check};
 
 use crate::{Epoch, Intake, Store, StoreError, state::KeptIdempotency};
