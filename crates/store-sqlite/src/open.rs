@@ -37,9 +37,14 @@ pub enum OpenError {
     )]
     NewerSchema { found: i64, known: usize },
     #[error(
-        "the store admits writers from version {oldest:?} on, and this program is version {ours}: use a newer program"
+        "the store admits writers from version {oldest} on, and this program is version {ours}: use a newer program"
     )]
-    NewerWriter { oldest: String, ours: u32 },
+    NewerWriter { oldest: u32, ours: u32 },
+    #[error(
+        "the table `meta` of {file} does not say by a number which versions may write to the store: with the server stopped, run `sqlite3 {file} \"INSERT OR REPLACE INTO meta VALUES ('oldest_writer', '{ours}')\"`, unless a newer program wrote it",
+        file = path.display()
+    )]
+    NoWriter { path: PathBuf, ours: u32 },
     #[error(
         "the database cannot keep a write-ahead log (its journal is {mode:?}): use a local file system"
     )]

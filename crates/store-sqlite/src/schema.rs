@@ -81,7 +81,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     db.pragma_update(None, "temp_store", "MEMORY")?;
     keep_plans(&db)?;
     migrate(&mut db, STEPS)?;
-    check_writer(&db)?;
+    check_writer(&db, path)?;
     Ok(db)
 }
 
@@ -167,11 +167,11 @@ fn mint_epoch(db: &Connection) -> rusqlite::Result<()> {
     db.execute("INSERT INTO meta VALUES ('epoch', ?1)", [epoch]).map(drop)
 }
 
-fn check_writer(db: &Connection) -> Result<(), OpenError> {
-    let oldest = meta(db, "oldest_writer")?.unwrap_or_default();
-    match oldest.parse::<u32>() {
-        Ok(oldest) if oldest <= WRITER_VERSION => Ok(()),
-        _ => Err(OpenError::NewerWriter { oldest, ours: WRITER_VERSION }),
+fn check_writer(db: &Connection, path: &Path) -> Result<(), OpenError> {
+    match meta(db, "oldest_writer")?.and_then(|oldest| oldest.parse().ok()) {
+        Some(oldest) if oldest <= WRITER_VERSION => Ok(()),
+        Some(oldest) => Err(OpenError::NewerWriter { oldest, ours: WRITER_VERSION }),
+        None => Err(OpenError::NoWriter { path: path.to_owned(), ours: WRITER_VERSION }),
     }
 }
 

@@ -54,6 +54,22 @@ fn a_newer_schema_is_refused() {
     assert!(matches!(error, OpenError::NewerSchema { found: 999, .. }), "{error:?}");
 }
 
+/// Each refusal has the command for what it met.
+#[test]
+fn a_store_whose_meta_was_emptied_says_what_makes_it_right() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    database(dir.path()).execute("DELETE FROM meta", []).unwrap();
+    for missing in ["oldest_writer", "epoch"] {
+        let said = refused(dir.path()).to_string();
+        assert!(!said.contains("use a newer program"), "{said}");
+        let cure = said.split('"').nth(1).unwrap_or_else(|| panic!("no command in {said}"));
+        assert!(cure.contains(&format!("VALUES ('{missing}'")), "{said}");
+        database(dir.path()).execute(cure, []).unwrap();
+    }
+    open(dir.path()).unwrap();
+}
+
 #[test]
 fn a_store_that_admits_only_newer_writers_is_refused() {
     let dir = tempfile::tempdir().unwrap();
