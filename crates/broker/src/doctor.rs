@@ -2,7 +2,7 @@
 
 use pointsman_core::{
     MachineId, WorkerId,
-    doctor::{Examination, Mended},
+    doctor::{Examination, MendOutcome, Mended},
 };
 use pointsman_store::{Depth, StoreError};
 
@@ -24,9 +24,7 @@ impl Broker {
     /// [`StoreError`].
     pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
         let mended = self.store().mend(ids).await?;
-        for Mended { finding, outcome } in &mended {
-            tracing::warn!(id = finding.id, problem = finding.problem, ?outcome, "mended");
-        }
+        log(&mended);
         let world = World::new(self.hub().clone());
         if let Err(error) = async { world.show(&self.examine().await?).await }.await {
             // What is done is done; the next look shows it.
@@ -57,5 +55,21 @@ impl Broker {
         let found = self.examine().await?.findings.into_iter();
         let about = found.filter(|finding| is_meant(&finding.subject));
         self.mend(Some(about.map(|finding| finding.id).collect())).await
+    }
+}
+
+/// What was done is told one by one; of what was left only how much it is, and that only beside what was
+/// done: whoever asked has the whole answer, and may ask again and again.
+fn log(mended: &[Mended]) {
+    let is_left = |m: &&Mended| matches!(m.outcome, MendOutcome::Left { .. });
+    let left = mended.iter().filter(is_left).count();
+    if left == mended.len() {
+        return;
+    }
+    for Mended { finding, outcome } in mended.iter().filter(|m| !is_left(m)) {
+        tracing::warn!(id = finding.id, problem = finding.problem, ?outcome, "mended");
+    }
+    if left > 0 {
+        tracing::warn!(findings = left, "left as they are: see `pointsman doctor`");
     }
 }

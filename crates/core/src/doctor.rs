@@ -242,6 +242,12 @@ impl Finding {
         self.rule == FindingRule::Quarantined && self.mend == Mend::Repair
     }
 
+    /// Nothing is lost by it, and it passes by itself or by the next repair: a warning is enough.
+    pub fn is_harmless(&self) -> bool {
+        let passes = self.rule == FindingRule::RecordWithoutIndex && self.mend == Mend::None;
+        passes || self.is_replaced()
+    }
+
     /// Whether a text can be the id of a finding.
     pub fn is_id(text: &str) -> bool {
         let named = text.split_once(':').filter(|(_, subject)| !subject.is_empty());

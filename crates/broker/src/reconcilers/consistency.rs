@@ -97,9 +97,14 @@ impl Reconciler for Consistency {
             }
         }
         let mut found = store.examine(Depth::Everything).await?;
-        for Finding { id, problem, .. } in &found.findings {
-            if !known.findings.contains(id) {
-                tracing::error!(id, problem, "what is stored is inconsistent");
+        for finding in found.findings.iter().filter(|finding| !known.findings.contains(&finding.id))
+        {
+            let Finding { id, problem, .. } = finding;
+            match finding.is_harmless() {
+                true => {
+                    tracing::warn!(id, problem, "what is stored is inconsistent, and harms nothing")
+                }
+                false => tracing::error!(id, problem, "what is stored is inconsistent"),
             }
         }
         let certain = certain(&found);
@@ -172,7 +177,7 @@ fn worker_of(finding: &Finding) -> Option<WorkerId> {
 
 fn inconsistent(finding: &Finding) -> Raise {
     let Finding { subject, problem, consequence, cure, .. } = finding;
-    let severity = match finding.is_replaced() {
+    let severity = match finding.is_harmless() {
         true => Severity::Warning,
         false => Severity::Critical,
     };

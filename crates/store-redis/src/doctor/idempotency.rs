@@ -47,14 +47,13 @@ impl Inner {
         kept.retain(|name, kept| fits(name, kept));
         kept.extend(self.kept_by_name(&doubtful, look).await?);
         let now = self.link.now();
+        let nameless =
+            kept.iter().filter(|(name, kept)| !named.contains_key(*name) && kept.until > now);
+        if let Some(finding) = self::nameless(nameless.count()) {
+            look.found.add(finding);
+        }
         for (name, kept) in &kept {
-            let Some(member) = named.get(name) else {
-                let is_over = kept.until <= now;
-                if !is_over {
-                    look.found.add(nameless(name));
-                }
-                continue;
-            };
+            let Some(member) = named.get(name) else { continue };
             let until = kept.until.as_millis().to_string();
             if members.get(*member).is_none_or(|score| *score != until) {
                 let problem = format!("{name} is kept until {until}, and the index says otherwise");
@@ -115,16 +114,24 @@ fn about(rule: FindingRule, name: &str, problem: String) -> Finding {
     Finding::new(rule, format!("index/{name}"), problem)
 }
 
-/// Its name is a digest, which does not lead back to the key.
-fn nameless(name: &str) -> Finding {
-    let problem = format!("{name} is kept, and the index does not name it");
-    let finding = about(FindingRule::RecordWithoutIndex, name, problem);
-    Finding {
+/// Their names are digests, which do not lead back to the keys. One finding for all, as one index lost
+/// them; roughly how many from ten on, as they end one by one.
+fn nameless(count: usize) -> Option<Finding> {
+    let many = match count.checked_ilog10()? {
+        0 => count.to_string(),
+        digits => format!("{} or more", 10_usize.pow(digits)),
+    };
+    let problem = format!("{many} keys of submissions are kept, and the index does not name them");
+    let finding = about(FindingRule::RecordWithoutIndex, INDEX, problem);
+    Some(Finding {
         mend: Mend::None,
-        consequence: "repeats are answered, and an export does not take it along".to_owned(),
-        cure: "none needed, but to wait until it has gone by itself before an export".to_owned(),
+        consequence: "repeats are answered, and an export does not take them along".to_owned(),
+        cure:
+            "none needed, but to wait until they have gone by themselves before an export: a day \
+               at most"
+                .to_owned(),
         ..finding
-    }
+    })
 }
 
 fn unreadable(name: &str) -> Finding {

@@ -366,6 +366,22 @@ async fn what_is_kept_of_idempotency_keys_is_looked_at() {
     assert!(examine().await.is_sound(), "{:?}", examine().await);
 }
 
+/// Their names do not lead back to the keys, so nothing can be done about it, and nothing needs to be.
+#[tokio::test]
+async fn keys_that_their_index_lost_are_one_harmless_finding() {
+    let (fleet, options) = fleet_on();
+    for n in 0..12 {
+        let idempotency = Some(Idempotency { key: format!("key-{n}"), body: [7; 32] });
+        let submission = Submit { idempotency, ..fleet.submission(spec(50)) };
+        fleet.run(Command::Submit(submission)).await.expect("it is submitted");
+    }
+    by_hand(&prefix(&options), "DEL idempotency");
+    let found = fleet.store.examine(Depth::Everything).await.expect("it is examined").findings;
+    let [lost] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(lost.id, "record_without_index:index/idempotency");
+    assert!(lost.problem.starts_with("10 or more keys") && lost.is_harmless(), "{lost:?}");
+}
+
 /// Of what was asked for together some may stand when the rest fails: then it is not told as refused.
 #[tokio::test]
 async fn a_batch_that_fails_half_way_is_not_told_as_refused() {
