@@ -56,6 +56,8 @@ pub fn explain(
     });
     matching::explain(class, throttle, workers, |id| {
         let named = candidates.iter().find(|candidate| candidate.worker.id == *id);
+        // Of a service that it does not have it has nothing to report.
+        let named = named.filter(|of| of.capabilities.services.contains_key(&class.service));
         named.and_then(|Candidate { worker, connector, .. }| unready(worker, *connector, now))
     })
 }

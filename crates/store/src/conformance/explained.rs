@@ -67,6 +67,17 @@ pub async fn workers_that_are_not_ready_are_named_with_their_reason(open: &Open)
     assert_eq!(lost, "d-lost: simulation (unknown)");
     assert!(suspect.starts_with("e-suspect: suspect: it broke 3 different jobs"), "{suspect}");
     assert!(new.starts_with("h-new: simulation (starting)"), "{new}");
+
+    // Of a service that they do not have they have nothing to report.
+    let models = serde_json::json!({"models": ["sd15.safetensors"]});
+    let other = JobSpec {
+        service: "other".parse().expect("a valid name"),
+        requirements: Requirements::parse(&models).expect("valid requirements").into(),
+        ..spec(0)
+    };
+    let (explained, _) = fleet.explained(fleet.submit(other).await).await;
+    let failing: Vec<_> = explained.rules.iter().flat_map(|rule| &rule.failing).collect();
+    assert!(!failing.is_empty() && failing.iter().all(|f| f.not_ready.is_none()), "{failing:?}");
 }
 
 pub async fn only_jobs_that_share_a_worker_are_ahead(open: &Open) {
