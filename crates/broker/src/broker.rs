@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use pointsman_core::{
     JobId, Seq,
-    record::{Machine, Worker},
+    record::{Job, Machine, Progress, Worker},
 };
 use pointsman_store::{Health, Position, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -114,6 +114,12 @@ impl Broker {
     /// [`StoreError`].
     pub async fn job_stream(&self, id: JobId) -> Result<Option<JobStream>, StoreError> {
         JobStream::open(self.hub.clone(), id).await
+    }
+
+    /// What the worker of a running job said of it last; none where this server has not heard of it.
+    pub fn progress(&self, job: &Job) -> Option<Progress> {
+        let said = self.hub.lanes.progress.get(&job.id)?.progress;
+        (job.is_running() && said.attempt == job.attempt).then_some(said)
     }
 
     /// Keeps the newest picture of a running attempt.

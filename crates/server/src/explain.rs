@@ -1,11 +1,19 @@
 //! Why a job waits, in one sentence.
 
+use std::time::Duration;
+
 use pointsman_core::{
     matching::{Explanation, Rule, RuleOutcome},
-    record::{HoldReason, Job, JobState},
+    record::{HoldReason, Job, JobState, Progress},
 };
 
-pub(crate) fn sentence(job: &Job, explanation: &Explanation, ahead: Option<usize>) -> String {
+/// `progress`: what its worker says of it, and how long ago its service was heard.
+pub(crate) fn sentence(
+    job: &Job,
+    explanation: &Explanation,
+    ahead: Option<usize>,
+    progress: Option<(Progress, Option<Duration>)>,
+) -> String {
     let said = match &job.state {
         JobState::Pending { hold: Some(hold) } => {
             let why = match hold.reason {
@@ -23,9 +31,20 @@ pub(crate) fn sentence(job: &Job, explanation: &Explanation, ahead: Option<usize
         _ if job.is_ended() => {
             return format!("It does not wait: it is {}.", job.status().as_str());
         }
-        _ => return "It does not wait: a worker has it.".into(),
+        _ => return format!("It does not wait: a worker has it{}.", said_of(progress)),
     };
     throttles(explanation).into_iter().chain([said]).collect::<Vec<_>>().join(" ")
+}
+
+/// A job that runs may wait, too: for its turn at the service, or until its files are stored.
+fn said_of(progress: Option<(Progress, Option<Duration>)>) -> String {
+    let Some((Progress { percent, message, .. }, age)) = progress else { return String::new() };
+    let percent = percent.map(|percent| format!("at {percent:.0} %"));
+    let message =
+        message.map(|message| format!("which says: {}", message.trim().trim_end_matches('.')));
+    let age = age.map(|age| format!("its service was heard {} s ago", age.as_secs()));
+    let said = [percent, message, age].into_iter().flatten();
+    said.map(|said| format!(", {said}")).collect()
 }
 
 /// What holds it back whoever is free: first, for all else is idle until that is over.
@@ -161,7 +180,7 @@ mod tests {
 
     fn said(explanation: &Explanation) -> String {
         let spec = JobSpec::new(ServiceName::new("simulation").unwrap(), Timestamp::default());
-        sentence(&Job::new(JobId::from_uuid(Uuid::nil()), spec), explanation, Some(0))
+        sentence(&Job::new(JobId::from_uuid(Uuid::nil()), spec), explanation, Some(0), None)
     }
 
     /// Of `workers` all fail the first rule; of those that are there, as many as `there` says.
@@ -203,6 +222,22 @@ mod tests {
         let closed = "The store was closed and gives out no job: `pointsman intake open` opens it \
                       again. Jobs like it";
         assert!(said(&found).starts_with(closed), "{}", said(&found));
+    }
+
+    #[test]
+    fn what_a_running_job_waits_for_is_said() {
+        let progress = Progress {
+            percent: Some(99.6),
+            message: Some("a.png is not stored yet: the disk is full.\n".into()),
+            ..Progress::default()
+        };
+        let said = |progress, age| format!("a worker has it{}.", said_of(Some((progress, age))));
+        assert_eq!(
+            said(progress, Some(Duration::from_secs(12))),
+            "a worker has it, at 100 %, which says: a.png is not stored yet: the disk is full, its \
+             service was heard 12 s ago."
+        );
+        assert_eq!(said(Progress::default(), None), "a worker has it.");
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Lists and single records.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use pointsman_api::{JobsOrder, JobsPage, JobsQuery, Snapshot};
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{
     ConnectorId, CustomerId, JobId, ServiceName, Timestamp,
-    record::{Connector, Worker},
+    record::{Connector, JobStatus, Progress, Worker},
 };
+use serde::Deserialize;
 
 use super::{exit_of, print};
 use crate::{args, exit::Exit};
+
+/// How long the server has to say what it knows of a running job's progress.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// A value's name, as it stands in JSON.
 pub fn word(value: &impl serde::Serialize) -> String {
@@ -112,11 +116,65 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
     if let Some(asked) = job.cancel_requested_at.filter(|_| !job.status.is_ended()) {
         rows.push(vec!["cancel asked".to_owned(), asked.to_string()]);
     }
+    if matches!(job.status, JobStatus::Assigned | JobStatus::InProgress) {
+        rows.extend(match progress(client, id).await {
+            Ok(said) => {
+                said.map(|(progress, now)| progress_rows(progress, now)).unwrap_or_default()
+            }
+            Err(error) => vec![vec!["progress".to_owned(), format!("not known: {error}")]],
+        });
+    }
     if let Some(hold) = job.hold {
         let until = hold.until.map(|until| format!(", until {until}")).unwrap_or_default();
         rows.push(vec!["held".to_owned(), format!("{}{until}", word(&hold.reason))]);
     }
     print::rows(&rows)
+}
+
+/// What a stream of a job's events begins with.
+#[derive(Deserialize)]
+struct Begin {
+    at: Option<Timestamp>,
+    #[serde(default)]
+    values: Vec<Progress>,
+}
+
+/// What the worker of a running job said of it last, and the server's time; none where the server has
+/// not heard of it.
+async fn progress(
+    client: &Client,
+    id: JobId,
+) -> Result<Option<(Progress, Timestamp)>, ClientError> {
+    let mut events = client.job_events(id).await?;
+    let said = async {
+        let mut now = None;
+        while let Some(event) = events.next().await? {
+            let Begin { at, mut values } = event.read()?;
+            now = at.or(now);
+            if let Some(said) = values.pop().zip(now) {
+                return Ok(Some(said));
+            }
+        }
+        Ok(None)
+    };
+    // What is known follows the record at once.
+    tokio::time::timeout(KNOWN_WITHIN, said).await.unwrap_or(Ok(None))
+}
+
+fn progress_rows(progress: Progress, now: Timestamp) -> Vec<Vec<String>> {
+    let Progress { percent, node, step, steps, message, last_event_at, .. } = progress;
+    let percent = percent.map(|percent| format!("{percent:.0} %"));
+    let node = node.map(|node| format!("node {node}"));
+    let step = step.zip(steps).map(|(step, of)| format!("step {step}/{of}"));
+    let at: Vec<String> = [percent, node, step].into_iter().flatten().collect();
+    let heard = last_event_at.map(|at| format!("{} s ago", now.since(at).as_secs()));
+    let rows = [
+        ("progress", Some(at.join(", ")).filter(|at| !at.is_empty())),
+        ("its worker says", message),
+        ("service heard", heard),
+    ];
+    let rows = rows.into_iter().filter_map(|(name, said)| Some(vec![name.to_owned(), said?]));
+    rows.collect()
 }
 
 pub async fn workers(client: &Client, json: bool) -> Result<(), Exit> {
@@ -240,6 +298,27 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_millis(1_700_000_000_000 + seconds * 1_000)
+    }
+
+    #[test]
+    fn what_a_running_job_waits_for_is_shown() {
+        let progress = Progress {
+            percent: Some(99.6),
+            step: Some(3),
+            steps: Some(4),
+            message: Some("a.png is not stored yet".into()),
+            last_event_at: Some(at(0)),
+            ..Progress::default()
+        };
+        assert_eq!(
+            progress_rows(progress, at(12)),
+            [
+                ["progress", "100 %, step 3/4"],
+                ["its worker says", "a.png is not stored yet"],
+                ["service heard", "12 s ago"],
+            ]
+        );
+        assert!(progress_rows(Progress::default(), at(12)).is_empty());
     }
 
     #[test]

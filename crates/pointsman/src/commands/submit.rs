@@ -150,7 +150,9 @@ async fn watch(
             bar.set_position(progress.percent.unwrap_or(0.0) as u64);
             let node = progress.node.as_ref().map(|node| format!("node {node} "));
             let step = progress.step.zip(progress.steps).map(|(n, of)| format!("step {n}/{of}"));
-            bar.set_message(print::plain(&(node.unwrap_or_default() + &step.unwrap_or_default())));
+            let at = node.unwrap_or_default() + &step.unwrap_or_default();
+            // What it waits for says more than where it stands.
+            bar.set_message(print::plain(progress.message.as_deref().unwrap_or(&at)));
         }
         if let Some(job) = seen.record {
             if job.status.is_ended() {

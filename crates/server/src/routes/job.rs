@@ -88,11 +88,15 @@ pub(crate) async fn explain(
         JobState::Pending { hold } => hold,
         _ => None,
     };
+    let progress = app.broker.progress(&job).map(|progress| {
+        let age = progress.last_event_at.map(|at| app.broker.store().now().since(at));
+        (progress, age)
+    });
     Ok(Json(Explained {
         job: id,
         status: job.status(),
         hold,
-        answer: explain::sentence(&job, &explanation, ahead),
+        answer: explain::sentence(&job, &explanation, ahead, progress),
         ahead: ahead.map(|ahead| ahead as u64),
         explanation,
     }))
