@@ -91,6 +91,16 @@ impl Info {
         settings
     }
 
+    /// Settings that are risky since, or in another way, or not any more; nothing at the first look, of
+    /// which whoever opens the store tells.
+    pub fn changed_since(&self, before: &Self) -> Vec<Setting> {
+        if before.version.is_empty() {
+            return Vec::new();
+        }
+        let were = before.judged(0);
+        self.judged(0).into_iter().filter(|setting| !were.contains(setting)).collect()
+    }
+
     fn append_only(&self) -> Option<Risk> {
         match (self.aof_enabled, self.aof_last_write_ok) {
             (false, _) => Some(risk(
@@ -199,6 +209,19 @@ mod tests {
         let names = |acks| good().judged(acks).into_iter().map(|s| s.name).collect::<Vec<_>>();
         assert_eq!(names(0), ["appendonly", "maxmemory-policy"]);
         assert_eq!(names(2), ["appendonly", "maxmemory-policy", "acks-2"]);
+    }
+
+    #[test]
+    fn what_has_changed_is_told_once() {
+        let (good, evicts) = (good(), Info { maxmemory_policy: "allkeys-lru".into(), ..good() });
+        let changed = |is: &Info, before: &Info| {
+            let changed = is.changed_since(before).into_iter();
+            changed.map(|setting| (setting.name, setting.risk.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(changed(&evicts, &Info::default()), [], "it is told where it is opened");
+        assert_eq!(changed(&evicts, &good), [("maxmemory-policy".to_owned(), true)]);
+        assert_eq!(changed(&evicts, &evicts), []);
+        assert_eq!(changed(&good, &evicts), [("maxmemory-policy".to_owned(), false)]);
     }
 
     #[test]

@@ -19,8 +19,10 @@ impl Files {
             let mut told = None;
             loop {
                 let trouble = self.trouble(ROOM).await;
-                if let Some(why) = trouble.as_ref().filter(|_| trouble != told) {
-                    tracing::warn!("{why}");
+                match &trouble {
+                    Some(why) if trouble != told => tracing::warn!("{why}"),
+                    None if told.is_some() => tracing::info!("files can be stored again"),
+                    _ => {}
                 }
                 broker.tell_files(trouble.clone());
                 told = trouble;

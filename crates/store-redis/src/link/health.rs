@@ -36,9 +36,29 @@ impl Inner {
     fn see(&mut self, info: Info) -> Info {
         let used = info.memory_used().unwrap_or_default();
         // In between it stays as it was: what is submitted must not make and end it every second.
-        self.is_full = used >= if self.is_full { ROOM_AT } else { FULL_AT };
-        std::mem::replace(&mut self.info, info)
+        let is_full = used >= if self.is_full { ROOM_AT } else { FULL_AT };
+        match std::mem::replace(&mut self.is_full, is_full) {
+            false if is_full => tracing::warn!("{}", full()),
+            true if !is_full => tracing::info!("Redis has room again: new work is taken"),
+            _ => {}
+        }
+        let before = std::mem::replace(&mut self.info, info);
+        for changed in self.info.changed_since(&before) {
+            match changed.risk {
+                Some(risk) => tracing::warn!("{risk}"),
+                None => tracing::info!("Redis' {} is as it should be again", changed.name),
+            }
+        }
+        before
     }
+}
+
+fn full() -> String {
+    format!(
+        "Redis used {:.0} % of its maxmemory or more; new work is taken below {:.0} %",
+        FULL_AT * 100.0,
+        ROOM_AT * 100.0
+    )
 }
 
 impl Standing {
@@ -110,11 +130,7 @@ impl Link {
             return Health::Importing;
         }
         if inner.is_full {
-            return Health::Full(format!(
-                "Redis used {:.0} % of its maxmemory or more; new work is taken below {:.0} %",
-                FULL_AT * 100.0,
-                ROOM_AT * 100.0
-            ));
+            return Health::Full(full());
         }
         Health::Ready
     }
