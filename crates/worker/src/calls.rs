@@ -150,7 +150,7 @@ impl Shared {
 
     /// The store forgot this worker: it registers again under the same incarnation.
     pub(crate) async fn register_again(&self) -> Result<(), WorkerError> {
-        tracing::warn!(worker = %self.config.worker, "unknown to the store, registering again");
+        tracing::warn!(worker = %self.config.worker, "not registered any more, registering again");
         let running = self.register(false).await?;
         self.sort_running(running);
         Ok(())
