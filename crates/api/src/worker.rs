@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pointsman_core::{
-    Failure, Incarnation, JobId, LossReason, MachineId, ServiceName, Token, WorkerId,
+    Failure, Incarnation, JobId, LossReason, MachineId, ServiceName, Timestamp, Token, WorkerId,
     command::{
         AttemptOp, Claim, ConnectorReport, FieldError, Finish, Held, Op, OpAnswer, OutcomeKind,
         WrittenFinish,
@@ -167,11 +167,39 @@ pub struct Renewed {
 
 /// How far one running attempt is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(from = "JobProgressFields")]
 pub struct JobProgress {
     /// The job that runs.
     pub job: JobId,
     #[serde(flatten)]
     pub progress: Progress,
+}
+
+/// How it is read: as one struct, so that a mistake has its place. What says neither its attempt nor
+/// its place in the order could not be shown.
+#[derive(Deserialize)]
+struct JobProgressFields {
+    job: JobId,
+    attempt: u32,
+    n: u64,
+    percent: Option<f32>,
+    node: Option<String>,
+    step: Option<u32>,
+    steps: Option<u32>,
+    message: Option<String>,
+    last_event_at: Option<Timestamp>,
+    #[serde(default)]
+    preview_n: u32,
+}
+
+impl From<JobProgressFields> for JobProgress {
+    fn from(fields: JobProgressFields) -> Self {
+        let JobProgressFields { job, attempt, n, percent, node, step, steps, message, .. } = fields;
+        let JobProgressFields { last_event_at, preview_n, .. } = fields;
+        let progress =
+            Progress { attempt, n, percent, node, step, steps, message, last_event_at, preview_n };
+        Self { job, progress }
+    }
 }
 
 /// One attempt, named by both halves of the fence, and who says it: the body of `start` and

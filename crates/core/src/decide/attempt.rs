@@ -14,7 +14,7 @@ use crate::{
     event::EventName,
     failure::LossReason,
     ids::{Incarnation, WorkerId},
-    record::{Job, JobState, JobStatus, PastOutcome, Presence, Running, Worker},
+    record::{Job, JobState, JobStatus, PastOutcome, Presence, Progress, Running, Worker},
 };
 
 /// Applies the operations of an exchange, each by itself; the claim is decided after them.
@@ -168,8 +168,13 @@ fn finish(
         Outcome::Failed { failure } => Verdict::Failed(failure.clone()),
     };
     job.result_bytes += keep_result(draft, op, finish, false);
-    let status = ending::conclude(draft, job, verdict, finish.last_progress.clone())?;
+    let status = ending::conclude(draft, job, verdict, last_progress(op, finish))?;
     Ok(OpAnswer::Settled { status })
+}
+
+/// It is of the attempt that hands it in, whatever it says.
+fn last_progress(op: &AttemptOp, finish: &Finish) -> Option<Progress> {
+    finish.last_progress.clone().map(|progress| Progress { attempt: op.attempt, ..progress })
 }
 
 /// Keeps what was handed in, beside the record; answers its bytes.
@@ -268,7 +273,7 @@ fn late(
     job.result_bytes += keep_result(draft, op, finish, true);
     if wins {
         let verdict = Verdict::Completed { artifacts: artifacts.clone(), cached: *cached };
-        ending::late_win(draft, job, &past, verdict, finish.last_progress.clone())?;
+        ending::late_win(draft, job, &past, verdict, last_progress(op, finish))?;
     } else {
         draft.put_job(EventName::JobLateResult, job);
     }

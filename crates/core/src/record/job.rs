@@ -343,8 +343,10 @@ pub enum ArtifactType {
 #[serde(default)]
 pub struct Progress {
     /// The attempt that it is of.
+    #[schema(required = true)]
     pub attempt: u32,
     /// Goes up with each report of the attempt, below 2^53; a lower one is old news.
+    #[schema(required = true)]
     pub n: u64,
     /// 0 to 100.
     pub percent: Option<f32>,

@@ -5,6 +5,7 @@
 //! stores what it likes; only the job's ending binds a file to the job, so what a fenced attempt
 //! stored is never served.
 
+mod digest;
 mod keep;
 mod owner;
 mod place;
@@ -25,7 +26,7 @@ use futures::{StreamExt as _, stream::BoxStream};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, local::LocalFileSystem};
 use pointsman_api::{ErrorCode, InputSource, Problem, Sha256Hex, check_file_name};
 use pointsman_core::{
-    JobId, Token,
+    Token,
     command::Held,
     record::{Artifact, Job},
 };
@@ -51,6 +52,7 @@ pub struct Files {
     /// There as long as `root` is the directory that was opened.
     marker: Arc<Path>,
     looks: there::Looks,
+    digests: digest::Digests,
 }
 
 /// A file that was stored.
@@ -148,8 +150,9 @@ impl Files {
         std::fs::create_dir_all(root.join(place::STAGING)).map_err(FilesError::Io)?;
         let disk = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
         let marker = if is_owned { root.join(owner::NAME) } else { root.clone() };
-        let (root, marker, looks) = (root.into(), marker.into(), there::Looks::default());
-        Ok(Self { store: Arc::new(disk), root, marker, looks })
+        let (looks, digests) = (there::Looks::default(), digest::Digests::default());
+        let (root, marker) = (root.into(), marker.into());
+        Ok(Self { store: Arc::new(disk), root, marker, looks, digests })
     }
 
     /// Stores a file that jobs may name. The same content again is the same file.
@@ -192,26 +195,10 @@ impl Files {
         let place = place::artifact(held.job, held.token, name);
         let is_new = self.publish(received, &place, Publish::Create).await?;
         if is_new || self.sha256(&place).await? == stored.sha256 {
+            self.digests.remember(place, stored.clone());
             return Ok(stored);
         }
         Err(FilesError::Exists { name: name.to_owned() })
-    }
-
-    /// Bytes of an attempt's stored file; none when it has no such file.
-    ///
-    /// # Errors
-    /// [`FilesError::Disk`].
-    pub async fn artifact_size(
-        &self,
-        job: JobId,
-        token: Token,
-        name: &str,
-    ) -> Result<Option<u64>, FilesError> {
-        match self.store.head(&place::artifact(job, token, name)).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => self.none().await,
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// A file that the job's ending bound to it; none when there is no such artifact.

@@ -41,7 +41,7 @@ pub(super) async fn share_of_upload(app: &App, headers: &HeaderMap) -> Result<Sh
 }
 
 /// A form is not the file in it: stored as it comes, it would be another file.
-fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type =
         media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();

@@ -78,13 +78,19 @@ async fn an_ending_cannot_list_what_was_not_stored() {
     let place = |rest: &str| Some(format!("/ops/0/artifacts/{rest}"));
     assert_eq!(refused(vec![good.clone(), missing]).await, ("artifact_missing".into(), place("1")));
     let other_size = Artifact { size: 99, ..good.clone() };
-    assert_eq!(refused(vec![other_size]).await, ("artifact_missing".into(), place("0")));
+    assert_eq!(refused(vec![other_size]).await, ("artifact_missing".into(), place("0/size")));
+    let other_content = Artifact { sha256: "0".repeat(64), ..good.clone() };
+    assert_eq!(refused(vec![other_content]).await, ("digest_mismatch".into(), place("0/sha256")));
+    let no_digest = Artifact { sha256: "x".into(), ..good.clone() };
+    assert_eq!(refused(vec![no_digest]).await, ("wrong_type".into(), place("0/sha256")));
     let trick = Artifact { name: "../a.png".into(), ..good.clone() };
     assert_eq!(refused(vec![trick]).await, ("invalid_name".into(), place("0/name")));
     let twice = vec![good.clone(), good.clone()];
     assert_eq!(refused(twice).await, ("invalid_name".into(), place("1")));
-    let odd = Artifact { media_type: "image/png\r\nx: y".into(), ..good.clone() };
-    assert_eq!(refused(vec![odd]).await, ("wrong_type".into(), place("0/media_type")));
+    for media_type in ["image/png\r\nx: y", "", "image", "image/", "/png"] {
+        let odd = Artifact { media_type: media_type.into(), ..good.clone() };
+        assert_eq!(refused(vec![odd]).await, ("wrong_type".into(), place("0/media_type")));
+    }
     assert_eq!(server.everything().await, before);
     worker.exchange(vec![op(held, completed(vec![good]))], 0, 0.0).await;
     assert_eq!(client.job(job).await.unwrap().status, JobStatus::Completed);
@@ -109,6 +115,8 @@ async fn a_stored_file_is_never_overwritten() {
     );
     let wrong = server.put(&path, PICTURE).header("x-content-sha256", "0".repeat(64));
     assert_eq!(server.ask(wrong).await.code(), "digest_mismatch");
+    let form = server.put(&path, PICTURE).header("content-type", "multipart/form-data; boundary=x");
+    assert_eq!(server.ask(form).await.code(), "wrong_media_type");
     let right = server.put(&path, PICTURE).header("x-content-sha256", &first.sha256);
     assert_eq!(server.ask(right).await.json()["sha256"], first.sha256);
 }
