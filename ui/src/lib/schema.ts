@@ -2271,6 +2271,12 @@ export interface components {
             /** @description The store's epoch; see `Renewed`. */
             epoch?: string;
             /**
+             * @description What tells this store from all others, whichever address it is reached by; the same in every
+             *     epoch. Mark with it, and with the worker's id, what you hand to a service that others use
+             *     too. Servers of versions before it leave it out.
+             */
+            store_id?: string | null;
+            /**
              * @description Attempts that the store says this worker is running, from before a restart: adopt them or
              *     release them.
              */
@@ -2317,6 +2323,11 @@ export interface components {
              *     in lately.
              */
             epoch?: string;
+            /**
+             * @description What tells this store from all others; see `Registered`. It changes where the address became
+             *     another store's.
+             */
+            store_id?: string | null;
             /** @description Held attempts that are no longer this worker's: stop them. */
             lost: components["schemas"]["Held"][];
             /** @description Attempts of this worker that it did not list: claims whose answer it never read. */
