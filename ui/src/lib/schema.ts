@@ -196,7 +196,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Submit up to 1,000 jobs. Each is taken or refused by itself; the results come in their order. */
+        /**
+         * Submit up to 1,000 jobs. Each is taken or refused by itself; the results come in their order. A
+         *     `problem` with the code `outcome_unknown` says that it is not known of this job: repeat those.
+         */
         post: operations["post_jobs_batch"];
         delete?: never;
         options?: never;
@@ -1018,6 +1021,7 @@ export interface components {
             /** @description The same submission was here before. */
             existed: boolean;
         } | {
+            /** @description Why it was not taken; with the code `outcome_unknown`, why it is not known whether it was. */
             problem: components["schemas"]["Problem"];
         };
         /** @description What became of the jobs of a batch, in their order. */
