@@ -456,6 +456,14 @@ impl Job {
         matches!(self.state, JobState::Pending { .. })
     }
 
+    /// Why it is not in its queue, while it is pending.
+    pub fn hold(&self) -> Option<Hold> {
+        match self.state {
+            JobState::Pending { hold } => hold,
+            _ => None,
+        }
+    }
+
     /// Pending and in its queue.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, JobState::Pending { hold: None })

@@ -11,7 +11,7 @@ use axum::{
 use pointsman_api::{Attempts, ErrorCode, Explained, Problem, RetryRequest, read_json};
 use pointsman_core::{
     Command, JobId, Rejected,
-    record::{Job, JobRecord, JobState},
+    record::{Job, JobRecord},
 };
 
 use super::{Errors, submit::job_json};
@@ -84,14 +84,10 @@ pub(crate) async fn explain(
     if !caller.may(Permission::Fleet) {
         explanation.unname_workers();
     }
-    let hold = match job.state {
-        JobState::Pending { hold } => hold,
-        _ => None,
-    };
     Ok(Json(Explained {
         job: id,
         status: job.status(),
-        hold,
+        hold: job.hold(),
         answer: explain::sentence(&job, &explanation, ahead),
         ahead: ahead.map(|ahead| ahead as u64),
         explanation,
