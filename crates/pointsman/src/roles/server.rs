@@ -94,7 +94,7 @@ impl Running {
         let store_id = places.store_id(&*store)?;
         let retention = Retention {
             ended_jobs: listen.keep_jobs,
-            ended_for: Duration::from_secs(listen.keep_days * 24 * 3600),
+            ended_for: Duration::from_secs(listen.keep_days * Retention::DAY_S),
             ended_bytes: listen.keep_gib << 30,
             ..Retention::default()
         };
