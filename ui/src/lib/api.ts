@@ -62,8 +62,9 @@ const job = (id: string) => `/api/v1/jobs/${encodeURIComponent(id)}`;
 const worker = (id: string) => `/api/v1/workers/${encodeURIComponent(id)}`;
 const machine = (id: string) => `/api/v1/machines/${encodeURIComponent(id)}`;
 
-export const artifactUrl = (id: string, name: string): string =>
-  `${job(id)}/artifacts/${encodeURIComponent(name)}`;
+/** A file of what ended the job, or of an attempt's late result. */
+export const artifactUrl = (id: string, name: string, attempt?: number): string =>
+  `${job(id)}/artifacts/${encodeURIComponent(name)}${attempt === undefined ? "" : `?attempt=${attempt}`}`;
 export const previewUrl = (id: string, n: number): string => `${job(id)}/preview?n=${n}`;
 
 /** What one submission asks; see the OpenAPI document. */

@@ -231,7 +231,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A result file of the job. Ranges of bytes are answered with 206. */
+        /** A result file of the job, or of an attempt's late result. Ranges of bytes are answered with 206. */
         get: operations["get_jobs_by_id_artifacts_by_name"];
         put?: never;
         post?: never;
@@ -2066,6 +2066,11 @@ export interface components {
             late?: boolean;
             /** @description And that result ended the job. */
             late_won?: boolean;
+            /**
+             * @description The files of a late result that did not end the job, where it has any; of all attempts
+             *     together at most 1,000, those of the newest ones.
+             */
+            late_artifacts?: components["schemas"]["Artifact"][];
         };
         /** @description How an attempt that did not end the job was over. */
         PastOutcome: {
@@ -3102,7 +3107,10 @@ export interface operations {
     };
     get_jobs_by_id_artifacts_by_name: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Of the late result that this attempt handed in, and not of what ended the job. */
+                attempt?: number;
+            };
             header?: never;
             path: {
                 id: string;
@@ -3338,7 +3346,10 @@ export interface operations {
     };
     get_jobs_by_id_result: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Of the late result that this attempt handed in, and not of what ended the job. */
+                attempt?: number;
+            };
             header?: never;
             path: {
                 id: string;
