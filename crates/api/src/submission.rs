@@ -360,6 +360,7 @@ pub enum BatchItem {
         existed: bool,
     },
     Refused {
+        /// Why it was not taken; with the code `outcome_unknown`, why it is not known whether it was.
         problem: Problem,
     },
 }

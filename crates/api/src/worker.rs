@@ -52,6 +52,11 @@ pub struct Registered {
     /// The store's epoch; see `Renewed`.
     #[serde(default)]
     pub epoch: String,
+    /// What tells this store from all others, whichever address it is reached by; the same in every
+    /// epoch. Mark with it, and with the worker's id, what you hand to a service that others use
+    /// too. Servers of versions before it leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_id: Option<String>,
     /// Attempts that the store says this worker is running, from before a restart: adopt them or
     /// release them.
     pub running: Vec<ClaimedJob>,
@@ -155,6 +160,10 @@ pub struct Renewed {
     /// in lately.
     #[serde(default)]
     pub epoch: String,
+    /// What tells this store from all others; see `Registered`. It changes where the address became
+    /// another store's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_id: Option<String>,
     /// Held attempts that are no longer this worker's: stop them.
     pub lost: Vec<Held>,
     /// Attempts of this worker that it did not list: claims whose answer it never read.

@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// The data directory, with `tokens.json`.
     pub data: PathBuf,
+    /// What tells the store from all others; workers are told.
+    pub store_id: String,
     pub limits: Limits,
 }
 
@@ -110,8 +112,9 @@ impl Server {
         let cannot = |source| ServerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let app = App::new(broker, files, Gate { loopback, book }, config.limits);
-        Ok(Self { listener, address, app, connections: config.limits.connections })
+        let ServerConfig { store_id, limits, .. } = config;
+        let app = App::new(broker, store_id, files, Gate { loopback, book }, limits);
+        Ok(Self { listener, address, app, connections: limits.connections })
     }
 
     /// Where it listens.

@@ -94,7 +94,7 @@ async fn settle_inputs(
             }
             InputSource::Artifact { job, name } => {
                 let job = app.broker.job(*job).await?.filter(|job| caller.sees(job));
-                match job.and_then(|job| app.files.artifact(&job, name)) {
+                match job.and_then(|job| app.files.artifact(&job, None, name)) {
                     None => Some(format!("{from} is not there")),
                     Some((_, reader)) => {
                         let kept = app.files.keep_as_input(&reader).await?;

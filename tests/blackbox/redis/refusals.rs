@@ -1,5 +1,6 @@
 //! A server says why it cannot start on a Redis, and what would mend it.
 
+use pointsman_api::{BatchItem, ErrorCode, Submission};
 use pointsman_core::record::AlertRule;
 use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 use serde_json::json;
@@ -69,6 +70,39 @@ async fn settings_that_may_lose_jobs_are_said_at_start_and_shown_for_as_long_as_
     let evicts = async || warning().await.filter(|alert| alert.message.contains("drops jobs"));
     let shown = becomes("the other warning", SOON, evicts).await;
     assert_eq!(shown.action, "CONFIG SET maxmemory-policy noeviction");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_that_no_replica_confirms_each_job_is_answered_for_itself() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let server = Fleet::with_acks(redis.url()).server("one").await;
+    let with_key =
+        |key: &str, ms| Submission { idempotency_key: Some(key.to_owned()), ..simulation(ms) };
+    let unsure = server.client.submit(&with_key("first", 1)).await.expect_err("not confirmed");
+    assert!(unsure.is(ErrorCode::OutcomeUnknown), "{unsure}");
+    let unknown = Submission { service: "unheard-of".into(), ..simulation(1) };
+    let jobs = [with_key("first", 2), with_key("second", 1), unknown, simulation(1)];
+    let answered = server.client.submit_batch(&jobs).await.expect("each is answered").results;
+    let problem = |item: &BatchItem| match item {
+        BatchItem::Refused { problem } => {
+            (problem.code.clone().into_owned(), problem.cure.contains("repeat exactly"))
+        }
+        BatchItem::Accepted { job, .. } => panic!("no replica has it: {job:?}"),
+    };
+    let of = |code: ErrorCode| code.as_str().to_owned();
+    let problems: Vec<_> = answered.iter().map(problem).collect();
+    assert_eq!(
+        problems,
+        [
+            (of(ErrorCode::IdempotencyConflict), false),
+            (of(ErrorCode::OutcomeUnknown), true),
+            (of(ErrorCode::UnknownService), false),
+            (of(ErrorCode::OutcomeUnknown), false),
+        ]
+    );
+    // Of these nothing is known: they are repeated as a whole.
+    let all = server.client.submit_batch(&jobs[1..2]).await.expect_err("none is known");
+    assert!(all.is(ErrorCode::OutcomeUnknown), "{all}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

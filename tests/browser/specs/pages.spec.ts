@@ -73,6 +73,9 @@ test("the server's own reason for not being live is shown, and so is a resync", 
 test("a token is asked for, kept for the tab, and sent as a header", async ({ page, mock }) => {
   const { address } = await mock("--token", "secret");
   await page.goto(address);
+  await page.getByLabel("Access token").fill("secert");
+  await page.getByRole("button", { name: "Use token" }).click();
+  await expect(page.getByTestId("token-problem")).toContainText("answers only requests with a token");
   await page.getByLabel("Access token").fill("secret");
   await page.getByRole("button", { name: "Use token" }).click();
   await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");

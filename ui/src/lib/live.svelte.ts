@@ -3,13 +3,14 @@
 // messages come, a frame looks once.
 
 import { access } from "./access.svelte";
+import { EVENTS } from "./api";
 import { awake } from "./clock";
 import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
 import { Feed, type Live, type Part, WOKE } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
 import { confirmation, isEnded, isRunning } from "./status";
-import { setToken, token } from "./token";
+import { token } from "./token";
 import { Forest, type Tree } from "./tree";
 import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
 
@@ -31,7 +32,7 @@ class LivePicture {
   now = $state(Date.now());
 
   readonly #connection = new Connection(this.#feed, {
-    url: "/api/v1/events?conflate=100",
+    url: EVENTS,
     token,
     onChange: (parts) => this.#changed(parts),
     local: this.#local,
@@ -55,10 +56,9 @@ class LivePicture {
     };
   }
 
-  useToken(value: string): void {
-    setToken(value);
-    access.given();
-    // Whether it is good shows now, and not when it is needed.
+  /** Throws why the server does not take it; then all goes on with the one in use. */
+  async useToken(value: string, signal: AbortSignal): Promise<void> {
+    await access.use(value, signal);
     this.#connection.renew("another token is used");
   }
 

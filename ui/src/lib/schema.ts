@@ -196,7 +196,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Submit up to 1,000 jobs. Each is taken or refused by itself; the results come in their order. */
+        /**
+         * Submit up to 1,000 jobs. Each is taken or refused by itself; the results come in their order. A
+         *     `problem` with the code `outcome_unknown` says that it is not known of this job: repeat those.
+         */
         post: operations["post_jobs_batch"];
         delete?: never;
         options?: never;
@@ -228,7 +231,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A result file of the job. Ranges of bytes are answered with 206. */
+        /** A result file of the job, or of an attempt's late result. Ranges of bytes are answered with 206. */
         get: operations["get_jobs_by_id_artifacts_by_name"];
         put?: never;
         post?: never;
@@ -1018,6 +1021,7 @@ export interface components {
             /** @description The same submission was here before. */
             existed: boolean;
         } | {
+            /** @description Why it was not taken; with the code `outcome_unknown`, why it is not known whether it was. */
             problem: components["schemas"]["Problem"];
         };
         /** @description What became of the jobs of a batch, in their order. */
@@ -2062,6 +2066,11 @@ export interface components {
             late?: boolean;
             /** @description And that result ended the job. */
             late_won?: boolean;
+            /**
+             * @description The files of a late result that did not end the job, where it has any; of all attempts
+             *     together at most 1,000, those of the newest ones.
+             */
+            late_artifacts?: components["schemas"]["Artifact"][];
         };
         /** @description How an attempt that did not end the job was over. */
         PastOutcome: {
@@ -2271,6 +2280,12 @@ export interface components {
             /** @description The store's epoch; see `Renewed`. */
             epoch?: string;
             /**
+             * @description What tells this store from all others, whichever address it is reached by; the same in every
+             *     epoch. Mark with it, and with the worker's id, what you hand to a service that others use
+             *     too. Servers of versions before it leave it out.
+             */
+            store_id?: string | null;
+            /**
              * @description Attempts that the store says this worker is running, from before a restart: adopt them or
              *     release them.
              */
@@ -2317,6 +2332,11 @@ export interface components {
              *     in lately.
              */
             epoch?: string;
+            /**
+             * @description What tells this store from all others; see `Registered`. It changes where the address became
+             *     another store's.
+             */
+            store_id?: string | null;
             /** @description Held attempts that are no longer this worker's: stop them. */
             lost: components["schemas"]["Held"][];
             /** @description Attempts of this worker that it did not list: claims whose answer it never read. */
@@ -3087,7 +3107,10 @@ export interface operations {
     };
     get_jobs_by_id_artifacts_by_name: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Of the late result that this attempt handed in, and not of what ended the job. */
+                attempt?: number;
+            };
             header?: never;
             path: {
                 id: string;
@@ -3323,7 +3346,10 @@ export interface operations {
     };
     get_jobs_by_id_result: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Of the late result that this attempt handed in, and not of what ended the job. */
+                attempt?: number;
+            };
             header?: never;
             path: {
                 id: string;

@@ -45,15 +45,16 @@ impl ComfyUiConnector {
         }
     }
 
-    /// A prompt is this connector's when it says so, or when the worker named it as its own: one that
-    /// a former version submitted, or this one to another address of the store, has another owner.
+    /// A prompt is this connector's when it says so, or when it is named: one of a former version, or
+    /// of before the worker's store became another one, has another owner.
     fn ghosts(&self, queue: &QueueState, ours: &[Held]) -> Vec<String> {
         let ours: Vec<_> = ours.iter().map(|held| held.token.to_string()).collect();
         let mut named = self.named.lock();
         named.retain(|prompt_id| queue.contains(prompt_id));
         named.extend(ours.iter().cloned());
+        let owner = (self.settings.owner)();
         let own = queue.iter().filter(|entry| {
-            entry.owner.as_deref() == Some(&self.settings.owner) || named.contains(&entry.prompt_id)
+            entry.owner.as_deref() == Some(&owner) || named.contains(&entry.prompt_id)
         });
         let ghosts = own.filter(|entry| !ours.contains(&entry.prompt_id));
         ghosts.map(|entry| entry.prompt_id.clone()).collect()

@@ -34,7 +34,7 @@ use pointsman_core::{
 use tokio::time::Instant;
 
 pub use payload::{ComfyUiPayload, PayloadError};
-pub use settings::{ComfyUiSettings, Pace};
+pub use settings::{ComfyUiSettings, Owner, Pace};
 use written::Written;
 
 use crate::{Completion, Connector, Health, NotClear, RunContext, RunEnd, Task, Unavailable};
@@ -45,7 +45,8 @@ pub struct ComfyUiConnector {
     client: ComfyClient,
     condition: Mutex<Condition>,
     written: Written,
-    /// Prompts that the worker named as its own and that were in the queue since.
+    /// Prompts that are this connector's whatever they say: that it submitted or the worker named as
+    /// its own, and that may be in the queue since.
     named: Mutex<BTreeSet<String>>,
 }
 
@@ -134,7 +135,13 @@ impl Connector for ComfyUiConnector {
 
     async fn run(&self, task: Task, context: RunContext) -> Result<Completion, RunEnd> {
         let _counted = Counted::new(&self.condition);
-        run::run(self, &task, &context).await
+        let prompt_id = task.held.token.to_string();
+        self.named.lock().insert(prompt_id.clone());
+        let end = run::run(self, &task, &context).await;
+        if !matches!(end, Err(RunEnd::Wedged { .. })) {
+            self.named.lock().remove(&prompt_id);
+        }
+        end
     }
 
     async fn clear_ghosts(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {

@@ -57,10 +57,9 @@ impl<'a> Run<'a> {
         payload: ComfyUiPayload,
     ) -> Self {
         let ComfyUiPayload { workflow, mut extra_data, allow_partial } = payload;
-        extra_data.insert("owner".to_owned(), json!(connector.settings.owner));
-        if let Some(method) = &connector.settings.preview_method {
-            extra_data.entry("preview_method").or_insert_with(|| json!(method));
-        }
+        extra_data.insert("owner".to_owned(), json!((connector.settings.owner)()));
+        // A server sends no previews unless it is asked to; older versions ignore it.
+        extra_data.entry("preview_method").or_insert_with(|| json!("auto"));
         let prompt_id = task.held.token.to_string();
         let tag = &connector.written.tag;
         let graph = graph::with_fresh_prefix(&workflow, &format!("-{tag}"));

@@ -5,6 +5,11 @@ use pointsman_core::ServiceName;
 
 use crate::EvidenceSource;
 
+/// Whose a prompt is that is submitted now. The same after a restart, and unlike that of anybody else
+/// who uses the server, or they cancel each other's prompts: the worker's id is not enough, as only
+/// one store's workers differ in it, and which store it is a worker may hear only when it registers.
+pub type Owner = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// Which ComfyUI server, and how to treat it.
 #[derive(Clone)]
 pub struct ComfyUiSettings {
@@ -12,13 +17,8 @@ pub struct ComfyUiSettings {
     pub service: ServiceName,
     /// Such as `http://127.0.0.1:8188`.
     pub url: String,
-    /// Whose prompts are this connector's, the same after a restart and unlike that of anybody else
-    /// who uses the server, or they cancel each other's prompts: the worker's id is not enough, as
-    /// only one store's workers differ in it.
-    pub owner: String,
-    /// How previews are asked for, in ComfyUI's words (`auto`, `latent2rgb`, `taesd`, `none`);
-    /// unset leaves it to the server. Older versions ignore it.
-    pub preview_method: Option<String>,
+    /// Whose prompts are this connector's.
+    pub owner: Owner,
     /// Where work shows when ComfyUI says nothing.
     pub evidence: Arc<dyn EvidenceSource>,
     /// How long to wait for an answer.
@@ -30,12 +30,11 @@ pub struct ComfyUiSettings {
 impl ComfyUiSettings {
     /// The usual settings for the server at `url`.
     #[must_use]
-    pub fn new(service: ServiceName, url: impl Into<String>, owner: impl Into<String>) -> Self {
+    pub fn new(service: ServiceName, url: impl Into<String>, owner: Owner) -> Self {
         Self {
             service,
             url: url.into(),
-            owner: owner.into(),
-            preview_method: Some("auto".to_owned()),
+            owner,
             evidence: Arc::new(crate::NoCounters),
             timeouts: Timeouts { submit: Duration::from_secs(30), ..Timeouts::default() },
             pace: Pace::default(),
@@ -48,7 +47,7 @@ impl fmt::Debug for ComfyUiSettings {
         f.debug_struct("ComfyUiSettings")
             .field("service", &self.service)
             .field("url", &self.url)
-            .field("owner", &self.owner)
+            .field("owner", &(self.owner)())
             .finish_non_exhaustive()
     }
 }

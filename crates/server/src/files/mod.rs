@@ -28,7 +28,7 @@ use pointsman_api::{ErrorCode, InputSource, Problem, Sha256Hex, check_file_name}
 use pointsman_core::{
     Token,
     command::Held,
-    record::{Artifact, Job},
+    record::{Artifact, Job, PastAttempt},
 };
 use pointsman_store::Store;
 
@@ -201,10 +201,23 @@ impl Files {
         Err(FilesError::Exists { name: name.to_owned() })
     }
 
-    /// A file that the job's ending bound to it; none when there is no such artifact.
-    pub fn artifact(&self, job: &Job, name: &str) -> Option<(Artifact, FileReader)> {
-        let artifact = job.ended()?.artifacts.iter().find(|artifact| artifact.name == name)?;
-        let place = place::artifact(job.id, bound_token(job)?, name);
+    /// A file that the job's ending bound to it, or that this attempt handed in late; none when there
+    /// is no such artifact.
+    pub fn artifact(
+        &self,
+        job: &Job,
+        attempt: Option<u32>,
+        name: &str,
+    ) -> Option<(Artifact, FileReader)> {
+        let (token, artifacts) = match attempt {
+            None => (bound_token(job)?, &job.ended()?.artifacts),
+            Some(attempt) => {
+                let late = late(job, attempt)?;
+                (late.token, &late.late_artifacts)
+            }
+        };
+        let artifact = artifacts.iter().find(|artifact| artifact.name == name)?;
+        let place = place::artifact(job.id, token, name);
         Some((artifact.clone(), FileReader::new(self.clone(), place, artifact.size)))
     }
 
@@ -237,7 +250,7 @@ impl Files {
             InputSource::Stored(sha256) => self.input(&sha256).await?,
             InputSource::Artifact { job, name } => {
                 let job = pointsman_store::job(store, job).await?;
-                job.and_then(|job| self.artifact(&job, &name)).map(|(_, reader)| reader)
+                job.and_then(|job| self.artifact(&job, None, &name)).map(|(_, reader)| reader)
             }
         };
         match reader {
@@ -328,6 +341,11 @@ enum Publish {
 pub(crate) fn bound_token(job: &Job) -> Option<Token> {
     let late = job.past.iter().rev().find(|past| past.late_won && past.run == job.run);
     late.map(|past| past.token).or(job.token)
+}
+
+/// The attempt of this number, if it handed in a result late.
+pub(crate) fn late(job: &Job, attempt: u32) -> Option<&PastAttempt> {
+    job.past.iter().find(|past| past.attempt == attempt && past.late)
 }
 
 #[cfg(test)]

@@ -8,14 +8,17 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pointsman_api::{ErrorCode, check_file_name};
+use pointsman_api::{ErrorCode, Problem, check_file_name};
 use pointsman_core::{JobId, record::Artifact};
 
-use super::{Errors, job::find};
+use super::{
+    Errors,
+    job::{LateQuery, find},
+};
 use crate::{
     access::Caller,
     app::App,
-    extract::{Two, id},
+    extract::{Params, Two, id},
     files::FileReader,
     refusal::{Answer, Refusal},
 };
@@ -24,10 +27,10 @@ use crate::{
 const SANDBOX: &str =
     "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'";
 
-/// A result file of the job. Ranges of bytes are answered with 206.
+/// A result file of the job, or of an attempt's late result. Ranges of bytes are answered with 206.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/artifacts/{name}", tag = "jobs",
-    params(("id" = String, Path), ("name" = String, Path)),
+    params(("id" = String, Path), ("name" = String, Path), LateQuery),
     responses(
         (status = 200, content_type = "application/octet-stream"),
         (status = 206, content_type = "application/octet-stream"),
@@ -39,16 +42,27 @@ pub(crate) async fn get(
     State(app): State<App>,
     caller: Caller,
     Two(job, name): Two,
+    Params(LateQuery { attempt }): Params<LateQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
     let job_id: JobId = id(&job)?;
     check_file_name(&name)?;
     let job = find(&app, &caller, job_id).await?;
     let none = || {
-        let detail = format!("job {job_id} has no artifact {name:?}");
-        Refusal::new(ErrorCode::ArtifactNotFound, detail)
+        match attempt {
+        None => Problem::new(
+            ErrorCode::ArtifactNotFound,
+            format!("job {job_id} has no artifact {name:?}"),
+        ),
+        Some(attempt) => Problem::new(
+            ErrorCode::ArtifactNotFound,
+            format!("attempt {attempt} of job {job_id} handed in no {name:?} late"),
+        )
+        .at("?attempt")
+        .cure("see `late_artifacts` of the record's `past_attempts`; what ended the job is asked for without `attempt`"),
+    }
     };
-    let (artifact, reader) = app.files.artifact(&job, &name).ok_or_else(none)?;
+    let (artifact, reader) = app.files.artifact(&job, attempt, &name).ok_or_else(none)?;
     let etag = format!("\"{}\"", artifact.sha256);
     if header(&headers, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &etag)) {
         return Ok((StatusCode::NOT_MODIFIED, describe(&artifact, &etag)).into_response());

@@ -55,7 +55,8 @@ pub(crate) async fn register(
     };
     let running = claimed_jobs(&app, running).await?;
     let payloads = payload_bytes(&running);
-    with_payloads(&app, Registered { epoch: epoch(&app), running }, payloads).await
+    let (epoch, store_id) = (epoch(&app), Some(app.store_id.clone()));
+    with_payloads(&app, Registered { epoch, store_id, running }, payloads).await
 }
 
 fn payload_bytes(jobs: &[ClaimedJob]) -> u64 {
@@ -260,7 +261,8 @@ pub(crate) async fn renew(
     let progress = progress.into_iter().map(|one| (one.job, one.progress)).collect();
     let renewed = app.broker.renew(renew, progress).await?;
     let pointsman_core::command::Renewed { lost, unknown_to_you, cancel, orders } = renewed;
-    Ok(Json(Renewed { epoch: epoch(&app), lost, unknown_to_you, cancel, orders }))
+    let (epoch, store_id) = (epoch(&app), Some(app.store_id.clone()));
+    Ok(Json(Renewed { epoch, store_id, lost, unknown_to_you, cancel, orders }))
 }
 
 /// Say goodbye: what the worker still holds is given back.

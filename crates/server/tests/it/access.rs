@@ -276,7 +276,12 @@ async fn beyond_loopback_nothing_listens_without_a_token() {
     let data = tempfile::tempdir().unwrap();
     let files = Arc::new(Files::open(data.path(), None).unwrap());
     let listen = SocketAddr::from(([0, 0, 0, 0], 0));
-    let config = ServerConfig { listen, data: data.path().to_owned(), limits: Limits::default() };
+    let config = ServerConfig {
+        listen,
+        data: data.path().to_owned(),
+        store_id: "a-store".to_owned(),
+        limits: Limits::default(),
+    };
     let refused = Server::bind(config, broker, files).await.map(drop).unwrap_err();
     assert!(matches!(refused, ServerError::NoTokens { .. }));
     // As it stands there, it makes the token where this server looks for it.

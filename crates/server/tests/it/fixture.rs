@@ -53,6 +53,9 @@ pub async fn start_on(
     start_with(store, listen, data, Limits::default()).await
 }
 
+/// What the server tells workers of its store.
+pub const STORE_ID: &str = "a-store";
+
 pub async fn start_with(
     store: impl Into<Arc<MemStore>>,
     listen: SocketAddr,
@@ -62,7 +65,12 @@ pub async fn start_with(
     let store = store.into();
     let (broker, tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let files = Arc::new(Files::open(data.path(), None).unwrap());
-    let config = ServerConfig { listen, data: data.path().to_owned(), limits };
+    let config = ServerConfig {
+        listen,
+        data: data.path().to_owned(),
+        store_id: STORE_ID.to_owned(),
+        limits,
+    };
     let server = Server::bind(config, broker.clone(), files).await.unwrap();
     let url = format!("http://127.0.0.1:{}", server.addr().port());
     let stop = CancellationToken::new();

@@ -163,14 +163,20 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
     let replica =
         RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
     let (store, fleet) = open_with(Options { acks: 1, ..at(&server) }).await;
+    let submit = async |submission| {
+        let mut done =
+            store.execute(vec![Command::Submit(submission)]).await.expect("it is written");
+        done.pop().expect("an answer").expect("it is taken")
+    };
     // A replica may take its time at first.
-    let submission = || vec![Command::Submit(fleet.submission(spec(50)))];
-    within("the replica confirms", async { while store.execute(submission()).await.is_err() {} })
-        .await;
+    within("the replica confirms", async {
+        while submit(fleet.submission(spec(50))).await.unconfirmed.is_some() {}
+    })
+    .await;
     let before = count(&server, "wait", "calls").await;
     drop(replica);
-    let submits: Vec<_> = (0..12).map(|_| Command::Submit(fleet.submission(spec(50)))).collect();
-    let submits = submits.into_iter().map(|submit| store.execute(vec![submit]));
+    let submits: Vec<_> = (0..12).map(|_| fleet.submission(spec(50))).collect();
+    let submits = submits.into_iter().map(submit);
     let mut submits = std::pin::pin!(futures::future::join_all(submits));
     let look = async {
         while server.info("blocked_clients").await.expect("it answers") != Some(1) {
@@ -185,7 +191,7 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
         () = within("they wait for replicas", look) => {}
     }
     for submitted in submits.await {
-        let why = submitted.map(drop).expect_err("nobody confirms").to_string();
+        let why = submitted.unconfirmed.expect("nobody confirms");
         assert!(why.contains("only 0 of 1 replicas"), "{why}");
     }
     let waits = count(&server, "wait", "calls").await - before;

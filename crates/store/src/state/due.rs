@@ -8,6 +8,7 @@ use pointsman_core::{
     command::Reconcile,
     decide::limits,
     record::{ConnectorStatus, Job, MachineStatus},
+    view::ENDED_IN_VIEW,
 };
 
 use super::{ClassIx, State};
@@ -28,7 +29,7 @@ pub enum Due {
 /// What is kept of what has ended or gone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retention {
-    /// Ended jobs, 200 at least (the view shows so many).
+    /// Ended jobs; at least as many as the view shows, [`ENDED_IN_VIEW`].
     pub ended_jobs: u64,
     pub ended_for: Duration,
     /// Payloads, results and files of ended jobs, together.
@@ -40,21 +41,25 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        let day = Duration::from_secs(24 * 3600);
-        Self {
-            ended_jobs: 50_000,
-            ended_for: 30 * day,
-            ended_bytes: 50 << 30,
-            gone: 1_000,
-            gone_for: day,
-        }
+        Self::USUAL
     }
 }
 
 impl Retention {
+    pub const DAY_S: u64 = 24 * 3600;
+
+    /// What is kept unless something else is asked for.
+    pub const USUAL: Self = Self {
+        ended_jobs: 50_000,
+        ended_for: Duration::from_secs(30 * Self::DAY_S),
+        ended_bytes: 50 << 30,
+        gone: 1_000,
+        gone_for: Duration::from_secs(Self::DAY_S),
+    };
+
     /// How many of so many ended jobs are over the limit.
     pub fn too_many(&self, ended: u64) -> u64 {
-        ended.saturating_sub(self.ended_jobs.max(200))
+        ended.saturating_sub(self.ended_jobs.max(ENDED_IN_VIEW))
     }
 
     pub fn is_too_old(&self, job: &Job, now: Timestamp) -> bool {

@@ -114,6 +114,8 @@ fn settings(url: &str, owner: &str) -> ComfyUiSettings {
         unreadable_after: soon,
         ..Pace::default()
     };
+    let owner = owner.to_owned();
+    let owner = Arc::new(move || owner.clone());
     ComfyUiSettings { pace, ..ComfyUiSettings::new(service, url, owner) }
 }
 
