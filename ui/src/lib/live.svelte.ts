@@ -8,10 +8,11 @@ import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
 import { Feed, type Live, type Part, WOKE } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
+import type { Confirmed, Heard } from "./pulse";
 import { confirmation, isEnded, isRunning } from "./status";
 import { setToken, token } from "./token";
 import { Forest, type Tree } from "./tree";
-import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
+import type { Alert, Connector, Job, JobProgress, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
   readonly #local = awake({ onJump: () => this.#woke() });
@@ -31,7 +32,7 @@ class LivePicture {
   now = $state(Date.now());
 
   readonly #connection = new Connection(this.#feed, {
-    url: "/api/v1/events?conflate=100",
+    url: "/api/v1/events?conflate=100&pulse=changes",
     token,
     onChange: (parts) => this.#changed(parts),
     local: this.#local,
@@ -49,7 +50,6 @@ class LivePicture {
       live: () => this.#feed.live,
       lanes: () => ({
         progress: Object.fromEntries(this.#feed.view.progress),
-        pulse: this.#feed.view.pulse,
         queues: this.#feed.view.queues,
       }),
     };
@@ -143,27 +143,15 @@ class LivePicture {
     return jobs.sort((a, b) => (b.ended_no ?? 0) - (a.ended_no ?? 0));
   });
 
-  readonly #heartbeats: Map<string, Maybe<string>> = $derived.by(() => {
+  heartbeat(kind: "machine" | "worker", id: string): Heard | null {
     void this.#pulse;
-    const pulse = this.#feed.view.pulse;
-    return new Map([
-      ...(pulse?.machines ?? []).map((beat) => [`machine ${beat.id}`, beat.heartbeat_at] as const),
-      ...(pulse?.workers ?? []).map((beat) => [`worker ${beat.id}`, beat.heartbeat_at] as const),
-    ]);
-  });
-
-  readonly #confirmations: Map<string, Confirmation> = $derived.by(() => {
-    void this.#pulse;
-    return new Map((this.#feed.view.pulse?.connectors ?? []).map((seen) => [seen.id, seen]));
-  });
-
-  heartbeat(kind: "machine" | "worker", id: string): string | null {
-    return this.#heartbeats.get(`${kind} ${id}`) ?? null;
+    return this.#feed.view.pulse.heartbeat(kind, id);
   }
 
   /** When, and by what, a connector's status was last confirmed. */
-  confirmation(connector: Connector): Confirmation | null {
-    return confirmation(connector, this.#confirmations.get(connector.id) ?? null);
+  confirmation(connector: Connector): Confirmed | null {
+    void this.#pulse;
+    return confirmation(connector, this.#feed.view.pulse.confirmation(connector.id));
   }
 
   progress(job: string): JobProgress | null {

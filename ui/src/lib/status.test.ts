@@ -3,7 +3,7 @@ import { confirmation, suspicion } from "./status";
 import { connector } from "./testing";
 
 const at = (s: number) => `2026-01-01T00:00:0${s}.000Z`;
-const pulse = { id: "c", confirmed_at: at(2), source: "report" as const };
+const pulse = { at: at(2), exact: true, source: "report" as const };
 
 describe("when a connector's status was last confirmed", () => {
   it("is what the pulse says", () => {
@@ -11,8 +11,8 @@ describe("when a connector's status was last confirmed", () => {
   });
 
   it("is when it changed, if that is newer", () => {
-    expect(confirmation(connector("c", { timestamp: at(3) }), pulse)?.confirmed_at).toBe(at(3));
-    expect(confirmation(connector("c", { timestamp: at(3) }), null)?.confirmed_at).toBe(at(3));
+    expect(confirmation(connector("c", { timestamp: at(3) }), pulse)?.at).toBe(at(3));
+    expect(confirmation(connector("c", { timestamp: at(3) }), null)?.at).toBe(at(3));
   });
 
   it("is by a job that it became active", () => {

@@ -1,7 +1,8 @@
 // What each status looks like. Colour never stands alone: the word is always beside it.
 
-import type { Confirmation, Connector, ConnectorStatus, Job, MachineStatus, Worker, WorkerStatus } from "./types";
+import type { Connector, ConnectorStatus, Job, MachineStatus, Worker, WorkerStatus } from "./types";
 import { clockTime, words } from "./format";
+import type { Confirmed } from "./pulse";
 
 export type Tone = "green" | "blue" | "yellow" | "red" | "grey";
 
@@ -67,11 +68,10 @@ export const isRunning = (job: Pick<Job, "status">): boolean =>
  * When a connector's status was last confirmed: by the pulse, or, as that comes only every 5 s, by
  * a change since. That it is unknown was declared, for want of a confirmation.
  */
-export function confirmation(connector: Connector, pulse: Confirmation | null): Confirmation | null {
-  const newer = !pulse?.confirmed_at || connector.timestamp > pulse.confirmed_at;
+export function confirmation(connector: Connector, pulse: Confirmed | null): Confirmed | null {
+  const newer = !pulse || connector.timestamp > pulse.at;
   if (!newer || connector.status === "unknown") return pulse;
-  const source = connector.status === "active" ? "job" : null;
-  return { id: connector.id, confirmed_at: connector.timestamp, source };
+  return { at: connector.timestamp, exact: true, source: connector.status === "active" ? "job" : null };
 }
 
 /** What each kind of failure means, for people. */
