@@ -124,8 +124,18 @@ class LivePicture {
     return this.#forest.tree(this.#feed.view.records, { broken, still: this.still });
   });
 
+  readonly machines: number = $derived((void this.#records, this.#feed.view.records.machine.size));
+  readonly workers: number = $derived((void this.#records, this.#feed.view.records.worker.size));
+
   /** Waiting jobs in claim order, the first of them. */
   readonly waiting: WaitingJob[] = $derived((void this.#queues, void this.#jobs, waiting(this.#feed.view)));
+
+  /** How many wait, held ones too; null where it is not known. As with the list, who runs by now does not. */
+  readonly pending: number | null = $derived.by(() => {
+    if (!this.queues) return null;
+    const { counts, pending } = this.queues;
+    return counts.pending + counts.held - (pending.length - this.waiting.length);
+  });
 
   /** Assigned and running jobs, the longest running first. */
   readonly running: Job[] = $derived.by(() => {
