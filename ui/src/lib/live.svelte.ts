@@ -8,8 +8,8 @@ import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
 import { Feed, type Live, type Part, WOKE } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
-import type { Confirmed, Heard } from "./pulse";
-import { confirmation, isEnded, isRunning } from "./status";
+import type { Heard } from "./pulse";
+import { confirmation, isEnded, isRunning, type Standing } from "./status";
 import { setToken, token } from "./token";
 import { Forest, type Tree } from "./tree";
 import type { Alert, Connector, Job, JobProgress, QueuesLane, WaitingJob } from "./types";
@@ -159,7 +159,7 @@ class LivePicture {
   }
 
   /** When, and by what, a connector's status was last confirmed. */
-  confirmation(connector: Connector): Confirmed | null {
+  confirmation(connector: Connector): Standing | null {
     void this.#pulse;
     return confirmation(connector, this.#feed.view.pulse.confirmation(connector.id));
   }

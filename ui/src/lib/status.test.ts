@@ -10,9 +10,10 @@ describe("when a connector's status was last confirmed", () => {
     expect(confirmation(connector("c", { timestamp: at(1) }), pulse)).toBe(pulse);
   });
 
-  it("is when it changed, if that is newer", () => {
-    expect(confirmation(connector("c", { timestamp: at(3) }), pulse)?.at).toBe(at(3));
-    expect(confirmation(connector("c", { timestamp: at(3) }), null)?.at).toBe(at(3));
+  it("is not known of a newer change, which may have been declared: only since when it stands is", () => {
+    const changed = { at: at(3), exact: true, source: null, changed: true };
+    expect(confirmation(connector("c", { timestamp: at(3) }), pulse)).toEqual(changed);
+    expect(confirmation(connector("c", { timestamp: at(3) }), null)).toEqual(changed);
   });
 
   it("is by a job that it became active", () => {
