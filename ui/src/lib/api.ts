@@ -67,7 +67,7 @@ export const artifactUrl = (id: string, name: string, attempt?: number): string 
 export const previewUrl = (id: string, n: number): string => `${job(id)}/preview?n=${n}`;
 
 /** The stream that every page lives on. */
-export const EVENTS = "/api/v1/events?conflate=100";
+export const EVENTS = "/api/v1/events?conflate=100&pulse=changes";
 
 /** What one submission asks; see the OpenAPI document. */
 export interface Submission {

@@ -2234,6 +2234,15 @@ export interface components {
         PulseLane: components["schemas"]["Pulse"] & {
             /** @description When it was so. */
             as_of: components["schemas"]["AsOf"];
+            /** @description A worker or machine that was heard before this, or never, is silent. */
+            heard_since: components["schemas"]["Timestamp"];
+            /** @description A connector whose status was confirmed before this, or never, is silent. */
+            confirmed_since: components["schemas"]["Timestamp"];
+            /**
+             * @description False: everybody is listed. True: replace who is listed; of the others, what was told of who
+             *     was silent then stands, and who was not was heard, or confirmed, since these times.
+             */
+            changes: boolean;
         };
         /**
          * @description The queues: the first pending jobs in the order of claims, the classes with the oldest heads,
@@ -2785,6 +2794,8 @@ export interface operations {
                  *     each record.
                  */
                 conflate?: number;
+                /** @description What `pulse` tells after the first one; the whole unless given. */
+                pulse?: "whole" | "changes";
             };
             header?: {
                 "last-event-id"?: string | null;
