@@ -25,7 +25,9 @@ impl Inner {
             Due::Machines => self.changed_machines().await,
             Due::Holds => self.due_holds().await,
             Due::Exclusions => self.lapsing_exclusions().await,
-            Due::Retention(keep) => self.surplus(keep).await,
+            Due::Gone(keep) => self.surplus_gone(keep).await,
+            Due::Ended(keep) => self.surplus_jobs(keep).await,
+            Due::Leftovers => self.forget_leftovers().await,
         }
     }
 

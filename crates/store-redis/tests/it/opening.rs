@@ -10,7 +10,7 @@ use pointsman_core::{
 };
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
-    Health, Store, StoreError, ToldProgress,
+    Due, Health, Retention, Store, StoreError, ToldProgress,
     conformance::fleet::{Fleet, completed, spec, within},
 };
 use pointsman_store_redis::{Address, OpenError, Options, RedisStore, SettingsError};
@@ -287,6 +287,23 @@ async fn a_right_that_is_taken_away_leaves_the_outcome_unknown() {
     let submit = Command::Submit(fleet.submission(spec(50)));
     let why = store.execute(vec![submit]).await.map(drop).expect_err("it stops");
     assert!(matches!(&why, StoreError::Unknown(why) if why.contains("midst")), "{why}");
+}
+
+/// What it may not remove keeps nothing else from being removed.
+#[tokio::test]
+async fn a_right_that_is_taken_away_is_told_by_what_needs_it() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = format!("redis://app:secret@127.0.0.1:{}", server.port());
+    run(&server, "ACL SETUSER app on >secret ~* &* +@all").await;
+    let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
+    run(&server, "ACL SETUSER app -zremrangebyscore").await;
+    let why = store.due(Due::Leftovers).await.expect_err("it may not").to_string();
+    assert!(why.contains("'zremrangebyscore'"), "{why}");
+    for what in [Due::Gone(Retention::default()), Due::Ended(Retention::default())] {
+        assert_eq!(store.due(what).await, Ok(Vec::new()), "{what:?}");
+    }
+    run(&server, "ACL SETUSER app +zremrangebyscore").await;
+    assert_eq!(store.due(Due::Leftovers).await, Ok(Vec::new()));
 }
 
 /// Where Redis does not set a stream's last id back, nothing is done by half.

@@ -259,14 +259,13 @@ async fn an_index_that_is_none_keeps_nothing_else_from_being_removed() {
         scene.fleet.advance(limits::SILENT_AFTER + Duration::from_secs(1));
         by_hand(&scene.prefix, &format!("DEL {index}"));
         by_hand(&scene.prefix, &format!("SET {index} x"));
-        let due = scene.fleet.store.due(Due::Retention(nothing)).await.expect("it is looked at");
-        let has = |which: &dyn Fn(&Reconcile) -> bool| due.iter().any(which);
-        let is_worker =
-            |due: &Reconcile| matches!(due, Reconcile::RemoveWorker { worker: w } if *w == worker);
-        let is_job =
-            |due: &Reconcile| matches!(due, Reconcile::RemoveJob { job } if *job == scene.ended);
-        assert_eq!(has(&is_worker), index != "pulse", "{index}: {due:?}");
-        assert_eq!(has(&is_job), index != "ended", "{index}: {due:?}");
+        let due = async |what| scene.fleet.store.due(what).await.ok();
+        let gone = vec![Reconcile::RemoveWorker { worker }];
+        assert_eq!(due(Due::Gone(nothing)).await, (index != "pulse").then_some(gone), "{index}");
+        let ended = vec![Reconcile::RemoveJob { job: scene.ended }];
+        assert_eq!(due(Due::Ended(nothing)).await, (index != "ended").then_some(ended), "{index}");
+        let is_done = !["idempotency", "log"].contains(&index);
+        assert_eq!(due(Due::Leftovers).await, is_done.then_some(Vec::new()), "{index}");
     }
 }
 

@@ -21,8 +21,20 @@ pub enum Due {
     Machines,
     Holds,
     Exclusions,
-    /// Ended jobs, and workers and machines that are gone, over what is kept.
-    Retention(Retention),
+    /// Workers and machines that are gone, over what is kept.
+    Gone(Retention),
+    /// Ended jobs over what is kept.
+    Ended(Retention),
+    /// What no command removes: a store that does so only when it is asked removes it now, and
+    /// answers an empty list.
+    Leftovers,
+}
+
+impl Due {
+    /// Whether it follows from somebody's silence, which may be the asker's or the store's own.
+    pub fn is_silence(self) -> bool {
+        matches!(self, Self::Leases | Self::Workers | Self::Connectors | Self::Machines)
+    }
 }
 
 /// What is kept of what has ended or gone.
@@ -80,7 +92,7 @@ pub const MAX_DUE: usize = 1_000;
 
 impl State {
     pub fn due(&mut self, what: Due, now: Timestamp) -> Vec<Reconcile> {
-        if let Due::Leases | Due::Workers | Due::Connectors | Due::Machines = what {
+        if what.is_silence() {
             self.volatile.look_for_silence(now);
         }
         match what {
@@ -99,7 +111,9 @@ impl State {
                     .collect()
             }
             Due::Exclusions => self.lapsing_exclusions(now),
-            Due::Retention(keep) => self.surplus(keep, now),
+            Due::Gone(keep) => self.surplus_gone(keep, now),
+            Due::Ended(keep) => self.surplus_jobs(keep, now),
+            Due::Leftovers => Vec::new(),
         }
     }
 
@@ -199,11 +213,15 @@ impl State {
         due.take(MAX_DUE).collect()
     }
 
-    fn surplus(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
+    fn surplus_gone(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
         let workers = self.gone_workers(keep, now).into_iter();
         let workers = workers.map(|worker| Reconcile::RemoveWorker { worker });
         let machines = self.gone_machines(keep, now).into_iter();
         let machines = machines.map(|machine| Reconcile::RemoveMachine { machine });
+        workers.chain(machines).take(MAX_DUE).collect()
+    }
+
+    fn surplus_jobs(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
         let too_many = keep.too_many(self.ended.len() as u64);
         let mut too_large = self.ended_bytes.saturating_sub(keep.ended_bytes);
         let jobs = self.ended.values().filter_map(|id| self.jobs.get(id));
@@ -213,9 +231,7 @@ impl State {
             too_large = too_large.saturating_sub(entry.job.bytes());
             over
         });
-        let jobs = ended.map(|(_, entry)| Reconcile::RemoveJob { job: entry.job.id });
-        // First those that are few.
-        workers.chain(machines).chain(jobs).take(MAX_DUE).collect()
+        ended.map(|(_, entry)| Reconcile::RemoveJob { job: entry.job.id }).take(MAX_DUE).collect()
     }
 
     fn gone_workers(&self, keep: Retention, now: Timestamp) -> Vec<WorkerId> {
