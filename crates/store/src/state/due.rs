@@ -6,8 +6,11 @@ use std::{collections::HashMap, time::Duration};
 use pointsman_core::{
     MachineId, Timestamp, WorkerId,
     command::Reconcile,
-    decide::limits,
-    record::{ConnectorStatus, Job, MachineStatus},
+    decide::{
+        due::{self, connector_unconfirmed, lease_over, worker_silent},
+        limits,
+    },
+    record::Job,
 };
 
 use super::{ClassIx, State};
@@ -142,57 +145,31 @@ impl State {
         let mut over: Vec<_> = over.collect();
         over.sort_unstable();
         over.truncate(MAX_DUE);
-        let expire = over.into_iter().filter_map(|(id, token)| {
-            let job = &self.jobs.get(id)?.job;
-            Some(Reconcile::ExpireLease { job: *id, attempt: job.attempt, token: *token })
-        });
+        let expire = over.into_iter().filter_map(|(id, _)| lease_over(&self.jobs.get(id)?.job));
         expire.collect()
     }
 
     fn silent_workers(&self, now: Timestamp) -> Vec<Reconcile> {
-        let after = limits::SILENT_AFTER;
         let silent = self.workers.values().filter(|worker| {
             let heard = self.volatile.heartbeat(&worker.id);
-            !worker.is_offline() && self.volatile.silent_for(heard, now) >= after
+            self.volatile.silent_for(heard, now) >= limits::SILENT_AFTER
         });
-        silent
-            .map(|w| Reconcile::DeclareSilent {
-                worker: w.id.clone(),
-                incarnation: w.incarnation,
-                after,
-            })
-            .take(MAX_DUE)
-            .collect()
+        silent.filter_map(|worker| worker_silent(worker)).take(MAX_DUE).collect()
     }
 
     fn stale_connectors(&self, now: Timestamp) -> Vec<Reconcile> {
-        let after = limits::STALE_AFTER;
         let stale = self.connectors.values().filter(|connector| {
             let confirmed = self.volatile.confirmed(&connector.id).map(|c| c.at);
-            !matches!(connector.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline)
-                && self.volatile.silent_for(confirmed, now) >= after
+            self.volatile.silent_for(confirmed, now) >= limits::STALE_AFTER
         });
-        stale
-            .map(|c| Reconcile::MarkStale { connector: c.id.clone(), after })
-            .take(MAX_DUE)
-            .collect()
+        stale.filter_map(|connector| connector_unconfirmed(connector)).take(MAX_DUE).collect()
     }
 
     fn changed_machines(&self, now: Timestamp) -> Vec<Reconcile> {
-        let after = limits::SILENT_AFTER;
         let due = self.machines.values().filter_map(|machine| {
             let heard = self.machine_heard(&machine.id);
-            let silent = self.volatile.silent_for(heard, now) >= after;
-            let id = machine.id.clone();
-            match machine.status {
-                MachineStatus::Disconnected if heard.is_some() && !silent => {
-                    Some(Reconcile::ReconnectMachine { machine: id })
-                }
-                status if !status.is_gone() && silent => {
-                    Some(Reconcile::DisconnectMachine { machine: id, after })
-                }
-                _ => None,
-            }
+            let is_silent = self.volatile.silent_for(heard, now) >= limits::SILENT_AFTER;
+            due::machine(&machine.id, machine.status, heard.is_some(), is_silent)
         });
         due.take(MAX_DUE).collect()
     }
