@@ -338,7 +338,7 @@ async fn a_lane_that_fails_is_part_of_one_trouble_that_ends_also_when_nobody_wat
         world.pass(secs(10)).await;
         let told = std::mem::take(&mut *log.0.lock());
         let [begin, end] = &told[..] else { panic!("{time}: {told:#?}") };
-        assert!(begin.contains("cut off") && end.contains("used again"), "{time}: {told:#?}");
+        assert!(begin.contains("cut off") && end.contains("does it again"), "{time}: {told:#?}");
     }
 }
 

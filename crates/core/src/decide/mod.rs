@@ -8,6 +8,7 @@ mod availability;
 mod claim;
 mod class_health;
 mod draft;
+pub mod due;
 mod ending;
 mod intake;
 mod machine;

@@ -8,7 +8,7 @@ use pointsman_core::{
 };
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
-    Done, Due, Health, LogPage, Retention, Store,
+    Done, Due, Health, LogPage, Store,
     conformance::fleet::{Fleet, completed, spec, within},
 };
 use pointsman_store_redis::{Options, RedisStore};
@@ -272,7 +272,7 @@ async fn the_log_takes_no_more_memory_than_it_may() {
         other => panic!("{other:?}"),
     };
     assert!(size().await > 2 * MOST);
-    store.due(Due::Retention(Retention::default())).await.expect("the store works");
+    store.due(Due::Leftovers).await.expect("the store works");
     assert!(size().await <= MOST, "{}", size().await);
     let page = store.log(0, 10).await.expect("the log is read");
     assert!(matches!(page, LogPage::Cut { .. }), "{page:?}");
