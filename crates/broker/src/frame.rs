@@ -193,7 +193,8 @@ pub enum ResyncReason {
     OtherEpoch,
     /// The position asked for was never reached.
     BeyondHead,
-    /// What followed the position is no longer kept.
+    /// What followed the position is not in this server's memory: it is long ago, or from before the
+    /// server started.
     NotKept,
     /// The viewer read more slowly than changes came.
     TooSlow,

@@ -27,13 +27,25 @@ use crate::{
 const SANDBOX: &str =
     "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'";
 
-/// A result file of the job, or of an attempt's late result. Ranges of bytes are answered with 206.
+/// A result file of the job, or of an attempt's late result, under its own media type. A range of
+/// bytes (`Range`, with `If-Range`) is answered with 206, a file that is known already
+/// (`If-None-Match`) with 304.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/artifacts/{name}", tag = "jobs",
-    params(("id" = String, Path), ("name" = String, Path), LateQuery),
+    params(
+        ("id" = String, Path),
+        ("name" = String, Path),
+        LateQuery,
+        ("range" = Option<String>, Header, description = "Such as `bytes=0-1023`: one range"),
+        ("if-range" = Option<String>, Header, description = "The `ETag` that the range is of"),
+        ("if-none-match" = Option<String>, Header, description = "The `ETag` of what is known"),
+    ),
     responses(
-        (status = 200, content_type = "application/octet-stream"),
-        (status = 206, content_type = "application/octet-stream"),
+        (
+            status = 200, content_type = "*/*",
+            headers(("etag" = String, description = "The file's SHA-256, in quotes")),
+        ),
+        (status = 206, content_type = "*/*"),
         (status = 304, description = "It is the one that `If-None-Match` names"),
         Errors,
     ),

@@ -77,7 +77,10 @@ pub(crate) async fn upload(
     responses((status = 200, content_type = "application/octet-stream"), Errors),
 )]
 pub(crate) async fn get(State(app): State<App>, One(sha256): One) -> Answer<Response> {
-    let sha256: Sha256Hex = sha256.parse()?;
+    let sha256: Sha256Hex = sha256.parse().map_err(|problem: Problem| {
+        problem
+            .cure("name the file by the 64 hex digits of its SHA-256, as POST /api/v1/inputs did")
+    })?;
     let none = || {
         let mut refusal = Refusal::new(ErrorCode::InputNotFound, format!("no input {sha256}"));
         refusal.0.status = StatusCode::NOT_FOUND.as_u16();

@@ -11,6 +11,8 @@ use pointsman_core::{
     Answer as StoreAnswer, Command, JobId, RecordKey,
     command::{AttemptOp, Claim, Exchange, Held, Register, Renew},
     event::Record,
+    pointer_token,
+    record::ServiceSlots,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -100,6 +102,14 @@ fn check_registration(request: &RegisterRequest) -> Result<(), Problem> {
     request.capabilities.check().map_err(|error| {
         Problem::new(ErrorCode::OutOfRange, error.message)
             .at(format!("/capabilities{}", error.pointer))
+    })?;
+    let known = &request.capabilities.services;
+    let missing = request.services.iter().find(|slots| !known.contains_key(&slots.name));
+    missing.map_or(Ok(()), |ServiceSlots { name, .. }| {
+        let detail = format!("{name} is not among the capabilities: no job would match it");
+        Err(Problem::new(ErrorCode::MissingField, detail)
+            .at(format!("/capabilities/services/{}", pointer_token(name.as_str())))
+            .cure("say what the service can do, {} at the least"))
     })
 }
 

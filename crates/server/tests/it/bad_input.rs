@@ -218,6 +218,8 @@ async fn wrong_addresses_and_parameters_are_named() {
         ("/api/v1/jobs?limit=0".into(), 400, "invalid_query", Some("?limit")),
         ("/api/v1/jobs?limit=x".into(), 400, "invalid_query", Some("?limit")),
         ("/api/v1/jobs?page=2".into(), 400, "invalid_query", Some("?page")),
+        ("/api/v1/workers?limit=1".into(), 400, "invalid_query", Some("?limit")),
+        (format!("/api/v1/jobs/{job}?x"), 400, "invalid_query", Some("?x")),
         ("/api/v1/events?after=7".into(), 400, "bad_position", Some("?after")),
         ("/api/v1/events?conflate=9999999".into(), 400, "invalid_query", Some("?conflate")),
         ("/api/v1/events?pulse=some".into(), 400, "invalid_query", Some("?pulse")),
@@ -398,7 +400,7 @@ async fn bad_worker_requests_have_their_errors() {
     let register = |field: &str, value: Value| {
         let mut body = with("machine_id", json!("box"));
         body["services"] = json!([{"name": "simulation", "slots": 1}]);
-        body["capabilities"] = json!({});
+        body["capabilities"] = json!({"services": {"simulation": {}}});
         body[field] = value;
         body
     };
