@@ -48,7 +48,7 @@ async fn settings_that_may_lose_jobs_are_said_at_start_and_shown_for_as_long_as_
     let mut server = fleet.server("one").await;
     let mut worker = fleet.direct(&server, "direct", 1).await;
     for process in [&mut server.process, &mut worker] {
-        process.logs("set `appendonly yes` in redis.conf").await;
+        process.logs("set `appendonly yes` in its configuration file").await;
     }
     let warning = async || {
         let alerts = server.client.snapshot().await.expect("a snapshot").alerts;
@@ -119,7 +119,7 @@ async fn an_address_of_another_kind_says_which_one_is_meant() {
         (no_authority.to_owned(), "?ca=FILE"),
         (format!("redis+sentinel://127.0.0.1:{plain}/main"), "no Sentinel"),
         (format!("redis+cluster://127.0.0.1:{plain}"), "no cluster"),
-        (format!("redis://127.0.0.1:{behind}"), "redis+sentinel://"),
+        (format!("redis://127.0.0.1:{behind}"), "is a Sentinel: give the primary's address"),
     ] {
         let said = refusal(&address).await;
         assert!(said.contains(meant), "{address}: {said}");
@@ -213,7 +213,7 @@ async fn more_confirmations_than_there_are_replicas_are_warned_of() {
     let server = ["server", "--listen", "127.0.0.1:0", "--store", &url, "--data", files];
     let server = Process::start(&[&server[..], &["--acks", "1"]].concat());
     let mut server = Served::from(server).await;
-    server.process.logs("Redis has 0 replicas and --acks is 1").await;
+    server.process.logs("has 0 replicas and --acks is 1").await;
     // None while there is no snapshot: with its first replica Redis takes another replication id.
     let is_shown = async || {
         let alerts = server.client.snapshot().await.ok()?.alerts;
@@ -225,7 +225,7 @@ async fn more_confirmations_than_there_are_replicas_are_warned_of() {
     becomes_shown(true, "the warning").await;
     let who = ["worker", "--id", "w", "--service", "simulation", "--broker", &url];
     let mut worker = Process::start(&[&who[..], &["--artifacts", files, "--acks", "1"]].concat());
-    worker.logs("Redis has 0 replicas and --acks is 1").await;
+    worker.logs("has 0 replicas and --acks is 1").await;
     let _replica = RedisServer::replica_of(&redis, RedisOptions::default()).await.expect("syncs");
     becomes_shown(false, "no warning").await;
 }
