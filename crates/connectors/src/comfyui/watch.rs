@@ -37,6 +37,9 @@ struct Watch {
     log_at: Instant,
     /// It has not begun, because something else is before it.
     waits: bool,
+    /// It is known to run. What names no prompt may be another's until then: from a prompt without a
+    /// client everybody gets the previews and the texts.
+    runs: bool,
     refused_since: Option<Instant>,
     unreadable_since: Option<Instant>,
 }
@@ -82,6 +85,7 @@ impl Run<'_> {
             pause,
             log_at: now,
             waits: false,
+            runs: false,
             refused_since: None,
             unreadable_since: None,
         }
@@ -98,20 +102,25 @@ impl Run<'_> {
                 return watch.read_by(now, self.connector.settings.pace.truth_first);
             }
         };
+        if let Message::Executing { node: Some(_), prompt_id: None, .. } = &message {
+            // With this a client that comes back is greeted: its only prompt is at that node, which is
+            // no sign of work.
+            watch.runs = true;
+            if watch.tracker.hear(&message) {
+                self.context.progress(watch.tracker.report());
+            }
+            return;
+        }
+        if message.is_about(&self.prompt_id) {
+            watch.runs = !message.ends_prompt();
+        } else if !watch.runs || !matches!(message, Message::Preview(_) | Message::Text { .. }) {
+            return;
+        }
         if let Message::Preview(preview) = &message {
             self.context.preview(Preview {
                 media_type: preview.format.media_type().to_owned(),
                 bytes: preview.image.clone(),
             });
-        } else if let Message::Executing { node: Some(_), prompt_id: None, .. } = &message {
-            // With this a client that comes back is greeted: its only prompt is at that node, which is
-            // no sign of work.
-            if watch.tracker.hear(&message) {
-                self.context.progress(watch.tracker.report());
-            }
-            return;
-        } else if !message.is_about(&self.prompt_id) && !matches!(message, Message::Text { .. }) {
-            return;
         }
         watch.clocks.event(now);
         self.context.event();
@@ -148,14 +157,14 @@ impl Run<'_> {
         };
         (watch.refused_since, watch.unreadable_since) = (None, None);
         match truth.verdict {
-            Verdict::Running => {
+            // Next in line while nothing runs, it is due, and what should take it may be dead.
+            Verdict::Running | Verdict::Pending { position: 0, .. } => {
                 watch.clocks.in_queue(now);
+                watch.runs |= truth.verdict == Verdict::Running;
                 if std::mem::take(&mut watch.waits) {
                     self.note(watch, None);
                 }
             }
-            // Next in line, and nothing runs: it is due, and what should take it may be dead.
-            Verdict::Pending { position: 0, .. } => watch.clocks.in_queue(now),
             Verdict::Pending { position, .. } => {
                 watch.clocks.waits(now);
                 watch.waits = true;
