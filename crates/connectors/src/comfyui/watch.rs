@@ -12,6 +12,7 @@ use super::{
     clocks::{Clocks, Silence},
     ears::{Ears, Heard, settled},
     run::Run,
+    submit::Submitted,
     tracker::Tracker,
 };
 use crate::{Preview, RunEnd, StopReason};
@@ -40,6 +41,8 @@ struct Watch {
     /// It is known to run. What names no prompt may be another's until then: from a prompt without a
     /// client everybody gets the previews and the texts.
     runs: bool,
+    /// Nobody read the answer to its submission, which says whether all of it runs.
+    may_be_partial: bool,
     refused_since: Option<Instant>,
     unreadable_since: Option<Instant>,
 }
@@ -53,8 +56,12 @@ struct Reading {
 
 impl Run<'_> {
     /// Follows the prompt until the truth says that it ran to its end.
-    pub(super) async fn watch(&self, ears: &mut Ears, submits: bool) -> Result<Done, RunEnd> {
-        let mut watch = self.begin_watch(submits);
+    pub(super) async fn watch(
+        &self,
+        ears: &mut Ears,
+        submitted: Submitted,
+    ) -> Result<Done, RunEnd> {
+        let mut watch = self.begin_watch(submitted);
         loop {
             self.context.tick();
             watch.begin_reading(self, Instant::now());
@@ -73,8 +80,9 @@ impl Run<'_> {
         }
     }
 
-    fn begin_watch(&self, submits: bool) -> Watch {
+    fn begin_watch(&self, submitted: Submitted) -> Watch {
         let now = Instant::now();
+        let submits = submitted != Submitted::Before;
         let pause = self.connector.settings.pace.truth_first;
         Watch {
             tracker: Tracker::new(&self.graph, !submits),
@@ -86,6 +94,7 @@ impl Run<'_> {
             log_at: now,
             waits: false,
             runs: false,
+            may_be_partial: submitted != Submitted::Answered && !self.allow_partial,
             refused_since: None,
             unreadable_since: None,
         }
@@ -156,6 +165,9 @@ impl Run<'_> {
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
         };
         (watch.refused_since, watch.unreadable_since) = (None, None);
+        if std::mem::take(&mut watch.may_be_partial) {
+            self.check_whole(&truth).await?;
+        }
         match truth.verdict {
             // Next in line while nothing runs, it is due, and what should take it may be dead.
             Verdict::Running | Verdict::Pending { position: 0, .. } => {

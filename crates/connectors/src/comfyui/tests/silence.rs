@@ -128,7 +128,8 @@ async fn what_a_nameless_prompt_before_it_shows_is_not_taken_for_its_own() {
     end.unwrap();
     assert_eq!(witness.previews.lock().len(), 0);
     let reports = witness.reports.lock();
-    let waits = |r: &crate::Report| r.message.as_deref() == Some("waits behind 1 in ComfyUI's queue");
+    let waits =
+        |r: &crate::Report| r.message.as_deref() == Some("waits behind 1 in ComfyUI's queue");
     let before: Vec<_> = reports.iter().take_while(|r| r.node.is_none()).collect();
     let waited = before.iter().filter(|r| waits(r)).count();
     assert_eq!(waited, 1, "it is said once, and stays: {reports:?}");
@@ -136,11 +137,8 @@ async fn what_a_nameless_prompt_before_it_shows_is_not_taken_for_its_own() {
 
 #[tokio::test]
 async fn a_prompt_that_is_next_waits_behind_nothing_and_may_be_silent() {
-    let faults = Faults {
-        idle_prompt_thread_dead: true,
-        foreign_prompt_s: 1.0,
-        ..Faults::default()
-    };
+    let faults =
+        Faults { idle_prompt_thread_dead: true, foreign_prompt_s: 1.0, ..Faults::default() };
     let bench = Bench::with_faults(faults).await;
     let mut task = comfy_task(picture(1));
     task.limits.silence_after = Duration::from_millis(300);
