@@ -8,7 +8,7 @@ use reqwest::Url;
 
 pub use control::Cancelled;
 pub use read::Truth;
-pub(crate) use transport::{SMALL_ANSWER, read_body, status_error};
+pub(crate) use transport::{SMALL_ANSWER, next_chunk, read_body, send, status_error};
 
 use crate::{ConnectError, Events, InvalidUrl};
 
@@ -17,11 +17,11 @@ use crate::{ConnectError, Events, InvalidUrl};
 pub struct Timeouts {
     /// For a TCP connection, and for the websocket's handshake.
     pub connect: Duration,
-    /// For a whole small request, from sending to the end of the answer.
+    /// For the answer to a request to begin, and for each further part of it.
     pub request: Duration,
-    /// For a submission: validation runs inside it, and custom nodes may take seconds.
+    /// The same for a submission: validation runs inside it, and custom nodes may take seconds.
     pub submit: Duration,
-    /// For `GET /object_info`, which runs code of every installed node.
+    /// The same for `GET /object_info`, which runs code of every installed node.
     pub object_info: Duration,
     /// For the next bytes of a file on its way.
     pub transfer_idle: Duration,

@@ -25,7 +25,7 @@ pub enum RequestError {
         /// Innermost cause, such as "connection refused".
         reason: String,
     },
-    /// The connection stood, but the answer did not come in time. The request may have been carried out.
+    /// The connection stood, but the answer, or more of it, did not come in time. The request may have been carried out.
     #[error("no answer within {} ms", .after.as_millis())]
     TimedOut {
         /// The limit that ran out.
@@ -62,7 +62,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Sorts a transport error of reqwest; `limit` is the timeout that the request ran under.
+    /// Sorts a transport error of reqwest; `limit` is what the request waits for an answer.
     pub(crate) fn from_transport(error: &reqwest::Error, limit: Duration) -> Self {
         if error.is_connect() {
             Self::Unreachable { reason: innermost(error) }

@@ -107,6 +107,23 @@ async fn a_failed_read_is_an_error_and_never_an_empty_queue() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_take_long_as_long_as_more_of_it_comes() {
+    const HISTORY: &[&str] =
+        &["{\"p\":", "{\"prompt\":", "[0,\"p\",{},{},[]]", ",\"outputs\":", "{}}}"];
+    let history = |pause| async move {
+        client(&answering(vec![Reply::Pieces(HISTORY, pause)]).await).history("p").await
+    };
+    assert!(history(SHORT * 3 / 4).await.unwrap().is_some());
+    let late = history(SHORT * 5 / 4).await;
+    assert!(matches!(late, Err(RequestError::TimedOut { after }) if after == SHORT), "{late:?}");
+    let url = answering(vec![Reply::Pieces(&["{\"X\":", "{}}"], Duration::from_secs(50))]).await;
+    assert!(client(&url).object_info().await.unwrap().has_class("X"));
+    let body = &["{\"prompt_id\":\"p\",", "\"number\":3}"];
+    let slow = submit_answered(Reply::Pieces(body, SHORT * 3 / 4)).await;
+    assert_eq!(slow.unwrap().number, 3.0);
+}
+
 #[tokio::test]
 async fn an_answer_is_read_up_to_a_limit_and_a_refusal_only_at_its_beginning() {
     for (reply, is_queue) in [

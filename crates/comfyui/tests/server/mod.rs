@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -6,6 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Reply {
     /// Answers.
     Status(u16, &'static str),
+    /// Answers in pieces, with so long a pause before each.
+    Pieces(&'static [&'static str], Duration),
     /// Answers with so many bytes, and does not say beforehand how many.
     Bytes(u16, usize),
     /// Says that so many bytes come, and sends none.
@@ -50,6 +54,15 @@ pub async fn answering(replies: Vec<Reply>) -> String {
                         if stream.write_all(&chunk).await.is_err() {
                             break;
                         }
+                    }
+                    continue;
+                }
+                Reply::Pieces(pieces, pause) => {
+                    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+                    stream.write_all(head.as_bytes()).await.unwrap();
+                    for piece in pieces {
+                        tokio::time::sleep(pause).await;
+                        stream.write_all(piece.as_bytes()).await.unwrap();
                     }
                     continue;
                 }

@@ -59,6 +59,8 @@ pub enum How {
     Cut,
     /// As a proxy that finds nothing behind it: with this status.
     Answer(u16),
+    /// The connection stays open, and nothing comes.
+    Hold,
     /// With the beginning of an answer that is larger than anybody reads.
     Large,
 }
@@ -164,6 +166,10 @@ impl Manners {
             match self.broken(head) {
                 None => {}
                 Some(How::Cut) => return Ok(()),
+                Some(How::Hold) => {
+                    copy(&mut from_client, &mut sink()).await?;
+                    return Ok(());
+                }
                 Some(how) => {
                     let (status, length) = match how {
                         How::Answer(status) => (status, 0),

@@ -12,8 +12,15 @@ use pointsman_comfyui_sim::{Faults, SimConfig};
 use pointsman_core::LossReason;
 use serde_json::json;
 
-use super::{Bench, comfy_task, picture, sleeping, with_faults};
-use crate::{EvidenceSource, Limits, RunEnd, Sample, Task, testing::Witness};
+use super::{
+    Bench, comfy_task, picture,
+    proxy::{ALL, How, Proxy},
+    settings, sleeping, with_faults,
+};
+use crate::{
+    Connector as _, EvidenceSource, Limits, RunEnd, Sample, Task, comfyui::ComfyUiConnector,
+    testing::Witness,
+};
 
 /// Counters that move with every look.
 #[derive(Default)]
@@ -161,6 +168,26 @@ async fn a_prompt_that_is_due_and_never_taken_is_stalled() {
     let end = bench.run_task(impatient(comfy_task(picture(1))), Witness::new()).await;
     let Err(RunEnd::GaveBack { reason, .. }) = &end else { panic!("{end:?}") };
     assert_eq!(*reason, LossReason::Stalled);
+}
+
+/// It is over, as the queue shows, whatever its history would say.
+#[tokio::test]
+async fn a_prompt_that_has_left_the_queue_is_no_wedge_and_may_be_known() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let mut settings = settings(&proxy.url(), "worker-a");
+    settings.timeouts.request = Duration::from_millis(100);
+    let connector = ComfyUiConnector::new(settings).unwrap();
+    proxy.breaks("GET /history", How::Hold, ALL);
+    let task = impatient(comfy_task(picture(1)));
+    let held = task.held;
+    let end = connector.run(task, Witness::new().context()).await;
+    let Err(RunEnd::GaveBack { reason, .. }) = &end else { panic!("{end:?}") };
+    assert_eq!(*reason, LossReason::Stalled);
+    assert_eq!(connector.knows(&[held]).await, Ok(vec![held]));
+    proxy.mend();
+    let unknown = comfy_task(picture(1)).held;
+    assert_eq!(connector.knows(&[held, unknown]).await, Ok(vec![held]));
 }
 
 #[tokio::test]
