@@ -10,7 +10,7 @@ const BODY_EXCERPT_CHARS: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is not the address of a ComfyUI server: {reason}")]
 pub struct InvalidUrl {
-    /// What was given.
+    /// What was given, without its password.
     pub url: String,
     /// What is wrong with it.
     pub reason: String,
@@ -88,6 +88,18 @@ impl RequestError {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+}
+
+/// The address as it may be shown: what stands before the last `@` may be a password, escaped or not.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("{scheme}://***@{host}")
+        }
+        None => url.to_owned(),
     }
 }
 

@@ -76,6 +76,18 @@ impl ComfyClient {
     }
 }
 
+/// Turns an answer with any other status into an error.
+pub(crate) async fn expect_status(
+    response: Response,
+    expected: StatusCode,
+    limit: Duration,
+) -> Result<Response, RequestError> {
+    match response.status() {
+        status if status == expected => Ok(response),
+        status => Err(status_error(status.as_u16(), &read_beginning(response, limit).await)),
+    }
+}
+
 /// Sends a request; its answer begins within `limit`.
 pub(crate) async fn send(
     request: RequestBuilder,

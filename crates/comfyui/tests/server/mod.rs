@@ -88,13 +88,18 @@ pub async fn answering(replies: Vec<Reply>) -> String {
     url
 }
 
-/// Reads the head and as much body as it announces.
-async fn read_request(stream: &mut TcpStream) {
+/// Reads the head of a request, in lowercase.
+pub async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
     }
-    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    String::from_utf8(head).unwrap().to_ascii_lowercase()
+}
+
+/// Reads the head and as much body as it announces.
+async fn read_request(stream: &mut TcpStream) {
+    let head = read_head(stream).await;
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length: "))

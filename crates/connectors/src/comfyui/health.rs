@@ -34,7 +34,7 @@ impl ComfyUiConnector {
                     }
                     false => Health::new(
                         ConnectorStatus::Connecting,
-                        format!("waiting for ComfyUI at {}: {reason}", self.client.base_url()),
+                        format!("waiting for ComfyUI at {}: {reason}", self.client.shown_url()),
                     ),
                 }
             }

@@ -104,7 +104,10 @@ impl Run<'_> {
     fn hear(&self, watch: &mut Watch, heard: Heard) {
         let now = Instant::now();
         let message = match heard {
-            Heard::Message(message) => message,
+            Heard::Message(message) => {
+                watch.refused_since = None;
+                message
+            }
             Heard::Open => return watch.read_by(now, self.connector.settings.pace.truth_first),
             Heard::Gone(why) => {
                 tracing::debug!(prompt = self.prompt_id, %why, "websocket gone");
@@ -195,7 +198,13 @@ impl Run<'_> {
         hears: bool,
     ) -> Result<(), RunEnd> {
         watch.unreadable_since = None;
-        let Some(dead_after) = self.dead_after(error).filter(|_| !hears) else {
+        let pace = &self.connector.settings.pace;
+        let dead_after = match error {
+            // An open socket speaks against it only as long as something is heard there.
+            RequestError::Unreachable { .. } if hears => Some(pace.mute_after),
+            error => self.dead_after(error).filter(|_| !hears),
+        };
+        let Some(dead_after) = dead_after else {
             watch.refused_since = None;
             return Ok(());
         };
@@ -204,7 +213,7 @@ impl Run<'_> {
             let message = format!("the service is gone: {error}");
             return Err(RunEnd::gave_back(LossReason::ServiceLost, message));
         }
-        watch.read_by(Instant::now() + self.connector.settings.pace.dead_after, watch.pause);
+        watch.read_by(Instant::now() + pace.dead_after, watch.pause);
         Ok(())
     }
 
