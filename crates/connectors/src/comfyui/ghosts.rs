@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pointsman_comfyui::{QueueState, RequestError, Verdict};
+use pointsman_comfyui::{QueueState, RequestError};
 use pointsman_core::command::Held;
 use tokio::time::Instant;
 
@@ -60,15 +60,21 @@ impl ComfyUiConnector {
         ghosts.map(|entry| entry.prompt_id.clone()).collect()
     }
 
-    pub(super) async fn find(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
+    /// Which of these prompts are in the queue or in history. What is said of one that has left the
+    /// queue may make no sense, or not come at all: it may be there.
+    pub(super) async fn find(&self, prompts: &[Held]) -> Result<Vec<Held>, NotClear> {
+        let queue = self.client.queue().await.map_err(not_clear)?;
         let mut found = Vec::new();
-        for held in ours {
-            match self.client.truth(&held.token.to_string()).await {
-                Ok(truth) if truth.verdict == Verdict::Lost => {}
-                // What is said of it may make no sense, but something is.
-                Ok(_) => found.push(*held),
-                Err(error) if error.is_unreadable() => found.push(*held),
-                Err(error) => return Err(not_clear(error)),
+        for held in prompts {
+            let prompt_id = held.token.to_string();
+            if queue.contains(&prompt_id) {
+                found.push(*held);
+                continue;
+            }
+            match self.client.history(&prompt_id).await {
+                Ok(None) => {}
+                Err(error @ RequestError::Unreachable { .. }) => return Err(not_clear(error)),
+                _ => found.push(*held),
             }
         }
         Ok(found)

@@ -61,6 +61,9 @@ struct Condition {
     runs: u32,
     /// A prompt after whose failure the process can do nothing right any more, and why.
     poisoned_by: Option<(String, String)>,
+    /// The classes of nodes that are outputs there, as it said when it was last asked what it has: a
+    /// worker does so before anything runs.
+    output_classes: BTreeSet<String>,
     /// Until when its disk is taken to be full, and what said so.
     full: Option<(Instant, String)>,
 }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use pointsman_comfyui::Timeouts;
+use pointsman_comfyui::{Timeouts, without_password};
 use pointsman_core::ServiceName;
 
 use crate::EvidenceSource;
@@ -46,7 +46,7 @@ impl fmt::Debug for ComfyUiSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ComfyUiSettings")
             .field("service", &self.service)
-            .field("url", &self.url)
+            .field("url", &without_password(&self.url))
             .field("owner", &(self.owner)())
             .finish_non_exhaustive()
     }
@@ -63,12 +63,14 @@ pub struct Pace {
     pub truth_most: Duration,
     /// After the message that a prompt is done, its history takes this long.
     pub history_follows: Duration,
-    /// Between two tries to open a websocket.
+    /// Between the first two tries to open a websocket; doubles from there.
     pub reconnect: Duration,
     /// While nothing is heard, the log is read this often.
     pub log: Duration,
     /// A server where nothing listens for this long is dead.
     pub dead_after: Duration,
+    /// The same while its websocket is open and says nothing: half open, as one to a host that is gone.
+    pub mute_after: Duration,
     /// A server that closes every connection without an answer for this long, as what stands before
     /// a dead one does, is dead too. Shorter than `cancel`.
     pub cut_off_after: Duration,
@@ -94,6 +96,7 @@ impl Default for Pace {
             reconnect: Duration::from_millis(250),
             log: Duration::from_secs(5),
             dead_after: Duration::from_millis(500),
+            mute_after: Duration::from_secs(10),
             cut_off_after: Duration::from_secs(8),
             full_for: Duration::from_secs(60),
             unreadable_after: Duration::from_secs(5),

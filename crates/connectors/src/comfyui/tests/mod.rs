@@ -110,6 +110,7 @@ fn settings(url: &str, owner: &str) -> ComfyUiSettings {
     let pace = Pace {
         cancel,
         dead_after: soon,
+        mute_after: soon * 3,
         cut_off_after: soon * 3,
         unreadable_after: soon,
         ..Pace::default()
