@@ -135,6 +135,40 @@ async fn two_fleets_whose_workers_have_one_name_leave_each_other_alone_at_one_se
 }
 
 #[tokio::test]
+async fn two_fleets_behind_one_address_leave_each_other_alone_at_one_service() {
+    let mut comfyui = Process::start(&["comfyui-sim", "--listen", "127.0.0.1:0"]);
+    let service = format!("comfyui={}", comfyui.says("comfyui:").await);
+    let worker = async |served: &Served| {
+        let arguments = ["worker", "--id", "w", "--broker", &served.url, "--service", &service];
+        served.registered(Process::start(&arguments)).await
+    };
+    let [first_data, other_data] = [directory(), directory()];
+    let first = Served::server(first_data.path(), 0).await;
+    let first_worker = worker(&first).await;
+    let graph = json!({
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "SimSleep", "inputs": {"value": ["1", 0], "seconds": 5.0}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}
+    });
+    let job = submit(&first.client, &workflow(&graph)).await;
+    until(&first.client, job, PATIENCE, |job| job.status == JobStatus::InProgress).await;
+    first_worker.kill().await;
+    let port = first.port();
+    first.process.kill().await;
+    // Its worker clears the service before it takes its first job.
+    let other = Served::server(other_data.path(), port).await;
+    let _other_worker = worker(&other).await;
+    let next = submit(&other.client, &workflow(&first_picture())).await;
+    let next = until(&other.client, next, PATIENCE, |job| job.status.is_ended()).await;
+    assert_eq!((next.status, next.attempt), (JobStatus::Completed, 1));
+    // The first one is back, elsewhere, and finds what its prompt made.
+    let first = Served::server(first_data.path(), 0).await;
+    let _first_worker = worker(&first).await;
+    let job = until(&first.client, job, PATIENCE, |job| job.status.is_ended()).await;
+    assert_eq!((job.status, job.attempt), (JobStatus::Completed, 1));
+}
+
+#[tokio::test]
 async fn the_operators_stall_time_holds_though_the_prompt_stays_in_the_queue() {
     let data = directory();
     let arguments = ["comfyui-sim", "--listen", "127.0.0.1:0", "--fault", "dead_prompt_thread"];

@@ -1,7 +1,7 @@
 // Records as they are seldom, and all the same are: what a page must be able to show.
 
 import { randomUUID } from "node:crypto";
-import { busy, end, queue } from "./scenes.mjs";
+import { artifact, busy, end, queue } from "./scenes.mjs";
 import { iso, job, machine, worker } from "./world.mjs";
 
 /** A busy fleet, and in it jobs whose last attempt is among the earlier ones, and equal phrases of one class. */
@@ -14,7 +14,7 @@ export function odd() {
   const overtaken = { ...lost(2), worker_id: "gpu-box-1-worker-0", outcome: { outcome: "overtaken" } };
   ended(world, "overtaken", { losses: 1, late_results: 1 }, [{ ...lost(1), late: true, late_won: true }, overtaken], { status: "completed" });
   ended(world, "cancelled", { losses: 0, cancel_requested_at: iso(20) }, [lost(1)], { status: "cancelled" });
-  ended(world, "late after its end", { late_results: 1 }, [{ ...lost(1), late: true, outcome: { outcome: "ended_run", status: "failed" } }], {
+  ended(world, "late after its end", { late_results: 1 }, [{ ...lost(1), late: true, late_artifacts: [artifact(0, 7)], outcome: { outcome: "ended_run", status: "failed" } }], {
     status: "failed", failure: { kind: "timeout", code: "total", message: "it took longer than it may" },
   });
   const requirements = { hardware: { gpu_count: 2 }, labels: { GPUs: { gte: 2 } } };

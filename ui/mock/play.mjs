@@ -10,7 +10,7 @@ export function play(world, pace = 1) {
     setInterval(() => finish(world), 400),
     setInterval(() => hand(world), 700),
     setInterval(() => world.lane("queues", world.queues()), 500),
-    setInterval(() => world.lane("pulse", world.pulse()), 5000),
+    setInterval(() => world.lane("pulse", world.pulse(true)), 5000),
     setInterval(() => world.lane("bookmark", { epoch: world.epoch, seq: world.seq, at: iso() }), 5000),
   ];
   return () => timers.forEach(clearInterval);

@@ -61,16 +61,20 @@ export class World {
     };
   }
 
-  /** Those that are there are heard; the status of the others was last confirmed long ago. */
-  pulse() {
-    const lastHeard = (id, gone) => ({ id, heartbeat_at: iso(gone ? 340 : Math.random() * 4) });
+  /** Those that are there are heard; the status of the others was last confirmed long ago. Of a large fleet `changes` are only these. */
+  pulse(changes = false) {
+    const { machine, worker, connector } = this.records;
+    const few = changes && machine.size + worker.size + connector.size > 500;
+    const heard = (records, gone) => [...records.values()].filter((r) => !few || gone(r))
+      .map((r) => ({ id: r.id, heartbeat_at: iso(gone(r) ? 340 : Math.random() * 4) }));
+    const confirmed = ({ id, status }) => status === "unknown"
+      ? { id, confirmed_at: iso(74), source: "report" }
+      : { id, confirmed_at: iso(status === "offline" ? 340 : Math.random() * 6), source: status === "active" ? "job" : "report" };
     return {
-      as_of: this.asOf(),
-      machines: [...this.records.machine.values()].map((m) => lastHeard(m.id, ["offline", "disconnected"].includes(m.status))),
-      workers: [...this.records.worker.values()].map((w) => lastHeard(w.id, w.status === "offline")),
-      connectors: [...this.records.connector.values()].map((c) => c.status === "unknown"
-        ? { id: c.id, confirmed_at: iso(74), source: "report" }
-        : { id: c.id, confirmed_at: iso(c.status === "offline" ? 340 : Math.random() * 6), source: c.status === "active" ? "job" : "report" }),
+      as_of: this.asOf(), heard_since: iso(15), confirmed_since: iso(30), changes: few,
+      machines: heard(machine, (m) => ["offline", "disconnected"].includes(m.status)),
+      workers: heard(worker, (w) => w.status === "offline"),
+      connectors: [...connector.values()].filter((c) => !few || ["offline", "unknown"].includes(c.status)).map(confirmed),
     };
   }
 

@@ -53,7 +53,7 @@ codes! {
     TooDeep = "too_deep", 422, "A value is nested too deeply",
         "nest objects and lists at most as deep as the detail names";
     InvalidId = "invalid_id", 422, "An identifier is not valid",
-        "copy it as the server gave it out";
+        "copy it as the server gave it out; of one that you choose, the detail says what it may be";
     InvalidQuery = "invalid_query", 400, "A parameter of the address is not valid",
         "correct the parameter that the pointer names";
     BadCursor = "bad_cursor", 400, "The cursor is not valid",

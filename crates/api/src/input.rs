@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use pointsman_core::JobId;
+use pointsman_core::{JobId, hex};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -16,7 +16,7 @@ pub struct Sha256Hex(String);
 
 impl Sha256Hex {
     pub fn of(digest: [u8; 32]) -> Self {
-        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex::encode(digest))
     }
 
     pub fn as_str(&self) -> &str {

@@ -96,7 +96,9 @@ impl Problem {
             C::IntakeClosed => Rejected::IntakeClosed,
             C::Importing => Rejected::Importing,
             C::StoreDamaged => Rejected::Damaged(subject()?),
-            C::InvalidState | C::ArtifactMissing => Rejected::Invalid(self.detail.clone()),
+            C::InvalidState | C::ArtifactMissing | C::DigestMismatch => {
+                Rejected::Invalid(self.detail.clone())
+            }
             _ => return None,
         })
     }

@@ -342,11 +342,13 @@ impl Batch {
     /// A problem when the batch as such is not right.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
         let batch: Self = read_json(body)?;
-        if (1..=MAX_BATCH).contains(&batch.jobs.len()) {
-            return Ok(batch);
-        }
+        let code = match batch.jobs.len() {
+            1..=MAX_BATCH => return Ok(batch),
+            0 => Code::MissingField,
+            _ => Code::TooLong,
+        };
         let detail = format!("{} jobs: a batch has 1 to {MAX_BATCH}", batch.jobs.len());
-        Err(Problem::new(Code::OutOfRange, detail).at("/jobs"))
+        Err(Problem::new(code, detail).at("/jobs"))
     }
 }
 
@@ -360,6 +362,7 @@ pub enum BatchItem {
         existed: bool,
     },
     Refused {
+        /// Why it was not taken; with the code `outcome_unknown`, why it is not known whether it was.
         problem: Problem,
     },
 }

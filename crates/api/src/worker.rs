@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pointsman_core::{
-    Failure, Incarnation, JobId, LossReason, MachineId, ServiceName, Token, WorkerId,
+    Failure, Incarnation, JobId, LossReason, MachineId, ServiceName, Timestamp, Token, WorkerId,
     command::{
         AttemptOp, Claim, ConnectorReport, FieldError, Finish, Held, Op, OpAnswer, OutcomeKind,
         WrittenFinish,
@@ -52,6 +52,11 @@ pub struct Registered {
     /// The store's epoch; see `Renewed`.
     #[serde(default)]
     pub epoch: String,
+    /// What tells this store from all others, whichever address it is reached by; the same in every
+    /// epoch. Mark with it, and with the worker's id, what you hand to a service that others use
+    /// too. Servers of versions before it leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_id: Option<String>,
     /// Attempts that the store says this worker is running, from before a restart: adopt them or
     /// release them.
     pub running: Vec<ClaimedJob>,
@@ -155,6 +160,10 @@ pub struct Renewed {
     /// in lately.
     #[serde(default)]
     pub epoch: String,
+    /// What tells this store from all others; see `Registered`. It changes where the address became
+    /// another store's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_id: Option<String>,
     /// Held attempts that are no longer this worker's: stop them.
     pub lost: Vec<Held>,
     /// Attempts of this worker that it did not list: claims whose answer it never read.
@@ -167,11 +176,39 @@ pub struct Renewed {
 
 /// How far one running attempt is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(from = "JobProgressFields")]
 pub struct JobProgress {
     /// The job that runs.
     pub job: JobId,
     #[serde(flatten)]
     pub progress: Progress,
+}
+
+/// How it is read: as one struct, so that a mistake has its place. What says neither its attempt nor
+/// its place in the order could not be shown.
+#[derive(Deserialize)]
+struct JobProgressFields {
+    job: JobId,
+    attempt: u32,
+    n: u64,
+    percent: Option<f32>,
+    node: Option<String>,
+    step: Option<u32>,
+    steps: Option<u32>,
+    message: Option<String>,
+    last_event_at: Option<Timestamp>,
+    #[serde(default)]
+    preview_n: u32,
+}
+
+impl From<JobProgressFields> for JobProgress {
+    fn from(fields: JobProgressFields) -> Self {
+        let JobProgressFields { job, attempt, n, percent, node, step, steps, message, .. } = fields;
+        let JobProgressFields { last_event_at, preview_n, .. } = fields;
+        let progress =
+            Progress { attempt, n, percent, node, step, steps, message, last_event_at, preview_n };
+        Self { job, progress }
+    }
 }
 
 /// One attempt, named by both halves of the fence, and who says it: the body of `start` and

@@ -15,7 +15,7 @@ use crate::{
     ReconcilerStatus, Snapshot, Viewer,
     hub::{Follower, Hub, begin},
     lanes::{Keeper, fresh_lanes},
-    reconcilers::{self, Statuses},
+    reconcilers::{self, Statuses, World},
     told,
 };
 
@@ -71,6 +71,11 @@ impl Broker {
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// What reconcilers work on.
+    pub(crate) fn world(&self) -> World {
+        World::new(self.hub.clone(), self.statuses.clone())
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use pointsman_core::{
-    Answer, Command, JobId, RecordKey, Rejected,
+    Answer, Command, JobId, RecordKey,
     command::{Renew, Renewed, Submit},
     event::Record,
     record::{Job, Progress},
@@ -21,24 +21,24 @@ pub struct Submitted {
 }
 
 impl Broker {
-    /// Submits jobs, each accepted or refused by itself; an error says that none was taken.
+    /// Submits jobs, each accepted or refused by itself.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] about all of them: none was taken, or it is not known which.
     pub async fn submit(
         &self,
         submits: Vec<Submit>,
-    ) -> Result<Vec<Result<Submitted, Rejected>>, StoreError> {
+    ) -> Result<Vec<Result<Submitted, BrokerError>>, StoreError> {
         let commands = submits.into_iter().map(Command::Submit).collect();
         let done = self.store().execute(commands).await?;
         let each = done.into_iter().map(|done| match done {
-            Ok(done) => submitted(done).map(Ok),
+            Ok(done) => Ok(submitted(done.confirmed()?)?),
             Err(why) => {
                 self.hub().refused(&why);
-                Ok(Err(why))
+                Err(why.into())
             }
         });
-        each.collect()
+        Ok(each.collect())
     }
 
     /// Carries out one command.
@@ -119,8 +119,12 @@ fn submitted(done: Done) -> Result<Submitted, StoreError> {
 /// [`BrokerError`].
 pub async fn execute(store: &dyn Store, command: Command) -> Result<Done, BrokerError> {
     let mut done = store.execute(vec![command]).await?;
-    let done = done.pop().ok_or_else(|| StoreError::Failed("no answer".into()))?;
-    Ok(done?)
+    let done = done.pop().ok_or_else(|| StoreError::Failed("no answer".into()))??;
+    match done.answer {
+        // A worker goes on: it keeps what it handed in until that is confirmed.
+        Answer::Exchanged { .. } => Ok(done),
+        _ => Ok(done.confirmed()?),
+    }
 }
 
 /// The store answered something else than what was asked.

@@ -6,7 +6,7 @@ use pointsman_core::{
 };
 use pointsman_store::{Depth, StoreError};
 
-use crate::{Broker, reconcilers::World};
+use crate::Broker;
 
 impl Broker {
     /// Everything that is wrong with what is stored.
@@ -25,8 +25,7 @@ impl Broker {
     pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
         let mended = self.store().mend(ids).await?;
         log(&mended);
-        let world = World::new(self.hub().clone());
-        if let Err(error) = async { world.show(&self.examine().await?).await }.await {
+        if let Err(error) = async { self.world().show(&self.examine().await?).await }.await {
             // What is done is done; the next look shows it.
             tracing::warn!(%error, "what was mended could not be shown");
         }

@@ -137,6 +137,13 @@ pub struct ProgressValue {
 pub struct PulseLane {
     /// When it was so.
     pub as_of: AsOf,
+    /// A worker or machine that was heard before this, or never, is silent.
+    pub heard_since: Timestamp,
+    /// A connector whose status was confirmed before this, or never, is silent.
+    pub confirmed_since: Timestamp,
+    /// False: everybody is listed. True: replace who is listed; of the others, what was told of who
+    /// was silent then stands, and who was not was heard, or confirmed, since these times.
+    pub changes: bool,
     #[serde(flatten)]
     pub pulse: Pulse,
 }
@@ -186,7 +193,8 @@ pub enum ResyncReason {
     OtherEpoch,
     /// The position asked for was never reached.
     BeyondHead,
-    /// What followed the position is no longer kept.
+    /// What followed the position is not in this server's memory: it is long ago, or from before the
+    /// server started.
     NotKept,
     /// The viewer read more slowly than changes came.
     TooSlow,

@@ -1,33 +1,35 @@
-//! What the broker does by itself and fails at while its store is away: said once, not each time.
+//! What the broker does by itself and fails at, as its store is away or refuses it: said once, not each
+//! time.
 
-use std::{collections::BTreeSet, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display};
 
 use parking_lot::Mutex;
 use pointsman_core::Outage;
 use tokio::time::Instant;
 
-/// Everything that fails now. It is one outage until all of it works again.
+/// Everything that fails now. What fails for the same reason is told together, and what fails for one
+/// of its own, perhaps for long, keeps nothing else from being told.
 #[derive(Default)]
-pub(crate) struct Troubles(Mutex<(BTreeSet<&'static str>, Outage)>);
+pub(crate) struct Troubles(Mutex<BTreeMap<&'static str, Outage>>);
 
 impl Troubles {
     /// `what` was tried.
     pub fn tried<T>(&self, what: &'static str, outcome: &Result<T, impl Display>) {
         let now = Instant::now().into_std();
-        let (failing, outage) = &mut *self.0.lock();
+        let failing = &mut *self.0.lock();
         match outcome {
             Err(error) => {
-                failing.insert(what);
-                if outage.failed(&error.to_string(), now) {
-                    tracing::warn!(what, %error, "the store cannot be used; trying on");
+                let why = error.to_string();
+                let is_told = failing.values().any(|outage| outage.has_told(&why));
+                if failing.entry(what).or_default().failed(&why, now) && !is_told {
+                    tracing::warn!(what, %error, "the store does not do this; trying on");
                 }
             }
             Ok(_) => {
-                if failing.remove(what)
-                    && failing.is_empty()
-                    && let Some(away) = outage.works(now)
-                {
-                    tracing::info!(?away, "the store can be used again");
+                let Some(mut outage) = failing.remove(what) else { return };
+                let lasts = failing.values().any(|other| outage.shares_a_reason_with(other));
+                if !lasts && let Some(away) = outage.works(now) {
+                    tracing::info!(what, ?away, "the store does it again");
                 }
             }
         }

@@ -8,20 +8,32 @@ use reqwest::Url;
 
 pub use control::Cancelled;
 pub use read::Truth;
-pub(crate) use transport::{SMALL_ANSWER, read_body, status_error};
+pub(crate) use transport::{
+    SMALL_ANSWER, expect_status, next_chunk, read_body, send, status_error,
+};
 
+use crate::error::without_password;
 use crate::{ConnectError, Events, InvalidUrl};
+
+/// A connection on which nothing moves is probed after this long, and each so often again. The other end's kernel
+/// answers, whatever its process does; where the host is gone nobody does, and the connection breaks.
+const PROBED_AFTER: Duration = Duration::from_secs(10);
+const PROBED_EVERY: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+/// What was sent, or probed for, and is not confirmed for this long breaks a connection.
+#[cfg(target_os = "linux")]
+const GONE_AFTER: Duration = Duration::from_secs(25);
 
 /// How long a client waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a TCP connection, and for the websocket's handshake.
     pub connect: Duration,
-    /// For a whole small request, from sending to the end of the answer.
+    /// For the answer to a request to begin, and for each further part of it.
     pub request: Duration,
-    /// For a submission: validation runs inside it, and custom nodes may take seconds.
+    /// The same for a submission: validation runs inside it, and custom nodes may take seconds.
     pub submit: Duration,
-    /// For `GET /object_info`, which runs code of every installed node.
+    /// The same for `GET /object_info`, which runs code of every installed node.
     pub object_info: Duration,
     /// For the next bytes of a file on its way.
     pub transfer_idle: Duration,
@@ -65,7 +77,7 @@ impl ComfyClient {
     /// # Errors
     /// As [`ComfyClient::new`].
     pub fn with_timeouts(base_url: &str, timeouts: Timeouts) -> Result<Self, InvalidUrl> {
-        let invalid = |reason: String| InvalidUrl { url: base_url.to_owned(), reason };
+        let invalid = |reason: String| InvalidUrl { url: without_password(base_url), reason };
         let mut base = Url::parse(base_url).map_err(|error| invalid(error.to_string()))?;
         if base.scheme() != "http" || !base.has_host() {
             return Err(invalid("expected http://host:port".to_owned()));
@@ -78,15 +90,19 @@ impl ComfyClient {
             .connect_timeout(timeouts.connect)
             // Shorter than any server keeps an idle connection, so that a request never meets a closing one.
             .pool_idle_timeout(Duration::from_secs(15))
-            .build()
-            .map_err(|error| invalid(error.to_string()))?;
+            .tcp_keepalive(PROBED_AFTER)
+            .tcp_keepalive_interval(PROBED_EVERY)
+            .tcp_keepalive_retries(PROBES);
+        #[cfg(target_os = "linux")]
+        let http = http.tcp_user_timeout(GONE_AFTER);
+        let http = http.build().map_err(|error| invalid(error.to_string()))?;
         Ok(Self { http, base, timeouts })
     }
 
-    /// The address, with a slash at its end.
+    /// The address as it may be shown, with a slash at its end.
     #[must_use]
-    pub fn base_url(&self) -> &str {
-        self.base.as_str()
+    pub fn shown_url(&self) -> String {
+        without_password(self.base.as_str())
     }
 
     /// The timeouts in use.
@@ -102,7 +118,6 @@ impl ComfyClient {
     pub async fn events(&self, client_id: &str) -> Result<Events, ConnectError> {
         let mut url = self.url("ws");
         url.query_pairs_mut().append_pair("clientId", client_id);
-        let url = url.as_str().replacen("http", "ws", 1);
-        Events::open(&url, self.timeouts.connect).await
+        Events::open(self.http.get(url), self.timeouts.connect).await
     }
 }

@@ -10,7 +10,7 @@ const BODY_EXCERPT_CHARS: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is not the address of a ComfyUI server: {reason}")]
 pub struct InvalidUrl {
-    /// What was given.
+    /// What was given, without its password.
     pub url: String,
     /// What is wrong with it.
     pub reason: String,
@@ -25,7 +25,7 @@ pub enum RequestError {
         /// Innermost cause, such as "connection refused".
         reason: String,
     },
-    /// The connection stood, but the answer did not come in time. The request may have been carried out.
+    /// The connection stood, but the answer, or more of it, did not come in time. The request may have been carried out.
     #[error("no answer within {} ms", .after.as_millis())]
     TimedOut {
         /// The limit that ran out.
@@ -62,7 +62,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Sorts a transport error of reqwest; `limit` is the timeout that the request ran under.
+    /// Sorts a transport error of reqwest; `limit` is what the request waits for an answer.
     pub(crate) fn from_transport(error: &reqwest::Error, limit: Duration) -> Self {
         if error.is_connect() {
             Self::Unreachable { reason: innermost(error) }
@@ -88,6 +88,18 @@ impl RequestError {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+}
+
+/// The address as it may be shown: what stands before the last `@` may be a password, escaped or not.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("{scheme}://***@{host}")
+        }
+        None => url.to_owned(),
     }
 }
 

@@ -2,15 +2,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, Message as Frame};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use reqwest::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use reqwest::{RequestBuilder, StatusCode, Upgraded};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::client::expect_status;
 use crate::mailbox::Mailbox;
-use crate::{FrameError, Message};
+use crate::{FrameError, Message, RequestError};
 
 /// The largest message that is accepted, in bytes. Finished pictures of custom nodes come as frames, so it is large.
 pub const MAX_FRAME_BYTES: usize = 128 << 20;
@@ -19,7 +24,7 @@ pub const MAX_FRAME_BYTES: usize = 128 << 20;
 /// service looks at no later message for it).
 const FEATURE_FLAGS: &str = r#"{"type":"feature_flags","data":{"supports_preview_metadata":true}}"#;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Upgraded>;
 
 /// The messages of one websocket.
 ///
@@ -70,23 +75,24 @@ pub enum Disconnected {
 }
 
 impl Events {
-    /// Opens `url`, which carries the `clientId`, and says what this client can do.
-    pub(crate) async fn open(url: &str, limit: Duration) -> Result<Self, ConnectError> {
+    /// Opens a websocket by a request for it, which carries the `clientId`, and says what this client can do.
+    pub(crate) async fn open(
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<Self, ConnectError> {
         let connecting = async {
             let config = WebSocketConfig::default()
                 .max_message_size(Some(MAX_FRAME_BYTES))
                 .max_frame_size(Some(MAX_FRAME_BYTES));
-            let (mut socket, _) =
-                connect_async_with_config(url.into_client_request()?, Some(config), true).await?;
-            socket.send(Frame::text(FEATURE_FLAGS)).await?;
+            let upgraded = upgrade(request, limit).await.map_err(|error| error.to_string())?;
+            let mut socket = Socket::from_raw_socket(upgraded, Role::Client, Some(config)).await;
+            socket.send(Frame::text(FEATURE_FLAGS)).await.map_err(|error| error.to_string())?;
             Ok(socket)
         };
         let socket = tokio::time::timeout(limit, connecting)
             .await
             .map_err(|_| ConnectError::TimedOut { after: limit })?
-            .map_err(|error: tungstenite::Error| ConnectError::Refused {
-                reason: error.to_string(),
-            })?;
+            .map_err(|reason: String| ConnectError::Refused { reason })?;
         let mailbox = Arc::new(Mailbox::default());
         let reader = tokio::spawn(read(socket, mailbox.clone()));
         Ok(Self { mailbox, _reader: AbortOnDropHandle::new(reader) })
@@ -113,6 +119,25 @@ impl Events {
             }
         }
     }
+}
+
+/// Shakes hands (RFC 6455, 4.1). It goes by the client's own connections, which bring what all its requests need:
+/// the password, and the probes that find out when the other end is gone.
+async fn upgrade(request: RequestBuilder, limit: Duration) -> Result<Upgraded, RequestError> {
+    let key = generate_key();
+    let request = request
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, &key);
+    let transport = |error: reqwest::Error| RequestError::from_transport(&error, limit);
+    let response = request.send().await.map_err(transport)?;
+    let response = expect_status(response, StatusCode::SWITCHING_PROTOCOLS, limit).await?;
+    let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT);
+    if accepted.is_none_or(|accepted| accepted != derive_accept_key(key.as_bytes()).as_str()) {
+        return Err(RequestError::malformed("no websocket's handshake"));
+    }
+    response.upgrade().await.map_err(transport)
 }
 
 /// Drains the socket until it ends or the mailbox is full.

@@ -11,7 +11,7 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
 
-use crate::client::{SMALL_ANSWER, read_body};
+use crate::client::{SMALL_ANSWER, next_chunk, read_body, send};
 use crate::{ComfyClient, OutputFile, RequestError, json};
 
 /// A root folder of ComfyUI.
@@ -178,9 +178,7 @@ impl ComfyClient {
             .append_pair("subfolder", subfolder)
             .append_pair("type", folder);
         let limit = self.timeouts().transfer_idle;
-        let sent = tokio::time::timeout(limit, self.http().get(url).send());
-        let response = sent.await.map_err(|_| RequestError::TimedOut { after: limit })?;
-        let response = response.map_err(|error| RequestError::from_transport(&error, limit))?;
+        let response = send(self.http().get(url), limit).await?;
         let response = Self::expect_success(response, limit).await?;
         let header = |name| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -201,11 +199,10 @@ fn chunks(
 ) -> BoxStream<'static, Result<Bytes, RequestError>> {
     let next = move |response: Option<reqwest::Response>| async move {
         let mut response = response?;
-        match tokio::time::timeout(limit, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some(response))),
-            Ok(Ok(None)) => None,
-            Ok(Err(error)) => Some((Err(RequestError::from_transport(&error, limit)), None)),
-            Err(_) => Some((Err(RequestError::TimedOut { after: limit }), None)),
+        match next_chunk(&mut response, limit).await {
+            Ok(Some(chunk)) => Some((Ok(chunk), Some(response))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
         }
     };
     Box::pin(futures::stream::unfold(Some(response), next))

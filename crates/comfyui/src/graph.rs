@@ -111,6 +111,12 @@ pub fn class_types(graph: &Value) -> BTreeSet<String> {
     nodes(graph).map(|(_, class_type, _)| class_type.to_owned()).collect()
 }
 
+/// Every node of one of these classes, by its id.
+#[must_use]
+pub fn nodes_of<'a>(graph: &'a Value, classes: &BTreeSet<String>) -> Vec<&'a str> {
+    nodes(graph).filter(|(_, class, _)| classes.contains(*class)).map(|(id, _, _)| id).collect()
+}
+
 /// Every input that names a model file, as it stands in the graph, folder included: a text that can be a file name, or
 /// an object such as `{"on": true, "lora": "a.safetensors"}` that is on. Without those that are `replaced`, by node id
 /// and input, before the graph runs.

@@ -3,7 +3,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::message::{ExecutionError, Interruption};
-use crate::queue::parse_prompt_tuple;
+use crate::queue::{outputs_to_execute, parse_prompt_tuple};
 use crate::{OutputFile, RequestError, json, output_files};
 
 /// What `GET /history/{id}` knows about a prompt that ended. It exists only after the end, and only in the memory of
@@ -17,6 +17,8 @@ pub struct HistoryEntry {
     /// What the submitter wrote into `extra_data.file_tag`: what it put behind the names of the files, so that whoever
     /// reads the history can take it out again.
     pub file_tag: Option<String>,
+    /// The output nodes that ran, without those that validation dropped; None where the service does not say.
+    pub outputs_to_execute: Option<Vec<String>>,
     /// Node id → what the node put into `ui`: file references, texts, anything.
     ///
     /// 0.27.0 leaves this empty for a cached run without client_id (ComfyUI source; fixed by PR #14939).
@@ -70,6 +72,7 @@ impl HistoryEntry {
             number,
             client_id: extra.client_id,
             file_tag: extra.file_tag,
+            outputs_to_execute: outputs_to_execute(&wire.prompt),
             outputs: wire.outputs,
             status: wire.status,
         }))

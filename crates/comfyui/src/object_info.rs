@@ -74,6 +74,12 @@ impl ObjectInfo {
         self.classes.get(class_type).is_some_and(|class| class.output_node)
     }
 
+    /// The installed node classes that are outputs.
+    #[must_use]
+    pub fn output_classes(&self) -> BTreeSet<String> {
+        self.classes.keys().filter(|class| self.is_output_node(class)).cloned().collect()
+    }
+
     /// The values that an input offers; None when it offers no list.
     #[must_use]
     pub fn choices(&self, class_type: &str, input: &str) -> Option<&[String]> {

@@ -29,6 +29,8 @@ pub struct QueueEntry {
     pub create_time: Option<i64>,
     /// The graph, if it was asked for.
     pub graph: Option<Value>,
+    /// The output nodes that run, without those that validation dropped; None where the service does not say.
+    pub outputs_to_execute: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +117,7 @@ impl QueueEntry {
             owner: extra.owner,
             create_time: extra.create_time,
             graph: graph?,
+            outputs_to_execute: outputs_to_execute(item),
         })
     }
 }
@@ -131,6 +134,11 @@ pub(crate) fn parse_prompt_tuple(
     };
     let head = (serde_json::from_str(number.get())?, serde_json::from_str(prompt_id.get())?);
     Ok((head, serde_json::from_str(extra.get()).unwrap_or_default()))
+}
+
+/// Reads the fifth part of such a prompt.
+pub(crate) fn outputs_to_execute(item: &[&RawValue]) -> Option<Vec<String>> {
+    serde_json::from_str(item.get(4)?.get()).ok()
 }
 
 #[cfg(test)]

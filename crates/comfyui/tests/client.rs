@@ -8,12 +8,12 @@ use pointsman_comfyui::{
     RequestError, Submission, SubmitError, SubmitReply, Timeouts,
 };
 use serde_json::{Map, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 mod server;
-use server::{Reply, answering, listener};
+use server::{Reply, answering, listener, read_head};
 
 /// Long enough for an answer on the same machine, short enough to wait for in a test.
 const SHORT: Duration = Duration::from_secs(2);
@@ -107,6 +107,23 @@ async fn a_failed_read_is_an_error_and_never_an_empty_queue() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_take_long_as_long_as_more_of_it_comes() {
+    const HISTORY: &[&str] =
+        &["{\"p\":", "{\"prompt\":", "[0,\"p\",{},{},[]]", ",\"outputs\":", "{}}}"];
+    let history = |pause| async move {
+        client(&answering(vec![Reply::Pieces(HISTORY, pause)]).await).history("p").await
+    };
+    assert!(history(SHORT * 3 / 4).await.unwrap().is_some());
+    let late = history(SHORT * 5 / 4).await;
+    assert!(matches!(late, Err(RequestError::TimedOut { after }) if after == SHORT), "{late:?}");
+    let url = answering(vec![Reply::Pieces(&["{\"X\":", "{}}"], Duration::from_secs(50))]).await;
+    assert!(client(&url).object_info().await.unwrap().has_class("X"));
+    let body = &["{\"prompt_id\":\"p\",", "\"number\":3}"];
+    let slow = submit_answered(Reply::Pieces(body, SHORT * 3 / 4)).await;
+    assert_eq!(slow.unwrap().number, 3.0);
+}
+
 #[tokio::test]
 async fn an_answer_is_read_up_to_a_limit_and_a_refusal_only_at_its_beginning() {
     for (reply, is_queue) in [
@@ -161,10 +178,10 @@ fn only_http_addresses_are_taken() {
         assert!(ComfyClient::new(url).is_err(), "{url}");
     }
     assert_eq!(
-        ComfyClient::new("http://127.0.0.1:8188").unwrap().base_url(),
+        ComfyClient::new("http://127.0.0.1:8188").unwrap().shown_url(),
         "http://127.0.0.1:8188/"
     );
-    assert_eq!(ComfyClient::new("http://host/comfy").unwrap().base_url(), "http://host/comfy/");
+    assert_eq!(ComfyClient::new("http://host/comfy").unwrap().shown_url(), "http://host/comfy/");
 }
 
 type ServerSocket = tokio_tungstenite::WebSocketStream<TcpStream>;
@@ -184,6 +201,43 @@ async fn connected() -> (pointsman_comfyui::Events, ServerSocket) {
     assert_eq!(announced["type"], "feature_flags");
     assert_eq!(announced["data"]["supports_preview_metadata"], true);
     (events.unwrap(), socket)
+}
+
+/// Without it a socket whose other end is gone without a word is silent for ever, and that may be usual.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_silent_socket_is_probed_by_the_kernel() {
+    const KEEPALIVE: &str = "02";
+    let (_events, socket) = connected().await;
+    let port = format!(":{:04X}", socket.get_ref().peer_addr().unwrap().port());
+    let timer = || {
+        let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let ours = connections.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let ours = ours.into_iter().find(|line| line[1].ends_with(&port)).unwrap();
+        ours[5][..2].to_owned()
+    };
+    let probed = async {
+        while timer() != KEEPALIVE {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SHORT, probed).await.expect("no keepalive timer");
+}
+
+#[tokio::test]
+async fn the_password_of_the_address_goes_to_the_websocket_too_and_nowhere_else() {
+    let (listener, url) = listener().await;
+    let url = url.replace("//", "//me:secret@");
+    let client = client(&url);
+    let seen = async { read_head(&mut listener.accept().await.unwrap().0).await };
+    let (_, head) = tokio::join!(client.events("c"), seen);
+    assert!(head.contains("\r\nauthorization: basic bwu6c2vjcmv0\r\n"), "{head}");
+    assert!(!head.contains("origin") && !head.contains("secret"), "{head}");
+    assert_eq!(client.shown_url(), url.replace("me:secret", "***") + "/");
+    for url in ["https://me:sec/ret@host", "me:secret@host:8188"] {
+        let why = ComfyClient::new(url).unwrap_err().to_string();
+        assert!(why.contains("***@host") && !why.contains("ret@"), "{why}");
+    }
 }
 
 #[tokio::test]
@@ -287,12 +341,9 @@ async fn no_origin_is_sent() {
     let (listener, url) = listener().await;
     let seen = async {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
+        let head = read_head(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
-        String::from_utf8(head).unwrap().to_ascii_lowercase()
+        head
     };
     let client = client(&url);
     let (_, head) = tokio::join!(client.queue_remaining(), seen);

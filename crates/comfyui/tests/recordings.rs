@@ -208,6 +208,9 @@ fn a_prompt_in_the_queue_runs_or_waits_and_graphs_are_kept_on_request() {
             (true, version == "0.27.0")
         );
         assert_eq!(running.graph, None);
+        for entry in [running, pending] {
+            assert_eq!(entry.outputs_to_execute.as_deref(), Some(&["3".to_owned()][..]));
+        }
         let with_graphs = QueueState::parse(&reply, true).unwrap();
         assert_eq!(with_graphs.running[0].graph.as_ref().unwrap()["1"]["class_type"], "EmptyImage");
     }
@@ -248,5 +251,6 @@ fn cached_nodes_are_found_in_history() {
         let prompt_id = history.text("path").rsplit('/').next().unwrap();
         let entry = HistoryEntry::parse(&history.response(), prompt_id).unwrap().unwrap();
         assert_eq!(entry.cached_nodes(), cached, "{scenario}");
+        assert_eq!(entry.outputs_to_execute, Some(vec!["3".to_owned()]), "{scenario}");
     }
 }

@@ -63,7 +63,7 @@ pub enum Command {
 
 /// What reconcilers ask for. Each is decided on records and guarded by what lies apart (leases,
 /// heartbeats): when that has changed meanwhile, nothing happens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reconcile {
     /// The attempt's lease is over.
     ExpireLease {

@@ -182,8 +182,9 @@ rules! {
         "repair it: the index is made anew from the records";
     /// A record that an index should name, and does not.
     RecordWithoutIndex = "record_without_index", Repair,
-        "it is not found: a job may wait for ever, a worker may be missing from its machine",
-        "repair it: the index is made anew from the records";
+        "it is not found: a job may wait for ever, a worker may be missing from its machine, and a \
+         server that starts may not show it",
+        "repair it: the index is made anew from the records, and every server shows them";
     /// A count that is not the number of records.
     WrongCount = "wrong_count", Repair,
         "figures and limits are wrong",

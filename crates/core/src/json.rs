@@ -1,4 +1,4 @@
-//! Writing JSON.
+//! Writing JSON, and naming places in it.
 
 use serde::Serialize;
 
@@ -6,4 +6,9 @@ use serde::Serialize;
 /// in its place would be taken for the truth.
 pub fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("records hold nothing that JSON cannot write")
+}
+
+/// A field's name as a JSON pointer has it (RFC 6901).
+pub fn pointer_token(field: &str) -> String {
+    field.replace('~', "~0").replace('/', "~1")
 }

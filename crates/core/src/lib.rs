@@ -11,6 +11,7 @@ pub mod decide;
 pub mod doctor;
 pub mod event;
 pub mod failure;
+pub mod hex;
 pub mod ids;
 mod json;
 pub mod matching;
@@ -27,7 +28,7 @@ pub use ids::{
     ConnectorId, CustomerId, IdError, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId,
     WorkflowId,
 };
-pub use json::to_json;
+pub use json::{pointer_token, to_json};
 pub use outage::Outage;
 pub use record::Seq;
 pub use time::Timestamp;

@@ -17,11 +17,20 @@ impl Outage {
     /// It failed: whether that is to be told.
     pub fn failed(&mut self, why: &str, now: Instant) -> bool {
         self.since.get_or_insert(now);
-        let is_news = self.told.len() < REASONS && !self.told.iter().any(|told| told == why);
+        let is_news = self.told.len() < REASONS && !self.has_told(why);
         if is_news {
             self.told.push(why.to_owned());
         }
         is_news
+    }
+
+    /// Whether one of the reasons that were told of it was told of the other, too.
+    pub fn shares_a_reason_with(&self, other: &Self) -> bool {
+        self.told.iter().any(|why| other.has_told(why))
+    }
+
+    pub fn has_told(&self, why: &str) -> bool {
+        self.told.iter().any(|told| told == why)
     }
 
     /// It works: for how long it did not; none when it did before, too.

@@ -13,9 +13,11 @@ use pointsman_core::{
     CustomerId, JobId, MachineId, WorkerId,
     matching::{CustomerRules, Isolation},
     record::JobStatus,
+    view::ENDED_IN_VIEW,
 };
 use pointsman_machine::GpuNumbers;
 use pointsman_server::Role;
+use pointsman_store::Retention;
 
 use crate::{
     services::{ArtifactsArg, ServiceArg},
@@ -116,13 +118,22 @@ pub struct Listen {
     #[arg(long, default_value = "127.0.0.1:7780", value_parser = listen_address)]
     pub listen: SocketAddr,
     /// Ended jobs that are kept.
-    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(200..))]
+    #[arg(
+        long, default_value_t = Retention::USUAL.ended_jobs,
+        value_parser = clap::value_parser!(u64).range(ENDED_IN_VIEW..)
+    )]
     pub keep_jobs: u64,
     /// Days for which an ended job is kept.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    #[arg(
+        long, default_value_t = Retention::USUAL.ended_for.as_secs() / Retention::DAY_S,
+        value_parser = clap::value_parser!(u64).range(1..=36_500)
+    )]
     pub keep_days: u64,
     /// GiB that are kept of payloads, results and files of ended jobs.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(
+        long, default_value_t = Retention::USUAL.ended_bytes >> 30,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000)
+    )]
     pub keep_gib: u64,
     #[command(flatten)]
     pub drain: Drain,

@@ -1,6 +1,7 @@
 //! Real redis-servers for tests and benchmarks: each on a free port of loopback, in a directory of
 //! its own, gone when dropped. Never one that already runs on this machine.
 
+mod cluster;
 mod error;
 mod options;
 mod process;

@@ -19,8 +19,6 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(5);
-/// Redis gives up a fail-over that was ordered when it has not come about within 5 s.
-const GIVEN_UP: Duration = Duration::from_secs(6);
 
 /// A running redis-server; its process and its directory are gone when it is dropped.
 #[derive(Debug)]
@@ -40,10 +38,7 @@ impl RedisServer {
     pub async fn start(options: RedisOptions) -> Result<Self, HarnessError> {
         let server = Self::launch(options, None).await?;
         if server.options.cluster {
-            let mut slots = cmd("CLUSTER");
-            slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
-            slots.exec_async(&mut server.connect().await?).await?;
-            server.serves_its_slots().await?;
+            server.takes_every_slot().await?;
         }
         Ok(server)
     }
@@ -72,7 +67,7 @@ impl RedisServer {
         Ok(replica)
     }
 
-    async fn launch(
+    pub(crate) async fn launch(
         options: RedisOptions,
         primary: Option<&RedisServer>,
     ) -> Result<Self, HarnessError> {
@@ -199,24 +194,6 @@ impl RedisServer {
         Ok(())
     }
 
-    /// `CLUSTER FAILOVER`: a replica of a cluster takes its primary's place, with all it has.
-    pub async fn take_over(&self) -> Result<(), HarnessError> {
-        let mut connection = self.connect().await?;
-        let mut order = cmd("CLUSTER");
-        order.arg("FAILOVER").exec_async(&mut connection).await?;
-        let begun = Instant::now();
-        let mut ordered = begun;
-        while field_of(&info(&mut connection).await?, "role") != Some("master") {
-            self.again(begun, "the fail-over").await?;
-            if ordered.elapsed() > GIVEN_UP {
-                // Refused where it has just taken over, which the next look tells.
-                let _ = order.exec_async(&mut connection).await;
-                ordered = Instant::now();
-            }
-        }
-        Ok(())
-    }
-
     /// Takes out every key and function, and everything from the append-only file.
     pub async fn empty(&self) -> Result<(), HarnessError> {
         let mut connection = self.connect().await?;
@@ -316,41 +293,11 @@ impl RedisServer {
         }
     }
 
-    /// Becomes a node of the cluster that this one is of, and its replica.
-    async fn joins(&self, primary: &RedisServer) -> Result<(), HarnessError> {
-        let (mut connection, mut theirs) = (self.connect().await?, primary.connect().await?);
-        let id: String = cmd("CLUSTER").arg("MYID").query_async(&mut theirs).await?;
-        let mut meet = cmd("CLUSTER");
-        meet.arg("MEET").arg("127.0.0.1").arg(primary.port()).exec_async(&mut connection).await?;
-        let begun = Instant::now();
-        let mut replicate = cmd("CLUSTER");
-        replicate.arg("REPLICATE").arg(&id);
-        // Until they have shaken hands it is a node that nobody knows.
-        while replicate.exec_async(&mut connection).await.is_err() {
-            self.again(begun, "its cluster").await?;
-        }
-        let mut replicas = cmd("CLUSTER");
-        replicas.arg("REPLICAS").arg(&id);
-        // One that its primary does not know of cannot take over.
-        while replicas.query_async::<Vec<String>>(&mut theirs).await?.is_empty() {
-            self.again(begun, "its cluster").await?;
-        }
-        self.serves_its_slots().await
-    }
-
-    async fn serves_its_slots(&self) -> Result<(), HarnessError> {
-        let mut connection = self.connect().await?;
-        let begun = Instant::now();
-        loop {
-            let state: String = cmd("CLUSTER").arg("INFO").query_async(&mut connection).await?;
-            if field_of(&state, "cluster_state") == Some("ok") {
-                return Ok(());
-            }
-            self.again(begun, "its slots").await?;
-        }
-    }
-
-    async fn again(&self, begun: Instant, what: &'static str) -> Result<(), HarnessError> {
+    pub(crate) async fn again(
+        &self,
+        begun: Instant,
+        what: &'static str,
+    ) -> Result<(), HarnessError> {
         if begun.elapsed() > PATIENCE {
             return Err(HarnessError::NotReady { what, log: log_tail(self.directory.path()) });
         }
@@ -397,7 +344,7 @@ async fn try_info(url: &str) -> RedisResult<String> {
     info(&mut client.get_multiplexed_async_connection_with_config(&config).await?).await
 }
 
-async fn info(connection: &mut MultiplexedConnection) -> RedisResult<String> {
+pub(crate) async fn info(connection: &mut MultiplexedConnection) -> RedisResult<String> {
     cmd("INFO").query_async(connection).await
 }
 
@@ -407,6 +354,6 @@ fn aof_is_written(info: &str) -> bool {
     no("aof_rewrite_in_progress") && no("aof_rewrite_scheduled")
 }
 
-fn field_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }

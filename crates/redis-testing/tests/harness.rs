@@ -185,6 +185,23 @@ async fn a_replica_of_a_cluster_takes_over() {
     assert_eq!(get(&replica, "a").await.as_deref(), Some("1"));
 }
 
+#[tokio::test]
+async fn a_slot_moves_to_another_primary_of_a_cluster_with_its_keys() {
+    let options = || RedisOptions { cluster: true, ..RedisOptions::default() };
+    let one = RedisServer::start(options()).await.unwrap();
+    let other = RedisServer::beside(&one, options()).await.unwrap();
+    for key in ["{moves}:a", "{moves}:b", "{stays}:a"] {
+        set(&one, key, "1").await;
+    }
+    one.move_slot("{moves}:a", &other).await.unwrap();
+    for key in ["{moves}:a", "{moves}:b"] {
+        assert_eq!(get(&other, key).await.as_deref(), Some("1"));
+    }
+    assert_eq!(get(&one, "{stays}:a").await.as_deref(), Some("1"));
+    let moved = one.connect().await.unwrap().get("{moves}:a").await.unwrap_err();
+    assert_eq!(moved.code(), Some("MOVED"), "{moved}");
+}
+
 /// Redis gives up what an order began when the primary does not answer for 5 s.
 #[tokio::test]
 async fn a_replica_takes_over_of_a_primary_that_answers_late() {

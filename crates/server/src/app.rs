@@ -14,6 +14,7 @@ use crate::{
 
 pub(crate) struct Shared {
     pub broker: Broker,
+    pub store_id: String,
     pub files: Arc<Files>,
     pub gate: Gate,
     pub services: Services,
@@ -33,9 +34,16 @@ pub(crate) struct Shared {
 pub(crate) struct App(Arc<Shared>);
 
 impl App {
-    pub fn new(broker: Broker, files: Arc<Files>, gate: Gate, limits: Limits) -> Self {
+    pub fn new(
+        broker: Broker,
+        store_id: String,
+        files: Arc<Files>,
+        gate: Gate,
+        limits: Limits,
+    ) -> Self {
         Self(Arc::new(Shared {
             broker,
+            store_id,
             files,
             gate,
             services: Services::default(),

@@ -3,15 +3,21 @@
 
 use pointsman_api::{ErrorCode, Problem, Sha256Hex, check_file_name};
 use pointsman_core::{
+    Failure, FailureKind,
     bounds::{Bounded, BoundedText, MAX_ARTIFACTS, MAX_LABEL, UnfitResult},
     command::{AttemptOp, Finish, Op, Outcome},
-    record::{Artifact, Job, Progress},
+    record::{Artifact, Progress},
 };
 
 use crate::{
     app::App,
+    files::StoredFile,
     refusal::{Answer, Refusal},
 };
+
+/// What is true of an artifact.
+const AS_STORED: &str =
+    "say the size and the SHA-256 that PUT attempts/{token}/artifacts/{name} answered";
 
 /// Operations that may go to the store, and the others' problems in the order of all.
 pub(crate) struct Checked {
@@ -58,6 +64,7 @@ pub(crate) fn check_percent(progress: &Progress) -> Result<(), Problem> {
 
 fn unfit(why: UnfitResult) -> Problem {
     let code = match why {
+        UnfitResult::NoObject => ErrorCode::WrongType,
         UnfitResult::TooDeep(_) => ErrorCode::TooDeep,
         UnfitResult::TooLong(_) => ErrorCode::TooLong,
     };
@@ -74,12 +81,8 @@ async fn check(app: &App, op: &mut AttemptOp) -> Answer<()> {
     }
     let artifacts = match outcome {
         Outcome::Completed { artifacts, .. } => artifacts,
-        Outcome::Failed { failure } if failure.workers.len() > Job::MAX_PAST => {
-            let (count, most) = (failure.workers.len(), Job::MAX_PAST);
-            let detail = format!("{count} workers are too many: {most} is the most");
-            return Err(Problem::new(ErrorCode::TooLong, detail).at("/failure/workers").into());
-        }
-        Outcome::Failed { .. } | Outcome::Cancelled => return Ok(()),
+        Outcome::Failed { failure } => return Ok(check_failure(failure)?),
+        Outcome::Cancelled => return Ok(()),
     };
     if artifacts.len() > MAX_ARTIFACTS {
         let detail =
@@ -91,25 +94,60 @@ async fn check(app: &App, op: &mut AttemptOp) -> Answer<()> {
         check_text(artifact).map_err(|problem| problem.within(&place))?;
         if artifacts[..index].iter().any(|other| other.name == artifact.name) {
             let detail = format!("two artifacts are named {:?}", artifact.name);
-            return Err(Problem::new(ErrorCode::InvalidName, detail).at(place).into());
+            let problem = Problem::new(ErrorCode::InvalidName, detail).at(place);
+            return Err(problem.cure("list each stored file once").into());
         }
-        let size = app.files.artifact_size(op.job, op.token, &artifact.name).await?;
-        if size != Some(artifact.size) {
-            let detail = match size {
-                None => format!("{:?} was not stored by this attempt", artifact.name),
-                Some(size) => format!("{:?} was stored with {size} bytes", artifact.name),
-            };
-            return Err(Problem::new(ErrorCode::ArtifactMissing, detail).at(place).into());
+        let stored = app.files.stored_artifact(op.job, op.token, &artifact.name).await?;
+        check_stored(artifact, stored).map_err(|problem| problem.within(&place))?;
+    }
+    Ok(())
+}
+
+/// A worker tells what its service did; what becomes of jobs otherwise, the rules know.
+fn check_failure(failure: &Failure) -> Result<(), Problem> {
+    let cure = match failure.kind {
+        FailureKind::Lost => "give the attempt back with …/release instead",
+        FailureKind::Cancelled => "say …/cancel-ack, or `outcome: cancelled`, instead",
+        _ if !failure.workers.is_empty() => {
+            let detail = "`workers` goes with jobs that were lost, and the store fills it in";
+            return Err(Problem::new(ErrorCode::WrongType, detail)
+                .at("/failure/workers")
+                .cure("leave it out"));
         }
+        _ => return Ok(()),
+    };
+    let detail = "a worker hands in wrong_worker, bad_job, service_fault or timeout";
+    Err(Problem::new(ErrorCode::WrongType, detail).at("/failure/kind").cure(cure))
+}
+
+/// An ending binds what was stored, and says of it what is true.
+fn check_stored(artifact: &Artifact, stored: Option<StoredFile>) -> Result<(), Problem> {
+    let name = &artifact.name;
+    let Some(StoredFile { size, sha256 }) = stored else {
+        let detail = format!("{name:?} was not stored by this attempt");
+        return Err(Problem::new(ErrorCode::ArtifactMissing, detail).at(""));
+    };
+    if size != artifact.size {
+        let detail = format!("{name:?} was stored with {size} bytes");
+        return Err(Problem::new(ErrorCode::ArtifactMissing, detail).at("/size").cure(AS_STORED));
+    }
+    if sha256.as_str() != artifact.sha256 {
+        let detail = format!("{name:?} was stored with the SHA-256 {sha256}");
+        return Err(Problem::new(ErrorCode::DigestMismatch, detail).at("/sha256").cure(AS_STORED));
     }
     Ok(())
 }
 
 fn check_text(artifact: &Artifact) -> Result<(), Problem> {
     check_file_name(&artifact.name).map_err(|problem| problem.at("/name"))?;
-    artifact.sha256.parse::<Sha256Hex>().map_err(|problem| problem.at("/sha256"))?;
+    if artifact.sha256.parse::<Sha256Hex>().is_err() {
+        let problem = Problem::new(ErrorCode::WrongType, "expected 64 lowercase hex digits");
+        return Err(problem.at("/sha256").cure(AS_STORED));
+    }
     let fine = |text: &str| text.len() <= MAX_LABEL && !text.chars().any(char::is_control);
-    if !fine(&artifact.media_type) || !artifact.media_type.is_ascii() {
+    let parts = artifact.media_type.split_once('/');
+    let is_whole = parts.is_some_and(|(kind, rest)| !kind.is_empty() && !rest.is_empty());
+    if !is_whole || !fine(&artifact.media_type) || !artifact.media_type.is_ascii() {
         let detail = "expected a media type such as image/png";
         return Err(Problem::new(ErrorCode::WrongType, detail).at("/media_type"));
     }

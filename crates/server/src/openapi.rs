@@ -1,14 +1,17 @@
 //! The OpenAPI document, generated from the code and checked in at `docs/openapi.json`.
 
+use std::collections::HashSet;
+
 use axum::{
-    http::header,
+    http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use utoipa::{
     OpenApi as _,
     openapi::{
-        OpenApi, PathItem,
+        OpenApi, PathItem, RefOr,
+        path::{Operation, Parameter, ParameterIn},
         security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
@@ -48,22 +51,25 @@ pub(crate) fn about() -> OpenApi {
     document
 }
 
+fn operations(document: &mut OpenApi) -> impl Iterator<Item = (Method, &String, &mut Operation)> {
+    document.paths.paths.iter_mut().flat_map(|(path, item)| {
+        let PathItem { get, put, post, delete, .. } = item;
+        let all = [(Method::GET, get), (Method::PUT, put), (Method::POST, post)];
+        let all = all.into_iter().chain([(Method::DELETE, delete)]);
+        all.filter_map(move |(method, operation)| Some((method, path, operation.as_mut()?)))
+    })
+}
+
 /// Names every operation after its method and path, such as `post_jobs_by_id_cancel`.
 fn name_operations(document: &mut OpenApi) {
-    for (path, item) in &mut document.paths.paths {
-        let PathItem { get, put, post, delete, .. } = item;
-        for (method, operation) in [("get", get), ("put", put), ("post", post), ("delete", delete)]
-        {
-            if let Some(operation) = operation {
-                operation.operation_id = Some(operation_id(method, path));
-            }
-        }
+    for (method, path, operation) in operations(document) {
+        operation.operation_id = Some(operation_id(&method, path));
     }
 }
 
-fn operation_id(method: &str, path: &str) -> String {
+fn operation_id(method: &Method, path: &str) -> String {
     let path = path.trim_start_matches("/api/v1").replace(['-', '.'], "_");
-    let mut id = method.to_owned();
+    let mut id = method.as_str().to_lowercase();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
             Some(name) => id.push_str(&format!("_by_{name}")),
@@ -73,9 +79,39 @@ fn operation_id(method: &str, path: &str) -> String {
     id
 }
 
+/// Says of every answer what it is, as OpenAPI asks: where a route does not, what its status means.
+fn describe_answers(document: &mut OpenApi) {
+    for (_, _, operation) in operations(document) {
+        for (status, response) in &mut operation.responses.responses {
+            if let RefOr::T(response) = response
+                && response.description.is_empty()
+            {
+                let status = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+                let reason = status.and_then(|status| status.canonical_reason());
+                response.description = reason.unwrap_or("What was asked for").to_owned();
+            }
+        }
+    }
+}
+
+/// The routes that take no parameter after the question mark.
+pub(crate) fn without_parameters(document: &mut OpenApi) -> HashSet<(Method, String)> {
+    let takes_none = |operation: &Operation| {
+        let mut parameters = operation.parameters.iter().flatten();
+        let is_query = |given: &RefOr<Parameter>| match given {
+            RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
+            RefOr::Ref(_) => true,
+        };
+        !parameters.any(is_query)
+    };
+    let routes = operations(document).filter(|(_, _, operation)| takes_none(operation));
+    routes.map(|(method, path, _)| (method, path.clone())).collect()
+}
+
 /// The document as JSON text.
 pub(crate) fn written(mut document: OpenApi) -> Bytes {
     name_operations(&mut document);
+    describe_answers(&mut document);
     document.to_pretty_json().expect("the document holds nothing that JSON cannot write").into()
 }
 
@@ -128,6 +164,20 @@ mod tests {
             undescribed(name, of, types, &mut found);
         }
         assert!(types["Job"]["properties"].is_object() && found.is_empty(), "{found:#?}");
+    }
+
+    /// As OpenAPI 3.1 asks.
+    #[test]
+    fn every_answer_is_described() {
+        let document: Value = serde_json::from_str(&super::openapi_json()).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let operations = paths.values().flat_map(|item| item.as_object().unwrap().values());
+        let answers: Vec<&Value> = operations
+            .flat_map(|operation| operation["responses"].as_object().unwrap().values())
+            .collect();
+        assert!(answers.len() > 100, "{}", answers.len());
+        let is_silent = |answer: &&&Value| answer["description"].as_str().is_none_or(str::is_empty);
+        assert_eq!(answers.iter().find(is_silent), None);
     }
 
     #[test]

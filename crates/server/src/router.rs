@@ -1,15 +1,17 @@
 //! All routes, as one list, each group with the permission that it asks for.
 
+use std::{collections::HashSet, sync::Arc};
+
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, header},
+    http::{HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use jiff::fmt::rfc2822::DateTimePrinter;
-use pointsman_api::ErrorCode;
+use pointsman_api::{ErrorCode, Problem};
 use pointsman_core::Timestamp;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -31,9 +33,11 @@ type Routes = OpenApiRouter<App>;
 
 /// The whole server.
 pub(crate) fn router(app: App) -> Router {
-    let (api, document) = api().split_for_parts();
+    let (api, mut document) = api().split_for_parts();
+    let bare: Arc<HashSet<_>> = openapi::without_parameters(&mut document).into();
     let document = openapi::written(document);
-    api.route("/api/openapi.json", get(move || openapi::serve(document.clone())))
+    api.route_layer(middleware::from_fn_with_state(bare, refuse_parameters))
+        .route("/api/openapi.json", get(move || openapi::serve(document.clone())))
         .route("/", get(pages::monitor))
         .route("/client", get(pages::client))
         .route("/assets/{name}", get(pages::asset))
@@ -141,6 +145,25 @@ fn working() -> Routes {
         .routes(routes!(attempts::cancel_ack))
         .routes(routes!(attempts::put_artifact))
         .routes(routes!(attempts::put_preview))
+}
+
+/// A parameter that a route does not know is told, as what it should have changed is not: a list that
+/// was not filtered looks like one that was. (Those who ask whether a server is there add what they
+/// like.)
+async fn refuse_parameters(
+    State(bare): State<Arc<HashSet<(Method, String)>>>,
+    route: MatchedPath,
+    request: Request,
+    next: Next,
+) -> Response {
+    let given = request.uri().query().unwrap_or_default();
+    let route = (request.method().clone(), route.as_str().to_owned());
+    if given.is_empty() || !route.1.starts_with("/api/") || !bare.contains(&route) {
+        return next.run(request).await;
+    }
+    let name = given.split(['=', '&']).next().unwrap_or_default();
+    let problem = Problem::new(ErrorCode::InvalidQuery, "this route takes no parameters");
+    Refusal(problem.at(format!("?{name}")).cure("leave it out")).into_response()
 }
 
 /// Counts every answer, and dates it by the store's clock, which workers follow: several servers may

@@ -94,16 +94,21 @@ pub struct Reserved {
 }
 
 impl Reserved {
-    /// Listens.
+    /// Listens. `store_id` tells the store from all others; workers are told it.
     ///
     /// # Errors
     /// [`ServerError::Listen`]: another server took the address just now.
-    pub fn listen(self, broker: Broker, files: Arc<Files>) -> Result<Server, ServerError> {
+    pub fn listen(
+        self,
+        broker: Broker,
+        store_id: String,
+        files: Arc<Files>,
+    ) -> Result<Server, ServerError> {
         let Self { socket, gate, config } = self;
         let cannot = |source| ServerError::Listen { address: config.listen, source };
         let listener = socket.listen(BACKLOG).map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let app = App::new(broker, files, gate, config.limits);
+        let app = App::new(broker, store_id, files, gate, config.limits);
         Ok(Server { listener, address, app, connections: config.limits.connections })
     }
 }

@@ -4,7 +4,12 @@
 use std::collections::HashMap;
 
 use pointsman_core::{
-    JobId, Record, RecordKey, RecordKind, Timestamp, command::Reconcile, decide::limits,
+    JobId, Record, RecordKey, RecordKind, Timestamp,
+    command::Reconcile,
+    decide::{
+        due::{connector_unconfirmed, lease_over, worker_silent},
+        limits,
+    },
 };
 use pointsman_store::{Due, MAX_DUE, StoreError};
 
@@ -25,7 +30,9 @@ impl Inner {
             Due::Machines => self.changed_machines().await,
             Due::Holds => self.due_holds().await,
             Due::Exclusions => self.lapsing_exclusions().await,
-            Due::Retention(keep) => self.surplus(keep).await,
+            Due::Gone(keep) => self.surplus_gone(keep).await,
+            Due::Ended(keep) => self.surplus_jobs(keep).await,
+            Due::Leftovers => self.forget_leftovers().await,
         }
     }
 
@@ -122,10 +129,7 @@ impl Inner {
         over.sort_unstable();
         let keys: Vec<RecordKey> = over.iter().map(|(id, _)| RecordKey::Job(*id)).collect();
         let due = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
-            Record::Job(job) => {
-                let token = job.token.filter(|_| job.is_running())?;
-                Some(Reconcile::ExpireLease { job: job.id, attempt: job.attempt, token })
-            }
+            Record::Job(job) => lease_over(&job),
             _ => None,
         });
         Ok(due.collect())
@@ -140,11 +144,7 @@ impl Inner {
         let silent = self.unheard_workers(now - after).await?;
         let there = self.not_gone(RecordKind::Worker, &silent).await?;
         let due = there.into_iter().filter_map(|record| match record {
-            Record::Worker(w) => Some(Reconcile::DeclareSilent {
-                worker: w.id.clone(),
-                incarnation: w.incarnation,
-                after,
-            }),
+            Record::Worker(worker) => worker_silent(&worker),
             _ => None,
         });
         Ok(due.take(MAX_DUE).collect())
@@ -160,7 +160,7 @@ impl Inner {
         let stale = self.unheard("c", connector, now - after).await?;
         let known = self.not_gone(RecordKind::Connector, &stale).await?;
         let due = known.into_iter().filter_map(|record| match record {
-            Record::Connector(c) => Some(Reconcile::MarkStale { connector: c.id.clone(), after }),
+            Record::Connector(connector) => connector_unconfirmed(&connector),
             _ => None,
         });
         Ok(due.take(MAX_DUE).collect())

@@ -13,7 +13,7 @@ use pointsman_store::{Done, Health, StoreError};
 use crate::{
     around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with, spare_unreadable},
     keys,
-    link::{surely, text},
+    link::text,
     plan::{ClaimPlan, Plan},
     sight::Sight,
     store::Inner,
@@ -83,17 +83,12 @@ impl Inner {
             if let Ok(done) = done
                 && asked.is_in(done)
             {
-                written.push((asked, done));
+                written.push(done);
             }
         }
         if !written.is_empty() {
             let unconfirmed = self.link.acked(&epoch).await?;
-            if written.iter().any(|(asked, _)| **asked == Asked::All) {
-                surely(unconfirmed)?;
-            } else {
-                // A worker goes on: it keeps what it handed in until that is confirmed.
-                written.into_iter().for_each(|(_, done)| done.unconfirmed.clone_from(&unconfirmed));
-            }
+            written.into_iter().for_each(|done| done.unconfirmed.clone_from(&unconfirmed));
         }
         Ok(done)
     }

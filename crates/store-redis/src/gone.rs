@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use pointsman_core::{Record, RecordKey, RecordKind, Timestamp, WorkerId, record::ConnectorStatus};
+use pointsman_core::{Record, RecordKey, RecordKind, Timestamp, WorkerId};
 use pointsman_store::StoreError;
 
 use crate::store::Inner;
@@ -90,10 +90,7 @@ fn gone_since(record: &Record) -> Option<Result<Timestamp, HasJobs>> {
             true => Ok(w.last_status_change),
             false => Err(HasJobs),
         }),
-        Record::Connector(c) => {
-            matches!(c.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline)
-                .then_some(Ok(c.timestamp))
-        }
+        Record::Connector(c) => (!c.is_known()).then_some(Ok(c.timestamp)),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 //! slot of a cluster.
 
 use pointsman_core::{
-    CustomerId, MachineId, RecordKey, RecordKind, command::IdempotencyKey, decide::GroupKey,
+    CustomerId, MachineId, RecordKey, RecordKind, command::IdempotencyKey, decide::GroupKey, hex,
     record::Job,
 };
 use sha2::{Digest as _, Sha256};
@@ -101,7 +101,7 @@ fn digest(parts: [Option<&str>; 2]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(16).fold(String::new(), |text, b| format!("{text}{b:02x}"))
+    hex::encode(&hash.finalize()[..16])
 }
 
 pub fn idempotency(key: &IdempotencyKey) -> String {

@@ -1,9 +1,9 @@
 //! The functions that run inside Redis, named by what they are: two versions of this program stand
 //! side by side, each with its own.
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::sync::LazyLock;
 
-use pointsman_core::decide::limits;
+use pointsman_core::{decide::limits, hex};
 use sha2::{Digest as _, Sha256};
 
 use crate::{commit, keys};
@@ -43,13 +43,7 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The library's version: the first digits of its text's digest.
-pub static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let digest = Sha256::digest(&*TEXT);
-    digest.iter().take(4).fold(String::new(), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    })
-});
+pub static VERSION: LazyLock<String> = LazyLock::new(|| hex::encode(&Sha256::digest(&*TEXT)[..4]));
 
 /// The library as `FUNCTION LOAD` takes it.
 pub fn code() -> String {

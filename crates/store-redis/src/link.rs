@@ -265,7 +265,7 @@ impl Link {
         self.saw_seq(made.seq);
         self.saw_time(made.now);
         *self.0.made_at.lock() = Some(Timestamp::from_millis(made.made_at));
-        self.0.standing.is_here(made.info);
+        self.0.standing.is_here(made.info, Instant::now());
         let live = Live { connection: made.connection, node: made.node.into(), generation };
         *self.0.live.write() = Some(live.clone());
         self.0.generations.send_replace(generation);
@@ -276,8 +276,9 @@ impl Link {
     fn drop_live(&self, generation: u64, why: &str) {
         let mut live = self.0.live.write();
         if live.as_ref().is_some_and(|live| live.generation == generation) {
-            tracing::warn!(why, "the connection to Redis is made anew");
-            self.0.standing.is_away(why.to_owned());
+            if self.0.standing.broke(why, Instant::now()) {
+                tracing::warn!(why, "the connection to Redis is made anew");
+            }
             *live = None;
         }
     }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use pointsman_core::{JobId, RecordKey, RecordKind, record::JobStatus, view::ENDED_IN_VIEW};
+use pointsman_core::{
+    JobId, Record, RecordKey, RecordKind, record::JobStatus, view::ENDED_IN_VIEW,
+};
 use pointsman_store::StoreError;
 use redis::Value;
 
@@ -13,6 +15,13 @@ use crate::{
     plan::parse_key,
     store::Inner,
 };
+
+/// Whether a record is in a view that begins when so many jobs have ended.
+pub fn is_in_view(record: &Record, last_ended_no: u64) -> bool {
+    let Record::Job(job) = record else { return true };
+    let is_shown = |no: u64| no + ENDED_IN_VIEW >= last_ended_no;
+    job.is_running() || job.ended().is_some_and(|ended| is_shown(ended.ended_no))
+}
 
 const FLEET: [RecordKind; 4] =
     [RecordKind::Machine, RecordKind::Worker, RecordKind::Connector, RecordKind::Alert];

@@ -9,7 +9,9 @@ use std::{
 
 use parking_lot::Mutex;
 use pointsman_core::{
-    MachineId, Record, RecordKey, Timestamp, WorkerId, command::Reconcile, decide::limits,
+    MachineId, Record, RecordKey, Timestamp, WorkerId,
+    command::Reconcile,
+    decide::{due, limits},
     record::MachineStatus,
 };
 use pointsman_store::{MAX_DUE, StoreError};
@@ -72,23 +74,14 @@ impl Inner {
         if !seen.iter().any(|machine| machine.may_differ(&unheard)) {
             return Ok(Vec::new());
         }
-        let mut due = Vec::new();
+        let mut changed = Vec::new();
         let seen = self.look_at_machines(Duration::ZERO).await?;
         for MachineHeard { machine, status, heard, .. } in &*seen {
-            let (machine, silent) =
-                (machine.clone(), now.since(heard.unwrap_or(since).max(since)) >= after);
-            due.extend(match status {
-                MachineStatus::Disconnected if heard.is_some() && !silent => {
-                    Some(Reconcile::ReconnectMachine { machine })
-                }
-                status if !status.is_gone() && silent => {
-                    Some(Reconcile::DisconnectMachine { machine, after })
-                }
-                _ => None,
-            });
+            let is_silent = now.since(heard.unwrap_or(since).max(since)) >= after;
+            changed.extend(due::machine(machine, *status, heard.is_some(), is_silent));
         }
-        due.truncate(MAX_DUE);
-        Ok(due)
+        changed.truncate(MAX_DUE);
+        Ok(changed)
     }
 
     /// The ids of the workers of these machines, in one question; nothing of one whose set is none.

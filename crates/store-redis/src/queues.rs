@@ -11,7 +11,6 @@ use pointsman_core::{
     Record, RecordKey,
     decide::limits,
     matching::{CapabilitiesDigest, Class, ClassKey, able},
-    record::{Job, JobState},
 };
 use pointsman_store::{ClassSummary, Counts, Queues, StoreError, WaitingJob};
 use redis::Value;
@@ -84,7 +83,7 @@ impl Inner {
         let ids = list(&found).iter().filter_map(|id| text(id).parse().ok());
         let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();
         let waiting = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
-            Record::Job(job) => Some(waiting_job(&job)),
+            Record::Job(job) => Some(WaitingJob::of(&job, job.class().key())),
             _ => None,
         });
         Ok(waiting.collect())
@@ -205,23 +204,5 @@ fn counts(found: &[Value]) -> Counts {
         workers: size(workers),
         machines: size(machines),
         classes: size(classes).saturating_sub(size(resting)),
-    }
-}
-
-fn waiting_job(job: &Job) -> WaitingJob {
-    let hold = match job.state {
-        JobState::Pending { hold } => hold,
-        _ => None,
-    };
-    WaitingJob {
-        id: job.id,
-        service: job.service().clone(),
-        priority: job.spec.effective_priority(),
-        customer_id: job.spec.customer_id.clone(),
-        workflow_id: job.spec.workflow_id.clone(),
-        created_at: job.spec.created_at,
-        class: job.class().key(),
-        attempt: job.attempt,
-        hold,
     }
 }

@@ -5,7 +5,6 @@ use std::{collections::HashMap, sync::Arc};
 use pointsman_core::{
     JobId, Record, RecordKey, RecordKind, Timestamp, WorkerId,
     record::{Job, Worker},
-    view::ENDED_IN_VIEW,
 };
 use pointsman_store::{
     Confirmed, ConfirmedBy, EndedPage, JobFilter, JobsPage, LogPage, Position, Pulse,
@@ -17,6 +16,7 @@ use crate::{
     doctor::Aside,
     keys::{self, TOLD_BY},
     link::{count, list, text},
+    lists::is_in_view,
     sight::record,
     store::Inner,
 };
@@ -312,16 +312,8 @@ impl Inner {
             if epoch != self.link.epoch() {
                 continue;
             }
-            let mut records: Vec<Record> = records
-                .into_values()
-                .filter(|record| match record {
-                    Record::Job(job) => {
-                        let shown = |no: u64| no + ENDED_IN_VIEW >= last_ended_no;
-                        job.is_running() || job.ended().is_some_and(|ended| shown(ended.ended_no))
-                    }
-                    _ => true,
-                })
-                .collect();
+            let mut records: Vec<Record> =
+                records.into_values().filter(|record| is_in_view(record, last_ended_no)).collect();
             records.sort_by_key(Record::key);
             let position = Position { epoch, seq };
             return Ok(Seed { position, last_ended_no, records, now: self.link.now() });

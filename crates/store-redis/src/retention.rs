@@ -1,13 +1,12 @@
 //! What is no longer kept: ended jobs, who is gone, the log's beginning, the keys of submissions.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pointsman_core::{
-    Outage, Record, RecordKey, RecordKind, Timestamp, command::Reconcile, decide::limits,
+    Record, RecordKey, RecordKind, Timestamp, command::Reconcile, decide::limits,
 };
 use pointsman_store::{MAX_DUE, Retention, StoreError};
-use tokio::time::Instant;
 
 use crate::{
     link::{count, list, text},
@@ -41,61 +40,10 @@ impl EndedBytes {
     }
 }
 
-/// Which parts fail now: each reason is told once, not with every look.
-#[derive(Default)]
-pub struct Removals(Mutex<BTreeMap<&'static str, Outage>>);
-
-impl Removals {
-    /// What a part came to; where it came to nothing, the log has why, and the doctor what is wrong.
-    fn passing<T>(&self, what: &'static str, part: Result<T, StoreError>) -> Option<T> {
-        let now = Instant::now().into_std();
-        match &part {
-            Ok(_) => {
-                if let Some(away) = self.works(what, now) {
-                    tracing::info!(what, ?away, "what is over is removed again");
-                }
-            }
-            Err(why) => {
-                if self.is_news(what, why, now) {
-                    tracing::warn!(%why, what, "what is over is not removed; trying on");
-                }
-            }
-        }
-        part.ok()
-    }
-
-    fn works(&self, what: &'static str, now: std::time::Instant) -> Option<Duration> {
-        self.0.lock().get_mut(what)?.works(now)
-    }
-
-    fn is_news(&self, what: &'static str, why: &StoreError, now: std::time::Instant) -> bool {
-        self.0.lock().entry(what).or_default().failed(&why.to_string(), now)
-    }
-}
-
 impl Inner {
-    /// Ended jobs, and workers and machines that are gone, over what is kept.
-    pub async fn surplus(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
-        let (now, _) = self.contact(false).await?;
-        let removals = &self.removals;
-        // An index that is damaged keeps nothing else from being removed.
-        removals.passing("keys of submissions", self.forget_idempotency().await);
-        removals.passing("entries of the log", self.cut_log().await);
-        let gone = removals.passing("workers and machines", self.surplus_gone(keep, now).await);
-        // First those that are few.
-        let mut due: Vec<Reconcile> = gone.into_iter().flatten().take(MAX_DUE).collect();
-        let jobs =
-            removals.passing("ended jobs", self.surplus_jobs(keep, MAX_DUE - due.len()).await);
-        due.extend(jobs.into_iter().flatten());
-        Ok(due)
-    }
-
     /// Workers and machines that are gone, over what is kept.
-    async fn surplus_gone(
-        &self,
-        keep: Retention,
-        now: Timestamp,
-    ) -> Result<Vec<Reconcile>, StoreError> {
+    pub async fn surplus_gone(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
+        let (now, _) = self.contact(false).await?;
         // Those that are there are heard, and those that are gone are remembered.
         let silent = self.unheard_workers(now - limits::SILENT_AFTER).await?;
         self.not_gone(RecordKind::Worker, &silent).await?;
@@ -109,7 +57,15 @@ impl Inner {
         let workers_of = self.workers_of(machines.iter().collect()).await?;
         machines.retain(|machine| workers_of.get(machine).is_some_and(Vec::is_empty));
         let machines = machines.into_iter().map(|machine| Reconcile::RemoveMachine { machine });
-        Ok(workers.chain(machines).collect())
+        Ok(workers.chain(machines).take(MAX_DUE).collect())
+    }
+
+    /// What Redis keeps until it is told. An index that is damaged keeps nothing else from being
+    /// removed.
+    pub async fn forget_leftovers(&self) -> Result<Vec<Reconcile>, StoreError> {
+        let keys = self.forget_idempotency().await;
+        self.cut_log().await.and(keys)?;
+        Ok(Vec::new())
     }
 
     /// The log is cut where it takes more memory than it may; its length is bounded as it is written.
@@ -137,11 +93,8 @@ impl Inner {
         Ok(())
     }
 
-    async fn surplus_jobs(
-        &self,
-        keep: Retention,
-        most: usize,
-    ) -> Result<Vec<Reconcile>, StoreError> {
+    /// Ended jobs over what is kept.
+    pub async fn surplus_jobs(&self, keep: Retention) -> Result<Vec<Reconcile>, StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ZCARD").arg(self.key("ended"));
         pipeline.cmd("HGET").arg(self.link.keys().meta()).arg("ended_bytes");
@@ -162,9 +115,9 @@ impl Inner {
         };
         let mut too_large = bytes.saturating_sub(keep.ended_bytes);
         let mut due = Vec::new();
-        for from in (0..most).step_by(100) {
+        for from in (0..MAX_DUE).step_by(100) {
             let mut range = redis::cmd("ZRANGE");
-            range.arg(self.key("ended")).arg(from).arg(most.min(from + 100) - 1);
+            range.arg(self.key("ended")).arg(from).arg(from + 99);
             let ids = self.link.send(&range).await?;
             let ids = list(&ids).iter().filter_map(|id| text(id).parse().ok());
             let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();
@@ -200,23 +153,5 @@ impl Inner {
             });
         }
         Ok(bytes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn why_a_part_fails_is_told_once_until_it_works_again() {
-        let (removals, now) = (Removals::default(), Instant::now().into_std());
-        let is_news =
-            |what, why: &str| removals.is_news(what, &StoreError::Failed(why.to_owned()), now);
-        let told = [("jobs", "a"), ("jobs", "a"), ("jobs", "b"), ("log", "a"), ("log", "a")]
-            .map(|(what, why)| is_news(what, why));
-        assert_eq!(told, [true, false, true, true, false]);
-        assert!(removals.works("jobs", now).is_some());
-        assert!(is_news("jobs", "a") && !is_news("log", "a"));
-        assert_eq!(removals.works("machines", now), None);
     }
 }

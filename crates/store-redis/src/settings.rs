@@ -7,9 +7,9 @@ use pointsman_store::{Risk, Setting};
 /// The lines of `INFO` that matter here.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Info {
+    pub is_valkey: bool,
+    /// Its own, not that of the Redis which a Valkey says it is like.
     pub version: String,
-    /// Redis, Valkey or another.
-    pub server: String,
     /// Of the process: another one after a restart.
     pub run_id: String,
     pub role: String,
@@ -37,15 +37,16 @@ impl Info {
         let fields: HashMap<&str, &str> = lines.collect();
         let text = |name: &str| fields.get(name).copied().unwrap_or_default().to_owned();
         let number = |name: &str| fields.get(name).and_then(|n| n.parse().ok()).unwrap_or(0);
-        let server = if fields.contains_key("valkey_version") { "valkey" } else { "redis" };
+        // The `redis_version` of every Valkey is 7.2.4.
+        let is_valkey = fields.contains_key("valkey_version");
+        // Since Valkey 8 it is the mode of a server.
+        let modes = ["redis_mode", "server_mode"];
+        let is_sentinel = modes.iter().any(|mode| fields.get(mode) == Some(&"sentinel"));
         Self {
-            version: text("redis_version"),
-            server: server.into(),
+            is_valkey,
+            version: text(if is_valkey { "valkey_version" } else { "redis_version" }),
             run_id: text("run_id"),
-            role: match fields.get("redis_mode") {
-                Some(&"sentinel") => "Sentinel".to_owned(),
-                _ => text("role"),
-            },
+            role: if is_sentinel { "Sentinel".to_owned() } else { text("role") },
             replid: text("master_replid"),
             used_memory: number("used_memory"),
             maxmemory: number("maxmemory"),
@@ -56,23 +57,30 @@ impl Info {
         }
     }
 
+    /// What an operator calls it.
+    fn name(&self) -> &'static str {
+        if self.is_valkey { "Valkey" } else { "Redis" }
+    }
+
     /// The share of its memory that is used, 0 to 1; none without a limit.
     pub fn memory_used(&self) -> Option<f64> {
         (self.maxmemory > 0).then(|| self.used_memory as f64 / self.maxmemory as f64)
     }
 
-    /// Why a fleet cannot live here.
+    /// Why a fleet cannot live here. (No Valkey is too old.)
     pub fn refusal(&self) -> Option<SettingsError> {
         let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 7) {
             return Some(SettingsError::TooOld { version: self.version.clone() });
         }
         if self.role != "master" {
-            return Some(SettingsError::NotPrimary { role: self.role.clone(), named_by: None });
+            let (name, role) = (self.name(), self.role.clone());
+            return Some(SettingsError::NotPrimary { name, role, named_by: None });
         }
         // Without a limit nothing is ever evicted.
         if self.maxmemory > 0 && self.maxmemory_policy != "noeviction" {
-            return Some(SettingsError::Evicts { policy: self.maxmemory_policy.clone() });
+            let (name, policy) = (self.name(), self.maxmemory_policy.clone());
+            return Some(SettingsError::Evicts { name, policy });
         }
         None
     }
@@ -102,14 +110,17 @@ impl Info {
     }
 
     fn append_only(&self) -> Option<Risk> {
+        let name = self.name();
         match (self.aof_enabled, self.aof_last_write_ok) {
             (false, _) => Some(risk(
-                "Redis keeps no append-only file, so a restart loses every job since its last \
-                 snapshot",
-                "set `appendonly yes` in redis.conf, or CONFIG SET appendonly yes",
+                format!(
+                    "{name} keeps no append-only file, so a restart loses every job since its \
+                     last snapshot"
+                ),
+                "set `appendonly yes` in its configuration file, or CONFIG SET appendonly yes",
             )),
             (true, false) => Some(risk(
-                "Redis could not write its append-only file the last time",
+                format!("{name} could not write its append-only file the last time"),
                 "look at its disk and log",
             )),
             (true, true) => None,
@@ -122,20 +133,20 @@ impl Info {
             (_, 0) => "would drop jobs under a memory limit",
             _ => "drops jobs when memory is short",
         };
-        let policy = &self.maxmemory_policy;
+        let (name, policy) = (self.name(), &self.maxmemory_policy);
         Some(risk(
-            format!("Redis' maxmemory-policy is {policy}, which {drops}"),
+            format!("the maxmemory-policy of {name} is {policy}, which {drops}"),
             "CONFIG SET maxmemory-policy noeviction",
         ))
     }
 
     /// Where so many replicas must have what is answered.
     fn too_few_replicas(&self, acks: u32) -> Option<Risk> {
-        let replicas = self.replicas;
+        let (name, replicas) = (self.name(), self.replicas);
         (replicas < u64::from(acks)).then(|| {
             risk(
                 format!(
-                    "Redis has {replicas} replicas and --acks is {acks}, so no submission or \
+                    "{name} has {replicas} replicas and --acks is {acks}, so no submission or \
                      ending can be confirmed"
                 ),
                 "let more replicas follow it, or start with a lower --acks",
@@ -151,28 +162,29 @@ fn risk(message: impl Into<String>, action: &str) -> Risk {
 /// A Redis that no fleet can live on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    #[error("Redis {version} is too old: 7.0 or newer is needed (functions)")]
+    #[error("Redis {version} is too old: 7.0 or newer, or Valkey, is needed (functions)")]
     TooOld { version: String },
-    #[error("{}", not_primary(role, named_by.as_deref()))]
+    #[error("{}", not_primary(name, role, named_by.as_deref()))]
     NotPrimary {
+        name: &'static str,
         role: String,
         /// The Sentinel that calls it the primary.
         named_by: Option<String>,
     },
     #[error(
-        "Redis' maxmemory-policy is {policy}, which drops keys when memory is short: \
+        "the maxmemory-policy of {name} is {policy}, which drops keys when memory is short: \
          CONFIG SET maxmemory-policy noeviction"
     )]
-    Evicts { policy: String },
+    Evicts { name: &'static str, policy: String },
 }
 
-fn not_primary(role: &str, named_by: Option<&str>) -> String {
+fn not_primary(name: &str, role: &str, named_by: Option<&str>) -> String {
     match named_by {
         Some(sentinel) => format!(
             "what the Sentinel at {sentinel} calls the primary is a {role}: has it missed a fail-over?"
         ),
         None => format!(
-            "this Redis is a {role}: give the primary's address, or Sentinels that know it \
+            "this {name} is a {role}: give the primary's address, or Sentinels that know it \
              (redis+sentinel://HOST:PORT/MASTER)"
         ),
     }
@@ -196,6 +208,44 @@ mod tests {
 
     fn warnings(info: &Info) -> Vec<Risk> {
         info.judged(0).into_iter().filter_map(|setting| setting.risk).collect()
+    }
+
+    /// What another server than the tests' own says, as it says it (INFO, shortened).
+    fn valkey(version: &str, mode: &str) -> Info {
+        Info::parse(&format!(
+            "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:{version}\r\n\
+             {mode}\r\nos:Linux\r\nrun_id:cd\r\n"
+        ))
+    }
+
+    #[test]
+    fn a_valkey_is_called_by_its_own_name_and_version() {
+        for (version, mode) in
+            [("7.2.7", "redis_mode:standalone"), ("8.0.1", "server_mode:standalone")]
+        {
+            let info = valkey(version, mode);
+            assert_eq!((info.name(), info.version.as_str()), ("Valkey", version));
+            let info = Info { role: "master".into(), ..info };
+            assert_eq!(info.refusal(), None, "it has functions");
+            let risks = warnings(&info);
+            assert!(risks.iter().all(|risk| risk.message.contains("Valkey")), "{risks:?}");
+            let replica = Info { role: "slave".into(), ..info };
+            let why = replica.refusal().unwrap().to_string();
+            assert!(why.starts_with("this Valkey is a slave: "), "{why}");
+        }
+        assert_eq!((good().name(), good().version.as_str()), ("Redis", "7.0.15"));
+    }
+
+    /// Their INFO has no role.
+    #[test]
+    fn a_sentinel_is_told_from_a_server_also_where_it_is_a_valkey() {
+        let redis = Info::parse("redis_version:7.0.15\r\nredis_mode:sentinel\r\n");
+        let valkeys = [("7.2.7", "redis_mode:sentinel"), ("8.0.1", "server_mode:sentinel")];
+        for info in valkeys.map(|(version, mode)| valkey(version, mode)).into_iter().chain([redis])
+        {
+            let why = info.refusal().expect("it has no keys").to_string();
+            assert!(why.contains("is a Sentinel: give the primary's address"), "{why}");
+        }
     }
 
     #[test]
@@ -238,7 +288,11 @@ mod tests {
     #[test]
     fn settings_that_lose_jobs_are_refused_or_named() {
         let old = Info { version: "6.2.1".into(), ..good() };
-        assert!(matches!(old.refusal(), Some(SettingsError::TooOld { .. })));
+        let why = old.refusal().expect("it has no functions").to_string();
+        assert!(
+            why.starts_with("Redis 6.2.1 is too old: 7.0 or newer, or Valkey, is needed"),
+            "{why}"
+        );
         let replica = Info { role: "slave".into(), ..good() };
         assert!(matches!(replica.refusal(), Some(SettingsError::NotPrimary { .. })));
         let evicts = Info { maxmemory: 1, maxmemory_policy: "allkeys-lru".into(), ..good() };

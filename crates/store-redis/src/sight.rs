@@ -12,6 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use pointsman_core::{
     Event, Record, RecordKey, Timestamp, WorkerId,
     decide::{Key, Source, Unread, Value},
+    hex,
 };
 use pointsman_store::{Epoch, StoreError, state::KeptIdempotency};
 
@@ -344,13 +345,6 @@ pub fn record(
 pub fn kept(text: &str) -> Option<KeptIdempotency> {
     let mut parts = text.split(' ');
     let (job, body, until) = (parts.next()?, parts.next()?, parts.next()?);
-    if body.len() != 64 {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (n, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(body.get(2 * n..2 * n + 2)?, 16).ok()?;
-    }
     let until = Timestamp::from_millis(until.parse().ok()?);
-    Some(KeptIdempotency { job: job.parse().ok()?, body: digest, until })
+    Some(KeptIdempotency { job: job.parse().ok()?, body: hex::decode(body)?, until })
 }

@@ -34,7 +34,7 @@ use crate::{
     log,
     looks::Looks,
     machines::Machines,
-    retention::{EndedBytes, Removals},
+    retention::EndedBytes,
     sight::{self, Memory},
     together::Together,
     turns::Turns,
@@ -123,7 +123,6 @@ pub(crate) struct Inner {
     pub gone: Gone,
     pub ended_bytes: EndedBytes,
     /// What over what is kept cannot be removed.
-    pub removals: Removals,
     pub all_machines_every: Duration,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
@@ -187,7 +186,6 @@ impl RedisStore {
             machines: Machines::default(),
             gone: Gone::default(),
             ended_bytes: EndedBytes::default(),
-            removals: Removals::default(),
             all_machines_every,
             verified: Mutex::default(),
             searched: Mutex::new(LruCache::new(most_searched)),

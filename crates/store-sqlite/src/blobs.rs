@@ -58,3 +58,38 @@ pub(crate) fn results(db: &mut Connection, n: i64) -> rusqlite::Result<Vec<KeptR
     })?;
     all.collect()
 }
+
+/// Row numbers within these stretches under which there are payloads or results, and nothing that they
+/// belong to: neither a job's row nor one that was put aside. The first of them.
+pub(crate) fn stray(
+    db: &Connection,
+    stretches: &[(i64, i64)],
+    most: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let within = |table| {
+        format!(
+            "SELECT n FROM {table} WHERE n BETWEEN ?1 AND ?2
+                AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.n = {table}.n)
+                AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.n = {table}.n)"
+        )
+    };
+    let all = format!("{} UNION {} ORDER BY n", within("payloads"), within("results"));
+    let mut all = db.prepare_cached(&all)?;
+    let mut stray = Vec::new();
+    for (from, to) in stretches {
+        let found = all.query_map([from, to], |row| row.get(0))?.take(most - stray.len());
+        stray.extend(found.collect::<rusqlite::Result<Vec<i64>>>()?);
+    }
+    Ok(stray)
+}
+
+/// Deletes what lies under these row numbers.
+pub(crate) fn delete(db: &Connection, numbers: &[i64]) -> rusqlite::Result<()> {
+    for table in ["payloads", "results"] {
+        let mut delete = db.prepare_cached(&format!("DELETE FROM {table} WHERE n = ?1"))?;
+        for n in numbers {
+            delete.execute([n])?;
+        }
+    }
+    Ok(())
+}

@@ -11,12 +11,14 @@ use pointsman_core::{
 use pointsman_store::{
     Depth, Done, JobFilter, State, Store as _, StoreError, doctor::Treatment, transfer::Item,
 };
+use rusqlite::Connection;
 
 use crate::{
     SqliteStore, blobs,
     database::WriteError,
     held::{Damaged, fleet_items, suspects},
     quarantine::{Quarantined, take_away},
+    writer::Writer,
 };
 
 /// Rows compared at once.
@@ -32,6 +34,9 @@ impl SqliteStore {
         let look = move |state: &mut State, _| examine(state, &quarantined, lost, depth);
         let mut found = self.look(look).await?;
         damaged.into_iter().for_each(|row| found.add(row.finding));
+        if depth == Depth::Everything {
+            self.stray().await?.into_iter().for_each(|n| found.add(stray(n)));
+        }
         Ok(found)
     }
 
@@ -40,6 +45,7 @@ impl SqliteStore {
         ids: Option<Vec<String>>,
     ) -> Result<Vec<Mended>, StoreError> {
         let rows = self.rewrite(ids.as_deref()).await?;
+        let own_ids = ids.clone();
         let lost = self.lost_payloads().await?;
         let quarantined = self.quarantined.lock().clone();
         let begin = move |state: &mut State, now: Timestamp| {
@@ -54,6 +60,8 @@ impl SqliteStore {
         if !over.is_empty() {
             self.take_away(over).await?;
         }
+        // What was kept beside what has just been taken away is stray now.
+        let deleted = self.delete_stray(own_ids.as_deref()).await?;
         let commands = treatment.commands();
         let answers = match commands.is_empty() {
             true => Vec::new(),
@@ -61,6 +69,7 @@ impl SqliteStore {
         };
         let after = self.look_over(Depth::Everything).await?;
         let mut mended = rows.report::<Done, Rejected>(&[], &after);
+        mended.extend(deleted.report::<Done, Rejected>(&[], &after));
         mended.extend(treatment.report(&answers, &after));
         Ok(mended)
     }
@@ -88,6 +97,35 @@ impl SqliteStore {
         taken.await?.map_err(WriteError::from)?;
         self.quarantined.lock().retain(|row| !row.is_row(&numbers));
         Ok(())
+    }
+
+    /// Row numbers under which something is kept beside a job that is not there.
+    async fn stray(&self) -> Result<Vec<i64>, StoreError> {
+        let gaps = self.rows.gaps();
+        let look = move |db: &mut Connection| blobs::stray(db, &gaps, Examination::MAX);
+        if self.readers.read(look).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        // It may be a job's that came since: the writer looks again, between two batches.
+        let rows = self.rows.clone();
+        let look = move |writer: &mut Writer| {
+            blobs::stray(&writer.database.connection, &rows.gaps(), Examination::MAX)
+        };
+        Ok(self.turn(look).await?.map_err(WriteError::from)?)
+    }
+
+    /// Deletes what is stray: of the findings with these ids, or all.
+    async fn delete_stray(&self, ids: Option<&[String]>) -> Result<Treatment, StoreError> {
+        let mut found = Examination::default();
+        let mut numbers = self.stray().await?;
+        numbers.retain(|n| ids.is_none_or(|ids| ids.contains(&stray(*n).id)));
+        numbers.iter().for_each(|n| found.add(stray(*n)));
+        if !numbers.is_empty() {
+            let delete =
+                move |writer: &mut Writer| blobs::delete(&writer.database.connection, &numbers);
+            self.turn(delete).await?.map_err(WriteError::from)?;
+        }
+        Ok(Treatment::of(found, None, |_| None))
     }
 
     /// Jobs that have not ended and whose payload is gone.
@@ -150,6 +188,21 @@ impl SqliteStore {
         let confirmed = self.turn(move |writer| writer.damaged(&rows, &suspects));
         damaged.extend(confirmed.await?.map_err(WriteError::from)?);
         Ok(())
+    }
+}
+
+fn stray(n: i64) -> Finding {
+    let problem = format!(
+        "a payload or results are kept under row number {n}, and no job has it, nor is one set aside"
+    );
+    let subject = format!("index/payload:{n}");
+    Finding {
+        consequence: "nothing removes it; it takes up room on the disk".to_owned(),
+        cure: format!(
+            "submit the job again with what `SELECT payload FROM payloads WHERE n = {n}` gives in \
+             the store's database, if it is still wanted; then repair it: both are deleted"
+        ),
+        ..Finding::new(FindingRule::IndexWithoutRecord, subject, problem)
     }
 }
 

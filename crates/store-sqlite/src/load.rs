@@ -6,6 +6,7 @@ use std::{borrow::Cow, path::Path, sync::Arc, thread};
 use pointsman_core::{
     CustomerId, JobId, Record, RecordKind, Seq, Timestamp,
     command::IdempotencyKey,
+    hex,
     matching::{Capabilities, CapabilitiesDigest, digest},
     record::Job,
     to_json,
@@ -111,7 +112,7 @@ fn load_capabilities(
             Ok((digest, found)) => state.restore_capabilities(digest, &Arc::new(found)),
             Err(reason) => unreadable.push(Unreadable {
                 kind: "capabilities",
-                id: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+                id: hex::encode(&digest),
                 place: Place::Capabilities { digest: digest.into() },
                 reason,
                 record: json.into(),
@@ -280,7 +281,7 @@ pub(crate) fn parse_job(id: &[u8], text: &[u8]) -> Result<Arc<Job>, String> {
 pub(crate) fn uuid_text(id: &[u8]) -> String {
     match <[u8; 16]>::try_from(id) {
         Ok(bytes) => uuid::Uuid::from_bytes(bytes).hyphenated().to_string(),
-        Err(_) => id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Err(_) => hex::encode(id),
     }
 }
 

@@ -58,6 +58,15 @@ impl Rows {
         jobs.map(number).collect()
     }
 
+    /// The stretches of numbers that no job has, from the first to the last of each.
+    pub fn gaps(&self) -> Vec<(i64, i64)> {
+        let mut taken: Vec<i64> = self.0.read().of.values().copied().collect();
+        taken.sort_unstable();
+        let from = [i64::MIN].into_iter().chain(taken.iter().map(|n| n + 1));
+        let to = taken.iter().map(|n| n - 1).chain([i64::MAX]);
+        from.zip(to).filter(|(from, to)| from <= to).collect()
+    }
+
     pub fn clear(&self) {
         *self.0.write() = Numbers::default();
     }
@@ -67,5 +76,20 @@ impl Rows {
         for job in jobs {
             numbers.of.remove(job);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_all_numbers_that_no_job_has() {
+        let rows = Rows::default();
+        assert_eq!(rows.gaps(), [(i64::MIN, i64::MAX)]);
+        for n in [3, 4, 7] {
+            rows.restore(JobId::from_uuid(uuid::Uuid::from_u128(n)), n.try_into().unwrap());
+        }
+        assert_eq!(rows.gaps(), [(i64::MIN, 2), (5, 6), (8, i64::MAX)]);
     }
 }

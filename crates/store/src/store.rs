@@ -83,14 +83,25 @@ pub struct Done {
     pub answer: Answer,
     /// What it changed; none when it changed nothing (a repeat, say).
     pub group: Option<Arc<LogGroup>>,
-    /// Why the ends of an exchange, which are written, are not confirmed by as many replicas as they
-    /// were to be. An exact repeat asks again.
+    /// Why it, or the ends of an exchange, which are written, are not confirmed by as many replicas
+    /// as they were to be. An exact repeat asks again.
     pub unconfirmed: Option<Arc<str>>,
 }
 
 impl Done {
     pub fn new(answer: Answer, group: Option<Arc<LogGroup>>) -> Self {
         Self { answer, group, unconfirmed: None }
+    }
+
+    /// For whom what is not confirmed is not done.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`].
+    pub fn confirmed(self) -> Result<Self, StoreError> {
+        match self.unconfirmed {
+            Some(why) => Err(StoreError::Unknown(format!("it is written, but {why}"))),
+            None => Ok(self),
+        }
     }
 }
 

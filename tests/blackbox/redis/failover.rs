@@ -99,9 +99,21 @@ async fn a_fail_over_that_loses_the_last_second_throws_no_running_work_away() {
     Judge::each_completed_once(&one.client, "after the fail-over", after.keys()).await;
 }
 
+/// Whether a fault may lose what was acknowledged while it came about.
+#[derive(Clone, Copy, PartialEq)]
+enum Loses {
+    Nothing,
+    TheLastMoment,
+}
+
 /// A fleet under load whose primary another one replaces, where nothing of before the fault is lost:
 /// everybody finds the new one, monitors begin anew once, and what runs goes on.
-async fn everybody_finds_the_new_primary(name: &str, address: String, fault: impl AsyncFnOnce()) {
+async fn everybody_finds_the_new_primary(
+    name: &str,
+    address: String,
+    loses: Loses,
+    fault: impl AsyncFnOnce(),
+) {
     let fleet = Fleet::on(address);
     let (one, other) = (fleet.server("one").await, fleet.server("other").await);
     let _direct = fleet.direct(&one, "direct", 4).await;
@@ -119,7 +131,8 @@ async fn everybody_finds_the_new_primary(name: &str, address: String, fault: imp
     viewer.until("a resync", |seen| seen.resyncs > 0 && seen.epoch() != epoch).await;
     load.goes_on(20).await;
     let (acknowledged, failures) = load.stop().await;
-    let safe = acknowledged.iter().filter(|(_, at)| **at < before || **at > after);
+    let kept = |at: Instant| loses == Loses::Nothing || at < before || at > after;
+    let safe = acknowledged.iter().filter(|(_, at)| kept(**at));
     let safe = safe.map(|(job, _)| job).chain(&long);
     let judge = Judge::each_completed_once(&one.client, name, safe).await;
     for job in &long {
@@ -150,11 +163,16 @@ async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
     let (port, ca) = (sentinel.tls_port().expect("TLS"), primary.ca_file().expect("TLS"));
     let host = format!("pointsman:secret@127.0.0.1:{port}");
     let address = format!("rediss+sentinel://{host}/main?ca={}", ca.display());
-    everybody_finds_the_new_primary("sentinels' fail-over", address, async || {
-        replicas_have_all_of(&primary, 1).await;
-        primary.kill().await.expect("it is killed");
-        sentinel.primary_is(&replica).await.expect("it fails over");
-    })
+    everybody_finds_the_new_primary(
+        "sentinels' fail-over",
+        address,
+        Loses::TheLastMoment,
+        async || {
+            replicas_have_all_of(&primary, 1).await;
+            primary.kill().await.expect("it is killed");
+            sentinel.primary_is(&replica).await.expect("it fails over");
+        },
+    )
     .await;
 }
 
@@ -165,9 +183,29 @@ async fn when_a_clusters_replica_takes_over_everybody_finds_it() {
     let replica = RedisServer::replica_of(&primary, options).await.expect("a replica");
     let [one, other] = [primary.port(), replica.port()];
     let address = format!("redis+cluster://127.0.0.1:{one},127.0.0.1:{other}");
-    everybody_finds_the_new_primary("a cluster's fail-over", address, async || {
-        replicas_have_all_of(&primary, 1).await;
-        replica.take_over().await.expect("it takes over");
+    everybody_finds_the_new_primary(
+        "a cluster's fail-over",
+        address,
+        Loses::TheLastMoment,
+        async || {
+            replicas_have_all_of(&primary, 1).await;
+            replica.take_over().await.expect("it takes over");
+        },
+    )
+    .await;
+}
+
+/// The slot moves under load, keys and all: the new node has another history's replication id, so the
+/// epoch is another; what was acknowledged is all there.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_cluster_has_moved_the_fleets_slot_everybody_finds_it_and_nothing_is_lost() {
+    let options = RedisOptions { cluster: true, ..RedisOptions::default() };
+    let before = RedisServer::start(options.clone()).await.expect("a node");
+    let after = RedisServer::beside(&before, options).await.expect("another one");
+    // The address names only the node that has the slot at first: it knows the other.
+    let address = format!("redis+cluster://127.0.0.1:{}", before.port());
+    everybody_finds_the_new_primary("a slot's move", address, Loses::Nothing, async || {
+        before.move_slot("{pointsman:default}:meta", &after).await.expect("it moves");
     })
     .await;
 }

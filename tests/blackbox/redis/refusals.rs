@@ -1,5 +1,6 @@
 //! A server says why it cannot start on a Redis, and what would mend it.
 
+use pointsman_api::{BatchItem, ErrorCode, Submission};
 use pointsman_core::record::AlertRule;
 use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 use serde_json::json;
@@ -91,7 +92,7 @@ async fn settings_that_may_lose_jobs_are_said_at_start_and_shown_for_as_long_as_
     let mut server = fleet.server("one").await;
     let mut worker = fleet.direct(&server, "direct", 1).await;
     for process in [&mut server.process, &mut worker] {
-        process.logs("set `appendonly yes` in redis.conf").await;
+        process.logs("set `appendonly yes` in its configuration file").await;
     }
     let warning = async || {
         let alerts = server.client.snapshot().await.expect("a snapshot").alerts;
@@ -116,6 +117,39 @@ async fn settings_that_may_lose_jobs_are_said_at_start_and_shown_for_as_long_as_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_that_no_replica_confirms_each_job_is_answered_for_itself() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let server = Fleet::with_acks(redis.url()).server("one").await;
+    let with_key =
+        |key: &str, ms| Submission { idempotency_key: Some(key.to_owned()), ..simulation(ms) };
+    let unsure = server.client.submit(&with_key("first", 1)).await.expect_err("not confirmed");
+    assert!(unsure.is(ErrorCode::OutcomeUnknown), "{unsure}");
+    let unknown = Submission { service: "unheard-of".into(), ..simulation(1) };
+    let jobs = [with_key("first", 2), with_key("second", 1), unknown, simulation(1)];
+    let answered = server.client.submit_batch(&jobs).await.expect("each is answered").results;
+    let problem = |item: &BatchItem| match item {
+        BatchItem::Refused { problem } => {
+            (problem.code.clone().into_owned(), problem.cure.contains("repeat exactly"))
+        }
+        BatchItem::Accepted { job, .. } => panic!("no replica has it: {job:?}"),
+    };
+    let of = |code: ErrorCode| code.as_str().to_owned();
+    let problems: Vec<_> = answered.iter().map(problem).collect();
+    assert_eq!(
+        problems,
+        [
+            (of(ErrorCode::IdempotencyConflict), false),
+            (of(ErrorCode::OutcomeUnknown), true),
+            (of(ErrorCode::UnknownService), false),
+            (of(ErrorCode::OutcomeUnknown), false),
+        ]
+    );
+    // Of these nothing is known: they are repeated as a whole.
+    let all = server.client.submit_batch(&jobs[1..2]).await.expect_err("none is known");
+    assert!(all.is(ErrorCode::OutcomeUnknown), "{all}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_of_another_kind_says_which_one_is_meant() {
     let options = RedisOptions { tls: true, ..RedisOptions::default() };
     let redis = RedisServer::start(options).await.expect("a Redis");
@@ -129,7 +163,7 @@ async fn an_address_of_another_kind_says_which_one_is_meant() {
         (no_authority.to_owned(), "?ca=FILE"),
         (format!("redis+sentinel://127.0.0.1:{plain}/main"), "no Sentinel"),
         (format!("redis+cluster://127.0.0.1:{plain}"), "no cluster"),
-        (format!("redis://127.0.0.1:{behind}"), "redis+sentinel://"),
+        (format!("redis://127.0.0.1:{behind}"), "is a Sentinel: give the primary's address"),
     ] {
         let said = refusal(&address).await;
         assert!(said.contains(meant), "{address}: {said}");
@@ -223,7 +257,7 @@ async fn more_confirmations_than_there_are_replicas_are_warned_of() {
     let server = ["server", "--listen", "127.0.0.1:0", "--store", &url, "--data", files];
     let server = Process::start(&[&server[..], &["--acks", "1"]].concat());
     let mut server = Served::from(server).await;
-    server.process.logs("Redis has 0 replicas and --acks is 1").await;
+    server.process.logs("has 0 replicas and --acks is 1").await;
     // None while there is no snapshot: with its first replica Redis takes another replication id.
     let is_shown = async || {
         let alerts = server.client.snapshot().await.ok()?.alerts;
@@ -235,7 +269,7 @@ async fn more_confirmations_than_there_are_replicas_are_warned_of() {
     becomes_shown(true, "the warning").await;
     let who = ["worker", "--id", "w", "--service", "simulation", "--broker", &url];
     let mut worker = Process::start(&[&who[..], &["--artifacts", files, "--acks", "1"]].concat());
-    worker.logs("Redis has 0 replicas and --acks is 1").await;
+    worker.logs("has 0 replicas and --acks is 1").await;
     let _replica = RedisServer::replica_of(&redis, RedisOptions::default()).await.expect("syncs");
     becomes_shown(false, "no warning").await;
 }

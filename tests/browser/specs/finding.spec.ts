@@ -24,6 +24,25 @@ test("an id as the pages show it opens its job where the page knows it, else it 
   await expect(page.getByTestId("found")).toContainText("the whole id opens");
 });
 
+test("a link with a shortened id opens its job where the page knows it, and its address becomes the whole one", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expectLive(page);
+  const whole = (await page.locator("#ended").getByTestId("job").first().getAttribute("data-id")) ?? "";
+  for (const short of [whole.toUpperCase(), whole.slice(-8), whole.slice(0, 13).toUpperCase()]) {
+    await page.goto("about:blank");
+    await page.goto(`${address}/#/job/${short}`);
+    await expect(page.getByTestId("job-state")).toBeVisible();
+    await expect(page.getByTestId("job-panel")).toHaveAttribute("data-id", whole);
+  }
+  expect(page.url()).toContain(whole);
+  for (const none of ["0badcafe", whole.slice(-4), "nonsense"]) {
+    await page.goto("about:blank");
+    await page.goto(`${address}/#/job/${none}`);
+    await expect(page.getByTestId("short-id")).toContainText(`begins or ends with ${none}`);
+  }
+});
+
 test("a filtered waiting job keeps its place in the order of claims", async ({ page, mock }) => {
   const { address } = await mock("--scene", "empty");
   await page.goto(`${address}/client`);

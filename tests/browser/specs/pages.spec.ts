@@ -73,6 +73,9 @@ test("the server's own reason for not being live is shown, and so is a resync", 
 test("a token is asked for, kept for the tab, and sent as a header", async ({ page, mock }) => {
   const { address } = await mock("--token", "secret");
   await page.goto(address);
+  await page.getByLabel("Access token").fill("secert");
+  await page.getByRole("button", { name: "Use token" }).click();
+  await expect(page.getByTestId("token-problem")).toContainText("answers only requests with a token");
   await page.getByLabel("Access token").fill("secret");
   await page.getByRole("button", { name: "Use token" }).click();
   await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
@@ -237,3 +240,27 @@ for (const width of [320, 390, 1280]) {
     }
   });
 }
+
+test("in no frame do the counts differ from the lists below them", async ({ page, mock }) => {
+  const { address } = await mock("--pace", "4");
+  await page.goto(address);
+  await expect(page.getByTestId("live")).toHaveAttribute("data-state", "live");
+  const differing = await page.evaluate(async () => {
+    const counted = (name: string) => document.querySelector<HTMLElement>(`[data-testid="count"][data-name="${name}"]`)?.dataset["value"];
+    const listed = (selector: string) => String(document.querySelectorAll(selector).length);
+    const found = new Set<string>();
+    let changes = 0;
+    for (let before = ""; changes < 4;) {
+      await new Promise(requestAnimationFrame);
+      for (const name of ["running", "pending"]) {
+        const [n, of] = [counted(name), listed(`#${name} [data-testid="job"]`)];
+        if (n !== of) found.add(`${n} ${name}, listed ${of}`);
+      }
+      const now = listed('#running [data-testid="job"]') + listed('#pending [data-testid="job"]');
+      if (now !== before) changes += 1;
+      before = now;
+    }
+    return [...found];
+  });
+  expect(differing).toEqual([]);
+});

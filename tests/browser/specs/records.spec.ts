@@ -1,18 +1,24 @@
 // Records that are odd, or broken: each is shown, and none takes anything else along.
 
-import type { Page } from "@playwright/test";
+import type { Locator, Page } from "@playwright/test";
 import { expect, test } from "../support/fixtures";
 import { Fleet } from "../support/fleet";
 import { expectLive, expectShown, shown } from "../support/page";
 import { viewOf } from "../support/picture";
 
-/** The attempts that the details of a job list, the newest first; `name` stands in its metadata. */
-async function attemptsOf(page: Page, address: string, name: string): Promise<string[]> {
+/** The details of a job, opened; `name` stands in its metadata. */
+async function detailsOf(page: Page, address: string, name: string): Promise<Locator> {
   const { jobs } = await viewOf(page);
   const job = Object.values(jobs).find(({ metadata }) => (metadata as { name?: string } | null)?.name === name);
   await page.goto(`${address}/#/job/${String(job?.["id"])}`);
   const panel = page.getByTestId("job-panel");
   await expect(panel).toContainText(`"name": "${name}"`);
+  return panel;
+}
+
+/** The attempts that they list, the newest first. */
+async function attemptsOf(page: Page, address: string, name: string): Promise<string[]> {
+  const panel = await detailsOf(page, address, name);
   const lines = await panel.getByTestId("attempt").allInnerTexts();
   await page.keyboard.press("Escape");
   return lines;
@@ -29,7 +35,18 @@ test("the details of a job list each attempt once, the last among the earlier on
   expect(await list("overtaken")).toEqual([
     expect.stringMatching(/^Attempt 2, run 1\s+overtaken/), expect.stringMatching(/^Attempt 1[^]*its late result ended the job$/),
   ]);
-  expect(await list("late after its end")).toEqual([expect.stringMatching(/^Attempt 1, run 1\s+failed[^]*a late result was kept$/)]);
+  expect(await list("late after its end")).toEqual([expect.stringMatching(/^Attempt 1, run 1\s+failed[^]*a late result was kept[^]*\.png/)]);
+});
+
+test("the files of a late result that did not count are shown, and had, with its attempt", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "odd");
+  await page.goto(address);
+  await expectLive(page);
+  const panel = await detailsOf(page, address, "late after its end");
+  const file = panel.getByTestId("attempt").getByTestId("artifact");
+  await expect(file.getByTestId("artifact-image")).toBeVisible();
+  const path = await file.getByRole("link").last().getAttribute("href");
+  expect(path).toMatch(/\/artifacts\/[^/]+\?attempt=1$/);
 });
 
 test("a job that was lost for good shows its one attempt", async ({ page, pointsman, dataDir }) => {

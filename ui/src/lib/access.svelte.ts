@@ -1,13 +1,21 @@
 // The access token as the pages show it: whether there is one, and whether another is to be given.
 
-import { token } from "./token";
+import { api } from "./api";
+import { setToken, token } from "./token";
 
 class Access {
   held = $state(token() !== null);
   /** Whoever uses the page wants to give another. */
   isAsked = $state(false);
 
-  given(): void {
+  /**
+   * Uses another token from now on, if the server takes it. Throws why it does not: then the one in
+   * use stays.
+   */
+  async use(value: string, signal: AbortSignal): Promise<void> {
+    await api.takes(value.trim(), signal);
+    signal.throwIfAborted();
+    setToken(value);
     this.held = token() !== null;
     this.isAsked = false;
   }

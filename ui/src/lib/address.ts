@@ -9,7 +9,7 @@ export interface Place {
 
 export function readPlace(hash: string): Place {
   const [path = "", query = ""] = hash.replace(/^#/, "").split("?", 2);
-  return { job: /^\/job\/([\w-]+)$/.exec(path)?.[1] ?? null, filter: new URLSearchParams(query).get("filter") };
+  return { job: /^\/job\/([\w-]+)$/.exec(path)?.[1]?.toLowerCase() ?? null, filter: new URLSearchParams(query).get("filter") };
 }
 
 /** Empty where there is nothing to say. */

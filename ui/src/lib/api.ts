@@ -16,9 +16,8 @@ const UNREACHABLE: Problem = {
   cure: "check that the server runs, then try again",
 };
 
-async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+async function send(method: string, path: string, body?: unknown, signal?: AbortSignal, secret = token()): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json" };
-  const secret = token();
   if (secret) headers["Authorization"] = `Bearer ${secret}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const json = body === undefined ? undefined : JSON.stringify(body);
@@ -62,9 +61,13 @@ const job = (id: string) => `/api/v1/jobs/${encodeURIComponent(id)}`;
 const worker = (id: string) => `/api/v1/workers/${encodeURIComponent(id)}`;
 const machine = (id: string) => `/api/v1/machines/${encodeURIComponent(id)}`;
 
-export const artifactUrl = (id: string, name: string): string =>
-  `${job(id)}/artifacts/${encodeURIComponent(name)}`;
+/** A file of what ended the job, or of an attempt's late result. */
+export const artifactUrl = (id: string, name: string, attempt?: number): string =>
+  `${job(id)}/artifacts/${encodeURIComponent(name)}${attempt === undefined ? "" : `?attempt=${attempt}`}`;
 export const previewUrl = (id: string, n: number): string => `${job(id)}/preview?n=${n}`;
+
+/** The stream that every page lives on. */
+export const EVENTS = "/api/v1/events?conflate=100&pulse=changes";
 
 /** What one submission asks; see the OpenAPI document. */
 export interface Submission {
@@ -101,6 +104,11 @@ export const api = {
   examine: () => json<Examination>("GET", "/api/v1/doctor"),
   mend: async (ids: string[]) =>
     (await json<{ mended: Mended[] }>("POST", "/api/v1/doctor/repair", { ids })).mended,
+  /** Whether the server takes a token for what a page lives on: throws what it says, if not. */
+  takes: async (secret: string, signal: AbortSignal) => {
+    const response = await send("GET", EVENTS, undefined, signal, secret);
+    await response.body?.cancel();
+  },
   /** A picture or file, with the token that a plain link could not carry. */
   blob: async (path: string, signal?: AbortSignal) => whole((await send("GET", path, undefined, signal)).blob()),
 };

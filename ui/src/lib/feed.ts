@@ -76,8 +76,8 @@ export class Feed {
       case "not_live":
         return this.#notLive(data as NotLive);
       case "pulse":
-        this.view.pulse = data as PulseLane;
-        return ["pulse", ...this.#hear(this.view.pulse.as_of.at)];
+        this.view.pulse.take(data as PulseLane);
+        return ["pulse", ...this.#hear((data as PulseLane).as_of.at)];
       case "queues":
         this.view.queues = data as QueuesLane;
         return ["queues"];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { filterTree, jobOfShortId, jobsThatMatch, matcher, shortJobId, waitingThatMatch, wholeJobId } from "./filter";
+import { filterTree, jobsOfShortId, jobsThatMatch, matcher, shortJobId, waitingThatMatch, wholeJobId } from "./filter";
 import { fromSnapshot } from "./fold";
 import { connector, job, machine, queues, snapshot, worker } from "./testing";
 import { buildTree } from "./tree";
@@ -71,8 +71,9 @@ describe("the filter", () => {
     const [one, other] = ["018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f", "018f4e9e-7c1f-7000-8000-3c5a00000000"];
     expect(shortJobId(" 9E0B1D2F ")).toBe("9e0b1d2f");
     for (const none of ["", "9e0b1d2", "9e0b1d2g", one]) expect(shortJobId(none), none).toBeNull();
-    expect(jobOfShortId("9e0b1d2f", [{ id: other }, { id: one }, { id: one }])).toBe(one);
-    expect(jobOfShortId("018f4e9e", [{ id: one }])).toBeNull();
-    expect(jobOfShortId("9e0b1d2f", [{ id: one }, { id: `x${one}` }]), "two are shortened so").toBeNull();
+    expect(jobsOfShortId("9E0B1D2F", [{ id: other }, { id: one }, { id: one }])).toEqual([one]);
+    expect(jobsOfShortId(one.slice(0, 13), [{ id: one }])).toEqual([one]);
+    expect(jobsOfShortId("b1d2f", [{ id: one }]), "that may be another one's").toEqual([]);
+    expect(jobsOfShortId("9e0b1d2f", [{ id: one }, { id: `x${one}` }]), "two are shortened so").toHaveLength(2);
   });
 });

@@ -1,7 +1,7 @@
 // The monitor's one filter: what of the picture holds all of the words that were typed.
 
 import { needsAttention } from "./attention";
-import { gpuLines, shortId, words } from "./format";
+import { gpuLines, words } from "./format";
 import { jobLook } from "./status";
 import type { MachineNode, Tree, WorkerNode } from "./tree";
 import type { Job, Maybe, WaitingJob } from "./types";
@@ -46,6 +46,8 @@ export function wholeJobId(filter: string): string | null {
 }
 
 const SHORT_ID = /^[0-9a-f]{8}$/;
+/** What is shorter may be of many jobs that are not listed. */
+const SHORTEST = 8;
 
 /** The filter, where it is the id of a job as pages shorten it: see `shortId`. */
 export function shortJobId(filter: string): string | null {
@@ -53,12 +55,13 @@ export function shortJobId(filter: string): string | null {
   return SHORT_ID.test(short) ? short : null;
 }
 
-/** The one job that is shortened so; null where none of these is, or several are. */
-export function jobOfShortId(short: string, jobs: Iterable<{ id: string }>): string | null {
+/** The jobs whose id begins or ends so, as whoever shortens one leaves its beginning or its end. */
+export function jobsOfShortId(short: string, jobs: Iterable<{ id: string }>): string[] {
+  const part = short.toLowerCase();
+  if (part.length < SHORTEST) return [];
   const ids = new Set<string>();
-  for (const { id } of jobs) if (shortId(id) === short) ids.add(id);
-  const [one] = ids;
-  return ids.size === 1 && one ? one : null;
+  for (const { id } of jobs) if (id.startsWith(part) || id.endsWith(part)) ids.add(id);
+  return [...ids];
 }
 
 /**

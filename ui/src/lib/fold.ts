@@ -1,9 +1,10 @@
 // The view and its one rule: an event replaces the record of its kind and id, or drops it.
 // Nothing here does input or output, reads a clock, or knows of the page.
 
+import { Pulse } from "./pulse";
 import { isEnded } from "./status";
 import type {
-  AnyRecord, JobProgress, Kind, PulseLane, QueuesLane, RecordOf, Snapshot, ViewEvent, WaitingJob,
+  AnyRecord, JobProgress, Kind, QueuesLane, RecordOf, Snapshot, ViewEvent, WaitingJob,
 } from "./types";
 
 /** The records of each kind by id. */
@@ -17,7 +18,7 @@ export interface View {
   records: Records;
   /** The newest progress of running jobs, by job. */
   progress: Map<string, JobProgress>;
-  pulse: PulseLane | null;
+  pulse: Pulse;
   queues: QueuesLane | null;
 }
 
@@ -30,7 +31,7 @@ export function emptyView(): View {
       machine: new Map(), worker: new Map(), connector: new Map(), alert: new Map(), job: new Map(),
     },
     progress: new Map(),
-    pulse: null,
+    pulse: new Pulse(),
     queues: null,
   };
 }
@@ -52,9 +53,10 @@ export function fromSnapshot(snapshot: Snapshot): View {
       job: byId(snapshot.jobs),
     },
     progress: new Map(),
-    pulse: snapshot.lanes.pulse ?? null,
+    pulse: new Pulse(),
     queues: snapshot.lanes.queues ?? null,
   };
+  if (snapshot.lanes.pulse) view.pulse.take(snapshot.lanes.pulse);
   applyProgress(view, snapshot.lanes.progress?.values ?? []);
   return view;
 }

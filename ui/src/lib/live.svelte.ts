@@ -3,15 +3,17 @@
 // messages come, a frame looks once.
 
 import { access } from "./access.svelte";
+import { EVENTS } from "./api";
 import { awake } from "./clock";
 import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
 import { Feed, type Live, type Part, WOKE } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
-import { confirmation, isEnded, isRunning } from "./status";
-import { setToken, token } from "./token";
+import type { Heard } from "./pulse";
+import { confirmation, isEnded, isRunning, type Standing } from "./status";
+import { token } from "./token";
 import { Forest, type Tree } from "./tree";
-import type { Alert, Confirmation, Connector, Job, JobProgress, Maybe, QueuesLane, WaitingJob } from "./types";
+import type { Alert, Connector, Job, JobProgress, QueuesLane, WaitingJob } from "./types";
 
 class LivePicture {
   readonly #local = awake({ onJump: () => this.#woke() });
@@ -31,7 +33,7 @@ class LivePicture {
   now = $state(Date.now());
 
   readonly #connection = new Connection(this.#feed, {
-    url: "/api/v1/events?conflate=100",
+    url: EVENTS,
     token,
     onChange: (parts) => this.#changed(parts),
     local: this.#local,
@@ -49,16 +51,14 @@ class LivePicture {
       live: () => this.#feed.live,
       lanes: () => ({
         progress: Object.fromEntries(this.#feed.view.progress),
-        pulse: this.#feed.view.pulse,
         queues: this.#feed.view.queues,
       }),
     };
   }
 
-  useToken(value: string): void {
-    setToken(value);
-    access.given();
-    // Whether it is good shows now, and not when it is needed.
+  /** Throws why the server does not take it; then all goes on with the one in use. */
+  async useToken(value: string, signal: AbortSignal): Promise<void> {
+    await access.use(value, signal);
     this.#connection.renew("another token is used");
   }
 
@@ -124,8 +124,18 @@ class LivePicture {
     return this.#forest.tree(this.#feed.view.records, { broken, still: this.still });
   });
 
+  readonly machines: number = $derived((void this.#records, this.#feed.view.records.machine.size));
+  readonly workers: number = $derived((void this.#records, this.#feed.view.records.worker.size));
+
   /** Waiting jobs in claim order, the first of them. */
   readonly waiting: WaitingJob[] = $derived((void this.#queues, void this.#jobs, waiting(this.#feed.view)));
+
+  /** How many wait, held ones too; null where it is not known. As with the list, who runs by now does not. */
+  readonly pending: number | null = $derived.by(() => {
+    if (!this.queues) return null;
+    const { counts, pending } = this.queues;
+    return counts.pending + counts.held - (pending.length - this.waiting.length);
+  });
 
   /** Assigned and running jobs, the longest running first. */
   readonly running: Job[] = $derived.by(() => {
@@ -143,27 +153,15 @@ class LivePicture {
     return jobs.sort((a, b) => (b.ended_no ?? 0) - (a.ended_no ?? 0));
   });
 
-  readonly #heartbeats: Map<string, Maybe<string>> = $derived.by(() => {
+  heartbeat(kind: "machine" | "worker", id: string): Heard | null {
     void this.#pulse;
-    const pulse = this.#feed.view.pulse;
-    return new Map([
-      ...(pulse?.machines ?? []).map((beat) => [`machine ${beat.id}`, beat.heartbeat_at] as const),
-      ...(pulse?.workers ?? []).map((beat) => [`worker ${beat.id}`, beat.heartbeat_at] as const),
-    ]);
-  });
-
-  readonly #confirmations: Map<string, Confirmation> = $derived.by(() => {
-    void this.#pulse;
-    return new Map((this.#feed.view.pulse?.connectors ?? []).map((seen) => [seen.id, seen]));
-  });
-
-  heartbeat(kind: "machine" | "worker", id: string): string | null {
-    return this.#heartbeats.get(`${kind} ${id}`) ?? null;
+    return this.#feed.view.pulse.heartbeat(kind, id);
   }
 
   /** When, and by what, a connector's status was last confirmed. */
-  confirmation(connector: Connector): Confirmation | null {
-    return confirmation(connector, this.#confirmations.get(connector.id) ?? null);
+  confirmation(connector: Connector): Standing | null {
+    void this.#pulse;
+    return confirmation(connector, this.#feed.view.pulse.confirmation(connector.id));
   }
 
   progress(job: string): JobProgress | null {

@@ -196,7 +196,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Submit up to 1,000 jobs. Each is taken or refused by itself; the results come in their order. */
+        /**
+         * Submit up to 1,000 jobs. Each is taken or refused by itself; the results come in their order. A
+         *     `problem` with the code `outcome_unknown` says that it is not known of this job: repeat those.
+         */
         post: operations["post_jobs_batch"];
         delete?: never;
         options?: never;
@@ -228,7 +231,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A result file of the job. Ranges of bytes are answered with 206. */
+        /**
+         * A result file of the job, or of an attempt's late result, under its own media type. A range of
+         *     bytes (`Range`, with `If-Range`) is answered with 206, a file that is known already
+         *     (`If-None-Match`) with 304.
+         */
         get: operations["get_jobs_by_id_artifacts_by_name"];
         put?: never;
         post?: never;
@@ -1018,6 +1025,7 @@ export interface components {
             /** @description The same submission was here before. */
             existed: boolean;
         } | {
+            /** @description Why it was not taken; with the code `outcome_unknown`, why it is not known whether it was. */
             problem: components["schemas"]["Problem"];
         };
         /** @description What became of the jobs of a batch, in their order. */
@@ -1306,7 +1314,7 @@ export interface components {
          *     - `out_of_range` (422): A number is out of range. Cure: use a number in the range that the detail names.
          *     - `too_long` (422): A value is too long, or a list has too many entries. Cure: shorten it to what the detail names.
          *     - `too_deep` (422): A value is nested too deeply. Cure: nest objects and lists at most as deep as the detail names.
-         *     - `invalid_id` (422): An identifier is not valid. Cure: copy it as the server gave it out.
+         *     - `invalid_id` (422): An identifier is not valid. Cure: copy it as the server gave it out; of one that you choose, the detail says what it may be.
          *     - `invalid_query` (400): A parameter of the address is not valid. Cure: correct the parameter that the pointer names.
          *     - `bad_cursor` (400): The cursor is not valid. Cure: use the `next_cursor` of the page before as it is, or leave it out to begin anew.
          *     - `bad_position` (400): The position is not valid. Cure: use EPOCH.SEQ as the last `id:` line gave it, or leave it out to begin with a snapshot.
@@ -2062,6 +2070,11 @@ export interface components {
             late?: boolean;
             /** @description And that result ended the job. */
             late_won?: boolean;
+            /**
+             * @description The files of a late result that did not end the job, where it has any; of all attempts
+             *     together at most 1,000, those of the newest ones.
+             */
+            late_artifacts?: components["schemas"]["Artifact"][];
         };
         /** @description How an attempt that did not end the job was over. */
         PastOutcome: {
@@ -2225,6 +2238,15 @@ export interface components {
         PulseLane: components["schemas"]["Pulse"] & {
             /** @description When it was so. */
             as_of: components["schemas"]["AsOf"];
+            /** @description A worker or machine that was heard before this, or never, is silent. */
+            heard_since: components["schemas"]["Timestamp"];
+            /** @description A connector whose status was confirmed before this, or never, is silent. */
+            confirmed_since: components["schemas"]["Timestamp"];
+            /**
+             * @description False: everybody is listed. True: replace who is listed; of the others, what was told of who
+             *     was silent then stands, and who was not was heard, or confirmed, since these times.
+             */
+            changes: boolean;
         };
         /**
          * @description The queues: the first pending jobs in the order of claims, the classes with the oldest heads,
@@ -2270,6 +2292,12 @@ export interface components {
         Registered: {
             /** @description The store's epoch; see `Renewed`. */
             epoch?: string;
+            /**
+             * @description What tells this store from all others, whichever address it is reached by; the same in every
+             *     epoch. Mark with it, and with the worker's id, what you hand to a service that others use
+             *     too. Servers of versions before it leave it out.
+             */
+            store_id?: string | null;
             /**
              * @description Attempts that the store says this worker is running, from before a restart: adopt them or
              *     release them.
@@ -2317,6 +2345,11 @@ export interface components {
              *     in lately.
              */
             epoch?: string;
+            /**
+             * @description What tells this store from all others; see `Registered`. It changes where the address became
+             *     another store's.
+             */
+            store_id?: string | null;
             /** @description Held attempts that are no longer this worker's: stop them. */
             lost: components["schemas"]["Held"][];
             /** @description Attempts of this worker that it did not list: claims whose answer it never read. */
@@ -2673,6 +2706,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2701,6 +2735,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2733,6 +2768,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2765,6 +2801,8 @@ export interface operations {
                  *     each record.
                  */
                 conflate?: number;
+                /** @description What `pulse` tells after the first one; the whole unless given. */
+                pulse?: "whole" | "changes";
             };
             header?: {
                 "last-event-id"?: string | null;
@@ -2774,6 +2812,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2806,6 +2845,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description Created */
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -2836,6 +2876,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2864,6 +2905,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2892,6 +2934,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2920,6 +2963,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2962,6 +3006,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3036,6 +3081,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3066,6 +3112,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3087,8 +3134,18 @@ export interface operations {
     };
     get_jobs_by_id_artifacts_by_name: {
         parameters: {
-            query?: never;
-            header?: never;
+            query?: {
+                /** @description Of the late result that this attempt handed in, and not of what ended the job. */
+                attempt?: number;
+            };
+            header?: {
+                /** @description Such as `bytes=0-1023`: one range */
+                range?: string | null;
+                /** @description The `ETag` that the range is of */
+                "if-range"?: string | null;
+                /** @description The `ETag` of what is known */
+                "if-none-match"?: string | null;
+            };
             path: {
                 id: string;
                 name: string;
@@ -3097,20 +3154,24 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
+                    /** @description The file's SHA-256, in quotes */
+                    etag?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/octet-stream": unknown;
+                    "*/*": unknown;
                 };
             };
+            /** @description Partial Content */
             206: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/octet-stream": unknown;
+                    "*/*": unknown;
                 };
             };
             /** @description It is the one that `If-None-Match` names */
@@ -3142,6 +3203,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3212,6 +3274,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3242,6 +3305,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3272,6 +3336,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3302,6 +3367,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3323,7 +3389,10 @@ export interface operations {
     };
     get_jobs_by_id_result: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Of the late result that this attempt handed in, and not of what ended the job. */
+                attempt?: number;
+            };
             header?: never;
             path: {
                 id: string;
@@ -3332,6 +3401,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3366,6 +3436,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3402,6 +3473,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3430,6 +3502,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3460,6 +3533,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3490,6 +3564,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description No Content */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -3518,6 +3593,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3548,6 +3624,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3578,6 +3655,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3606,6 +3684,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3648,6 +3727,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3687,6 +3767,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description No Content */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -3717,6 +3798,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3749,6 +3831,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3781,6 +3864,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3813,6 +3897,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3845,6 +3930,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3877,6 +3963,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description No Content */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -3907,6 +3994,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3939,6 +4027,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3971,6 +4060,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4003,6 +4093,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4031,6 +4122,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4061,6 +4153,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4091,6 +4184,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description No Content */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -4119,6 +4213,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4149,6 +4244,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4179,6 +4275,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4207,6 +4304,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4226,6 +4324,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4254,6 +4353,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -3,16 +3,17 @@ import { confirmation, suspicion } from "./status";
 import { connector } from "./testing";
 
 const at = (s: number) => `2026-01-01T00:00:0${s}.000Z`;
-const pulse = { id: "c", confirmed_at: at(2), source: "report" as const };
+const pulse = { at: at(2), exact: true, source: "report" as const };
 
 describe("when a connector's status was last confirmed", () => {
   it("is what the pulse says", () => {
     expect(confirmation(connector("c", { timestamp: at(1) }), pulse)).toBe(pulse);
   });
 
-  it("is when it changed, if that is newer", () => {
-    expect(confirmation(connector("c", { timestamp: at(3) }), pulse)?.confirmed_at).toBe(at(3));
-    expect(confirmation(connector("c", { timestamp: at(3) }), null)?.confirmed_at).toBe(at(3));
+  it("is not known of a newer change, which may have been declared: only since when it stands is", () => {
+    const changed = { at: at(3), exact: true, source: null, changed: true };
+    expect(confirmation(connector("c", { timestamp: at(3) }), pulse)).toEqual(changed);
+    expect(confirmation(connector("c", { timestamp: at(3) }), null)).toEqual(changed);
   });
 
   it("is by a job that it became active", () => {

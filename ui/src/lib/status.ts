@@ -1,7 +1,8 @@
 // What each status looks like. Colour never stands alone: the word is always beside it.
 
-import type { Confirmation, Connector, ConnectorStatus, Job, MachineStatus, Worker, WorkerStatus } from "./types";
+import type { Connector, ConnectorStatus, Job, MachineStatus, Worker, WorkerStatus } from "./types";
 import { clockTime, words } from "./format";
+import type { Confirmed } from "./pulse";
 
 export type Tone = "green" | "blue" | "yellow" | "red" | "grey";
 
@@ -63,15 +64,20 @@ export const isEnded = (job: Pick<Job, "completed_at">): boolean => !!job.comple
 export const isRunning = (job: Pick<Job, "status">): boolean =>
   job.status === "assigned" || job.status === "in_progress";
 
+/** What is known of how old a status is: when it was confirmed last, or only since when it stands. */
+export type Standing = Confirmed & { changed?: boolean };
+
 /**
  * When a connector's status was last confirmed: by the pulse, or, as that comes only every 5 s, by
- * a change since. That it is unknown was declared, for want of a confirmation.
+ * a job that was taken since. Any other change since may have been declared for a worker that is
+ * silent: then it is known only since when the status stands. So it is when it is unknown, for want
+ * of a confirmation: there the last one counts.
  */
-export function confirmation(connector: Connector, pulse: Confirmation | null): Confirmation | null {
-  const newer = !pulse?.confirmed_at || connector.timestamp > pulse.confirmed_at;
+export function confirmation(connector: Connector, pulse: Confirmed | null): Standing | null {
+  const newer = !pulse || connector.timestamp > pulse.at;
   if (!newer || connector.status === "unknown") return pulse;
-  const source = connector.status === "active" ? "job" : null;
-  return { id: connector.id, confirmed_at: connector.timestamp, source };
+  const at = { at: connector.timestamp, exact: true };
+  return connector.status === "active" ? { ...at, source: "job" } : { ...at, source: null, changed: true };
 }
 
 /** What each kind of failure means, for people. */

@@ -52,6 +52,7 @@ export type Snapshot = Schemas["Snapshot"];
 export type JobProgress = Schemas["JobProgress"];
 export type ProgressLane = Schemas["ProgressLane"];
 export type PulseLane = Schemas["PulseLane"];
+export type PulseEntry = Schemas["PulseEntry"];
 export type QueuesLane = Schemas["QueuesLane"];
 export type WaitingJob = Schemas["WaitingJob"];
 /** When, and by what, a connector's status was last confirmed. */

@@ -18,6 +18,12 @@ class Route {
     history.pushState(null, "", this.#address());
   }
 
+  /** A shortened id becomes the whole one, also in the address. */
+  complete(job: string): void {
+    this.job = job;
+    this.#write();
+  }
+
   /** Whoever types makes no history; the address follows when they pause. */
   narrow(filter: string): void {
     this.filter = filter;

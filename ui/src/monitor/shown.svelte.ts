@@ -1,6 +1,6 @@
 // What of the picture the filter leaves.
 
-import { filterTree, jobsThatMatch, waitingThatMatch } from "../lib/filter";
+import { filterTree, jobsOfShortId, jobsThatMatch, waitingThatMatch } from "../lib/filter";
 import { picture } from "../lib/live.svelte";
 import type { Tree } from "../lib/tree";
 import type { Job, WaitingJob } from "../lib/types";
@@ -18,3 +18,7 @@ class Shown {
 }
 
 export const shown = new Shown();
+
+/** Of the jobs that this page lists, those whose id is shortened so. */
+export const listedOfShortId = (short: string): string[] =>
+  jobsOfShortId(short, [...picture.running, ...picture.waiting, ...picture.ended, ...ended.jobs]);

@@ -58,6 +58,9 @@ pub struct Viewer {
     queues_sent: Option<Arc<Shared<QueuesLane>>>,
     pulse: Newest<PulseLane>,
     pulse_sent: Option<Arc<Shared<PulseLane>>>,
+    /// It asked for what has changed since the pulse that it holds.
+    pulse_changes: bool,
+    pulse_held: Option<Arc<Shared<PulseLane>>>,
     tick_at: Instant,
     served_at: Instant,
     _counted: Counted,
@@ -101,11 +104,19 @@ impl Viewer {
             queues_sent: None,
             pulse: hub.lanes.pulse.newest(),
             pulse_sent: None,
+            pulse_changes: false,
+            pulse_held: None,
             tick_at: now + LIVE_FOR,
             served_at: now,
             _counted: Counted::new(&hub),
             hub,
         }
+    }
+
+    /// After a first pulse it is told only what has changed, where the whole is large.
+    #[must_use]
+    pub fn with_pulse_changes(self) -> Self {
+        Self { pulse_changes: true, ..self }
     }
 
     /// Up to where the viewer has been served.
@@ -171,6 +182,7 @@ impl Viewer {
         self.queues.due = now + QUEUES_EVERY;
         self.queues_sent.clone_from(&snapshot.lanes.queues);
         self.pulse_sent.clone_from(&snapshot.lanes.pulse);
+        self.pulse_held.clone_from(&snapshot.lanes.pulse);
         self.served_at = now;
         // Right after it is said whether it is true now.
         self.tick_at = now;
@@ -192,7 +204,8 @@ impl Viewer {
         self.queues.due = now + QUEUES_EVERY;
         self.queues_sent.clone_from(&lanes.queues);
         self.pulse_sent.clone_from(&lanes.pulse);
-        self.first.extend(lanes.pulse.filter(|_| live).map(Frame::Pulse));
+        self.pulse_held = lanes.pulse.filter(|_| live);
+        self.first.extend(self.pulse_held.clone().map(Frame::Pulse));
         self.first.extend(lanes.queues.map(Frame::Queues));
     }
 
@@ -275,7 +288,9 @@ impl Viewer {
             return None;
         }
         self.pulse_sent = Some(newest.clone());
-        Some(Frame::Pulse(newest))
+        let held = self.pulse_held.replace(newest.clone()).filter(|_| self.pulse_changes);
+        let Some(held) = held else { return Some(Frame::Pulse(newest)) };
+        Some(Frame::Pulse(self.hub.lanes.pulse_changes.between(&held, &newest)))
     }
 
     fn queues(&mut self, now: Instant) -> Option<Frame> {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use pointsman_core::decide::limits::SILENT_AFTER;
 use pointsman_store::StoreError;
 use tokio::{
     sync::{Mutex, watch},
@@ -15,6 +16,8 @@ use crate::{
 };
 
 pub(crate) const PULSE_EVERY: Duration = Duration::from_secs(5);
+/// A status that was confirmed within this is not old: workers report all of theirs every 15 s.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) const QUEUES_EVERY: Duration = Duration::from_millis(500);
 /// Pending jobs, and classes, in the queues lane.
 const QUEUES_SHOWN: usize = 200;
@@ -93,7 +96,13 @@ pub(crate) async fn fresh_lanes(hub: &Hub, max_age: Duration) -> Lanes {
 async fn pulse(hub: &Hub, max_age: Duration) -> Result<(), StoreError> {
     let make = async {
         let as_of = hub.as_of();
-        Ok(PulseLane { as_of, pulse: hub.store.pulse().await? })
+        Ok(PulseLane {
+            as_of,
+            heard_since: as_of.at - SILENT_AFTER,
+            confirmed_since: as_of.at - CONFIRMED_WITHIN,
+            changes: false,
+            pulse: hub.store.pulse().await?,
+        })
     };
     hub.lanes.pulse.refresh(max_age, make).await
 }

@@ -1,11 +1,13 @@
 //! The lanes: newest values that travel beside the log and are in no record.
 
+mod changes;
 mod keeper;
 mod preview;
 mod progress;
 
 use pointsman_core::JobId;
 
+use changes::PulseChanges;
 pub(crate) use keeper::{Keeper, Lane, QUEUES_EVERY, fresh_lanes};
 pub use preview::PreviewError;
 use preview::Previews;
@@ -18,6 +20,7 @@ pub(crate) struct LaneValues {
     pub progress: ProgressValues,
     pub previews: Previews,
     pub pulse: Lane<PulseLane>,
+    pub pulse_changes: PulseChanges,
     pub queues: Lane<QueuesLane>,
 }
 
@@ -27,6 +30,7 @@ impl LaneValues {
             progress: ProgressValues::default(),
             previews: Previews::new(preview_bytes),
             pulse: Lane::default(),
+            pulse_changes: PulseChanges::default(),
             queues: Lane::default(),
         }
     }

@@ -12,38 +12,35 @@ pub(super) struct WhenDue {
     name: &'static str,
     period: Duration,
     what: Due,
-    /// Whether it follows from somebody's silence, which may be the broker's or the store's own.
-    is_silence: bool,
 }
 
 impl WhenDue {
-    fn in_time(name: &'static str, millis: u64, what: Due) -> Self {
-        Self { name, period: Duration::from_millis(millis), what, is_silence: false }
-    }
-
-    fn after_silence(name: &'static str, millis: u64, what: Due) -> Self {
-        Self { is_silence: true, ..Self::in_time(name, millis, what) }
+    fn new(name: &'static str, millis: u64, what: Due) -> Self {
+        Self { name, period: Duration::from_millis(millis), what }
     }
 }
 
 /// All kinds, each with its period in milliseconds.
-pub(super) fn all(keep: Retention) -> [WhenDue; 7] {
+pub(super) fn all(keep: Retention) -> [WhenDue; 9] {
     [
         // Leases that are over: their jobs are given back, as a loss.
-        WhenDue::after_silence("leases", 500, Due::Leases),
+        WhenDue::new("leases", 500, Due::Leases),
         // Workers without a heartbeat: declared silent.
-        WhenDue::after_silence("workers", 500, Due::Workers),
+        WhenDue::new("workers", 500, Due::Workers),
         // Connector statuses that nothing has confirmed for a minute: `unknown`. The next report
         // ends it.
-        WhenDue::after_silence("connectors", 1_000, Due::Connectors),
+        WhenDue::new("connectors", 1_000, Due::Connectors),
         // Machines of which nothing is heard any more, and those heard again.
-        WhenDue::after_silence("machines", 500, Due::Machines),
+        WhenDue::new("machines", 500, Due::Machines),
         // Pending jobs whose hold is over: into their queues. A retry is late by one period at most.
-        WhenDue::in_time("holds", 50, Due::Holds),
+        WhenDue::new("holds", 50, Due::Holds),
         // Exclusions that lapse: with time, or because nobody else could run the job.
-        WhenDue::in_time("exclusions", 1_000, Due::Exclusions),
-        // What has ended or is gone and over what is kept: removed, by an event.
-        WhenDue::in_time("retention", 5_000, Due::Retention(keep)),
+        WhenDue::new("exclusions", 1_000, Due::Exclusions),
+        // What is gone or has ended and over what is kept: removed, by an event. Each of them by
+        // itself: what keeps one from being removed keeps no other.
+        WhenDue::new("gone", 5_000, Due::Gone(keep)),
+        WhenDue::new("ended", 5_000, Due::Ended(keep)),
+        WhenDue::new("leftovers", 5_000, Due::Leftovers),
     ]
 }
 
@@ -58,9 +55,6 @@ impl Reconciler for WhenDue {
     }
 
     async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
-        match self.is_silence {
-            true => world.settle_silence(self.what).await,
-            false => world.settle(self.what).await,
-        }
+        world.settle(self.what).await
     }
 }

@@ -45,25 +45,26 @@ trait Reconciler: Send + Sync + 'static {
 pub(crate) struct World {
     hub: Arc<Hub>,
     absence: Absence,
+    statuses: Arc<Statuses>,
 }
 
 /// Starts all of them.
 pub(crate) fn spawn(hub: &Arc<Hub>, statuses: &Arc<Statuses>, tracker: &TaskTracker) {
-    let world = Arc::new(World::new(hub.clone()));
+    let world = Arc::new(World::new(hub.clone(), statuses.clone()));
     let due = due::all(hub.config.retention).map(|due| Box::new(due) as Box<dyn Reconciler>);
     let own: [Box<dyn Reconciler>; 2] =
         [Box::<alerts::Alerts>::default(), Box::<consistency::Consistency>::default()];
     for reconciler in due.into_iter().chain(own) {
         statuses.add(reconciler.name(), reconciler.period());
-        let (world, statuses) = (world.clone(), statuses.clone());
+        let world = world.clone();
         tracker.spawn(async move {
             let stop = world.hub.stop.clone();
-            stop.run_until_cancelled(run(reconciler, &world, &statuses)).await;
+            stop.run_until_cancelled(run(reconciler, &world)).await;
         });
     }
 }
 
-async fn run(reconciler: Box<dyn Reconciler>, world: &World, statuses: &Statuses) {
+async fn run(reconciler: Box<dyn Reconciler>, world: &World) {
     let mut every = tokio::time::interval(reconciler.period());
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -73,26 +74,34 @@ async fn run(reconciler: Box<dyn Reconciler>, world: &World, statuses: &Statuses
         if outcome.is_err() {
             every.reset_after(reconciler.period().max(TRY_AGAIN));
         }
-        statuses.ran(reconciler.name(), world.hub.store.now(), outcome);
+        world.statuses.ran(reconciler.name(), world.store(), outcome);
     }
 }
 
 impl World {
-    pub fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, absence: Absence::default() }
+    pub fn new(hub: Arc<Hub>, statuses: Arc<Statuses>) -> Self {
+        Self { hub, absence: Absence::default(), statuses }
     }
 
     fn store(&self) -> &dyn Store {
         &*self.hub.store
     }
 
-    /// Does what is due of a kind that does not depend on anybody's silence.
+    /// Does what is due of a kind: what follows from somebody's silence only if it was not the broker
+    /// or the store that was away; else every deadline starts anew.
     async fn settle(&self, what: Due) -> Result<Outcome, StoreError> {
+        if what.is_silence() {
+            self.absence.check(self.store()).await?;
+        }
         let mut total = Outcome::default();
         loop {
-            // A store that cannot be read cannot be told of a heartbeat either. (One that cannot be
-            // written to, as its disk is full, still hears who is there.)
-            let due = self.store().due(what).await.inspect_err(|_| self.absence.suspect())?;
+            let due = self.store().due(what).await.inspect_err(|_| {
+                // A store that cannot be read cannot be told of a heartbeat either. (One that cannot
+                // be written to, as its disk is full, still hears who is there.)
+                if what.is_silence() {
+                    self.absence.suspect();
+                }
+            })?;
             let full = due.len() == MAX_DUE;
             let outcome = self.execute(due.into_iter().map(Command::Reconcile).collect()).await?;
             total.done += outcome.done;
@@ -103,13 +112,6 @@ impl World {
             }
             tokio::task::yield_now().await;
         }
-    }
-
-    /// Does what is due to somebody's silence, unless it was the broker or the store that was
-    /// away: then every deadline starts anew.
-    async fn settle_silence(&self, what: Due) -> Result<Outcome, StoreError> {
-        self.absence.check(self.store()).await?;
-        self.settle(what).await
     }
 
     async fn execute(&self, commands: Vec<Command>) -> Result<Outcome, StoreError> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::Mutex;
 use pointsman_core::Timestamp;
-use pointsman_store::StoreError;
+use pointsman_store::{Health, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,20 +28,33 @@ pub struct ReconcilerStatus {
     pub error: Option<String>,
 }
 
+/// One that fails so long although its store is there will not get through by itself.
+const FAILS_FOR_GOOD: Duration = Duration::from_secs(30);
+
 /// The statuses of all reconcilers.
 #[derive(Default)]
-pub(crate) struct Statuses(Mutex<BTreeMap<&'static str, ReconcilerStatus>>);
+pub(crate) struct Statuses(Mutex<BTreeMap<&'static str, Standing>>);
+
+#[derive(Default)]
+struct Standing {
+    status: ReconcilerStatus,
+    /// Since when it has failed although the store was there.
+    failing_since: Option<Timestamp>,
+}
 
 impl Statuses {
     pub(super) fn add(&self, name: &'static str, period: Duration) {
         let period_ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         let status = ReconcilerStatus { name: name.into(), period_ms, ..Default::default() };
-        self.0.lock().insert(name, status);
+        self.0.lock().insert(name, Standing { status, failing_since: None });
     }
 
-    pub(super) fn ran(&self, name: &str, at: Timestamp, outcome: Result<Outcome, StoreError>) {
+    pub(super) fn ran(&self, name: &str, store: &dyn Store, outcome: Result<Outcome, StoreError>) {
         let mut statuses = self.0.lock();
-        let Some(status) = statuses.get_mut(name) else { return };
+        let Some(Standing { status, failing_since }) = statuses.get_mut(name) else { return };
+        let at = store.now();
+        let fails_alone = outcome.is_err() && store.health() == Health::Ready;
+        *failing_since = fails_alone.then(|| failing_since.unwrap_or(at));
         status.runs += 1;
         status.last_run_at = Some(at);
         match outcome {
@@ -58,6 +71,16 @@ impl Statuses {
     }
 
     pub fn all(&self) -> Vec<ReconcilerStatus> {
-        self.0.lock().values().cloned().collect()
+        self.0.lock().values().map(|standing| standing.status.clone()).collect()
+    }
+
+    /// Those that do not get through although the store is there, and why.
+    pub(super) fn failing(&self, now: Timestamp) -> Vec<(&'static str, String)> {
+        let statuses = self.0.lock();
+        let failing = statuses.iter().filter_map(|(name, Standing { status, failing_since })| {
+            let is_for_good = now.since((*failing_since)?) >= FAILS_FOR_GOOD;
+            is_for_good.then(|| Some((*name, status.error.clone()?)))?
+        });
+        failing.collect()
     }
 }

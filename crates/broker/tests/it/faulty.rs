@@ -50,6 +50,8 @@ pub struct FaultyStore {
     pub damaged: AtomicBool,
     /// What is kept of losses is damaged.
     pub losses_damaged: AtomicBool,
+    /// What is over in the log cannot be removed.
+    pub leftovers_refused: AtomicBool,
     /// There is no room for an alert.
     pub alerts_refused: AtomicBool,
     /// Happens right after the next exchange was answered.
@@ -90,6 +92,7 @@ impl FaultyStore {
             unreadable: Mutex::default(),
             damaged: AtomicBool::new(false),
             losses_damaged: AtomicBool::new(false),
+            leftovers_refused: AtomicBool::new(false),
             alerts_refused: AtomicBool::new(false),
             then: Mutex::new(None),
             thorough_looks: AtomicUsize::new(0),
@@ -288,6 +291,9 @@ impl Store for FaultyStore {
 
     async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError> {
         self.reach()?;
+        if what == Due::Leftovers && self.leftovers_refused.load(SeqCst) {
+            return Err(StoreError::Failed("Redis refused it: NOPERM xtrim".into()));
+        }
         self.inner().due(what).await
     }
 

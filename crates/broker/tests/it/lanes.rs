@@ -258,6 +258,66 @@ async fn the_pulse_tells_who_was_heard_and_what_confirmed_each_status() {
     assert!(world.store.pulses_made.load(SeqCst) <= made + 1, "nobody watches");
 }
 
+/// The data of the pulses that a viewer has got five seconds later.
+async fn pulses(world: &World, viewer: &mut Viewer) -> Vec<Value> {
+    world.pass(secs(5)).await;
+    let told = frames(viewer, millis(100)).await;
+    let pulses = told.iter().filter(|frame| matches!(frame, Frame::Pulse(_)));
+    pulses.map(|frame| serde_json::from_str(&frame.lines()[0].data).unwrap()).collect()
+}
+
+/// Who stands in a list of a pulse, with its time.
+fn told<'a>(pulse: &'a Value, list: &str) -> Vec<(&'a str, Option<&'a str>)> {
+    let time = |entry: &'a Value| entry.get("heartbeat_at").or_else(|| entry.get("confirmed_at"));
+    let entries = pulse[list].as_array().unwrap().iter();
+    entries.map(|entry| (entry["id"].as_str().unwrap(), time(entry).unwrap().as_str())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_large_fleet_a_viewer_is_told_only_who_fell_silent_and_who_came_back() {
+    let world = World::new(quiet()).await;
+    let mut hands = Vec::new();
+    for n in 0..200 {
+        hands.push(world.fleet.worker(&format!("w-{n:03}"), 1, &[]).await);
+    }
+    let mut whole = watching(&world).await;
+    let mut viewer = watching(&world).await.with_pulse_changes();
+    let (quiet, well) = hands.split_first().unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        for hand in well {
+            world.tell(hand, &[], Vec::new()).await;
+        }
+        seen.extend(pulses(&world, &mut viewer).await);
+    }
+    assert!(seen.iter().all(|pulse| pulse["changes"] == true), "it holds what the snapshot told");
+    let silent: Vec<_> = seen.iter().flat_map(|pulse| told(pulse, "workers")).collect();
+    let [(id, Some(at))] = silent[..] else { panic!("once, and it alone: {silent:?}") };
+    assert_eq!(id, "w-000");
+    let last = seen.last().unwrap();
+    assert!(at < last["heard_since"].as_str().unwrap(), "{at} in {last}");
+
+    world.tell(quiet, &[], Vec::new()).await;
+    let seen = pulses(&world, &mut viewer).await;
+    let back: Vec<_> = seen.iter().flat_map(|pulse| told(pulse, "workers")).collect();
+    let [("w-000", Some(again))] = back[..] else { panic!("{back:?}") };
+    assert!(again > at, "{again} after {at}");
+
+    let all = pulses(&world, &mut whole).await;
+    let complete = |pulse: &Value| pulse["changes"] == false && told(pulse, "workers").len() == 200;
+    assert!(!all.is_empty() && all.iter().all(complete), "who did not ask gets everything");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_small_fleet_the_pulse_is_whole_also_where_changes_would_do() {
+    let world = World::new(quiet()).await;
+    world.fleet.worker("a", 1, &[]).await;
+    let mut viewer = watching(&world).await.with_pulse_changes();
+    let seen = pulses(&world, &mut viewer).await;
+    let whole = |pulse: &Value| pulse["changes"] == false && told(pulse, "workers").len() == 1;
+    assert!(!seen.is_empty() && seen.iter().all(whole), "{seen:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_fails_is_part_of_one_trouble_that_ends_also_when_nobody_watches_any_more() {
     let world = World::new(quiet()).await;
@@ -278,7 +338,7 @@ async fn a_lane_that_fails_is_part_of_one_trouble_that_ends_also_when_nobody_wat
         world.pass(secs(10)).await;
         let told = std::mem::take(&mut *log.0.lock());
         let [begin, end] = &told[..] else { panic!("{time}: {told:#?}") };
-        assert!(begin.contains("cut off") && end.contains("used again"), "{time}: {told:#?}");
+        assert!(begin.contains("cut off") && end.contains("does it again"), "{time}: {told:#?}");
     }
 }
 

@@ -209,7 +209,7 @@ impl Run {
             }
             Step::Forget => {
                 let keep = Retention { ended_jobs: 200, ..Retention::default() };
-                self.reconcile(Due::Retention(keep)).await;
+                self.reconcile(Due::Ended(keep)).await;
             }
             other => self.watch(other).await,
         }

@@ -119,6 +119,44 @@ async fn an_absence_of_the_store_is_told_when_it_begins_and_ends() {
     assert!(told.len() <= 3, "{told:#?}");
 }
 
+/// Nobody's silence is excused by it, and a later absence of the store is told all the same.
+#[tokio::test(start_paused = true)]
+async fn what_the_store_refuses_for_good_is_in_its_status_and_an_alert_until_it_is_done_again() {
+    let world = World::reconciled().await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    let log = Log::default();
+    let _listening = tracing::subscriber::set_default(log.clone());
+    world.store.leftovers_refused.store(true, SeqCst);
+    world.pass(secs(20)).await;
+    let failing = || {
+        let all = world.broker.reconcilers().into_iter();
+        all.filter_map(|status| Some((status.name, status.error?))).collect::<Vec<_>>()
+    };
+    let why = "the store failed: Redis refused it: NOPERM xtrim";
+    assert_eq!(failing(), [("leftovers".to_owned(), why.to_owned())]);
+    assert_eq!(world.store.contacts_broken.load(SeqCst), 0);
+    assert_eq!(world.fleet.job(held.job).await.status(), JobStatus::Pending);
+    world.fleet.run(Command::Cancel { job: held.job }).await.unwrap();
+    world.pass(secs(3)).await;
+    assert_eq!(world.alerts().await, [], "it may pass");
+    world.pass(secs(20)).await;
+    assert_eq!(world.alerts().await, [AlertRule::StoreAtRisk]);
+    let alerts = world.broker.snapshot().await.alerts;
+    assert_eq!(alerts[0].id.subject, "leftovers");
+    assert!(alerts[0].message.ends_with(why), "{alerts:?}");
+    world.store.down.store(true, SeqCst);
+    world.pass(secs(5)).await;
+    world.store.down.store(false, SeqCst);
+    world.store.leftovers_refused.store(false, SeqCst);
+    world.pass(secs(10)).await;
+    assert_eq!((failing(), world.alerts().await), (Vec::new(), Vec::new()));
+    let told = log.0.lock();
+    let starts: Vec<_> = told.iter().filter(|line| line.contains("trying on")).collect();
+    assert_eq!(starts.len(), 2, "{told:#?}");
+    assert!(starts[0].contains(why) && starts[1].contains("cut off"), "{told:#?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_delayed_retry_is_at_most_a_tenth_of_a_second_late() {
     let world = World::reconciled().await;

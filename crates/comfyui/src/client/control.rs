@@ -1,7 +1,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::transport::{LARGE_ANSWER, SMALL_ANSWER, read_body};
+use super::transport::{LARGE_ANSWER, SMALL_ANSWER, read_body, send};
 use crate::submit::read_answer;
 use crate::{ComfyClient, RequestError, Submission, SubmitError, SubmitReply, json};
 
@@ -31,8 +31,7 @@ impl ComfyClient {
             .header("content-type", "application/json")
             .body(body);
         let limit = self.timeouts.submit;
-        let transport = |error: reqwest::Error| RequestError::from_transport(&error, limit);
-        let response = request.timeout(limit).send().await.map_err(transport)?;
+        let response = send(request, limit).await?;
         let status = response.status().as_u16();
         let answer = read_body(response, limit, LARGE_ANSWER).await?;
         read_answer(status, &answer, sent_bytes)

@@ -20,6 +20,21 @@ pub struct Truth {
     pub history: Option<HistoryEntry>,
 }
 
+impl Truth {
+    /// The output nodes of this prompt that run or ran, without those that validation dropped; None where the service
+    /// does not say, and for a prompt that is in neither place.
+    #[must_use]
+    pub fn outputs_to_execute(&self, prompt_id: &str) -> Option<&[String]> {
+        let queued = self.queue.iter().find(|entry| entry.prompt_id == prompt_id);
+        let outputs = match (&self.history, queued) {
+            (Some(entry), _) => &entry.outputs_to_execute,
+            (None, Some(entry)) => &entry.outputs_to_execute,
+            (None, None) => return None,
+        };
+        outputs.as_deref()
+    }
+}
+
 /// Questions. None of them changes anything.
 impl ComfyClient {
     /// What runs and what waits, without the graphs.

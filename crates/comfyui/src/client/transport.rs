@@ -51,15 +51,15 @@ impl ComfyClient {
         self.execute(request, self.timeouts.request, SMALL_ANSWER).await
     }
 
-    /// Sends a request and reads the whole answer, of `most` bytes at most, both within `limit`.
+    /// Sends a request and reads the whole answer, of `most` bytes at most. It must begin within `limit`, and after
+    /// each part the next must come within it: a large one may take long on a slow line.
     pub(super) async fn execute(
         &self,
         request: RequestBuilder,
         limit: Duration,
         most: usize,
     ) -> Result<Bytes, RequestError> {
-        let transport = |error: reqwest::Error| RequestError::from_transport(&error, limit);
-        let response = request.timeout(limit).send().await.map_err(transport)?;
+        let response = send(request, limit).await?;
         read_body(Self::expect_success(response, limit).await?, limit, most).await
     }
 
@@ -76,7 +76,39 @@ impl ComfyClient {
     }
 }
 
-/// The whole body, if it has `most` bytes at most. `limit` is what the request runs under, and not kept here.
+/// Turns an answer with any other status into an error.
+pub(crate) async fn expect_status(
+    response: Response,
+    expected: StatusCode,
+    limit: Duration,
+) -> Result<Response, RequestError> {
+    match response.status() {
+        status if status == expected => Ok(response),
+        status => Err(status_error(status.as_u16(), &read_beginning(response, limit).await)),
+    }
+}
+
+/// Sends a request; its answer begins within `limit`.
+pub(crate) async fn send(
+    request: RequestBuilder,
+    limit: Duration,
+) -> Result<Response, RequestError> {
+    let sent = tokio::time::timeout(limit, request.send()).await;
+    let sent = sent.map_err(|_| RequestError::TimedOut { after: limit })?;
+    sent.map_err(|error| RequestError::from_transport(&error, limit))
+}
+
+/// The next part of a body, which comes within `limit`; None at its end.
+pub(crate) async fn next_chunk(
+    response: &mut Response,
+    limit: Duration,
+) -> Result<Option<Bytes>, RequestError> {
+    let chunk = tokio::time::timeout(limit, response.chunk()).await;
+    let chunk = chunk.map_err(|_| RequestError::TimedOut { after: limit })?;
+    chunk.map_err(|error| RequestError::from_transport(&error, limit))
+}
+
+/// The whole body, if it has `most` bytes at most, each part within `limit`.
 pub(crate) async fn read_body(
     mut response: Response,
     limit: Duration,
@@ -88,9 +120,7 @@ pub(crate) async fn read_body(
         return Err(too_large());
     }
     let mut body = BytesMut::new();
-    while let Some(chunk) =
-        response.chunk().await.map_err(|error| RequestError::from_transport(&error, limit))?
-    {
+    while let Some(chunk) = next_chunk(&mut response, limit).await? {
         if body.len() + chunk.len() > most {
             return Err(too_large());
         }

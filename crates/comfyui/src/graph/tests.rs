@@ -56,6 +56,7 @@ fn classes_and_models_are_found() {
         ["CheckpointLoaderSimple", "LoraLoader", "SaveImage"]
     );
     assert_eq!(names(model_files(&picture(), |_, _| false)), ["Fine.SFT", "sdxl/base.safetensors"]);
+    assert_eq!(nodes_of(&picture(), &["SaveImage".to_owned()].into()).len(), 1);
     assert!(!is_model_file(".pt"));
     assert!(!is_model_file("script"));
 }

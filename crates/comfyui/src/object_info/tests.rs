@@ -23,6 +23,7 @@ fn classes_outputs_and_choices_are_known() {
             && !info.is_output_node("KSampler")
             && !info.is_output_node("None")
     );
+    assert_eq!(info.output_classes(), ["SaveImage".to_owned()].into());
     assert_eq!(info.choices("KSampler", "sampler_name").unwrap(), ["euler", "heun"]);
     assert_eq!(info.choices("KSampler", "model"), None);
 }

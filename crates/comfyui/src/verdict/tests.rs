@@ -5,7 +5,16 @@ use super::*;
 fn entry(number: f64, prompt_id: &str, client_id: Option<&str>) -> QueueEntry {
     let client_id = client_id.map(str::to_owned);
     let (owner, create_time, graph) = (None, None, None);
-    QueueEntry { number, prompt_id: prompt_id.into(), client_id, owner, create_time, graph }
+    let outputs_to_execute = None;
+    QueueEntry {
+        number,
+        prompt_id: prompt_id.into(),
+        client_id,
+        owner,
+        create_time,
+        graph,
+        outputs_to_execute,
+    }
 }
 
 fn history(status_str: &str, messages: &[&str]) -> HistoryEntry {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -6,6 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Reply {
     /// Answers.
     Status(u16, &'static str),
+    /// Answers in pieces, with so long a pause before each.
+    Pieces(&'static [&'static str], Duration),
     /// Answers with so many bytes, and does not say beforehand how many.
     Bytes(u16, usize),
     /// Says that so many bytes come, and sends none.
@@ -53,6 +57,15 @@ pub async fn answering(replies: Vec<Reply>) -> String {
                     }
                     continue;
                 }
+                Reply::Pieces(pieces, pause) => {
+                    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+                    stream.write_all(head.as_bytes()).await.unwrap();
+                    for piece in pieces {
+                        tokio::time::sleep(pause).await;
+                        stream.write_all(piece.as_bytes()).await.unwrap();
+                    }
+                    continue;
+                }
                 Reply::Announced(bytes) => {
                     format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n")
                 }
@@ -75,13 +88,18 @@ pub async fn answering(replies: Vec<Reply>) -> String {
     url
 }
 
-/// Reads the head and as much body as it announces.
-async fn read_request(stream: &mut TcpStream) {
+/// Reads the head of a request, in lowercase.
+pub async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
     }
-    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    String::from_utf8(head).unwrap().to_ascii_lowercase()
+}
+
+/// Reads the head and as much body as it announces.
+async fn read_request(stream: &mut TcpStream) {
+    let head = read_head(stream).await;
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length: "))

@@ -51,6 +51,10 @@ impl Run<'_> {
             self.context.ticking(tokio::time::sleep(pause)).await;
             pause = (pause * 2).min(LOOK);
         }
+        // What is said of its end may only come too slowly.
+        if self.has_left_the_queue().await {
+            return Ok(None);
+        }
         let message = format!("prompt {} does not stop", self.prompt_id);
         Err(RunEnd::Wedged { reason, message, failure: None })
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pointsman_comfyui::{QueueState, RequestError, Verdict};
+use pointsman_comfyui::{QueueState, RequestError};
 use pointsman_core::command::Held;
 use tokio::time::Instant;
 
@@ -45,29 +45,36 @@ impl ComfyUiConnector {
         }
     }
 
-    /// A prompt is this connector's when it says so, or when the worker named it as its own: one that
-    /// a former version submitted, or this one to another address of the store, has another owner.
+    /// A prompt is this connector's when it says so, or when it is named: one of a former version, or
+    /// of before the worker's store became another one, has another owner.
     fn ghosts(&self, queue: &QueueState, ours: &[Held]) -> Vec<String> {
         let ours: Vec<_> = ours.iter().map(|held| held.token.to_string()).collect();
         let mut named = self.named.lock();
         named.retain(|prompt_id| queue.contains(prompt_id));
         named.extend(ours.iter().cloned());
+        let owner = (self.settings.owner)();
         let own = queue.iter().filter(|entry| {
-            entry.owner.as_deref() == Some(&self.settings.owner) || named.contains(&entry.prompt_id)
+            entry.owner.as_deref() == Some(&owner) || named.contains(&entry.prompt_id)
         });
         let ghosts = own.filter(|entry| !ours.contains(&entry.prompt_id));
         ghosts.map(|entry| entry.prompt_id.clone()).collect()
     }
 
-    pub(super) async fn find(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {
+    /// Which of these prompts are in the queue or in history. What is said of one that has left the
+    /// queue may make no sense, or not come at all: it may be there.
+    pub(super) async fn find(&self, prompts: &[Held]) -> Result<Vec<Held>, NotClear> {
+        let queue = self.client.queue().await.map_err(not_clear)?;
         let mut found = Vec::new();
-        for held in ours {
-            match self.client.truth(&held.token.to_string()).await {
-                Ok(truth) if truth.verdict == Verdict::Lost => {}
-                // What is said of it may make no sense, but something is.
-                Ok(_) => found.push(*held),
-                Err(error) if error.is_unreadable() => found.push(*held),
-                Err(error) => return Err(not_clear(error)),
+        for held in prompts {
+            let prompt_id = held.token.to_string();
+            if queue.contains(&prompt_id) {
+                found.push(*held);
+                continue;
+            }
+            match self.client.history(&prompt_id).await {
+                Ok(None) => {}
+                Err(error @ RequestError::Unreachable { .. }) => return Err(not_clear(error)),
+                _ => found.push(*held),
             }
         }
         Ok(found)

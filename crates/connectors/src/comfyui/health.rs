@@ -34,7 +34,7 @@ impl ComfyUiConnector {
                     }
                     false => Health::new(
                         ConnectorStatus::Connecting,
-                        format!("waiting for ComfyUI at {}: {reason}", self.client.base_url()),
+                        format!("waiting for ComfyUI at {}: {reason}", self.client.shown_url()),
                     ),
                 }
             }
@@ -84,6 +84,7 @@ impl ComfyUiConnector {
         let unavailable = |error: RequestError| Unavailable(error.to_string());
         let (stats, info) = tokio::try_join!(self.client.system_stats(), self.client.object_info())
             .map_err(unavailable)?;
+        self.condition.lock().output_classes = info.output_classes();
         Ok(ServiceCapabilities {
             version: stats.system.comfyui_version,
             models: info.models(),

@@ -2,7 +2,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use pointsman_comfyui::{RequestError, UploadReply, graph};
-use pointsman_core::{Failure, FailureKind, LossReason, record::InputRef};
+use pointsman_core::{Failure, FailureKind, LossReason, hex, record::InputRef};
 use reqwest::{Body, StatusCode};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -59,9 +59,7 @@ impl Run<'_> {
             .in_time(input, hash)
             .await?
             .map_err(|error| not_there(input, SourceError::Unreadable(error.to_string()).into()))?;
-        let hash = hash.finalize();
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(hex[..DIGITS].to_owned())
+        Ok(hex::encode(hash.finalize())[..DIGITS].to_owned())
     }
 
     async fn in_time<T>(

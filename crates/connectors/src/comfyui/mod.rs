@@ -34,7 +34,7 @@ use pointsman_core::{
 use tokio::time::Instant;
 
 pub use payload::{ComfyUiPayload, PayloadError};
-pub use settings::{ComfyUiSettings, Pace};
+pub use settings::{ComfyUiSettings, Owner, Pace};
 use written::Written;
 
 use crate::{Completion, Connector, Health, NotClear, RunContext, RunEnd, Task, Unavailable};
@@ -45,7 +45,8 @@ pub struct ComfyUiConnector {
     client: ComfyClient,
     condition: Mutex<Condition>,
     written: Written,
-    /// Prompts that the worker named as its own and that were in the queue since.
+    /// Prompts that are this connector's whatever they say: that it submitted or the worker named as
+    /// its own, and that may be in the queue since.
     named: Mutex<BTreeSet<String>>,
 }
 
@@ -60,6 +61,9 @@ struct Condition {
     runs: u32,
     /// A prompt after whose failure the process can do nothing right any more, and why.
     poisoned_by: Option<(String, String)>,
+    /// The classes of nodes that are outputs there, as it said when it was last asked what it has: a
+    /// worker does so before anything runs.
+    output_classes: BTreeSet<String>,
     /// Until when its disk is taken to be full, and what said so.
     full: Option<(Instant, String)>,
 }
@@ -134,7 +138,13 @@ impl Connector for ComfyUiConnector {
 
     async fn run(&self, task: Task, context: RunContext) -> Result<Completion, RunEnd> {
         let _counted = Counted::new(&self.condition);
-        run::run(self, &task, &context).await
+        let prompt_id = task.held.token.to_string();
+        self.named.lock().insert(prompt_id.clone());
+        let end = run::run(self, &task, &context).await;
+        if !matches!(end, Err(RunEnd::Wedged { .. })) {
+            self.named.lock().remove(&prompt_id);
+        }
+        end
     }
 
     async fn clear_ghosts(&self, ours: &[Held]) -> Result<Vec<Held>, NotClear> {

@@ -1,7 +1,7 @@
 use pointsman_comfyui::{HistoryEntry, OutputFile, RequestError, graph};
 use pointsman_core::{
     Failure, FailureKind, LossReason,
-    bounds::{MAX_ARTIFACTS, MAX_NAME},
+    bounds::{self, MAX_ARTIFACTS, MAX_LABEL, MAX_NAME},
     record::{Artifact, ArtifactType},
 };
 use serde_json::Value;
@@ -70,7 +70,7 @@ impl Run<'_> {
         let artifact = NewArtifact {
             name: name_of(file, entry.file_tag.as_deref()),
             media_type: media_type(&file.filename).to_owned(),
-            node: Some(file.node_id.clone()),
+            node: Some(shown(&file.node_id)),
             kind,
             size: None,
         };
@@ -165,9 +165,16 @@ fn kind_of(file: &OutputFile) -> Option<ArtifactType> {
     }
 }
 
+/// A node's id as an artifact may have it: a graph's keys may be anything.
+fn shown(node: &str) -> String {
+    let mut node = node.replace(char::is_control, "_");
+    bounds::cut(&mut node, MAX_LABEL);
+    node
+}
+
 /// `{node}-{index}-{file}`, of characters that are safe in a path and a URL, without the tag. What
 /// is too long is cut: a node's id at its end, a file's name at its beginning, since its end says the
-/// type.
+/// type. It does not begin with a dot.
 fn name_of(file: &OutputFile, tag: Option<&str>) -> String {
     let safe = |c: char| match c {
         c if c.is_alphanumeric() => c,
@@ -178,7 +185,10 @@ fn name_of(file: &OutputFile, tag: Option<&str>) -> String {
         Some(tag) => file.filename.replacen(&format!("-{tag}"), "", 1),
         None => file.filename.clone(),
     };
-    let node: String = file.node_id.chars().map(safe).collect();
+    let mut node: String = file.node_id.chars().map(safe).collect();
+    if node.starts_with('.') {
+        node.replace_range(..1, "_");
+    }
     let node = &node[..node.floor_char_boundary(NODE_BYTES)];
     let head = format!("{node}-{}-", file.index);
     let name: String = filename.chars().map(safe).collect();

@@ -7,6 +7,7 @@ use super::{
     ears::Ears,
     outputs::Collected,
     payload::{ComfyUiPayload, PayloadError},
+    submit::Submitted,
     watch::Done,
 };
 use crate::{Completion, RunContext, RunEnd, Task};
@@ -57,10 +58,9 @@ impl<'a> Run<'a> {
         payload: ComfyUiPayload,
     ) -> Self {
         let ComfyUiPayload { workflow, mut extra_data, allow_partial } = payload;
-        extra_data.insert("owner".to_owned(), json!(connector.settings.owner));
-        if let Some(method) = &connector.settings.preview_method {
-            extra_data.entry("preview_method").or_insert_with(|| json!(method));
-        }
+        extra_data.insert("owner".to_owned(), json!((connector.settings.owner)()));
+        // A server sends no previews unless it is asked to; older versions ignore it.
+        extra_data.entry("preview_method").or_insert_with(|| json!("auto"));
         let prompt_id = task.held.token.to_string();
         let tag = &connector.written.tag;
         let graph = graph::with_fresh_prefix(&workflow, &format!("-{tag}"));
@@ -75,13 +75,14 @@ impl<'a> Run<'a> {
     async fn follow(&self, submits: bool) -> Result<Done, RunEnd> {
         let pace = &self.connector.settings.pace;
         let mut ears = Ears::new(&self.connector.client, &self.prompt_id, pace.reconnect);
+        let mut submitted = Submitted::Before;
         if submits {
             // Before the submission, or a cached prompt is over before anyone listens.
             drop(tokio::time::timeout(pace.socket_first, ears.next()).await);
-            self.submit().await?;
+            submitted = self.submit().await?;
         }
         self.context.started();
-        self.watch(&mut ears, submits).await
+        self.watch(&mut ears, submitted).await
     }
 
     /// Ends with `Cancelled` when told to stop: for everything before the submission.

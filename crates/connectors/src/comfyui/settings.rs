@@ -1,9 +1,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use pointsman_comfyui::Timeouts;
+use pointsman_comfyui::{Timeouts, without_password};
 use pointsman_core::ServiceName;
 
 use crate::EvidenceSource;
+
+/// Whose a prompt is that is submitted now. The same after a restart, and unlike that of anybody else
+/// who uses the server, or they cancel each other's prompts: the worker's id is not enough, as only
+/// one store's workers differ in it, and which store it is a worker may hear only when it registers.
+pub type Owner = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Which ComfyUI server, and how to treat it.
 #[derive(Clone)]
@@ -12,13 +17,8 @@ pub struct ComfyUiSettings {
     pub service: ServiceName,
     /// Such as `http://127.0.0.1:8188`.
     pub url: String,
-    /// Whose prompts are this connector's, the same after a restart and unlike that of anybody else
-    /// who uses the server, or they cancel each other's prompts: the worker's id is not enough, as
-    /// only one store's workers differ in it.
-    pub owner: String,
-    /// How previews are asked for, in ComfyUI's words (`auto`, `latent2rgb`, `taesd`, `none`);
-    /// unset leaves it to the server. Older versions ignore it.
-    pub preview_method: Option<String>,
+    /// Whose prompts are this connector's.
+    pub owner: Owner,
     /// Where work shows when ComfyUI says nothing.
     pub evidence: Arc<dyn EvidenceSource>,
     /// How long to wait for an answer.
@@ -30,12 +30,11 @@ pub struct ComfyUiSettings {
 impl ComfyUiSettings {
     /// The usual settings for the server at `url`.
     #[must_use]
-    pub fn new(service: ServiceName, url: impl Into<String>, owner: impl Into<String>) -> Self {
+    pub fn new(service: ServiceName, url: impl Into<String>, owner: Owner) -> Self {
         Self {
             service,
             url: url.into(),
-            owner: owner.into(),
-            preview_method: Some("auto".to_owned()),
+            owner,
             evidence: Arc::new(crate::NoCounters),
             timeouts: Timeouts { submit: Duration::from_secs(30), ..Timeouts::default() },
             pace: Pace::default(),
@@ -47,8 +46,8 @@ impl fmt::Debug for ComfyUiSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ComfyUiSettings")
             .field("service", &self.service)
-            .field("url", &self.url)
-            .field("owner", &self.owner)
+            .field("url", &without_password(&self.url))
+            .field("owner", &(self.owner)())
             .finish_non_exhaustive()
     }
 }
@@ -64,12 +63,14 @@ pub struct Pace {
     pub truth_most: Duration,
     /// After the message that a prompt is done, its history takes this long.
     pub history_follows: Duration,
-    /// Between two tries to open a websocket.
+    /// Between the first two tries to open a websocket; doubles from there.
     pub reconnect: Duration,
     /// While nothing is heard, the log is read this often.
     pub log: Duration,
     /// A server where nothing listens for this long is dead.
     pub dead_after: Duration,
+    /// The same while its websocket is open and says nothing: half open, as one to a host that is gone.
+    pub mute_after: Duration,
     /// A server that closes every connection without an answer for this long, as what stands before
     /// a dead one does, is dead too. Shorter than `cancel`.
     pub cut_off_after: Duration,
@@ -95,6 +96,7 @@ impl Default for Pace {
             reconnect: Duration::from_millis(250),
             log: Duration::from_secs(5),
             dead_after: Duration::from_millis(500),
+            mute_after: Duration::from_secs(10),
             cut_off_after: Duration::from_secs(8),
             full_for: Duration::from_secs(60),
             unreadable_after: Duration::from_secs(5),

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use pointsman_comfyui::{
-    NodeErrors, Rejection, RequestError, Submission, SubmitError, Verdict, classify,
+    NodeErrors, Rejection, RequestError, Submission, SubmitError, Truth, Verdict, classify, graph,
 };
 use pointsman_core::{Failure, FailureKind, LossReason};
 use tokio::time::Instant;
@@ -14,9 +14,20 @@ const NOWHERE_FOR: Duration = Duration::from_secs(2);
 /// How long a service is asked about a submission that got no answer.
 const ASK_FOR: Duration = Duration::from_secs(60);
 
+/// How the service came to have a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Submitted {
+    /// It was submitted, and the answer says that it runs as a whole, or it may run in part.
+    Answered,
+    /// It was submitted and is there, and the answer was lost.
+    Unanswered,
+    /// Another run of the worker submitted it.
+    Before,
+}
+
 impl Run<'_> {
     /// Submits the prompt, once. When its answer is lost, the service is asked what became of it.
-    pub(super) async fn submit(&self) -> Result<(), RunEnd> {
+    pub(super) async fn submit(&self) -> Result<Submitted, RunEnd> {
         self.unless_stopped(std::future::ready(())).await?;
         let submission = Submission {
             graph: &self.graph,
@@ -26,9 +37,14 @@ impl Run<'_> {
         };
         // Waited for even when told to stop: a submission that is broken off may still arrive.
         match self.context.ticking(self.connector.client.submit(&submission)).await {
-            Ok(reply) if reply.node_errors.is_empty() || self.allow_partial => Ok(()),
-            Ok(reply) => self.refuse_partial(reply.node_errors).await,
-            Err(SubmitError::Unknown(why)) => self.look_up(why).await,
+            Ok(reply) if reply.node_errors.is_empty() || self.allow_partial => {
+                Ok(Submitted::Answered)
+            }
+            Ok(reply) => Err(self.refuse_partial(self.node_failure(reply.node_errors)).await),
+            Err(SubmitError::Unknown(why)) => {
+                self.look_up(why).await?;
+                Ok(Submitted::Unanswered)
+            }
             Err(refused) => Err(self.refusal(refused)),
         }
     }
@@ -52,19 +68,42 @@ impl Run<'_> {
         }
     }
 
-    /// Accepted with errors: the outputs that are wrong were dropped, and the rest would run.
-    async fn refuse_partial(&self, node_errors: NodeErrors) -> Result<(), RunEnd> {
+    fn node_failure(&self, node_errors: NodeErrors) -> Failure {
         let rejection = Rejection { node_errors, ..Rejection::default() };
-        let mut failure = self.connector.failure(&self.prompt_id, classify::rejection(&rejection));
+        self.connector.failure(&self.prompt_id, classify::rejection(&rejection))
+    }
+
+    /// Accepted with errors: the outputs that are wrong were dropped, and the rest would run.
+    async fn refuse_partial(&self, mut failure: Failure) -> RunEnd {
         failure.message = format!("only a part of the graph would run: {}", failure.message);
         match self.make_it_stop(LossReason::Unstarted).await {
             // Given back, it would come again, to run for nothing in the same way.
             Err(RunEnd::Wedged { reason, message, .. }) => {
-                Err(RunEnd::Wedged { reason, message, failure: Some(Box::new(failure)) })
+                RunEnd::Wedged { reason, message, failure: Some(Box::new(failure)) }
             }
-            Err(end) => Err(end),
-            Ok(_) => Err(failure.into()),
+            Err(end) => end,
+            Ok(_) => failure.into(),
         }
+    }
+
+    /// Makes sure that ComfyUI dropped no output of a prompt whose submission's answer nobody read. Why
+    /// it did was said there alone, so the job is tried again, which says it anew.
+    pub(super) async fn check_whole(&self, truth: &Truth) -> Result<(), RunEnd> {
+        if truth.verdict.is_final() && !matches!(truth.verdict, Verdict::Succeeded(_)) {
+            return Ok(());
+        }
+        let Some(runs) = truth.outputs_to_execute(&self.prompt_id) else { return Ok(()) };
+        let mut dropped =
+            graph::nodes_of(&self.graph, &self.connector.condition.lock().output_classes);
+        dropped.retain(|id| !runs.iter().any(|run| run == id));
+        let Some(first) = dropped.first() else { return Ok(()) };
+        let message = format!(
+            "ComfyUI dropped the outputs of the nodes {}, and its answer that says why was lost",
+            dropped.join(", ")
+        );
+        let node = Some((*first).to_owned());
+        let failure = Failure::new(FailureKind::ServiceFault, "outputs_dropped", message);
+        Err(self.refuse_partial(Failure { node, ..failure }).await)
     }
 
     /// Nobody knows whether the prompt was taken: it is looked for before anything else is done.

@@ -12,6 +12,7 @@ use super::{
     clocks::{Clocks, Silence},
     ears::{Ears, Heard, settled},
     run::Run,
+    submit::Submitted,
     tracker::Tracker,
 };
 use crate::{Preview, RunEnd, StopReason};
@@ -37,6 +38,11 @@ struct Watch {
     log_at: Instant,
     /// It has not begun, because something else is before it.
     waits: bool,
+    /// It is known to run. What names no prompt may be another's until then: from a prompt without a
+    /// client everybody gets the previews and the texts.
+    runs: bool,
+    /// Nobody read the answer to its submission, which says whether all of it runs.
+    may_be_partial: bool,
     refused_since: Option<Instant>,
     unreadable_since: Option<Instant>,
 }
@@ -50,8 +56,12 @@ struct Reading {
 
 impl Run<'_> {
     /// Follows the prompt until the truth says that it ran to its end.
-    pub(super) async fn watch(&self, ears: &mut Ears, submits: bool) -> Result<Done, RunEnd> {
-        let mut watch = self.begin_watch(submits);
+    pub(super) async fn watch(
+        &self,
+        ears: &mut Ears,
+        submitted: Submitted,
+    ) -> Result<Done, RunEnd> {
+        let mut watch = self.begin_watch(submitted);
         loop {
             self.context.tick();
             watch.begin_reading(self, Instant::now());
@@ -70,8 +80,9 @@ impl Run<'_> {
         }
     }
 
-    fn begin_watch(&self, submits: bool) -> Watch {
+    fn begin_watch(&self, submitted: Submitted) -> Watch {
         let now = Instant::now();
+        let submits = submitted != Submitted::Before;
         let pause = self.connector.settings.pace.truth_first;
         Watch {
             tracker: Tracker::new(&self.graph, !submits),
@@ -82,6 +93,8 @@ impl Run<'_> {
             pause,
             log_at: now,
             waits: false,
+            runs: false,
+            may_be_partial: submitted != Submitted::Answered && !self.allow_partial,
             refused_since: None,
             unreadable_since: None,
         }
@@ -91,27 +104,35 @@ impl Run<'_> {
     fn hear(&self, watch: &mut Watch, heard: Heard) {
         let now = Instant::now();
         let message = match heard {
-            Heard::Message(message) => message,
+            Heard::Message(message) => {
+                watch.refused_since = None;
+                message
+            }
             Heard::Open => return watch.read_by(now, self.connector.settings.pace.truth_first),
             Heard::Gone(why) => {
                 tracing::debug!(prompt = self.prompt_id, %why, "websocket gone");
                 return watch.read_by(now, self.connector.settings.pace.truth_first);
             }
         };
+        if let Message::Executing { node: Some(_), prompt_id: None, .. } = &message {
+            // With this a client that comes back is greeted: its only prompt is at that node, which is
+            // no sign of work.
+            watch.runs = true;
+            if watch.tracker.hear(&message) {
+                self.context.progress(watch.tracker.report());
+            }
+            return;
+        }
+        if message.is_about(&self.prompt_id) {
+            watch.runs = !message.ends_prompt();
+        } else if !watch.runs || !matches!(message, Message::Preview(_) | Message::Text { .. }) {
+            return;
+        }
         if let Message::Preview(preview) = &message {
             self.context.preview(Preview {
                 media_type: preview.format.media_type().to_owned(),
                 bytes: preview.image.clone(),
             });
-        } else if let Message::Executing { node: Some(_), prompt_id: None, .. } = &message {
-            // With this a client that comes back is greeted: its only prompt is at that node, which is
-            // no sign of work.
-            if watch.tracker.hear(&message) {
-                self.context.progress(watch.tracker.report());
-            }
-            return;
-        } else if !message.is_about(&self.prompt_id) && !matches!(message, Message::Text { .. }) {
-            return;
         }
         watch.clocks.event(now);
         self.context.event();
@@ -147,15 +168,18 @@ impl Run<'_> {
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
         };
         (watch.refused_since, watch.unreadable_since) = (None, None);
+        if std::mem::take(&mut watch.may_be_partial) {
+            self.check_whole(&truth).await?;
+        }
         match truth.verdict {
-            Verdict::Running => {
+            // Next in line while nothing runs, it is due, and what should take it may be dead.
+            Verdict::Running | Verdict::Pending { position: 0, .. } => {
                 watch.clocks.in_queue(now);
+                watch.runs |= truth.verdict == Verdict::Running;
                 if std::mem::take(&mut watch.waits) {
                     self.note(watch, None);
                 }
             }
-            // Next in line, and nothing runs: it is due, and what should take it may be dead.
-            Verdict::Pending { position: 0, .. } => watch.clocks.in_queue(now),
             Verdict::Pending { position, .. } => {
                 watch.clocks.waits(now);
                 watch.waits = true;
@@ -174,7 +198,13 @@ impl Run<'_> {
         hears: bool,
     ) -> Result<(), RunEnd> {
         watch.unreadable_since = None;
-        let Some(dead_after) = self.dead_after(error).filter(|_| !hears) else {
+        let pace = &self.connector.settings.pace;
+        let dead_after = match error {
+            // An open socket speaks against it only as long as something is heard there.
+            RequestError::Unreachable { .. } if hears => Some(pace.mute_after),
+            error => self.dead_after(error).filter(|_| !hears),
+        };
+        let Some(dead_after) = dead_after else {
             watch.refused_since = None;
             return Ok(());
         };
@@ -183,7 +213,7 @@ impl Run<'_> {
             let message = format!("the service is gone: {error}");
             return Err(RunEnd::gave_back(LossReason::ServiceLost, message));
         }
-        watch.read_by(Instant::now() + self.connector.settings.pace.dead_after, watch.pause);
+        watch.read_by(Instant::now() + pace.dead_after, watch.pause);
         Ok(())
     }
 

@@ -17,6 +17,8 @@ pub const MAX_ARTIFACTS: usize = 1_000;
 /// Why a result cannot be handed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitResult {
+    #[error("result is no JSON object")]
+    NoObject,
     #[error("result is nested {0} levels deep, and {MAX_RESULT_DEPTH} is the most")]
     TooDeep(usize),
     #[error("result has {0} bytes as JSON, and {MAX_RESULT} is the most")]
@@ -33,7 +35,7 @@ impl Finish {
 }
 
 impl Op {
-    /// Refuses a result that is too deep or too long.
+    /// Refuses a result that is no object, too deep, or too long.
     ///
     /// # Errors
     /// Which it is, and by how much.
@@ -59,6 +61,9 @@ impl Op {
 }
 
 fn fits(result: &Value) -> Result<(), UnfitResult> {
+    if !result.is_object() {
+        return Err(UnfitResult::NoObject);
+    }
     let depth = depth(result);
     if depth > MAX_RESULT_DEPTH {
         return Err(UnfitResult::TooDeep(depth));
@@ -117,19 +122,22 @@ mod tests {
     }
 
     fn nested(levels: usize) -> Value {
-        (1..levels).fold(json!([]), |within, n| match n % 2 {
+        let list = (2..levels).fold(json!([]), |within, n| match n % 2 {
             0 => json!([within]),
             _ => json!({ "a": within, "b": 1 }),
-        })
+        });
+        json!({ "list": list })
     }
 
     #[test]
     fn what_fits_stays_and_what_does_not_is_told() {
-        let text = |bytes: usize| Value::from("x".repeat(bytes - 2));
+        let text = |bytes: usize| json!({ "text": "x".repeat(bytes - r#"{"text":""}"#.len()) });
         for (result, why) in [
             (json!({"images": [{"filename": "a.png"}]}), None),
             (nested(MAX_RESULT_DEPTH), None),
             (nested(MAX_RESULT_DEPTH + 1), Some(UnfitResult::TooDeep(101))),
+            (json!([1]), Some(UnfitResult::NoObject)),
+            (json!("done"), Some(UnfitResult::NoObject)),
             (text(MAX_RESULT), None),
             (text(MAX_RESULT + 1), Some(UnfitResult::TooLong(4_000_001))),
         ] {

@@ -10,11 +10,14 @@ use super::{
     worker::ensure_machine,
 };
 use crate::{
+    bounds::MAX_ARTIFACTS,
     command::{Answer, AttemptOp, Exchange, Finish, Op, OpAnswer, Outcome},
     event::EventName,
     failure::LossReason,
     ids::{Incarnation, WorkerId},
-    record::{Job, JobState, JobStatus, PastOutcome, Presence, Running, Worker},
+    record::{
+        Artifact, Job, JobState, JobStatus, PastOutcome, Presence, Progress, Running, Worker,
+    },
 };
 
 /// Applies the operations of an exchange, each by itself; the claim is decided after them.
@@ -168,8 +171,13 @@ fn finish(
         Outcome::Failed { failure } => Verdict::Failed(failure.clone()),
     };
     job.result_bytes += keep_result(draft, op, finish, false);
-    let status = ending::conclude(draft, job, verdict, finish.last_progress.clone())?;
+    let status = ending::conclude(draft, job, verdict, last_progress(op, finish))?;
     Ok(OpAnswer::Settled { status })
+}
+
+/// It is of the attempt that hands it in, whatever it says.
+fn last_progress(op: &AttemptOp, finish: &Finish) -> Option<Progress> {
+    finish.last_progress.clone().map(|progress| Progress { attempt: op.attempt, ..progress })
 }
 
 /// Keeps what was handed in, beside the record; answers its bytes.
@@ -268,14 +276,82 @@ fn late(
     job.result_bytes += keep_result(draft, op, finish, true);
     if wins {
         let verdict = Verdict::Completed { artifacts: artifacts.clone(), cached: *cached };
-        ending::late_win(draft, job, &past, verdict, finish.last_progress.clone())?;
+        ending::late_win(draft, job, &past, verdict, last_progress(op, finish))?;
     } else {
+        list_late_files(&mut job, op, artifacts);
         draft.put_job(EventName::JobLateResult, job);
     }
     Ok(OpAnswer::LateKept { won: wins })
 }
 
+/// Lists the files of a late result with its attempt; there may be more than the record has room for.
+fn list_late_files(job: &mut Job, op: &AttemptOp, artifacts: &[Artifact]) {
+    let mut room = MAX_ARTIFACTS;
+    for past in job.past.iter_mut().rev() {
+        if past.attempt == op.attempt && past.token == op.token {
+            past.late_artifacts = artifacts.to_vec();
+        }
+        match room.checked_sub(past.late_artifacts.len()) {
+            Some(left) => room = left,
+            None => past.late_artifacts.clear(),
+        }
+    }
+}
+
 /// Whether the last attempt itself completed the job: then its result is there already.
 fn completed_itself(job: &Job) -> bool {
     job.status() == JobStatus::Completed && job.ended().is_some_and(|ended| ended.handed_in)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        ids::{JobId, Token},
+        record::{ArtifactType, JobSpec, PastAttempt},
+        time::Timestamp,
+    };
+
+    #[test]
+    fn a_record_lists_the_late_files_of_its_newest_attempts_up_to_a_limit() {
+        let token = |n: u32| Token::from_uuid(Uuid::from_u128(n.into()));
+        let past = |attempt| PastAttempt {
+            run: 1,
+            attempt,
+            token: token(attempt),
+            worker_id: "w".parse().unwrap(),
+            machine_id: None,
+            assigned_at: Timestamp::default(),
+            started_at: None,
+            ended_at: Timestamp::default(),
+            outcome: PastOutcome::Overtaken,
+            late: true,
+            late_won: false,
+            late_artifacts: Vec::new(),
+        };
+        let spec = JobSpec::new("simulation".parse().unwrap(), Timestamp::default());
+        let mut job = Job::new(JobId::from_uuid(Uuid::nil()), spec);
+        job.past = (1..=3).map(past).collect();
+        let file = Artifact {
+            name: "a".into(),
+            size: 1,
+            media_type: "image/png".into(),
+            sha256: String::new(),
+            node: None,
+            kind: ArtifactType::Output,
+        };
+        let mut hand_in = |attempt, files| {
+            let finish = Finish { outcome: Outcome::Cancelled, last_progress: None };
+            let (id, token) = (job.id, token(attempt));
+            let op = AttemptOp { job: id, attempt, token, op: Op::Late(finish) };
+            list_late_files(&mut job, &op, &vec![file.clone(); files]);
+            job.past.iter().map(|past| past.late_artifacts.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(hand_in(1, 600), [600, 0, 0]);
+        assert_eq!(hand_in(3, 400), [600, 0, 400]);
+        assert_eq!(hand_in(2, 300), [0, 300, 400]);
+        assert_eq!(hand_in(3, MAX_ARTIFACTS), [0, 0, MAX_ARTIFACTS]);
+    }
 }

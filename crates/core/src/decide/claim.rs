@@ -49,17 +49,20 @@ pub(super) fn claim(
     let mut tokens = Vec::with_capacity(claim.tokens.len());
     let worker = draft.need_worker(&exchange.worker)?;
     let has = held_by_token(draft, &worker)?;
+    let mut bytes = 0;
     let mut seen = HashSet::with_capacity(claim.tokens.len());
     for &token in &claim.tokens {
         // A token that has a job already: the answer to its claim was lost. Two jobs with one token
         // would have one fence, and one id at their service.
         match (has.get(&token), seen.insert(token)) {
-            (Some(held), _) => claimed.push(*held),
+            (Some((held, payload_bytes)), is_new) => {
+                claimed.push(*held);
+                bytes += if is_new { *payload_bytes } else { 0 };
+            }
             (None, true) => tokens.push(token),
             (None, false) => {}
         }
     }
-    let mut bytes = 0;
     for token in tokens {
         if bytes >= limits::CLAIM_BYTES {
             return Ok(());
@@ -85,14 +88,15 @@ pub(super) fn claim(
     Ok(())
 }
 
-/// What the worker holds, by its tokens.
-fn held_by_token(draft: &Draft<'_>, worker: &Worker) -> Result<HashMap<Token, Held>, Stop> {
+/// What the worker holds by its tokens, and how many bytes the payload of each has.
+fn held_by_token(draft: &Draft<'_>, worker: &Worker) -> Result<HashMap<Token, (Held, u64)>, Stop> {
     let mut has = HashMap::with_capacity(worker.current_job_ids.len());
     for &id in &worker.current_job_ids {
         if let Some(job) = draft.job(id)?
             && let Some(token) = job.token
         {
-            has.entry(token).or_insert(Held { job: id, attempt: job.attempt, token });
+            let held = Held { job: id, attempt: job.attempt, token };
+            has.entry(token).or_insert((held, job.spec.payload_bytes));
         }
     }
     Ok(has)

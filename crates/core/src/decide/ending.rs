@@ -204,6 +204,7 @@ fn remember(draft: &Draft<'_>, job: &mut Job, outcome: PastOutcome) {
         outcome,
         late: false,
         late_won: false,
+        late_artifacts: Vec::new(),
     };
     keep_past(job, past);
 }
@@ -229,6 +230,7 @@ pub(super) fn remember_ended(job: &mut Job) {
         outcome: PastOutcome::EndedRun { status },
         late: false,
         late_won: false,
+        late_artifacts: Vec::new(),
     };
     keep_past(job, past);
 }

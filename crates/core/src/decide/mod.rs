@@ -8,6 +8,7 @@ mod availability;
 mod claim;
 mod class_health;
 mod draft;
+pub mod due;
 mod ending;
 mod intake;
 mod machine;
@@ -95,7 +96,7 @@ pub enum Rejected {
     MachineNotFound(String),
     #[error("{0} does not exist")]
     NotFound(String),
-    #[error("the attempt is no longer the job's: attempt {current} is")]
+    #[error("this attempt is over, or another worker's: the job's latest is attempt {current}")]
     StaleAttempt { job: JobId, current: u32 },
     #[error("job {job} has ended already: {}", status.as_str())]
     AlreadyEnded { job: JobId, status: JobStatus },

@@ -39,9 +39,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
             let Some(mut connector) = draft.connector(id)? else {
                 return Err(Rejected::NotDue.into());
             };
-            let known =
-                !matches!(connector.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline);
-            if !known {
+            if !connector.is_known() {
                 return Err(Rejected::NotDue.into());
             }
             draft.guard(Guard::ConnectorUnconfirmed { connector: id.clone(), after: *after });

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::pointer_token;
+
 /// What is wrong with requirements or capabilities, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{pointer:?}: {message}")]
@@ -39,7 +41,7 @@ impl Pointer {
     }
 
     pub(super) fn field(&self, name: &str) -> Self {
-        Self(format!("{}/{}", self.0, name.replace('~', "~0").replace('/', "~1")))
+        Self(format!("{}/{}", self.0, pointer_token(name)))
     }
 
     pub(super) fn item(&self, index: usize) -> Self {

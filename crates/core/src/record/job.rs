@@ -287,6 +287,10 @@ pub struct PastAttempt {
     /// And that result ended the job.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub late_won: bool,
+    /// The files of a late result that did not end the job, where it has any; of all attempts
+    /// together at most 1,000, those of the newest ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late_artifacts: Vec<Artifact>,
 }
 
 /// How an attempt that did not end the job was over.
@@ -343,8 +347,10 @@ pub enum ArtifactType {
 #[serde(default)]
 pub struct Progress {
     /// The attempt that it is of.
+    #[schema(required = true)]
     pub attempt: u32,
     /// Goes up with each report of the attempt, below 2^53; a lower one is old news.
+    #[schema(required = true)]
     pub n: u64,
     /// 0 to 100.
     pub percent: Option<f32>,
@@ -454,6 +460,14 @@ impl Job {
 
     pub fn is_pending(&self) -> bool {
         matches!(self.state, JobState::Pending { .. })
+    }
+
+    /// Why it is not in its queue, while it is pending.
+    pub fn hold(&self) -> Option<Hold> {
+        match self.state {
+            JobState::Pending { hold } => hold,
+            _ => None,
+        }
     }
 
     /// Pending and in its queue.

@@ -214,10 +214,7 @@ impl From<&Job> for JobRecord {
             max_losses: spec.max_losses,
             place: job.place,
             queued_seq: job.queued_seq,
-            hold: match &job.state {
-                JobState::Pending { hold } => *hold,
-                _ => None,
-            },
+            hold: job.hold(),
             cancel_requested_at: job.cancel_requested_at,
             worker_id: worker_id.or(ended.and_then(|e| e.worker_id.as_ref())).cloned(),
             machine_id: machine_id.or(ended.and_then(|e| e.machine_id.as_ref())).cloned(),

@@ -249,6 +249,11 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// Whether what its worker said last still stands.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline)
+    }
+
     /// Why no job can count on its service now; none where it works.
     pub fn trouble(&self) -> Option<String> {
         use ConnectorStatus as S;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use pointsman_api::{
     ClaimedJob, ExchangeRequest, JobProgress, LeaveRequest, OpResult, Problem, RegisterRequest,
     RenewRequest,
@@ -17,8 +18,10 @@ use pointsman_core::{
 };
 use pointsman_store::{Clock as _, MonotonicClock};
 use pointsman_worker::{Arrival, BrokerError, Claimed, Clock, Exchanged, InEpoch, StoredFile};
+use uuid::Uuid;
 
 use super::ArtifactPlace;
+use crate::identity::StoreId;
 
 /// Calls a server.
 #[derive(Clone)]
@@ -27,6 +30,9 @@ pub struct OverHttp {
     /// What keeps leases waits for no payload and no file.
     renewals: Client,
     artifacts: ArtifactPlace,
+    /// What the server said last of which store it serves. Until then, and where it is of a version
+    /// that does not say it, what no other worker calls its store.
+    store_id: Arc<Mutex<String>>,
 }
 
 impl OverHttp {
@@ -37,13 +43,20 @@ impl OverHttp {
     pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
         let client = Client::new(url, token.as_deref())?;
         let (artifacts, renewals) = (ArtifactPlace::Server(client.clone()), client.apart()?);
-        Ok(Self { client, renewals, artifacts })
+        let store_id = Arc::new(Mutex::new(Uuid::new_v4().to_string()));
+        Ok(Self { client, renewals, artifacts, store_id })
     }
 
     /// The server's time; before its first answer, the time here.
     pub fn clock(&self) -> Clock {
         let (client, here) = (self.client.clone(), MonotonicClock::starting(Timestamp::default()));
         Arc::new(move || client.server_time().unwrap_or_else(|| here.now()))
+    }
+
+    /// What tells the server's store from all others.
+    pub fn store_id(&self) -> StoreId {
+        let told = self.store_id.clone();
+        Arc::new(move || told.lock().clone())
     }
 }
 
@@ -94,6 +107,14 @@ impl pointsman_worker::Broker for OverHttp {
         };
         let registered = self.client.register(&request, &|| arrival.moved()).await;
         let registered = registered.map_err(client_error)?;
+        match registered.store_id {
+            Some(id) => *self.store_id.lock() = id,
+            None => tracing::warn!(
+                "the server is of a version that does not tell which store it serves: what this \
+                 worker leaves at a ComfyUI, and the server does not say it still runs, will not be \
+                 cancelled, and runs to its end there; update the server"
+            ),
+        }
         let answer = registered.running.into_iter().filter_map(claimed).collect();
         Ok(InEpoch { epoch: registered.epoch.into(), answer })
     }
@@ -134,7 +155,11 @@ impl pointsman_worker::Broker for OverHttp {
             progress: progress.collect(),
         };
         let renewed = self.renewals.renew(&request).await.map_err(client_error)?;
-        let pointsman_api::Renewed { epoch, lost, unknown_to_you, cancel, orders } = renewed;
+        let pointsman_api::Renewed { epoch, store_id, lost, unknown_to_you, cancel, orders } =
+            renewed;
+        if let Some(id) = store_id {
+            *self.store_id.lock() = id;
+        }
         Ok(InEpoch {
             epoch: epoch.into(),
             answer: Renewed { lost, unknown_to_you, cancel, orders },

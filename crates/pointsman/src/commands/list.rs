@@ -113,6 +113,13 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
     rows.extend(job.artifacts.iter().map(|artifact| {
         vec!["artifact".to_owned(), format!("{} ({} bytes)", artifact.name, artifact.size)]
     }));
+    rows.extend(job.past_attempts.iter().flat_map(|past| {
+        past.late_artifacts.iter().map(|artifact| {
+            let (name, size) = (&artifact.name, artifact.size);
+            let of = format!("{name} ({size} bytes), of attempt {}", past.attempt);
+            vec!["late artifact".to_owned(), of]
+        })
+    }));
     if let Some(asked) = job.cancel_requested_at.filter(|_| !job.status.is_ended()) {
         rows.push(vec!["cancel asked".to_owned(), asked.to_string()]);
     }

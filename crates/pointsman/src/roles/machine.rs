@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use pointsman_connectors::{Connector, Limits as AttemptLimits};
 use pointsman_connectors::{
-    comfyui::{ComfyUiConnector, ComfyUiSettings},
+    comfyui::{ComfyUiConnector, ComfyUiSettings, Owner},
     simulation::SimulationConnector,
 };
 use pointsman_core::{
@@ -18,14 +18,13 @@ use pointsman_machine::{Fitness, Hardware, Member};
 use pointsman_worker::{Broker, Clock, ServiceConfig, Shutdown, Timings, Worker, WorkerConfig};
 use tokio::sync::watch;
 
-use crate::{args::Limits, services::ServiceArg};
+use crate::{args::Limits, identity::StoreId, services::ServiceArg};
 
 /// Everything that makes one worker.
 pub struct WorkerPlan {
     pub id: WorkerId,
     pub machine: MachineId,
-    /// What tells the worker's store from others; the same after a restart.
-    pub store: String,
+    pub store: StoreId,
     pub services: Vec<ServiceArg>,
     pub labels: Vec<String>,
     pub customers: CustomerRules,
@@ -44,7 +43,7 @@ impl WorkerPlan {
         clock: Clock,
     ) -> anyhow::Result<Worker> {
         let owner = owner(&self.id, &self.store);
-        let services = self.services.iter().map(|arg| service(arg, &owner));
+        let services = self.services.iter().map(|arg| service(arg, owner.clone()));
         let services = services.collect::<Result<_, _>>()?;
         let capabilities = Capabilities {
             hardware: hardware.share(worker, of),
@@ -114,11 +113,12 @@ fn fitness_of(report: &ConnectorReport) -> Fitness {
 
 /// Whose a prompt is on a ComfyUI that several fleets may share: a worker's id says it within one
 /// store only, and is the same by default in every store that a host serves.
-fn owner(worker: &WorkerId, store: &str) -> String {
-    format!("{worker}@{store}")
+fn owner(worker: &WorkerId, store: &StoreId) -> Owner {
+    let (worker, store) = (worker.clone(), store.clone());
+    Arc::new(move || format!("{worker}@{}", store()))
 }
 
-fn service(arg: &ServiceArg, owner: &str) -> anyhow::Result<ServiceConfig> {
+fn service(arg: &ServiceArg, owner: Owner) -> anyhow::Result<ServiceConfig> {
     let connector: Arc<dyn Connector> = match (arg.name.as_str(), &arg.url) {
         ("comfyui", Some(url)) => {
             let settings = ComfyUiSettings::new(arg.name.clone(), url, owner);

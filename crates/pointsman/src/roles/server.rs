@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::Context as _;
 use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
-use pointsman_core::Timestamp;
 use pointsman_server::{Files, Owner, Server, ServerConfig, make_data_directory};
 use pointsman_store::{Retention, Store};
 use pointsman_store_sqlite::{Options, SqliteStore};
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Exit,
     adapters::{check_shared_files, shared_files},
-    args, open_files, print, stop,
+    args, identity, open_files, print, stop,
     store_url::{RedisArgs, StoreUrl, open_redis},
 };
 
@@ -27,6 +26,8 @@ pub struct Running {
     pub broker: Broker,
     pub files: Arc<Files>,
     pub server: Server,
+    /// What tells the store from all others.
+    pub store_id: String,
     store: Arc<dyn Store>,
     tasks: BrokerTasks,
     drain: Duration,
@@ -73,6 +74,14 @@ impl Places<'_> {
         }
     }
 
+    /// What tells the store from all others.
+    fn store_id(&self, store: &dyn Store) -> anyhow::Result<String> {
+        match self.store {
+            StoreUrl::Sqlite(dir) => identity::own_store(dir),
+            StoreUrl::Redis(_) => identity::shared_store(self.redis.fleet(), store.made_at()),
+        }
+    }
+
     fn open_files(&self, store: &dyn Store) -> anyhow::Result<Files> {
         let (fleet, made_at) = (self.redis.fleet().to_owned(), store.made_at());
         let owner = Owner { fleet, store_made_at: made_at };
@@ -100,23 +109,19 @@ impl Running {
         let store = places.open_store().await?;
         log_warnings(&*store);
         let files = Arc::new(places.open_files(&*store)?);
+        let store_id = places.store_id(&*store)?;
         let retention = Retention {
             ended_jobs: listen.keep_jobs,
-            ended_for: Duration::from_secs(listen.keep_days * 24 * 3600),
+            ended_for: Duration::from_secs(listen.keep_days * Retention::DAY_S),
             ended_bytes: listen.keep_gib << 30,
             ..Retention::default()
         };
         let fleet = places.redis.fleet().to_owned();
         let config = BrokerConfig { fleet, retention, ..BrokerConfig::default() };
         let (broker, tasks) = Broker::start(store.clone(), config).await?;
-        let server = reserved.listen(broker.clone(), files.clone())?;
+        let server = reserved.listen(broker.clone(), store_id.clone(), files.clone())?;
         let drain = listen.drain.time();
-        Ok(Self { broker, files, server, store, tasks, drain })
-    }
-
-    /// When the store was made, of one that others may use too.
-    pub fn store_made_at(&self) -> Option<Timestamp> {
-        self.store.made_at()
+        Ok(Self { broker, files, server, store_id, store, tasks, drain })
     }
 
     /// Says where the monitor is; a server that listens on all addresses is found at this host's own.

@@ -14,7 +14,14 @@ use super::{
     machine::{WorkerPlan, member, service_arg},
     server::{Places, Running},
 };
-use crate::{Exit, adapters::InProcess, args, identity, print, stop, store_url::StoreUrl};
+use crate::{
+    Exit,
+    adapters::InProcess,
+    args,
+    identity::{self, StoreId},
+    print, stop,
+    store_url::StoreUrl,
+};
 
 pub async fn up(args: args::Up) -> Result<(), Exit> {
     args.redis.belong_to(args.store.as_ref().is_some_and(StoreUrl::is_redis), "--store")?;
@@ -32,10 +39,8 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
     };
     let running = Running::start(places, &args.listen).await?;
     let machine = identity::machine_id(&args.data, args.machine.clone())?;
-    let store = match running.store_made_at() {
-        Some(made_at) => identity::shared_store(args.redis.fleet(), made_at),
-        None => identity::own_store(&args.data)?,
-    };
+    let store_id = running.store_id.clone();
+    let store: StoreId = Arc::new(move || store_id.clone());
     let (simulator, services) = services(&args).await?;
     let host = Arc::new(InProcess::new(running.broker.clone(), running.files.clone()));
     let hardware = discover().await;
@@ -87,7 +92,7 @@ async fn services(args: &args::Up) -> anyhow::Result<(Option<SimHandle>, Vec<Str
 
 fn members(
     args: &args::Up,
-    (machine, store): (&MachineId, &str),
+    (machine, store): (&MachineId, &StoreId),
     hardware: &Hardware,
     comfyuis: &[String],
     host: &Arc<InProcess>,
@@ -102,7 +107,7 @@ fn members(
         let plan = WorkerPlan {
             id: id.clone(),
             machine: machine.clone(),
-            store: store.to_owned(),
+            store: store.clone(),
             services: vec![
                 service_arg("comfyui", 1, url)?,
                 service_arg("simulation", args.simulation_slots, None)?,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use pointsman_machine::discover;
 use pointsman_store::Store as _;
 use pointsman_store_redis::RedisStore;
@@ -13,7 +12,9 @@ use super::{machine::WorkerPlan, server::log_warnings};
 use crate::{
     Exit,
     adapters::{ArtifactPlace, OverHttp, OverRedis},
-    args, identity, print,
+    args,
+    identity::{self, StoreId},
+    print,
     services::ArtifactsArg,
     stop,
     store_url::{BrokerUrl, RedisArgs, join_redis},
@@ -23,8 +24,7 @@ use crate::{
 struct Way {
     broker: Arc<dyn Broker>,
     clock: Clock,
-    /// What tells the store from others.
-    name: String,
+    store_id: StoreId,
     /// What a direct worker holds open.
     store: Option<RedisStore>,
 }
@@ -46,9 +46,8 @@ async fn way(
         }
         BrokerUrl::Server(url) => {
             let server = OverHttp::new(&url, token).map_err(anyhow::Error::from)?;
-            let (clock, name) =
-                (server.clock(), identity::served_store(&url, &identity::node_name()));
-            return Ok(Some(Way { broker: Arc::new(server), clock, name, store: None }));
+            let (clock, store_id) = (server.clock(), server.store_id());
+            return Ok(Some(Way { broker: Arc::new(server), clock, store_id, store: None }));
         }
     };
     let Some(artifacts) = artifacts else {
@@ -58,14 +57,14 @@ async fn way(
     };
     let Some(store) = join_redis(&address, redis, stop).await? else { return Ok(None) };
     log_warnings(&store);
-    let made_at = store.made_at().context("the store does not say when it was made")?;
-    let name = identity::shared_store(redis.fleet(), made_at);
+    let id = identity::shared_store(redis.fleet(), store.made_at())?;
+    let store_id: StoreId = Arc::new(move || id.clone());
     let files = Arc::new(store.clone());
     let place = ArtifactPlace::join(artifacts, token.as_deref(), redis.fleet(), files, stop);
     let Some(place) = place.await? else { return Ok(None) };
     let broker = OverRedis::new(store.clone(), place);
     let clock = broker.clock();
-    Ok(Some(Way { broker: Arc::new(broker), clock, name, store: Some(store) }))
+    Ok(Some(Way { broker: Arc::new(broker), clock, store_id, store: Some(store) }))
 }
 
 pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exit> {
@@ -82,7 +81,7 @@ pub async fn worker(args: args::Worker, token: Option<String>) -> Result<(), Exi
     let plan = WorkerPlan {
         id: args.id,
         machine,
-        store: way.name,
+        store: way.store_id,
         services: args.service,
         labels: args.labels,
         customers: args.customers.rules(),

@@ -5,6 +5,7 @@
 //! stores what it likes; only the job's ending binds a file to the job, so what a fenced attempt
 //! stored is never served.
 
+mod digest;
 mod keep;
 mod owner;
 mod place;
@@ -25,9 +26,9 @@ use futures::{StreamExt as _, stream::BoxStream};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, local::LocalFileSystem};
 use pointsman_api::{ErrorCode, InputSource, Problem, Sha256Hex, check_file_name};
 use pointsman_core::{
-    JobId, Token,
+    Token,
     command::Held,
-    record::{Artifact, Job},
+    record::{Artifact, Job, PastAttempt},
 };
 use pointsman_store::Store;
 
@@ -51,6 +52,7 @@ pub struct Files {
     /// There as long as `root` is the directory that was opened.
     marker: Arc<Path>,
     looks: there::Looks,
+    digests: digest::Digests,
 }
 
 /// A file that was stored.
@@ -163,8 +165,9 @@ impl Files {
         std::fs::create_dir_all(root.join(place::STAGING)).map_err(FilesError::Io)?;
         let disk = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
         let marker = if is_owned { root.join(owner::NAME) } else { root.clone() };
-        let (root, marker, looks) = (root.into(), marker.into(), there::Looks::default());
-        Ok(Self { store: Arc::new(disk), root, marker, looks })
+        let (looks, digests) = (there::Looks::default(), digest::Digests::default());
+        let (root, marker) = (root.into(), marker.into());
+        Ok(Self { store: Arc::new(disk), root, marker, looks, digests })
     }
 
     /// Stores a file that jobs may name. The same content again is the same file.
@@ -207,32 +210,29 @@ impl Files {
         let place = place::artifact(held.job, held.token, name);
         let is_new = self.publish(received, &place, Publish::Create).await?;
         if is_new || self.sha256(&place).await? == stored.sha256 {
+            self.digests.remember(place, stored.clone());
             return Ok(stored);
         }
         Err(FilesError::Exists { name: name.to_owned() })
     }
 
-    /// Bytes of an attempt's stored file; none when it has no such file.
-    ///
-    /// # Errors
-    /// [`FilesError::Disk`].
-    pub async fn artifact_size(
+    /// A file that the job's ending bound to it, or that this attempt handed in late; none when there
+    /// is no such artifact.
+    pub fn artifact(
         &self,
-        job: JobId,
-        token: Token,
+        job: &Job,
+        attempt: Option<u32>,
         name: &str,
-    ) -> Result<Option<u64>, FilesError> {
-        match self.store.head(&place::artifact(job, token, name)).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => self.none().await,
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// A file that the job's ending bound to it; none when there is no such artifact.
-    pub fn artifact(&self, job: &Job, name: &str) -> Option<(Artifact, FileReader)> {
-        let artifact = job.ended()?.artifacts.iter().find(|artifact| artifact.name == name)?;
-        let place = place::artifact(job.id, bound_token(job)?, name);
+    ) -> Option<(Artifact, FileReader)> {
+        let (token, artifacts) = match attempt {
+            None => (bound_token(job)?, &job.ended()?.artifacts),
+            Some(attempt) => {
+                let late = late(job, attempt)?;
+                (late.token, &late.late_artifacts)
+            }
+        };
+        let artifact = artifacts.iter().find(|artifact| artifact.name == name)?;
+        let place = place::artifact(job.id, token, name);
         Some((artifact.clone(), FileReader::new(self.clone(), place, artifact.size)))
     }
 
@@ -265,7 +265,7 @@ impl Files {
             InputSource::Stored(sha256) => self.input(&sha256).await?,
             InputSource::Artifact { job, name } => {
                 let job = pointsman_store::job(store, job).await?;
-                job.and_then(|job| self.artifact(&job, &name)).map(|(_, reader)| reader)
+                job.and_then(|job| self.artifact(&job, None, &name)).map(|(_, reader)| reader)
             }
         };
         match reader {
@@ -356,6 +356,11 @@ enum Publish {
 pub(crate) fn bound_token(job: &Job) -> Option<Token> {
     let late = job.past.iter().rev().find(|past| past.late_won && past.run == job.run);
     late.map(|past| past.token).or(job.token)
+}
+
+/// The attempt of this number, if it handed in a result late.
+pub(crate) fn late(job: &Job, attempt: u32) -> Option<&PastAttempt> {
+    job.past.iter().find(|past| past.attempt == attempt && past.late)
 }
 
 #[cfg(test)]

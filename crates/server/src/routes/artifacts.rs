@@ -8,14 +8,17 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pointsman_api::{ErrorCode, check_file_name};
+use pointsman_api::{ErrorCode, Problem, check_file_name};
 use pointsman_core::{JobId, record::Artifact};
 
-use super::{Errors, job::find};
+use super::{
+    Errors,
+    job::{LateQuery, find},
+};
 use crate::{
     access::Caller,
     app::App,
-    extract::{Two, id},
+    extract::{Params, Two, id},
     files::FileReader,
     refusal::{Answer, Refusal},
 };
@@ -24,13 +27,25 @@ use crate::{
 const SANDBOX: &str =
     "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'";
 
-/// A result file of the job. Ranges of bytes are answered with 206.
+/// A result file of the job, or of an attempt's late result, under its own media type. A range of
+/// bytes (`Range`, with `If-Range`) is answered with 206, a file that is known already
+/// (`If-None-Match`) with 304.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/artifacts/{name}", tag = "jobs",
-    params(("id" = String, Path), ("name" = String, Path)),
+    params(
+        ("id" = String, Path),
+        ("name" = String, Path),
+        LateQuery,
+        ("range" = Option<String>, Header, description = "Such as `bytes=0-1023`: one range"),
+        ("if-range" = Option<String>, Header, description = "The `ETag` that the range is of"),
+        ("if-none-match" = Option<String>, Header, description = "The `ETag` of what is known"),
+    ),
     responses(
-        (status = 200, content_type = "application/octet-stream"),
-        (status = 206, content_type = "application/octet-stream"),
+        (
+            status = 200, content_type = "*/*",
+            headers(("etag" = String, description = "The file's SHA-256, in quotes")),
+        ),
+        (status = 206, content_type = "*/*"),
         (status = 304, description = "It is the one that `If-None-Match` names"),
         Errors,
     ),
@@ -39,16 +54,27 @@ pub(crate) async fn get(
     State(app): State<App>,
     caller: Caller,
     Two(job, name): Two,
+    Params(LateQuery { attempt }): Params<LateQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
     let job_id: JobId = id(&job)?;
     check_file_name(&name)?;
     let job = find(&app, &caller, job_id).await?;
     let none = || {
-        let detail = format!("job {job_id} has no artifact {name:?}");
-        Refusal::new(ErrorCode::ArtifactNotFound, detail)
+        match attempt {
+        None => Problem::new(
+            ErrorCode::ArtifactNotFound,
+            format!("job {job_id} has no artifact {name:?}"),
+        ),
+        Some(attempt) => Problem::new(
+            ErrorCode::ArtifactNotFound,
+            format!("attempt {attempt} of job {job_id} handed in no {name:?} late"),
+        )
+        .at("?attempt")
+        .cure("see `late_artifacts` of the record's `past_attempts`; what ended the job is asked for without `attempt`"),
+    }
     };
-    let (artifact, reader) = app.files.artifact(&job, &name).ok_or_else(none)?;
+    let (artifact, reader) = app.files.artifact(&job, attempt, &name).ok_or_else(none)?;
     let etag = format!("\"{}\"", artifact.sha256);
     if header(&headers, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &etag)) {
         return Ok((StatusCode::NOT_MODIFIED, describe(&artifact, &etag)).into_response());

@@ -21,7 +21,7 @@ use utoipa::IntoParams;
 
 use super::{
     Errors,
-    inputs::{file_of, share_of_upload},
+    inputs::{check_form, file_of, share_of_upload},
     worker::single,
 };
 use crate::{
@@ -130,6 +130,7 @@ pub(crate) async fn put_artifact(
     body: Body,
 ) -> Answer<Json<ArtifactStored>> {
     check_file_name(&name)?;
+    check_form(&headers)?;
     let held = Held { job: query.job, attempt: query.attempt, token: id(&token)? };
     let expected = expected_digest(&headers)?;
     check_may_store(&*find(&app, held.job).await?, held)?;
@@ -141,7 +142,11 @@ pub(crate) async fn put_artifact(
 fn expected_digest(headers: &HeaderMap) -> Result<Option<Sha256Hex>, Problem> {
     let Some(value) = headers.get("x-content-sha256") else { return Ok(None) };
     let digest = value.to_str().unwrap_or_default().parse::<Sha256Hex>();
-    digest.map(Some).map_err(|problem| problem.at("X-Content-Sha256"))
+    digest.map(Some).map_err(|problem| {
+        problem
+            .at("X-Content-Sha256")
+            .cure("send the SHA-256 of the body as 64 lowercase hex digits")
+    })
 }
 
 async fn find(app: &App, id: JobId) -> Answer<std::sync::Arc<Job>> {

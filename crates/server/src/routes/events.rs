@@ -14,7 +14,7 @@ use pointsman_broker::{JobStream, LogError, Viewer};
 use pointsman_core::JobId;
 use pointsman_store::Position;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Errors,
@@ -51,6 +51,20 @@ pub(crate) struct EventsQuery {
     /// Milliseconds, 0 to 5,000: what happens in that time is one group with the newest event of
     /// each record.
     conflate: Option<u32>,
+    /// What `pulse` tells after the first one; the whole unless given.
+    #[param(inline)]
+    pulse: Option<PulseForm>,
+}
+
+/// What the events named `pulse` tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum PulseForm {
+    /// Always of everybody.
+    #[default]
+    Whole,
+    /// Of a large fleet only what has changed.
+    Changes,
 }
 
 /// The view as it changes, as server-sent events.
@@ -75,6 +89,10 @@ pub(crate) async fn events(
     }
     let open = app.streams.open(None)?;
     let viewer = app.broker.viewer(after, Duration::from_millis(conflate.into()));
+    let viewer = match query.pulse.unwrap_or_default() {
+        PulseForm::Whole => viewer,
+        PulseForm::Changes => viewer.with_pulse_changes(),
+    };
     Ok(server_sent(stream::unfold((app, viewer, open), next_frame)))
 }
 

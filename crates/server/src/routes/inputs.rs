@@ -41,7 +41,7 @@ pub(super) async fn share_of_upload(app: &App, headers: &HeaderMap) -> Result<Sh
 }
 
 /// A form is not the file in it: stored as it comes, it would be another file.
-fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type =
         media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
@@ -77,7 +77,10 @@ pub(crate) async fn upload(
     responses((status = 200, content_type = "application/octet-stream"), Errors),
 )]
 pub(crate) async fn get(State(app): State<App>, One(sha256): One) -> Answer<Response> {
-    let sha256: Sha256Hex = sha256.parse()?;
+    let sha256: Sha256Hex = sha256.parse().map_err(|problem: Problem| {
+        problem
+            .cure("name the file by the 64 hex digits of its SHA-256, as POST /api/v1/inputs did")
+    })?;
     let none = || {
         let mut refusal = Refusal::new(ErrorCode::InputNotFound, format!("no input {sha256}"));
         refusal.0.status = StatusCode::NOT_FOUND.as_u16();

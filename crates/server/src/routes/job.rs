@@ -11,8 +11,10 @@ use axum::{
 use pointsman_api::{Attempts, ErrorCode, Explained, Problem, RetryRequest, read_json};
 use pointsman_core::{
     Command, JobId, Rejected,
-    record::{Job, JobRecord, JobState},
+    record::{Job, JobRecord},
 };
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{Errors, submit::job_json};
 use crate::{
@@ -20,7 +22,8 @@ use crate::{
     app::App,
     body::{Share, to_send},
     explain,
-    extract::{Id, Whole},
+    extract::{Id, Params, Whole},
+    files::{bound_token, late},
     refusal::{Answer, Refusal},
 };
 
@@ -84,10 +87,6 @@ pub(crate) async fn explain(
     if !caller.may(Permission::Fleet) {
         explanation.unname_workers();
     }
-    let hold = match job.state {
-        JobState::Pending { hold } => hold,
-        _ => None,
-    };
     let progress = app.broker.progress(&job).map(|progress| {
         let age = progress.last_event_at.map(|at| app.broker.store().now().since(at));
         (progress, age)
@@ -95,7 +94,7 @@ pub(crate) async fn explain(
     Ok(Json(Explained {
         job: id,
         status: job.status(),
-        hold,
+        hold: job.hold(),
         answer: explain::sentence(&job, &explanation, ahead, progress),
         ahead: ahead.map(|ahead| ahead as u64),
         explanation,
@@ -119,20 +118,37 @@ pub(crate) async fn payload(
     Ok(json_text(payload, share))
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LateQuery {
+    /// Of the late result that this attempt handed in, and not of what ended the job.
+    pub attempt: Option<u32>,
+}
+
 /// The service's own outputs.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/result", tag = "jobs",
-    params(("id" = String, Path)),
+    params(("id" = String, Path), LateQuery),
     responses((status = 200, body = Object), Errors),
 )]
 pub(crate) async fn result(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<JobId>,
+    Params(LateQuery { attempt }): Params<LateQuery>,
 ) -> Answer<Response> {
     let job = find(&app, &caller, id).await?;
-    let none = || Refusal::new(ErrorCode::ResultNotFound, format!("job {id} has no result"));
-    let token = crate::files::bound_token(&job).filter(|_| job.is_ended()).ok_or_else(none)?;
+    let none = || {
+        let whose = attempt.map(|attempt| format!("attempt {attempt} of ")).unwrap_or_default();
+        let late = if attempt.is_some() { "late " } else { "" };
+        Refusal::new(ErrorCode::ResultNotFound, format!("{whose}job {id} has no {late}result"))
+    };
+    let token = match attempt {
+        None => bound_token(&job).filter(|_| job.is_ended()),
+        Some(attempt) => late(&job, attempt).map(|past| past.token),
+    };
+    let token = token.ok_or_else(none)?;
     let share = app.answers.share_of(job.result_bytes).await?;
     let result = app.broker.result(id, Some(token)).await?.ok_or_else(none)?;
     Ok(json_text(result, share))

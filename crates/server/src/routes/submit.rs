@@ -6,8 +6,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use pointsman_api::{Batch, BatchItem, BatchResult, ErrorCode, Submission};
-use pointsman_broker::Submitted;
+use pointsman_broker::{BrokerError, Submitted};
 use pointsman_core::record::{Job, JobRecord};
+use pointsman_store::StoreError;
 
 use super::Errors;
 use crate::{
@@ -36,13 +37,11 @@ pub(crate) async fn one(State(app): State<App>, caller: Caller, body: Whole) -> 
         Admitted::Known(job) => Submitted { job, existed: true },
         Admitted::New(submit) => {
             let has_key = submit.idempotency.is_some();
-            let taken = app.broker.submit(vec![submit]).await.map_err(Refusal::from);
-            let mut taken = taken.map_err(|refusal| match has_key {
-                true => refusal,
-                false => refusal.unrepeatable(LOOK_FIRST),
-            })?;
+            let refused = |error: BrokerError| refusal(error, has_key);
+            let taken = app.broker.submit(vec![submit]).await;
+            let mut taken = taken.map_err(|error| refused(error.into()))?;
             let lost = || Refusal::new(ErrorCode::Internal, "the store did not answer");
-            taken.pop().ok_or_else(lost)??
+            taken.pop().ok_or_else(lost)?.map_err(refused)?
         }
     };
     let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
@@ -54,7 +53,8 @@ pub(crate) async fn one(State(app): State<App>, caller: Caller, body: Whole) -> 
     Ok(response)
 }
 
-/// Submit up to 1,000 jobs. Each is taken or refused by itself; the results come in their order.
+/// Submit up to 1,000 jobs. Each is taken or refused by itself; the results come in their order. A
+/// `problem` with the code `outcome_unknown` says that it is not known of this job: repeat those.
 #[utoipa::path(
     post, path = "/api/v1/jobs/batch", tag = "jobs",
     request_body = Batch,
@@ -81,22 +81,43 @@ pub(crate) async fn batch(
             }
         });
     }
-    let have_keys = submits.iter().all(|submit| submit.idempotency.is_some());
-    let taken = app.broker.submit(submits).await.map_err(Refusal::from);
-    let taken = taken.map_err(|refusal| match have_keys {
-        true => refusal,
-        false => refusal.unrepeatable(LOOK_FIRST),
-    });
-    let mut taken = taken?.into_iter();
+    let have_keys: Vec<bool> = submits.iter().map(|submit| submit.idempotency.is_some()).collect();
+    let have_all = have_keys.iter().all(|has_key| *has_key);
+    let taken = match app.broker.submit(submits).await {
+        Ok(taken) => taken,
+        // What was settled before is known all the same.
+        Err(error @ StoreError::Unknown(_)) => vec![Err(error.into()); have_keys.len()],
+        Err(error) => return Err(error.into()),
+    };
+    let mut taken = taken.into_iter().zip(have_keys);
     let results = settled.into_iter().map(|settled| match settled {
         Some(item) => Ok(item),
         None => match taken.next() {
-            Some(Ok(submitted)) => Ok(accepted(&submitted)),
-            Some(Err(rejected)) => Ok(BatchItem::Refused { problem: rejected.into() }),
+            Some((Ok(submitted), _)) => Ok(accepted(&submitted)),
+            Some((Err(error), has_key)) => {
+                Ok(BatchItem::Refused { problem: refusal(error, has_key).0 })
+            }
             None => Err(Refusal::new(ErrorCode::Internal, "the store did not answer")),
         },
     });
-    Ok(axum::Json(BatchResult { results: results.collect::<Answer<_>>()? }))
+    let results = results.collect::<Answer<Vec<_>>>()?;
+    // Where nothing is known of any, they are repeated as a whole.
+    let is_unknown = |item: &BatchItem| matches!(item, BatchItem::Refused { problem } if problem.is(ErrorCode::OutcomeUnknown));
+    match &results[..] {
+        [BatchItem::Refused { problem }, ..] if results.iter().all(is_unknown) => {
+            let refusal = Refusal::new(ErrorCode::OutcomeUnknown, problem.detail.clone());
+            Err(if have_all { refusal } else { refusal.unrepeatable(LOOK_FIRST) })
+        }
+        _ => Ok(axum::Json(BatchResult { results })),
+    }
+}
+
+/// Why it was not taken, or may not have been.
+fn refusal(error: BrokerError, has_key: bool) -> Refusal {
+    match has_key {
+        true => error.into(),
+        false => Refusal::from(error).unrepeatable(LOOK_FIRST),
+    }
 }
 
 fn accepted(submitted: &Submitted) -> BatchItem {

@@ -11,6 +11,8 @@ use pointsman_core::{
     Answer as StoreAnswer, Command, JobId, RecordKey,
     command::{AttemptOp, Claim, Exchange, Held, Register, Renew},
     event::Record,
+    pointer_token,
+    record::ServiceSlots,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -55,7 +57,8 @@ pub(crate) async fn register(
     };
     let running = claimed_jobs(&app, running).await?;
     let payloads = payload_bytes(&running);
-    with_payloads(&app, Registered { epoch: epoch(&app), running }, payloads).await
+    let (epoch, store_id) = (epoch(&app), Some(app.store_id.clone()));
+    with_payloads(&app, Registered { epoch, store_id, running }, payloads).await
 }
 
 fn payload_bytes(jobs: &[ClaimedJob]) -> u64 {
@@ -99,6 +102,14 @@ fn check_registration(request: &RegisterRequest) -> Result<(), Problem> {
     request.capabilities.check().map_err(|error| {
         Problem::new(ErrorCode::OutOfRange, error.message)
             .at(format!("/capabilities{}", error.pointer))
+    })?;
+    let known = &request.capabilities.services;
+    let missing = request.services.iter().find(|slots| !known.contains_key(&slots.name));
+    missing.map_or(Ok(()), |ServiceSlots { name, .. }| {
+        let detail = format!("{name} is not among the capabilities: no job would match it");
+        Err(Problem::new(ErrorCode::MissingField, detail)
+            .at(format!("/capabilities/services/{}", pointer_token(name.as_str())))
+            .cure("say what the service can do, {} at the least"))
     })
 }
 
@@ -260,7 +271,8 @@ pub(crate) async fn renew(
     let progress = progress.into_iter().map(|one| (one.job, one.progress)).collect();
     let renewed = app.broker.renew(renew, progress).await?;
     let pointsman_core::command::Renewed { lost, unknown_to_you, cancel, orders } = renewed;
-    Ok(Json(Renewed { epoch: epoch(&app), lost, unknown_to_you, cancel, orders }))
+    let (epoch, store_id) = (epoch(&app), Some(app.store_id.clone()));
+    Ok(Json(Renewed { epoch, store_id, lost, unknown_to_you, cancel, orders }))
 }
 
 /// Say goodbye: what the worker still holds is given back.

@@ -3,7 +3,8 @@
 use futures::TryStreamExt as _;
 use pointsman_api::{ErrorCode, OpResult};
 use pointsman_core::{
-    JobId,
+    JobId, LossReason,
+    command::{Op, OpAnswer, Outcome},
     record::{Artifact, JobStatus},
 };
 use serde_json::json;
@@ -22,6 +23,57 @@ async fn picture(server: &Fixture, worker: &Worker, name: &str) -> JobId {
     assert!(unbound.is(ErrorCode::ArtifactNotFound), "only the ending binds: {unbound}");
     worker.exchange(vec![op(held, completed(vec![artifact]))], 0, 0.0).await;
     job
+}
+
+#[tokio::test]
+async fn what_came_too_late_to_count_is_served_beside_what_counts() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let job = server.submit().await.id;
+    let name = "9-0-a.png";
+    let mut attempts = Vec::new();
+    for (bytes, result) in [(&b"late"[..], "too late"), (&b"in time"[..], "in time")] {
+        let (held, _) = worker.take().await;
+        let stored = server.client.put_artifact(held, name, "image/png", source(bytes)).await;
+        let Op::Finish(mut finish) = completed(vec![artifact(name, &stored.unwrap())]) else {
+            unreachable!()
+        };
+        if let Outcome::Completed { result: handed_in, .. } = &mut finish.outcome {
+            *handed_in = Some(result.into());
+        }
+        if attempts.is_empty() {
+            let (reason, message) = (LossReason::ServiceLost, String::new());
+            worker.exchange(vec![op(held, Op::Release { reason, message })], 0, 0.0).await;
+        }
+        attempts.push((held, finish));
+    }
+    let [(late, too_late), (held, in_time)] = &attempts[..] else { unreachable!() };
+    worker.exchange(vec![op(*held, Op::Finish(in_time.clone()))], 0, 0.0).await;
+    let kept = worker.exchange(vec![op(*late, Op::Late(too_late.clone()))], 0, 0.0).await;
+    assert_eq!(kept.ops, [OpResult::Answer(OpAnswer::LateKept { won: false })]);
+
+    let record = server.client.job(job).await.unwrap();
+    let listed: Vec<_> = record.past_attempts.iter().map(|past| &past.late_artifacts).collect();
+    assert_eq!((listed[0][0].name.as_str(), listed[0][0].size), (name, 4));
+    assert_eq!(record.artifacts[0].size, 7);
+    for (path, text) in [
+        (format!("artifacts/{name}"), "in time"),
+        (format!("artifacts/{name}?attempt=1"), "late"),
+        ("result".to_owned(), "\"in time\""),
+        ("result?attempt=1".to_owned(), "\"too late\""),
+    ] {
+        let answer = server.ask(server.get(&format!("/api/v1/jobs/{job}/{path}"))).await;
+        assert_eq!(String::from_utf8_lossy(&answer.body), text, "{path}");
+    }
+    for (path, code) in [
+        (format!("artifacts/{name}?attempt=2"), "artifact_not_found"),
+        ("artifacts/other?attempt=1".to_owned(), "artifact_not_found"),
+        ("result?attempt=3".to_owned(), "result_not_found"),
+        ("result?atempt=1".to_owned(), "invalid_query"),
+    ] {
+        let answer = server.ask(server.get(&format!("/api/v1/jobs/{job}/{path}"))).await;
+        assert_eq!(answer.code(), code, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -78,13 +130,19 @@ async fn an_ending_cannot_list_what_was_not_stored() {
     let place = |rest: &str| Some(format!("/ops/0/artifacts/{rest}"));
     assert_eq!(refused(vec![good.clone(), missing]).await, ("artifact_missing".into(), place("1")));
     let other_size = Artifact { size: 99, ..good.clone() };
-    assert_eq!(refused(vec![other_size]).await, ("artifact_missing".into(), place("0")));
+    assert_eq!(refused(vec![other_size]).await, ("artifact_missing".into(), place("0/size")));
+    let other_content = Artifact { sha256: "0".repeat(64), ..good.clone() };
+    assert_eq!(refused(vec![other_content]).await, ("digest_mismatch".into(), place("0/sha256")));
+    let no_digest = Artifact { sha256: "x".into(), ..good.clone() };
+    assert_eq!(refused(vec![no_digest]).await, ("wrong_type".into(), place("0/sha256")));
     let trick = Artifact { name: "../a.png".into(), ..good.clone() };
     assert_eq!(refused(vec![trick]).await, ("invalid_name".into(), place("0/name")));
     let twice = vec![good.clone(), good.clone()];
     assert_eq!(refused(twice).await, ("invalid_name".into(), place("1")));
-    let odd = Artifact { media_type: "image/png\r\nx: y".into(), ..good.clone() };
-    assert_eq!(refused(vec![odd]).await, ("wrong_type".into(), place("0/media_type")));
+    for media_type in ["image/png\r\nx: y", "", "image", "image/", "/png"] {
+        let odd = Artifact { media_type: media_type.into(), ..good.clone() };
+        assert_eq!(refused(vec![odd]).await, ("wrong_type".into(), place("0/media_type")));
+    }
     assert_eq!(server.everything().await, before);
     worker.exchange(vec![op(held, completed(vec![good]))], 0, 0.0).await;
     assert_eq!(client.job(job).await.unwrap().status, JobStatus::Completed);
@@ -109,6 +167,8 @@ async fn a_stored_file_is_never_overwritten() {
     );
     let wrong = server.put(&path, PICTURE).header("x-content-sha256", "0".repeat(64));
     assert_eq!(server.ask(wrong).await.code(), "digest_mismatch");
+    let form = server.put(&path, PICTURE).header("content-type", "multipart/form-data; boundary=x");
+    assert_eq!(server.ask(form).await.code(), "wrong_media_type");
     let right = server.put(&path, PICTURE).header("x-content-sha256", &first.sha256);
     assert_eq!(server.ask(right).await.json()["sha256"], first.sha256);
 }

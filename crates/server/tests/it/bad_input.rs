@@ -218,8 +218,11 @@ async fn wrong_addresses_and_parameters_are_named() {
         ("/api/v1/jobs?limit=0".into(), 400, "invalid_query", Some("?limit")),
         ("/api/v1/jobs?limit=x".into(), 400, "invalid_query", Some("?limit")),
         ("/api/v1/jobs?page=2".into(), 400, "invalid_query", Some("?page")),
+        ("/api/v1/workers?limit=1".into(), 400, "invalid_query", Some("?limit")),
+        (format!("/api/v1/jobs/{job}?x"), 400, "invalid_query", Some("?x")),
         ("/api/v1/events?after=7".into(), 400, "bad_position", Some("?after")),
         ("/api/v1/events?conflate=9999999".into(), 400, "invalid_query", Some("?conflate")),
+        ("/api/v1/events?pulse=some".into(), 400, "invalid_query", Some("?pulse")),
         ("/api/v1/log?after=abc.99999".into(), 410, "log_cut", Some("?after")),
         (format!("/api/v1/jobs/{job}/artifacts/..%2f..%2ftokens.json"), 422, "invalid_name", None),
         (format!("/api/v1/jobs/{job}/artifacts/a.png"), 404, "artifact_not_found", None),
@@ -328,8 +331,14 @@ fn failure() -> Value {
     json!({"kind": "service_fault", "code": "boom", "message": "boom"})
 }
 
+fn failed(field: &str, value: Value) -> Value {
+    let mut failure = failure();
+    failure[field] = value;
+    json!({"outcome": "failed", "failure": failure})
+}
+
 #[tokio::test]
-async fn what_an_attempt_says_at_too_great_length_is_refused_and_changes_nothing() {
+async fn what_an_attempt_cannot_say_is_refused_and_changes_nothing() {
     let server = start().await;
     server.submit().await;
     let worker = server.worker("w").await;
@@ -339,27 +348,26 @@ async fn what_an_attempt_says_at_too_great_length_is_refused_and_changes_nothing
         "worker_id": "w", "incarnation": worker.incarnation,
         "job": held.job, "attempt": held.attempt, "token": held.token,
     });
-    let failed = |field: &str, value: Value| {
-        let mut failure = failure();
-        failure[field] = value;
-        json!({"outcome": "failed", "failure": failure})
-    };
     let result = |result: Value| json!({"outcome": "completed", "result": result});
-    let nested = (0..101).fold(json!(1), |within, _| json!([within]));
+    let nested = (0..100).fold(json!(1), |within, _| json!([within]));
     let last = |field: &str, bytes: usize| json!({"outcome": "completed", "last_progress": {field: "p".repeat(bytes)}});
-    for (route, said, pointer) in [
-        ("finish", failed("message", json!("m".repeat(16_385))), "/failure/message"),
-        ("finish", failed("code", json!("c".repeat(201))), "/failure/code"),
-        ("finish", failed("node", json!("n".repeat(201))), "/failure/node"),
-        ("finish", failed("node_type", json!("n".repeat(201))), "/failure/node_type"),
-        ("finish", failed("workers", json!(vec!["w"; 33])), "/failure/workers"),
-        ("finish", last("message", 2_001), "/last_progress/message"),
-        ("late", last("node", 201), "/last_progress/node"),
-        ("release", json!({"reason": "drained", "message": "m".repeat(2_001)}), "/message"),
-        ("finish", result(json!("r".repeat(4_000_000))), "/result"),
-        ("late", result(nested), "/result"),
+    let (long, wrong) = ("too_long", "wrong_type");
+    for (route, said, code, pointer) in [
+        ("finish", failed("message", json!("m".repeat(16_385))), long, "/failure/message"),
+        ("finish", failed("code", json!("c".repeat(201))), long, "/failure/code"),
+        ("finish", failed("node", json!("n".repeat(201))), long, "/failure/node"),
+        ("finish", failed("node_type", json!("n".repeat(201))), long, "/failure/node_type"),
+        ("finish", failed("workers", json!(["w"])), wrong, "/failure/workers"),
+        ("finish", failed("kind", json!("lost")), wrong, "/failure/kind"),
+        ("late", failed("kind", json!("cancelled")), wrong, "/failure/kind"),
+        ("finish", last("message", 2_001), long, "/last_progress/message"),
+        ("late", last("node", 201), long, "/last_progress/node"),
+        ("release", json!({"reason": "drained", "message": "m".repeat(2_001)}), long, "/message"),
+        ("finish", result(json!({"r": "r".repeat(4_000_000)})), long, "/result"),
+        ("late", result(json!({"nested": nested})), "too_deep", "/result"),
+        ("finish", result(json!([1])), wrong, "/result"),
+        ("late", result(json!("done")), wrong, "/result"),
     ] {
-        let code = if said["result"].is_array() { "too_deep" } else { "too_long" };
         let body = merged(&attempt, &said);
         let path = format!("/api/v1/worker/{route}");
         let answer = server.ask(server.post(&path, body.to_string())).await;
@@ -392,7 +400,7 @@ async fn bad_worker_requests_have_their_errors() {
     let register = |field: &str, value: Value| {
         let mut body = with("machine_id", json!("box"));
         body["services"] = json!([{"name": "simulation", "slots": 1}]);
-        body["capabilities"] = json!({});
+        body["capabilities"] = json!({"services": {"simulation": {}}});
         body[field] = value;
         body
     };
@@ -400,6 +408,12 @@ async fn bad_worker_requests_have_their_errors() {
     let service = |n: u32| json!({"name": format!("s{n}"), "slots": 1});
     let services: Vec<Value> = (0..101).map(service).collect();
     let remark = "r".repeat(2_001);
+    let progress = |field: &str, value: Value| {
+        let mut progress = json!({"job": Uuid::now_v7(), "attempt": 1, "n": 1});
+        progress[field] = value;
+        with("progress", json!([progress]))
+    };
+    let nameless = with("progress", json!([{"job": Uuid::now_v7(), "n": 1}]));
     for (route, body, code, pointer) in [
         ("claim", base.clone(), "missing_field", "/tokens"),
         ("claim", with("tokens", json!(["x"])), "invalid_id", "/tokens/0"),
@@ -432,18 +446,10 @@ async fn bad_worker_requests_have_their_errors() {
             "too_long",
             "/connectors/0/error_message",
         ),
-        (
-            "renew",
-            with("progress", json!([{"job": Uuid::now_v7(), "message": remark}])),
-            "too_long",
-            "/progress/0/message",
-        ),
-        (
-            "renew",
-            with("progress", json!([{"job": Uuid::now_v7(), "percent": 101}])),
-            "out_of_range",
-            "/progress/0/percent",
-        ),
+        ("renew", progress("message", json!(remark)), "too_long", "/progress/0/message"),
+        ("renew", progress("percent", json!(101)), "out_of_range", "/progress/0/percent"),
+        ("renew", progress("percent", json!("x")), "wrong_type", "/progress/0/percent"),
+        ("renew", nameless, "missing_field", "/progress/0/attempt"),
     ] {
         let path = format!("/api/v1/worker/{route}");
         let answer = server.ask(server.post(&path, body.to_string())).await;

@@ -53,6 +53,9 @@ pub async fn start_on(
     start_with(store, listen, data, Limits::default()).await
 }
 
+/// What the server tells workers of its store.
+pub const STORE_ID: &str = "a-store";
+
 pub async fn start_with(
     store: impl Into<Arc<MemStore>>,
     listen: SocketAddr,
@@ -63,7 +66,8 @@ pub async fn start_with(
     let (broker, tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let files = Arc::new(Files::open(data.path(), None).unwrap());
     let config = ServerConfig { listen, data: data.path().to_owned(), limits };
-    let server = Server::reserve(config).unwrap().listen(broker.clone(), files).unwrap();
+    let reserved = Server::reserve(config).unwrap();
+    let server = reserved.listen(broker.clone(), STORE_ID.to_owned(), files).unwrap();
     let url = format!("http://127.0.0.1:{}", server.addr().port());
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server.run(stop.clone(), Duration::from_secs(5)));

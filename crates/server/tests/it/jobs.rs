@@ -202,10 +202,14 @@ async fn a_service_that_a_worker_brings_is_known_from_then_on() {
     let server = start().await;
     let other = Submission::new("upscaler", &json!({})).unwrap();
     assert!(server.client.submit(&other).await.unwrap_err().is(ErrorCode::UnknownService));
-    let body = json!({
+    let mut body = json!({
         "worker_id": "w", "machine_id": "box", "incarnation": uuid::Uuid::new_v4(),
         "services": [{"name": "upscaler", "slots": 1}], "capabilities": {},
     });
+    let answer = server.ask(server.post("/api/v1/worker/register", body.to_string())).await;
+    assert_eq!((answer.status, answer.code().as_str()), (422, "missing_field"), "{answer:?}");
+    assert_eq!(answer.json()["pointer"], "/capabilities/services/upscaler");
+    body["capabilities"] = json!({"services": {"upscaler": {}}});
     let answer = server.ask(server.post("/api/v1/worker/register", body.to_string())).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     server.client.submit(&other).await.unwrap();

@@ -12,7 +12,7 @@ use pointsman_store::{MemStore, MonotonicClock, Store as _};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::fixture::{completed, held, op, start, start_on};
+use crate::fixture::{STORE_ID, completed, held, op, start, start_on};
 
 #[tokio::test]
 async fn a_job_runs_and_the_next_is_claimed_with_its_end() {
@@ -266,6 +266,14 @@ async fn a_worker_or_machine_is_repaired_by_its_id() {
         assert_eq!((repaired.status, &repaired.json()["id"]), (200, &json!(id)));
         assert_eq!(repair(&format!("{kind}/nobody")).await.code(), not_found);
     }
+}
+
+#[tokio::test]
+async fn a_worker_is_told_which_store_it_works_for() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    assert_eq!(worker.register().await.store_id.as_deref(), Some(STORE_ID));
+    assert_eq!(worker.renew(Vec::new()).await.store_id.as_deref(), Some(STORE_ID));
 }
 
 #[tokio::test]

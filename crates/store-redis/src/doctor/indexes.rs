@@ -6,7 +6,7 @@ use std::{
 };
 
 use pointsman_core::{
-    RecordKey, Seq,
+    RecordKey, RecordKind, Seq,
     doctor::{Finding, FindingRule},
 };
 use pointsman_store::StoreError;
@@ -43,6 +43,8 @@ pub struct Repair {
     /// Key and `rev` of the record that it was worked out of; where it is of several, nothing at all
     /// may have changed since.
     pub of: Vec<u8>,
+    /// The record that views which began meanwhile lack, as the index did not name it.
+    pub unseen: Option<RecordKey>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +70,7 @@ fn tell(
     let at = look.seq;
     repairs.extend(commands.iter().map(|command| Repair {
         finding: finding.id.clone(),
+        unseen: unseen_by_views(command),
         command: packed(command),
         of: of.clone(),
         at,
@@ -312,6 +315,17 @@ pub fn wrong_counts(
         wrong.iter().map(|(field, right)| command(&["HSET", hash, field, &right.to_string()]));
     let commands: Vec<Command> = set.collect();
     (!commands.is_empty()).then_some((finding, commands))
+}
+
+/// The record that such a command enters in an index of which views are made.
+fn unseen_by_views(command: &Command) -> Option<RecordKey> {
+    let [_, index, .., member] = &command[..] else { return None };
+    let is_entered = matches!(command[0].as_str(), "SADD" | "ZADD");
+    let kind = RecordKind::ALL.iter().find(|kind| match kind {
+        RecordKind::Job => matches!(index.as_str(), "leases" | "ended"),
+        kind => index == keys::index_of(**kind),
+    });
+    RecordKey::parse(*kind.filter(|_| is_entered)?, member).ok()
 }
 
 /// A set beside records that begin the same.

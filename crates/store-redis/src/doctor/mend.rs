@@ -21,6 +21,7 @@ use super::{
 use crate::{
     keys,
     link::{list, number, text},
+    lists::is_in_view,
     store::Inner,
 };
 
@@ -59,7 +60,8 @@ impl Inner {
         self.gone.clear();
         // What was set aside leaves indexes behind that do not fit any more.
         let follows = |finding: &Finding| is_any_aside || wanted(finding);
-        self.mend_indexes(&follows, &mut refused).await?;
+        let unseen = self.mend_indexes(&follows, &mut refused).await?;
+        self.tell_views_of(&unseen).await?;
         let state = &mut self.state_of(&self.look_once(Depth::Everything).await?).await?;
         let treatment = state.treat(look.found, ids.as_deref(), self.link.now());
         let mut answers = Vec::new();
@@ -153,12 +155,35 @@ impl Inner {
         }
     }
 
-    /// Makes indexes right. What changed meanwhile is worked out once more.
+    /// Tells the log of records that indexes did not name, as they are: views that began meanwhile
+    /// lack them. One that changes meanwhile is told of by that.
+    async fn tell_views_of(&self, unseen: &BTreeSet<RecordKey>) -> Result<(), StoreError> {
+        let (_, last_ended_no) = self.head().await?;
+        let unseen: Vec<RecordKey> = unseen.iter().cloned().collect();
+        let records = self.readable(&unseen).await?.into_iter();
+        for record in records.filter(|record| is_in_view(record, last_ended_no)) {
+            let as_it_is = Sound {
+                found: record.rev().to_string(),
+                wrong: String::new(),
+                set: Vec::new(),
+                del: Vec::new(),
+            };
+            match self.rewrite(&as_it_is, &record.key()).await {
+                Err(why) if why != CHANGED => return Err(StoreError::Failed(why)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes indexes right. What changed meanwhile is worked out once more. Answers what they name
+    /// now and did not before.
     async fn mend_indexes(
         &self,
         wanted: &impl Fn(&Finding) -> bool,
         refused: &mut Refused,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BTreeSet<RecordKey>, StoreError> {
+        let mut unseen = BTreeSet::new();
         let mut changed = Refused::new();
         for attempt in 1..=TRIES {
             let (look, repairs) = match self.look_at_indexes().await {
@@ -182,12 +207,13 @@ impl Inner {
             for repairs in repairs.chunks(AT_ONCE) {
                 self.reindex(repairs, refused, &mut changed).await;
             }
+            unseen.extend(repairs.iter().filter_map(|repair| repair.unseen.clone()));
             if changed.is_empty() {
                 break;
             }
         }
         refused.append(&mut changed);
-        Ok(())
+        Ok(unseen)
     }
 
     async fn look_at_indexes(&self) -> Result<(Look, Vec<Repair>), NoLook> {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pointsman_core::doctor::{Finding, FindingRule, Mend};
+use pointsman_core::{
+    Seq,
+    doctor::{Finding, FindingRule, Mend},
+};
 use pointsman_store::{Epoch, StoreError};
 
 use super::{
@@ -11,6 +14,7 @@ use super::{
 };
 use crate::{
     link::{OpenError, list, number, text, whole},
+    log::strays,
     reads::pairs,
     store::Inner,
 };
@@ -37,6 +41,14 @@ impl Inner {
         let wrong: Vec<&str> = least.iter().filter(|of| is_wrong(of)).map(|of| of.0).collect();
         if wrong.is_empty() {
             return Ok(true);
+        }
+        if !look.wrong.contains_key("log")
+            && let Some(seq) = found.get("seq").and_then(|seq| seq.parse().ok())
+            && let strays = strays(&self.link, seq).await?
+            && !strays.is_empty()
+        {
+            look.found.add(self.strayed(seq, &strays.join(" ")));
+            return Ok(false);
         }
         let said = wrong.iter().map(|field| match found.get(*field) {
             Some(value) if whole(value).is_some() => {
@@ -75,6 +87,18 @@ impl Inner {
         let found = self.link.send(&range).await?;
         let last = list(&found).first().and_then(|entry| list(entry).first()).map(text);
         Ok(last.and_then(|id| id.split_once('-')?.0.parse().ok()).unwrap_or(0))
+    }
+
+    /// Entries that somebody put behind the log's end. While they are there, so is its last one.
+    fn strayed(&self, seq: Seq, ids: &str) -> Finding {
+        let log = self.key("log");
+        let problem = format!("{log} ends with {seq}-0, and somebody put in behind it: {ids}");
+        Finding {
+            mend: Mend::None,
+            consequence: NOTHING.to_owned(),
+            cure: format!("`XDEL {log} {ids}`: everything goes on at once; find out who wrote it"),
+            ..Finding::new(FindingRule::UnreadableField, "index/log", problem)
+        }
     }
 
     fn lost(&self) -> Finding {

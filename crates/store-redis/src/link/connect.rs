@@ -80,8 +80,8 @@ async fn look_at(
     let info: Value = redis::cmd("INFO").query_async(&mut connection).await.map_err(failed)?;
     let info = Info::parse(&text(&info));
     match info.refusal() {
-        Some(SettingsError::NotPrimary { role, .. }) => {
-            return Err(SettingsError::NotPrimary { role, named_by }.into());
+        Some(SettingsError::NotPrimary { name, role, .. }) => {
+            return Err(SettingsError::NotPrimary { name, role, named_by }.into());
         }
         Some(SettingsError::Evicts { .. }) if !first => {}
         Some(refusal) => return Err(refusal.into()),

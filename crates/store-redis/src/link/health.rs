@@ -1,6 +1,6 @@
 //! Whether the store takes work, as far as the connection, Redis' memory and its answers say.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pointsman_core::Outage;
@@ -16,6 +16,9 @@ const WRITERS: [&str; 3] = ["commit", "contact", "hear"];
 /// Why Redis takes no writes: its disk (MISCONF), too few replicas (NOREPLICAS). It answers reads.
 const NO_WRITES: [&str; 2] = ["MISCONF", "NOREPLICAS"];
 
+/// A connection that broke after so long was well.
+const HELD: Duration = Duration::from_secs(5);
+
 #[derive(Default)]
 pub struct Standing(Mutex<Inner>);
 
@@ -24,6 +27,10 @@ struct Inner {
     info: Info,
     /// Why there is no connection.
     away: Option<String>,
+    /// When the connection was made.
+    here_since: Option<Instant>,
+    /// Connections that broke one after the other.
+    broken: Outage,
     /// Why the last write was refused.
     refused: Option<String>,
     is_full: bool,
@@ -66,9 +73,21 @@ impl Standing {
         self.0.lock().away = Some(why);
     }
 
-    /// A connection was made, by a call that writes.
-    pub fn is_here(&self, info: Info) {
+    /// The connection is no good any more: whether that is news. While a cluster moves the fleet's
+    /// slot, each that is made is as bad as the one before.
+    pub fn broke(&self, why: &str, now: Instant) -> bool {
         let mut inner = self.0.lock();
+        inner.away = Some(why.to_owned());
+        if inner.here_since.is_some_and(|since| now.saturating_duration_since(since) >= HELD) {
+            inner.broken.works(now);
+        }
+        inner.broken.failed(why, now)
+    }
+
+    /// A connection was made, by a call that writes.
+    pub fn is_here(&self, info: Info, now: Instant) {
+        let mut inner = self.0.lock();
+        inner.here_since = Some(now);
         inner.see(info);
         (inner.away, inner.refused) = (None, None);
     }
@@ -139,6 +158,21 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_that_break_at_once_for_the_same_reason_are_told_of_once() {
+        let standing = Standing::default();
+        let begin = Instant::now();
+        let (soon, later) = (begin + HELD / 5, begin + HELD);
+        let broke = |why, made, now| {
+            standing.is_here(Info::default(), made);
+            standing.broke(why, now)
+        };
+        assert!(broke("Ask: 4014", begin, soon));
+        assert!(!broke("Ask: 4014", begin, soon));
+        assert!(broke("Moved: 4014", begin, soon));
+        assert!(broke("Moved: 4014", begin, later), "it held meanwhile");
+    }
 
     #[test]
     fn full_from_80_percent_until_below_75() {

@@ -89,13 +89,23 @@ pub struct Scan<'a> {
     pattern: String,
     /// None after the last step.
     cursor: Option<u64>,
+    /// The generation of the connection that it began on.
+    began: Option<u64>,
 }
 
 impl Scan<'_> {
     /// Keys, whole; some may come twice.
+    ///
+    /// # Errors
+    /// Where the connection was made anew meanwhile: another node makes something else of the cursor,
+    /// and would pass keys over.
     pub async fn next(&mut self) -> Result<Option<Vec<Value>>, StoreError> {
         let Some(cursor) = self.cursor else { return Ok(None) };
-        let answer = self.link.send(&scan(&self.pattern, cursor)).await?;
+        let (answer, generation) = self.link.ask(&scan(&self.pattern, cursor)).await?;
+        if generation != *self.began.get_or_insert(generation) {
+            let why = "the connection to Redis was made anew while its keys were listed";
+            return Err(StoreError::Failed(why.into()));
+        }
         let odd = || StoreError::Failed(format!("an odd answer to SCAN: {answer:?}"));
         let (next, keys) = scanned(&answer).ok_or_else(odd)?;
         self.cursor = (next != 0).then_some(next);
@@ -106,13 +116,40 @@ impl Scan<'_> {
 impl Link {
     /// A pattern without the fleet's prefix.
     pub fn scan(&self, pattern: &str) -> Scan<'_> {
-        Scan { link: self, pattern: self.keys().full(pattern), cursor: Some(0) }
+        Scan { link: self, pattern: self.keys().full(pattern), cursor: Some(0), began: None }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pointsman_redis_testing::{RedisOptions, RedisServer};
+
     use super::*;
+    use crate::link::{Opening, Place};
+
+    /// What another node makes of a cursor passes keys over, and nobody would miss them.
+    #[tokio::test]
+    async fn a_scan_does_not_go_on_over_another_connection() {
+        let server = RedisServer::start(RedisOptions::default()).await.unwrap();
+        let (address, fleet) = (server.url().parse().unwrap(), "test".to_owned());
+        let place = Place { address, fleet, acks: 0, clock: None, opening: Opening::Serve };
+        let link = Link::open(place).await.unwrap();
+        let mut keys = redis::pipe();
+        for n in 0..3 * SCANNED {
+            keys.set(link.keys().full(&format!("some:{n}")), n).ignore();
+        }
+        keys.exec_async(&mut server.connect().await.unwrap()).await.unwrap();
+        let mut scan = link.scan("some:*");
+        assert!(scan.next().await.unwrap().is_some());
+        link.drop_live(1, "a test");
+        let why = scan.next().await.unwrap_err().to_string();
+        assert!(why.contains("made anew while its keys were listed"), "{why}");
+        let (mut scan, mut found) = (link.scan("some:*"), std::collections::BTreeSet::new());
+        while let Some(some) = scan.next().await.unwrap() {
+            found.extend(some.iter().map(text));
+        }
+        assert_eq!(found.len(), 3 * SCANNED);
+    }
 
     #[test]
     fn a_whole_number_is_what_our_functions_take_for_one() {

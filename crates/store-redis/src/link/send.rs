@@ -47,7 +47,7 @@ impl Link {
     }
 
     /// The answer, and the generation of the connection that it came by.
-    async fn ask(&self, command: &Cmd) -> Result<(Value, u64), CallError> {
+    pub(super) async fn ask(&self, command: &Cmd) -> Result<(Value, u64), CallError> {
         let mut live = self.live().await?;
         let answer = answered(live.connection.send_packed_command(command).await);
         let answer = answer.map_err(|error| self.failed(live.generation, &error))?;

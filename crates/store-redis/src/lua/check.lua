@@ -82,6 +82,13 @@ local function make_log_follow(S, seq)
   if call('EXISTS', log) == 0 then return end
   local set = redis.pcall('XSETID', log, last .. '-0')
   if set.err then
+    -- From 7.2 on it does not go back before what was deleted, but it lets that be forgotten on its way
+    -- ahead. The entry ahead is none, so the way back is free then.
+    local behind, greatest = last .. '-1', '18446744073709551615-0'
+    set = redis.pcall('XSETID', log, greatest, 'MAXDELETEDID', behind)
+    if not set.err then set = redis.pcall('XSETID', log, behind) end
+  end
+  if set.err then
     refuse(log .. ' takes no entry behind ' .. last .. '-0 (' .. set.err .. '): rename it to ' .. S.P
       .. 'quarantine:log, and a new one begins')
   end

@@ -183,10 +183,10 @@ local function take_out(heads, head)
   return table.remove(heads.found, heads.found[1] == head and 1 or 2)
 end
 
--- The jobs that a claim gets, in order. `claim`: worker, digest, wanted, services { name, free }.
+-- The jobs that a claim gets, in order. `claim`: worker, digest, wanted, bytes of the payloads that it
+-- brings anyway, services { name, free }.
 local function choose(S, claim, skip)
   local picks, of_services, by_name = {}, {}, {}
-  claim.bytes = 0
   for i, service in ipairs(claim.services) do
     local heads = heads_of(S, claim, service.name)
     heads.free, heads.rest = service.free, {}

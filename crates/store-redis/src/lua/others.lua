@@ -44,6 +44,8 @@ local function contact(keys, args)
   local now, gap = clock(args[1]), tonumber(args[2])
   local f = call('HMGET', keys[1], 'contact_at', 'contact_since', 'format', 'calm_until')
   if is_newer(f[3]) then return { 'newer', f[3] or '' } end
+  -- While a cluster moves the fleet nobody can be heard: that is a gap, too.
+  must_stay(prefix_of(keys[1]))
   local last = tonumber(f[1] or '') or 0
   local back = last > now + 1000
   -- While `pulse` is none, nobody can be heard: that is no silence of theirs.

@@ -41,13 +41,15 @@ local function put_in_records(v, args, n)
   return n
 end
 
--- The claim of an exchange, as far as the choice needs it: worker, profile, how many, and how many
--- of each service. What taking the jobs changes stays packed until some are chosen.
+-- The claim of an exchange, as far as the choice needs it: worker, profile, how many, the bytes that it
+-- brings without them, and how many of each service. What taking the jobs changes stays packed until some are chosen.
 local function claim_of(v, taking)
   local at = v[CLAIM]
   if at == v[LOG] then return nil end
-  local claim = { worker = v[at], digest = v[at + 1], wanted = v[at + 2], taking = taking, services = {} }
-  for i = at + 3, v[LOG] - 1, 2 do
+  local claim = {
+    worker = v[at], digest = v[at + 1], wanted = v[at + 2], bytes = v[at + 3], taking = taking, services = {},
+  }
+  for i = at + 4, v[LOG] - 1, 2 do
     claim.services[#claim.services + 1] = { name = v[i], free = v[i + 1] }
   end
   return claim

@@ -7,7 +7,7 @@ use pointsman_core::{
     Answer, ConnectorId, Event, JobId, Record, RecordKey, ServiceName, Timestamp, Token,
     Transition,
     command::{Exchange, Held},
-    decide::{self, Key, Source, Stop, Unread, Value, accepts, free_slots},
+    decide::{self, Key, Source, Stop, Unread, Value, accepts, free_slots, limits},
     record::{Connector, Job, JobSpec, Worker},
 };
 use uuid::Uuid;
@@ -61,6 +61,8 @@ struct ServicePlan {
 pub struct ClaimPlan {
     worker: Worker,
     wanted: usize,
+    /// Of the payloads of jobs that some of its tokens have already: they come with the answer, too.
+    bytes: u64,
     pub tokens: Vec<Token>,
     services: Vec<ServicePlan>,
     /// Fields of a job that is taken, without attempt and token.
@@ -162,6 +164,7 @@ impl ClaimPlan {
                     plan = Some(Self {
                         worker: (**record).clone(),
                         wanted: open.wanted,
+                        bytes: open.bytes,
                         tokens: open.tokens.clone(),
                         services: vec![service],
                         job: job_fields(job, now),
@@ -246,7 +249,7 @@ impl ClaimPlan {
 
     pub fn pack(&self, pack: &mut Pack) {
         pack.text(self.worker.id.as_str()).text(&self.worker.capabilities_digest.to_string());
-        pack.len(self.wanted);
+        pack.len(self.wanted).int(i64::try_from(self.bytes).unwrap_or(i64::MAX));
         for service in &self.services {
             pack.text(service.name.as_str()).len(service.free);
         }
@@ -316,6 +319,7 @@ impl ServicePlan {
 /// What a claim could take.
 struct Open {
     wanted: usize,
+    bytes: u64,
     tokens: Vec<Token>,
     services: Vec<(ServiceName, usize)>,
 }
@@ -336,7 +340,12 @@ fn open(exchange: &Exchange, base: &Transition, before: &Before, now: Timestamp)
             tokens.push(*token);
         }
     }
-    if tokens.is_empty() || !accepts(&worker, now) {
+    let bytes = claimed.iter().map(|held| match before.get(&RecordKey::Job(held.job)) {
+        Some(Record::Job(job)) => job.spec.payload_bytes,
+        _ => 0,
+    });
+    let bytes: u64 = bytes.sum();
+    if tokens.is_empty() || bytes >= limits::CLAIM_BYTES || !accepts(&worker, now) {
         return None;
     }
     // A worker that is to prove itself takes one and no second.
@@ -354,7 +363,7 @@ fn open(exchange: &Exchange, base: &Transition, before: &Before, now: Timestamp)
             services.extend((free > 0).then(|| (slots.name.clone(), free)));
         }
     }
-    (!services.is_empty()).then_some(Open { wanted, tokens, services })
+    (!services.is_empty()).then_some(Open { wanted, bytes, tokens, services })
 }
 
 /// The fields that taking a job changes: all but those that differ from job to job.

@@ -20,6 +20,7 @@ use pointsman_core::{
     command::IdempotencyKey,
     decide::{Guard, Intake, Key, Side, Value, limits},
     event::Event,
+    hex,
     matching::{Capabilities, Class},
     record::Seq,
 };
@@ -218,8 +219,7 @@ impl Plan {
 
 /// What is kept of an idempotency key, before its end: the job and the body's digest.
 fn idempotency_text(job: JobId, body: &[u8; 32]) -> String {
-    let body = body.iter().fold(String::with_capacity(64), |text, b| format!("{text}{b:02x}"));
-    format!("{job} {body}")
+    format!("{job} {}", hex::encode(body))
 }
 
 fn looked_up(key: &Key, found: Option<&Value>) -> Option<(&'static str, String, Option<String>)> {

@@ -152,7 +152,7 @@ async fn what_was_made_anew_is_not_missed_when_it_goes() {
     assert_eq!(mended[0].outcome, MendOutcome::Repaired);
     fleet.act(&hand, running, completed()).await.expect("it ends");
     fleet.advance(Duration::from_secs(31 * 24 * 3_600));
-    while fleet.reconcile(Due::Retention(Retention::default())).await > 0 {}
+    while fleet.reconcile(Due::Ended(Retention::default())).await > 0 {}
     let jobs = fleet.store.jobs(JobFilter::default(), None, 10).await.expect("the store works");
     assert!(jobs.jobs.iter().all(|left| left.id != job), "it is removed");
     let gone = async || fleet.store.gone(vec![job]).await.expect("the store works");

@@ -152,7 +152,7 @@ async fn machines_are_looked_at_when_one_may_differ() {
 async fn what_is_kept_costs_nothing_of_workers_that_are_heard() {
     let (server, fleet) = started().await;
     let hands = [fleet.worker("one", 1, &[]).await, fleet.worker("other", 1, &[]).await];
-    let keep = Due::Retention(Retention { gone: 0, ..Retention::default() });
+    let keep = Due::Gone(Retention { gone: 0, ..Retention::default() });
     fleet.reconcile(Due::Machines).await;
     fleet.advance(limits::SILENT_AFTER);
     is_heard(&fleet, &hands[1]).await;
@@ -183,7 +183,7 @@ async fn who_is_gone_costs_nothing_until_it_comes_back() {
     }
     fleet.advance(limits::STALE_AFTER);
     let look = async || {
-        for due in [Due::Workers, Due::Connectors, Due::Retention(Retention::default())] {
+        for due in [Due::Workers, Due::Connectors, Due::Gone(Retention::default())] {
             fleet.reconcile(due).await;
         }
     };
@@ -197,5 +197,5 @@ async fn who_is_gone_costs_nothing_until_it_comes_back() {
     fleet.advance(Duration::from_secs(60));
     look().await;
     let keep = Retention { gone_for: Duration::from_secs(100), ..Retention::default() };
-    assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 9, "the one that came back stays");
+    assert_eq!(fleet.reconcile(Due::Gone(keep)).await, 9, "the one that came back stays");
 }

@@ -102,9 +102,3 @@ pub fn put_back_from(now: &Keys, whole: &Keys, backup: &Keys) {
 pub fn is_pulse(key: &str) -> bool {
     key.ends_with(":pulse")
 }
-
-/// Without who was heard when: who speaks is heard, also where it is refused.
-pub fn but_for_pulse(mut keys: Keys) -> Keys {
-    keys.retain(|key, _| !is_pulse(key));
-    keys
-}

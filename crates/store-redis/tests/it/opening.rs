@@ -10,7 +10,7 @@ use pointsman_core::{
 };
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
-    Health, Store, StoreError, ToldProgress, Transfer as _,
+    Depth, Due, Health, Retention, Store, StoreError, ToldProgress, Transfer as _,
     conformance::fleet::{Fleet, completed, spec, within},
     transfer::{ExportOptions, export},
 };
@@ -296,6 +296,53 @@ async fn a_right_that_is_taken_away_leaves_the_outcome_unknown() {
     let submit = Command::Submit(fleet.submission(spec(50)));
     let why = store.execute(vec![submit]).await.map(drop).expect_err("it stops");
     assert!(matches!(&why, StoreError::Unknown(why) if why.contains("midst")), "{why}");
+}
+
+/// The doctor's cure of a log that somebody wrote into is the least that helps.
+#[tokio::test]
+async fn an_entry_behind_the_end_of_the_log_is_deleted_and_everything_goes_on() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = format!("redis://127.0.0.1:{}", server.port());
+    let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
+    let fleet = Fleet::on(&store);
+    fleet.submit(spec(50)).await;
+    let seq = store.seed().await.expect("the store works").position.seq;
+    for id in ["99-0", "100-7"] {
+        run(&server, &format!("XADD {{pointsman:default}}:log {id} a b")).await;
+    }
+    let submit = Command::Submit(fleet.submission(spec(50)));
+    let why = store.execute(vec![submit]).await.expect("it answers").remove(0);
+    assert!(why.expect_err("it is refused").to_string().contains("99-0"));
+    let found = store.examine(Depth::Everything).await.expect("it is examined");
+    let [finding] = &found.findings[..] else { panic!("{found:?}") };
+    let problem = format!("log ends with {seq}-0, and somebody put in behind it: 99-0 100-7");
+    assert!(finding.problem.contains(&problem), "{finding:?}");
+    let cure = finding.cure.split('`').nth(1).expect("a command");
+    assert_eq!(cure, "XDEL {pointsman:default}:log 99-0 100-7");
+    run(&server, cure).await;
+    fleet.submit(spec(50)).await;
+    fleet.check().await.expect("nothing is wrong any more");
+    // What is ours is not deleted: then the number is wrong.
+    run(&server, "HSET {pointsman:default}:meta seq 1").await;
+    let found = store.examine(Depth::Everything).await.expect("it is examined");
+    assert!(found.findings[0].cure.contains(&format!("seq {}", seq + 1)), "{found:?}");
+}
+
+/// What it may not remove keeps nothing else from being removed.
+#[tokio::test]
+async fn a_right_that_is_taken_away_is_told_by_what_needs_it() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = format!("redis://app:secret@127.0.0.1:{}", server.port());
+    run(&server, "ACL SETUSER app on >secret ~* &* +@all").await;
+    let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
+    run(&server, "ACL SETUSER app -zremrangebyscore").await;
+    let why = store.due(Due::Leftovers).await.expect_err("it may not").to_string();
+    assert!(why.contains("'zremrangebyscore'"), "{why}");
+    for what in [Due::Gone(Retention::default()), Due::Ended(Retention::default())] {
+        assert_eq!(store.due(what).await, Ok(Vec::new()), "{what:?}");
+    }
+    run(&server, "ACL SETUSER app +zremrangebyscore").await;
+    assert_eq!(store.due(Due::Leftovers).await, Ok(Vec::new()));
 }
 
 /// Where Redis does not set a stream's last id back, nothing is done by half.

@@ -12,7 +12,7 @@ use crate::support::{by_hand, fleet_on, prefix};
 
 async fn removed(fleet: &Fleet, ended_bytes: u64) -> Vec<JobId> {
     let keep = Retention { ended_bytes, ..Retention::default() };
-    let due = fleet.store.due(Due::Retention(keep)).await.expect("it is looked at");
+    let due = fleet.store.due(Due::Ended(keep)).await.expect("it is looked at");
     let jobs = due.iter().map(|due| match due {
         Reconcile::RemoveJob { job } => *job,
         other => panic!("{other:?}"),
@@ -47,9 +47,7 @@ async fn bytes_are_counted_before_anything_is_removed_for_them() {
     ended.push(held.job);
     assert_eq!(removed(&fleet, sum).await, [ended[0]]);
     assert_eq!(
-        fleet
-            .reconcile(Due::Retention(Retention { ended_bytes: sum, ..Retention::default() }))
-            .await,
+        fleet.reconcile(Due::Ended(Retention { ended_bytes: sum, ..Retention::default() })).await,
         1
     );
     assert_eq!(removed(&fleet, sum).await, []);

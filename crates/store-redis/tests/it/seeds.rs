@@ -3,15 +3,15 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_core::{
-    Command, Record,
+    Command, Record, RecordKey,
     command::Raise,
     record::{AlertId, AlertRule, Severity},
 };
-use pointsman_store::{Store, StoreError};
+use pointsman_store::{LogPage, Store, StoreError, conformance::fleet::completed};
 
 use crate::{
     between,
-    support::{block_on, by_hand, fleet_on, open_with, prefix, redis_url},
+    support::{block_on, by_hand, fleet_on, open_with, prefix, redis_url, unnumbered},
 };
 
 /// The alerts that a view starts from, and the alerts that there are by then. In the looks that are
@@ -78,4 +78,41 @@ async fn entries_that_are_missing_each_time_are_told() {
     let (seen, there) = look(|_| true).await;
     assert!(there.len() > 3, "it looked again: {there:?}");
     assert!(seen.is_err(), "{seen:?}");
+}
+
+/// What an index does not name is missing from views that begin then, until a repair tells all of them.
+#[tokio::test]
+async fn what_an_index_lost_is_in_every_view_after_a_repair() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let held = fleet.running(&hand).await;
+    let ended = fleet.running(&hand).await;
+    fleet.act(&hand, ended, completed()).await.expect("it ends");
+    raise(&fleet.store, "some".to_owned()).await;
+    let whole = fleet.store.seed().await.expect("the store works").records;
+    let mut names: BTreeSet<RecordKey> = whole.iter().map(Record::key).collect();
+    for index in ["workers", "machines", "connectors", "alerts", "leases", "ended"] {
+        by_hand(&prefix, &format!("DEL {index}"));
+    }
+    let began = open_with(options);
+    let seed = began.seed().await.expect("the store works");
+    let mut seen: BTreeSet<RecordKey> = seed.records.iter().map(Record::key).collect();
+    assert_eq!(seen, BTreeSet::new(), "nothing names them");
+    assert!(
+        names.contains(&RecordKey::Job(held.job)) && names.contains(&RecordKey::Job(ended.job))
+    );
+    fleet.store.mend(None).await.expect("it is mended");
+    let LogPage::Groups(told) = began.log(seed.position.seq, 100).await.expect("it is read") else {
+        panic!("the log is whole")
+    };
+    seen.extend(told.iter().flat_map(|group| &group.events).map(|event| event.key.clone()));
+    names.retain(|name| !seen.contains(name));
+    assert_eq!(names, BTreeSet::new(), "these were not told of");
+    let after = fleet.store.seed().await.expect("the store works").records;
+    assert_eq!(unnumbered(&whole), unnumbered(&after));
+    fleet.check().await.expect("nothing is wrong any more");
+    let seq = fleet.seq().await;
+    fleet.store.mend(None).await.expect("there is nothing to mend");
+    assert_eq!(fleet.seq().await, seq, "and nothing to tell");
 }

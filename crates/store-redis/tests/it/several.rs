@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 use crate::{
-    keyspace::{but_for_pulse, changed, dump},
+    keyspace::{changed, dump, is_pulse},
     support::{connection, open_with, options, prefix},
 };
 
@@ -121,12 +121,13 @@ macro_rules! delegate {
                 }
                 let refused: Vec<_> = answers.iter().filter_map(refused).collect();
                 if refused.len() == answers.len() {
-                    let mut states = (before, dump(&self.prefix));
+                    let after = dump(&self.prefix);
+                    let mut traces = changed(&before, &after);
+                    // Who speaks is heard, also where it is refused.
                     if refused.contains(&Refused::EveryOperation) {
                         self.operations.fetch_add(1, Ordering::Relaxed);
-                        states = (but_for_pulse(states.0), but_for_pulse(states.1));
+                        traces.retain(|key| !is_pulse(key));
                     }
-                    let traces = changed(&states.0, &states.1);
                     assert!(traces.is_empty(), "{commands:?} was refused and left {traces:?}");
                 }
                 Ok(answers)

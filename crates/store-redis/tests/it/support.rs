@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use pointsman_core::Record;
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
     ManualClock, Store,
@@ -173,4 +174,14 @@ pub async fn count(server: &RedisServer, command: &str, of: &str) -> u32 {
     let count = stats.split(&format!("{of}=")).nth(1).unwrap_or_default();
     let count: String = count.chars().take_while(char::is_ascii_digit).collect();
     count.parse().unwrap_or(0)
+}
+
+/// Records but for the number of their last change.
+pub fn unnumbered(records: &[Record]) -> Vec<serde_json::Value> {
+    let unnumbered = records.iter().map(|record| {
+        let mut record = serde_json::to_value(record).expect("JSON");
+        record.as_object_mut().expect("an object").remove("rev");
+        record
+    });
+    unnumbered.collect()
 }

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use pointsman_core::{
     Answer, Command, JobId, Rejected,
     command::{Exchange, Held},
+    decide::limits,
 };
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
-    Done, Due, Health, LogPage, Retention, Store,
+    Done, Due, Health, LogPage, ManualClock, Store,
     conformance::fleet::{Fleet, completed, spec, within},
 };
 use pointsman_store_redis::{Options, RedisStore};
@@ -163,14 +164,20 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
     let replica =
         RedisServer::replica_of(&server, RedisOptions::default()).await.expect("it follows");
     let (store, fleet) = open_with(Options { acks: 1, ..at(&server) }).await;
+    let submit = async |submission| {
+        let mut done =
+            store.execute(vec![Command::Submit(submission)]).await.expect("it is written");
+        done.pop().expect("an answer").expect("it is taken")
+    };
     // A replica may take its time at first.
-    let submission = || vec![Command::Submit(fleet.submission(spec(50)))];
-    within("the replica confirms", async { while store.execute(submission()).await.is_err() {} })
-        .await;
+    within("the replica confirms", async {
+        while submit(fleet.submission(spec(50))).await.unconfirmed.is_some() {}
+    })
+    .await;
     let before = count(&server, "wait", "calls").await;
     drop(replica);
-    let submits: Vec<_> = (0..12).map(|_| Command::Submit(fleet.submission(spec(50)))).collect();
-    let submits = submits.into_iter().map(|submit| store.execute(vec![submit]));
+    let submits: Vec<_> = (0..12).map(|_| fleet.submission(spec(50))).collect();
+    let submits = submits.into_iter().map(submit);
     let mut submits = std::pin::pin!(futures::future::join_all(submits));
     let look = async {
         while server.info("blocked_clients").await.expect("it answers") != Some(1) {
@@ -185,7 +192,7 @@ async fn who_waits_for_replicas_is_in_nobodys_way() {
         () = within("they wait for replicas", look) => {}
     }
     for submitted in submits.await {
-        let why = submitted.map(drop).expect_err("nobody confirms").to_string();
+        let why = submitted.unconfirmed.expect("nobody confirms");
         assert!(why.contains("only 0 of 1 replicas"), "{why}");
     }
     let waits = count(&server, "wait", "calls").await - before;
@@ -266,37 +273,37 @@ async fn the_log_takes_no_more_memory_than_it_may() {
         other => panic!("{other:?}"),
     };
     assert!(size().await > 2 * MOST);
-    store.due(Due::Retention(Retention::default())).await.expect("the store works");
+    store.due(Due::Leftovers).await.expect("the store works");
     assert!(size().await <= MOST, "{}", size().await);
     let page = store.log(0, 10).await.expect("the log is read");
     assert!(matches!(page, LogPage::Cut { .. }), "{page:?}");
     fleet.check().await.expect("nothing is wrong");
 }
 
-/// A cluster moves the fleet's slot: until it has moved, nothing is done, and nothing half.
-#[tokio::test]
-async fn while_its_slot_moves_nothing_is_done_by_half() {
+/// A node of a cluster, and what it is told to begin to move the fleet's slot to another one, and to
+/// call that off.
+async fn about_to_move() -> ([RedisServer; 2], [String; 2]) {
     let options = || RedisOptions { cluster: true, ..Default::default() };
     let server = RedisServer::start(options()).await.expect("it starts");
-    let other = RedisServer::start(options()).await.expect("it starts");
-    run(&other, "CLUSTER FLUSHSLOTS").await;
-    let (_store, fleet) = open(&server).await;
-    let hand = fleet.worker("w", 1, &[]).await;
-    let job = fleet.submit(spec(50)).await;
-    run(&server, &format!("CLUSTER MEET 127.0.0.1 {}", other.port())).await;
+    let other = RedisServer::beside(&server, options()).await.expect("it joins");
     let Value::BulkString(id) = run(&other, "CLUSTER MYID").await else { panic!("no id") };
     let id = String::from_utf8(id).expect("UTF-8");
-    let met = async {
-        while !format!("{:?}", run(&server, "CLUSTER NODES").await).contains(&id) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), met).await.expect("the nodes meet");
     let Value::Int(slot) = run(&server, "CLUSTER KEYSLOT {pointsman:default}:meta").await else {
         panic!("no slot")
     };
+    let begin = format!("CLUSTER SETSLOT {slot} MIGRATING {id}");
+    ([server, other], [begin, format!("CLUSTER SETSLOT {slot} STABLE")])
+}
+
+/// A cluster moves the fleet's slot: until it has moved, nothing is done, and nothing half.
+#[tokio::test]
+async fn while_its_slot_moves_nothing_is_done_by_half() {
+    let ([server, _other], [begin, call_off]) = about_to_move().await;
+    let (_store, fleet) = open(&server).await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let job = fleet.submit(spec(50)).await;
     let before = server.dump().await.expect("it is dumped");
-    run(&server, &format!("CLUSTER SETSLOT {slot} MIGRATING {id}")).await;
+    run(&server, &begin).await;
     let claim = || {
         let claim = Fleet::exchange(&hand, Vec::new(), vec![fleet.token()]);
         fleet.store.execute(vec![Command::Exchange(claim)])
@@ -304,10 +311,31 @@ async fn while_its_slot_moves_nothing_is_done_by_half() {
     let why = claim().await.map(drop).expect_err("it is refused").to_string();
     assert!(why.contains("the cluster moves this fleet to another node"), "{why}");
     assert!(!why.contains("holds what it cannot"), "nothing is broken: {why}");
-    run(&server, &format!("CLUSTER SETSLOT {slot} STABLE")).await;
+    run(&server, &call_off).await;
     assert_eq!(server.dump().await.expect("it is dumped"), before);
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(job));
     fleet.check().await.expect("nothing is wrong");
+}
+
+/// Nobody could be heard meanwhile, so nobody was silent.
+#[tokio::test]
+async fn a_move_of_its_slot_that_is_called_off_ends_no_lease() {
+    let ([server, _other], [begin, call_off]) = about_to_move().await;
+    let clock = ManualClock::default();
+    let (store, fleet) =
+        open_with(Options { clock: Some(Arc::new(clock.clone())), ..at(&server) }).await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    assert!(store.due(Due::Leases).await.expect("it is looked").is_empty());
+    run(&server, &begin).await;
+    for _ in 0..2 * limits::LEASE.as_secs() {
+        clock.advance(Duration::from_secs(1));
+        // Servers look all the time.
+        let _ = store.due(Due::Leases).await;
+    }
+    run(&server, &call_off).await;
+    assert!(store.due(Due::Leases).await.expect("it is looked").is_empty());
+    fleet.act(&hand, held, completed()).await.expect("it ends");
 }
 
 /// What is asked of replicas needs no memory: endings go on without.

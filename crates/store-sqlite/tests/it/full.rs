@@ -201,7 +201,7 @@ async fn on_a_full_disk_jobs_end_beside_one_whose_result_does_not_fit() {
 
 /// So much that not even a mark fits, until the reserve is given up.
 fn stuff(db: &Connection) {
-    db.execute("INSERT INTO payloads VALUES (1000, zeroblob(2500000))", []).unwrap();
+    db.execute("CREATE TABLE ballast AS SELECT zeroblob(2500000)", []).unwrap();
     db.execute_batch("PRAGMA incremental_vacuum; BEGIN").unwrap();
     let pages = || db.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0)).unwrap();
     let full = pages();

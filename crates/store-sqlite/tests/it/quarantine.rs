@@ -285,3 +285,38 @@ async fn a_log_with_a_gap_is_not_read_beyond_it() {
         assert!(after.findings().await.contains(&format!("quarantined:job/{job}")), "{gap}");
     }
 }
+
+/// Whoever deletes what was put aside leaves behind what was kept beside it.
+#[tokio::test]
+async fn what_was_kept_beside_a_job_that_is_gone_is_found_and_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let hand = before.worker("w", 1, &[]).await;
+    let lost = submit_and_finish(&before, &hand).await;
+    let kept = submit_and_finish(&before, &hand).await;
+    before.store.close().await.unwrap();
+    let db = database(dir.path());
+    assert_eq!(db.execute("UPDATE jobs SET record = '{' WHERE n = 1", []).unwrap(), 1);
+    db.execute("DELETE FROM log", []).unwrap();
+    drop(db);
+    let aside = fleet(dir.path());
+    assert_eq!(aside.findings().await, [format!("quarantined:job/{lost}")]);
+    aside.store.close().await.unwrap();
+    assert_eq!(database(dir.path()).execute("DELETE FROM quarantine", []).unwrap(), 1);
+
+    let after = fleet(dir.path());
+    let found = after.store.examine(Depth::Everything).await.unwrap();
+    let [stray] = &found.findings[..] else { panic!("{found:?}") };
+    assert_eq!(stray.id, "index_without_record:index/payload:1");
+    let (_, cure) = stray.cure.split_once('`').unwrap();
+    let (query, _) = cure.split_once('`').unwrap();
+    let payload: Vec<u8> = database(dir.path()).query_row(query, [], |row| row.get(0)).unwrap();
+    let payloads = after.store.payloads(vec![kept]).await.unwrap();
+    assert_eq!(payloads, [Some(payload.into())], "what the cure names is there");
+    let Mended { finding, outcome } = &after.store.mend(None).await.unwrap()[0];
+    assert_eq!((finding, outcome), (stray, &MendOutcome::Repaired));
+    after.check().await.unwrap();
+    let db = database(dir.path());
+    assert_eq!((count(&db, "payloads"), count(&db, "results")), (1, 1), "those of the other job");
+    assert!(after.store.result(kept, None).await.unwrap().is_some());
+}

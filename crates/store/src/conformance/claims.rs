@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_core::{
-    Command, FailureKind, JobId, LossReason, Record, RecordKey, Timestamp, WorkflowId,
+    Command, FailureKind, JobId, LossReason, Record, RecordKey, Timestamp, Token, WorkflowId,
     command::{Op, Submit},
     decide::limits,
     matching::PoisonousClass,
@@ -53,13 +53,14 @@ pub async fn a_claim_takes_no_more_payload_than_one_answer_has_room_for(open: &O
         fleet.run(Command::Submit(submit)).await.expect("accepted");
     }
     let able = fleet.worker("able", 9, &["label"]).await;
-    let claim = async |count: usize| {
-        let tokens = (0..count).map(|_| fleet.token()).collect();
-        let claimed = fleet.claim_with(&able, tokens).await;
+    let claim = async |tokens: &[Token]| {
+        let claimed = fleet.claim_with(&able, tokens.to_vec()).await;
         claimed.iter().map(|held| held.job).collect::<Vec<_>>()
     };
-    assert_eq!(claim(9).await, jobs[..2], "the next one finds no room");
-    assert_eq!(claim(9).await, jobs[2..]);
+    let [first, second] = [(); 2].map(|()| (0..9).map(|_| fleet.token()).collect::<Vec<_>>());
+    assert_eq!(claim(&first).await, jobs[..2], "the next one finds no room");
+    assert_eq!(claim(&first).await, jobs[..2], "nor where its answer was lost");
+    assert_eq!(claim(&second).await, jobs[2..]);
     assert_eq!(fleet.claim(&hand).await, None);
     fleet.check().await.expect("sound");
 }

@@ -54,7 +54,7 @@ pub fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
             .prop_map(|(worker, machine, drain)| Action::Drain { worker, machine, drain }),
         1 => (0u8..3).prop_map(|worker| Action::Leave { worker }),
         3 => (0u32..20_000).prop_map(|millis| Action::Advance { millis }),
-        3 => (0u8..7).prop_map(|what| Action::Reconcile { what }),
+        3 => (0u8..9).prop_map(|what| Action::Reconcile { what }),
     ];
     prop::collection::vec(action, 1..most)
 }
@@ -234,7 +234,9 @@ fn due_of(n: u8) -> Due {
         Due::Machines,
         Due::Holds,
         Due::Exclusions,
-        Due::Retention(keep),
+        Due::Gone(keep),
+        Due::Ended(keep),
+        Due::Leftovers,
     ][usize::from(n)]
 }
 

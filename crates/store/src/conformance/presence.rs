@@ -83,13 +83,13 @@ pub async fn machines_that_are_gone_are_removed_in_time(open: &Open) {
     for _ in 0..2 {
         fleet.advance(keep.gone_for / 2 - minute);
         fleet.store.break_contact().await.expect("the store works");
-        fleet.reconcile(Due::Retention(keep)).await;
+        fleet.reconcile(Due::Gone(keep)).await;
         assert_eq!(known().await, 2, "not yet");
     }
     fleet.advance(3 * minute);
     // The bare worker first, then its machine.
     for _ in 0..2 {
-        fleet.reconcile(Due::Retention(keep)).await;
+        fleet.reconcile(Due::Gone(keep)).await;
     }
     assert_eq!(known().await, 0);
 }

@@ -336,10 +336,10 @@ pub async fn ended_jobs_are_kept_by_count_age_and_bytes(open: &Open) {
     let each = fleet.job(ended[0]).await.bytes();
     assert_eq!(each, 2 + r#"{"done":true}"#.len() as u64, "payload and result");
     let keep = Retention { ended_bytes: 2 * each, ..Retention::default() };
-    assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 1, "the oldest, as one is too many");
-    assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 0);
+    assert_eq!(fleet.reconcile(Due::Ended(keep)).await, 1, "the oldest, as one is too many");
+    assert_eq!(fleet.reconcile(Due::Ended(keep)).await, 0);
     let keep = Retention { ended_for: Duration::from_secs(15), ..Retention::default() };
-    assert_eq!(fleet.reconcile(Due::Retention(keep)).await, 1, "that of 20 s ago");
+    assert_eq!(fleet.reconcile(Due::Ended(keep)).await, 1, "that of 20 s ago");
     assert_eq!(fleet.job(ended[2]).await.status(), JobStatus::Completed);
 }
 
@@ -355,7 +355,7 @@ pub async fn what_a_submission_puts_into_the_record_is_counted(open: &Open) {
     fleet.act(&hand, held, completed()).await.expect("accepted");
     let bytes = fleet.job(held.job).await.bytes();
     assert_eq!(bytes, (asked + 2 + r#"{"done":true}"#.len()) as u64);
-    let keep = |ended_bytes| Due::Retention(Retention { ended_bytes, ..Retention::default() });
+    let keep = |ended_bytes| Due::Ended(Retention { ended_bytes, ..Retention::default() });
     assert_eq!(fleet.reconcile(keep(bytes)).await, 0);
     assert_eq!(fleet.reconcile(keep(bytes - 1)).await, 1);
     fleet.check().await.expect("sound");
@@ -397,21 +397,4 @@ pub async fn ended_jobs_are_listed_by_their_end(open: &Open) {
     fleet.act(&hand, d, completed()).await.expect("accepted");
     fleet.run(Command::Cancel { job: c.job }).await.expect("accepted");
     assert_eq!(listed(&all, 10).await, [vec![c.job, d.job, b.job, a.job]]);
-}
-
-/// A backlog of ended jobs must not keep who is gone, of whom there are few.
-pub async fn who_is_gone_goes_before_ended_jobs(open: &Open) {
-    let fleet = Fleet::new(open);
-    let hand = fleet.worker("w", 1, &[]).await;
-    let held = fleet.running(&hand).await;
-    fleet.act(&hand, held, completed()).await.expect("accepted");
-    let (worker, incarnation) = (hand.worker.clone(), hand.incarnation);
-    fleet.run(Command::Leave { worker, incarnation }).await.expect("accepted");
-    fleet.advance(Duration::from_secs(100));
-    let keep = Retention { gone: 0, ended_bytes: 0, ..Retention::default() };
-    let due = fleet.store.due(Due::Retention(keep)).await.expect("the store works");
-    let [Reconcile::RemoveWorker { worker }, Reconcile::RemoveJob { job }] = &due[..] else {
-        panic!("{due:?}")
-    };
-    assert_eq!((worker, *job), (&hand.worker, held.job));
 }

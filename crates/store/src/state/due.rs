@@ -6,8 +6,12 @@ use std::{collections::HashMap, time::Duration};
 use pointsman_core::{
     MachineId, Timestamp, WorkerId,
     command::Reconcile,
-    decide::limits,
-    record::{ConnectorStatus, Job, MachineStatus},
+    decide::{
+        due::{self, connector_unconfirmed, lease_over, worker_silent},
+        limits,
+    },
+    record::Job,
+    view::ENDED_IN_VIEW,
 };
 
 use super::{ClassIx, State};
@@ -21,14 +25,26 @@ pub enum Due {
     Machines,
     Holds,
     Exclusions,
-    /// Ended jobs, and workers and machines that are gone, over what is kept.
-    Retention(Retention),
+    /// Workers and machines that are gone, over what is kept.
+    Gone(Retention),
+    /// Ended jobs over what is kept.
+    Ended(Retention),
+    /// What no command removes: a store that does so only when it is asked removes it now, and
+    /// answers an empty list.
+    Leftovers,
+}
+
+impl Due {
+    /// Whether it follows from somebody's silence, which may be the asker's or the store's own.
+    pub fn is_silence(self) -> bool {
+        matches!(self, Self::Leases | Self::Workers | Self::Connectors | Self::Machines)
+    }
 }
 
 /// What is kept of what has ended or gone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retention {
-    /// Ended jobs, 200 at least (the view shows so many).
+    /// Ended jobs; at least as many as the view shows, [`ENDED_IN_VIEW`].
     pub ended_jobs: u64,
     pub ended_for: Duration,
     /// Payloads, results and files of ended jobs, together.
@@ -40,21 +56,25 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        let day = Duration::from_secs(24 * 3600);
-        Self {
-            ended_jobs: 50_000,
-            ended_for: 30 * day,
-            ended_bytes: 50 << 30,
-            gone: 1_000,
-            gone_for: day,
-        }
+        Self::USUAL
     }
 }
 
 impl Retention {
+    pub const DAY_S: u64 = 24 * 3600;
+
+    /// What is kept unless something else is asked for.
+    pub const USUAL: Self = Self {
+        ended_jobs: 50_000,
+        ended_for: Duration::from_secs(30 * Self::DAY_S),
+        ended_bytes: 50 << 30,
+        gone: 1_000,
+        gone_for: Duration::from_secs(Self::DAY_S),
+    };
+
     /// How many of so many ended jobs are over the limit.
     pub fn too_many(&self, ended: u64) -> u64 {
-        ended.saturating_sub(self.ended_jobs.max(200))
+        ended.saturating_sub(self.ended_jobs.max(ENDED_IN_VIEW))
     }
 
     pub fn is_too_old(&self, job: &Job, now: Timestamp) -> bool {
@@ -80,7 +100,7 @@ pub const MAX_DUE: usize = 1_000;
 
 impl State {
     pub fn due(&mut self, what: Due, now: Timestamp) -> Vec<Reconcile> {
-        if let Due::Leases | Due::Workers | Due::Connectors | Due::Machines = what {
+        if what.is_silence() {
             self.volatile.look_for_silence(now);
         }
         match what {
@@ -99,7 +119,9 @@ impl State {
                     .collect()
             }
             Due::Exclusions => self.lapsing_exclusions(now),
-            Due::Retention(keep) => self.surplus(keep, now),
+            Due::Gone(keep) => self.surplus_gone(keep, now),
+            Due::Ended(keep) => self.surplus_jobs(keep, now),
+            Due::Leftovers => Vec::new(),
         }
     }
 
@@ -128,57 +150,31 @@ impl State {
         let mut over: Vec<_> = over.collect();
         over.sort_unstable();
         over.truncate(MAX_DUE);
-        let expire = over.into_iter().filter_map(|(id, token)| {
-            let job = &self.jobs.get(id)?.job;
-            Some(Reconcile::ExpireLease { job: *id, attempt: job.attempt, token: *token })
-        });
+        let expire = over.into_iter().filter_map(|(id, _)| lease_over(&self.jobs.get(id)?.job));
         expire.collect()
     }
 
     fn silent_workers(&self, now: Timestamp) -> Vec<Reconcile> {
-        let after = limits::SILENT_AFTER;
         let silent = self.workers.values().filter(|worker| {
             let heard = self.volatile.heartbeat(&worker.id);
-            !worker.is_offline() && self.volatile.silent_for(heard, now) >= after
+            self.volatile.silent_for(heard, now) >= limits::SILENT_AFTER
         });
-        silent
-            .map(|w| Reconcile::DeclareSilent {
-                worker: w.id.clone(),
-                incarnation: w.incarnation,
-                after,
-            })
-            .take(MAX_DUE)
-            .collect()
+        silent.filter_map(|worker| worker_silent(worker)).take(MAX_DUE).collect()
     }
 
     fn stale_connectors(&self, now: Timestamp) -> Vec<Reconcile> {
-        let after = limits::STALE_AFTER;
         let stale = self.connectors.values().filter(|connector| {
             let confirmed = self.volatile.confirmed(&connector.id).map(|c| c.at);
-            !matches!(connector.reported, ConnectorStatus::Unknown | ConnectorStatus::Offline)
-                && self.volatile.silent_for(confirmed, now) >= after
+            self.volatile.silent_for(confirmed, now) >= limits::STALE_AFTER
         });
-        stale
-            .map(|c| Reconcile::MarkStale { connector: c.id.clone(), after })
-            .take(MAX_DUE)
-            .collect()
+        stale.filter_map(|connector| connector_unconfirmed(connector)).take(MAX_DUE).collect()
     }
 
     fn changed_machines(&self, now: Timestamp) -> Vec<Reconcile> {
-        let after = limits::SILENT_AFTER;
         let due = self.machines.values().filter_map(|machine| {
             let heard = self.machine_heard(&machine.id);
-            let silent = self.volatile.silent_for(heard, now) >= after;
-            let id = machine.id.clone();
-            match machine.status {
-                MachineStatus::Disconnected if heard.is_some() && !silent => {
-                    Some(Reconcile::ReconnectMachine { machine: id })
-                }
-                status if !status.is_gone() && silent => {
-                    Some(Reconcile::DisconnectMachine { machine: id, after })
-                }
-                _ => None,
-            }
+            let is_silent = self.volatile.silent_for(heard, now) >= limits::SILENT_AFTER;
+            due::machine(&machine.id, machine.status, heard.is_some(), is_silent)
         });
         due.take(MAX_DUE).collect()
     }
@@ -199,11 +195,15 @@ impl State {
         due.take(MAX_DUE).collect()
     }
 
-    fn surplus(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
+    fn surplus_gone(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
         let workers = self.gone_workers(keep, now).into_iter();
         let workers = workers.map(|worker| Reconcile::RemoveWorker { worker });
         let machines = self.gone_machines(keep, now).into_iter();
         let machines = machines.map(|machine| Reconcile::RemoveMachine { machine });
+        workers.chain(machines).take(MAX_DUE).collect()
+    }
+
+    fn surplus_jobs(&self, keep: Retention, now: Timestamp) -> Vec<Reconcile> {
         let too_many = keep.too_many(self.ended.len() as u64);
         let mut too_large = self.ended_bytes.saturating_sub(keep.ended_bytes);
         let jobs = self.ended.values().filter_map(|id| self.jobs.get(id));
@@ -213,9 +213,7 @@ impl State {
             too_large = too_large.saturating_sub(entry.job.bytes());
             over
         });
-        let jobs = ended.map(|(_, entry)| Reconcile::RemoveJob { job: entry.job.id });
-        // First those that are few.
-        workers.chain(machines).chain(jobs).take(MAX_DUE).collect()
+        ended.map(|(_, entry)| Reconcile::RemoveJob { job: entry.job.id }).take(MAX_DUE).collect()
     }
 
     fn gone_workers(&self, keep: Retention, now: Timestamp) -> Vec<WorkerId> {

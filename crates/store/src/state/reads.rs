@@ -118,6 +118,23 @@ pub struct WaitingJob {
     pub hold: Option<Hold>,
 }
 
+impl WaitingJob {
+    /// A pending job, which is of this class.
+    pub fn of(job: &Job, class: ClassKey) -> Self {
+        Self {
+            id: job.id,
+            service: job.service().clone(),
+            priority: job.spec.effective_priority(),
+            customer_id: job.spec.customer_id.clone(),
+            workflow_id: job.spec.workflow_id.clone(),
+            created_at: job.spec.created_at,
+            class,
+            attempt: job.attempt,
+            hold: job.hold(),
+        }
+    }
+}
+
 /// Jobs of equal requirements.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ClassSummary {
@@ -266,22 +283,7 @@ impl State {
 
     fn waiting_job(&self, id: &JobId) -> Option<WaitingJob> {
         let entry = self.jobs.get(id)?;
-        let job = &entry.job;
-        let hold = match job.state {
-            pointsman_core::record::JobState::Pending { hold } => hold,
-            _ => None,
-        };
-        Some(WaitingJob {
-            id: job.id,
-            service: job.service().clone(),
-            priority: job.spec.effective_priority(),
-            customer_id: job.spec.customer_id.clone(),
-            workflow_id: job.spec.workflow_id.clone(),
-            created_at: job.spec.created_at,
-            class: self.queues.entry(entry.class?)?.key,
-            attempt: job.attempt,
-            hold,
-        })
+        Some(WaitingJob::of(&entry.job, self.queues.entry(entry.class?)?.key))
     }
 
     /// The workers that are there, by what they offer.

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use pointsman_core::{Record, record::Job};
+use pointsman_core::{Record, hex, record::Job};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::{
     Counts, FORMAT, Footer, Header, Item, Transfer, TransferError,
-    lines::{footer_line, header_line, hex, item_line},
+    lines::{footer_line, header_line, item_line},
 };
 use crate::{Depth, JobFilter, LogPage, Mend, Seed};
 
@@ -101,7 +101,7 @@ impl<W: AsyncWrite + Unpin + Send> Out<W> {
     }
 
     async fn finish(mut self) -> Result<Counts, TransferError> {
-        let sha256 = hex(&self.sha256.finalize());
+        let sha256 = hex::encode(self.sha256.finalize());
         let footer = Footer { counts: self.counts, sha256 };
         self.to.write_all(&footer_line(&footer)?).await?;
         self.to.flush().await?;

@@ -9,6 +9,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use pointsman_core::{
     CustomerId, JobId, Record, RecordKind, Timestamp, Token,
     command::IdempotencyKey,
+    hex,
     matching::{Capabilities, CapabilitiesDigest},
 };
 use serde::{Deserialize, Serialize};
@@ -126,7 +127,7 @@ pub(super) struct Body([u8; 32]);
 
 impl From<Body> for String {
     fn from(body: Body) -> Self {
-        hex(&body.0)
+        hex::encode(body.0)
     }
 }
 
@@ -135,18 +136,8 @@ impl TryFrom<String> for Body {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         const WRONG: &str = "not a SHA-256: use 64 hexadecimal digits";
-        let digits = text.as_bytes().chunks_exact(2).map(|pair| {
-            let pair = std::str::from_utf8(pair).ok();
-            pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())
-        });
-        let bytes = digits.collect::<Option<Vec<_>>>().ok_or(WRONG)?;
-        let whole = text.len() == 64;
-        bytes.try_into().ok().filter(|_| whole).map(Self).ok_or(WRONG)
+        hex::decode(&text).map(Self).ok_or(WRONG)
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Line<'_> {

@@ -1,14 +1,11 @@
 //! Reading a stream, and holding it to what its header and footer say.
 
-use pointsman_core::{JobId, Record};
+use pointsman_core::{JobId, Record, hex};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
-use super::{
-    Counts, FORMAT, Footer, Header, Item, TransferError,
-    lines::{Line, hex},
-};
+use super::{Counts, FORMAT, Footer, Header, Item, TransferError, lines::Line};
 
 /// Bytes of one line at most. Bodies of requests have 64 MB, and Base64 makes them a third longer.
 const MAX_LINE: u64 = 256 << 20;
@@ -124,7 +121,7 @@ impl<R: AsyncBufRead + Unpin + Send> Stream<R> {
         if footer.counts != self.counts {
             return Err(TransferError::Altered("its footer counts other lines"));
         }
-        if footer.sha256 != hex(&self.sha256.clone().finalize()) {
+        if footer.sha256 != hex::encode(self.sha256.clone().finalize()) {
             return Err(TransferError::Altered("its footer has another SHA-256"));
         }
         match self.from.fill_buf().await?.is_empty() {

@@ -135,7 +135,8 @@ fn own_trouble(world: &World) -> Vec<Raise> {
         _ => None,
     };
     let files = world.hub.files.lock().as_ref().map(files_trouble);
-    full.into_iter().chain(files).collect()
+    let failing = world.statuses.failing(world.store().now()).into_iter();
+    full.into_iter().chain(files).chain(failing.map(reconciler_fails)).collect()
 }
 
 impl World {
@@ -249,6 +250,20 @@ fn files_trouble(trouble: &FilesTrouble) -> Raise {
         severity: Severity::Critical,
         message: message.into(),
         action: action.into(),
+    }
+}
+
+fn reconciler_fails((name, why): (&str, String)) -> Raise {
+    Raise {
+        alert: AlertId { rule: AlertRule::StoreAtRisk, subject: name.to_owned() },
+        severity: Severity::Warning,
+        message: format!(
+            "what a server does by itself about {} fails again and again: {why}",
+            name.replace('_', " ")
+        ),
+        action: "if Redis refuses a command, give its user the rights in deploy/users.acl; else \
+                 `pointsman doctor` says what is damaged"
+            .into(),
     }
 }
 

@@ -188,6 +188,34 @@ async fn a_file_that_is_refused_fails_the_job_at_once_and_names_node_file_and_an
 }
 
 #[tokio::test]
+async fn a_socket_that_is_closed_each_time_is_opened_less_and_less_often() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    proxy.close_sockets();
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    let before = bench.sim.requests();
+    connector.run(comfy_task(sleeping(3.0)), Witness::new().context()).await.unwrap();
+    let (handshakes, requests) = (proxy.handshakes(), bench.sim.requests() - before);
+    assert!((2..12).contains(&handshakes), "{handshakes}");
+    assert!(requests < 150, "{requests}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_gone_behind_a_half_open_socket_is_seen() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let mut settings = settings(&proxy.url(), "worker-a");
+    settings.timeouts.request = Duration::from_millis(200);
+    let connector = Arc::new(ComfyUiConnector::new(settings).unwrap());
+    let bench = Bench { sim: bench.sim, connector };
+    let running = bench.begin(comfy_task(sleeping(30.0))).await;
+    super::until(|| proxy.sockets() == 1 && !running.witness.reports.lock().is_empty()).await;
+    proxy.vanish();
+    assert_eq!(lost(running.end().await), LossReason::ServiceLost);
+    assert_eq!(proxy.sockets(), 1, "nobody closed it");
+}
+
+#[tokio::test]
 async fn a_process_that_dies_behind_what_still_listens_is_seen() {
     let bench = Bench::new().await;
     let proxy = Proxy::start(bench.sim.addr()).await;

@@ -1,7 +1,18 @@
 //! What a former life left on the service.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use pointsman_comfyui_sim::SimConfig;
+
 use super::{Bench, comfy_task, picture, settings, sleeping};
-use crate::{Connector as _, Task, comfyui::ComfyUiConnector, testing::Witness};
+use crate::{
+    Connector as _, Task,
+    comfyui::{ComfyUiConnector, ComfyUiSettings},
+    testing::Witness,
+};
 
 /// Begins a run and loses the worker that began it.
 async fn abandon(bench: &Bench, task: Task) {
@@ -40,6 +51,25 @@ async fn a_prompt_that_the_worker_named_is_its_own_whatever_it_says_of_its_owner
     assert_eq!(renamed.clear_ghosts(&[task.held]).await, Ok(vec![task.held]));
     // It could not be made to stop, or was given to another worker.
     assert_eq!(renamed.clear_ghosts(&[]).await, Ok(Vec::new()));
+    assert_eq!(bench.queue().await, 0);
+}
+
+#[tokio::test]
+async fn what_it_submitted_is_its_own_also_when_its_worker_has_another_store_since() {
+    let moved = Arc::new(AtomicBool::new(false));
+    let has_moved = moved.clone();
+    let owner = move || match has_moved.load(Ordering::SeqCst) {
+        false => "worker-a@old".to_owned(),
+        true => "worker-a@new".to_owned(),
+    };
+    let with_owner = |settings: &mut ComfyUiSettings| settings.owner = Arc::new(owner);
+    let bench = Bench::with(SimConfig::default(), with_owner).await;
+    abandon(&bench, comfy_task(sleeping(30.0))).await;
+    moved.store(true, Ordering::SeqCst);
+    let other = ComfyUiConnector::new(settings(&bench.sim.url(), "worker-a@new")).unwrap();
+    assert_eq!(other.clear_ghosts(&[]).await, Ok(Vec::new()));
+    assert_eq!(bench.queue().await, 1, "another process cannot know that it is its own");
+    assert_eq!(bench.connector.clear_ghosts(&[]).await, Ok(Vec::new()));
     assert_eq!(bench.queue().await, 0);
 }
 

@@ -110,10 +110,13 @@ fn settings(url: &str, owner: &str) -> ComfyUiSettings {
     let pace = Pace {
         cancel,
         dead_after: soon,
+        mute_after: soon * 3,
         cut_off_after: soon * 3,
         unreadable_after: soon,
         ..Pace::default()
     };
+    let owner = owner.to_owned();
+    let owner = Arc::new(move || owner.clone());
     ComfyUiSettings { pace, ..ComfyUiSettings::new(service, url, owner) }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pointsman_comfyui_sim::{SimConfig, Version};
 use pointsman_core::{
     FailureKind,
+    bounds::MAX_LABEL,
     record::{ArtifactType, InputRef},
 };
 use serde_json::json;
@@ -50,6 +51,23 @@ async fn a_preview_image_is_stored_as_temporary() {
     let artifacts = end.unwrap().artifacts;
     assert_eq!(artifacts.len(), 1);
     assert_eq!(artifacts[0].kind, ArtifactType::Temp);
+}
+
+#[tokio::test]
+async fn the_ids_of_nodes_are_whatever_they_like_and_artifacts_fit_all_the_same() {
+    let bench = Bench::new().await;
+    for (id, name) in [("\n.\u{7}", "_._"), (".hidden", "_hidden"), ("..", "_.")] {
+        for id in [id.to_owned(), id.to_owned() + &"n".repeat(300)] {
+            let mut graph = picture(1);
+            let save = graph.as_object_mut().unwrap().remove("7").unwrap();
+            graph[&id] = save;
+            let artifacts = bench.run(graph).await.0.unwrap().artifacts;
+            let [artifact] = &artifacts[..] else { panic!("{artifacts:?}") };
+            let node = artifact.node.as_deref().unwrap();
+            assert!(node.len() <= MAX_LABEL && !node.chars().any(char::is_control), "{node:?}");
+            assert!(artifact.name.starts_with(name), "{artifact:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,9 @@ pub struct Proxy {
 struct Manners {
     socket_delay_ms: AtomicU64,
     loses_submission_answers: AtomicBool,
+    vanished: AtomicBool,
+    closes_sockets: AtomicBool,
+    handshakes: AtomicUsize,
     breaks: Mutex<Vec<Break>>,
     sockets: AtomicUsize,
 }
@@ -59,6 +62,8 @@ pub enum How {
     Cut,
     /// As a proxy that finds nothing behind it: with this status.
     Answer(u16),
+    /// The connection stays open, and nothing comes.
+    Hold,
     /// With the beginning of an answer that is larger than anybody reads.
     Large,
 }
@@ -105,6 +110,22 @@ impl Proxy {
         self.manners.breaks.lock().clear();
     }
 
+    /// Nothing listens any more, and on connections that are open nothing moves.
+    pub fn vanish(&self) {
+        self.manners.vanished.store(true, Ordering::SeqCst);
+        self.task.abort();
+    }
+
+    /// Websockets are closed as soon as they are open.
+    pub fn close_sockets(&self) {
+        self.manners.closes_sockets.store(true, Ordering::SeqCst);
+    }
+
+    /// How many websockets were asked for.
+    pub fn handshakes(&self) -> usize {
+        self.manners.handshakes.load(Ordering::SeqCst)
+    }
+
     /// How many websockets are open.
     pub fn sockets(&self) -> usize {
         self.manners.sockets.load(Ordering::SeqCst)
@@ -131,31 +152,44 @@ impl Manners {
         Some(found.how)
     }
 
-    async fn pass(&self, client: TcpStream, to: SocketAddr) -> std::io::Result<()> {
+    async fn unless_vanished(&self) {
+        if self.vanished.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn pass(self: Arc<Self>, client: TcpStream, to: SocketAddr) -> std::io::Result<()> {
         let server = TcpStream::connect(to).await?;
         let (mut from_client, to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
         let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
-        let answering = to_client.clone();
+        let (answering, shared) = (to_client.clone(), self.clone());
         let answers = tokio::spawn(async move {
             let mut chunk = vec![0; 64 << 10];
             loop {
                 let read = from_server.read(&mut chunk).await?;
+                shared.unless_vanished().await;
                 if read == 0 {
                     return answering.lock().await.shutdown().await;
                 }
                 answering.lock().await.write_all(&chunk[..read]).await?;
+                let is_handshake = chunk.starts_with(b"HTTP/1.1 101");
+                if is_handshake && shared.closes_sockets.load(Ordering::SeqCst) {
+                    return answering.lock().await.shutdown().await;
+                }
             }
         });
         let mut chunk = vec![0; 64 << 10];
         let mut socket = None;
         loop {
             let read = from_client.read(&mut chunk).await?;
+            self.unless_vanished().await;
             if read == 0 {
                 break;
             }
             let head = &chunk[..read];
             if head.starts_with(b"GET /ws") {
+                self.handshakes.fetch_add(1, Ordering::SeqCst);
                 socket.get_or_insert_with(|| Socket::new(&self.sockets));
                 let ms = self.socket_delay_ms.load(Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -164,6 +198,10 @@ impl Manners {
             match self.broken(head) {
                 None => {}
                 Some(How::Cut) => return Ok(()),
+                Some(How::Hold) => {
+                    copy(&mut from_client, &mut sink()).await?;
+                    return Ok(());
+                }
                 Some(how) => {
                     let (status, length) = match how {
                         How::Answer(status) => (status, 0),

@@ -1,11 +1,13 @@
 //! The service refuses the graph, or a part of it.
 
+use pointsman_comfyui::Submission;
 use pointsman_core::FailureKind;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::{Bench, failure, picture, with_faults};
+use super::{Bench, comfy_task, failure, picture, proxy::Proxy, settings, with_faults};
 use crate::{
-    RunEnd,
+    Completion, Connector as _, RunEnd, Task,
+    comfyui::ComfyUiConnector,
     testing::{Witness, task},
 };
 
@@ -51,16 +53,60 @@ async fn a_partial_run_is_stopped_and_fails_unless_it_is_wanted() {
 #[tokio::test]
 async fn a_partial_run_that_does_not_stop_says_what_it_failed_of() {
     let bench = Bench::new().await;
+    let task = with_faults(half_wrong(), json!({"silent_node_s": 2.0}));
+    let end = bench.run_task(task, Witness::new()).await;
+    let Err(RunEnd::Wedged { failure: Some(failure), .. }) = end else { panic!("{end:?}") };
+    assert_eq!(failure.kind, FailureKind::BadJob);
+    assert!(failure.message.contains("only a part"), "{}", failure.message);
+}
+
+/// A picture that is drawn, and one that ComfyUI drops.
+fn half_wrong() -> Value {
     let mut graph = picture(1);
     graph["8"] = json!({"class_type": "EmptyImage",
         "inputs": {"width": "wide", "height": 8, "batch_size": 1, "color": 0}});
     graph["9"] = json!({"class_type": "SaveImage",
         "inputs": {"images": ["8", 0], "filename_prefix": "part"}});
-    let task = with_faults(graph, json!({"silent_node_s": 2.0}));
-    let end = bench.run_task(task, Witness::new()).await;
-    let Err(RunEnd::Wedged { failure: Some(failure), .. }) = end else { panic!("{end:?}") };
-    assert_eq!(failure.kind, FailureKind::BadJob);
-    assert!(failure.message.contains("only a part"), "{}", failure.message);
+    graph
+}
+
+fn check_dropped(end: Result<Completion, RunEnd>) {
+    let failed = failure(end);
+    let (kind, code) = (FailureKind::ServiceFault, "outputs_dropped");
+    assert_eq!((failed.kind, failed.code.as_str()), (kind, code), "{}", failed.message);
+    assert!(failed.message.contains("only a part"), "{}", failed.message);
+    assert_eq!(failed.node.as_deref(), Some("9"));
+}
+
+#[tokio::test]
+async fn a_partial_run_whose_answer_was_lost_is_found_out() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    proxy.lose_submission_answers();
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    connector.capabilities().await.unwrap();
+    let run = |task| connector.run(task, Witness::new().context());
+    check_dropped(run(with_faults(half_wrong(), json!({}))).await);
+    // While it waits it is stopped, too.
+    check_dropped(run(with_faults(half_wrong(), json!({"foreign_prompt_s": 30.0}))).await);
+    assert_eq!(bench.queue().await, 1, "the foreign one");
+    let payload = json!({"workflow": half_wrong(), "allow_partial": true});
+    bench.sim.restart().await;
+    let end = run(task("comfyui", payload.to_string())).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+    assert_eq!(run(comfy_task(picture(2))).await.unwrap().artifacts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_partial_run_that_a_lost_worker_submitted_is_found_out() {
+    let bench = Bench::new().await;
+    bench.connector.capabilities().await.unwrap();
+    let adopted = Task { adopted: true, ..comfy_task(half_wrong()) };
+    let (graph, id) = (half_wrong(), adopted.held.token.to_string());
+    let submission =
+        Submission { graph: &graph, prompt_id: &id, client_id: &id, extra_data: &Map::default() };
+    bench.connector.client.submit(&submission).await.unwrap();
+    check_dropped(bench.run_task(adopted, Witness::new()).await);
 }
 
 #[tokio::test]

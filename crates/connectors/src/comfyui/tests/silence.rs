@@ -12,8 +12,15 @@ use pointsman_comfyui_sim::{Faults, SimConfig};
 use pointsman_core::LossReason;
 use serde_json::json;
 
-use super::{Bench, comfy_task, picture, sleeping, with_faults};
-use crate::{EvidenceSource, Limits, RunEnd, Sample, Task, testing::Witness};
+use super::{
+    Bench, comfy_task, picture,
+    proxy::{ALL, How, Proxy},
+    settings, sleeping, with_faults,
+};
+use crate::{
+    Connector as _, EvidenceSource, Limits, RunEnd, Sample, Task, comfyui::ComfyUiConnector,
+    testing::Witness,
+};
 
 /// Counters that move with every look.
 #[derive(Default)]
@@ -110,6 +117,50 @@ async fn a_prompt_that_waits_for_its_turn_is_not_stalled_and_its_silence_begins_
     assert!(!said("silent for"), "{reports:?}");
 }
 
+/// From a prompt without a client everybody gets the previews, without its id.
+#[tokio::test]
+async fn what_a_nameless_prompt_before_it_shows_is_not_taken_for_its_own() {
+    let bench = Bench::with(SimConfig::default(), |settings| {
+        settings.pace.truth_most = Duration::from_millis(50);
+    })
+    .await;
+    let mut nameless = picture(1);
+    nameless["5"]["inputs"]["steps"] = json!(60);
+    let submitted = reqwest::Client::new()
+        .post(format!("{}/prompt", bench.sim.url()))
+        .body(json!({ "prompt": nameless }).to_string())
+        .send();
+    assert!(submitted.await.unwrap().status().is_success());
+    let (end, witness) = bench.run(sleeping(0.1)).await;
+    end.unwrap();
+    assert_eq!(witness.previews.lock().len(), 0);
+    let reports = witness.reports.lock();
+    let waits =
+        |r: &crate::Report| r.message.as_deref() == Some("waits behind 1 in ComfyUI's queue");
+    let before: Vec<_> = reports.iter().take_while(|r| r.node.is_none()).collect();
+    let waited = before.iter().filter(|r| waits(r)).count();
+    assert_eq!(waited, 1, "it is said once, and stays: {reports:?}");
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_next_waits_behind_nothing_and_may_be_silent() {
+    let faults =
+        Faults { idle_prompt_thread_dead: true, foreign_prompt_s: 1.0, ..Faults::default() };
+    let bench = Bench::with_faults(faults).await;
+    let mut task = comfy_task(picture(1));
+    task.limits.silence_after = Duration::from_millis(300);
+    let running = bench.begin(task).await;
+    let says = |what: &str| {
+        let reports = running.witness.reports.lock();
+        reports.last().and_then(|r| r.message.as_deref()).is_some_and(|m| m.starts_with(what))
+    };
+    super::until(|| says("waits behind 1")).await;
+    let queue = bench.connector.client.queue().await.unwrap();
+    bench.connector.client.delete(&[&queue.pending[0].prompt_id]).await.unwrap();
+    super::until(|| says("silent for")).await;
+    running.run.abort();
+}
+
 #[tokio::test]
 async fn a_prompt_that_is_due_and_never_taken_is_stalled() {
     let faults = Faults { idle_prompt_thread_dead: true, ..Faults::default() };
@@ -117,6 +168,26 @@ async fn a_prompt_that_is_due_and_never_taken_is_stalled() {
     let end = bench.run_task(impatient(comfy_task(picture(1))), Witness::new()).await;
     let Err(RunEnd::GaveBack { reason, .. }) = &end else { panic!("{end:?}") };
     assert_eq!(*reason, LossReason::Stalled);
+}
+
+/// It is over, as the queue shows, whatever its history would say.
+#[tokio::test]
+async fn a_prompt_that_has_left_the_queue_is_no_wedge_and_may_be_known() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let mut settings = settings(&proxy.url(), "worker-a");
+    settings.timeouts.request = Duration::from_millis(100);
+    let connector = ComfyUiConnector::new(settings).unwrap();
+    proxy.breaks("GET /history", How::Hold, ALL);
+    let task = impatient(comfy_task(picture(1)));
+    let held = task.held;
+    let end = connector.run(task, Witness::new().context()).await;
+    let Err(RunEnd::GaveBack { reason, .. }) = &end else { panic!("{end:?}") };
+    assert_eq!(*reason, LossReason::Stalled);
+    assert_eq!(connector.knows(&[held]).await, Ok(vec![held]));
+    proxy.mend();
+    let unknown = comfy_task(picture(1)).held;
+    assert_eq!(connector.knows(&[held, unknown]).await, Ok(vec![held]));
 }
 
 #[tokio::test]

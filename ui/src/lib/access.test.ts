@@ -1,0 +1,59 @@
+import { beforeEach, describe, expect, it, vi } from "vitest";
+import { access } from "./access.svelte";
+import { setToken, token } from "./token";
+
+// The page looks for a token as soon as it is there.
+vi.hoisted(() => {
+  const stored = new Map<string, string>();
+  vi.stubGlobal("sessionStorage", {
+    getItem: (key: string) => stored.get(key) ?? null,
+    setItem: (key: string, value: string) => void stored.set(key, value),
+    removeItem: (key: string) => void stored.delete(key),
+  });
+});
+
+let asked: (string | null)[] = [];
+
+beforeEach(() => {
+  asked = [];
+  setToken("good");
+  access.isAsked = true;
+});
+
+/** How the server answers a request for the stream. */
+function serve(answer: () => Response | Promise<Response>) {
+  vi.stubGlobal("fetch", (_path: string, init: RequestInit) => {
+    asked.push(new Headers(init.headers).get("authorization"));
+    return Promise.resolve().then(answer);
+  });
+}
+
+const refusal = () => Response.json({ title: "A token is needed", code: "unauthorized" }, { status: 401 });
+
+describe("another token", () => {
+  it("replaces the one in use once the server has taken it, and its stream is let go of", async () => {
+    const cancel = vi.fn();
+    serve(() => new Response(new ReadableStream({ cancel })));
+    await access.use(" better ", new AbortController().signal);
+    expect(asked).toEqual(["Bearer better"]);
+    expect([token(), access.isAsked, cancel.mock.calls.length]).toEqual(["better", false, 1]);
+  });
+
+  it("leaves the one in use where the server refuses it, or cannot be asked", async () => {
+    for (const answer of [refusal, () => Promise.reject(new TypeError("no network"))]) {
+      serve(answer);
+      await expect(access.use("mistyped", new AbortController().signal)).rejects.toThrow();
+      expect([token(), access.isAsked]).toEqual(["good", true]);
+    }
+  });
+
+  it("leaves the one in use where it was decided to keep it meanwhile", async () => {
+    const trial = new AbortController();
+    serve(() => {
+      trial.abort();
+      return new Response(null);
+    });
+    await expect(access.use("better", trial.signal)).rejects.toThrow();
+    expect(token()).toBe("good");
+  });
+});
