@@ -51,9 +51,9 @@ pub(crate) async fn only_whole(
 ) -> Answer<Response> {
     let path = request.uri().path();
     let is_of_store = path.starts_with("/api/v1/") && !path.starts_with("/api/v1/intake");
-    match app.broker.health() {
-        Health::Importing if is_of_store => Err(importing()),
-        _ => Ok(next.run(request).await),
+    match is_of_store && app.broker.health() == Health::Importing {
+        true => Err(importing()),
+        false => Ok(next.run(request).await),
     }
 }
 
