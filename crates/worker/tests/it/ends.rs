@@ -74,6 +74,22 @@ async fn what_is_said_of_a_damaged_job_is_kept_and_keeps_back_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_result_that_no_store_takes_fails_its_attempt_with_the_reason() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.unfit = Some("/artifacts/0/node: expected at most 200 bytes"));
+    let job = setup.broker.post("done");
+    setup.pass(60.0).await;
+    let taken = setup.broker.job(job).taken;
+    assert_eq!((taken.len(), setup.service.runs()), (2, 1), "{taken:?}");
+    let failure = failure(&taken[1]);
+    assert_eq!((failure.kind, &failure.code[..]), (FailureKind::ServiceFault, "end_not_taken"));
+    assert_eq!(
+        failure.message,
+        "its result was not taken: invalid: /artifacts/0/node: expected at most 200 bytes"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fenced_attempt_without_a_result_says_nothing() {
     let setup = Setup::new(1).await;
     let job = setup.broker.post("hour");
