@@ -8,6 +8,7 @@ mod nodes;
 mod refusals;
 mod reply;
 mod send;
+mod sentinels;
 
 use std::{
     sync::{
@@ -99,6 +100,7 @@ struct Inner {
     standing: health::Standing,
     seq: AtomicU64,
     acks: acks::Acks,
+    left: sentinels::Left,
     closed: CancellationToken,
 }
 
@@ -125,6 +127,7 @@ impl Link {
             standing: health::Standing::default(),
             seq: AtomicU64::new(0),
             acks: acks::Acks::default(),
+            left: sentinels::Left::default(),
             closed: CancellationToken::new(),
         };
         Self(Arc::new(inner))
@@ -235,8 +238,9 @@ impl Link {
     }
 
     async fn make(&self) -> Result<Live, OpenError> {
+        let Inner { place, keys, left, .. } = &*self.0;
         let is_first = *self.0.generations.borrow() == 0;
-        let made = connect::connect(&self.0.place, &self.0.keys, is_first).await;
+        let made = connect::connect(place, keys, left, is_first).await;
         let made = made.inspect_err(|error| self.0.standing.is_away(error.to_string()))?;
         let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
         let generation = *self.0.generations.borrow() + 1;
@@ -251,6 +255,11 @@ impl Link {
         let live = Live { connection: made.connection, node: made.node.into(), generation };
         *self.0.live.write() = Some(live.clone());
         self.0.generations.send_replace(generation);
+        // It was left while it was looked at.
+        if let Some(refusal) = left.refusal(place, live.node.host()) {
+            self.drop_live(generation, &refusal.to_string());
+            return Err(refusal);
+        }
         Ok(live)
     }
 
