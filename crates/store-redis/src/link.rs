@@ -25,7 +25,8 @@ use futures::{
 use parking_lot::{Mutex, RwLock};
 use pointsman_core::Timestamp;
 use pointsman_store::{Clock, Epoch};
-use redis::aio::MultiplexedConnection;
+use redis::{RedisError, aio::MultiplexedConnection};
+use refusals::{Means, means};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -331,6 +332,15 @@ impl Link {
             self.drop_live(live.generation, why);
             CallError::Unreachable(why.to_owned())
         })
+    }
+
+    /// An answer to one that [`another`](Self::another) made: where that process is no primary any
+    /// more, the connection is made anew for all.
+    pub fn was_answered(&self, generation: u64, error: &RedisError) {
+        // What blocks on a primary that becomes a replica gets an answer of its own.
+        if matches!(means(error), Means::ElseWhere) || error.code() == Some("UNBLOCKED") {
+            self.drop_live(generation, &error.to_string());
+        }
     }
 
     /// Tells when the connection was made anew: the primary may be another.

@@ -11,7 +11,7 @@ use std::{
 use pointsman_core::Command;
 use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
-    Store as _,
+    Health, Store as _,
     conformance::fleet::{Fleet, spec},
     job as job_of,
 };
@@ -167,4 +167,30 @@ async fn nothing_is_acknowledged_by_a_primary_that_sentinels_have_replaced() {
     println!("{} acknowledged, {} of them lost", acknowledged.len(), lost.len());
     let last = lost.last().map_or(Duration::ZERO, |last| last.duration_since(promoted));
     assert_eq!(last, Duration::ZERO, "the one before acknowledged for so long after the promotion");
+}
+
+/// Nobody calls anything: the wait for work alone tells that it is no primary any more.
+#[tokio::test]
+async fn who_waits_for_work_learns_that_the_primary_is_a_replica_now() {
+    let before = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let after = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = before.url().parse().expect("a valid address");
+    let options = Options { look_every: Duration::from_secs(3_600), ..Options::new(address) };
+    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let fleet = Fleet::on(&store);
+    let hand = fleet.worker("idle", 1, &[]).await;
+    let _hint = store.wait_for_work(hand.worker.clone(), Vec::new());
+    let waits = async {
+        while before.info("blocked_clients").await.expect("it answers") != Some(1) {
+            tokio::time::sleep(A_MOMENT).await;
+        }
+    };
+    timeout(SOON, waits).await.expect("it waits for work");
+    run(&before, &format!("REPLICAOF 127.0.0.1 {}", after.port())).await;
+    let learns = async {
+        while !matches!(store.health(), Health::Failed(_)) {
+            tokio::time::sleep(A_MOMENT).await;
+        }
+    };
+    timeout(SOON, learns).await.expect("it is not taken for a primary any more");
 }
