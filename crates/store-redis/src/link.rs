@@ -8,6 +8,7 @@ mod nodes;
 mod refusals;
 mod reply;
 mod send;
+mod sentinels;
 
 use std::{
     sync::{
@@ -24,7 +25,8 @@ use futures::{
 use parking_lot::{Mutex, RwLock};
 use pointsman_core::Timestamp;
 use pointsman_store::{Clock, Epoch};
-use redis::aio::MultiplexedConnection;
+use redis::{RedisError, aio::MultiplexedConnection};
+use refusals::{Means, means};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +101,7 @@ struct Inner {
     standing: health::Standing,
     seq: AtomicU64,
     acks: acks::Acks,
+    left: sentinels::Left,
     closed: CancellationToken,
 }
 
@@ -125,6 +128,7 @@ impl Link {
             standing: health::Standing::default(),
             seq: AtomicU64::new(0),
             acks: acks::Acks::default(),
+            left: sentinels::Left::default(),
             closed: CancellationToken::new(),
         };
         Self(Arc::new(inner))
@@ -235,8 +239,9 @@ impl Link {
     }
 
     async fn make(&self) -> Result<Live, OpenError> {
+        let Inner { place, keys, left, .. } = &*self.0;
         let is_first = *self.0.generations.borrow() == 0;
-        let made = connect::connect(&self.0.place, &self.0.keys, is_first).await;
+        let made = connect::connect(place, keys, left, is_first).await;
         let made = made.inspect_err(|error| self.0.standing.is_away(error.to_string()))?;
         let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
         let generation = *self.0.generations.borrow() + 1;
@@ -251,6 +256,11 @@ impl Link {
         let live = Live { connection: made.connection, node: made.node.into(), generation };
         *self.0.live.write() = Some(live.clone());
         self.0.generations.send_replace(generation);
+        // It was left while it was looked at.
+        if let Some(refusal) = left.refusal(place, live.node.host()) {
+            self.drop_live(generation, &refusal.to_string());
+            return Err(refusal);
+        }
         Ok(live)
     }
 
@@ -322,6 +332,15 @@ impl Link {
             self.drop_live(live.generation, why);
             CallError::Unreachable(why.to_owned())
         })
+    }
+
+    /// An answer to one that [`another`](Self::another) made: where that process is no primary any
+    /// more, the connection is made anew for all.
+    pub fn was_answered(&self, generation: u64, error: &RedisError) {
+        // What blocks on a primary that becomes a replica gets an answer of its own.
+        if matches!(means(error), Means::ElseWhere) || error.code() == Some("UNBLOCKED") {
+            self.drop_live(generation, &error.to_string());
+        }
     }
 
     /// Tells when the connection was made anew: the primary may be another.
