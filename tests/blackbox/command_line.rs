@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pointsman_core::record::{JobRecord, JobStatus};
+use pointsman_core::record::{JobRecord, JobStatus, MachineStatus};
+use tokio::time::Instant;
 
 use crate::harness::{Process, Served, directory, run, run_with, simulation, submit, until};
 
@@ -170,6 +171,36 @@ async fn a_superseded_worker_stops_and_says_so() {
     let mut first = server.worker("twin", 1).await;
     let _second = server.worker("twin", 1).await;
     assert_eq!(first.ended().await.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_server_with_workers_goes_on_when_they_are_superseded_and_its_machine_says_why() {
+    let data = directory();
+    let mut up = Served::up(data.path(), &["--workers", "2"]).await;
+    let mut others = Vec::new();
+    for id in ["box-worker-0", "box-worker-1"] {
+        others.push(up.worker(id, 1).await);
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let machine = loop {
+        let machines = up.client.machines().await.expect("it goes on");
+        let machine = machines.into_iter().find(|machine| machine.id.as_str() == "box");
+        let machine = machine.expect("it has registered");
+        let reason = machine.reason.as_deref().unwrap_or_default();
+        if reason.matches("worker stopped: superseded").count() == 2 {
+            break machine;
+        }
+        assert!(Instant::now() < deadline, "{machine:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(machine.status, MachineStatus::Degraded);
+    assert!(machine.action.expect("a cure").contains("an id of its own"));
+    up.client.ready().await.expect("it is ready");
+    let job = submit(&up.client, &simulation(1)).await;
+    let done = |job: &JobRecord| job.status == JobStatus::Completed;
+    until(&up.client, job, Duration::from_secs(30), done).await;
+    up.process.signal("INT");
+    assert!(up.process.ended().await.success());
 }
 
 #[tokio::test]

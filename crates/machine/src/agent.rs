@@ -69,8 +69,6 @@ pub enum MachineError {
     Superseded,
     #[error("the broker does not admit this machine: {0}")]
     Refused(String),
-    #[error("every worker of this machine stopped; the last one: {0}")]
-    NoWorkers(WorkerError),
 }
 
 /// One machine.
@@ -84,8 +82,9 @@ impl Agent {
         Self { config, host }
     }
 
-    /// Registers, runs the workers until they end, and says how the machine is all the while.
-    /// `stopping` is cancelled by whoever tells the workers to drain.
+    /// Registers, runs the workers, and says how the machine is all the while: until it is told to
+    /// stop and the workers have ended. One that ends before that is not started again, and the
+    /// machine says so. `stopping` is cancelled by whoever tells the workers to drain.
     ///
     /// # Errors
     /// [`MachineError`]; the workers are then told to stop through `abandon`.
@@ -107,7 +106,7 @@ impl Agent {
         members: Vec<Member>,
         stopping: &CancellationToken,
     ) -> Result<(), MachineError> {
-        let last_error = self.run_crew(members, stopping).await?;
+        self.run_crew(members, stopping).await?;
         let reason = Some("it said goodbye".to_owned());
         let offline = self.state(MachineStatus::Offline, reason, None);
         match tokio::time::timeout(GOODBYE, self.host.set_machine(offline)).await {
@@ -115,20 +114,17 @@ impl Agent {
             Ok(Err(error)) => tracing::warn!(%error, "the goodbye was not heard"),
             Err(_) => tracing::warn!("the goodbye was not heard within {GOODBYE:?}"),
         }
-        match last_error.filter(|_| !stopping.is_cancelled()) {
-            Some(error) => Err(MachineError::NoWorkers(error)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Runs the workers until the last one ends, and tells how the machine is beside that: a broker
-    /// that does not answer keeps no worker from running, and none from ending. Answers why a worker
-    /// ended badly, if one did.
+    /// Runs the workers until it is told to stop and the last one has ended, and tells how the machine
+    /// is beside that: a broker that does not answer keeps no worker from running, and none from
+    /// ending.
     async fn run_crew(
         &self,
         members: Vec<Member>,
         stopping: &CancellationToken,
-    ) -> Result<Option<WorkerError>, MachineError> {
+    ) -> Result<(), MachineError> {
         let mut crew = Crew::default();
         let mut running = FuturesUnordered::new();
         let mut changes = Vec::new();
@@ -145,23 +141,21 @@ impl Agent {
         let (tell, told) = watch::channel(state(&crew));
         let mut telling = pin!(self.keep_told(told));
         let mut came_up_within = pin!(tokio::time::sleep(COMES_UP_WITHIN));
-        loop {
+        while !(crew.stopping && running.is_empty()) {
             tokio::select! {
                 biased;
                 end = &mut telling => return Err(end),
                 () = any_changed(&mut changes) => crew.look(&changes),
                 () = &mut came_up_within, if !crew.should_be_up => crew.should_be_up = true,
                 () = stopping.cancelled(), if !crew.stopping => crew.stopping = true,
-                ended = running.next() => match ended {
-                    None => return Ok(crew.last_error),
-                    Some((worker, outcome)) => {
-                        changes.retain(|(id, _)| *id != worker);
-                        crew.ended(worker, outcome);
-                    }
+                Some((worker, outcome)) = running.next() => {
+                    changes.retain(|(id, _)| *id != worker);
+                    crew.ended(worker, outcome);
                 }
             }
             tell.send_replace(state(&crew));
         }
+        Ok(())
     }
 
     fn state(

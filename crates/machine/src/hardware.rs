@@ -148,13 +148,26 @@ async fn nvidia() -> Vec<Gpu> {
     }
 }
 
-/// Lines of `NAME, MIB`. Cards report a little under their nominal size, so whole GiB are rounded
-/// to the nearest: a job that asks for 24 GiB means a 24 GiB card.
+/// Lines of `NAME, MIB`, in the order of the cards' numbers. Cards report a little under their nominal
+/// size, so whole GiB are rounded to the nearest: a job that asks for 24 GiB means a 24 GiB card. One
+/// that has no memory of its own, or is broken, reports a word in place of a number.
 fn parse(list: &str) -> Vec<Gpu> {
     let gpu = |line: &str| {
         let (name, mib) = line.rsplit_once(',')?;
-        let mib: f64 = mib.trim().parse().ok()?;
-        Some(Gpu { name: name.trim().to_owned(), memory_gb: (mib / 1024.0).round() })
+        let (name, mib) = (name.trim().to_owned(), mib.trim());
+        let memory_gb = match mib.parse::<u32>() {
+            Ok(mib) => (f64::from(mib) / 1024.0).round(),
+            Err(_) => {
+                tracing::warn!(
+                    gpu = name,
+                    said = mib,
+                    "nvidia-smi does not tell this GPU's memory; registering it with 0 GiB, so that \
+                     it gets no job that asks for GPU memory",
+                );
+                0.0
+            }
+        };
+        Some(Gpu { name, memory_gb })
     };
     list.lines().filter_map(gpu).collect()
 }
@@ -170,6 +183,22 @@ mod tests {
         let sizes: Vec<_> = found.iter().map(|gpu| gpu.memory_gb).collect();
         assert_eq!(sizes, [24.0, 140.0]);
         assert_eq!(found[0].name, "NVIDIA GeForce RTX 4090");
+    }
+
+    #[test]
+    fn a_card_that_does_not_tell_its_memory_keeps_its_number() {
+        for unknown in ["[N/A]", "[Not Supported]", "nan", ""] {
+            let gpus = parse(&format!("NVIDIA GB10, {unknown}\nNVIDIA GeForce RTX 4090, 24564\n"));
+            let hardware = Hardware { gpus, ..Hardware::default() };
+            let gpu = |number: &str| {
+                let hardware = hardware.clone().with_gpus(&number.parse().unwrap());
+                let Gpu { name, memory_gb } = hardware.unwrap().gpus.remove(0);
+                (name, memory_gb)
+            };
+            assert_eq!(gpu("0"), ("NVIDIA GB10".into(), 0.0), "{unknown}");
+            assert_eq!(gpu("1"), ("NVIDIA GeForce RTX 4090".into(), 24.0), "{unknown}");
+        }
+        assert_eq!(parse("No devices were found\n"), []);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use pointsman_store::StoreError;
 use pointsman_store_redis::OpenError;
 
 /// What went wrong, as the exit code tells it.
@@ -61,9 +62,46 @@ impl Exit {
 
 impl From<anyhow::Error> for Exit {
     fn from(error: anyhow::Error) -> Self {
-        match error.downcast_ref::<OpenError>() {
-            Some(not_opened) if not_opened.may_pass() => Self::Unreachable(format!("{error:#}")),
-            _ => Self::Other(error),
+        match error.chain().any(may_pass) {
+            true => Self::Unreachable(format!("{error:#}")),
+            false => Self::Other(error),
+        }
+    }
+}
+
+/// Whether the same may work later: as the API's codes for a store's errors tell it.
+fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(not_opened) = error.downcast_ref::<OpenError>() {
+        return not_opened.may_pass();
+    }
+    match error.downcast_ref::<StoreError>() {
+        Some(StoreError::Full(_) | StoreError::Failed(_) | StoreError::Unknown(_)) => true,
+        Some(StoreError::Damaged(_) | StoreError::Closed) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_breaks_off_may_work_later_and_a_damaged_one_does_not() {
+        let exit = |error: StoreError| {
+            let failed: Result<(), _> = Err(error);
+            Exit::from(failed.context("to start").unwrap_err())
+        };
+        let why = || "Redis did not answer: broken pipe".to_owned();
+        for error in
+            [StoreError::Unknown(why()), StoreError::Failed(why()), StoreError::Full(why())]
+        {
+            let exit = exit(error);
+            assert!(matches!(&exit, Exit::Unreachable(said) if said.ends_with(&why())), "{exit:?}");
+        }
+        for error in [StoreError::Damaged("it".into()), StoreError::Closed] {
+            let exit = exit(error);
+            assert!(matches!(exit, Exit::Other(_)), "{exit:?}");
         }
     }
 }

@@ -135,8 +135,9 @@ pub async fn join_redis(
         let why = match RedisStore::open(with(Options::of_worker(address.clone()), args)).await {
             Ok(store) => return Ok(Some(store)),
             Err(why @ (NotOpened::Missing { .. } | NotOpened::Importing)) => why,
-            // What no waiting mends has a hint.
-            Err(why) if why.may_pass() && hint(address, &why).is_none() => why,
+            Err(why) if why.may_pass() && mistake(address, &why).is_none() => {
+                with_guess(address, why)
+            }
             Err(why) => return Err(cannot_open(address, why)),
         };
         if told.as_ref() != Some(&why) {
@@ -170,15 +171,16 @@ fn with(options: Options, args: &RedisArgs) -> Options {
 }
 
 fn cannot_open(address: &Address, error: NotOpened) -> anyhow::Error {
-    let error = match hint(address, &error) {
-        Some(hint) => anyhow!("{error}: {hint}"),
-        None => anyhow!(error),
+    let error = match mistake(address, &error) {
+        // Not as one that is not reachable, which may work later.
+        Some(mistake) => anyhow!("{error}: {mistake}"),
+        None => anyhow!(with_guess(address, error)),
     };
     error.context(format!("cannot open the store at {address}"))
 }
 
-/// What to look at where the answer itself does not tell that the address is of another kind.
-fn hint(address: &Address, error: &NotOpened) -> Option<&'static str> {
+/// What is wrong with the address, as the other side's answer tells: no waiting mends it.
+fn mistake(address: &Address, error: &NotOpened) -> Option<&'static str> {
     let NotOpened::Unreachable { why, .. } = error else { return None };
     let sentinels = matches!(address.topology, Topology::Sentinel { .. });
     if sentinels && why.contains("unknown command") {
@@ -190,19 +192,29 @@ fn hint(address: &Address, error: &NotOpened) -> Option<&'static str> {
     if address.topology == Topology::Cluster && why.contains("cluster support disabled") {
         return Some("it is no cluster: use redis://HOST:PORT");
     }
-    match address.tls {
+    (address.tls && why.contains("invalid peer certificate")).then_some(
+        "the certificate must name the host of the address, and ?ca=FILE its authority where that \
+         is a private one",
+    )
+}
+
+/// Where there is no answer, with what else may be the reason: a port of another kind gives none
+/// either, and cannot be told from a Redis that is away.
+fn with_guess(to: &Address, error: NotOpened) -> NotOpened {
+    let (address, why) = match error {
+        NotOpened::Unreachable { address, why } => (address, why),
+        error => return error,
+    };
+    let guess = match to.tls {
         true if why.contains("timed out") => {
-            Some("does this port speak TLS? One that does not is redis://, not rediss://")
+            ": does this port speak TLS? One that does not is redis://, not rediss://"
         }
-        true if why.contains("invalid peer certificate") => Some(
-            "the certificate must name the host of the address, and ?ca=FILE its authority where \
-             that is a private one",
-        ),
         false if why.contains("reset by peer") => {
-            Some("does this port speak TLS? One that does is rediss://, not redis://")
+            ": does this port speak TLS? One that does is rediss://, not redis://"
         }
-        _ => None,
-    }
+        _ => "",
+    };
+    NotOpened::Unreachable { address, why: why + guess }
 }
 
 /// What a store is opened for, beside serving it.
@@ -307,5 +319,51 @@ mod tests {
     fn a_fleet_has_a_name_that_keys_can_have() {
         assert_eq!(fleet("gpu-1").as_deref(), Ok("gpu-1"));
         assert!(fleet("a}b").unwrap_err().contains("fleet"));
+    }
+
+    #[test]
+    fn what_gives_no_answer_may_work_later_and_what_says_that_it_is_something_else_does_not() {
+        let exit = |address: &str, why: &str| {
+            let (address, why) = (address.parse().expect("an address"), why.to_owned());
+            Exit::from(cannot_open(&address, NotOpened::Unreachable { address: "it".into(), why }))
+        };
+        for (address, why, hint) in [
+            ("redis://a:1", "Connection refused", "refused"),
+            ("redis://a:1", "Connection reset by peer", "rediss://, not redis://"),
+            ("rediss://a:1", "timed out", "redis://, not rediss://"),
+            ("redis+sentinel://a:1/main", "timed out", "timed out"),
+        ] {
+            let exit = exit(address, why);
+            assert!(matches!(&exit, Exit::Unreachable(said) if said.ends_with(hint)), "{exit:?}");
+        }
+        for (address, why, hint) in [
+            ("redis+sentinel://a:1/main", "unknown command 'SENTINEL'", "no Sentinel"),
+            ("redis+cluster://a:1", "This instance has cluster support disabled", "no cluster"),
+            ("rediss://a:1", "invalid peer certificate: UnknownIssuer", "?ca=FILE"),
+        ] {
+            let exit = exit(address, why);
+            let said = exit.message().unwrap_or_default();
+            assert!(matches!(exit, Exit::Other(_)) && said.contains(hint), "{said}");
+        }
+    }
+
+    /// As the port of something else does, and a load balancer whose Redis is away.
+    #[tokio::test]
+    async fn a_worker_waits_for_what_takes_connections_and_ends_them() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let address: Address = format!("redis://127.0.0.1:{port}").parse().expect("an address");
+        let stop = CancellationToken::new();
+        let (args, stopped) = (RedisArgs { fleet: None, acks: None }, stop.clone());
+        let joining = tokio::spawn(async move {
+            join_redis(&address, &args, &stopped).await.map(|store| store.is_none())
+        });
+        for _ in 0..2 {
+            let (connection, _) = listener.accept().await.expect("it comes, and comes again");
+            // What was sent and not read makes it a reset.
+            connection.readable().await.expect("it sends something");
+        }
+        stop.cancel();
+        assert!(joining.await.expect("no panic").expect("no error"), "told to stop meanwhile");
     }
 }

@@ -102,11 +102,19 @@ impl Sentinel {
         self.until("the fail-over", |primary, _| primary == Some(named(server))).await
     }
 
-    /// Has it fail over now, though the primary is well.
+    /// Has it fail over, though the primary is well, as soon as it knows enough of a replica.
     pub async fn fail_over(&self) -> Result<(), HarnessError> {
         let mut connection = self.connect().await?;
-        cmd("SENTINEL").arg("FAILOVER").arg(&self.name).exec_async(&mut connection).await?;
-        Ok(())
+        let begun = Instant::now();
+        loop {
+            let ordered = cmd("SENTINEL").arg("FAILOVER").arg(&self.name).to_owned();
+            match ordered.exec_async(&mut connection).await {
+                Err(error) if error.code() == Some("NOGOODSLAVE") && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     pub async fn connect(&self) -> Result<MultiplexedConnection, HarnessError> {

@@ -138,20 +138,24 @@ fn check_stored(artifact: &Artifact, stored: Option<StoredFile>) -> Result<(), P
     Ok(())
 }
 
+/// Whether a text may stand as a node's id, or a media type, in a record.
+pub(crate) fn is_label(text: &str) -> bool {
+    text.len() <= MAX_LABEL && !text.chars().any(char::is_control)
+}
+
 fn check_text(artifact: &Artifact) -> Result<(), Problem> {
     check_file_name(&artifact.name).map_err(|problem| problem.at("/name"))?;
     if artifact.sha256.parse::<Sha256Hex>().is_err() {
         let problem = Problem::new(ErrorCode::WrongType, "expected 64 lowercase hex digits");
         return Err(problem.at("/sha256").cure(AS_STORED));
     }
-    let fine = |text: &str| text.len() <= MAX_LABEL && !text.chars().any(char::is_control);
     let parts = artifact.media_type.split_once('/');
     let is_whole = parts.is_some_and(|(kind, rest)| !kind.is_empty() && !rest.is_empty());
-    if !is_whole || !fine(&artifact.media_type) || !artifact.media_type.is_ascii() {
+    if !is_whole || !is_label(&artifact.media_type) || !artifact.media_type.is_ascii() {
         let detail = "expected a media type such as image/png";
         return Err(Problem::new(ErrorCode::WrongType, detail).at("/media_type"));
     }
-    if !artifact.node.as_deref().is_none_or(fine) {
+    if !artifact.node.as_deref().is_none_or(is_label) {
         let detail = format!("expected at most {MAX_LABEL} bytes without control characters");
         return Err(Problem::new(ErrorCode::TooLong, detail).at("/node"));
     }

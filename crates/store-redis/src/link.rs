@@ -8,6 +8,7 @@ mod nodes;
 mod refusals;
 mod reply;
 mod send;
+mod sentinels;
 
 use std::{
     sync::{
@@ -24,7 +25,8 @@ use futures::{
 use parking_lot::{Mutex, RwLock};
 use pointsman_core::Timestamp;
 use pointsman_store::{Clock, Epoch};
-use redis::{Value, aio::MultiplexedConnection};
+use redis::{RedisError, Value, aio::MultiplexedConnection};
+use refusals::{Means, means};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -117,6 +119,7 @@ struct Inner {
     standing: health::Standing,
     seq: AtomicU64,
     acks: acks::Acks,
+    left: sentinels::Left,
     closed: CancellationToken,
 }
 
@@ -143,6 +146,7 @@ impl Link {
             standing: health::Standing::default(),
             seq: AtomicU64::new(0),
             acks: acks::Acks::default(),
+            left: sentinels::Left::default(),
             closed: CancellationToken::new(),
         };
         Self(Arc::new(inner))
@@ -253,8 +257,9 @@ impl Link {
     }
 
     async fn make(&self) -> Result<Live, OpenError> {
+        let Inner { place, keys, left, .. } = &*self.0;
         let is_first = *self.0.generations.borrow() == 0;
-        let made = connect::connect(&self.0.place, &self.0.keys, is_first).await;
+        let made = connect::connect(place, keys, left, is_first).await;
         let made = made.inspect_err(|error| self.0.standing.is_away(error.to_string()))?;
         let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
         let generation = *self.0.generations.borrow() + 1;
@@ -269,6 +274,11 @@ impl Link {
         let live = Live { connection: made.connection, node: made.node.into(), generation };
         *self.0.live.write() = Some(live.clone());
         self.0.generations.send_replace(generation);
+        // It was left while it was looked at.
+        if let Some(refusal) = left.refusal(place, live.node.host()) {
+            self.drop_live(generation, &refusal.to_string());
+            return Err(refusal);
+        }
         Ok(live)
     }
 
@@ -300,8 +310,8 @@ impl Link {
         }
     }
 
-    /// Looks at the settings, whether an import fills the store, and the replication id, and makes the connection anew when that is
-    /// another: the same process may have become a copy of another one.
+    /// Looks at the settings, whether an import fills the store, and the replication id, and makes the
+    /// connection anew when that is another: the same process may have become a copy of another one.
     pub async fn look(&self) -> Result<(), CallError> {
         let mut both = redis::pipe();
         both.add_command(Info::sections()).cmd("HGET").arg(self.keys().meta()).arg("importing");
@@ -345,6 +355,15 @@ impl Link {
             self.drop_live(live.generation, why);
             CallError::Unreachable(why.to_owned())
         })
+    }
+
+    /// An answer to one that [`another`](Self::another) made: where that process is no primary any
+    /// more, the connection is made anew for all.
+    pub fn was_answered(&self, generation: u64, error: &RedisError) {
+        // What blocks on a primary that becomes a replica gets an answer of its own.
+        if matches!(means(error), Means::ElseWhere) || error.code() == Some("UNBLOCKED") {
+            self.drop_live(generation, &error.to_string());
+        }
     }
 
     /// Tells when the connection was made anew: the primary may be another.

@@ -169,6 +169,7 @@ impl RedisStore {
         let link = Link::open(Place { address, fleet, acks, clock, opening }).await?;
         let runtime = tokio::runtime::Handle::current();
         runtime.spawn(link.clone().keep_looking(look_every));
+        link.follow_sentinels();
         let (events, _) = broadcast::channel(FEED);
         let most = NonZeroUsize::new(PAYLOADS).unwrap_or(NonZeroUsize::MIN);
         let most_searched = NonZeroUsize::new(Examination::MAX).unwrap_or(NonZeroUsize::MIN);

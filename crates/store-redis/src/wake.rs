@@ -240,6 +240,7 @@ impl Wake {
 
     async fn hear(&self, inner: &Arc<Inner>, outage: &mut Outage) -> Result<(), String> {
         let mut generations = inner.link.generations();
+        let generation = *generations.borrow();
         let mut connection = inner.link.another().await.map_err(|error| error.to_string())?;
         self.say_the_unsaid(inner).await;
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
@@ -248,7 +249,7 @@ impl Wake {
             tracing::info!(?away, "wake-ups are heard again");
         }
         tokio::select! {
-            heard = self.hear_on(inner, &mut connection, id) => heard,
+            heard = self.hear_on(inner, &mut connection, generation, id) => heard,
             // A primary that froze says nothing, and ends nothing either.
             _ = generations.changed() => Ok(()),
         }
@@ -268,6 +269,7 @@ impl Wake {
         &self,
         inner: &Arc<Inner>,
         connection: &mut MultiplexedConnection,
+        generation: u64,
         id: i64,
     ) -> Result<(), String> {
         while !inner.link.is_closed() {
@@ -295,7 +297,10 @@ impl Wake {
                 failed = self.interrupt(inner, id) => return Err(failed.to_string()),
             };
             let popped = answered(popped.map_err(|_| "no answer".to_owned())?);
-            let popped = popped.map_err(|error| error.to_string())?;
+            let popped = popped.map_err(|error| {
+                inner.link.was_answered(generation, &error);
+                error.to_string()
+            })?;
             let [name, class] = list(&popped) else { continue };
             if let Some(waited) = names.get(&text(name)) {
                 let delivered = self.deliver(inner, waited, &text(class)).await;

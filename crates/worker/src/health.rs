@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pointsman_connectors::Health;
-use pointsman_core::record::ConnectorStatus;
+use pointsman_connectors::{Health, NotClear};
+use pointsman_core::{command::Held, record::ConnectorStatus};
 use tokio::time::Instant;
 
 use crate::{
@@ -65,6 +65,9 @@ impl HealthTask {
                 self.learned = None;
                 self.service.doubt();
             }
+            if health.status == ConnectorStatus::Offline {
+                self.let_go().await;
+            }
             return Ok(health);
         }
         self.was_able = true;
@@ -120,34 +123,56 @@ impl HealthTask {
     async fn clear(&self, health: Health) -> Health {
         // In this order: what is doubted, kept or stuck later than this is left to the next round.
         let doubts = self.service.doubts();
-        let stuck =
-            |attempt: &Arc<Attempt>| self.has(attempt, Phase::Stuck).then(|| attempt.clone());
-        let stuck = self.shared.ours.all(stuck, |_| None, |_| None);
+        let stuck = self.stuck();
+        match self.clear_of(stuck).await {
+            Ok(found) => {
+                let message = "the service does not have it any more";
+                self.shared.end_limbo(&self.service, &found, message);
+                self.service.prove(doubts);
+                health
+            }
+            Err(why) => Health::new(ConnectorStatus::Error, why.to_string()),
+        }
+    }
+
+    /// Nothing listens there: what it could not be made to stop died with it. It is not proven clear
+    /// by that: what comes up in its place is looked at before it gets a job.
+    async fn let_go(&self) {
+        let stuck = self.stuck();
+        if stuck.is_empty() {
+            return;
+        }
+        match self.clear_of(stuck).await {
+            Ok(_) => self.service.lane.notify_one(),
+            Err(why) => tracing::debug!(service = %self.service.name, %why, "not let go yet"),
+        }
+    }
+
+    /// Clears the service, and settles what is stuck by that. Answers what of this worker's it has.
+    async fn clear_of(&self, stuck: Vec<Arc<Attempt>>) -> Result<Vec<Held>, NotClear> {
         let ours = self.shared.ours.all(
             |attempt| self.has(attempt, Phase::Running).then(|| attempt.held()),
             |_| None,
             |claimed| (*claimed.job.service() == self.service.name).then_some(claimed.held),
         );
-        let found = match self.service.connector.clear_ghosts(&ours).await {
-            Ok(found) => found,
-            Err(why) => return Health::new(ConnectorStatus::Error, why.to_string()),
-        };
+        let found = self.service.connector.clear_ghosts(&ours).await?;
         let held: Vec<_> = stuck.iter().map(|attempt| attempt.held()).collect();
         let known = match held[..] {
-            [] => Ok(Vec::new()),
-            _ => self.service.connector.knows(&held).await,
+            [] => Vec::new(),
+            _ => self.service.connector.knows(&held).await?,
         };
-        let known = match known {
-            Ok(known) => known,
-            Err(why) => return Health::new(ConnectorStatus::Error, why.to_string()),
-        };
-        self.shared.end_limbo(&self.service, &found, "the service does not have it any more");
         for attempt in stuck {
             let is_known = known.contains(&attempt.held());
             attempt.set_phase(if is_known { Phase::Known } else { Phase::Gone });
         }
-        self.service.prove(doubts);
-        health
+        Ok(found)
+    }
+
+    /// The attempts that the service could not be made to stop.
+    fn stuck(&self) -> Vec<Arc<Attempt>> {
+        let stuck =
+            |attempt: &Arc<Attempt>| self.has(attempt, Phase::Stuck).then(|| attempt.clone());
+        self.shared.ours.all(stuck, |_| None, |_| None)
     }
 
     /// Whether the attempt is one of this service's, and has come so far.

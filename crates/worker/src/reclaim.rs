@@ -19,10 +19,9 @@ pub(crate) async fn reclaim(shared: &Shared) -> Result<(), Fault> {
     let results = shared.kept.lock().take(shared.last_contact());
     let (attempts, again) = (running.len(), results.len());
     tracing::warn!(worker = %shared.config.worker, attempts, again, "the store is in a new epoch");
-    let ends = results.iter().flat_map(|end| {
-        let held = Held { job: end.job, attempt: end.attempt, token: end.token };
-        [op_of(held, Op::Reclaim { started: true }), end.clone()]
-    });
+    let ends = results
+        .iter()
+        .flat_map(|end| [op_of(held_by(end), Op::Reclaim { started: true }), end.clone()]);
     let ops = running.iter().map(|(held, started)| op_of(*held, Op::Reclaim { started: *started }));
     let Answers { answers, is_sure } = match send(shared, ops.chain(ends).collect()).await {
         Ok(answers) => answers,
@@ -55,7 +54,7 @@ async fn follow_up(
         match answer {
             Ok(_) => keep(shared, [end], is_sure),
             Err(why) => match settle::refused(end.op.clone(), why) {
-                Settled::Tell(op) => more.push(AttemptOp { op, ..end }),
+                Settled::Tell(op) => more.push(op_of(held_by(&end), op)),
                 Settled::Nothing | Settled::Keep { .. } => {
                     tracing::info!(job = %end.job, attempt = end.attempt, %why, "not taken again")
                 }
@@ -82,6 +81,10 @@ async fn follow_up(
 
 fn keep(shared: &Shared, ends: impl IntoIterator<Item = AttemptOp>, is_sure: bool) {
     ends.into_iter().for_each(|end| shared.keep_end(end, is_sure));
+}
+
+fn held_by(end: &AttemptOp) -> Held {
+    Held { job: end.job, attempt: end.attempt, token: end.token }
 }
 
 /// What a renewal would list, with whether its service has taken it.

@@ -106,6 +106,19 @@ pub(crate) fn refused(op: Op, why: &pointsman_core::Rejected) -> Settled {
             Op::Finish(Finish { outcome: outcome @ Outcome::Completed { .. }, last_progress }),
             R::StaleAttempt { .. } | R::AlreadyEnded { .. },
         ) => late(outcome, last_progress),
+        // The store still counts the attempt as running: it must end in some way, with the reason.
+        // What the job last did is left out, as that may be what was refused.
+        (Op::Finish(Finish { outcome: Outcome::Completed { .. }, .. }), R::Invalid(_)) => {
+            let message = format!("its result was not taken: {why}");
+            let failure = Failure::new(FailureKind::ServiceFault, "end_not_taken", message);
+            let outcome = Outcome::Failed { failure };
+            Settled::Tell(Op::Finish(Finish { outcome, last_progress: None }))
+        }
+        (Op::Finish(Finish { outcome: Outcome::Failed { failure }, .. }), R::Invalid(_)) => {
+            let Failure { code, message, .. } = failure;
+            let message = format!("failed ({code}), and that was not taken: {why}; {message}");
+            release(LossReason::ServiceLost, message)
+        }
         (Op::Finish(Finish { outcome: Outcome::Cancelled, .. }), R::Invalid(_)) => {
             release(LossReason::ServiceLost, "stopped, but nobody asked to cancel it")
         }
@@ -164,6 +177,27 @@ mod tests {
         }
         let op = told(settle(done(), standing(Some(StopReason::Lost))));
         assert!(matches!(op, Op::Late(_)));
+    }
+
+    #[test]
+    fn an_end_that_is_invalid_ends_its_attempt_in_another_way() {
+        let why = pointsman_core::Rejected::Invalid("/last_progress: percent is 101".into());
+        let progress = Some(Progress { percent: Some(101.0), ..Progress::default() });
+        let standing = Standing { progress, ..standing(None) };
+        let result = told(settle(Ok(Completion::default()), standing));
+        let failed = told(refused(result, &why));
+        let Op::Finish(Finish { outcome: Outcome::Failed { failure }, last_progress: None }) =
+            &failed
+        else {
+            panic!("{failed:?}")
+        };
+        assert!(failure.message.contains(&why.to_string()), "{failure:?}");
+        let released = told(refused(failed, &why));
+        let Op::Release { reason: LossReason::ServiceLost, message } = &released else {
+            panic!("{released:?}")
+        };
+        assert!(message.starts_with("failed (end_not_taken), and that was not taken"), "{message}");
+        assert_eq!(refused(released, &why), Settled::Nothing);
     }
 
     #[test]

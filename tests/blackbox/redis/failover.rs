@@ -148,21 +148,41 @@ async fn everybody_finds_the_new_primary(
     assert_eq!(seen.resyncs, 1);
 }
 
-/// As in the production set-up: TLS on every connection, and a user that may no more than it needs.
+/// A primary, its replica and the Sentinel that watches them.
+struct Watched {
+    primary: RedisServer,
+    replica: RedisServer,
+    sentinel: Sentinel,
+}
+
+impl Watched {
+    /// As in the production set-up: TLS on every connection, and a user that may no more than it
+    /// needs.
+    async fn start() -> Self {
+        let acl = include_str!("../../../deploy/users.acl");
+        let user = acl.lines().find(|line| line.starts_with("user pointsman ")).expect("the user");
+        let user = user.trim_start_matches("user ").replace("#POINTSMAN_SHA256", ">secret");
+        let more = vec![("user".into(), user)];
+        let options = RedisOptions { tls: true, more, ..RedisOptions::default() };
+        let primary = RedisServer::start(options.clone()).await.expect("a Redis");
+        let replica = RedisServer::replica_of(&primary, options).await.expect("a replica");
+        let mut sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
+        sentinel.knows_replicas(1).await.expect("it sees the replica");
+        Self { primary, replica, sentinel }
+    }
+
+    fn address(&self) -> String {
+        let (port, ca) = (self.sentinel.tls_port(), self.primary.ca_file());
+        let (port, ca) = (port.expect("TLS"), ca.expect("TLS"));
+        let host = format!("pointsman:secret@127.0.0.1:{port}");
+        format!("rediss+sentinel://{host}/main?ca={}", ca.display())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
-    let acl = include_str!("../../../deploy/users.acl");
-    let user = acl.lines().find(|line| line.starts_with("user pointsman ")).expect("the user");
-    let user = user.trim_start_matches("user ").replace("#POINTSMAN_SHA256", ">secret");
-    let options =
-        RedisOptions { tls: true, more: vec![("user".into(), user)], ..RedisOptions::default() };
-    let mut primary = RedisServer::start(options.clone()).await.expect("a Redis");
-    let replica = RedisServer::replica_of(&primary, options).await.expect("a replica");
-    let mut sentinel = Sentinel::start(&primary, "main", 1).await.expect("it watches");
-    sentinel.knows_replicas(1).await.expect("it sees the replica");
-    let (port, ca) = (sentinel.tls_port().expect("TLS"), primary.ca_file().expect("TLS"));
-    let host = format!("pointsman:secret@127.0.0.1:{port}");
-    let address = format!("rediss+sentinel://{host}/main?ca={}", ca.display());
+    let watched = Watched::start().await;
+    let (address, Watched { mut primary, replica, mut sentinel }) = (watched.address(), watched);
     everybody_finds_the_new_primary(
         "sentinels' fail-over",
         address,
@@ -170,6 +190,24 @@ async fn when_sentinels_fail_over_everybody_finds_the_new_primary() {
         async || {
             replicas_have_all_of(&primary, 1).await;
             primary.kill().await.expect("it is killed");
+            sentinel.primary_is(&replica).await.expect("it fails over");
+        },
+    )
+    .await;
+}
+
+/// The former primary is well, and takes what it is told for some ten seconds more.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_sentinels_are_ordered_to_fail_over_nobody_goes_on_at_the_former_primary() {
+    let watched = Watched::start().await;
+    let (address, Watched { primary, replica, mut sentinel }) = (watched.address(), watched);
+    everybody_finds_the_new_primary(
+        "an ordered fail-over",
+        address,
+        Loses::TheLastMoment,
+        async || {
+            replicas_have_all_of(&primary, 1).await;
+            sentinel.fail_over().await.expect("it is ordered");
             sentinel.primary_is(&replica).await.expect("it fails over");
         },
     )

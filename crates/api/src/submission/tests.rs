@@ -134,7 +134,8 @@ fn the_same_key_stands_for_the_same_values() {
 #[test]
 fn a_batch_has_one_to_a_thousand_jobs() {
     assert_eq!(Batch::read(br#"{"jobs":[{},{}]}"#).unwrap().jobs.len(), 2);
-    assert_eq!(Batch::read(br#"{"jobs":[]}"#).unwrap_err().pointer.as_deref(), Some("/jobs"));
+    let none = Batch::read(br#"{"jobs":[]}"#).unwrap_err();
+    assert!(none.is(Code::MissingField) && none.pointer.as_deref() == Some("/jobs"));
     let many = format!("{{\"jobs\":[{}{{}}]}}", "{},".repeat(1_000));
-    assert!(Batch::read(many.as_bytes()).unwrap_err().is(Code::OutOfRange));
+    assert!(Batch::read(many.as_bytes()).unwrap_err().is(Code::TooLong));
 }

@@ -1,6 +1,6 @@
 //! The workers of a machine, and how it is by them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_core::{WorkerId, record::MachineStatus};
 use pointsman_worker::WorkerError;
@@ -15,7 +15,8 @@ pub(super) struct Crew {
     /// All were fit once, or had the time to be: from then on what is not is broken, not starting.
     pub(super) should_be_up: bool,
     pub(super) stopping: bool,
-    pub(super) last_error: Option<WorkerError>,
+    /// Why a worker ended that was not told to. It does not come back in this process.
+    pub(super) stopped: BTreeMap<WorkerId, WorkerError>,
 }
 
 impl Crew {
@@ -27,12 +28,10 @@ impl Crew {
     }
 
     pub(super) fn ended(&mut self, worker: WorkerId, outcome: Result<(), WorkerError>) {
+        self.fitness.remove(&worker);
         if let Err(error) = outcome {
-            let unfit = Fitness::Unfit(format!("worker stopped: {error}"));
-            self.fitness.insert(worker, unfit);
-            self.last_error = Some(error);
-        } else {
-            self.fitness.remove(&worker);
+            tracing::error!(%worker, %error, "worker stopped");
+            self.stopped.insert(worker, error);
         }
     }
 
@@ -40,7 +39,11 @@ impl Crew {
         if self.stopping {
             return (MachineStatus::Stopping, Some("told to stop".into()), None);
         }
-        let (mut broken, mut awaited) = (Vec::new(), Vec::new());
+        let (mut broken, mut awaited, mut actions) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for (worker, error) in &self.stopped {
+            broken.push(format!("{worker}: worker stopped: {error}"));
+            actions.insert(cure_of(error));
+        }
         for (worker, fitness) in &self.fitness {
             match fitness {
                 Fitness::Fit => {}
@@ -49,12 +52,14 @@ impl Crew {
                 }
                 Fitness::Starting(what) | Fitness::Unfit(what) => {
                     broken.push(format!("{worker}: {what}"));
+                    actions
+                        .insert("look at the service it names; it is used again once it is well");
                 }
             }
         }
         if !broken.is_empty() {
-            let action = "look at the service it names; it is used again once it is well";
-            return (MachineStatus::Degraded, Some(broken.join("; ")), Some(action.into()));
+            let actions: Vec<_> = actions.into_iter().collect();
+            return (MachineStatus::Degraded, Some(broken.join("; ")), Some(actions.join("; ")));
         }
         match self.should_be_up {
             true => (MachineStatus::Ready, None, None),
@@ -63,6 +68,16 @@ impl Crew {
                 (MachineStatus::Starting, reason, None)
             }
         }
+    }
+}
+
+/// What brings back a worker that stopped.
+fn cure_of(error: &WorkerError) -> &'static str {
+    match error {
+        WorkerError::Superseded(_) => {
+            "give the other process an id of its own, such as with `--id`, and start this one again"
+        }
+        _ => "start its process again: a worker that stopped does not come back by itself",
     }
 }
 

@@ -239,6 +239,46 @@ async fn what_never_comes_up_is_named_from_the_beginning_and_broken_after_a_whil
     running.abort();
 }
 
+/// The process that hosts the machine may have other things to do, and a worker that stopped does not
+/// come back in it.
+#[tokio::test(start_paused = true)]
+async fn one_whose_workers_stopped_says_so_until_it_is_told_to_stop() {
+    let host = Arc::new(Last::default());
+    let (_fit, fit) = watch::channel(Fitness::Fit);
+    let worker = |n: u32| WorkerId::new(format!("m-worker-{n}")).unwrap();
+    let taken = async { Err(WorkerError::Superseded(Incarnation::from_uuid(Uuid::from_u128(2)))) };
+    let (ends, ended) = tokio::sync::oneshot::channel::<()>();
+    let dies = async {
+        ended.await.unwrap();
+        Err(WorkerError::Died("boom".into()))
+    };
+    let members = vec![
+        Member { worker: worker(0), run: Box::pin(taken), fitness: fit.clone() },
+        Member { worker: worker(1), run: Box::pin(dies), fitness: fit },
+    ];
+    let (stopping, abandon) = (CancellationToken::new(), CancellationToken::new());
+    let agent = Agent::new(config(), host.clone());
+    let running = tokio::spawn(agent.run(members, stopping.clone(), abandon.clone()));
+    let said = || {
+        let SetMachine { status, reason, action, .. } = host.0.lock().clone().unwrap();
+        (status, reason.unwrap_or_default(), action.unwrap_or_default())
+    };
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let (status, reason, action) = said();
+    assert_eq!(status, MachineStatus::Degraded);
+    assert!(reason.starts_with("m-worker-0: worker stopped: superseded"), "{reason}");
+    assert!(action.contains("give the other process an id of its own"), "{action}");
+    ends.send(()).unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let (status, reason, _) = said();
+    assert_eq!(status, MachineStatus::Degraded);
+    assert!(reason.contains("m-worker-1: worker stopped: a part of the worker died"), "{reason}");
+    stopping.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(1), running).await;
+    ended.expect("it hears it").unwrap().unwrap();
+    assert_eq!(said().0, MachineStatus::Offline);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_machines_life() {
     let heard = Arc::new(Heard::default());

@@ -51,7 +51,7 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
     print::said(&format!("machine: {machine}"));
     running.say_where();
 
-    // The server outlives the workers: it stops once their goodbyes are said.
+    // The server outlives the workers: it stops when it is told to, once their goodbyes are said.
     let stop_server = CancellationToken::new();
     let serving = tokio::spawn(running.run(stop_server.clone(), shutdown.abort));
     let config = AgentConfig {
@@ -62,13 +62,16 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
         backoff: Duration::from_millis(100),
     };
     let agent = Agent::new(config, host as Arc<dyn Host>);
-    let hosted = agent.run(members, shutdown.drain, abandon).await;
+    if let Err(why) = agent.run(members, shutdown.drain.clone(), abandon).await {
+        let cure = "start this process again, with another --machine if need be";
+        tracing::error!(%why, cure, "the server goes on without its machine");
+        shutdown.drain.cancelled().await;
+    }
     stop_server.cancel();
     let served = serving.await.context("the server died")?;
     if let Some(simulator) = simulator {
         simulator.stop().await;
     }
-    hosted?;
     served
 }
 

@@ -39,7 +39,7 @@ async fn what_came_too_late_to_count_is_served_beside_what_counts() {
             unreachable!()
         };
         if let Outcome::Completed { result: handed_in, .. } = &mut finish.outcome {
-            *handed_in = Some(result.into());
+            *handed_in = Some(json!({ "is": result }));
         }
         if attempts.is_empty() {
             let (reason, message) = (LossReason::ServiceLost, String::new());
@@ -59,8 +59,8 @@ async fn what_came_too_late_to_count_is_served_beside_what_counts() {
     for (path, text) in [
         (format!("artifacts/{name}"), "in time"),
         (format!("artifacts/{name}?attempt=1"), "late"),
-        ("result".to_owned(), "\"in time\""),
-        ("result?attempt=1".to_owned(), "\"too late\""),
+        ("result".to_owned(), r#"{"is":"in time"}"#),
+        ("result?attempt=1".to_owned(), r#"{"is":"too late"}"#),
     ] {
         let answer = server.ask(server.get(&format!("/api/v1/jobs/{job}/{path}"))).await;
         assert_eq!(String::from_utf8_lossy(&answer.body), text, "{path}");

@@ -85,6 +85,8 @@ async fn though_its_service_is_gone() {
     let worker = before.worker("w").await;
     let mut registration = worker.registration();
     registration.services[0].name = "upscaler".parse().unwrap();
+    let known = registration.services.iter().map(|slots| (slots.name.clone(), Default::default()));
+    registration.capabilities.services = known.collect();
     before.client.register(&registration, &|| {}).await.unwrap();
     let mut submission = Submission::new("upscaler", &json!({})).unwrap();
     submission.idempotency_key = Some("order-17".into());

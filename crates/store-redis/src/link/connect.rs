@@ -9,13 +9,17 @@ use tokio::time::timeout;
 
 use super::{
     ANSWER_WITHIN, Place, list, lost_meta,
-    nodes::{As, CONNECT_WITHIN, Candidate, Failures, candidate, client, config, connected},
+    nodes::{
+        As, CONNECT_WITHIN, Candidate, Failures, Host, candidate, client, config, connected,
+        no_answer,
+    },
     number,
     refusals::{
         OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, other_fleet,
         other_format,
     },
     reply::{SCANNED, scan, scanned},
+    sentinels::Left,
     text, whole,
 };
 use crate::{
@@ -29,9 +33,14 @@ const MAX_SCANNED: usize = 1_000_000;
 
 /// A server that a connection leads to.
 pub struct Node {
-    host: String,
-    port: u16,
+    host: Host,
     run_id: String,
+}
+
+impl Node {
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
 }
 
 /// A connection that was looked at.
@@ -49,15 +58,23 @@ pub struct Made {
 /// Connects, and looks at what is there. All hosts are asked at once which node that is, as some may
 /// be away; the first one named that is well is taken. What a running fleet can do nothing about for
 /// now, such as a policy of eviction, refuses only the `first` connection.
-pub async fn connect(place: &Place, keys: &Keys, first: bool) -> Result<Made, OpenError> {
+pub async fn connect(
+    place: &Place,
+    keys: &Keys,
+    left: &Left,
+    first: bool,
+) -> Result<Made, OpenError> {
     let mut failures = Failures::default();
     let asked = place.address.hosts.iter().map(|host| candidate(place, host, keys));
     let mut named: FuturesUnordered<_> = asked.collect();
     let mut looked_at = HashSet::new();
     while let Some(candidate) = named.next().await {
         let made = match candidate {
-            Ok(node) if !looked_at.insert((node.host.clone(), node.port)) => continue,
-            Ok(node) => look_at(place, keys, node, first).await,
+            Ok(node) if !looked_at.insert(node.host.clone()) => continue,
+            Ok(node) => match left.refusal(place, &node.host) {
+                Some(refusal) => Err(refusal),
+                None => look_at(place, keys, node, first).await,
+            },
             Err(error) => Err(error),
         };
         match made {
@@ -71,11 +88,11 @@ pub async fn connect(place: &Place, keys: &Keys, first: bool) -> Result<Made, Op
 async fn look_at(
     place: &Place,
     keys: &Keys,
-    Candidate { host, port, named_by }: Candidate,
+    Candidate { host, named_by }: Candidate,
     first: bool,
 ) -> Result<Made, OpenError> {
     let config = config().set_response_timeout(Some(ANSWER_WITHIN));
-    let mut connection = connected(place, &host, port, &config).await?;
+    let mut connection = connected(place, &host, &config).await?;
     let failed = |error: RedisError| failure(place, &error);
     let info: Value = redis::cmd("INFO").query_async(&mut connection).await.map_err(failed)?;
     let info = Info::parse(&text(&info));
@@ -121,7 +138,7 @@ async fn look_at(
     let made_at = field(1).and_then(number).unwrap_or(0);
     let seq = field(0).and_then(|seq| u64::try_from(whole(&text(seq))?).ok());
     let seq = seq.ok_or_else(|| garbled_seq(keys, list(&meta).first().map(text)))?;
-    let node = Node { host, port, run_id: info.run_id.clone() };
+    let node = Node { host, run_id: info.run_id.clone() };
     Ok(Made { connection, node, epoch, seq, now, made_at, info })
 }
 
@@ -133,7 +150,7 @@ pub async fn blocking(
 ) -> Result<Option<MultiplexedConnection>, OpenError> {
     let failed = |error: RedisError| failure(place, &error);
     let config = config().set_response_timeout(None);
-    let mut connection = connected(place, &node.host, node.port, &config).await?;
+    let mut connection = connected(place, &node.host, &config).await?;
     let mut info = redis::cmd("INFO");
     let info = info.arg("server").query_async(&mut connection);
     let info = timeout(CONNECT_WITHIN, info).await.unwrap_or_else(|_| Err(no_answer()));
@@ -143,13 +160,9 @@ pub async fn blocking(
 
 /// A connection that hears what is published.
 pub async fn pubsub(place: &Place, node: &Node) -> Result<redis::aio::PubSub, OpenError> {
-    let client = client(place, &node.host, node.port, As::User)?;
+    let client = client(place, &node.host, As::User)?;
     let connected = timeout(CONNECT_WITHIN, client.get_async_pubsub()).await;
     connected.unwrap_or_else(|_| Err(no_answer())).map_err(|error| failure(place, &error))
-}
-
-fn no_answer() -> RedisError {
-    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 /// Whatever stands there already must be this fleet's, before anything is written or loaded. While it

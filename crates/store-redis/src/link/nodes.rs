@@ -11,6 +11,7 @@ use redis::{
 use super::{
     Place, list, number,
     refusals::{OpenError, failure},
+    sentinels::ask_sentinel,
     text,
 };
 use crate::{address::Topology, keys::Keys, tls};
@@ -42,8 +43,7 @@ pub(super) enum As {
 
 /// A node that should have the fleet's keys.
 pub(super) struct Candidate {
-    pub host: String,
-    pub port: u16,
+    pub host: Host,
     /// The Sentinel that says so.
     pub named_by: Option<String>,
 }
@@ -77,19 +77,23 @@ impl Failures {
 /// The node that has the fleet's keys, as one of the hosts knows it.
 pub(super) async fn candidate(
     place: &Place,
-    (host, port): &Host,
+    asked: &Host,
     keys: &Keys,
 ) -> Result<Candidate, OpenError> {
-    let port = *port;
-    let ((host, port), named_by) = match &place.address.topology {
-        Topology::Server => ((host.to_owned(), port), None),
+    let (host, port) = asked;
+    let (host, named_by) = match &place.address.topology {
+        Topology::Server => (asked.clone(), None),
         Topology::Sentinel { master } => {
-            let named = ask_sentinel(place, host, port, master).await?;
+            let named = ask_sentinel(place, asked, master).await?;
             (named, Some(format!("{host}:{port}")))
         }
-        Topology::Cluster => (ask_cluster(place, host, port, keys).await?, None),
+        Topology::Cluster => (ask_cluster(place, asked, keys).await?, None),
     };
-    Ok(Candidate { host, port, named_by })
+    Ok(Candidate { host, named_by })
+}
+
+pub(super) fn no_answer() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 pub(super) fn config() -> AsyncConnectionConfig {
@@ -102,18 +106,17 @@ fn no_host(place: &Place) -> OpenError {
 
 pub(super) async fn connected(
     place: &Place,
-    host: &str,
-    port: u16,
+    host: &Host,
     config: &AsyncConnectionConfig,
 ) -> Result<MultiplexedConnection, OpenError> {
-    let client = client(place, host, port, As::User)?;
+    let client = client(place, host, As::User)?;
     let connection = client.get_multiplexed_async_connection_with_config(config).await;
     connection.map_err(|error| failure(place, &error))
 }
 
 /// A client of one node.
-pub(super) fn client(place: &Place, host: &str, port: u16, who: As) -> Result<Client, OpenError> {
-    let address = &place.address;
+pub(super) fn client(place: &Place, (host, port): &Host, who: As) -> Result<Client, OpenError> {
+    let (address, port) = (&place.address, *port);
     // Nothing was sent yet.
     let wrong = |error: RedisError| OpenError::Address {
         address: address.to_string(),
@@ -150,63 +153,27 @@ fn probed() -> TcpSettings {
     settings
 }
 
-async fn ask(
+pub(super) async fn ask(
     place: &Place,
-    host: &str,
-    port: u16,
+    host: &Host,
     who: As,
     command: &redis::Cmd,
 ) -> Result<Value, OpenError> {
     let failed = |error: RedisError| failure(place, &error);
-    let client = client(place, host, port, who)?;
+    let client = client(place, host, who)?;
     let config = config().set_response_timeout(Some(CONNECT_WITHIN));
     let connection = client.get_multiplexed_async_connection_with_config(&config).await;
     command.query_async(&mut connection.map_err(failed)?).await.map_err(failed)
 }
 
-async fn ask_sentinel(
-    place: &Place,
-    host: &str,
-    port: u16,
-    master: &str,
-) -> Result<(String, u16), OpenError> {
-    let mut command = redis::cmd("SENTINEL");
-    command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    let mut found = ask(place, host, port, As::Anyone, &command).await;
-    if let (Err(OpenError::Denied { .. }), Some(_)) = (&found, &place.address.password) {
-        found = ask(place, host, port, As::UserOfSentinel, &command).await;
-    }
-    let found = found.map_err(|error| match error {
-        OpenError::Denied { why, .. } => OpenError::Denied {
-            address: format!("{host}:{port}"),
-            why,
-            cure: "it is a Sentinel: let it ask for no password, or for the address's",
-        },
-        error => error,
-    })?;
-    let unknown = || OpenError::Unreachable {
-        address: place.address.to_string(),
-        why: format!("the Sentinel at {host}:{port} knows no master {master:?}"),
-    };
-    match list(&found) {
-        [host, port] => Ok((text(host), text(port).parse().map_err(|_| unknown())?)),
-        _ => Err(unknown()),
-    }
-}
-
 /// Which node has the fleet's slot.
-async fn ask_cluster(
-    place: &Place,
-    host: &str,
-    port: u16,
-    keys: &Keys,
-) -> Result<(String, u16), OpenError> {
+async fn ask_cluster(place: &Place, asked: &Host, keys: &Keys) -> Result<Host, OpenError> {
     let mut slot = redis::cmd("CLUSTER");
     slot.arg("KEYSLOT").arg(keys.meta());
-    let slot = number(&ask(place, host, port, As::User, &slot).await?).unwrap_or(-1);
+    let slot = number(&ask(place, asked, As::User, &slot).await?).unwrap_or(-1);
     let mut slots = redis::cmd("CLUSTER");
     slots.arg("SLOTS");
-    let found = ask(place, host, port, As::User, &slots).await?;
+    let found = ask(place, asked, As::User, &slots).await?;
     let has = |range: &&Value| match list(range) {
         [from, till, ..] => {
             number(from).is_some_and(|from| from <= slot)
@@ -221,7 +188,8 @@ async fn ask_cluster(
             // A node that does not know its own address is the one that was asked.
             let name = Some(text(name)).filter(|name| !name.is_empty() && name != "?");
             let node_port = number(node_port).and_then(|port| u16::try_from(port).ok());
-            Ok((name.unwrap_or_else(|| host.to_owned()), node_port.unwrap_or(port)))
+            let (host, port) = asked;
+            Ok((name.unwrap_or_else(|| host.clone()), node_port.unwrap_or(*port)))
         }
         _ => Err(OpenError::Unreachable {
             address: place.address.to_string(),

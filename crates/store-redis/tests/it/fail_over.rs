@@ -9,16 +9,17 @@ use std::{
 };
 
 use pointsman_core::Command;
-use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
-    Store as _,
+    Health, Store as _,
     conformance::fleet::{Fleet, spec},
+    job as job_of,
 };
 use pointsman_store_redis::{Options, RedisStore};
 use redis::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::support::run;
@@ -104,4 +105,92 @@ async fn what_a_former_primary_still_does_is_told_to_nobody() {
     };
     let told = timeout(SOON, told).await.expect("the log is followed again");
     assert!(!told.events.is_empty(), "it is of the one before: {told:?}");
+}
+
+/// Its replica is sent nothing until it has acknowledged what it began with, up to a second later.
+async fn is_in_step(primary: &RedisServer) {
+    let mut connection = primary.connect().await.expect("it answers");
+    let mut written = redis::pipe();
+    written.cmd("SET").arg("before").arg(1).ignore().cmd("WAIT").arg(1).arg(20_000);
+    let (replicas,): (u32,) = written.query_async(&mut connection).await.expect("it answers");
+    assert_eq!(replicas, 1);
+}
+
+/// Who promotes it cuts all connections.
+async fn is_primary(server: &RedisServer) -> bool {
+    let Ok(mut connection) = server.connect().await else { return false };
+    let role = redis::cmd("ROLE").query_async::<(String, Value, Value)>(&mut connection).await;
+    role.is_ok_and(|(role, ..)| role == "master")
+}
+
+/// Sentinels make a former primary that is well a replica only ten seconds later: what it takes until
+/// then is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_acknowledged_by_a_primary_that_sentinels_have_replaced() {
+    let before = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let after =
+        RedisServer::replica_of(&before, RedisOptions::default()).await.expect("it follows");
+    let mut sentinel = Sentinel::start(&before, "main", 1).await.expect("it watches");
+    sentinel.knows_replicas(1).await.expect("it sees the replica");
+    let address = sentinel.url().parse().expect("a valid address");
+    let options = Options { look_every: Duration::from_secs(3_600), ..Options::new(address) };
+    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let fleet = Fleet::on(&store);
+    let epoch = store.epoch();
+    is_in_step(&before).await;
+    let mut acknowledged = Vec::new();
+    let submits = async {
+        while store.epoch() == epoch {
+            let submission = fleet.submission(spec(50));
+            let job = submission.id;
+            match store.execute(vec![Command::Submit(submission)]).await {
+                Ok(_) => acknowledged.push((job, Instant::now())),
+                Err(_) => tokio::time::sleep(A_MOMENT).await,
+            }
+        }
+    };
+    let is_promoted = async {
+        while !is_primary(&after).await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Instant::now()
+    };
+    sentinel.fail_over().await.expect("it is ordered");
+    let both = async { tokio::join!(submits, is_promoted) };
+    let ((), promoted) = timeout(SOON, both).await.expect("the other one is found");
+    let mut lost = Vec::new();
+    for (job, at) in &acknowledged {
+        if job_of(&*store, *job).await.expect("the store works").is_none() {
+            lost.push(*at);
+        }
+    }
+    println!("{} acknowledged, {} of them lost", acknowledged.len(), lost.len());
+    let last = lost.last().map_or(Duration::ZERO, |last| last.duration_since(promoted));
+    assert_eq!(last, Duration::ZERO, "the one before acknowledged for so long after the promotion");
+}
+
+/// Nobody calls anything: the wait for work alone tells that it is no primary any more.
+#[tokio::test]
+async fn who_waits_for_work_learns_that_the_primary_is_a_replica_now() {
+    let before = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let after = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let address = before.url().parse().expect("a valid address");
+    let options = Options { look_every: Duration::from_secs(3_600), ..Options::new(address) };
+    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let fleet = Fleet::on(&store);
+    let hand = fleet.worker("idle", 1, &[]).await;
+    let _hint = store.wait_for_work(hand.worker.clone(), Vec::new());
+    let waits = async {
+        while before.info("blocked_clients").await.expect("it answers") != Some(1) {
+            tokio::time::sleep(A_MOMENT).await;
+        }
+    };
+    timeout(SOON, waits).await.expect("it waits for work");
+    run(&before, &format!("REPLICAOF 127.0.0.1 {}", after.port())).await;
+    let learns = async {
+        while !matches!(store.health(), Health::Failed(_)) {
+            tokio::time::sleep(A_MOMENT).await;
+        }
+    };
+    timeout(SOON, learns).await.expect("it is not taken for a primary any more");
 }

@@ -49,6 +49,7 @@ impl FakeBroker {
                 cuts: 0,
                 superseded: false,
                 damaged: None,
+                unfit: None,
                 importing: false,
                 registration_lost: false,
                 forgotten: false,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pointsman_connectors::Health;
 use pointsman_core::{
     FailureKind, LossReason,
     bounds::{MAX_MESSAGE, MAX_REMARK},
@@ -74,6 +75,22 @@ async fn what_is_said_of_a_damaged_job_is_kept_and_keeps_back_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_result_that_no_store_takes_fails_its_attempt_with_the_reason() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.unfit = Some("/artifacts/0/node: expected at most 200 bytes"));
+    let job = setup.broker.post("done");
+    setup.pass(60.0).await;
+    let taken = setup.broker.job(job).taken;
+    assert_eq!((taken.len(), setup.service.runs()), (2, 1), "{taken:?}");
+    let failure = failure(&taken[1]);
+    assert_eq!((failure.kind, &failure.code[..]), (FailureKind::ServiceFault, "end_not_taken"));
+    assert_eq!(
+        failure.message,
+        "its result was not taken: invalid: /artifacts/0/node: expected at most 200 bytes"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fenced_attempt_without_a_result_says_nothing() {
     let setup = Setup::new(1).await;
     let job = setup.broker.post("hour");
@@ -109,6 +126,34 @@ async fn a_wedged_service_gets_no_jobs_until_it_is_proven_clear() {
     assert_eq!(setup.broker.status(job), JobStatus::Cancelled);
     assert_eq!(setup.broker.status(next), JobStatus::Completed);
     assert_eq!(reports(&setup).last().unwrap().status, ConnectorStatus::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stuck_in_a_service_that_is_then_killed_is_let_go() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("wedge");
+    setup.pass(1.0).await;
+    setup.service.with(|s| s.not_clear = Some("prompt still runs".into()));
+    setup.broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true);
+    setup.pass(10.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+
+    let clearings = setup.service.with(|s| {
+        s.health = Health::new(ConnectorStatus::Offline, "connection refused");
+        s.not_clear = None;
+        s.clearings.len()
+    });
+    setup.pass(3.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Cancelled);
+    setup.pass(60.0).await;
+    let let_go = setup.service.with(|s| s.clearings.len());
+    assert_eq!(let_go, clearings + 1, "and nothing is left to let go");
+    let next = setup.broker.post("done");
+    setup.service.with(|s| s.health = Health::idle());
+    setup.pass(5.0).await;
+    assert_eq!(setup.broker.status(next), JobStatus::Completed);
+    let again = setup.service.with(|s| s.clearings.len());
+    assert_eq!(again, let_go + 1, "what came up in its place is cleared before it gets a job");
 }
 
 /// A service that does not look at its interrupt runs the job to its end.

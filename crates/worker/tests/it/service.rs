@@ -140,13 +140,15 @@ impl Connector for FakeService {
             }
             "deep" => {
                 context.started();
-                let result =
-                    (0..200).fold(serde_json::json!(1), |within, _| serde_json::json!([within]));
+                let result = (0..200).fold(
+                    serde_json::json!(1),
+                    |within, _| serde_json::json!({ "within": within }),
+                );
                 Ok(Completion { result: Some(result), ..Completion::default() })
             }
             "large" => {
                 context.started();
-                let result = Some("x".repeat(1_000_000).into());
+                let result = Some(serde_json::json!({ "text": "x".repeat(1_000_000) }));
                 Ok(Completion { result, ..Completion::default() })
             }
             "panic" => panic!("asked to"),

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use pointsman_core::{
     Incarnation, JobId, LossReason, Rejected, Timestamp, Token,
-    command::{AttemptOp, Exchange, Held, Op, OpAnswer, Outcome, Register, Renew, Renewed},
+    command::{AttemptOp, Exchange, Finish, Held, Op, OpAnswer, Outcome, Register, Renew, Renewed},
     decide::limits,
     record::{
         Assignment, InputRef, Job, JobSpec, JobState, JobStatus, Orders, Progress, Running,
@@ -94,6 +94,8 @@ pub struct State {
     pub superseded: bool,
     /// What is stored of this job is damaged.
     pub damaged: Option<JobId>,
+    /// Why no result is taken.
+    pub unfit: Option<&'static str>,
     /// An import fills the store.
     pub importing: bool,
     /// The store came back from before the worker's registration, and knows an earlier process.
@@ -203,6 +205,11 @@ impl State {
         }
         if job.attempt != *attempt || job.token != Some(*token) {
             return Err(Rejected::StaleAttempt { job: *id, current: job.attempt });
+        }
+        if let (Op::Finish(Finish { outcome: Outcome::Completed { .. }, .. }), Some(why)) =
+            (op, self.unfit)
+        {
+            return Err(Rejected::Invalid(why.into()));
         }
         if !matches!(job.status, JobStatus::Assigned | JobStatus::InProgress) {
             return match job.taken.last() == Some(op) {
