@@ -3358,7 +3358,13 @@ export interface operations {
     };
     get_jobs_by_id_preview: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description The progress's `preview_n`: for a page, which has the next picture under another address. The
+                 *     newest comes in any case.
+                 */
+                n?: number;
+            };
             header?: never;
             path: {
                 id: string;

@@ -154,16 +154,27 @@ pub(crate) async fn result(
     Ok(json_text(result, share))
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PictureQuery {
+    /// The progress's `preview_n`: for a page, which has the next picture under another address. The
+    /// newest comes in any case.
+    #[serde(rename = "n")]
+    _n: Option<u32>,
+}
+
 /// The newest picture of the running job.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/preview", tag = "jobs",
-    params(("id" = String, Path)),
+    params(("id" = String, Path), PictureQuery),
     responses((status = 200, content_type = "image/*"), Errors),
 )]
 pub(crate) async fn preview(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<JobId>,
+    Params(_): Params<PictureQuery>,
 ) -> Answer<Response> {
     find(&app, &caller, id).await?;
     let none = || Refusal::new(ErrorCode::PreviewNotFound, format!("job {id} shows no preview"));
