@@ -55,7 +55,7 @@ impl Run<'_> {
         if self.has_left_the_queue().await {
             return Ok(None);
         }
-        let message = format!("prompt {} does not stop", self.prompt_id);
+        let message = format!("prompt {} does not stop: restart ComfyUI", self.prompt_id);
         Err(RunEnd::Wedged { reason, message, failure: None })
     }
 

@@ -22,7 +22,10 @@ impl ComfyUiConnector {
             let ghosts = self.ghosts(&queue, ours);
             let Some(first) = ghosts.first() else { break };
             if begin.elapsed() >= ROUND {
-                return Err(NotClear(format!("prompt {first} was cancelled and still runs")));
+                return Err(NotClear(format!(
+                    "prompt {first} was cancelled and still runs; if it does not stop: restart \
+                     ComfyUI"
+                )));
             }
             for ghost in ghosts {
                 if !cancelled.contains(&ghost) {
