@@ -19,6 +19,7 @@ impl ComfyUiConnector {
         let mut cancelled = Vec::new();
         loop {
             let Some(queue) = self.queue_of_the_living().await? else { return Ok(Vec::new()) };
+            self.condition.lock().stuck.retain(|prompt_id| queue.contains(prompt_id));
             let ghosts = self.ghosts(&queue, ours);
             let Some(first) = ghosts.first() else { break };
             if begin.elapsed() >= ROUND {

@@ -106,6 +106,27 @@ async fn what_finished_although_it_could_not_be_stopped_is_found_and_collected()
 }
 
 #[tokio::test]
+async fn what_waits_behind_a_prompt_that_does_not_stop_is_given_back() {
+    let bench = Bench::with_faults(Faults { dead_prompt_thread: true, ..Faults::default() }).await;
+    let stuck = bench.begin(comfy_task(picture(1))).await;
+    let waiting = bench.begin(comfy_task(picture(2))).await;
+    super::until(|| {
+        let waits = |r: &crate::Report| r.message.as_ref().is_some_and(|m| m.contains("waits"));
+        waiting.witness.reports.lock().iter().any(waits)
+    })
+    .await;
+    stuck.stop(StopReason::Cancel);
+    let end = stuck.end().await;
+    assert!(matches!(end, Err(RunEnd::Wedged { .. })), "{end:?}");
+    let Err(RunEnd::GaveBack { reason: LossReason::ServiceLost, message }) = waiting.end().await
+    else {
+        panic!("not given back")
+    };
+    assert!(message.ends_with("which does not stop"), "{message}");
+    assert_eq!(bench.queue().await, 1);
+}
+
+#[tokio::test]
 async fn a_drained_prompt_that_is_stuck_says_so() {
     let bench = Bench::with_faults(Faults { dead_prompt_thread: true, ..Faults::default() }).await;
     let running = bench.begin(comfy_task(picture(1))).await;
