@@ -26,8 +26,6 @@ pub const KEPT_GROUPS: &str = "200000";
 const FOLDED: &str = "events";
 /// Groups read at once where nobody said how many.
 const PAGE: usize = 1_000;
-/// Entries behind the log's end named at once.
-const STRAYS_NAMED: usize = 10;
 /// A follower's call waits so long for something new.
 const BLOCK: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
@@ -128,14 +126,14 @@ fn group(entry: &Value) -> Result<LogGroup, String> {
     Ok(stamp(events, seq, Timestamp::from_millis(at), endings))
 }
 
-/// The ids of entries behind this one that are none of ours; the first of them.
+/// The ids of entries behind this one that are none of ours; those of a page.
 pub async fn strays(link: &Link, seq: Seq) -> Result<Vec<String>, StoreError> {
     let mut range = redis::cmd("XRANGE");
     range.arg(link.keys().full("log")).arg(format!("{}-0", seq + 1)).arg("+");
     let found = link.send(range.arg("COUNT").arg(PAGE)).await?;
     let strays = list(&found).iter().filter(|entry| group(entry).is_err());
     let ids = strays.filter_map(|entry| list(entry).first().map(text));
-    Ok(ids.take(STRAYS_NAMED).collect())
+    Ok(ids.collect())
 }
 
 /// The seq of an entry of ours, whatever is in it.

@@ -61,11 +61,14 @@ impl Inner {
     }
 
     /// What Redis keeps until it is told. An index that is damaged keeps nothing else from being
-    /// removed.
+    /// removed, and of two reasons both are told.
     pub async fn forget_leftovers(&self) -> Result<Vec<Reconcile>, StoreError> {
-        let keys = self.forget_idempotency().await;
-        self.cut_log().await.and(keys)?;
-        Ok(Vec::new())
+        match (self.forget_idempotency().await, self.cut_log().await) {
+            (Err(StoreError::Failed(keys)), Err(StoreError::Failed(log))) if keys != log => {
+                Err(StoreError::Failed(format!("{keys}; {log}")))
+            }
+            (keys, log) => keys.and(log).map(|()| Vec::new()),
+        }
     }
 
     /// The log is cut where it takes more memory than it may; its length is bounded as it is written.

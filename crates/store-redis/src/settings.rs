@@ -58,7 +58,7 @@ impl Info {
     }
 
     /// What an operator calls it.
-    fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         if self.is_valkey { "Valkey" } else { "Redis" }
     }
 

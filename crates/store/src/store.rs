@@ -99,7 +99,7 @@ impl Done {
     /// [`StoreError::Unknown`].
     pub fn confirmed(self) -> Result<Self, StoreError> {
         match self.unconfirmed {
-            Some(why) => Err(StoreError::Unknown(format!("it is written, but {why}"))),
+            Some(why) => Err(StoreError::unconfirmed(&why)),
             None => Ok(self),
         }
     }
@@ -175,6 +175,13 @@ pub enum StoreError {
     /// The answer was lost; an exact repeat tells.
     #[error("it is not known whether this was done: {0}")]
     Unknown(String),
+}
+
+impl StoreError {
+    /// What is written and not confirmed, to whom it is not done then.
+    pub fn unconfirmed(why: &str) -> Self {
+        Self::Unknown(format!("it is written, but {why}"))
+    }
 }
 
 /// Progress of one running attempt, as its worker told it.

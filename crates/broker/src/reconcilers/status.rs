@@ -33,12 +33,19 @@ const FAILS_FOR_GOOD: Duration = Duration::from_secs(30);
 
 /// The statuses of all reconcilers.
 #[derive(Default)]
-pub(crate) struct Statuses(Mutex<BTreeMap<&'static str, Standing>>);
+pub(crate) struct Statuses(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    standings: BTreeMap<&'static str, Standing>,
+    /// When any of them last found the store away: what failed before tells nothing of itself.
+    store_away_at: Option<Timestamp>,
+}
 
 #[derive(Default)]
 struct Standing {
     status: ReconcilerStatus,
-    /// Since when it has failed although the store was there.
+    /// Since when it has failed, but for a lack of room, of which there is an alert of its own.
     failing_since: Option<Timestamp>,
 }
 
@@ -46,15 +53,18 @@ impl Statuses {
     pub(super) fn add(&self, name: &'static str, period: Duration) {
         let period_ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         let status = ReconcilerStatus { name: name.into(), period_ms, ..Default::default() };
-        self.0.lock().insert(name, Standing { status, failing_since: None });
+        self.0.lock().standings.insert(name, Standing { status, failing_since: None });
     }
 
     pub(super) fn ran(&self, name: &str, store: &dyn Store, outcome: Result<Outcome, StoreError>) {
-        let mut statuses = self.0.lock();
-        let Some(Standing { status, failing_since }) = statuses.get_mut(name) else { return };
+        let All { standings, store_away_at } = &mut *self.0.lock();
+        let Some(Standing { status, failing_since }) = standings.get_mut(name) else { return };
         let at = store.now();
-        let fails_alone = outcome.is_err() && store.health() == Health::Ready;
-        *failing_since = fails_alone.then(|| failing_since.unwrap_or(at));
+        if !matches!(store.health(), Health::Ready | Health::Full(_)) {
+            *store_away_at = Some(at);
+        }
+        let fails = !matches!(outcome, Ok(_) | Err(StoreError::Full(_)));
+        *failing_since = fails.then(|| failing_since.unwrap_or(at));
         status.runs += 1;
         status.last_run_at = Some(at);
         match outcome {
@@ -71,14 +81,15 @@ impl Statuses {
     }
 
     pub fn all(&self) -> Vec<ReconcilerStatus> {
-        self.0.lock().values().map(|standing| standing.status.clone()).collect()
+        self.0.lock().standings.values().map(|standing| standing.status.clone()).collect()
     }
 
     /// Those that do not get through although the store is there, and why.
     pub(super) fn failing(&self, now: Timestamp) -> Vec<(&'static str, String)> {
-        let statuses = self.0.lock();
-        let failing = statuses.iter().filter_map(|(name, Standing { status, failing_since })| {
-            let is_for_good = now.since((*failing_since)?) >= FAILS_FOR_GOOD;
+        let All { standings, store_away_at } = &*self.0.lock();
+        let failing = standings.iter().filter_map(|(name, Standing { status, failing_since })| {
+            let since = (*failing_since)?.max(store_away_at.unwrap_or_default());
+            let is_for_good = now.since(since) >= FAILS_FOR_GOOD;
             is_for_good.then(|| Some((*name, status.error.clone()?)))?
         });
         failing.collect()

@@ -50,8 +50,8 @@ pub struct FaultyStore {
     pub damaged: AtomicBool,
     /// What is kept of losses is damaged.
     pub losses_damaged: AtomicBool,
-    /// What is over in the log cannot be removed.
-    pub leftovers_refused: AtomicBool,
+    /// Why what is over in the log cannot be removed.
+    pub leftovers_refused: Mutex<Option<StoreError>>,
     /// There is no room for an alert.
     pub alerts_refused: AtomicBool,
     /// Happens right after the next exchange was answered.
@@ -92,7 +92,7 @@ impl FaultyStore {
             unreadable: Mutex::default(),
             damaged: AtomicBool::new(false),
             losses_damaged: AtomicBool::new(false),
-            leftovers_refused: AtomicBool::new(false),
+            leftovers_refused: Mutex::default(),
             alerts_refused: AtomicBool::new(false),
             then: Mutex::new(None),
             thorough_looks: AtomicUsize::new(0),
@@ -291,8 +291,10 @@ impl Store for FaultyStore {
 
     async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError> {
         self.reach()?;
-        if what == Due::Leftovers && self.leftovers_refused.load(SeqCst) {
-            return Err(StoreError::Failed("Redis refused it: NOPERM xtrim".into()));
+        if what == Due::Leftovers
+            && let Some(why) = &*self.leftovers_refused.lock()
+        {
+            return Err(why.clone());
         }
         self.inner().due(what).await
     }

@@ -8,7 +8,7 @@ use pointsman_core::{
     record::{AlertRule, ConnectorStatus, JobSpec, JobStatus, MachineStatus, WorkerStatus},
 };
 use pointsman_store::{
-    Health, Retention, Risk, Setting, Store,
+    Health, Retention, Risk, Setting, Store, StoreError,
     conformance::fleet::{Fleet, failed, needs, spec},
 };
 
@@ -127,7 +127,9 @@ async fn what_the_store_refuses_for_good_is_in_its_status_and_an_alert_until_it_
     let held = world.fleet.running(&hand).await;
     let log = Log::default();
     let _listening = tracing::subscriber::set_default(log.clone());
-    world.store.leftovers_refused.store(true, SeqCst);
+    let refuse = |why| *world.store.leftovers_refused.lock() = why;
+    let denied = || Some(StoreError::Failed("Redis refused it: NOPERM xtrim".into()));
+    refuse(denied());
     world.pass(secs(20)).await;
     let failing = || {
         let all = world.broker.reconcilers().into_iter();
@@ -145,16 +147,48 @@ async fn what_the_store_refuses_for_good_is_in_its_status_and_an_alert_until_it_
     let alerts = world.broker.snapshot().await.alerts;
     assert_eq!(alerts[0].id.subject, "leftovers");
     assert!(alerts[0].message.ends_with(why), "{alerts:?}");
+    // What is not removed fills the store: both are told. What lacks nothing but room is told once.
+    world.store.set_health(Health::Full("80 %".into()));
+    for (why, told) in [
+        (denied(), vec![AlertRule::StoreFull, AlertRule::StoreAtRisk]),
+        (Some(StoreError::Full("80 %".into())), vec![AlertRule::StoreFull]),
+    ] {
+        refuse(why);
+        world.pass(secs(40)).await;
+        let mut alerts = world.alerts().await;
+        alerts.sort();
+        assert_eq!(alerts, told);
+    }
+    world.store.set_health(Health::Ready);
     world.store.down.store(true, SeqCst);
     world.pass(secs(5)).await;
     world.store.down.store(false, SeqCst);
-    world.store.leftovers_refused.store(false, SeqCst);
+    refuse(None);
     world.pass(secs(10)).await;
     assert_eq!((failing(), world.alerts().await), (Vec::new(), Vec::new()));
     let told = log.0.lock();
     let starts: Vec<_> = told.iter().filter(|line| line.contains("trying on")).collect();
-    assert_eq!(starts.len(), 2, "{told:#?}");
-    assert!(starts[0].contains(why) && starts[1].contains("cut off"), "{told:#?}");
+    let reasons = [why, "full: 80 %", "cut off"];
+    assert_eq!(starts.len(), reasons.len(), "{told:#?}");
+    assert!(starts.iter().zip(reasons).all(|(line, why)| line.contains(why)), "{told:#?}");
+}
+
+/// Not all that failed meanwhile is tried again as soon as alerts are.
+#[tokio::test(start_paused = true)]
+async fn what_failed_while_the_store_was_away_is_no_alert_once_it_is_back() {
+    let world = World::reconciled().await;
+    world.pass(secs(2)).await;
+    world.store.down.store(true, SeqCst);
+    world.pass(secs(40)).await;
+    // It is noticed late, and by some.
+    world.store.set_health(Health::Failed("cut off".into()));
+    world.pass(secs(2)).await;
+    world.store.set_health(Health::Ready);
+    world.store.down.store(false, SeqCst);
+    for _ in 0..100 {
+        world.pass(millis(100)).await;
+        assert_eq!(world.alerts().await, []);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -160,7 +160,8 @@ impl Inner {
                 look.undecided.insert(finding.id);
                 continue;
             }
-            let of = finding.record().map(|key| (key.clone(), revs.get(&key).copied()));
+            let record = finding.record().or_else(|| commands.iter().find_map(unseen_by_views));
+            let of = record.map(|key| (key.clone(), revs.get(&key).copied()));
             tell(finding, &commands, of, look, repairs);
         }
         Ok(())

@@ -60,8 +60,7 @@ impl Inner {
         self.gone.clear();
         // What was set aside leaves indexes behind that do not fit any more.
         let follows = |finding: &Finding| is_any_aside || wanted(finding);
-        let unseen = self.mend_indexes(&follows, &mut refused).await?;
-        self.tell_views_of(&unseen).await?;
+        self.mend_indexes(&follows, &mut refused).await?;
         let state = &mut self.state_of(&self.look_once(Depth::Everything).await?).await?;
         let treatment = state.treat(look.found, ids.as_deref(), self.link.now());
         let mut answers = Vec::new();
@@ -134,7 +133,7 @@ impl Inner {
 
     async fn rewrite(&self, sound: &Sound, key: &RecordKey) -> Result<(), String> {
         let Sound { found, wrong, .. } = sound;
-        let event = format!("{} {}", mended(key.kind()).as_str(), keys::record(key));
+        let event = event_of(key);
         let (time, count) = (self.link.given_time(), sound.set.len().to_string());
         let mut args = vec![time, keys::record(key), found.clone(), wrong.clone(), event, count];
         for (field, value) in &sound.set {
@@ -155,35 +154,24 @@ impl Inner {
         }
     }
 
-    /// Tells the log of records that indexes did not name, as they are: views that began meanwhile
-    /// lack them. One that changes meanwhile is told of by that.
-    async fn tell_views_of(&self, unseen: &BTreeSet<RecordKey>) -> Result<(), StoreError> {
+    /// Of the records that indexes did not name those that views lack which began meanwhile.
+    async fn lacked_by_views(
+        &self,
+        repairs: &[&Repair],
+    ) -> Result<BTreeSet<RecordKey>, StoreError> {
         let (_, last_ended_no) = self.head().await?;
-        let unseen: Vec<RecordKey> = unseen.iter().cloned().collect();
+        let unseen: Vec<RecordKey> = repairs.iter().filter_map(|r| r.unseen.clone()).collect();
         let records = self.readable(&unseen).await?.into_iter();
-        for record in records.filter(|record| is_in_view(record, last_ended_no)) {
-            let as_it_is = Sound {
-                found: record.rev().to_string(),
-                wrong: String::new(),
-                set: Vec::new(),
-                del: Vec::new(),
-            };
-            match self.rewrite(&as_it_is, &record.key()).await {
-                Err(why) if why != CHANGED => return Err(StoreError::Failed(why)),
-                _ => {}
-            }
-        }
-        Ok(())
+        let lacked = records.filter(|record| is_in_view(record, last_ended_no));
+        Ok(lacked.map(|record| record.key()).collect())
     }
 
-    /// Makes indexes right. What changed meanwhile is worked out once more. Answers what they name
-    /// now and did not before.
+    /// Makes indexes right. What changed meanwhile is worked out once more.
     async fn mend_indexes(
         &self,
         wanted: &impl Fn(&Finding) -> bool,
         refused: &mut Refused,
-    ) -> Result<BTreeSet<RecordKey>, StoreError> {
-        let mut unseen = BTreeSet::new();
+    ) -> Result<(), StoreError> {
         let mut changed = Refused::new();
         for attempt in 1..=TRIES {
             let (look, repairs) = match self.look_at_indexes().await {
@@ -203,17 +191,17 @@ impl Inner {
                     ids.contains(repair.finding.as_str()) && !refused.contains_key(&repair.finding)
                 })
                 .collect();
+            let lacked = self.lacked_by_views(&repairs).await?;
             changed.clear();
             for repairs in repairs.chunks(AT_ONCE) {
-                self.reindex(repairs, refused, &mut changed).await;
+                self.reindex(repairs, &lacked, refused, &mut changed).await;
             }
-            unseen.extend(repairs.iter().filter_map(|repair| repair.unseen.clone()));
             if changed.is_empty() {
                 break;
             }
         }
         refused.append(&mut changed);
-        Ok(unseen)
+        Ok(())
     }
 
     async fn look_at_indexes(&self) -> Result<(Look, Vec<Repair>), NoLook> {
@@ -224,11 +212,25 @@ impl Inner {
         Ok((look, repairs))
     }
 
-    async fn reindex(&self, repairs: &[&Repair], refused: &mut Refused, changed: &mut Refused) {
-        let at: Vec<String> = repairs.iter().map(|repair| repair.at.to_string()).collect();
-        let of_each = repairs.iter().zip(&at);
-        let args: Vec<&[u8]> =
-            of_each.flat_map(|(repair, at)| [at.as_bytes(), &repair.of, &repair.command]).collect();
+    /// Carries out repairs. Of a record that views lack the log is told in the same step: what is not
+    /// told is still found the next time.
+    async fn reindex(
+        &self,
+        repairs: &[&Repair],
+        lacked: &BTreeSet<RecordKey>,
+        refused: &mut Refused,
+        changed: &mut Refused,
+    ) {
+        let event = |key: &RecordKey| lacked.contains(key).then(|| event_of(key));
+        let texts = repairs.iter().map(|repair| {
+            let event = repair.unseen.as_ref().and_then(event).unwrap_or_default();
+            (repair.at.to_string(), event)
+        });
+        let (time, texts) = (self.link.given_time(), texts.collect::<Vec<_>>());
+        let mut args = vec![time.as_bytes()];
+        for (repair, (at, event)) in repairs.iter().zip(&texts) {
+            args.extend([at.as_bytes(), &repair.of, &repair.command, event.as_bytes()]);
+        }
         let failed = match self.mending_step("reindex", &args).await {
             Ok(failed) => failed,
             Err(why) => {
@@ -258,6 +260,11 @@ fn told(why: &str) -> String {
         ),
         false => why.to_owned(),
     }
+}
+
+/// What the log is told of a record that was made right.
+fn event_of(key: &RecordKey) -> String {
+    format!("{} {}", mended(key.kind()).as_str(), keys::record(key))
 }
 
 fn mended(kind: RecordKind) -> EventName {

@@ -19,6 +19,9 @@ use crate::{
     store::Inner,
 };
 
+/// Entries behind the log's end named at once.
+const STRAYS_NAMED: usize = 10;
+
 const NOTHING: &str = "every command is refused, and nothing more can be examined";
 
 impl Inner {
@@ -47,7 +50,7 @@ impl Inner {
             && let strays = strays(&self.link, seq).await?
             && !strays.is_empty()
         {
-            look.found.add(self.strayed(seq, &strays.join(" ")));
+            look.found.add(self.strayed(seq, &strays));
             return Ok(false);
         }
         let said = wrong.iter().map(|field| match found.get(*field) {
@@ -90,13 +93,24 @@ impl Inner {
     }
 
     /// Entries that somebody put behind the log's end. While they are there, so is its last one.
-    fn strayed(&self, seq: Seq, ids: &str) -> Finding {
+    fn strayed(&self, seq: Seq, ids: &[String]) -> Finding {
         let log = self.key("log");
-        let problem = format!("{log} ends with {seq}-0, and somebody put in behind it: {ids}");
+        let (named, others) = ids.split_at(ids.len().min(STRAYS_NAMED));
+        let named = named.join(" ");
+        let (more, then) = match others.len() {
+            0 => (String::new(), "everything goes on at once"),
+            n => (
+                format!(" and at least {n} more"),
+                "then look again, and delete what is named then, until nothing is: everything goes \
+                 on at once",
+            ),
+        };
+        let problem =
+            format!("{log} ends with {seq}-0, and somebody put in behind it: {named}{more}");
         Finding {
             mend: Mend::None,
             consequence: NOTHING.to_owned(),
-            cure: format!("`XDEL {log} {ids}`: everything goes on at once; find out who wrote it"),
+            cure: format!("`XDEL {log} {named}`: {then}; find out who wrote it"),
             ..Finding::new(FindingRule::UnreadableField, "index/log", problem)
         }
     }

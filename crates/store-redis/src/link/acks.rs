@@ -50,7 +50,7 @@ impl Default for Acks {
 /// For whom what is not confirmed is not done.
 pub fn surely(unconfirmed: Option<Arc<str>>) -> Result<(), StoreError> {
     match unconfirmed {
-        Some(why) => Err(StoreError::Unknown(format!("it is written, but {why}"))),
+        Some(why) => Err(StoreError::unconfirmed(&why)),
         None => Ok(()),
     }
 }

@@ -93,7 +93,7 @@ async fn look_at(
 ) -> Result<Made, OpenError> {
     let config = config().set_response_timeout(Some(ANSWER_WITHIN));
     let mut connection = connected(place, &host, &config).await?;
-    let failed = |error: RedisError| failure(place, &error);
+    let failed = |error: RedisError| failure(place, &host, &error);
     let info: Value = redis::cmd("INFO").query_async(&mut connection).await.map_err(failed)?;
     let info = Info::parse(&text(&info));
     match info.refusal() {
@@ -104,7 +104,7 @@ async fn look_at(
         Some(refusal) => return Err(refusal.into()),
         None => {}
     }
-    check_meta(&mut connection, place, keys).await?;
+    check_meta(&mut connection, place, &host, keys).await?;
     let mut open = redis::cmd("FCALL");
     open.arg(library::name("open")).arg(1).arg(keys.meta());
     open.arg(&place.fleet).arg(&info.replid).arg(Epoch::mint().to_string());
@@ -148,7 +148,7 @@ pub async fn blocking(
     place: &Place,
     node: &Node,
 ) -> Result<Option<MultiplexedConnection>, OpenError> {
-    let failed = |error: RedisError| failure(place, &error);
+    let failed = |error: RedisError| failure(place, &node.host, &error);
     let config = config().set_response_timeout(None);
     let mut connection = connected(place, &node.host, &config).await?;
     let mut info = redis::cmd("INFO");
@@ -162,7 +162,9 @@ pub async fn blocking(
 pub async fn pubsub(place: &Place, node: &Node) -> Result<redis::aio::PubSub, OpenError> {
     let client = client(place, &node.host, As::User)?;
     let connected = timeout(CONNECT_WITHIN, client.get_async_pubsub()).await;
-    connected.unwrap_or_else(|_| Err(no_answer())).map_err(|error| failure(place, &error))
+    connected
+        .unwrap_or_else(|_| Err(no_answer()))
+        .map_err(|error| failure(place, &node.host, &error))
 }
 
 /// Whatever stands there already must be this fleet's, before anything is written or loaded. While it
@@ -170,11 +172,12 @@ pub async fn pubsub(place: &Place, node: &Node) -> Result<redis::aio::PubSub, Op
 async fn check_meta(
     connection: &mut MultiplexedConnection,
     place: &Place,
+    host: &Host,
     keys: &Keys,
 ) -> Result<(), OpenError> {
-    match look_at_meta(connection, place, keys).await {
+    match look_at_meta(connection, place, host, keys).await {
         Err(OpenError::Foreign { .. } | OpenError::Lost { .. }) => {
-            look_at_meta(connection, place, keys).await
+            look_at_meta(connection, place, host, keys).await
         }
         looked => looked,
     }
@@ -183,9 +186,10 @@ async fn check_meta(
 async fn look_at_meta(
     connection: &mut MultiplexedConnection,
     place: &Place,
+    host: &Host,
     keys: &Keys,
 ) -> Result<(), OpenError> {
-    let failed = |error: RedisError| failure(place, &error);
+    let failed = |error: RedisError| failure(place, host, &error);
     let mut kind = redis::cmd("TYPE");
     let kind: Value = kind.arg(keys.meta()).query_async(connection).await.map_err(failed)?;
     let foreign = |key: String| OpenError::Foreign { prefix: keys.prefix().to_owned(), key };
@@ -214,7 +218,7 @@ async fn look_at_meta(
         "none" if !place.opening.makes() => {
             Err(OpenError::Missing { prefix: keys.prefix().to_owned() })
         }
-        "none" => match stranger(connection, place, keys).await? {
+        "none" => match stranger(connection, place, host, keys).await? {
             Some(key) => Err(foreign(key)),
             None => Ok(()),
         },
@@ -236,12 +240,13 @@ async fn is_left_over(
 async fn stranger(
     connection: &mut MultiplexedConnection,
     place: &Place,
+    host: &Host,
     keys: &Keys,
 ) -> Result<Option<String>, OpenError> {
     let (pattern, mut cursor) = (keys.full("*"), 0);
     for _ in 0..MAX_SCANNED / SCANNED {
         let answer = scan(&pattern, cursor).query_async(connection).await;
-        let answer: Value = answer.map_err(|error| failure(place, &error))?;
+        let answer: Value = answer.map_err(|error| failure(place, host, &error))?;
         let (next, some) = scanned(&answer).ok_or_else(|| OpenError::Odd(format!("{answer:?}")))?;
         if let Some(key) = some.iter().map(text).find(|key| !keys.is_hint(key)) {
             return Ok(Some(key));

@@ -44,25 +44,26 @@ impl Inner {
         let used = info.memory_used().unwrap_or_default();
         // In between it stays as it was: what is submitted must not make and end it every second.
         let is_full = used >= if self.is_full { ROOM_AT } else { FULL_AT };
+        let name = info.name();
         match std::mem::replace(&mut self.is_full, is_full) {
-            false if is_full => tracing::warn!("{}", full()),
-            true if !is_full => tracing::info!("Redis has room again: new work is taken"),
+            false if is_full => tracing::warn!("{}", full(name)),
+            true if !is_full => tracing::info!("{name} has room again: new work is taken"),
             _ => {}
         }
         let before = std::mem::replace(&mut self.info, info);
         for changed in self.info.changed_since(&before) {
             match changed.risk {
                 Some(risk) => tracing::warn!("{risk}"),
-                None => tracing::info!("Redis' {} is as it should be again", changed.name),
+                None => tracing::info!("the {} of {name} is as it should be again", changed.name),
             }
         }
         before
     }
 }
 
-fn full() -> String {
+fn full(name: &str) -> String {
     format!(
-        "Redis used {:.0} % of its maxmemory or more; new work is taken below {:.0} %",
+        "{name} used {:.0} % of its maxmemory or more; new work is taken below {:.0} %",
         FULL_AT * 100.0,
         ROOM_AT * 100.0
     )
@@ -107,16 +108,20 @@ impl Standing {
             return;
         }
         let why = error.to_string();
-        let before = self.0.lock().refused.replace(why.clone());
-        if before.is_none() {
-            tracing::error!(why, "Redis refuses writes");
+        let mut inner = self.0.lock();
+        if inner.refused.replace(why.clone()).is_none() {
+            tracing::error!(why, "{} refuses writes", inner.info.name());
         }
     }
 
     /// A function was called, and Redis let it.
     pub fn was_called(&self, function: &str) {
-        if WRITERS.contains(&function) && self.0.lock().refused.take().is_some() {
-            tracing::info!("Redis takes writes again");
+        if !WRITERS.contains(&function) {
+            return;
+        }
+        let mut inner = self.0.lock();
+        if inner.refused.take().is_some() {
+            tracing::info!("{} takes writes again", inner.info.name());
         }
     }
 }
@@ -142,14 +147,14 @@ impl Link {
             return Health::Failed(format!("Redis is not reachable: {why}"));
         }
         if let Some(why) = &inner.refused {
-            return Health::Failed(format!("Redis refuses writes: {why}"));
+            return Health::Failed(format!("{} refuses writes: {why}", inner.info.name()));
         }
         // The import itself goes by whether there is room.
         if inner.is_importing && self.0.place.opening != Opening::Import {
             return Health::Importing;
         }
         if inner.is_full {
-            return Health::Full(full());
+            return Health::Full(full(inner.info.name()));
         }
         Health::Ready
     }

@@ -62,8 +62,13 @@ impl Failures {
         if !error.is_of_one_node() {
             return Err(error);
         }
-        // Of several the one that says most is told.
-        if matches!(self.0, None | Some(OpenError::Unreachable { .. })) {
+        // Of several the one that says most is told; that there is no Redis only where all say so.
+        let says_more = match &self.0 {
+            None | Some(OpenError::NotRedis { .. }) => true,
+            Some(OpenError::Unreachable { .. }) => !matches!(error, OpenError::NotRedis { .. }),
+            Some(_) => false,
+        };
+        if says_more {
             self.0 = Some(error);
         }
         Ok(())
@@ -111,7 +116,7 @@ pub(super) async fn connected(
 ) -> Result<MultiplexedConnection, OpenError> {
     let client = client(place, host, As::User)?;
     let connection = client.get_multiplexed_async_connection_with_config(config).await;
-    connection.map_err(|error| failure(place, &error))
+    connection.map_err(|error| failure(place, host, &error))
 }
 
 /// A client of one node.
@@ -159,7 +164,7 @@ pub(super) async fn ask(
     who: As,
     command: &redis::Cmd,
 ) -> Result<Value, OpenError> {
-    let failed = |error: RedisError| failure(place, &error);
+    let failed = |error: RedisError| failure(place, host, &error);
     let client = client(place, host, who)?;
     let config = config().set_response_timeout(Some(CONNECT_WITHIN));
     let connection = client.get_multiplexed_async_connection_with_config(&config).await;

@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::{Link, Place};
+use super::{Link, Place, nodes::Host};
 use crate::{
     keys::{FORMAT, Keys},
     settings::SettingsError,
@@ -17,6 +17,11 @@ pub enum OpenError {
     Denied { address: String, why: String, cure: &'static str },
     #[error("this address of Redis cannot be right: {address}: {why}")]
     Address { address: String, why: String },
+    #[error(
+        "this address of Redis cannot be right: {host}: what answers there does not speak as a \
+         Redis does"
+    )]
+    NotRedis { host: String },
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error("the keys under {prefix} are another application's ({key}): use another --fleet")]
@@ -56,7 +61,7 @@ impl OpenError {
     /// Whether another Sentinel, or node of the cluster, may lead to one that is well.
     pub(super) fn is_of_one_node(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Denied { .. } => true,
+            Self::Unreachable { .. } | Self::Denied { .. } | Self::NotRedis { .. } => true,
             Self::Settings(settings) => matches!(settings, SettingsError::NotPrimary { .. }),
             _ => false,
         }
@@ -112,7 +117,7 @@ pub(super) fn denied(place: &Place, why: String) -> OpenError {
     OpenError::Denied { address: place.address.to_string(), why, cure }
 }
 
-pub(super) fn failure(place: &Place, error: &RedisError) -> OpenError {
+pub(super) fn failure(place: &Place, (host, port): &Host, error: &RedisError) -> OpenError {
     let (address, why) = (place.address.to_string(), error.to_string());
     if is_not_allowed(error) {
         return denied(place, why);
@@ -133,8 +138,7 @@ pub(super) fn failure(place: &Place, error: &RedisError) -> OpenError {
     }
     // A web server, say: what it answers is shown by nothing that may take several lines.
     if error.kind() == ErrorKind::Parse {
-        let why = "what answers there does not speak as a Redis does".to_owned();
-        return OpenError::Address { address, why };
+        return OpenError::NotRedis { host: format!("{host}:{port}") };
     }
     match why.contains("DB index is out of range") {
         true => OpenError::Address { address, why },

@@ -151,7 +151,7 @@ async fn subscribed(place: &Place, sentinel: &Host) -> Result<PubSub, OpenError>
 }
 
 async fn subscribed_as(place: &Place, sentinel: &Host, who: As) -> Result<PubSub, OpenError> {
-    let failed = |error: RedisError| failure(place, &error);
+    let failed = |error: RedisError| failure(place, sentinel, &error);
     let client = client(place, sentinel, who)?;
     let subscribed = async {
         let mut told = client.get_async_pubsub().await?;

@@ -114,24 +114,35 @@ local function forget_asides(keys, args)
   return 'ok'
 end
 
--- Makes indexes what the records say. ARGV: for each command the seq at which it was worked out, the
--- record that it was worked out of (packed: key and `rev`), or '' where it was of several, and the
--- command, packed; keys are without their prefix. What it was worked out of must be as it was. Answers
--- which of them were not carried out, from 0, and why.
+-- Tells the log of a record as it is. Answers why not, if so.
+local function tell(keys, time, of, event)
+  local fine, told = pcall(rewrite, keys, { time, of[1], of[2], '', event, '0' })
+  if not fine then return reason(told) end
+  return told ~= 'ok' and told
+end
+
+-- Makes indexes what the records say. ARGV: time or '', then for each command the seq at which it was
+-- worked out, the record that it was worked out of (packed: key and `rev`), or '' where it was of
+-- several, the command, packed, and the record's event for the log where views lack it that began
+-- while it was not named (or ''); keys are without their prefix. What it was worked out of must be as
+-- it was. Answers which of them were not carried out, from 0, and why.
 local function reindex(keys, args)
   local P, seq, failed = prefix_of(keys[1]), call('HGET', keys[1], 'seq'), {}
-  for i = 1, #args, 3 do
+  for i = 2, #args, 4 do
     local of = args[i + 1] ~= '' and cmsgpack.unpack(args[i + 1])
     local why
     if seq == args[i] or (of and has_rev(P .. of[1], of[2])) then
+      why = args[i + 3] ~= '' and tell(keys, args[1], of, args[i + 3])
+    else
+      why = 'changed'
+    end
+    if not why then
       local command = cmsgpack.unpack(args[i + 2])
       command[2] = P .. command[2]
       local done = redis.pcall(unpack(command))
       why = type(done) == 'table' and done.err
-    else
-      why = 'changed'
     end
-    if why then failed[#failed + 1], failed[#failed + 2] = (i - 1) / 3, why end
+    if why then failed[#failed + 1], failed[#failed + 2] = (i - 2) / 4, why end
   end
   return failed
 end

@@ -103,12 +103,13 @@ local COUNT_AT = {}
 for i = FIRST_COUNT, #META do COUNT_AT[META[i]] = i end
 
 -- While a cluster moves the slot to another node, a key that is not there may be there already:
--- Redis then refuses whatever asks for one, which must not be in the midst of the writes. Answers
--- how many of the keys named behind are there.
+-- Redis then refuses whatever asks for one, which must not be in the midst of the writes. Until it
+-- has moved the store is away, which is what this code of Redis' own says. Answers how many of the
+-- keys named behind are there.
 local function must_stay(P, ...)
   local found = redis.pcall('EXISTS', P .. 'nothing', ...)
   if type(found) ~= 'number' then
-    error({ err = 'ERR the cluster moves this fleet to another node, nothing was changed: repeat it when it has moved' })
+    error({ err = 'TRYAGAIN the cluster moves this fleet to another node, nothing was changed: repeat it when it has moved' })
   end
   return found
 end

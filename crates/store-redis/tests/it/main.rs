@@ -9,6 +9,7 @@ mod damage;
 mod doctor;
 mod fail_over;
 mod history;
+mod hosts;
 mod idle;
 mod keyspace;
 mod many;

@@ -341,7 +341,10 @@ async fn a_right_that_is_taken_away_is_told_by_what_needs_it() {
     for what in [Due::Gone(Retention::default()), Due::Ended(Retention::default())] {
         assert_eq!(store.due(what).await, Ok(Vec::new()), "{what:?}");
     }
-    run(&server, "ACL SETUSER app +zremrangebyscore").await;
+    run(&server, "ACL SETUSER app -xlen").await;
+    let both = store.due(Due::Leftovers).await.expect_err("it may do neither").to_string();
+    assert!(both.starts_with(&why) && both.contains("; ") && both.contains("'xlen'"), "{both}");
+    run(&server, "ACL SETUSER app +xlen +zremrangebyscore").await;
     assert_eq!(store.due(Due::Leftovers).await, Ok(Vec::new()));
 }
 

@@ -5,13 +5,19 @@ use std::{collections::BTreeSet, sync::Arc};
 use pointsman_core::{
     Command, Record, RecordKey,
     command::Raise,
+    doctor::{FindingRule, MendOutcome},
     record::{AlertId, AlertRule, Severity},
 };
-use pointsman_store::{LogPage, Store, StoreError, conformance::fleet::completed};
+use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_store::{
+    LogPage, Store, StoreError,
+    conformance::fleet::{Fleet, completed},
+};
+use pointsman_store_redis::Options;
 
 use crate::{
     between,
-    support::{block_on, by_hand, fleet_on, open_with, prefix, redis_url, unnumbered},
+    support::{block_on, by_hand, fleet_on, open_with, prefix, redis_url, run, unnumbered},
 };
 
 /// The alerts that a view starts from, and the alerts that there are by then. In the looks that are
@@ -115,4 +121,39 @@ async fn what_an_index_lost_is_in_every_view_after_a_repair() {
     let seq = fleet.seq().await;
     fleet.store.mend(None).await.expect("there is nothing to mend");
     assert_eq!(fleet.seq().await, seq, "and nothing to tell");
+}
+
+/// What cannot be told now stays a finding, and is told with the next repair.
+#[tokio::test]
+async fn what_a_repair_cannot_tell_views_of_is_left_to_the_next_one() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    run(&server, "ACL SETUSER app on >secret ~* &* +@all").await;
+    let address = format!("redis://app:secret@127.0.0.1:{}", server.port());
+    let options = Options::new(address.parse().expect("a valid address"));
+    let store = Arc::new(open_with(options.clone()));
+    let fleet = Fleet::on(&store);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let held = fleet.running(&hand).await;
+    let lost = [RecordKey::Job(held.job), RecordKey::Worker(hand.worker.clone())];
+    run(&server, "DEL {pointsman:default}:leases {pointsman:default}:workers").await;
+    let began = open_with(options);
+    let seed = began.seed().await.expect("the store works");
+    assert!(seed.records.iter().all(|record| !lost.contains(&record.key())));
+    run(&server, "ACL SETUSER app -hset").await;
+    let mended = fleet.store.mend(None).await.expect("it says what it could not do");
+    let left = mended.iter().filter(|mended| match &mended.outcome {
+        MendOutcome::Left { why } => why.contains("deploy/users.acl"),
+        _ => false,
+    });
+    let left: Vec<_> = left.map(|mended| mended.finding.rule).collect();
+    assert_eq!(left, [FindingRule::RunningWithoutLease, FindingRule::RecordWithoutIndex]);
+    run(&server, "ACL SETUSER app +hset").await;
+    fleet.store.mend(None).await.expect("it is mended");
+    let LogPage::Groups(told) = began.log(seed.position.seq, 100).await.expect("it is read") else {
+        panic!("the log is whole")
+    };
+    let told: Vec<_> =
+        told.iter().flat_map(|group| &group.events).map(|event| &event.key).collect();
+    assert!(lost.iter().all(|lost| told.contains(&lost)), "{told:?}");
+    fleet.check().await.expect("nothing is wrong any more");
 }

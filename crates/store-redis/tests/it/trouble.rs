@@ -299,7 +299,7 @@ async fn about_to_move() -> ([RedisServer; 2], [String; 2]) {
 #[tokio::test]
 async fn while_its_slot_moves_nothing_is_done_by_half() {
     let ([server, _other], [begin, call_off]) = about_to_move().await;
-    let (_store, fleet) = open(&server).await;
+    let (store, fleet) = open(&server).await;
     let hand = fleet.worker("w", 1, &[]).await;
     let job = fleet.submit(spec(50)).await;
     let before = server.dump().await.expect("it is dumped");
@@ -311,9 +311,11 @@ async fn while_its_slot_moves_nothing_is_done_by_half() {
     let why = claim().await.map(drop).expect_err("it is refused").to_string();
     assert!(why.contains("the cluster moves this fleet to another node"), "{why}");
     assert!(!why.contains("holds what it cannot"), "nothing is broken: {why}");
+    assert!(matches!(store.health(), Health::Failed(_)), "{:?}", store.health());
     run(&server, &call_off).await;
     assert_eq!(server.dump().await.expect("it is dumped"), before);
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(job));
+    assert_eq!(store.health(), Health::Ready);
     fleet.check().await.expect("nothing is wrong");
 }
 
@@ -331,7 +333,8 @@ async fn a_move_of_its_slot_that_is_called_off_ends_no_lease() {
     for _ in 0..2 * limits::LEASE.as_secs() {
         clock.advance(Duration::from_secs(1));
         // Servers look all the time.
-        let _ = store.due(Due::Leases).await;
+        let why = store.due(Due::Leases).await.expect_err("nobody can be heard");
+        assert!(matches!(store.health(), Health::Failed(_)), "the store is away: {why}");
     }
     run(&server, &call_off).await;
     assert!(store.due(Due::Leases).await.expect("it is looked").is_empty());

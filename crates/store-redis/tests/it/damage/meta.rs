@@ -67,6 +67,25 @@ async fn the_last_numbers_of_meta_are_told() {
     scene.works().await;
 }
 
+#[tokio::test]
+async fn of_many_entries_behind_the_log_some_are_named_until_none_is_left() {
+    let scene = Scene::new().await;
+    for n in 0..12 {
+        by_hand(&scene.prefix, &format!("XADD log 9999-{n} a b"));
+    }
+    for (more, then) in [(" and at least 2 more", "then look again"), ("", "everything goes on")] {
+        let found = scene.examine().await;
+        let [finding] = &found.findings[..] else { panic!("{found:?}") };
+        let (_, named) = finding.problem.split_once("behind it: ").expect("they are named");
+        let told = finding.cure.split('`').nth(1).expect("a command");
+        let ids = told.split_once("log ").expect("the log's entries").1;
+        assert_eq!(named, format!("{ids}{more}"));
+        assert!(finding.cure.contains(&format!("`: {then}")), "{finding:?}");
+        by_hand(&scene.prefix, &told.replace(&scene.prefix, ""));
+    }
+    scene.works().await;
+}
+
 /// A lost `meta` is a finding, too, with and without a connection; made anew as it is said in
 /// docs/operating.md, it does.
 #[tokio::test]
