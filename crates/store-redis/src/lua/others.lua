@@ -2,10 +2,12 @@
 
 local CALM_MS = _CALM_MS
 
--- What these functions, and the processes beside them, write and publish with.
+-- What these functions, and the processes beside them, write and publish with; and the question whose
+-- refusal says that the slot moves.
 local COMMANDS = {
   'DEL', 'HDEL', 'HINCRBY', 'HSET', 'HSETNX', 'LPUSH', 'LSET', 'PEXPIRE', 'RPUSH', 'SADD', 'SET', 'SREM', 'UNLINK',
   'XADD', 'XSETID', 'XTRIM', 'ZADD', 'ZREM', 'ZREMRANGEBYSCORE', 'PUBLISH', 'SUBSCRIBE',
+  'EXISTS',
 }
 
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', 'import' or 'visit' or ''. Who
