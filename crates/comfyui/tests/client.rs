@@ -1,6 +1,6 @@
 //! What the client makes of answers that are late, broken or missing.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
 use pointsman_comfyui::{
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 mod server;
-use server::{Reply, answering, listener, read_head};
+use server::{Reply, answering, listener, read_head, read_request};
 
 /// Long enough for an answer on the same machine, short enough to wait for in a test.
 const SHORT: Duration = Duration::from_secs(2);
@@ -170,6 +170,27 @@ async fn a_download_that_stops_is_an_error() {
     let url = answering(vec![Reply::Status(404, "")]).await;
     let gone = client(&url).view("a.png", "", Folder::Output).await.unwrap_err();
     assert!(gone.is_not_found());
+}
+
+/// A node may hold the whole process for minutes; meanwhile only its kernel confirms that it is there.
+#[tokio::test]
+async fn an_upload_to_a_process_that_is_held_up_is_waited_for() {
+    let (listener, url) = listener().await;
+    let unconfirmed = Duration::from_millis(200);
+    let timeouts = Timeouts { unconfirmed, ..Timeouts::default() };
+    let client = ComfyClient::with_timeouts(&url, timeouts).unwrap();
+    // More than the buffers between the two hold.
+    let mut upload = pin!(client.upload_image("a", "b.png", vec![0; 64 << 20]));
+    let answer = tokio::time::timeout(SHORT, &mut upload).await;
+    assert!(answer.is_err(), "{answer:?}");
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_request(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{\"name\":\"b.png\"}";
+        stream.write_all(answer).await.unwrap();
+    };
+    let (reply, ()) = tokio::join!(upload, serve);
+    assert_eq!(reply.unwrap().name, "b.png");
 }
 
 #[test]
