@@ -9,7 +9,7 @@ use pointsman_comfyui::{
 };
 use serde_json::{Map, json};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 mod server;
@@ -66,6 +66,27 @@ async fn nobody_listening_is_sure() {
     let error = submit(&url).await.unwrap_err();
     assert!(matches!(error, SubmitError::Unreachable { .. }), "{error:?}");
     assert!(!matches!(error, SubmitError::Unknown(_)));
+}
+
+/// As with a process that is held up: it lives, and no more connections may wait for it.
+#[tokio::test]
+async fn a_connection_that_is_not_made_in_time_is_told_from_one_that_is_refused() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let connect = Duration::from_millis(300);
+    let mut waiting = Vec::new();
+    while let Ok(made) = tokio::time::timeout(connect, TcpStream::connect(addr)).await {
+        waiting.push(made.unwrap());
+    }
+    let timeouts = Timeouts { connect, ..Timeouts::default() };
+    let client = ComfyClient::with_timeouts(&format!("http://{addr}"), timeouts).unwrap();
+    let late = client.queue().await;
+    assert!(matches!(late, Err(RequestError::Unreachable { refused: false, .. })), "{late:?}");
+    drop((listener, waiting));
+    let refused = client.queue().await;
+    assert!(matches!(refused, Err(RequestError::Unreachable { refused: true, .. })), "{refused:?}");
 }
 
 #[tokio::test]
