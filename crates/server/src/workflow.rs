@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pointsman_api::{ErrorCode, Problem, ValidSubmission};
 use pointsman_comfyui::graph;
-use pointsman_core::{bounds::MAX_LABEL, matching::complete_from_graph};
+use pointsman_core::{bounds::MAX_LABEL, matching::complete_from_graph, pointer_token};
 use serde_json::{Map, Value};
 
 use crate::finish::is_label;
@@ -53,7 +53,7 @@ fn check_options(payload: &Value) -> Result<(), Problem> {
             _ => {
                 let known = "workflow, extra_data, allow_partial";
                 let detail = format!("the payload of a ComfyUI job has {known}, and no {name:?}");
-                let place = format!("/payload/{}", pointsman_api::escape(name));
+                let place = format!("/payload/{}", pointer_token(name));
                 return Err(Problem::new(ErrorCode::UnknownField, detail).at(place));
             }
         };
@@ -81,7 +81,7 @@ fn check_ids(workflow: &Value) -> Result<(), Problem> {
     let mut ids = workflow.as_object().into_iter().flat_map(Map::keys);
     let Some(id) = ids.find(|id| !is_label(id)) else { return Ok(()) };
     let detail = format!("a node's id has at most {MAX_LABEL} bytes and no control characters");
-    let place = format!("{PLACE}/{}", pointsman_api::escape(id));
+    let place = format!("{PLACE}/{}", pointer_token(id));
     Err(Problem::new(ErrorCode::InvalidWorkflow, detail)
         .at(place)
         .cure("give the node a short id, such as \"10\", here and in the inputs that link to it"))
