@@ -29,11 +29,12 @@ pub enum RunEnd {
     /// [`Connector::clear_ghosts`](crate::Connector::clear_ghosts) proves that it is gone; then
     /// what it ran to its end all the same is collected, if
     /// [`Connector::knows`](crate::Connector::knows) it, else it is given back, or was cancelled if
-    /// that was asked for.
+    /// that was asked for. Where that takes long, it is given back before, and what is collected is
+    /// late; the slot is kept.
     Wedged {
         /// Why it is given back then.
         reason: LossReason,
-        /// For people.
+        /// What to do, for people.
         message: String,
         /// What the job fails of then, where that is known already: whatever the service made of it is
         /// not wanted.

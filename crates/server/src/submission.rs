@@ -96,8 +96,8 @@ async fn settle_inputs(
                 let job = app.broker.job(*job).await?.filter(|job| caller.sees(job));
                 match job.and_then(|job| app.files.artifact(&job, None, name)) {
                     None => Some(format!("{from} is not there")),
-                    Some((_, reader)) => {
-                        let kept = app.files.keep_as_input(&reader).await?;
+                    Some((artifact, reader)) => {
+                        let kept = app.files.keep_as_input(&artifact, &reader).await?;
                         let missing = kept.is_none().then(|| app.files.missing(name));
                         stored.extend(kept.map(|sha256| (index, sha256)));
                         missing

@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use pointsman_api::{ErrorCode, Problem, ValidSubmission};
 use pointsman_comfyui::graph;
-use pointsman_core::{bounds::MAX_LABEL, matching::complete_from_graph, pointer_token};
-use serde_json::{Map, Value};
-
-use crate::finish::is_label;
+use pointsman_core::{matching::complete_from_graph, pointer_token};
+use serde_json::Value;
 
 /// The service whose payloads these are.
 pub(crate) const COMFYUI: &str = "comfyui";
@@ -72,19 +70,7 @@ fn check(workflow: &Value) -> Result<(), Problem> {
     graph::validate_api_format(workflow).map_err(|error| {
         let place = format!("{PLACE}{}", error.pointer);
         Problem::new(ErrorCode::InvalidWorkflow, error.reason).at(place)
-    })?;
-    check_ids(workflow)
-}
-
-/// What a node makes is listed with its id.
-fn check_ids(workflow: &Value) -> Result<(), Problem> {
-    let mut ids = workflow.as_object().into_iter().flat_map(Map::keys);
-    let Some(id) = ids.find(|id| !is_label(id)) else { return Ok(()) };
-    let detail = format!("a node's id has at most {MAX_LABEL} bytes and no control characters");
-    let place = format!("{PLACE}/{}", pointer_token(id));
-    Err(Problem::new(ErrorCode::InvalidWorkflow, detail)
-        .at(place)
-        .cure("give the node a short id, such as \"10\", here and in the inputs that link to it"))
+    })
 }
 
 fn ui_format(place: &str) -> Problem {

@@ -87,6 +87,9 @@ pub struct Timings {
     pub drain: Duration,
     /// How long a service may take to drop what is then still running.
     pub stop: Duration,
+    /// How long an attempt that its service does not stop is kept, in the hope that it does yet: then
+    /// it is given back.
+    pub stuck: Duration,
     /// How long attempts from before a restart wait for their service to come up.
     pub adopt: Duration,
 }
@@ -106,6 +109,7 @@ impl Default for Timings {
             call: Duration::from_secs(5),
             drain: Duration::from_secs(30),
             stop: Duration::from_secs(10),
+            stuck: Duration::from_secs(60),
             adopt: Duration::from_secs(60),
         }
     }

@@ -60,6 +60,21 @@ pub(crate) struct Lane {
 struct Stuck {
     attempt: Arc<Attempt>,
     wedge: Wedge,
+    /// It is given back then.
+    until: Instant,
+}
+
+impl Stuck {
+    /// It was given back, or somebody else has it: only what the service makes of it is waited for.
+    fn is_lost(&self) -> bool {
+        self.attempt.signal().reason() == Some(StopReason::Lost)
+    }
+
+    /// Whether a result that the service made of it all the same is collected.
+    fn is_wanted(&self) -> bool {
+        let is_cancelled = self.attempt.signal().reason() == Some(StopReason::Cancel);
+        !is_cancelled && self.wedge.failure.is_none()
+    }
 }
 
 impl Lane {
@@ -87,13 +102,14 @@ impl Lane {
     pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
         loop {
             self.take_adopted();
-            self.settle_gone();
+            self.settle_stuck();
             self.hand_in();
             self.claim();
             if self.is_over() {
                 return Ok(());
             }
-            let pause = self.claims_again_at().into_iter().chain(self.put_off.again_at()).min();
+            let kept = self.stuck.iter().filter(|stuck| !stuck.is_lost()).map(|stuck| stuck.until);
+            let pause = kept.chain(self.claims_again_at()).chain(self.put_off.again_at()).min();
             tokio::select! {
                 biased;
                 Some(done) = self.running.next() => self.ended_all(done),
@@ -107,7 +123,7 @@ impl Lane {
 
     /// Only what was claimed by now is still seen to its end.
     fn is_over(&self) -> bool {
-        let busy = !self.running.is_empty() || !self.stuck.is_empty();
+        let busy = !self.running.is_empty() || !self.stuck.iter().all(Stuck::is_lost);
         let to_say =
             !self.ops.is_empty() || self.put_off.again_at().is_some() || self.handing_in.is_some();
         self.shared.is_stopping() && !busy && !to_say
@@ -142,6 +158,7 @@ impl Lane {
         if !adopted && (self.shared.is_stopping() || !self.service.is_clear()) {
             let message = "the service was not ready any more".to_owned();
             let reason = LossReason::Unstarted;
+            attempt.set_phase(Phase::Over);
             self.ops.push((attempt, Op::Release { reason, message }));
             return self.free_slot();
         }
@@ -181,7 +198,9 @@ impl Lane {
                 self.service.doubt();
                 let message = &wedge.message;
                 tracing::warn!(job = %attempt.held().job, message, "the service does not stop");
-                self.stuck.push(Stuck { attempt, wedge });
+                attempt.remark().say(message.clone());
+                let until = Instant::now() + self.shared.config.timings.stuck;
+                self.stuck.push(Stuck { attempt, wedge, until });
             }
             settled => self.over(attempt, settled),
         }
@@ -190,30 +209,51 @@ impl Lane {
     fn over(&mut self, attempt: Arc<Attempt>, settled: Settled) {
         attempt.set_phase(Phase::Over);
         self.note_start(&settled);
-        // What it said before its end goes out before its end.
-        self.ops.extend(self.service.take_outbox());
         match settled {
-            Settled::Tell(op) => self.ops.push((attempt, op)),
+            Settled::Tell(op) => self.tell(attempt, op),
             Settled::Nothing | Settled::Keep(_) => self.shared.ours.forget(attempt.held().token),
         }
         self.free_slot();
     }
 
-    /// Ends what the service was proven clear of. A result that it made all the same is collected,
-    /// unless it was cancelled, or has failed already.
-    fn settle_gone(&mut self) {
+    /// What was said of it before goes out before this.
+    fn tell(&mut self, attempt: Arc<Attempt>, op: Op) {
+        self.ops.extend(self.service.take_outbox());
+        self.ops.push((attempt, op));
+    }
+
+    /// Ends what the service was proven clear of, and what it did not stop in time. A result that it
+    /// made all the same is collected, unless it was cancelled, or has failed already.
+    fn settle_stuck(&mut self) {
+        let now = Instant::now();
         for stuck in std::mem::take(&mut self.stuck) {
-            let is_cancelled = stuck.attempt.signal().reason() == Some(StopReason::Cancel);
-            let is_wanted = !is_cancelled && stuck.wedge.failure.is_none();
             match stuck.attempt.phase() {
-                Phase::Known if is_wanted => self.running.push(collect(stuck).boxed()),
+                Phase::Known if stuck.is_wanted() => self.running.push(collect(stuck).boxed()),
                 Phase::Known | Phase::Gone => {
-                    let Stuck { attempt, wedge } = stuck;
+                    let Stuck { attempt, wedge, .. } = stuck;
                     let settled = settle::settle_kept(wedge, attempt.standing());
                     self.over(attempt, settled);
                 }
+                _ if now >= stuck.until && !stuck.is_lost() => self.give_up(stuck),
                 _ => self.stuck.push(stuck),
             }
+        }
+    }
+
+    /// Ends what the service still does not stop, so that another worker gets the job. Where its result
+    /// is wanted, the lane keeps it, as it keeps what somebody else has: what comes of it is late.
+    fn give_up(&mut self, stuck: Stuck) {
+        let Stuck { attempt, wedge, .. } = &stuck;
+        let job = attempt.held().job;
+        tracing::warn!(%job, message = wedge.message, "given up; the service may still run it");
+        let settled = settle::give_up(wedge.clone(), attempt.standing());
+        match settled {
+            Settled::Tell(op) if stuck.is_wanted() => {
+                self.tell(attempt.clone(), op);
+                attempt.signal().raise(StopReason::Lost);
+                self.stuck.push(stuck);
+            }
+            settled => self.over(stuck.attempt, settled),
         }
     }
 
@@ -228,7 +268,8 @@ impl Lane {
 /// Runs to its end what the service still knows of an attempt that was stuck. One without a result
 /// ends as it would have, were it gone.
 async fn collect(stuck: Stuck) -> Done {
-    let Stuck { attempt, wedge: Wedge { reason, message, .. } } = stuck;
+    let Stuck { attempt, wedge: Wedge { reason, message, .. }, .. } = stuck;
+    attempt.remark().say("it ended all the same: what it made is collected".to_owned());
     let (attempt, end) = attempt.execute(true).await;
     let end = match end {
         Err(RunEnd::GaveBack { .. } | RunEnd::Cancelled) => match attempt.signal().reason() {

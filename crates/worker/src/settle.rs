@@ -15,11 +15,12 @@ pub(crate) enum Settled {
     Tell(Op),
     /// Nobody needs to be told.
     Nothing,
-    /// Keep the attempt until the service is proven clear.
+    /// Keep the attempt until the service is proven clear, or its time is up.
     Keep(Wedge),
 }
 
-/// An attempt that its service could not be made to stop: what is said once that is clear of it.
+/// An attempt that its service could not be made to stop: what is said once that is clear of it, or
+/// is not waited for any longer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wedge {
     pub(crate) reason: LossReason,
@@ -76,6 +77,14 @@ pub(crate) fn settle_kept(wedge: Wedge, standing: Standing) -> Settled {
         }
         (None | Some(StopReason::Drain), Wedge { reason, message, .. }) => release(reason, message),
         (Some(_), _) => stopped(standing),
+    }
+}
+
+/// The service still runs what was kept: nobody can say that it was cancelled, so it is given back.
+pub(crate) fn give_up(wedge: Wedge, standing: Standing) -> Settled {
+    match standing.stop {
+        Some(StopReason::Cancel) => release(wedge.reason, wedge.message),
+        _ => settle_kept(wedge, standing),
     }
 }
 
@@ -209,6 +218,10 @@ mod tests {
         assert!(matches!(op, Op::Release { reason: LossReason::Stalled, .. }));
         assert!(matches!(told(kept(Some(StopReason::Cancel))), Op::Finish(_)));
         assert_eq!(kept(Some(StopReason::Lost)), Settled::Nothing);
+        for stop in [None, Some(StopReason::Drain), Some(StopReason::Cancel)] {
+            let op = told(give_up(wedge.clone(), standing(stop)));
+            assert!(matches!(op, Op::Release { reason: LossReason::Stalled, .. }), "{stop:?}");
+        }
         let failure = Failure::new(FailureKind::BadJob, "part", "only a part");
         let wedge = Wedge { failure: Some(Box::new(failure.clone())), ..wedge };
         for stop in [None, Some(StopReason::Drain)] {

@@ -47,6 +47,15 @@ describe("another token", () => {
     }
   });
 
+  it("does not wait for a server that does not answer", async () => {
+    const timeout = vi.spyOn(AbortSignal, "timeout").mockReturnValue(AbortSignal.abort());
+    vi.stubGlobal("fetch", (_path: string, { signal }: RequestInit) =>
+      signal!.aborted ? Promise.reject(signal!.reason) : new Promise(() => {}));
+    await expect(access.use("better", new AbortController().signal)).rejects.toThrow();
+    expect([token(), access.isAsked, timeout.mock.calls]).toEqual(["good", true, [[10_000]]]);
+    timeout.mockRestore();
+  });
+
   it("leaves the one in use where it was decided to keep it meanwhile", async () => {
     const trial = new AbortController();
     serve(() => {

@@ -31,6 +31,7 @@ const MANY: Partial<Record<Alert["rule"], string>> = {
   nobody_able: "kinds of jobs wait that no worker can run",
   poisonous_class: "kinds of jobs are lost again and again",
   suspect_worker: "workers broke several different jobs in a row",
+  broken_service: "services take no jobs, as they are in error",
   flapping_incarnation: "ids are fought over by two processes each",
   inconsistent: "records contradict each other",
 };

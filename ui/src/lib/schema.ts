@@ -917,7 +917,7 @@ export interface components {
          * @description What an alert is about.
          * @enum {string}
          */
-        AlertRule: "nobody_able" | "poisonous_class" | "suspect_worker" | "flapping_incarnation" | "inconsistent" | "store_full" | "store_at_risk" | "intake_closed";
+        AlertRule: "nobody_able" | "poisonous_class" | "suspect_worker" | "broken_service" | "flapping_incarnation" | "inconsistent" | "store_full" | "store_at_risk" | "intake_closed";
         /** @description A result file. */
         Artifact: {
             /** @description `{node}-{index}-{file}`, unique within the job. */

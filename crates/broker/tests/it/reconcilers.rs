@@ -222,6 +222,26 @@ async fn an_alert_stands_while_nobody_is_able_and_no_longer() {
     assert_eq!(world.alerts().await, []);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_in_error_for_a_minute_is_an_alert_until_it_works() {
+    let world = World::reconciled().await;
+    let (a, b) = (world.fleet.worker("a", 1, &[]).await, world.fleet.worker("b", 1, &[]).await);
+    let broken = [(&a, ConnectorStatus::Error), (&b, ConnectorStatus::Idle)];
+    world.pass_with(59, &broken).await;
+    assert_eq!(world.alerts().await, []);
+    world.pass_with(5, &broken).await;
+    world.settle().await;
+    let alerts = world.broker.snapshot().await.alerts;
+    let [alert] = &alerts[..] else { panic!("{alerts:?}") };
+    assert_eq!(alert.id.to_string(), "broken_service:a:simulation");
+    let message = "simulation of worker a has taken no jobs for a minute: connection refused";
+    assert_eq!(alert.message, message);
+    let machine = &world.fleet.worker_record(&a).await.machine_id;
+    assert!(alert.action.contains(&format!("machine {machine}")), "{}", alert.action);
+    world.pass_with(3, &[(&a, ConnectorStatus::Idle), (&b, ConnectorStatus::Idle)]).await;
+    assert_eq!(world.alerts().await, []);
+}
+
 fn setting(name: &str, is_at_risk: bool) -> Setting {
     let risk =
         || Risk { message: format!("{name} is off: jobs may be lost"), action: "cure".into() };

@@ -30,7 +30,7 @@ impl World {
     }
 
     /// Time in which these workers say, again and again, how their services are.
-    async fn pass_with(&self, seconds: u64, hands: &[(&Hand, ConnectorStatus)]) {
+    pub(crate) async fn pass_with(&self, seconds: u64, hands: &[(&Hand, ConnectorStatus)]) {
         for _ in 0..seconds {
             for (hand, status) in hands {
                 let mut renewal = Fleet::renewal(hand, Vec::new(), *status);

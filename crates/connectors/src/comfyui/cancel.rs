@@ -55,7 +55,8 @@ impl Run<'_> {
         if self.has_left_the_queue().await {
             return Ok(None);
         }
-        let message = format!("prompt {} does not stop", self.prompt_id);
+        self.connector.condition.lock().stuck.insert(self.prompt_id.clone());
+        let message = format!("prompt {} does not stop: restart ComfyUI", self.prompt_id);
         Err(RunEnd::Wedged { reason, message, failure: None })
     }
 

@@ -19,10 +19,14 @@ impl ComfyUiConnector {
         let mut cancelled = Vec::new();
         loop {
             let Some(queue) = self.queue_of_the_living().await? else { return Ok(Vec::new()) };
+            self.condition.lock().stuck.retain(|prompt_id| queue.contains(prompt_id));
             let ghosts = self.ghosts(&queue, ours);
             let Some(first) = ghosts.first() else { break };
             if begin.elapsed() >= ROUND {
-                return Err(NotClear(format!("prompt {first} was cancelled and still runs")));
+                return Err(NotClear(format!(
+                    "prompt {first} was cancelled and still runs; if it does not stop: restart \
+                     ComfyUI"
+                )));
             }
             for ghost in ghosts {
                 if !cancelled.contains(&ghost) {

@@ -64,6 +64,9 @@ struct Condition {
     /// The classes of nodes that are outputs there, as it said when it was last asked what it has: a
     /// worker does so before anything runs.
     output_classes: BTreeSet<String>,
+    /// Prompts that could not be stopped, and may be in the queue since: what waits behind one waits for
+    /// ever.
+    stuck: BTreeSet<String>,
     /// Until when its disk is taken to be full, and what said so.
     full: Option<(Instant, String)>,
 }

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, future::BoxFuture};
 use pointsman_comfyui::{
-    ComfyClient, HistoryEntry, Message, OutputFile, RequestError, Truth, Verdict, classify, verdict,
+    ComfyClient, HistoryEntry, Message, OutputFile, QueueState, RequestError, Truth, Verdict,
+    classify, verdict,
 };
 use pointsman_core::{Failure, FailureKind, LossReason};
 use tokio::time::Instant;
@@ -181,6 +182,11 @@ impl Run<'_> {
                 }
             }
             Verdict::Pending { position, .. } => {
+                if let Some(stuck) = self.stuck_in(&truth.queue) {
+                    let message = format!("it waited behind prompt {stuck}, which does not stop");
+                    self.give_back(watch, LossReason::ServiceLost, message).await?;
+                    return Ok(None);
+                }
                 watch.clocks.waits(now);
                 watch.waits = true;
                 self.note(watch, Some(format!("waits behind {position} in ComfyUI's queue")));
@@ -279,15 +285,32 @@ impl Run<'_> {
             Silence::Stalled(idle) => {
                 let message = format!("no sign of work for {} s", idle.as_secs());
                 tracing::warn!(prompt = self.prompt_id, message, "stalled");
-                match self.make_it_stop(LossReason::Stalled).await? {
-                    Some(truth) if ended_by_itself(&truth) => {
-                        watch.read_by(now, watch.pause);
-                        Ok(())
-                    }
-                    _ => Err(RunEnd::gave_back(LossReason::Stalled, message)),
-                }
+                self.give_back(watch, LossReason::Stalled, message).await
             }
         }
+    }
+
+    /// Stops the prompt, and gives the job back, unless it had ended before.
+    async fn give_back(
+        &self,
+        watch: &mut Watch,
+        reason: LossReason,
+        message: String,
+    ) -> Result<(), RunEnd> {
+        match self.make_it_stop(reason).await? {
+            Some(truth) if ended_by_itself(&truth) => {
+                watch.read_by(Instant::now(), watch.pause);
+                Ok(())
+            }
+            _ => Err(RunEnd::gave_back(reason, message)),
+        }
+    }
+
+    /// The prompt that runs and could not be stopped.
+    fn stuck_in(&self, queue: &QueueState) -> Option<String> {
+        let condition = self.connector.condition.lock();
+        let mut running = queue.running.iter().map(|entry| &entry.prompt_id);
+        running.find(|prompt_id| condition.stuck.contains(*prompt_id)).cloned()
     }
 
     fn note(&self, watch: &mut Watch, note: Option<String>) {

@@ -23,6 +23,8 @@ pub enum AlertRule {
     PoisonousClass,
     /// A worker broke several different jobs in a row.
     SuspectWorker,
+    /// A worker's service has been in error for a minute.
+    BrokenService,
     /// Two processes fight over one id.
     FlappingIncarnation,
     /// Records contradict each other.
@@ -36,10 +38,11 @@ pub enum AlertRule {
 }
 
 impl AlertRule {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::NobodyAble,
         Self::PoisonousClass,
         Self::SuspectWorker,
+        Self::BrokenService,
         Self::FlappingIncarnation,
         Self::Inconsistent,
         Self::StoreFull,
@@ -52,6 +55,7 @@ impl AlertRule {
             Self::NobodyAble => "nobody_able",
             Self::PoisonousClass => "poisonous_class",
             Self::SuspectWorker => "suspect_worker",
+            Self::BrokenService => "broken_service",
             Self::FlappingIncarnation => "flapping_incarnation",
             Self::Inconsistent => "inconsistent",
             Self::StoreFull => "store_full",

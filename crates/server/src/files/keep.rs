@@ -7,27 +7,31 @@ use std::{
 };
 
 use pointsman_api::Sha256Hex;
+use pointsman_core::record::Artifact;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
 use super::{FileReader, Files, FilesError, StoredFile, blocking, place};
 
 impl Files {
-    /// Makes a result's file an input, too, and answers which; none when the file is gone. The same
-    /// content again is the same file, and its age begins anew. What the job's record says of the
-    /// content does not count: it may be its worker's word, and an input's name is a promise.
+    /// Makes an artifact's file an input, too, and answers which; none when the file is gone. The same
+    /// content again is the same file, and its age begins anew.
     ///
     /// # Errors
     /// [`FilesError`].
     pub async fn keep_as_input(
         &self,
+        artifact: &Artifact,
         reader: &FileReader,
     ) -> Result<Option<Sha256Hex>, FilesError> {
+        // An ending is taken only with the digests of what was stored, so the record's is true.
+        let named = artifact.sha256.parse().map_err(FilesError::Invalid)?;
+        if self.renew_input(&named).await? {
+            return Ok(Some(named));
+        }
+        // An input's name is a promise all the same: the record may be of a version that did not look.
         let Some(StoredFile { sha256, .. }) = self.stored_at(reader.place()).await? else {
             return Ok(None);
         };
-        if self.renew_input(&sha256).await? {
-            return Ok(Some(sha256));
-        }
         self.check_there().await?;
         let path = |place: &object_store::path::Path| self.root.join(place.as_ref());
         let to = place::input(&sha256);

@@ -209,8 +209,11 @@ impl Files {
         }
         let place = place::artifact(held.job, held.token, name);
         let is_new = self.publish(received, &place, Publish::Create).await?;
-        if is_new || self.sha256(&place).await? == stored.sha256 {
+        if is_new {
             self.digests.remember(place, stored.clone());
+            return Ok(stored);
+        }
+        if self.stored_at(&place).await?.as_ref() == Some(&stored) {
             return Ok(stored);
         }
         Err(FilesError::Exists { name: name.to_owned() })

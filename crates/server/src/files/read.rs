@@ -3,9 +3,7 @@
 use std::{io, ops::Range};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use object_store::{GetOptions, ObjectStoreExt as _, path::Path};
-use pointsman_api::Sha256Hex;
-use sha2::{Digest as _, Sha256};
+use object_store::{GetOptions, path::Path};
 
 use super::{ByteStream, Files, FilesError};
 
@@ -50,15 +48,5 @@ impl Files {
     /// What to say of a file that should be there.
     pub fn missing(&self, name: &str) -> String {
         format!("{name:?} is not in {} of this server", self.root.display())
-    }
-
-    /// The SHA-256 of a stored file.
-    pub(super) async fn sha256(&self, place: &Path) -> Result<Sha256Hex, FilesError> {
-        let mut stream = self.store.get(place).await?.into_stream();
-        let mut hash = Sha256::new();
-        while let Some(piece) = stream.next().await {
-            hash.update(&piece?);
-        }
-        Ok(Sha256Hex::of(hash.finalize().into()))
     }
 }

@@ -297,11 +297,20 @@ async fn a_result_that_is_kept_as_an_input_is_named_by_what_it_contains() {
     let files = Files::open(dir.path(), None).unwrap();
     let held = held(2);
     let stored = files.put_artifact(held, "a.png", whole(b"picture"), None).await.unwrap();
+    let mut artifact = Artifact {
+        name: "a.png".into(),
+        size: stored.size,
+        media_type: "image/png".into(),
+        sha256: "0".repeat(64),
+        node: None,
+        kind: ArtifactType::Output,
+    };
     let place = place::artifact(held.job, held.token, "a.png");
     let path = dir.path().join("files").join(place.as_ref());
     let reader = FileReader::new(files.clone(), place, stored.size);
-    for _ in 0..2 {
-        let kept = files.keep_as_input(&reader).await.unwrap();
+    for said in ["0".repeat(64), stored.sha256.to_string()] {
+        artifact.sha256 = said;
+        let kept = files.keep_as_input(&artifact, &reader).await.unwrap();
         assert_eq!(kept.as_ref(), Some(&stored.sha256));
         let input = files.input(&stored.sha256).await.unwrap().unwrap();
         let read: Vec<Bytes> =
@@ -315,12 +324,13 @@ async fn a_result_that_is_kept_as_an_input_is_named_by_what_it_contains() {
     let input = dir.path().join("files").join(place::input(&stored.sha256).as_ref());
     let old = std::fs::File::options().write(true).open(&input).unwrap();
     old.set_modified(std::time::UNIX_EPOCH).unwrap();
-    assert_eq!(files.keep_as_input(&reader).await.unwrap(), Some(stored.sha256));
-    assert_ne!(std::fs::metadata(&input).unwrap().modified().unwrap(), std::time::UNIX_EPOCH);
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(files.keep_as_input(&reader).await.unwrap(), None, "it is gone");
+    assert_eq!(files.keep_as_input(&artifact, &reader).await.unwrap(), Some(stored.sha256));
+    assert_ne!(std::fs::metadata(&input).unwrap().modified().unwrap(), std::time::UNIX_EPOCH);
+    std::fs::remove_file(&input).unwrap();
+    assert_eq!(files.keep_as_input(&artifact, &reader).await.unwrap(), None, "it is gone");
     std::fs::rename(dir.path().join("files"), dir.path().join("away")).unwrap();
-    let away = files.keep_as_input(&reader).await.unwrap_err();
+    let away = files.keep_as_input(&artifact, &reader).await.unwrap_err();
     assert!(matches!(away, FilesError::Away { .. }), "{away}");
 }
 

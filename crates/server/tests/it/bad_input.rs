@@ -140,30 +140,6 @@ async fn every_bad_submission_has_its_error_and_changes_nothing() {
     assert_eq!(server.everything().await, before);
 }
 
-/// It stands in the record, with each file that the node makes.
-#[tokio::test]
-async fn a_nodes_id_that_no_result_can_carry_is_refused_before_it_runs() {
-    let server = start().await;
-    let workflow = |id: &str| json!({"workflow": {(id): {"class_type": "X", "inputs": {}}}});
-    let long = "n".repeat(200);
-    for (id, within) in
-        [("9\n".into(), "9\n"), ("a/\u{7f}".into(), "a~1\u{7f}"), (format!("{long}n"), &long)]
-    {
-        let body = comfyui(workflow(&id));
-        let answer = server.ask(server.post("/api/v1/jobs", body.clone())).await;
-        assert_eq!((answer.status, &answer.code()[..]), (422, "invalid_workflow"), "{answer:?}");
-        let alone = answer.json();
-        let pointer = alone["pointer"].as_str().unwrap();
-        assert!(pointer.starts_with(&format!("/payload/workflow/{within}")), "{pointer:?}");
-        let batch = format!(r#"{{"jobs": [{body}]}}"#);
-        let answer = server.ask(server.post("/api/v1/jobs/batch", batch)).await.json();
-        let problem = &answer["results"][0]["problem"];
-        assert_eq!((&problem["code"], &problem["detail"]), (&alone["code"], &alone["detail"]));
-    }
-    let fits = server.ask(server.post("/api/v1/jobs", comfyui(workflow(&long)))).await;
-    assert_eq!(fits.status, 201, "{fits:?}");
-}
-
 #[tokio::test]
 async fn the_cures_say_what_to_do() {
     let server = start().await;

@@ -203,6 +203,9 @@ async fn progress_and_previews_are_seen_while_the_job_runs() {
         if let Ok(preview) = server.client.preview(job).await {
             assert_eq!(preview.media_type.as_deref(), Some("image/jpeg"));
             assert_eq!(preview.bytes().await.unwrap(), picture);
+            // As the pages ask for it.
+            let path = format!("/api/v1/jobs/{job}/preview?n={n}");
+            assert_eq!(server.ask(server.get(&path)).await.body, picture);
             break;
         }
         tokio::task::yield_now().await;

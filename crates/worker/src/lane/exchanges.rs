@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Lane;
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, Phase},
     broker::{Claimed, Exchanged},
     reclaim::is_unknown_yet,
     settle::{self, Settled},
@@ -138,7 +138,7 @@ impl Lane {
             Ok(_) if goes_on => return,
             Ok(_) => {
                 self.shared.keep_end(sent, is_sure);
-                return self.shared.ours.forget(held.token);
+                return self.forget(&attempt);
             }
             Err(why) if why.may_pass() => return self.put_off.add(attempt, sent.op, &why),
             Err(why) => why,
@@ -154,8 +154,16 @@ impl Lane {
             Settled::Tell(op) => self.ops.push((attempt, op)),
             Settled::Nothing | Settled::Keep { .. } => {
                 tracing::info!(job = %held.job, attempt = held.attempt, %why, "end not taken");
-                self.shared.ours.forget(held.token);
+                self.forget(&attempt);
             }
+        }
+    }
+
+    /// Nothing more is to be said of it; of one that was given back while the service still has it
+    /// something may be.
+    fn forget(&self, attempt: &Attempt) {
+        if attempt.phase() == Phase::Over {
+            self.shared.ours.forget(attempt.held().token);
         }
     }
 

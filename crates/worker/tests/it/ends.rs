@@ -10,7 +10,7 @@ use pointsman_core::{
     record::{ConnectorStatus, JobStatus, Timeouts},
 };
 
-use crate::setup::Setup;
+use crate::{broker::Line, setup::Setup};
 
 pub fn failure(op: &Op) -> &pointsman_core::Failure {
     match op {
@@ -109,11 +109,15 @@ async fn a_wedged_service_gets_no_jobs_until_it_is_proven_clear() {
     setup.broker.with(|s| s.jobs.get_mut(&job).unwrap().cancel = true);
     setup.pass(10.0).await;
     let next = setup.broker.post("done");
-    setup.pass(60.0).await;
+    setup.pass(40.0).await;
     assert_eq!(setup.broker.status(next), JobStatus::Pending, "no claims");
-    assert_eq!(setup.broker.status(job), JobStatus::InProgress, "and not handed on");
-    let (_, renew, _) = setup.broker.renewals().pop().unwrap();
-    assert_eq!(renew.held.len(), 1, "its lease is kept");
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress, "and not handed on yet");
+    assert_eq!(held(&setup), 1, "its lease is kept");
+    setup.pass(20.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Cancelled, "as it was given back");
+    setup.pass(600.0).await;
+    assert_eq!(setup.broker.status(next), JobStatus::Pending, "still no claims");
+    assert_eq!(held(&setup), 0);
     let reports = |s: &Setup| s.broker.renewals().into_iter().flat_map(|(_, r, _)| r.connectors);
     let last = reports(&setup).last().unwrap();
     assert_eq!(last.status, ConnectorStatus::Error);
@@ -123,9 +127,97 @@ async fn a_wedged_service_gets_no_jobs_until_it_is_proven_clear() {
 
     setup.service.with(|s| s.not_clear = None);
     setup.pass(2.0).await;
-    assert_eq!(setup.broker.status(job), JobStatus::Cancelled);
+    let taken = setup.broker.job(job).taken;
+    assert!(matches!(taken[..], [Op::Start, Op::Release { .. }]), "{taken:?}");
     assert_eq!(setup.broker.status(next), JobStatus::Completed);
     assert_eq!(reports(&setup).last().unwrap().status, ConnectorStatus::Idle);
+}
+
+/// How many attempts the last renewal holds.
+fn held(setup: &Setup) -> usize {
+    let (_, renew, _) = setup.broker.renewals().pop().unwrap();
+    renew.held.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_stop_for_a_minute_is_given_back_and_what_it_makes_is_late() {
+    for makes_it in [true, false] {
+        let setup = Setup::new(1).await;
+        setup.service.with(|s| s.not_clear = Some("prompt still runs".into()));
+        let job = setup.broker.post("wedge-stalled");
+        setup.pass(59.0).await;
+        assert_eq!(setup.broker.status(job), JobStatus::InProgress);
+        let progress = setup.broker.renewals().into_iter().flat_map(|(_, _, progress)| progress);
+        let (_, shown) = progress.last().unwrap();
+        assert_eq!(shown.message.as_deref(), Some("stuck"), "it is not shown as it was before");
+        setup.pass(1.5).await;
+        let given_back = setup.broker.job(job).taken;
+        let [Op::Start, Op::Release { reason: LossReason::Stalled, message }] = &given_back[..]
+        else {
+            panic!("{given_back:?}")
+        };
+        assert_eq!(message, "stuck");
+        setup.broker.fence(job);
+        setup.pass(600.0).await;
+        assert_eq!((setup.broker.job(job).taken, held(&setup)), (given_back, 0), "once");
+
+        setup.service.with(|s| {
+            s.not_clear = None;
+            let (held, _) = s.runs[0];
+            s.ghosts.extend(makes_it.then_some(held.token));
+        });
+        let next = setup.broker.post("done");
+        setup.pass(5.0).await;
+        let more = setup.broker.job(job).taken.split_off(2);
+        match makes_it {
+            true => assert!(matches!(more[..], [Op::Late(_)]), "{more:?}"),
+            false => assert_eq!(more, []),
+        }
+        assert_eq!(setup.broker.status(next), JobStatus::Completed, "the slot is free again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_back_while_nobody_answers_is_told_once_somebody_does() {
+    let setup = Setup::new(1).await;
+    setup.service.with(|s| s.not_clear = Some("prompt still runs".into()));
+    let job = setup.broker.post("wedge-stalled");
+    setup.pass(58.0).await;
+    setup.broker.with(|s| s.line = Line::Down);
+    setup.pass(10.0).await;
+    setup.service.with(|s| {
+        s.not_clear = None;
+        let (held, _) = s.runs[0];
+        s.ghosts.insert(held.token);
+    });
+    setup.pass(10.0).await;
+    setup.broker.with(|s| s.line = Line::Up);
+    setup.pass(5.0).await;
+    let taken = setup.broker.job(job).taken;
+    let [Op::Start, Op::Release { .. }, Op::Late(_)] = &taken[..] else { panic!("{taken:?}") };
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_failed_or_runs_too_long_and_does_not_stop_fails_after_a_minute() {
+    let total = Timeouts { total_s: Some(20), ..Timeouts::default() };
+    for (payload, timeouts, kind) in [
+        ("wedge-failed", Timeouts::default(), FailureKind::BadJob),
+        ("wedge", total, FailureKind::Timeout),
+    ] {
+        let setup = Setup::new(1).await;
+        setup.service.with(|s| s.not_clear = Some("prompt still runs".into()));
+        let job = setup.broker.post_with(payload, timeouts);
+        setup.pass(55.0).await;
+        assert!(!setup.broker.status(job).is_ended());
+        setup.pass(30.0).await;
+        let taken = setup.broker.job(job).taken;
+        assert_eq!(failure(taken.last().unwrap()).kind, kind);
+        setup.service.with(|s| s.not_clear = None);
+        let next = setup.broker.post("done");
+        setup.pass(5.0).await;
+        assert_eq!(setup.broker.job(job).taken, taken, "nothing more is said of it");
+        assert_eq!(setup.broker.status(next), JobStatus::Completed);
+    }
 }
 
 #[tokio::test(start_paused = true)]

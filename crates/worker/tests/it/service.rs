@@ -116,6 +116,12 @@ impl Connector for FakeService {
                 let (reason, message) = (LossReason::Stalled, "stuck".into());
                 Err(RunEnd::Wedged { reason, message, failure: None })
             }
+            "wedge-stalled" if task.adopted => Ok(Completion::default()),
+            "wedge-stalled" => {
+                context.started();
+                let (reason, message) = (LossReason::Stalled, "stuck".into());
+                Err(RunEnd::Wedged { reason, message, failure: None })
+            }
             "wedge-failed" => {
                 let failure = Failure::new(FailureKind::BadJob, "part", "only a part would run");
                 let (reason, message) = (LossReason::Unstarted, "stuck".into());

@@ -234,11 +234,12 @@ impl State {
                 Outcome::Failed { .. } => JobStatus::Failed,
                 Outcome::Cancelled => JobStatus::Cancelled,
             },
+            Op::Release { .. } if job.cancel => JobStatus::Cancelled,
             Op::Release { .. } | Op::Late(_) | Op::Reclaim { .. } => JobStatus::Pending,
         };
         match op {
             Op::Start => Ok(OpAnswer::Started),
-            Op::Release { reason: LossReason::Unstarted, .. } => {
+            Op::Release { reason: LossReason::Unstarted, .. } if !job.cancel => {
                 self.queue.push_back(*id);
                 settled(JobStatus::Pending)
             }

@@ -65,3 +65,16 @@ async fn a_service_that_does_not_stop_does_not_keep_the_worker() {
     assert!(has_left(&setup), "the store gives back what it held");
     assert_eq!(setup.ended().await, Ok(()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_back_and_does_not_stop_does_not_keep_the_worker_at_all() {
+    let setup = Setup::new(1).await;
+    setup.service.with(|s| s.not_clear = Some("it runs on".into()));
+    let job = setup.broker.post("wedge-stalled");
+    setup.pass(62.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Pending);
+    setup.shutdown.drain.cancel();
+    setup.pass(0.1).await;
+    assert!(has_left(&setup));
+    assert_eq!(setup.ended().await, Ok(()));
+}

@@ -1,6 +1,6 @@
 //! What an operator should look at: jobs that nobody can run, classes that are lost again and again,
-//! a full disk, a store that takes no new work. An alert is raised while its reason holds,
-//! and cleared when it does not.
+//! a service that stays broken, a full disk, a store that takes no new work. An alert is raised while
+//! its reason holds, and cleared when it does not.
 
 mod staff;
 mod stuck;
@@ -14,10 +14,11 @@ use std::{
 use async_trait::async_trait;
 use pointsman_core::{
     Command, WorkerId,
+    bounds::brief,
     command::Raise,
     decide::{Intake, limits},
     matching::ClassKey,
-    record::{Alert, AlertId, AlertRule, Severity},
+    record::{Alert, AlertId, AlertRule, Connector, ConnectorStatus, Severity},
 };
 use pointsman_store::{ClassSummary, Health, Risk, Setting, StoreError};
 use tokio::sync::Mutex;
@@ -28,6 +29,9 @@ use stuck::Stuck;
 
 /// Alerts of one rule at most: those of the oldest reasons. A thousand would tell no more.
 const MAX_OF_RULE: usize = 100;
+
+/// A service may come out of its error by itself; after this long somebody should look.
+const BROKEN_AFTER: Duration = Duration::from_secs(60);
 
 /// What alerts about the place for files are about. Each server looks after its own way there.
 const FILES: &str = "files";
@@ -75,6 +79,7 @@ impl Reconciler for Alerts {
         let mut looked = Looked::default();
         looked.at(AlertRule::NobodyAble, self.stuck.lock().await.look(world).await);
         looked.at(AlertRule::PoisonousClass, poisonous_classes(world).await);
+        looked.at(AlertRule::BrokenService, Ok(broken_services(world)));
         looked.at(AlertRule::FlappingIncarnation, Ok(flapping_incarnations(world)));
         looked.at(AlertRule::IntakeClosed, closed_intake(world).await);
         let Looked { mut wanted, rules, error } = looked;
@@ -119,6 +124,17 @@ fn flapping_incarnations(world: &World) -> Vec<Raise> {
     world.hub.with_view(|view| {
         let flapping = view.workers.values().filter(|worker| worker.is_flapping(now));
         flapping.take(MAX_OF_RULE).map(|worker| flapping_incarnation(&worker.id)).collect()
+    })
+}
+
+fn broken_services(world: &World) -> Vec<Raise> {
+    let now = world.store().now();
+    world.hub.with_view(|view| {
+        let broken = view.connectors.values().filter(|connector| {
+            let is_old = now.since(connector.timestamp) >= BROKEN_AFTER;
+            connector.status == ConnectorStatus::Error && is_old
+        });
+        broken.take(MAX_OF_RULE).map(|connector| broken_service(connector)).collect()
     })
 }
 
@@ -218,6 +234,19 @@ fn flapping_incarnation(worker: &WorkerId) -> Raise {
         severity: Severity::Critical,
         message: format!("processes fight over the worker id {worker}: three changes in a minute"),
         action: "give each worker an id of its own, or stop the surplus process".into(),
+    }
+}
+
+fn broken_service(connector: &Connector) -> Raise {
+    let Connector { service_type: service, worker_id, machine_id, .. } = connector;
+    let why = connector.error_message.as_deref().map_or("it does not say why".into(), brief);
+    Raise {
+        alert: AlertId { rule: AlertRule::BrokenService, subject: connector.id.to_string() },
+        severity: Severity::Warning,
+        message: format!("{service} of worker {worker_id} has taken no jobs for a minute: {why}"),
+        action: format!(
+            "mend or restart {service} on machine {machine_id}: it gets jobs again by itself"
+        ),
     }
 }
 

@@ -53,9 +53,10 @@ async fn a_dead_prompt_thread_is_a_wedge_until_the_service_restarts() {
     let running = bench.begin(comfy_task(picture(1))).await;
     running.stop(StopReason::Cancel);
     let end = running.end().await;
-    assert!(matches!(end, Err(RunEnd::Wedged { .. })), "{end:?}");
+    let Err(RunEnd::Wedged { message, .. }) = end else { panic!("{end:?}") };
+    assert!(message.ends_with("does not stop: restart ComfyUI"), "{message}");
     let NotClear(why) = bench.connector.clear_ghosts(&[]).await.unwrap_err();
-    assert!(why.contains("still runs"), "{why}");
+    assert!(why.ends_with("still runs; if it does not stop: restart ComfyUI"), "{why}");
     bench.sim.restart().await;
     assert_eq!(bench.connector.clear_ghosts(&[]).await, Ok(Vec::new()));
 }
@@ -102,6 +103,27 @@ async fn what_finished_although_it_could_not_be_stopped_is_found_and_collected()
         let end = bench.run_task(Task { adopted: true, ..task }, witness).await;
         assert_eq!(end.unwrap().artifacts.len(), 1, "{reason:?}");
     }
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_prompt_that_does_not_stop_is_given_back() {
+    let bench = Bench::with_faults(Faults { dead_prompt_thread: true, ..Faults::default() }).await;
+    let stuck = bench.begin(comfy_task(picture(1))).await;
+    let waiting = bench.begin(comfy_task(picture(2))).await;
+    super::until(|| {
+        let waits = |r: &crate::Report| r.message.as_ref().is_some_and(|m| m.contains("waits"));
+        waiting.witness.reports.lock().iter().any(waits)
+    })
+    .await;
+    stuck.stop(StopReason::Cancel);
+    let end = stuck.end().await;
+    assert!(matches!(end, Err(RunEnd::Wedged { .. })), "{end:?}");
+    let Err(RunEnd::GaveBack { reason: LossReason::ServiceLost, message }) = waiting.end().await
+    else {
+        panic!("not given back")
+    };
+    assert!(message.ends_with("which does not stop"), "{message}");
+    assert_eq!(bench.queue().await, 1);
 }
 
 #[tokio::test]
