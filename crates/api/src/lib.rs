@@ -26,7 +26,7 @@ pub use intake::IntakeState;
 pub use job::{Attempts, Explained, JobsOrder, JobsPage, JobsQuery};
 pub use name::check_file_name;
 pub use problem::{Facts, PROBLEM_JSON, Problem, ProblemDocument};
-pub use read::{escape, pointer_of, read_json};
+pub use read::{pointer_of, read_json};
 pub use retry::RetryRequest;
 pub use snapshot::{LogPage, Snapshot, ViewEvent};
 pub use submission::{

@@ -1,5 +1,6 @@
 //! Reading a JSON body strictly, with a pointer to whatever is wrong.
 
+use pointsman_core::pointer_token;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
@@ -66,15 +67,10 @@ pub fn pointer_of(path: &Path) -> String {
 fn pointer_to(segment: &Segment) -> String {
     match segment {
         Segment::Seq { index } => format!("/{index}"),
-        Segment::Map { key } => format!("/{}", escape(key)),
-        Segment::Enum { variant } => format!("/{}", escape(variant)),
+        Segment::Map { key } => format!("/{}", pointer_token(key)),
+        Segment::Enum { variant } => format!("/{}", pointer_token(variant)),
         Segment::Unknown => String::new(),
     }
-}
-
-/// A key as it stands in a JSON pointer.
-pub fn escape(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// What serde said, as a problem.
@@ -95,8 +91,8 @@ fn mistake(pointer: &str, said: &str) -> Problem {
         (ErrorCode::WrongType, None)
     };
     let place = match field {
-        Some(field) if !pointer.ends_with(&format!("/{}", escape(field))) => {
-            format!("{pointer}/{}", escape(field))
+        Some(field) if !pointer.ends_with(&format!("/{}", pointer_token(field))) => {
+            format!("{pointer}/{}", pointer_token(field))
         }
         _ => pointer.to_owned(),
     };

@@ -4,7 +4,7 @@ mod transport;
 
 use std::time::Duration;
 
-use reqwest::Url;
+use reqwest::{ClientBuilder, Url};
 
 pub use control::Cancelled;
 pub use read::Truth;
@@ -20,9 +20,6 @@ use crate::{ConnectError, Events, InvalidUrl};
 const PROBED_AFTER: Duration = Duration::from_secs(10);
 const PROBED_EVERY: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
-/// What was sent, or probed for, and is not confirmed for this long breaks a connection.
-#[cfg(target_os = "linux")]
-const GONE_AFTER: Duration = Duration::from_secs(25);
 
 /// How long a client waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +34,12 @@ pub struct Timeouts {
     pub object_info: Duration,
     /// For the next bytes of a file on its way.
     pub transfer_idle: Duration,
+    /// For the other end of a websocket to confirm what was sent or probed for, where the system can tell (Linux).
+    pub unconfirmed: Duration,
 }
 
 impl Default for Timeouts {
-    /// 2 s to connect, 10 s for a request, 120 s for a submission, 60 s for the rest.
+    /// 2 s to connect, 10 s for a request, 120 s for a submission, 25 s without a confirmation, 60 s for the rest.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(2),
@@ -48,6 +47,7 @@ impl Default for Timeouts {
             submit: Duration::from_secs(120),
             object_info: Duration::from_secs(60),
             transfer_idle: Duration::from_secs(60),
+            unconfirmed: Duration::from_secs(25),
         }
     }
 }
@@ -59,6 +59,9 @@ impl Default for Timeouts {
 #[derive(Debug, Clone)]
 pub struct ComfyClient {
     http: reqwest::Client,
+    /// Opens the websockets. Only there is what nobody confirms a sign: a process that reads nothing for minutes, as
+    /// a node may hold it up, leaves the rest of an upload unconfirmed too.
+    sockets: reqwest::Client,
     base: Url,
     timeouts: Timeouts,
 }
@@ -85,18 +88,13 @@ impl ComfyClient {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(timeouts.connect)
-            // Shorter than any server keeps an idle connection, so that a request never meets a closing one.
-            .pool_idle_timeout(Duration::from_secs(15))
-            .tcp_keepalive(PROBED_AFTER)
-            .tcp_keepalive_interval(PROBED_EVERY)
-            .tcp_keepalive_retries(PROBES);
+        let built = |client: ClientBuilder| client.build().map_err(|e| invalid(e.to_string()));
+        let http = built(builder(&timeouts))?;
+        let sockets = builder(&timeouts);
         #[cfg(target_os = "linux")]
-        let http = http.tcp_user_timeout(GONE_AFTER);
-        let http = http.build().map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { http, base, timeouts })
+        let sockets = sockets.tcp_user_timeout(timeouts.unconfirmed);
+        let sockets = built(sockets)?;
+        Ok(Self { http, sockets, base, timeouts })
     }
 
     /// The address as it may be shown, with a slash at its end.
@@ -118,6 +116,17 @@ impl ComfyClient {
     pub async fn events(&self, client_id: &str) -> Result<Events, ConnectError> {
         let mut url = self.url("ws");
         url.query_pairs_mut().append_pair("clientId", client_id);
-        Events::open(self.http.get(url), self.timeouts.connect).await
+        Events::open(self.sockets.get(url), self.timeouts.connect).await
     }
+}
+
+fn builder(timeouts: &Timeouts) -> ClientBuilder {
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(timeouts.connect)
+        // Shorter than any server keeps an idle connection, so that a request never meets a closing one.
+        .pool_idle_timeout(Duration::from_secs(15))
+        .tcp_keepalive(PROBED_AFTER)
+        .tcp_keepalive_interval(PROBED_EVERY)
+        .tcp_keepalive_retries(PROBES)
 }

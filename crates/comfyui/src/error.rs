@@ -1,4 +1,4 @@
-use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -19,11 +19,14 @@ pub struct InvalidUrl {
 /// A request brought no usable answer. Nothing about the service's state follows from it.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// No connection could be made: nothing listens, or the host is not there. The request was not sent.
+    /// No connection could be made. The request was not sent.
     #[error("service not reachable: {reason}")]
     Unreachable {
         /// Innermost cause, such as "connection refused".
         reason: String,
+        /// The host says that nothing listens there. Else the host or the line may be gone, and so may a process that
+        /// is held up for so long that no more connections may wait for it be alive.
+        refused: bool,
     },
     /// The connection stood, but the answer, or more of it, did not come in time. The request may have been carried out.
     #[error("no answer within {} ms", .after.as_millis())]
@@ -65,11 +68,14 @@ impl RequestError {
     /// Sorts a transport error of reqwest; `limit` is what the request waits for an answer.
     pub(crate) fn from_transport(error: &reqwest::Error, limit: Duration) -> Self {
         if error.is_connect() {
-            Self::Unreachable { reason: innermost(error) }
+            let refused = innermost(error)
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            Self::Unreachable { reason: innermost(error).to_string(), refused }
         } else if error.is_timeout() {
             Self::TimedOut { after: limit }
         } else {
-            Self::AnswerLost { reason: innermost(error) }
+            Self::AnswerLost { reason: innermost(error).to_string() }
         }
     }
 
@@ -108,11 +114,11 @@ pub(crate) fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(BODY_EXCERPT_CHARS).collect()
 }
 
-/// The message at the end of the source chain: the one that names the cause.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+/// The end of the source chain: what names the cause.
+fn innermost(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    if error.source().is_none() { error.to_string() } else { cause.to_string() }
+    cause
 }

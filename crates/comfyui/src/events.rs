@@ -121,8 +121,8 @@ impl Events {
     }
 }
 
-/// Shakes hands (RFC 6455, 4.1). It goes by the client's own connections, which bring what all its requests need:
-/// the password, and the probes that find out when the other end is gone.
+/// Shakes hands (RFC 6455, 4.1). It goes by a connection of reqwest's, which brings the password, and the probes that
+/// find out when the other end is gone.
 async fn upgrade(request: RequestBuilder, limit: Duration) -> Result<Upgraded, RequestError> {
     let key = generate_key();
     let request = request

@@ -107,7 +107,7 @@ pub enum SubmitError {
         /// The beginning of the body.
         body: String,
     },
-    /// The submission was not sent: nothing listens.
+    /// The submission was not sent: no connection could be made.
     #[error("service not reachable: {reason}")]
     Unreachable {
         /// Why.
@@ -123,7 +123,7 @@ pub enum SubmitError {
 impl From<RequestError> for SubmitError {
     fn from(error: RequestError) -> Self {
         match error {
-            RequestError::Unreachable { reason } => Self::Unreachable { reason },
+            RequestError::Unreachable { reason, .. } => Self::Unreachable { reason },
             RequestError::Status { status, body } if status.is_client_error() => {
                 Self::Refused { status: status.as_u16(), body }
             }

@@ -1,6 +1,6 @@
 //! What the client makes of answers that are late, broken or missing.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
 use pointsman_comfyui::{
@@ -9,11 +9,11 @@ use pointsman_comfyui::{
 };
 use serde_json::{Map, json};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 mod server;
-use server::{Reply, answering, listener, read_head};
+use server::{Reply, answering, listener, read_head, read_request};
 
 /// Long enough for an answer on the same machine, short enough to wait for in a test.
 const SHORT: Duration = Duration::from_secs(2);
@@ -66,6 +66,27 @@ async fn nobody_listening_is_sure() {
     let error = submit(&url).await.unwrap_err();
     assert!(matches!(error, SubmitError::Unreachable { .. }), "{error:?}");
     assert!(!matches!(error, SubmitError::Unknown(_)));
+}
+
+/// As with a process that is held up: it lives, and no more connections may wait for it.
+#[tokio::test]
+async fn a_connection_that_is_not_made_in_time_is_told_from_one_that_is_refused() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let connect = Duration::from_millis(300);
+    let mut waiting = Vec::new();
+    while let Ok(made) = tokio::time::timeout(connect, TcpStream::connect(addr)).await {
+        waiting.push(made.unwrap());
+    }
+    let timeouts = Timeouts { connect, ..Timeouts::default() };
+    let client = ComfyClient::with_timeouts(&format!("http://{addr}"), timeouts).unwrap();
+    let late = client.queue().await;
+    assert!(matches!(late, Err(RequestError::Unreachable { refused: false, .. })), "{late:?}");
+    drop((listener, waiting));
+    let refused = client.queue().await;
+    assert!(matches!(refused, Err(RequestError::Unreachable { refused: true, .. })), "{refused:?}");
 }
 
 #[tokio::test]
@@ -170,6 +191,27 @@ async fn a_download_that_stops_is_an_error() {
     let url = answering(vec![Reply::Status(404, "")]).await;
     let gone = client(&url).view("a.png", "", Folder::Output).await.unwrap_err();
     assert!(gone.is_not_found());
+}
+
+/// A node may hold the whole process for minutes; meanwhile only its kernel confirms that it is there.
+#[tokio::test]
+async fn an_upload_to_a_process_that_is_held_up_is_waited_for() {
+    let (listener, url) = listener().await;
+    let unconfirmed = Duration::from_millis(200);
+    let timeouts = Timeouts { unconfirmed, ..Timeouts::default() };
+    let client = ComfyClient::with_timeouts(&url, timeouts).unwrap();
+    // More than the buffers between the two hold.
+    let mut upload = pin!(client.upload_image("a", "b.png", vec![0; 64 << 20]));
+    let answer = tokio::time::timeout(SHORT, &mut upload).await;
+    assert!(answer.is_err(), "{answer:?}");
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_request(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{\"name\":\"b.png\"}";
+        stream.write_all(answer).await.unwrap();
+    };
+    let (reply, ()) = tokio::join!(upload, serve);
+    assert_eq!(reply.unwrap().name, "b.png");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pointsman_api::{ErrorCode, Problem, ValidSubmission};
 use pointsman_comfyui::graph;
-use pointsman_core::matching::complete_from_graph;
+use pointsman_core::{matching::complete_from_graph, pointer_token};
 use serde_json::Value;
 
 /// The service whose payloads these are.
@@ -51,7 +51,7 @@ fn check_options(payload: &Value) -> Result<(), Problem> {
             _ => {
                 let known = "workflow, extra_data, allow_partial";
                 let detail = format!("the payload of a ComfyUI job has {known}, and no {name:?}");
-                let place = format!("/payload/{}", pointsman_api::escape(name));
+                let place = format!("/payload/{}", pointer_token(name));
                 return Err(Problem::new(ErrorCode::UnknownField, detail).at(place));
             }
         };

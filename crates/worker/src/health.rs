@@ -135,7 +135,7 @@ impl HealthTask {
         }
     }
 
-    /// Nothing listens there: what it could not be made to stop died with it. It is not proven clear
+    /// Where nothing listens, what it could not be made to stop died with it. It is not proven clear
     /// by that: what comes up in its place is looked at before it gets a job.
     async fn let_go(&self) {
         let stuck = self.stuck();

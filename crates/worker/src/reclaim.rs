@@ -30,51 +30,47 @@ pub(crate) async fn reclaim(shared: &Shared) -> Result<(), Fault> {
             return Err(fault);
         }
     };
-    let (reclaimed, ended) = answers.split_at(attempts);
-    for ((held, _), answer) in running.into_iter().zip(reclaimed) {
+    let mut answers = answers.into_iter();
+    for ((held, _), answer) in running.into_iter().zip(answers.by_ref()) {
         if let Err(why) = answer {
             tracing::info!(job = %held.job, attempt = held.attempt, %why, "not reclaimed");
             shared.lost(held);
         }
     }
     // Whether the attempt itself was taken back shows in what became of its end.
-    let ended = ended.chunks_exact(2).map(|both| &both[1]);
-    follow_up(shared, results.into_iter().zip(ended), is_sure).await
+    let answers = answers.skip(1).step_by(2).collect();
+    follow_up(shared, results, Answers { answers, is_sure }).await
 }
 
-/// What is left to say of ends that were refused. A result whose attempt was not taken back is
-/// handed in late, which is always kept if the store knows the attempt.
+/// Says what is left to say of ends that were refused, as often as one is. A result whose attempt was not
+/// taken back is handed in late, which is always kept if the store knows the attempt.
 async fn follow_up(
     shared: &Shared,
-    ended: impl Iterator<Item = (AttemptOp, &Result<OpAnswer, Rejected>)>,
-    is_sure: bool,
+    mut ends: Vec<AttemptOp>,
+    mut said: Answers,
 ) -> Result<(), Fault> {
-    let mut more = Vec::new();
-    for (end, answer) in ended {
-        match answer {
-            Ok(_) => keep(shared, [end], is_sure),
-            Err(why) => match settle::refused(end.op.clone(), why) {
+    while !ends.is_empty() {
+        let mut more = Vec::new();
+        for (end, answer) in ends.into_iter().zip(said.answers) {
+            let Err(why) = answer else {
+                keep(shared, [end], said.is_sure);
+                continue;
+            };
+            match settle::refused(end.op.clone(), &why) {
                 Settled::Tell(op) => more.push(op_of(held_by(&end), op)),
-                Settled::Nothing | Settled::Keep { .. } => {
-                    tracing::info!(job = %end.job, attempt = end.attempt, %why, "not taken again")
+                Settled::Nothing | Settled::Keep(_) => {
+                    tracing::info!(job = %end.job, attempt = end.attempt, %why, "not taken");
                 }
-            },
-        }
-    }
-    let Answers { answers, is_sure } = match send(shared, more.clone()).await {
-        Ok(answers) => answers,
-        Err(fault) => {
-            keep(shared, more, true);
-            return Err(fault);
-        }
-    };
-    for (end, answer) in more.into_iter().zip(answers) {
-        match answer {
-            Ok(_) => keep(shared, [end], is_sure),
-            Err(why) => {
-                tracing::info!(job = %end.job, attempt = end.attempt, %why, "not taken late")
             }
         }
+        said = match send(shared, more.clone()).await {
+            Ok(said) => said,
+            Err(fault) => {
+                keep(shared, more, true);
+                return Err(fault);
+            }
+        };
+        ends = more;
     }
     Ok(())
 }

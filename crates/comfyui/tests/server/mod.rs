@@ -98,7 +98,7 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
 }
 
 /// Reads the head and as much body as it announces.
-async fn read_request(stream: &mut TcpStream) {
+pub async fn read_request(stream: &mut TcpStream) {
     let head = read_head(stream).await;
     let length = head
         .lines()

@@ -64,7 +64,7 @@ impl Run<'_> {
     pub(super) fn dead_after(&self, error: &RequestError) -> Option<Duration> {
         let pace = &self.connector.settings.pace;
         match error {
-            RequestError::Unreachable { .. } => Some(pace.dead_after),
+            RequestError::Unreachable { refused: true, .. } => Some(pace.dead_after),
             error if is_cut_off(error) => Some(pace.cut_off_after),
             _ => None,
         }

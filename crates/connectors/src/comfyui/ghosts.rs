@@ -40,11 +40,11 @@ impl ComfyUiConnector {
         self.find(ours).await
     }
 
-    /// None when nothing listens there: a dead process has no prompts.
+    /// None when nothing listens there: a dead process has no prompts. One that is only held up may have.
     pub(super) async fn queue_of_the_living(&self) -> Result<Option<QueueState>, NotClear> {
         match self.client.queue().await {
             Ok(queue) => Ok(Some(queue)),
-            Err(RequestError::Unreachable { .. }) => Ok(None),
+            Err(RequestError::Unreachable { refused: true, .. }) => Ok(None),
             Err(error) => Err(not_clear(error)),
         }
     }

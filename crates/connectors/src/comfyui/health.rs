@@ -25,9 +25,11 @@ impl ComfyUiConnector {
                     None => self.unless_poisoned().await,
                 }
             }
-            Ok(Err(RequestError::Unreachable { reason })) => {
+            Ok(Err(RequestError::Unreachable { reason, refused })) => {
                 let mut condition = self.condition.lock();
-                condition.poisoned_by = None;
+                if refused {
+                    condition.poisoned_by = None;
+                }
                 match condition.was_up {
                     true => {
                         Health::new(ConnectorStatus::Offline, format!("not reachable: {reason}"))

@@ -123,7 +123,7 @@ impl Run<'_> {
                         return Err(not_taken(&why));
                     }
                 }
-                Err(RequestError::Unreachable { reason }) => {
+                Err(RequestError::Unreachable { reason, refused: true }) => {
                     let message = format!("the service died at the submission: {reason}");
                     return Err(RunEnd::gave_back(LossReason::ServiceLost, message));
                 }

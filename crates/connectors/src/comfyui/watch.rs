@@ -196,7 +196,8 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// A failed read is no news, unless nothing listens there any more, or nothing behind what does.
+    /// A failed read is no news, unless nothing listens there any more, or nothing behind what does, or
+    /// the host is gone, which the kernel finds out by the websocket.
     fn weigh_failed_read(
         &self,
         watch: &mut Watch,
@@ -207,7 +208,8 @@ impl Run<'_> {
         let pace = &self.connector.settings.pace;
         let dead_after = match error {
             // An open socket speaks against it only as long as something is heard there.
-            RequestError::Unreachable { .. } if hears => Some(pace.mute_after),
+            RequestError::Unreachable { refused: true, .. } if hears => Some(pace.mute_after),
+            RequestError::Unreachable { .. } if !hears => Some(pace.dead_after),
             error => self.dead_after(error).filter(|_| !hears),
         };
         let Some(dead_after) = dead_after else {

@@ -1,12 +1,13 @@
 //! `pointsman up`: server, one machine and its workers in one process.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use pointsman_comfyui_sim::{SimConfig, SimHandle, Simulator};
 use pointsman_core::{Incarnation, MachineId, WorkerId};
-use pointsman_machine::{Agent, AgentConfig, Hardware, Host, Member, discover};
+use pointsman_machine::{Agent, AgentConfig, Hardware, Host, MachineError, Member, discover};
 use pointsman_worker::Shutdown;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -62,17 +63,42 @@ async fn run(args: args::Up) -> anyhow::Result<()> {
         backoff: Duration::from_millis(100),
     };
     let agent = Agent::new(config, host as Arc<dyn Host>);
-    if let Err(why) = agent.run(members, shutdown.drain.clone(), abandon).await {
-        let cure = "start this process again, with another --machine if need be";
-        tracing::error!(%why, cure, "the server goes on without its machine");
-        shutdown.drain.cancelled().await;
-    }
-    stop_server.cancel();
-    let served = serving.await.context("the server died")?;
+    let machine = agent.run(members, shutdown.drain.clone(), abandon);
+    let served = beside(serving, machine, &shutdown.drain, &stop_server).await;
     if let Some(simulator) = simulator {
         simulator.stop().await;
     }
     served
+}
+
+/// Runs the machine beside the server until both have ended. The server is stopped after the machine; one
+/// that dies has the machine stopped.
+async fn beside(
+    mut serving: JoinHandle<anyhow::Result<()>>,
+    machine: impl Future<Output = Result<(), MachineError>>,
+    drain: &CancellationToken,
+    stop_server: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut hosting = pin!(async {
+        if let Err(why) = machine.await {
+            let cure = "start this process again, with another --machine if need be";
+            tracing::error!(%why, cure, "the server goes on without its machine");
+            drain.cancelled().await;
+        }
+    });
+    let served = tokio::select! {
+        () = &mut hosting => {
+            stop_server.cancel();
+            serving.await
+        }
+        served = &mut serving => {
+            // Nobody sees any more what the workers do, or could stop them.
+            drain.cancel();
+            hosting.await;
+            served
+        }
+    };
+    served.context("the server died")?
 }
 
 /// The ComfyUIs to drive; without any, the bundled simulator.
@@ -124,4 +150,47 @@ fn members(
         members.push(member(id, worker, shutdown.clone()));
     }
     Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    async fn machine(fails: bool, drain: &CancellationToken) -> Result<(), MachineError> {
+        if fails {
+            return Err(MachineError::Superseded);
+        }
+        drain.cancelled().await;
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_dies_ends_the_machine_beside_it_and_the_process() {
+        for fails in [false, true] {
+            let (drain, stop_server) = (CancellationToken::new(), CancellationToken::new());
+            let serving = tokio::spawn(async { panic!("the server's task") });
+            let both = beside(serving, machine(fails, &drain), &drain, &stop_server);
+            let ended = tokio::time::timeout(HOUR, both).await.expect("it goes on");
+            assert!(ended.unwrap_err().to_string().contains("the server died"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_outlives_its_machine_and_a_machine_that_fails_does_not_end_it() {
+        for fails in [false, true] {
+            let (drain, stop_server) = (CancellationToken::new(), CancellationToken::new());
+            let stop = stop_server.clone();
+            let serving = tokio::spawn(async move {
+                stop.cancelled().await;
+                Ok(())
+            });
+            let mut both = pin!(beside(serving, machine(fails, &drain), &drain, &stop_server));
+            assert!(tokio::time::timeout(HOUR, &mut both).await.is_err());
+            assert!(!stop_server.is_cancelled());
+            drain.cancel();
+            both.await.unwrap();
+        }
+    }
 }

@@ -50,6 +50,7 @@ impl FakeBroker {
                 superseded: false,
                 damaged: None,
                 unfit: None,
+                failures_unfit: false,
                 importing: false,
                 registration_lost: false,
                 forgotten: false,

@@ -1,6 +1,7 @@
 //! When the store comes back, in another epoch, as it was a while before.
 
 use pointsman_core::{
+    LossReason,
     command::{AttemptOp, Op},
     record::JobStatus,
 };
@@ -176,6 +177,27 @@ async fn a_kept_result_whose_job_others_have_is_handed_in_late() {
     setup.pass(4.0).await;
     let taken = setup.broker.job(job).taken;
     assert!(matches!(taken[..], [Op::Late(_)]), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_result_that_is_not_taken_again_in_any_way_is_given_back() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("done");
+    let replica = setup.broker.replicate();
+    setup.pass(1.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    setup.broker.fail_over(replica);
+    setup.broker.with(|s| {
+        s.unqueue(job);
+        (s.unfit, s.failures_unfit) = (Some("/result: too large"), true);
+    });
+    setup.pass(4.0).await;
+    let taken = setup.broker.job(job).taken;
+    let [Op::Reclaim { .. }, Op::Release { reason: LossReason::ServiceLost, message }] = &taken[..]
+    else {
+        panic!("{taken:?}")
+    };
+    assert!(message.contains("/result: too large"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -96,6 +96,8 @@ pub struct State {
     pub damaged: Option<JobId>,
     /// Why no result is taken.
     pub unfit: Option<&'static str>,
+    /// Nor is a failure, for the same reason.
+    pub failures_unfit: bool,
     /// An import fills the store.
     pub importing: bool,
     /// The store came back from before the worker's registration, and knows an earlier process.
@@ -206,8 +208,13 @@ impl State {
         if job.attempt != *attempt || job.token != Some(*token) {
             return Err(Rejected::StaleAttempt { job: *id, current: job.attempt });
         }
-        if let (Op::Finish(Finish { outcome: Outcome::Completed { .. }, .. }), Some(why)) =
-            (op, self.unfit)
+        let takes_no = |outcome: &Outcome| match outcome {
+            Outcome::Completed { .. } => true,
+            Outcome::Failed { .. } => self.failures_unfit,
+            Outcome::Cancelled => false,
+        };
+        if let (Op::Finish(Finish { outcome, .. }), Some(why)) = (op, self.unfit)
+            && takes_no(outcome)
         {
             return Err(Rejected::Invalid(why.into()));
         }

@@ -215,6 +215,50 @@ async fn a_host_that_is_gone_behind_a_half_open_socket_is_seen() {
     assert_eq!(proxy.sockets(), 1, "nobody closed it");
 }
 
+/// Its kernel takes no more connections after those that wait for it, and its prompt runs on.
+#[tokio::test]
+async fn a_process_that_is_held_up_until_no_connection_can_be_made_is_not_dead() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let mut settings = settings(&proxy.url(), "worker-a");
+    settings.timeouts.connect = Duration::from_millis(200);
+    settings.timeouts.request = Duration::from_secs(1);
+    settings.pace.truth_most = settings.timeouts.connect;
+    let connector = Arc::new(ComfyUiConnector::new(settings).unwrap());
+    assert!(connector.probe().await.is_able());
+    let bench = Bench { sim: bench.sim, connector };
+    let running = bench.begin(comfy_task(sleeping(30.0))).await;
+    super::until(|| proxy.sockets() == 1 && !running.witness.reports.lock().is_empty()).await;
+    let _waiting = proxy.hold_up().await;
+    // A connection of before may still be asked.
+    while bench.connector.probe().await.status != ConnectorStatus::Offline {}
+    // Longer than it takes to call dead what listens no more.
+    for _ in 0..10 {
+        assert_eq!(bench.connector.probe().await.status, ConnectorStatus::Offline);
+        assert!(bench.connector.clear_ghosts(&[]).await.is_err());
+    }
+    assert!(!running.run.is_finished());
+    running.stop(StopReason::Cancel);
+    let end = running.end().await;
+    assert!(matches!(end, Err(RunEnd::Wedged { .. })), "{end:?}");
+}
+
+/// The kernel, or whoever else, ended its websocket: it is no process that is held up.
+#[tokio::test]
+async fn a_host_to_which_no_connection_can_be_made_is_gone_once_its_socket_is() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    proxy.close_sockets();
+    let mut settings = settings(&proxy.url(), "worker-a");
+    settings.timeouts.connect = Duration::from_millis(200);
+    settings.timeouts.request = Duration::from_secs(1);
+    let connector = Arc::new(ComfyUiConnector::new(settings).unwrap());
+    let bench = Bench { sim: bench.sim, connector };
+    let running = bench.begin(comfy_task(sleeping(30.0))).await;
+    let _waiting = proxy.hold_up().await;
+    assert_eq!(lost(running.end().await), LossReason::ServiceLost);
+}
+
 #[tokio::test]
 async fn a_process_that_dies_behind_what_still_listens_is_seen() {
     let bench = Bench::new().await;

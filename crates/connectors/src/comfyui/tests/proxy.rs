@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy, sink},
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
     task::JoinHandle,
 };
 
@@ -26,7 +26,7 @@ pub struct Proxy {
 struct Manners {
     socket_delay_ms: AtomicU64,
     loses_submission_answers: AtomicBool,
-    vanished: AtomicBool,
+    still: AtomicBool,
     closes_sockets: AtomicBool,
     handshakes: AtomicUsize,
     breaks: Mutex<Vec<Break>>,
@@ -68,12 +68,17 @@ pub enum How {
     Large,
 }
 
+/// Connections that may wait to be taken.
+const BACKLOG: u32 = 16;
+
 /// Every request from now on.
 pub const ALL: usize = usize::MAX;
 
 impl Proxy {
     pub async fn start(to: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(BACKLOG).unwrap();
         let addr = listener.local_addr().unwrap();
         let manners = Arc::new(Manners::default());
         let shared = manners.clone();
@@ -81,6 +86,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let manners = shared.clone();
                 tokio::spawn(async move { drop(manners.pass(client, to).await) });
+                shared.unless_still().await;
             }
         });
         Self { addr, manners, task }
@@ -112,8 +118,20 @@ impl Proxy {
 
     /// Nothing listens any more, and on connections that are open nothing moves.
     pub fn vanish(&self) {
-        self.manners.vanished.store(true, Ordering::SeqCst);
+        self.manners.still.store(true, Ordering::SeqCst);
         self.task.abort();
+    }
+
+    /// As a process that is held up for long: nothing moves, and as many connections wait as may, so
+    /// that no more are made. Answers those.
+    pub async fn hold_up(&self) -> Vec<TcpStream> {
+        self.manners.still.store(true, Ordering::SeqCst);
+        let mut waiting = Vec::new();
+        let limit = Duration::from_millis(300);
+        while let Ok(made) = tokio::time::timeout(limit, TcpStream::connect(self.addr)).await {
+            waiting.push(made.unwrap());
+        }
+        waiting
     }
 
     /// Websockets are closed as soon as they are open.
@@ -152,8 +170,8 @@ impl Manners {
         Some(found.how)
     }
 
-    async fn unless_vanished(&self) {
-        if self.vanished.load(Ordering::SeqCst) {
+    async fn unless_still(&self) {
+        if self.still.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
     }
@@ -168,7 +186,7 @@ impl Manners {
             let mut chunk = vec![0; 64 << 10];
             loop {
                 let read = from_server.read(&mut chunk).await?;
-                shared.unless_vanished().await;
+                shared.unless_still().await;
                 if read == 0 {
                     return answering.lock().await.shutdown().await;
                 }
@@ -183,7 +201,7 @@ impl Manners {
         let mut socket = None;
         loop {
             let read = from_client.read(&mut chunk).await?;
-            self.unless_vanished().await;
+            self.unless_still().await;
             if read == 0 {
                 break;
             }
