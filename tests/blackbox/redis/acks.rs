@@ -48,14 +48,14 @@ async fn with_acks_a_fail_over_loses_no_submission_and_no_ending() {
     let _over_http = server.worker("over-http", 8).await;
     let viewer = Viewer::of(&[&server.client]).await;
     let epoch = viewer.seen().epoch().to_owned();
-    // Some end while the primary is alone, some after it.
-    let short = running(&server.client, 4, 5_000).await;
-    let long = running(&server.client, 4, 15_000).await;
     let load = Load::on(&[&server.client]);
     load.goes_on(50).await;
     let (nowhere, [(behind, cut), (ahead, last)]) = (0, &replicas[..]) else { unreachable!() };
     cut.lead_to(nowhere);
     load.goes_on(50).await;
+    // Some end while the primary is alone, some after it.
+    let long = running(&server.client, 4, 20_000).await;
+    let short = running(&server.client, 4, 5_000).await;
     last.lead_to(nowhere);
     assert_eq!(still_run(&server.client, &short).await, short.len(), "they end in what follows");
     // The absence itself is what is tested.
