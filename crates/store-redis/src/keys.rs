@@ -8,9 +8,9 @@ use pointsman_core::{
 use sha2::{Digest as _, Sha256};
 
 /// How keys are laid out; a store with a higher number is a newer version's. 2: events of the log may
-/// be several lists, and classes rest. 3: records in it are joined texts. This version reads 1 and 2,
-/// too.
-pub const FORMAT: i64 = 3;
+/// be several lists, and classes rest. 3: records in it are joined texts. 4: earlier attempts list the
+/// files of late results, and alerts tell of broken services. This version reads 1 to 3, too.
+pub const FORMAT: i64 = 4;
 
 /// The prefix of a fleet's keys.
 #[derive(Debug, Clone)]

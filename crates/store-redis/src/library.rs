@@ -65,7 +65,7 @@ mod tests {
     fn numbers_are_those_of_the_rules_and_of_the_keys() {
         let times = ["LEASE_MS = 10000\n", "SILENT_MS = 15000\n", "CALM_MS = 5000\n"];
         let limits = ["MAX_CLASSES = 10000\n", "POISONOUS_AFTER = 5\n", "IDLE_BASES = 1000\n"];
-        let keys = ["FORMAT = 3\n", "PLACES = 70368744177664\n", "TOLD_BY = 4\n"];
+        let keys = ["FORMAT = 4\n", "PLACES = 70368744177664\n", "TOLD_BY = 4\n"];
         for number in times.into_iter().chain(limits).chain(keys) {
             assert!(TEXT.contains(&format!("local {number}")), "{number}");
         }

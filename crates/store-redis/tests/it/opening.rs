@@ -113,7 +113,7 @@ async fn a_format_that_is_none_is_told_as_that() {
     assert!(refused.contains("meta format is \"banana\""), "{refused}");
     let called = store.break_contact().await.expect_err("it is refused").to_string();
     assert!(called.contains("meta format is \"banana\""), "{called}");
-    run(&server, &format!("HSET {META} format 3")).await;
+    run(&server, &format!("HSET {META} format 4")).await;
     store.break_contact().await.expect("it serves again");
 }
 
@@ -138,7 +138,7 @@ async fn a_store_that_a_newer_version_took_over_is_not_written_any_more() {
     assert!(refused.contains("newer version (format 99)"), "{refused}");
     assert_eq!(server.dump().await.expect("it answers"), before);
     assert!(matches!(store.health(), Health::Failed(why) if why.contains("newer version")));
-    formats("3").await;
+    formats("4").await;
     fleet.act(&hand, held, completed()).await.expect("it serves again");
     assert_eq!(store.health(), Health::Ready);
 }
