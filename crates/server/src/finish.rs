@@ -139,7 +139,7 @@ fn check_stored(artifact: &Artifact, stored: Option<StoredFile>) -> Result<(), P
 }
 
 /// Whether a text may stand as a node's id, or a media type, in a record.
-pub(crate) fn is_label(text: &str) -> bool {
+fn is_label(text: &str) -> bool {
     text.len() <= MAX_LABEL && !text.chars().any(char::is_control)
 }
 

@@ -122,7 +122,6 @@ pub(crate) struct Inner {
     pub machines: Machines,
     pub gone: Gone,
     pub ended_bytes: EndedBytes,
-    /// What over what is kept cannot be removed.
     pub all_machines_every: Duration,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
