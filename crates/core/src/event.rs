@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::{
     ids::{ConnectorId, JobId, MachineId, WorkerId},
+    json::to_json,
     record::{Alert, AlertId, Connector, Job, Machine, Seq, Worker},
     time::Timestamp,
 };
@@ -182,6 +183,30 @@ impl Record {
         }
     }
 
+    /// Stamps what only the store knows: the seq, a job's new place, and the number of an ending, which
+    /// is the next after `last_ended_no`.
+    pub fn stamp(&mut self, seq: Seq, last_ended_no: &mut u64) {
+        match self {
+            Self::Machine(r) => Arc::make_mut(r).rev = seq,
+            Self::Worker(r) => Arc::make_mut(r).rev = seq,
+            Self::Connector(r) => Arc::make_mut(r).rev = seq,
+            Self::Alert(r) => Arc::make_mut(r).rev = seq,
+            Self::Job(job) => {
+                let job = Arc::make_mut(job);
+                job.rev = seq;
+                for stamp in [&mut job.place, &mut job.queued_seq] {
+                    if *stamp == 0 {
+                        *stamp = seq;
+                    }
+                }
+                if let Some(ended) = job.ended_mut().filter(|ended| ended.ended_no == 0) {
+                    *last_ended_no += 1;
+                    ended.ended_no = *last_ended_no;
+                }
+            }
+        }
+    }
+
     /// Reads a record of `kind` from its JSON.
     pub fn from_json(kind: RecordKind, json: &str) -> Result<Self, serde_json::Error> {
         let mut from = serde_json::Deserializer::from_str(json);
@@ -234,15 +259,8 @@ impl Event {
 
     /// The event as one line of JSON, as viewers and the log read it.
     pub fn to_json(&self, seq: Seq, at: Timestamp) -> String {
-        serde_json::to_string(&Line { event: self, seq, at })
-            .unwrap_or_else(|error| unreachable_json(&error))
+        to_json(&Line { event: self, seq, at })
     }
-}
-
-/// Records hold nothing that JSON cannot write, so this is never reached; it keeps the types
-/// honest without a panic.
-fn unreachable_json(error: &serde_json::Error) -> String {
-    format!("{{\"error\":\"{error}\"}}")
 }
 
 struct Line<'a> {
