@@ -3,76 +3,44 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
-use utoipa::ToSchema;
 
 use crate::{
     ids::{ConnectorId, JobId, MachineId, WorkerId},
     json::to_json,
+    names::named,
     record::{Alert, AlertId, Connector, Job, Machine, Seq, Worker},
     time::Timestamp,
 };
 
-/// What an event says happened. The record says what is true after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EventName {
-    MachineRegistered,
-    MachineStateChanged,
-    MachineDisconnected,
-    MachineRemoved,
-    WorkerConnected,
-    WorkerStatusChanged,
-    WorkerDisconnected,
-    WorkerStateRepaired,
-    WorkerRemoved,
-    ConnectorStatusChanged,
-    JobSubmitted,
-    JobUpdated,
-    JobReady,
-    JobAssigned,
-    JobStarted,
-    JobReturned,
-    JobCompleted,
-    JobFailed,
-    JobCancelled,
-    JobRetried,
-    JobLateResult,
-    JobRemoved,
-    /// Only in the view: an ended job is no longer among the newest ended ones.
-    JobLeftView,
-    AlertRaised,
-    AlertCleared,
-}
-
-impl EventName {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MachineRegistered => "machine_registered",
-            Self::MachineStateChanged => "machine_state_changed",
-            Self::MachineDisconnected => "machine_disconnected",
-            Self::MachineRemoved => "machine_removed",
-            Self::WorkerConnected => "worker_connected",
-            Self::WorkerStatusChanged => "worker_status_changed",
-            Self::WorkerDisconnected => "worker_disconnected",
-            Self::WorkerStateRepaired => "worker_state_repaired",
-            Self::WorkerRemoved => "worker_removed",
-            Self::ConnectorStatusChanged => "connector_status_changed",
-            Self::JobSubmitted => "job_submitted",
-            Self::JobUpdated => "job_updated",
-            Self::JobReady => "job_ready",
-            Self::JobAssigned => "job_assigned",
-            Self::JobStarted => "job_started",
-            Self::JobReturned => "job_returned",
-            Self::JobCompleted => "job_completed",
-            Self::JobFailed => "job_failed",
-            Self::JobCancelled => "job_cancelled",
-            Self::JobRetried => "job_retried",
-            Self::JobLateResult => "job_late_result",
-            Self::JobRemoved => "job_removed",
-            Self::JobLeftView => "job_left_view",
-            Self::AlertRaised => "alert_raised",
-            Self::AlertCleared => "alert_cleared",
-        }
+named! {
+    /// What an event says happened. The record says what is true after it.
+    pub enum EventName {
+        MachineRegistered = "machine_registered",
+        MachineStateChanged = "machine_state_changed",
+        MachineDisconnected = "machine_disconnected",
+        MachineRemoved = "machine_removed",
+        WorkerConnected = "worker_connected",
+        WorkerStatusChanged = "worker_status_changed",
+        WorkerDisconnected = "worker_disconnected",
+        WorkerStateRepaired = "worker_state_repaired",
+        WorkerRemoved = "worker_removed",
+        ConnectorStatusChanged = "connector_status_changed",
+        JobSubmitted = "job_submitted",
+        JobUpdated = "job_updated",
+        JobReady = "job_ready",
+        JobAssigned = "job_assigned",
+        JobStarted = "job_started",
+        JobReturned = "job_returned",
+        JobCompleted = "job_completed",
+        JobFailed = "job_failed",
+        JobCancelled = "job_cancelled",
+        JobRetried = "job_retried",
+        JobLateResult = "job_late_result",
+        JobRemoved = "job_removed",
+        /// Only in the view: an ended job is no longer among the newest ended ones.
+        JobLeftView = "job_left_view",
+        AlertRaised = "alert_raised",
+        AlertCleared = "alert_cleared",
     }
 }
 
@@ -86,36 +54,14 @@ pub enum RecordKey {
     Alert(AlertId),
 }
 
-/// The kinds of records, as events name them.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum RecordKind {
-    Machine,
-    Worker,
-    Connector,
-    Job,
-    Alert,
-}
-
-impl RecordKind {
-    pub const ALL: [Self; 5] =
-        [Self::Machine, Self::Worker, Self::Connector, Self::Job, Self::Alert];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Machine => "machine",
-            Self::Worker => "worker",
-            Self::Connector => "connector",
-            Self::Job => "job",
-            Self::Alert => "alert",
-        }
-    }
-
-    /// The kind of that name; none for one that this program does not know.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+named! {
+    /// The kinds of records, as events name them.
+    pub enum RecordKind {
+        Machine = "machine",
+        Worker = "worker",
+        Connector = "connector",
+        Job = "job",
+        Alert = "alert",
     }
 }
 

@@ -42,8 +42,7 @@ pub fn event(name: &str, value: &[u8]) -> Result<Event, String> {
     let wrong = |why: &str| format!("event {name:?}: {why}");
     let (event_name, key) = name.split_once(' ').ok_or_else(|| wrong("no key"))?;
     let key = parse_key(key).ok_or_else(|| wrong("its key is no record's"))?;
-    let event_name: EventName =
-        serde_json::from_value(event_name.into()).map_err(|_| wrong("its name is not known"))?;
+    let event_name = EventName::named(event_name).ok_or_else(|| wrong("its name is not known"))?;
     let record = match value.first() {
         None => None,
         Some(b'{') => {

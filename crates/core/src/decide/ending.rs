@@ -126,11 +126,11 @@ fn lost(job: &Job, reason: LossReason) -> Failure {
         "lost {} times, which is more than max_losses ({}); the last time: {}",
         job.losses,
         job.spec.max_losses,
-        reason.code()
+        reason.as_str()
     );
     let losers = job.past.iter().filter(|past| past.run == job.run);
     let workers = losers.map(|past| past.worker_id.clone()).collect();
-    Failure { workers, ..Failure::new(FailureKind::Lost, reason.code(), message) }
+    Failure { workers, ..Failure::new(FailureKind::Lost, reason.as_str(), message) }
 }
 
 fn fail(

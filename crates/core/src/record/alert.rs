@@ -8,60 +8,31 @@ use utoipa::ToSchema;
 use super::{Extra, Seq};
 use crate::{
     ids::{IdError, string_schema},
+    names::named,
     time::Timestamp,
 };
 
-/// What an alert is about.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertRule {
-    /// Jobs wait that no worker can run.
-    NobodyAble,
-    /// Jobs of one class are lost again and again.
-    PoisonousClass,
-    /// A worker broke several different jobs in a row.
-    SuspectWorker,
-    /// A worker's service has been in error for a minute.
-    BrokenService,
-    /// Two processes fight over one id.
-    FlappingIncarnation,
-    /// Records contradict each other.
-    Inconsistent,
-    /// The store's disk or memory is full: new work is refused. Or there is no room for files.
-    StoreFull,
-    /// The store's settings may lose work. Or a server does not reach its directory of files.
-    StoreAtRisk,
-    /// The store was closed for its export: new work is refused, and no job is claimed.
-    IntakeClosed,
-}
-
-impl AlertRule {
-    const ALL: [Self; 9] = [
-        Self::NobodyAble,
-        Self::PoisonousClass,
-        Self::SuspectWorker,
-        Self::BrokenService,
-        Self::FlappingIncarnation,
-        Self::Inconsistent,
-        Self::StoreFull,
-        Self::StoreAtRisk,
-        Self::IntakeClosed,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NobodyAble => "nobody_able",
-            Self::PoisonousClass => "poisonous_class",
-            Self::SuspectWorker => "suspect_worker",
-            Self::BrokenService => "broken_service",
-            Self::FlappingIncarnation => "flapping_incarnation",
-            Self::Inconsistent => "inconsistent",
-            Self::StoreFull => "store_full",
-            Self::StoreAtRisk => "store_at_risk",
-            Self::IntakeClosed => "intake_closed",
-        }
+named! {
+    /// What an alert is about.
+    pub enum AlertRule {
+        /// Jobs wait that no worker can run.
+        NobodyAble = "nobody_able",
+        /// Jobs of one class are lost again and again.
+        PoisonousClass = "poisonous_class",
+        /// A worker broke several different jobs in a row.
+        SuspectWorker = "suspect_worker",
+        /// A worker's service has been in error for a minute.
+        BrokenService = "broken_service",
+        /// Two processes fight over one id.
+        FlappingIncarnation = "flapping_incarnation",
+        /// Records contradict each other.
+        Inconsistent = "inconsistent",
+        /// The store's disk or memory is full: new work is refused. Or there is no room for files.
+        StoreFull = "store_full",
+        /// The store's settings may lose work. Or a server does not reach its directory of files.
+        StoreAtRisk = "store_at_risk",
+        /// The store was closed for its export: new work is refused, and no job is claimed.
+        IntakeClosed = "intake_closed",
     }
 }
 
@@ -95,8 +66,7 @@ impl FromStr for AlertId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         text.split_once(':')
             .and_then(|(rule, subject)| {
-                let rule = AlertRule::ALL.into_iter().find(|r| r.as_str() == rule)?;
-                Some(Self { rule, subject: subject.into() })
+                Some(Self { rule: AlertRule::named(rule)?, subject: subject.into() })
             })
             .ok_or_else(|| IdError {
                 what: "alert id",

@@ -100,8 +100,8 @@ impl Inner {
         }
         let answers = self.link.send_all(&ask).await?;
         for (id, answer) in without.iter().zip(answers.chunks_exact(2)) {
-            let status = serde_json::from_value::<JobStatus>(text(&answer[0]).into());
-            let is_live = status.is_ok_and(|status| !status.is_ended());
+            let status = JobStatus::named(&text(&answer[0]));
+            let is_live = status.is_some_and(|status| !status.is_ended());
             if is_live && text(&answer[1]) == "0" {
                 let problem = format!("{} is gone", self.key(&format!("payload:{id}")));
                 let key = RecordKey::Job(*id);
