@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Extra, Seq};
 use crate::{
-    ids::{IdError, string_schema},
+    ids::{IdError, read_from_text, string_schema},
     names::named,
     time::Timestamp,
 };
@@ -54,6 +54,7 @@ pub struct AlertId {
 }
 
 string_schema!(AlertId, "Which rule, and what it is about: written `rule:subject`.");
+read_from_text!(AlertId);
 
 impl fmt::Display for AlertId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,24 +69,13 @@ impl FromStr for AlertId {
             .and_then(|(rule, subject)| {
                 Some(Self { rule: AlertRule::named(rule)?, subject: subject.into() })
             })
-            .ok_or_else(|| IdError {
-                what: "alert id",
-                text: text.chars().take(80).collect(),
-                rule: "use RULE:SUBJECT with a known rule",
-            })
+            .ok_or_else(|| IdError::new("alert id", text, "use RULE:SUBJECT with a known rule"))
     }
 }
 
 impl Serialize for AlertId {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for AlertId {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
