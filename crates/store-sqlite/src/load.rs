@@ -109,7 +109,7 @@ fn load_capabilities(
     while let Some(row) = all.next()? {
         let (digest, json) = (bytes(row, 0)?, bytes(row, 1)?);
         match read_capabilities(&digest, &json) {
-            Ok((digest, found)) => state.restore_capabilities(digest, &Arc::new(found)),
+            Ok((digest, found)) => state.keep_capabilities(digest, &Arc::new(found)),
             Err(reason) => unreadable.push(Unreadable {
                 kind: "capabilities",
                 id: hex::encode(&digest),

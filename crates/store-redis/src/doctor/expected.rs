@@ -130,9 +130,7 @@ impl Expected {
         {
             self.score("holds", &id, u64::try_from(until.as_millis()).ok());
         }
-        if job.is_pending()
-            && let Some(until) = job.exclusions.iter().map(|exclusion| exclusion.until).min()
-        {
+        if let Some(until) = job.first_exclusion() {
             self.score("exclusions", &id, u64::try_from(until.as_millis()).ok());
         }
         if job.is_waiting() {

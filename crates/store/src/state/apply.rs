@@ -204,14 +204,6 @@ impl State {
         self.new_work.clear();
     }
 
-    pub fn restore_capabilities(
-        &mut self,
-        digest: pointsman_core::matching::CapabilitiesDigest,
-        capabilities: &Arc<pointsman_core::matching::Capabilities>,
-    ) {
-        self.keep_capabilities(digest, capabilities);
-    }
-
     pub fn restore_idempotency(&mut self, key: IdempotencyKey, kept: KeptIdempotency) {
         self.keep_idempotency(key, kept);
     }

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use pointsman_core::{JobId, command::IdempotencyKey};
 
+use super::{Inner, MemStore};
 use crate::{
-    Epoch, Intake, MemStore, Store, StoreError,
-    mem::Inner,
+    Epoch, Intake, Store, StoreError,
     state::KeptIdempotency,
     transfer::{Header, Item, KeptResult, Transfer, TransferError},
 };

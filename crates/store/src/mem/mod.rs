@@ -1,5 +1,7 @@
 //! The store in memory: the specification, and what tests run on.
 
+mod transfer;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
@@ -29,15 +31,15 @@ use crate::{
 /// Groups kept in the log.
 const KEPT_GROUPS: usize = 100_000;
 
-pub(crate) struct Inner {
-    pub state: State,
-    pub payloads: HashMap<JobId, Arc<[u8]>>,
-    pub results: HashMap<JobId, Vec<KeptResult>>,
+struct Inner {
+    state: State,
+    payloads: HashMap<JobId, Arc<[u8]>>,
+    results: HashMap<JobId, Vec<KeptResult>>,
     log: VecDeque<Arc<LogGroup>>,
 }
 
 impl Inner {
-    pub fn new(now: Timestamp) -> Self {
+    fn new(now: Timestamp) -> Self {
         Self {
             state: State::new(Epoch::mint(), now),
             payloads: HashMap::new(),
@@ -50,7 +52,7 @@ impl Inner {
 /// [`State`] behind a lock. Nothing survives it.
 pub struct MemStore {
     clock: Arc<dyn Clock>,
-    pub(crate) inner: Mutex<Inner>,
+    inner: Mutex<Inner>,
     events: broadcast::Sender<Arc<LogGroup>>,
 }
 
