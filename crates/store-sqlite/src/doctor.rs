@@ -1,5 +1,5 @@
 //! What is wrong with what is stored, and making it right: the state in itself, rows that are not
-//! what the process holds, payloads that are gone, and what was put aside at opening.
+//! what the process holds, payloads that are gone, and what was set aside at opening.
 
 use std::collections::BTreeSet;
 
@@ -90,7 +90,7 @@ impl SqliteStore {
         Ok(Treatment::of(found, None, |_| None))
     }
 
-    /// Takes away rows that were put aside.
+    /// Takes away rows that were set aside.
     async fn take_away(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
         let own = numbers.clone();
         let taken = self.turn(move |writer| take_away(&writer.database.connection, &own));
@@ -206,7 +206,7 @@ fn stray(n: i64) -> Finding {
     }
 }
 
-/// What is wrong with the state, what was put aside, and what is lost.
+/// What is wrong with the state, what was set aside, and what is lost.
 fn examine(
     state: &State,
     quarantined: &[Quarantined],

@@ -1,4 +1,4 @@
-//! Reading a store into memory. What cannot be read is put aside and told, and prevents nothing; a
+//! Reading a store into memory. What cannot be read is set aside and told, and prevents nothing; a
 //! record that is whole in the log is read from there.
 
 use std::{borrow::Cow, path::Path, sync::Arc, thread};
@@ -16,7 +16,7 @@ use rusqlite::{Connection, Row, types::ValueRef};
 
 use crate::{
     OpenError, log,
-    quarantine::{Place, Quarantined, Unreadable, put_aside},
+    quarantine::{Place, Quarantined, Unreadable, set_aside},
     rows::Rows,
     schema,
 };
@@ -28,7 +28,7 @@ const MAX_PARSERS: usize = 4;
 pub(crate) struct Loaded {
     pub state: State,
     pub log_bytes: u64,
-    /// Of what was put aside, now and earlier.
+    /// Of what was set aside, now and earlier.
     pub quarantined: Vec<Quarantined>,
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn load(
     state.restore_position(position.seq, position.last_ended_no);
     state.restore_losses();
     reserve_numbers(db, rows)?;
-    let quarantined = put_aside(db, &unreadable, now)?;
+    let quarantined = set_aside(db, &unreadable, now)?;
     Ok(Loaded { state, log_bytes: position.log_bytes, quarantined })
 }
 
@@ -354,7 +354,7 @@ fn read_from_log(
     Ok(())
 }
 
-/// Row numbers that jobs put aside had: what is kept under them never becomes another job's.
+/// Row numbers that jobs set aside had: what is kept under them never becomes another job's.
 fn reserve_numbers(db: &Connection, rows: &Rows) -> rusqlite::Result<()> {
     for table in ["payloads", "results", "quarantine"] {
         let last = format!("SELECT coalesce(max(n), 0) FROM {table}");

@@ -1,4 +1,4 @@
-//! Stored records that cannot be read: put aside as they stand, for somebody to look at, and told
+//! Stored records that cannot be read: set aside as they stand, for somebody to look at, and told
 //! until somebody has taken them away, or until there is a sound record in their place.
 
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(crate) enum Place {
     Idempotency { customer: Vec<u8>, key: Vec<u8> },
 }
 
-/// What is told of a row that was put aside.
+/// What is told of a row that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Quarantined {
     kind: String,
@@ -52,15 +52,15 @@ pub(crate) struct Quarantined {
 
 /// Moves what cannot be read out of the way, as it stands, for somebody to look at. Where that
 /// fails (a full disk, say) it stays where it is, and the store is opened without it all the same.
-/// Returns what has been put aside, now and earlier, and nobody has taken away yet.
-pub(crate) fn put_aside(
+/// Returns what has been set aside, now and earlier, and nobody has taken away yet.
+pub(crate) fn set_aside(
     db: &mut Connection,
     unreadable: &[Unreadable],
     now: Timestamp,
 ) -> rusqlite::Result<Vec<Quarantined>> {
     for Unreadable { kind, id, reason, told, .. } in unreadable {
         let is_in_log = told.is_some();
-        tracing::error!(kind, id, reason, is_in_log, "a stored record cannot be read; put aside");
+        tracing::error!(kind, id, reason, is_in_log, "a stored record cannot be read; set aside");
     }
     let moved = move_rows(db, unreadable, now);
     let mut all = quarantined(db)?;
@@ -135,7 +135,7 @@ fn quarantined(db: &Connection) -> rusqlite::Result<Vec<Quarantined>> {
     rows.collect()
 }
 
-/// Takes away rows that were put aside.
+/// Takes away rows that were set aside.
 pub(crate) fn take_away(db: &Connection, numbers: &[i64]) -> rusqlite::Result<()> {
     for no in numbers {
         db.execute("DELETE FROM quarantine WHERE no = ?1", [no])?;
@@ -153,12 +153,12 @@ impl Quarantined {
     /// to anybody, a repair takes it away.
     pub fn finding(&self, state: &State) -> Finding {
         let Self { kind, id, reason, .. } = self;
-        let problem = format!("its stored record could not be read and was put aside: {reason}");
+        let problem = format!("its stored record could not be read and was set aside: {reason}");
         let rule = FindingRule::Quarantined;
         let finding = Finding::new(rule, format!("{kind}/{id}"), problem);
         let lies = "it lies in the table `quarantine` of the store's database; delete it there while \
                     the server is stopped, which reads that table at its start alone";
-        let taken_away = "repair it: what was put aside is taken away".to_owned();
+        let taken_away = "repair it: what was set aside is taken away".to_owned();
         let (consequence, cure, mend) = match &**kind {
             _ if self.is_replaced(state) => {
                 ("none any more: a sound record has taken its place", taken_away, Mend::Repair)
@@ -172,7 +172,7 @@ impl Quarantined {
                 "jobs are not matched to the workers that have these capabilities",
                 format!(
                     "restart those workers: they register with their capabilities, and a repair \
-                     takes away what was put aside; if no worker has them any more: {lies}"
+                     takes away what was set aside; if no worker has them any more: {lies}"
                 ),
                 Mend::None,
             ),

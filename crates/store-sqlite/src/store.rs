@@ -66,7 +66,7 @@ impl SqliteStore {
     /// # Errors
     /// When the directory cannot be used or another process uses it, when the store was made by a
     /// newer program, when an import into it broke off, or when the database fails. A record that
-    /// cannot be read is no error: it is put aside, logged, and told by
+    /// cannot be read is no error: it is set aside, logged, and told by
     /// [`examine`](Store::examine).
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         Self::start(dir.as_ref(), &options, HalfImport::Refused)
