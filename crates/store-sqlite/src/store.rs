@@ -26,17 +26,19 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     OpenError, Options, blobs,
-    database::{Database, database_path},
-    janitor::{Janitor, WalPages},
+    doctor::quarantine::Quarantined,
     log,
     open::{HalfImport, Opened, open},
-    quarantine::Quarantined,
     readers::Readers,
-    request::{MAX_QUEUED, Reply, Request, Work},
-    room::Room,
     rows::Rows,
-    waiting::WaitingRoom,
-    writer::{Writer, WriterThread},
+    writer::{
+        Writer, WriterThread,
+        database::{Database, database_path},
+        janitor::{Janitor, WalPages},
+        request::{MAX_QUEUED, Reply, Request, Work},
+        room::Room,
+        waiting::WaitingRoom,
+    },
 };
 
 /// Groups that a subscriber may lag behind before it has to read the log.

@@ -1,5 +1,10 @@
 //! Opening a store.
 
+mod identity;
+pub(crate) mod load;
+pub(crate) mod lock;
+pub(crate) mod schema;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -12,13 +17,14 @@ use rusqlite::Connection;
 
 use crate::{
     Options,
-    database::{clear, database_path, is_full},
-    load::{self, Loaded},
-    lock::DirLock,
-    room,
     rows::Rows,
-    schema,
+    writer::{
+        database::{clear, database_path, is_full},
+        room,
+    },
 };
+use load::Loaded;
+use lock::DirLock;
 
 /// Makes the row of the table `position` anew.
 const MAKE_POSITION: &str = "INSERT OR REPLACE INTO position SELECT 1, coalesce(max(last_seq), 0), 0, coalesce(max(at_ms), 0), coalesce(sum(length(CAST(lines AS BLOB))), 0) FROM log";

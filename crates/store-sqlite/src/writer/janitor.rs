@@ -15,7 +15,8 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::mpsc::WeakSender;
 
-use crate::{OpenError, database::checkpoint, request::Request};
+use super::{database::checkpoint, request::Request};
+use crate::OpenError;
 
 /// Pages in the write-ahead log from which on it is copied at the latest (16 MiB).
 const COPY_FROM: i32 = 4_096;

@@ -13,12 +13,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
 use crate::{
-    database::{Head, WriteError},
-    load::{bytes, parse_job, read_capabilities, read_idempotency, read_record},
+    open::load::{bytes, parse_job, read_capabilities, read_idempotency, read_record},
     rows::Rows,
-    tables::customer_name,
-    writer::Writer,
-    writes::Writes,
+    writer::{Writer, database::WriteError, tables::customer_name, writes::Writes},
 };
 
 /// Differences named in one finding.
@@ -75,8 +72,7 @@ impl Writer {
         for held in items.iter().filter_map(|item| held_now(&self.state, item)) {
             writes.item(&held)?;
         }
-        let (seq, last_ended_no) = (self.state.seq(), self.state.last_ended_no());
-        self.database.write(&writes, Head { seq, last_ended_no, now: self.clock.now() })?;
+        self.database.write(&writes, self.head(self.clock.now()))?;
         tracing::warn!(rows = items.len(), "rows of the database are written anew");
         Ok(())
     }

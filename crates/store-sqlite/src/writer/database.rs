@@ -6,14 +6,11 @@ use pointsman_core::{Seq, Timestamp, matching::CapabilitiesDigest};
 use pointsman_store::{Intake, StoreError};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use crate::{
-    LogRetention,
-    log::LogEnd,
-    rows::Rows,
-    schema::write_intake,
+use super::{
     tables::{NumberedJobs, write_log, write_tables},
     writes::Writes,
 };
+use crate::{LogRetention, log::LogEnd, open::schema::write_intake, rows::Rows};
 
 /// `SQLITE_IOERR_SHMSIZE`: no room for the index of the write-ahead log.
 const SHM_SIZE: i32 = 4_874;

@@ -9,7 +9,7 @@ use pointsman_core::Timestamp;
 use pointsman_store::{Epoch, Intake};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
-use crate::{OpenError, janitor::KEPT_FILE};
+use crate::{OpenError, writer::janitor::KEPT_FILE};
 
 /// Stands in the file's header, so that another program's database is not taken for a store.
 const APPLICATION_ID: i32 = 0x504d_616e;

@@ -1,6 +1,9 @@
 //! What is wrong with what is stored, and making it right: the state in itself, rows that are not
 //! what the process holds, payloads that are gone, and what was set aside at opening.
 
+mod held;
+pub(crate) mod quarantine;
+
 use std::collections::BTreeSet;
 
 use pointsman_core::{
@@ -15,11 +18,10 @@ use rusqlite::Connection;
 
 use crate::{
     SqliteStore, blobs,
-    database::WriteError,
-    held::{Damaged, fleet_items, suspects},
-    quarantine::{Quarantined, take_away},
-    writer::Writer,
+    writer::{Writer, database::WriteError},
 };
+use held::{Damaged, fleet_items, suspects};
+use quarantine::{Quarantined, take_away};
 
 /// Rows compared at once.
 const CHUNK: usize = 250;

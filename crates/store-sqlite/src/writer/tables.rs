@@ -6,11 +6,11 @@ use rusqlite::{
     types::{ToSqlOutput, ValueRef},
 };
 
-use crate::{
+use super::{
     database::{Head, WriteError},
-    rows::Rows,
     writes::Writes,
 };
+use crate::rows::Rows;
 
 /// Text that is known to be UTF-8.
 struct Text<'a>(&'a [u8]);
@@ -157,8 +157,8 @@ fn write_results(
     let put = "INSERT INTO results (n, no, attempt, token, late, json)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let numbers = writes.first_result.unwrap_or(head.seq.cast_signed() * MAX_A_BATCH)..;
-    for (result, no) in writes.results.iter().zip(numbers) {
-        if let Some(n) = rows.of(&result.job) {
+    for ((job, result), no) in writes.results.iter().zip(numbers) {
+        if let Some(n) = rows.of(job) {
             let token = result.token.as_uuid().as_bytes();
             let values = params![n, no, result.attempt, token, result.late, &result.json[..]];
             db.prepare_cached(put)?.execute(values)?;

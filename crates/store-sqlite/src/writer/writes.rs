@@ -4,7 +4,7 @@
 use std::{collections::HashMap, io::Write as _, ops::Range, sync::Arc};
 
 use pointsman_core::{
-    Event, JobId, LogGroup, RecordKey, Seq, Timestamp, Token,
+    Event, JobId, LogGroup, RecordKey, Seq, Timestamp,
     command::IdempotencyKey,
     decide::Side,
     matching::{Capabilities, CapabilitiesDigest},
@@ -28,15 +28,6 @@ pub(crate) struct LogRow {
     pub lines: Range<usize>,
 }
 
-#[derive(Debug)]
-pub(crate) struct NewResult {
-    pub job: JobId,
-    pub attempt: u32,
-    pub token: Token,
-    pub late: bool,
-    pub json: Arc<[u8]>,
-}
-
 /// Everything that one transaction writes.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
@@ -46,7 +37,7 @@ pub(crate) struct Writes {
     /// The last state of each changed record: where it lies in `text`; `None` when removed.
     pub records: HashMap<RecordKey, Option<Range<usize>>>,
     pub payloads: Vec<(JobId, Arc<[u8]>)>,
-    pub results: Vec<NewResult>,
+    pub results: Vec<(JobId, KeptResult)>,
     /// The first result's number, where it does not follow from the log's end.
     pub first_result: Option<i64>,
     pub capabilities: Vec<(CapabilitiesDigest, Arc<Capabilities>)>,
@@ -68,7 +59,7 @@ impl Writes {
         match side {
             Side::Payload { job, payload } => self.payloads.push((job, payload)),
             Side::Result { job, attempt, token, late, json } => {
-                self.results.push(NewResult { job, attempt, token, late, json });
+                self.results.push((job, KeptResult { attempt, token, late, json }));
             }
             Side::Capabilities { digest, capabilities } => {
                 self.capabilities.push((digest, capabilities));
@@ -88,10 +79,7 @@ impl Writes {
                 self.records.insert(record.key(), Some(start..self.text.len()));
             }
             Item::Payload { job, payload } => self.payloads.push((job, payload)),
-            Item::Result { job, result } => {
-                let KeptResult { attempt, token, late, json } = result;
-                self.results.push(NewResult { job, attempt, token, late, json });
-            }
+            Item::Result { job, result } => self.results.push((job, result)),
             Item::Capabilities { digest, capabilities } => {
                 self.capabilities.push((digest, capabilities));
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pointsman_core::{LogGroup, Rejected, Timestamp, command::IdempotencyKey};
 use pointsman_store::{Applied, Committed, Done, State, StoreError, Undo};
 
-use crate::{request::Work, writes::Writes};
+use super::{request::Work, writes::Writes};
 
 /// What becomes of one request, once its batch is durable.
 enum Outcome {

@@ -14,11 +14,12 @@ use pointsman_core::{
 use pointsman_store::{Epoch, State, state::KeptIdempotency};
 use rusqlite::{Connection, Row, types::ValueRef};
 
+use super::schema;
 use crate::{
-    OpenError, log,
-    quarantine::{Place, Quarantined, Unreadable, set_aside},
+    OpenError,
+    doctor::quarantine::{Place, Quarantined, Unreadable, set_aside},
+    log,
     rows::Rows,
-    schema,
 };
 
 /// Threads that parse jobs at most.

@@ -1,11 +1,8 @@
 //! What the writer does besides requests: the write-ahead log, room, and what nobody needs any
 //! more.
 
-use crate::{
-    database::{Head, WriteError},
-    schema::calm_is_over,
-    writer::{MAX_FORGOTTEN, Writer},
-};
+use super::{MAX_FORGOTTEN, Writer, database::WriteError};
+use crate::open::schema::calm_is_over;
 
 /// Free pages in the database below which they are not given back (16 MiB).
 const KEPT_FREE_PAGES: i64 = 4_096;
@@ -56,10 +53,8 @@ impl Writer {
 
     fn tidy(&mut self, idle: bool) -> Result<(), WriteError> {
         let now = self.clock.now();
-        let seq = self.state.seq();
-        let head = Head { seq, last_ended_no: self.state.last_ended_no(), now };
         self.expired.extend(self.state.forget_idempotency(now, MAX_FORGOTTEN));
-        if !self.expired.is_empty() || self.database.log_is_over(&head)? {
+        if !self.expired.is_empty() || self.database.log_is_over(&self.head(now))? {
             let batch = self.attempt(&[], true)?;
             self.publish(batch, Vec::new());
         }

@@ -10,7 +10,7 @@ use pointsman_core::{
 use pointsman_store::{Committed, Done, State, StoreError};
 use tokio::sync::oneshot;
 
-use crate::writer::Writer;
+use super::Writer;
 
 /// Requests that may wait; callers beyond that wait to be queued.
 pub(crate) const MAX_QUEUED: usize = 4_096;

@@ -1,22 +1,29 @@
 //! The writer: the one thread that changes anything.
 
+mod batch;
+pub(crate) mod database;
+pub(crate) mod janitor;
+pub(crate) mod request;
+pub(crate) mod room;
+pub(crate) mod tables;
+mod upkeep;
+pub(crate) mod waiting;
+pub(crate) mod writes;
+
 use std::{sync::Arc, thread};
 
 use parking_lot::Mutex;
-use pointsman_core::{LogGroup, command::IdempotencyKey};
+use pointsman_core::{LogGroup, Timestamp, command::IdempotencyKey};
 use pointsman_store::{Clock, Health, State, StoreError};
 use tokio::sync::{broadcast, mpsc};
 
-use crate::{
-    batch::Batch,
-    database::{Database, Head, WriteError},
-    janitor::{Janitor, WalPages},
-    lock::DirLock,
-    request::{Look, Reply, Request, Work},
-    room::{Room, SharedHealth},
-    schema::note_identity,
-    waiting::WaitingRoom,
-};
+use crate::open::{lock::DirLock, schema::note_identity};
+use batch::Batch;
+use database::{Database, Head, WriteError};
+use janitor::{Janitor, WalPages};
+use request::{Look, Reply, Request, Work};
+use room::{Room, SharedHealth};
+use waiting::WaitingRoom;
 
 /// Requests taken from the queue at once.
 const MAX_TAKEN: usize = 1_024;
@@ -61,6 +68,11 @@ impl Writer {
         while let Ok(request) = requests.try_recv() {
             refuse(request);
         }
+    }
+
+    /// Where the log ends.
+    pub(crate) fn head(&self, now: Timestamp) -> Head {
+        Head { seq: self.state.seq(), last_ended_no: self.state.last_ended_no(), now }
     }
 
     /// Gathers requests into batches; looks stand where they came, between batches.
@@ -155,10 +167,9 @@ impl Writer {
         self.expired.extend(self.state.forget_idempotency(now, MAX_FORGOTTEN));
         let mut batch = Batch::apply(&mut self.state, works, now);
         batch.writes.expired = std::mem::take(&mut self.expired);
-        let head = Head { seq: self.state.seq(), last_ended_no: self.state.last_ended_no(), now };
         let written = match batch.write_groups() {
             Ok(()) if batch.writes.is_empty() && !even_if_empty => return Ok(batch),
-            Ok(()) => self.database.write(&batch.writes, head),
+            Ok(()) => self.database.write(&batch.writes, self.head(now)),
             Err(error) => Err(error.into()),
         };
         match written {

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{OpenError, database::database_path, identity};
+use super::identity;
+use crate::{OpenError, writer::database::database_path};
 
 /// Held while the directory is in use. The operating system lets go of it when the process ends,
 /// however it ends.
