@@ -1,5 +1,10 @@
 //! What can be read: records, pages of jobs, the view's start, the pulse.
 
+mod explain;
+pub mod lists;
+mod payloads;
+mod queues;
+
 use std::{collections::HashMap, sync::Arc};
 
 use pointsman_core::{
@@ -16,10 +21,10 @@ use crate::{
     doctor::Aside,
     keys::{self, TOLD_BY},
     link::{count, list, text},
-    lists::is_in_view,
     sight::record,
     store::Inner,
 };
+use lists::is_in_view;
 
 /// Records read in one go.
 const CHUNK: usize = 500;

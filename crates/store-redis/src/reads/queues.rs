@@ -15,9 +15,9 @@ use pointsman_core::{
 use pointsman_store::{ClassSummary, Counts, Queues, StoreError, WaitingJob};
 use redis::Value;
 
+use super::pairs;
 use crate::{
     link::{count, list, number, text},
-    reads::pairs,
     store::Inner,
 };
 

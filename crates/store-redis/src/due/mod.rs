@@ -1,6 +1,10 @@
 //! What reconcilers should look at: read from the indexes of times. Each answer is only a
 //! suggestion; the function looks again when it is carried out.
 
+pub mod gone;
+pub mod machines;
+pub mod retention;
+
 use std::collections::HashMap;
 
 use pointsman_core::{
@@ -14,12 +18,12 @@ use pointsman_core::{
 use pointsman_store::{Due, MAX_DUE, StoreError};
 
 use crate::{
-    gone::Silent,
     keys::TOLD_BY,
     link::{list, number, odd, text},
     reads::pairs,
     store::Inner,
 };
+use gone::Silent;
 
 impl Inner {
     pub async fn due(&self, what: Due) -> Result<Vec<Reconcile>, StoreError> {

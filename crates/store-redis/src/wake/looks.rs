@@ -11,7 +11,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use pointsman_core::{ServiceName, WorkerId, record::Worker};
 
-use crate::wake::Wakeable;
+use super::Wakeable;
 
 /// Workers that are remembered.
 const WORKERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19_999);

@@ -4,6 +4,8 @@
 //! for one able profile. One connection of the process blocks on the lists of its profiles. A
 //! wake-up is a hint: whoever waits also looks by itself.
 
+pub mod looks;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     pin::pin,
