@@ -21,6 +21,7 @@ use super::{
     records::Look,
 };
 use crate::{
+    keys,
     link::{list, text, whole},
     plan::services_text,
     reads::pairs,
@@ -35,7 +36,7 @@ impl Inner {
     ) -> Result<BTreeMap<CapabilitiesDigest, Arc<Capabilities>>, StoreError> {
         let mut get = redis::pipe();
         for digest in &digests {
-            get.cmd("HGET").arg(self.key(&format!("profile:{digest}"))).arg("capabilities");
+            get.cmd("HGET").arg(self.key(&keys::profile(digest))).arg("capabilities");
         }
         let found = self.link.send_each(&get).await?;
         let kept = digests.into_iter().zip(found).filter_map(|(profile, found)| {
@@ -98,8 +99,8 @@ impl Inner {
         digests
             .extend(listed.iter().filter_map(|digest| digest.parse::<CapabilitiesDigest>().ok()));
         for profile in digests.into_iter().filter(|digest| !expected.users.contains_key(digest)) {
-            let name = format!("profile:{profile}");
-            let prefix = format!("serves:{profile}:");
+            let name = keys::profile(&profile);
+            let prefix = keys::serves(&profile, "");
             let problem = format!("{name} is kept, and no worker has these capabilities");
             let finding =
                 Finding::new(FindingRule::IndexWithoutRecord, format!("index/{name}"), problem);
@@ -111,7 +112,7 @@ impl Inner {
             out.push((finding, commands));
         }
         for (profile, workers) in &expected.users {
-            let name = format!("profile:{profile}");
+            let name = keys::profile(profile);
             if look.wrong.contains_key(&name) {
                 continue;
             }
@@ -135,7 +136,7 @@ impl Inner {
         look: &Look,
         out: &mut Differences,
     ) -> Result<(), StoreError> {
-        let name = format!("profile:{profile}");
+        let name = keys::profile(&profile);
         let found = self.link.send(redis::cmd("HGETALL").arg(self.key(&name))).await?;
         let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
         let users = workers.len().to_string();
@@ -181,7 +182,7 @@ impl Inner {
         };
         let mut differences = Differences::new();
         for service in capabilities.services.keys() {
-            let serves = format!("serves:{profile}:{service}");
+            let serves = keys::serves(&profile, service);
             if look.wrong.contains_key(&serves) {
                 continue;
             }

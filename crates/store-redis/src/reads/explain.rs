@@ -74,7 +74,7 @@ impl Inner {
     async fn poisonous_class(&self, base: ClassKey) -> Result<Option<PoisonousClass>, StoreError> {
         let mut look = redis::pipe();
         look.cmd("HGET").arg(self.key("losses")).arg(base.to_string());
-        look.cmd("SMEMBERS").arg(self.key(&format!("base:{base}")));
+        look.cmd("SMEMBERS").arg(self.key(&keys::base(&base)));
         let [losses, classes] = &self.link.send_passing(&look).await?[..] else { return Ok(None) };
         let losses = text(losses).split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
         if losses < limits::POISONOUS_AFTER {
@@ -82,7 +82,7 @@ impl Inner {
         }
         let mut running = redis::pipe();
         for class in list(classes) {
-            running.cmd("HGET").arg(self.key(&format!("class:{}", text(class)))).arg("running");
+            running.cmd("HGET").arg(self.key(&keys::class(text(class)))).arg("running");
         }
         let running = self.link.send_passing(&running).await?;
         let probing = running.iter().any(|running| number(running).is_some_and(|n| n > 0));
@@ -129,7 +129,7 @@ impl Inner {
         for chunk in rivals.chunks(CHUNK) {
             let mut pipeline = redis::pipe();
             for key in chunk {
-                let queue = self.key(&format!("queue:{key}"));
+                let queue = self.key(&keys::queue(key));
                 pipeline.cmd("ZCOUNT").arg(&queue).arg("-inf").arg(format!("({score}"));
                 // Jobs of one workflow have one place.
                 pipeline.cmd("ZRANGE").arg(&queue).arg(score).arg(score).arg("BYSCORE");

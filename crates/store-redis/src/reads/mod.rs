@@ -111,8 +111,7 @@ impl Inner {
             for id in chunk {
                 let job = keys::record(&RecordKey::Job(*id));
                 let of_it = asides.get(&job).into_iter().flatten().chain([&job]);
-                let of_it: Vec<_> =
-                    of_it.map(|aside| self.key(&format!("quarantine:{aside}"))).collect();
+                let of_it: Vec<_> = of_it.map(|aside| self.key(&keys::aside(aside))).collect();
                 pipeline.cmd("EXISTS").arg(self.key(&job)).arg(of_it);
                 pipeline.cmd("ZSCORE").arg(self.key("jobs")).arg(id.to_string());
                 pipeline.cmd("ZSCORE").arg(self.key("ended")).arg(id.to_string());

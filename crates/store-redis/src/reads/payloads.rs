@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pointsman_core::{JobId, decide::limits::SLOWEST_LINE};
 use pointsman_store::StoreError;
 
-use crate::{link::bytes, store::Inner};
+use crate::{keys, link::bytes, store::Inner};
 
 /// Bytes that are asked for in one go: the slowest line brings them within what an answer may take.
 const PIECES: usize = 4 * SLOWEST_LINE;
@@ -28,7 +28,7 @@ impl Inner {
             let most = (PIECES / rest.len()).max(LEAST_PIECE);
             let mut get = redis::pipe();
             for (n, read) in &rest {
-                let key = self.link.keys().full(&format!("payload:{}", jobs[*n]));
+                let key = self.link.keys().full(&keys::payload(jobs[*n]));
                 // From the last byte on that was read: where none comes, it is gone meanwhile.
                 let from = read.len().saturating_sub(1);
                 get.cmd("GETRANGE").arg(key).arg(from).arg(from + most - 1);

@@ -17,6 +17,7 @@ use redis::Value;
 
 use super::pairs;
 use crate::{
+    keys,
     link::{count, list, number, text},
     store::Inner,
 };
@@ -55,7 +56,7 @@ impl Inner {
         let services: Vec<String> = self.members("services").await?;
         let mut pipeline = redis::pipe();
         for service in services {
-            pipeline.cmd("ZRANGE").arg(self.key(&format!("heads:{service}"))).arg(0).arg(-1);
+            pipeline.cmd("ZRANGE").arg(self.key(&keys::heads(service))).arg(0).arg(-1);
         }
         let heads = self.link.send_passing(&pipeline).await?;
         let heads = heads.iter().flat_map(list).filter_map(|head| {
@@ -110,9 +111,9 @@ impl Inner {
         let definitions = self.definitions.classes(&self.link, classes).await?;
         let mut pipeline = redis::pipe();
         for key in classes {
-            pipeline.cmd("HGET").arg(self.key(&format!("class:{key}"))).arg("held");
-            pipeline.cmd("HGET").arg(self.key(&format!("class:{key}"))).arg("live");
-            pipeline.cmd("ZCARD").arg(self.key(&format!("queue:{key}")));
+            pipeline.cmd("HGET").arg(self.key(&keys::class(key))).arg("held");
+            pipeline.cmd("HGET").arg(self.key(&keys::class(key))).arg("live");
+            pipeline.cmd("ZCARD").arg(self.key(&keys::queue(key)));
         }
         let found = self.link.send_passing(&pipeline).await?;
         let oldest = self.oldest_waiting(classes).await?;
@@ -177,7 +178,7 @@ impl Inner {
         let losing: Vec<(ClassKey, u32)> = losing.collect();
         let mut live = redis::pipe();
         for (base, _) in &losing {
-            live.cmd("SCARD").arg(self.key(&format!("base:{base}")));
+            live.cmd("SCARD").arg(self.key(&keys::base(base)));
         }
         let live = self.link.send_passing(&live).await?;
         let poisonous = losing.into_iter().zip(live);

@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use crate::{
+    keys,
     link::{CallError, answered, list, text},
     store::Inner,
 };
@@ -286,7 +287,7 @@ impl Wake {
             let mut pop = redis::cmd("BLPOP");
             let mut names: HashMap<String, Waited> = HashMap::new();
             for waited in waited {
-                let name = inner.key(&format!("wake:{}:{}", waited.0, waited.1));
+                let name = inner.key(&keys::wake(&waited.0, &waited.1));
                 pop.arg(&name);
                 names.insert(name, waited);
             }

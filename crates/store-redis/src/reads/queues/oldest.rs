@@ -35,7 +35,7 @@ impl Inner {
         let mut pipeline = redis::pipe();
         for key in classes {
             for end in [0, -1] {
-                let queue = self.key(&format!("queue:{key}"));
+                let queue = self.key(&keys::queue(key));
                 pipeline.cmd("ZRANGE").arg(queue).arg(end).arg(end).arg("WITHSCORES");
             }
         }
@@ -53,7 +53,7 @@ impl Inner {
         while !on.is_empty() {
             let mut pipeline = redis::pipe();
             for (class, rank) in &on {
-                let queue = self.key(&format!("queue:{}", classes[*class]));
+                let queue = self.key(&keys::queue(&classes[*class]));
                 pipeline.cmd("ZRANGE").arg(queue).arg(rank << PLACE_BITS).arg("+inf");
                 pipeline.arg("BYSCORE").arg("LIMIT").arg(0).arg(1).arg("WITHSCORES");
             }
