@@ -5,6 +5,7 @@
 
 mod aside;
 mod classes;
+mod contents;
 mod expected;
 mod idempotency;
 mod indexes;

@@ -23,7 +23,8 @@ pub fn is_in_view(record: &Record, last_ended_no: u64) -> bool {
     job.is_running() || job.ended().is_some_and(|ended| is_shown(ended.ended_no))
 }
 
-const FLEET: [RecordKind; 4] =
+/// The kinds of records but jobs.
+pub const FLEET: [RecordKind; 4] =
     [RecordKind::Machine, RecordKind::Worker, RecordKind::Connector, RecordKind::Alert];
 
 impl Inner {

@@ -8,7 +8,7 @@ mod queues;
 use std::{collections::HashMap, sync::Arc};
 
 use pointsman_core::{
-    JobId, Record, RecordKey, RecordKind, Timestamp, WorkerId,
+    Event, JobId, LogGroup, Record, RecordKey, RecordKind, Timestamp, WorkerId,
     record::{Job, Worker},
 };
 use pointsman_store::{
@@ -282,10 +282,6 @@ impl Inner {
                     }
                 }
             }
-            // A record in whose change two events tell of it must not hide the second behind the
-            // first: what counts is what was read.
-            let read: HashMap<RecordKey, u64> =
-                records.iter().map(|(key, record)| (key.clone(), record.rev())).collect();
             let (seq, last_ended_no) = self.head().await?;
             // Fewer than before where a fail-over came in between.
             let meanwhile = usize::try_from(seq.saturating_sub(from)).unwrap_or(0);
@@ -301,18 +297,7 @@ impl Inner {
                     continue;
                 }
             };
-            for event in
-                groups.iter().flat_map(|group| group.events.iter().map(move |e| (group.seq, e)))
-            {
-                let (at, event) = event;
-                if read.get(&event.key).is_some_and(|rev| *rev >= at) {
-                    continue;
-                }
-                match &event.record {
-                    Some(record) => drop(records.insert(event.key.clone(), record.clone())),
-                    None => drop(records.remove(&event.key)),
-                }
-            }
+            fold_in(&groups, &mut records);
             if epoch != self.link.epoch() {
                 continue;
             }
@@ -409,6 +394,23 @@ impl Inner {
             _ => None,
         });
         Ok(workers.collect())
+    }
+}
+
+/// Brings records to what the log tells, but for those that were read when they were newer.
+fn fold_in(groups: &[Arc<LogGroup>], records: &mut HashMap<RecordKey, Record>) {
+    // A record of whose change two events tell must not hide the second behind the first: what counts
+    // is what was read.
+    let read: HashMap<RecordKey, u64> =
+        records.iter().map(|(key, record)| (key.clone(), record.rev())).collect();
+    for group in groups {
+        let is_news = |event: &&Event| read.get(&event.key).is_none_or(|rev| *rev < group.seq);
+        for event in group.events.iter().filter(is_news) {
+            match &event.record {
+                Some(record) => drop(records.insert(event.key.clone(), record.clone())),
+                None => drop(records.remove(&event.key)),
+            }
+        }
     }
 }
 
