@@ -3,75 +3,44 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
-use utoipa::ToSchema;
 
 use crate::{
     ids::{ConnectorId, JobId, MachineId, WorkerId},
+    json::to_json,
+    names::named,
     record::{Alert, AlertId, Connector, Job, Machine, Seq, Worker},
     time::Timestamp,
 };
 
-/// What an event says happened. The record says what is true after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EventName {
-    MachineRegistered,
-    MachineStateChanged,
-    MachineDisconnected,
-    MachineRemoved,
-    WorkerConnected,
-    WorkerStatusChanged,
-    WorkerDisconnected,
-    WorkerStateRepaired,
-    WorkerRemoved,
-    ConnectorStatusChanged,
-    JobSubmitted,
-    JobUpdated,
-    JobReady,
-    JobAssigned,
-    JobStarted,
-    JobReturned,
-    JobCompleted,
-    JobFailed,
-    JobCancelled,
-    JobRetried,
-    JobLateResult,
-    JobRemoved,
-    /// Only in the view: an ended job is no longer among the newest ended ones.
-    JobLeftView,
-    AlertRaised,
-    AlertCleared,
-}
-
-impl EventName {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MachineRegistered => "machine_registered",
-            Self::MachineStateChanged => "machine_state_changed",
-            Self::MachineDisconnected => "machine_disconnected",
-            Self::MachineRemoved => "machine_removed",
-            Self::WorkerConnected => "worker_connected",
-            Self::WorkerStatusChanged => "worker_status_changed",
-            Self::WorkerDisconnected => "worker_disconnected",
-            Self::WorkerStateRepaired => "worker_state_repaired",
-            Self::WorkerRemoved => "worker_removed",
-            Self::ConnectorStatusChanged => "connector_status_changed",
-            Self::JobSubmitted => "job_submitted",
-            Self::JobUpdated => "job_updated",
-            Self::JobReady => "job_ready",
-            Self::JobAssigned => "job_assigned",
-            Self::JobStarted => "job_started",
-            Self::JobReturned => "job_returned",
-            Self::JobCompleted => "job_completed",
-            Self::JobFailed => "job_failed",
-            Self::JobCancelled => "job_cancelled",
-            Self::JobRetried => "job_retried",
-            Self::JobLateResult => "job_late_result",
-            Self::JobRemoved => "job_removed",
-            Self::JobLeftView => "job_left_view",
-            Self::AlertRaised => "alert_raised",
-            Self::AlertCleared => "alert_cleared",
-        }
+named! {
+    /// What an event says happened. The record says what is true after it.
+    pub enum EventName {
+        MachineRegistered = "machine_registered",
+        MachineStateChanged = "machine_state_changed",
+        MachineDisconnected = "machine_disconnected",
+        MachineRemoved = "machine_removed",
+        WorkerConnected = "worker_connected",
+        WorkerStatusChanged = "worker_status_changed",
+        WorkerDisconnected = "worker_disconnected",
+        WorkerStateRepaired = "worker_state_repaired",
+        WorkerRemoved = "worker_removed",
+        ConnectorStatusChanged = "connector_status_changed",
+        JobSubmitted = "job_submitted",
+        JobUpdated = "job_updated",
+        JobReady = "job_ready",
+        JobAssigned = "job_assigned",
+        JobStarted = "job_started",
+        JobReturned = "job_returned",
+        JobCompleted = "job_completed",
+        JobFailed = "job_failed",
+        JobCancelled = "job_cancelled",
+        JobRetried = "job_retried",
+        JobLateResult = "job_late_result",
+        JobRemoved = "job_removed",
+        /// Only in the view: an ended job is no longer among the newest ended ones.
+        JobLeftView = "job_left_view",
+        AlertRaised = "alert_raised",
+        AlertCleared = "alert_cleared",
     }
 }
 
@@ -85,36 +54,14 @@ pub enum RecordKey {
     Alert(AlertId),
 }
 
-/// The kinds of records, as events name them.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum RecordKind {
-    Machine,
-    Worker,
-    Connector,
-    Job,
-    Alert,
-}
-
-impl RecordKind {
-    pub const ALL: [Self; 5] =
-        [Self::Machine, Self::Worker, Self::Connector, Self::Job, Self::Alert];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Machine => "machine",
-            Self::Worker => "worker",
-            Self::Connector => "connector",
-            Self::Job => "job",
-            Self::Alert => "alert",
-        }
-    }
-
-    /// The kind of that name; none for one that this program does not know.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+named! {
+    /// The kinds of records, as events name them.
+    pub enum RecordKind {
+        Machine = "machine",
+        Worker = "worker",
+        Connector = "connector",
+        Job = "job",
+        Alert = "alert",
     }
 }
 
@@ -182,6 +129,30 @@ impl Record {
         }
     }
 
+    /// Stamps what only the store knows: the seq, a job's new place, and the number of an ending, which
+    /// is the next after `last_ended_no`.
+    pub fn stamp(&mut self, seq: Seq, last_ended_no: &mut u64) {
+        match self {
+            Self::Machine(r) => Arc::make_mut(r).rev = seq,
+            Self::Worker(r) => Arc::make_mut(r).rev = seq,
+            Self::Connector(r) => Arc::make_mut(r).rev = seq,
+            Self::Alert(r) => Arc::make_mut(r).rev = seq,
+            Self::Job(job) => {
+                let job = Arc::make_mut(job);
+                job.rev = seq;
+                for stamp in [&mut job.place, &mut job.queued_seq] {
+                    if *stamp == 0 {
+                        *stamp = seq;
+                    }
+                }
+                if let Some(ended) = job.ended_mut().filter(|ended| ended.ended_no == 0) {
+                    *last_ended_no += 1;
+                    ended.ended_no = *last_ended_no;
+                }
+            }
+        }
+    }
+
     /// Reads a record of `kind` from its JSON.
     pub fn from_json(kind: RecordKind, json: &str) -> Result<Self, serde_json::Error> {
         let mut from = serde_json::Deserializer::from_str(json);
@@ -234,15 +205,8 @@ impl Event {
 
     /// The event as one line of JSON, as viewers and the log read it.
     pub fn to_json(&self, seq: Seq, at: Timestamp) -> String {
-        serde_json::to_string(&Line { event: self, seq, at })
-            .unwrap_or_else(|error| unreachable_json(&error))
+        to_json(&Line { event: self, seq, at })
     }
-}
-
-/// Records hold nothing that JSON cannot write, so this is never reached; it keeps the types
-/// honest without a panic.
-fn unreachable_json(error: &serde_json::Error) -> String {
-    format!("{{\"error\":\"{error}\"}}")
 }
 
 struct Line<'a> {

@@ -3,40 +3,29 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ids::WorkerId;
+use crate::{ids::WorkerId, names::named};
 
-/// What kind of failure it was. The kind decides what happens to the job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureKind {
-    /// This worker lacks a node, a model or a file: another may have it. The worker is excluded
-    /// for this job, and the job is pending again.
-    WrongWorker,
-    /// The job itself is at fault: it fails at once and is never retried.
-    BadJob,
-    /// The service failed (out of memory, a poisoned process): retried with backoff.
-    ServiceFault,
-    /// The attempt ran over the job's own total time limit: retried with backoff. The limit is the
-    /// job's, so it speaks against no worker.
-    Timeout,
-    /// Lost more often than `max_losses` allows.
-    Lost,
-    /// Cancelled before it ended otherwise.
-    Cancelled,
+named! {
+    /// What kind of failure it was. The kind decides what happens to the job.
+    pub enum FailureKind {
+        /// This worker lacks a node, a model or a file: another may have it. The worker is excluded
+        /// for this job, and the job is pending again.
+        WrongWorker = "wrong_worker",
+        /// The job itself is at fault: it fails at once and is never retried.
+        BadJob = "bad_job",
+        /// The service failed (out of memory, a poisoned process): retried with backoff.
+        ServiceFault = "service_fault",
+        /// The attempt ran over the job's own total time limit: retried with backoff. The limit is the
+        /// job's, so it speaks against no worker.
+        Timeout = "timeout",
+        /// Lost more often than `max_losses` allows.
+        Lost = "lost",
+        /// Cancelled before it ended otherwise.
+        Cancelled = "cancelled",
+    }
 }
 
 impl FailureKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WrongWorker => "wrong_worker",
-            Self::BadJob => "bad_job",
-            Self::ServiceFault => "service_fault",
-            Self::Timeout => "timeout",
-            Self::Lost => "lost",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
     /// Whether an attempt that failed so speaks against its worker.
     pub fn is_suspicious(self) -> bool {
         matches!(self, Self::ServiceFault | Self::Lost)
@@ -77,22 +66,22 @@ impl Failure {
     }
 }
 
-/// Why an attempt was given back. Each is a loss, never a failure; `unstarted` is not even that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LossReason {
-    /// Given back before the service took it; costs the job nothing.
-    Unstarted,
-    /// The worker is draining or stopping.
-    Drained,
-    /// The service is dead, restarted, or no longer knows the job.
-    ServiceLost,
-    /// No evidence of work for `stall_after`.
-    Stalled,
-    /// The worker stopped renewing its lease.
-    LeaseExpired,
-    /// The worker's process was replaced, and the new one does not have the job.
-    NotAdopted,
+named! {
+    /// Why an attempt was given back. Each is a loss, never a failure; `unstarted` is not even that.
+    pub enum LossReason {
+        /// Given back before the service took it; costs the job nothing.
+        Unstarted = "unstarted",
+        /// The worker is draining or stopping.
+        Drained = "drained",
+        /// The service is dead, restarted, or no longer knows the job.
+        ServiceLost = "service_lost",
+        /// No evidence of work for `stall_after`.
+        Stalled = "stalled",
+        /// The worker stopped renewing its lease.
+        LeaseExpired = "lease_expired",
+        /// The worker's process was replaced, and the new one does not have the job.
+        NotAdopted = "not_adopted",
+    }
 }
 
 impl LossReason {
@@ -103,15 +92,5 @@ impl LossReason {
     /// Whether it speaks against the worker or the job's class; a drain speaks against nobody.
     pub fn is_suspicious(self) -> bool {
         !matches!(self, Self::Unstarted | Self::Drained)
-    }
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Unstarted => "unstarted",
-            Self::Drained => "drained",
-            Self::ServiceLost => "service_lost",
-            Self::Stalled => "stalled",
-            Self::LeaseExpired => "lease_expired",
-            Self::NotAdopted => "not_adopted",
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 /// Why a text is not an identifier: what is wrong, and what would be right.
@@ -14,6 +14,12 @@ pub struct IdError {
     pub rule: &'static str,
 }
 
+impl IdError {
+    pub(crate) fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
+        Self { what, text: text.chars().take(80).collect(), rule }
+    }
+}
+
 const NAME_RULE: &str =
     "use 1 to 64 characters: a-z, 0-9, '.', '_' or '-', the first a letter or a digit";
 
@@ -21,11 +27,7 @@ fn check_name(what: &'static str, text: &str) -> Result<(), IdError> {
     let mut bytes = text.bytes();
     let head = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let tail = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-    if head && tail && text.len() <= 64 {
-        Ok(())
-    } else {
-        Err(IdError { what, text: text.chars().take(80).collect(), rule: NAME_RULE })
-    }
+    if head && tail && text.len() <= 64 { Ok(()) } else { Err(IdError::new(what, text, NAME_RULE)) }
 }
 
 fn check_label(what: &'static str, text: &str) -> Result<(), IdError> {
@@ -33,8 +35,7 @@ fn check_label(what: &'static str, text: &str) -> Result<(), IdError> {
     if fine {
         Ok(())
     } else {
-        let rule = "use 1 to 200 bytes of text without control characters";
-        Err(IdError { what, text: text.chars().take(80).collect(), rule })
+        Err(IdError::new(what, text, "use 1 to 200 bytes of text without control characters"))
     }
 }
 
@@ -54,12 +55,26 @@ macro_rules! string_schema {
 }
 pub(crate) use string_schema;
 
+/// In JSON these types are read as they are parsed.
+macro_rules! read_from_text {
+    ($name:ty) => {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use read_from_text;
+
 macro_rules! text_id {
     ($(#[doc = $doc:literal])+ $name:ident, $what:literal, $check:ident) => {
         $(#[doc = $doc])+
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
         string_schema!($name, $($doc),+);
+        read_from_text!($name);
 
         impl $name {
             pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
@@ -95,13 +110,6 @@ macro_rules! text_id {
                 to.serialize_str(&self.0)
             }
         }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-                Self::new(text).map_err(serde::de::Error::custom)
-            }
-        }
     };
 }
 
@@ -112,6 +120,7 @@ macro_rules! uuid_id {
         #[serde(transparent)]
         pub struct $name(Uuid);
         string_schema!($name, $($doc),+);
+        read_from_text!($name);
 
         impl $name {
             pub const fn from_uuid(id: Uuid) -> Self {
@@ -142,18 +151,8 @@ macro_rules! uuid_id {
                     let mut canonical = Uuid::encode_buffer();
                     *id.hyphenated().encode_lower(&mut canonical) == *text
                 });
-                id.map(Self).ok_or_else(|| IdError {
-                    what: $what,
-                    text: text.chars().take(80).collect(),
-                    rule: "use a lowercase UUID such as 018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f",
-                })
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-                text.parse().map_err(serde::de::Error::custom)
+                let rule = "use a lowercase UUID such as 018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f";
+                id.map(Self).ok_or_else(|| IdError::new($what, text, rule))
             }
         }
     };
@@ -209,6 +208,7 @@ string_schema!(
     ConnectorId,
     "A worker's connector to one of its services, written `{worker}:{service}`."
 );
+read_from_text!(ConnectorId);
 
 impl fmt::Display for ConnectorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -219,11 +219,9 @@ impl fmt::Display for ConnectorId {
 impl FromStr for ConnectorId {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let (worker, service) = text.split_once(':').ok_or_else(|| IdError {
-            what: "connector id",
-            text: text.chars().take(80).collect(),
-            rule: "use WORKER:SERVICE, such as gpu-box-7-worker-0:comfyui",
-        })?;
+        let rule = "use WORKER:SERVICE, such as gpu-box-7-worker-0:comfyui";
+        let parts = text.split_once(':').ok_or_else(|| IdError::new("connector id", text, rule));
+        let (worker, service) = parts?;
         Ok(Self::new(worker.parse()?, service.parse()?))
     }
 }
@@ -231,13 +229,6 @@ impl FromStr for ConnectorId {
 impl Serialize for ConnectorId {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ConnectorId {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod hex;
 pub mod ids;
 mod json;
 pub mod matching;
+mod names;
 pub mod outage;
 pub mod record;
 pub mod time;

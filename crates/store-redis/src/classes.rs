@@ -15,7 +15,10 @@ use pointsman_core::{
 };
 use pointsman_store::StoreError;
 
-use crate::link::{Link, list, number, text};
+use crate::{
+    keys,
+    link::{Link, list, number, text},
+};
 
 /// Definitions are small, and as many as a store has classes.
 const DEFINITIONS: usize = 20_000;
@@ -57,7 +60,7 @@ impl Definitions {
         for chunk in missing.chunks(CHUNK) {
             let mut pipeline = redis::pipe();
             for key in chunk {
-                pipeline.cmd("HGET").arg(link.keys().full(&format!("class:{key}")));
+                pipeline.cmd("HGET").arg(link.keys().full(&keys::class(key)));
                 pipeline.arg("definition");
             }
             for (key, found) in chunk.iter().zip(link.send_typed(&pipeline).await?) {
@@ -103,7 +106,7 @@ impl Definitions {
         if let Some(known) = self.profiles.lock().get(&digest) {
             return Ok(Ok(Some(known.clone())));
         }
-        let key = link.keys().full(&format!("profile:{digest}"));
+        let key = link.keys().full(&keys::profile(&digest));
         let mut get = redis::pipe();
         get.cmd("HGET").arg(&key).arg("capabilities");
         let Some(found) = link.send_typed(&get).await?.pop().flatten() else {
@@ -140,7 +143,7 @@ impl Definitions {
         // Before the first look: what is seen in another one is nothing in this.
         let epoch = link.epoch().to_string();
         let mut known = redis::cmd("HGET");
-        known.arg(link.keys().full(&format!("profile:{digest}"))).arg("classes_rev");
+        known.arg(link.keys().full(&keys::profile(&digest))).arg("classes_rev");
         let mut rev = number(&link.send(&known).await?).unwrap_or(0);
         let mut head = redis::cmd("HGET");
         head.arg(link.keys().meta()).arg("classes_rev");

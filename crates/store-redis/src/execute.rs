@@ -220,14 +220,8 @@ impl Inner {
     ) -> Result<Result<Decided, (Rejected, bool)>, StoreError> {
         look_ahead(command, &mut sight).await?;
         let mut transition = loop {
-            let now = self.link.now();
-            let decided = match command {
-                Command::Exchange(exchange) => {
-                    decide::decide_exchange(&sight, exchange, now, &mut |_, _| None)
-                }
-                command => decide::decide(&sight, command, now),
-            };
-            match decided {
+            // Which jobs a claim takes is chosen in Redis.
+            match decide::decide(&sight, command, self.link.now()) {
                 Ok(transition) => break transition,
                 Err(Stop::Unread(unread)) => sight.look_at([unread.0]).await?,
                 Err(Stop::Rejected(why)) => return Ok(Err((why, sight.is_guessed()))),

@@ -1,8 +1,14 @@
 //! The names of a fleet's keys. All begin with one prefix with a hash tag, so that a fleet is one
 //! slot of a cluster.
 
+use std::fmt::Display;
+
 use pointsman_core::{
-    CustomerId, MachineId, RecordKey, RecordKind, command::IdempotencyKey, decide::GroupKey, hex,
+    CustomerId, JobId, MachineId, RecordKey, RecordKind, ServiceName,
+    command::IdempotencyKey,
+    decide::GroupKey,
+    hex,
+    matching::{CapabilitiesDigest, ClassKey},
     record::Job,
 };
 use sha2::{Digest as _, Sha256};
@@ -63,6 +69,54 @@ pub fn workers_of(machine: &MachineId) -> String {
 pub fn is_workers_of(key: &str) -> bool {
     let machine = key.strip_prefix("machine:").and_then(|rest| rest.strip_suffix(":workers"));
     machine.is_some_and(|machine| !machine.is_empty())
+}
+
+/// The hash of a class.
+pub fn class(key: impl Display) -> String {
+    format!("class:{key}")
+}
+
+/// A class's waiting jobs.
+pub fn queue(class: &ClassKey) -> String {
+    format!("queue:{class}")
+}
+
+/// The best entries of a service's classes.
+pub fn heads(service: impl Display) -> String {
+    format!("heads:{service}")
+}
+
+/// The classes that differ in exclusions only.
+pub fn base(base: &ClassKey) -> String {
+    format!("base:{base}")
+}
+
+/// What workers with these capabilities share.
+pub fn profile(digest: &CapabilitiesDigest) -> String {
+    format!("profile:{digest}")
+}
+
+/// The classes of a service that a profile can serve.
+pub fn serves(digest: &CapabilitiesDigest, service: impl Display) -> String {
+    format!("serves:{digest}:{service}")
+}
+
+/// The wake-up of a profile for a service.
+pub fn wake(digest: &CapabilitiesDigest, service: &ServiceName) -> String {
+    format!("wake:{digest}:{service}")
+}
+
+pub fn payload(job: JobId) -> String {
+    format!("payload:{job}")
+}
+
+pub fn preview(job: JobId) -> String {
+    format!("preview:{job}")
+}
+
+/// A key that was set aside.
+pub fn aside(name: &str) -> String {
+    format!("quarantine:{name}")
 }
 
 /// Below these bits of a queue's score lies the place, above them the rank of the priority.

@@ -12,7 +12,10 @@ use pointsman_core::{JobId, Outage};
 use pointsman_store::{Preview, StoreError, ToldProgress};
 use tokio::{sync::broadcast, time::timeout};
 
-use crate::link::{ANSWER_WITHIN, Link, bytes};
+use crate::{
+    keys,
+    link::{ANSWER_WITHIN, Link, bytes},
+};
 
 const CHANNEL: &str = "progress";
 /// A picture goes with its attempt, or is replaced by the next one. What came too late for that goes
@@ -89,7 +92,7 @@ pub async fn keep_preview(link: &Link, job: JobId, preview: &Preview) -> Result<
 
 pub async fn preview(link: &Link, job: JobId) -> Result<Option<Preview>, StoreError> {
     let mut get = redis::cmd("GET");
-    get.arg(link.keys().full(&format!("preview:{job}")));
+    get.arg(link.keys().full(&keys::preview(job)));
     let found = link.send(&get).await?;
     Ok(bytes(&found).and_then(read))
 }

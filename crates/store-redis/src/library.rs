@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{commit, keys};
 
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 15] = [
     include_str!("lua/head.lua"),
     include_str!("lua/plan.lua"),
     include_str!("lua/order.lua"),
@@ -18,7 +18,9 @@ const PARTS: [&str; 13] = [
     include_str!("lua/write.lua"),
     include_str!("lua/take.lua"),
     include_str!("lua/commit.lua"),
-    include_str!("lua/others.lua"),
+    include_str!("lua/open.lua"),
+    include_str!("lua/read.lua"),
+    include_str!("lua/beside.lua"),
     include_str!("lua/doctor.lua"),
     include_str!("lua/transfer.lua"),
     include_str!("lua/register.lua"),

@@ -6,9 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pointsman_core::{
-    Event, EventName, LogGroup, Outage, Record, RecordKey, Seq, Timestamp, record::JobState,
-};
+use pointsman_core::{Event, EventName, LogGroup, Outage, Record, RecordKey, Seq, Timestamp};
 use pointsman_store::{Epoch, LogPage, StoreError};
 use redis::Value;
 use tokio::sync::broadcast;
@@ -30,34 +28,11 @@ const PAGE: usize = 1_000;
 const BLOCK: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-/// Stamps what only the store knows, as its function does it: the seq, new places, the numbers of
-/// endings.
+/// Stamps what only the store knows, as its function does it.
 pub fn stamp(mut events: Vec<Event>, seq: Seq, at: Timestamp, endings_before: u64) -> LogGroup {
     let mut ended_no = endings_before;
     for record in events.iter_mut().filter_map(|event| event.record.as_mut()) {
-        match record {
-            Record::Job(job) => {
-                let job = Arc::make_mut(job);
-                job.rev = seq;
-                for stamp in [&mut job.place, &mut job.queued_seq] {
-                    if *stamp == 0 {
-                        *stamp = seq;
-                    }
-                }
-                if let JobState::Completed(ended)
-                | JobState::Failed(ended, _)
-                | JobState::Cancelled(ended) = &mut job.state
-                    && ended.ended_no == 0
-                {
-                    ended_no += 1;
-                    ended.ended_no = ended_no;
-                }
-            }
-            Record::Worker(worker) => Arc::make_mut(worker).rev = seq,
-            Record::Connector(connector) => Arc::make_mut(connector).rev = seq,
-            Record::Machine(machine) => Arc::make_mut(machine).rev = seq,
-            Record::Alert(alert) => Arc::make_mut(alert).rev = seq,
-        }
+        record.stamp(seq, &mut ended_no);
     }
     LogGroup { seq, at, events }
 }
@@ -67,8 +42,7 @@ pub fn event(name: &str, value: &[u8]) -> Result<Event, String> {
     let wrong = |why: &str| format!("event {name:?}: {why}");
     let (event_name, key) = name.split_once(' ').ok_or_else(|| wrong("no key"))?;
     let key = parse_key(key).ok_or_else(|| wrong("its key is no record's"))?;
-    let event_name: EventName =
-        serde_json::from_value(event_name.into()).map_err(|_| wrong("its name is not known"))?;
+    let event_name = EventName::named(event_name).ok_or_else(|| wrong("its name is not known"))?;
     let record = match value.first() {
         None => None,
         Some(b'{') => {

@@ -28,17 +28,14 @@ use crate::{
     address::Address,
     classes::Definitions,
     doctor::{Searched, Verified},
-    gone::Gone,
+    due::{gone::Gone, machines::Machines, retention::EndedBytes},
     lanes,
     link::{Link, OpenError, Opening, Place, surely},
     log,
-    looks::Looks,
-    machines::Machines,
-    retention::EndedBytes,
     sight::{self, Memory},
     together::Together,
     turns::Turns,
-    wake::{Wake, Wakeable},
+    wake::{Wake, Wakeable, looks::Looks},
 };
 
 /// How a store on Redis is opened.

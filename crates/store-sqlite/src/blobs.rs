@@ -60,7 +60,7 @@ pub(crate) fn results(db: &mut Connection, n: i64) -> rusqlite::Result<Vec<KeptR
 }
 
 /// Row numbers within these stretches under which there are payloads or results, and nothing that they
-/// belong to: neither a job's row nor one that was put aside. The first of them.
+/// belong to: neither a job's row nor one that was set aside. The first of them.
 pub(crate) fn stray(
     db: &Connection,
     stretches: &[(i64, i64)],

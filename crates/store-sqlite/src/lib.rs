@@ -15,31 +15,16 @@
 //! | `pointsman.db`, `-wal`, `-shm` | the database |
 //! | `reserve` | room that is given up when the disk is full, so that running jobs can end |
 
-mod batch;
 mod blobs;
-mod database;
 mod doctor;
-mod held;
-mod identity;
-mod janitor;
-mod load;
-mod lock;
 mod log;
 mod open;
 mod options;
-mod quarantine;
 mod readers;
-mod request;
-mod room;
 mod rows;
-mod schema;
 mod store;
-mod tables;
 mod transfer;
-mod upkeep;
-mod waiting;
 mod writer;
-mod writes;
 
 pub use open::OpenError;
 pub use options::{LogRetention, Options};

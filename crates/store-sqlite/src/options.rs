@@ -1,6 +1,6 @@
 //! What can be chosen when a store is opened.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use pointsman_store::{CONTACT_GAP, Clock};
 
@@ -35,19 +35,6 @@ impl Default for Options {
             max_bytes: None,
             restored: false,
         }
-    }
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("own_clock", &self.clock.is_some())
-            .field("contact_gap", &self.contact_gap)
-            .field("log", &self.log)
-            .field("reserve_bytes", &self.reserve_bytes)
-            .field("max_bytes", &self.max_bytes)
-            .field("restored", &self.restored)
-            .finish()
     }
 }
 

@@ -7,7 +7,7 @@ use pointsman_store::StoreError;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use crate::schema::open_reader;
+use crate::open::schema::open_reader;
 
 /// Reads at once.
 const CONNECTIONS: usize = 4;

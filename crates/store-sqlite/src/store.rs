@@ -26,17 +26,19 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     OpenError, Options, blobs,
-    database::{Database, database_path},
-    janitor::{Janitor, WalPages},
+    doctor::quarantine::Quarantined,
     log,
     open::{HalfImport, Opened, open},
-    quarantine::Quarantined,
     readers::Readers,
-    request::{MAX_QUEUED, Reply, Request, Work},
-    room::Room,
     rows::Rows,
-    waiting::WaitingRoom,
-    writer::{Writer, WriterThread},
+    writer::{
+        Writer, WriterThread,
+        database::{Database, database_path},
+        janitor::{Janitor, WalPages},
+        request::{MAX_QUEUED, Reply, Request, Work},
+        room::Room,
+        waiting::WaitingRoom,
+    },
 };
 
 /// Groups that a subscriber may lag behind before it has to read the log.
@@ -66,7 +68,7 @@ impl SqliteStore {
     /// # Errors
     /// When the directory cannot be used or another process uses it, when the store was made by a
     /// newer program, when an import into it broke off, or when the database fails. A record that
-    /// cannot be read is no error: it is put aside, logged, and told by
+    /// cannot be read is no error: it is set aside, logged, and told by
     /// [`examine`](Store::examine).
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         Self::start(dir.as_ref(), &options, HalfImport::Refused)

@@ -12,10 +12,12 @@ use rusqlite::Connection;
 
 use crate::{
     SqliteStore, blobs,
-    database::{Head, WriteError, is_full},
-    schema::{begin_epoch, write_intake},
-    writer::Writer,
-    writes::Writes,
+    open::schema::{begin_epoch, write_intake},
+    writer::{
+        Writer,
+        database::{WriteError, is_full},
+        writes::Writes,
+    },
 };
 
 #[async_trait]
@@ -132,8 +134,7 @@ impl Writer {
     }
 
     fn write_import(&mut self, writes: &Writes) -> Result<(), TransferError> {
-        let (seq, last_ended_no) = (self.state.seq(), self.state.last_ended_no());
-        let head = Head { seq, last_ended_no, now: self.clock.now() };
+        let head = self.head(self.clock.now());
         Ok(self.database.write(writes, head).map_err(StoreError::from)?)
     }
 

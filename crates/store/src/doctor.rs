@@ -36,7 +36,11 @@ impl Treatment {
     ) -> Self {
         let wanted = |finding: &Finding| ids.is_none_or(|ids| ids.contains(&finding.id));
         let steps = found.findings.into_iter().filter(wanted);
-        Self { steps: steps.map(|finding| (repair_of(&finding), finding)).map(swap).collect() }
+        let steps = steps.map(|finding| {
+            let repair = repair_of(&finding);
+            (finding, repair)
+        });
+        Self { steps: steps.collect() }
     }
 
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
@@ -44,7 +48,7 @@ impl Treatment {
     }
 
     /// The repairs, each once, in the order in which [`report`](Self::report) wants the answers.
-    pub fn repairs(&self) -> BTreeSet<&Repair> {
+    fn repairs(&self) -> BTreeSet<&Repair> {
         self.steps.iter().filter_map(|(_, repair)| repair.as_ref()).collect()
     }
 
@@ -90,8 +94,4 @@ impl Treatment {
         });
         steps.collect()
     }
-}
-
-fn swap<A, B>((a, b): (A, B)) -> (B, A) {
-    (b, a)
 }

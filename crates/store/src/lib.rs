@@ -11,7 +11,6 @@ pub mod clock;
 pub mod conformance;
 pub mod doctor;
 mod mem;
-mod mem_transfer;
 pub mod state;
 mod store;
 pub mod transfer;

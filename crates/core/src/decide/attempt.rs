@@ -11,17 +11,20 @@ use super::{
 };
 use crate::{
     bounds::MAX_ARTIFACTS,
-    command::{Answer, AttemptOp, Exchange, Finish, Op, OpAnswer, Outcome},
+    command::{AttemptOp, Exchange, Finish, Op, OpAnswer, Outcome},
     event::EventName,
     failure::LossReason,
     ids::{Incarnation, WorkerId},
     record::{
-        Artifact, Job, JobState, JobStatus, PastOutcome, Presence, Progress, Running, Worker,
+        Artifact, Ended, Job, JobState, JobStatus, PastOutcome, Presence, Progress, Running, Worker,
     },
 };
 
 /// Applies the operations of an exchange, each by itself; the claim is decided after them.
-pub(super) fn exchange(draft: &mut Draft<'_>, exchange: &Exchange) -> Result<Answer, Stop> {
+pub(super) fn exchange(
+    draft: &mut Draft<'_>,
+    exchange: &Exchange,
+) -> Result<Vec<Result<OpAnswer, Rejected>>, Stop> {
     let worker = current_worker(draft, exchange)?;
     // A bare claim is no sign of life: a server repeats it for as long as the worker's call waits,
     // also when the worker is frozen or has just said goodbye. A renewal brings it back.
@@ -36,7 +39,7 @@ pub(super) fn exchange(draft: &mut Draft<'_>, exchange: &Exchange) -> Result<Ans
             Err(unread) => return Err(unread),
         });
     }
-    Ok(Answer::Exchanged { ops, claimed: Vec::new() })
+    Ok(ops)
 }
 
 fn current_worker(draft: &Draft<'_>, exchange: &Exchange) -> Result<Worker, Stop> {
@@ -275,8 +278,13 @@ fn late(
     job.late_results += 1;
     job.result_bytes += keep_result(draft, op, finish, true);
     if wins {
-        let verdict = Verdict::Completed { artifacts: artifacts.clone(), cached: *cached };
-        ending::late_win(draft, job, &past, verdict, last_progress(op, finish))?;
+        let ended = Ended {
+            artifacts: artifacts.clone(),
+            cached: *cached,
+            last_progress: last_progress(op, finish),
+            ..Ended::default()
+        };
+        ending::late_win(draft, job, &past, ended)?;
     } else {
         list_late_files(&mut job, op, artifacts);
         draft.put_job(EventName::JobLateResult, job);

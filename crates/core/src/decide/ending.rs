@@ -44,15 +44,13 @@ pub(super) fn conclude(
     }
 }
 
-/// A late result ends the job; an attempt that runs now is fenced off by that.
+/// A late result, with which the job has `ended`, ends it; an attempt that runs now is fenced off by that.
 pub(super) fn late_win(
     draft: &mut Draft<'_>,
     mut job: Job,
     winner: &PastAttempt,
-    verdict: Verdict,
-    last_progress: Option<Progress>,
+    ended: Ended,
 ) -> Result<JobStatus, Stop> {
-    let Verdict::Completed { artifacts, cached } = verdict else { return Ok(job.status()) };
     remember(draft, &mut job, PastOutcome::Overtaken);
     let ended = Ended {
         at: draft.now,
@@ -60,10 +58,7 @@ pub(super) fn late_win(
         machine_id: winner.machine_id.clone(),
         assigned_at: Some(winner.assigned_at),
         started_at: winner.started_at,
-        artifacts,
-        cached,
-        last_progress,
-        ..Ended::default()
+        ..ended
     };
     end(draft, job, JobState::Completed(ended), EventName::JobCompleted)
 }
@@ -131,11 +126,11 @@ fn lost(job: &Job, reason: LossReason) -> Failure {
         "lost {} times, which is more than max_losses ({}); the last time: {}",
         job.losses,
         job.spec.max_losses,
-        reason.code()
+        reason.as_str()
     );
     let losers = job.past.iter().filter(|past| past.run == job.run);
     let workers = losers.map(|past| past.worker_id.clone()).collect();
-    Failure { workers, ..Failure::new(FailureKind::Lost, reason.code(), message) }
+    Failure { workers, ..Failure::new(FailureKind::Lost, reason.as_str(), message) }
 }
 
 fn fail(

@@ -1,6 +1,6 @@
 //! Machines with an agent of their own: registration and state.
 
-use super::{Rejected, Stop, draft::Draft};
+use super::{Rejected, Stop, draft::Draft, worker::push_newest};
 use crate::{
     command::{Answer, RegisterMachine, SetMachine},
     event::EventName,
@@ -19,10 +19,8 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &RegisterMachine) -> Res
             return Err(Rejected::Superseded(register.incarnation).into());
         }
         if let Some(previous) = machine.incarnation.filter(|i| *i != register.incarnation) {
-            former.push(previous);
+            push_newest(&mut former, previous, Worker::MAX_FORMER);
         }
-        let surplus = former.len().saturating_sub(Worker::MAX_FORMER);
-        former.drain(..surplus);
     }
     let before = before.as_ref();
     let machine = Machine {

@@ -138,15 +138,17 @@ impl Rejected {
     }
 }
 
-/// Decides one command. Claims are not decided here: the store chooses the jobs and calls
-/// [`assign`] for each on the same draft.
+/// Decides one command. A claim gets nothing but what its tokens have already: which jobs it takes is
+/// the store's choice, see [`decide_exchange`].
 pub fn decide(source: &dyn Source, command: &Command, now: Timestamp) -> Result<Transition, Stop> {
     let mut draft = Draft::new(source, now);
     let answer = match command {
+        Command::Exchange(exchange) => {
+            return decide_exchange(source, exchange, now, &mut |_, _| None);
+        }
         Command::Submit(submit) => submit::submit(&mut draft, submit)?,
         Command::Cancel { job } => operator::cancel(&mut draft, *job)?,
         Command::Retry { job, run } => operator::retry(&mut draft, *job, *run)?,
-        Command::Exchange(exchange) => attempt::exchange(&mut draft, exchange)?,
         Command::Renew(renew) => worker::renew(&mut draft, renew)?,
         Command::Register(register) => worker::register(&mut draft, register)?,
         Command::Leave { worker, incarnation } => worker::leave(&mut draft, worker, *incarnation)?,
@@ -173,9 +175,8 @@ pub fn decide_exchange(
     choose: &mut dyn FnMut(&crate::record::Worker, &[crate::ids::ServiceName]) -> Option<JobId>,
 ) -> Result<Transition, Stop> {
     let mut draft = Draft::new(source, now);
-    let Answer::Exchanged { ops, mut claimed } = attempt::exchange(&mut draft, exchange)? else {
-        return Ok(draft.finish(Answer::Done));
-    };
+    let ops = attempt::exchange(&mut draft, exchange)?;
+    let mut claimed = Vec::new();
     // A claim could take the very job that its worker is about to reclaim.
     if let Some(claim) = &exchange.claim
         && !reclaim::is_due(exchange, &ops)

@@ -1,87 +1,45 @@
 //! What reconcilers may change. Each looks again: the reason must still hold in the records, and
 //! its guard is checked once more in the step that applies.
 
+use std::time::Duration;
+
 use super::{Guard, Key, Rejected, Stop, Value, draft::Draft, ending, moved, worker};
 use crate::{
     command::{Answer, Reconcile},
     event::{EventName, RecordKey},
     failure::LossReason,
-    ids::{JobId, MachineId, WorkerId},
-    record::{ConnectorStatus, JobState, Machine, MachineStatus, OfflineReason},
+    ids::{ConnectorId, Incarnation, JobId, MachineId, Token, WorkerId},
+    record::{Connector, ConnectorStatus, JobState, Machine, MachineStatus, OfflineReason},
 };
 
 pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answer, Stop> {
     match what {
         Reconcile::ExpireLease { job, attempt, token } => {
-            let job = draft.need_job(*job)?;
-            let current = job.is_running() && job.attempt == *attempt && job.token == Some(*token);
-            if !current {
-                return Err(Rejected::NotDue.into());
-            }
-            draft.guard(Guard::LeaseOver { job: job.id, token: *token });
-            ending::give_back(draft, job, LossReason::LeaseExpired, "the worker went silent")?;
+            expire_lease(draft, *job, *attempt, *token)?;
         }
         Reconcile::ReleaseHold { job } => release_hold(draft, *job)?,
         Reconcile::LapseExclusions { job, all } => lapse(draft, *job, *all)?,
-        Reconcile::DeclareSilent { worker: id, incarnation, after } => {
-            let found = draft.need_worker(id)?;
-            if found.incarnation != *incarnation || found.is_offline() {
-                return Err(Rejected::NotDue.into());
-            }
-            draft.guard(Guard::WorkerSilent {
-                worker: id.clone(),
-                incarnation: *incarnation,
-                after: *after,
-            });
-            worker::gone(draft, id, OfflineReason::Silent)?;
+        Reconcile::DeclareSilent { worker, incarnation, after } => {
+            declare_silent(draft, worker, *incarnation, *after)?;
         }
-        Reconcile::MarkStale { connector: id, after } => {
-            let Some(mut connector) = draft.connector(id)? else {
-                return Err(Rejected::NotDue.into());
-            };
-            if !connector.is_known() {
-                return Err(Rejected::NotDue.into());
-            }
-            draft.guard(Guard::ConnectorUnconfirmed { connector: id.clone(), after: *after });
-            connector.reported = ConnectorStatus::Unknown;
-            connector.error_message = Some(format!("Status stale ({} s old)", after.as_secs()));
-            draft.put_connector(connector);
-        }
-        Reconcile::DisconnectMachine { machine, after } => {
-            let found = draft.need_machine(machine)?;
-            if found.status.is_gone() {
-                return Err(Rejected::NotDue.into());
-            }
-            draft.guard(Guard::MachineSilent { machine: machine.clone(), after: *after });
-            let since = (draft.now - *after).to_the_second();
-            let reason = Some(format!("nothing heard of it since {since}"));
-            let action = Some("look whether it still runs and reaches the server".to_owned());
-            let status = MachineStatus::Disconnected;
-            let found = Machine { status, reason, action, ..found };
-            draft.put_machine(EventName::MachineDisconnected, found)?;
-        }
-        Reconcile::ReconnectMachine { machine } => {
-            let found = draft.need_machine(machine)?;
-            if found.status != MachineStatus::Disconnected {
-                return Err(Rejected::NotDue.into());
-            }
-            draft.guard(Guard::MachineHeard { machine: machine.clone() });
-            let status = MachineStatus::Ready;
-            let found = Machine { status, reason: None, action: None, ..found };
-            draft.put_machine(EventName::MachineStateChanged, found)?;
-        }
-        Reconcile::RemoveJob { job } => {
-            let found = draft.need_job(*job)?;
-            if !found.is_ended() {
-                return Err(Rejected::NotEnded { job: *job, status: found.status() }.into());
-            }
-            draft.remove(EventName::JobRemoved, RecordKey::Job(*job));
-        }
+        Reconcile::MarkStale { connector, after } => mark_stale(draft, connector, *after)?,
+        Reconcile::DisconnectMachine { machine, after } => disconnect(draft, machine, *after)?,
+        Reconcile::ReconnectMachine { machine } => reconnect(draft, machine)?,
+        Reconcile::RemoveJob { job } => remove_job(draft, *job)?,
         Reconcile::RemoveWorker { worker } => remove_worker(draft, worker)?,
         Reconcile::RemoveMachine { machine } => remove_machine(draft, machine)?,
         Reconcile::Moved { record } => moved::moved(draft, record)?,
     }
     Ok(Answer::Done)
+}
+
+fn expire_lease(draft: &mut Draft<'_>, id: JobId, attempt: u32, token: Token) -> Result<(), Stop> {
+    let job = draft.need_job(id)?;
+    if !job.is_running() || job.attempt != attempt || job.token != Some(token) {
+        return Err(Rejected::NotDue.into());
+    }
+    draft.guard(Guard::LeaseOver { job: id, token });
+    ending::give_back(draft, job, LossReason::LeaseExpired, "the worker went silent").map(drop)
 }
 
 fn release_hold(draft: &mut Draft<'_>, id: JobId) -> Result<(), Stop> {
@@ -107,6 +65,62 @@ fn lapse(draft: &mut Draft<'_>, id: JobId, all: bool) -> Result<(), Stop> {
     }
     let name = if job.is_waiting() { EventName::JobReady } else { EventName::JobUpdated };
     draft.put_job(name, job);
+    Ok(())
+}
+
+fn declare_silent(
+    draft: &mut Draft<'_>,
+    id: &WorkerId,
+    incarnation: Incarnation,
+    after: Duration,
+) -> Result<(), Stop> {
+    let found = draft.need_worker(id)?;
+    if found.incarnation != incarnation || found.is_offline() {
+        return Err(Rejected::NotDue.into());
+    }
+    draft.guard(Guard::WorkerSilent { worker: id.clone(), incarnation, after });
+    worker::gone(draft, id, OfflineReason::Silent)
+}
+
+fn mark_stale(draft: &mut Draft<'_>, id: &ConnectorId, after: Duration) -> Result<(), Stop> {
+    let known = draft.connector(id)?.filter(Connector::is_known);
+    let mut connector = known.ok_or(Rejected::NotDue)?;
+    draft.guard(Guard::ConnectorUnconfirmed { connector: id.clone(), after });
+    connector.reported = ConnectorStatus::Unknown;
+    connector.error_message = Some(format!("Status stale ({} s old)", after.as_secs()));
+    draft.put_connector(connector);
+    Ok(())
+}
+
+fn disconnect(draft: &mut Draft<'_>, id: &MachineId, after: Duration) -> Result<(), Stop> {
+    let found = draft.need_machine(id)?;
+    if found.status.is_gone() {
+        return Err(Rejected::NotDue.into());
+    }
+    draft.guard(Guard::MachineSilent { machine: id.clone(), after });
+    let since = (draft.now - after).to_the_second();
+    let reason = Some(format!("nothing heard of it since {since}"));
+    let action = Some("look whether it still runs and reaches the server".to_owned());
+    let found = Machine { status: MachineStatus::Disconnected, reason, action, ..found };
+    Ok(draft.put_machine(EventName::MachineDisconnected, found)?)
+}
+
+fn reconnect(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
+    let found = draft.need_machine(id)?;
+    if found.status != MachineStatus::Disconnected {
+        return Err(Rejected::NotDue.into());
+    }
+    draft.guard(Guard::MachineHeard { machine: id.clone() });
+    let found = Machine { status: MachineStatus::Ready, reason: None, action: None, ..found };
+    Ok(draft.put_machine(EventName::MachineStateChanged, found)?)
+}
+
+fn remove_job(draft: &mut Draft<'_>, id: JobId) -> Result<(), Stop> {
+    let found = draft.need_job(id)?;
+    if !found.is_ended() {
+        return Err(Rejected::NotEnded { job: id, status: found.status() }.into());
+    }
+    draft.remove(EventName::JobRemoved, RecordKey::Job(id));
     Ok(())
 }
 

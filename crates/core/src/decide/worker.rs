@@ -106,16 +106,12 @@ fn new_worker(
     let mut former = Vec::new();
     if let Some(worker) = &before {
         former.clone_from(&worker.former_incarnations);
-        former.push(worker.incarnation);
-        let surplus = former.len().saturating_sub(Worker::MAX_FORMER);
-        former.drain(..surplus);
+        push_newest(&mut former, worker.incarnation, Worker::MAX_FORMER);
     }
     let before = before.as_ref();
     let mut superseded_at = before.map(|w| w.superseded_at.clone()).unwrap_or_default();
     if before.is_some_and(|w| !w.is_offline()) {
-        superseded_at.push(draft.now);
-        let surplus = superseded_at.len().saturating_sub(Worker::FLAPPING);
-        superseded_at.drain(..surplus);
+        push_newest(&mut superseded_at, draft.now, Worker::FLAPPING);
     }
     Worker {
         id: register.worker.clone(),
@@ -142,6 +138,12 @@ fn new_worker(
         superseded_at,
         extra: before.map(|w| w.extra.clone()).unwrap_or_default(),
     }
+}
+
+/// The newest comes last, and of more than so many the oldest go.
+pub(super) fn push_newest<T>(list: &mut Vec<T>, newest: T, most: usize) {
+    list.push(newest);
+    list.drain(..list.len().saturating_sub(most));
 }
 
 pub(super) fn new_connector(

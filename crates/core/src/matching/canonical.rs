@@ -7,14 +7,14 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use super::{
     Capabilities, Class, Condition, Isolation, LabelValue, Requirements, requirements::MustNot,
 };
-use crate::ids::IdError;
+use crate::ids::{IdError, read_from_text};
 
 macro_rules! digest_id {
     ($(#[doc = $doc:literal])+ $name:ident, $what:literal) => {
@@ -22,6 +22,7 @@ macro_rules! digest_id {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
         #[schema(value_type = String, pattern = "^[0-9a-f]{32}$")]
         pub struct $name([u8; 16]);
+        read_from_text!($name);
 
         impl $name {
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
@@ -56,24 +57,16 @@ macro_rules! digest_id {
                 let digits = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
                 let well_formed = text.len() == 32 && text.bytes().all(digits);
                 let number = well_formed.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-                number.map(|n| Self(n.to_be_bytes())).ok_or_else(|| IdError {
-                    what: $what,
-                    text: text.chars().take(80).collect(),
-                    rule: "use 32 lowercase hexadecimal digits",
-                })
+                let rule = "use 32 lowercase hexadecimal digits";
+                number
+                    .map(|n| Self(n.to_be_bytes()))
+                    .ok_or_else(|| IdError::new($what, text, rule))
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
                 to.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-                text.parse().map_err(serde::de::Error::custom)
             }
         }
     };

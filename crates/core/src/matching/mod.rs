@@ -35,4 +35,4 @@ pub use explain::{
 };
 pub use refusal::{RequirementError, RequirementErrorCode};
 pub use requirements::{CustomerNeeds, Hardware, Isolation, MustNot, Prefer, Requirements};
-pub use rules::{Mismatch, Rule, able, excludes, mismatches};
+pub use rules::{Rule, able, excludes};

@@ -23,26 +23,6 @@ pub fn excludes(class: &Class, worker: &WorkerId) -> bool {
     class.excluded.contains(worker) || class.requirements.must_not.workers.contains(worker)
 }
 
-/// Every rule that keeps this worker from the class's jobs. Empty exactly when the worker is
-/// [`able`] and the class does not [exclude](excludes) it.
-pub fn mismatches(class: &Class, worker: &WorkerId, capabilities: &Capabilities) -> Vec<Mismatch> {
-    let offer = Offer::new(class, Some(worker), capabilities);
-    let unmet = class.asks().filter(|ask| !ask.is_met(&offer));
-    unmet
-        .map(|ask| Mismatch { rule: ask.rule(), wanted: ask.wanted(), found: ask.found(&offer) })
-        .collect()
-}
-
-/// One rule that a worker fails, in words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Mismatch {
-    pub rule: Rule,
-    /// What the class asks, such as `a GPU with at least 24 GiB`.
-    pub wanted: String,
-    /// What the worker has instead, such as `the largest has 12 GiB`.
-    pub found: String,
-}
-
 /// A rule, written as the place in the requirements that asks it: `hardware.gpu_memory_gb`,
 /// `labels.tier`, `must_not.workers`; those that lie elsewhere are `service`, `customer`,
 /// `excluded` and `unknown`.
@@ -125,11 +105,8 @@ impl FromStr for Rule {
                     let label = text.strip_prefix(MUST_NOT_LABEL)?;
                     Some(Self::MustNotLabel(label.into()))
                 };
-                return label.or_else(must_not).ok_or_else(|| IdError {
-                    what: "rule",
-                    text: text.chars().take(80).collect(),
-                    rule: "use a place in the requirements, such as hardware.gpu_memory_gb",
-                });
+                let right = "use a place in the requirements, such as hardware.gpu_memory_gb";
+                return label.or_else(must_not).ok_or_else(|| IdError::new("rule", text, right));
             }
         })
     }

@@ -11,11 +11,27 @@ mod refusals;
 
 use serde_json::{Value, json};
 
-use super::{Capabilities, Class, Requirements, able};
+use super::{Capabilities, Class, Requirements, Rule, able, ask::Offer};
 use crate::ids::WorkerId;
 
 fn requirements(value: Value) -> Requirements {
     Requirements::parse(&value).unwrap()
+}
+
+/// One rule that a worker fails, in the words of `explain`.
+#[derive(Debug)]
+struct Mismatch {
+    rule: Rule,
+    wanted: String,
+    found: String,
+}
+
+fn mismatches(class: &Class, worker: &WorkerId, capabilities: &Capabilities) -> Vec<Mismatch> {
+    let offer = Offer::new(class, Some(worker), capabilities);
+    let unmet = class.asks().filter(|ask| !ask.is_met(&offer));
+    unmet
+        .map(|ask| Mismatch { rule: ask.rule(), wanted: ask.wanted(), found: ask.found(&offer) })
+        .collect()
 }
 
 /// A class of ComfyUI jobs without a customer.

@@ -7,80 +7,40 @@ use utoipa::ToSchema;
 
 use super::{Extra, Seq};
 use crate::{
-    ids::{IdError, string_schema},
+    ids::{IdError, read_from_text, string_schema},
+    names::named,
     time::Timestamp,
 };
 
-/// What an alert is about.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertRule {
-    /// Jobs wait that no worker can run.
-    NobodyAble,
-    /// Jobs of one class are lost again and again.
-    PoisonousClass,
-    /// A worker broke several different jobs in a row.
-    SuspectWorker,
-    /// A worker's service has been in error for a minute.
-    BrokenService,
-    /// Two processes fight over one id.
-    FlappingIncarnation,
-    /// Records contradict each other.
-    Inconsistent,
-    /// The store's disk or memory is full: new work is refused. Or there is no room for files.
-    StoreFull,
-    /// The store's settings may lose work. Or a server does not reach its directory of files.
-    StoreAtRisk,
-    /// The store was closed for its export: new work is refused, and no job is claimed.
-    IntakeClosed,
-}
-
-impl AlertRule {
-    const ALL: [Self; 9] = [
-        Self::NobodyAble,
-        Self::PoisonousClass,
-        Self::SuspectWorker,
-        Self::BrokenService,
-        Self::FlappingIncarnation,
-        Self::Inconsistent,
-        Self::StoreFull,
-        Self::StoreAtRisk,
-        Self::IntakeClosed,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NobodyAble => "nobody_able",
-            Self::PoisonousClass => "poisonous_class",
-            Self::SuspectWorker => "suspect_worker",
-            Self::BrokenService => "broken_service",
-            Self::FlappingIncarnation => "flapping_incarnation",
-            Self::Inconsistent => "inconsistent",
-            Self::StoreFull => "store_full",
-            Self::StoreAtRisk => "store_at_risk",
-            Self::IntakeClosed => "intake_closed",
-        }
+named! {
+    /// What an alert is about.
+    pub enum AlertRule {
+        /// Jobs wait that no worker can run.
+        NobodyAble = "nobody_able",
+        /// Jobs of one class are lost again and again.
+        PoisonousClass = "poisonous_class",
+        /// A worker broke several different jobs in a row.
+        SuspectWorker = "suspect_worker",
+        /// A worker's service has been in error for a minute.
+        BrokenService = "broken_service",
+        /// Two processes fight over one id.
+        FlappingIncarnation = "flapping_incarnation",
+        /// Records contradict each other.
+        Inconsistent = "inconsistent",
+        /// The store's disk or memory is full: new work is refused. Or there is no room for files.
+        StoreFull = "store_full",
+        /// The store's settings may lose work. Or a server does not reach its directory of files.
+        StoreAtRisk = "store_at_risk",
+        /// The store was closed for its export: new work is refused, and no job is claimed.
+        IntakeClosed = "intake_closed",
     }
 }
 
-/// How bad it is.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    Warning,
-    Critical,
-}
-
-impl Severity {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
+named! {
+    /// How bad it is.
+    pub enum Severity {
+        Warning = "warning",
+        Critical = "critical",
     }
 }
 
@@ -92,6 +52,7 @@ pub struct AlertId {
 }
 
 string_schema!(AlertId, "Which rule, and what it is about: written `rule:subject`.");
+read_from_text!(AlertId);
 
 impl fmt::Display for AlertId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,27 +65,15 @@ impl FromStr for AlertId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         text.split_once(':')
             .and_then(|(rule, subject)| {
-                let rule = AlertRule::ALL.into_iter().find(|r| r.as_str() == rule)?;
-                Some(Self { rule, subject: subject.into() })
+                Some(Self { rule: AlertRule::named(rule)?, subject: subject.into() })
             })
-            .ok_or_else(|| IdError {
-                what: "alert id",
-                text: text.chars().take(80).collect(),
-                rule: "use RULE:SUBJECT with a known rule",
-            })
+            .ok_or_else(|| IdError::new("alert id", text, "use RULE:SUBJECT with a known rule"))
     }
 }
 
 impl Serialize for AlertId {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for AlertId {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

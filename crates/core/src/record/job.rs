@@ -386,6 +386,12 @@ impl Job {
         self.exclusions.iter().all(|e| e.has_lasted(limits::EXCLUSION_AT_LEAST, now))
     }
 
+    /// When the first of its exclusions lapses by itself, while it is pending.
+    pub fn first_exclusion(&self) -> Option<Timestamp> {
+        let exclusions = self.exclusions.iter().filter(|_| self.is_pending());
+        exclusions.map(|exclusion| exclusion.until).min()
+    }
+
     /// A job as its submission makes it: pending, in no store yet.
     pub fn new(id: JobId, spec: JobSpec) -> Self {
         Self {

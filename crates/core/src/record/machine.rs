@@ -7,45 +7,26 @@ use super::{Extra, Orders, Seq};
 use crate::{
     ids::{Incarnation, MachineId},
     matching::Gpu,
+    names::named,
     time::Timestamp,
 };
 
-/// How a machine is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MachineStatus {
-    Starting,
-    Ready,
-    /// Ready, but something of it is broken; `reason` says what.
-    Degraded,
-    Stopping,
-    /// Said goodbye.
-    Offline,
-    /// Went silent without a goodbye.
-    Disconnected,
+named! {
+    /// How a machine is.
+    pub enum MachineStatus {
+        Starting = "starting",
+        Ready = "ready",
+        /// Ready, but something of it is broken; `reason` says what.
+        Degraded = "degraded",
+        Stopping = "stopping",
+        /// Said goodbye.
+        Offline = "offline",
+        /// Went silent without a goodbye.
+        Disconnected = "disconnected",
+    }
 }
 
 impl MachineStatus {
-    pub const ALL: [Self; 6] = [
-        Self::Starting,
-        Self::Ready,
-        Self::Degraded,
-        Self::Stopping,
-        Self::Offline,
-        Self::Disconnected,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Degraded => "degraded",
-            Self::Stopping => "stopping",
-            Self::Offline => "offline",
-            Self::Disconnected => "disconnected",
-        }
-    }
-
     pub fn is_gone(self) -> bool {
         matches!(self, Self::Offline | Self::Disconnected)
     }

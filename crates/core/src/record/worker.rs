@@ -11,39 +11,24 @@ use crate::{
     decide::limits,
     ids::{ConnectorId, Incarnation, JobId, MachineId, ServiceName, WorkerId},
     matching::canonical::CapabilitiesDigest,
+    names::named,
     time::Timestamp,
 };
 
-/// What a worker is doing. Derived from its presence, its orders and its jobs; never set by hand.
-/// `corrupted` is reserved: nothing sets it; what contradicts a worker's record is told by an alert,
-/// `inconsistent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkerStatus {
-    /// Registered; none of its services has been ready yet.
-    Starting,
-    Idle,
-    Busy,
-    /// Ordered to take no more jobs.
-    Draining,
-    Offline,
-    /// Reserved.
-    Corrupted,
-}
-
-impl WorkerStatus {
-    pub const ALL: [Self; 6] =
-        [Self::Starting, Self::Idle, Self::Busy, Self::Draining, Self::Offline, Self::Corrupted];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Idle => "idle",
-            Self::Busy => "busy",
-            Self::Draining => "draining",
-            Self::Offline => "offline",
-            Self::Corrupted => "corrupted",
-        }
+named! {
+    /// What a worker is doing. Derived from its presence, its orders and its jobs; never set by hand.
+    /// `corrupted` is reserved: nothing sets it; what contradicts a worker's record is told by an alert,
+    /// `inconsistent`.
+    pub enum WorkerStatus {
+        /// Registered; none of its services has been ready yet.
+        Starting = "starting",
+        Idle = "idle",
+        Busy = "busy",
+        /// Ordered to take no more jobs.
+        Draining = "draining",
+        Offline = "offline",
+        /// Reserved.
+        Corrupted = "corrupted",
     }
 }
 
@@ -195,41 +180,17 @@ impl Worker {
     }
 }
 
-/// `active` exactly while it has a job; `error` only for faults of the service; `unknown` when
-/// nothing has confirmed the status for 60 s.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConnectorStatus {
-    Starting,
-    Connecting,
-    Idle,
-    Active,
-    Error,
-    Offline,
-    Unknown,
-}
-
-impl ConnectorStatus {
-    pub const ALL: [Self; 7] = [
-        Self::Starting,
-        Self::Connecting,
-        Self::Idle,
-        Self::Active,
-        Self::Error,
-        Self::Offline,
-        Self::Unknown,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Connecting => "connecting",
-            Self::Idle => "idle",
-            Self::Active => "active",
-            Self::Error => "error",
-            Self::Offline => "offline",
-            Self::Unknown => "unknown",
-        }
+named! {
+    /// `active` exactly while it has a job; `error` only for faults of the service; `unknown` when
+    /// nothing has confirmed the status for 60 s.
+    pub enum ConnectorStatus {
+        Starting = "starting",
+        Connecting = "connecting",
+        Idle = "idle",
+        Active = "active",
+        Error = "error",
+        Offline = "offline",
+        Unknown = "unknown",
     }
 }
 

@@ -94,7 +94,7 @@ impl Jobs {
             }
             EventName::JobReturned => {
                 let reason = match job.past.last().map(|past| &past.outcome) {
-                    Some(PastOutcome::Returned { reason, .. }) => reason.code(),
+                    Some(PastOutcome::Returned { reason, .. }) => reason.as_str(),
                     Some(PastOutcome::Failed { failure }) => failure.kind.as_str(),
                     _ => return,
                 };

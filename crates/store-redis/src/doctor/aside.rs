@@ -74,7 +74,7 @@ impl Inner {
         }
         let mut exist = redis::pipe();
         for aside in asides.keys() {
-            exist.cmd("EXISTS").arg(self.key(&format!("quarantine:{aside}")));
+            exist.cmd("EXISTS").arg(self.key(&keys::aside(aside)));
         }
         let exist = self.link.send_all(&exist).await?;
         let mut records: BTreeMap<RecordKey, Vec<Aside>> = BTreeMap::new();
@@ -104,7 +104,7 @@ impl Inner {
     }
 
     fn record_aside(&self, record: &RecordKey, asides: &[Aside], is_replaced: bool) -> Finding {
-        let lie = asides.iter().map(|Aside { aside, .. }| self.key(&format!("quarantine:{aside}")));
+        let lie = asides.iter().map(|Aside { aside, .. }| self.key(&keys::aside(aside)));
         let lie: Vec<String> = lie.collect();
         let (all, delete) = (lie.join(" and "), format!("`DEL {}`", lie.join(" ")));
         let problem = format!("{} is set aside as {all}", self.key(&keys::record(record)));
@@ -118,7 +118,7 @@ impl Inner {
 
     /// An index is always made anew, or begins empty, which is no key at all.
     fn index_aside(&self, Aside { aside, name, .. }: &Aside) -> Finding {
-        let key = self.key(&format!("quarantine:{aside}"));
+        let key = self.key(&keys::aside(aside));
         let problem = format!("{} is set aside as {key}", self.key(name));
         let finding = Finding::new(FindingRule::Quarantined, format!("index/{aside}"), problem);
         let consequence = "nothing waits for it; it takes up memory";

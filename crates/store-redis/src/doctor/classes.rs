@@ -15,6 +15,7 @@ use super::{
     records::Look,
 };
 use crate::{
+    keys,
     link::{list, number, text, whole},
     plan::excluded_text,
     reads::pairs,
@@ -53,7 +54,7 @@ impl Inner {
         for chunk in keys.chunks(CHUNK) {
             let mut get = redis::pipe();
             for key in chunk {
-                get.cmd("HGETALL").arg(self.key(&format!("class:{key}")));
+                get.cmd("HGETALL").arg(self.key(&keys::class(key)));
             }
             for (key, found) in chunk.iter().zip(self.link.send_typed(&get).await?) {
                 // One of a wrong type is another finding.
@@ -118,7 +119,7 @@ impl Inner {
                     // It is made anew when a job needs it.
                     let commands = [
                         command(&["ZREM", "classes", member]),
-                        command(&["DEL", &format!("class:{member}")]),
+                        command(&["DEL", &keys::class(member)]),
                     ];
                     out.push((surplus("classes", member), commands.into()));
                 }
@@ -163,7 +164,7 @@ impl Inner {
 pub fn compare_classes(hashes: &Hashes, expected: &Expected, look: &Look, out: &mut Differences) {
     let nothing = BTreeMap::new();
     for (key, class) in expected.all_classes() {
-        let name = format!("class:{key}");
+        let name = keys::class(key);
         if look.wrong.contains_key(&name) {
             continue;
         }
@@ -190,7 +191,7 @@ pub fn compare_classes(hashes: &Hashes, expected: &Expected, look: &Look, out: &
         let problem = "it is kept, has no jobs and is not among those that rest";
         let subject = format!("class/{key}");
         let finding = Finding::new(FindingRule::IndexWithoutRecord, subject, problem);
-        out.push((finding, vec![command(&["DEL", &format!("class:{key}")])]));
+        out.push((finding, vec![command(&["DEL", &keys::class(key)])]));
     }
 }
 

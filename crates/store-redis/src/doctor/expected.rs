@@ -70,12 +70,12 @@ impl Expected {
             }
         }
         for (key, (score, member)) in std::mem::take(&mut expected.heads) {
-            let heads = format!("heads:{}", expected.classes[&key].service);
+            let heads = keys::heads(&expected.classes[&key].service);
             expected.score(&heads, &member, Some(score));
             expected.heads.insert(key, (score, member));
         }
         for class in expected.classes.keys().copied().collect::<Vec<_>>() {
-            if expected.counts[&format!("class:{class}")]["held"] > 0 {
+            if expected.counts[&keys::class(class)]["held"] > 0 {
                 expected.member("held".to_owned(), class);
             }
         }
@@ -114,14 +114,14 @@ impl Expected {
         }
         let class = job.class();
         let key = class.key();
-        let name = format!("class:{key}");
+        let name = keys::class(key);
         for (field, by) in
             [("live", 1), ("held", i64::from(held)), ("running", i64::from(job.is_running()))]
         {
             self.count(&name, field, by);
         }
         self.score("classes", &key.to_string(), None);
-        self.member(format!("base:{}", class.base()), key);
+        self.member(keys::base(&class.base()), key);
         if job.is_running() {
             self.score("leases", &id, None);
         }
@@ -130,14 +130,12 @@ impl Expected {
         {
             self.score("holds", &id, u64::try_from(until.as_millis()).ok());
         }
-        if job.is_pending()
-            && let Some(until) = job.exclusions.iter().map(|exclusion| exclusion.until).min()
-        {
+        if let Some(until) = job.first_exclusion() {
             self.score("exclusions", &id, u64::try_from(until.as_millis()).ok());
         }
         if job.is_waiting() {
             let (score, member) = keys::queued(job);
-            self.score(&format!("queue:{key}"), &member, Some(score));
+            self.score(&keys::queue(&key), &member, Some(score));
             self.head(key, job.queued_seq, score);
         }
         self.classes.insert(key, class);
@@ -152,7 +150,7 @@ impl Expected {
             self.score(index, &key.to_string(), None);
         }
         for field in ["live", "held", "running"] {
-            self.count(&format!("class:{key}"), field, 0);
+            self.count(&keys::class(key), field, 0);
         }
         self.resting.insert(key, class);
     }

@@ -18,13 +18,7 @@ use super::{
     window::Window,
     witness::NoLook,
 };
-use crate::{
-    keys,
-    link::{list, text},
-    pack::Pack,
-    reads::pairs,
-    store::Inner,
-};
+use crate::{keys, pack::Pack, store::Inner};
 
 /// Readings of counts at most, where others write.
 const COUNTED: usize = 20;
@@ -167,20 +161,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Members with their scores; none where the key is of a wrong type.
-    pub async fn scores_of(
-        &self,
-        name: &str,
-        look: &Look,
-    ) -> Result<BTreeMap<String, String>, StoreError> {
-        if look.wrong.contains_key(name) {
-            return Ok(BTreeMap::new());
-        }
-        let mut range = redis::cmd("ZRANGE");
-        range.arg(self.key(name)).arg(0).arg(-1).arg("WITHSCORES");
-        Ok(pairs(&self.link.send(&range).await?).into_iter().collect())
-    }
-
     async fn compare_scores(
         &self,
         expected: &Expected,
@@ -231,8 +211,7 @@ impl Inner {
         let nothing = BTreeSet::new();
         for name in names.into_iter().filter(|name| !look.wrong.contains_key(name)) {
             let right = expected.sets.get(&name).unwrap_or(&nothing);
-            let found = self.link.send(redis::cmd("SMEMBERS").arg(self.key(&name))).await?;
-            let found: BTreeSet<String> = list(&found).iter().map(text).collect();
+            let found = self.set_of(&name, look).await?;
             for member in right.difference(&found) {
                 out.push((missing(&name, member), vec![command(&["SADD", &name, member])]));
             }
@@ -273,19 +252,6 @@ impl Inner {
             look.undecided.insert(format!("{}:index/{name}", FindingRule::WrongCount.as_str()));
         }
         Ok(differences)
-    }
-
-    /// The fields of a hash; none where the key is of a wrong type.
-    async fn hash_of(
-        &self,
-        name: &str,
-        look: &Look,
-    ) -> Result<BTreeMap<String, String>, StoreError> {
-        if look.wrong.contains_key(name) {
-            return Ok(BTreeMap::new());
-        }
-        let found = self.link.send(redis::cmd("HGETALL").arg(self.key(name))).await?;
-        Ok(pairs(&found).into_iter().collect())
     }
 }
 

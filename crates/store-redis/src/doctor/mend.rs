@@ -21,7 +21,7 @@ use super::{
 use crate::{
     keys,
     link::{list, number, text},
-    lists::is_in_view,
+    reads::lists::is_in_view,
     store::Inner,
 };
 

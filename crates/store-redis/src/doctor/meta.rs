@@ -1,7 +1,5 @@
 //! `meta`, which every call reads first.
 
-use std::collections::BTreeMap;
-
 use pointsman_core::{
     Seq,
     doctor::{Finding, FindingRule, Mend},
@@ -15,7 +13,6 @@ use super::{
 use crate::{
     link::{OpenError, list, number, text, whole},
     log::strays,
-    reads::pairs,
     store::Inner,
 };
 
@@ -32,8 +29,7 @@ impl Inner {
         }
         // In this order: what is written meanwhile is no contradiction.
         let last = self.last_of("seq", look).await?;
-        let found = self.link.send(redis::cmd("HGETALL").arg(self.link.keys().meta())).await?;
-        let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
+        let found = self.hash_of("meta", look).await?;
         if !found.contains_key("format") {
             look.found.add(self.lost());
             return Ok(false);
@@ -131,8 +127,7 @@ impl Inner {
 
     /// Fields that can be made right; counts and `classes_rev` are looked at by themselves.
     pub async fn compare_meta(&self, look: &Look, out: &mut Differences) -> Result<(), StoreError> {
-        let found = self.link.send(redis::cmd("HGETALL").arg(self.link.keys().meta())).await?;
-        let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
+        let found = self.hash_of("meta", look).await?;
         let said = |field: &str| found.get(field).map_or("not there", String::as_str);
         let whole_in = |field: &str| found.get(field).and_then(|value| whole(value));
         let mut problems = Vec::new();

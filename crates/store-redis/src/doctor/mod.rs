@@ -5,6 +5,7 @@
 
 mod aside;
 mod classes;
+mod contents;
 mod expected;
 mod idempotency;
 mod indexes;
@@ -110,7 +111,7 @@ impl Inner {
             _ => None,
         });
         for (digest, capabilities) in self.kept_profiles(digests.collect()).await? {
-            state.restore_capabilities(digest, &capabilities);
+            state.keep_capabilities(digest, &capabilities);
         }
         for record in &look.records {
             state.restore(record.clone());

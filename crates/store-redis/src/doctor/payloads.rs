@@ -10,7 +10,7 @@ use pointsman_core::{
 use pointsman_store::StoreError;
 
 use super::records::Look;
-use crate::{link::text, store::Inner};
+use crate::{keys, link::text, results, store::Inner};
 
 impl Inner {
     /// Payloads of a wrong type.
@@ -95,15 +95,15 @@ impl Inner {
         let without: Vec<JobId> = without.take(Examination::MAX).collect();
         let mut ask = redis::pipe();
         for id in &without {
-            ask.cmd("HGET").arg(self.key(&format!("job:{id}"))).arg("status");
-            ask.cmd("EXISTS").arg(self.key(&format!("payload:{id}")));
+            ask.cmd("HGET").arg(self.key(&keys::record(&RecordKey::Job(*id)))).arg("status");
+            ask.cmd("EXISTS").arg(self.key(&keys::payload(*id)));
         }
         let answers = self.link.send_all(&ask).await?;
         for (id, answer) in without.iter().zip(answers.chunks_exact(2)) {
-            let status = serde_json::from_value::<JobStatus>(text(&answer[0]).into());
-            let is_live = status.is_ok_and(|status| !status.is_ended());
+            let status = JobStatus::named(&text(&answer[0]));
+            let is_live = status.is_some_and(|status| !status.is_ended());
             if is_live && text(&answer[1]) == "0" {
-                let problem = format!("{} is gone", self.key(&format!("payload:{id}")));
+                let problem = format!("{} is gone", self.key(&keys::payload(*id)));
                 let key = RecordKey::Job(*id);
                 look.found.add(Finding::about(FindingRule::LostPayload, &key, problem));
             }
@@ -113,5 +113,5 @@ impl Inner {
 }
 
 fn beside(job: JobId) -> [String; 2] {
-    [format!("payload:{job}"), format!("results:{job}")]
+    [keys::payload(job), results::key(job)]
 }

@@ -9,7 +9,7 @@ use std::{
 use pointsman_core::{
     Record, RecordKey, WorkerId,
     doctor::{Finding, FindingRule, Mend},
-    matching::{Capabilities, CapabilitiesDigest, able, digest},
+    matching::{Capabilities, CapabilitiesDigest, ClassKey, able, digest},
     to_json,
 };
 use pointsman_store::StoreError;
@@ -17,13 +17,13 @@ use pointsman_store::StoreError;
 use super::{
     classes::Numbers,
     expected::Expected,
-    indexes::{Differences, command, missing, surplus},
+    indexes::{Command, Differences, command, missing, surplus},
     records::Look,
 };
 use crate::{
-    link::{list, text, whole},
+    keys,
+    link::{text, whole},
     plan::services_text,
-    reads::pairs,
     store::Inner,
 };
 
@@ -35,7 +35,7 @@ impl Inner {
     ) -> Result<BTreeMap<CapabilitiesDigest, Arc<Capabilities>>, StoreError> {
         let mut get = redis::pipe();
         for digest in &digests {
-            get.cmd("HGET").arg(self.key(&format!("profile:{digest}"))).arg("capabilities");
+            get.cmd("HGET").arg(self.key(&keys::profile(digest))).arg("capabilities");
         }
         let found = self.link.send_each(&get).await?;
         let kept = digests.into_iter().zip(found).filter_map(|(profile, found)| {
@@ -98,8 +98,8 @@ impl Inner {
         digests
             .extend(listed.iter().filter_map(|digest| digest.parse::<CapabilitiesDigest>().ok()));
         for profile in digests.into_iter().filter(|digest| !expected.users.contains_key(digest)) {
-            let name = format!("profile:{profile}");
-            let prefix = format!("serves:{profile}:");
+            let name = keys::profile(&profile);
+            let prefix = keys::serves(&profile, "");
             let problem = format!("{name} is kept, and no worker has these capabilities");
             let finding =
                 Finding::new(FindingRule::IndexWithoutRecord, format!("index/{name}"), problem);
@@ -111,7 +111,7 @@ impl Inner {
             out.push((finding, commands));
         }
         for (profile, workers) in &expected.users {
-            let name = format!("profile:{profile}");
+            let name = keys::profile(profile);
             if look.wrong.contains_key(&name) {
                 continue;
             }
@@ -135,40 +135,29 @@ impl Inner {
         look: &Look,
         out: &mut Differences,
     ) -> Result<(), StoreError> {
-        let name = format!("profile:{profile}");
-        let found = self.link.send(redis::cmd("HGETALL").arg(self.key(&name))).await?;
-        let found: BTreeMap<String, String> = pairs(&found).into_iter().collect();
+        let name = keys::profile(&profile);
+        let found = self.hash_of(&name, look).await?;
         let users = workers.len().to_string();
         let read = |text: &String| capabilities_of(profile, text);
         let Some(capabilities) = found.get("capabilities").and_then(read) else {
-            // It is a finding about each of its workers.
             if let Some(known) = self.remembered(profile).await {
-                let json = to_json(&*known);
-                let services = services_text(&known);
-                let set = ["HSET", &name, "capabilities", &json, "services", &services];
-                let set = [&set[..], &["users", &users, "classes_rev", "0"]].concat();
-                for worker in workers {
-                    let key = RecordKey::Worker(worker.clone());
-                    let finding = Finding::about(FindingRule::UnknownCapabilities, &key, "");
-                    out.push((finding, vec![command(&set)]));
-                }
+                out.extend(written_anew(&name, &known, workers));
             }
             return Ok(());
         };
         let said = |field: &str| found.get(field).map_or("not there", String::as_str);
         let about = |rule, problem| Finding::new(rule, format!("index/{name}"), problem);
-        if said("users") != users {
-            let problem = format!("users is {}, and must be {users}", said("users"));
-            let set = command(&["HSET", &name, "users", &users]);
-            out.push((about(FindingRule::WrongCount, problem), vec![set]));
-        }
         let services = services_text(&capabilities);
-        if said("services") != services {
-            let problem = format!("services is {}, and must be {services}", said("services"));
-            let set = command(&["HSET", &name, "services", &services]);
-            out.push((about(FindingRule::Contradiction, problem), vec![set]));
+        for (field, right, rule) in [
+            ("users", users, FindingRule::WrongCount),
+            ("services", services, FindingRule::Contradiction),
+        ] {
+            if said(field) != right {
+                let problem = format!("{field} is {}, and must be {right}", said(field));
+                let set = command(&["HSET", &name, field, &right]);
+                out.push((about(rule, problem), vec![set]));
+            }
         }
-        let anew = command(&["HSET", &name, "classes_rev", "0"]);
         let rev = found.get("classes_rev").and_then(|rev| whole(rev)?.try_into().ok());
         let Some(rev) = rev.filter(|rev| *rev <= numbers.last) else {
             let is = said("classes_rev");
@@ -176,23 +165,43 @@ impl Inner {
             let finding = about(FindingRule::Contradiction, problem);
             let consequence = "workers with these capabilities get no jobs".to_owned();
             let cure = "repair it: what they can serve is worked out anew".to_owned();
-            out.push((Finding { consequence, cure, ..finding }, vec![anew]));
+            out.push((Finding { consequence, cure, ..finding }, vec![work_out_anew(&name)]));
             return Ok(());
         };
+        let is_looked_at =
+            |class: &ClassKey| numbers.of.get(class).is_some_and(|number| *number <= rev);
+        let differences =
+            self.compare_served(profile, &capabilities, is_looked_at, expected, look).await?;
+        // Another process may have been about it.
+        if self.worked_out(&name).await? == i64::try_from(rev).ok() {
+            out.extend(differences);
+        }
+        Ok(())
+    }
+
+    /// Which classes a profile serves, of those that were looked at for it.
+    async fn compare_served(
+        &self,
+        profile: CapabilitiesDigest,
+        capabilities: &Capabilities,
+        is_looked_at: impl Fn(&ClassKey) -> bool,
+        expected: &Expected,
+        look: &Look,
+    ) -> Result<Differences, StoreError> {
         let mut differences = Differences::new();
         for service in capabilities.services.keys() {
-            let serves = format!("serves:{profile}:{service}");
+            let serves = keys::serves(&profile, service);
             if look.wrong.contains_key(&serves) {
                 continue;
             }
             let members = self.set_of(&serves, look).await?;
             let classes = expected.all_classes().filter(|(_, class)| class.service == *service);
             for (key, class) in classes {
-                let is_looked_at = numbers.of.get(key).is_some_and(|number| *number <= rev);
                 let member = key.to_string();
-                match (able(class, &capabilities), members.contains(&member)) {
-                    (true, false) if is_looked_at => {
-                        differences.push((missing(&serves, &member), vec![anew.clone()]));
+                match (able(class, capabilities), members.contains(&member)) {
+                    (true, false) if is_looked_at(key) => {
+                        let anew = work_out_anew(&keys::profile(&profile));
+                        differences.push((missing(&serves, &member), vec![anew]));
                     }
                     (false, true) => {
                         let out = command(&["SREM", &serves, &member]);
@@ -202,20 +211,25 @@ impl Inner {
                 }
             }
         }
-        // Another process may have been about it.
-        if self.worked_out(&name).await? == i64::try_from(rev).ok() {
-            out.extend(differences);
-        }
-        Ok(())
+        Ok(differences)
     }
+}
 
-    async fn set_of(&self, name: &str, look: &Look) -> Result<BTreeSet<String>, StoreError> {
-        if look.wrong.contains_key(name) {
-            return Ok(BTreeSet::new());
-        }
-        let found = self.link.send(redis::cmd("SMEMBERS").arg(self.key(name))).await?;
-        Ok(list(&found).iter().map(text).collect())
-    }
+/// What a profile's workers can serve is worked out anew, from the first class on.
+fn work_out_anew(profile: &str) -> Command {
+    command(&["HSET", profile, "classes_rev", "0"])
+}
+
+/// A profile that is written anew. That its capabilities are lost is a finding about each of its workers.
+fn written_anew(name: &str, known: &Capabilities, workers: &[WorkerId]) -> Differences {
+    let (json, services, users) = (to_json(known), services_text(known), workers.len().to_string());
+    let set = ["HSET", name, "capabilities", &json, "services", &services];
+    let set = command(&[&set[..], &["users", &users, "classes_rev", "0"]].concat());
+    let finding = |worker: &WorkerId| {
+        let key = RecordKey::Worker(worker.clone());
+        Finding::about(FindingRule::UnknownCapabilities, &key, "")
+    };
+    workers.iter().map(|worker| (finding(worker), vec![set.clone()])).collect()
 }
 
 /// Capabilities as they are kept: those of another digest are somebody else's.

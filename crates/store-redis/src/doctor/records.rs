@@ -8,7 +8,7 @@ use std::{
 };
 
 use pointsman_core::{
-    JobId, LogGroup, Record, RecordKey, RecordKind, Seq,
+    JobId, LogGroup, Record, RecordKey, Seq,
     doctor::{Examination, Finding, FindingRule, Mend},
 };
 use pointsman_store::{Depth, StoreError};
@@ -22,6 +22,7 @@ use crate::{
     fields::{self, APART},
     keys,
     link::{bytes, list, text},
+    reads::lists::FLEET,
     store::Inner,
 };
 
@@ -129,14 +130,8 @@ impl Inner {
     /// The records that are no jobs, by the sets that name them.
     async fn listed_in_sets(&self, look: &Look) -> Result<Vec<RecordKey>, StoreError> {
         let mut keys = Vec::new();
-        for kind in
-            [RecordKind::Machine, RecordKind::Worker, RecordKind::Connector, RecordKind::Alert]
-        {
-            let set = keys::index_of(kind);
-            if look.wrong.contains_key(set) {
-                continue;
-            }
-            let ids: Vec<String> = self.members(set).await?;
+        for kind in FLEET {
+            let ids = self.set_of(keys::index_of(kind), look).await?;
             keys.extend(ids.iter().filter_map(|id| RecordKey::parse(kind, id).ok()));
         }
         Ok(keys)

@@ -1,4 +1,4 @@
--- Wake-ups of waiting workers: hints, at most one for a profile and service.
+-- Who waits, and wake-ups: hints, at most one for a profile and service.
 
 -- Who waits for a service: `waiting:SERVICE` has the profiles of which somebody waits, and
 -- `waiting:SERVICE:PROFILE` the processes that said so, both by the end of their word.
@@ -73,4 +73,46 @@ local function look_behind(S, claim)
       if head then S.woken[#S.woken + 1] = { head.class.key, service.name, false } end
     end
   end
+end
+
+-- Notes processes that wait for work. ARGV: time or '', process, then service, profile, ms; '' ms: no
+-- longer.
+local function wait(keys, args)
+  local f = call('HMGET', keys[1], 'format')
+  if not f[1] then return 'gone' end
+  local S = { P = prefix_of(keys[1]), now = clock(args[1]) }
+  for i = 3, #args, 3 do
+    local service, digest = args[i], args[i + 1]
+    local profiles, processes = S.P .. 'waiting:' .. service, waiting_key(S, service, digest)
+    if args[i + 2] == '' then
+      call('ZREM', processes, args[2])
+      local last = call('ZRANGE', processes, -1, -1, 'WITHSCORES')
+      if last[1] then call('ZADD', profiles, last[2], digest) else call('ZREM', profiles, digest) end
+    else
+      local till = text(S.now + tonumber(args[i + 2]))
+      call('ZREMRANGEBYSCORE', processes, '-inf', '(' .. text(S.now))
+      call('ZADD', processes, till, args[2])
+      call('PEXPIRE', processes, args[i + 2])
+      call('ZREMRANGEBYSCORE', profiles, '-inf', '(' .. text(S.now))
+      call('ZADD', profiles, 'GT', till, digest)
+      call('PEXPIRE', profiles, args[i + 2])
+    end
+  end
+  return 'ok'
+end
+
+-- A wake-up that its taker has no use for goes to somebody else, some few times.
+-- ARGV: time or '', class, service, hops so far, the process that had no use for it and its profile,
+-- '1' where that is able.
+local function pass_on(keys, args)
+  local S = { P = prefix_of(keys[1]), now = clock(args[1]) }
+  S.now_text = text(S.now)
+  local hops = tonumber(args[4]) + 1
+  if args[2] == ANYTHING then
+    local is_for_others = hops <= 4 and others_wait(S, args[3], args[6], args[5])
+    if is_for_others then lay(S.P .. 'wake:' .. args[6] .. ':' .. args[3], ANYTHING, hops) end
+  elseif hops <= 4 and call('EXISTS', S.P .. 'class:' .. args[2]) == 1 then
+    wake(S, args[2], args[3], false, hops, { process = args[5], digest = args[6], is_able = args[7] == '1' })
+  end
+  return 'ok'
 end

@@ -79,7 +79,7 @@ async fn rows_that_were_changed_by_hand_are_found_and_mended() {
 
 /// What could not be read stays shown until there is a sound record in its place.
 #[tokio::test]
-async fn what_was_put_aside_is_taken_away_once_it_is_replaced() {
+async fn what_was_set_aside_is_taken_away_once_it_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let before = fleet(dir.path());
     let hand = before.worker("w", 1, &[]).await;

@@ -1,4 +1,4 @@
-//! A stored record that cannot be read prevents nothing: it is put aside as it stands, and told; and
+//! A stored record that cannot be read prevents nothing: it is set aside as it stands, and told; and
 //! read from the log, where that still has it.
 
 use pointsman_core::{
@@ -14,7 +14,7 @@ use pointsman_store::{
 use crate::support::{count, database, durable_picture, fleet, submit_and_finish};
 
 #[tokio::test]
-async fn records_that_cannot_be_read_are_put_aside() {
+async fn records_that_cannot_be_read_are_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let before = fleet(dir.path());
     before.worker("good", 1, &[]).await;
@@ -146,7 +146,7 @@ async fn a_job_whose_record_names_another_is_read_from_the_log() {
 
 /// A key is of use for a day, and nothing but that is lost with it.
 #[tokio::test]
-async fn an_idempotency_key_that_was_put_aside_is_taken_away_by_a_repair() {
+async fn an_idempotency_key_that_was_set_aside_is_taken_away_by_a_repair() {
     let dir = tempfile::tempdir().unwrap();
     let before = fleet(dir.path());
     let submit = |fleet: &Fleet| {
@@ -173,9 +173,9 @@ async fn an_idempotency_key_that_was_put_aside_is_taken_away_by_a_repair() {
     assert_eq!(count(&database(dir.path()), "quarantine"), 0);
 }
 
-/// A job that is put aside keeps its payload: no other job gets it, or its place.
+/// A job that is set aside keeps its payload: no other job gets it, or its place.
 #[tokio::test]
-async fn what_belongs_to_a_job_put_aside_stays_its_own() {
+async fn what_belongs_to_a_job_set_aside_stays_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let before = fleet(dir.path());
     let bad = before.submit(spec(50)).await;
@@ -286,7 +286,7 @@ async fn a_log_with_a_gap_is_not_read_beyond_it() {
     }
 }
 
-/// Whoever deletes what was put aside leaves behind what was kept beside it.
+/// Whoever deletes what was set aside leaves behind what was kept beside it.
 #[tokio::test]
 async fn what_was_kept_beside_a_job_that_is_gone_is_found_and_deleted() {
     let dir = tempfile::tempdir().unwrap();

@@ -92,8 +92,13 @@ impl State {
     }
 
     fn apply_change(&mut self, change: Event, seq: Seq, undo: &mut Undo) -> Event {
-        let Event { name, key, record } = change;
-        let record = record.map(|record| self.stamp(record, seq));
+        let Event { name, key, mut record } = change;
+        if let Some(record) = &mut record {
+            if let Record::Job(job) = record {
+                self.share_requirements(job);
+            }
+            record.stamp(seq, &mut self.last_ended_no);
+        }
         if let Some(Record::Job(job)) = &record {
             self.note_class_health(name, job, undo);
         }
@@ -109,44 +114,6 @@ impl State {
         };
         undo.before.push((key.clone(), before));
         Event { name, key, record }
-    }
-
-    /// Stamps what only the store knows: the seq, a new place, the number of the ending.
-    fn stamp(&mut self, record: Record, seq: Seq) -> Record {
-        match record {
-            Record::Job(mut job) => {
-                self.share_requirements(&mut job);
-                let stamped = Arc::make_mut(&mut job);
-                stamped.rev = seq;
-                if stamped.queued_seq == 0 {
-                    stamped.queued_seq = seq;
-                }
-                if stamped.place == 0 {
-                    stamped.place = seq;
-                }
-                if let Some(ended) = stamped.ended_mut().filter(|ended| ended.ended_no == 0) {
-                    self.last_ended_no += 1;
-                    ended.ended_no = self.last_ended_no;
-                }
-                Record::Job(job)
-            }
-            Record::Worker(mut worker) => {
-                Arc::make_mut(&mut worker).rev = seq;
-                Record::Worker(worker)
-            }
-            Record::Connector(mut connector) => {
-                Arc::make_mut(&mut connector).rev = seq;
-                Record::Connector(connector)
-            }
-            Record::Machine(mut machine) => {
-                Arc::make_mut(&mut machine).rev = seq;
-                Record::Machine(machine)
-            }
-            Record::Alert(mut alert) => {
-                Arc::make_mut(&mut alert).rev = seq;
-                Record::Alert(alert)
-            }
-        }
     }
 
     fn apply_side(&mut self, side: &Side, undo: &mut Undo) {
@@ -235,14 +202,6 @@ impl State {
         }
         self.set(record);
         self.new_work.clear();
-    }
-
-    pub fn restore_capabilities(
-        &mut self,
-        digest: pointsman_core::matching::CapabilitiesDigest,
-        capabilities: &Arc<pointsman_core::matching::Capabilities>,
-    ) {
-        self.keep_capabilities(digest, capabilities);
     }
 
     pub fn restore_idempotency(&mut self, key: IdempotencyKey, kept: KeptIdempotency) {

@@ -114,7 +114,7 @@ impl State {
                 self.ended_bytes += job.bytes();
             }
         }
-        if let Some(until) = first_exclusion(job) {
+        if let Some(until) = job.first_exclusion() {
             self.exclusions.insert((until, job.id));
         }
         if !job.is_running() {
@@ -156,7 +156,7 @@ impl State {
                 }
             }
         }
-        if let Some(until) = first_exclusion(job) {
+        if let Some(until) = job.first_exclusion() {
             self.exclusions.remove(&(until, job.id));
         }
     }
@@ -191,7 +191,8 @@ impl State {
         }
     }
 
-    pub(super) fn keep_capabilities(
+    /// Keeps what a worker is able to do, as long as any worker has it.
+    pub fn keep_capabilities(
         &mut self,
         digest: CapabilitiesDigest,
         capabilities: &Arc<Capabilities>,
@@ -213,9 +214,4 @@ impl State {
             self.queues.drop_profile(digest);
         }
     }
-}
-
-pub(super) fn first_exclusion(job: &Job) -> Option<pointsman_core::Timestamp> {
-    let pending = job.is_pending();
-    job.exclusions.iter().map(|exclusion| exclusion.until).min().filter(|_| pending)
 }

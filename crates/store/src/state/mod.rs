@@ -24,12 +24,13 @@ use std::{
 pub use apply::{Applied, Undo};
 pub use due::{CONTACT_GAP, Due, MAX_DUE, Retention};
 pub use explain::MAX_AHEAD;
-pub use queue::{ClassIx, ClassQueues, QueueKey};
+use queue::{ClassIx, ClassQueues, QueueKey};
 pub use reads::{
     ClassSummary, Counts, EndedPage, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry,
     Queues, WaitingJob, oldest_first,
 };
-pub use volatile::{Confirmed, ConfirmedBy, Volatile};
+use volatile::Volatile;
+pub use volatile::{Confirmed, ConfirmedBy};
 pub use waiters::WorkHint;
 
 use pointsman_core::{
@@ -37,7 +38,7 @@ use pointsman_core::{
     command::{Exchange, IdempotencyKey, Renew},
     decide::{self, GroupKey, Intake, Key, Source, Stop, Transition, Unread, Value, limits},
     event::{Record, RecordKey},
-    matching::{CapabilitiesDigest, ClassKey},
+    matching::CapabilitiesDigest,
     record::{Alert, AlertId, Connector, Job, JobStatus, Machine, Worker},
 };
 
@@ -260,12 +261,6 @@ impl State {
                 Some(Value::WorkersOf(workers.collect()))
             }
         }
-    }
-
-    /// The class key of a live job, as `explain` and the queues lane name it.
-    pub fn class_key(&self, job: &JobId) -> Option<ClassKey> {
-        let ix = self.jobs.get(job)?.class?;
-        Some(self.queues.entry(ix)?.key)
     }
 }
 

@@ -1,9 +1,7 @@
-//! What `explain` and `mismatches` tell a person.
+//! What `explain` tells a person.
 
 use super::*;
-use crate::matching::{
-    AbleWorkers, Availability, Explanation, Rule, Throttle, explain, mismatches,
-};
+use crate::matching::{AbleWorkers, Availability, Explanation, Throttle, explain};
 
 #[test]
 fn a_mismatch_says_what_was_wanted_and_what_was_found() {

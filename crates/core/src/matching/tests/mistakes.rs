@@ -1,9 +1,9 @@
-//! What the earlier system's matcher did wrong (`origin-features.md` §1.6): one test a mistake.
+//! What the earlier system's matcher did wrong: one test a mistake.
 
 use std::sync::Arc;
 
 use super::*;
-use crate::matching::{RequirementErrorCode, excludes, mismatches};
+use crate::matching::{RequirementErrorCode, excludes};
 
 #[test]
 fn unreadable_requirements_match_nobody() {

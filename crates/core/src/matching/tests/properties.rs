@@ -5,10 +5,10 @@ use std::sync::Arc;
 use proptest::{collection, prelude::*};
 use serde_json::{from_value, to_value};
 
-use super::{arbitrary, reference};
+use super::{arbitrary, mismatches, reference};
 use crate::matching::{
     Availability, Capabilities, Class, RequirementErrorCode, Requirements, able,
-    canonical::canonical_class, complete_from_graph, digest, excludes, explain, mismatches,
+    canonical::canonical_class, complete_from_graph, digest, excludes, explain,
 };
 
 proptest! {

@@ -11,7 +11,7 @@ use pointsman_core::{
     record::{Job, JobState, JobStatus},
 };
 
-use super::super::{ClassIx, JobEntry, QueueKey, State, index::first_exclusion};
+use super::super::{ClassIx, JobEntry, QueueKey, State};
 
 /// Entries that the records account for.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl State {
             let there = group.is_some_and(|group| group.contains(&(job.place, job.id)));
             sum.grouped += named(there, "the jobs of its workflow");
         }
-        if let Some(until) = first_exclusion(job) {
+        if let Some(until) = job.first_exclusion() {
             let there = self.exclusions.contains(&(until, job.id));
             sum.exclusions += named(there, "the jobs with exclusions");
         }
@@ -193,7 +193,7 @@ impl State {
         }
         if self.exclusions.len() > sum.exclusions {
             for (until, id) in &self.exclusions {
-                let right = is(id, &|job| first_exclusion(job) == Some(*until));
+                let right = is(id, &|job| job.first_exclusion() == Some(*until));
                 self.stray(right, *id, "the jobs with exclusions", found);
             }
         }

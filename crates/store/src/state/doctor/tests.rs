@@ -157,7 +157,7 @@ async fn what_an_index_names_in_vain_is_taken_off() {
 #[tokio::test]
 async fn counts_that_are_wrong_are_counted_anew() {
     let ward = Ward::new().await;
-    let class = ward.store.with(|state, _| state.class_key(&ward.waiting)).unwrap();
+    let class = ward.fleet.job(ward.waiting).await.class().key();
     let wrong = |what: &str| vec![format!("wrong_count:{what}")];
     ward.treat(&wrong("index/completed_jobs"), |state| {
         state.counts[JobStatus::Completed as usize] += 1;

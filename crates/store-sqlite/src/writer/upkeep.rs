@@ -1,0 +1,97 @@
+//! What the writer does besides requests: the write-ahead log, room, and what nobody needs any
+//! more.
+
+use super::{MAX_FORGOTTEN, Writer, database::WriteError};
+use crate::open::schema::calm_is_over;
+
+/// Free pages in the database below which they are not given back (16 MiB).
+const KEPT_FREE_PAGES: i64 = 4_096;
+/// Free pages given back at once.
+const VACUUM_PAGES: u32 = 1_024;
+
+impl Writer {
+    /// Copies the write-ahead log, after which it is written over from its beginning. On a full
+    /// disk that is where the room for endings comes from; unless the copy itself would not fit.
+    pub(crate) fn checkpoint(&self) {
+        if self.room.full().is_some() && !self.room.fits(self.wal.bytes()) {
+            return;
+        }
+        if let Err(error) = self.database.checkpoint("PASSIVE") {
+            tracing::warn!(%error, "the write-ahead log could not be copied");
+        }
+    }
+
+    /// What is due besides requests, once a second.
+    pub(crate) fn tick(&mut self, idle: bool) {
+        if self.room.full().is_some() {
+            self.make_room();
+        }
+        if self.has_failed() {
+            self.try_to_write();
+        }
+        if let Err(error) = self.tidy(idle) {
+            tracing::warn!(%error, "the store could not be tidied");
+        }
+    }
+
+    fn make_room(&self) {
+        let db = &self.database;
+        let made = db.vacuum(VACUUM_PAGES).and_then(|()| db.checkpoint("TRUNCATE"));
+        if let Err(error) = made {
+            tracing::debug!(%error, "no room could be made");
+        }
+        self.room.look_again(&db.connection);
+    }
+
+    /// A store that nobody writes to would never learn that its disk works again.
+    fn try_to_write(&mut self) {
+        match self.attempt(&[], true) {
+            Ok(batch) => self.publish(batch, Vec::new()),
+            Err(why) => tracing::debug!(%why, "the store still cannot write"),
+        }
+    }
+
+    fn tidy(&mut self, idle: bool) -> Result<(), WriteError> {
+        let now = self.clock.now();
+        self.expired.extend(self.state.forget_idempotency(now, MAX_FORGOTTEN));
+        if !self.expired.is_empty() || self.database.log_is_over(&self.head(now))? {
+            let batch = self.attempt(&[], true)?;
+            self.publish(batch, Vec::new());
+        }
+        if self.state.calm_ended(now) {
+            calm_is_over(&self.database.connection)?;
+        }
+        if self.stale_capabilities {
+            let state = &self.state;
+            self.database.drop_capabilities(|digest| state.capabilities(digest).is_some())?;
+            self.stale_capabilities = false;
+        }
+        if idle && self.database.free_pages()? > KEPT_FREE_PAGES {
+            self.database.vacuum(VACUUM_PAGES)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, SqliteStore};
+
+    #[tokio::test]
+    async fn a_row_of_capabilities_that_is_none_keeps_nothing_from_being_tidied() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), Options::default()).unwrap();
+        let tidied = store.turn(|writer| {
+            let rows =
+                "INSERT INTO capabilities (digest, json) VALUES (7, 'x'), (zeroblob(16), 'y')";
+            writer.database.connection.execute(rows, []).unwrap();
+            writer.stale_capabilities = true;
+            writer.tidy(true).unwrap();
+            let left = "SELECT group_concat(json) FROM capabilities";
+            let left: String =
+                writer.database.connection.query_row(left, [], |row| row.get(0)).unwrap();
+            (writer.stale_capabilities, left)
+        });
+        assert_eq!(tidied.await.unwrap(), (false, "x".to_owned()));
+    }
+}
