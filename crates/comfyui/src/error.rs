@@ -6,12 +6,10 @@ use reqwest::StatusCode;
 /// The most characters of a reply body that an error keeps.
 const BODY_EXCERPT_CHARS: usize = 500;
 
-/// The base URL of a service cannot be used.
+/// The base URL of a service cannot be used. Quotes nothing of it: there may be a password in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{url:?} is not the address of a ComfyUI server: {reason}")]
+#[error("not the address of a ComfyUI server: {reason}")]
 pub struct InvalidUrl {
-    /// What was given, without its password.
-    pub url: String,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -94,18 +92,6 @@ impl RequestError {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
-    }
-}
-
-/// The address as it may be shown: what stands before the last `@` may be a password, escaped or not.
-#[must_use]
-pub fn without_password(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((before, host)) => {
-            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-            format!("{scheme}://***@{host}")
-        }
-        None => url.to_owned(),
     }
 }
 

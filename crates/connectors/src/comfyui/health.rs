@@ -1,5 +1,7 @@
 use pointsman_comfyui::RequestError;
-use pointsman_core::{matching::ServiceCapabilities, record::ConnectorStatus};
+use pointsman_core::{
+    address::without_password, matching::ServiceCapabilities, record::ConnectorStatus,
+};
 use tokio::time::Instant;
 
 use super::{ComfyUiConnector, cancel::is_cut_off};
@@ -36,7 +38,7 @@ impl ComfyUiConnector {
                     }
                     false => Health::new(
                         ConnectorStatus::Connecting,
-                        format!("waiting for ComfyUI at {}: {reason}", self.client.shown_url()),
+                        format!("waiting for ComfyUI at {}: {reason}", without_password(self.client.base_url())),
                     ),
                 }
             }

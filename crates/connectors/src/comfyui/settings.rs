@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use pointsman_comfyui::{Timeouts, without_password};
-use pointsman_core::ServiceName;
+use pointsman_comfyui::Timeouts;
+use pointsman_core::{ServiceName, address::without_password};
 
 use crate::EvidenceSource;
 

@@ -19,11 +19,11 @@ async fn connecting_until_it_was_up_and_offline_after() {
     let Bench { sim, connector } = bench;
     sim.stop().await;
     assert_eq!(connector.probe().await.status, ConnectorStatus::Offline);
-    let fresh = ComfyUiConnector::new(settings(&connector.client.shown_url(), "worker-a")).unwrap();
+    let fresh = ComfyUiConnector::new(settings(connector.client.base_url(), "worker-a")).unwrap();
     let health = fresh.probe().await;
     assert_eq!(health.status, ConnectorStatus::Connecting);
     assert!(health.message.unwrap().contains("waiting for ComfyUI"));
-    let url = connector.client.shown_url().replace("//", "//me:secret@");
+    let url = connector.client.base_url().replace("//", "//me:secret@");
     let settings = settings(&url, "worker-a");
     assert!(!format!("{settings:?}").contains("secret"));
     let why = ComfyUiConnector::new(settings).unwrap().probe().await.message.unwrap();
