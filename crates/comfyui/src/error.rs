@@ -38,7 +38,7 @@ pub enum RequestError {
         /// Innermost cause, such as "connection reset by peer".
         reason: String,
     },
-    /// The service answered with a status that means "no".
+    /// The service answered with a status that means "no", or something before it with a page for people.
     #[error("answered {status}: {body}")]
     Status {
         /// The HTTP status.
@@ -85,7 +85,28 @@ impl RequestError {
     /// Whether an answer came that this client cannot read, and would not another time.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Malformed { .. } | Self::TooLarge { .. })
+        match self {
+            Self::Malformed { .. } | Self::TooLarge { .. } => true,
+            Self::Status { status, .. } => status.is_success(),
+            _ => false,
+        }
+    }
+
+    /// Whether a page for people came, as a proxy shows that finds nothing behind it: ComfyUI has none where this client
+    /// asks. One that asks for a password is no such sign.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        const NOT_LET_IN: [StatusCode; 3] = [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+        ];
+        match self {
+            Self::Status { status, body } => {
+                !NOT_LET_IN.contains(status) && is_html(body.as_bytes())
+            }
+            _ => false,
+        }
     }
 
     /// Whether the service answered that the thing asked for is not there.
@@ -98,6 +119,11 @@ impl RequestError {
 /// The beginning of a body, cut at a character.
 pub(crate) fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(BODY_EXCERPT_CHARS).collect()
+}
+
+/// Whether a body is a page for people.
+pub(crate) fn is_html(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
 }
 
 /// The end of the source chain: what names the cause.

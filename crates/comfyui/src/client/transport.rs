@@ -5,7 +5,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::excerpt;
+use crate::error::{excerpt, is_html};
 use crate::{ComfyClient, RequestError, json};
 
 /// Bytes of the answers that list what is there, or what was made, at most: queue, history, node classes, and what
@@ -59,8 +59,13 @@ impl ComfyClient {
         limit: Duration,
         most: usize,
     ) -> Result<Bytes, RequestError> {
-        let response = send(request, limit).await?;
-        read_body(Self::expect_success(response, limit).await?, limit, most).await
+        let response = Self::expect_success(send(request, limit).await?, limit).await?;
+        let status = response.status();
+        let body = read_body(response, limit, most).await?;
+        match is_html(&body) {
+            true => Err(status_error(status.as_u16(), &body)),
+            false => Ok(body),
+        }
     }
 
     /// Turns an answer that means "no" into an error, after reading its body within `limit`.

@@ -9,7 +9,7 @@ use pointsman_core::{Failure, FailureKind, LossReason};
 use tokio::time::Instant;
 
 use super::{
-    cancel::ended_by_itself,
+    cancel::{ended_by_itself, is_cut_off},
     clocks::{Clocks, Silence},
     ears::{Ears, Heard, settled},
     run::Run,
@@ -163,7 +163,7 @@ impl Run<'_> {
         watch.clocks.log(now, reading.log);
         let truth = match reading.truth {
             Ok(truth) => truth,
-            Err(error) if error.is_unreadable() => {
+            Err(error) if error.is_unreadable() && (hears || !is_cut_off(&error)) => {
                 return self.weigh_unreadable(watch, &error).await.map(|()| None);
             }
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),

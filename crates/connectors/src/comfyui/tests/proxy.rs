@@ -62,11 +62,15 @@ pub enum How {
     Cut,
     /// As a proxy that finds nothing behind it: with this status.
     Answer(u16),
+    /// With a page for people.
+    Page,
     /// The connection stays open, and nothing comes.
     Hold,
     /// With the beginning of an answer that is larger than anybody reads.
     Large,
 }
+
+const PAGE: &str = "<!DOCTYPE html>\n<title>The tunnel is down</title>";
 
 /// Connections that may wait to be taken.
 const BACKLOG: u32 = 16;
@@ -221,14 +225,14 @@ impl Manners {
                     return Ok(());
                 }
                 Some(how) => {
-                    let (status, length) = match how {
-                        How::Answer(status) => (status, 0),
-                        _ => (200, 1_u64 << 31),
+                    let (status, length, body) = match how {
+                        How::Answer(status) => (status, 0, ""),
+                        How::Page => (200, PAGE.len(), PAGE),
+                        _ => (200, 1 << 31, "x"),
                     };
                     let answer = format!(
                         "HTTP/1.1 {status} Broken\r\ncontent-length: {length}\r\n\
-                         connection: close\r\n\r\n{}",
-                        if length > 0 { "x" } else { "" }
+                         connection: close\r\n\r\n{body}"
                     );
                     to_client.lock().await.write_all(answer.as_bytes()).await?;
                     // The body is read, or the answer is lost when the connection closes.
