@@ -59,9 +59,20 @@ impl ComfyClient {
         limit: Duration,
         most: usize,
     ) -> Result<Bytes, RequestError> {
+        self.execute_seen(request, limit, most, |_| {}).await
+    }
+
+    /// The same, and each time that more of the answer came `seen` is told how many bytes are here.
+    pub(super) async fn execute_seen(
+        &self,
+        request: RequestBuilder,
+        limit: Duration,
+        most: usize,
+        seen: impl FnMut(usize),
+    ) -> Result<Bytes, RequestError> {
         let response = Self::expect_success(send(request, limit).await?, limit).await?;
         let status = response.status();
-        let body = read_body(response, limit, most).await?;
+        let body = read_body_seen(response, limit, most, seen).await?;
         match is_html(&body) {
             true => Err(status_error(status.as_u16(), &body)),
             false => Ok(body),
@@ -115,9 +126,19 @@ pub(crate) async fn next_chunk(
 
 /// The whole body, if it has `most` bytes at most, each part within `limit`.
 pub(crate) async fn read_body(
+    response: Response,
+    limit: Duration,
+    most: usize,
+) -> Result<Bytes, RequestError> {
+    read_body_seen(response, limit, most, |_| {}).await
+}
+
+/// The same, and each time that more of it came `seen` is told how many bytes are here.
+async fn read_body_seen(
     mut response: Response,
     limit: Duration,
     most: usize,
+    mut seen: impl FnMut(usize),
 ) -> Result<Bytes, RequestError> {
     let path = response.url().path().to_owned();
     let too_large = || RequestError::TooLarge { path: path.clone(), most };
@@ -130,6 +151,7 @@ pub(crate) async fn read_body(
             return Err(too_large());
         }
         body.extend_from_slice(&chunk);
+        seen(body.len());
     }
     Ok(body.freeze())
 }
