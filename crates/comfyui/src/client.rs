@@ -88,11 +88,12 @@ impl ComfyClient {
             base.set_path(&format!("{}/", base.path()));
         }
         let built = |client: ClientBuilder| client.build().map_err(|e| invalid(e.to_string()));
-        let http = built(builder(&timeouts))?;
-        let sockets = builder(&timeouts);
+        let (http, sockets) = (builder(&timeouts), builder(&timeouts));
+        // Said of both: reqwest's own is 30 s.
         #[cfg(target_os = "linux")]
-        let sockets = sockets.tcp_user_timeout(timeouts.unconfirmed);
-        let sockets = built(sockets)?;
+        let (http, sockets) =
+            (http.tcp_user_timeout(None), sockets.tcp_user_timeout(timeouts.unconfirmed));
+        let (http, sockets) = (built(http)?, built(sockets)?);
         Ok(Self { http, sockets, base, timeouts })
     }
 

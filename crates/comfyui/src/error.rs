@@ -63,15 +63,13 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Sorts a transport error of reqwest; `limit` is what the request waits for an answer.
-    pub(crate) fn from_transport(error: &reqwest::Error, limit: Duration) -> Self {
+    /// Sorts a transport error of reqwest. One that is a timeout is the kernel's: nobody confirms any more what was sent.
+    pub(crate) fn from_transport(error: &reqwest::Error) -> Self {
         if error.is_connect() {
             let refused = innermost(error)
                 .downcast_ref::<io::Error>()
                 .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
             Self::Unreachable { reason: innermost(error).to_string(), refused }
-        } else if error.is_timeout() {
-            Self::TimedOut { after: limit }
         } else {
             Self::AnswerLost { reason: innermost(error).to_string() }
         }

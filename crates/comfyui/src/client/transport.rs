@@ -111,7 +111,7 @@ pub(crate) async fn send(
 ) -> Result<Response, RequestError> {
     let sent = tokio::time::timeout(limit, request.send()).await;
     let sent = sent.map_err(|_| RequestError::TimedOut { after: limit })?;
-    sent.map_err(|error| RequestError::from_transport(&error, limit))
+    sent.map_err(|error| RequestError::from_transport(&error))
 }
 
 /// The next part of a body, which comes within `limit`; None at its end.
@@ -121,7 +121,7 @@ pub(crate) async fn next_chunk(
 ) -> Result<Option<Bytes>, RequestError> {
     let chunk = tokio::time::timeout(limit, response.chunk()).await;
     let chunk = chunk.map_err(|_| RequestError::TimedOut { after: limit })?;
-    chunk.map_err(|error| RequestError::from_transport(&error, limit))
+    chunk.map_err(|error| RequestError::from_transport(&error))
 }
 
 /// The whole body, if it has `most` bytes at most, each part within `limit`.
