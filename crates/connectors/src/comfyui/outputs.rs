@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_comfyui::{HistoryEntry, OutputFile, RequestError, graph};
 use pointsman_core::{
@@ -175,20 +175,21 @@ fn shown(node: &str) -> String {
 }
 
 /// What the artifacts are called, each by a name of its own: ids of nodes may be alike once they are
-/// safe. Of those the ones that were not safe get a digest of what they were, so that which file gets
+/// safe. Of those the ones that were not safe get a digest of what they were, so that which node gets
 /// which name does not depend on what came first.
 fn names_of(files: &[OutputFile], tag: Option<&str>) -> Vec<String> {
-    let plain: Vec<_> = files.iter().map(|file| name_of(file, &node_of(file), tag)).collect();
-    let mut count = BTreeMap::new();
-    plain.iter().for_each(|name| *count.entry(name).or_insert(0) += 1);
-    let own = files.iter().zip(&plain).map(|(file, name)| match node_of(file) {
-        node if count[name] > 1 && node != file.node_id => {
+    let mut alike: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for file in files {
+        alike.entry(node_of(file)).or_default().insert(&file.node_id);
+    }
+    let names = files.iter().map(|file| match node_of(file) {
+        node if alike[&node].len() > 1 && node != file.node_id => {
             let digest = hex::encode(Sha256::digest(&file.node_id));
             name_of(file, &format!("{node}-{}", &digest[..DIGITS]), tag)
         }
-        _ => name.clone(),
+        node => name_of(file, &node, tag),
     });
-    own.collect()
+    names.collect()
 }
 
 /// A node's id of characters that are safe, not beginning with a dot, and cut at its end.
@@ -266,7 +267,7 @@ mod tests {
         let names = names_of(&files, None);
         assert_eq!(names[1], "9_1-0-lake.png");
         assert_eq!(names[3], "8_1-0-lake.png", "what is like no other is as it was");
-        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        let distinct: BTreeSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), files.len(), "{names:?}");
         for (node, name) in [("9:1", &names[0]), ("9/1", &names[2])] {
             assert!(name.starts_with("9_1-") && name.ends_with("-0-lake.png"), "{node}: {name}");
