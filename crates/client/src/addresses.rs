@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use pointsman_core::address::without_password;
 use reqwest::Url;
 use tokio::time::Instant;
 
@@ -136,17 +137,6 @@ fn one(address: &str) -> Result<Url, ClientError> {
         "http" => Ok(url),
         "https" => Err(invalid(HTTPS.into())),
         _ => Err(invalid("use http://HOST:PORT".into())),
-    }
-}
-
-/// The address as it may be shown: what stands before the last `@` may be a password, escaped or not.
-pub(crate) fn without_password(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((before, host)) => {
-            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-            format!("{scheme}://***@{host}")
-        }
-        None => url.to_owned(),
     }
 }
 

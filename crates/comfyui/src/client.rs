@@ -12,7 +12,6 @@ pub(crate) use transport::{
     SMALL_ANSWER, expect_status, next_chunk, read_body, send, status_error,
 };
 
-use crate::error::without_password;
 use crate::{ConnectError, Events, InvalidUrl};
 
 /// A connection on which nothing moves is probed after this long, and each so often again. The other end's kernel
@@ -80,7 +79,7 @@ impl ComfyClient {
     /// # Errors
     /// As [`ComfyClient::new`].
     pub fn with_timeouts(base_url: &str, timeouts: Timeouts) -> Result<Self, InvalidUrl> {
-        let invalid = |reason: String| InvalidUrl { url: without_password(base_url), reason };
+        let invalid = |reason: String| InvalidUrl { reason };
         let mut base = Url::parse(base_url).map_err(|error| invalid(error.to_string()))?;
         if base.scheme() != "http" || !base.has_host() {
             return Err(invalid("expected http://host:port".to_owned()));
@@ -89,18 +88,19 @@ impl ComfyClient {
             base.set_path(&format!("{}/", base.path()));
         }
         let built = |client: ClientBuilder| client.build().map_err(|e| invalid(e.to_string()));
-        let http = built(builder(&timeouts))?;
-        let sockets = builder(&timeouts);
+        let (http, sockets) = (builder(&timeouts), builder(&timeouts));
+        // Said of both: reqwest's own is 30 s.
         #[cfg(target_os = "linux")]
-        let sockets = sockets.tcp_user_timeout(timeouts.unconfirmed);
-        let sockets = built(sockets)?;
+        let (http, sockets) =
+            (http.tcp_user_timeout(None), sockets.tcp_user_timeout(timeouts.unconfirmed));
+        let (http, sockets) = (built(http)?, built(sockets)?);
         Ok(Self { http, sockets, base, timeouts })
     }
 
-    /// The address as it may be shown, with a slash at its end.
+    /// The address, with a slash at its end and the password that was given with it.
     #[must_use]
-    pub fn shown_url(&self) -> String {
-        without_password(self.base.as_str())
+    pub fn base_url(&self) -> &str {
+        self.base.as_str()
     }
 
     /// The timeouts in use.

@@ -6,12 +6,10 @@ use reqwest::StatusCode;
 /// The most characters of a reply body that an error keeps.
 const BODY_EXCERPT_CHARS: usize = 500;
 
-/// The base URL of a service cannot be used.
+/// The base URL of a service cannot be used. Quotes nothing of it: there may be a password in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{url:?} is not the address of a ComfyUI server: {reason}")]
+#[error("not the address of a ComfyUI server: {reason}")]
 pub struct InvalidUrl {
-    /// What was given, without its password.
-    pub url: String,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -40,7 +38,7 @@ pub enum RequestError {
         /// Innermost cause, such as "connection reset by peer".
         reason: String,
     },
-    /// The service answered with a status that means "no".
+    /// The service answered with a status that means "no", or something before it with a page for people.
     #[error("answered {status}: {body}")]
     Status {
         /// The HTTP status.
@@ -65,15 +63,13 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Sorts a transport error of reqwest; `limit` is what the request waits for an answer.
-    pub(crate) fn from_transport(error: &reqwest::Error, limit: Duration) -> Self {
+    /// Sorts a transport error of reqwest. One that is a timeout is the kernel's: nobody confirms any more what was sent.
+    pub(crate) fn from_transport(error: &reqwest::Error) -> Self {
         if error.is_connect() {
             let refused = innermost(error)
                 .downcast_ref::<io::Error>()
                 .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
             Self::Unreachable { reason: innermost(error).to_string(), refused }
-        } else if error.is_timeout() {
-            Self::TimedOut { after: limit }
         } else {
             Self::AnswerLost { reason: innermost(error).to_string() }
         }
@@ -87,7 +83,28 @@ impl RequestError {
     /// Whether an answer came that this client cannot read, and would not another time.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Malformed { .. } | Self::TooLarge { .. })
+        match self {
+            Self::Malformed { .. } | Self::TooLarge { .. } => true,
+            Self::Status { status, .. } => status.is_success(),
+            _ => false,
+        }
+    }
+
+    /// Whether a page for people came, as a proxy shows that finds nothing behind it: ComfyUI has none where this client
+    /// asks. One that asks for a password is no such sign.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        const NOT_LET_IN: [StatusCode; 3] = [
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+        ];
+        match self {
+            Self::Status { status, body } => {
+                !NOT_LET_IN.contains(status) && is_html(body.as_bytes())
+            }
+            _ => false,
+        }
     }
 
     /// Whether the service answered that the thing asked for is not there.
@@ -97,21 +114,14 @@ impl RequestError {
     }
 }
 
-/// The address as it may be shown: what stands before the last `@` may be a password, escaped or not.
-#[must_use]
-pub fn without_password(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((before, host)) => {
-            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-            format!("{scheme}://***@{host}")
-        }
-        None => url.to_owned(),
-    }
-}
-
 /// The beginning of a body, cut at a character.
 pub(crate) fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(BODY_EXCERPT_CHARS).collect()
+}
+
+/// Whether a body is a page for people.
+pub(crate) fn is_html(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
 }
 
 /// The end of the source chain: what names the cause.

@@ -130,7 +130,7 @@ async fn upgrade(request: RequestBuilder, limit: Duration) -> Result<Upgraded, R
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
         .header(SEC_WEBSOCKET_KEY, &key);
-    let transport = |error: reqwest::Error| RequestError::from_transport(&error, limit);
+    let transport = |error: reqwest::Error| RequestError::from_transport(&error);
     let response = request.send().await.map_err(transport)?;
     let response = expect_status(response, StatusCode::SWITCHING_PROTOCOLS, limit).await?;
     let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT);

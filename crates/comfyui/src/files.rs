@@ -132,13 +132,8 @@ impl ComfyClient {
             .text("type", "input")
             .text("subfolder", subfolder.to_owned());
         let limit = self.timeouts().transfer_idle;
-        let transport = |error: reqwest::Error| RequestError::from_transport(&error, limit);
-        let response = self
-            .request(Method::POST, "upload/image")
-            .multipart(form)
-            .send()
-            .await
-            .map_err(transport)?;
+        let sent = self.request(Method::POST, "upload/image").multipart(form).send().await;
+        let response = sent.map_err(|error| RequestError::from_transport(&error))?;
         let response = Self::expect_success(response, limit).await?;
         let body = read_body(response, limit, SMALL_ANSWER).await?;
         json::read(&body).map_err(RequestError::malformed)

@@ -33,7 +33,7 @@ mod verdict;
 
 pub use classify::{Classified, FailureKind};
 pub use client::{Cancelled, ComfyClient, Timeouts, Truth};
-pub use error::{InvalidUrl, RequestError, without_password};
+pub use error::{InvalidUrl, RequestError};
 pub use events::{ConnectError, Disconnected, Events, MAX_FRAME_BYTES};
 pub use files::{Folder, ParseFolderError, UploadReply, ViewStream};
 pub use history::{HistoryEntry, HistoryStatus};

@@ -220,10 +220,10 @@ fn only_http_addresses_are_taken() {
         assert!(ComfyClient::new(url).is_err(), "{url}");
     }
     assert_eq!(
-        ComfyClient::new("http://127.0.0.1:8188").unwrap().shown_url(),
+        ComfyClient::new("http://127.0.0.1:8188").unwrap().base_url(),
         "http://127.0.0.1:8188/"
     );
-    assert_eq!(ComfyClient::new("http://host/comfy").unwrap().shown_url(), "http://host/comfy/");
+    assert_eq!(ComfyClient::new("http://host/comfy").unwrap().base_url(), "http://host/comfy/");
 }
 
 type ServerSocket = tokio_tungstenite::WebSocketStream<TcpStream>;
@@ -275,10 +275,9 @@ async fn the_password_of_the_address_goes_to_the_websocket_too_and_nowhere_else(
     let (_, head) = tokio::join!(client.events("c"), seen);
     assert!(head.contains("\r\nauthorization: basic bwu6c2vjcmv0\r\n"), "{head}");
     assert!(!head.contains("origin") && !head.contains("secret"), "{head}");
-    assert_eq!(client.shown_url(), url.replace("me:secret", "***") + "/");
     for url in ["https://me:sec/ret@host", "me:secret@host:8188"] {
         let why = ComfyClient::new(url).unwrap_err().to_string();
-        assert!(why.contains("***@host") && !why.contains("ret@"), "{why}");
+        assert!(why.contains("not the address of a ComfyUI") && !why.contains("ret"), "{why}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -36,6 +36,8 @@ pub struct Witness {
     pub inputs: Mutex<Vec<(String, Bytes)>>,
     /// Inputs break off within.
     pub inputs_break: AtomicBool,
+    /// They come byte by byte, each so much later.
+    pub inputs_pause_ms: AtomicU64,
     pub stop: StopSignal,
 }
 
@@ -101,10 +103,21 @@ impl RunHost for Witness {
             let broken = Err(std::io::Error::other("the broker went away"));
             return Ok(futures::stream::iter([Ok(Bytes::from_static(b"x")), broken]).boxed());
         }
-        found
-            .map(|(_, bytes)| crate::one_chunk(bytes.clone()))
-            .ok_or_else(|| HostError::NoSuchInput(from.to_owned()))
+        let (_, bytes) = found.ok_or_else(|| HostError::NoSuchInput(from.to_owned()))?;
+        match self.inputs_pause_ms.load(Ordering::SeqCst) {
+            0 => Ok(crate::one_chunk(bytes.clone())),
+            pause => Ok(slowly(bytes.clone(), Duration::from_millis(pause))),
+        }
     }
+}
+
+fn slowly(bytes: Bytes, pause: Duration) -> ByteStream {
+    let pieces = (0..bytes.len()).map(move |at| Ok(bytes.slice(at..=at)));
+    let pieces = futures::stream::iter(pieces).then(move |piece| async move {
+        tokio::time::sleep(pause).await;
+        piece
+    });
+    pieces.boxed()
 }
 
 async fn read(source: &dyn Source) -> Result<Bytes, SourceError> {

@@ -5,6 +5,7 @@
 //! records and the time, [`decide`](decide::decide) says what changes, and the store applies it
 //! in one atomic step or not at all.
 
+pub mod address;
 pub mod bounds;
 pub mod command;
 pub mod decide;

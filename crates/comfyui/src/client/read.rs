@@ -68,7 +68,22 @@ impl ComfyClient {
     /// # Errors
     /// [`RequestError`].
     pub async fn history(&self, prompt_id: &str) -> Result<Option<HistoryEntry>, RequestError> {
-        let body = self.get(&format!("history/{prompt_id}"), LARGE_ANSWER).await?;
+        self.history_seen(prompt_id, |_| {}).await
+    }
+
+    /// The same, and each time that more of the answer came `seen` is told how many bytes are here: of a prompt that
+    /// ended it may be long in coming.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn history_seen(
+        &self,
+        prompt_id: &str,
+        seen: impl FnMut(usize),
+    ) -> Result<Option<HistoryEntry>, RequestError> {
+        let request = self.request(Method::GET, &format!("history/{prompt_id}"));
+        let limit = self.timeouts.request;
+        let body = self.execute_seen(request, limit, LARGE_ANSWER, seen).await?;
         HistoryEntry::parse(&body, prompt_id)
     }
 

@@ -5,7 +5,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::excerpt;
+use crate::error::{excerpt, is_html};
 use crate::{ComfyClient, RequestError, json};
 
 /// Bytes of the answers that list what is there, or what was made, at most: queue, history, node classes, and what
@@ -59,8 +59,24 @@ impl ComfyClient {
         limit: Duration,
         most: usize,
     ) -> Result<Bytes, RequestError> {
-        let response = send(request, limit).await?;
-        read_body(Self::expect_success(response, limit).await?, limit, most).await
+        self.execute_seen(request, limit, most, |_| {}).await
+    }
+
+    /// The same, and each time that more of the answer came `seen` is told how many bytes are here.
+    pub(super) async fn execute_seen(
+        &self,
+        request: RequestBuilder,
+        limit: Duration,
+        most: usize,
+        seen: impl FnMut(usize),
+    ) -> Result<Bytes, RequestError> {
+        let response = Self::expect_success(send(request, limit).await?, limit).await?;
+        let status = response.status();
+        let body = read_body_seen(response, limit, most, seen).await?;
+        match is_html(&body) {
+            true => Err(status_error(status.as_u16(), &body)),
+            false => Ok(body),
+        }
     }
 
     /// Turns an answer that means "no" into an error, after reading its body within `limit`.
@@ -95,7 +111,7 @@ pub(crate) async fn send(
 ) -> Result<Response, RequestError> {
     let sent = tokio::time::timeout(limit, request.send()).await;
     let sent = sent.map_err(|_| RequestError::TimedOut { after: limit })?;
-    sent.map_err(|error| RequestError::from_transport(&error, limit))
+    sent.map_err(|error| RequestError::from_transport(&error))
 }
 
 /// The next part of a body, which comes within `limit`; None at its end.
@@ -105,14 +121,24 @@ pub(crate) async fn next_chunk(
 ) -> Result<Option<Bytes>, RequestError> {
     let chunk = tokio::time::timeout(limit, response.chunk()).await;
     let chunk = chunk.map_err(|_| RequestError::TimedOut { after: limit })?;
-    chunk.map_err(|error| RequestError::from_transport(&error, limit))
+    chunk.map_err(|error| RequestError::from_transport(&error))
 }
 
 /// The whole body, if it has `most` bytes at most, each part within `limit`.
 pub(crate) async fn read_body(
+    response: Response,
+    limit: Duration,
+    most: usize,
+) -> Result<Bytes, RequestError> {
+    read_body_seen(response, limit, most, |_| {}).await
+}
+
+/// The same, and each time that more of it came `seen` is told how many bytes are here.
+async fn read_body_seen(
     mut response: Response,
     limit: Duration,
     most: usize,
+    mut seen: impl FnMut(usize),
 ) -> Result<Bytes, RequestError> {
     let path = response.url().path().to_owned();
     let too_large = || RequestError::TooLarge { path: path.clone(), most };
@@ -125,6 +151,7 @@ pub(crate) async fn read_body(
             return Err(too_large());
         }
         body.extend_from_slice(&chunk);
+        seen(body.len());
     }
     Ok(body.freeze())
 }

@@ -82,7 +82,9 @@ pub(super) fn is_cut_off(error: &RequestError) -> bool {
     const GATEWAY: [u16; 3] = [502, 503, 504];
     match error {
         RequestError::AnswerLost { .. } => true,
-        RequestError::Status { status, .. } => GATEWAY.contains(&status.as_u16()),
+        RequestError::Status { status, .. } => {
+            GATEWAY.contains(&status.as_u16()) || error.is_page()
+        }
         _ => false,
     }
 }

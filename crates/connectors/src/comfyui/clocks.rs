@@ -21,7 +21,12 @@ pub(super) struct Clocks {
     queued: Instant,
     sample: Option<Sample>,
     log: Option<String>,
+    /// The most bytes of its history that a reading brought.
+    history: usize,
 }
+
+/// Bytes of the history of a prompt that has not ended: `{}`.
+const NO_HISTORY: usize = 2;
 
 /// What the clocks say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +41,7 @@ pub(super) enum Silence {
 
 impl Clocks {
     pub(super) fn new(now: Instant) -> Self {
-        Self { event: now, work: now, queued: now, sample: None, log: None }
+        Self { event: now, work: now, queued: now, sample: None, log: None, history: NO_HISTORY }
     }
 
     pub(super) fn event(&mut self, now: Instant) {
@@ -69,6 +74,14 @@ impl Clocks {
         }
         if newest.is_some() {
             self.log = newest;
+        }
+    }
+
+    /// So many bytes of its history are here: it has ended, and what is said of it may be long in coming.
+    /// More than ever, or a reading that breaks off each time would be a sign of work for ever.
+    pub(super) fn history(&mut self, now: Instant, bytes: usize) {
+        if bytes > self.history {
+            (self.history, self.work) = (bytes, now);
         }
     }
 
@@ -129,6 +142,22 @@ mod tests {
         clocks.in_queue(after(start, 4289));
         assert!(matches!(judge(&clocks, rests + Duration::from_secs(299)), Silence::For(_)));
         assert!(matches!(judge(&clocks, rests + Duration::from_secs(300)), Silence::Stalled(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_is_being_read_is_no_stall_as_long_as_more_of_it_comes() {
+        let start = Instant::now();
+        let mut clocks = Clocks::new(start);
+        for second in (0..=4000).step_by(10) {
+            clocks.history(after(start, second), 2);
+        }
+        assert!(matches!(judge(&clocks, after(start, 300)), Silence::Stalled(_)), "it has none");
+        for second in (0..=4000).step_by(10) {
+            clocks.history(after(start, second), 100 * second as usize);
+        }
+        assert!(matches!(judge(&clocks, after(start, 4299)), Silence::For(_)));
+        clocks.history(after(start, 4299), 400_000);
+        assert!(matches!(judge(&clocks, after(start, 4300)), Silence::Stalled(_)), "no more of it");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,10 @@
 use pointsman_comfyui::RequestError;
-use pointsman_core::{matching::ServiceCapabilities, record::ConnectorStatus};
+use pointsman_core::{
+    address::without_password, matching::ServiceCapabilities, record::ConnectorStatus,
+};
 use tokio::time::Instant;
 
-use super::{ComfyUiConnector, cancel::is_cut_off};
+use super::{ComfyUiConnector, Condition, cancel::is_cut_off};
 use crate::{Health, Unavailable};
 
 /// Looks without an answer that an idle server may have in a row.
@@ -11,50 +13,56 @@ const SILENT_LOOKS: u32 = 2;
 impl ComfyUiConnector {
     /// Looks how the server is, with the cheapest question there is.
     pub(super) async fn look(&self) -> Health {
-        let question = self.client.queue_remaining();
-        let answer = tokio::time::timeout(self.settings.pace.probe, question).await;
-        match answer {
-            Ok(Ok(_)) => {
-                {
-                    let mut condition = self.condition.lock();
-                    condition.was_up = true;
-                    condition.silent_looks = 0;
-                }
-                match self.full() {
-                    Some(why) => Health::new(ConnectorStatus::Error, why),
-                    None => self.unless_poisoned().await,
-                }
-            }
+        let limit = self.settings.pace.probe;
+        match tokio::time::timeout(limit, self.client.queue_remaining()).await {
+            Ok(Ok(_)) => self.answered().await,
             Ok(Err(RequestError::Unreachable { reason, refused })) => {
                 let mut condition = self.condition.lock();
                 if refused {
                     condition.poisoned_by = None;
                 }
-                match condition.was_up {
-                    true => {
-                        Health::new(ConnectorStatus::Offline, format!("not reachable: {reason}"))
-                    }
-                    false => Health::new(
-                        ConnectorStatus::Connecting,
-                        format!("waiting for ComfyUI at {}: {reason}", self.client.shown_url()),
-                    ),
-                }
+                self.away(&condition, &reason)
             }
-            Ok(Err(error)) => self.silent(&error.to_string(), is_cut_off(&error)),
-            Err(_) => self.silent("no answer", false),
+            Ok(Err(error)) => self.not_answered(&error),
+            Err(_) => self.not_answered(&RequestError::TimedOut { after: limit }),
         }
     }
 
-    /// Something listens and does not answer. While a prompt runs that is usual: some nodes let
-    /// nothing else run in ComfyUI's process. Connections that are cut off are not.
-    fn silent(&self, why: &str, cut_off: bool) -> Health {
+    async fn answered(&self) -> Health {
+        {
+            let mut condition = self.condition.lock();
+            condition.was_up = true;
+            condition.silent_looks = 0;
+        }
+        match self.full() {
+            Some(why) => Health::new(ConnectorStatus::Error, why),
+            None => self.unless_poisoned().await,
+        }
+    }
+
+    /// Nothing of it is there.
+    fn away(&self, condition: &Condition, why: &str) -> Health {
+        if condition.was_up {
+            return Health::new(ConnectorStatus::Offline, format!("not reachable: {why}"));
+        }
+        let url = without_password(self.client.base_url());
+        Health::new(ConnectorStatus::Connecting, format!("waiting for ComfyUI at {url}: {why}"))
+    }
+
+    /// Something listens and does not answer as ComfyUI does. While a prompt runs silence is usual: some
+    /// nodes let nothing else run in its process. Connections that are cut off are not, nor is what a
+    /// proxy answers that finds nothing behind it.
+    fn not_answered(&self, error: &RequestError) -> Health {
         let mut condition = self.condition.lock();
         condition.silent_looks += 1;
+        let cut_off = is_cut_off(error);
         let busy = condition.runs > 0 && !cut_off;
-        let usual = condition.was_up && (busy || condition.silent_looks < SILENT_LOOKS);
-        match usual {
-            true => Health::new(ConnectorStatus::Idle, "HTTP does not answer at the moment"),
-            false => Health::new(ConnectorStatus::Error, format!("HTTP does not answer: {why}")),
+        if condition.was_up && (busy || condition.silent_looks < SILENT_LOOKS) {
+            return Health::new(ConnectorStatus::Idle, format!("at the moment: {error}"));
+        }
+        match cut_off {
+            true => self.away(&condition, &error.to_string()),
+            false => Health::new(ConnectorStatus::Error, format!("it cannot be used: {error}")),
         }
     }
 

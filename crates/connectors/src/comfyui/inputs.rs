@@ -1,13 +1,20 @@
-use std::sync::{Arc, OnceLock};
+use std::{
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use parking_lot::Mutex;
 use pointsman_comfyui::{RequestError, UploadReply, graph};
 use pointsman_core::{Failure, FailureKind, LossReason, hex, record::InputRef};
 use reqwest::{Body, StatusCode};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
-use super::run::Run;
+use super::{ears::settled, run::Run};
 use crate::{ByteStream, HostError, RunEnd, SourceError};
 
 /// Where uploaded files lie below ComfyUI's `input`, each in a folder named by its content: an equal
@@ -17,6 +24,9 @@ use crate::{ByteStream, HostError, RunEnd, SourceError};
 const FOLDER: &str = "pointsman";
 /// Hex digits of the SHA-256 that name a folder.
 const DIGITS: usize = 16;
+/// Bytes of a transfer that are one move.
+const PIECE: usize = 64 << 10;
+const TICK: Duration = Duration::from_secs(1);
 
 impl Run<'_> {
     /// Uploads the files that the job brings, and puts their names into the graph.
@@ -35,12 +45,13 @@ impl Run<'_> {
         let folder = format!("{FOLDER}/{}", self.digest(input).await?);
         let broken = Arc::new(OnceLock::new());
         let tell = broken.clone();
-        let bytes = self.open(input).await?.inspect_err(move |error| {
+        let moves = Arc::new(Moves::new());
+        let bytes = self.open(input, &moves).await?.inspect_err(move |error| {
             drop(tell.set(error.to_string()));
         });
         let client = &self.connector.client;
         let upload = client.upload_image(&folder, &input.name, Body::wrap_stream(bytes));
-        self.in_time(input, upload).await?.map_err(|error| match broken.get() {
+        self.while_it_moves(input, &moves, upload).await?.map_err(|error| match broken.get() {
             Some(why) => not_there(input, SourceError::Unreadable(why.clone()).into()),
             None => refused(input, &error),
         })
@@ -51,36 +62,109 @@ impl Run<'_> {
         if let Some(sha256) = input.from.strip_prefix("sha256:") {
             return Ok(sha256.chars().take(DIGITS).collect());
         }
+        let moves = Arc::new(Moves::new());
         let hash = self
-            .open(input)
+            .open(input, &moves)
             .await?
             .try_fold(Sha256::new(), async |hash, chunk| Ok(hash.chain_update(chunk)));
         let hash = self
-            .in_time(input, hash)
+            .while_it_moves(input, &moves, hash)
             .await?
             .map_err(|error| not_there(input, SourceError::Unreadable(error.to_string()).into()))?;
         Ok(hex::encode(hash.finalize())[..DIGITS].to_owned())
     }
 
-    async fn in_time<T>(
+    /// Waits for a transfer for as long as it moves, and where it does not for as long as a stall
+    /// takes: ComfyUI's process may be held up by somebody's prompt, and its host takes connections
+    /// then. One that is dead, or whose host is gone, is given up sooner.
+    async fn while_it_moves<T>(
         &self,
         input: &InputRef,
+        moves: &Moves,
         transfer: impl Future<Output = T>,
     ) -> Result<T, RunEnd> {
-        let limit = self.connector.settings.pace.upload;
-        let transfer = tokio::time::timeout(limit, transfer);
-        self.context.ticking(transfer).await.map_err(|_| {
-            let message =
-                format!("the upload of {:?} took longer than {} s", input.name, limit.as_secs());
-            RunEnd::gave_back(LossReason::ServiceLost, message)
-        })
+        let client = &self.connector.client;
+        let quiet = self.connector.settings.pace.upload_quiet;
+        let lost = |why: String| {
+            let message = format!("the upload of {:?} broke off: {why}", input.name);
+            Err(RunEnd::gave_back(LossReason::ServiceLost, message))
+        };
+        let mut transfer = pin!(transfer);
+        let (mut look, mut look_at, mut dead_since) = (None, Instant::now() + quiet, None);
+        loop {
+            self.context.tick();
+            tokio::select! {
+                biased;
+                done = &mut transfer => return Ok(done),
+                answer = settled(&mut look) => match self.gone_after(answer) {
+                    Some((gone_after, error)) => {
+                        let since = *dead_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= gone_after {
+                            return lost(format!("the service is gone: {error}"));
+                        }
+                    }
+                    None => dead_since = None,
+                },
+                () = tokio::time::sleep(TICK.min(quiet)) => {}
+            }
+            let idle = moves.idle();
+            if idle >= self.task.limits.stall_after {
+                return lost(format!("ComfyUI took nothing more of it for {} s", idle.as_secs()));
+            }
+            if idle < quiet {
+                dead_since = None;
+            } else if look.is_none() && Instant::now() >= look_at {
+                look_at = Instant::now() + quiet;
+                let client = client.clone();
+                look = Some(async move { client.queue_remaining().await }.boxed());
+            }
+        }
     }
 
-    async fn open(&self, input: &InputRef) -> Result<ByteStream, RunEnd> {
-        let context = self.context.clone();
-        let bytes = self.context.open_input(&input.from).await.map_err(|e| not_there(input, e))?;
-        Ok(bytes.inspect(move |_| context.tick()).boxed())
+    /// After how long of such answers alone, while nothing moves, the service is gone.
+    fn gone_after(&self, answer: Result<u64, RequestError>) -> Option<(Duration, RequestError)> {
+        let error = answer.err()?;
+        let gone_after = match error {
+            RequestError::Unreachable { refused: false, .. } => {
+                self.connector.settings.timeouts.unconfirmed
+            }
+            _ => self.dead_after(&error)?,
+        };
+        Some((gone_after, error))
     }
+
+    /// The bytes of an input, in pieces: `moves` is told when the other side has room for another.
+    async fn open(&self, input: &InputRef, moves: &Arc<Moves>) -> Result<ByteStream, RunEnd> {
+        let bytes = self.context.open_input(&input.from).await.map_err(|e| not_there(input, e))?;
+        moves.now();
+        let moves = moves.clone();
+        let pieces = bytes.map_ok(|chunk| stream::iter(pieces(chunk).map(Ok))).try_flatten();
+        Ok(pieces.inspect(move |_| moves.now()).boxed())
+    }
+}
+
+/// When a transfer last moved.
+struct Moves(Mutex<Instant>);
+
+impl Moves {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn now(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    fn idle(&self) -> Duration {
+        self.0.lock().elapsed()
+    }
+}
+
+fn pieces(mut chunk: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let piece = chunk.split_to(PIECE.min(chunk.len()));
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 fn check(input: &InputRef) -> Result<(), RunEnd> {

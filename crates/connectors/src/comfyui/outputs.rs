@@ -1,16 +1,22 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use pointsman_comfyui::{HistoryEntry, OutputFile, RequestError, graph};
 use pointsman_core::{
     Failure, FailureKind, LossReason,
     bounds::{self, MAX_ARTIFACTS, MAX_LABEL, MAX_NAME},
+    hex,
     record::{Artifact, ArtifactType},
 };
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::{fetched::Fetched, run::Run, watch::Done, written::short};
 use crate::{Completion, HostError, NewArtifact, Report, RunEnd, SourceError, StopReason};
 
 /// Bytes of the node's id in it at most.
 const NODE_BYTES: usize = 60;
+/// Hex digits that tell node ids apart which are alike in it.
+const DIGITS: usize = 8;
 
 /// What became of the files of a prompt.
 pub(super) enum Collected {
@@ -34,16 +40,17 @@ impl Gone {
 impl Run<'_> {
     /// Fetches and stores every file of the prompt. Only then is it completed.
     pub(super) async fn collect(&self, done: Done) -> Result<Collected, RunEnd> {
-        let Done { entry, files } = done;
-        check_count(files.iter().filter(|file| kind_of(file).is_some()).count())?;
+        let Done { entry, mut files } = done;
+        // What a job brought is no result of it.
+        files.retain(|file| file.folder != "input");
+        check_count(files.len())?;
+        let names = names_of(&files, entry.file_tag.as_deref());
         let mut artifacts = Vec::with_capacity(files.len());
-        for file in files {
-            // What a job brought is no result of it.
-            let Some(kind) = kind_of(&file) else { continue };
+        for (file, name) in files.into_iter().zip(names) {
             if self.context.stop().reason() == Some(StopReason::Cancel) {
                 return Err(RunEnd::Cancelled);
             }
-            match self.store(&entry, &file, kind).await {
+            match self.store(&entry, &file, name).await {
                 Ok(artifact) => artifacts.push(artifact),
                 Err(HostError::Source(SourceError::Gone)) => {
                     let gone = Gone(file);
@@ -65,13 +72,16 @@ impl Run<'_> {
         &self,
         entry: &HistoryEntry,
         file: &OutputFile,
-        kind: ArtifactType,
+        name: String,
     ) -> Result<Artifact, HostError> {
         let artifact = NewArtifact {
-            name: name_of(file, entry.file_tag.as_deref()),
+            name,
             media_type: media_type(&file.filename).to_owned(),
             node: Some(shown(&file.node_id)),
-            kind,
+            kind: match file.folder.as_str() {
+                "temp" => ArtifactType::Temp,
+                _ => ArtifactType::Output,
+            },
             size: None,
         };
         let cached = is_cached(entry, &file.node_id);
@@ -157,14 +167,6 @@ fn check_count(files: usize) -> Result<(), RunEnd> {
     Err(Failure::new(FailureKind::BadJob, "too_many_outputs", message).into())
 }
 
-fn kind_of(file: &OutputFile) -> Option<ArtifactType> {
-    match file.folder.as_str() {
-        "input" => None,
-        "temp" => Some(ArtifactType::Temp),
-        _ => Some(ArtifactType::Output),
-    }
-}
-
 /// A node's id as an artifact may have it: a graph's keys may be anything.
 fn shown(node: &str) -> String {
     let mut node = node.replace(char::is_control, "_");
@@ -172,24 +174,49 @@ fn shown(node: &str) -> String {
     node
 }
 
-/// `{node}-{index}-{file}`, of characters that are safe in a path and a URL, without the tag. What
-/// is too long is cut: a node's id at its end, a file's name at its beginning, since its end says the
-/// type. It does not begin with a dot.
-fn name_of(file: &OutputFile, tag: Option<&str>) -> String {
-    let safe = |c: char| match c {
-        c if c.is_alphanumeric() => c,
-        '.' | '_' | '-' | ' ' | '(' | ')' => c,
-        _ => '_',
-    };
-    let filename = match tag {
-        Some(tag) => file.filename.replacen(&format!("-{tag}"), "", 1),
-        None => file.filename.clone(),
-    };
+/// What the artifacts are called, each by a name of its own: ids of nodes may be alike once they are
+/// safe. Of those the ones that were not safe get a digest of what they were, so that which node gets
+/// which name does not depend on what came first.
+fn names_of(files: &[OutputFile], tag: Option<&str>) -> Vec<String> {
+    let mut alike: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for file in files {
+        alike.entry(node_of(file)).or_default().insert(&file.node_id);
+    }
+    let names = files.iter().map(|file| match node_of(file) {
+        node if alike[&node].len() > 1 && node != file.node_id => {
+            let digest = hex::encode(Sha256::digest(&file.node_id));
+            name_of(file, &format!("{node}-{}", &digest[..DIGITS]), tag)
+        }
+        node => name_of(file, &node, tag),
+    });
+    names.collect()
+}
+
+/// A node's id of characters that are safe, not beginning with a dot, and cut at its end.
+fn node_of(file: &OutputFile) -> String {
     let mut node: String = file.node_id.chars().map(safe).collect();
     if node.starts_with('.') {
         node.replace_range(..1, "_");
     }
-    let node = &node[..node.floor_char_boundary(NODE_BYTES)];
+    node.truncate(node.floor_char_boundary(NODE_BYTES));
+    node
+}
+
+fn safe(c: char) -> char {
+    match c {
+        c if c.is_alphanumeric() => c,
+        '.' | '_' | '-' | ' ' | '(' | ')' => c,
+        _ => '_',
+    }
+}
+
+/// `{node}-{index}-{file}`, of characters that are safe in a path and a URL, without the tag. A file's
+/// name that is too long is cut at its beginning, since its end says the type.
+fn name_of(file: &OutputFile, node: &str, tag: Option<&str>) -> String {
+    let filename = match tag {
+        Some(tag) => file.filename.replacen(&format!("-{tag}"), "", 1),
+        None => file.filename.clone(),
+    };
     let head = format!("{node}-{}-", file.index);
     let name: String = filename.chars().map(safe).collect();
     let surplus = (head.len() + name.len()).saturating_sub(MAX_NAME);
@@ -226,6 +253,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_of_nodes_whose_ids_are_alike_once_they_are_safe_have_names_of_their_own() {
+        let file = |node: &str, index: usize| OutputFile {
+            node_id: node.into(),
+            index,
+            list: "images".into(),
+            filename: "lake.png".into(),
+            subfolder: node.into(),
+            folder: "output".into(),
+        };
+        let long = |end: &str| "12:".repeat(40) + end;
+        let files = ["9:1", "9_1", "9/1", "8:1", &long("1"), &long("2")].map(|node| file(node, 0));
+        let names = names_of(&files, None);
+        assert_eq!(names[1], "9_1-0-lake.png");
+        assert_eq!(names[3], "8_1-0-lake.png", "what is like no other is as it was");
+        let distinct: BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), files.len(), "{names:?}");
+        for (node, name) in [("9:1", &names[0]), ("9/1", &names[2])] {
+            assert!(name.starts_with("9_1-") && name.ends_with("-0-lake.png"), "{node}: {name}");
+        }
+        let (mut turned, mut again) = (files, names);
+        turned.reverse();
+        again.reverse();
+        assert_eq!(names_of(&turned, None), again, "whichever comes first");
+    }
+
+    #[test]
     fn an_artifacts_name_is_safe_and_unique_within_the_job() {
         let file = |node: &str, filename: &str| OutputFile {
             node_id: node.into(),
@@ -235,6 +288,7 @@ mod tests {
             subfolder: String::new(),
             folder: "output".into(),
         };
+        let name_of = |file: &OutputFile, tag| name_of(file, &node_of(file), tag);
         assert_eq!(name_of(&file("9", "lake_00001_.png"), None), "9-2-lake_00001_.png");
         let tagged = file("9", "lake-1a2b3c4d_00001_.png");
         assert_eq!(name_of(&tagged, Some("1a2b3c4d")), "9-2-lake_00001_.png");

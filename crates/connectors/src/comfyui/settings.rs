@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use pointsman_comfyui::{Timeouts, without_password};
-use pointsman_core::ServiceName;
+use pointsman_comfyui::Timeouts;
+use pointsman_core::{ServiceName, address::without_password};
 
 use crate::EvidenceSource;
 
@@ -82,8 +82,8 @@ pub struct Pace {
     pub cancel: Duration,
     /// How long a probe waits.
     pub probe: Duration,
-    /// How long the upload of one input may take.
-    pub upload: Duration,
+    /// A server that takes nothing more of an upload for this long is looked at, and so often again.
+    pub upload_quiet: Duration,
 }
 
 impl Default for Pace {
@@ -102,7 +102,7 @@ impl Default for Pace {
             unreadable_after: Duration::from_secs(5),
             cancel: Duration::from_secs(10),
             probe: Duration::from_secs(4),
-            upload: Duration::from_secs(600),
+            upload_quiet: Duration::from_secs(10),
         }
     }
 }

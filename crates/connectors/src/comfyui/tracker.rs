@@ -19,6 +19,8 @@ pub(super) struct Tracker {
     cached: BTreeSet<String>,
     done: BTreeSet<String>,
     now: Option<String>,
+    /// Nodes that others made while they ran, and which node of the graph each is a part of.
+    parts: BTreeMap<String, String>,
     /// Steps done of the node that runs, and how many it has.
     steps: Option<(f64, f64)>,
     note: Option<String>,
@@ -37,6 +39,7 @@ impl Tracker {
             cached: BTreeSet::new(),
             done: BTreeSet::new(),
             now: None,
+            parts: BTreeMap::new(),
             steps: None,
             note: None,
             most: (!adopted).then_some(0.0),
@@ -49,12 +52,14 @@ impl Tracker {
             Message::ExecutionStart { .. } => self.note = None,
             Message::ExecutionCached { nodes, .. } => self.cached.extend(nodes.iter().cloned()),
             Message::ProgressState { nodes, .. } => {
-                nodes.values().for_each(|node| self.state(node))
+                nodes.iter().for_each(|(id, node)| self.state(id, node))
             }
-            Message::Executing { node: Some(node), .. } => self.begin(node),
+            Message::Executing { node: Some(node), display_node, .. } => {
+                self.begin(node, display_node.as_deref());
+            }
             Message::Progress { value, max, node, .. } => {
                 if let Some(node) = node {
-                    self.begin(node);
+                    self.begin(node, None);
                 }
                 self.steps = Some((*value, *max));
             }
@@ -78,10 +83,11 @@ impl Tracker {
             self.most = Some(self.most.unwrap_or(0.0).max(percent));
         }
         let steps = self.steps.filter(|(_, max)| *max >= 1.0);
-        let class = self.now.as_ref().and_then(|id| self.nodes.get(id)).cloned();
+        let node = self.shown().cloned();
+        let class = node.as_ref().and_then(|id| self.nodes.get(id)).cloned();
         Report {
             percent: self.most,
-            node: self.now.clone(),
+            node,
             step: steps.map(|(value, _)| value as u32),
             steps: steps.map(|(_, max)| max as u32),
             message: self.note.clone().or(class),
@@ -94,7 +100,8 @@ impl Tracker {
         let cached = self.cached.iter().filter(known).count();
         let to_run = self.nodes.len().saturating_sub(cached).max(1);
         let done = self.done.iter().filter(known).filter(|id| !self.cached.contains(*id)).count();
-        let begun = self.now.as_ref().is_some_and(|id| !self.done.contains(id));
+        // How many parts a node has that makes them while it runs is not known.
+        let begun = self.now.as_ref().filter(known).is_some_and(|id| !self.done.contains(id));
         let part = match self.steps {
             Some((value, max)) if begun && max >= 1.0 => (value / max).clamp(0.0, 1.0),
             _ => 0.0,
@@ -102,23 +109,38 @@ impl Tracker {
         ((100.0 * (done as f64 + part) / to_run as f64) as f32).min(ALMOST)
     }
 
-    fn begin(&mut self, id: &str) {
+    /// A node runs; `of` is the one of the graph that it is a part of, where that is said.
+    fn begin(&mut self, id: &str, of: Option<&str>) {
+        self.part(id, of);
         if self.now.as_deref() != Some(id) {
             self.now = Some(id.to_owned());
             self.steps = None;
         }
     }
 
-    fn state(&mut self, node: &NodeProgress) {
-        let Some(id) = node.real_node_id.as_ref().or(node.display_node_id.as_ref()) else { return };
+    fn state(&mut self, id: &str, node: &NodeProgress) {
+        let of = node.real_node_id.as_ref().or(node.display_node_id.as_ref());
         match node.state {
             NodeState::Running => {
-                self.begin(id);
+                self.begin(id, of.map(String::as_str));
                 self.steps = Some((node.value, node.max));
             }
-            NodeState::Finished => drop(self.done.insert(id.clone())),
+            // What is a part of another is not that one.
+            NodeState::Finished => drop(self.done.insert(id.to_owned())),
             NodeState::Other => {}
         }
+    }
+
+    fn part(&mut self, id: &str, of: Option<&str>) {
+        if let Some(of) = of.filter(|of| *of != id && !self.nodes.contains_key(id)) {
+            self.parts.entry(id.to_owned()).or_insert_with(|| of.to_owned());
+        }
+    }
+
+    /// The node of the graph that runs.
+    fn shown(&self) -> Option<&String> {
+        let now = self.now.as_ref()?;
+        Some(self.parts.get(now).unwrap_or(now))
     }
 }
 
@@ -178,6 +200,32 @@ mod tests {
             Some(99.0),
             "done is said by the end alone"
         );
+    }
+
+    /// As ComfyUI 0.3.64 tells of a node that expands, and as graphs with subgraphs name their nodes.
+    #[test]
+    fn a_part_of_a_node_is_shown_as_that_node_and_does_not_end_it() {
+        let node = json!({"class_type": "ForLoop", "inputs": {}});
+        let mut tracker = Tracker::new(&json!({"12:3": node, "12:4": node}), false);
+        let executing = json!({"type": "executing",
+            "data": {"prompt_id": "p", "node": "12:3.0.0.1", "display_node": "12:3"}});
+        let report = hear(&mut tracker, executing);
+        assert_eq!((report.node.as_deref(), report.percent), (Some("12:3"), Some(0.0)));
+        assert_eq!(report.message.as_deref(), Some("ForLoop"));
+        let state = |real: &str| {
+            json!({"type": "progress_state", "data": {"prompt_id": "p", "nodes": {
+                "12:3": {"value": 0, "max": 1, "state": real, "real_node_id": "12:3"},
+                "12:3.0.0.1": {"value": 1, "max": 1, "state": "finished", "real_node_id": "12:3"},
+                "12:3.0.0.2": {"value": 3, "max": 4, "state": "running", "real_node_id": "12:3"}}}})
+        };
+        let report = hear(&mut tracker, state("running"));
+        assert_eq!((report.node.as_deref(), report.percent), (Some("12:3"), Some(0.0)));
+        let step = json!({"type": "progress",
+            "data": {"prompt_id": "p", "node": "12:3.0.0.2", "value": 4, "max": 4}});
+        let report = hear(&mut tracker, step);
+        assert_eq!((report.node.as_deref(), report.percent), (Some("12:3"), Some(0.0)));
+        assert_eq!((report.step, report.steps), (Some(4), Some(4)));
+        assert_eq!(hear(&mut tracker, state("finished")).percent, Some(50.0));
     }
 
     #[test]

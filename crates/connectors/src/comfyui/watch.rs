@@ -1,4 +1,10 @@
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use pointsman_comfyui::{
@@ -9,7 +15,7 @@ use pointsman_core::{Failure, FailureKind, LossReason};
 use tokio::time::Instant;
 
 use super::{
-    cancel::ended_by_itself,
+    cancel::{ended_by_itself, is_cut_off},
     clocks::{Clocks, Silence},
     ears::{Ears, Heard, settled},
     run::Run,
@@ -34,6 +40,8 @@ struct Watch {
     clocks: Clocks,
     /// The reading of the truth that is out.
     reading: Option<BoxFuture<'static, Reading>>,
+    /// The most bytes of its history that one brought so far.
+    history: Arc<AtomicUsize>,
     read_at: Instant,
     pause: Duration,
     log_at: Instant,
@@ -89,6 +97,7 @@ impl Run<'_> {
             tracker: Tracker::new(&self.graph, !submits),
             clocks: Clocks::new(now),
             reading: None,
+            history: Arc::default(),
             // One that was submitted before may have ended long ago.
             read_at: if submits { now + pause } else { now },
             pause,
@@ -163,7 +172,7 @@ impl Run<'_> {
         watch.clocks.log(now, reading.log);
         let truth = match reading.truth {
             Ok(truth) => truth,
-            Err(error) if error.is_unreadable() => {
+            Err(error) if error.is_unreadable() && (hears || !is_cut_off(&error)) => {
                 return self.weigh_unreadable(watch, &error).await.map(|()| None);
             }
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
@@ -274,6 +283,7 @@ impl Run<'_> {
     /// Looks at the clocks, and asks further where nothing was heard for long.
     async fn ask(&self, watch: &mut Watch) -> Result<(), RunEnd> {
         let now = Instant::now();
+        watch.clocks.history(now, watch.history.load(Ordering::Relaxed));
         watch.clocks.counters(now, self.connector.settings.evidence.sample());
         match watch.clocks.judge(now, &self.task.limits) {
             Silence::None => Ok(()),
@@ -363,22 +373,31 @@ impl Watch {
             self.log_at = now + run.connector.settings.pace.log;
         }
         let client = run.connector.client.clone();
-        self.reading = Some(read(client, run.prompt_id.clone(), with_log).boxed());
+        let history = self.history.clone();
+        self.reading = Some(read(client, run.prompt_id.clone(), with_log, history).boxed());
     }
 }
 
 /// Reads the truth: history first, which alone says how a prompt ended; the queue is needed only
 /// when it has not, and then it must be read before another look into history.
-async fn read(client: ComfyClient, prompt_id: String, with_log: bool) -> Reading {
-    let truth = match client.history(&prompt_id).await {
-        Ok(Some(entry)) => {
-            let queue = Default::default();
-            let verdict = verdict(&prompt_id, &queue, Some(&entry));
-            Ok(Truth { verdict, queue, history: Some(entry) })
-        }
-        Ok(None) => client.truth(&prompt_id).await,
-        Err(error) => Err(error),
+async fn read(
+    client: ComfyClient,
+    prompt_id: String,
+    with_log: bool,
+    most: Arc<AtomicUsize>,
+) -> Reading {
+    let seen = |bytes| {
+        most.fetch_max(bytes, Ordering::Relaxed);
     };
+    let history = || client.history_seen(&prompt_id, seen);
+    let truth = async {
+        let (queue, history) = match history().await? {
+            Some(entry) => (QueueState::default(), Some(entry)),
+            None => (client.queue().await?, history().await?),
+        };
+        Ok(Truth { verdict: verdict(&prompt_id, &queue, history.as_ref()), queue, history })
+    };
+    let truth = truth.await;
     let log = match with_log {
         true => {
             client.logs_raw().await.ok().and_then(|logs| logs.entries.last().map(|e| e.at.clone()))

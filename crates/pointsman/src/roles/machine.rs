@@ -10,6 +10,7 @@ use pointsman_connectors::{
 };
 use pointsman_core::{
     MachineId, ServiceName, WorkerId,
+    address::without_password,
     command::ConnectorReport,
     matching::{Capabilities, CustomerRules, LabelValue},
     record::ConnectorStatus,
@@ -122,7 +123,8 @@ fn service(arg: &ServiceArg, owner: Owner) -> anyhow::Result<ServiceConfig> {
     let connector: Arc<dyn Connector> = match (arg.name.as_str(), &arg.url) {
         ("comfyui", Some(url)) => {
             let settings = ComfyUiSettings::new(arg.name.clone(), url, owner);
-            Arc::new(ComfyUiConnector::new(settings)?)
+            let shown = || format!("service {} at {:?}", arg.name, without_password(url));
+            Arc::new(ComfyUiConnector::new(settings).with_context(shown)?)
         }
         ("comfyui", None) => {
             anyhow::bail!("service comfyui needs its address: comfyui=http://127.0.0.1:8188")

@@ -154,7 +154,7 @@ async fn an_end_that_cannot_be_read_fails_the_job_and_says_so() {
     let begin = Instant::now();
     let failed = failure(bench.run(picture(1)).await.0);
     assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "answer_unreadable"));
-    assert!(failed.message.contains("unexpected answer"), "{}", failed.message);
+    assert!(failed.message.contains("answered 200 OK: <html>"), "{}", failed.message);
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     bench.sim.set_faults(Faults::default());
     bench.run(picture(2)).await.0.unwrap();
@@ -270,6 +270,20 @@ async fn a_process_that_dies_behind_what_still_listens_is_seen() {
     let Bench { sim, connector } = bench;
     sim.stop().await;
     connector.probe().await;
-    assert_eq!(connector.probe().await.status, ConnectorStatus::Error);
+    assert_eq!(connector.probe().await.status, ConnectorStatus::Offline);
     assert_eq!(lost(running.end().await), LossReason::ServiceLost);
+}
+
+#[tokio::test]
+async fn a_process_that_dies_behind_a_proxy_that_shows_a_page_instead_is_gone() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    proxy.close_sockets();
+    let connector = Arc::new(ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap());
+    let bench = Bench { sim: bench.sim, connector };
+    let running = bench.begin(comfy_task(sleeping(30.0))).await;
+    proxy.breaks("GET", How::Page, ALL);
+    let Err(RunEnd::GaveBack { reason, message }) = running.end().await else { panic!() };
+    assert_eq!(reason, LossReason::ServiceLost);
+    assert!(message.contains("answered 200 OK: <!DOCTYPE html>"), "{message}");
 }

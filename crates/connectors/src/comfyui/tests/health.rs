@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use pointsman_comfyui_sim::{Faults, SimConfig};
+use pointsman_comfyui_sim::{Faults, SimConfig, Simulator};
 use pointsman_core::{FailureKind, record::ConnectorStatus};
 use serde_json::json;
 
-use super::{Bench, comfy_task, failure, settings, sleeping};
+use super::{
+    Bench, comfy_task, failure,
+    proxy::{ALL, How, Proxy},
+    settings, sleeping,
+};
 use crate::{
     Connector as _, Health, StopReason,
     comfyui::{ComfyUiConnector, ComfyUiSettings},
@@ -19,15 +23,50 @@ async fn connecting_until_it_was_up_and_offline_after() {
     let Bench { sim, connector } = bench;
     sim.stop().await;
     assert_eq!(connector.probe().await.status, ConnectorStatus::Offline);
-    let fresh = ComfyUiConnector::new(settings(&connector.client.shown_url(), "worker-a")).unwrap();
+    let fresh = ComfyUiConnector::new(settings(connector.client.base_url(), "worker-a")).unwrap();
     let health = fresh.probe().await;
     assert_eq!(health.status, ConnectorStatus::Connecting);
     assert!(health.message.unwrap().contains("waiting for ComfyUI"));
-    let url = connector.client.shown_url().replace("//", "//me:secret@");
+    let url = connector.client.base_url().replace("//", "//me:secret@");
     let settings = settings(&url, "worker-a");
     assert!(!format!("{settings:?}").contains("secret"));
     let why = ComfyUiConnector::new(settings).unwrap().probe().await.message.unwrap();
     assert!(why.contains("***@127.0.0.1") && !why.contains("secret"), "{why}");
+}
+
+#[tokio::test]
+async fn what_a_proxy_answers_before_a_dead_service_is_no_answer_of_it() {
+    let sim = Simulator::start(SimConfig::default()).await.unwrap();
+    let proxy = Proxy::start(sim.addr()).await;
+    let connector = || ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    for (how, answered) in [
+        (How::Answer(502), "answered 502 Bad Gateway"),
+        (How::Answer(503), "answered 503"),
+        (How::Answer(504), "answered 504"),
+        (How::Page, "<title>The tunnel is down</title>"),
+        (How::Cut, "answer lost"),
+    ] {
+        let known = connector();
+        assert_eq!(known.probe().await, Health::idle());
+        proxy.breaks("GET /prompt", how, ALL);
+        assert_eq!(known.probe().await.status, ConnectorStatus::Idle, "once may happen");
+        for (connector, status) in
+            [(known, ConnectorStatus::Offline), (connector(), ConnectorStatus::Connecting)]
+        {
+            let health = connector.probe().await;
+            let why = health.message.unwrap();
+            assert_eq!(health.status, status, "{why}");
+            assert!(why.contains(answered), "{why}");
+        }
+        proxy.mend();
+    }
+    let known = connector();
+    assert_eq!(known.probe().await, Health::idle());
+    proxy.breaks("GET /prompt", How::Answer(401), ALL);
+    known.probe().await;
+    let health = known.probe().await;
+    assert_eq!(health.status, ConnectorStatus::Error, "it wants a password, and may be alive");
+    assert!(health.message.unwrap().contains("answered 401"));
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ struct Manners {
     socket_delay_ms: AtomicU64,
     loses_submission_answers: AtomicBool,
     still: AtomicBool,
+    drips: Mutex<Option<&'static str>>,
+    held: AtomicUsize,
     closes_sockets: AtomicBool,
     handshakes: AtomicUsize,
     breaks: Mutex<Vec<Break>>,
@@ -62,11 +64,18 @@ pub enum How {
     Cut,
     /// As a proxy that finds nothing behind it: with this status.
     Answer(u16),
+    /// With a page for people.
+    Page,
     /// The connection stays open, and nothing comes.
     Hold,
     /// With the beginning of an answer that is larger than anybody reads.
     Large,
 }
+
+const PAGE: &str = "<!DOCTYPE html>\n<title>The tunnel is down</title>";
+
+/// Bytes of an answer that says little.
+const SMALL: usize = 512;
 
 /// Connections that may wait to be taken.
 const BACKLOG: u32 = 16;
@@ -122,10 +131,26 @@ impl Proxy {
         self.task.abort();
     }
 
+    /// What is large of the answers to requests whose first line begins so comes slowly: a twentieth
+    /// each 150 ms.
+    pub fn drip(&self, head: &'static str) {
+        *self.manners.drips.lock() = Some(head);
+    }
+
+    /// How many requests were held.
+    pub fn held(&self) -> usize {
+        self.manners.held.load(Ordering::SeqCst)
+    }
+
+    /// As a process that is held up: nothing moves, and connections wait to be taken.
+    pub fn hold_still(&self) {
+        self.manners.still.store(true, Ordering::SeqCst);
+    }
+
     /// As a process that is held up for long: nothing moves, and as many connections wait as may, so
     /// that no more are made. Answers those.
     pub async fn hold_up(&self) -> Vec<TcpStream> {
-        self.manners.still.store(true, Ordering::SeqCst);
+        self.hold_still();
         let mut waiting = Vec::new();
         let limit = Duration::from_millis(300);
         while let Ok(made) = tokio::time::timeout(limit, TcpStream::connect(self.addr)).await {
@@ -182,6 +207,8 @@ impl Manners {
         let (mut from_server, mut to_server) = server.into_split();
         let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
         let (answering, shared) = (to_client.clone(), self.clone());
+        let dripping = Arc::new(AtomicBool::new(false));
+        let drips = dripping.clone();
         let answers = tokio::spawn(async move {
             let mut chunk = vec![0; 64 << 10];
             loop {
@@ -190,7 +217,14 @@ impl Manners {
                 if read == 0 {
                     return answering.lock().await.shutdown().await;
                 }
-                answering.lock().await.write_all(&chunk[..read]).await?;
+                let slowly = read > SMALL && drips.load(Ordering::SeqCst);
+                let pieces = chunk[..read].chunks(if slowly { read / 20 } else { read });
+                for piece in pieces {
+                    answering.lock().await.write_all(piece).await?;
+                    if slowly {
+                        tokio::time::sleep(Duration::from_millis(150)).await;
+                    }
+                }
                 let is_handshake = chunk.starts_with(b"HTTP/1.1 101");
                 if is_handshake && shared.closes_sockets.load(Ordering::SeqCst) {
                     return answering.lock().await.shutdown().await;
@@ -212,23 +246,26 @@ impl Manners {
                 let ms = self.socket_delay_ms.load(Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(ms)).await;
             }
+            let drips = self.drips.lock().is_some_and(|to| head.starts_with(to.as_bytes()));
+            dripping.store(drips, Ordering::SeqCst);
             let submits = head.starts_with(b"POST /prompt");
             match self.broken(head) {
                 None => {}
                 Some(How::Cut) => return Ok(()),
                 Some(How::Hold) => {
+                    self.held.fetch_add(1, Ordering::SeqCst);
                     copy(&mut from_client, &mut sink()).await?;
                     return Ok(());
                 }
                 Some(how) => {
-                    let (status, length) = match how {
-                        How::Answer(status) => (status, 0),
-                        _ => (200, 1_u64 << 31),
+                    let (status, length, body) = match how {
+                        How::Answer(status) => (status, 0, ""),
+                        How::Page => (200, PAGE.len(), PAGE),
+                        _ => (200, 1 << 31, "x"),
                     };
                     let answer = format!(
                         "HTTP/1.1 {status} Broken\r\ncontent-length: {length}\r\n\
-                         connection: close\r\n\r\n{}",
-                        if length > 0 { "x" } else { "" }
+                         connection: close\r\n\r\n{body}"
                     );
                     to_client.lock().await.write_all(answer.as_bytes()).await?;
                     // The body is read, or the answer is lost when the connection closes.

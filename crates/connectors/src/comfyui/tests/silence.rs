@@ -117,6 +117,19 @@ async fn a_prompt_that_waits_for_its_turn_is_not_stalled_and_its_silence_begins_
     assert!(!said("silent for"), "{reports:?}");
 }
 
+#[tokio::test]
+async fn an_end_that_takes_long_to_read_is_no_stall() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    proxy.drip("GET /history");
+    proxy.breaks("POST /api/jobs", How::Cut, 1);
+    let connector = Arc::new(ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap());
+    let bench = Bench { sim: bench.sim, connector };
+    let end = bench.run_task(impatient(comfy_task(picture(1))), Witness::new()).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+    assert_eq!(proxy.breaks_left(), 1, "it was cancelled");
+}
+
 /// From a prompt without a client everybody gets the previews, without its id.
 #[tokio::test]
 async fn what_a_nameless_prompt_before_it_shows_is_not_taken_for_its_own() {

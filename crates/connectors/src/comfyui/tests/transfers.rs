@@ -2,20 +2,29 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use pointsman_comfyui::Timeouts;
+use pointsman_comfyui_sim::{SimConfig, SimHandle, Simulator};
 use pointsman_core::{FailureKind, LossReason};
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use super::{
-    Bench, comfy_task, failure, lost, picture,
+    Bench, LIMIT, comfy_task, failure, lost, picture,
     plain::bringing,
     proxy::{ALL, How, Proxy},
     settings, until,
 };
-use crate::{Completion, RunEnd, Task, comfyui::ComfyUiConnector, testing::Witness};
+use crate::{
+    Completion, Connector as _, RunEnd, Task,
+    comfyui::{ComfyUiConnector, ComfyUiSettings},
+    testing::Witness,
+};
+
+const SOON: Duration = Duration::from_millis(100);
 
 /// A simulator behind a proxy.
 async fn behind_a_proxy() -> (Bench, Proxy) {
@@ -46,6 +55,80 @@ async fn an_upload_that_the_service_breaks_is_a_loss() {
     let (bench, proxy) = behind_a_proxy().await;
     proxy.breaks("POST /upload/image", How::Cut, ALL);
     assert_eq!(lost(upload(&bench, false).await), LossReason::ServiceLost);
+}
+
+/// An upload that is out, and of which the service takes nothing more.
+async fn standing(change: impl FnOnce(&mut ComfyUiSettings)) -> (Standing, Proxy) {
+    let sim = Simulator::start(SimConfig::default()).await.unwrap();
+    let proxy = Proxy::start(sim.addr()).await;
+    let mut settings = settings(&proxy.url(), "worker-a");
+    settings.timeouts =
+        Timeouts { connect: SOON, request: SOON, unconfirmed: SOON * 3, ..settings.timeouts };
+    settings.pace.upload_quiet = SOON;
+    change(&mut settings);
+    proxy.breaks("POST /upload/image", How::Hold, ALL);
+    let connector = ComfyUiConnector::new(settings).unwrap();
+    let witness = Witness::new();
+    witness.inputs.lock().push(("sha256:aa".into(), Bytes::from_static(b"x")));
+    let mut task = uploading();
+    task.limits.stall_after = SOON * 20;
+    let run = tokio::spawn(async move { connector.run(task, witness.context()).await });
+    until(|| proxy.held() > 0).await;
+    (Standing { _sim: sim, run }, proxy)
+}
+
+struct Standing {
+    _sim: SimHandle,
+    run: JoinHandle<Result<Completion, RunEnd>>,
+}
+
+impl Standing {
+    async fn lost_after(self) -> (Duration, String) {
+        let begin = Instant::now();
+        let end = tokio::time::timeout(LIMIT, self.run).await.expect("the upload hangs").unwrap();
+        let Err(RunEnd::GaveBack { reason: LossReason::ServiceLost, message }) = end else {
+            panic!("{end:?}")
+        };
+        (begin.elapsed(), message)
+    }
+}
+
+#[tokio::test]
+async fn an_upload_to_a_service_that_dies_or_vanishes_in_the_middle_ends_soon() {
+    let hour = |settings: &mut ComfyUiSettings| {
+        settings.pace.cut_off_after = Duration::from_secs(3600);
+    };
+    let (upload, proxy) = standing(hour).await;
+    proxy.vanish();
+    let (after, why) = upload.lost_after().await;
+    assert!(after < SOON * 15 && why.contains("refused"), "{after:?} {why}");
+    let (upload, proxy) = standing(hour).await;
+    let _waiting = proxy.hold_up().await;
+    let (after, why) = upload.lost_after().await;
+    assert!(after < SOON * 15 && why.contains("not reachable"), "{after:?} {why}");
+}
+
+/// As a node that holds up the whole process: its kernel takes connections.
+#[tokio::test]
+async fn an_upload_to_a_service_that_is_held_up_waits_for_as_long_as_a_stall_takes() {
+    let (upload, proxy) = standing(|_| {}).await;
+    proxy.hold_still();
+    let (after, why) = upload.lost_after().await;
+    assert!(after >= SOON * 15 && why.contains("took nothing more of it"), "{after:?} {why}");
+}
+
+#[tokio::test]
+async fn an_upload_may_take_longer_than_a_stall_as_long_as_it_moves() {
+    let bench = Bench::new().await;
+    let witness = Witness::new();
+    witness.inputs.lock().push(("sha256:aa".into(), Bytes::from_static(b"01234567")));
+    witness.inputs_pause_ms.store(200, Ordering::SeqCst);
+    let mut task = uploading();
+    task.limits.stall_after = Duration::from_millis(800);
+    task.limits.silence_after = LIMIT;
+    // What was brought is no picture, and was brought as a whole.
+    let failed = failure(bench.run_task(task, witness).await);
+    assert!(!failed.code.starts_with("upload"), "{failed:?}");
 }
 
 #[tokio::test]

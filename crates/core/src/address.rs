@@ -1,0 +1,54 @@
+//! Addresses as they may be shown.
+
+/// What stands in the place of a user and a password.
+const HIDDEN: &str = "***";
+
+/// An address without the user and the password in it. A password may have a `/`, `?` or `#` that was
+/// not escaped: where what stands before the first of them is no host, everything up to the last `@`
+/// is hidden.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    let (scheme, rest) = match url.find("://") {
+        Some(at) => url.split_at(at + "://".len()),
+        None => ("", url),
+    };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let userinfo = if names_host(authority) { authority } else { rest };
+    match userinfo.rfind('@') {
+        Some(at) => format!("{scheme}{HIDDEN}{}", &rest[at..]),
+        None => url.to_owned(),
+    }
+}
+
+/// Whether it ends with a host, or with a host and a port.
+fn names_host(authority: &str) -> bool {
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let after_brackets = host.rsplit_once(']').map_or(host, |(_, port)| port);
+    after_brackets
+        .rsplit_once(':')
+        .is_none_or(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_shown_and_the_password_is_not() {
+        for (url, shown) in [
+            ("http://host:8188", "http://host:8188"),
+            ("http://host:8188/a@b/", "http://host:8188/a@b/"),
+            ("http://host?to=a@b", "http://host?to=a@b"),
+            ("http://[::1]:8188/a@b", "http://[::1]:8188/a@b"),
+            ("http://me:secret@host:8188/a@b/", "http://***@host:8188/a@b/"),
+            ("http://me:se@cret@host", "http://***@host"),
+            ("http://me@host", "http://***@host"),
+            ("http://me:sec/ret@host:1/x", "http://***@host:1/x"),
+            ("http://me:s?cr#t@host", "http://***@host"),
+            ("me:secret@host:1", "***@host:1"),
+            ("", ""),
+        ] {
+            assert_eq!(without_password(url), shown, "{url}");
+        }
+    }
+}
