@@ -62,6 +62,8 @@ pub enum How {
     Cut,
     /// As a proxy that finds nothing behind it: with this status.
     Answer(u16),
+    /// As one that has its users go elsewhere.
+    Redirect(&'static str),
     /// The connection stays open, and nothing comes.
     Hold,
     /// With the beginning of an answer that is larger than anybody reads.
@@ -221,12 +223,13 @@ impl Manners {
                     return Ok(());
                 }
                 Some(how) => {
-                    let (status, length) = match how {
-                        How::Answer(status) => (status, 0),
-                        _ => (200, 1_u64 << 31),
+                    let (status, length, more) = match how {
+                        How::Answer(status) => (status, 0, String::new()),
+                        How::Redirect(to) => (302, 0, format!("location: {to}\r\n")),
+                        _ => (200, 1_u64 << 31, String::new()),
                     };
                     let answer = format!(
-                        "HTTP/1.1 {status} Broken\r\ncontent-length: {length}\r\n\
+                        "HTTP/1.1 {status} Broken\r\ncontent-length: {length}\r\n{more}\
                          connection: close\r\n\r\n{}",
                         if length > 0 { "x" } else { "" }
                     );
