@@ -1,6 +1,7 @@
 -- Everything else that must be one step: opening, contact, reading together, profiles, wake-ups.
 
 local CALM_MS = _CALM_MS
+local NO_PREVIEWS_AT = _NO_PREVIEWS_AT
 
 -- What these functions, and the processes beside them, write and publish with; and the question whose
 -- refusal says that the slot moves.
@@ -185,7 +186,15 @@ local function pass_on(keys, args)
   return 'ok'
 end
 
--- Keeps a picture, unless a newer one stands there. ARGV: job, attempt, its number, what is kept of
+-- Whether so much memory is used that pictures must leave the rest to jobs.
+local function is_short_of_memory()
+  local info = call('INFO', 'memory')
+  local used, most = string.match(info, '\nused_memory:(%d+)'), string.match(info, '\nmaxmemory:(%d+)')
+  used, most = tonumber(used), tonumber(most)
+  return used and most and most > 0 and used >= NO_PREVIEWS_AT * most
+end
+
+-- Keeps a picture, unless a newer one stands there; while memory is short none, nor the older one. ARGV: job, attempt, its number, what is kept of
 -- it, for how many seconds.
 local function keep_preview(keys, args)
   local key, attempt, n = prefix_of(keys[1]) .. 'preview:' .. args[1], tonumber(args[2]), tonumber(args[3])
@@ -194,6 +203,10 @@ local function keep_preview(keys, args)
   local was, number = string.match(type(found) == 'string' and found or '', '^(%d+) (%d+) ')
   was, number = tonumber(was), tonumber(number)
   if was and (was > attempt or was == attempt and number > n) then return 'old' end
+  if is_short_of_memory() then
+    call('UNLINK', key)
+    return 'full'
+  end
   call('SET', key, args[4], 'EX', args[5])
   return 'ok'
 end
