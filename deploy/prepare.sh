@@ -54,6 +54,7 @@ for name in redis-0 redis-1 redis-2; do
   node "$name"
   mkdir -p "$name/data"
   sed -e "s/#POINTSMAN_SHA256/$(digests pointsman)/" \
+    -e "s/#WORKER_SHA256/$(digests worker)/" \
     -e "s/#REPLICA_SHA256/$(digests replica)/" \
     -e "s/#SENTINEL_SHA256/$(digests sentinel)/" \
     -e "s/#OPERATOR_SHA256/$(digests operator)/" "$here/users.acl" > "$name/users.acl"

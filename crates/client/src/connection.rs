@@ -233,6 +233,13 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
 
 async fn refusal(mut response: Response) -> ClientError {
     let status = response.status();
+    if let Some(to) = response.headers().get(header::LOCATION).filter(|_| status.is_redirection()) {
+        let to: String = String::from_utf8_lossy(to.as_bytes()).chars().take(200).collect();
+        return ClientError::Unexpected(format!(
+            "{status}: it redirects to {to}, which is not followed: if the server is there, give \
+             that address instead"
+        ));
+    }
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
@@ -258,18 +265,34 @@ fn problem_of(status: StatusCode, body: &Bytes) -> ClientError {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, routing::any};
+    use axum::{
+        Router,
+        response::{IntoResponse, Redirect},
+        routing::any,
+    };
     use tokio::net::TcpListener;
 
     use super::*;
 
     /// A server that gives every request this answer.
-    async fn answering(status: StatusCode) -> String {
+    async fn answering(answer: impl IntoResponse + Clone + Send + Sync + 'static) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(any(move || async move { status }));
+        let router = Router::new().fallback(any(move || async move { answer }));
         tokio::spawn(async move { axum::serve(listener, router).await });
         format!("http://{address}")
+    }
+
+    /// Whoever answers could else give orders to servers that only this machine reaches.
+    #[tokio::test]
+    async fn where_it_is_sent_elsewhere_nobody_goes() {
+        let to = answering(StatusCode::OK).await + "/api/v1/intake/close";
+        for redirect in [Redirect::temporary(&to), Redirect::permanent(&to), Redirect::to(&to)] {
+            let client = Client::new(&answering(redirect).await, None).unwrap();
+            let why = client.remove_worker(&"w".parse().unwrap()).await.unwrap_err();
+            let ClientError::Unexpected(why) = why else { panic!("{why:?}") };
+            assert!(why.contains(&to) && why.contains("not followed"), "{why}");
+        }
     }
 
     #[tokio::test]

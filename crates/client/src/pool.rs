@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use reqwest::{Request, Response, header::HeaderMap};
+use reqwest::{Request, Response, header::HeaderMap, redirect::Policy};
 
 /// How long connecting may take, and the first answer of a server among others: within what a worker
 /// waits for a call (5 s) two servers can be tried.
@@ -67,6 +67,8 @@ impl Drop for Waiting<'_> {
 
 fn connecting(headers: &HeaderMap) -> Result<reqwest::Client, reqwest::Error> {
     let http = reqwest::Client::builder().default_headers(headers.clone()).no_proxy();
+    // Whoever answers could have orders given to servers that only this machine reaches.
+    let http = http.redirect(Policy::none());
     let http = http.connect_timeout(CONNECT).tcp_nodelay(true);
     let http = http.tcp_keepalive(PROBED_AFTER).tcp_keepalive_interval(PROBED_EVERY);
     let http = http.tcp_keepalive_retries(PROBES);

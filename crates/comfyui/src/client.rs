@@ -4,7 +4,7 @@ mod transport;
 
 use std::time::Duration;
 
-use reqwest::{ClientBuilder, Url};
+use reqwest::{ClientBuilder, Url, redirect};
 
 pub use control::Cancelled;
 pub use read::Truth;
@@ -54,7 +54,7 @@ impl Default for Timeouts {
 /// A ComfyUI server, by its address. Cheap to clone; clones share connections.
 ///
 /// It sends no `Origin` header, because ComfyUI refuses foreign ones with 403 (ComfyUI source), and goes through no
-/// proxy, because the service sits beside the worker.
+/// proxy, because the service sits beside the worker. It follows no redirect.
 #[derive(Debug, Clone)]
 pub struct ComfyClient {
     http: reqwest::Client,
@@ -123,6 +123,8 @@ impl ComfyClient {
 fn builder(timeouts: &Timeouts) -> ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
+        // Whoever answers could have addresses read, and orders given, that only this machine reaches.
+        .redirect(redirect::Policy::none())
         .connect_timeout(timeouts.connect)
         // Shorter than any server keeps an idle connection, so that a request never meets a closing one.
         .pool_idle_timeout(Duration::from_secs(15))

@@ -99,7 +99,7 @@ pub enum SubmitError {
         /// Size of the body that was sent.
         bytes: usize,
     },
-    /// Another status that means "no" (4xx): wrong address, or a proxy or custom node that refuses.
+    /// Another status that means "no" (3xx, 4xx): wrong address, or a proxy or custom node that refuses.
     #[error("submission refused with {status}: {body}")]
     Refused {
         /// The HTTP status.
@@ -124,7 +124,9 @@ impl From<RequestError> for SubmitError {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Unreachable { reason, .. } => Self::Unreachable { reason },
-            RequestError::Status { status, body } if status.is_client_error() => {
+            RequestError::Status { status, body }
+                if status.is_client_error() || status.is_redirection() =>
+            {
                 Self::Refused { status: status.as_u16(), body }
             }
             other => Self::Unknown(other),

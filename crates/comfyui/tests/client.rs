@@ -377,6 +377,27 @@ async fn a_server_that_does_not_greet_is_given_up() {
     assert!(matches!(client.events("c").await.unwrap_err(), ConnectError::Refused { .. }));
 }
 
+/// Whoever answers could else have addresses read, and orders given, that only this machine reaches.
+#[tokio::test]
+async fn where_it_is_sent_elsewhere_nobody_goes() {
+    let elsewhere = answering(vec![Reply::Status(200, r#"{"name":"secret"}"#); 8]).await;
+    let to: &str = format!("{elsewhere}/secret").leak();
+    for status in [301, 302, 303, 307, 308] {
+        let client = client(&answering(vec![Reply::Redirect(status, to); 4]).await);
+        let viewed = client.view("a.png", "", Folder::Output).await.unwrap_err();
+        let read = client.queue().await.unwrap_err();
+        let uploaded = client.upload_image("", "a.png", "x").await.unwrap_err();
+        let heard = client.events("c").await.unwrap_err();
+        let submitted = submit_answered(Reply::Redirect(status, to)).await.unwrap_err();
+        assert!(matches!(submitted, SubmitError::Refused { status: is, .. } if is == status));
+        let said = [viewed.to_string(), read.to_string(), uploaded.to_string()];
+        for said in said.into_iter().chain([heard.to_string(), submitted.to_string()]) {
+            let named = said.contains(&status.to_string()) && said.contains(to);
+            assert!(named && said.contains("not followed"), "{said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn no_origin_is_sent() {
     let (listener, url) = listener().await;

@@ -30,7 +30,7 @@ pub enum SourceError {
     /// It may be there, and readable another time.
     #[error("not readable: {0}")]
     Unreadable(String),
-    /// It could not be read for too long, though its service lives and knows the run.
+    /// It could not be read for too long, or lies elsewhere, though its service lives and knows the run.
     #[error("not readable: {0}")]
     Stalled(String),
     /// It could not be read, and its service is dead or knows nothing of the run any more.

@@ -134,7 +134,11 @@ pub async fn join_redis(
     loop {
         let why = match RedisStore::open(with(Options::of_worker(address.clone()), args)).await {
             Ok(store) => return Ok(Some(store)),
-            Err(why @ (NotOpened::Missing { .. } | NotOpened::Importing)) => why,
+            Err(
+                why @ (NotOpened::Missing { .. }
+                | NotOpened::NotLoaded { .. }
+                | NotOpened::Importing),
+            ) => why,
             Err(why) if why.may_pass() && mistake(address, &why).is_none() => {
                 with_guess(address, why)
             }

@@ -40,8 +40,8 @@ fn with_password(line: &str) -> String {
     line.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-async fn pointsman(server: &RedisServer) -> MultiplexedConnection {
-    let url = format!("redis://pointsman:secret@127.0.0.1:{}", server.port());
+async fn as_user(user: &str, server: &RedisServer) -> MultiplexedConnection {
+    let url = format!("redis://{user}:secret@127.0.0.1:{}", server.port());
     Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
@@ -55,9 +55,8 @@ fn parse(line: &str) -> Cmd {
 }
 
 #[tokio::test]
-async fn pointsman_may_do_its_work_and_nothing_else() {
+async fn servers_and_workers_may_do_their_work_and_nothing_else() {
     let (server, _file) = server().await;
-    let mut connection = pointsman(&server).await;
     let allowed = [
         "PING",
         "INFO",
@@ -90,11 +89,6 @@ async fn pointsman_may_do_its_work_and_nothing_else() {
         "EXEC",
         "PUBLISH ~c x",
     ];
-    for line in allowed {
-        let done = parse(line).exec_async(&mut connection).await;
-        let refused = done.as_ref().is_err_and(|error| error.code() == Some("NOPERM"));
-        assert!(!refused, "{line}: {done:?}");
-    }
     let refused = [
         "HGET other a",
         "GET {pointsman:other}:a",
@@ -103,6 +97,7 @@ async fn pointsman_may_do_its_work_and_nothing_else() {
         "FLUSHALL",
         "FLUSHDB",
         "FUNCTION FLUSH",
+        "FUNCTION DELETE l",
         "CONFIG GET *",
         "CONFIG SET maxmemory 1",
         "SHUTDOWN",
@@ -117,9 +112,20 @@ async fn pointsman_may_do_its_work_and_nothing_else() {
         "MIGRATE a b c d e",
         "SORT ~l",
     ];
-    for line in refused {
-        let error = parse(line).exec_async(&mut connection).await.unwrap_err();
-        assert_eq!(error.code(), Some("NOPERM"), "{line}: {error}");
+    for user in ["pointsman", "worker"] {
+        let mut connection = as_user(user, &server).await;
+        for line in allowed {
+            let done = parse(line).exec_async(&mut connection).await;
+            let refused = done.as_ref().is_err_and(|error| error.code() == Some("NOPERM"));
+            assert!(!refused, "{user}: {line}: {done:?}");
+        }
+        for line in refused {
+            let error = parse(line).exec_async(&mut connection).await.unwrap_err();
+            assert_eq!(error.code(), Some("NOPERM"), "{user}: {line}: {error}");
+        }
+        let loaded = parse("FUNCTION LOAD").arg(LIBRARY).exec_async(&mut connection).await;
+        let refused = loaded.is_err_and(|error| error.code() == Some("NOPERM"));
+        assert_eq!(refused, user == "worker", "who may load may replace other fleets' functions");
     }
 }
 
@@ -137,7 +143,7 @@ async fn nobody_comes_in_without_a_password() {
 #[tokio::test]
 async fn what_functions_wrote_is_there_after_a_restart() {
     let (mut server, _file) = server().await;
-    let mut connection = pointsman(&server).await;
+    let mut connection = as_user("pointsman", &server).await;
     parse("FUNCTION LOAD").arg(LIBRARY).exec_async(&mut connection).await.unwrap();
     parse("FCALL both 2 ~h ~z").exec_async(&mut connection).await.unwrap();
     let before = server.dump().await.unwrap();

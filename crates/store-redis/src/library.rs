@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use pointsman_core::{decide::limits, hex};
 use sha2::{Digest as _, Sha256};
 
-use crate::{commit, keys};
+use crate::{commit, keys, settings};
 
 const PARTS: [&str; 15] = [
     include_str!("lua/head.lua"),
@@ -39,6 +39,7 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
         ("_POISONOUS_AFTER", limits::POISONOUS_AFTER.to_string()),
         ("_CALM_MS", limits::CALM.as_millis().to_string()),
         ("_IDLE_BASES", limits::IDLE_BASES.to_string()),
+        ("_NO_PREVIEWS_AT", settings::NO_PREVIEWS_AT.to_string()),
         ("_PAYLOAD_TOLD", commit::REMEMBERED_PAYLOAD.to_string()),
     ];
     numbers.iter().fold(PARTS.concat(), |text, (name, value)| text.replace(name, value))
@@ -47,9 +48,14 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
 /// The library's version: the first digits of its text's digest.
 pub static VERSION: LazyLock<String> = LazyLock::new(|| hex::encode(&Sha256::digest(&*TEXT)[..4]));
 
+/// The library's name.
+pub fn named() -> String {
+    format!("pointsman_{}", *VERSION)
+}
+
 /// The library as `FUNCTION LOAD` takes it.
 pub fn code() -> String {
-    let head = format!("#!lua name=pointsman_{}\n", *VERSION);
+    let head = format!("#!lua name={}\n", named());
     head + &TEXT.replace("_VERSION", &format!("_{}", *VERSION))
 }
 
@@ -79,7 +85,7 @@ mod tests {
     fn what_writes_is_named_among_what_must_be_allowed() {
         let (_, named) = TEXT.split_once("local COMMANDS = {").expect("the list");
         let (named, _) = named.split_once('}').expect("its end");
-        let reads = ["EXISTS", "TIME", "TYPE", "XRANGE"];
+        let reads = ["EXISTS", "INFO", "TIME", "TYPE", "XRANGE"];
         let called = TEXT.split("call('").skip(1).filter_map(|rest| rest.split('\'').next());
         for command in called {
             let starts = |with: &[&str]| with.iter().any(|with| command.starts_with(with));

@@ -190,6 +190,8 @@ fn not_primary(name: &str, role: &str, named_by: Option<&str>) -> String {
     }
 }
 
+/// From this share of its memory on no previews are kept: they must not fill it.
+pub const NO_PREVIEWS_AT: f64 = 0.7;
 /// From this share of its memory on, submissions are refused: what runs can still end.
 pub const FULL_AT: f64 = 0.8;
 /// Below this share they are taken again.

@@ -1,7 +1,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::transport::{LARGE_ANSWER, SMALL_ANSWER, read_body, send};
+use super::transport::{LARGE_ANSWER, SMALL_ANSWER, read_body, refusal, send};
 use crate::submit::read_answer;
 use crate::{ComfyClient, RequestError, Submission, SubmitError, SubmitReply, json};
 
@@ -32,6 +32,9 @@ impl ComfyClient {
             .body(body);
         let limit = self.timeouts.submit;
         let response = send(request, limit).await?;
+        if response.status().is_redirection() {
+            return Err(refusal(response, limit).await.into());
+        }
         let status = response.status().as_u16();
         let answer = read_body(response, limit, LARGE_ANSWER).await?;
         read_answer(status, &answer, sent_bytes)

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use reqwest::header::LOCATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +16,9 @@ pub(super) const LARGE_ANSWER: usize = 64 << 20;
 pub(crate) const SMALL_ANSWER: usize = 1 << 20;
 /// Bytes of a refusal that are read; its beginning says why.
 const REFUSAL: usize = 4 << 10;
+
+/// What is right where an address only redirects.
+const REDIRECTED: &str = "if ComfyUI is there, give that address instead";
 
 /// How requests travel.
 impl ComfyClient {
@@ -84,11 +88,10 @@ impl ComfyClient {
         response: Response,
         limit: Duration,
     ) -> Result<Response, RequestError> {
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(refusal(response, limit).await),
         }
-        Err(status_error(status.as_u16(), &read_beginning(response, limit).await))
     }
 }
 
@@ -98,9 +101,9 @@ pub(crate) async fn expect_status(
     expected: StatusCode,
     limit: Duration,
 ) -> Result<Response, RequestError> {
-    match response.status() {
-        status if status == expected => Ok(response),
-        status => Err(status_error(status.as_u16(), &read_beginning(response, limit).await)),
+    match response.status() == expected {
+        true => Ok(response),
+        false => Err(refusal(response, limit).await),
     }
 }
 
@@ -154,6 +157,17 @@ async fn read_body_seen(
         seen(body.len());
     }
     Ok(body.freeze())
+}
+
+/// The error for an answer that means "no", after reading its body within `limit`; of a redirect, where it leads to.
+pub(crate) async fn refusal(response: Response, limit: Duration) -> RequestError {
+    let status = response.status();
+    if let Some(to) = response.headers().get(LOCATION).filter(|_| status.is_redirection()) {
+        let to = excerpt(to.as_bytes());
+        let body = format!("it redirects to {to}, which is not followed: {REDIRECTED}");
+        return RequestError::Status { status, body };
+    }
+    status_error(status.as_u16(), &read_beginning(response, limit).await)
 }
 
 /// What came of the beginning of a body within `limit`.

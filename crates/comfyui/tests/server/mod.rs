@@ -8,6 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Reply {
     /// Answers.
     Status(u16, &'static str),
+    /// Sends elsewhere.
+    Redirect(u16, &'static str),
     /// Answers in pieces, with so long a pause before each.
     Pieces(&'static [&'static str], Duration),
     /// Answers with so many bytes, and does not say beforehand how many.
@@ -45,6 +47,9 @@ pub async fn answering(replies: Vec<Reply>) -> String {
                         "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
                     )
                 }
+                Reply::Redirect(status, to) => format!(
+                    "HTTP/1.1 {status} X\r\nlocation: {to}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                ),
                 Reply::Bytes(status, bytes) => {
                     let head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\n\r\n");
                     stream.write_all(head.as_bytes()).await.unwrap();

@@ -151,6 +151,10 @@ fn not_opened(error: RequestError) -> SourceError {
         {
             SourceError::Refused(message)
         }
+        // Not the job's fault, and it does not pass either.
+        RequestError::Status { status, .. } if status.is_redirection() => {
+            SourceError::Stalled(message)
+        }
         _ => SourceError::Unreadable(message),
     }
 }

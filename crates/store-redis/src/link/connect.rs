@@ -15,8 +15,8 @@ use super::{
     },
     number,
     refusals::{
-        OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_loaded, other_fleet,
-        other_format,
+        OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_allowed, is_not_loaded,
+        other_fleet, other_format,
     },
     reply::{SCANNED, scan, scanned},
     sentinels::Left,
@@ -113,7 +113,13 @@ async fn look_at(
     let mut opened = open.query_async(&mut connection).await;
     // Where it is loaded already, as it mostly is, no memory is needed to connect.
     if opened.as_ref().is_err_and(is_not_loaded) {
-        load_library(&mut connection).await.map_err(failed)?;
+        load_library(&mut connection).await.map_err(|error| {
+            // Those who make stores need the right; workers may be without it.
+            match is_not_allowed(&error) && !place.opening.makes() {
+                true => OpenError::NotLoaded { library: library::named() },
+                false => failed(error),
+            }
+        })?;
         opened = open.query_async(&mut connection).await;
     }
     let opened: Value = opened.map_err(failed)?;

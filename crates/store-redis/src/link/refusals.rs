@@ -34,6 +34,11 @@ pub enum OpenError {
     Importing,
     #[error("there is no store under {prefix}: check the address and --fleet")]
     Missing { prefix: String },
+    #[error(
+        "Redis lacks the functions of this version ({library}), and the user in the address may not \
+         load them: start a server of this version, which loads them"
+    )]
+    NotLoaded { library: String },
     #[error("{prefix}meta is gone, and without it nothing of the store can be read: {cure}")]
     Lost { prefix: String, cure: String },
     #[error("{key} {field} is {found:?}, {wanted}: {cure}")]
@@ -147,7 +152,7 @@ pub(super) fn failure(place: &Place, (host, port): &Host, error: &RedisError) ->
 }
 
 /// A right is missing.
-fn is_not_allowed(error: &RedisError) -> bool {
+pub(super) fn is_not_allowed(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
 }
 

@@ -48,8 +48,18 @@ local function ask_replicas(keys, args)
   return 'ok'
 end
 
--- Keeps a picture, unless a newer one stands there. ARGV: job, attempt, its number, what is kept of
--- it, for how many seconds.
+local NO_PREVIEWS_AT = _NO_PREVIEWS_AT
+
+-- Whether so much memory is used that pictures must leave the rest to jobs.
+local function is_short_of_memory()
+  local info = call('INFO', 'memory')
+  local used, most = string.match(info, '\nused_memory:(%d+)'), string.match(info, '\nmaxmemory:(%d+)')
+  used, most = tonumber(used), tonumber(most)
+  return used and most and most > 0 and used >= NO_PREVIEWS_AT * most
+end
+
+-- Keeps a picture, unless a newer one stands there; while memory is short none, nor the older one.
+-- ARGV: job, attempt, its number, what is kept of it, for how many seconds.
 local function keep_preview(keys, args)
   local key, attempt, n = prefix_of(keys[1]) .. 'preview:' .. args[1], tonumber(args[2]), tonumber(args[3])
   -- Whatever else stands there is written over.
@@ -57,6 +67,10 @@ local function keep_preview(keys, args)
   local was, number = string.match(type(found) == 'string' and found or '', '^(%d+) (%d+) ')
   was, number = tonumber(was), tonumber(number)
   if was and (was > attempt or was == attempt and number > n) then return 'old' end
+  if is_short_of_memory() then
+    call('UNLINK', key)
+    return 'full'
+  end
   call('SET', key, args[4], 'EX', args[5])
   return 'ok'
 end

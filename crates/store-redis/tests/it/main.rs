@@ -30,5 +30,6 @@ mod together;
 mod transfer;
 mod trouble;
 mod unchanged;
+mod users;
 mod wake;
 mod wrong_types;

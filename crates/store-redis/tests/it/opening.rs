@@ -3,11 +3,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use pointsman_core::{
-    Command,
-    doctor::{MendOutcome, Mended},
-    record::Progress,
-};
+use pointsman_core::{Command, record::Progress};
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
     Depth, Due, Health, Retention, Store, StoreError, ToldProgress, Transfer as _,
@@ -429,67 +425,4 @@ async fn through_sentinels_and_in_a_cluster() {
     let node = RedisServer::start(options).await.expect("it starts");
     let address = format!("redis+cluster://127.0.0.1:{}", node.port());
     works(RedisStore::open(at(&address)).await.expect("it opens")).await;
-}
-
-/// A fleet's store, opened by the user of the production set-up.
-async fn as_the_documented_user(server: &RedisServer) -> (Arc<RedisStore>, Fleet) {
-    let acl = include_str!("../../../../deploy/users.acl");
-    let line = acl.lines().find(|line| line.starts_with("user pointsman ")).expect("the user");
-    let rules = line.trim_start_matches("user pointsman ").replace("#POINTSMAN_SHA256", ">secret");
-    run(server, &format!("ACL SETUSER pointsman {rules}")).await;
-    let address = format!("redis://pointsman:secret@127.0.0.1:{}", server.port());
-    let store = Arc::new(RedisStore::open(at(&address)).await.expect("it opens"));
-    let fleet = Fleet::on(&store);
-    (store, fleet)
-}
-
-/// The user of the production set-up may do all that the store does, and nothing else.
-#[tokio::test]
-async fn the_documented_user_is_enough() {
-    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
-    let (kept, fleet) = as_the_documented_user(&server).await;
-    let hand = fleet.worker("w", 1, &[]).await;
-    let mut hint = kept.wait_for_work(hand.worker.clone(), Vec::new());
-    let held = fleet.running(&hand).await;
-    within("the worker is woken", hint.wait()).await;
-    let done = completed();
-    fleet.act(&hand, held, done).await.expect("it ends");
-    kept.examine(pointsman_store::Depth::Everything).await.expect("it is examined");
-    run(&server, "SET {pointsman:default}:leases x").await;
-    run(&server, "HSET {pointsman:default}:worker:w machine_id unknown").await;
-    let mended = kept.mend(None).await.expect("it is mended");
-    assert_eq!(
-        outcomes(&mended),
-        [
-            ("unknown_machine:worker/w", MendOutcome::Repaired),
-            ("wrong_type:index/leases", MendOutcome::Quarantined),
-        ]
-    );
-    kept.seed().await.expect("it is read");
-    kept.queues(10).await.expect("it is read");
-    kept.tell_progress(Vec::new()).await.expect("it is told");
-}
-
-/// Where the user may not rename a key, that is said, and everything else is mended.
-#[tokio::test]
-async fn a_user_that_may_not_set_aside_is_told_so() {
-    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
-    let (kept, fleet) = as_the_documented_user(&server).await;
-    fleet.worker("w", 1, &[]).await;
-    run(&server, "ACL SETUSER pointsman -rename").await;
-    run(&server, "SET {pointsman:default}:leases x").await;
-    run(&server, "HSET {pointsman:default}:worker:w machine_id unknown").await;
-    let mended = kept.mend(None).await.expect("the rest is mended");
-    let mended = outcomes(&mended);
-    assert_eq!(mended[0], ("unknown_machine:worker/w", MendOutcome::Repaired));
-    let (id, MendOutcome::Left { why }) = &mended[1] else { panic!("{mended:?}") };
-    assert_eq!(*id, "wrong_type:index/leases");
-    assert!(why.contains("rename") && why.contains("deploy/users.acl"), "{why}");
-}
-
-fn outcomes(mended: &[Mended]) -> Vec<(&str, MendOutcome)> {
-    let mut outcomes: Vec<_> =
-        mended.iter().map(|m| (m.finding.id.as_str(), m.outcome.clone())).collect();
-    outcomes.sort_by_key(|(id, _)| *id);
-    outcomes
 }

@@ -1,10 +1,13 @@
 //! Preview pictures, which servers keep for each other.
 
-use pointsman_core::{JobId, LossReason, command::Op, record::ConnectorStatus};
-use pointsman_store::{ManualClock, Preview, Store, conformance::fleet::completed};
-use pointsman_store_redis::RedisStore;
+use std::sync::Arc;
 
-use crate::support::{block_on, by_hand, fleet_on, open_with, options, prefix};
+use pointsman_core::{JobId, LossReason, command::Op, record::ConnectorStatus};
+use pointsman_redis_testing::{RedisOptions, RedisServer};
+use pointsman_store::{ManualClock, Preview, Store, conformance::fleet::completed};
+use pointsman_store_redis::{Address, Options, RedisStore};
+
+use crate::support::{block_on, by_hand, fleet_on, open_with, options, prefix, run};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -61,4 +64,30 @@ async fn a_picture_goes_with_its_attempt() {
         fleet.act(&hand, held, end).await.expect("accepted");
         assert_eq!(kept().await, None);
     }
+}
+
+/// They are many and large: what must not be refused for them is work.
+#[tokio::test]
+async fn pictures_leave_the_last_of_the_memory_to_jobs() {
+    let options = RedisOptions { maxmemory: Some(64 << 20), ..Default::default() };
+    let server = RedisServer::start(options).await.expect("it starts");
+    let address = server.url().parse::<Address>().expect("a valid address");
+    let store = Arc::new(RedisStore::open(Options::new(address)).await.expect("it opens"));
+    let job = |n| JobId::from_uuid(uuid::Uuid::from_u128(n));
+    let large = |n| Preview { bytes: vec![0; 2 << 20].into(), ..preview(1, n) };
+    for n in 0..30 {
+        store.keep_preview(job(n), large(1)).await.expect("it is kept, or none is");
+    }
+    let used = server.info("used_memory").await.expect("it says").expect("a number");
+    assert!(used < 64 * (1 << 20) * 3 / 4, "new work is taken: {used}");
+    let kept = async |n| store.preview(job(n)).await.expect("the store works").map(|kept| kept.n);
+    assert_eq!((kept(0).await, kept(29).await), (Some(1), None));
+    // What is older is not shown in the place of what is newer.
+    run(&server, "SETRANGE filling 6000000 x").await;
+    store.keep_preview(job(0), large(2)).await.expect("none is kept");
+    assert_eq!(kept(0).await, None);
+    run(&server, "DEL filling").await;
+    run(&server, "CONFIG SET maxmemory 0").await;
+    store.keep_preview(job(0), large(3)).await.expect("it is kept");
+    assert_eq!(kept(0).await, Some(3));
 }

@@ -7,13 +7,14 @@ use pointsman_core::{FailureKind, record::ConnectorStatus};
 use serde_json::json;
 
 use super::{
-    Bench, comfy_task, failure,
+    Bench, comfy_task, failure, picture,
     proxy::{ALL, How, Proxy},
     settings, sleeping,
 };
 use crate::{
     Connector as _, Health, StopReason,
     comfyui::{ComfyUiConnector, ComfyUiSettings},
+    testing::Witness,
 };
 
 #[tokio::test]
@@ -67,6 +68,32 @@ async fn what_a_proxy_answers_before_a_dead_service_is_no_answer_of_it() {
     let health = known.probe().await;
     assert_eq!(health.status, ConnectorStatus::Error, "it wants a password, and may be alive");
     assert!(health.message.unwrap().contains("answered 401"));
+}
+
+#[tokio::test]
+async fn one_that_sends_elsewhere_is_an_error_that_says_where_to() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let to = bench.sim.url() + "/prompt";
+    proxy.breaks("GET /prompt", How::Redirect(to.clone().leak()), ALL);
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    let health = connector.probe().await;
+    assert_eq!(health.status, ConnectorStatus::Error);
+    let why = health.message.unwrap();
+    assert!(why.contains(&to) && why.contains("not followed"), "{why}");
+}
+
+#[tokio::test]
+async fn a_result_that_lies_elsewhere_is_not_fetched() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let to = bench.sim.url() + "/system_stats";
+    proxy.breaks("GET /view", How::Redirect(to.clone().leak()), ALL);
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
+    let failed = failure(end);
+    assert_eq!(failed.kind, FailureKind::ServiceFault);
+    assert!(failed.message.contains(&to), "{}", failed.message);
 }
 
 #[tokio::test]

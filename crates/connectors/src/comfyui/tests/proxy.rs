@@ -66,6 +66,8 @@ pub enum How {
     Answer(u16),
     /// With a page for people.
     Page,
+    /// As one that has its users go elsewhere.
+    Redirect(&'static str),
     /// The connection stays open, and nothing comes.
     Hold,
     /// With the beginning of an answer that is larger than anybody reads.
@@ -258,13 +260,14 @@ impl Manners {
                     return Ok(());
                 }
                 Some(how) => {
-                    let (status, length, body) = match how {
-                        How::Answer(status) => (status, 0, ""),
-                        How::Page => (200, PAGE.len(), PAGE),
-                        _ => (200, 1 << 31, "x"),
+                    let (status, length, body, more) = match how {
+                        How::Answer(status) => (status, 0, "", String::new()),
+                        How::Page => (200, PAGE.len(), PAGE, String::new()),
+                        How::Redirect(to) => (302, 0, "", format!("location: {to}\r\n")),
+                        _ => (200, 1 << 31, "x", String::new()),
                     };
                     let answer = format!(
-                        "HTTP/1.1 {status} Broken\r\ncontent-length: {length}\r\n\
+                        "HTTP/1.1 {status} Broken\r\ncontent-length: {length}\r\n{more}\
                          connection: close\r\n\r\n{body}"
                     );
                     to_client.lock().await.write_all(answer.as_bytes()).await?;
