@@ -40,7 +40,8 @@ pub struct JobsQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(inline)]
     pub order: Option<JobsOrder>,
-    /// Jobs on a page, 1 to 1,000; 100 unless given.
+    /// Jobs on a page, 1 to 1,000; 100 unless given. A page also ends with the job that brings it to
+    /// 4 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// `next_cursor` of the page before, which was asked for in the same order.

@@ -17,6 +17,7 @@ mod refused;
 mod retry;
 mod snapshot;
 mod submission;
+mod values;
 mod worker;
 
 pub use code::ErrorCode;

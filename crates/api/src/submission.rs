@@ -1,20 +1,21 @@
 //! Submissions: what a caller asks, checked field by field.
 
-use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive, sync::Arc};
 
 use pointsman_core::{
     CustomerId, IdError, JobId, ServiceName, Timestamp, WorkflowId,
     command::{Idempotency, Submit},
     matching::{RequirementError, RequirementErrorCode, Requirements},
     record::{InputRef, JobRecord, JobSpec, Timeouts},
+    to_json,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
     ErrorCode as Code, InputSource, Problem, check_file_name, depth::check_depth, idempotency,
-    read_json,
+    read_json, values::check_values,
 };
 
 /// Bytes of a JSON body at most.
@@ -23,6 +24,8 @@ pub const MAX_BODY: usize = 64_000_000;
 pub const MAX_BATCH: usize = 1_000;
 /// Files that one job brings at most.
 pub const MAX_INPUTS: usize = 200;
+/// Bytes of all `inputs` of one job as they stand in its record, at most.
+const MAX_INPUTS_BYTES: usize = 32 << 10;
 /// Bytes of `metadata` at most: it is part of every event of the job.
 const MAX_METADATA: usize = 16_384;
 /// Levels of `metadata` at most.
@@ -48,10 +51,11 @@ pub struct Submission {
     /// beside it, where wanted, `extra_data`, an object that ComfyUI gets as it is with fields of
     /// the worker's own added, and `allow_partial`: `true` runs what ComfyUI takes of a workflow
     /// when it refuses some of its outputs, which else fails the job. For the simulation
-    /// `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
+    /// `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels, and a workflow at
+    /// most 10,000 nodes.
     #[schema(value_type = Object)]
     pub payload: Box<RawValue>,
-    /// Files that the job brings, at most 200.
+    /// Files that the job brings, at most 200, and 32 KiB as JSON as they stand in its record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<InputRef>,
     /// 0 to 100, higher first; 50 unless given.
@@ -135,6 +139,7 @@ impl Submission {
     /// # Errors
     /// A problem with the place of the first mistake.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        check_values(body)?;
         read_json(body)
     }
 
@@ -308,7 +313,27 @@ fn check_inputs(inputs: &[InputRef]) -> Result<Vec<InputSource>, Problem> {
         }
         input.from.parse().map_err(|problem: Problem| problem.at(format!("{place}/from")))
     });
-    checked.collect()
+    let sources = checked.collect::<Result<_, _>>()?;
+    let size = kept_bytes(inputs);
+    if size > MAX_INPUTS_BYTES {
+        let detail =
+            format!("the inputs have {size} bytes in all, and {MAX_INPUTS_BYTES} is the most");
+        return Err(Problem::new(Code::TooLong, detail)
+            .at("/inputs")
+            .cure("bring fewer files, or under shorter names"));
+    }
+    Ok(sources)
+}
+
+/// Bytes of the inputs in the job's record, where each is named by its content.
+fn kept_bytes(inputs: &[InputRef]) -> usize {
+    let kept = inputs.iter().map(|InputRef { node, field, name, .. }| InputRef {
+        node: node.clone(),
+        field: field.clone(),
+        name: name.clone(),
+        from: format!("sha256:{}", "0".repeat(64)),
+    });
+    to_json(&kept.collect::<Vec<_>>()).len()
 }
 
 /// `code` is of a text that has the right length, and is wrong all the same.
@@ -334,7 +359,34 @@ fn check_text(text: &str, code: Code, pointer: &str) -> Result<(), Problem> {
 pub struct Batch {
     /// 1 to 1,000.
     #[schema(value_type = Vec<Submission>)]
+    #[serde(deserialize_with = "one_too_many_at_most")]
     pub jobs: Vec<Box<RawValue>>,
+}
+
+/// A batch that is too long is known by one job too many: nothing is made of the others.
+fn one_too_many_at_most<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<Box<RawValue>>, D::Error> {
+    struct Jobs;
+    impl<'de> de::Visitor<'de> for Jobs {
+        type Value = Vec<Box<RawValue>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a sequence")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut given: A) -> Result<Self::Value, A::Error> {
+            let mut jobs = Vec::new();
+            while jobs.len() <= MAX_BATCH
+                && let Some(job) = given.next_element()?
+            {
+                jobs.push(job);
+            }
+            while given.next_element::<de::IgnoredAny>()?.is_some() {}
+            Ok(jobs)
+        }
+    }
+    from.deserialize_seq(Jobs)
 }
 
 impl Batch {
@@ -342,12 +394,12 @@ impl Batch {
     /// A problem when the batch as such is not right.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
         let batch: Self = read_json(body)?;
-        let code = match batch.jobs.len() {
+        let (code, given) = match batch.jobs.len() {
             1..=MAX_BATCH => return Ok(batch),
-            0 => Code::MissingField,
-            _ => Code::TooLong,
+            0 => (Code::MissingField, "no job"),
+            _ => (Code::TooLong, "too many jobs"),
         };
-        let detail = format!("{} jobs: a batch has 1 to {MAX_BATCH}", batch.jobs.len());
+        let detail = format!("{given}: a batch has 1 to {MAX_BATCH}");
         Err(Problem::new(code, detail).at("/jobs"))
     }
 }

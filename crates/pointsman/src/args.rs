@@ -16,7 +16,7 @@ use pointsman_core::{
     view::ENDED_IN_VIEW,
 };
 use pointsman_machine::GpuNumbers;
-use pointsman_server::Role;
+use pointsman_server::{Limits as ServerLimits, Role};
 use pointsman_store::Retention;
 
 use crate::{
@@ -135,6 +135,12 @@ pub struct Listen {
         value_parser = clap::value_parser!(u64).range(1..=1_000_000)
     )]
     pub keep_gib: u64,
+    /// Jobs that may wait; beyond them submissions are refused.
+    #[arg(
+        long, default_value_t = ServerLimits::WAITING_JOBS,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub max_waiting: u64,
     #[command(flatten)]
     pub drain: Drain,
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::Gate, body::Room, files::Files, metrics::Metrics, one_at_a_time::OneAtATime,
-    server::Limits, services::Services, streams::Streams,
+    reading::Reading, server::Limits, services::Services, streams::Streams, waiting::Waiting,
 };
 
 pub(crate) struct Shared {
@@ -23,8 +23,10 @@ pub(crate) struct Shared {
     /// Each looks at all that is stored.
     pub examinations: OneAtATime<Result<Arc<Examination>, StoreError>>,
     pub bodies: Room,
-    /// Payloads and results on their way to clients.
+    pub reading: Reading,
+    /// Large answers on their way to clients.
     pub answers: Room,
+    pub waiting: Waiting,
     /// Streams and waiting claims end when it is cancelled.
     pub stopping: CancellationToken,
 }
@@ -51,7 +53,9 @@ impl App {
             streams: Streams::default(),
             examinations: OneAtATime::default(),
             bodies: Room::for_bodies(limits.body_bytes),
+            reading: Reading::default(),
             answers: Room::for_answers(limits.answer_bytes),
+            waiting: Waiting::new(limits.waiting_jobs),
             stopping: CancellationToken::new(),
         }))
     }

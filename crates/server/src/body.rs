@@ -54,6 +54,11 @@ impl Incoming {
         }
     }
 
+    /// Bytes that have come.
+    pub fn read(&self) -> usize {
+        self.read
+    }
+
     fn too_slow(&self) -> String {
         let (read, waited) = (self.read, self.waited.as_secs());
         format!(

@@ -87,12 +87,13 @@ fn too_large(limit: usize) -> Problem {
 /// A JSON body, read strictly.
 pub(crate) struct Json<T>(pub T, pub Share);
 
-impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
         let Whole(body, share) = Whole::from_request(request, app).await?;
-        Ok(Self(read_json(&body)?, share))
+        let read = app.reading.of(body.len(), move || read_json(&body)).await??;
+        Ok(Self(read, share))
     }
 }
 

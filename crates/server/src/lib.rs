@@ -17,6 +17,7 @@ mod metrics;
 mod one_at_a_time;
 mod openapi;
 mod patient;
+mod reading;
 mod refusal;
 mod router;
 mod routes;
@@ -25,6 +26,7 @@ mod server;
 mod services;
 mod streams;
 mod submission;
+mod waiting;
 mod workflow;
 mod written;
 

@@ -90,7 +90,10 @@ impl From<FilesError> for Refusal {
         let code = match error {
             FilesError::Invalid(problem) => return Self(problem),
             FilesError::Store(error) => return error.into(),
-            FilesError::BrokenOff(_) => ErrorCode::BodyIncomplete,
+            FilesError::BrokenOff(ref why) => match refused(why) {
+                Some(problem) => return problem.clone().into(),
+                None => ErrorCode::BodyIncomplete,
+            },
             FilesError::TooLarge => ErrorCode::FileTooLarge,
             FilesError::OtherDigest { .. } => ErrorCode::DigestMismatch,
             FilesError::Exists { .. } => ErrorCode::ArtifactExists,
@@ -104,6 +107,11 @@ impl From<FilesError> for Refusal {
         };
         Self::new(code, error.to_string())
     }
+}
+
+/// Why this server took no more of a file.
+fn refused(why: &std::io::Error) -> Option<&Problem> {
+    why.get_ref()?.downcast_ref()
 }
 
 /// Whether a full disk is somewhere behind the error.

@@ -56,13 +56,25 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes of requests' bodies that are in memory.
     pub body_bytes: usize,
-    /// Bytes of payloads and results that are in memory, on their way to clients.
+    /// Bytes of large answers that are in memory, on their way to clients.
     pub answer_bytes: usize,
+    /// Jobs that wait; beyond them none is taken.
+    pub waiting_jobs: u64,
+}
+
+impl Limits {
+    /// Jobs that wait, unless it is said otherwise.
+    pub const WAITING_JOBS: u64 = 1_000_000;
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, body_bytes: 1 << 30, answer_bytes: 1 << 30 }
+        Self {
+            connections: 10_000,
+            body_bytes: 1 << 30,
+            answer_bytes: 1 << 30,
+            waiting_jobs: Self::WAITING_JOBS,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 use pointsman_api::{ErrorCode, InputSource, Problem, Submission, ValidSubmission};
 use pointsman_core::{
@@ -12,37 +13,48 @@ use pointsman_core::{
 };
 use uuid::Uuid;
 
-use crate::{access::Caller, app::App, refusal::Refusal, workflow};
+use crate::{access::Caller, app::App, refusal::Refusal, waiting::Entering, workflow};
 
 /// What a submission comes to.
 #[allow(clippy::large_enum_variant, reason = "taken apart at once; almost all are new")]
 pub(crate) enum Admitted {
-    New(Submit),
+    New(Submit, Entering),
     /// An exact repeat: its job is there.
     Known(Arc<Job>),
 }
 
 /// Reads and checks a submission. Nothing is changed but that inline inputs are stored as files.
-pub(crate) async fn admit(app: &App, caller: &Caller, body: &[u8]) -> Result<Admitted, Refusal> {
-    let mut valid = Submission::read(body)?.validate()?;
+pub(crate) async fn admit(app: &App, caller: &Caller, body: Bytes) -> Result<Admitted, Refusal> {
+    let size = body.len();
+    let read = move || Submission::read(&body)?.validate();
+    let mut valid = app.reading.of(size, read).await??;
     own_customer(caller, &mut valid)?;
     match complete(app, caller, &mut valid).await {
-        Ok(()) => {
+        Ok(entering) => {
             let id = JobId::from_uuid(Uuid::now_v7());
-            Ok(Admitted::New(valid.into_command(id, app.broker.store().now())))
+            let submit = valid.into_command(id, app.broker.store().now());
+            Ok(Admitted::New(submit, entering))
         }
-        // What it names was there when its job was taken, and may be gone since.
+        // What it names was there when its job was taken, and may be gone since; so may the room.
         Err(refusal) => known(app, &valid).await?.map(Admitted::Known).ok_or(refusal),
     }
 }
 
 /// Checks what depends on other things, and fills in what follows from them.
-async fn complete(app: &App, caller: &Caller, valid: &mut ValidSubmission) -> Result<(), Refusal> {
+async fn complete(
+    app: &App,
+    caller: &Caller,
+    valid: &mut ValidSubmission,
+) -> Result<Entering, Refusal> {
     app.services.check(&app.broker, &valid.spec.service).await?;
     if valid.spec.service.as_str() == workflow::COMFYUI {
-        workflow::complete(valid)?;
+        let mut given = valid.clone();
+        let complete = move || workflow::complete(&mut given).map(|()| given);
+        *valid = app.reading.of(valid.payload.len(), complete).await??;
     }
-    settle_inputs(app, caller, valid).await
+    let entering = app.waiting.admit(&**app.broker.store()).await?;
+    settle_inputs(app, caller, valid).await?;
+    Ok(entering)
 }
 
 /// The job that the submission is an exact repeat of, by its idempotency key, once it is as safe as

@@ -1,19 +1,26 @@
 //! What is known of a ComfyUI job before any ComfyUI sees it: whether its workflow has the right
 //! form, and what it needs. (The rules on graphs are pure functions of the ComfyUI crate.)
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use pointsman_api::{ErrorCode, Problem, ValidSubmission};
 use pointsman_comfyui::graph;
 use pointsman_core::{matching::complete_from_graph, pointer_token};
-use serde_json::Value;
+use serde::{
+    Deserializer as _,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Value, value::RawValue};
 
 /// The service whose payloads these are.
 pub(crate) const COMFYUI: &str = "comfyui";
 const PLACE: &str = "/payload/workflow";
+/// Nodes of a workflow at most.
+const MAX_NODES: usize = 10_000;
 
 /// Checks the workflow, and completes the requirements from it.
 pub(crate) fn complete(valid: &mut ValidSubmission) -> Result<(), Problem> {
+    check_nodes(&valid.payload)?;
     let payload: Value = serde_json::from_slice(&valid.payload)
         .map_err(|error| Problem::new(ErrorCode::InvalidJson, error.to_string()).at("/payload"))?;
     let workflow = payload.get("workflow").ok_or_else(|| no_workflow(&payload))?;
@@ -28,6 +35,45 @@ pub(crate) fn complete(valid: &mut ValidSubmission) -> Result<(), Problem> {
     let requirements = Arc::make_mut(&mut valid.spec.requirements);
     complete_from_graph(requirements, classes, models, &brought);
     valid.check_requirements()
+}
+
+/// Refuses a workflow of too many nodes before anything is made of them: that takes many times the
+/// bytes of their text. What else is wrong is told where it is.
+fn check_nodes(payload: &[u8]) -> Result<(), Problem> {
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(payload).unwrap_or_default();
+    match fields.get("workflow").map_or(0, |workflow| nodes(workflow.get())) {
+        0..=MAX_NODES => Ok(()),
+        _ => {
+            let detail = format!("the workflow has more than {MAX_NODES} nodes");
+            Err(Problem::new(ErrorCode::TooLong, detail).at(PLACE))
+        }
+    }
+}
+
+/// How many nodes a workflow has; those beyond one too many are not read.
+fn nodes(workflow: &str) -> usize {
+    struct Nodes<'a>(&'a mut usize);
+    impl<'de> Visitor<'de> for Nodes<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("nodes")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut nodes: A) -> Result<(), A::Error> {
+            while nodes.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                *self.0 += 1;
+                if *self.0 > MAX_NODES {
+                    return Err(A::Error::custom("too many nodes"));
+                }
+            }
+            Ok(())
+        }
+    }
+    let mut nodes = 0;
+    // It counts as far as it reads.
+    let _ = serde_json::Deserializer::from_str(workflow).deserialize_map(Nodes(&mut nodes));
+    nodes
 }
 
 fn no_workflow(payload: &Value) -> Problem {
@@ -89,4 +135,32 @@ fn check_inputs(valid: &ValidSubmission, workflow: &Value) -> Result<(), Problem
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_counted_up_to_one_too_many_and_not_read_beyond() {
+        let node = |n: usize| format!(r#""{n}":{{"class_type":"C","inputs":{{"a":[1,{{}}]}}}}"#);
+        let all = |nodes: usize| (0..nodes).map(node).collect::<Vec<_>>().join(",");
+        for (workflow, counted) in [
+            ("[]".to_owned(), 0),
+            ("{}".to_owned(), 0),
+            (format!("{{{}}}", all(3)), 3),
+            (format!("{{{}}}", all(MAX_NODES)), MAX_NODES),
+            (format!("{{{},and this is not even JSON", all(MAX_NODES + 1)), MAX_NODES + 1),
+        ] {
+            assert_eq!(nodes(&workflow), counted);
+        }
+    }
+
+    #[test]
+    fn of_two_workflows_the_last_counts_as_it_is_the_one_that_is_read() {
+        let many: Vec<_> = (0..=MAX_NODES).map(|n| format!("\"{n}\":0")).collect();
+        let payload = format!(r#"{{"workflow":{{}},"workflow":{{{}}}}}"#, many.join(","));
+        let refused = check_nodes(payload.as_bytes()).unwrap_err();
+        assert!(refused.is(ErrorCode::TooLong) && refused.detail.contains("10000"), "{refused}");
+    }
 }

@@ -1334,6 +1334,7 @@ export interface components {
          *     - `idempotency_conflict` (409): The idempotency key was used for another job. Cure: draw a new key for a new job; the same key is only for exact repeats.
          *     - `job_gone` (410): The job of this idempotency key is no longer kept. Cure: nothing is left to do: it was taken once, and removed after its end; to run it once more, draw a new key.
          *     - `too_many_classes` (503): Too many different kinds of jobs are waiting. Cure: use fewer different requirements, or wait until some of these jobs have ended.
+         *     - `too_many_waiting` (503): Too many jobs are waiting. Cure: submit it again once some of them were begun; `--max-waiting` of the server sets how many may wait.
          *     - `intake_closed` (503): The store takes no new work: it was closed for its export. Cure: submit to the server that it moved to, or open it again with `pointsman intake open`.
          *     - `job_not_found` (404): There is no such job. Cure: check the id; ended jobs are removed after the time that the server keeps them; a store that came back from before the job (a fail-over, a backup) forgot it: submit it again.
          *     - `worker_not_found` (404): There is no such worker. Cure: see GET /api/v1/workers; a worker process registers itself again.
@@ -1374,7 +1375,7 @@ export interface components {
          *     - `internal` (500): The server made a mistake. Cure: see the server's log for the request; please report it.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "job_gone" | "too_many_classes" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "store_damaged" | "outcome_unknown" | "not_ready" | "importing" | "too_many_bodies" | "too_many_answers" | "too_many_streams" | "internal";
+        ErrorCode: "invalid_json" | "wrong_type" | "unknown_field" | "missing_field" | "out_of_range" | "too_long" | "too_deep" | "invalid_id" | "invalid_query" | "bad_cursor" | "bad_position" | "body_too_large" | "body_incomplete" | "wrong_media_type" | "route_not_found" | "method_not_allowed" | "unknown_service" | "ui_format_workflow" | "invalid_workflow" | "invalid_requirements" | "contradictory_requirements" | "invalid_name" | "invalid_input" | "input_not_found" | "idempotency_conflict" | "job_gone" | "too_many_classes" | "too_many_waiting" | "intake_closed" | "job_not_found" | "worker_not_found" | "machine_not_found" | "not_found" | "artifact_not_found" | "artifact_gone" | "payload_gone" | "result_not_found" | "preview_not_found" | "log_cut" | "already_ended" | "not_ended" | "not_gone" | "invalid_state" | "stale_attempt" | "unknown_attempt" | "superseded" | "artifact_exists" | "artifact_missing" | "digest_mismatch" | "file_too_large" | "range_not_satisfiable" | "unauthorized" | "forbidden" | "foreign_host" | "foreign_origin" | "store_full" | "files_away" | "store_failed" | "store_damaged" | "outcome_unknown" | "not_ready" | "importing" | "too_many_bodies" | "too_many_answers" | "too_many_streams" | "internal";
         /**
          * @description What an event says happened. The record says what is true after it.
          * @enum {string}
@@ -2507,10 +2508,11 @@ export interface components {
              *     beside it, where wanted, `extra_data`, an object that ComfyUI gets as it is with fields of
              *     the worker's own added, and `allow_partial`: `true` runs what ComfyUI takes of a workflow
              *     when it refuses some of its outputs, which else fails the job. For the simulation
-             *     `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels.
+             *     `{"duration_ms": 2000, "steps": 20, "fail": null}`. At most 100 levels, and a workflow at
+             *     most 10,000 nodes.
              */
             payload: Record<string, unknown>;
-            /** @description Files that the job brings, at most 200. */
+            /** @description Files that the job brings, at most 200, and 32 KiB as JSON as they stand in its record. */
             inputs?: components["schemas"]["InputRef"][];
             /**
              * Format: int64
@@ -2995,7 +2997,10 @@ export interface operations {
                  *     the last ended first.
                  */
                 order?: "submitted" | "ended";
-                /** @description Jobs on a page, 1 to 1,000; 100 unless given. */
+                /**
+                 * @description Jobs on a page, 1 to 1,000; 100 unless given. A page also ends with the job that brings it to
+                 *     4 MiB.
+                 */
                 limit?: number;
                 /** @description `next_cursor` of the page before, which was asked for in the same order. */
                 cursor?: string;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
-use pointsman_server::{Files, Owner, Server, ServerConfig, make_data_directory};
+use pointsman_server::{Files, Limits, Owner, Server, ServerConfig, make_data_directory};
 use pointsman_store::{Retention, Store};
 use pointsman_store_sqlite::{Options, SqliteStore};
 use tokio_util::sync::CancellationToken;
@@ -101,7 +101,7 @@ impl Running {
         let reserved = Server::reserve(ServerConfig {
             listen: listen.listen,
             data: data.to_owned(),
-            limits: open_files::limits(),
+            limits: Limits { waiting_jobs: listen.max_waiting, ..open_files::limits() },
         })?;
         places.check_files()?;
         make_data_directory(data)

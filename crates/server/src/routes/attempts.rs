@@ -21,7 +21,7 @@ use utoipa::IntoParams;
 
 use super::{
     Errors,
-    inputs::{check_form, file_of, share_of_upload},
+    inputs::{Upload, check_form},
     worker::single,
 };
 use crate::{
@@ -134,8 +134,9 @@ pub(crate) async fn put_artifact(
     let held = Held { job: query.job, attempt: query.attempt, token: id(&token)? };
     let expected = expected_digest(&headers)?;
     check_may_store(&*find(&app, held.job).await?, held)?;
-    let _share = share_of_upload(&app, &headers).await?;
-    let stored = app.files.put_artifact(held, &name, file_of(body), expected.as_ref()).await?;
+    let upload = Upload::new(&app);
+    let file = upload.file_of(body);
+    let stored = app.files.put_artifact(held, &name, file, expected.as_ref()).await?;
     Ok(Json(ArtifactStored { name, size: stored.size, sha256: stored.sha256.to_string() }))
 }
 

@@ -1,6 +1,6 @@
 //! Event streams, and the raw log.
 
-use std::{convert::Infallible, fmt::Write as _, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::Body,
@@ -21,6 +21,7 @@ use super::{
     frames::{JobData, ViewData},
     job::find,
     jobs::limit,
+    page::Page,
 };
 use crate::{
     access::Caller,
@@ -33,11 +34,6 @@ use crate::{
 
 const DEFAULT_GROUPS: u32 = 1_000;
 const MAX_GROUPS: u32 = 10_000;
-/// A page of the log ends with the group that reaches so many bytes.
-const PAGE_BYTES: usize = 4 << 20;
-/// Groups that are read at once: at first, as their size is not known, and at most.
-const FIRST_GROUPS: usize = 16;
-const MOST_GROUPS: usize = 256;
 /// Milliseconds.
 const MAX_CONFLATE: u32 = 5_000;
 
@@ -179,51 +175,35 @@ pub(crate) async fn log(
         Some(after) => position(after, "?after")?,
         None => Position { epoch: app.broker.store().epoch(), seq: 0 },
     };
-    let mut json = format!("{{\"epoch\":\"{}\",\"events\":[", after.epoch);
-    let next = write_log(&app, after, limit, &mut json).await.map_err(log_refusal)?;
-    let _ = write!(json, "],\"next\":\"{next}\"}}");
-    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+    let begin = format!("{{\"epoch\":\"{}\",\"events\":[", after.epoch);
+    let mut page = Page::new(&app, begin, limit);
+    let next = write_log(&app, after, &mut page).await?;
+    Ok(page.ends(format_args!("],\"next\":\"{next}\"}}")))
 }
 
-/// Writes a page of the log and returns where the next one begins. It is read in pieces, each as
-/// many groups as the page has room for if they are like those before.
-async fn write_log(
-    app: &App,
-    after: Position,
-    limit: usize,
-    json: &mut String,
-) -> Result<Position, LogError> {
-    let (begin, mut next, mut written) = (json.len(), after, 0);
-    while written < limit && json.len() - begin < PAGE_BYTES {
-        let size = json.len() - begin;
-        let wanted = match written {
-            0 => FIRST_GROUPS,
-            _ => ((PAGE_BYTES - size) * written / size.max(1) + 1).min(MOST_GROUPS),
-        };
-        let wanted = wanted.min(limit - written);
+/// Writes groups of the log, as many as a page has room for, and returns where the next one begins.
+async fn write_log(app: &App, after: Position, page: &mut Page) -> Answer<Position> {
+    let mut next = after;
+    loop {
+        let wanted = page.room();
         let groups = match app.broker.log(next.clone(), wanted).await {
             // Whoever goes on after this page is told.
-            Err(_) if written > 0 => break,
-            groups => groups?,
+            Err(_) if !page.is_empty() => return Ok(next),
+            groups => groups.map_err(log_refusal)?,
         };
         for group in &groups {
             for event in &group.events {
-                if json.len() > begin {
-                    json.push(',');
-                }
-                json.push_str(&event.to_json(group.seq, group.at));
+                page.write(&event.to_json(group.seq, group.at)).await?;
             }
             next.seq = group.seq;
-            written += 1;
-            if json.len() - begin >= PAGE_BYTES {
-                break;
+            if !page.goes_on() {
+                return Ok(next);
             }
         }
         if groups.len() < wanted {
-            break;
+            return Ok(next);
         }
     }
-    Ok(next)
 }
 
 fn log_refusal(error: LogError) -> Refusal {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, response::Response};
 use pointsman_api::{ErrorCode, Problem};
 use pointsman_broker::{Liveness, Snapshot};
 use pointsman_core::{
@@ -13,7 +13,7 @@ use pointsman_core::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Errors;
+use super::{Errors, job::counted};
 use crate::{
     app::App,
     extract::{Id, One},
@@ -33,8 +33,8 @@ pub(super) async fn seen(app: &App) -> Answer<Snapshot> {
     get, path = "/api/v1/snapshot", tag = "events",
     responses((status = 200, body = Snapshot), Errors),
 )]
-pub(crate) async fn snapshot(State(app): State<App>) -> Answer<Json<Snapshot>> {
-    Ok(Json(seen(&app).await?))
+pub(crate) async fn snapshot(State(app): State<App>) -> Answer<Response> {
+    counted(&app, &seen(&app).await?).await
 }
 
 /// All workers.
@@ -50,8 +50,8 @@ pub(crate) struct Workers {
     get, path = "/api/v1/workers", tag = "fleet",
     responses((status = 200, body = Workers), Errors),
 )]
-pub(crate) async fn workers(State(app): State<App>) -> Answer<Json<Workers>> {
-    Ok(Json(Workers { workers: seen(&app).await?.workers }))
+pub(crate) async fn workers(State(app): State<App>) -> Answer<Response> {
+    counted(&app, &Workers { workers: seen(&app).await?.workers }).await
 }
 
 /// One worker.

@@ -1,5 +1,7 @@
 //! Files that jobs bring.
 
+use std::{io, sync::Arc};
+
 use axum::{
     Json,
     body::Body,
@@ -9,6 +11,7 @@ use axum::{
 };
 use futures::{StreamExt as _, stream::try_unfold};
 use pointsman_api::{ErrorCode, InputStored, Problem, Sha256Hex};
+use tokio::sync::Mutex;
 
 use super::Errors;
 use crate::{
@@ -22,22 +25,24 @@ use crate::{
 /// What browsers and `curl -F` or `-d` wrap a file in.
 const FORMS: [&str; 2] = ["multipart/form-data", "application/x-www-form-urlencoded"];
 
-/// The body of a request as the bytes of a file.
-pub(super) fn file_of(body: Body) -> ByteStream {
-    let next = |mut body: Incoming| async {
-        let piece = body.piece().await?;
-        Ok(piece.map(|piece| (piece, body)))
-    };
-    try_unfold(Incoming::new(body), next).boxed()
-}
+/// What is in memory of a file while it is taken in, however long that is.
+pub(super) struct Upload(Arc<Mutex<Share>>);
 
-/// Room for what is in memory of a file while it is taken in, however long that is.
-pub(super) async fn share_of_upload(app: &App, headers: &HeaderMap) -> Result<Share, Problem> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let length = length.and_then(|length| length.parse().ok()).unwrap_or(RECEIVING);
-    let mut share = app.bodies.share();
-    share.grow_to(length.min(RECEIVING)).await?;
-    Ok(share)
+impl Upload {
+    pub fn new(app: &App) -> Self {
+        Self(Arc::new(Mutex::new(app.bodies.share())))
+    }
+
+    /// The body of a request as the bytes of a file, for which there is room as they come.
+    pub fn file_of(&self, body: Body) -> ByteStream {
+        let next = |(mut body, share): (Incoming, Arc<Mutex<Share>>)| async {
+            let Some(piece) = body.piece().await? else { return Ok(None) };
+            let grown = share.lock().await.grow_to(body.read().min(RECEIVING)).await;
+            grown.map_err(io::Error::other)?;
+            Ok(Some((piece, (body, share))))
+        };
+        try_unfold((Incoming::new(body), self.0.clone()), next).boxed()
+    }
 }
 
 /// A form is not the file in it: stored as it comes, it would be another file.
@@ -64,8 +69,8 @@ pub(crate) async fn upload(
     body: Body,
 ) -> Answer<(StatusCode, Json<InputStored>)> {
     check_form(&headers)?;
-    let _share = share_of_upload(&app, &headers).await?;
-    let stored = app.files.put_input(file_of(body)).await?;
+    let upload = Upload::new(&app);
+    let stored = app.files.put_input(upload.file_of(body)).await?;
     let input = format!("sha256:{}", stored.sha256);
     Ok((StatusCode::CREATED, Json(InputStored { input, size: stored.size })))
 }

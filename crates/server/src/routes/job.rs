@@ -12,8 +12,9 @@ use pointsman_api::{Attempts, ErrorCode, Explained, Problem, RetryRequest, read_
 use pointsman_core::{
     Command, JobId, Rejected,
     record::{Job, JobRecord},
+    to_json,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use super::{Errors, submit::job_json};
@@ -44,7 +45,7 @@ pub(crate) async fn get(
     caller: Caller,
     Id(id): Id<JobId>,
 ) -> Answer<Response> {
-    job_json(&*find(&app, &caller, id).await?)
+    counted(&app, &*find(&app, &caller, id).await?).await
 }
 
 /// Every attempt at the job.
@@ -250,6 +251,13 @@ async fn act(app: &App, id: JobId, command: Command) -> Answer<Arc<Job>> {
 fn payload_gone(id: JobId) -> Refusal {
     let detail = format!("the payload of job {id} is no longer kept");
     Problem::new(ErrorCode::PayloadGone, detail).into()
+}
+
+/// An answer that may be large, with its share of the room.
+pub(super) async fn counted(app: &App, answer: &impl Serialize) -> Answer<Response> {
+    let json = to_json(answer);
+    let share = app.answers.share_of(json.len() as u64).await?;
+    Ok(json_text(json, share))
 }
 
 /// An answer that may be large: its share of the room is held until it is sent.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use pointsman_core::{
     Command, MachineId, Record, RecordKey, Rejected,
     command::Reconcile,
@@ -11,8 +11,7 @@ use pointsman_core::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Errors;
-use super::fleet::seen;
+use super::{Errors, fleet::seen, job::counted};
 use crate::{app::App, extract::Id, refusal::Answer};
 
 /// All machines.
@@ -28,8 +27,8 @@ pub(crate) struct Machines {
     get, path = "/api/v1/machines", tag = "fleet",
     responses((status = 200, body = Machines), Errors),
 )]
-pub(crate) async fn list(State(app): State<App>) -> Answer<Json<Machines>> {
-    Ok(Json(Machines { machines: seen(&app).await?.machines }))
+pub(crate) async fn list(State(app): State<App>) -> Answer<Response> {
+    counted(&app, &Machines { machines: seen(&app).await?.machines }).await
 }
 
 /// One machine.

@@ -17,6 +17,7 @@ pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod machines;
 pub(crate) mod operate;
+mod page;
 pub(crate) mod pages;
 pub(crate) mod submit;
 pub(crate) mod worker;

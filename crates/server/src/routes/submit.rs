@@ -5,12 +5,15 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pointsman_api::{Batch, BatchItem, BatchResult, ErrorCode, Submission};
+use pointsman_api::{Batch, BatchItem, BatchResult, ErrorCode, Problem, Submission};
 use pointsman_broker::{BrokerError, Submitted};
-use pointsman_core::record::{Job, JobRecord};
+use pointsman_core::{
+    record::{Job, JobRecord},
+    to_json,
+};
 use pointsman_store::StoreError;
 
-use super::Errors;
+use super::{Errors, job::json_text};
 use crate::{
     access::Caller,
     app::App,
@@ -19,6 +22,8 @@ use crate::{
     submission::{Admitted, admit},
 };
 
+/// Bytes of a job's record beside what was submitted, about.
+const RECORD: usize = 1 << 10;
 const LOOK_FIRST: &str = "look for it with GET /api/v1/jobs, and submit with an `idempotency_key`, \
                           which may be repeated";
 
@@ -33,9 +38,9 @@ const LOOK_FIRST: &str = "look for it with GET /api/v1/jobs, and submit with an 
     ),
 )]
 pub(crate) async fn one(State(app): State<App>, caller: Caller, body: Whole) -> Answer<Response> {
-    let submitted = match admit(&app, &caller, &body.0).await? {
+    let submitted = match admit(&app, &caller, body.0.clone()).await? {
         Admitted::Known(job) => Submitted { job, existed: true },
-        Admitted::New(submit) => {
+        Admitted::New(submit, _entering) => {
             let has_key = submit.idempotency.is_some();
             let refused = |error: BrokerError| refusal(error, has_key);
             let taken = app.broker.submit(vec![submit]).await;
@@ -63,16 +68,21 @@ pub(crate) async fn one(State(app): State<App>, caller: Caller, body: Whole) -> 
 pub(crate) async fn batch(
     State(app): State<App>,
     caller: Caller,
-    body: Whole,
-) -> Answer<axum::Json<BatchResult>> {
-    let batch = Batch::read(&body.0)?;
+    Whole(body, _share): Whole,
+) -> Answer<Response> {
+    let size = body.len();
+    let batch = app.reading.of(size, move || Batch::read(&body)).await??;
+    // About as much as the records of its jobs have.
+    let mut answers = app.answers.share_of((size + batch.jobs.len() * RECORD) as u64).await?;
     // What became of each job, but of those that go to the store.
     let mut settled: Vec<Option<BatchItem>> = Vec::with_capacity(batch.jobs.len());
-    let mut submits = Vec::with_capacity(batch.jobs.len());
-    for (index, job) in batch.jobs.iter().enumerate() {
-        settled.push(match admit(&app, &caller, job.get().as_bytes()).await {
-            Ok(Admitted::New(submit)) => {
+    let (mut submits, mut all_entering) = (Vec::with_capacity(batch.jobs.len()), Vec::new());
+    for (index, job) in batch.jobs.into_iter().enumerate() {
+        let job = String::from(Box::<str>::from(job));
+        settled.push(match admit(&app, &caller, job.into()).await {
+            Ok(Admitted::New(submit, entering)) => {
                 submits.push(submit);
+                all_entering.push(entering);
                 None
             }
             Ok(Admitted::Known(job)) => Some(accepted(&Submitted { job, existed: true })),
@@ -89,6 +99,7 @@ pub(crate) async fn batch(
         Err(error @ StoreError::Unknown(_)) => vec![Err(error.into()); have_keys.len()],
         Err(error) => return Err(error.into()),
     };
+    drop(all_entering);
     let mut taken = taken.into_iter().zip(have_keys);
     let results = settled.into_iter().map(|settled| match settled {
         Some(item) => Ok(item),
@@ -101,14 +112,21 @@ pub(crate) async fn batch(
         },
     });
     let results = results.collect::<Answer<Vec<_>>>()?;
+    let unknown = |why: &Problem| {
+        let refusal = Refusal::new(ErrorCode::OutcomeUnknown, why.detail.clone());
+        if have_all { refusal } else { refusal.unrepeatable(LOOK_FIRST) }
+    };
     // Where nothing is known of any, they are repeated as a whole.
     let is_unknown = |item: &BatchItem| matches!(item, BatchItem::Refused { problem } if problem.is(ErrorCode::OutcomeUnknown));
     match &results[..] {
         [BatchItem::Refused { problem }, ..] if results.iter().all(is_unknown) => {
-            let refusal = Refusal::new(ErrorCode::OutcomeUnknown, problem.detail.clone());
-            Err(if have_all { refusal } else { refusal.unrepeatable(LOOK_FIRST) })
+            Err(unknown(problem))
         }
-        _ => Ok(axum::Json(BatchResult { results })),
+        _ => {
+            let json = to_json(&BatchResult { results });
+            answers.grow_to(json.len()).await.map_err(|full| unknown(&full))?;
+            Ok(json_text(json, answers))
+        }
     }
 }
 

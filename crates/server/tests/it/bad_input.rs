@@ -30,6 +30,18 @@ fn many_classes() -> Value {
     Value::Object((0..1_500).map(node).collect())
 }
 
+/// A workflow of more nodes than any has.
+fn many_nodes() -> Value {
+    let node = |i: usize| (i.to_string(), json!({"class_type": "C", "inputs": {}}));
+    Value::Object((0..10_001).map(node).collect())
+}
+
+/// Inputs each of which is within its limits.
+fn long_inputs() -> Value {
+    let input = |i: usize| json!({"node": "3", "field": format!("{i:0>190}"), "name": "x.png", "from": "data:;base64,aGk="});
+    (0..200).map(input).collect()
+}
+
 fn with_input(name: &str, from: &str) -> String {
     let inputs = json!([{"node": "3", "field": "image", "name": name, "from": from}]);
     json!({"service": "comfyui", "payload": {"workflow": graph()}, "inputs": inputs}).to_string()
@@ -83,6 +95,10 @@ fn submissions() -> Vec<(String, u16, &'static str, &'static str)> {
         (comfyui(json!({"workflow": ui_format})), 422, "ui_format_workflow", "/payload/workflow"),
         (comfyui(json!({"workflow": {}})), 422, "invalid_workflow", "/payload/workflow"),
         (comfyui(json!({"workflow": many_classes()})), 422, "too_long", "/payload/workflow"),
+        (comfyui(json!({"workflow": many_nodes()})), 422, "too_long", "/payload/workflow"),
+        (with("payload", json!({"x": vec![0; 1_000_000]})), 422, "too_long", ""),
+        (with("metadata", json!({"x": vec![0; 1_000_000]})), 422, "too_long", ""),
+        (with("inputs", long_inputs()), 422, "too_long", "/inputs"),
         (
             with("requirements", json!({"must_not": {"labels": labels()}})),
             422,

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pointsman_api::{ErrorCode, Submission};
-use pointsman_core::JobId;
 use pointsman_server::Limits;
 use pointsman_store::{Clock as _, ManualClock, MemStore};
 use serde_json::Value;
@@ -127,13 +126,13 @@ async fn a_head_has_at_most_64_kib() {
     assert_eq!(server.ask(with(70 << 10)).await.status, 431);
 }
 
-/// A client that asks for a payload, and reads nothing but the beginning of the answer.
-async fn reads_nothing(url: &str, job: JobId) -> TcpStream {
+/// A client that asks for something, and reads nothing but the beginning of the answer.
+pub async fn reads_nothing(url: &str, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4 << 10).unwrap();
     let address = url.strip_prefix("http://").unwrap().parse().unwrap();
     let mut connection = socket.connect(address).await.unwrap();
-    let request = format!("GET /api/v1/jobs/{job}/payload HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut begin = [0; 15];
     connection.read_exact(&mut begin).await.unwrap();
@@ -151,8 +150,8 @@ async fn answers_that_nobody_takes_have_a_bound() {
     let payload = serde_json::json!({ "text": "x".repeat(PAYLOAD) });
     let submission = Submission::new("simulation", &payload).unwrap();
     let job = server.client.submit(&submission).await.unwrap().job.id;
-    let slow = reads_nothing(&server.url, job).await;
     let path = format!("/api/v1/jobs/{job}/payload");
+    let slow = reads_nothing(&server.url, &path).await;
     let worker = server.worker("w").await;
     let request = worker.request(Vec::new(), 1, 0.0);
     let unheard = worker.client.exchange(&request, &|| {});

@@ -1,0 +1,72 @@
+//! How many values a submission has. Each may take a hundred times the bytes of its text once it is
+//! read, so there is a limit, and they are counted before anything is made of them.
+
+use crate::{ErrorCode, Problem};
+
+/// Entries of all lists and objects of one submission at most.
+const MAX_VALUES: usize = 1_000_000;
+
+/// Refuses JSON of too many values.
+///
+/// # Errors
+/// `too_long` for the whole.
+pub(crate) fn check_values(json: &[u8]) -> Result<(), Problem> {
+    // Each has a byte at the least.
+    let values = if json.len() > MAX_VALUES { count(json) } else { 0 };
+    if values <= MAX_VALUES {
+        return Ok(());
+    }
+    let detail =
+        format!("the lists and objects have {values} entries in all, and {MAX_VALUES} is the most");
+    Err(Problem::new(ErrorCode::TooLong, detail).at(""))
+}
+
+fn count(json: &[u8]) -> usize {
+    let (mut values, mut is_begun) = (0, false);
+    let (mut in_text, mut is_escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            _ if in_text => in_text = *byte != b'"',
+            b' ' | b'\t' | b'\n' | b'\r' => {}
+            _ => {
+                // What follows a bracket is its first entry, unless it closes it.
+                let is_first = is_begun && !matches!(byte, b'}' | b']');
+                values += usize::from(is_first || *byte == b',');
+                is_begun = matches!(byte, b'{' | b'[');
+                in_text = *byte == b'"';
+            }
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entries_of_all_lists_and_objects_count() {
+        for (json, values) in [
+            ("7", 0),
+            ("{}", 0),
+            ("[ ]", 0),
+            ("[7]", 1),
+            (r#"{"a": 1, "b": 2}"#, 2),
+            ("[[], [ [], {} ],\n[1,2]]", 7),
+            (r#"{"a":"[1,2,3]\",[","b\\":[{},"]"]}"#, 4),
+        ] {
+            assert_eq!(count(json.as_bytes()), values, "{json}");
+        }
+    }
+
+    #[test]
+    fn as_many_as_may_be_are_taken_and_one_more_is_not() {
+        let list = |values: usize| format!("[{}1]", "1,".repeat(values - 1));
+        assert_eq!(check_values(list(MAX_VALUES).as_bytes()), Ok(()));
+        let refused = check_values(list(MAX_VALUES + 1).as_bytes()).unwrap_err();
+        assert!(refused.is(ErrorCode::TooLong), "{refused}");
+        assert!(refused.detail.contains("1000001 entries"), "{refused}");
+    }
+}
