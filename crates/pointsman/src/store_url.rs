@@ -123,8 +123,8 @@ pub async fn open_redis(address: &Address, args: &RedisArgs) -> anyhow::Result<R
     open_redis_for(address, args, Opening::Serve).await
 }
 
-/// Opens the store on a Redis to work on it: one that a server or an import makes, for which it
-/// waits, as for a Redis that is away. None when it was told to stop meanwhile.
+/// Opens the store on a Redis to work on it: one that a server or an import makes, and that a server
+/// takes over from an older version. It waits for that, as for a Redis that is away. None when it was told to stop meanwhile.
 pub async fn join_redis(
     address: &Address,
     args: &RedisArgs,
@@ -137,7 +137,8 @@ pub async fn join_redis(
             Err(
                 why @ (NotOpened::Missing { .. }
                 | NotOpened::NotLoaded { .. }
-                | NotOpened::Importing),
+                | NotOpened::Importing
+                | NotOpened::Older { .. }),
             ) => why,
             Err(why) if why.may_pass() && mistake(address, &why).is_none() => {
                 with_guess(address, why)
@@ -150,6 +151,7 @@ pub async fn join_redis(
                 NotOpened::Missing { .. } => {
                     tracing::warn!("{why}, or start a server on it; waiting for that");
                 }
+                NotOpened::Older { .. } => tracing::warn!("{why}; waiting for that"),
                 _ => tracing::warn!("{why}; waiting for it"),
             }
         }
@@ -249,8 +251,7 @@ impl StoreUrl {
             Self::Sqlite(dir) => Ok(Arc::new(open_sqlite(dir, purpose)?)),
             Self::Redis(address) => {
                 let opening = match purpose {
-                    Purpose::Export => Opening::Visit,
-                    Purpose::Restore => Opening::Existing,
+                    Purpose::Export | Purpose::Restore => Opening::Visit,
                     Purpose::Import => Opening::Import,
                 };
                 Ok(Arc::new(open_redis_for(address, redis, opening).await?))
@@ -281,6 +282,8 @@ pub fn open_sqlite(dir: &Path, purpose: Purpose) -> anyhow::Result<SqliteStore> 
 
 #[cfg(test)]
 mod tests {
+    use pointsman_redis_testing::{RedisOptions, RedisServer};
+
     use super::*;
 
     #[test]
@@ -349,6 +352,37 @@ mod tests {
             let said = exit.message().unwrap_or_default();
             assert!(matches!(exit, Exit::Other(_)) && said.contains(hint), "{said}");
         }
+    }
+
+    /// Its servers would be shut out, and with none of this version nobody would look after its jobs.
+    #[tokio::test]
+    async fn a_worker_waits_until_a_server_takes_over_the_store_of_an_older_version() {
+        let server = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+        let address: Address = server.url().parse().expect("an address");
+        let args = RedisArgs { fleet: None, acks: None };
+        let made = open_redis(&address, &args).await.expect("a store");
+        pointsman_store::Store::close(&made).await.expect("it is closed");
+        let mut redis = server.connect().await.expect("it answers");
+        let older = redis::cmd("HSET").arg("{pointsman:default}:meta").arg("format").arg(3).clone();
+        older.exec_async(&mut redis).await.expect("it is set");
+        let before = server.dump().await.expect("a dump");
+        let stop = CancellationToken::new();
+        let (to, its, stopped) = (address.clone(), args.clone(), stop.clone());
+        let joining = tokio::spawn(async move { join_redis(&to, &its, &stopped).await });
+        // It came, was refused, and comes again.
+        let mut looks = async || -> u64 {
+            let info: String = redis::cmd("INFO").query_async(&mut redis).await.expect("INFO");
+            let count = info.lines().find_map(|l| l.strip_prefix("total_connections_received:"));
+            count.and_then(|count| count.trim().parse().ok()).expect("a number")
+        };
+        let first = looks().await;
+        while looks().await < first + 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!joining.is_finished() && server.dump().await.expect("a dump") == before);
+        open_redis(&address, &args).await.expect("a server takes it over");
+        let joined = joining.await.expect("no panic").expect("no error");
+        assert!(joined.is_some(), "the worker goes on");
     }
 
     /// As the port of something else does, and a load balancer whose Redis is away.

@@ -60,22 +60,26 @@ impl Place {
     }
 }
 
-/// What is done where there is no store yet, or an import fills it or broke off.
+/// What is done where there is no store yet, where it is of an older version, or where an import fills
+/// it or broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Opening {
-    /// One is made where there is none; one that an import fills is refused.
+    /// One is made where there is none, and one of an older version taken over: its format is raised.
+    /// One that an import fills is refused.
     #[default]
     Serve,
-    /// Both are refused.
-    Existing,
-    /// The same for one who reads, or moves the intake: its format is not raised, so those of an older
-    /// version serve it on.
+    /// All are refused. The one of an older version may have servers that this one would end if it
+    /// raised the format, and nobody else would look after the jobs then.
+    Work,
+    /// None is made, and one that an import fills is refused. Its format is left: who reads, or moves
+    /// the intake, writes nothing that those of an older version cannot read, and they serve it on.
     Visit,
-    /// One is made where there is none; what an import has put in is deleted.
+    /// One is made where there is none; what an import has put in is deleted. The format is raised.
     Import,
 }
 
 impl Opening {
+    /// Whether it makes a store where there is none, and takes over one of an older version.
     fn makes(self) -> bool {
         matches!(self, Self::Serve | Self::Import)
     }
@@ -83,8 +87,8 @@ impl Opening {
     /// As the function `open` takes it.
     fn word(self) -> &'static str {
         match self {
-            Self::Serve | Self::Existing => "",
-            Self::Visit => "visit",
+            Self::Serve => "",
+            Self::Work | Self::Visit => "visit",
             Self::Import => "import",
         }
     }

@@ -82,13 +82,13 @@ impl Options {
         }
     }
 
-    /// For a worker: it makes no store, and looks at Redis seldom, as there may be thousands. What
+    /// For a worker: it makes no store, takes none over, and looks at Redis seldom, as there may be thousands. What
     /// happens in between it is told by the epoch, which every call names.
     pub fn of_worker(address: Address) -> Self {
         Self {
             look_every: WORKER_LOOKS_EVERY,
             look_holds: WORKER_LOOK_HOLDS,
-            opening: Opening::Existing,
+            opening: Opening::Work,
             ..Self::new(address)
         }
     }

@@ -8,7 +8,7 @@ use redis::{RedisError, Value, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
-    ANSWER_WITHIN, Place, list, lost_meta,
+    ANSWER_WITHIN, Opening, Place, list, lost_meta,
     nodes::{
         As, CONNECT_WITHIN, Candidate, Failures, Host, candidate, client, config, connected,
         no_answer,
@@ -134,6 +134,14 @@ async fn look_at(
         "denied" => return Err(denied(place, format!("it may not use {}", part(1)))),
         _ => return Err(odd()),
     }
+    if !part(4).is_empty() {
+        tracing::info!(
+            from = part(4),
+            to = FORMAT,
+            "the store's format was raised: versions that know only the older one do not serve it \
+             any more"
+        );
+    }
     let epoch = part(1).parse().map_err(|_| garbled_epoch(keys, part(1)))?;
     let now = part(2).parse().map_err(|_| odd())?;
     let mut meta = redis::cmd("HMGET");
@@ -214,6 +222,13 @@ async fn look_at_meta(
                 }
                 [_, fleet] if text(fleet) != place.fleet => {
                     Err(other_fleet(keys, place, text(fleet)))
+                }
+                // It never becomes less, so nobody needs to look at it in the step that opens.
+                [format, _]
+                    if place.opening == Opening::Work
+                        && number(format).is_some_and(|format| format < FORMAT) =>
+                {
+                    Err(OpenError::Older { format: text(format) })
                 }
                 _ => Ok(()),
             }

@@ -30,6 +30,11 @@ pub enum OpenError {
     OtherFleet { prefix: String, found: String, wanted: String },
     #[error("the store was written by a newer version (format {format}): use that version")]
     Newer { format: String },
+    #[error(
+        "the store is of format {format}, an older version's, and this version's is {FORMAT}: a \
+         server of this version takes it over"
+    )]
+    Older { format: String },
     #[error("an import fills this store, or broke off: run `pointsman import` into it anew")]
     Importing,
     #[error("there is no store under {prefix}: check the address and --fleet")]

@@ -11,7 +11,7 @@ local COMMANDS = {
 }
 
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', 'import' or 'visit' or ''. Who
--- visits leaves the format to those who serve.
+-- visits leaves the format to those who serve. Told at the end: the format that it was raised from, or ''.
 local function open(keys, args)
   -- A right that is missing would else be noticed in the midst of writes.
   for _, command in ipairs(COMMANDS) do
@@ -28,14 +28,15 @@ local function open(keys, args)
   if is_newer(f[1]) then return { 'newer', f[1] } end
   if f[2] ~= args[1] then return { 'fleet', f[2] or '' } end
   if f[5] and args[5] ~= 'import' then return { 'importing' } end
-  if tonumber(f[1]) < FORMAT and args[5] ~= 'visit' then call('HSET', keys[1], 'format', FORMAT) end
+  local raised = tonumber(f[1]) < FORMAT and args[5] ~= 'visit'
+  if raised then call('HSET', keys[1], 'format', FORMAT) end
   if not f[6] then call('HSET', keys[1], 'created_at', text(now)) end
-  if f[3] == args[2] then return { 'ok', f[4], text(now), 'known' } end
+  if f[3] == args[2] then return { 'ok', f[4], text(now), 'known', raised and f[1] or '' } end
   -- Another replication id: a restart, a fail-over, a restored copy. The end of the log may be gone.
   -- `contact_at` stays: by it the next look sees that the clock of this one is behind.
   call('HSET', keys[1], 'replid', args[2], 'epoch', args[3], 'contact_since', text(now),
     'calm_until', text(now + CALM_MS))
-  return { 'ok', args[3], text(now), 'new_epoch' }
+  return { 'ok', args[3], text(now), 'new_epoch', raised and f[1] or '' }
 end
 
 -- The store's own absence is not the workers' silence: after a gap in which no server looked, and

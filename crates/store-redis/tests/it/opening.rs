@@ -91,7 +91,12 @@ async fn a_store_of_an_older_format_is_taken_over() {
     export(&visitor, &export_options, &mut Vec::new(), &mut |_| ()).await.expect("an export");
     visitor.set_intake(true).await.expect("it is open");
     assert_eq!(format().await, "1");
+    // A worker waits for a server that takes it over: nobody else would look after its jobs.
+    let work = || Options { opening: Opening::Work, ..at(&server.url()) };
+    let why = refused(&server, work()).await;
+    assert_eq!(why, OpenError::Older { format: "1".into() });
     works(open().await).await;
+    RedisStore::open(work()).await.expect("a worker joins it");
     assert_eq!(format().await, newest);
     let docs =
         [include_str!("../../../../docs/redis.md"), include_str!("../../../../docs/operating.md")];

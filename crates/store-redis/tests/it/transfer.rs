@@ -148,7 +148,7 @@ async fn an_import_that_broke_off_is_told_and_begins_anew() {
     let theirs = Fleet::on(&bystander);
     let refused = theirs.run(Command::Submit(theirs.submission(spec(50)))).await;
     assert_eq!(refused.err(), Some(Rejected::Importing));
-    for opening in [Opening::Serve, Opening::Existing] {
+    for opening in [Opening::Serve, Opening::Work] {
         let refused = try_open(Options { opening, ..options.clone() }).err();
         assert_eq!(refused, Some(OpenError::Importing));
     }
@@ -180,7 +180,7 @@ async fn an_import_that_broke_off_is_told_and_begins_anew() {
 #[tokio::test]
 async fn what_is_there_is_opened_and_never_made() {
     let options = options(&ManualClock::default());
-    let existing = Options { opening: Opening::Existing, ..options.clone() };
+    let existing = Options { opening: Opening::Work, ..options.clone() };
     let refused = try_open(existing.clone()).err();
     assert_eq!(refused, Some(OpenError::Missing { prefix: prefix(&options) }));
     assert!(dump(&prefix(&options)).is_empty());
