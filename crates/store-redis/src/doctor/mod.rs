@@ -18,10 +18,13 @@ mod types;
 mod window;
 mod witness;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use aside::Aside;
-use pointsman_core::{Record, RecordKey, doctor::Examination};
+use pointsman_core::{
+    Record, RecordKey, RecordKind,
+    doctor::{Examination, FindingRule},
+};
 use pointsman_store::{Depth, State, StoreError};
 use records::Look;
 use witness::NoLook;
@@ -89,7 +92,15 @@ impl Inner {
         }
         self.look_at_records(depth, &mut look).await?;
         let among_records = self.state_of(&look).await?.examine(depth);
+        let moved_on = self.moved_on(&look).await?;
         for finding in among_records.findings {
+            // A profile goes with its last worker, and they were read after the records.
+            if finding.rule == FindingRule::UnknownCapabilities
+                && finding.record().is_some_and(|worker| moved_on.contains(&worker))
+            {
+                look.undecided.insert(finding.id);
+                continue;
+            }
             let finding = self.mendable_capabilities(finding, &look).await;
             look.found.add(finding);
         }
@@ -101,6 +112,24 @@ impl Inner {
         }
         self.examine_set_aside(depth, &mut look).await?;
         Ok(look)
+    }
+
+    /// Workers that since the moment of the records have gone, or were able to do something else.
+    async fn moved_on(&self, look: &Look) -> Result<BTreeSet<RecordKey>, NoLook> {
+        let (till, _) = self.head().await?;
+        let groups = self.meanwhile(look.seq, till, look).await?;
+        let digest_of = |record: &Record| match record {
+            Record::Worker(worker) => Some(worker.capabilities_digest),
+            _ => None,
+        };
+        let before = look.records.iter().map(|record| (record.key(), digest_of(record)));
+        let before: BTreeMap<RecordKey, _> = before.collect();
+        let events = groups.iter().flat_map(|group| &group.events);
+        let workers = events.filter(|event| event.key.kind() == RecordKind::Worker);
+        let moved_on = workers.filter(|event| {
+            before.get(&event.key).copied().flatten() != event.record.as_ref().and_then(digest_of)
+        });
+        Ok(moved_on.map(|event| event.key.clone()).collect())
     }
 
     /// The records as the specification holds them, with what they are able to do.

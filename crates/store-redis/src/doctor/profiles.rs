@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     keys,
-    link::{text, whole},
+    link::{number, text, whole},
     plan::services_text,
     store::Inner,
 };
@@ -92,12 +92,11 @@ impl Inner {
             }
         }
         let listed = self.set_of("profiles", look).await?;
-        let kept =
-            look.keys_of(&["profile:"]).filter_map(|name| name.split_once(':')?.1.parse().ok());
-        let mut digests: BTreeSet<CapabilitiesDigest> = kept.collect();
-        digests
-            .extend(listed.iter().filter_map(|digest| digest.parse::<CapabilitiesDigest>().ok()));
-        for profile in digests.into_iter().filter(|digest| !expected.users.contains_key(digest)) {
+        let kept = look.keys_of(&["profile:"]).filter_map(|name| name.split_once(':'));
+        let kept = kept.map(|(_, digest)| digest).chain(listed.iter().map(String::as_str));
+        let kept: BTreeSet<CapabilitiesDigest> = kept.filter_map(|d| d.parse().ok()).collect();
+        let unused = kept.into_iter().filter(|digest| !expected.users.contains_key(digest));
+        for profile in self.still_kept(unused.collect(), &listed).await? {
             let name = keys::profile(&profile);
             let prefix = keys::serves(&profile, "");
             let problem = format!("{name} is kept, and no worker has these capabilities");
@@ -124,6 +123,24 @@ impl Inner {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// Those of these profiles that are there now: keys were listed before the records were read.
+    async fn still_kept(
+        &self,
+        profiles: Vec<CapabilitiesDigest>,
+        listed: &BTreeSet<String>,
+    ) -> Result<Vec<CapabilitiesDigest>, StoreError> {
+        let mut ask = redis::pipe();
+        for profile in &profiles {
+            ask.cmd("EXISTS").arg(self.key(&keys::profile(profile)));
+        }
+        let there = self.link.send_all(&ask).await?;
+        let both = profiles.into_iter().zip(there);
+        let kept = both.filter(|(profile, there)| {
+            number(there) != Some(0) || listed.contains(&profile.to_string())
+        });
+        Ok(kept.map(|(profile, _)| profile).collect())
     }
 
     async fn compare_profile(

@@ -10,12 +10,12 @@ use std::{
 
 use pointsman_core::{
     Command, JobId,
-    command::{Idempotency, Submit},
-    record::JobSpec,
+    command::{Idempotency, Reconcile, Submit},
+    record::{JobSpec, Orders},
 };
 use pointsman_store::{
     Depth, Store,
-    conformance::fleet::{needs, spec},
+    conformance::fleet::{Fleet, Hand, needs, spec},
 };
 use pointsman_store_redis::{Options, RedisStore};
 use uuid::Uuid;
@@ -30,12 +30,22 @@ use crate::{
 fn looking(
     options: &Options,
     key: &str,
+    then: impl FnMut(u64) + Send + 'static,
+) -> (RedisStore, Arc<AtomicU64>) {
+    looking_before(options, "ZRANGE", key, then)
+}
+
+/// Likewise, before Redis has this command about this key.
+fn looking_before(
+    options: &Options,
+    command: &str,
+    key: &str,
     mut then: impl FnMut(u64) + Send + 'static,
 ) -> (RedisStore, Arc<AtomicU64>) {
     let times = Arc::new(AtomicU64::new(0));
     let counted = times.clone();
     let key = format!("{}{key}", prefix(options));
-    let way = between::before(&redis_url(), &["ZRANGE", &key], move || {
+    let way = between::before(&redis_url(), &[command, &key], move || {
         then(counted.fetch_add(1, Relaxed));
     });
     let address = way.parse().expect("a valid address");
@@ -96,6 +106,73 @@ async fn keys_of_submissions() {
     fleet.store.mend(None).await.expect("it is mended");
     fleet.check().await.expect("nothing is wrong any more");
     assert!(!members(&prefix).contains(&first));
+}
+
+/// A worker with capabilities that no other has leaves and is removed.
+fn remove(store: &dyn Store, hand: &Hand) {
+    let (worker, incarnation) = (hand.worker.clone(), hand.incarnation);
+    block_on(async {
+        carry_out(store, Command::Leave { worker: worker.clone(), incarnation }).await;
+        carry_out(store, Command::Reconcile(Reconcile::RemoveWorker { worker })).await;
+    });
+}
+
+/// Neither looks find anything, nor does a repair mend anything, while workers go.
+async fn nothing_is_wrong(fleet: &Fleet, looking: &RedisStore, times: &AtomicU64) {
+    let before = times.load(Relaxed);
+    for depth in [Depth::Fleet, Depth::Everything] {
+        let found = looking.examine(depth).await.expect("it is examined");
+        assert!(found.is_sound() && found.undecided.is_empty(), "{found:?}");
+    }
+    assert_eq!(looking.mend(None).await, Ok(Vec::new()));
+    assert!(times.load(Relaxed) > before, "a worker went meanwhile");
+    fleet.check().await.expect("nothing is wrong");
+}
+
+#[tokio::test]
+async fn workers_that_go_before_their_capabilities_are_read() {
+    let (fleet, options) = fleet_on();
+    for depth in [Depth::Fleet, Depth::Everything] {
+        let hand = fleet.worker("w", 1, &["its-own"]).await;
+        let digest = fleet.worker_record(&hand).await.capabilities_digest;
+        let store = fleet.store.clone();
+        let mut goes = Some(hand);
+        let (looking, times) =
+            looking_before(&options, "HGET", &format!("profile:{digest}"), move |_| {
+                goes.take().iter().for_each(|hand| remove(&*store, hand));
+            });
+        let found = looking.examine(depth).await.expect("it is examined");
+        assert!(found.is_sound() && found.undecided.is_empty(), "{depth:?}: {found:?}");
+        assert!(times.load(Relaxed) > 0, "it went meanwhile");
+        fleet.check().await.expect("nothing is wrong");
+    }
+    // Of one that stays, whatever else happens to it, it is told.
+    let hand = fleet.worker("w", 1, &["its-own"]).await;
+    let digest = fleet.worker_record(&hand).await.capabilities_digest;
+    by_hand(&prefix(&options), &format!("DEL profile:{digest}"));
+    let store = fleet.store.clone();
+    let (worker, mut drain) = (hand.worker.clone(), false);
+    let (looking, _) = looking_before(&options, "HGET", &format!("profile:{digest}"), move |_| {
+        drain = !drain;
+        let (worker, orders) = (worker.clone(), Orders { drain });
+        block_on(carry_out(&*store, Command::SetOrders { worker, orders }));
+    });
+    let found = looking.examine(Depth::Fleet).await.expect("it is examined");
+    assert!(found.has("unknown_capabilities:worker/w"), "{found:?}");
+}
+
+#[tokio::test]
+async fn workers_that_go_after_keys_were_listed() {
+    let (fleet, options) = fleet_on();
+    let mut hands = Vec::new();
+    for n in 0..20 {
+        hands.push(fleet.worker(&format!("w-{n}"), 1, &[&format!("label-{n}")]).await);
+    }
+    let store = fleet.store.clone();
+    let (looking, times) = looking(&options, "leases", move |_| {
+        hands.pop().iter().for_each(|hand| remove(&*store, hand));
+    });
+    nothing_is_wrong(&fleet, &looking, &times).await;
 }
 
 #[tokio::test]
