@@ -36,7 +36,7 @@ pub(super) fn exchange(draft: &mut Draft<'_>, exchange: &Exchange) -> Result<Ans
             Err(unread) => return Err(unread),
         });
     }
-    Ok(Answer::Exchanged { ops, claimed: Vec::new() })
+    Ok(Answer::Exchanged { ops, claimed: Vec::new(), claim_refused: None })
 }
 
 fn current_worker(draft: &Draft<'_>, exchange: &Exchange) -> Result<Worker, Stop> {

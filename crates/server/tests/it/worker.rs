@@ -297,3 +297,50 @@ async fn an_attempt_that_the_store_lost_is_reclaimed_and_the_epoch_tells_when() 
     assert_eq!(exchanged.ops, answers);
     assert_eq!(server.client.job(job).await.unwrap().status, JobStatus::Completed);
 }
+
+/// By itself where something else goes with it; what was right in the request is done.
+#[tokio::test]
+async fn a_service_that_was_not_registered_is_refused_by_its_place() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let job = server.submit().await.id;
+    server.submit().await;
+    let is_refusal = |problem: &serde_json::Value, pointer: &str| {
+        assert_eq!(
+            (&problem["code"], &problem["pointer"]),
+            (&json!("unknown_service"), &json!(pointer))
+        );
+        let detail = "the worker did not register the service simulatoin, only simulation";
+        assert_eq!(problem["detail"], detail);
+        assert_ne!(problem["cure"], pointsman_api::ErrorCode::UnknownService.cure());
+    };
+    let ask = async |route: &str, more: serde_json::Value| {
+        let mut body = json!({"worker_id": "w", "incarnation": worker.incarnation});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.ask(server.post(&format!("/api/v1/worker/{route}"), body.to_string())).await
+    };
+    let claim = |services: &[&str]| json!({"tokens": [Uuid::new_v4()], "services": services});
+
+    let answer = ask("claim", claim(&["simulation", "simulatoin"])).await;
+    assert_eq!(answer.status, 422);
+    is_refusal(&answer.json(), "/services/1");
+    let wait = json!({"claim": claim(&["simulatoin"]), "wait_s": 30});
+    let answer = ask("exchange", wait).await;
+    assert_eq!(answer.status, 422);
+    is_refusal(&answer.json(), "/claim/services/0");
+
+    let (held, _) = worker.take().await;
+    assert_eq!(held.job, job);
+    let ops = json!([op(held, completed(Vec::new()))]);
+    let answer = ask("exchange", json!({"ops": ops, "claim": claim(&["simulatoin"])})).await.json();
+    assert_eq!(answer["ops"], json!([{"answer": "settled", "status": "completed"}]));
+    is_refusal(&answer["claim_refused"], "/claim/services/0");
+
+    let idle = |service: &str| json!({"service": service, "status": "idle"});
+    let connectors = json!([idle("simulation"), idle("simulatoin")]);
+    let answer = ask("renew", json!({"connectors": connectors})).await.json();
+    assert_eq!(answer["orders"], json!({"drain": false}));
+    is_refusal(&answer["refused"][0], "/connectors/1/service");
+    let answer = ask("renew", json!({"connectors": [idle("simulation")]})).await.json();
+    assert_eq!(answer.get("refused"), None);
+}
