@@ -63,6 +63,7 @@ macro_rules! conformance_tests {
             ended_jobs_are_kept_by_count_age_and_bytes,
             ended_jobs_are_listed_by_their_end,
             what_a_submission_puts_into_the_record_is_counted,
+            late_files_are_counted,
         );
         $crate::conformance_tests!(@each presence $open,
             a_superseded_worker_is_told_so,
