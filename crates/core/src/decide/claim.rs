@@ -91,7 +91,7 @@ pub(super) fn claim(
     Ok(())
 }
 
-/// A service whose worker says of it what it did not register.
+/// A worker speaks of services that it registered, and of no others.
 pub(super) fn check_registered(worker: &Worker, service: &ServiceName) -> Result<(), Rejected> {
     let registered = || worker.services.iter().map(|slots| &slots.name);
     match registered().any(|name| name == service) {
