@@ -323,55 +323,13 @@ async fn what_does_not_belong_to_an_operation_is_refused_at_its_place() {
     assert_eq!(server.everything().await, before);
 }
 
-/// The one exception to strict reading: a newer worker may say more of its attempts, and loses no job
-/// by it.
-#[tokio::test]
-async fn what_a_newer_worker_says_of_its_attempts_is_let_through() {
-    let server = start().await;
-    let worker = server.worker("w").await;
-    let of_worker = json!({"worker_id": "w", "incarnation": worker.incarnation});
-    let ask = async |route: &str, body: Value| {
-        let body = merged(&of_worker, &body);
-        let answer =
-            server.ask(server.post(&format!("/api/v1/worker/{route}"), body.to_string())).await;
-        assert_eq!(answer.status, 200, "{route} {body}: {answer:?}");
-        answer.json()
-    };
-    for (outcome, field, said) in [
-        ("failed", "failure", merged(&failure(), &json!({"new": 1}))),
-        ("completed", "last_progress", json!({"attempt": 1, "n": 1, "new": 1})),
-    ] {
-        let job = server.submit().await.id;
-        let (held, _) = worker.take().await;
-        let of_attempt = json!({"job": job, "attempt": 1, "token": held.token});
-        let listed = merged(&of_attempt, &json!({"new": 1}));
-        let progress = json!({"job": job, "attempt": 1, "n": 1, "new": 1});
-        let renewed = ask("renew", json!({"held": [listed], "progress": [progress]})).await;
-        assert_eq!(renewed["lost"], json!([]));
-        let end = merged(&of_attempt, &json!({"outcome": outcome, field: said}));
-        assert_eq!(ask("finish", end).await["answer"], "settled");
-    }
-    server.submit().await;
-    let (held, _) = worker.take().await;
-    let route = format!(
-        "/api/v1/worker/attempts/{}/artifacts/a.png?job={}&attempt=1",
-        held.token, held.job
-    );
-    let stored = server.ask(server.put(&route, "a")).await.json();
-    let artifact = json!({"media_type": "image/png", "type": "output", "new": 1});
-    let artifacts = json!([merged(&stored, &artifact)]);
-    let end = json!({"job": held.job, "attempt": 1, "token": held.token, "outcome": "completed"});
-    let end = merged(&end, &json!({"artifacts": artifacts}));
-    assert_eq!(ask("finish", end).await["answer"], "settled");
-}
-
-fn merged(one: &Value, other: &Value) -> Value {
+pub fn merged(one: &Value, other: &Value) -> Value {
     let mut both = one.as_object().unwrap().clone();
     both.extend(other.as_object().unwrap().clone());
     both.into()
 }
 
-fn failure() -> Value {
+pub fn failure() -> Value {
     json!({"kind": "service_fault", "code": "boom", "message": "boom"})
 }
 
