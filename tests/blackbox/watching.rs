@@ -39,6 +39,17 @@ async fn a_job_is_watched_to_its_end() {
     assert_eq!(people.ended().await.code(), Some(130));
 }
 
+#[tokio::test]
+async fn how_far_a_job_is_stands_among_what_happens() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let mut people = Process::start(&["--server", &up.url, "watch"]);
+    people.prints(": machines ").await;
+    let id = submit(&up.client, &simulation(8_000)).await;
+    let progress = people.prints("  progress  ").await;
+    assert!(progress.contains(&format!("  {id}  ")) && progress.contains(" %"), "{progress}");
+}
+
 fn number(position: &Value) -> Option<u64> {
     position.as_str()?.split_once('.')?.1.parse().ok()
 }

@@ -9,6 +9,11 @@ impl From<&Rejected> for Problem {
     fn from(rejected: &Rejected) -> Self {
         let mut problem = Self::new(code_of(rejected), rejected.to_string());
         problem.facts = facts_of(rejected);
+        if let Rejected::ServiceNotRegistered { .. } = rejected {
+            let cure =
+                "name services of the worker's registration, or register again with this one";
+            problem = problem.cure(cure);
+        }
         problem
     }
 }
@@ -37,6 +42,7 @@ fn code_of(rejected: &Rejected) -> ErrorCode {
         Rejected::TooManyClasses(_) => C::TooManyClasses,
         Rejected::IntakeClosed => C::IntakeClosed,
         Rejected::Importing => C::Importing,
+        Rejected::ServiceNotRegistered { .. } => C::UnknownService,
         Rejected::Damaged(_) => C::StoreDamaged,
         Rejected::Invalid(_) | Rejected::NotDue => C::InvalidState,
     }
@@ -64,6 +70,7 @@ fn facts_of(rejected: &Rejected) -> Facts {
         Rejected::TooManyClasses(_)
         | Rejected::IntakeClosed
         | Rejected::Importing
+        | Rejected::ServiceNotRegistered { .. }
         | Rejected::Invalid(_)
         | Rejected::NotDue => none,
     }

@@ -100,6 +100,10 @@ pub struct Exchanged {
     pub ops: Vec<OpResult>,
     /// One job for each token of the claim at most.
     pub claimed: Vec<ClaimedJob>,
+    /// Why nothing was claimed, while the operations beside the claim were carried out. A claim alone
+    /// is refused as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_refused: Option<Problem>,
     /// Why the ends among the operations, which are written, are not confirmed by as many replicas
     /// as the server's `--acks` asks for. Keep them, and hand them in again exactly until an answer
     /// comes without this.
@@ -153,7 +157,7 @@ pub struct RenewRequest {
 }
 
 /// The answer to a renewal.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Renewed {
     /// The store's epoch. In another one than before, the store is as it was a while before:
     /// `reclaim` what you run before you believe what is `lost`, and hand in again what you handed
@@ -172,6 +176,9 @@ pub struct Renewed {
     pub cancel: Vec<Held>,
     /// What an operator told the worker.
     pub orders: Orders,
+    /// Reports among `connectors` that are not taken, and why; everything else was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Problem>,
 }
 
 /// How far one running attempt is.

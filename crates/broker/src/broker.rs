@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     BrokerConfig, BrokerTasks, FilesTrouble, JobStream, Liveness, Preview, PreviewError,
     ReconcilerStatus, Snapshot, Viewer,
-    hub::{Follower, Hub, begin},
+    hub::{Follower, Hub, begin_with_tail},
     lanes::{Keeper, fresh_lanes},
     reconcilers::{self, Statuses, World},
     told,
@@ -52,8 +52,8 @@ impl Broker {
         config: BrokerConfig,
     ) -> Result<(Self, BrokerTasks), StoreError> {
         let stop = CancellationToken::new();
-        let (feed, seed) = begin(&*store).await?;
-        let hub = Arc::new(Hub::new(store, Arc::new(config), seed, stop.clone()));
+        let (feed, seed, tail) = begin_with_tail(&*store).await?;
+        let hub = Arc::new(Hub::new(store, Arc::new(config), seed, tail, stop.clone()));
         let statuses = Arc::new(Statuses::default());
         let tracker = TaskTracker::new();
         tracker.spawn(Follower::new(hub.clone(), feed).run());

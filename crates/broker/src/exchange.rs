@@ -22,11 +22,13 @@ use crate::{
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// What an exchange brought.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Exchanged {
     /// One answer for each operation, in their order.
     pub ops: Vec<Result<OpAnswer, Rejected>>,
     pub claimed: Vec<Claimed>,
+    /// Why nothing was claimed, where the rest was done.
+    pub claim_refused: Option<Rejected>,
     /// See [`Done::unconfirmed`].
     pub unconfirmed: Option<Arc<str>>,
 }
@@ -112,21 +114,22 @@ impl Exchanges {
             let found = match self.look(look, moved).await {
                 // What became of the operations is told also when a later look fails.
                 Err(_) if !ops.is_empty() => {
-                    return Ok(Exchanged { ops, claimed: Vec::new(), unconfirmed });
+                    return Ok(Exchanged { ops, unconfirmed, ..Exchanged::default() });
                 }
                 found => found?,
             };
             ops.extend(found.ops);
             unconfirmed = unconfirmed.or(found.unconfirmed);
-            if !found.claimed.is_empty() || Instant::now() >= until {
-                return Ok(Exchanged { ops, claimed: found.claimed, unconfirmed });
+            let is_answered = !found.claimed.is_empty() || found.claim_refused.is_some();
+            if is_answered || Instant::now() >= until {
+                return Ok(Exchanged { ops, unconfirmed, ..found });
             }
             tokio::select! {
                 () = hint.wait() => hint = wait(),
                 () = sleep(self.slow_scan) => {}
                 () = sleep_until(until) => {}
                 () = self.stop.cancelled() => {
-                    return Ok(Exchanged { ops, claimed: Vec::new(), unconfirmed });
+                    return Ok(Exchanged { ops, unconfirmed, ..Exchanged::default() });
                 }
             }
             look = again.clone();
@@ -144,11 +147,12 @@ impl Exchanges {
         moved: &(dyn Fn() + Sync),
     ) -> Result<Exchanged, BrokerError> {
         let done = self.execute(exchange).await?;
-        let Answer::Exchanged { ops, claimed } = &done.answer else {
+        let Answer::Exchanged { ops, claimed, claim_refused } = &done.answer else {
             return Err(odd_answer(&done.answer).into());
         };
         let claimed = self.claimed(claimed, &done, moved).await?;
-        Ok(Exchanged { ops: ops.clone(), claimed, unconfirmed: done.unconfirmed.clone() })
+        let (ops, claim_refused) = (ops.clone(), claim_refused.clone());
+        Ok(Exchanged { ops, claimed, claim_refused, unconfirmed: done.unconfirmed.clone() })
     }
 
     /// The claimed jobs with their payloads.

@@ -16,7 +16,8 @@ use crate::{
 };
 
 impl Client {
-    /// The answer carries the payloads of what the worker ran before; `moved` is told as they arrive.
+    /// Waits the longer the more the worker offers. The answer carries the payloads of what it ran
+    /// before; `moved` is told as they arrive.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -25,8 +26,9 @@ impl Client {
         request: &RegisterRequest,
         moved: &(dyn Fn() + Sync),
     ) -> Result<Registered, ClientError> {
-        let post = self.api(Method::POST, &["worker", "register"]).json(request);
-        self.long_answer(post, CALL, moved).await
+        let body = written(request)?;
+        let limit = CALL + limits::transfer(body.len());
+        self.long_answer(self.with_body(&["worker", "register"], body), limit, moved).await
     }
 
     /// Hands in operations and claims jobs, in one step; waits as the request says, and the longer
@@ -42,9 +44,11 @@ impl Client {
         let wait = Duration::try_from_secs_f64(request.wait_s).unwrap_or_default();
         let body = written(request)?;
         let limit = CALL + wait + limits::transfer(body.len());
-        let post = self.api(Method::POST, &["worker", "exchange"]);
-        let post = post.header(header::CONTENT_TYPE, "application/json").body(body);
-        self.long_answer(post, limit, moved).await
+        self.long_answer(self.with_body(&["worker", "exchange"], body), limit, moved).await
+    }
+
+    fn with_body(&self, route: &[&str], body: Vec<u8>) -> RequestBuilder {
+        self.api(Method::POST, route).header(header::CONTENT_TYPE, "application/json").body(body)
     }
 
     /// # Errors

@@ -328,6 +328,8 @@ pub enum Answer {
     Exchanged {
         ops: Vec<Result<OpAnswer, crate::decide::Rejected>>,
         claimed: Vec<Held>,
+        /// Why nothing was claimed, where the rest of the exchange was done.
+        claim_refused: Option<crate::decide::Rejected>,
     },
     Renewed(Renewed),
     Registered {
@@ -365,4 +367,6 @@ pub struct Renewed {
     /// Held attempts that are to be cancelled.
     pub cancel: Vec<Held>,
     pub orders: Orders,
+    /// Why some of the reports are not taken.
+    pub refused: Vec<crate::decide::Rejected>,
 }

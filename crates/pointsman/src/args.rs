@@ -83,7 +83,8 @@ pub enum Command {
     Workers,
     /// Lists machines.
     Machines,
-    /// Shows the fleet as it changes, a line for each event, until Ctrl-C. With --json each line is
+    /// Shows the fleet as it changes, until Ctrl-C: a line for each event, and every 5 s at most one
+    /// with the progress of each running job, more seldom where many run. With --json each line is
     /// `{"event": …, "id": …, "data": …}`, as `GET /api/v1/events` sends it.
     Watch,
     /// Says what is wrong with what is stored, and mends it when asked.

@@ -127,13 +127,14 @@ fn nobody(explanation: &Explanation) -> String {
     }
 }
 
-/// The rule that most of so many workers fail, by how many fail only this, and how many fail it.
+/// The rule that most of so many workers fail, by how many fail only this, and how many fail it; of
+/// several the first: who lacks the service lacks all that it would have, too.
 fn hardest(
     explanation: &Explanation,
     of: usize,
     fail: impl Fn(&RuleOutcome) -> (usize, usize),
 ) -> String {
-    let Some(worst) = explanation.rules.iter().max_by_key(|rule| fail(rule)) else {
+    let Some(worst) = explanation.rules.iter().rev().max_by_key(|rule| fail(rule)) else {
         return "it asks for nothing".into();
     };
     // What a service has is known only once it was reached.
@@ -238,6 +239,19 @@ mod tests {
              service was heard 12 s ago."
         );
         assert_eq!(said(Progress::default(), None), "a worker has it.");
+    }
+
+    #[test]
+    fn who_lacks_the_service_is_said_to_lack_that() {
+        let mut found = explanation(2, 1, AbleWorkers::default());
+        let no_comfyui = |rule| RuleOutcome { fail_only_this_there: 0, ..failing(2, rule, 1) };
+        found.rules = vec![
+            no_comfyui((Rule::Service, "the service comfyui")),
+            no_comfyui((Rule::NodeClasses, "all of the node classes A")),
+        ];
+        let service = "No worker that is there is able to run it: 1 of 1 workers lack the service \
+                       comfyui.";
+        assert_eq!(said(&found), service);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use axum::{
     http::request::Parts,
 };
 use bytes::{Bytes, BytesMut};
+use percent_encoding::percent_decode_str;
 use pointsman_api::{ErrorCode, MAX_BODY, Problem, read_json};
 use pointsman_core::IdError;
 use serde::de::DeserializeOwned;
@@ -104,11 +105,21 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        check_text(parts.uri.query().unwrap_or_default())?;
         match Query::<T>::try_from_uri(&parts.uri) {
             Ok(Query(params)) => Ok(Self(params)),
             Err(error) => Err(Refusal(query_problem(&error.body_text()))),
         }
     }
+}
+
+/// Bytes that are no text would otherwise be read as another text.
+fn check_text(query: &str) -> Result<(), Problem> {
+    let is_text = |pair: &&str| percent_decode_str(pair).decode_utf8().is_ok();
+    let Some(wrong) = query.split('&').find(|pair| !is_text(pair)) else { return Ok(()) };
+    let name = wrong.split('=').next().unwrap_or_default();
+    let detail = format!("{name}: its bytes are not UTF-8");
+    Err(Problem::new(ErrorCode::InvalidQuery, detail).at(format!("?{name}")))
 }
 
 fn query_problem(said: &str) -> Problem {

@@ -181,7 +181,8 @@ impl Inner {
             return Ok(None);
         }
         let nothing = || {
-            let answer = Answer::Exchanged { ops: Vec::new(), claimed: Vec::new() };
+            let (ops, claimed) = (Vec::new(), Vec::new());
+            let answer = Answer::Exchanged { ops, claimed, claim_refused: None };
             Ok(Some(Done::new(answer, None)))
         };
         let key = RecordKey::Worker(exchange.worker.clone());
@@ -189,7 +190,12 @@ impl Inner {
             return Ok(None);
         };
         let is_idle = worker.current_job_ids.is_empty();
-        if !is_idle || worker.is_offline() || worker.incarnation != exchange.incarnation {
+        let are_registered = services.iter().all(|service| worker.slots(service) > 0);
+        if !is_idle
+            || !are_registered
+            || worker.is_offline()
+            || worker.incarnation != exchange.incarnation
+        {
             looked(false);
             return Ok(None);
         }

@@ -25,17 +25,22 @@ impl Inner {
                 }
             }
         }
-        let mut done = Done::new(Answer::Exchanged { ops: Vec::new(), claimed: Vec::new() }, None);
+        let (claimed, mut claim_refused) = (Vec::new(), None);
         if exchange.claim.is_some() {
             let rest = Exchange { ops: Vec::new(), ..exchange.clone() };
-            // What was done stands; a claim that is refused brings nothing.
-            done = self.part(rest).await?.unwrap_or(done);
+            match self.part(rest).await? {
+                Ok(mut done) => {
+                    match &mut done.answer {
+                        Answer::Exchanged { ops: of_all, .. } => *of_all = ops,
+                        other => return Err(odd(other)),
+                    }
+                    return Ok(Ok(done));
+                }
+                // What was done stands; a claim that is refused brings nothing.
+                Err(why) => claim_refused = Some(why),
+            }
         }
-        match &mut done.answer {
-            Answer::Exchanged { ops: of_all, .. } => *of_all = ops,
-            other => return Err(odd(other)),
-        }
-        Ok(Ok(done))
+        Ok(Ok(Done::new(Answer::Exchanged { ops, claimed, claim_refused }, None)))
     }
 
     async fn part(&self, part: Exchange) -> Submitted {

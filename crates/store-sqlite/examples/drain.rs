@@ -144,7 +144,7 @@ impl Hand {
             claim: claim.then(|| Claim { tokens, services: Vec::new() }),
         };
         match self.store.execute(vec![Command::Exchange(exchange)]).await?.remove(0)?.answer {
-            Answer::Exchanged { ops, claimed } => {
+            Answer::Exchanged { ops, claimed, .. } => {
                 ops.into_iter().collect::<Result<Vec<_>, _>>()?;
                 Ok(claimed)
             }

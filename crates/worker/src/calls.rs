@@ -7,6 +7,7 @@ use pointsman_core::{
     command::Exchange,
     decide::limits,
     matching::{RequirementError, ServiceCapabilities},
+    to_json,
 };
 use tokio::time::Instant;
 
@@ -122,10 +123,12 @@ impl Shared {
         let mut backoff = Backoff::new(&self.config.timings);
         let mut outage = Outage::default();
         let registration = self.registration.lock().await;
+        // Thousands of models and nodes take their time on a slow line.
+        let limit = self.call_limit() + limits::transfer(to_json(&registration.capabilities).len());
         loop {
             let arrival = Arrival::default();
             let call = self.broker.register(registration.clone(), &arrival);
-            let why = match self.arriving(self.call_limit(), &arrival, call).await {
+            let why = match self.arriving(limit, &arrival, call).await {
                 Ok(InEpoch { epoch, answer }) => {
                     self.see_epoch(epoch);
                     *self.registered_at.lock() = Some(Instant::now());

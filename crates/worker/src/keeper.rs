@@ -166,6 +166,7 @@ impl Keeper {
             all.cancel.extend(answer.cancel);
             all.unknown_to_you.extend(answer.unknown_to_you);
             all.orders = answer.orders;
+            all.refused.extend(answer.refused);
             if held.is_empty() && progress.is_empty() {
                 return Ok(InEpoch { epoch, answer: all });
             }
@@ -222,7 +223,10 @@ impl Keeper {
     }
 
     fn follow(&self, renewed: Renewed) {
-        let Renewed { lost, unknown_to_you, cancel, orders } = renewed;
+        let Renewed { lost, unknown_to_you, cancel, orders, refused } = renewed;
+        for why in refused {
+            tracing::warn!(worker = %self.shared.config.worker, %why, "a status is not taken");
+        }
         for held in lost {
             // What has ended is not listed as running any more once its end is taken, which may be
             // before the answer to it is here: that answer tells what became of it.

@@ -1414,6 +1414,7 @@ export interface components {
             ops: components["schemas"]["OpResult"][];
             /** @description One job for each token of the claim at most. */
             claimed: components["schemas"]["ClaimedJob"][];
+            claim_refused?: components["schemas"]["Problem"] | null;
             /**
              * @description Why the ends among the operations, which are written, are not confirmed by as many replicas
              *     as the server's `--acks` asks for. Keep them, and hand them in again exactly until an answer
@@ -2359,6 +2360,8 @@ export interface components {
             cancel: components["schemas"]["Held"][];
             /** @description What an operator told the worker. */
             orders: components["schemas"]["Orders"];
+            /** @description Reports among `connectors` that are not taken, and why; everything else was done. */
+            refused?: components["schemas"]["Problem"][];
         };
         /**
          * @description A job's requirements. Numbers are "at least"; sets are "all of them"; only `labels` is open.

@@ -13,11 +13,14 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use super::Hub;
+use super::{
+    Hub,
+    tail::{Ended, Tail},
+};
 
 const SLOW_LOOK: Duration = Duration::from_secs(1);
 /// Groups folded in under one lock, and read from the log at once.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// The task that keeps the hub's view the store's.
 pub(crate) struct Follower {
@@ -129,11 +132,27 @@ impl Follower {
     }
 }
 
+/// Where a server begins: a feed, the seed it goes on from, and what was just before it, as far as
+/// that can be had.
+pub(crate) async fn begin_with_tail(
+    store: &dyn Store,
+) -> Result<(Receiver<Arc<LogGroup>>, Seed, Tail), StoreError> {
+    let ended = Ended::read(store).await;
+    let (feed, seed) = begin(store).await?;
+    let tail = match ended {
+        Ok(ended) => Tail::read(store, &seed, &ended).await,
+        Err(error) => Err(error),
+    };
+    let tail = tail.unwrap_or_else(|error| {
+        tracing::warn!(%error, "viewers that come from elsewhere begin anew: the log is not read");
+        Tail::none(seed.position.seq)
+    });
+    Ok((feed, seed, tail))
+}
+
 /// A feed, and the seed it goes on from. Subscribed before the seed is read: what happens in between
 /// is in one or the other. A feed that began in another epoch may hold groups of that one.
-pub(crate) async fn begin(
-    store: &dyn Store,
-) -> Result<(Receiver<Arc<LogGroup>>, Seed), StoreError> {
+async fn begin(store: &dyn Store) -> Result<(Receiver<Arc<LogGroup>>, Seed), StoreError> {
     loop {
         let epoch = store.epoch();
         let feed = store.subscribe();

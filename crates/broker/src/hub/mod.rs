@@ -9,6 +9,7 @@ mod paced;
 mod pull;
 mod ring;
 mod start;
+mod tail;
 mod values;
 mod viewer;
 
@@ -23,13 +24,14 @@ use pointsman_store::{Epoch, Position, Seed, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use follower::{Follower, begin};
+pub(crate) use follower::{Follower, begin_with_tail};
 pub use liveness::Liveness;
 pub(crate) use liveness::{Contact, LIVE_FOR};
 use pull::Next;
 use ring::Ring;
 pub use ring::{ViewEvent, ViewGroup};
 use start::LastStart;
+use tail::Tail;
 pub(crate) use viewer::PROGRESS_EVERY;
 pub use viewer::Viewer;
 
@@ -47,6 +49,8 @@ struct Live {
     epoch: Epoch,
     view: View,
     ring: Ring,
+    /// Where it began: what the ring has from before is whole only here, see [`tail`].
+    began: Seq,
     /// How often the view was built anew.
     rebuilds: u64,
 }
@@ -82,12 +86,13 @@ impl Hub {
         store: Arc<dyn Store>,
         config: Arc<BrokerConfig>,
         seed: Seed,
+        tail: Tail,
         stop: CancellationToken,
     ) -> Self {
         let contact = Contact::new(seed.now);
         let fleet = config.fleet.as_str().into();
         let lanes = LaneValues::new(config.preview_bytes);
-        let live = RwLock::new(Live::from_seed(seed, &config, 0));
+        let live = RwLock::new(Live::from_seed(seed, tail, &config, 0));
         let (news, _) = watch::channel(());
         let (viewers, _) = watch::channel(0);
         Self {
@@ -181,7 +186,8 @@ impl Hub {
         {
             let mut live = self.live.write();
             let rebuilds = live.rebuilds + 1;
-            *live = Live::from_seed(seed, &self.config, rebuilds);
+            let tail = Tail::none(seed.position.seq);
+            *live = Live::from_seed(seed, tail, &self.config, rebuilds);
             let running = |id: &JobId| {
                 live.view.jobs.get(id).filter(|job| job.is_running()).map(|job| job.attempt)
             };
@@ -227,10 +233,13 @@ impl Hub {
 }
 
 impl Live {
-    fn from_seed(seed: Seed, config: &BrokerConfig, rebuilds: u64) -> Self {
+    fn from_seed(seed: Seed, tail: Tail, config: &BrokerConfig, rebuilds: u64) -> Self {
         let Position { epoch, seq } = seed.position;
         let view = View::restore(seq, seed.last_ended_no, seed.records);
-        let ring = Ring::new(seq, config.ring_groups, config.ring_bytes);
-        Self { epoch, view, ring, rebuilds }
+        let mut ring = Ring::new(tail.floor, config.ring_groups, config.ring_bytes);
+        for (at_seq, at, events) in tail.groups.into_iter().filter(|(_, _, e)| !e.is_empty()) {
+            ring.push(at_seq, at, events);
+        }
+        Self { epoch, view, ring, began: seq, rebuilds }
     }
 }

@@ -37,16 +37,23 @@ impl Hub {
     }
 
     /// The next group after `position`, or all there are as one, with the newest event of each
-    /// record. The position moves on also where nothing of the log shows in the view.
+    /// record. What is from before this server came is one group. The position moves on also where
+    /// nothing of the log shows in the view.
     pub fn pull(&self, position: &mut Position, conflate: bool) -> Option<EventsFrame> {
         let groups: Vec<Arc<ViewGroup>> = {
             let live = self.live.read();
             if position.epoch != live.epoch || position.seq < live.ring.floor() {
                 return None;
             }
-            let wanted = if conflate { usize::MAX } else { 1 };
-            let groups: Vec<_> = live.ring.after(position.seq).take(wanted).cloned().collect();
+            let is_before = position.seq < live.began;
+            let after = live.ring.after(position.seq);
+            let groups: Vec<_> = match (conflate, is_before) {
+                (true, _) => after.cloned().collect(),
+                (false, true) => after.take_while(|g| g.seq <= live.began).cloned().collect(),
+                (false, false) => after.take(1).cloned().collect(),
+            };
             position.seq = match groups.last() {
+                _ if !conflate && is_before => live.began,
                 Some(last) if !conflate => last.seq,
                 _ => live.view.seq.max(position.seq),
             };

@@ -65,6 +65,8 @@ enum Step {
         ms: u64,
     },
     ReadOne(usize),
+    /// Another server takes this one's place.
+    Restart,
     /// The hub.
     Deaf(bool),
     Epoch,
@@ -92,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..4usize, prop_oneof![Just(5u64), Just(150), Just(1_500)])
             .prop_map(|(viewer, ms)| Step::Read { viewer, ms }),
         6 => (0..4usize).prop_map(Step::ReadOne),
+        1 => Just(Step::Restart),
         1 => any::<bool>().prop_map(Step::Deaf),
         1 => Just(Step::Epoch),
         1 => Just(Step::Cut),
@@ -277,6 +280,12 @@ impl Run {
                     self.check(n, &frame.expect("the broker runs"));
                 }
             }
+            Step::Restart => {
+                while !self.watching.is_empty() {
+                    Box::pin(self.watch(Step::Part(0))).await;
+                }
+                self.world.restart().await;
+            }
             Step::Deaf(deaf) => self.world.store.deaf.store(deaf, SeqCst),
             Step::Epoch => self.world.store.begin_epoch(),
             Step::Cut => {
@@ -363,7 +372,9 @@ proptest! {
 /// A run in which everything of interest happens for sure, so that the property is not empty.
 #[test]
 fn a_viewer_follows_lags_resumes_and_starts_anew() {
-    use Step::{Cancel, Cut, Deaf, Epoch, Exchange, Join, Part, Read, Resume, Retry, Submit};
+    use Step::{
+        Cancel, Cut, Deaf, Epoch, Exchange, Join, Part, Read, Restart, Resume, Retry, Submit,
+    };
     let mut steps = vec![Join { conflate: 0 }, Join { conflate: 100 }, Read { viewer: 0, ms: 5 }];
     for n in 0..30 {
         steps.push(Submit { priority: 50, picky: n % 2 == 0 });
@@ -379,6 +390,7 @@ fn a_viewer_follows_lags_resumes_and_starts_anew() {
                 steps.extend([Deaf(true), Submit { priority: 50, picky: false }, Cut, Deaf(false)])
             }
             20 => steps.extend([Cancel(0), Retry(3), Read { viewer: 1, ms: 1_500 }]),
+            22 => steps.extend([Part(0), Cancel(1), Retry(190), Restart, Resume { conflate: 0 }]),
             _ => {}
         }
     }

@@ -7,7 +7,8 @@ use std::{
 
 use pointsman_broker::{BrokerConfig, Frame, frame::ResyncReason};
 use pointsman_core::{
-    Command,
+    Command, LossReason,
+    command::Op,
     record::{ConnectorStatus, Progress},
 };
 use pointsman_store::{
@@ -128,6 +129,49 @@ async fn a_position_that_this_server_is_about_to_reach_is_waited_for() {
     world.changes(1).await;
     let seen = frames(&mut viewer, millis(50)).await;
     assert_eq!(names(&seen), ["pulse", "queues", "job_cancelled"]);
+}
+
+/// Also what left the view meanwhile, and what runs no more.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_begins_has_what_the_log_kept() {
+    let mut world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    world.changes(199).await;
+    let held = world.fleet.running(&hand).await;
+    world.settle().await;
+    let mut viewer = world.broker.viewer(None, Duration::ZERO);
+    let mut replica = Replica::default();
+    replica.read(&viewer.next().await.expect("a snapshot"));
+    drop(viewer);
+    let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };
+    world.fleet.act(&hand, held, release).await.expect("given back");
+    world.changes(5).await;
+    world.restart().await;
+
+    let mut viewer = world.broker.viewer(replica.last_id.clone(), Duration::ZERO);
+    let seen = frames(&mut viewer, millis(50)).await;
+    assert!(!names(&seen).contains(&"resync"), "{:?}", names(&seen));
+    for frame in &seen {
+        replica.read(frame);
+    }
+    let mut fresh = world.broker.viewer(None, Duration::ZERO);
+    let mut as_told = Replica::default();
+    as_told.read(&fresh.next().await.expect("a snapshot"));
+    assert_eq!(replica.records, as_told.records);
+    assert_eq!(world.broker.stats().resyncs, 0);
+}
+
+/// A part that is cut off the log is no hole: from there on it goes on.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_begins_says_what_the_log_no_longer_has() {
+    let mut world = World::new(quiet()).await;
+    world.changes(4).await;
+    world.store.cut.store(4, SeqCst);
+    world.restart().await;
+    assert_eq!(world.resumes(world.position(3)).await, ResyncReason::NotKept);
+    let mut viewer = world.broker.viewer(Some(world.position(4)), Duration::ZERO);
+    let seen = names(&frames(&mut viewer, millis(50)).await);
+    assert_eq!(seen, ["pulse", "queues", "job_cancelled", "job_cancelled"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,14 @@ impl World {
         Self { fleet, store, broker, tasks }
     }
 
+    /// Another server on the same store takes this one's place.
+    pub async fn restart(&mut self) {
+        let config = self.broker.config().clone();
+        let begun = Broker::start(self.store.clone(), config).await.expect("the store works");
+        self.broker = begun.0;
+        std::mem::replace(&mut self.tasks, begun.1).stop().await;
+    }
+
     /// Lets both clocks run.
     pub async fn pass(&self, time: Duration) {
         const STEP: Duration = Duration::from_millis(25);

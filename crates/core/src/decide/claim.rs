@@ -63,6 +63,9 @@ pub(super) fn claim(
             (None, false) => {}
         }
     }
+    if !tokens.is_empty() {
+        claim.services.iter().try_for_each(|service| check_registered(&worker, service))?;
+    }
     for token in tokens {
         if bytes >= limits::CLAIM_BYTES {
             return Ok(());
@@ -86,6 +89,18 @@ pub(super) fn claim(
         claimed.push(assign(draft, job.id, worker, token)?);
     }
     Ok(())
+}
+
+/// A worker speaks of services that it registered, and of no others.
+pub(super) fn check_registered(worker: &Worker, service: &ServiceName) -> Result<(), Rejected> {
+    let registered = || worker.services.iter().map(|slots| &slots.name);
+    match registered().any(|name| name == service) {
+        true => Ok(()),
+        false => Err(Rejected::ServiceNotRegistered {
+            service: service.clone(),
+            registered: registered().cloned().collect(),
+        }),
+    }
 }
 
 /// What the worker holds by its tokens, and how many bytes the payload of each has.

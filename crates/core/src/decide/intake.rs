@@ -72,7 +72,7 @@ mod tests {
             guards: Vec::new(),
             changes: vec![Event::put(name, Record::Job(job.into()))],
             sides: Vec::new(),
-            answer: Answer::Exchanged { ops: Vec::new(), claimed },
+            answer: Answer::Exchanged { ops: Vec::new(), claimed, claim_refused: None },
         }
     }
 

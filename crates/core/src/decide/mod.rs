@@ -29,7 +29,7 @@ pub use intake::Intake;
 
 use crate::{
     command::{Answer, Command, Exchange},
-    ids::{Incarnation, JobId},
+    ids::{Incarnation, JobId, ServiceName},
     record::JobStatus,
     time::Timestamp,
 };
@@ -106,6 +106,9 @@ pub enum Rejected {
     UnknownAttempt(JobId),
     #[error("incarnation {0} was superseded by a newer process with the same id")]
     Superseded(Incarnation),
+    /// A registration of the same process may bring it.
+    #[error("the worker did not register the service {service}, only {}", list(registered))]
+    ServiceNotRegistered { service: ServiceName, registered: Vec<ServiceName> },
     #[error("this idempotency key was used for job {0} with another body")]
     IdempotencyConflict(JobId),
     /// Within the time of its key: after it the same submission is a new job.
@@ -134,8 +137,13 @@ pub enum Rejected {
 impl Rejected {
     /// Whether the same command may well succeed later, though nothing about it changes.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Importing | Self::Damaged(_))
+        matches!(self, Self::Importing | Self::Damaged(_) | Self::ServiceNotRegistered { .. })
     }
+}
+
+fn list(services: &[ServiceName]) -> String {
+    let services: Vec<_> = services.iter().map(ServiceName::as_str).collect();
+    services.join(", ")
 }
 
 /// Decides one command. A claim gets nothing but what its tokens have already: which jobs it takes is
@@ -172,18 +180,27 @@ pub fn decide_exchange(
     source: &dyn Source,
     exchange: &Exchange,
     now: Timestamp,
-    choose: &mut dyn FnMut(&crate::record::Worker, &[crate::ids::ServiceName]) -> Option<JobId>,
+    choose: &mut dyn FnMut(&crate::record::Worker, &[ServiceName]) -> Option<JobId>,
 ) -> Result<Transition, Stop> {
     let mut draft = Draft::new(source, now);
     let ops = attempt::exchange(&mut draft, exchange)?;
     let mut claimed = Vec::new();
+    let mut claim_refused = None;
     // A claim could take the very job that its worker is about to reclaim.
     if let Some(claim) = &exchange.claim
         && !reclaim::is_due(exchange, &ops)
     {
-        claim::claim(&mut draft, exchange, claim, choose, &mut claimed)?;
+        match claim::claim(&mut draft, exchange, claim, choose, &mut claimed) {
+            // What stands beside it is done: that is not to wait for the claim to be put right.
+            Err(Stop::Rejected(why @ Rejected::ServiceNotRegistered { .. }))
+                if !(ops.is_empty() && claimed.is_empty()) =>
+            {
+                claim_refused = Some(why);
+            }
+            done => done?,
+        }
     }
-    Ok(draft.finish(Answer::Exchanged { ops, claimed }))
+    Ok(draft.finish(Answer::Exchanged { ops, claimed, claim_refused }))
 }
 
 /// Decides the claim of an exchange whose operations were decided before, as `base`: what it changes
@@ -193,7 +210,7 @@ pub fn decide_claim(
     exchange: &Exchange,
     base: &Transition,
     now: Timestamp,
-    choose: &mut dyn FnMut(&crate::record::Worker, &[crate::ids::ServiceName]) -> Option<JobId>,
+    choose: &mut dyn FnMut(&crate::record::Worker, &[ServiceName]) -> Option<JobId>,
 ) -> Result<Transition, Stop> {
     let after = After { source, base };
     let mut draft = Draft::new(&after, now);
@@ -203,7 +220,7 @@ pub fn decide_claim(
     {
         claim::claim(&mut draft, exchange, claim, choose, &mut claimed)?;
     }
-    Ok(draft.finish(Answer::Exchanged { ops: Vec::new(), claimed }))
+    Ok(draft.finish(Answer::Exchanged { ops: Vec::new(), claimed, claim_refused: None }))
 }
 
 /// The records as a transition leaves them.

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     Key, Rejected, Side, Stop, Value,
     attempt::{adopt, back, check_incarnation, come_back},
+    claim::check_registered,
     draft::Draft,
     ending, limits,
 };
@@ -271,10 +272,13 @@ pub(super) fn renew(draft: &mut Draft<'_>, renew: &Renew) -> Result<Answer, Stop
         }
     }
     if worker.is_offline() {
-        come_back(draft, worker)?;
+        come_back(draft, worker.clone())?;
     }
     for report in &renew.connectors {
-        confirm(draft, &renew.worker, report)?;
+        match check_registered(&worker, &report.service) {
+            Ok(()) => confirm(draft, &renew.worker, report)?,
+            Err(why) => answer.refused.push(why),
+        }
     }
     Ok(Answer::Renewed(answer))
 }

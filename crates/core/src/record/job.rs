@@ -415,10 +415,11 @@ impl Job {
         }
     }
 
-    /// Bytes that are kept for it: what was submitted, results and files.
+    /// Bytes that are kept for it: what was submitted, results and files, also late ones.
     pub fn bytes(&self) -> u64 {
         let files = self.ended().into_iter().flat_map(|ended| &ended.artifacts);
-        let files: u64 = files.map(|artifact| artifact.size).sum();
+        let late = self.past.iter().flat_map(|past| &past.late_artifacts);
+        let files: u64 = files.chain(late).map(|artifact| artifact.size).sum();
         self.spec.payload_bytes + self.spec.record_bytes + self.result_bytes + files
     }
 

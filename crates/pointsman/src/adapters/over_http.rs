@@ -155,15 +155,14 @@ impl pointsman_worker::Broker for OverHttp {
             progress: progress.collect(),
         };
         let renewed = self.renewals.renew(&request).await.map_err(client_error)?;
-        let pointsman_api::Renewed { epoch, store_id, lost, unknown_to_you, cancel, orders } =
-            renewed;
+        let pointsman_api::Renewed { epoch, store_id, refused, .. } = renewed;
+        let pointsman_api::Renewed { lost, unknown_to_you, cancel, orders, .. } = renewed;
+        let refused = refused.into_iter().map(|why| Rejected::Invalid(why.to_string())).collect();
         if let Some(id) = store_id {
             *self.store_id.lock() = id;
         }
-        Ok(InEpoch {
-            epoch: epoch.into(),
-            answer: Renewed { lost, unknown_to_you, cancel, orders },
-        })
+        let answer = Renewed { lost, unknown_to_you, cancel, orders, refused };
+        Ok(InEpoch { epoch: epoch.into(), answer })
     }
 
     async fn preview(&self, held: Held, n: u32, preview: Preview) -> Result<(), BrokerError> {

@@ -61,6 +61,9 @@ pub fn make(out: &Path) -> Result<(), Exit> {
 }
 
 pub fn tell(saved: &[PathBuf]) -> Result<(), Exit> {
+    if saved.is_empty() {
+        return print::line("nothing to save: the job made no files, and has no result");
+    }
     saved.iter().try_for_each(|path| print::line(&format!("saved {}", path.display())))
 }
 

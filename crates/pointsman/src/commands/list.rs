@@ -168,16 +168,20 @@ async fn progress(
     tokio::time::timeout(KNOWN_WITHIN, said).await.unwrap_or(Ok(None))
 }
 
-fn progress_rows(progress: Progress, now: Timestamp) -> Vec<Vec<String>> {
-    let Progress { percent, node, step, steps, message, last_event_at, .. } = progress;
-    let percent = percent.map(|percent| format!("{percent:.0} %"));
-    let node = node.map(|node| format!("node {node}"));
-    let step = step.zip(steps).map(|(step, of)| format!("step {step}/{of}"));
+/// Where the work on a job stands; `None` where its worker does not say.
+pub(super) fn how_far(progress: &Progress) -> Option<String> {
+    let percent = progress.percent.map(|percent| format!("{percent:.0} %"));
+    let node = progress.node.as_ref().map(|node| format!("node {node}"));
+    let step = progress.step.zip(progress.steps).map(|(step, of)| format!("step {step}/{of}"));
     let at: Vec<String> = [percent, node, step].into_iter().flatten().collect();
-    let heard = last_event_at.map(|at| format!("{} s ago", now.since(at).as_secs()));
+    (!at.is_empty()).then(|| at.join(", "))
+}
+
+fn progress_rows(progress: Progress, now: Timestamp) -> Vec<Vec<String>> {
+    let heard = progress.last_event_at.map(|at| format!("{} s ago", now.since(at).as_secs()));
     let rows = [
-        ("progress", Some(at.join(", ")).filter(|at| !at.is_empty())),
-        ("its worker says", message),
+        ("progress", how_far(&progress)),
+        ("its worker says", progress.message),
         ("service heard", heard),
     ];
     let rows = rows.into_iter().filter_map(|(name, said)| Some(vec![name.to_owned(), said?]));

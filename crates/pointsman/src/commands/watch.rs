@@ -1,17 +1,20 @@
 //! The fleet as it changes: a line for each event, until the reader or Ctrl-C ends it.
 
+mod progress;
+
 use std::{fmt::Display, time::Duration};
 
 use pointsman_api::{Snapshot, ViewEvent};
 use pointsman_client::{Client, ClientError, Event, Events};
 use pointsman_core::{
-    EventName, RecordKind,
+    EventName, JobId, RecordKind,
     record::{Alert, Connector, JobRecord, Machine, Worker},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use tokio::time::Instant;
 
+use self::progress::Told;
 use super::{exit_of, list::word, print};
 use crate::exit::Exit;
 
@@ -31,12 +34,12 @@ pub async fn watch(client: &Client, json: bool) -> Result<(), Exit> {
 
 async fn follow(client: &Client, json: bool) -> Result<(), Exit> {
     let mut position: Option<String> = None;
-    let mut standing = Standing::default();
+    let (mut standing, mut told) = (Standing::default(), Told::default());
     // A server that is not there at first may be a wrong address.
     let mut events = client.events(None, None).await.map_err(exit_of)?;
     loop {
         standing.since = None;
-        match shown(&mut events, json, &mut position, &mut standing).await? {
+        match shown(&mut events, json, &mut position, &mut standing, &mut told).await? {
             Shown::ReaderGone => return Ok(()),
             Shown::CutOff => events = opened_again(client, position.as_deref()).await?,
             Shown::Broken(why) => {
@@ -105,6 +108,7 @@ async fn shown(
     json: bool,
     position: &mut Option<String>,
     standing: &mut Standing,
+    told: &mut Told,
 ) -> Result<Shown, Exit> {
     loop {
         let event = match events.next().await {
@@ -117,7 +121,7 @@ async fn shown(
         let is_read = match (json, news) {
             (true, _) => print::json_line(&as_it_came(&event).map_err(exit_of)?)?,
             (false, Some(news)) => print::lines(&[news])?,
-            (false, None) => print::lines(&as_lines(&event).map_err(exit_of)?)?,
+            (false, None) => print::lines(&as_lines(&event, told).map_err(exit_of)?)?,
         };
         if !is_read {
             return Ok(Shown::ReaderGone);
@@ -147,14 +151,41 @@ struct Reason {
     reason: String,
 }
 
-/// What a person is told of it; nothing of lanes and bookmarks.
-fn as_lines(event: &Event) -> Result<Vec<String>, ClientError> {
-    Ok(match &*event.name {
-        "full_state_snapshot" => picture(&event.read()?),
+/// What a person is told of it, and of the progress that it is time for; nothing of other lanes and
+/// bookmarks, which come at least every 5 s.
+fn as_lines(event: &Event, told: &mut Told) -> Result<Vec<String>, ClientError> {
+    let mut lines = match &*event.name {
+        "full_state_snapshot" => {
+            *told = Told::default();
+            picture(&event.read()?)
+        }
         "resync" => vec![format!("begins anew: {}", event.read::<Reason>()?.reason)],
-        "progress" | "pulse" | "queues" | "bookmark" | "not_live" => Vec::new(),
-        _ => change(&event.read()?)?.into_iter().collect(),
-    })
+        "progress" => {
+            told.hears(event.read()?);
+            Vec::new()
+        }
+        "pulse" | "queues" | "bookmark" | "not_live" => Vec::new(),
+        _ => {
+            let event: ViewEvent = event.read()?;
+            if let Some(job) = stopped(&event) {
+                told.forget(&job);
+            }
+            change(&event)?.into_iter().collect()
+        }
+    };
+    lines.extend(told.due());
+    Ok(lines)
+}
+
+/// The job of which there is no more progress, if the event says that.
+fn stopped(event: &ViewEvent) -> Option<JobId> {
+    let is_running = |record: &Value| {
+        record["status"] == json!("assigned") || record["status"] == json!("in_progress")
+    };
+    match event.kind {
+        RecordKind::Job if !event.record.as_ref().is_some_and(is_running) => event.id.parse().ok(),
+        _ => None,
+    }
 }
 
 /// What is so at the beginning.
@@ -238,13 +269,11 @@ fn job(job: &JobRecord) -> String {
 }
 
 fn alarm(alert: &Alert) -> String {
-    format!("{}: {} {}", word(&alert.severity), alert.message, alert.action)
+    format!("{}: {} ({})", word(&alert.severity), alert.message, alert.action)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn says(name: &str, data: &str) -> Event {

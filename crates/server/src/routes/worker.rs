@@ -7,8 +7,9 @@ use pointsman_api::{
     ClaimRequest, ClaimedJob, ErrorCode, ExchangeRequest, Exchanged, LeaveRequest, MAX_CLAIM,
     MAX_OPS, MAX_WAIT_S, OpResult, Problem, RegisterRequest, Registered, RenewRequest, Renewed,
 };
+use pointsman_broker::BrokerError;
 use pointsman_core::{
-    Answer as StoreAnswer, Command, JobId, RecordKey,
+    Answer as StoreAnswer, Command, JobId, RecordKey, Rejected, ServiceName,
     command::{AttemptOp, Claim, Exchange, Held, Register, Renew},
     event::Record,
     pointer_token,
@@ -194,11 +195,17 @@ pub(super) async fn run(app: &App, request: ExchangeRequest) -> Answer<Exchanged
         ops,
         claim: request.claim,
     };
+    let claimed_of = exchange.claim.iter().flat_map(|claim| &claim.services).cloned();
+    let claimed_of: Vec<_> = claimed_of.collect();
+    let at_service = |why| at_service(why, &claimed_of, |index| format!("/claim/services/{index}"));
     let exchanged = app.broker.exchange(exchange, wait, &|| {});
     let Some(exchanged) = app.stopping.run_until_cancelled(exchanged).await else {
         return Err(Refusal::new(ErrorCode::NotReady, "the server is stopping"));
     };
-    let exchanged = exchanged?;
+    let exchanged = exchanged.map_err(|error| match error {
+        BrokerError::Rejected(why) => at_service(why).into(),
+        error => Refusal::from(error),
+    })?;
     let mut accepted = exchanged.ops.into_iter();
     let results = refused.into_iter().map(|refused| match refused {
         Some(problem) => OpResult::Refused { refused: problem },
@@ -219,7 +226,23 @@ pub(super) async fn run(app: &App, request: ExchangeRequest) -> Answer<Exchanged
         Refusal::new(ErrorCode::Internal, format!("a claimed job's payload is not JSON: {why}"))
     })?;
     let unconfirmed = exchanged.unconfirmed.map(|why| why.to_string());
-    Ok(Exchanged { ops, claimed, unconfirmed })
+    let claim_refused = exchanged.claim_refused.map(at_service);
+    Ok(Exchanged { ops, claimed, claim_refused, unconfirmed })
+}
+
+/// With the place of the service that it is about, where that is among these.
+fn at_service(why: Rejected, services: &[ServiceName], place: impl Fn(usize) -> String) -> Problem {
+    let index = match &why {
+        Rejected::ServiceNotRegistered { service, .. } => {
+            services.iter().position(|s| s == service)
+        }
+        _ => None,
+    };
+    let problem = Problem::from(why);
+    match index {
+        Some(index) => problem.at(place(index)),
+        None => problem,
+    }
 }
 
 fn check_exchange(request: &ExchangeRequest) -> Result<(), Problem> {
@@ -267,12 +290,16 @@ pub(crate) async fn renew(
             .and_then(|()| check_percent(&one.progress))
             .map_err(place)?;
     }
+    let services: Vec<_> = connectors.iter().map(|report| report.service.clone()).collect();
     let renew = Renew { worker: worker_id, incarnation, held, connectors };
     let progress = progress.into_iter().map(|one| (one.job, one.progress)).collect();
     let renewed = app.broker.renew(renew, progress).await?;
-    let pointsman_core::command::Renewed { lost, unknown_to_you, cancel, orders } = renewed;
+    let pointsman_core::command::Renewed { lost, unknown_to_you, cancel, orders, refused } =
+        renewed;
     let (epoch, store_id) = (epoch(&app), Some(app.store_id.clone()));
-    Ok(Json(Renewed { epoch, store_id, lost, unknown_to_you, cancel, orders }))
+    let place = |index| format!("/connectors/{index}/service");
+    let refused = refused.into_iter().map(|why| at_service(why, &services, place)).collect();
+    Ok(Json(Renewed { epoch, store_id, lost, unknown_to_you, cancel, orders, refused }))
 }
 
 /// Say goodbye: what the worker still holds is given back.

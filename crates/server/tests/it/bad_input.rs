@@ -233,6 +233,8 @@ async fn wrong_addresses_and_parameters_are_named() {
         ("/api/v1/jobs?status=done".into(), 400, "invalid_query", Some("?status")),
         ("/api/v1/jobs?limit=0".into(), 400, "invalid_query", Some("?limit")),
         ("/api/v1/jobs?limit=x".into(), 400, "invalid_query", Some("?limit")),
+        ("/api/v1/jobs?customer=%ff".into(), 400, "invalid_query", Some("?customer")),
+        ("/api/v1/jobs?status=pending&%ff=x".into(), 400, "invalid_query", Some("?%ff")),
         ("/api/v1/jobs?page=2".into(), 400, "invalid_query", Some("?page")),
         ("/api/v1/workers?limit=1".into(), 400, "invalid_query", Some("?limit")),
         (format!("/api/v1/jobs/{job}?x"), 400, "invalid_query", Some("?x")),
@@ -337,13 +339,13 @@ async fn what_does_not_belong_to_an_operation_is_refused_at_its_place() {
     assert_eq!(server.everything().await, before);
 }
 
-fn merged(one: &Value, other: &Value) -> Value {
+pub fn merged(one: &Value, other: &Value) -> Value {
     let mut both = one.as_object().unwrap().clone();
     both.extend(other.as_object().unwrap().clone());
     both.into()
 }
 
-fn failure() -> Value {
+pub fn failure() -> Value {
     json!({"kind": "service_fault", "code": "boom", "message": "boom"})
 }
 
@@ -443,6 +445,36 @@ async fn bad_worker_requests_have_their_errors() {
             register("services", json!([{"name": "a", "slots": 0}])),
             "out_of_range",
             "/services/0/slots",
+        ),
+        (
+            "register",
+            register("services", json!([{"name": "simulation", "slots": 1, "gpu": 0}])),
+            "unknown_field",
+            "/services/0/gpu",
+        ),
+        (
+            "register",
+            register("capabilities", json!({"hardware": {"gpus": [{"modell": "x"}]}})),
+            "unknown_field",
+            "/capabilities/hardware/gpus/0/modell",
+        ),
+        (
+            "register",
+            register("capabilities", json!({"services": {"simulation": {"modells": []}}})),
+            "unknown_field",
+            "/capabilities/services/simulation/modells",
+        ),
+        (
+            "exchange",
+            with("claim", json!({"tokens": [], "service": "x"})),
+            "unknown_field",
+            "/claim/service",
+        ),
+        (
+            "renew",
+            with("connectors", json!([{"service": "simulation", "status": "idle", "massage": ""}])),
+            "unknown_field",
+            "/connectors/0/massage",
         ),
         ("register", register("machine_id", json!("A B")), "invalid_id", "/machine_id"),
         (

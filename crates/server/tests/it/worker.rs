@@ -9,10 +9,13 @@ use pointsman_core::{
     record::{JobSpec, JobStatus, Progress},
 };
 use pointsman_store::{MemStore, MonotonicClock, Store as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::fixture::{STORE_ID, completed, held, op, start, start_on};
+use crate::{
+    bad_input::{failure, merged},
+    fixture::{STORE_ID, completed, held, op, start, start_on},
+};
 
 #[tokio::test]
 async fn a_job_runs_and_the_next_is_claimed_with_its_end() {
@@ -296,4 +299,93 @@ async fn an_attempt_that_the_store_lost_is_reclaimed_and_the_epoch_tells_when() 
     let answers = [OpResult::Answer(OpAnswer::Reclaimed), OpResult::Answer(settled)];
     assert_eq!(exchanged.ops, answers);
     assert_eq!(server.client.job(job).await.unwrap().status, JobStatus::Completed);
+}
+
+/// By itself where something else goes with it; what was right in the request is done.
+#[tokio::test]
+async fn a_service_that_was_not_registered_is_refused_by_its_place() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let job = server.submit().await.id;
+    server.submit().await;
+    let is_refusal = |problem: &serde_json::Value, pointer: &str| {
+        assert_eq!(
+            (&problem["code"], &problem["pointer"]),
+            (&json!("unknown_service"), &json!(pointer))
+        );
+        let detail = "the worker did not register the service simulatoin, only simulation";
+        assert_eq!(problem["detail"], detail);
+        assert_ne!(problem["cure"], pointsman_api::ErrorCode::UnknownService.cure());
+    };
+    let ask = async |route: &str, more: serde_json::Value| {
+        let mut body = json!({"worker_id": "w", "incarnation": worker.incarnation});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.ask(server.post(&format!("/api/v1/worker/{route}"), body.to_string())).await
+    };
+    let claim = |services: &[&str]| json!({"tokens": [Uuid::new_v4()], "services": services});
+
+    let answer = ask("claim", claim(&["simulation", "simulatoin"])).await;
+    assert_eq!(answer.status, 422);
+    is_refusal(&answer.json(), "/services/1");
+    let wait = json!({"claim": claim(&["simulatoin"]), "wait_s": 30});
+    let answer = ask("exchange", wait).await;
+    assert_eq!(answer.status, 422);
+    is_refusal(&answer.json(), "/claim/services/0");
+
+    let (held, _) = worker.take().await;
+    assert_eq!(held.job, job);
+    let ops = json!([op(held, completed(Vec::new()))]);
+    let answer = ask("exchange", json!({"ops": ops, "claim": claim(&["simulatoin"])})).await.json();
+    assert_eq!(answer["ops"], json!([{"answer": "settled", "status": "completed"}]));
+    is_refusal(&answer["claim_refused"], "/claim/services/0");
+
+    let idle = |service: &str| json!({"service": service, "status": "idle"});
+    let connectors = json!([idle("simulation"), idle("simulatoin")]);
+    let answer = ask("renew", json!({"connectors": connectors})).await.json();
+    assert_eq!(answer["orders"], json!({"drain": false}));
+    is_refusal(&answer["refused"][0], "/connectors/1/service");
+    let answer = ask("renew", json!({"connectors": [idle("simulation")]})).await.json();
+    assert_eq!(answer.get("refused"), None);
+}
+
+/// The one exception to strict reading: a newer worker may say more of its attempts, and loses no job
+/// by it.
+#[tokio::test]
+async fn what_a_newer_worker_says_of_its_attempts_is_let_through() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let of_worker = json!({"worker_id": "w", "incarnation": worker.incarnation});
+    let ask = async |route: &str, body: Value| {
+        let body = merged(&of_worker, &body);
+        let answer =
+            server.ask(server.post(&format!("/api/v1/worker/{route}"), body.to_string())).await;
+        assert_eq!(answer.status, 200, "{route} {body}: {answer:?}");
+        answer.json()
+    };
+    for (outcome, field, said) in [
+        ("failed", "failure", merged(&failure(), &json!({"new": 1}))),
+        ("completed", "last_progress", json!({"attempt": 1, "n": 1, "new": 1})),
+    ] {
+        let job = server.submit().await.id;
+        let (held, _) = worker.take().await;
+        let of_attempt = json!({"job": job, "attempt": 1, "token": held.token});
+        let listed = merged(&of_attempt, &json!({"new": 1}));
+        let progress = json!({"job": job, "attempt": 1, "n": 1, "new": 1});
+        let renewed = ask("renew", json!({"held": [listed], "progress": [progress]})).await;
+        assert_eq!(renewed["lost"], json!([]));
+        let end = merged(&of_attempt, &json!({"outcome": outcome, field: said}));
+        assert_eq!(ask("finish", end).await["answer"], "settled");
+    }
+    server.submit().await;
+    let (held, _) = worker.take().await;
+    let route = format!(
+        "/api/v1/worker/attempts/{}/artifacts/a.png?job={}&attempt=1",
+        held.token, held.job
+    );
+    let stored = server.ask(server.put(&route, "a")).await.json();
+    let artifact = json!({"media_type": "image/png", "type": "output", "new": 1});
+    let artifacts = json!([merged(&stored, &artifact)]);
+    let end = json!({"job": held.job, "attempt": 1, "token": held.token, "outcome": "completed"});
+    let end = merged(&end, &json!({"artifacts": artifacts}));
+    assert_eq!(ask("finish", end).await["answer"], "settled");
 }

@@ -333,7 +333,7 @@ fn open(exchange: &Exchange, base: &Transition, before: &Before, now: Timestamp)
     else {
         return None;
     };
-    let Answer::Exchanged { claimed, .. } = &base.answer else { return None };
+    let Answer::Exchanged { claimed, claim_refused: None, .. } = &base.answer else { return None };
     let mut tokens: Vec<Token> = Vec::new();
     for token in &claim.tokens {
         if !tokens.contains(token) && !claimed.iter().any(|held| held.token == *token) {

@@ -169,7 +169,7 @@ async fn an_end_that_meets_damage_keeps_back_neither_other_ends_nor_the_claim() 
     let ends = held.iter().map(|held| Fleet::op(*held, completed())).collect();
     let exchange = Command::Exchange(Fleet::exchange(&hand, ends, vec![fleet.token()]));
     let (answer, _) = fleet.run(exchange.clone()).await.expect("it is answered");
-    let Answer::Exchanged { ops, claimed } = answer else { panic!("{answer:?}") };
+    let Answer::Exchanged { ops, claimed, .. } = answer else { panic!("{answer:?}") };
     let [Err(Rejected::Damaged(why)), Ok(_), Ok(_)] = &ops[..] else { panic!("{ops:?}") };
     assert!(why.contains("running"), "{why}");
     assert_eq!(claimed.iter().map(|held| held.job).collect::<Vec<_>>(), [next]);

@@ -33,7 +33,7 @@ async fn exchange(fleet: &Fleet, hand: &Hand, ended: &[Held]) -> Vec<Held> {
     let tokens = (0..MOST).map(|_| fleet.token()).collect();
     let exchange = Fleet::exchange(hand, ops, tokens);
     match fleet.run(Command::Exchange(exchange)).await.expect("a valid exchange").0 {
-        pointsman_core::Answer::Exchanged { claimed, ops } => {
+        pointsman_core::Answer::Exchanged { claimed, ops, .. } => {
             assert!(ops.iter().all(Result::is_ok), "{ops:?}");
             claimed
         }

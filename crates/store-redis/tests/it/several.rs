@@ -55,7 +55,7 @@ enum Refused {
 fn refused(answer: &Result<Done, Rejected>) -> Option<Refused> {
     match answer {
         Err(_) => Some(Refused::Command),
-        Ok(Done { answer: Answer::Exchanged { ops, claimed }, group: None, .. })
+        Ok(Done { answer: Answer::Exchanged { ops, claimed, .. }, group: None, .. })
             if claimed.is_empty() && !ops.is_empty() && ops.iter().all(Result::is_err) =>
         {
             Some(Refused::EveryOperation)

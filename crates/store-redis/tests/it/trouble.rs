@@ -214,7 +214,7 @@ async fn an_end_that_no_replica_confirms_is_answered_with_the_next_job() {
     let exchange = Fleet::exchange(&hand, ends.clone(), vec![fleet.token()]);
     let done = store.execute(vec![Command::Exchange(exchange)]).await.expect("it is written");
     let done = done.into_iter().next().expect("an answer").expect("it ends");
-    let Answer::Exchanged { ops, claimed } = &done.answer else { panic!("{done:?}") };
+    let Answer::Exchanged { ops, claimed, .. } = &done.answer else { panic!("{done:?}") };
     assert!(ops[0].is_ok() && claimed[0].job == next, "{ops:?} {claimed:?}");
     let why = done.unconfirmed.expect("no replica is there");
     assert!(why.contains("only 0 of 1 replicas"), "{why}");

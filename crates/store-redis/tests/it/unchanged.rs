@@ -29,7 +29,7 @@ fn refusal(answer: &Answered) -> Option<String> {
     };
     match answer.as_ref().map(|done| &done.answer) {
         Err(why) => Some(why.to_string()),
-        Ok(Answer::Exchanged { ops, claimed }) if claimed.is_empty() => {
+        Ok(Answer::Exchanged { ops, claimed, .. }) if claimed.is_empty() => {
             let refused = ops.iter().map(|op| op.as_ref().err().map(ToString::to_string));
             refused.collect::<Option<Vec<_>>>()?.pop()
         }

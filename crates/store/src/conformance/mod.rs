@@ -63,6 +63,7 @@ macro_rules! conformance_tests {
             ended_jobs_are_kept_by_count_age_and_bytes,
             ended_jobs_are_listed_by_their_end,
             what_a_submission_puts_into_the_record_is_counted,
+            late_files_are_counted,
         );
         $crate::conformance_tests!(@each presence $open,
             a_superseded_worker_is_told_so,
@@ -71,6 +72,7 @@ macro_rules! conformance_tests {
             machines_that_are_gone_are_removed_in_time,
             a_drained_machine_drains_who_comes_to_it,
             a_stale_status_comes_back,
+            a_service_that_was_not_registered_is_refused_by_name,
             a_worker_is_told_what_it_seems_not_to_know,
             no_pause_outlasts_a_clock_that_was_set_back,
             who_is_away_is_found_out_after_the_clock_was_set_back,

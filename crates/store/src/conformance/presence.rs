@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, EventName, FailureKind, MachineId, RecordKey, Rejected,
-    command::{Held, RegisterMachine, Renew},
+    Answer, Command, EventName, FailureKind, MachineId, RecordKey, Rejected, ServiceName,
+    command::{Claim, ConnectorReport, Exchange, Held, RegisterMachine, Renew},
     decide::limits,
     record::{ConnectorStatus, JobStatus, MachineStatus, Orders, WorkerStatus},
 };
 
 use super::{
     Open,
-    fleet::{Fleet, Hand, completed, failed, spec},
+    fleet::{Fleet, Hand, completed, failed, service, spec},
 };
 use crate::{Due, Retention};
 
@@ -155,6 +155,53 @@ pub async fn a_stale_status_comes_back(open: &Open) {
     let seq = fleet.seq().await;
     fleet.report(&hand, ConnectorStatus::Idle).await;
     assert_eq!(fleet.seq().await, seq, "saying the same again is no event");
+}
+
+/// What it stands beside is done: a registration may have changed what the worker has meanwhile.
+pub async fn a_service_that_was_not_registered_is_refused_by_name(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let held = fleet.running(&hand).await;
+    fleet.submit(spec(50)).await;
+    let other = ServiceName::new("other").expect("a valid name");
+    let not_registered =
+        Rejected::ServiceNotRegistered { service: other.clone(), registered: vec![service()] };
+    let mut renewal = Fleet::renewal(&hand, vec![held], ConnectorStatus::Idle);
+    let report = ConnectorReport { service: other.clone(), ..renewal.connectors[0].clone() };
+    renewal.connectors.insert(0, report);
+    fleet.advance(limits::LEASE / 2);
+    let Ok((Answer::Renewed(renewed), _)) = fleet.run(Command::Renew(renewal)).await else {
+        panic!("the lease is renewed");
+    };
+    assert_eq!(renewed.refused, std::slice::from_ref(&not_registered));
+    fleet.advance(limits::LEASE / 2);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 0, "its lease began anew");
+
+    let seq = fleet.seq().await;
+    let services = vec![service(), other];
+    let claim = Claim { tokens: vec![fleet.token()], services };
+    let bare = Exchange { claim: Some(claim.clone()), ..Fleet::exchange(&hand, vec![], vec![]) };
+    assert_eq!(fleet.run(Command::Exchange(bare)).await.err(), Some(not_registered.clone()));
+    assert_eq!(fleet.seq().await, seq, "refused means unchanged");
+    let end = Fleet::op(held, completed());
+    let exchange = Exchange { claim: Some(claim), ..Fleet::exchange(&hand, vec![end], vec![]) };
+    let (answer, _) = fleet.run(Command::Exchange(exchange)).await.expect("the end is taken");
+    let Answer::Exchanged { ops, claimed, claim_refused } = answer else { panic!("{answer:?}") };
+    assert_eq!((ops.len(), claimed.len()), (1, 0));
+    assert_eq!(claim_refused, Some(not_registered));
+    assert_eq!(fleet.job(held.job).await.status(), JobStatus::Completed);
+
+    // What it got before it registered without the service is still told to an exact repeat.
+    let token = fleet.token();
+    let claim = Claim { tokens: vec![token], services: vec![service()] };
+    let repeat = Exchange { claim: Some(claim), ..Fleet::exchange(&hand, vec![], vec![]) };
+    let (first, _) = fleet.run(Command::Exchange(repeat.clone())).await.expect("a job");
+    let mut register = Fleet::registration(&hand, 2, &[]);
+    register.services[0].name = ServiceName::new("other").expect("a valid name");
+    fleet.run(Command::Register(register)).await.expect("a valid registration");
+    let (again, _) = fleet.run(Command::Exchange(repeat)).await.expect("the same job");
+    assert_eq!(again, first);
+    fleet.check().await.expect("sound");
 }
 
 /// The answer to a claim was lost: told before the lease ends, the worker gives the job back unstarted.

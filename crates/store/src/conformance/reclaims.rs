@@ -161,7 +161,8 @@ pub async fn a_claim_does_not_take_what_its_worker_is_about_to_reclaim(open: &Op
     let exchange = Fleet::exchange(&hand, finish, vec![fleet.token()]);
     let (answer, group) = fleet.run(Command::Exchange(exchange)).await.expect("accepted");
     let stale = Rejected::StaleAttempt { job: held.job, current: 0 };
-    assert_eq!(answer, Answer::Exchanged { ops: vec![Err(stale)], claimed: Vec::new() });
+    let (ops, claimed) = (vec![Err(stale)], Vec::new());
+    assert_eq!(answer, Answer::Exchanged { ops, claimed, claim_refused: None });
     assert_eq!(group, None);
     assert_eq!(fleet.act(&hand, held, RUNNING).await, Ok(OpAnswer::Reclaimed));
 }

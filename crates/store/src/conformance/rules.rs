@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use pointsman_core::{
     Answer, Command, CustomerId, FailureKind, LossReason, Rejected,
-    command::{Held, Idempotency, Op, OpAnswer, Reconcile, Submit},
+    command::{Finish, Held, Idempotency, Op, OpAnswer, Outcome, Reconcile, Submit},
     decide::limits,
-    record::{ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders, WorkerStatus},
+    record::{
+        Artifact, ArtifactType, ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders,
+        WorkerStatus,
+    },
     to_json,
 };
 
@@ -355,6 +358,31 @@ pub async fn what_a_submission_puts_into_the_record_is_counted(open: &Open) {
     fleet.act(&hand, held, completed()).await.expect("accepted");
     let bytes = fleet.job(held.job).await.bytes();
     assert_eq!(bytes, (asked + 2 + r#"{"done":true}"#.len()) as u64);
+    let keep = |ended_bytes| Due::Ended(Retention { ended_bytes, ..Retention::default() });
+    assert_eq!(fleet.reconcile(keep(bytes)).await, 0);
+    assert_eq!(fleet.reconcile(keep(bytes - 1)).await, 1);
+    fleet.check().await.expect("sound");
+}
+
+pub async fn late_files_are_counted(open: &Open) {
+    let fleet = Fleet::new(open);
+    let [(ghost, stale), (other, held)] = given_away(&fleet).await;
+    fleet.act(&other, held, completed()).await.expect("accepted");
+    let before = fleet.job(held.job).await.bytes();
+    let file = Artifact {
+        name: "a.png".into(),
+        size: 1_000,
+        media_type: "image/png".into(),
+        sha256: "0".repeat(64),
+        node: None,
+        kind: ArtifactType::Output,
+    };
+    let outcome = Outcome::Completed { artifacts: vec![file], cached: false, result: None };
+    let late = Op::Late(Finish { outcome, last_progress: None });
+    let kept = fleet.act(&ghost, stale, late).await;
+    assert_eq!(kept, Ok(OpAnswer::LateKept { won: false }));
+    let bytes = fleet.job(held.job).await.bytes();
+    assert_eq!(bytes, before + 1_000);
     let keep = |ended_bytes| Due::Ended(Retention { ended_bytes, ..Retention::default() });
     assert_eq!(fleet.reconcile(keep(bytes)).await, 0);
     assert_eq!(fleet.reconcile(keep(bytes - 1)).await, 1);

@@ -153,7 +153,7 @@ pub async fn a_late_win_and_a_claim_travel_together(open: &Open) {
     let ops = vec![Fleet::op(held, late())];
     let exchange = Fleet::exchange(&hand, ops, vec![fleet.token()]);
     let (answer, _) = fleet.run(Command::Exchange(exchange)).await.expect("accepted");
-    let Answer::Exchanged { ops, claimed } = answer else { panic!("{answer:?}") };
+    let Answer::Exchanged { ops, claimed, .. } = answer else { panic!("{answer:?}") };
     assert_eq!(ops, vec![Ok(OpAnswer::LateKept { won: true })]);
     assert_eq!(claimed.iter().map(|held| held.job).collect::<Vec<_>>(), vec![next]);
 }

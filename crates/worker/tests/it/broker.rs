@@ -181,6 +181,14 @@ impl FakeBroker {
         }
         Ok(answer)
     }
+
+    /// Takes the time that it takes over the line.
+    async fn carry(&self, body: &[u8]) {
+        if let Some(speed) = self.with(|s| s.speed) {
+            let takes = body.len() as f64 / speed as f64;
+            tokio::time::sleep(Duration::from_secs_f64(takes)).await;
+        }
+    }
 }
 
 #[async_trait]
@@ -190,6 +198,7 @@ impl Broker for FakeBroker {
         register: Register,
         arrival: &Arrival,
     ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
+        self.carry(&serde_json::to_vec(&register.capabilities).unwrap()).await;
         self.payloads_arrive(arrival, self.with(|s| !s.running().is_empty())).await;
         self.call(|state| {
             if state.importing {
@@ -214,10 +223,7 @@ impl Broker for FakeBroker {
         if exchange.ops.len() > MAX_OPS {
             return Err(BrokerError::Refused("too long".into()));
         }
-        if let Some(speed) = self.with(|s| s.speed) {
-            let bytes = serde_json::to_vec(&exchange.ops).unwrap().len();
-            tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / speed as f64)).await;
-        }
+        self.carry(&serde_json::to_vec(&exchange.ops).unwrap()).await;
         let end = Instant::now() + wait;
         let cuts = self.with(|s| s.cuts);
         loop {

@@ -222,6 +222,17 @@ async fn large_results_arrive_over_a_slow_line() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_with_many_models_registers_over_a_slow_line() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    service.with(|s| s.models = (0..20_000).map(|n| format!("models/{n:050}")).collect());
+    broker.with(|s| s.speed = Some(70_000));
+    let setup = Setup::with(1, broker.clone(), service).await;
+    let job = broker.post("done");
+    setup.pass(60.0).await;
+    assert_eq!(broker.status(job), JobStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn ends_that_no_replica_confirms_hold_nothing_up_and_are_handed_in_again() {
     let broker = FakeBroker::new();
     let jobs: Vec<_> = (0..5).map(|_| broker.post("done")).collect();

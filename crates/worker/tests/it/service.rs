@@ -28,6 +28,7 @@ pub struct FakeService {
 pub struct State {
     pub health: Health,
     pub version: String,
+    pub models: BTreeSet<String>,
     /// How often it was asked what it has.
     pub asked: usize,
     /// How long it takes to clear it.
@@ -49,6 +50,7 @@ impl FakeService {
             state: Mutex::new(State {
                 health: Health::idle(),
                 version: "1.0".into(),
+                models: BTreeSet::new(),
                 asked: 0,
                 clearing_takes: Duration::ZERO,
                 not_clear: None,
@@ -84,6 +86,7 @@ impl Connector for FakeService {
         match state.health.status {
             ConnectorStatus::Idle => Ok(ServiceCapabilities {
                 version: Some(state.version.clone()),
+                models: state.models.clone(),
                 ..ServiceCapabilities::default()
             }),
             _ => Err(Unavailable("not up".into())),
