@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use tokio::time::Instant;
 
-use super::{exit_of, list::word, print};
+use super::{list::word, print};
 use crate::exit::Exit;
 
 /// The pause before a stream is opened again.
@@ -33,7 +33,7 @@ async fn follow(client: &Client, json: bool) -> Result<(), Exit> {
     let mut position: Option<String> = None;
     let mut standing = Standing::default();
     // A server that is not there at first may be a wrong address.
-    let mut events = client.events(None, None).await.map_err(exit_of)?;
+    let mut events = client.events(None, None).await?;
     loop {
         standing.since = None;
         match shown(&mut events, json, &mut position, &mut standing).await? {
@@ -53,7 +53,7 @@ async fn opened_again(client: &Client, position: Option<&str>) -> Result<Events,
         tokio::time::sleep(PAUSE).await;
         match client.events(position, None).await {
             Err(error) if error.is_transient() => {}
-            opened => return opened.map_err(exit_of),
+            opened => return Ok(opened?),
         }
     }
 }
@@ -111,13 +111,13 @@ async fn shown(
             Ok(Some(event)) => event,
             Ok(None) => return Ok(Shown::Broken("it ended the stream".into())),
             Err(error) if error.is_transient() => return Ok(Shown::Broken(error.to_string())),
-            Err(error) => return Err(exit_of(error)),
+            Err(error) => return Err(error.into()),
         };
-        let news = standing.hears(&event).map_err(exit_of)?;
+        let news = standing.hears(&event)?;
         let is_read = match (json, news) {
-            (true, _) => print::json_line(&as_it_came(&event).map_err(exit_of)?)?,
+            (true, _) => print::json_line(&as_it_came(&event)?)?,
             (false, Some(news)) => print::lines(&[news])?,
-            (false, None) => print::lines(&as_lines(&event).map_err(exit_of)?)?,
+            (false, None) => print::lines(&as_lines(&event)?)?,
         };
         if !is_read {
             return Ok(Shown::ReaderGone);
