@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use pointsman_core::{
     JobId, Seq,
-    record::{Job, Machine, Progress, Worker},
+    record::{Job, Progress},
 };
 use pointsman_store::{Health, Position, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,8 +35,7 @@ pub struct Stats {
     /// The last change in the view.
     pub seq: Seq,
     pub viewers: usize,
-    pub ring_groups: usize,
-    /// Roughly.
+    /// Of the changes kept for viewers, roughly.
     pub ring_bytes: usize,
     /// Viewers that had to start again from a snapshot, so far.
     pub resyncs: usize,
@@ -82,29 +81,10 @@ impl Broker {
         &self.hub.store
     }
 
-    pub fn config(&self) -> &BrokerConfig {
-        &self.hub.config
-    }
-
-    /// Ends when the broker stops.
-    pub async fn stopping(&self) {
-        self.hub.stop.cancelled().await;
-    }
-
     /// The view now, with the lanes.
     pub async fn snapshot(&self) -> Snapshot {
         let lanes = fresh_lanes(&self.hub, SNAPSHOT_QUEUES).await;
         self.hub.snapshot(lanes)
-    }
-
-    /// The workers in the view.
-    pub fn workers(&self) -> Vec<Arc<Worker>> {
-        self.hub.with_view(|view| view.workers.values().cloned().collect())
-    }
-
-    /// The machines in the view.
-    pub fn machines(&self) -> Vec<Arc<Machine>> {
-        self.hub.with_view(|view| view.machines.values().cloned().collect())
     }
 
     /// A viewer that goes on after a position, or begins with a snapshot. `conflate` zero gives
@@ -189,8 +169,11 @@ impl Broker {
     }
 
     pub fn stats(&self) -> Stats {
-        let (ring_groups, ring_bytes) = self.hub.ring_size();
-        let (seq, resyncs) = (self.hub.seq(), self.hub.resyncs());
-        Stats { seq, viewers: *self.hub.viewers().borrow(), ring_groups, ring_bytes, resyncs }
+        Stats {
+            seq: self.hub.seq(),
+            viewers: *self.hub.viewers().borrow(),
+            ring_bytes: self.hub.ring_bytes(),
+            resyncs: self.hub.resyncs(),
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A claim waits this long at most; a longer wish is cut to it.
-pub const MAX_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// What an exchange brought.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Broker {
     ) -> Result<Exchanged, BrokerError> {
         let hub = self.hub();
         let (store, stop) = (hub.store.clone(), hub.stop.clone());
-        let exchanges = Exchanges::new(store, self.config().slow_scan, stop);
+        let exchanges = Exchanges::new(store, hub.config.slow_scan, stop);
         let exchanged = exchanges.exchange(exchange, wait, moved).await?;
         exchanged.ops.iter().filter_map(|op| op.as_ref().err()).for_each(|why| hub.refused(why));
         Ok(exchanged)

@@ -36,7 +36,7 @@ pub use broker::{Broker, Stats};
 pub use commands::{Submitted, execute, odd_answer};
 pub use config::BrokerConfig;
 pub use error::{BrokerError, LogError};
-pub use exchange::{Claimed, Exchanged, Exchanges, MAX_WAIT};
+pub use exchange::{Claimed, Exchanged, Exchanges};
 pub use files::FilesTrouble;
 pub use frame::Frame;
 pub use hub::{Liveness, ViewEvent, ViewGroup, Viewer};

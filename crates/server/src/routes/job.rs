@@ -83,7 +83,7 @@ pub(crate) async fn explain(
 ) -> Answer<Json<Explained>> {
     let job = find(&app, &caller, id).await?;
     let (mut explanation, ahead) =
-        app.broker.explain(id).await?.ok_or(Refusal::from(Rejected::JobNotFound(id)))?;
+        app.broker.store().explain(id).await?.ok_or(Refusal::from(Rejected::JobNotFound(id)))?;
     if !caller.may(Permission::Fleet) {
         explanation.unname_workers();
     }
@@ -150,7 +150,7 @@ pub(crate) async fn result(
     };
     let token = token.ok_or_else(none)?;
     let share = app.answers.share_of(job.result_bytes).await?;
-    let result = app.broker.result(id, Some(token)).await?.ok_or_else(none)?;
+    let result = app.broker.store().result(id, Some(token)).await?.ok_or_else(none)?;
     Ok(json_text(result, share))
 }
 

@@ -36,14 +36,14 @@ pub(crate) async fn list(
         customer: own_customer(&caller, query.customer)?,
         worker: query.worker,
     };
-    let text = query.cursor.as_deref();
+    let (text, store) = (query.cursor.as_deref(), app.broker.store());
     let (jobs, next_cursor) = match order {
         JobsOrder::Submitted => {
-            let page = app.broker.jobs(filter, cursor(text)?, limit).await?;
+            let page = store.jobs(filter, cursor(text)?, limit).await?;
             (page.jobs, page.next.map(|id| id.to_string()))
         }
         JobsOrder::Ended => {
-            let page = app.broker.ended_jobs(filter, cursor(text)?, limit).await?;
+            let page = store.ended_jobs(filter, cursor(text)?, limit).await?;
             (page.jobs, page.next.map(|ended_no| ended_no.to_string()))
         }
     };
