@@ -105,9 +105,9 @@ impl Metrics {
             let oldest = queues.classes.iter().filter_map(|class| class.oldest_at).min();
             self.oldest.set(oldest.map_or(0.0, |at| snapshot.at.since(at).as_secs_f64()));
         }
-        for (label, status) in WORKER_STATUSES {
+        for status in WORKER_STATUSES {
             let count = snapshot.workers.iter().filter(|worker| worker.status == status).count();
-            self.workers.get_or_create(&StatusLabel { status: label }).set(gauge(count));
+            self.workers.get_or_create(&StatusLabel { status: status.as_str() }).set(gauge(count));
         }
         let stats = broker.stats();
         self.seq.set(i64::try_from(stats.seq).unwrap_or(i64::MAX));
@@ -148,12 +148,12 @@ async fn takes_work(broker: &Broker) -> bool {
 }
 
 /// Those that a worker can have.
-const WORKER_STATUSES: [(&str, WorkerStatus); 5] = [
-    ("starting", WorkerStatus::Starting),
-    ("idle", WorkerStatus::Idle),
-    ("busy", WorkerStatus::Busy),
-    ("draining", WorkerStatus::Draining),
-    ("offline", WorkerStatus::Offline),
+const WORKER_STATUSES: [WorkerStatus; 5] = [
+    WorkerStatus::Starting,
+    WorkerStatus::Idle,
+    WorkerStatus::Busy,
+    WorkerStatus::Draining,
+    WorkerStatus::Offline,
 ];
 
 fn gauge(count: usize) -> i64 {

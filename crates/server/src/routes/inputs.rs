@@ -14,7 +14,7 @@ use super::Errors;
 use crate::{
     app::App,
     body::{Incoming, Share},
-    extract::One,
+    extract::{One, header_text},
     files::{ByteStream, RECEIVING},
     refusal::{Answer, Refusal},
 };
@@ -33,7 +33,7 @@ pub(super) fn file_of(body: Body) -> ByteStream {
 
 /// Room for what is in memory of a file while it is taken in, however long that is.
 pub(super) async fn share_of_upload(app: &App, headers: &HeaderMap) -> Result<Share, Problem> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = header_text(headers, header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.parse().ok()).unwrap_or(RECEIVING);
     let mut share = app.bodies.share();
     share.grow_to(length.min(RECEIVING)).await?;
@@ -42,7 +42,7 @@ pub(super) async fn share_of_upload(app: &App, headers: &HeaderMap) -> Result<Sh
 
 /// A form is not the file in it: stored as it comes, it would be another file.
 pub(super) fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = header_text(headers, header::CONTENT_TYPE);
     let media_type =
         media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     let form = FORMS.iter().find(|form| media_type.eq_ignore_ascii_case(form));

@@ -16,7 +16,7 @@ use pointsman_core::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Errors, submit::job_json};
+use super::Errors;
 use crate::{
     access::{Caller, Permission},
     app::App,
@@ -44,7 +44,7 @@ pub(crate) async fn get(
     caller: Caller,
     Id(id): Id<JobId>,
 ) -> Answer<Response> {
-    job_json(&*find(&app, &caller, id).await?)
+    Ok(Json(&*find(&app, &caller, id).await?).into_response())
 }
 
 /// Every attempt at the job.
@@ -206,7 +206,7 @@ pub(crate) async fn cancel(
     find(&app, &caller, id).await?;
     let job = act(&app, id, Command::Cancel { job: id }).await?;
     let status = if job.is_ended() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, job_json(&job)?).into_response())
+    Ok((status, Json(&*job)).into_response())
 }
 
 /// Start a new run of the ended job.
@@ -235,7 +235,7 @@ pub(crate) async fn retry(
         Some(_) => refusal,
         None => refusal.unrepeatable("look at the job's `run`, and retry with {\"run\": N}"),
     });
-    job_json(&*job?)
+    Ok(Json(&*job?).into_response())
 }
 
 /// Carries the command out; answers with the job as it is then.

@@ -1,13 +1,14 @@
 //! Submissions.
 
 use axum::{
+    Json,
     extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use pointsman_api::{Batch, BatchItem, BatchResult, ErrorCode, Submission};
 use pointsman_broker::{BrokerError, Submitted};
-use pointsman_core::record::{Job, JobRecord};
+use pointsman_core::record::JobRecord;
 use pointsman_store::StoreError;
 
 use super::Errors;
@@ -46,7 +47,7 @@ pub(crate) async fn one(State(app): State<App>, caller: Caller, body: Whole) -> 
     };
     let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/api/v1/jobs/{}", submitted.job.id);
-    let mut response = (status, job_json(&submitted.job)?).into_response();
+    let mut response = (status, Json(&*submitted.job)).into_response();
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -108,7 +109,7 @@ pub(crate) async fn batch(
             let refusal = Refusal::new(ErrorCode::OutcomeUnknown, problem.detail.clone());
             Err(if have_all { refusal } else { refusal.unrepeatable(LOOK_FIRST) })
         }
-        _ => Ok(axum::Json(BatchResult { results })),
+        _ => Ok(Json(BatchResult { results })),
     }
 }
 
@@ -123,11 +124,4 @@ fn refusal(error: BrokerError, has_key: bool) -> Refusal {
 fn accepted(submitted: &Submitted) -> BatchItem {
     let job = Box::new(JobRecord::from(&*submitted.job));
     BatchItem::Accepted { job, existed: submitted.existed }
-}
-
-/// A job's record as an answer.
-pub(crate) fn job_json(job: &Job) -> Answer<Response> {
-    let body = serde_json::to_vec(job)
-        .map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -13,6 +13,7 @@ use pointsman_core::{
     event::Record,
     pointer_token,
     record::ServiceSlots,
+    to_json,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -70,9 +71,7 @@ fn payload_bytes(jobs: &[ClaimedJob]) -> u64 {
 async fn with_payloads(app: &App, answer: impl Serialize, payloads: u64) -> Answer<Response> {
     let share = app.answers.share_of(payloads).await;
     let share = share.map_err(|full| Refusal::new(ErrorCode::OutcomeUnknown, &*full.detail))?;
-    let json = serde_json::to_vec(&answer)
-        .map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))?;
-    Ok(json_text(json, share))
+    Ok(json_text(to_json(&answer), share))
 }
 
 /// Read after what it goes with was answered: so an answer that was given in a new epoch never goes
