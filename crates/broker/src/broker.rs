@@ -43,9 +43,6 @@ pub struct Stats {
 
 impl Broker {
     /// Reads the view from the store and starts the tasks.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn start(
         store: Arc<dyn Store>,
         config: BrokerConfig,
@@ -94,9 +91,6 @@ impl Broker {
     }
 
     /// Follows one job; none when it does not exist.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn job_stream(&self, id: JobId) -> Result<Option<JobStream>, StoreError> {
         JobStream::open(self.hub.clone(), id).await
     }
@@ -108,9 +102,6 @@ impl Broker {
     }
 
     /// Keeps the newest picture of a running attempt.
-    ///
-    /// # Errors
-    /// [`PreviewError`].
     pub async fn set_preview(
         &self,
         job: JobId,

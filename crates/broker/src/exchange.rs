@@ -50,9 +50,6 @@ pub struct Exchanges {
 
 impl Broker {
     /// See [`Exchanges::exchange`].
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn exchange(
         &self,
         exchange: Exchange,
@@ -79,9 +76,6 @@ impl Exchanges {
     /// there is a job or the time is over; then `claimed` is empty. The operations' answers come
     /// with the claim's, so a caller that has operations to settle asks with no wait. Payloads may be
     /// long on their way from the store: `moved` is told of each part of them.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn exchange(
         &self,
         exchange: Exchange,

@@ -12,8 +12,6 @@
 //! from where it stood is told so (`resync`) and starts from a snapshot; it never misses a change
 //! in silence, and a slow one costs a resync, not memory.
 
-#![warn(clippy::missing_errors_doc)]
-
 mod broker;
 mod commands;
 mod config;

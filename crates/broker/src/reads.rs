@@ -9,25 +9,16 @@ use crate::{Broker, LogError};
 
 impl Broker {
     /// A job's record; none when there is no such job.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn job(&self, id: JobId) -> Result<Option<Arc<Job>>, StoreError> {
         job(&**self.store(), id).await
     }
 
     /// The job's payload; none when it is no longer kept.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn payload(&self, id: JobId) -> Result<Option<Arc<[u8]>>, StoreError> {
         Ok(self.store().payloads(vec![id]).await?.pop().flatten())
     }
 
     /// The raw log after a position, at most `limit` groups; empty at the end of the log.
-    ///
-    /// # Errors
-    /// [`LogError`].
     pub async fn log(&self, after: Position, limit: usize) -> Result<Vec<Arc<LogGroup>>, LogError> {
         let current = self.store().epoch();
         if after.epoch != current {

@@ -2,8 +2,6 @@
 //!
 //! Calls are not repeated by themselves: the caller knows what may be repeated, and for how long.
 
-#![warn(clippy::missing_errors_doc)]
-
 mod addresses;
 mod clock;
 mod connection;

@@ -17,9 +17,6 @@ use crate::{
 
 impl Client {
     /// The answer carries the payloads of what the worker ran before; `moved` is told as they arrive.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn register(
         &self,
         request: &RegisterRequest,
@@ -61,9 +58,6 @@ impl Client {
     }
 
     /// Stores a result file under the attempt's token, before its end is handed in.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn put_artifact(
         &self,
         held: Held,
@@ -77,9 +71,6 @@ impl Client {
     }
 
     /// Passes on what a job looks like now; `n` counts the attempt's previews from 1.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn put_preview(
         &self,
         held: Held,

@@ -178,9 +178,6 @@ impl ArtifactPlace {
     }
 
     /// Opens a file that a job brings; none when there is no such file.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn open_input(&self, from: &str) -> Result<Option<ByteStream>, BrokerError> {
         match self {
             Self::Directory { files, store } => {
