@@ -22,7 +22,7 @@ pub const MAX_BODY: usize = 64_000_000;
 /// Jobs in one batch at most.
 pub const MAX_BATCH: usize = 1_000;
 /// Files that one job brings at most.
-pub const MAX_INPUTS: usize = 200;
+const MAX_INPUTS: usize = 200;
 /// Bytes of `metadata` at most: it is part of every event of the job.
 const MAX_METADATA: usize = 16_384;
 /// Levels of `metadata` at most.

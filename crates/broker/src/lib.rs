@@ -34,7 +34,7 @@ pub use broker::{Broker, Stats};
 pub use commands::{Submitted, execute, odd_answer};
 pub use config::BrokerConfig;
 pub use error::{BrokerError, LogError};
-pub use exchange::{Claimed, Exchanged, Exchanges};
+pub use exchange::{Claimed, Exchanged, Exchanges, running_jobs};
 pub use files::FilesTrouble;
 pub use frame::Frame;
 pub use hub::{Liveness, ViewEvent, ViewGroup, Viewer};

@@ -7,8 +7,9 @@ use reqwest::{Method, Response, header};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Client, ClientError, Event, SseParser,
+    Client, ClientError, Event,
     connection::{CALL, read},
+    sse::SseParser,
 };
 
 impl Event {

@@ -19,4 +19,4 @@ pub use error::ClientError;
 pub use events::Events;
 pub use files::{Download, Source};
 pub use jobs::Submitted;
-pub use sse::{Event, SseError, SseParser};
+pub use sse::Event;

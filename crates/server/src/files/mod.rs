@@ -41,7 +41,7 @@ use receive::{Body, Received, receive};
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// Bytes of a file at most.
-pub const MAX_FILE: u64 = 4 << 30;
+const MAX_FILE: u64 = 4 << 30;
 
 /// The files of one server.
 #[derive(Debug, Clone)]
