@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pointsman_core::{
-    JobId, Seq,
+    JobId, LogGroup, Seq,
     record::{Job, Progress},
 };
 use pointsman_store::{Health, Position, Store, StoreError};
@@ -137,6 +137,13 @@ impl Broker {
         // The store may keep it for a while after its attempt.
         let running = self.job(job).await?.filter(|job| job.is_running());
         Ok(running.filter(|job| job.attempt == kept.attempt).map(|_| kept))
+    }
+
+    /// Shows each group of the log that comes in from now on to `observe`, once and in order; it is
+    /// quick, as the view waits for it. What happened while a view was built anew is not shown. One
+    /// observer: a second is not heard.
+    pub fn observe(&self, observe: impl Fn(&LogGroup) + Send + Sync + 'static) {
+        let _ = self.hub.observer.set(Box::new(observe));
     }
 
     /// Whether the view is known to be the store's.

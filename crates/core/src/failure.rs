@@ -26,6 +26,17 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WrongWorker => "wrong_worker",
+            Self::BadJob => "bad_job",
+            Self::ServiceFault => "service_fault",
+            Self::Timeout => "timeout",
+            Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// Whether an attempt that failed so speaks against its worker.
     pub fn is_suspicious(self) -> bool {
         matches!(self, Self::ServiceFault | Self::Lost)

@@ -42,7 +42,8 @@ impl Ports {
 }
 
 /// A child that does not outlive its owner: killed when dropped, and by a watcher when this process
-/// ends without dropping it, which is so for every `static` and after a signal.
+/// ends without dropping it, which is so for every `static` and after a signal. Then nobody else
+/// removes its directory either.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -71,9 +72,10 @@ impl Process {
             .spawn()
             .map_err(HarnessError::Start)?;
         // The watcher's input is a pipe that ends when this process does.
-        let kill = format!("read -r _; kill -9 {}", child.id());
+        let clear_up = r#"read -r _; kill -9 "$1"; rm -rf "$2""#;
         let mut watcher = Command::new("sh");
-        watcher.args(["-c", &kill]).stdin(Stdio::piped());
+        watcher.args(["-c", clear_up, "watcher", &child.id().to_string()]).arg(directory);
+        watcher.stdin(Stdio::piped());
         match watcher.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
             Ok(watcher) => Ok(Self { child, watcher }),
             Err(error) => {

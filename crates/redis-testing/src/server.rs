@@ -144,7 +144,7 @@ impl RedisServer {
         self.ports.tls
     }
 
-    pub(crate) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 

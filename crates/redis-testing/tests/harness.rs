@@ -47,7 +47,7 @@ fn leaves_its_server_in_a_static() {
     static SERVER: OnceLock<RedisServer> = OnceLock::new();
     let server =
         SERVER.get_or_init(|| RedisServer::start_blocking(RedisOptions::default()).unwrap());
-    println!("\nport={}", server.port());
+    println!("\nport={}\ndirectory={}", server.port(), server.directory().display());
 }
 
 #[tokio::test]
@@ -55,10 +55,10 @@ async fn a_server_is_gone_when_its_process_ends_without_dropping_it() {
     let mut itself = std::process::Command::new(std::env::current_exe().unwrap());
     itself.args(["--ignored", "--exact", "leaves_its_server_in_a_static", "--nocapture"]);
     let output = String::from_utf8(itself.output().unwrap().stdout).unwrap();
-    let port = output.lines().find_map(|line| line.strip_prefix("port=")).unwrap();
-    let address = format!("127.0.0.1:{port}");
+    let said = |what| output.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+    let (address, directory) = (format!("127.0.0.1:{}", said("port=")), said("directory="));
     let begun = Instant::now();
-    while tokio::net::TcpStream::connect(&address).await.is_ok() {
+    while tokio::net::TcpStream::connect(&address).await.is_ok() || Path::new(directory).exists() {
         assert!(begun.elapsed() < Duration::from_secs(10), "it is still there");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -42,12 +42,12 @@ impl App {
         limits: Limits,
     ) -> Self {
         Self(Arc::new(Shared {
+            metrics: Metrics::new(&broker),
             broker,
             store_id,
             files,
             gate,
             services: Services::default(),
-            metrics: Metrics::new(),
             streams: Streams::default(),
             examinations: OneAtATime::default(),
             bodies: Room::for_bodies(limits.body_bytes),

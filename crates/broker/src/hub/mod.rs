@@ -13,7 +13,7 @@ mod values;
 mod viewer;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -51,6 +51,9 @@ struct Live {
     rebuilds: u64,
 }
 
+/// Is shown each group as it is folded in.
+type Observer = Box<dyn Fn(&LogGroup) + Send + Sync>;
+
 pub(crate) struct Hub {
     pub store: Arc<dyn Store>,
     pub config: Arc<BrokerConfig>,
@@ -63,6 +66,7 @@ pub(crate) struct Hub {
     pub damage_met: AtomicBool,
     pub lanes: LaneValues,
     pub watchers: JobWatchers,
+    pub observer: OnceLock<Observer>,
     last_start: LastStart,
     /// Viewers that are reading now; the lanes are only worked out while there are any.
     viewers: watch::Sender<usize>,
@@ -96,6 +100,7 @@ impl Hub {
             damage_met: AtomicBool::new(false),
             lanes,
             watchers: JobWatchers::default(),
+            observer: OnceLock::new(),
             last_start: LastStart::default(),
             viewers,
             files: Mutex::default(),
@@ -162,6 +167,9 @@ impl Hub {
                 // records.
                 self.drop_lanes(group);
                 self.watchers.tell(group);
+                if let Some(observe) = self.observer.get() {
+                    observe(group);
+                }
             }
         }
         self.news.send_replace(());

@@ -26,6 +26,26 @@ pub enum MachineStatus {
 }
 
 impl MachineStatus {
+    pub const ALL: [Self; 6] = [
+        Self::Starting,
+        Self::Ready,
+        Self::Degraded,
+        Self::Stopping,
+        Self::Offline,
+        Self::Disconnected,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Stopping => "stopping",
+            Self::Offline => "offline",
+            Self::Disconnected => "disconnected",
+        }
+    }
+
     pub fn is_gone(self) -> bool {
         matches!(self, Self::Offline | Self::Disconnected)
     }

@@ -29,3 +29,43 @@ pub type Seq = u64;
 
 /// Fields of a record that this version does not know.
 pub type Extra = BTreeMap<String, serde_json::Value>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FailureKind, LossReason};
+
+    #[test]
+    fn what_a_value_is_called_is_how_it_is_written() {
+        fn assert_written(value: impl serde::Serialize, name: &str) {
+            assert_eq!(crate::to_json(&value), format!("\"{name}\""));
+        }
+        MachineStatus::ALL.into_iter().for_each(|s| assert_written(s, s.as_str()));
+        WorkerStatus::ALL.into_iter().for_each(|s| assert_written(s, s.as_str()));
+        ConnectorStatus::ALL.into_iter().for_each(|s| assert_written(s, s.as_str()));
+        JobStatus::ALL.into_iter().for_each(|s| assert_written(s, s.as_str()));
+        for severity in [Severity::Warning, Severity::Critical] {
+            assert_written(severity, severity.as_str());
+        }
+        for kind in [
+            FailureKind::WrongWorker,
+            FailureKind::BadJob,
+            FailureKind::ServiceFault,
+            FailureKind::Timeout,
+            FailureKind::Lost,
+            FailureKind::Cancelled,
+        ] {
+            assert_written(kind, kind.as_str());
+        }
+        for reason in [
+            LossReason::Unstarted,
+            LossReason::Drained,
+            LossReason::ServiceLost,
+            LossReason::Stalled,
+            LossReason::LeaseExpired,
+            LossReason::NotAdopted,
+        ] {
+            assert_written(reason, reason.code());
+        }
+    }
+}

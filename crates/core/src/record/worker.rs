@@ -32,6 +32,9 @@ pub enum WorkerStatus {
 }
 
 impl WorkerStatus {
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::Idle, Self::Busy, Self::Draining, Self::Offline, Self::Corrupted];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -207,6 +210,16 @@ pub enum ConnectorStatus {
 }
 
 impl ConnectorStatus {
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Connecting,
+        Self::Idle,
+        Self::Active,
+        Self::Error,
+        Self::Offline,
+        Self::Unknown,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",

@@ -7,6 +7,7 @@ mod events;
 mod fixture;
 mod intake;
 mod jobs;
+mod metrics;
 mod permissions;
 mod repeats;
 mod server;

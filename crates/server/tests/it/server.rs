@@ -85,19 +85,6 @@ async fn answers_are_dated_by_the_stores_clock() {
 }
 
 #[tokio::test]
-async fn a_made_up_method_makes_no_series_of_its_own() {
-    let server = start().await;
-    for method in ["BREW", "STEEP"] {
-        let request = server.http.request(method.parse().unwrap(), format!("{}/tea", server.url));
-        assert_eq!(server.ask(request).await.status, 404);
-    }
-    let metrics = server.ask(server.get("/metrics")).await;
-    let text = String::from_utf8_lossy(&metrics.body).into_owned();
-    assert!(text.contains("method=\"other\",route=\"none\",status=\"404\"} 2"), "{text}");
-    assert!(!text.contains("BREW") && !text.contains("STEEP"), "{text}");
-}
-
-#[tokio::test]
 async fn the_pages_are_there_or_say_what_to_do() {
     let server = start().await;
     for path in ["/", "/client"] {
