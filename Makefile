@@ -43,8 +43,11 @@ lint: ui need-build
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
+## Every Rust test: with nextest where it is installed, else with cargo's own runner.
 rust-tests: build need-redis
-	@scripts/rust-tests.sh
+	@if cargo nextest --version >/dev/null 2>&1; \
+	then cargo nextest run --locked --workspace --no-fail-fast; \
+	else cargo test --locked --workspace --no-fail-fast; fi
 
 ui-tests: ui
 	cd ui && npm run check && npm test

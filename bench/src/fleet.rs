@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use pointsman::adapters::InProcess;
 use pointsman_api::Submission;
 use pointsman_broker::{Broker, BrokerConfig, BrokerTasks};
@@ -206,8 +206,7 @@ pub async fn spawn(binary: &Path, arguments: &[&str]) -> anyhow::Result<(Child, 
             return Ok((child, rest));
         }
     }
-    ensure!(false, "{} ended before it was ready", binary.display());
-    unreachable!()
+    bail!("{} ended before it was ready", binary.display())
 }
 
 pub fn no_op() -> anyhow::Result<Submission> {

@@ -27,11 +27,11 @@ pub use intake::IntakeState;
 pub use job::{Attempts, Explained, JobsOrder, JobsPage, JobsQuery};
 pub use name::check_file_name;
 pub use problem::{Facts, PROBLEM_JSON, Problem, ProblemDocument};
-pub use read::{pointer_of, read_json};
+pub use read::read_json;
 pub use retry::RetryRequest;
 pub use snapshot::{LogPage, Snapshot, ViewEvent};
 pub use submission::{
-    Batch, BatchItem, BatchResult, MAX_BATCH, MAX_BODY, MAX_INPUTS, Submission, ValidSubmission,
+    Batch, BatchItem, BatchResult, MAX_BATCH, MAX_BODY, Submission, ValidSubmission,
 };
 pub use worker::{
     ArtifactStored, AttemptRef, ClaimRequest, ClaimedJob, ExchangeRequest, Exchanged,

@@ -60,7 +60,7 @@ fn locate<T: DeserializeOwned>(body: &[u8]) -> Problem {
 }
 
 /// The JSON pointer of a path.
-pub fn pointer_of(path: &Path) -> String {
+fn pointer_of(path: &Path) -> String {
     path.iter().map(pointer_to).collect()
 }
 

@@ -23,7 +23,7 @@ pub const MAX_BODY: usize = 64_000_000;
 /// Jobs in one batch at most.
 pub const MAX_BATCH: usize = 1_000;
 /// Files that one job brings at most.
-pub const MAX_INPUTS: usize = 200;
+const MAX_INPUTS: usize = 200;
 /// Bytes of all `inputs` of one job as they stand in its record, at most.
 const MAX_INPUTS_BYTES: usize = 32 << 10;
 /// Bytes of `metadata` at most: it is part of every event of the job.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use pointsman_core::{
     JobId, LogGroup, Seq,
-    record::{Job, Machine, Progress, Worker},
+    record::{Job, Progress},
 };
 use pointsman_store::{Health, Position, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,8 +35,7 @@ pub struct Stats {
     /// The last change in the view.
     pub seq: Seq,
     pub viewers: usize,
-    pub ring_groups: usize,
-    /// Roughly.
+    /// Of the changes kept for viewers, roughly.
     pub ring_bytes: usize,
     /// Viewers that had to start again from a snapshot, so far.
     pub resyncs: usize,
@@ -44,9 +43,6 @@ pub struct Stats {
 
 impl Broker {
     /// Reads the view from the store and starts the tasks.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn start(
         store: Arc<dyn Store>,
         config: BrokerConfig,
@@ -82,29 +78,10 @@ impl Broker {
         &self.hub.store
     }
 
-    pub fn config(&self) -> &BrokerConfig {
-        &self.hub.config
-    }
-
-    /// Ends when the broker stops.
-    pub async fn stopping(&self) {
-        self.hub.stop.cancelled().await;
-    }
-
     /// The view now, with the lanes.
     pub async fn snapshot(&self) -> Snapshot {
         let lanes = fresh_lanes(&self.hub, SNAPSHOT_QUEUES).await;
         self.hub.snapshot(lanes)
-    }
-
-    /// The workers in the view.
-    pub fn workers(&self) -> Vec<Arc<Worker>> {
-        self.hub.with_view(|view| view.workers.values().cloned().collect())
-    }
-
-    /// The machines in the view.
-    pub fn machines(&self) -> Vec<Arc<Machine>> {
-        self.hub.with_view(|view| view.machines.values().cloned().collect())
     }
 
     /// A viewer that goes on after a position, or begins with a snapshot. `conflate` zero gives
@@ -114,9 +91,6 @@ impl Broker {
     }
 
     /// Follows one job; none when it does not exist.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn job_stream(&self, id: JobId) -> Result<Option<JobStream>, StoreError> {
         JobStream::open(self.hub.clone(), id).await
     }
@@ -128,9 +102,6 @@ impl Broker {
     }
 
     /// Keeps the newest picture of a running attempt.
-    ///
-    /// # Errors
-    /// [`PreviewError`].
     pub async fn set_preview(
         &self,
         job: JobId,
@@ -196,8 +167,11 @@ impl Broker {
     }
 
     pub fn stats(&self) -> Stats {
-        let (ring_groups, ring_bytes) = self.hub.ring_size();
-        let (seq, resyncs) = (self.hub.seq(), self.hub.resyncs());
-        Stats { seq, viewers: *self.hub.viewers().borrow(), ring_groups, ring_bytes, resyncs }
+        Stats {
+            seq: self.hub.seq(),
+            viewers: *self.hub.viewers().borrow(),
+            ring_bytes: self.hub.ring_bytes(),
+            resyncs: self.hub.resyncs(),
+        }
     }
 }

@@ -42,9 +42,6 @@ impl Broker {
     }
 
     /// Carries out one command.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn execute(&self, command: Command) -> Result<Done, BrokerError> {
         let done = execute(&**self.store(), command).await;
         done.inspect_err(|error| {
@@ -56,9 +53,6 @@ impl Broker {
 
     /// A worker's sign of life; with it may come progress of the attempts it runs. Progress is
     /// taken only for the attempt that the record shows, of this worker, and with a higher `n`.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn renew(
         &self,
         renew: Renew,
@@ -114,9 +108,6 @@ fn submitted(done: Done) -> Result<Submitted, StoreError> {
 }
 
 /// Carries out one command on a store.
-///
-/// # Errors
-/// [`BrokerError`].
 pub async fn execute(store: &dyn Store, command: Command) -> Result<Done, BrokerError> {
     let mut done = store.execute(vec![command]).await?;
     let done = done.pop().ok_or_else(|| StoreError::Failed("no answer".into()))??;

@@ -19,7 +19,7 @@ pub struct BrokerConfig {
     pub ring_bytes: usize,
     /// Newest preview pictures kept over all jobs, bytes at most.
     pub preview_bytes: usize,
-    /// Whether this broker runs the reconcilers; a broker that only shows does not need to.
+    /// Whether this broker runs the reconcilers; tests go without where they say when it is time.
     pub reconcile: bool,
 }
 

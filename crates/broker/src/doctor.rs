@@ -10,18 +10,12 @@ use crate::Broker;
 
 impl Broker {
     /// Everything that is wrong with what is stored.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn examine(&self) -> Result<Examination, StoreError> {
         self.store().examine(Depth::Everything).await
     }
 
     /// Mends the findings with these ids, or all of them. The alerts about what is mended go at
     /// once.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {
         let mended = self.store().mend(ids).await?;
         log(&mended);
@@ -33,18 +27,12 @@ impl Broker {
     }
 
     /// Mends whatever is wrong with a worker and its connectors.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn mend_worker(&self, worker: &WorkerId) -> Result<Vec<Mended>, StoreError> {
         let (own, connectors) = (format!("worker/{worker}"), format!("connector/{worker}:"));
         self.mend_about(|subject| subject == own || subject.starts_with(&connectors)).await
     }
 
     /// Mends whatever is wrong with a machine's record.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn mend_machine(&self, machine: &MachineId) -> Result<Vec<Mended>, StoreError> {
         let own = format!("machine/{machine}");
         self.mend_about(|subject| subject == own).await

@@ -8,7 +8,7 @@ use pointsman_core::{
     event::Record,
     record::Job,
 };
-use pointsman_store::{Done, Store};
+use pointsman_store::{Done, Store, StoreError};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A claim waits this long at most; a longer wish is cut to it.
-pub const MAX_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// What an exchange brought.
 #[derive(Debug, Default)]
@@ -52,9 +52,6 @@ pub struct Exchanges {
 
 impl Broker {
     /// See [`Exchanges::exchange`].
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn exchange(
         &self,
         exchange: Exchange,
@@ -63,7 +60,7 @@ impl Broker {
     ) -> Result<Exchanged, BrokerError> {
         let hub = self.hub();
         let (store, stop) = (hub.store.clone(), hub.stop.clone());
-        let exchanges = Exchanges::new(store, self.config().slow_scan, stop);
+        let exchanges = Exchanges::new(store, hub.config.slow_scan, stop);
         let exchanged = exchanges.exchange(exchange, wait, moved).await?;
         exchanged.ops.iter().filter_map(|op| op.as_ref().err()).for_each(|why| hub.refused(why));
         Ok(exchanged)
@@ -81,9 +78,6 @@ impl Exchanges {
     /// there is a job or the time is over; then `claimed` is empty. The operations' answers come
     /// with the claim's, so a caller that has operations to settle asks with no wait. Payloads may be
     /// long on their way from the store: `moved` is told of each part of them.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn exchange(
         &self,
         exchange: Exchange,
@@ -186,13 +180,7 @@ impl Exchanges {
         if let Some(jobs) = ids.iter().map(changed).collect::<Option<Vec<_>>>() {
             return Ok(jobs);
         }
-        let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
-        let records = self.store.records(keys).await?;
-        let jobs = records.into_iter().filter_map(|record| match record {
-            Record::Job(job) => Some(job),
-            _ => None,
-        });
-        Ok(jobs.collect())
+        Ok(stored_jobs(&*self.store, ids).await?)
     }
 
     /// A job that nobody can run for want of its payload ends as failed; it would otherwise be
@@ -212,6 +200,42 @@ impl Exchanges {
         };
         self.execute(exchange).await.map(drop)
     }
+}
+
+/// The jobs that a worker's attempts are at, with their payloads, as its registration finds them.
+/// One whose record or payload cannot be told is left out: the worker gives it back, and its next
+/// claim ends it.
+pub async fn running_jobs(
+    store: &dyn Store,
+    held: &[Held],
+    moved: &(dyn Fn() + Sync),
+) -> Result<Vec<Claimed>, StoreError> {
+    let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
+    let mut jobs = stored_jobs(store, &ids).await?;
+    jobs.retain(|job| {
+        let as_held = |held: &Held| job.attempt == held.attempt && job.token == Some(held.token);
+        held.iter().any(|held| held.job == job.id && as_held(held))
+    });
+    let ids = jobs.iter().map(|job| job.id).collect();
+    let payloads = store.arriving_payloads(ids, moved).await?;
+    let mut running = Vec::with_capacity(jobs.len());
+    for (job, payload) in jobs.into_iter().zip(payloads) {
+        match payload.filter(|payload| is_json(payload)) {
+            Some(payload) => running.push(Claimed { job, payload }),
+            None => tracing::error!(job = %job.id, "a running job's payload cannot be read"),
+        }
+    }
+    Ok(running)
+}
+
+async fn stored_jobs(store: &dyn Store, ids: &[JobId]) -> Result<Vec<Arc<Job>>, StoreError> {
+    let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
+    let records = store.records(keys).await?;
+    let jobs = records.into_iter().filter_map(|record| match record {
+        Record::Job(job) => Some(job),
+        _ => None,
+    });
+    Ok(jobs.collect())
 }
 
 fn is_json(payload: &[u8]) -> bool {

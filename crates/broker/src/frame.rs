@@ -214,10 +214,6 @@ impl<T: Serialize> Shared<T> {
         Arc::new(Self { value, json: OnceLock::new() })
     }
 
-    pub fn value(&self) -> &T {
-        &self.value
-    }
-
     pub fn json(&self) -> Arc<str> {
         self.json.get_or_init(|| json(&self.value)).clone()
     }

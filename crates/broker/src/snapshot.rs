@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pointsman_core::{
-    Seq, Timestamp, View,
+    Seq, Timestamp,
     record::{Alert, Connector, Job, JobRecord, Machine, Worker},
 };
 use pointsman_store::{Epoch, Position};
@@ -60,26 +60,5 @@ pub struct Lanes {
 impl Snapshot {
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch.clone(), seq: self.seq }
-    }
-}
-
-/// The records of a view, shared.
-pub(crate) struct ViewRecords {
-    pub machines: Vec<Arc<Machine>>,
-    pub workers: Vec<Arc<Worker>>,
-    pub connectors: Vec<Arc<Connector>>,
-    pub alerts: Vec<Arc<Alert>>,
-    pub jobs: Vec<Arc<Job>>,
-}
-
-impl From<&View> for ViewRecords {
-    fn from(view: &View) -> Self {
-        Self {
-            machines: view.machines.values().cloned().collect(),
-            workers: view.workers.values().cloned().collect(),
-            connectors: view.connectors.values().cloned().collect(),
-            alerts: view.alerts.values().cloned().collect(),
-            jobs: view.jobs.values().cloned().collect(),
-        }
     }
 }

@@ -19,23 +19,9 @@ impl BrokerTasks {
         Self { _stop_on_drop: stop.clone().drop_guard(), stop, tracker }
     }
 
-    /// Cancel it to stop the broker.
-    pub fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
-    }
-
     /// Stops the tasks and waits until they have ended.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tracker.wait().await;
-    }
-
-    /// Runs until `token` is cancelled; then stops the tasks and waits until they have ended.
-    pub async fn run(self, token: CancellationToken) {
-        tokio::select! {
-            () = token.cancelled() => {}
-            () = self.stop.cancelled() => {}
-        }
-        self.stop().await;
     }
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_core::{RecordKey, event::Record};
-use pointsman_store::ToldProgress;
+use pointsman_store::{ToldProgress, job};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::hub::Hub;
@@ -28,13 +27,7 @@ async fn take(hub: &Hub, told: &ToldProgress) {
     let job = match shown.filter(|job| job.attempt == told.progress.attempt) {
         Some(job) => Some(job),
         // It may be newer than the view.
-        None => match hub.store.records(vec![RecordKey::Job(told.job)]).await {
-            Ok(found) => found.into_iter().find_map(|record| match record {
-                Record::Job(job) => Some(job),
-                _ => None,
-            }),
-            Err(_) => None,
-        },
+        None => job(&*hub.store, told.job).await.unwrap_or_default(),
     };
     if let Some(job) = job
         && job.assignment().is_some_and(|assignment| assignment.worker_id == told.worker)

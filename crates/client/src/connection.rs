@@ -59,9 +59,6 @@ impl Client {
     }
 
     /// The same client with connections of its own: what it asks waits for none that others use.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub fn apart(&self) -> Result<Self, ClientError> {
         Ok(Self { pool: self.pool.another()?, ..self.clone() })
     }
@@ -72,9 +69,6 @@ impl Client {
     }
 
     /// Whether the server takes work; otherwise the problem says why not.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn ready(&self) -> Result<(), ClientError> {
         self.send(self.request(Method::GET, &["readyz"]).timeout(CALL)).await.map(drop)
     }

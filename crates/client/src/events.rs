@@ -7,8 +7,9 @@ use reqwest::{Method, Response, header};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Client, ClientError, Event, SseParser,
+    Client, ClientError, Event,
     connection::{CALL, read},
+    sse::SseParser,
 };
 
 impl Event {
@@ -52,9 +53,6 @@ impl Events {
 impl Client {
     /// The view as it changes: after a position (`epoch.seq`), or from a snapshot on. `conflate_ms`
     /// puts what happens in that time into one group with the newest event of each record.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn events(
         &self,
         after: Option<&str>,
@@ -71,9 +69,6 @@ impl Client {
     }
 
     /// One job: its record now, then its events and progress, to its end.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn job_events(&self, id: JobId) -> Result<Events, ClientError> {
         let path = ["jobs", &id.to_string(), "events"];
         self.stream(self.api(Method::GET, &path)).await

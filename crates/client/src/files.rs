@@ -57,18 +57,12 @@ impl Download {
 
 impl Client {
     /// Uploads a file for a job's `inputs`; the answer names it.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn upload_input(&self, bytes: Source) -> Result<InputStored, ClientError> {
         let request = self.api(Method::POST, &["inputs"]);
         self.answer(request.body(Body::wrap_stream(bytes))).await
     }
 
     /// A result file of a job.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn artifact(&self, id: JobId, name: &str) -> Result<Download, ClientError> {
         self.download(&["jobs", &id.to_string(), "artifacts", name]).await
     }
@@ -101,9 +95,6 @@ impl Client {
     }
 
     /// The newest preview picture of a running job.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn preview(&self, id: JobId) -> Result<Download, ClientError> {
         self.download(&["jobs", &id.to_string(), "preview"]).await
     }

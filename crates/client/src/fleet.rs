@@ -44,17 +44,11 @@ impl Client {
     }
 
     /// Whether the store takes new work, and what still runs.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn intake(&self) -> Result<IntakeState, ClientError> {
         self.get(&["intake"]).await
     }
 
     /// Opens the store's intake, or closes it.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn set_intake(&self, open: bool) -> Result<IntakeState, ClientError> {
         let verb = if open { "open" } else { "close" };
         self.post(&["intake", verb], &()).await
@@ -82,17 +76,11 @@ impl Client {
     }
 
     /// The worker takes no more jobs; running ones go on to their end.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn drain(&self, id: &WorkerId) -> Result<Worker, ClientError> {
         self.order(id, "drain").await
     }
 
     /// The worker takes jobs again, also one that was suspect.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn resume(&self, id: &WorkerId) -> Result<Worker, ClientError> {
         self.order(id, "resume").await
     }
@@ -102,35 +90,23 @@ impl Client {
     }
 
     /// Everything that is wrong with what is stored.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn examine(&self) -> Result<Examination, ClientError> {
         let request = self.api(Method::GET, &["doctor"]);
         self.answer(request.timeout(LOOK)).await
     }
 
     /// Mends the findings with these ids, or all of them.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn mend(&self, ids: Option<Vec<String>>) -> Result<MendResult, ClientError> {
         let request = self.api(Method::POST, &["doctor", "repair"]);
         self.answer(request.json(&MendRequest { ids }).timeout(LOOK)).await
     }
 
     /// Removes a worker that is gone.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn remove_worker(&self, id: &WorkerId) -> Result<(), ClientError> {
         self.remove("workers", id.as_str()).await
     }
 
     /// Removes a machine that is gone.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn remove_machine(&self, id: &MachineId) -> Result<(), ClientError> {
         self.remove("machines", id.as_str()).await
     }

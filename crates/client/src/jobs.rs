@@ -69,17 +69,11 @@ impl Client {
     }
 
     /// The payload as it was submitted, JSON text.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn payload(&self, id: JobId) -> Result<Bytes, ClientError> {
         self.part(id, "payload").await
     }
 
     /// The service's own outputs, JSON text.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn result(&self, id: JobId) -> Result<Bytes, ClientError> {
         self.part(id, "result").await
     }
@@ -96,25 +90,16 @@ impl Client {
     }
 
     /// Why a job waits.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn explain(&self, id: JobId) -> Result<Explained, ClientError> {
         self.get(&["jobs", &id.to_string(), "explain"]).await
     }
 
     /// Ends a pending job, and asks a running one to stop: it then shows `cancel_requested_at`.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn cancel(&self, id: JobId) -> Result<JobRecord, ClientError> {
         self.post(&["jobs", &id.to_string(), "cancel"], &()).await
     }
 
     /// A new run of an ended job: this one, so that the call may be repeated, or the next.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn retry(&self, id: JobId, run: Option<u32>) -> Result<JobRecord, ClientError> {
         let request = RetryRequest { run };
         self.post(&["jobs", &id.to_string(), "retry"], &request).await

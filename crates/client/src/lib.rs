@@ -2,8 +2,6 @@
 //!
 //! Calls are not repeated by themselves: the caller knows what may be repeated, and for how long.
 
-#![warn(clippy::missing_errors_doc)]
-
 mod addresses;
 mod clock;
 mod connection;
@@ -21,4 +19,4 @@ pub use error::ClientError;
 pub use events::Events;
 pub use files::{Download, Source};
 pub use jobs::Submitted;
-pub use sse::{Event, SseError, SseParser};
+pub use sse::Event;

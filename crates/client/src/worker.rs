@@ -18,9 +18,6 @@ use crate::{
 impl Client {
     /// Waits the longer the more the worker offers. The answer carries the payloads of what it ran
     /// before; `moved` is told as they arrive.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn register(
         &self,
         request: &RegisterRequest,
@@ -65,9 +62,6 @@ impl Client {
     }
 
     /// Stores a result file under the attempt's token, before its end is handed in.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn put_artifact(
         &self,
         held: Held,
@@ -81,9 +75,6 @@ impl Client {
     }
 
     /// Passes on what a job looks like now; `n` counts the attempt's previews from 1.
-    ///
-    /// # Errors
-    /// [`ClientError`].
     pub async fn put_preview(
         &self,
         held: Held,

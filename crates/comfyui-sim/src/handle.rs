@@ -92,17 +92,17 @@ impl SimHandle {
         let before = *phase.borrow_and_update();
         self.sim.life().end(Ending::Restart);
         // The sender lives as long as `self`.
-        let _ = phase.wait_for(|now| *now != before || !matches!(now, Phase::Up(_))).await;
+        let _ = phase.wait_for(|now| *now != before || *now == Phase::Gone).await;
     }
 
     /// Returns when the process has ended by itself (see [`Faults::process_exit`]), or was stopped.
     pub async fn exited(&self) {
-        let _ = self.phase.clone().wait_for(|phase| !matches!(phase, Phase::Up(_))).await;
+        let _ = self.phase.clone().wait_for(|phase| *phase == Phase::Gone).await;
     }
 
     /// Ends it and returns when nothing listens any more.
     pub async fn stop(mut self) {
-        self.sim.life().end(Ending::Stopped);
+        self.sim.life().end(Ending::ForGood);
         let _ = (&mut self.task).await;
     }
 }
@@ -110,40 +110,6 @@ impl SimHandle {
 impl Drop for SimHandle {
     /// Cuts the connections too, which have tasks of their own.
     fn drop(&mut self) {
-        self.sim.life().end(Ending::Stopped);
+        self.sim.life().end(Ending::ForGood);
     }
-}
-
-/// Why [`run`] came back.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The simulated process ended, as [`Faults::process_exit`] asks for.
-    #[error("simulated process exit")]
-    Exited,
-    /// The address cannot be bound, or the folders cannot be made.
-    #[error("simulator cannot listen on {addr}")]
-    Start {
-        /// Where it should have listened.
-        addr: SocketAddr,
-        /// Why it does not.
-        source: io::Error,
-    },
-}
-
-/// Runs one in the foreground until it exits; `ready` is called with its address once it accepts connections. Dropping
-/// the future ends it.
-///
-/// # Errors
-/// [`RunError`]; it never returns otherwise.
-pub async fn run(
-    addr: SocketAddr,
-    config: SimConfig,
-    ready: impl FnOnce(SocketAddr),
-) -> Result<(), RunError> {
-    let handle = Simulator::start_at(addr, config)
-        .await
-        .map_err(|source| RunError::Start { addr, source })?;
-    ready(handle.addr());
-    handle.exited().await;
-    Err(RunError::Exited)
 }

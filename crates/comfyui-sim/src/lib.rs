@@ -35,4 +35,4 @@ mod validate;
 
 pub use config::{SimConfig, Version};
 pub use faults::{Faults, UnknownFault};
-pub use handle::{RunError, SimHandle, Simulator, run};
+pub use handle::{SimHandle, Simulator};

@@ -49,12 +49,10 @@ pub(crate) struct CurrentNode {
 /// Why a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// Its owner is done with it.
-    Stopped,
     /// It comes back.
     Restart,
-    /// It does not come back by itself.
-    Exit,
+    /// It does not come back by itself, or its owner is done with it.
+    ForGood,
 }
 
 impl Life {
@@ -66,7 +64,7 @@ impl Life {
 
     /// Why the process ended, once it has.
     pub(crate) fn ending(&self) -> Ending {
-        self.ending.get().copied().unwrap_or(Ending::Stopped)
+        self.ending.get().copied().unwrap_or(Ending::ForGood)
     }
 
     /// Queues a prompt.

@@ -38,9 +38,7 @@ pub(crate) enum Phase {
     /// It accepts connections, for the n-th time.
     Up(u64),
     /// Its process ended and does not come back.
-    Exited,
-    /// It was stopped.
-    Stopped,
+    Gone,
 }
 
 impl Sim {
@@ -96,16 +94,10 @@ impl Sim {
             self.phase.send_replace(Phase::Up(start));
             match self.live(listener.clone()).await {
                 Ending::Restart => listener = self.restart(listener, addr).await?,
-                Ending::Exit => {
-                    self.phase.send_replace(Phase::Exited);
-                    break;
-                }
-                Ending::Stopped => {
-                    self.phase.send_replace(Phase::Stopped);
-                    break;
-                }
+                Ending::ForGood => break,
             }
         }
+        self.phase.send_replace(Phase::Gone);
         Ok(())
     }
 

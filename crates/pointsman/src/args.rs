@@ -20,7 +20,8 @@ use pointsman_server::{Limits as ServerLimits, Role};
 use pointsman_store::Retention;
 
 use crate::{
-    services::{ArtifactsArg, ServiceArg},
+    adapters::ArtifactsArg,
+    services::ServiceArg,
     store_url::{BrokerUrl, RedisArgs, StoreUrl},
 };
 

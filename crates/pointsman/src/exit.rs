@@ -2,8 +2,12 @@
 
 use std::process::ExitCode;
 
+use pointsman_api::ErrorCode;
+use pointsman_client::ClientError;
 use pointsman_store::StoreError;
 use pointsman_store_redis::OpenError;
+
+use crate::print;
 
 /// What went wrong, as the exit code tells it.
 #[derive(Debug)]
@@ -56,6 +60,30 @@ impl Exit {
             | Self::Refused(why)
             | Self::Interrupted(why) => Some(why.clone()),
             Self::Other(error) => Some(format!("{error:#}")),
+        }
+    }
+}
+
+/// With 3 the same may work later.
+impl From<ClientError> for Exit {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Unreachable(_) | ClientError::Unexpected(_) => {
+                Self::Unreachable(error.to_string())
+            }
+            ClientError::Refused(problem) => {
+                let refused = Self::Refused(format!("refused: {}", print::problem(problem)));
+                match problem.is(ErrorCode::Unauthorized) {
+                    true => refused.with_hint("the token is given with --token or POINTSMAN_TOKEN"),
+                    false => refused,
+                }
+            }
+            // The store is away, full, or does not know whether it was done.
+            ClientError::Problem(problem) if error.is_transient() => {
+                Self::Unreachable(print::problem(problem))
+            }
+            ClientError::Problem(problem) => Self::Usage(print::problem(problem)),
+            ClientError::Address { .. } | ClientError::Request(_) => Self::Usage(error.to_string()),
         }
     }
 }

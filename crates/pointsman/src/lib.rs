@@ -15,6 +15,7 @@ pub mod store_url;
 
 use std::time::Duration;
 
+use pointsman_client::Client;
 use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command};
@@ -29,7 +30,7 @@ const LET_GO_AFTER: Duration = Duration::from_secs(5);
 /// [`Exit`], with the code that the process should end with.
 pub fn run() -> Result<(), Exit> {
     let mut cli = Cli::parse_or_exit();
-    // An environment variable that is set to nothing is no token.
+    // What a script's unset variable leaves is no token.
     cli.token = cli.token.filter(|token| !token.is_empty());
     logging::begin()?;
     // A worker's calls follow one another: on one thread none of them waits for another thread.
@@ -50,21 +51,33 @@ fn run_to_end<T>(runtime: Runtime, let_go_after: Duration, work: impl Future<Out
 }
 
 async fn act(cli: Cli) -> Result<(), Exit> {
-    match cli.command {
+    let Cli { server, token, json, command } = cli;
+    let client = || Client::new(&server, token.as_deref());
+    match command {
         Command::Up(args) => roles::up(args).await,
         Command::Server(args) => roles::server(args).await,
-        Command::Worker(args) => roles::worker(args, cli.token).await,
+        Command::Worker(args) => roles::worker(args, token).await,
         Command::ComfyuiSim(args) => Ok(roles::comfyui_sim(args).await?),
-        Command::Token(ref args) => commands::token(args, cli.json),
-        Command::Export(ref args) => commands::export(args, cli.json).await,
-        Command::Import(ref args) => commands::import(args, cli.json).await,
-        Command::Intake(ref args) => commands::intake(&cli, args).await,
-        Command::Restored(ref args) => commands::restored(args, cli.json).await,
+        Command::Submit(args) => commands::submit(&client()?, &args, json).await,
+        Command::Jobs(args) => commands::jobs(&client()?, &args, json).await,
+        Command::Job { id } => commands::job(&client()?, id, json).await,
+        Command::Download { id, out } => commands::download(&client()?, id, &out, json).await,
+        Command::Workers => commands::workers(&client()?, json).await,
+        Command::Machines => commands::machines(&client()?, json).await,
+        Command::Watch => commands::watch(&client()?, json).await,
+        Command::Cancel { id } => commands::cancel(&client()?, id, json).await,
+        Command::Retry { id } => commands::retry(&client()?, id, json).await,
+        Command::Explain { id } => commands::explain(&client()?, id, json).await,
+        Command::Doctor { repair } => commands::doctor(&client()?, repair, json).await,
+        Command::Token(args) => commands::token(&args, json),
+        Command::Export(args) => commands::export(&args, json).await,
+        Command::Import(args) => commands::import(&args, json).await,
+        Command::Intake(args) => commands::intake(&args, client, json).await,
+        Command::Restored(args) => commands::restored(&args, json).await,
         Command::Openapi => {
             println!("{}", pointsman_server::openapi_json());
             Ok(())
         }
-        ref command => commands::run(&cli, command).await,
     }
 }
 

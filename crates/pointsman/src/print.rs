@@ -108,6 +108,11 @@ pub fn rows(rows: &[Vec<String>]) -> Result<(), Exit> {
     Ok(())
 }
 
+/// A job as an answer.
+pub fn job(job: &JobRecord, in_json: bool) -> Result<(), Exit> {
+    if in_json { json(job) } else { line(&job_line(job)) }
+}
+
 /// One job in a line: what it is, and why if it did not go well.
 pub fn job_line(job: &JobRecord) -> String {
     let cached = if job.cached { ", cached" } else { "" };

@@ -1,8 +1,15 @@
-//! What the command line says about services and places for files.
+//! The services that a worker drives: as the command line names them, and the connector of each.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{str::FromStr, sync::Arc};
 
-use pointsman_core::ServiceName;
+use anyhow::Context as _;
+use pointsman_connectors::{
+    Connector,
+    comfyui::{ComfyUiConnector, ComfyUiSettings, Owner},
+    simulation::SimulationConnector,
+};
+use pointsman_core::{ServiceName, address::without_password};
+use pointsman_worker::ServiceConfig;
 
 /// `NAME[:SLOTS][=URL]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +17,32 @@ pub struct ServiceArg {
     pub name: ServiceName,
     pub slots: u32,
     pub url: Option<String>,
+}
+
+impl ServiceArg {
+    pub fn new(name: &str, slots: u32, url: Option<String>) -> anyhow::Result<Self> {
+        Ok(Self { name: ServiceName::new(name)?, slots, url })
+    }
+
+    /// The service with its connector; `owner` says whose prompts are.
+    pub fn config(&self, owner: Owner) -> anyhow::Result<ServiceConfig> {
+        let connector: Arc<dyn Connector> = match (self.name.as_str(), &self.url) {
+            ("comfyui", Some(url)) => {
+                let settings = ComfyUiSettings::new(self.name.clone(), url, owner);
+                let shown = || format!("service {} at {:?}", self.name, without_password(url));
+                Arc::new(ComfyUiConnector::new(settings).with_context(shown)?)
+            }
+            ("comfyui", None) => {
+                anyhow::bail!("service comfyui needs its address: comfyui=http://127.0.0.1:8188")
+            }
+            ("simulation", None) => Arc::new(SimulationConnector::new(self.name.clone())),
+            ("simulation", Some(_)) => {
+                anyhow::bail!("service simulation runs here and has no address")
+            }
+            (other, _) => anyhow::bail!("service {other} is not known: use comfyui or simulation"),
+        };
+        Ok(ServiceConfig { connector, slots: self.slots })
+    }
 }
 
 impl FromStr for ServiceArg {
@@ -35,29 +68,6 @@ impl FromStr for ServiceArg {
     }
 }
 
-/// Where the files of jobs lie, for a worker that does not reach the store through a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ArtifactsArg {
-    /// A directory that servers and workers share.
-    Directory(PathBuf),
-    /// The address of a server.
-    Server(String),
-}
-
-impl FromStr for ArtifactsArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once("://") {
-            Some(("http" | "https", server)) if !server.is_empty() => {
-                Ok(Self::Server(text.to_owned()))
-            }
-            None if !text.is_empty() => Ok(Self::Directory(text.into())),
-            _ => Err(format!("{text:?} is no place for files: use DIR or http://SERVER")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,21 +81,6 @@ mod tests {
         assert_eq!(parsed("simulation").unwrap().slots, 1);
         for wrong in ["", "a b", "simulation:0", "simulation:x", "simulation:1025"] {
             assert!(parsed(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn files_go_to_a_directory_or_a_server() {
-        let parsed = |text: &str| text.parse::<ArtifactsArg>();
-        for dir in ["/mnt/files", "files", "./http"] {
-            assert_eq!(parsed(dir), Ok(ArtifactsArg::Directory(dir.into())));
-        }
-        for server in ["http://10.0.0.1:7780", "https://pointsman.example"] {
-            assert_eq!(parsed(server), Ok(ArtifactsArg::Server(server.to_owned())));
-        }
-        for wrong in ["", "http://", "s3://bucket", "redis://x", "://x"] {
-            let refused = parsed(wrong).unwrap_err();
-            assert!(refused.contains("DIR or http://SERVER"), "{refused}");
         }
     }
 }

@@ -74,7 +74,7 @@ impl fmt::Display for StoreUrl {
 }
 
 /// Which store on a Redis it is, and how safe its writes are.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct RedisArgs {
     /// The fleet: the store of this name on a Redis (1 to 64 characters: a-z, 0-9, '.', '_', '-');
     /// `default` unless said.
@@ -231,7 +231,7 @@ pub enum Purpose {
     /// To fill it: it is made where it is missing, and what an import that broke off left is
     /// deleted.
     Import,
-    /// To tell it that it came back from a backup: it is there.
+    /// To tell an embedded one that it came back from a backup: it is there.
     Restore,
 }
 
@@ -251,8 +251,13 @@ impl StoreUrl {
             Self::Sqlite(dir) => Ok(Arc::new(open_sqlite(dir, purpose)?)),
             Self::Redis(address) => {
                 let opening = match purpose {
-                    Purpose::Export | Purpose::Restore => Opening::Visit,
+                    Purpose::Export => Opening::Visit,
                     Purpose::Import => Opening::Import,
+                    Purpose::Restore => {
+                        let why = "a store on Redis sees by itself that it came back: `restored` is \
+                                   for sqlite:DIR";
+                        return Err(Exit::Usage(why.into()));
+                    }
                 };
                 Ok(Arc::new(open_redis_for(address, redis, opening).await?))
             }
@@ -260,7 +265,7 @@ impl StoreUrl {
     }
 }
 
-pub fn open_sqlite(dir: &Path, purpose: Purpose) -> anyhow::Result<SqliteStore> {
+fn open_sqlite(dir: &Path, purpose: Purpose) -> anyhow::Result<SqliteStore> {
     if purpose != Purpose::Import && !SqliteStore::is_in(dir) {
         anyhow::bail!("there is no store in {}: use the server's data directory", dir.display())
     }

@@ -5,7 +5,7 @@ use std::{io, str::FromStr};
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
-    http::request::Parts,
+    http::{HeaderMap, HeaderName, request::Parts},
 };
 use bytes::{Bytes, BytesMut};
 use percent_encoding::percent_decode_str;
@@ -18,6 +18,11 @@ use crate::{
     body::{Incoming, Share},
     refusal::Refusal,
 };
+
+/// A header's text; none where it is not there, or not text.
+pub(crate) fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
 
 /// Of a body that is refused, so much is still read, so that the refusal is heard.
 const READ_ON: usize = 4 * MAX_BODY;

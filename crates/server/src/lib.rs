@@ -34,6 +34,6 @@ pub use access::{
     NewToken, Role, TokenError, TokenRecord, add_token, list_tokens, make_data_directory,
     revoke_token,
 };
-pub use files::{ByteStream, FileReader, Files, FilesError, MAX_FILE, Owner, StoredFile};
+pub use files::{ByteStream, FileReader, Files, FilesError, Owner, StoredFile};
 pub use openapi::openapi_json;
 pub use server::{Limits, Reserved, Server, ServerConfig, ServerError};

@@ -163,9 +163,6 @@ impl Server {
 
     /// Serves until `stop` is cancelled; then takes no more connections, ends streams and waiting
     /// claims, and lets what is under way end within `deadline`. Dropping it cuts everything off.
-    ///
-    /// # Errors
-    /// [`ServerError::Deadline`].
     pub async fn run(self, stop: CancellationToken, deadline: Duration) -> Result<(), ServerError> {
         let Self { listener, app, connections, .. } = self;
         let files = app.files.as_ref();

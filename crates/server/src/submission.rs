@@ -28,7 +28,11 @@ pub(crate) async fn admit(app: &App, caller: &Caller, body: Bytes) -> Result<Adm
     let size = body.len();
     let read = move || Submission::read(&body)?.validate();
     let mut valid = app.reading.of(size, read).await??;
-    own_customer(caller, &mut valid)?;
+    let asked = valid.spec.customer_id.take();
+    let own = caller.own_customer(asked, "submits", "/customer_id");
+    valid.spec.customer_id = own.map_err(|problem| {
+        problem.cure("leave customer_id out, or use a token without a customer")
+    })?;
     match complete(app, caller, &mut valid).await {
         Ok(entering) => {
             let id = JobId::from_uuid(Uuid::now_v7());
@@ -73,20 +77,6 @@ async fn known(app: &App, valid: &ValidSubmission) -> Result<Option<Arc<Job>>, R
             Ok(Some(found))
         }
         _ => Ok(None),
-    }
-}
-
-/// A customer's token submits that customer's jobs.
-fn own_customer(caller: &Caller, valid: &mut ValidSubmission) -> Result<(), Problem> {
-    let Some(own) = caller.customer() else { return Ok(()) };
-    match valid.spec.customer_id.replace(own.clone()) {
-        Some(other) if other != *own => {
-            let detail = format!("this token submits jobs of {own}, not of {other}");
-            Err(Problem::new(ErrorCode::Forbidden, detail)
-                .at("/customer_id")
-                .cure("leave customer_id out, or use a token without a customer"))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 import firstPicture from "../../../examples/first-picture.json";
 
-export interface Example {
+interface Example {
   name: string;
   hint: string;
   workflow: unknown;

@@ -1,7 +1,7 @@
 // What of the monitor's state stands in its address: which job's details are open, and the filter,
 // as `#/job/ID?filter=WORDS`.
 
-export interface Place {
+interface Place {
   job: string | null;
   /** Null when the address says nothing of it, as links to jobs do. */
   filter: string | null;

@@ -7,7 +7,7 @@ import type { Alert } from "./types";
 /** So many alerts of one rule stand each for itself. */
 const UNFOLDED = 3;
 
-export interface AlertGroup {
+interface AlertGroup {
   key: string;
   /** What they are all about, behind their number; empty where an alert stands for itself. */
   folded: string;

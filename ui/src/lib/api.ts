@@ -80,7 +80,7 @@ export interface Submission {
 }
 
 /** Which jobs are asked for, and in which order; `cursor` leads to those after the page before. */
-export type JobsQuery = { status: JobStatus; order: "ended"; limit: number; cursor?: string };
+type JobsQuery = { status: JobStatus; order: "ended"; limit: number; cursor?: string };
 
 const query = (asked: JobsQuery): string =>
   new URLSearchParams(Object.entries(asked).map(([name, value]) => [name, String(value)])).toString();

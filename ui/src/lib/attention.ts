@@ -3,14 +3,14 @@
 import type { Connector, ConnectorStatus, Machine, Worker } from "./types";
 
 /** The lower, the more urgent. */
-export const BROKEN = 0;
-export const ERROR = 1;
-export const SILENT = 2;
-export const SUSPECT = 3;
-export const NOT_READY = 4;
-export const WELL = 5;
+const BROKEN = 0;
+const ERROR = 1;
+const SILENT = 2;
+const SUSPECT = 3;
+const NOT_READY = 4;
+const WELL = 5;
 /** Said goodbye: nobody has to do anything about it. */
-export const GONE = 6;
+const GONE = 6;
 
 /** Whether somebody should look: what only is not ready yet will be by itself. */
 export const needsAttention = (attention: number): boolean => attention < NOT_READY;

@@ -5,7 +5,7 @@ const SAMPLES = 8;
 /** The clock on the wall is put right by little at a time; what is more was slept, or set by hand. */
 const SLEPT_MS = 5_000;
 
-export interface Awake {
+interface Awake {
   even?: () => number;
   wall?: () => number;
   /** The machine has slept, or its clock was set forward: nothing came meanwhile. */

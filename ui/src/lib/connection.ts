@@ -12,7 +12,7 @@ const DEAD_AFTER_MS = 20_000;
 /** So long a server may say that it is not live, before it is left. */
 const LEFT_AFTER_MS = 15_000;
 
-export interface ConnectionOptions {
+interface ConnectionOptions {
   url: string;
   token: () => string | null;
   /** Called once for each piece of the stream, with everything it changed. */

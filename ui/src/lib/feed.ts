@@ -11,7 +11,7 @@ import type {
 } from "./types";
 
 /** A page that has heard neither a bookmark nor a pulse for so long says "not live" by itself. */
-export const SILENCE_MS = 15_000;
+const SILENCE_MS = 15_000;
 
 /** Whether the picture can be believed now. Times are milliseconds on the server's clock. */
 export type Live =

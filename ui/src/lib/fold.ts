@@ -62,7 +62,7 @@ export function fromSnapshot(snapshot: Snapshot): View {
 }
 
 /** A position in the log, as `Last-Event-ID` carries it: `epoch.seq`. */
-export interface Position {
+interface Position {
   epoch: string;
   seq: number;
 }

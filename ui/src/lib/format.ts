@@ -55,6 +55,11 @@ export function count(n: number): string {
   return COUNT.format(n);
 }
 
+/** `1 file`, `2 files`. */
+export function counted(n: number, what: string): string {
+  return `${count(n)} ${what}${n === 1 ? "" : "s"}`;
+}
+
 /** Where a running job is, and what its service says of it: what is known of that. */
 export function whereabouts(progress: JobProgress | null): string[] {
   const node = progress?.node && `node ${progress.node}`;

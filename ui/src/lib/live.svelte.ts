@@ -9,6 +9,7 @@ import { Connection } from "./connection";
 import { brokenSubjects } from "./doctor";
 import { Feed, type Live, type Part, WOKE } from "./feed";
 import { type PlainView, plain, waiting } from "./fold";
+import { lastEndedFirst } from "./known";
 import type { Heard } from "./pulse";
 import { confirmation, isEnded, isRunning, type Standing } from "./status";
 import { token } from "./token";
@@ -146,11 +147,10 @@ class LivePicture {
     return jobs.sort((a, b) => (since(a) < since(b) ? -1 : since(a) > since(b) ? 1 : 0));
   });
 
-  /** Ended jobs, newest first. */
+  /** Ended jobs, the last ended first. */
   readonly ended: Job[] = $derived.by(() => {
     void this.#jobs;
-    const jobs = [...this.#feed.view.records.job.values()].filter(isEnded);
-    return jobs.sort((a, b) => (b.ended_no ?? 0) - (a.ended_no ?? 0));
+    return lastEndedFirst([...this.#feed.view.records.job.values()].filter(isEnded));
   });
 
   heartbeat(kind: "machine" | "worker", id: string): Heard | null {

@@ -1,6 +1,6 @@
 // What each status looks like. Colour never stands alone: the word is always beside it.
 
-import type { Connector, ConnectorStatus, Job, MachineStatus, Worker, WorkerStatus } from "./types";
+import type { Connector, ConnectorStatus, Job, Machine, MachineStatus, Worker, WorkerStatus } from "./types";
 import { clockTime, words } from "./format";
 import type { Confirmed } from "./pulse";
 
@@ -60,6 +60,8 @@ export function jobLook(job: Pick<Job, "status" | "cancel_requested_at">): { wor
   }
 }
 
+export const isGone = ({ status }: Pick<Machine, "status">): boolean => status === "offline" || status === "disconnected";
+
 export const isEnded = (job: Pick<Job, "completed_at">): boolean => !!job.completed_at;
 export const isRunning = (job: Pick<Job, "status">): boolean =>
   job.status === "assigned" || job.status === "in_progress";
@@ -79,13 +81,3 @@ export function confirmation(connector: Connector, pulse: Confirmed | null): Sta
   const at = { at: connector.timestamp, exact: true };
   return connector.status === "active" ? { ...at, source: "job" } : { ...at, source: null, changed: true };
 }
-
-/** What each kind of failure means, for people. */
-export const FAILURE_MEANS: Record<string, string> = {
-  wrong_worker: "wrong worker",
-  bad_job: "bad job",
-  service_fault: "service fault",
-  timeout: "timeout",
-  lost: "lost",
-  cancelled: "cancelled",
-};

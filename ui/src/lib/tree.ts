@@ -34,7 +34,7 @@ export function workersOf(tree: Tree): WorkerNode[] {
   return [...tree.machines.flatMap((node) => node.workers), ...tree.strayWorkers];
 }
 
-export interface TreeOptions {
+interface TreeOptions {
   /** What an alert says something is wrong with: subjects, `KIND/ID`. */
   broken?: ReadonlySet<string>;
   /** Everything stays where it stands: somebody is at work there. */

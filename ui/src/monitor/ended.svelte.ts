@@ -9,8 +9,8 @@ import type { Job, Problem } from "../lib/types";
 export const TABS = ["all", "completed", "failed", "cancelled"] as const;
 export type Tab = (typeof TABS)[number];
 
-/** As many as the view has, so that what comes after a page is new. */
-const PAGE = 200;
+/** As many as the view has; a page has as many, so that what comes after it is new. */
+export const NEWEST = 200;
 export const MOST = 1_000;
 
 class Ended {
@@ -91,7 +91,7 @@ class Ended {
     if (tab === "all") return;
     this.asking = true;
     try {
-      const page = await api.jobs({ status: tab, order: "ended", limit: PAGE, ...(cursor && { cursor }) });
+      const page = await api.jobs({ status: tab, order: "ended", limit: NEWEST, ...(cursor && { cursor }) });
       if (ask !== this.#asks) return;
       if (!cursor) this.#known = new Map();
       this.#learn([...page.jobs, ...picture.running, ...picture.ended]);

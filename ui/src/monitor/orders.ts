@@ -1,6 +1,7 @@
 // What operators can order, and the questions that are asked first.
 
 import { api } from "../lib/api";
+import { isGone } from "../lib/status";
 import type { MachineNode } from "../lib/tree";
 import type { Worker } from "../lib/types";
 import { goTo } from "./go";
@@ -35,7 +36,7 @@ export function workerOrders(worker: Worker): Order[] {
 
 export function machineOrders({ machine, workers }: MachineNode): Order[] {
   const { id } = machine;
-  const gone = machine.status === "offline" || machine.status === "disconnected";
+  const gone = isGone(machine);
   const drained = workers.filter(({ worker }) => worker.orders.drain).length;
   const orders: Order[] = [];
   if (drained > 0 || machine.orders?.drain) {

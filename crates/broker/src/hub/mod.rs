@@ -39,7 +39,7 @@ use crate::{
     BrokerConfig, FilesTrouble,
     frame::AsOf,
     lanes::LaneValues,
-    snapshot::{Lanes, Snapshot, ViewRecords},
+    snapshot::{Lanes, Snapshot},
     stream::JobWatchers,
     troubles::Troubles,
 };
@@ -204,19 +204,25 @@ impl Hub {
     /// The view with its lanes, all of one moment; `pulse` and `queues` as given.
     pub fn snapshot(&self, mut lanes: Lanes) -> Snapshot {
         let at = self.store.now();
-        let (epoch, seq, records) = {
-            let live = self.live.read();
-            lanes.progress = self.lanes.progress.all(AsOf { seq: live.view.seq, at });
-            (live.epoch.clone(), live.view.seq, ViewRecords::from(&live.view))
-        };
-        let ViewRecords { machines, workers, connectors, alerts, jobs } = records;
-        let fleet = self.fleet.clone();
-        Snapshot { epoch, seq, fleet, machines, workers, connectors, alerts, jobs, lanes, at }
+        let live = self.live.read();
+        let view = &live.view;
+        lanes.progress = self.lanes.progress.all(AsOf { seq: view.seq, at });
+        Snapshot {
+            epoch: live.epoch.clone(),
+            seq: view.seq,
+            fleet: self.fleet.clone(),
+            machines: view.machines.values().cloned().collect(),
+            workers: view.workers.values().cloned().collect(),
+            connectors: view.connectors.values().cloned().collect(),
+            alerts: view.alerts.values().cloned().collect(),
+            jobs: view.jobs.values().cloned().collect(),
+            lanes,
+            at,
+        }
     }
 
-    pub fn ring_size(&self) -> (usize, usize) {
-        let live = self.live.read();
-        (live.ring.len(), live.ring.bytes())
+    pub fn ring_bytes(&self) -> usize {
+        self.live.read().ring.bytes()
     }
 
     pub fn viewers(&self) -> &watch::Sender<usize> {

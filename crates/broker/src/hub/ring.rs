@@ -79,10 +79,6 @@ impl Ring {
         self.floor
     }
 
-    pub fn len(&self) -> usize {
-        self.groups.len()
-    }
-
     /// Roughly what the ring holds, bytes.
     pub fn bytes(&self) -> usize {
         self.weight + self.written.load(Ordering::Relaxed)
@@ -163,7 +159,7 @@ mod tests {
         for seq in [11, 13, 15] {
             ring.push(seq, Timestamp::default(), events());
         }
-        assert_eq!((ring.len(), ring.floor()), (2, 11));
+        assert_eq!((ring.groups.len(), ring.floor()), (2, 11));
         let seqs = |after| ring.after(after).map(|g| g.seq).collect::<Vec<_>>();
         assert_eq!(seqs(11), [13, 15]);
         assert_eq!(seqs(12), [13, 15]);
@@ -177,7 +173,7 @@ mod tests {
         for seq in 1..=4 {
             ring.push(seq, Timestamp::default(), events());
         }
-        assert_eq!(ring.len(), 4);
+        assert_eq!(ring.groups.len(), 4);
         let before = ring.bytes();
         let group = ring.after(0).next().unwrap().clone();
         let line = group.line(0);
@@ -188,6 +184,6 @@ mod tests {
             ring.push(seq, Timestamp::default(), events());
         }
         assert!(ring.bytes() <= 1_000);
-        assert_eq!(ring.bytes(), ring.len() * 128, "the line left with its group");
+        assert_eq!(ring.bytes(), ring.groups.len() * 128, "the line left with its group");
     }
 }

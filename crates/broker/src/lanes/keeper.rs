@@ -147,7 +147,7 @@ impl Keeper {
             loop {
                 watched_or_failing(&hub, works).await;
                 news.mark_unchanged();
-                let shown = hub.lanes.queues.last().map(|lane| lane.value().as_of.seq);
+                let shown = hub.lanes.queues.last().map(|lane| lane.as_of.seq);
                 if works && shown == Some(hub.seq()) {
                     // Nothing has changed: sleep until something has.
                     if news.changed().await.is_err() {

@@ -18,7 +18,7 @@ use pointsman_core::{
 use pointsman_store::{Depth, StoreError};
 use tokio::sync::Mutex;
 
-use super::{Outcome, Reconciler, World};
+use super::{Reconciler, World};
 
 /// Alerts at most; the log and `doctor` have them all.
 const MAX_SHOWN: usize = 100;
@@ -84,7 +84,7 @@ impl Reconciler for Consistency {
         Duration::from_secs(5)
     }
 
-    async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
+    async fn reconcile(&self, world: &World) -> Result<u64, StoreError> {
         let store = world.store();
         let mut known = self.0.lock().await;
         let is_met = world.hub.damage_met.swap(false, Relaxed);
@@ -93,7 +93,7 @@ impl Reconciler for Consistency {
             let found = store.examine(Depth::Fleet).await?;
             if known.is_known(ids(&found)) {
                 known.looks += 1;
-                return Ok(Outcome::default());
+                return Ok(0);
             }
         }
         let mut found = store.examine(Depth::Everything).await?;
@@ -115,14 +115,13 @@ impl Reconciler for Consistency {
         }
         let is_over = found.is_sound() && world.in_doubt(&found).is_empty();
         known.saw_everything(ids(&found), is_over, is_met);
-        let told = world.show(&found).await?;
-        Ok(Outcome { done: told.done + mended as u64, refused: told.refused })
+        Ok(world.show(&found).await? + mended as u64)
     }
 }
 
 impl World {
     /// One alert for each thing that something is wrong with, with the first that is.
-    pub async fn show(&self, found: &Examination) -> Result<Outcome, StoreError> {
+    pub async fn show(&self, found: &Examination) -> Result<u64, StoreError> {
         let mut wanted: BTreeMap<AlertId, Raise> = BTreeMap::new();
         for raise in found.findings.iter().map(inconsistent) {
             if wanted.len() < MAX_SHOWN {
@@ -134,9 +133,7 @@ impl World {
         }
         self.bring_about(&[AlertRule::Inconsistent], wanted.into_values().collect()).await
     }
-}
 
-impl World {
     /// Alerts about what was wrong and may still be: they stay.
     fn in_doubt(&self, found: &Examination) -> Vec<Alert> {
         let subjects = found.undecided.iter().filter_map(|id| Some(id.split_once(':')?.1));

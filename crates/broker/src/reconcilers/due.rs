@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pointsman_store::{Due, Retention, StoreError};
 
-use super::{Outcome, Reconciler, World};
+use super::{Reconciler, World};
 
 /// One kind of what becomes due.
 pub(super) struct WhenDue {
@@ -54,7 +54,7 @@ impl Reconciler for WhenDue {
         self.period
     }
 
-    async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
+    async fn reconcile(&self, world: &World) -> Result<u64, StoreError> {
         world.settle(self.what).await
     }
 }

@@ -24,21 +24,13 @@ pub(crate) use status::Statuses;
 /// What failed is tried again after this, or after its period where that is longer.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// What one run did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Outcome {
-    /// Commands that the store carried out.
-    done: u64,
-    /// Commands whose reason no longer held.
-    refused: u64,
-}
-
 /// One reconciler.
 #[async_trait]
 trait Reconciler: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     fn period(&self) -> Duration;
-    async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError>;
+    /// Answers how many commands the store carried out.
+    async fn reconcile(&self, world: &World) -> Result<u64, StoreError>;
 }
 
 /// What reconcilers work on.
@@ -55,7 +47,6 @@ pub(crate) fn spawn(hub: &Arc<Hub>, statuses: &Arc<Statuses>, tracker: &TaskTrac
     let own: [Box<dyn Reconciler>; 2] =
         [Box::<alerts::Alerts>::default(), Box::<consistency::Consistency>::default()];
     for reconciler in due.into_iter().chain(own) {
-        statuses.add(reconciler.name(), reconciler.period());
         let world = world.clone();
         tracker.spawn(async move {
             let stop = world.hub.stop.clone();
@@ -89,11 +80,11 @@ impl World {
 
     /// Does what is due of a kind: what follows from somebody's silence only if it was not the broker
     /// or the store that was away; else every deadline starts anew.
-    async fn settle(&self, what: Due) -> Result<Outcome, StoreError> {
+    async fn settle(&self, what: Due) -> Result<u64, StoreError> {
         if what.is_silence() {
             self.absence.check(self.store()).await?;
         }
-        let mut total = Outcome::default();
+        let mut total = 0;
         loop {
             let due = self.store().due(what).await.inspect_err(|_| {
                 // A store that cannot be read cannot be told of a heartbeat either. (One that cannot
@@ -103,33 +94,33 @@ impl World {
                 }
             })?;
             let full = due.len() == MAX_DUE;
-            let outcome = self.execute(due.into_iter().map(Command::Reconcile).collect()).await?;
-            total.done += outcome.done;
-            total.refused += outcome.refused;
+            let done = self.execute(due.into_iter().map(Command::Reconcile).collect()).await?;
+            total += done;
             // A full answer means that there is more; one that changed nothing would come again.
-            if !full || outcome.done == 0 {
+            if !full || done == 0 {
                 return Ok(total);
             }
             tokio::task::yield_now().await;
         }
     }
 
-    async fn execute(&self, commands: Vec<Command>) -> Result<Outcome, StoreError> {
-        let mut outcome = Outcome::default();
+    /// Answers how many of the commands were carried out.
+    async fn execute(&self, commands: Vec<Command>) -> Result<u64, StoreError> {
         if commands.is_empty() {
-            return Ok(outcome);
+            return Ok(0);
         }
+        let mut carried_out = 0;
         for done in self.store().execute(commands).await? {
             match done {
-                Ok(_) => outcome.done += 1,
-                Err(Rejected::NotDue) => outcome.refused += 1,
+                Ok(_) => carried_out += 1,
+                // Its reason does not hold any more.
+                Err(Rejected::NotDue) => {}
                 Err(why) => {
                     self.hub.refused(&why);
-                    outcome.refused += 1;
                     tracing::debug!(%why, "a reconciler's command was refused");
                 }
             }
         }
-        Ok(outcome)
+        Ok(carried_out)
     }
 }

@@ -1,30 +1,18 @@
-//! What each reconciler did last, for people to see.
+//! What each reconciler did, and which of them fail.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::Mutex;
 use pointsman_core::Timestamp;
 use pointsman_store::{Health, Store, StoreError};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
-use super::Outcome;
-
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReconcilerStatus {
-    pub name: String,
-    /// Milliseconds.
-    pub period_ms: u64,
+    pub name: &'static str,
     pub runs: u64,
-    /// When it last looked; null before the first time.
-    pub last_run_at: Option<Timestamp>,
-    /// When it last changed something.
-    pub last_change_at: Option<Timestamp>,
     /// Commands of its that the store carried out so far.
     pub done: u64,
-    /// Commands whose reason no longer held when they came to be applied.
-    pub refused: u64,
-    /// Why the last run did not get through; null when it did.
+    /// Why the last run did not get through.
     pub error: Option<String>,
 }
 
@@ -50,34 +38,24 @@ struct Standing {
 }
 
 impl Statuses {
-    pub(super) fn add(&self, name: &'static str, period: Duration) {
-        let period_ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
-        let status = ReconcilerStatus { name: name.into(), period_ms, ..Default::default() };
-        self.0.lock().standings.insert(name, Standing { status, failing_since: None });
-    }
-
-    pub(super) fn ran(&self, name: &str, store: &dyn Store, outcome: Result<Outcome, StoreError>) {
+    pub(super) fn ran(
+        &self,
+        name: &'static str,
+        store: &dyn Store,
+        outcome: Result<u64, StoreError>,
+    ) {
         let All { standings, store_away_at } = &mut *self.0.lock();
-        let Some(Standing { status, failing_since }) = standings.get_mut(name) else { return };
+        let Standing { status, failing_since } = standings.entry(name).or_default();
         let at = store.now();
         if !matches!(store.health(), Health::Ready | Health::Full(_)) {
             *store_away_at = Some(at);
         }
         let fails = !matches!(outcome, Ok(_) | Err(StoreError::Full(_)));
         *failing_since = fails.then(|| failing_since.unwrap_or(at));
+        status.name = name;
         status.runs += 1;
-        status.last_run_at = Some(at);
-        match outcome {
-            Ok(outcome) => {
-                status.error = None;
-                status.done += outcome.done;
-                status.refused += outcome.refused;
-                if outcome.done > 0 {
-                    status.last_change_at = Some(at);
-                }
-            }
-            Err(error) => status.error = Some(error.to_string()),
-        }
+        status.done += outcome.as_ref().unwrap_or(&0);
+        status.error = outcome.err().map(|error| error.to_string());
     }
 
     pub fn all(&self) -> Vec<ReconcilerStatus> {

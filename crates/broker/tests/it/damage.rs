@@ -48,7 +48,7 @@ async fn a_corrupted_worker_is_shown_within_seconds_until_it_is_mended() {
     // It stays, and stays shown: nobody repairs a corrupted record unasked.
     world.pass(secs(120)).await;
     assert_eq!(inconsistent(&world).await, shown);
-    assert!(world.broker.workers().iter().any(|worker| worker.id == hand.worker));
+    assert!(world.broker.snapshot().await.workers.iter().any(|worker| worker.id == hand.worker));
 
     let mended = world.broker.mend(Some(vec!["unknown_machine:worker/w".into()])).await.unwrap();
     assert_eq!(mended[0].outcome, MendOutcome::Repaired);

@@ -224,7 +224,7 @@ async fn the_queues_are_made_when_something_changed_and_somebody_watches() {
     let lanes: Vec<_> = told
         .iter()
         .filter_map(|frame| match frame {
-            Frame::Queues(lane) => Some(lane.value()),
+            Frame::Queues(lane) => Some(&**lane),
             _ => None,
         })
         .collect();

@@ -102,8 +102,7 @@ async fn stopping_ends_the_viewers() {
     let mut viewer = world.broker.viewer(None, Duration::ZERO);
     viewer.next().await.unwrap();
     assert_eq!(world.broker.stats().viewers, 1);
-    let stop = world.tasks.stop_token();
-    let (last, ()) = tokio::join!(viewer.next(), async { stop.cancel() });
+    let (last, ()) = tokio::join!(viewer.next(), world.tasks.stop());
     assert!(last.is_none());
     drop(viewer);
     assert_eq!(world.broker.stats().viewers, 0);

@@ -55,7 +55,6 @@ async fn a_silent_workers_job_goes_back_and_the_worker_and_its_machine_are_shown
     let leases = world.broker.reconcilers().into_iter().find(|status| status.name == "leases");
     let leases = leases.expect("shown");
     assert!(leases.runs > 20 && leases.done == 1 && leases.error.is_none(), "{leases:?}");
-    assert!(leases.last_change_at < leases.last_run_at);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +135,7 @@ async fn what_the_store_refuses_for_good_is_in_its_status_and_an_alert_until_it_
         all.filter_map(|status| Some((status.name, status.error?))).collect::<Vec<_>>()
     };
     let why = "the store failed: Redis refused it: NOPERM xtrim";
-    assert_eq!(failing(), [("leftovers".to_owned(), why.to_owned())]);
+    assert_eq!(failing(), [("leftovers", why.to_owned())]);
     assert_eq!(world.store.contacts_broken.load(SeqCst), 0);
     assert_eq!(world.fleet.job(held.job).await.status(), JobStatus::Pending);
     world.fleet.run(Command::Cancel { job: held.job }).await.unwrap();

@@ -16,6 +16,7 @@ pub struct World {
     pub store: Arc<FaultyStore>,
     pub broker: Broker,
     pub tasks: BrokerTasks,
+    config: BrokerConfig,
 }
 
 /// No reconcilers: what happens is what the test does.
@@ -40,16 +41,17 @@ pub fn fleet() -> (Fleet, Arc<FaultyStore>) {
 impl World {
     pub async fn new(config: BrokerConfig) -> Self {
         let (fleet, store) = fleet();
-        let (broker, tasks) = Broker::start(store.clone(), config).await.expect("the store works");
-        Self { fleet, store, broker, tasks }
+        let begun = Broker::start(store.clone(), config.clone()).await;
+        let (broker, tasks) = begun.expect("the store works");
+        Self { fleet, store, broker, tasks, config }
     }
 
     /// Another server on the same store takes this one's place.
     pub async fn restart(&mut self) {
-        let config = self.broker.config().clone();
-        let begun = Broker::start(self.store.clone(), config).await.expect("the store works");
-        self.broker = begun.0;
-        std::mem::replace(&mut self.tasks, begun.1).stop().await;
+        let begun = Broker::start(self.store.clone(), self.config.clone()).await;
+        let (broker, tasks) = begun.expect("the store works");
+        self.broker = broker;
+        std::mem::replace(&mut self.tasks, tasks).stop().await;
     }
 
     /// Lets both clocks run.

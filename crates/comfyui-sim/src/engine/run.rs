@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
             self.life.hub.cut_all();
         }
         if self.faults.restart || self.faults.process_exit {
-            self.life.end(if self.faults.restart { Ending::Restart } else { Ending::Exit });
+            self.life.end(if self.faults.restart { Ending::Restart } else { Ending::ForGood });
             std::future::pending::<()>().await;
         }
         wait(Duration::try_from_secs_f64(self.faults.silent_node_s).unwrap_or_default()).await;

@@ -1,6 +1,12 @@
 //! The file side of a worker's way to the store: where its jobs' files lie.
 
-use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use pointsman_api::ErrorCode;
@@ -13,7 +19,6 @@ use pointsman_worker::{BrokerError, StoredFile};
 use tokio_util::sync::CancellationToken;
 
 use super::over_http::client_error;
-use crate::services::ArtifactsArg;
 
 /// How often a worker looks whether a server keeps files in its directory by now.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -87,6 +92,30 @@ fn cannot_use(path: &Path, error: &FilesError) -> anyhow::Error {
     }
 }
 
+/// [`ArtifactPlace`] as the command line names it, for a worker that does not reach the store through a
+/// server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArtifactsArg {
+    /// A directory that servers and workers share.
+    Directory(PathBuf),
+    /// The address of a server.
+    Server(String),
+}
+
+impl FromStr for ArtifactsArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            Some(("http" | "https", server)) if !server.is_empty() => {
+                Ok(Self::Server(text.to_owned()))
+            }
+            None if !text.is_empty() => Ok(Self::Directory(text.into())),
+            _ => Err(format!("{text:?} is no place for files: use DIR or http://SERVER")),
+        }
+    }
+}
+
 /// Where the files of jobs lie.
 #[derive(Clone)]
 pub enum ArtifactPlace {
@@ -149,9 +178,6 @@ impl ArtifactPlace {
     }
 
     /// Opens a file that a job brings; none when there is no such file.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
     pub async fn open_input(&self, from: &str) -> Result<Option<ByteStream>, BrokerError> {
         match self {
             Self::Directory { files, store } => {
@@ -324,5 +350,20 @@ mod tests {
         std::fs::write(dir.path().join("files"), "").unwrap();
         let refused = format!("{:#}", open(dir.path()).err().unwrap());
         assert_eq!(refused.matches("os error").count(), 1, "{refused}");
+    }
+
+    #[test]
+    fn files_go_to_a_directory_or_a_server() {
+        let parsed = |text: &str| text.parse::<ArtifactsArg>();
+        for dir in ["/mnt/files", "files", "./http"] {
+            assert_eq!(parsed(dir), Ok(ArtifactsArg::Directory(dir.into())));
+        }
+        for server in ["http://10.0.0.1:7780", "https://pointsman.example"] {
+            assert_eq!(parsed(server), Ok(ArtifactsArg::Server(server.to_owned())));
+        }
+        for wrong in ["", "http://", "s3://bucket", "redis://x", "://x"] {
+            let refused = parsed(wrong).unwrap_err();
+            assert!(refused.contains("DIR or http://SERVER"), "{refused}");
+        }
     }
 }

@@ -7,7 +7,7 @@ mod on_store;
 mod over_http;
 mod over_redis;
 
-pub use artifacts::{ArtifactPlace, check_shared_files, shared_files};
+pub use artifacts::{ArtifactPlace, ArtifactsArg, check_shared_files, shared_files};
 pub use in_process::InProcess;
 pub use over_http::OverHttp;
 pub use over_redis::OverRedis;

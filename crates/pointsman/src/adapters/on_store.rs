@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pointsman_broker::{BrokerError as StoreSide, odd_answer};
-use pointsman_core::{Answer, JobId, Record, RecordKey, command::Held};
+use pointsman_broker::{BrokerError as StoreSide, odd_answer, running_jobs};
+use pointsman_core::{Answer, command::Held};
 use pointsman_store::{Store, StoreError};
 use pointsman_worker::{Arrival, BrokerError, Claimed, Clock, Exchanged, InEpoch};
 
@@ -34,42 +34,22 @@ pub async fn registered(
     let Answer::Registered { running } = answer else {
         return Err(store_error(odd_answer(&answer)));
     };
-    let running = running_jobs(store, running, arrival).await?;
+    let running = running_jobs(store, &running, &|| arrival.moved()).await;
+    let running = running.map_err(store_error)?.into_iter().filter_map(claimed).collect();
     Ok(in_epoch(store, running))
-}
-
-async fn running_jobs(
-    store: &dyn Store,
-    held: Vec<Held>,
-    arrival: &Arrival,
-) -> Result<Vec<Claimed>, BrokerError> {
-    let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
-    let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
-    let records = store.records(keys).await.map_err(store_error)?;
-    let payloads = store.arriving_payloads(ids, &|| arrival.moved()).await;
-    let payloads = payloads.map_err(store_error)?;
-    let mut running = Vec::with_capacity(held.len());
-    for (held, payload) in held.into_iter().zip(payloads) {
-        let job = records.iter().find_map(|record| match record {
-            Record::Job(job) if job.id == held.job => Some(job.clone()),
-            _ => None,
-        });
-        if let (Some(job), Some(payload)) = (job, payload) {
-            running.push(Claimed { held, job, payload: Bytes::from_owner(payload) });
-        }
-    }
-    Ok(running)
 }
 
 /// What an exchange brought, as workers take it.
 pub fn exchanged(done: pointsman_broker::Exchanged) -> Exchanged {
-    let claimed = done.claimed.into_iter().filter_map(|claimed| {
-        let job = claimed.job;
-        let held = Held { job: job.id, attempt: job.attempt, token: job.token? };
-        Some(Claimed { held, job, payload: Bytes::from_owner(claimed.payload) })
-    });
+    let claimed = done.claimed.into_iter().filter_map(claimed).collect();
     let unconfirmed = done.unconfirmed.map(|why| why.to_string());
-    Exchanged { ops: done.ops, claimed: claimed.collect(), unconfirmed }
+    Exchanged { ops: done.ops, claimed, unconfirmed }
+}
+
+fn claimed(claimed: pointsman_broker::Claimed) -> Option<Claimed> {
+    let job = claimed.job;
+    let held = Held { job: job.id, attempt: job.attempt, token: job.token? };
+    Some(Claimed { held, job, payload: Bytes::from_owner(claimed.payload) })
 }
 
 /// The epoch is read after the answer was given: so one that was given in a new epoch never

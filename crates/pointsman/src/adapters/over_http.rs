@@ -37,9 +37,6 @@ pub struct OverHttp {
 
 impl OverHttp {
     /// Does not connect yet.
-    ///
-    /// # Errors
-    /// [`ClientError::Address`].
     pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
         let client = Client::new(url, token.as_deref())?;
         let (artifacts, renewals) = (ArtifactPlace::Server(client.clone()), client.apart()?);

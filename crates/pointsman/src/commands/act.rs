@@ -3,17 +3,17 @@
 use pointsman_client::Client;
 use pointsman_core::{JobId, record::JobRecord};
 
-use super::{exit_of, print, until_known};
+use super::{print, until_known};
 use crate::exit::Exit;
 
 pub async fn cancel(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
-    let job = client.cancel(id).await.map_err(exit_of)?;
+    let job = client.cancel(id).await?;
     show(&job, json, if job.status.is_ended() { "" } else { " (cancelling)" })
 }
 
 pub async fn retry(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
-    let run = client.job(id).await.map_err(exit_of)?.run + 1;
-    let job = until_known(|| client.retry(id, Some(run))).await.map_err(exit_of)?;
+    let run = client.job(id).await?.run + 1;
+    let job = until_known(|| client.retry(id, Some(run))).await?;
     show(&job, json, &format!(" (run {})", job.run))
 }
 
@@ -25,7 +25,7 @@ fn show(job: &JobRecord, json: bool, more: &str) -> Result<(), Exit> {
 }
 
 pub async fn explain(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
-    let explained = client.explain(id).await.map_err(exit_of)?;
+    let explained = client.explain(id).await?;
     if json {
         return print::json(&explained);
     }

@@ -4,7 +4,7 @@ use pointsman_client::{Client, ClientError};
 use pointsman_core::doctor::{Examination, Finding, Mend, MendOutcome, Mended};
 use serde::Serialize;
 
-use super::{exit_of, print};
+use super::print;
 use crate::exit::Exit;
 
 /// Everything that was found, and what was done.
@@ -18,10 +18,10 @@ struct Report {
 
 pub async fn doctor(client: &Client, repair: bool, json: bool) -> Result<(), Exit> {
     let mended = match repair {
-        true => mend_all(async || Ok(client.mend(None).await?.mended)).await.map_err(exit_of)?,
+        true => mend_all(async || Ok(client.mend(None).await?.mended)).await?,
         false => Vec::new(),
     };
-    let report = Report { remaining: client.examine().await.map_err(exit_of)?, mended };
+    let report = Report { remaining: client.examine().await?, mended };
     let sound = report.remaining.is_sound() && report.remaining.undecided.is_empty();
     match json {
         true => print::json(&report)?,

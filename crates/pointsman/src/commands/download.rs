@@ -17,7 +17,7 @@ use pointsman_core::{
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{exit_of, out::Out, print};
+use super::{out::Out, print};
 use crate::exit::Exit;
 
 /// A transfer that breaks off without having moved on counts as failed after so many tries, and the
@@ -32,14 +32,11 @@ struct Saved {
 
 pub async fn download(client: &Client, id: JobId, out: &Path, json: bool) -> Result<(), Exit> {
     make(out)?;
-    let job = client.job(id).await.map_err(exit_of)?;
+    let job = client.job(id).await?;
     match job.status {
         JobStatus::Completed => {}
         ended if ended.is_ended() => {
-            match json {
-                true => print::json(&job)?,
-                false => print::line(&print::job_line(&job))?,
-            }
+            print::job(&job, json)?;
             return Err(Exit::JobFailed);
         }
         status => {
@@ -159,7 +156,7 @@ async fn fetch(
                         Ok(None) => {
                             let of = artifact.size;
                             let why = format!("{} has {of} bytes, not {have}", artifact.name);
-                            return Err(exit_of(ClientError::Unexpected(why)));
+                            return Err(ClientError::Unexpected(why).into());
                         }
                         Err(error) => break error,
                     }
@@ -177,7 +174,7 @@ async fn fetch(
 async fn again(error: ClientError, tries: &mut u32) -> Result<(), Exit> {
     *tries += 1;
     if !error.is_transient() || *tries >= TRIES {
-        return Err(exit_of(error));
+        return Err(error.into());
     }
     tokio::time::sleep(PAUSE).await;
     Ok(())

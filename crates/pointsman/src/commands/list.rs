@@ -10,7 +10,7 @@ use pointsman_core::{
 };
 use serde::Deserialize;
 
-use super::{exit_of, print};
+use super::print;
 use crate::{args, exit::Exit};
 
 /// How long the server has to say what it knows of a running job's progress.
@@ -38,7 +38,7 @@ pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), 
         limit: None,
     };
     let asked = async |query: &JobsQuery| client.jobs(query).await;
-    let page = whole_page(query, args.limit, asked).await.map_err(exit_of)?;
+    let page = whole_page(query, args.limit, asked).await?;
     if json {
         return print::json(&page);
     }
@@ -93,7 +93,7 @@ async fn whole_page(
 }
 
 pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
-    let job = client.job(id).await.map_err(exit_of)?;
+    let job = client.job(id).await?;
     if json {
         return print::json(&job);
     }
@@ -190,9 +190,9 @@ fn progress_rows(progress: Progress, now: Timestamp) -> Vec<Vec<String>> {
 
 pub async fn workers(client: &Client, json: bool) -> Result<(), Exit> {
     if json {
-        return print::json(&client.workers().await.map_err(exit_of)?);
+        return print::json(&client.workers().await?);
     }
-    let Snapshot { workers, connectors, at, .. } = client.snapshot().await.map_err(exit_of)?;
+    let Snapshot { workers, connectors, at, .. } = client.snapshot().await?;
     let connectors = connectors.into_iter().map(|c| (c.id.clone(), c)).collect();
     let rows: Vec<Vec<String>> = workers
         .iter()
@@ -229,7 +229,7 @@ fn reason(
 }
 
 pub async fn machines(client: &Client, json: bool) -> Result<(), Exit> {
-    let machines = client.machines().await.map_err(exit_of)?;
+    let machines = client.machines().await?;
     if json {
         return print::json(&machines);
     }

@@ -6,19 +6,13 @@ use super::print;
 use crate::{
     args,
     exit::Exit,
-    store_url::{Purpose, StoreUrl, open_sqlite},
+    store_url::{Purpose, RedisArgs},
 };
 
 pub async fn restored(args: &args::Restored, in_json: bool) -> Result<(), Exit> {
-    let StoreUrl::Sqlite(dir) = &args.store else {
-        return Err(Exit::Usage(
-            "a store on Redis sees by itself that it came back: `restored` is for sqlite:DIR"
-                .to_owned(),
-        ));
-    };
-    let store = open_sqlite(dir, Purpose::Restore)?;
-    let epoch = pointsman_store::Store::epoch(&store).to_string();
-    pointsman_store::Store::close(&store).await.map_err(anyhow::Error::from)?;
+    let store = args.store.open(Purpose::Restore, &RedisArgs::default()).await?;
+    let epoch = store.epoch().to_string();
+    store.close().await.map_err(anyhow::Error::from)?;
     match in_json {
         true => print::json(&json!({"epoch": epoch})),
         false => print::line(&format!("{} begins the epoch {epoch}", args.store)),

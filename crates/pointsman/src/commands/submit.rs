@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{download, exit_of, print, until_known};
+use super::{download, print, until_known};
 use crate::{args, exit::Exit};
 
 /// A broken stream is opened again this often before the server counts as gone.
@@ -31,18 +31,15 @@ pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<
     let submitted =
         until_known(|| client.submit(&submission)).await.map_err(|error| {
             match error.is_transient() {
-                true => exit_of(error).with_hint(&format!(
+                true => Exit::from(error).with_hint(&format!(
                     "repeated with --idempotency-key {key} it is the same job"
                 )),
-                false => exit_of(error),
+                false => Exit::from(error),
             }
         })?;
     let id = submitted.job.id;
     if !args.wait && args.out.is_none() {
-        return match json {
-            true => print::json(&submitted.job),
-            false => print::line(&print::job_line(&submitted.job)),
-        };
+        return print::job(&submitted.job, json);
     }
     if !json {
         print::line(&print::job_line(&submitted.job))?;
@@ -54,10 +51,7 @@ pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<
              `pointsman cancel {id}` stops it"
         ))),
     };
-    match json {
-        true => print::json(&ended)?,
-        false => print::line(&print::job_line(&ended))?,
-    }
+    print::job(&ended, json)?;
     if ended.status != JobStatus::Completed {
         return Err(Exit::JobFailed);
     }
@@ -129,7 +123,7 @@ async fn follow(client: &Client, id: JobId, quiet: bool) -> Result<JobRecord, Ex
                 bar.set_message("the server is away");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            Err(error) => return Err(exit_of(error)),
+            Err(error) => return Err(error.into()),
         }
     };
     bar.finish_and_clear();

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 use indicatif::ProgressBar;
 use pointsman_api::IntakeState;
-use pointsman_client::Client;
+use pointsman_client::{Client, ClientError};
 use pointsman_store::{
     Health, Intake, StoreError, Transfer, TransferError,
     transfer::{self, Counts, ExportOptions, Stream},
@@ -16,9 +16,9 @@ use tokio::{
     io::{AsyncBufRead, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter},
 };
 
-use super::{exit_of, out::Out, print};
+use super::{out::Out, print};
 use crate::{
-    args::{self, Cli, IntakeAction},
+    args::{self, IntakeAction},
     exit::Exit,
     store_url::{Purpose, RedisArgs, StoreUrl},
 };
@@ -207,21 +207,23 @@ async fn reader(file: &str) -> Result<Box<dyn AsyncBufRead + Unpin + Send>, Exit
     Ok(Box::new(BufReader::with_capacity(1 << 20, opened)))
 }
 
-pub async fn intake(cli: &Cli, args: &args::Intake) -> Result<(), Exit> {
+pub async fn intake(
+    args: &args::Intake,
+    client: impl FnOnce() -> Result<Client, ClientError>,
+    json: bool,
+) -> Result<(), Exit> {
     let open = args.action.map(|action| matches!(action, IntakeAction::Open));
     let state = match &args.store {
         Some(url) => intake_of(url, &args.redis, open).await?,
         None => {
             args.redis.belong_to(false, "--store")?;
-            let client = Client::new(&cli.server, cli.token.as_deref()).map_err(exit_of)?;
-            let answer = match open {
-                Some(open) => client.set_intake(open).await,
-                None => client.intake().await,
-            };
-            answer.map_err(exit_of)?
+            match open {
+                Some(open) => client()?.set_intake(open).await?,
+                None => client()?.intake().await?,
+            }
         }
     };
-    if cli.json {
+    if json {
         return print::json(&state);
     }
     let word = match state.intake {

@@ -15,7 +15,7 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::time::Instant;
 
 use self::progress::Told;
-use super::{exit_of, list::word, print};
+use super::{list::word, print};
 use crate::exit::Exit;
 
 /// The pause before a stream is opened again.
@@ -36,7 +36,7 @@ async fn follow(client: &Client, json: bool) -> Result<(), Exit> {
     let mut position: Option<String> = None;
     let (mut standing, mut told) = (Standing::default(), Told::default());
     // A server that is not there at first may be a wrong address.
-    let mut events = client.events(None, None).await.map_err(exit_of)?;
+    let mut events = client.events(None, None).await?;
     loop {
         standing.since = None;
         match shown(&mut events, json, &mut position, &mut standing, &mut told).await? {
@@ -56,7 +56,7 @@ async fn opened_again(client: &Client, position: Option<&str>) -> Result<Events,
         tokio::time::sleep(PAUSE).await;
         match client.events(position, None).await {
             Err(error) if error.is_transient() => {}
-            opened => return opened.map_err(exit_of),
+            opened => return Ok(opened?),
         }
     }
 }
@@ -115,13 +115,13 @@ async fn shown(
             Ok(Some(event)) => event,
             Ok(None) => return Ok(Shown::Broken("it ended the stream".into())),
             Err(error) if error.is_transient() => return Ok(Shown::Broken(error.to_string())),
-            Err(error) => return Err(exit_of(error)),
+            Err(error) => return Err(error.into()),
         };
-        let news = standing.hears(&event).map_err(exit_of)?;
+        let news = standing.hears(&event)?;
         let is_read = match (json, news) {
-            (true, _) => print::json_line(&as_it_came(&event).map_err(exit_of)?)?,
+            (true, _) => print::json_line(&as_it_came(&event)?)?,
             (false, Some(news)) => print::lines(&[news])?,
-            (false, None) => print::lines(&as_lines(&event, told).map_err(exit_of)?)?,
+            (false, None) => print::lines(&as_lines(&event, told)?)?,
         };
         if !is_read {
             return Ok(Shown::ReaderGone);

@@ -3,20 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use pointsman_connectors::{Connector, Limits as AttemptLimits};
-use pointsman_connectors::{
-    comfyui::{ComfyUiConnector, ComfyUiSettings, Owner},
-    simulation::SimulationConnector,
-};
+use pointsman_connectors::{Limits as AttemptLimits, comfyui::Owner};
 use pointsman_core::{
-    MachineId, ServiceName, WorkerId,
-    address::without_password,
+    MachineId, WorkerId,
     command::ConnectorReport,
     matching::{Capabilities, CustomerRules, LabelValue},
     record::ConnectorStatus,
 };
 use pointsman_machine::{Fitness, Hardware, Member};
-use pointsman_worker::{Broker, Clock, ServiceConfig, Shutdown, Timings, Worker, WorkerConfig};
+use pointsman_worker::{Broker, Clock, Shutdown, Timings, Worker, WorkerConfig};
 use tokio::sync::watch;
 
 use crate::{args::Limits, identity::StoreId, services::ServiceArg};
@@ -44,7 +39,7 @@ impl WorkerPlan {
         clock: Clock,
     ) -> anyhow::Result<Worker> {
         let owner = owner(&self.id, &self.store);
-        let services = self.services.iter().map(|arg| service(arg, owner.clone()));
+        let services = self.services.iter().map(|arg| arg.config(owner.clone()));
         let services = services.collect::<Result<_, _>>()?;
         let capabilities = Capabilities {
             hardware: hardware.share(worker, of),
@@ -117,28 +112,6 @@ fn fitness_of(report: &ConnectorReport) -> Fitness {
 fn owner(worker: &WorkerId, store: &StoreId) -> Owner {
     let (worker, store) = (worker.clone(), store.clone());
     Arc::new(move || format!("{worker}@{}", store()))
-}
-
-fn service(arg: &ServiceArg, owner: Owner) -> anyhow::Result<ServiceConfig> {
-    let connector: Arc<dyn Connector> = match (arg.name.as_str(), &arg.url) {
-        ("comfyui", Some(url)) => {
-            let settings = ComfyUiSettings::new(arg.name.clone(), url, owner);
-            let shown = || format!("service {} at {:?}", arg.name, without_password(url));
-            Arc::new(ComfyUiConnector::new(settings).with_context(shown)?)
-        }
-        ("comfyui", None) => {
-            anyhow::bail!("service comfyui needs its address: comfyui=http://127.0.0.1:8188")
-        }
-        ("simulation", None) => Arc::new(SimulationConnector::new(arg.name.clone())),
-        ("simulation", Some(_)) => anyhow::bail!("service simulation runs here and has no address"),
-        (other, _) => anyhow::bail!("service {other} is not known: use comfyui or simulation"),
-    };
-    Ok(ServiceConfig { connector, slots: arg.slots })
-}
-
-/// A service of `up`, by its name.
-pub fn service_arg(name: &str, slots: u32, url: Option<String>) -> anyhow::Result<ServiceArg> {
-    Ok(ServiceArg { name: ServiceName::new(name)?, slots, url })
 }
 
 fn limits(limits: &Limits) -> AttemptLimits {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    machine::{WorkerPlan, member, service_arg},
+    machine::{WorkerPlan, member},
     server::{Places, Running},
 };
 use crate::{
@@ -20,7 +20,9 @@ use crate::{
     adapters::InProcess,
     args,
     identity::{self, StoreId},
-    print, stop,
+    print,
+    services::ServiceArg,
+    stop,
     store_url::StoreUrl,
 };
 
@@ -138,8 +140,8 @@ fn members(
             machine: machine.clone(),
             store: store.clone(),
             services: vec![
-                service_arg("comfyui", 1, url)?,
-                service_arg("simulation", args.simulation_slots, None)?,
+                ServiceArg::new("comfyui", 1, url)?,
+                ServiceArg::new("simulation", args.simulation_slots, None)?,
             ],
             labels: Vec::new(),
             customers: args.customers.rules(),

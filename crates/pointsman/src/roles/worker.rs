@@ -11,12 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{machine::WorkerPlan, server::log_warnings};
 use crate::{
     Exit,
-    adapters::{ArtifactPlace, OverHttp, OverRedis},
+    adapters::{ArtifactPlace, ArtifactsArg, OverHttp, OverRedis},
     args,
     identity::{self, StoreId},
-    print,
-    services::ArtifactsArg,
-    stop,
+    print, stop,
     store_url::{BrokerUrl, RedisArgs, join_redis},
 };
 

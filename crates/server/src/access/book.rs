@@ -135,13 +135,17 @@ mod tests {
     use super::*;
     use crate::access::{NewToken, Role, add_token, revoke_token};
 
+    fn add_a(dir: &Path) -> String {
+        let new = NewToken { name: "a".into(), role: Role::View, customer: None, payloads: false };
+        add_token(dir, new).unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_token_made_or_revoked_meanwhile_counts() {
         let dir = tempfile::tempdir().unwrap();
         let book = Book::open(dir.path()).unwrap();
         assert!(book.is_empty());
-        let new = NewToken { name: "a".into(), role: Role::View, customer: None, payloads: false };
-        let secret = add_token(dir.path(), new).unwrap();
+        let secret = add_a(dir.path());
         tokio::time::advance(LOOK_EVERY).await;
         assert!(book.find(&secret).is_some());
         assert!(book.find(&format!("{secret}x")).is_none());
@@ -154,8 +158,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_read_changes_nothing_until_it_can_be_read_again() {
         let dir = tempfile::tempdir().unwrap();
-        let new = NewToken { name: "a".into(), role: Role::View, customer: None, payloads: false };
-        let secret = add_token(dir.path(), new).unwrap();
+        let secret = add_a(dir.path());
         let book = Book::open(dir.path()).unwrap();
         let file = path(dir.path());
         let looks = async |json: &str| {
@@ -172,8 +175,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_file_that_is_gone_revokes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let new = NewToken { name: "a".into(), role: Role::View, customer: None, payloads: false };
-        let secret = add_token(dir.path(), new).unwrap();
+        let secret = add_a(dir.path());
         let book = Book::open(dir.path()).unwrap();
         let (file, away) = (path(dir.path()), dir.path().join("away"));
         let looks = async || {

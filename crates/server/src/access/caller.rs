@@ -106,6 +106,24 @@ impl Caller {
         }
     }
 
+    /// Whose jobs a request is about, that asks at `place` for those of somebody: with a customer's
+    /// token that customer's, and nobody else's.
+    pub fn own_customer(
+        &self,
+        asked: Option<CustomerId>,
+        does: &str,
+        place: &str,
+    ) -> Result<Option<CustomerId>, Problem> {
+        match (&self.customer, asked) {
+            (Some(own), Some(other)) if *own != other => {
+                let detail = format!("this token {does} jobs of {own}, not of {other}");
+                Err(Problem::new(ErrorCode::Forbidden, detail).at(place))
+            }
+            (Some(own), _) => Ok(Some(own.clone())),
+            (None, asked) => Ok(asked),
+        }
+    }
+
     pub fn check(&self, permission: Permission) -> Result<(), Refusal> {
         if self.may(permission) {
             return Ok(());

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use axum::http::{HeaderMap, Version, header};
 use pointsman_api::{ErrorCode, Problem};
 
+use crate::extract::header_text;
+
 /// What proxies add to the requests that they pass on.
 const ADDED_BY_PROXIES: [&str; 6] =
     ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via"];
@@ -19,7 +21,7 @@ pub(super) fn proxy_sign(headers: &HeaderMap, version: Version) -> Option<&'stat
 }
 
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let host = header_text(headers, header::HOST);
     let Some(host) = host.filter(|host| is_loopback(host)) else {
         let said = host.unwrap_or("none");
         let detail = format!("the Host header says {said:?}, and this server serves this machine");

@@ -75,9 +75,6 @@ pub enum TokenError {
 }
 
 /// Makes a token and keeps its SHA-256. The token itself is nowhere else: show it once.
-///
-/// # Errors
-/// [`TokenError`].
 pub fn add_token(data: &Path, new: NewToken) -> Result<String, TokenError> {
     let fine = (1..=100).contains(&new.name.len()) && !new.name.chars().any(char::is_control);
     if !fine {
@@ -113,9 +110,6 @@ pub fn make_data_directory(data: &Path) -> io::Result<()> {
 }
 
 /// All tokens, in the order in which they were made.
-///
-/// # Errors
-/// [`TokenError::Unreadable`].
 pub fn list_tokens(data: &Path) -> Result<Vec<TokenRecord>, TokenError> {
     let path = path(data);
     let unreadable = |why: String| TokenError::Unreadable { path: path.clone(), why };
@@ -128,9 +122,6 @@ pub fn list_tokens(data: &Path) -> Result<Vec<TokenRecord>, TokenError> {
 }
 
 /// Removes a token; a running server refuses it within seconds. `false`: there was none.
-///
-/// # Errors
-/// [`TokenError`].
 pub fn revoke_token(data: &Path, name: &str) -> Result<bool, TokenError> {
     let _changing = lock(data)?;
     let mut tokens = list_tokens(data)?;

@@ -80,9 +80,6 @@ fn read(path: &std::path::Path) -> std::io::Result<StoredFile> {
 
 impl Files {
     /// What an attempt stored under this name; none when it has no such file.
-    ///
-    /// # Errors
-    /// [`FilesError::Disk`], [`FilesError::Io`], [`FilesError::Away`].
     pub async fn stored_artifact(
         &self,
         job: JobId,

@@ -15,9 +15,6 @@ use super::{FileReader, Files, FilesError, StoredFile, blocking, place};
 impl Files {
     /// Makes an artifact's file an input, too, and answers which; none when the file is gone. The same
     /// content again is the same file, and its age begins anew.
-    ///
-    /// # Errors
-    /// [`FilesError`].
     pub async fn keep_as_input(
         &self,
         artifact: &Artifact,

@@ -41,7 +41,7 @@ use receive::{Body, Received, receive};
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// Bytes of a file at most.
-pub const MAX_FILE: u64 = 4 << 30;
+const MAX_FILE: u64 = 4 << 30;
 
 /// The files of one server.
 #[derive(Debug, Clone)]
@@ -240,9 +240,6 @@ impl Files {
     }
 
     /// An uploaded input; none when there is no such file.
-    ///
-    /// # Errors
-    /// [`FilesError::Disk`].
     pub async fn input(&self, sha256: &Sha256Hex) -> Result<Option<FileReader>, FilesError> {
         let place = place::input(sha256);
         match self.store.head(&place).await {
@@ -253,9 +250,6 @@ impl Files {
     }
 
     /// Opens a file that a job brings, as its `from` names it; none when there is no such file.
-    ///
-    /// # Errors
-    /// [`FilesError`].
     pub async fn open_input(
         &self,
         store: &dyn Store,

@@ -22,9 +22,6 @@ impl FileReader {
     }
 
     /// The file's bytes, or those of a range within it; none when the file is gone.
-    ///
-    /// # Errors
-    /// [`FilesError::Disk`], [`FilesError::Away`].
     pub async fn read(&self, range: Option<Range<u64>>) -> Result<Option<ByteStream>, FilesError> {
         if self.size == 0 {
             return Ok(Some(futures::stream::empty().boxed()));

@@ -222,7 +222,7 @@ async fn named_inputs(broker: &Broker) -> Result<HashSet<String>, FilesError> {
     let mut named = HashSet::new();
     let mut before = None;
     loop {
-        let page = broker.jobs(JobFilter::default(), before, AT_ONCE).await?;
+        let page = broker.store().jobs(JobFilter::default(), before, AT_ONCE).await?;
         let inputs = page.jobs.iter().flat_map(|job| &job.spec.inputs);
         let sha256s = inputs.filter_map(|input| input.from.strip_prefix("sha256:"));
         named.extend(sha256s.map(str::to_owned));

@@ -48,9 +48,6 @@ fn no_answer() -> io::Error {
 
 impl Files {
     /// One look, before anything is stored, and before a file is said not to be there.
-    ///
-    /// # Errors
-    /// [`FilesError::Away`].
     pub(super) async fn check_there(&self) -> Result<(), FilesError> {
         let marker = self.marker.clone();
         let seen = self.looks.look(move || std::fs::metadata(marker)).await;

@@ -63,7 +63,7 @@ impl Fleet {
 
     pub fn set(&self, snapshot: &Snapshot) {
         if let Some(queues) = &snapshot.lanes.queues {
-            let queues = &queues.value().queues;
+            let queues = &queues.queues;
             self.count_jobs(&queues.counts);
             let oldest = queues.classes.iter().filter_map(|class| class.oldest_at).min();
             self.oldest.set(oldest.map_or(0.0, |at| snapshot.at.since(at).as_secs_f64()));

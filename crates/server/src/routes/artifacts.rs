@@ -18,7 +18,7 @@ use super::{
 use crate::{
     access::Caller,
     app::App,
-    extract::{Params, Two, id},
+    extract::{Params, Two, header_text, id},
     files::FileReader,
     refusal::{Answer, Refusal},
 };
@@ -76,14 +76,15 @@ pub(crate) async fn get(
     };
     let (artifact, reader) = app.files.artifact(&job, attempt, &name).ok_or_else(none)?;
     let etag = format!("\"{}\"", artifact.sha256);
-    if header(&headers, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &etag)) {
+    if header_text(&headers, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &etag))
+    {
         return Ok((StatusCode::NOT_MODIFIED, describe(&artifact, &etag)).into_response());
     }
     // The record lists it.
     let gone = || Refusal::new(ErrorCode::ArtifactGone, app.files.missing(&name));
-    let range = header(&headers, header::RANGE);
+    let range = header_text(&headers, header::RANGE);
     let range =
-        range.filter(|_| header(&headers, header::IF_RANGE).is_none_or(|known| known == etag));
+        range.filter(|_| header_text(&headers, header::IF_RANGE).is_none_or(|known| known == etag));
     match range.map_or(Asked::Whole, |range| asked(range, reader.size)) {
         Asked::Whole => {
             let body = read(&reader, None).await?.ok_or_else(gone)?;
@@ -140,10 +141,6 @@ fn describe(artifact: &Artifact, etag: &str) -> HeaderMap {
 fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
     let value = HeaderValue::try_from(value);
     headers.insert(name, value.unwrap_or(HeaderValue::from_static("application/octet-stream")));
-}
-
-fn header(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
 }
 
 fn matches_etag(known: &str, etag: &str) -> bool {

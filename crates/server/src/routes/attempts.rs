@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     app::App,
-    extract::{self, Id, Params, Two, collect, id},
+    extract::{self, Id, Params, Two, collect, header_text, id},
     refusal::{Answer, Refusal},
 };
 
@@ -216,7 +216,7 @@ pub(crate) async fn put_preview(
 }
 
 fn picture_type(headers: &HeaderMap) -> Result<String, Problem> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let given = header_text(headers, header::CONTENT_TYPE);
     let known = ["image/png", "image/jpeg", "image/webp", "image/gif"];
     given.filter(|given| known.contains(given)).map(str::to_owned).ok_or_else(|| {
         Problem::new(ErrorCode::WrongType, "a preview is a PNG, JPEG, WebP or GIF")

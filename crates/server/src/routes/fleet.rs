@@ -84,5 +84,5 @@ pub(crate) async fn capabilities(
         let detail = format!("{digest:?} is not a digest");
         Problem::new(ErrorCode::InvalidId, detail).cure("copy `capabilities_digest` of a worker")
     })?;
-    Ok(Json(app.broker.capabilities(digest).await?.ok_or_else(none)?))
+    Ok(Json(app.broker.store().capabilities(digest).await?.ok_or_else(none)?))
 }

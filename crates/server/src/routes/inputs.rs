@@ -17,7 +17,7 @@ use super::Errors;
 use crate::{
     app::App,
     body::{Incoming, Share},
-    extract::One,
+    extract::{One, header_text},
     files::{ByteStream, RECEIVING},
     refusal::{Answer, Refusal},
 };
@@ -47,7 +47,7 @@ impl Upload {
 
 /// A form is not the file in it: stored as it comes, it would be another file.
 pub(super) fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = header_text(headers, header::CONTENT_TYPE);
     let media_type =
         media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     let form = FORMS.iter().find(|form| media_type.eq_ignore_ascii_case(form));

@@ -17,7 +17,7 @@ use pointsman_core::{
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::{Errors, submit::job_json};
+use super::Errors;
 use crate::{
     access::{Caller, Permission},
     app::App,
@@ -84,7 +84,7 @@ pub(crate) async fn explain(
 ) -> Answer<Json<Explained>> {
     let job = find(&app, &caller, id).await?;
     let (mut explanation, ahead) =
-        app.broker.explain(id).await?.ok_or(Refusal::from(Rejected::JobNotFound(id)))?;
+        app.broker.store().explain(id).await?.ok_or(Refusal::from(Rejected::JobNotFound(id)))?;
     if !caller.may(Permission::Fleet) {
         explanation.unname_workers();
     }
@@ -151,7 +151,7 @@ pub(crate) async fn result(
     };
     let token = token.ok_or_else(none)?;
     let share = app.answers.share_of(job.result_bytes).await?;
-    let result = app.broker.result(id, Some(token)).await?.ok_or_else(none)?;
+    let result = app.broker.store().result(id, Some(token)).await?.ok_or_else(none)?;
     Ok(json_text(result, share))
 }
 
@@ -207,7 +207,7 @@ pub(crate) async fn cancel(
     find(&app, &caller, id).await?;
     let job = act(&app, id, Command::Cancel { job: id }).await?;
     let status = if job.is_ended() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, job_json(&job)?).into_response())
+    Ok((status, Json(&*job)).into_response())
 }
 
 /// Start a new run of the ended job.
@@ -236,7 +236,7 @@ pub(crate) async fn retry(
         Some(_) => refusal,
         None => refusal.unrepeatable("look at the job's `run`, and retry with {\"run\": N}"),
     });
-    job_json(&*job?)
+    Ok(Json(&*job?).into_response())
 }
 
 /// Carries the command out; answers with the job as it is then.

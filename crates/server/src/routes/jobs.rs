@@ -33,7 +33,7 @@ pub(crate) async fn list(
     let filter = JobFilter {
         status: query.status,
         service: query.service,
-        customer: own_customer(&caller, query.customer)?,
+        customer: caller.own_customer(query.customer, "sees", "?customer")?,
         worker: query.worker,
     };
     let text = query.cursor.as_deref();
@@ -91,11 +91,11 @@ impl Before {
     ) -> Answer<(Vec<Arc<Job>>, Option<Self>)> {
         Ok(match self {
             Self::Id(before) => {
-                let page = app.broker.jobs(filter, before, limit).await?;
+                let page = app.broker.store().jobs(filter, before, limit).await?;
                 (page.jobs, page.next.map(|id| Self::Id(Some(id))))
             }
             Self::End(before) => {
-                let page = app.broker.ended_jobs(filter, before, limit).await?;
+                let page = app.broker.store().ended_jobs(filter, before, limit).await?;
                 (page.jobs, page.next.map(|no| Self::End(Some(no))))
             }
         })
@@ -137,18 +137,4 @@ pub(super) fn limit(given: Option<u32>, default: u32, max: u32) -> Result<usize,
     }
     let detail = format!("{limit} is out of range: use 1 to {max}");
     Err(Problem::new(ErrorCode::InvalidQuery, detail).at("?limit"))
-}
-
-fn own_customer(
-    caller: &Caller,
-    asked: Option<pointsman_core::CustomerId>,
-) -> Result<Option<pointsman_core::CustomerId>, Problem> {
-    match (caller.customer(), asked) {
-        (Some(own), Some(other)) if *own != other => {
-            let detail = format!("this token sees jobs of {own}, not of {other}");
-            Err(Problem::new(ErrorCode::Forbidden, detail).at("?customer"))
-        }
-        (Some(own), _) => Ok(Some(own.clone())),
-        (None, asked) => Ok(asked),
-    }
 }

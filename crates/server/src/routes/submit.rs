@@ -1,16 +1,14 @@
 //! Submissions.
 
 use axum::{
+    Json,
     extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use pointsman_api::{Batch, BatchItem, BatchResult, ErrorCode, Problem, Submission};
 use pointsman_broker::{BrokerError, Submitted};
-use pointsman_core::{
-    record::{Job, JobRecord},
-    to_json,
-};
+use pointsman_core::{record::JobRecord, to_json};
 use pointsman_store::StoreError;
 
 use super::{Errors, job::json_text};
@@ -51,7 +49,7 @@ pub(crate) async fn one(State(app): State<App>, caller: Caller, body: Whole) -> 
     };
     let status = if submitted.existed { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/api/v1/jobs/{}", submitted.job.id);
-    let mut response = (status, job_json(&submitted.job)?).into_response();
+    let mut response = (status, Json(&*submitted.job)).into_response();
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -141,11 +139,4 @@ fn refusal(error: BrokerError, has_key: bool) -> Refusal {
 fn accepted(submitted: &Submitted) -> BatchItem {
     let job = Box::new(JobRecord::from(&*submitted.job));
     BatchItem::Accepted { job, existed: submitted.existed }
-}
-
-/// A job's record as an answer.
-pub(crate) fn job_json(job: &Job) -> Answer<Response> {
-    let body = serde_json::to_vec(job)
-        .map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -7,16 +7,15 @@ use pointsman_api::{
     ClaimRequest, ClaimedJob, ErrorCode, ExchangeRequest, Exchanged, LeaveRequest, MAX_CLAIM,
     MAX_OPS, MAX_WAIT_S, OpResult, Problem, RegisterRequest, Registered, RenewRequest, Renewed,
 };
-use pointsman_broker::BrokerError;
+use pointsman_broker::{BrokerError, Claimed, running_jobs};
 use pointsman_core::{
-    Answer as StoreAnswer, Command, JobId, RecordKey, Rejected, ServiceName,
-    command::{AttemptOp, Claim, Exchange, Held, Register, Renew},
-    event::Record,
+    Answer as StoreAnswer, Command, Rejected, ServiceName,
+    command::{AttemptOp, Claim, Exchange, Register, Renew},
     pointer_token,
     record::ServiceSlots,
+    to_json,
 };
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::{Errors, job::json_text};
 use crate::{
@@ -56,7 +55,8 @@ pub(crate) async fn register(
     let StoreAnswer::Registered { running } = done.answer else {
         return Err(Refusal::new(ErrorCode::Internal, "an odd answer to a registration"));
     };
-    let running = claimed_jobs(&app, running).await?;
+    let running = running_jobs(&**app.broker.store(), &running, &|| {}).await?;
+    let running = claimed_jobs(running)?;
     let payloads = payload_bytes(&running);
     let (epoch, store_id) = (epoch(&app), Some(app.store_id.clone()));
     with_payloads(&app, Registered { epoch, store_id, running }, payloads).await
@@ -71,9 +71,7 @@ fn payload_bytes(jobs: &[ClaimedJob]) -> u64 {
 async fn with_payloads(app: &App, answer: impl Serialize, payloads: u64) -> Answer<Response> {
     let share = app.answers.share_of(payloads).await;
     let share = share.map_err(|full| Refusal::new(ErrorCode::OutcomeUnknown, &*full.detail))?;
-    let json = serde_json::to_vec(&answer)
-        .map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))?;
-    Ok(json_text(json, share))
+    Ok(json_text(to_json(&answer), share))
 }
 
 /// Read after what it goes with was answered: so an answer that was given in a new epoch never goes
@@ -114,30 +112,13 @@ fn check_registration(request: &RegisterRequest) -> Result<(), Problem> {
     })
 }
 
-/// The jobs of a worker's attempts, with their payloads.
-async fn claimed_jobs(app: &App, held: Vec<Held>) -> Answer<Vec<ClaimedJob>> {
-    let ids: Vec<JobId> = held.iter().map(|held| held.job).collect();
-    let keys = ids.iter().map(|id| RecordKey::Job(*id)).collect();
-    let records = app.broker.store().records(keys).await?;
-    let payloads = app.broker.store().payloads(ids.clone()).await?;
-    let mut jobs = Vec::with_capacity(ids.len());
-    for (id, payload) in ids.into_iter().zip(payloads) {
-        let job = records.iter().find_map(|record| match record {
-            Record::Job(job) if job.id == id => Some(job.clone()),
-            _ => None,
-        });
-        let (Some(job), Some(payload)) = (job, payload) else { continue };
-        // What cannot be sent is left out: the worker gives it back, and its next claim ends it.
-        match raw(&payload) {
-            Ok(payload) => jobs.push(ClaimedJob { job, payload }),
-            Err(why) => tracing::error!(job = %id, %why, "a running job is not told of"),
-        }
-    }
-    Ok(jobs)
-}
-
-fn raw(payload: &[u8]) -> serde_json::Result<Box<RawValue>> {
-    serde_json::from_slice(payload)
+fn claimed_jobs(claimed: Vec<Claimed>) -> Answer<Vec<ClaimedJob>> {
+    let claimed = claimed.into_iter().map(|Claimed { job, payload }| {
+        Ok(ClaimedJob { job, payload: serde_json::from_slice(&payload)? })
+    });
+    claimed.collect::<Result<_, serde_json::Error>>().map_err(|why| {
+        Refusal::new(ErrorCode::Internal, format!("a claimed job's payload is not JSON: {why}"))
+    })
 }
 
 /// Hand in operations and claim jobs, in one step: so a busy worker does not flicker idle. Each
@@ -218,13 +199,7 @@ pub(super) async fn run(app: &App, request: ExchangeRequest) -> Answer<Exchanged
         },
     });
     let ops = results.collect();
-    let claimed = exchanged
-        .claimed
-        .into_iter()
-        .map(|claimed| Ok(ClaimedJob { payload: raw(&claimed.payload)?, job: claimed.job }));
-    let claimed = claimed.collect::<Result<_, serde_json::Error>>().map_err(|why| {
-        Refusal::new(ErrorCode::Internal, format!("a claimed job's payload is not JSON: {why}"))
-    })?;
+    let claimed = claimed_jobs(exchanged.claimed)?;
     let unconfirmed = exchanged.unconfirmed.map(|why| why.to_string());
     let claim_refused = exchanged.claim_refused.map(at_service);
     Ok(Exchanged { ops, claimed, claim_refused, unconfirmed })

@@ -23,7 +23,7 @@ use pointsman_core::{
 use pointsman_store::{ClassSummary, Health, Risk, Setting, StoreError};
 use tokio::sync::Mutex;
 
-use super::{Outcome, Reconciler, World};
+use super::{Reconciler, World};
 use crate::FilesTrouble;
 use stuck::Stuck;
 
@@ -75,7 +75,7 @@ impl Reconciler for Alerts {
         Duration::from_secs(2)
     }
 
-    async fn reconcile(&self, world: &World) -> Result<Outcome, StoreError> {
+    async fn reconcile(&self, world: &World) -> Result<u64, StoreError> {
         let mut looked = Looked::default();
         looked.at(AlertRule::NobodyAble, self.stuck.lock().await.look(world).await);
         looked.at(AlertRule::PoisonousClass, poisonous_classes(world).await);
@@ -101,10 +101,10 @@ impl Reconciler for Alerts {
             }
             rule => rules.contains(&rule),
         };
-        let outcome = world.make_so(judges, wanted).await?;
+        let done = world.make_so(judges, wanted).await?;
         self.has_looked.store(true, Ordering::Release);
         *told = own_ids;
-        error.map_or(Ok(outcome), Err)
+        error.map_or(Ok(done), Err)
     }
 }
 
@@ -161,7 +161,7 @@ impl World {
         &self,
         rules: &[AlertRule],
         wanted: Vec<Raise>,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Result<u64, StoreError> {
         self.make_so(|alert| rules.contains(&alert.rule), wanted).await
     }
 
@@ -171,7 +171,7 @@ impl World {
         &self,
         judges: impl Fn(&AlertId) -> bool,
         wanted: Vec<Raise>,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Result<u64, StoreError> {
         let standing: BTreeMap<AlertId, std::sync::Arc<Alert>> = self.hub.with_view(|view| {
             let judged = view.alerts.iter().filter(|(id, _)| judges(id));
             judged.map(|(id, alert)| (id.clone(), alert.clone())).collect()
