@@ -3,6 +3,7 @@
 mod access;
 mod artifacts;
 mod bad_input;
+mod bad_worker_input;
 mod bounds;
 mod events;
 mod fixture;

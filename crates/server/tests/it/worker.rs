@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    bad_input::{failure, merged},
+    bad_worker_input::{failure, merged},
     fixture::{STORE_ID, completed, held, op, start, start_on},
 };
 
