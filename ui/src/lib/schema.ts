@@ -308,7 +308,7 @@ export interface paths {
         };
         /**
          * Why the job waits: rule by rule, how many workers pass or fail it, and which; a customer's token
-         *     is not told which.
+         *     is told how many.
          */
         get: operations["get_jobs_by_id_explain"];
         put?: never;
@@ -1488,7 +1488,7 @@ export interface components {
             found: string;
             /**
              * @description Why its service is not ready, if it is not and the rule is of what a service has: that is
-             *     known only once it was reached. Not said to a customer's token.
+             *     known only once it was reached.
              */
             not_ready?: string | null;
             /** @description Whether it passes every other rule. */
@@ -2441,7 +2441,10 @@ export interface components {
             fail_there?: number;
             /** @description Of those that fail it and no other rule, the ones that are there. */
             fail_only_this_there?: number;
-            /** @description The first 20 workers that fail it, those that fail only this first. */
+            /**
+             * @description The first 20 workers that fail it, those that fail only this first. A customer's token, which
+             *     does not see the fleet, is told of none.
+             */
             failing: components["schemas"]["FailingWorker"][];
         };
         /** @description What one service of the worker has. */

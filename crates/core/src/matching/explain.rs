@@ -124,20 +124,21 @@ pub struct RuleOutcome {
     /// Of those that fail it and no other rule, the ones that are there.
     #[serde(default)]
     pub fail_only_this_there: usize,
-    /// The first 20 workers that fail it, those that fail only this first.
+    /// The first 20 workers that fail it, those that fail only this first. A customer's token, which
+    /// does not see the fleet, is told of none.
     pub failing: Vec<FailingWorker>,
 }
 
 /// A worker that fails a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailingWorker {
-    /// Not said to a customer's token, which does not see the fleet.
+    /// Servers of before did not say it to a customer's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
     /// What it has instead, such as `the largest has 12 GiB`.
     pub found: String,
     /// Why its service is not ready, if it is not and the rule is of what a service has: that is
-    /// known only once it was reached. Not said to a customer's token.
+    /// known only once it was reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<String>,
     /// Whether it passes every other rule.
@@ -145,18 +146,15 @@ pub struct FailingWorker {
 }
 
 impl Explanation {
-    /// Forgets which workers they are, for those who do not see the fleet: counts and what rules
-    /// found stay. What a service says of itself may name its machine.
-    pub fn unname_workers(&mut self) {
+    /// Forgets the workers, for those who do not see the fleet: counts stay. What a worker has, its
+    /// labels too, may name its machine, and so may what a service says of itself.
+    pub fn forget_workers(&mut self) {
         self.not_ready.clear();
         for rule in &mut self.rules {
             if rule.rule == Rule::Excluded {
                 rule.wanted = EXCLUDED.into();
             }
-            for failing in &mut rule.failing {
-                failing.worker = None;
-                failing.not_ready = None;
-            }
+            rule.failing.clear();
         }
     }
 }

@@ -30,6 +30,16 @@ impl Drop for Part {
 
 impl Out {
     pub async fn create(name: &Path) -> Result<Self, String> {
+        Self::with_mode(name, 0o666).await
+    }
+
+    /// A file that nobody but its owner reads.
+    pub async fn create_private(name: &Path) -> Result<Self, String> {
+        Self::with_mode(name, 0o600).await
+    }
+
+    /// `mode`: of a new file, before the umask.
+    async fn with_mode(name: &Path, mode: u32) -> Result<Self, String> {
         let cannot = |error: io::Error| format!("cannot write {}: {error}", name.display());
         match fs::metadata(name) {
             Ok(there) if there.is_dir() => {
@@ -39,16 +49,16 @@ impl Out {
                 let file = OpenOptions::new().write(true).open(name).await;
                 Ok(Self { file: file.map_err(cannot)?, part: None })
             }
-            _ => Self::beside(target(name).map_err(cannot)?).await,
+            _ => Self::beside(target(name).map_err(cannot)?, mode).await,
         }
     }
 
     /// Under a name that nobody else takes.
-    async fn beside(whole: PathBuf) -> Result<Self, String> {
+    async fn beside(whole: PathBuf, mode: u32) -> Result<Self, String> {
         let mut path = OsString::from(&whole);
         path.push(format!(".{}.part", uuid::Uuid::new_v4().simple()));
         let path = PathBuf::from(path);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path).await;
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).await;
         let file = file.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         Ok(Self { file, part: Some(Part { path, whole }) })
     }
@@ -107,6 +117,21 @@ mod tests {
         second.finish().await.unwrap();
         assert_eq!(fs::read_to_string(&name).unwrap(), "the second");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_private_nobody_else_reads() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("out");
+        fs::write(&name, "old").unwrap();
+        fs::set_permissions(&name, fs::Permissions::from_mode(0o644)).unwrap();
+        let mut out = Out::create_private(&name).await.unwrap();
+        put(&mut out, "payloads").await;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&out.part.as_ref().unwrap().path), 0o600, "from the first byte on");
+        out.finish().await.unwrap();
+        assert_eq!(mode(&name), 0o600);
     }
 
     #[tokio::test]

@@ -43,7 +43,7 @@ pub async fn export(args: &args::Export, json: bool) -> Result<(), Exit> {
     let store = args.store.open(Purpose::Export, &args.redis).await?;
     let exported = match args.out.as_str() {
         STANDARD => Ok(write(&*store, args, tokio::io::stdout()).await),
-        path => match Out::create(Path::new(path)).await {
+        path => match Out::create_private(Path::new(path)).await {
             Ok(out) => Ok(to_file(&*store, args, out).await),
             Err(why) => Err(Exit::Usage(format!(
                 "{why}; nothing was exported, and the intake is as it was"

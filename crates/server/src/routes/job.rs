@@ -71,7 +71,7 @@ pub(crate) async fn attempts(
 }
 
 /// Why the job waits: rule by rule, how many workers pass or fail it, and which; a customer's token
-/// is not told which.
+/// is told how many.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/explain", tag = "jobs",
     params(("id" = String, Path)),
@@ -86,7 +86,7 @@ pub(crate) async fn explain(
     let (mut explanation, ahead) =
         app.broker.store().explain(id).await?.ok_or(Refusal::from(Rejected::JobNotFound(id)))?;
     if !caller.may(Permission::Fleet) {
-        explanation.unname_workers();
+        explanation.forget_workers();
     }
     let progress = app.broker.progress(&job).map(|progress| {
         let age = progress.last_event_at.map(|at| app.broker.store().now().since(at));

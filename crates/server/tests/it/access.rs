@@ -253,15 +253,16 @@ async fn a_customer_is_told_why_its_job_waits_but_not_which_workers_there_are() 
     assert!(!serde_json::to_string(&explained).unwrap().contains("hidden"), "{explained:?}");
     let mut asks = simulation();
     asks.requirements = Some(json!({"hardware": {"gpu_memory_gb": 80}}));
+    // What it has instead may tell as much as its name.
     let job = client("acme").submit(&asks).await.unwrap().job.id;
     let explained = client("acme").explain(job).await.unwrap();
     let text = serde_json::to_string(&explained).unwrap();
-    assert!(!text.contains("hidden"), "{text}");
+    assert!(!text.contains("hidden") && !text.contains("no GPU"), "{text}");
     let rules = &explained.explanation.rules;
-    let memory = rules.iter().find(|rule| rule.fail == 1).unwrap();
-    assert_eq!(memory.failing[0].found, "no GPU");
+    assert!(rules.iter().any(|rule| rule.fail == 1));
     let named = client("submit").explain(job).await.unwrap();
-    assert!(serde_json::to_string(&named).unwrap().contains("hidden"));
+    let named = serde_json::to_string(&named).unwrap();
+    assert!(named.contains("hidden") && named.contains("no GPU"), "{named}");
 }
 
 #[tokio::test]
