@@ -95,14 +95,15 @@ impl Inner {
         let without: Vec<JobId> = without.take(Examination::MAX).collect();
         let mut ask = redis::pipe();
         for id in &without {
-            ask.cmd("HGET").arg(self.key(&keys::record(&RecordKey::Job(*id)))).arg("status");
+            // The job after its payload: one that was removed in between has lost nothing.
             ask.cmd("EXISTS").arg(self.key(&keys::payload(*id)));
+            ask.cmd("HGET").arg(self.key(&keys::record(&RecordKey::Job(*id)))).arg("status");
         }
         let answers = self.link.send_all(&ask).await?;
         for (id, answer) in without.iter().zip(answers.chunks_exact(2)) {
-            let status = JobStatus::named(&text(&answer[0]));
+            let status = JobStatus::named(&text(&answer[1]));
             let is_live = status.is_some_and(|status| !status.is_ended());
-            if is_live && text(&answer[1]) == "0" {
+            if is_live && text(&answer[0]) == "0" {
                 let problem = format!("{} is gone", self.key(&keys::payload(*id)));
                 let key = RecordKey::Job(*id);
                 look.found.add(Finding::about(FindingRule::LostPayload, &key, problem));
