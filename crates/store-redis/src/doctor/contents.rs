@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_store::StoreError;
+use redis::Value;
 
 use super::records::Look;
 use crate::{
@@ -18,19 +19,12 @@ impl Inner {
         name: &str,
         look: &Look,
     ) -> Result<BTreeMap<String, String>, StoreError> {
-        if look.wrong.contains_key(name) {
-            return Ok(BTreeMap::new());
-        }
-        let mut range = redis::cmd("ZRANGE");
-        range.arg(self.key(name)).arg(0).arg(-1).arg("WITHSCORES");
-        Ok(pairs(&self.link.send(&range).await?).into_iter().collect())
+        let found = self.held_by(name, look, "ZRANGE", &["0", "-1", "WITHSCORES"]).await?;
+        Ok(pairs(&found).into_iter().collect())
     }
 
     pub async fn set_of(&self, name: &str, look: &Look) -> Result<BTreeSet<String>, StoreError> {
-        if look.wrong.contains_key(name) {
-            return Ok(BTreeSet::new());
-        }
-        let found = self.link.send(redis::cmd("SMEMBERS").arg(self.key(name))).await?;
+        let found = self.held_by(name, look, "SMEMBERS", &[]).await?;
         Ok(list(&found).iter().map(text).collect())
     }
 
@@ -40,10 +34,19 @@ impl Inner {
         name: &str,
         look: &Look,
     ) -> Result<BTreeMap<String, String>, StoreError> {
+        Ok(pairs(&self.held_by(name, look, "HGETALL", &[]).await?).into_iter().collect())
+    }
+
+    async fn held_by(
+        &self,
+        name: &str,
+        look: &Look,
+        command: &str,
+        rest: &[&str],
+    ) -> Result<Value, StoreError> {
         if look.wrong.contains_key(name) {
-            return Ok(BTreeMap::new());
+            return Ok(Value::Array(Vec::new()));
         }
-        let found = self.link.send(redis::cmd("HGETALL").arg(self.key(name))).await?;
-        Ok(pairs(&found).into_iter().collect())
+        Ok(self.link.send(redis::cmd(command).arg(self.key(name)).arg(rest)).await?)
     }
 }

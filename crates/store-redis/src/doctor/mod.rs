@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use aside::Aside;
 use pointsman_core::{
     Record, RecordKey, RecordKind,
-    doctor::{Examination, FindingRule},
+    doctor::{Examination, Finding, FindingRule},
 };
 use pointsman_store::{Depth, State, StoreError};
 use records::Look;
@@ -92,12 +92,14 @@ impl Inner {
         }
         self.look_at_records(depth, &mut look).await?;
         let among_records = self.state_of(&look).await?.examine(depth);
-        let moved_on = self.moved_on(&look).await?;
+        // A profile goes with its last worker, and they were read after the records.
+        let lack = |finding: &Finding| finding.rule == FindingRule::UnknownCapabilities;
+        let moved_on = match among_records.findings.iter().any(lack) {
+            true => self.moved_on(&look).await?,
+            false => BTreeSet::new(),
+        };
         for finding in among_records.findings {
-            // A profile goes with its last worker, and they were read after the records.
-            if finding.rule == FindingRule::UnknownCapabilities
-                && finding.record().is_some_and(|worker| moved_on.contains(&worker))
-            {
+            if lack(&finding) && finding.record().is_some_and(|worker| moved_on.contains(&worker)) {
                 look.undecided.insert(finding.id);
                 continue;
             }
@@ -122,8 +124,9 @@ impl Inner {
             Record::Worker(worker) => Some(worker.capabilities_digest),
             _ => None,
         };
-        let before = look.records.iter().map(|record| (record.key(), digest_of(record)));
-        let before: BTreeMap<RecordKey, _> = before.collect();
+        let looked_at = look.records.iter().filter(|record| matches!(record, Record::Worker(_)));
+        let before: BTreeMap<RecordKey, _> =
+            looked_at.map(|worker| (worker.key(), digest_of(worker))).collect();
         let events = groups.iter().flat_map(|group| &group.events);
         let workers = events.filter(|event| event.key.kind() == RecordKind::Worker);
         let moved_on = workers.filter(|event| {

@@ -271,6 +271,9 @@ impl State {
 
     /// At most `limit` pending jobs and `limit` classes.
     pub fn queues(&self, limit: usize) -> Queues {
+        if limit == 0 {
+            return Queues { counts: self.counts(), ..Queues::default() };
+        }
         let first = self.queues.first_waiting(limit);
         let present = self.present();
         let classes = self.queues.by_head(limit).into_iter();
