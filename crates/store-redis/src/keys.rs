@@ -11,12 +11,14 @@ use pointsman_core::{
     matching::{CapabilitiesDigest, ClassKey},
     record::Job,
 };
+use pointsman_store::RECORDS;
 use sha2::{Digest as _, Sha256};
 
-/// How keys are laid out; a store with a higher number is a newer version's. 2: events of the log may
-/// be several lists, and classes rest. 3: records in it are joined texts. 4: earlier attempts list the
-/// files of late results, and alerts tell of broken services. This version reads 1 to 3, too.
-pub const FORMAT: i64 = 4;
+/// How keys are laid out, and what the records in them may hold; a store with a higher number is a newer
+/// version's. 2: events of the log may be several lists, and classes rest. 3: records in it are joined
+/// texts. 4: records of version 3. This version reads 1 to 3, too. It follows what records may hold: who
+/// changes the layout alone adds one here.
+pub const FORMAT: i64 = 1 + RECORDS as i64;
 
 /// The prefix of a fleet's keys.
 #[derive(Debug, Clone)]

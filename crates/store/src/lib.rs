@@ -15,6 +15,13 @@ pub mod state;
 mod store;
 pub mod transfer;
 
+/// The version of what records may hold, in whichever store and in exports. It is raised by whoever
+/// lets them hold what an older version would lose or could not read: a field, or a new value of one.
+/// The formats of SQLite stores, of exports and of Redis follow it, so that an older version refuses
+/// what it would damage; each adds what changed in itself alone. 2: an intake that is closed. 3: earlier
+/// attempts list the files of late results (`late_artifacts`), and alerts tell of broken services.
+pub const RECORDS: u32 = 3;
+
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use doctor::{Depth, Treatment};
 pub use mem::MemStore;

@@ -6,7 +6,7 @@
 use std::{fs::File, path::Path};
 
 use pointsman_core::Timestamp;
-use pointsman_store::{Epoch, Intake};
+use pointsman_store::{Epoch, Intake, RECORDS};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use crate::{OpenError, writer::janitor::KEPT_FILE};
@@ -14,10 +14,9 @@ use crate::{OpenError, writer::janitor::KEPT_FILE};
 /// Stands in the file's header, so that another program's database is not taken for a store.
 const APPLICATION_ID: i32 = 0x504d_616e;
 
-/// The version of what a store may hold. A store names the oldest one that may write to it.
-pub(crate) const WRITER_VERSION: u32 = 2;
-/// The first version that heeds whether the intake is closed, or an import has not finished.
-const HEEDS_INTAKE: u32 = 2;
+/// The version of what a store may hold: that of its records, as the tables have steps of their own.
+/// A store names the oldest one that may write to it: that of the newest program that opened it.
+pub(crate) const WRITER_VERSION: u32 = RECORDS;
 
 /// Step `n` brings a store of version `n` to version `n + 1`. Steps that were released never
 /// change; `tests/fixtures` has a store of each version.
@@ -81,7 +80,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     db.pragma_update(None, "temp_store", "MEMORY")?;
     keep_plans(&db)?;
     migrate(&mut db, STEPS)?;
-    check_writer(&db, path)?;
+    shut_out_older(&db, path)?;
     Ok(db)
 }
 
@@ -153,6 +152,7 @@ fn migrate(db: &mut Connection, steps: &[&str]) -> Result<(), OpenError> {
     }
     if done == 0 {
         mint_epoch(&step)?;
+        set(&step, "oldest_writer", &WRITER_VERSION.to_string())?;
     }
     step.pragma_update(None, "application_id", APPLICATION_ID)?;
     step.pragma_update(None, "user_version", i64::try_from(known).unwrap_or(i64::MAX))?;
@@ -167,9 +167,16 @@ fn mint_epoch(db: &Connection) -> rusqlite::Result<()> {
     db.execute("INSERT INTO meta VALUES ('epoch', ?1)", [epoch]).map(drop)
 }
 
-fn check_writer(db: &Connection, path: &Path) -> Result<(), OpenError> {
+/// Older programs would lose what this one may write from now on. A newer one's store is refused.
+fn shut_out_older(db: &Connection, path: &Path) -> Result<(), OpenError> {
     match meta(db, "oldest_writer")?.and_then(|oldest| oldest.parse().ok()) {
-        Some(oldest) if oldest <= WRITER_VERSION => Ok(()),
+        Some(WRITER_VERSION) => Ok(()),
+        Some(oldest) if oldest < WRITER_VERSION => {
+            set(db, "oldest_writer", &WRITER_VERSION.to_string())?;
+            let (from, to) = (oldest, WRITER_VERSION);
+            tracing::info!(from, to, "older programs do not open the store any more");
+            Ok(())
+        }
         Some(oldest) => Err(OpenError::NewerWriter { oldest, ours: WRITER_VERSION }),
         None => Err(OpenError::NoWriter { path: path.to_owned(), ours: WRITER_VERSION }),
     }
@@ -185,17 +192,11 @@ pub(crate) fn intake(db: &Connection) -> rusqlite::Result<Intake> {
     })
 }
 
-/// While it is not open, programs that would not heed it are shut out.
 pub(crate) fn write_intake(db: &Connection, intake: Intake) -> rusqlite::Result<()> {
-    let (word, oldest_writer) = match intake {
-        Intake::Open => (None, 1),
-        Intake::Closed => (Some("closed"), HEEDS_INTAKE),
-        Intake::Importing => (Some("importing"), HEEDS_INTAKE),
-    };
-    set(db, "oldest_writer", &oldest_writer.to_string())?;
-    match word {
-        Some(word) => set(db, "intake", word),
-        None => db.execute("DELETE FROM meta WHERE key = 'intake'", []).map(drop),
+    match intake {
+        Intake::Open => db.execute("DELETE FROM meta WHERE key = 'intake'", []).map(drop),
+        Intake::Closed => set(db, "intake", "closed"),
+        Intake::Importing => set(db, "intake", "importing"),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pointsman_store::{ManualClock, Store, StoreError, conformance::fleet::spec};
+use pointsman_store::{ManualClock, RECORDS, Store, StoreError, conformance::fleet::spec};
 use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
 
-use crate::support::{database, fleet, options, submit_and_finish};
+use crate::support::{database, fleet, oldest_writer, options, submit_and_finish};
 
 fn open(dir: &std::path::Path) -> Result<SqliteStore, OpenError> {
     SqliteStore::open(dir, options(&ManualClock::default()))
@@ -78,6 +78,20 @@ fn a_store_that_admits_only_newer_writers_is_refused() {
     database(dir.path()).execute(raise, []).unwrap();
     let error = refused(dir.path());
     assert!(matches!(error, OpenError::NewerWriter { .. }), "{error:?}");
+}
+
+/// Its tables are the same, and it would lose what it does not know of the records.
+#[test]
+fn once_this_version_opened_a_store_older_ones_are_shut_out() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    assert_eq!(oldest_writer(dir.path()), RECORDS.to_string());
+    for older in 1..RECORDS {
+        let lower = format!("UPDATE meta SET value = '{older}' WHERE key = 'oldest_writer'");
+        database(dir.path()).execute(&lower, []).unwrap();
+        drop(open(dir.path()).unwrap());
+        assert_eq!(oldest_writer(dir.path()), RECORDS.to_string(), "from {older}");
+    }
 }
 
 #[test]

@@ -41,6 +41,11 @@ pub fn database(dir: &Path) -> Connection {
     Connection::open(dir.join("pointsman.db")).unwrap()
 }
 
+pub fn oldest_writer(dir: &Path) -> String {
+    let row = "SELECT value FROM meta WHERE key = 'oldest_writer'";
+    database(dir).query_row(row, [], |row| row.get(0)).unwrap()
+}
+
 pub fn count(db: &Connection, table: &str) -> i64 {
     db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }

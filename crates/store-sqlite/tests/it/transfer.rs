@@ -4,13 +4,13 @@ use std::{any::Any, path::Path, sync::Arc, time::Duration};
 
 use pointsman_core::{Rejected, record::Job};
 use pointsman_store::{
-    Clock, Depth, Examination, Intake, ManualClock, MemStore, Store, Transfer,
+    Clock, Depth, Examination, Intake, ManualClock, MemStore, RECORDS, Store, Transfer,
     conformance::fleet::{Fleet, Hand, completed, late, spec},
     transfer::{ExportOptions, check, export, import},
 };
 use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
 
-use crate::support::{count, database, durable_picture, options, submit_and_finish};
+use crate::support::{count, database, durable_picture, oldest_writer, options, submit_and_finish};
 
 fn open(clock: ManualClock) -> (Arc<dyn Transfer>, Box<dyn Any>) {
     let dir = tempfile::tempdir().unwrap();
@@ -79,7 +79,7 @@ async fn a_closed_intake_stays_closed_after_a_restart() {
     let store = open_in(dir.path()).unwrap();
     store.set_intake(false).await.unwrap();
     drop(store);
-    assert_eq!(oldest_writer(dir.path()), "2", "programs that do not heed it are shut out");
+    assert_eq!(oldest_writer(dir.path()), RECORDS.to_string());
     let fleet = crate::support::fleet(dir.path());
     let submit = pointsman_core::Command::Submit(fleet.submission(spec(50)));
     assert_eq!(fleet.run(submit).await.err(), Some(Rejected::IntakeClosed));
@@ -87,13 +87,8 @@ async fn a_closed_intake_stays_closed_after_a_restart() {
     let store = open_in(dir.path()).unwrap();
     store.set_intake(true).await.unwrap();
     drop(store);
-    assert_eq!(oldest_writer(dir.path()), "1");
+    assert_eq!(oldest_writer(dir.path()), RECORDS.to_string());
     crate::support::fleet(dir.path()).submit(spec(50)).await;
-}
-
-fn oldest_writer(dir: &Path) -> String {
-    let row = "SELECT value FROM meta WHERE key = 'oldest_writer'";
-    database(dir).query_row(row, [], |row| row.get(0)).unwrap()
 }
 
 #[tokio::test]
@@ -114,7 +109,7 @@ async fn an_import_that_broke_off_is_told_and_begins_anew() {
     let refused = open_in(dir.path()).err().expect("a half import is not served");
     assert!(matches!(refused, OpenError::HalfImported { .. }), "{refused:?}");
     assert!(refused.to_string().contains("pointsman import"), "{refused}");
-    assert_eq!(oldest_writer(dir.path()), "2", "programs that do not heed it are shut out");
+    assert_eq!(oldest_writer(dir.path()), RECORDS.to_string());
     let store = SqliteStore::open_for_import(dir.path(), options(&ManualClock::default())).unwrap();
     assert_eq!(count(&database(dir.path()), "jobs"), 0);
     assert_eq!(store.intake().await, Ok(Intake::Open));

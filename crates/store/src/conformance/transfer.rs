@@ -6,9 +6,11 @@ use parking_lot::Mutex;
 use pointsman_core::{
     Answer, Command, JobId, Record, RecordKey, Rejected,
     command::{Held, Idempotency, Op, OpAnswer, Submit},
+    hex,
     record::{Job, JobStatus, Orders, Worker},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
+use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
 use super::{
@@ -18,7 +20,7 @@ use super::{
 use crate::{
     Depth, Examination, Intake, JobFilter, LogPage, ManualClock, MemStore, Store, Transfer,
     TransferError,
-    transfer::{ExportOptions, Imported, check, export, import},
+    transfer::{ExportOptions, FORMAT, Imported, check, export, import},
 };
 
 /// Opens an empty store, as [`Open`](super::Open) does.
@@ -388,11 +390,12 @@ pub async fn a_broken_stream_changes_nothing(open: OpenTransfer) {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let without = |n: usize| [&lines[..n], &lines[n + 1..]].concat().concat();
 
+    let newer = format!("NewerFormat({})", FORMAT + 1);
     let mut broken = vec![
         ("nothing", String::new(), "NotAnExport"),
         ("foreign", "{\"jobs\":[]}\n".to_owned(), "NotAnExport"),
         ("binary", "\u{0}\u{1}".to_owned(), "NotAnExport"),
-        ("newer", text.replacen("\"format\":1", "\"format\":2,\"x\":1", 1), "NewerFormat(2)"),
+        ("newer", of_format(&text, FORMAT + 1), &newer),
         ("no footer", lines[..lines.len() - 1].concat(), "Cut"),
         ("half a line", text[..text.len() / 2].to_owned(), "Cut"),
         ("half a footer", text[..text.len() - 10].to_owned(), "Cut"),
@@ -414,8 +417,23 @@ pub async fn a_broken_stream_changes_nothing(open: OpenTransfer) {
         assert!(all_jobs(&*new.store).await.is_empty(), "{what}");
         assert!(workers(&*new.store).await.is_empty(), "{what}");
     }
+    let older = of_format(&text, 1);
+    assert_eq!(check(older.as_bytes()).await.expect("an older version's").0.format, 1);
     let done = imported(&*new.store, &stream).await.expect("an import");
+    assert_eq!(done.header.format, FORMAT);
     assert_eq!(compare(&*old.store, &*new.store, &done).await, Ok(()));
+}
+
+/// The export as of another format, whole.
+fn of_format(text: &str, format: u32) -> String {
+    let [was, is] = [FORMAT, format].map(|format| format!("{{\"header\":{{\"format\":{format},"));
+    let lines = text.strip_prefix(&was).expect("a header of this version's format");
+    let lines = [&is, lines].concat();
+    let (_, footer) = text.trim_end().rsplit_once('\n').expect("lines");
+    let (_, sha256) = footer.rsplit_once("\"sha256\":\"").expect("a digest");
+    let whole = lines.strip_suffix(&format!("{footer}\n")).expect("a footer");
+    let mended = hex::encode(Sha256::digest(whole));
+    lines.replace(&sha256[..64], &mended)
 }
 
 pub async fn a_store_that_is_filled_serves_nobody(open: OpenTransfer) {

@@ -29,10 +29,11 @@ pub use export::{ExportOptions, export};
 pub use import::{Imported, import, import_stream};
 pub use read::{Stream, check};
 
-use crate::{Epoch, Intake, Store, StoreError, state::KeptIdempotency};
+use crate::{Epoch, Intake, RECORDS, Store, StoreError, state::KeptIdempotency};
 
-/// The version of the stream that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+/// The version of the stream that this program writes, and the newest that it reads; it reads all
+/// before it, too. It follows what records may hold; the first was written of their versions 1 to 3.
+pub const FORMAT: u32 = RECORDS - 1;
 
 /// The first line: what the stream is, and where the log of its store ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
