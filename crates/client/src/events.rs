@@ -36,11 +36,14 @@ impl Events {
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] when the connection broke or was silent for 20 s: open it again
-    /// with the last `id`.
+    /// with the last `id`; [`ClientError::Refused`] when the token was revoked.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
-                return Ok(Some(event));
+                return match &*event.name {
+                    "refused" => Err(ClientError::Refused(event.read()?)),
+                    _ => Ok(Some(event)),
+                };
             }
             let Some(piece) = self.client.piece(&mut self.response).await? else { return Ok(None) };
             let events = self.parser.push(&piece);

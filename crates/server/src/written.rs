@@ -4,7 +4,9 @@
 use std::{fmt::Write as _, sync::Arc, vec::IntoIter};
 
 use bytes::Bytes;
+use pointsman_api::Problem;
 use pointsman_broker::frame::Line;
+use pointsman_core::to_json;
 
 /// Lines are put together up to about this size; a larger one is not copied.
 const PIECE: usize = 16 << 10;
@@ -26,6 +28,11 @@ impl Written {
     /// A comment: readers skip it, and a connection that is gone shows.
     pub fn alive() -> Self {
         Self { text: ": alive\n\n".to_owned(), ..Self::new(Vec::new()) }
+    }
+
+    /// The last of a stream that was begun, and may not go on.
+    pub fn refused(problem: &Problem) -> Self {
+        Self::new(vec![Line { id: None, event: "refused", data: to_json(problem).into() }])
     }
 }
 

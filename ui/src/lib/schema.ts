@@ -1778,8 +1778,8 @@ export interface components {
             /** @description As it was submitted; at most 16 KiB. */
             metadata?: Record<string, unknown> | null;
         };
-        /** @description The data of an event of one job: `job_now`, a change, or `progress`. */
-        JobData: components["schemas"]["JobNow"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"];
+        /** @description The data of an event of one job: `job_now`, a change, `progress` or `refused`. */
+        JobData: components["schemas"]["JobNow"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"] | components["schemas"]["Problem"];
         /** @description One job, for all its runs and attempts. Version 7, so that ids sort by submission. */
         JobId: string;
         /** @description The job's record now, shaped as an event. */
@@ -2584,8 +2584,8 @@ export interface components {
         Timestamp: string;
         /** @description One attempt's secret half of the fence; for ComfyUI also its `prompt_id` and `client_id`. */
         Token: string;
-        /** @description The data of an event of the view: `full_state_snapshot`, a change, `progress`, `pulse`, `queues`, `bookmark`, `not_live` or `resync`. */
-        ViewData: components["schemas"]["Snapshot"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"] | components["schemas"]["PulseLane"] | components["schemas"]["QueuesLane"] | components["schemas"]["Bookmark"] | components["schemas"]["NotLive"] | components["schemas"]["Resync"];
+        /** @description The data of an event of the view: `full_state_snapshot`, a change, `progress`, `pulse`, `queues`, `bookmark`, `not_live`, `resync` or `refused`. */
+        ViewData: components["schemas"]["Snapshot"] | components["schemas"]["ViewEvent"] | components["schemas"]["ProgressLane"] | components["schemas"]["PulseLane"] | components["schemas"]["QueuesLane"] | components["schemas"]["Bookmark"] | components["schemas"]["NotLive"] | components["schemas"]["Resync"] | components["schemas"]["Problem"];
         /** @description One change: replace the record of that kind and id, or drop it when there is none. */
         ViewEvent: {
             /** @description Seq of the change. */

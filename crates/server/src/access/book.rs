@@ -17,7 +17,7 @@ use super::{
 };
 
 /// How often the file is looked at: so long a revoked token may still be taken.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A token's hash and whose it is.
 type Entry = (String, Caller);
@@ -60,6 +60,11 @@ impl Book {
             }
         }
         found.cloned()
+    }
+
+    /// Whether the caller's token is still what it was when it was found.
+    pub fn knows(&self, caller: &Caller) -> bool {
+        self.entries().iter().any(|(_, known)| known == caller)
     }
 
     fn entries(&self) -> Arc<[Entry]> {
@@ -147,12 +152,17 @@ mod tests {
         assert!(book.is_empty());
         let secret = add_a(dir.path());
         tokio::time::advance(LOOK_EVERY).await;
-        assert!(book.find(&secret).is_some());
+        let caller = book.find(&secret).unwrap();
+        assert!(book.knows(&caller));
         assert!(book.find(&format!("{secret}x")).is_none());
         assert!(book.find("").is_none());
         revoke_token(dir.path(), "a").unwrap();
         tokio::time::advance(LOOK_EVERY).await;
-        assert!(book.find(&secret).is_none());
+        assert!(book.find(&secret).is_none() && !book.knows(&caller));
+        let again = add_a(dir.path());
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(book.find(&again).is_some());
+        assert!(!book.knows(&caller), "another token of its name");
     }
 
     #[tokio::test(start_paused = true)]

@@ -65,11 +65,18 @@ impl Permission {
     }
 }
 
+/// What tells a token from all others, also from a later one of its name.
+#[derive(Debug, PartialEq, Eq)]
+struct Token {
+    name: String,
+    sha256: String,
+}
+
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// The token's name; none on loopback without a token.
-    name: Option<Arc<str>>,
+    /// None on loopback without a token.
+    token: Option<Arc<Token>>,
     role: Role,
     /// Sees only this customer's jobs.
     customer: Option<CustomerId>,
@@ -79,12 +86,13 @@ pub(crate) struct Caller {
 impl Caller {
     /// Somebody on this machine.
     pub fn local() -> Self {
-        Self { name: None, role: Role::Admin, customer: None, payloads: true }
+        Self { token: None, role: Role::Admin, customer: None, payloads: true }
     }
 
     pub fn with_token(record: &super::TokenRecord) -> Self {
+        let (name, sha256) = (record.name.clone(), record.sha256.clone());
         Self {
-            name: Some(record.name.as_str().into()),
+            token: Some(Token { name, sha256 }.into()),
             role: record.role,
             customer: record.customer.clone(),
             payloads: record.payloads,
@@ -128,11 +136,15 @@ impl Caller {
         if self.may(permission) {
             return Ok(());
         }
-        let name = self.name.as_deref().unwrap_or("(none)");
+        let name = self.token.as_ref().map_or("(none)", |token| &token.name);
         let (role, needs) = (self.role.as_str(), permission.needs());
         let whose = self.customer.as_ref().map_or(String::new(), |id| format!(" of customer {id}"));
         let detail = format!("the token {name:?} has the role {role}{whose}; {needs} is needed");
         Err(Problem::new(ErrorCode::Forbidden, detail).at("Authorization").into())
+    }
+
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
     }
 
     pub fn customer(&self) -> Option<&CustomerId> {
@@ -151,7 +163,7 @@ mod tests {
 
     fn caller(role: Role, customer: bool, payloads: bool) -> Caller {
         let customer = customer.then(|| CustomerId::new("acme").unwrap());
-        Caller { name: None, role, customer, payloads }
+        Caller { token: None, role, customer, payloads }
     }
 
     #[test]

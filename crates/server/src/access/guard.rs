@@ -8,7 +8,7 @@ use axum::{
 };
 use pointsman_api::{ErrorCode, Problem};
 
-use super::{Book, Caller, Permission, origin};
+use super::{Book, Caller, Permission, book::LOOK_EVERY, origin};
 use crate::{app::App, refusal::Refusal};
 
 /// How a server is reached, and who may.
@@ -16,6 +16,20 @@ pub(crate) struct Gate {
     /// It listens on loopback: nobody on this machine needs a token, and no foreign page comes in.
     pub loopback: bool,
     pub book: Book,
+}
+
+impl Gate {
+    /// Waits until the caller's token is revoked, and returns as what the caller is then refused. For
+    /// whatever may outlast a token: it looks at once, and then as often as the tokens are looked at.
+    pub async fn revoked(&self, caller: &Caller) -> Problem {
+        if !caller.has_token() {
+            return std::future::pending().await;
+        }
+        while self.book.knows(caller) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        unauthorized("the token was revoked")
+    }
 }
 
 /// Who sent the request, if that is known.

@@ -71,6 +71,7 @@ enum PulseForm {
 )]
 pub(crate) async fn events(
     State(app): State<App>,
+    caller: Caller,
     headers: HeaderMap,
     Params(query): Params<EventsQuery>,
 ) -> Answer<Response> {
@@ -89,7 +90,8 @@ pub(crate) async fn events(
         PulseForm::Whole => viewer,
         PulseForm::Changes => viewer.with_pulse_changes(),
     };
-    Ok(server_sent(stream::unfold((app, viewer, open), next_frame)))
+    let frames = stream::unfold((app.clone(), viewer, open), next_frame);
+    Ok(server_sent(until_revoked(app, caller, frames)))
 }
 
 async fn next_frame(
@@ -114,7 +116,8 @@ pub(crate) async fn job_events(
     let open = app.streams.open(caller.customer())?;
     let gone = || Refusal::from(pointsman_core::Rejected::JobNotFound(id));
     let stream = app.broker.job_stream(id).await?.ok_or_else(gone)?;
-    Ok(server_sent(stream::unfold((app, stream, open), next_job_frame)))
+    let frames = stream::unfold((app.clone(), stream, open), next_job_frame);
+    Ok(server_sent(until_revoked(app, caller, frames)))
 }
 
 async fn next_job_frame(
@@ -127,6 +130,25 @@ async fn next_job_frame(
         Err(_) => Written::alive(),
     };
     Some((written, (app, stream, open)))
+}
+
+/// Frames to their end, or until the caller's token is revoked: then the last one says so.
+fn until_revoked(
+    app: App,
+    caller: Caller,
+    frames: impl Stream<Item = Written> + Send + 'static,
+) -> impl Stream<Item = Written> + Send {
+    stream::unfold(Some(Box::pin(frames)), move |frames| {
+        let (app, caller) = (app.clone(), caller.clone());
+        async move {
+            let mut frames = frames?;
+            tokio::select! {
+                biased;
+                problem = app.gate.revoked(&caller) => Some((Written::refused(&problem), None)),
+                written = frames.next() => Some((written?, Some(frames))),
+            }
+        }
+    })
 }
 
 fn position(text: &str, pointer: &str) -> Result<Position, Problem> {

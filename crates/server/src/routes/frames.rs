@@ -1,7 +1,7 @@
 //! What server-sent events carry, for the OpenAPI document: each stream sends several kinds of data,
 //! and an event's name says which one it is.
 
-use pointsman_api::ViewEvent;
+use pointsman_api::{Problem, ViewEvent};
 use pointsman_broker::{
     JobNow, Snapshot,
     frame::{Bookmark, NotLive, ProgressLane, PulseLane, QueuesLane, Resync},
@@ -34,8 +34,8 @@ macro_rules! any_of {
 }
 
 any_of! {
-    /// The data of an event of the view: `full_state_snapshot`, a change, `progress`, `pulse`, `queues`, `bookmark`, `not_live` or `resync`.
-    ViewData: Snapshot, ViewEvent, ProgressLane, PulseLane, QueuesLane, Bookmark, NotLive, Resync;
-    /// The data of an event of one job: `job_now`, a change, or `progress`.
-    JobData: JobNow, ViewEvent, ProgressLane;
+    /// The data of an event of the view: `full_state_snapshot`, a change, `progress`, `pulse`, `queues`, `bookmark`, `not_live`, `resync` or `refused`.
+    ViewData: Snapshot, ViewEvent, ProgressLane, PulseLane, QueuesLane, Bookmark, NotLive, Resync, Problem;
+    /// The data of an event of one job: `job_now`, a change, `progress` or `refused`.
+    JobData: JobNow, ViewEvent, ProgressLane, Problem;
 }

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::{Errors, job::json_text};
 use crate::{
+    access::Caller,
     app::App,
     extract,
     finish::{Checked, check_ops, check_percent, check_texts},
@@ -130,9 +131,10 @@ fn claimed_jobs(claimed: Vec<Claimed>) -> Answer<Vec<ClaimedJob>> {
 )]
 pub(crate) async fn exchange(
     State(app): State<App>,
+    caller: Caller,
     extract::Json(request, _share): extract::Json<ExchangeRequest>,
 ) -> Answer<Response> {
-    exchanged(&app, run(&app, request).await?).await
+    exchanged(&app, run_until_revoked(&app, &caller, request).await?).await
 }
 
 async fn exchanged(app: &App, exchanged: Exchanged) -> Answer<Response> {
@@ -148,18 +150,35 @@ async fn exchanged(app: &App, exchanged: Exchanged) -> Answer<Response> {
 )]
 pub(crate) async fn claim(
     State(app): State<App>,
+    caller: Caller,
     extract::Json(request, _share): extract::Json<ClaimRequest>,
 ) -> Answer<Response> {
     let ClaimRequest { worker_id, incarnation, tokens, services, wait_s } = request;
     let claim = Some(Claim { tokens, services });
     let request = ExchangeRequest { worker_id, incarnation, ops: Vec::new(), claim, wait_s };
-    let claimed = run(&app, request).await;
+    let claimed = run_until_revoked(&app, &caller, request).await;
     // Here the tokens are not within a claim.
     let claimed = claimed.map_err(|Refusal(mut problem)| {
         problem.pointer = problem.pointer.take().map(|place| place.replace("/claim/", "/"));
         Refusal(problem)
     });
     exchanged(&app, claimed?).await
+}
+
+/// Carries an exchange out; a mere claim, which may wait, only as long as its token is not revoked.
+async fn run_until_revoked(
+    app: &App,
+    caller: &Caller,
+    request: ExchangeRequest,
+) -> Answer<Exchanged> {
+    if !request.ops.is_empty() {
+        return run(app, request).await;
+    }
+    tokio::select! {
+        biased;
+        problem = app.gate.revoked(caller) => Err(problem.into()),
+        exchanged = run(app, request) => exchanged,
+    }
 }
 
 /// Carries an exchange out.

@@ -113,6 +113,10 @@ impl Fixture {
         Answer { status, headers, body: response.bytes().await.unwrap() }
     }
 
+    pub fn revoke(&self, token: &str) {
+        assert!(pointsman_server::revoke_token(self.data.path(), token).unwrap());
+    }
+
     /// The files of all jobs are gone.
     pub fn lose_files(&self) {
         std::fs::remove_dir_all(self.data.path().join("files/artifacts")).unwrap();

@@ -12,5 +12,6 @@ mod jobs;
 mod metrics;
 mod permissions;
 mod repeats;
+mod revoked;
 mod server;
 mod worker;
