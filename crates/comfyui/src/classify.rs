@@ -5,6 +5,8 @@ use crate::{ExecutionError, NodeError, Rejection, ValidationError};
 
 /// The code of a failure for want of space on the service's disk.
 pub const DISK_FULL: &str = "disk_full";
+/// The code of a failure of the service's disk itself: it is broken, or mounted read-only.
+pub const DISK_FAILED: &str = "disk_failed";
 
 /// Whose fault a failure is, and so what may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub struct Classified {
     /// Whose fault it is.
     pub kind: FailureKind,
     /// Stable name: ComfyUI's own type where it has one, else one of `out_of_memory`, `device_error`, `disk_full`,
-    /// `model_unreadable`, `execution_blocked`, `execution_error`.
+    /// `disk_failed`, `model_unreadable`, `execution_blocked`, `execution_error`.
     pub code: String,
     /// For people.
     pub message: String,
@@ -171,8 +173,9 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
     let is_torchs = class == "RuntimeError" || error.exception_type.starts_with("torch.");
     let says = |words: &[&str]| is_torchs && words.iter().any(|words| has_words(&message, words));
     // ComfyUI unloads all models after an out-of-memory error and goes on (ComfyUI source).
-    if matches!(class, "OutOfMemoryError" | "MemoryError")
-        || says(&["out of memory", "cublas_status_alloc_failed"])
+    // NumPy's error has a class of its own; torch's allocator of host memory has words of its own.
+    if matches!(class, "OutOfMemoryError" | "MemoryError" | "_ArrayMemoryError")
+        || says(&["out of memory", "can't allocate memory", "cublas_status_alloc_failed"])
     {
         return (FAULT, "out_of_memory");
     }
@@ -187,9 +190,19 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
     {
         return (POISONED, "device_error");
     }
+    // Linux' `EDQUOT`, `EIO` and `EROFS`, as Python writes them.
+    let is_errno = |errno: &str| class == "OSError" && message.starts_with(errno);
     match class {
+        // Before what is said of the file itself: safetensors are written, too.
+        _ if message.contains("no space left on device") || is_errno("[errno 122]") => {
+            (FAULT, DISK_FULL)
+        }
+        _ if is_errno("[errno 5]") || is_errno("[errno 30]") => (FAULT, DISK_FAILED),
         "SafetensorError" => (FailureKind::WrongWorker, "model_unreadable"),
-        _ if message.contains("no space left on device") => (FAULT, DISK_FULL),
+        // What a download that broke off leaves of a pickled model.
+        _ if says(&["pytorchstreamreader failed"]) => {
+            (FailureKind::WrongWorker, "model_unreadable")
+        }
         _ => (FailureKind::BadJob, "execution_error"),
     }
 }

@@ -108,6 +108,41 @@ fn what_the_accelerator_raises_is_the_services_fault() {
 
 #[test]
 fn what_a_node_raises_is_the_jobs_own_fault_unless_known_otherwise() {
+    for (class, message, code) in [
+        ("OSError", "[Errno 122] Disk quota exceeded: '/out/a.png'", "disk_full"),
+        ("OSError", "[Errno 30] Read-only file system: '/out/a.png'", "disk_failed"),
+        ("OSError", "[Errno 5] Input/output error", "disk_failed"),
+        (
+            "safetensors_rust.SafetensorError",
+            "Error while serializing: I/O error: No space left on device (os error 28)",
+            "disk_full",
+        ),
+        (
+            "numpy._core._exceptions._ArrayMemoryError",
+            "Unable to allocate 412. MiB",
+            "out_of_memory",
+        ),
+        (
+            "RuntimeError",
+            "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you \
+             tried to allocate 4398046511104 bytes.",
+            "out_of_memory",
+        ),
+    ] {
+        let fault = FailureKind::ServiceFault { poisoned: false };
+        assert_eq!(raised(class, message), (fault, code.into()), "{message}");
+    }
+    assert_eq!(
+        raised("OSError", "[Errno 36] File name too long: '/out/a.png'"),
+        (FailureKind::BadJob, "execution_error".into())
+    );
+    assert_eq!(
+        raised(
+            "RuntimeError",
+            "PytorchStreamReader failed reading zip archive: failed finding central directory"
+        ),
+        (FailureKind::WrongWorker, "model_unreadable".into())
+    );
     assert_eq!(raised("ValueError", "bad"), (FailureKind::BadJob, "execution_error".into()));
     assert_eq!(
         raised("ExecutionBlocked", "no mask"),

@@ -66,12 +66,12 @@ impl ComfyUiConnector {
         }
     }
 
-    /// A full disk fails whatever saves something, so no job is given to it for a while; then one
+    /// A disk that takes nothing fails whatever saves something, so no job is given to it for a while; then one
     /// shows whether there is room again.
     fn full(&self) -> Option<String> {
         let mut condition = self.condition.lock();
         condition.full.take_if(|(until, _)| Instant::now() >= *until);
-        condition.full.as_ref().map(|(_, why)| format!("ComfyUI's disk is full: {why}"))
+        condition.full.as_ref().map(|(_, why)| format!("ComfyUI cannot write to its disk: {why}"))
     }
 
     /// After an error of its device every prompt of the process fails. A restart is told by its

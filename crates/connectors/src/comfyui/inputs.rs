@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::{ears::settled, run::Run};
+use super::{cancel::is_cut_off, ears::settled, run::Run};
 use crate::{ByteStream, HostError, RunEnd, SourceError};
 
 /// Where uploaded files lie below ComfyUI's `input`, each in a folder named by its content: an equal
@@ -192,6 +192,7 @@ fn refused(input: &InputRef, error: &RequestError) -> RunEnd {
         RequestError::Status { status: StatusCode::PAYLOAD_TOO_LARGE, .. } => {
             bad_job("input_too_large", input, "the service takes no file of this size")
         }
+        error if is_cut_off(error) => RunEnd::gave_back(LossReason::ServiceLost, message),
         RequestError::Status { .. }
         | RequestError::Malformed { .. }
         | RequestError::TooLarge { .. } => service_fault("upload_refused", message),

@@ -98,11 +98,11 @@ impl ComfyUiConnector {
         Ok(Self { settings, client, condition, written: Written::new(), named })
     }
 
-    /// Turns a classified failure into the job's, and remembers when the process is poisoned or its
-    /// disk full.
+    /// Turns a classified failure into the job's, and remembers when the process is poisoned or cannot
+    /// write to its disk.
     fn failure(&self, prompt_id: &str, classified: Classified) -> Failure {
         use pointsman_comfyui::FailureKind as Kind;
-        if classified.code == classify::DISK_FULL {
+        if [classify::DISK_FULL, classify::DISK_FAILED].contains(&&*classified.code) {
             let until = Instant::now() + self.settings.pace.full_for;
             self.condition.lock().full = Some((until, classified.message.clone()));
         }

@@ -28,7 +28,9 @@ local function open(keys, args)
   if is_newer(f[1]) then return { 'newer', f[1] } end
   if f[2] ~= args[1] then return { 'fleet', f[2] or '' } end
   if f[5] and args[5] ~= 'import' then return { 'importing' } end
-  local raised = tonumber(f[1]) < FORMAT and args[5] ~= 'visit'
+  -- An import that is refused leaves the store as it is: `begin_import` raises for one that begins.
+  local raises = args[5] == '' or (args[5] == 'import' and f[5])
+  local raised = raises and tonumber(f[1]) < FORMAT
   if raised then call('HSET', keys[1], 'format', FORMAT) end
   if not f[6] then call('HSET', keys[1], 'created_at', text(now)) end
   if f[3] == args[2] then return { 'ok', f[4], text(now), 'known', raised and f[1] or '' } end

@@ -23,7 +23,7 @@ local function begin_import(keys, args)
   for _, records in ipairs({ 'jobs', 'workers', 'machines', 'connectors', 'alerts' }) do
     if S.seq > 0 or call('EXISTS', S.P .. records) == 1 then return { 'not_empty', text(S.seq) } end
   end
-  call('HSET', S.meta, 'importing', 1, 'epoch', args[2], 'seq', args[3], 'ended_no', args[4])
+  call('HSET', S.meta, 'format', FORMAT, 'importing', 1, 'epoch', args[2], 'seq', args[3], 'ended_no', args[4])
   call('HDEL', S.meta, 'closed')
   return { 'ok' }
 end

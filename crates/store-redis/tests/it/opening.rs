@@ -8,7 +8,7 @@ use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
     Depth, Due, Health, Retention, Store, StoreError, ToldProgress, Transfer as _,
     conformance::fleet::{Fleet, completed, spec, within},
-    transfer::{ExportOptions, export},
+    transfer::{ExportOptions, TransferError, export, import},
 };
 use pointsman_store_redis::{Address, OpenError, Opening, Options, RedisStore, SettingsError};
 
@@ -102,6 +102,27 @@ async fn a_store_of_an_older_format_is_taken_over() {
         [include_str!("../../../../docs/redis.md"), include_str!("../../../../docs/operating.md")];
     assert!(docs[0].contains(&format!("This version's format is {newest},")), "the docs say it");
     assert!(docs[1].contains(&format!("meta format {newest} fleet")), "so does the recovery");
+}
+
+#[tokio::test]
+async fn an_import_that_is_refused_leaves_the_format() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let store = RedisStore::open(at(&server.url())).await.expect("it opens");
+    let options = ExportOptions { made_by: String::new(), with_running: false };
+    let mut stream = Vec::new();
+    export(&store, &options, &mut stream, &mut |_| ()).await.expect("an export");
+    store.set_intake(true).await.expect("it is open");
+    works(store).await;
+    run(&server, &format!("HSET {META} format 1")).await;
+    let opening = Options { opening: Opening::Import, ..at(&server.url()) };
+    let target = RedisStore::open(opening).await.expect("it opens");
+    let refused = import(&target, &stream[..], &mut |_| ()).await;
+    assert!(matches!(refused, Err(TransferError::NotEmpty(_))), "{refused:?}");
+    let mut connection = server.connect().await.expect("it answers");
+    let mut get = redis::cmd("HGET");
+    get.arg(META).arg("format");
+    let format: String = get.query_async(&mut connection).await.expect("it is there");
+    assert_eq!(format, "1");
 }
 
 #[tokio::test]

@@ -116,18 +116,27 @@ async fn silence_is_an_error_only_when_it_is_idle_and_lasts() {
 }
 
 #[tokio::test]
-async fn a_full_disk_takes_the_service_out_for_a_while() {
-    let mut graph = sleeping(0.0);
-    graph["2"] = json!({"class_type": "SimFail", "inputs": {"value": ["1", 0],
-        "exception_type": "OSError", "message": "[Errno 28] No space left on device"}});
-    for (full_for, is_over) in [(Duration::from_secs(3600), false), (Duration::ZERO, true)] {
+async fn a_disk_that_takes_nothing_takes_the_service_out_for_a_while() {
+    let (hour, full) = (Duration::from_secs(3600), "[Errno 28] No space left on device");
+    let read_only = "[Errno 30] Read-only file system: '/out/a.png'";
+    for (full_for, is_over, message, code) in [
+        (hour, false, full, "disk_full"),
+        (Duration::ZERO, true, full, "disk_full"),
+        (hour, false, read_only, "disk_failed"),
+    ] {
+        let mut graph = sleeping(0.0);
+        graph["2"] = json!({"class_type": "SimFail", "inputs": {"value": ["1", 0],
+            "exception_type": "OSError", "message": message}});
         let change = |settings: &mut ComfyUiSettings| settings.pace.full_for = full_for;
         let bench = Bench::with(SimConfig::default(), change).await;
         assert_eq!(bench.connector.probe().await, Health::idle());
         let failed = failure(bench.run(graph.clone()).await.0);
-        assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "disk_full"));
+        assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, code));
         let health = bench.connector.probe().await;
         assert_eq!(health.is_able(), is_over);
-        assert_eq!(health.message.is_some_and(|why| why.contains("disk is full")), !is_over);
+        assert_eq!(
+            health.message.is_some_and(|why| why.contains("cannot write to its disk")),
+            !is_over
+        );
     }
 }
