@@ -74,7 +74,8 @@ pub enum Opening {
     /// None is made, and one that an import fills is refused. Its format is left: who reads, or moves
     /// the intake, writes nothing that those of an older version cannot read, and they serve it on.
     Visit,
-    /// One is made where there is none; what an import has put in is deleted. The format is raised.
+    /// One is made where there is none; what an import has put in is deleted. The format is raised
+    /// once the import begins: one that is refused leaves the store to its servers.
     Import,
 }
 

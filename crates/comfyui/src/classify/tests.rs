@@ -107,7 +107,7 @@ fn what_the_accelerator_raises_is_the_services_fault() {
 }
 
 #[test]
-fn what_a_node_raises_is_the_jobs_own_fault_unless_known_otherwise() {
+fn what_its_disk_or_its_memory_refuses_is_the_services_fault() {
     for (class, message, code) in [
         ("OSError", "[Errno 122] Disk quota exceeded: '/out/a.png'", "disk_full"),
         ("OSError", "[Errno 30] Read-only file system: '/out/a.png'", "disk_failed"),
@@ -132,6 +132,10 @@ fn what_a_node_raises_is_the_jobs_own_fault_unless_known_otherwise() {
         let fault = FailureKind::ServiceFault { poisoned: false };
         assert_eq!(raised(class, message), (fault, code.into()), "{message}");
     }
+}
+
+#[test]
+fn what_a_node_raises_is_the_jobs_own_fault_unless_known_otherwise() {
     assert_eq!(
         raised("OSError", "[Errno 36] File name too long: '/out/a.png'"),
         (FailureKind::BadJob, "execution_error".into())

@@ -66,8 +66,8 @@ impl ComfyUiConnector {
         }
     }
 
-    /// A disk that takes nothing fails whatever saves something, so no job is given to it for a while; then one
-    /// shows whether there is room again.
+    /// A disk that takes nothing fails whatever saves something, so no job is given to it for a while;
+    /// then one shows whether it takes files again.
     fn full(&self) -> Option<String> {
         let mut condition = self.condition.lock();
         condition.full.take_if(|(until, _)| Instant::now() >= *until);

@@ -11,7 +11,7 @@ local COMMANDS = {
 }
 
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', 'import' or 'visit' or ''. Who
--- visits leaves the format to those who serve. Told at the end: the format that it was raised from, or ''.
+-- visits leaves the format to those who serve, and an import to `begin_import`. Told at the end: the format that it was raised from, or ''.
 local function open(keys, args)
   -- A right that is missing would else be noticed in the midst of writes.
   for _, command in ipairs(COMMANDS) do
@@ -28,7 +28,7 @@ local function open(keys, args)
   if is_newer(f[1]) then return { 'newer', f[1] } end
   if f[2] ~= args[1] then return { 'fleet', f[2] or '' } end
   if f[5] and args[5] ~= 'import' then return { 'importing' } end
-  -- An import that is refused leaves the store as it is: `begin_import` raises for one that begins.
+  -- One that had begun is under way already.
   local raises = args[5] == '' or (args[5] == 'import' and f[5])
   local raised = raises and tonumber(f[1]) < FORMAT
   if raised then call('HSET', keys[1], 'format', FORMAT) end
