@@ -227,10 +227,16 @@ pub(crate) async fn retry(
         b"" | b"null" => RetryRequest::default(),
         body => read_json(body)?,
     };
-    find(&app, &caller, id).await?;
+    let ended = find(&app, &caller, id).await?;
     if app.broker.payload(id).await?.is_none() {
         return Err(payload_gone(id));
     }
+    // A new run waits as a new job does.
+    let begins = ended.is_ended() && run.is_none_or(|run| run == ended.run + 1);
+    let _entering = match begins {
+        true => Some(app.waiting.admit(&**app.broker.store()).await?),
+        false => None,
+    };
     let job = act(&app, id, Command::Retry { job: id, run }).await;
     let job = job.map_err(|refusal| match run {
         Some(_) => refusal,
