@@ -239,6 +239,7 @@ pub(crate) async fn retry(
     };
     let job = act(&app, id, Command::Retry { job: id, run }).await;
     let job = job.map_err(|refusal| match run {
+        Some(_) if refusal.0.is(ErrorCode::InvalidState) => wrong_run(refusal.0),
         Some(_) => refusal,
         None => refusal.unrepeatable("look at the job's `run`, and retry with {\"run\": N}"),
     });
@@ -252,6 +253,11 @@ async fn act(app: &App, id: JobId, command: Command) -> Answer<Arc<Job>> {
         return Ok(job.clone());
     }
     app.broker.job(id).await?.ok_or_else(|| Rejected::JobNotFound(id).into())
+}
+
+fn wrong_run(problem: Problem) -> Refusal {
+    let cure = "look at the job: if it is to be run once more, send its `run` and one more";
+    problem.at("/run").cure(cure).into()
 }
 
 fn payload_gone(id: JobId) -> Refusal {
