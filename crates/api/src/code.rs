@@ -95,7 +95,7 @@ codes! {
     TooManyClasses = "too_many_classes", 503, "Too many different kinds of jobs are waiting",
         "use fewer different requirements, or wait until some of these jobs have ended";
     TooManyWaiting = "too_many_waiting", 503, "Too many jobs are waiting",
-        "submit it again once some of them were begun; `--max-waiting` of the server sets how many may wait";
+        "send it again once some of them were begun; `--max-waiting` of the server sets how many may wait";
     IntakeClosed = "intake_closed", 503, "The store takes no new work: it was closed for its export",
         "submit to the server that it moved to, or open it again with `pointsman intake open`";
 

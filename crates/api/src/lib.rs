@@ -33,6 +33,7 @@ pub use snapshot::{LogPage, Snapshot, ViewEvent};
 pub use submission::{
     Batch, BatchItem, BatchResult, MAX_BATCH, MAX_BODY, Submission, ValidSubmission,
 };
+pub use values::read_said;
 pub use worker::{
     ArtifactStored, AttemptRef, ClaimRequest, ClaimedJob, ExchangeRequest, Exchanged,
     FinishRequest, JobProgress, LeaveRequest, MAX_CLAIM, MAX_OPS, MAX_WAIT_S, OpResult,

@@ -1,5 +1,7 @@
 //! Reading a JSON body strictly, with a pointer to whatever is wrong.
 
+use std::borrow::Cow;
+
 use pointsman_core::pointer_token;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -22,7 +24,7 @@ pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     }
     serde_json::from_slice(body).map_err(|error| match error.classify() {
         Category::Data => locate::<T>(body),
-        _ if is_too_deep(&error) => locate::<T>(body),
+        _ if is_too_deep(&error) || is_out_of_range(&error) => locate::<T>(body),
         _ => not_json(body, &error),
     })
 }
@@ -34,6 +36,24 @@ fn first_byte(body: &[u8]) -> Option<u8> {
 /// Serde counts this as a fault of the syntax, and has no other name for it.
 fn is_too_deep(error: &serde_json::Error) -> bool {
     error.to_string().starts_with("recursion limit exceeded")
+}
+
+/// Of this, too: JSON has such numbers, and `f64` has not.
+fn is_out_of_range(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("number out of range")
+}
+
+/// The number at which reading stopped, or its beginning.
+fn number_at<'a>(body: &'a [u8], error: &serde_json::Error) -> Cow<'a, str> {
+    const SHOWN: usize = 40;
+    let of_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    let mut lines = body.split(|byte| *byte == b'\n');
+    let line = lines.nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let (before, after) = line.split_at(error.column().saturating_sub(1).min(line.len()));
+    let begin = before.iter().rposition(|byte| !of_number(byte)).map_or(0, |at| at + 1);
+    let length = before.len() - begin + after.iter().take_while(|byte| of_number(byte)).count();
+    let shown = String::from_utf8_lossy(&line[begin..begin + length.min(SHOWN)]);
+    if length > SHOWN { format!("{shown}…").into() } else { shown }
 }
 
 fn not_json(body: &[u8], error: &serde_json::Error) -> Problem {
@@ -53,6 +73,11 @@ fn locate<T: DeserializeOwned>(body: &[u8]) -> Problem {
             let field: String = error.path().iter().take(1).map(pointer_to).collect();
             let detail = format!("it is nested deeper than can be read: {READABLE} levels in all");
             Problem::new(ErrorCode::TooDeep, detail).at(field)
+        }
+        Err(error) if is_out_of_range(error.inner()) => {
+            let number = number_at(body, error.inner());
+            let detail = format!("{number} is too large a number: the largest is about 1.8e308");
+            Problem::new(ErrorCode::OutOfRange, detail).at(pointer_of(error.path()))
         }
         Err(error) => mistake(&pointer_of(error.path()), &error.inner().to_string()),
         Ok(_) => Problem::new(ErrorCode::InvalidJson, "something follows the JSON object").at(""),
@@ -150,6 +175,24 @@ mod tests {
                 "{body}: {problem}"
             );
         }
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_named_with_its_place() {
+        for (number, body, pointer) in [
+            ("1e400", r#"{"id":"a","free":{"x":[7,1e400]}}"#, "/free/x/1"),
+            ("-1.5E+999", "{\"id\":\"a\",\n \"list\":[{\"n\":-1.5E+999}]}", "/list/0/n"),
+            ("1e309", r#"{"free":1e309}"#, "/free"),
+        ] {
+            let problem = read_json::<Outer>(body.as_bytes()).unwrap_err();
+            let place = (&*problem.code, problem.pointer.as_deref());
+            assert_eq!(place, ("out_of_range", Some(pointer)), "{body}: {problem}");
+            let detail = &problem.detail;
+            assert!(detail.starts_with(&format!("{number} is too large")), "{detail}");
+        }
+        let long = format!(r#"{{"free":1{}}}"#, "0".repeat(1_000));
+        let problem = read_json::<Outer>(long.as_bytes()).unwrap_err();
+        assert!(problem.is(ErrorCode::OutOfRange) && problem.detail.len() < 200, "{problem}");
     }
 
     #[test]

@@ -14,8 +14,10 @@ use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
-    ErrorCode as Code, InputSource, Problem, check_file_name, depth::check_depth, idempotency,
-    read_json, values::check_values,
+    ErrorCode as Code, InputSource, Problem, check_file_name,
+    depth::check_depth,
+    idempotency, read_json,
+    values::{MAX_SUBMITTED, check_values},
 };
 
 /// Bytes of a JSON body at most.
@@ -139,7 +141,7 @@ impl Submission {
     /// # Errors
     /// A problem with the place of the first mistake.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
-        check_values(body)?;
+        check_values(body, MAX_SUBMITTED)?;
         read_json(body)
     }
 

@@ -1,23 +1,45 @@
-//! How many values a submission has. Each may take a hundred times the bytes of its text once it is
+//! How many values a body has. Each may take a hundred times the bytes of its text once it is
 //! read, so there is a limit, and they are counted before anything is made of them.
 
-use crate::{ErrorCode, Problem};
+use pointsman_core::{
+    bounds::MAX_RESULT,
+    matching::validate::{MAX_CUSTOMERS, MAX_LIST, MAX_OFFERED},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{ErrorCode, Problem, read_json};
 
 /// Entries of all lists and objects of one submission at most.
-const MAX_VALUES: usize = 1_000_000;
+pub(crate) const MAX_SUBMITTED: usize = 1_000_000;
+/// Of any other body.
+const MAX_SAID: usize = 5_000_000;
+
+// What workers may say: all that a registration may offer, and the largest result, each entry of which
+// has two bytes at the least. What stands beside these lists has the rest.
+const _: () = assert!(2 * MAX_LIST * MAX_OFFERED + 2 * MAX_CUSTOMERS + 100_000 < MAX_SAID);
+const _: () = assert!(MAX_RESULT / 2 + 100_000 < MAX_SAID);
+
+/// Reads a body that is no submission, strictly, unless it has too many values.
+///
+/// # Errors
+/// `too_long` for the whole, or what [`read_json`] finds.
+pub fn read_said<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    check_values(body, MAX_SAID)?;
+    read_json(body)
+}
 
 /// Refuses JSON of too many values.
 ///
 /// # Errors
 /// `too_long` for the whole.
-pub(crate) fn check_values(json: &[u8]) -> Result<(), Problem> {
+pub(crate) fn check_values(json: &[u8], most: usize) -> Result<(), Problem> {
     // Each has a byte at the least.
-    let values = if json.len() > MAX_VALUES { count(json) } else { 0 };
-    if values <= MAX_VALUES {
+    let values = if json.len() > most { count(json) } else { 0 };
+    if values <= most {
         return Ok(());
     }
     let detail =
-        format!("the lists and objects have {values} entries in all, and {MAX_VALUES} is the most");
+        format!("the lists and objects have {values} entries in all, and {most} is the most");
     Err(Problem::new(ErrorCode::TooLong, detail).at(""))
 }
 
@@ -64,8 +86,9 @@ mod tests {
     #[test]
     fn as_many_as_may_be_are_taken_and_one_more_is_not() {
         let list = |values: usize| format!("[{}1]", "1,".repeat(values - 1));
-        assert_eq!(check_values(list(MAX_VALUES).as_bytes()), Ok(()));
-        let refused = check_values(list(MAX_VALUES + 1).as_bytes()).unwrap_err();
+        let check = |values| check_values(list(values).as_bytes(), MAX_SUBMITTED);
+        assert_eq!(check(MAX_SUBMITTED), Ok(()));
+        let refused = check(MAX_SUBMITTED + 1).unwrap_err();
         assert!(refused.is(ErrorCode::TooLong), "{refused}");
         assert!(refused.detail.contains("1000001 entries"), "{refused}");
     }

@@ -214,7 +214,7 @@ pub async fn running_jobs(
     let mut jobs = stored_jobs(store, &ids).await?;
     jobs.retain(|job| {
         let as_held = |held: &Held| job.attempt == held.attempt && job.token == Some(held.token);
-        held.iter().any(|held| held.job == job.id && as_held(held))
+        job.is_running() && held.iter().any(|held| held.job == job.id && as_held(held))
     });
     let ids = jobs.iter().map(|job| job.id).collect();
     let payloads = store.arriving_payloads(ids, moved).await?;

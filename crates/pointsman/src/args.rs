@@ -137,7 +137,7 @@ pub struct Listen {
         value_parser = clap::value_parser!(u64).range(1..=1_000_000)
     )]
     pub keep_gib: u64,
-    /// Jobs that may wait; beyond them submissions are refused.
+    /// Jobs that may wait; beyond them submissions and retries are refused.
     #[arg(
         long, default_value_t = ServerLimits::WAITING_JOBS,
         value_parser = clap::value_parser!(u64).range(1..)

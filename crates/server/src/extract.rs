@@ -9,7 +9,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use percent_encoding::percent_decode_str;
-use pointsman_api::{ErrorCode, MAX_BODY, Problem, read_json};
+use pointsman_api::{ErrorCode, MAX_BODY, Problem, read_said};
 use pointsman_core::IdError;
 use serde::de::DeserializeOwned;
 
@@ -98,7 +98,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Json<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
         let Whole(body, share) = Whole::from_request(request, app).await?;
-        let read = app.reading.of(body.len(), move || read_json(&body)).await??;
+        let read = app.reading.of(body.len(), move || read_said(&body)).await??;
         Ok(Self(read, share))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use pointsman_api::{ErrorCode, Problem, ValidSubmission};
+use pointsman_api::{ErrorCode, Problem, ValidSubmission, read_json};
 use pointsman_comfyui::graph;
 use pointsman_core::{matching::complete_from_graph, pointer_token};
 use serde::{
@@ -21,8 +21,7 @@ const MAX_NODES: usize = 10_000;
 /// Checks the workflow, and completes the requirements from it.
 pub(crate) fn complete(valid: &mut ValidSubmission) -> Result<(), Problem> {
     check_nodes(&valid.payload)?;
-    let payload: Value = serde_json::from_slice(&valid.payload)
-        .map_err(|error| Problem::new(ErrorCode::InvalidJson, error.to_string()).at("/payload"))?;
+    let payload: Value = read_json(&valid.payload).map_err(|problem| problem.within("/payload"))?;
     let workflow = payload.get("workflow").ok_or_else(|| no_workflow(&payload))?;
     check_options(&payload)?;
     check(workflow)?;

@@ -1334,7 +1334,7 @@ export interface components {
          *     - `idempotency_conflict` (409): The idempotency key was used for another job. Cure: draw a new key for a new job; the same key is only for exact repeats.
          *     - `job_gone` (410): The job of this idempotency key is no longer kept. Cure: nothing is left to do: it was taken once, and removed after its end; to run it once more, draw a new key.
          *     - `too_many_classes` (503): Too many different kinds of jobs are waiting. Cure: use fewer different requirements, or wait until some of these jobs have ended.
-         *     - `too_many_waiting` (503): Too many jobs are waiting. Cure: submit it again once some of them were begun; `--max-waiting` of the server sets how many may wait.
+         *     - `too_many_waiting` (503): Too many jobs are waiting. Cure: send it again once some of them were begun; `--max-waiting` of the server sets how many may wait.
          *     - `intake_closed` (503): The store takes no new work: it was closed for its export. Cure: submit to the server that it moved to, or open it again with `pointsman intake open`.
          *     - `job_not_found` (404): There is no such job. Cure: check the id; ended jobs are removed after the time that the server keeps them; a store that came back from before the job (a fail-over, a backup) forgot it: submit it again.
          *     - `worker_not_found` (404): There is no such worker. Cure: see GET /api/v1/workers; a worker process registers itself again.

@@ -26,8 +26,8 @@ const MAX_SHOWN: usize = 100;
 const LOOKS_A_ROUND: u32 = 12;
 
 /// Looks often at machines, workers and connectors, and seldom at everything; at everything also
-/// where a command met something wrong, and when what is wrong with the former has changed. As long
-/// as anything is wrong it looks at everything sooner, so that it is not shown much longer than it
+/// where a command met something wrong, when what is wrong with the former has changed, and when an
+/// alert stands that another server has raised: that server may have ended. As long as anything is wrong it looks at everything sooner, so that it is not shown much longer than it
 /// lasts; ever less often while the same stays wrong, as each look is at everything that is stored.
 #[derive(Default)]
 pub(super) struct Consistency(Mutex<Known>);
@@ -37,6 +37,8 @@ pub(super) struct Consistency(Mutex<Known>);
 struct Known {
     /// Ids of what is wrong.
     findings: BTreeSet<String>,
+    /// Subjects of the alerts that the last look at everything raised, let stand or cleared.
+    judged: BTreeSet<String>,
     /// What is wrong with machines, workers and connectors; none before the first look after one at
     /// everything.
     fleet: Option<BTreeSet<String>>,
@@ -66,7 +68,8 @@ impl Known {
             (false, true) => (2 * self.round).clamp(1, LOOKS_A_ROUND),
             (false, false) => 1,
         };
-        *self = Self { findings, fleet: None, looks: 1, round, is_met: is_met && is_same };
+        let is_met = is_met && is_same;
+        *self = Self { findings, fleet: None, looks: 1, round, is_met, ..Self::default() };
     }
 }
 
@@ -89,7 +92,9 @@ impl Reconciler for Consistency {
         let mut known = self.0.lock().await;
         let is_met = world.hub.damage_met.swap(false, Relaxed);
         let is_news = is_met && !known.is_met;
-        if !is_news && known.looks < known.round {
+        let is_anothers = |alert: &Alert| !known.judged.contains(&alert.id.subject);
+        let has_anothers = !world.standing(is_anothers).is_empty();
+        if !is_news && !has_anothers && known.looks < known.round {
             let found = store.examine(Depth::Fleet).await?;
             if known.is_known(ids(&found)) {
                 known.looks += 1;
@@ -115,7 +120,12 @@ impl Reconciler for Consistency {
         }
         let is_over = found.is_sound() && world.in_doubt(&found).is_empty();
         known.saw_everything(ids(&found), is_over, is_met);
-        Ok(world.show(&found).await? + mended as u64)
+        let standing = world.standing(|_| true).into_iter().map(|alert| alert.id.subject);
+        let judged = standing.chain(found.findings.iter().map(|finding| finding.subject.clone()));
+        let judged = judged.collect();
+        let shown = world.show(&found).await?;
+        known.judged = judged;
+        Ok(shown + mended as u64)
     }
 }
 
@@ -138,12 +148,16 @@ impl World {
     fn in_doubt(&self, found: &Examination) -> Vec<Alert> {
         let subjects = found.undecided.iter().filter_map(|id| Some(id.split_once(':')?.1));
         let subjects: BTreeSet<&str> = subjects.collect();
+        self.standing(|alert| subjects.contains(alert.id.subject.as_str()))
+    }
+
+    /// Those of the alerts about what is wrong that are meant.
+    fn standing(&self, is_meant: impl Fn(&Alert) -> bool) -> Vec<Alert> {
         self.hub.with_view(|view| {
-            let alerts = view.alerts.values().filter(|alert| {
-                alert.rule == AlertRule::Inconsistent
-                    && subjects.contains(alert.id.subject.as_str())
-            });
-            alerts.map(|alert| (**alert).clone()).collect()
+            let alerts = view.alerts.values().map(|alert| &**alert);
+            let meant =
+                alerts.filter(|alert| alert.rule == AlertRule::Inconsistent && is_meant(alert));
+            meant.cloned().collect()
         })
     }
 }

@@ -1,12 +1,15 @@
 //! Waiting claims: hints, the slow scan, and what a wait is not.
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
-use pointsman_broker::{Broker, BrokerConfig, BrokerError, Exchanged};
+use pointsman_broker::{Broker, BrokerConfig, BrokerError, Exchanged, running_jobs};
 use pointsman_core::{
-    Command, Rejected, WorkerId,
-    command::{Exchange, OpAnswer},
-    record::{JobStatus, WorkerStatus},
+    Answer, Command, JobId, LossReason, Rejected, WorkerId,
+    command::{Exchange, Held, Op, OpAnswer},
+    record::{ConnectorStatus, JobStatus, WorkerStatus},
 };
 use pointsman_store::conformance::fleet::{Fleet, Hand, completed, needs, spec};
 use tokio::{task::JoinHandle, time::Instant};
@@ -199,4 +202,68 @@ async fn stopping_ends_the_waits() {
     let (exchanged, waited) = waiting.await.unwrap().unwrap();
     assert!(exchanged.claimed.is_empty());
     assert!(waited < millis(10));
+}
+
+/// The jobs of what a registration says runs: a worker goes on with these, and gives the others back.
+async fn goes_on_with(world: &World, held: &[Held]) -> Vec<JobId> {
+    let running = running_jobs(&*world.store, held, &|| {}).await.unwrap();
+    running.iter().map(|claimed| claimed.job.id).collect()
+}
+
+/// What a process that takes a worker's place is told that it runs.
+async fn taken_over(world: &World, hand: &mut Hand, slots: u32) -> Vec<Held> {
+    hand.incarnation = world.fleet.hand("a").incarnation;
+    let register = Fleet::registration(hand, slots, &[]);
+    match world.fleet.run(Command::Register(register)).await.unwrap().0 {
+        Answer::Registered { running } => running,
+        other => panic!("a registration was answered {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_moved_on_since_the_registration_is_not_run_once_more() {
+    let world = World::new(quiet()).await;
+    let mut hand = world.fleet.worker("a", 3, &[]).await;
+    let [stays, lost, ended] = [
+        world.fleet.running(&hand).await,
+        world.fleet.running(&hand).await,
+        world.fleet.running(&hand).await,
+    ];
+    let held = taken_over(&world, &mut hand, 3).await;
+    assert_eq!(held.len(), 3);
+    // Before its jobs are read one is another worker's, and one has ended.
+    let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };
+    world.fleet.act(&hand, lost, release).await.unwrap();
+    let other = world.fleet.worker("b", 1, &[]).await;
+    assert_eq!(world.fleet.claim(&other).await.unwrap().job, lost.job);
+    world.fleet.act(&hand, ended, completed()).await.unwrap();
+    assert_eq!(goes_on_with(&world, &held).await, [stays.job]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_job_without_its_payload_is_given_back_and_fails_alone() {
+    let world = World::new(quiet()).await;
+    let mut hand = world.fleet.worker("a", 2, &[]).await;
+    let sound = world.fleet.running(&hand).await;
+    let mut broken = world.fleet.submission(spec(50));
+    broken.payload = Arc::from(&b"{\"half"[..]);
+    world.fleet.run(Command::Submit(broken)).await.unwrap();
+    let broken = world.fleet.claim(&hand).await.unwrap();
+    let held = taken_over(&world, &mut hand, 2).await;
+    assert_eq!(goes_on_with(&world, &held).await, [sound.job], "what is no JSON goes to nobody");
+    world.store.payloads_lost.store(true, SeqCst);
+    assert_eq!(goes_on_with(&world, &held).await, [], "and what is gone is no error");
+    // So the worker gives it back, and it does not go round.
+    world.store.payloads_lost.store(false, SeqCst);
+    let release = Op::Release { reason: LossReason::NotAdopted, message: String::new() };
+    world.fleet.act(&hand, broken, release).await.unwrap();
+    world.fleet.report(&hand, ConnectorStatus::Idle).await;
+    let exchange = claim(&world, &hand);
+    assert!(world.broker.exchange(exchange, secs(0), &|| {}).await.unwrap().claimed.is_empty());
+    let failed = serde_json::to_value(&*world.fleet.job(broken.job).await).unwrap();
+    assert_eq!(
+        (&failed["status"], &failed["failure"]["code"]),
+        (&"failed".into(), &"payload_damaged".into())
+    );
+    assert_eq!(world.fleet.job(sound.job).await.status(), JobStatus::InProgress);
 }

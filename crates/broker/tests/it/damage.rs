@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use pointsman_broker::BrokerError;
 use pointsman_core::{
     Command, Event, EventName, Record, Rejected,
+    command::Raise,
     doctor::{Finding, FindingRule, MendOutcome},
-    record::{AlertRule, ConnectorStatus, Job, Worker, WorkerStatus},
+    record::{AlertId, AlertRule, ConnectorStatus, Job, Severity, Worker, WorkerStatus},
 };
 use pointsman_store::conformance::fleet::{Hand, spec};
 
@@ -151,4 +152,27 @@ async fn a_job_is_looked_at_once_a_minute_and_at_first_more_often_while_it_is_wr
     world.fleet.corrupt(put(right)).await;
     world.pass(secs(6)).await;
     assert_eq!(inconsistent(&world).await, []);
+}
+
+/// A server found something wrong and was killed; then it was mended.
+#[tokio::test(start_paused = true)]
+async fn what_only_a_server_that_is_gone_had_found_wrong_is_looked_at_at_once() {
+    let world = World::reconciled().await;
+    let job = world.fleet.submit(spec(50)).await;
+    world.pass(secs(6)).await;
+    let raise = Raise {
+        alert: AlertId { rule: AlertRule::Inconsistent, subject: format!("job/{job}") },
+        severity: Severity::Critical,
+        message: "another server found it".into(),
+        action: String::new(),
+    };
+    world.fleet.run(Command::Raise(raise)).await.unwrap();
+    assert_eq!(inconsistent(&world).await.len(), 1);
+    let looks = || world.store.thorough_looks.load(SeqCst);
+    let before = looks();
+    world.pass(secs(6)).await;
+    assert_eq!(inconsistent(&world).await, []);
+    assert_eq!(looks() - before, 1);
+    world.pass(secs(30)).await;
+    assert_eq!(looks() - before, 1, "once");
 }

@@ -37,8 +37,10 @@ pub(super) fn retry(draft: &mut Draft<'_>, id: JobId, run: Option<u32>) -> Resul
         // It began already: an exact repeat.
         Some(run) if run == job.run && run > 1 => return Ok(Answer::Job(id)),
         Some(run) if run != job.run + 1 => {
-            let why =
-                format!("the job is at run {}, so a retry begins run {}", job.run, job.run + 1);
+            let (now, next) = (job.run, job.run + 1);
+            let why = format!(
+                "a retry cannot begin run {run}: the job is at run {now}, and {next} is next"
+            );
             return Err(Rejected::Invalid(why).into());
         }
         _ => {}

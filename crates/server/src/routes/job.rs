@@ -227,12 +227,19 @@ pub(crate) async fn retry(
         b"" | b"null" => RetryRequest::default(),
         body => read_json(body)?,
     };
-    find(&app, &caller, id).await?;
+    let ended = find(&app, &caller, id).await?;
     if app.broker.payload(id).await?.is_none() {
         return Err(payload_gone(id));
     }
+    // A new run waits as a new job does.
+    let begins = ended.is_ended() && run.is_none_or(|run| run == ended.run + 1);
+    let _entering = match begins {
+        true => Some(app.waiting.admit(&**app.broker.store()).await?),
+        false => None,
+    };
     let job = act(&app, id, Command::Retry { job: id, run }).await;
     let job = job.map_err(|refusal| match run {
+        Some(_) if refusal.0.is(ErrorCode::InvalidState) => wrong_run(refusal.0),
         Some(_) => refusal,
         None => refusal.unrepeatable("look at the job's `run`, and retry with {\"run\": N}"),
     });
@@ -246,6 +253,11 @@ async fn act(app: &App, id: JobId, command: Command) -> Answer<Arc<Job>> {
         return Ok(job.clone());
     }
     app.broker.job(id).await?.ok_or_else(|| Rejected::JobNotFound(id).into())
+}
+
+fn wrong_run(problem: Problem) -> Refusal {
+    let cure = "look at the job: if it is to be run once more, send its `run` and one more";
+    problem.at("/run").cure(cure).into()
 }
 
 fn payload_gone(id: JobId) -> Refusal {

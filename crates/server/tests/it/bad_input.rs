@@ -59,6 +59,19 @@ fn submissions() -> Vec<(String, u16, &'static str, &'static str)> {
         ("[]".into(), 422, "wrong_type", ""),
         ("null".into(), 422, "wrong_type", ""),
         (json!({"payload": {}}).to_string(), 422, "missing_field", "/service"),
+        (
+            r#"{"service":"comfyui","payload":{"workflow":{"3":{"class_type":"A","inputs":{"x":1e400}}}}}"#
+                .into(),
+            422,
+            "out_of_range",
+            "/payload/workflow/3/inputs/x",
+        ),
+        (
+            r#"{"service":"simulation","payload":{},"metadata":{"a":[-1e400]}}"#.into(),
+            422,
+            "out_of_range",
+            "/metadata/a/0",
+        ),
         (with("payload", json!([1])), 422, "wrong_type", "/payload"),
         (with("priorty", json!(5)), 422, "unknown_field", "/priorty"),
         (with("priority", json!(101)), 422, "out_of_range", "/priority"),

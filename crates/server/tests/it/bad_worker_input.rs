@@ -2,7 +2,9 @@
 
 use pointsman_core::{
     Failure, FailureKind,
+    bounds::MAX_RESULT,
     command::{Finish, Op, Outcome},
+    record::JobStatus,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -136,6 +138,30 @@ async fn what_an_attempt_cannot_say_is_refused_and_changes_nothing() {
     let longest = op_of_failure("m".repeat(16_384));
     let results = worker.exchange(vec![op(held, longest)], 0, 0.0).await.ops;
     assert!(matches!(results[..], [pointsman_api::OpResult::Answer(_)]), "{results:?}");
+}
+
+/// However few bytes each of them has: a worker's own largest result, of lists of digits, is taken.
+#[tokio::test]
+async fn a_worker_says_as_many_values_as_its_own_results_have_and_no_more() {
+    let server = start().await;
+    server.submit().await;
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let body = |entries: usize| {
+        let digits = "0,".repeat(entries - 1);
+        format!(
+            r#"{{"worker_id":"w","incarnation":"{}","job":"{}","attempt":{},"token":"{}",
+                "outcome":"completed","result":{{"a":[{digits}0]}}}}"#,
+            worker.incarnation, held.job, held.attempt, held.token
+        )
+    };
+    let finish = |entries| server.post("/api/v1/worker/finish", body(entries));
+    let many = server.ask(finish(5_000_001)).await;
+    assert_eq!((many.status, many.code().as_str()), (422, "too_long"));
+    assert!(many.json()["detail"].as_str().unwrap().contains("5000000 is the most"), "{many:?}");
+    assert_eq!(server.client.job(held.job).await.unwrap().status, JobStatus::InProgress);
+    let most = server.ask(finish((MAX_RESULT - r#"{"a":[0]}"#.len()) / 2 + 1)).await;
+    assert_eq!(most.status, 200, "{most:?}");
 }
 
 fn op_of_failure(message: String) -> Op {

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pointsman_api::{BatchItem, ErrorCode, JobsOrder, JobsQuery, Submission};
+use pointsman_core::record::JobStatus;
 use pointsman_server::Limits;
 use pointsman_store::{ManualClock, MemStore};
 use serde_json::json;
@@ -127,4 +128,42 @@ async fn jobs_that_wait_have_a_limit_and_repeats_of_theirs_are_answered() {
         assert!(refused.is(ErrorCode::TooManyWaiting), "{refused}");
         assert!(tokio::time::Instant::now() < until, "there is room for one more");
     }
+}
+
+#[tokio::test]
+async fn a_retry_is_a_job_that_waits_and_its_repeats_are_answered() {
+    let server = start_within(Limits { waiting_jobs: 1, ..Limits::default() }).await;
+    let first = server.submit().await.id;
+    server.client.cancel(first).await.unwrap();
+    let submitted = async || {
+        let until = tokio::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            match server.client.submit(&simulation()).await {
+                Ok(submitted) => return submitted.job.id,
+                Err(refused) => assert!(refused.is(ErrorCode::TooManyWaiting), "{refused}"),
+            }
+            assert!(tokio::time::Instant::now() < until, "there is room for one more");
+        }
+    };
+    let second = submitted().await;
+    for run in [None, Some(2)] {
+        let refused = server.client.retry(first, run).await.unwrap_err();
+        assert!(refused.is(ErrorCode::TooManyWaiting), "{refused}");
+    }
+    let job = server.client.job(first).await.unwrap();
+    assert_eq!((job.run, job.status), (1, JobStatus::Cancelled), "refused is unchanged");
+    // What can begin no run is told why, full or not.
+    let refused = server.client.retry(second, None).await.unwrap_err();
+    assert!(refused.is(ErrorCode::NotEnded), "{refused}");
+    let refused = server.client.retry(first, Some(7)).await.unwrap_err();
+    assert!(refused.is(ErrorCode::InvalidState), "{refused}");
+    server.client.cancel(second).await.unwrap();
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    while let Err(refused) = server.client.retry(first, Some(2)).await {
+        assert!(refused.is(ErrorCode::TooManyWaiting), "{refused}");
+        assert!(tokio::time::Instant::now() < until, "there is room for it");
+    }
+    assert_eq!(server.client.retry(first, Some(2)).await.unwrap().run, 2, "it waits already");
+    let refused = server.client.submit(&simulation()).await.unwrap_err();
+    assert!(refused.is(ErrorCode::TooManyWaiting), "{refused}");
 }

@@ -146,6 +146,11 @@ async fn an_ended_job_is_retried_as_a_new_run() {
         let again = server.client.retry(id, Some(2)).await.unwrap();
         assert_eq!((again.status, again.run, again.attempt), (JobStatus::Pending, 2, 1));
     }
+    let refused = server.client.retry(id, Some(7)).await.unwrap_err();
+    let problem = refused.problem().unwrap();
+    assert_eq!((&*problem.code, problem.pointer.as_deref()), ("invalid_state", Some("/run")));
+    assert!(problem.detail.contains("run 7") && problem.detail.contains("at run 2"), "{problem}");
+    assert!(problem.cure.contains("`run`"), "{}", problem.cure);
     let path = format!("/api/v1/jobs/{id}/retry");
     for (body, code) in
         [("", "not_ended"), ("null", "not_ended"), (r#"{"runs": 3}"#, "unknown_field")]

@@ -111,6 +111,9 @@ impl Inner {
             let ids = list(&ids).iter().filter_map(|id| text(id).parse().ok());
             wanted.extend(ids.map(RecordKey::Job));
         }
+        if depth == Depth::Everything {
+            self.verified.lock().begin();
+        }
         let mut suspects = Suspects::new();
         let wanted = sorted(wanted);
         for chunk in wanted.chunks(CHUNK) {
@@ -121,6 +124,9 @@ impl Inner {
             sorted(listed).into_iter().filter(|key| wanted.binary_search(key).is_err()).collect();
         for chunk in unseen.chunks(CHUNK) {
             self.look_at_chunk(chunk, look, &mut suspects).await?;
+        }
+        if depth == Depth::Everything {
+            self.verified.lock().end();
         }
         self.settle(suspects, from, look).await?;
         let (till, _) = self.head().await?;

@@ -55,23 +55,46 @@ impl From<NoLook> for StoreError {
     }
 }
 
-/// Hashes of records that were compared already, and are as they should be: of each a digest.
+/// Hashes of records that were compared already, and are as they should be: of each a digest. What a
+/// look at everything did not see any more, as it has changed or is gone, is forgotten with its end.
 #[derive(Debug, Default)]
-pub struct Verified(HashSet<u64>);
+pub struct Verified {
+    seen: HashSet<u64>,
+    /// Until the look at everything has ended that goes on: from before it.
+    before: HashSet<u64>,
+}
 
 impl Verified {
-    /// Digests at most; then all are forgotten, those of hashes that have changed since with them.
+    /// Digests at most; then all are forgotten.
     const MOST: usize = 1_000_000;
 
     fn has(&self, key: &RecordKey, raw: &Raw) -> bool {
-        self.0.contains(&digest(key, raw))
+        let digest = digest(key, raw);
+        self.seen.contains(&digest) || self.before.contains(&digest)
     }
 
     pub fn add(&mut self, key: &RecordKey, raw: &Raw) {
-        if self.0.len() == Self::MOST {
-            self.0.clear();
+        let digest = digest(key, raw);
+        self.before.remove(&digest);
+        if self.seen.len() + self.before.len() >= Self::MOST {
+            *self = Self::default();
         }
-        self.0.insert(digest(key, raw));
+        self.seen.insert(digest);
+    }
+
+    /// A look at everything begins. One that failed before it has ended nothing.
+    pub fn begin(&mut self) {
+        let seen = std::mem::take(&mut self.seen);
+        match self.before.is_empty() {
+            true => self.before = seen,
+            false => self.before.extend(seen),
+        }
+    }
+
+    /// It has seen everything.
+    pub fn end(&mut self) {
+        self.before = HashSet::new();
+        self.seen.shrink_to_fit();
     }
 }
 
@@ -235,6 +258,37 @@ impl Inner {
             Ok(LogPage::Groups(groups)) if groups.len() == count => Ok(groups),
             Ok(_) | Err(StoreError::Failed(_)) => Err(NoLook::NoMoment),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_look_at_everything_sees_no_more_is_forgotten_with_its_end() {
+        let key = RecordKey::Worker("w".parse().expect("an id"));
+        let raw = |rev: usize| Raw::from([("rev".to_owned(), rev.to_string())]);
+        let mut verified = Verified::default();
+        let has = |verified: &Verified, rev| verified.has(&key, &raw(rev));
+        for rev in 1..=3 {
+            verified.add(&key, &raw(rev));
+        }
+        verified.begin();
+        assert!(has(&verified, 1) && has(&verified, 3), "until its end they save a comparison");
+        verified.add(&key, &raw(3));
+        // It fails, and the next one sees another change.
+        verified.begin();
+        verified.add(&key, &raw(4));
+        assert!((1..=4).all(|rev| has(&verified, rev)));
+        verified.add(&key, &raw(3));
+        verified.end();
+        assert!(has(&verified, 3) && has(&verified, 4));
+        assert!(!has(&verified, 1) && !has(&verified, 2));
+        for rev in 0..=Verified::MOST {
+            verified.add(&key, &raw(rev));
+            assert!(verified.seen.len() + verified.before.len() <= Verified::MOST);
         }
     }
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use pointsman_core::{JobId, command::Reconcile};
+use pointsman_core::{
+    JobId, LossReason,
+    command::{Op, Reconcile},
+    doctor::MendOutcome,
+};
 use pointsman_store::{
-    Due, Retention,
-    conformance::fleet::{Fleet, completed},
+    Depth, Due, Retention,
+    conformance::fleet::{Fleet, completed, late_file},
 };
 
 use crate::support::{by_hand, fleet_on, prefix};
@@ -53,4 +57,35 @@ async fn bytes_are_counted_before_anything_is_removed_for_them() {
     assert_eq!(removed(&fleet, sum).await, []);
     fleet.advance(Duration::from_secs(600));
     assert_eq!(removed(&fleet, sum).await, []);
+}
+
+/// As a version left it that did not count the files of late results.
+#[tokio::test]
+async fn a_repair_counts_the_late_files_from_before() {
+    const FILE: u64 = 1_000;
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let lost = fleet.running(&hand).await;
+    let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };
+    fleet.act(&hand, lost, release).await.expect("it is given back");
+    let held = fleet.claim(&hand).await.expect("the job");
+    fleet.act(&hand, held, completed()).await.expect("it ends");
+    fleet.act(&hand, lost, late_file(FILE)).await.expect("it is kept");
+    let bytes = fleet.job(lost.job).await.bytes();
+    by_hand(&prefix, &format!("HINCRBY meta ended_bytes -{FILE}"));
+    let found = fleet.store.examine(Depth::Everything).await.expect("it is examined").findings;
+    let [finding] = &found[..] else { panic!("{found:?}") };
+    assert!(finding.problem.contains(&bytes.to_string()), "{finding:?}");
+    let mended = fleet.store.mend(None).await.expect("it is mended");
+    assert!(mended.iter().all(|mended| mended.outcome == MendOutcome::Repaired), "{mended:?}");
+    fleet.check().await.expect("nothing is wrong any more");
+    assert_eq!(removed(&fleet, bytes).await, []);
+    assert_eq!(removed(&fleet, bytes - 1).await, [lost.job]);
+    // Unmended, it is below 0 once the job is gone.
+    by_hand(&prefix, &format!("HINCRBY meta ended_bytes -{FILE}"));
+    let none = Due::Ended(Retention { ended_bytes: 0, ..Retention::default() });
+    assert_eq!(fleet.reconcile(none).await, 1);
+    fleet.store.mend(None).await.expect("it is mended");
+    fleet.check().await.expect("nothing is wrong any more");
 }

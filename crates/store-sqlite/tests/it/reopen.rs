@@ -11,9 +11,9 @@ use pointsman_core::{
     record::JobSpec,
 };
 use pointsman_store::{
-    Depth, ManualClock, Store,
+    Depth, Due, ManualClock, Retention, Store,
     conformance::{
-        fleet::{Fleet, completed, late, spec},
+        fleet::{Fleet, completed, late, late_file, spec},
         model::{Script, actions},
     },
 };
@@ -256,4 +256,25 @@ async fn a_poisonous_class_stays_so() {
 
     let store = Arc::new(SqliteStore::open(dir.path(), options).unwrap());
     assert_eq!(ails(&Fleet::on(&store)).await, [], "the completion is known too");
+}
+
+/// Whichever version wrote them: a start counts what the records list.
+#[tokio::test]
+async fn the_files_of_late_results_are_counted_at_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = fleet(dir.path());
+    let hand = before.worker("w", 1, &[]).await;
+    let lost = before.running(&hand).await;
+    let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };
+    before.act(&hand, lost, release).await.unwrap();
+    let held = before.claim(&hand).await.unwrap();
+    before.act(&hand, held, completed()).await.unwrap();
+    before.act(&hand, lost, late_file(1_000)).await.unwrap();
+    let bytes = before.job(lost.job).await.bytes();
+    before.store.close().await.unwrap();
+    let after = fleet(dir.path());
+    after.check().await.unwrap();
+    let keep = |ended_bytes| Due::Ended(Retention { ended_bytes, ..Retention::default() });
+    assert_eq!(after.reconcile(keep(bytes)).await, 0);
+    assert_eq!(after.reconcile(keep(bytes - 1)).await, 1);
 }

@@ -19,7 +19,10 @@ use pointsman_core::{
     },
     event::{Record, RecordKey},
     matching::{Capabilities, LabelValue, Requirements, ServiceCapabilities},
-    record::{Connector, ConnectorStatus, Job, JobSpec, Machine, ServiceSlots, Worker},
+    record::{
+        Artifact, ArtifactType, Connector, ConnectorStatus, Job, JobSpec, Machine, ServiceSlots,
+        Worker,
+    },
 };
 use uuid::Uuid;
 
@@ -73,6 +76,20 @@ pub fn cancelled() -> Op {
 pub fn late() -> Op {
     let Op::Finish(finish) = completed() else { unreachable!() };
     Op::Late(finish)
+}
+
+/// A late result with one file of so many bytes.
+pub fn late_file(size: u64) -> Op {
+    let file = Artifact {
+        name: "a.png".into(),
+        size,
+        media_type: "image/png".into(),
+        sha256: "0".repeat(64),
+        node: None,
+        kind: ArtifactType::Output,
+    };
+    let outcome = Outcome::Completed { artifacts: vec![file], cached: false, result: None };
+    Op::Late(Finish { outcome, last_progress: None })
 }
 
 pub fn failed(kind: FailureKind) -> Op {

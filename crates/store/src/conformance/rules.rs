@@ -4,18 +4,15 @@ use std::time::Duration;
 
 use pointsman_core::{
     Answer, Command, CustomerId, FailureKind, LossReason, Rejected,
-    command::{Finish, Held, Idempotency, Op, OpAnswer, Outcome, Reconcile, Submit},
+    command::{Held, Idempotency, Op, OpAnswer, Reconcile, Submit},
     decide::limits,
-    record::{
-        Artifact, ArtifactType, ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders,
-        WorkerStatus,
-    },
+    record::{ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders, WorkerStatus},
     to_json,
 };
 
 use super::{
     Open,
-    fleet::{Fleet, Hand, cancelled, completed, failed, late, needs, spec},
+    fleet::{Fleet, Hand, cancelled, completed, failed, late, late_file, needs, spec},
 };
 use crate::{Due, JobFilter, Retention};
 
@@ -369,17 +366,7 @@ pub async fn late_files_are_counted(open: &Open) {
     let [(ghost, stale), (other, held)] = given_away(&fleet).await;
     fleet.act(&other, held, completed()).await.expect("accepted");
     let before = fleet.job(held.job).await.bytes();
-    let file = Artifact {
-        name: "a.png".into(),
-        size: 1_000,
-        media_type: "image/png".into(),
-        sha256: "0".repeat(64),
-        node: None,
-        kind: ArtifactType::Output,
-    };
-    let outcome = Outcome::Completed { artifacts: vec![file], cached: false, result: None };
-    let late = Op::Late(Finish { outcome, last_progress: None });
-    let kept = fleet.act(&ghost, stale, late).await;
+    let kept = fleet.act(&ghost, stale, late_file(1_000)).await;
     assert_eq!(kept, Ok(OpAnswer::LateKept { won: false }));
     let bytes = fleet.job(held.job).await.bytes();
     assert_eq!(bytes, before + 1_000);
