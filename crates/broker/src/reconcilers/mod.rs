@@ -93,7 +93,7 @@ impl World {
                     self.absence.suspect();
                 }
             })?;
-            let full = due.len() == MAX_DUE;
+            let full = due.len() >= MAX_DUE;
             let done = self.execute(due.into_iter().map(Command::Reconcile).collect()).await?;
             total += done;
             // A full answer means that there is more; one that changed nothing would come again.

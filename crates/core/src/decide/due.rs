@@ -1,6 +1,8 @@
 //! What is due of a record of which nothing was heard, or whose time is over. How that is found out is
 //! each store's own, by its indexes; what follows from it is not.
 
+use std::borrow::Borrow;
+
 use super::limits;
 use crate::{
     command::Reconcile,
@@ -8,10 +10,26 @@ use crate::{
     record::{Connector, Job, MachineStatus, Worker},
 };
 
-/// Of a job whose lease is over.
-pub fn lease_over(job: &Job) -> Option<Reconcile> {
-    let token = job.token.filter(|_| job.is_running())?;
-    Some(Reconcile::ExpireLease { job: job.id, attempt: job.attempt, token })
+/// Of jobs whose leases are over. Their workers are silent where nothing else was heard of them either:
+/// nobody knows that they are idle. One that is heard did not keep the attempt, and is there.
+pub fn leases_over(jobs: impl IntoIterator<Item = impl Borrow<Job>>) -> Vec<Reconcile> {
+    let (mut due, mut workers) = (Vec::new(), Vec::new());
+    for job in jobs {
+        let job = job.borrow();
+        if let (Some(token), Some(by)) = (job.token, job.assignment()) {
+            due.push(Reconcile::ExpireLease { job: job.id, attempt: job.attempt, token });
+            workers.push((by.worker_id.clone(), by.incarnation));
+        }
+    }
+    workers.sort_unstable();
+    workers.dedup();
+    let after = limits::SILENT_WITH_LEASE;
+    due.extend(workers.into_iter().map(|(worker, incarnation)| Reconcile::DeclareSilent {
+        worker,
+        incarnation,
+        after,
+    }));
+    due
 }
 
 /// Of a worker that was not heard for [`limits::SILENT_AFTER`].

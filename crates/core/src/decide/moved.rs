@@ -34,12 +34,8 @@ fn worker(draft: &mut Draft<'_>, id: &WorkerId) -> Result<(), Stop> {
     if draft.need_worker(id)?.is_offline() {
         return Err(Rejected::NotDue.into());
     }
-    worker::gone(draft, id, OfflineReason::Silent)?;
-    let mut gone = draft.need_worker(id)?;
-    gone.reason = Some(REASON.to_owned());
-    gone.action = Some("point it to this server".to_owned());
-    draft.put_worker(EventName::WorkerDisconnected, gone);
-    Ok(())
+    let (reason, action) = (REASON.to_owned(), "point it to this server");
+    worker::gone(draft, id, OfflineReason::Silent, reason, Some(action))
 }
 
 fn machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {

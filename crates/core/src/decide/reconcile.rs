@@ -9,7 +9,7 @@ use crate::{
     event::{EventName, RecordKey},
     failure::LossReason,
     ids::{ConnectorId, Incarnation, JobId, MachineId, Token, WorkerId},
-    record::{Connector, ConnectorStatus, JobState, Machine, MachineStatus, OfflineReason},
+    record::{Connector, ConnectorStatus, JobState, Machine, MachineStatus},
 };
 
 pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answer, Stop> {
@@ -79,7 +79,7 @@ fn declare_silent(
         return Err(Rejected::NotDue.into());
     }
     draft.guard(Guard::WorkerSilent { worker: id.clone(), incarnation, after });
-    worker::gone(draft, id, OfflineReason::Silent)
+    worker::silent(draft, id, after)
 }
 
 fn mark_stale(draft: &mut Draft<'_>, id: &ConnectorId, after: Duration) -> Result<(), Stop> {

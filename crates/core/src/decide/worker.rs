@@ -1,6 +1,6 @@
 //! Registration, renewals and goodbyes of workers.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     Key, Rejected, Side, Stop, Value,
@@ -321,14 +321,27 @@ pub(super) fn leave(
         let job = draft.need_job(held.job)?;
         ending::give_back(draft, job, LossReason::Drained, "the worker left")?;
     }
-    gone(draft, id, OfflineReason::Left)?;
+    gone(draft, id, OfflineReason::Left, "it said goodbye".to_owned(), None)?;
     let machine = draft.need_worker(id)?.machine_id;
     offline_with_last_worker(draft, &machine, id, "its last worker said goodbye")?;
     Ok(Answer::Done)
 }
 
+/// Nothing was heard of the worker for so long.
+pub(super) fn silent(draft: &mut Draft<'_>, id: &WorkerId, after: Duration) -> Result<(), Stop> {
+    let reason = format!("no heartbeat for {} s", after.as_secs());
+    let action = "look whether its machine still runs and reaches the server";
+    gone(draft, id, OfflineReason::Silent, reason, Some(action))
+}
+
 /// The worker is not there any more; so nothing is known of its connectors.
-pub(super) fn gone(draft: &mut Draft<'_>, id: &WorkerId, why: OfflineReason) -> Result<(), Stop> {
+pub(super) fn gone(
+    draft: &mut Draft<'_>,
+    id: &WorkerId,
+    why: OfflineReason,
+    reason: String,
+    action: Option<&str>,
+) -> Result<(), Stop> {
     let mut worker = draft.need_worker(id)?;
     let (status, message) = match why {
         OfflineReason::Left => (ConnectorStatus::Offline, None),
@@ -344,13 +357,7 @@ pub(super) fn gone(draft: &mut Draft<'_>, id: &WorkerId, why: OfflineReason) -> 
         }
     }
     worker.presence = Presence::Offline { why };
-    (worker.reason, worker.action) = match why {
-        OfflineReason::Left => (Some("it said goodbye".to_owned()), None),
-        OfflineReason::Silent => (
-            Some(format!("no heartbeat for {} s", limits::SILENT_AFTER.as_secs())),
-            Some("look whether its machine still runs and reaches the server".to_owned()),
-        ),
-    };
+    (worker.reason, worker.action) = (Some(reason), action.map(str::to_owned));
     draft.put_worker(EventName::WorkerDisconnected, worker);
     Ok(())
 }

@@ -47,7 +47,7 @@ pub enum Presence {
 pub enum OfflineReason {
     /// It said goodbye.
     Left,
-    /// No heartbeat for 15 s.
+    /// No heartbeat for 15 s, or for 7 s when a lease of it ended.
     Silent,
 }
 

@@ -11,7 +11,7 @@ use pointsman_core::{
     JobId, Record, RecordKey, RecordKind, Timestamp,
     command::Reconcile,
     decide::{
-        due::{connector_unconfirmed, lease_over, worker_silent},
+        due::{connector_unconfirmed, leases_over, worker_silent},
         limits,
     },
 };
@@ -132,11 +132,10 @@ impl Inner {
         let mut over = self.until("leases", now, MAX_DUE).await?;
         over.sort_unstable();
         let keys: Vec<RecordKey> = over.iter().map(|(id, _)| RecordKey::Job(*id)).collect();
-        let due = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
-            Record::Job(job) => lease_over(&job),
+        Ok(leases_over(self.readable(&keys).await?.into_iter().filter_map(|record| match record {
+            Record::Job(job) => Some(job),
             _ => None,
-        });
-        Ok(due.collect())
+        })))
     }
 
     async fn silent_workers(&self) -> Result<Vec<Reconcile>, StoreError> {

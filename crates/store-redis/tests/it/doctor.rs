@@ -403,7 +403,7 @@ async fn a_record_that_cannot_be_read_stands_in_nobodys_way() {
     fleet.advance(limits::LEASE + Duration::from_secs(1));
     let due = store.due(Due::Leases).await.expect("the other one is seen");
     let due: Vec<_> = due.iter().map(|due| format!("{due:?}")).collect();
-    assert!(due.len() == 1 && due[0].contains(&sound.to_string()), "{due:?}");
+    assert!(due.len() == 2 && due[0].contains(&sound.to_string()), "and their worker: {due:?}");
     fleet.advance(limits::SILENT_AFTER);
     assert_eq!(store.due(Due::Workers).await.expect("the other one is seen").len(), 1);
     assert_eq!(store.due(Due::Machines).await.expect("both are seen").len(), 2);

@@ -220,7 +220,8 @@ pub async fn a_worker_that_dies_with_many_jobs_breaks_once(open: &Open) {
         held.push(fleet.running(&hand).await);
     }
     fleet.advance(limits::LEASE);
-    assert_eq!(fleet.reconcile(Due::Leases).await, 16);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 16 + 1, "and the worker is silent");
+    fleet.report(&hand, ConnectorStatus::Idle).await;
     assert_eq!(fleet.worker_record(&hand).await.suspect_until, None, "one incident");
     assert!(
         fleet.store.poisonous().await.expect("the store works").is_empty(),

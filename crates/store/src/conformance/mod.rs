@@ -77,6 +77,7 @@ macro_rules! conformance_tests {
             no_pause_outlasts_a_clock_that_was_set_back,
             who_is_away_is_found_out_after_the_clock_was_set_back,
             the_stores_absence_is_not_the_workers_silence,
+            a_worker_of_which_nothing_is_heard_when_its_lease_ends_is_not_idle,
         );
         $crate::conformance_tests!(@each truths $open,
             a_goodbye_with_jobs_is_told_as_one,

@@ -268,7 +268,7 @@ pub async fn who_is_away_is_found_out_after_the_clock_was_set_back(open: &Open) 
     assert_eq!(fleet.machine_record(&busy).await.status, MachineStatus::Ready);
 
     fleet.advance(limits::LEASE);
-    assert_eq!(fleet.reconcile(Due::Leases).await, 1);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 2, "the job and its worker");
     assert_eq!(fleet.job(held.job).await.status(), JobStatus::Pending);
     // Its process is there, and says nothing of its service.
     let silent = Renew {
@@ -277,7 +277,7 @@ pub async fn who_is_away_is_found_out_after_the_clock_was_set_back(open: &Open) 
     };
     fleet.run(Command::Renew(silent)).await.expect("accepted");
     fleet.advance(limits::SILENT_AFTER - limits::LEASE);
-    assert_eq!(fleet.reconcile(Due::Workers).await, 1);
+    assert_eq!(fleet.reconcile(Due::Workers).await, 0);
     assert_eq!(fleet.reconcile(Due::Machines).await, 1);
     assert_eq!(fleet.worker_record(&busy).await.status, WorkerStatus::Offline);
     assert_eq!(fleet.machine_record(&busy).await.status, MachineStatus::Disconnected);
@@ -310,6 +310,33 @@ pub async fn the_stores_absence_is_not_the_workers_silence(open: &Open) {
     }
     assert!(fleet.run(Fleet::expire(held)).await.is_err(), "the guard knows it too");
     fleet.advance(limits::LEASE);
-    assert_eq!(fleet.reconcile(Due::Leases).await, 1);
+    assert_eq!(fleet.reconcile(Due::Leases).await, 2, "the job and its worker");
     assert_eq!(fleet.job(held.job).await.status(), JobStatus::Pending);
+}
+
+pub async fn a_worker_of_which_nothing_is_heard_when_its_lease_ends_is_not_idle(open: &Open) {
+    let fleet = Fleet::new(open);
+    let dead = fleet.worker("dead", 1, &[]).await;
+    let lost = fleet.running(&dead).await;
+    let lame = fleet.worker("lame", 1, &[]).await;
+    let dropped = fleet.running(&lame).await;
+    let idle = fleet.worker("idle", 1, &[]).await;
+    fleet.advance(limits::LEASE);
+    // It is there, and does not say that it has its job.
+    fleet.report(&lame, ConnectorStatus::Idle).await;
+    fleet.reconcile(Due::Leases).await;
+    for held in [lost, dropped] {
+        assert_eq!(fleet.job(held.job).await.status(), JobStatus::Pending);
+    }
+    let worker = fleet.worker_record(&dead).await;
+    assert_eq!(worker.status, WorkerStatus::Offline);
+    assert_eq!(worker.reason.as_deref(), Some("no heartbeat for 7 s"));
+    assert_eq!(fleet.connector_record(&dead).await.status, ConnectorStatus::Unknown);
+    for hand in [&lame, &idle] {
+        assert_eq!(fleet.worker_record(hand).await.status, WorkerStatus::Idle);
+        assert_eq!(fleet.connector_record(hand).await.status, ConnectorStatus::Idle);
+    }
+    fleet.report(&dead, ConnectorStatus::Idle).await;
+    assert_eq!(fleet.worker_record(&dead).await.status, WorkerStatus::Idle, "it is heard again");
+    fleet.check().await.expect("sound");
 }

@@ -7,7 +7,7 @@ use pointsman_core::{
     MachineId, Timestamp, WorkerId,
     command::Reconcile,
     decide::{
-        due::{self, connector_unconfirmed, lease_over, worker_silent},
+        due::{self, connector_unconfirmed, leases_over, worker_silent},
         limits,
     },
     record::Job,
@@ -95,7 +95,7 @@ impl Retention {
 /// every half a second.
 pub const CONTACT_GAP: Duration = Duration::from_secs(3);
 
-/// Commands of one call at most; a reconciler that gets so many asks again at once.
+/// Records that one call looks at, at most; a reconciler that gets so many commands asks again at once.
 pub const MAX_DUE: usize = 1_000;
 
 impl State {
@@ -150,8 +150,7 @@ impl State {
         let mut over: Vec<_> = over.collect();
         over.sort_unstable();
         over.truncate(MAX_DUE);
-        let expire = over.into_iter().filter_map(|(id, _)| lease_over(&self.jobs.get(id)?.job));
-        expire.collect()
+        leases_over(over.into_iter().filter_map(|(id, _)| Some(&*self.jobs.get(id)?.job)))
     }
 
     fn silent_workers(&self, now: Timestamp) -> Vec<Reconcile> {
