@@ -10,6 +10,7 @@ mod links;
 mod load;
 mod machines;
 mod memory;
+mod newer;
 mod outages;
 mod refusals;
 mod servers;

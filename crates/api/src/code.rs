@@ -168,6 +168,8 @@ codes! {
         "try again in a moment; if it stays so, see the server's log";
     StoreDamaged = "store_damaged", 503, "What is stored of it is damaged; nothing was changed",
         "`pointsman doctor` says what is wrong, and `--repair` mends it: then repeat";
+    StoreNewer = "store_newer", 503, "A newer version has taken the store over",
+        "start that version in the place of this server, or ask another server of the fleet";
     OutcomeUnknown = "outcome_unknown", 503, "It is not known whether this was done",
         "repeat exactly the same request: it gets the first answer if it was done";
     NotReady = "not_ready", 503, "The server is not ready",

@@ -104,7 +104,9 @@ fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
     }
     match error.downcast_ref::<StoreError>() {
         Some(StoreError::Full(_) | StoreError::Failed(_) | StoreError::Unknown(_)) => true,
-        Some(StoreError::Damaged(_) | StoreError::Closed) | None => false,
+        Some(StoreError::Damaged(_) | StoreError::Newer { .. } | StoreError::Closed) | None => {
+            false
+        }
     }
 }
 
@@ -127,7 +129,8 @@ mod tests {
             let exit = exit(error);
             assert!(matches!(&exit, Exit::Unreachable(said) if said.ends_with(&why())), "{exit:?}");
         }
-        for error in [StoreError::Damaged("it".into()), StoreError::Closed] {
+        let newer = StoreError::Newer { format: "99".into() };
+        for error in [StoreError::Damaged("it".into()), newer, StoreError::Closed] {
             let exit = exit(error);
             assert!(matches!(exit, Exit::Other(_)), "{exit:?}");
         }

@@ -60,6 +60,7 @@ impl From<StoreError> for Refusal {
             StoreError::Failed(_) => ErrorCode::StoreFailed,
             StoreError::Damaged(_) => ErrorCode::StoreDamaged,
             StoreError::Closed => ErrorCode::NotReady,
+            StoreError::Newer { .. } => ErrorCode::StoreNewer,
             StoreError::Unknown(_) => ErrorCode::OutcomeUnknown,
         };
         Self::new(code, error.to_string())

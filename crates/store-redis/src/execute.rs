@@ -280,6 +280,9 @@ fn after(stands: bool, error: StoreError) -> StoreError {
         StoreError::Failed(why) | StoreError::Full(why) if stands => {
             StoreError::Unknown(format!("some of it was, then: {why}"))
         }
+        StoreError::Newer { .. } if stands => {
+            StoreError::Unknown(format!("some of it was, then: {error}"))
+        }
         error => error,
     }
 }

@@ -229,7 +229,7 @@ impl Link {
         if let Some(live) = &*self.0.live.read() {
             return Ok(live.clone());
         }
-        self.connect().await.map_err(|error| CallError::Unreachable(error.to_string()))
+        Ok(self.connect().await?)
     }
 
     /// Waits for the connection that is being made. A task of its own makes it: who gives up waiting
@@ -265,7 +265,7 @@ impl Link {
         let Inner { place, keys, left, .. } = &*self.0;
         let is_first = *self.0.generations.borrow() == 0;
         let made = connect::connect(place, keys, left, is_first).await;
-        let made = made.inspect_err(|error| self.0.standing.is_away(error.to_string()))?;
+        let made = made.inspect_err(|error| self.0.standing.is_away(error))?;
         let before = std::mem::replace(&mut *self.0.epoch.lock(), made.epoch.clone());
         let generation = *self.0.generations.borrow() + 1;
         if generation > 1 && before != made.epoch {
@@ -353,8 +353,7 @@ impl Link {
     /// primary by now may have another history, though nobody has told it so yet.
     pub async fn another(&self) -> Result<MultiplexedConnection, CallError> {
         let live = self.live().await?;
-        let made = connect::blocking(&self.0.place, &live.node).await;
-        let made = made.map_err(|error| CallError::Unreachable(error.to_string()))?;
+        let made = connect::blocking(&self.0.place, &live.node).await?;
         made.ok_or_else(|| {
             let why = "another Redis answers at its address";
             self.drop_live(live.generation, why);
@@ -379,8 +378,7 @@ impl Link {
     /// A connection that hears what is published.
     pub async fn pubsub(&self) -> Result<redis::aio::PubSub, CallError> {
         let live = self.live().await?;
-        let made = connect::pubsub(&self.0.place, &live.node).await;
-        made.map_err(|error| CallError::Unreachable(error.to_string()))
+        Ok(connect::pubsub(&self.0.place, &live.node).await?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use pointsman_core::{Command, Record, RecordKey, Rejected, command::Reconcile};
-use pointsman_store::{Done, Health, StoreError};
+use pointsman_store::{Done, StoreError};
 use tokio::sync::oneshot;
 
 use crate::{execute::Decided, sight::Sight, store::Inner, verdict::Verdict};
@@ -177,7 +177,7 @@ impl Inner {
                 (Ahead::Refused(why), _) => Ok(Err(why)),
                 _ if let Some(error) = &away => Err(StoreError::clone(error)),
                 _ => self.carry_out_one(command).await.inspect_err(|error| {
-                    if matches!(self.link.health(), Health::Failed(_)) {
+                    if self.link.health().is_away() {
                         away = Some(error.clone());
                     }
                 }),

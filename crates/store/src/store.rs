@@ -157,6 +157,15 @@ pub enum Health {
     /// An import fills it: what is there is not whole, and tells nothing.
     Importing,
     Failed(String),
+    /// A newer version has taken it over: this one neither reads nor writes it any more.
+    Newer(String),
+}
+
+impl Health {
+    /// Whether it answers nobody here.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Newer(_))
+    }
 }
 
 /// Why a store did not do what it was asked. Nothing of the command was done, unless it says
@@ -172,6 +181,9 @@ pub enum StoreError {
     Damaged(String),
     #[error("the store is closed")]
     Closed,
+    /// A newer version has taken it over, and this one would misread it. It does not pass.
+    #[error("the store was written by a newer version (format {format}): use that version")]
+    Newer { format: String },
     /// The answer was lost; an exact repeat tells.
     #[error("it is not known whether this was done: {0}")]
     Unknown(String),

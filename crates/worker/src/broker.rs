@@ -174,6 +174,9 @@ pub enum BrokerError {
     /// token alone; what is wrong with the file itself is [`Rejected::Invalid`].
     #[error("refused: {0}")]
     Refused(String),
+    /// A newer version has taken the store over: nothing that this worker says is taken any more.
+    #[error("{0}")]
+    Newer(String),
 }
 
 /// A broker that nobody may call.

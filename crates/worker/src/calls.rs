@@ -54,6 +54,7 @@ impl Shared {
             BrokerError::Rejected(Rejected::WorkerNotFound(_)) => Fault::Unregistered,
             BrokerError::Rejected(why) if why.may_pass() => Fault::Again(why.to_string()),
             BrokerError::Rejected(why) => Fault::Fatal(WorkerError::Rejected(why)),
+            BrokerError::Newer(why) => Fault::Fatal(WorkerError::Newer(why)),
             BrokerError::Unreachable(why) | BrokerError::Refused(why) => Fault::Again(why),
         }
     }

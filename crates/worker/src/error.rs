@@ -36,6 +36,9 @@ pub enum WorkerError {
     /// The broker refuses what this worker says, and repeating it will not help.
     #[error("the broker rejects this worker's call: {0}")]
     Rejected(Rejected),
+    /// A newer version has taken the store over, and what this one runs is lost.
+    #[error("{0}")]
+    Newer(String),
     /// The broker's answer breaks its contract.
     #[error("the broker's answer makes no sense: {0}")]
     Protocol(&'static str),

@@ -161,7 +161,8 @@ fn refusal(attempt: &Attempt, error: BrokerError) -> Result<String, HostError> {
     match error {
         BrokerError::Rejected(why @ Rejected::UnknownAttempt(_)) if !is_lost => Ok(why.to_string()),
         BrokerError::Rejected(why) if why.may_pass() => Ok(why.to_string()),
-        BrokerError::Unreachable(why) => Ok(why),
+        // Where a newer version took the store over, the keeper ends the worker.
+        BrokerError::Unreachable(why) | BrokerError::Newer(why) => Ok(why),
         BrokerError::Refused(why) => Ok(not_let_in(&why)),
         BrokerError::Rejected(Rejected::Invalid(why)) => Err(HostError::Refused(why)),
         BrokerError::Rejected(_) => Err(HostError::Fenced),

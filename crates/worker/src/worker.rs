@@ -3,7 +3,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use pointsman_connectors::StopReason;
-use pointsman_core::{Incarnation, command::ConnectorReport};
+use pointsman_core::{
+    Incarnation,
+    command::{ConnectorReport, Held},
+};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -12,8 +15,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Broker, ConfigError, WorkerConfig, WorkerError, config::GOODBYE, confirm, health::HealthTask,
-    keeper::Keeper, lane::Lane, previews, shared::Shared,
+    Broker, ConfigError, WorkerConfig, WorkerError, attempt::Phase, config::GOODBYE, confirm,
+    health::HealthTask, keeper::Keeper, lane::Lane, previews, shared::Shared,
 };
 
 /// What a service has is asked this long before the first registration; one that is not up yet is
@@ -83,9 +86,13 @@ impl Worker {
         };
         lanes.shutdown().await;
         others.shutdown().await;
+        if let Err(WorkerError::Newer(_)) = &ended {
+            tell_of_the_lost(&shared);
+        }
         shared.ours.forget_all();
         match &ended {
-            Err(WorkerError::Superseded(_)) => {}
+            // Nobody would hear it.
+            Err(WorkerError::Superseded(_) | WorkerError::Newer(_)) => {}
             _ => leave(&shared).await,
         }
         ended
@@ -179,6 +186,14 @@ async fn all_lanes(lanes: &mut Tasks, others: &mut Tasks) -> Result<(), WorkerEr
 
 fn reason(ended: Result<Result<(), WorkerError>, JoinError>) -> Result<(), WorkerError> {
     ended.unwrap_or_else(|died| Err(WorkerError::Died(died.to_string())))
+}
+
+/// The store gives these jobs to others once their leases are over.
+fn tell_of_the_lost(shared: &Shared) {
+    for kept in shared.ours.all_kept() {
+        let (Held { job, attempt, .. }, has_ended) = (kept.held(), kept.phase() == Phase::Over);
+        tracing::error!(%job, attempt, has_ended, "it cannot be handed in: it runs again elsewhere");
+    }
 }
 
 /// Says goodbye, so that nobody waits for this worker's leases to end.

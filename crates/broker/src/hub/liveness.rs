@@ -50,6 +50,7 @@ impl Contact {
             Health::Ready | Health::Full(_) => {}
             Health::Importing => return not_live("an import fills the store".into()),
             Health::Failed(why) => return not_live(format!("the store failed: {why}")),
+            Health::Newer(why) => return not_live(why),
         }
         if last.at.elapsed() < LIVE_FOR {
             return Liveness::Live;

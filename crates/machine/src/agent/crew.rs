@@ -77,6 +77,7 @@ fn cure_of(error: &WorkerError) -> &'static str {
         WorkerError::Superseded(_) => {
             "give the other process an id of its own, such as with `--id`, and start this one again"
         }
+        WorkerError::Newer(_) => "start that version in its place",
         _ => "start its process again: a worker that stopped does not come back by itself",
     }
 }

@@ -104,7 +104,8 @@ impl Contact {
 /// good, is the end.
 fn borne(error: BrokerError) -> Result<String, MachineError> {
     match error {
-        BrokerError::Unreachable(why) => Ok(why),
+        // Its server answers what is wrong for as long as it runs.
+        BrokerError::Unreachable(why) | BrokerError::Newer(why) => Ok(why),
         BrokerError::Rejected(why) if why.may_pass() => Ok(why.to_string()),
         BrokerError::Rejected(Rejected::Superseded(_)) => Err(MachineError::Superseded),
         BrokerError::Rejected(why) => Err(MachineError::Refused(why.to_string())),

@@ -18,7 +18,7 @@ use pointsman_store::Store;
 use pointsman_worker::{BrokerError, StoredFile};
 use tokio_util::sync::CancellationToken;
 
-use super::over_http::client_error;
+use super::{on_store::store_error, over_http::client_error};
 
 /// How often a worker looks whether a server keeps files in its directory by now.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -211,11 +211,11 @@ fn server_error(error: ClientError) -> BrokerError {
 /// file itself stays wrong.
 fn files_error(error: FilesError) -> BrokerError {
     match error {
+        FilesError::Store(error) => store_error(error),
         FilesError::Disk(_)
         | FilesError::Io(_)
         | FilesError::BrokenOff(_)
-        | FilesError::Away { .. }
-        | FilesError::Store(_) => BrokerError::Unreachable(error.to_string()),
+        | FilesError::Away { .. } => BrokerError::Unreachable(error.to_string()),
         error => BrokerError::Rejected(Rejected::Invalid(error.to_string())),
     }
 }

@@ -8,9 +8,13 @@ use pointsman_core::{Answer, command::Held};
 use pointsman_store::{Store, StoreError};
 use pointsman_worker::{Arrival, BrokerError, Claimed, Clock, Exchanged, InEpoch};
 
-/// A store that is full, stopping or not reachable asks for patience.
+/// A store that is full, stopping or not reachable asks for patience; for one that a newer version took
+/// over nobody need wait.
 pub fn store_error(error: StoreError) -> BrokerError {
-    BrokerError::Unreachable(error.to_string())
+    match error {
+        StoreError::Newer { .. } => BrokerError::Newer(error.to_string()),
+        error => BrokerError::Unreachable(error.to_string()),
+    }
 }
 
 pub fn broker_error(error: StoreSide) -> BrokerError {

@@ -13,7 +13,7 @@ use pointsman_core::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Errors, job::counted};
+use super::{Errors, health::readable, job::counted};
 use crate::{
     app::App,
     extract::{Id, One},
@@ -22,6 +22,7 @@ use crate::{
 
 /// The view, while it is known to be the store's: an old picture under a new time would be a lie.
 pub(super) async fn seen(app: &App) -> Answer<Snapshot> {
+    readable(app)?;
     if let Liveness::NotLive(why) = app.broker.live() {
         return Err(Refusal::new(ErrorCode::StoreFailed, why.reason));
     }

@@ -32,14 +32,20 @@ pub(crate) async fn readyz(State(app): State<App>) -> Answer<&'static str> {
     if app.stopping.is_cancelled() {
         return Err(Refusal::new(ErrorCode::NotReady, "the server is stopping"));
     }
-    match app.broker.health() {
-        Health::Ready | Health::Full(_) => {}
-        Health::Importing => return Err(importing()),
-        Health::Failed(why) => return Err(Refusal::new(ErrorCode::StoreFailed, why)),
-    }
+    readable(&app)?;
     match app.broker.live() {
         Liveness::Live => Ok("ok\n"),
         Liveness::NotLive(why) => Err(Refusal::new(ErrorCode::NotReady, why.reason)),
+    }
+}
+
+/// Whether the store can be read, and is whole.
+pub(super) fn readable(app: &App) -> Answer<()> {
+    match app.broker.health() {
+        Health::Ready | Health::Full(_) => Ok(()),
+        Health::Importing => Err(importing()),
+        Health::Failed(why) => Err(Refusal::new(ErrorCode::StoreFailed, why)),
+        Health::Newer(why) => Err(Refusal::new(ErrorCode::StoreNewer, why)),
     }
 }
 

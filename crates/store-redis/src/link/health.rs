@@ -7,7 +7,7 @@ use pointsman_core::Outage;
 use pointsman_store::{Health, Setting};
 use redis::RedisError;
 
-use super::{Link, Opening};
+use super::{Link, OpenError, Opening};
 use crate::settings::{FULL_AT, Info, ROOM_AT};
 
 /// Functions that Redis refuses while it takes no writes. Servers call `contact` all the time.
@@ -22,11 +22,16 @@ const HELD: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Standing(Mutex<Inner>);
 
+/// Why there is no connection.
+enum Away {
+    Unreachable(String),
+    Newer(String),
+}
+
 #[derive(Default)]
 struct Inner {
     info: Info,
-    /// Why there is no connection.
-    away: Option<String>,
+    away: Option<Away>,
     /// When the connection was made.
     here_since: Option<Instant>,
     /// Connections that broke one after the other.
@@ -70,15 +75,19 @@ fn full(name: &str) -> String {
 }
 
 impl Standing {
-    pub fn is_away(&self, why: String) {
-        self.0.lock().away = Some(why);
+    pub fn is_away(&self, why: &OpenError) {
+        let text = why.to_string();
+        self.0.lock().away = Some(match why {
+            OpenError::Newer { .. } => Away::Newer(text),
+            _ => Away::Unreachable(text),
+        });
     }
 
     /// The connection is no good any more: whether that is news. While a cluster moves the fleet's
     /// slot, each that is made is as bad as the one before.
     pub fn broke(&self, why: &str, now: Instant) -> bool {
         let mut inner = self.0.lock();
-        inner.away = Some(why.to_owned());
+        inner.away = Some(Away::Unreachable(why.to_owned()));
         if inner.here_since.is_some_and(|since| now.saturating_duration_since(since) >= HELD) {
             inner.broken.works(now);
         }
@@ -138,13 +147,17 @@ impl Link {
     /// Whether a failure of what is tried again and again is to be told: while Redis is away all the
     /// log says so.
     pub fn is_news(&self, outage: &mut Outage, why: &str) -> bool {
-        !matches!(self.health(), Health::Failed(_)) && outage.failed(why, Instant::now())
+        !self.health().is_away() && outage.failed(why, Instant::now())
     }
 
     pub fn health(&self) -> Health {
         let inner = self.0.standing.0.lock();
-        if let Some(why) = &inner.away {
-            return Health::Failed(format!("Redis is not reachable: {why}"));
+        match &inner.away {
+            Some(Away::Unreachable(why)) => {
+                return Health::Failed(format!("Redis is not reachable: {why}"));
+            }
+            Some(Away::Newer(why)) => return Health::Newer(why.clone()),
+            None => {}
         }
         if let Some(why) = &inner.refused {
             return Health::Failed(format!("{} refuses writes: {why}", inner.info.name()));

@@ -4,7 +4,7 @@ use pointsman_store::StoreError;
 use redis::{Cmd, Pipeline, RedisError, Value};
 
 use super::{
-    Link, answered, list,
+    Link, OpenError, answered, list,
     refusals::{Means, means, other_format},
     text,
 };
@@ -22,10 +22,22 @@ pub enum CallError {
     /// Redis refused it.
     #[error("{0}")]
     Refused(String),
+    /// It was not carried out: a newer version has taken the store over.
+    #[error("the store was written by a newer version (format {format}): use that version")]
+    Newer { format: String },
 }
 
 /// What a function says before what is wrong in the store (lua/head.lua).
 const DAMAGED: &str = "what is stored is damaged, nothing was changed: ";
+
+impl From<OpenError> for CallError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Newer { format } => Self::Newer { format },
+            error => Self::Unreachable(error.to_string()),
+        }
+    }
+}
 
 impl From<CallError> for StoreError {
     fn from(error: CallError) -> Self {
@@ -36,6 +48,7 @@ impl From<CallError> for StoreError {
                 Some((_, why)) => Self::Damaged(why.to_owned()),
                 None => Self::Failed(format!("Redis refused it: {why}")),
             },
+            CallError::Newer { format } => Self::Newer { format },
         }
     }
 }
@@ -90,7 +103,10 @@ impl Link {
         self.0.standing.was_called(function);
         let why = match list(&answer) {
             [state, format] if text(state) == "newer" && !text(format).is_empty() => {
-                other_format(self.keys(), text(format)).to_string()
+                let why = other_format(self.keys(), text(format));
+                self.drop_live(generation, &why.to_string());
+                self.0.standing.is_away(&why);
+                return Err(why.into());
             }
             // Somebody emptied it: opened anew it is made anew.
             [state, none]

@@ -152,14 +152,15 @@ async fn a_store_that_a_newer_version_took_over_is_not_written_any_more() {
     let submit = Command::Submit(fleet.submission(spec(50)));
     let ends = vec![Fleet::op(held, completed())];
     let exchange = Command::Exchange(Fleet::exchange(&hand, ends, Vec::new()));
+    let newer = StoreError::Newer { format: "99".into() };
     for command in [submit, exchange] {
-        let refused = store.execute(vec![command]).await.expect_err("it is refused").to_string();
-        assert!(refused.contains("newer version (format 99)"), "{refused}");
+        let refused = store.execute(vec![command]).await.expect_err("it is refused");
+        assert_eq!(refused, newer);
+        assert_eq!(store.health(), Health::Newer(newer.to_string()));
     }
-    let refused = store.break_contact().await.expect_err("it is refused").to_string();
-    assert!(refused.contains("newer version (format 99)"), "{refused}");
+    assert_eq!(store.break_contact().await, Err(newer.clone()));
     assert_eq!(server.dump().await.expect("it answers"), before);
-    assert!(matches!(store.health(), Health::Failed(why) if why.contains("newer version")));
+    assert_eq!(store.health(), Health::Newer(newer.to_string()));
     formats("4").await;
     fleet.act(&hand, held, completed()).await.expect("it serves again");
     assert_eq!(store.health(), Health::Ready);

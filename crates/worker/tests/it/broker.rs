@@ -40,6 +40,7 @@ impl FakeBroker {
                 epoch: "first".into(),
                 line: Line::Up,
                 unconfirmed: false,
+                taken_over: false,
                 no_files: None,
                 files_hang: false,
                 calls: Vec::new(),
@@ -172,6 +173,9 @@ impl FakeBroker {
         state.tries.push(Instant::now());
         if state.line == Line::Down {
             return Err(BrokerError::Unreachable("line is down".into()));
+        }
+        if state.taken_over {
+            return Err(BrokerError::Newer("it is a newer version's".into()));
         }
         let (answer, call) = apply(&mut state)?;
         state.calls.push((Instant::now(), call));

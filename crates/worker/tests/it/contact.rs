@@ -78,6 +78,21 @@ async fn a_superseded_worker_stops_and_says_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_whose_store_a_newer_version_took_over_ends_at_once() {
+    let setup = Setup::new(2).await;
+    let job = setup.broker.post("slow");
+    setup.broker.post("hour");
+    setup.pass(1.0).await;
+    setup.broker.with(|s| s.taken_over = true);
+    // Also one that is draining does not wait for its jobs.
+    setup.shutdown.drain.cancel();
+    setup.pass(4.0).await;
+    assert!(setup.has_ended());
+    assert_eq!(setup.broker.status(job), JobStatus::InProgress, "nobody was told anything");
+    assert!(matches!(setup.ended().await, Err(WorkerError::Newer(_))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_was_forgotten_registers_again_as_the_same() {
     let setup = Setup::new(1).await;
     setup.broker.with(|s| s.forgotten = true);

@@ -79,6 +79,8 @@ pub struct State {
     pub tries: Vec<Instant>,
     pub epoch: Arc<str>,
     pub line: Line,
+    /// A newer version took the store over.
+    pub taken_over: bool,
     /// No replica confirms an end.
     pub unconfirmed: bool,
     /// Why files are neither taken nor given.
