@@ -81,9 +81,9 @@ pub enum Reconcile {
         job: JobId,
         all: bool,
     },
+    /// Nothing was heard for `after` of the process that has this id now.
     DeclareSilent {
         worker: WorkerId,
-        incarnation: Incarnation,
         after: Duration,
     },
     /// Nothing confirmed the status for `after`.

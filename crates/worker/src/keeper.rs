@@ -6,7 +6,7 @@ use pointsman_connectors::StopReason;
 use pointsman_core::{
     JobId, LossReason, Outage,
     command::{AttemptOp, ConnectorReport, Held, Renew, Renewed},
-    decide::limits::MAX_OPS,
+    decide::limits::{self, MAX_OPS},
     record::Progress,
 };
 use tokio::time::Instant;
@@ -96,13 +96,13 @@ impl Keeper {
 
     async fn renew(&mut self) -> Result<(), WorkerError> {
         let now = Instant::now();
-        let is_full = now >= self.full_report_at;
+        let is_full = now >= self.full_report_at || self.may_be_called_silent();
         let connectors = self.reports(is_full);
         let held = self.held();
         let timings = &self.shared.config.timings;
         let is_idle = held.is_empty() && self.shared.ours.all_kept().is_empty();
         let pause = if is_idle { timings.heartbeat } else { timings.renew };
-        // Once contact is lost, also because what was sent did not arrive.
+        // Also because what was sent may not have arrived.
         self.repeat_progress |= is_full || self.shared.is_contact_lost();
         let progress = self.progress(now);
         match self.call(held, connectors.clone(), progress).await {
@@ -132,6 +132,14 @@ impl Keeper {
             }
             Err(fault) => self.out_of_contact(fault).await,
         }
+    }
+
+    /// The store may have declared this worker silent, and its connectors unknown: it was out of
+    /// contact, or this process stood still so that no call could fail.
+    fn may_be_called_silent(&self) -> bool {
+        let contact = self.shared.last_contact();
+        self.shared.is_contact_lost()
+            || contact.is_some_and(|contact| contact.elapsed() >= limits::SILENT_WITH_LEASE)
     }
 
     /// Tries again after a pause.

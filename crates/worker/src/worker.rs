@@ -15,8 +15,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Broker, ConfigError, WorkerConfig, WorkerError, attempt::Phase, config::GOODBYE, confirm,
-    health::HealthTask, keeper::Keeper, lane::Lane, previews, shared::Shared,
+    Broker, ConfigError, WorkerConfig, WorkerError,
+    attempt::{Attempt, Phase},
+    config::GOODBYE,
+    confirm,
+    health::HealthTask,
+    keeper::Keeper,
+    lane::Lane,
+    previews,
+    shared::Shared,
 };
 
 /// What a service has is asked this long before the first registration; one that is not up yet is
@@ -188,11 +195,18 @@ fn reason(ended: Result<Result<(), WorkerError>, JoinError>) -> Result<(), Worke
     ended.unwrap_or_else(|died| Err(WorkerError::Died(died.to_string())))
 }
 
-/// The store gives these jobs to others once their leases are over.
+/// What this worker has that the store will not hear of any more.
 fn tell_of_the_lost(shared: &Shared) {
-    for kept in shared.ours.all_kept() {
-        let (Held { job, attempt, .. }, has_ended) = (kept.held(), kept.phase() == Phase::Over);
-        tracing::error!(%job, attempt, has_ended, "it cannot be handed in: it runs again elsewhere");
+    let kept = |attempt: &Arc<Attempt>| Some((attempt.held(), attempt.phase() == Phase::Over));
+    let running = |held| Some((held, false));
+    for (Held { job, attempt, .. }, is_over) in
+        shared.ours.all(kept, running, |claimed| running(claimed.held))
+    {
+        if is_over {
+            tracing::error!(%job, attempt, "it is not known whether its end was taken: see the job");
+        } else {
+            tracing::error!(%job, attempt, "it can't be handed in: it is given back after its lease");
+        }
     }
 }
 

@@ -33,7 +33,7 @@ async fn a_direct_worker_ends_and_names_its_jobs_and_a_server_says_what_is_wrong
     worker.logs(TAKEN_OVER).await;
     for job in jobs {
         let lost = worker.logs(&format!("job={job}")).await;
-        assert!(lost.contains("cannot be handed in"), "{lost}");
+        assert!(lost.contains("it is given back after its lease"), "{lost}");
     }
     let refused = async || server.client.submit(&simulation(1)).await.err();
     let refused = becomes("a refusal", SOON, refused).await;

@@ -18,17 +18,13 @@ pub fn leases_over(jobs: impl IntoIterator<Item = impl Borrow<Job>>) -> Vec<Reco
         let job = job.borrow();
         if let (Some(token), Some(by)) = (job.token, job.assignment()) {
             due.push(Reconcile::ExpireLease { job: job.id, attempt: job.attempt, token });
-            workers.push((by.worker_id.clone(), by.incarnation));
+            workers.push(by.worker_id.clone());
         }
     }
     workers.sort_unstable();
     workers.dedup();
     let after = limits::SILENT_WITH_LEASE;
-    due.extend(workers.into_iter().map(|(worker, incarnation)| Reconcile::DeclareSilent {
-        worker,
-        incarnation,
-        after,
-    }));
+    due.extend(workers.into_iter().map(|worker| Reconcile::DeclareSilent { worker, after }));
     due
 }
 
@@ -36,7 +32,6 @@ pub fn leases_over(jobs: impl IntoIterator<Item = impl Borrow<Job>>) -> Vec<Reco
 pub fn worker_silent(worker: &Worker) -> Option<Reconcile> {
     (!worker.is_offline()).then(|| Reconcile::DeclareSilent {
         worker: worker.id.clone(),
-        incarnation: worker.incarnation,
         after: limits::SILENT_AFTER,
     })
 }

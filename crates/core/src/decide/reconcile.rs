@@ -8,7 +8,7 @@ use crate::{
     command::{Answer, Reconcile},
     event::{EventName, RecordKey},
     failure::LossReason,
-    ids::{ConnectorId, Incarnation, JobId, MachineId, Token, WorkerId},
+    ids::{ConnectorId, JobId, MachineId, Token, WorkerId},
     record::{Connector, ConnectorStatus, JobState, Machine, MachineStatus},
 };
 
@@ -19,9 +19,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
         }
         Reconcile::ReleaseHold { job } => release_hold(draft, *job)?,
         Reconcile::LapseExclusions { job, all } => lapse(draft, *job, *all)?,
-        Reconcile::DeclareSilent { worker, incarnation, after } => {
-            declare_silent(draft, worker, *incarnation, *after)?;
-        }
+        Reconcile::DeclareSilent { worker, after } => declare_silent(draft, worker, *after)?,
         Reconcile::MarkStale { connector, after } => mark_stale(draft, connector, *after)?,
         Reconcile::DisconnectMachine { machine, after } => disconnect(draft, machine, *after)?,
         Reconcile::ReconnectMachine { machine } => reconnect(draft, machine)?,
@@ -68,14 +66,10 @@ fn lapse(draft: &mut Draft<'_>, id: JobId, all: bool) -> Result<(), Stop> {
     Ok(())
 }
 
-fn declare_silent(
-    draft: &mut Draft<'_>,
-    id: &WorkerId,
-    incarnation: Incarnation,
-    after: Duration,
-) -> Result<(), Stop> {
+fn declare_silent(draft: &mut Draft<'_>, id: &WorkerId, after: Duration) -> Result<(), Stop> {
     let found = draft.need_worker(id)?;
-    if found.incarnation != incarnation || found.is_offline() {
+    let incarnation = found.incarnation;
+    if found.is_offline() {
         return Err(Rejected::NotDue.into());
     }
     draft.guard(Guard::WorkerSilent { worker: id.clone(), incarnation, after });

@@ -78,6 +78,7 @@ macro_rules! conformance_tests {
             who_is_away_is_found_out_after_the_clock_was_set_back,
             the_stores_absence_is_not_the_workers_silence,
             a_worker_of_which_nothing_is_heard_when_its_lease_ends_is_not_idle,
+            a_process_that_dies_after_its_restart_is_not_there_when_its_jobs_lease_ends,
         );
         $crate::conformance_tests!(@each truths $open,
             a_goodbye_with_jobs_is_told_as_one,

@@ -340,3 +340,18 @@ pub async fn a_worker_of_which_nothing_is_heard_when_its_lease_ends_is_not_idle(
     assert_eq!(fleet.worker_record(&dead).await.status, WorkerStatus::Idle, "it is heard again");
     fleet.check().await.expect("sound");
 }
+
+pub async fn a_process_that_dies_after_its_restart_is_not_there_when_its_jobs_lease_ends(
+    open: &Open,
+) {
+    let fleet = Fleet::new(open);
+    let first = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&first).await;
+    fleet.advance(limits::LEASE - limits::SILENT_WITH_LEASE);
+    let second = fleet.worker("w", 1, &[]).await;
+    fleet.advance(limits::SILENT_WITH_LEASE);
+    fleet.reconcile(Due::Leases).await;
+    assert_eq!(fleet.job(held.job).await.status(), JobStatus::Pending);
+    assert_eq!(fleet.worker_record(&second).await.status, WorkerStatus::Offline);
+    fleet.check().await.expect("sound");
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pointsman_connectors::Health;
 use pointsman_core::{
     JobId,
+    decide::limits,
     record::{ConnectorStatus, JobStatus},
 };
 use tokio::time::Instant;
@@ -142,6 +143,35 @@ async fn a_broker_that_was_away_is_told_the_last_progress_at_once() {
     setup.broker.with(|s| s.line = Line::Up);
     setup.pass(2.5).await;
     assert_eq!(told(&setup).len(), before + 1);
+}
+
+/// It may have called them unknown meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_was_away_is_told_all_statuses_at_once() {
+    let setup = Setup::new(1).await;
+    setup.pass(4.0).await;
+    let full = |setup: &Setup| {
+        setup.broker.renewals().iter().filter(|(_, r, _)| !r.connectors.is_empty()).count()
+    };
+    let before = full(&setup);
+    setup.broker.with(|s| s.line = Line::Down);
+    setup.pass(4.0).await;
+    setup.broker.with(|s| s.line = Line::Up);
+    setup.pass(2.5).await;
+    assert_eq!(full(&setup), before + 1);
+}
+
+/// No call of it failed: it made none.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_tells_all_statuses_at_once() {
+    let setup = Setup::new(1).await;
+    setup.pass(1.0).await;
+    let before = setup.broker.renewals().len();
+    tokio::time::advance(limits::SILENT_WITH_LEASE).await;
+    setup.pass(0.5).await;
+    let renewals = setup.broker.renewals();
+    let told: Vec<_> = renewals[before..].iter().map(|(_, r, _)| r.connectors.len()).collect();
+    assert_eq!(told, [1]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -136,7 +136,7 @@ pub fn calls(fleet: &Fleet, scene: &Scene) -> Vec<Command> {
     let reconciled = [
         Reconcile::ReleaseHold { job: scene.held },
         Reconcile::LapseExclusions { job: scene.excluding, all: true },
-        Reconcile::DeclareSilent { worker: worker.clone(), incarnation, after },
+        Reconcile::DeclareSilent { worker: worker.clone(), after },
         Reconcile::MarkStale {
             connector: ConnectorId::new(worker.clone(), service()),
             after: limits::STALE_AFTER,

@@ -289,9 +289,8 @@ pub(super) fn all() -> Vec<Case> {
             guard: Sabotage::Guards,
             setup: setup!(fleet, {
                 let race = silent(fleet, limits::SILENT_AFTER).await;
-                let (worker, incarnation) = (race.hand.worker.clone(), race.hand.incarnation);
-                let after = limits::SILENT_AFTER;
-                race.against(Reconcile::DeclareSilent { worker, incarnation, after })
+                let worker = race.hand.worker.clone();
+                race.against(Reconcile::DeclareSilent { worker, after: limits::SILENT_AFTER })
             }),
             check: |_, _, around| is_there(around.worker.is_offline()),
         },
