@@ -11,10 +11,10 @@ use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 use pointsman_core::{
     Event, Record, RecordKey, Timestamp, WorkerId,
-    decide::{Key, Source, Unread, Value},
+    decide::{KeptIdempotency, Key, Source, Unread, Value},
     hex,
 };
-use pointsman_store::{Epoch, StoreError, state::KeptIdempotency};
+use pointsman_store::{Epoch, StoreError};
 
 use crate::{
     fields::{self, Fields},

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use pointsman_core::{JobId, Record, RecordKind, WorkerId, command::IdempotencyKey};
+use pointsman_core::{
+    JobId, Record, RecordKind, WorkerId,
+    command::IdempotencyKey,
+    decide::{KeptIdempotency, KeptResult},
+};
 use pointsman_store::{
     Epoch, Health, Intake, StoreError, Transfer, TransferError,
-    state::KeptIdempotency,
-    transfer::{Header, Item, KeptResult},
+    transfer::{Header, Item},
 };
 use redis::Value;
 

@@ -24,7 +24,10 @@ pub use availability::{Candidate, availability, explain, unready};
 pub use claim::{accepts, free_slots};
 pub use class_health::{ClassHealth, class_health};
 use draft::Draft;
-pub use draft::{Change, GroupKey, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
+pub use draft::{
+    Change, GroupKey, Guard, KeptIdempotency, KeptResult, Key, Side, Source, Stop, Transition,
+    Unread, Value,
+};
 pub use intake::Intake;
 
 use crate::{

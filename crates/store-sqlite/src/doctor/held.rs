@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use pointsman_core::{
     Record,
+    decide::Side,
     doctor::{Finding, FindingRule, Mend, subject},
     to_json,
 };
@@ -32,7 +33,7 @@ pub(crate) struct Damaged {
 pub(crate) fn fleet_items(state: &State) -> Vec<Item> {
     let digests: BTreeSet<_> = state.workers().map(|worker| worker.capabilities_digest).collect();
     let capabilities = digests.into_iter().filter_map(|digest| {
-        Some(Item::Capabilities { digest, capabilities: state.capabilities(&digest)? })
+        Some(Item::Side(Side::Capabilities { digest, capabilities: state.capabilities(&digest)? }))
     });
     state.fleet_records().map(Item::Record).chain(capabilities).collect()
 }
@@ -81,16 +82,19 @@ impl Writer {
 fn held_now(state: &State, item: &Item) -> Option<Item> {
     match item {
         Item::Record(record) => state.record(&record.key()).map(Item::Record),
-        Item::Capabilities { digest, .. } => {
+        Item::Side(Side::Capabilities { digest, .. }) => {
             let digest = *digest;
-            Some(Item::Capabilities { digest, capabilities: state.capabilities(&digest)? })
+            Some(Item::Side(Side::Capabilities {
+                digest,
+                capabilities: state.capabilities(&digest)?,
+            }))
         }
-        Item::Idempotency { key, .. } => {
+        Item::Side(Side::Idempotency { key, .. }) => {
             let kept = state.idempotency(key)?.clone();
-            Some(Item::Idempotency { key: key.clone(), kept })
+            Some(Item::Side(Side::Idempotency { key: key.clone(), kept }))
         }
         // They lie in the database alone.
-        Item::Payload { .. } | Item::Result { .. } => None,
+        Item::Side(Side::Payload { .. } | Side::Result { .. }) => None,
     }
 }
 
@@ -144,28 +148,28 @@ fn read_row(
             });
             read.optional()
         }
-        Item::Capabilities { digest, .. } => {
+        Item::Side(Side::Capabilities { digest, .. }) => {
             let row = "SELECT digest, json FROM capabilities WHERE digest = ?1";
             let read = db.prepare_cached(row)?.query_row([digest.as_bytes()], |row| {
                 let read = read_capabilities(&bytes(row, 0)?, &bytes(row, 1)?);
-                Ok(read.map(|(digest, found)| Item::Capabilities {
-                    digest,
-                    capabilities: found.into(),
+                Ok(read.map(|(digest, found)| {
+                    Item::Side(Side::Capabilities { digest, capabilities: found.into() })
                 }))
             });
             read.optional()
         }
-        Item::Idempotency { key, .. } => {
+        Item::Side(Side::Idempotency { key, .. }) => {
             let row = "SELECT customer, key, job, body, until_ms FROM idempotency
                        WHERE customer = ?1 AND key = ?2";
             let names = [customer_name(key.customer.as_ref()), key.key.as_str()];
             let read = db.prepare_cached(row)?.query_row(names, |row| {
-                Ok(read_idempotency(row).map(|(key, kept)| Item::Idempotency { key, kept }))
+                Ok(read_idempotency(row)
+                    .map(|(key, kept)| Item::Side(Side::Idempotency { key, kept })))
             });
             read.optional()
         }
         // Nothing is held of them that could differ.
-        Item::Payload { .. } | Item::Result { .. } => Ok(Some(Ok(held.clone()))),
+        Item::Side(Side::Payload { .. } | Side::Result { .. }) => Ok(Some(Ok(held.clone()))),
     }
 }
 
@@ -224,11 +228,11 @@ impl Problem {
 fn subject_of(held: &Item) -> String {
     match held {
         Item::Record(record) => subject(&record.key()),
-        Item::Capabilities { digest, .. } => format!("capabilities/{digest}"),
-        Item::Idempotency { key, .. } => match &key.customer {
+        Item::Side(Side::Capabilities { digest, .. }) => format!("capabilities/{digest}"),
+        Item::Side(Side::Idempotency { key, .. }) => match &key.customer {
             Some(customer) => format!("idempotency/{customer}/{}", key.key),
             None => format!("idempotency/{}", key.key),
         },
-        Item::Payload { job, .. } | Item::Result { job, .. } => format!("job/{job}"),
+        Item::Side(Side::Payload { job, .. } | Side::Result { job, .. }) => format!("job/{job}"),
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use pointsman_core::{
     JobId, Record, Rejected, Timestamp,
+    decide::Side,
     doctor::{Examination, Finding, FindingRule, Mended},
     event::RecordKey,
 };
@@ -172,8 +173,8 @@ impl SqliteStore {
             if after.is_none() {
                 break;
             }
-            let keys = page.into_iter().map(|(key, kept)| Item::Idempotency { key, kept });
-            self.compare(keys.collect(), &mut damaged).await?;
+            let sides = page.into_iter().map(|(key, kept)| Side::Idempotency { key, kept });
+            self.compare(sides.map(Item::Side).collect(), &mut damaged).await?;
         }
         Ok(damaged)
     }
