@@ -13,7 +13,7 @@ use pointsman_core::{
     event::RecordKey,
 };
 use pointsman_store::{
-    Depth, Done, JobFilter, State, Store as _, StoreError, doctor::Treatment, transfer::Item,
+    Depth, Done, JobFilter, State, Store as _, StoreError, Treatment, transfer::Item,
 };
 use rusqlite::Connection;
 
