@@ -7,7 +7,7 @@ use crate::{
     command::{Answer, IdempotencyKey},
     event::{Event, EventName, Record, RecordKey},
     ids::{ConnectorId, CustomerId, Incarnation, JobId, MachineId, Token, WorkerId, WorkflowId},
-    matching::{Capabilities, canonical::CapabilitiesDigest},
+    matching::{Capabilities, CapabilitiesDigest},
     record::{Alert, AlertId, Connector, Job, JobSpec, Machine, Seq, Worker},
     time::Timestamp,
 };

@@ -10,7 +10,7 @@ use crate::{
     bounds::brief,
     decide::limits,
     ids::{ConnectorId, Incarnation, JobId, MachineId, ServiceName, WorkerId},
-    matching::canonical::CapabilitiesDigest,
+    matching::CapabilitiesDigest,
     names::named,
     time::Timestamp,
 };
