@@ -3,7 +3,7 @@
 
 use pointsman_core::{
     bounds::MAX_RESULT,
-    matching::validate::{MAX_CUSTOMERS, MAX_LIST, MAX_OFFERED},
+    matching::{MAX_CUSTOMERS, MAX_LIST, MAX_OFFERED},
 };
 use serde::de::DeserializeOwned;
 

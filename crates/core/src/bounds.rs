@@ -4,7 +4,7 @@
 
 mod result;
 
-pub use result::{MAX_ARTIFACTS, MAX_RESULT, MAX_RESULT_DEPTH, UnfitResult, json_len};
+pub use result::{MAX_ARTIFACTS, MAX_RESULT, UnfitResult, json_len};
 
 use crate::{
     command::{ConnectorReport, Finish, Op, Outcome, Register},
@@ -18,7 +18,7 @@ pub const MAX_REMARK: usize = 2_000;
 /// Bytes of the message of progress that viewers are shown; a job's record has the whole of the last.
 pub const MAX_SHOWN: usize = 500;
 /// Bytes of the one line that a worker says of itself.
-pub const MAX_SUMMARY: usize = 500;
+const MAX_SUMMARY: usize = 500;
 /// Bytes of a code, and of a node's id and type.
 pub const MAX_LABEL: usize = 200;
 /// Bytes of the name of a file that a job brings or makes, at most.

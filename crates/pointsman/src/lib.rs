@@ -1,7 +1,7 @@
 //! The binary's parts, as a library: so that benchmarks put them together in the same way.
 
 pub mod adapters;
-pub mod args;
+mod args;
 mod commands;
 mod exit;
 mod identity;
@@ -9,9 +9,9 @@ mod logging;
 mod open_files;
 mod print;
 mod roles;
-pub mod services;
+mod services;
 mod stop;
-pub mod store_url;
+mod store_url;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use std::{
 use anyhow::anyhow;
 use pointsman_store::Transfer;
 use pointsman_store_redis::{
-    Address, OpenError as NotOpened, Opening, Options, RedisStore, address::Topology,
+    Address, OpenError as NotOpened, Opening, Options, RedisStore, Topology,
 };
 use pointsman_store_sqlite::{OpenError, SqliteStore};
 use tokio_util::sync::CancellationToken;

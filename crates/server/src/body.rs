@@ -96,7 +96,7 @@ impl Room {
 
     /// For one body, nothing at first.
     pub fn share(&self) -> Share {
-        Share { room: self.clone(), held: None }
+        Share { room: self.clone(), taken: None }
     }
 
     /// For one answer of so many bytes; one that is larger than all the room takes all of it.
@@ -127,7 +127,7 @@ pub(crate) fn to_send(answer: impl AsRef<[u8]> + Send + 'static, share: Share) -
 /// What one body or answer has of the room; given back when it is dropped.
 pub(crate) struct Share {
     room: Room,
-    held: Option<OwnedSemaphorePermit>,
+    taken: Option<OwnedSemaphorePermit>,
 }
 
 impl Share {
@@ -137,7 +137,8 @@ impl Share {
     /// `too_many_bodies` or `too_many_answers` when there is none for [`PATIENCE`].
     pub async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         let counted = bytes.saturating_sub(UNCOUNTED);
-        let more = counted.saturating_sub(self.held.as_ref().map_or(0, |held| held.num_permits()));
+        let more =
+            counted.saturating_sub(self.taken.as_ref().map_or(0, |taken| taken.num_permits()));
         if more == 0 {
             return Ok(());
         }
@@ -150,15 +151,15 @@ impl Share {
         let wanted = u32::try_from(more).map_err(|_| full())?;
         let free = self.room.free.clone().acquire_many_owned(wanted);
         let room = timeout(PATIENCE, free).await.map_err(|_| full())?.map_err(|_| full())?;
-        match &mut self.held {
-            Some(held) => held.merge(room),
-            None => self.held = Some(room),
+        match &mut self.taken {
+            Some(taken) => taken.merge(room),
+            None => self.taken = Some(room),
         }
         Ok(())
     }
 
     pub fn give_back(&mut self) {
-        self.held = None;
+        self.taken = None;
     }
 }
 

@@ -103,6 +103,8 @@ impl From<FilesError> for Refusal {
             FilesError::Away { .. } | FilesError::Nobodys { .. } => ErrorCode::FilesAway,
             FilesError::Disk(_)
             | FilesError::Io(_)
+            | FilesError::Missing { .. }
+            | FilesError::NoDirectory { .. }
             | FilesError::OtherFleet { .. }
             | FilesError::OtherStore { .. } => ErrorCode::StoreFailed,
         };

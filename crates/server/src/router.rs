@@ -25,7 +25,7 @@ use crate::{
     refusal::Refusal,
     routes::{
         artifacts, attempts, doctor, events, fleet, health, inputs, intake, job, jobs, machines,
-        operate, pages, submit, worker,
+        pages, submit, worker, workers,
     },
 };
 
@@ -106,8 +106,8 @@ fn watching() -> Routes {
         .routes(routes!(fleet::snapshot))
         .routes(routes!(events::events))
         .routes(routes!(events::log))
-        .routes(routes!(fleet::workers))
-        .routes(routes!(fleet::worker))
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::get))
         .routes(routes!(fleet::capabilities))
         .routes(routes!(machines::list))
         .routes(routes!(machines::get))
@@ -118,11 +118,11 @@ fn watching() -> Routes {
 
 fn operating() -> Routes {
     OpenApiRouter::new()
-        .routes(routes!(operate::drain))
-        .routes(routes!(operate::resume))
+        .routes(routes!(workers::drain))
+        .routes(routes!(workers::resume))
         .routes(routes!(doctor::repair))
-        .routes(routes!(operate::repair))
-        .routes(routes!(operate::remove))
+        .routes(routes!(workers::repair))
+        .routes(routes!(workers::remove))
         .routes(routes!(machines::drain))
         .routes(routes!(machines::resume))
         .routes(routes!(machines::repair))

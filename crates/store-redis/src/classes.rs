@@ -175,13 +175,7 @@ impl Definitions {
             }
             let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
             let served = link.call("serve", &args).await?;
-            if let [state, epoch] = list(&served)
-                && text(state) == "epoch"
-            {
-                link.saw_epoch(&text(epoch));
-                return Ok(());
-            }
-            if is_last {
+            if link.is_of_another_epoch(&served) || is_last {
                 return Ok(());
             }
         }

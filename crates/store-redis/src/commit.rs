@@ -100,12 +100,11 @@ impl Inner {
     }
 
     fn verdicts(&self, answer: &redis::Value, plans: usize) -> Result<Vec<Verdict>, StoreError> {
+        if self.link.is_of_another_epoch(answer) {
+            return Ok((0..plans).map(|_| Verdict::Conflict).collect());
+        }
         let not_ours = || StoreError::Unknown(odd(answer));
         match list(answer) {
-            [state, epoch] if text(state) == "epoch" => {
-                self.link.saw_epoch(&text(epoch));
-                Ok((0..plans).map(|_| Verdict::Conflict).collect())
-            }
             [state, now, replies, ..] if text(state) == "ok" => {
                 let now: i64 = text(now).parse().map_err(|_| not_ours())?;
                 self.link.saw_time(now);

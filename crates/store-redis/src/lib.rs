@@ -65,7 +65,7 @@
 //!
 //! The channel `progress`, under the same prefix, tells what runs comes to; nothing keeps it.
 
-pub mod address;
+mod address;
 mod around;
 mod classes;
 mod commit;
@@ -93,7 +93,7 @@ mod turns;
 mod verdict;
 mod wake;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, Topology};
 pub use link::{OpenError, Opening};
 pub use settings::{Info, SettingsError};
 pub use store::{Options, RedisStore};

@@ -304,9 +304,19 @@ impl Link {
         self.0.seq.store(seq, Ordering::Release);
     }
 
-    /// The store told another epoch than the one that was asked for: the connection stays, what is
-    /// known does not.
-    pub fn saw_epoch(&self, epoch: &str) {
+    /// Whether a function answers that the store is in another epoch than the one it was called for.
+    /// Then the connection stays, what is known does not.
+    pub fn is_of_another_epoch(&self, answer: &Value) -> bool {
+        match list(answer) {
+            [state, epoch] if text(state) == "epoch" => {
+                self.saw_epoch(&text(epoch));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn saw_epoch(&self, epoch: &str) {
         if let Ok(epoch) = epoch.parse::<Epoch>() {
             let before = std::mem::replace(&mut *self.0.epoch.lock(), epoch.clone());
             if before != epoch {

@@ -1,8 +1,8 @@
 //! What attempts handed in: one element of the job's list each, `ATTEMPT TOKEN LATE JSON`, in the
 //! order in which they came.
 
-use pointsman_core::{JobId, Token};
-use pointsman_store::{StoreError, transfer::KeptResult};
+use pointsman_core::{JobId, decide::KeptResult};
+use pointsman_store::StoreError;
 
 use crate::{
     link::{bytes, list},
@@ -13,8 +13,9 @@ pub fn key(job: JobId) -> String {
     format!("results:{job}")
 }
 
-pub fn element(attempt: u32, token: Token, late: bool, json: &[u8]) -> Vec<u8> {
-    let mut element = format!("{attempt} {token} {} ", u8::from(late)).into_bytes();
+pub fn element(result: &KeptResult) -> Vec<u8> {
+    let KeptResult { attempt, token, late, json } = result;
+    let mut element = format!("{attempt} {token} {} ", u8::from(*late)).into_bytes();
     element.extend_from_slice(json);
     element
 }
@@ -46,6 +47,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_core::Token;
+
     use super::*;
 
     #[test]
@@ -53,7 +56,7 @@ mod tests {
         let token = Token::from_uuid(uuid::Uuid::from_u128(7));
         for json in [&b"{\"a\": 1 }"[..], b"", b" ", b"\xff \n"] {
             let kept = KeptResult { attempt: 3, token, late: true, json: json.into() };
-            assert_eq!(read(&element(3, token, true, json)), Some(kept));
+            assert_eq!(read(&element(&kept)), Some(kept));
         }
         for wrong in ["", "3", "3 x 1 {}", "3 00000000-0000-0000-0000-000000000007 2 {}"] {
             assert_eq!(read(wrong.as_bytes()), None, "{wrong}");

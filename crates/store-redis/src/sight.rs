@@ -11,10 +11,10 @@ use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 use pointsman_core::{
     Event, Record, RecordKey, Timestamp, WorkerId,
-    decide::{Key, Source, Unread, Value},
+    decide::{KeptIdempotency, Key, Source, Unread, Value},
     hex,
 };
-use pointsman_store::{Epoch, StoreError, state::KeptIdempotency};
+use pointsman_store::{Epoch, StoreError};
 
 use crate::{
     fields::{self, Fields},
@@ -273,13 +273,10 @@ pub async fn read(link: &Link, wanted: &[Key]) -> Result<(Values, Epoch, Timesta
         }
         let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
         let answer = link.call("load", &args).await?;
+        if link.is_of_another_epoch(&answer) {
+            continue;
+        }
         let [state, now, found] = list(&answer) else {
-            if let [state, epoch] = list(&answer)
-                && text(state) == "epoch"
-            {
-                link.saw_epoch(&text(epoch));
-                continue;
-            }
             return Err(StoreError::Failed(odd(&answer)));
         };
         if text(state) != "ok" {

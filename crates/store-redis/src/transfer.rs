@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use pointsman_core::{JobId, Record, RecordKind, WorkerId, command::IdempotencyKey};
+use pointsman_core::{
+    JobId, Record, RecordKind, WorkerId,
+    command::IdempotencyKey,
+    decide::{KeptIdempotency, KeptResult},
+};
 use pointsman_store::{
     Epoch, Health, Intake, StoreError, Transfer, TransferError,
-    state::KeptIdempotency,
-    transfer::{Header, Item, KeptResult},
+    transfer::{Header, Item},
 };
 use redis::Value;
 
@@ -132,7 +135,7 @@ impl Inner {
         args: &[A],
     ) -> Result<Vec<Value>, TransferError> {
         let args: Vec<&[u8]> = args.iter().map(AsRef::as_ref).collect();
-        let answer = self.link.call(function, &args).await.map_err(StoreError::from)?;
+        let answer = self.call_in_import(function, &args).await?;
         let parts = list(&answer);
         match parts.first().map(text).unwrap_or_default().as_str() {
             "ok" => Ok(parts.to_vec()),
@@ -142,12 +145,17 @@ impl Inner {
                 let seq = parts.get(1).and_then(count);
                 Err(TransferError::NotEmpty(seq.unwrap_or_default()))
             }
-            "epoch" => {
-                self.link.saw_epoch(&parts.get(1).map(text).unwrap_or_default());
-                Err(overtaken().into())
-            }
             _ => Err(StoreError::Unknown(odd(&answer)).into()),
         }
+    }
+
+    async fn call_in_import(&self, function: &str, args: &[&[u8]]) -> Result<Value, StoreError> {
+        let answer = self.link.call(function, args).await?;
+        if self.link.is_of_another_epoch(&answer) {
+            let why = "another import began, or Redis has another history now: try again";
+            return Err(StoreError::Failed(why.into()));
+        }
+        Ok(answer)
     }
 
     /// Writes what belongs to an import.
@@ -156,11 +164,10 @@ impl Inner {
         let plan = plan.pack(None, self.link.keys());
         let mut args = vec![time.as_bytes(), epoch.as_bytes()];
         args.extend(plan.iter().map(Vec::as_slice));
-        let answer = self.link.call("commit", &args).await.map_err(StoreError::from)?;
+        let answer = self.call_in_import("commit", &args).await?;
         let parts = list(&answer);
         let reply = match parts.first().map(text).as_deref() {
             Some("ok") => parts.get(2).and_then(|replies| list(replies).first()),
-            Some("epoch") => return Err(overtaken().into()),
             _ => return Err(StoreError::Unknown(odd(&answer)).into()),
         };
         let reply = reply.map(list).unwrap_or_default();
@@ -265,8 +272,4 @@ impl Inner {
         let copies = of_worker.into_iter();
         Ok(copies.map(|(worker, each)| (worker, statuses(&each))).collect())
     }
-}
-
-fn overtaken() -> StoreError {
-    StoreError::Failed("another import began, or Redis has another history now: try again".into())
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_core::Token;
-use pointsman_store::transfer::KeptResult;
+use pointsman_core::{Token, decide::KeptResult};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// The payloads of these rows, in their order.

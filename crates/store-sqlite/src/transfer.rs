@@ -1,11 +1,14 @@
 //! Moving the store: its intake, what an export reads, and what an import writes.
 
 use async_trait::async_trait;
-use pointsman_core::{JobId, command::IdempotencyKey};
+use pointsman_core::{
+    JobId,
+    command::IdempotencyKey,
+    decide::{KeptIdempotency, KeptResult},
+};
 use pointsman_store::{
     Epoch, Intake, State, StoreError, Transfer, TransferError,
-    state::KeptIdempotency,
-    transfer::{Header, Item, KeptResult},
+    transfer::{Header, Item},
 };
 
 use rusqlite::Connection;

@@ -6,12 +6,12 @@
 //! Architecture invariant: a state change and its events are one atomic step, and nothing
 //! (answer, event, wake-up, claim) leaves a store before that step is as durable as the store is.
 
-pub mod clock;
+mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-pub mod doctor;
+mod doctor;
 mod mem;
-pub mod state;
+mod state;
 mod store;
 pub mod transfer;
 

@@ -6,7 +6,7 @@ import { setToken, token } from "./token";
 const TRIAL_MS = 10_000;
 
 class Access {
-  held = $state(token() !== null);
+  hasToken = $state(token() !== null);
   /** Whoever uses the page wants to give another. */
   isAsked = $state(false);
 
@@ -18,7 +18,7 @@ class Access {
     await api.takes(value.trim(), AbortSignal.any([signal, AbortSignal.timeout(TRIAL_MS)]));
     signal.throwIfAborted();
     setToken(value);
-    this.held = token() !== null;
+    this.hasToken = token() !== null;
     this.isAsked = false;
   }
 }

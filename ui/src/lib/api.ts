@@ -27,20 +27,21 @@ async function send(method: string, path: string, body?: unknown, signal?: Abort
   } catch {
     throw new ApiError(UNREACHABLE);
   }
-  if (!response.ok) throw new ApiError(await problemOf(response));
+  if (!response.ok) throw await refusal(response);
   return response;
 }
 
-async function problemOf(response: Response): Promise<Problem> {
+/** What a refusal says, whether or not it is a problem document. */
+export async function refusal(response: Response): Promise<ApiError> {
   const fallback: Problem = {
     title: response.statusText || `The server answered ${response.status}`,
     status: response.status,
     code: `http_${response.status}`,
   };
   try {
-    return { ...fallback, ...((await response.json()) as Partial<Problem>) };
+    return new ApiError({ ...fallback, ...((await response.json()) as Partial<Problem>) });
   } catch {
-    return fallback;
+    return new ApiError(fallback);
   }
 }
 

@@ -2,6 +2,7 @@
 // cannot be reached tries again every few seconds, with jitter. A server that is itself cut off is
 // left: behind one address there may be another that is not.
 
+import { refusal } from "./api";
 import { type Feed, FeedError, type Part } from "./feed";
 import { SseParser } from "./sse";
 
@@ -88,10 +89,10 @@ export class Connection {
     try {
       const response = await this.#request();
       if (response.status === 401 || response.status === 403) {
-        this.#feed.refused(await problemText(response));
+        this.#feed.refused((await refusal(response)).message);
         return true;
       }
-      if (!response.ok || !response.body) throw new Error(await problemText(response));
+      if (!response.ok || !response.body) throw await refusal(response);
       await this.#read(response.body);
       this.#feed.lost("the server closed the stream");
     } catch (error) {
@@ -159,15 +160,5 @@ export class Connection {
 
   #changed(part: Part): void {
     this.#options.onChange(new Set([part]));
-  }
-}
-
-/** What a refusal says, whether or not it is a problem document. */
-async function problemText(response: Response): Promise<string> {
-  try {
-    const problem = (await response.json()) as { detail?: string; title?: string };
-    return problem.detail ?? problem.title ?? `the server answered ${response.status}`;
-  } catch {
-    return `the server answered ${response.status}`;
   }
 }

@@ -58,9 +58,9 @@ pub struct Viewer {
     queues_sent: Option<Arc<Shared<QueuesLane>>>,
     pulse: Newest<PulseLane>,
     pulse_sent: Option<Arc<Shared<PulseLane>>>,
-    /// It asked for what has changed since the pulse that it holds.
+    /// It asked for what has changed since the pulse that it has: the base.
     pulse_changes: bool,
-    pulse_held: Option<Arc<Shared<PulseLane>>>,
+    pulse_base: Option<Arc<Shared<PulseLane>>>,
     tick_at: Instant,
     served_at: Instant,
     _counted: Counted,
@@ -105,7 +105,7 @@ impl Viewer {
             pulse: hub.lanes.pulse.newest(),
             pulse_sent: None,
             pulse_changes: false,
-            pulse_held: None,
+            pulse_base: None,
             tick_at: now + LIVE_FOR,
             served_at: now,
             _counted: Counted::new(&hub),
@@ -182,7 +182,7 @@ impl Viewer {
         self.queues.due = now + QUEUES_EVERY;
         self.queues_sent.clone_from(&snapshot.lanes.queues);
         self.pulse_sent.clone_from(&snapshot.lanes.pulse);
-        self.pulse_held.clone_from(&snapshot.lanes.pulse);
+        self.pulse_base.clone_from(&snapshot.lanes.pulse);
         self.served_at = now;
         // Right after it is said whether it is true now.
         self.tick_at = now;
@@ -204,8 +204,8 @@ impl Viewer {
         self.queues.due = now + QUEUES_EVERY;
         self.queues_sent.clone_from(&lanes.queues);
         self.pulse_sent.clone_from(&lanes.pulse);
-        self.pulse_held = lanes.pulse.filter(|_| live);
-        self.first.extend(self.pulse_held.clone().map(Frame::Pulse));
+        self.pulse_base = lanes.pulse.filter(|_| live);
+        self.first.extend(self.pulse_base.clone().map(Frame::Pulse));
         self.first.extend(lanes.queues.map(Frame::Queues));
     }
 
@@ -288,9 +288,9 @@ impl Viewer {
             return None;
         }
         self.pulse_sent = Some(newest.clone());
-        let held = self.pulse_held.replace(newest.clone()).filter(|_| self.pulse_changes);
-        let Some(held) = held else { return Some(Frame::Pulse(newest)) };
-        Some(Frame::Pulse(self.hub.lanes.pulse_changes.between(&held, &newest)))
+        let before = self.pulse_base.replace(newest.clone()).filter(|_| self.pulse_changes);
+        let Some(before) = before else { return Some(Frame::Pulse(newest)) };
+        Some(Frame::Pulse(self.hub.lanes.pulse_changes.between(&before, &newest)))
     }
 
     fn queues(&mut self, now: Instant) -> Option<Frame> {

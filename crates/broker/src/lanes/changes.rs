@@ -1,4 +1,4 @@
-//! What of the pulse a viewer must be told that holds an earlier one: in a large fleet nearly
+//! What of the pulse a viewer must be told that has an earlier one: in a large fleet nearly
 //! everybody was heard a moment ago, and this is said once for all of them.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
@@ -17,16 +17,16 @@ const FEW: usize = 500;
 pub(crate) struct PulseChanges(Mutex<Option<Worked>>);
 
 struct Worked {
-    held: Arc<Shared<PulseLane>>,
+    before: Arc<Shared<PulseLane>>,
     newest: Arc<Shared<PulseLane>>,
     changes: Arc<Shared<PulseLane>>,
 }
 
 impl PulseChanges {
-    /// What to tell a viewer that holds `held`: what has changed, or the whole where that is small.
+    /// What to tell a viewer that has `before`: what has changed, or the whole where that is small.
     pub fn between(
         &self,
-        held: &Arc<Shared<PulseLane>>,
+        before: &Arc<Shared<PulseLane>>,
         newest: &Arc<Shared<PulseLane>>,
     ) -> Arc<Shared<PulseLane>> {
         if entries(&newest.pulse) <= FEW {
@@ -34,14 +34,14 @@ impl PulseChanges {
         }
         let mut last = self.0.lock();
         let fits = |worked: &&Worked| {
-            Arc::ptr_eq(&worked.held, held) && Arc::ptr_eq(&worked.newest, newest)
+            Arc::ptr_eq(&worked.before, before) && Arc::ptr_eq(&worked.newest, newest)
         };
         if let Some(worked) = last.as_ref().filter(fits) {
             return worked.changes.clone();
         }
-        let changes = Shared::new(changes(held, newest));
-        let (held, newest) = (held.clone(), newest.clone());
-        *last = Some(Worked { held, newest, changes: changes.clone() });
+        let changes = Shared::new(changes(before, newest));
+        let (before, newest) = (before.clone(), newest.clone());
+        *last = Some(Worked { before, newest, changes: changes.clone() });
         changes
     }
 }
@@ -50,15 +50,15 @@ fn entries(pulse: &Pulse) -> usize {
     pulse.workers.len() + pulse.machines.len() + pulse.connectors.len()
 }
 
-fn changes(held: &PulseLane, newest: &PulseLane) -> PulseLane {
-    let heard = (held.heard_since, newest.heard_since);
-    let confirmed = (held.confirmed_since, newest.confirmed_since);
+fn changes(before: &PulseLane, newest: &PulseLane) -> PulseLane {
+    let heard = (before.heard_since, newest.heard_since);
+    let confirmed = (before.confirmed_since, newest.confirmed_since);
     PulseLane {
         changes: true,
         pulse: Pulse {
-            workers: changed(&held.pulse.workers, &newest.pulse.workers, heard),
-            machines: changed(&held.pulse.machines, &newest.pulse.machines, heard),
-            connectors: changed(&held.pulse.connectors, &newest.pulse.connectors, confirmed),
+            workers: changed(&before.pulse.workers, &newest.pulse.workers, heard),
+            machines: changed(&before.pulse.machines, &newest.pulse.machines, heard),
+            connectors: changed(&before.pulse.connectors, &newest.pulse.connectors, confirmed),
         },
         ..*newest
     }
@@ -66,15 +66,15 @@ fn changes(held: &PulseLane, newest: &PulseLane) -> PulseLane {
 
 /// Those that are new, that fell silent or are heard again, whose silence is another one, and as
 /// never heard those of whom nothing is known any more.
-fn changed<E: Heard>(held: &[E], newest: &[E], since: (Timestamp, Timestamp)) -> Vec<E> {
-    let mut before: HashMap<&E::Id, &E> = held.iter().map(|entry| (entry.id(), entry)).collect();
+fn changed<E: Heard>(before: &[E], newest: &[E], since: (Timestamp, Timestamp)) -> Vec<E> {
+    let mut unseen: HashMap<&E::Id, &E> = before.iter().map(|entry| (entry.id(), entry)).collect();
     let is_told = |now: &&E| {
-        let Some(before) = before.remove(now.id()) else { return true };
+        let Some(before) = unseen.remove(now.id()) else { return true };
         let (was_silent, is_silent) = (before.at() < Some(since.0), now.at() < Some(since.1));
         was_silent != is_silent || is_silent && before.at() != now.at()
     };
     let mut told: Vec<E> = newest.iter().filter(is_told).cloned().collect();
-    told.extend(before.into_values().map(Heard::unheard));
+    told.extend(unseen.into_values().map(Heard::unheard));
     told
 }
 

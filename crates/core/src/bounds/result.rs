@@ -10,7 +10,7 @@ use crate::command::{Finish, Op, Outcome};
 pub const MAX_RESULT: usize = 4_000_000;
 /// Levels of objects and lists within each other in a result: it stands within answers that bring
 /// others too, and readers of JSON go only so deep.
-pub const MAX_RESULT_DEPTH: usize = 100;
+const MAX_RESULT_DEPTH: usize = 100;
 /// Files of one job: they stand in its record.
 pub const MAX_ARTIFACTS: usize = 1_000;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Rejected, Side, Stop,
+    KeptResult, Rejected, Side, Stop,
     draft::Draft,
     ending::{self, Verdict},
     reclaim::reclaim,
@@ -188,7 +188,8 @@ fn keep_result(draft: &mut Draft<'_>, op: &AttemptOp, finish: &Finish, late: boo
     let Outcome::Completed { result: Some(result), .. } = &finish.outcome else { return 0 };
     let json: Arc<[u8]> = result.to_string().into_bytes().into();
     let bytes = json.len() as u64;
-    draft.side(Side::Result { job: op.job, attempt: op.attempt, token: op.token, late, json });
+    let result = KeptResult { attempt: op.attempt, token: op.token, late, json };
+    draft.side(Side::Result { job: op.job, result });
     bytes
 }
 

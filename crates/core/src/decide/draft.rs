@@ -7,7 +7,7 @@ use crate::{
     command::{Answer, IdempotencyKey},
     event::{Event, EventName, Record, RecordKey},
     ids::{ConnectorId, CustomerId, Incarnation, JobId, MachineId, Token, WorkerId, WorkflowId},
-    matching::{Capabilities, canonical::CapabilitiesDigest},
+    matching::{Capabilities, CapabilitiesDigest},
     record::{Alert, AlertId, Connector, Job, JobSpec, Machine, Seq, Worker},
     time::Timestamp,
 };
@@ -108,10 +108,29 @@ pub type Change = Event;
 /// What is written beside the records.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Side {
-    Idempotency { key: IdempotencyKey, job: JobId, body: [u8; 32], until: Timestamp },
+    Idempotency { key: IdempotencyKey, kept: KeptIdempotency },
     Payload { job: JobId, payload: Arc<[u8]> },
-    Result { job: JobId, attempt: u32, token: Token, late: bool, json: Arc<[u8]> },
+    Result { job: JobId, result: KeptResult },
     Capabilities { digest: CapabilitiesDigest, capabilities: Arc<Capabilities> },
+}
+
+/// What an idempotency key stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptIdempotency {
+    pub job: JobId,
+    pub body: [u8; 32],
+    /// By the clock of the store that it is in, or came from.
+    pub until: Timestamp,
+}
+
+/// What an attempt handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptResult {
+    pub attempt: u32,
+    pub token: Token,
+    pub late: bool,
+    /// As JSON.
+    pub json: Arc<[u8]>,
 }
 
 /// A decision: applied in one atomic step if `reads` and `guards` still hold, else not at all.

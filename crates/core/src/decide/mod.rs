@@ -24,7 +24,10 @@ pub use availability::{Candidate, availability, explain, unready};
 pub use claim::{accepts, free_slots};
 pub use class_health::{ClassHealth, class_health};
 use draft::Draft;
-pub use draft::{Change, GroupKey, Guard, Key, Side, Source, Stop, Transition, Unread, Value};
+pub use draft::{
+    Change, GroupKey, Guard, KeptIdempotency, KeptResult, Key, Side, Source, Stop, Transition,
+    Unread, Value,
+};
 pub use intake::Intake;
 
 use crate::{
@@ -43,7 +46,7 @@ pub mod limits {
     /// A worker or machine without a heartbeat for this long is silent.
     pub const SILENT_AFTER: Duration = Duration::from_secs(15);
     /// The same for a worker whose lease ended: while it holds one it renews it every 2 to 3 s.
-    pub const SILENT_WITH_LEASE: Duration = Duration::from_secs(7);
+    pub(super) const SILENT_WITH_LEASE: Duration = Duration::from_secs(7);
     /// A connector's status that nothing confirmed for this long is `unknown`.
     pub const STALE_AFTER: Duration = Duration::from_secs(60);
     /// How long a worker that failed a job as *wrong worker* does not get it again.
@@ -51,7 +54,7 @@ pub mod limits {
     /// The same at least, when nobody else can run it: somebody may be about to come back.
     pub const EXCLUSION_AT_LEAST: Duration = Duration::from_secs(10);
     /// The first wait after a failed attempt; doubles with each failure.
-    pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+    pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
     /// The longest wait after a failed attempt.
     pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
     /// Different jobs in a row that a worker may break before it is suspect.

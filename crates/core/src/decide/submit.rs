@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{GroupKey, Key, Rejected, Side, Stop, Value, draft::Draft, limits};
+use super::{GroupKey, KeptIdempotency, Key, Rejected, Side, Stop, Value, draft::Draft, limits};
 use crate::{
     command::{Answer, IdempotencyKey, Submit},
     event::EventName,
@@ -23,9 +23,11 @@ pub(super) fn submit(draft: &mut Draft<'_>, submit: &Submit) -> Result<Answer, S
     if let Some(idempotency) = &submit.idempotency {
         draft.side(Side::Idempotency {
             key: key_of(submit, &idempotency.key),
-            job: submit.id,
-            body: idempotency.body,
-            until: draft.now + limits::IDEMPOTENCY,
+            kept: KeptIdempotency {
+                job: submit.id,
+                body: idempotency.body,
+                until: draft.now + limits::IDEMPOTENCY,
+            },
         });
     }
     draft.side(Side::Payload { job: submit.id, payload: submit.payload.clone() });

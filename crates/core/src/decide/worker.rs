@@ -14,7 +14,7 @@ use crate::{
     event::{EventName, RecordKey},
     failure::LossReason,
     ids::{ConnectorId, Incarnation, JobId, MachineId, ServiceName, WorkerId},
-    matching::canonical,
+    matching::{CapabilitiesDigest, digest},
     record::{
         Connector, ConnectorStatus, Extra, Machine, MachineStatus, OfflineReason, Orders, Presence,
         Worker, WorkerStatus,
@@ -28,7 +28,7 @@ pub(super) fn register(draft: &mut Draft<'_>, register: &Register) -> Result<Ans
     register.capabilities.check().map_err(|error| {
         Rejected::Invalid(format!("capabilities{}: {}", error.pointer, error.message))
     })?;
-    let digest = canonical::digest(&register.capabilities);
+    let digest = digest(&register.capabilities);
     let before = draft.worker(&register.worker)?;
     if before.as_ref().is_some_and(|w| w.former_incarnations.contains(&register.incarnation)) {
         return Err(Rejected::Superseded(register.incarnation).into());
@@ -101,7 +101,7 @@ fn new_worker(
     draft: &Draft<'_>,
     before: Option<Worker>,
     register: &Register,
-    digest: canonical::CapabilitiesDigest,
+    digest: CapabilitiesDigest,
     orders: Orders,
 ) -> Worker {
     let mut former = Vec::new();

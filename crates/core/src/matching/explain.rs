@@ -12,7 +12,7 @@ use super::{
 use crate::ids::WorkerId;
 
 /// Failing workers that are named for one rule.
-pub const MAX_FAILING: usize = 20;
+const MAX_FAILING: usize = 20;
 /// Workers that are not ready which are named.
 const MAX_NOT_READY: usize = 5;
 

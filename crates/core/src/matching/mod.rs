@@ -6,21 +6,21 @@
 //! understood is not met: the rules fail closed.
 
 mod ask;
-pub mod canonical;
-pub mod capabilities;
-pub mod class;
-pub mod complete;
-pub mod condition;
+mod canonical;
+mod capabilities;
+mod class;
+mod complete;
+mod condition;
 mod contradict;
 mod crowd;
-pub mod explain;
+mod explain;
 mod parse;
-pub mod refusal;
-pub mod requirements;
-pub mod rules;
+mod refusal;
+mod requirements;
+mod rules;
 #[cfg(test)]
 mod tests;
-pub mod validate;
+mod validate;
 mod wording;
 
 pub use canonical::{CapabilitiesDigest, ClassKey, digest};
@@ -36,3 +36,4 @@ pub use explain::{
 pub use refusal::{RequirementError, RequirementErrorCode};
 pub use requirements::{CustomerNeeds, Hardware, Isolation, MustNot, Prefer, Requirements};
 pub use rules::{Rule, able, excludes};
+pub use validate::{MAX_CUSTOMERS, MAX_LIST, MAX_OFFERED};

@@ -52,7 +52,7 @@ pub enum Rule {
 
 impl Rule {
     /// Of what a service has: known only once it was reached.
-    pub fn is_learned(&self) -> bool {
+    pub(super) fn is_learned(&self) -> bool {
         matches!(self, Self::Models | Self::NodeClasses)
     }
 }

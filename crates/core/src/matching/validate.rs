@@ -12,13 +12,13 @@ use super::{
 /// its class, and in every event of the job.
 pub const MAX_BYTES: usize = 64 << 10;
 /// The same once they were completed from a graph: what it adds is not held against what was asked.
-pub const MAX_COMPLETED_BYTES: usize = 128 << 10;
+const MAX_COMPLETED_BYTES: usize = 128 << 10;
 /// Models in one list of the requirements.
-pub const MAX_MODELS: usize = 200;
+const MAX_MODELS: usize = 200;
 /// Node classes in the requirements.
-pub const MAX_NODE_CLASSES: usize = 2_000;
+const MAX_NODE_CLASSES: usize = 2_000;
 /// Label conditions in the requirements (as many again in `must_not`), and labels of a worker.
-pub const MAX_LABELS: usize = 100;
+const MAX_LABELS: usize = 100;
 /// Every other list: workers that must not, values of a condition, services of a worker.
 pub const MAX_LIST: usize = 100;
 /// Bytes of every text but the names that a worker lists.
@@ -26,9 +26,9 @@ pub const MAX_TEXT: usize = 200;
 /// Models, and also node classes, of one service of a worker.
 pub const MAX_OFFERED: usize = 20_000;
 /// Bytes of the name of a model or node class that a worker lists.
-pub const MAX_OFFERED_NAME: usize = 1_000;
+const MAX_OFFERED_NAME: usize = 1_000;
 /// GPUs of a worker.
-pub const MAX_GPUS: usize = 1_000;
+const MAX_GPUS: usize = 1_000;
 /// Customers in one of a worker's lists.
 pub const MAX_CUSTOMERS: usize = 10_000;
 

@@ -483,7 +483,7 @@ impl Job {
     }
 
     /// Whether its newest earlier attempt was lost in a way that speaks against somebody.
-    pub fn last_loss_is_suspicious(&self) -> bool {
+    pub(crate) fn last_loss_is_suspicious(&self) -> bool {
         matches!(
             self.past.last().map(|past| &past.outcome),
             Some(PastOutcome::Returned { reason, .. }) if reason.is_suspicious()

@@ -10,7 +10,7 @@ use crate::{
     bounds::brief,
     decide::limits,
     ids::{ConnectorId, Incarnation, JobId, MachineId, ServiceName, WorkerId},
-    matching::canonical::CapabilitiesDigest,
+    matching::CapabilitiesDigest,
     names::named,
     time::Timestamp,
 };
@@ -60,7 +60,7 @@ pub struct Orders {
 }
 
 impl Orders {
-    pub fn are_none(&self) -> bool {
+    pub(super) fn are_none(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -133,9 +133,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub const MAX_FORMER: usize = 16;
+    pub(crate) const MAX_FORMER: usize = 16;
     /// So many changes of the process within a minute raise an alert: two fight over one id.
-    pub const FLAPPING: usize = 3;
+    pub(crate) const FLAPPING: usize = 3;
 
     /// Whether processes fight over this id.
     pub fn is_flapping(&self, now: Timestamp) -> bool {

@@ -1,14 +1,13 @@
 //! The file side of a worker's way to the store: where its jobs' files lie.
 
 use std::{
-    io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use pointsman_api::ErrorCode;
 use pointsman_client::{Client, ClientError};
 use pointsman_connectors::{ByteStream, NewArtifact};
@@ -29,17 +28,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the directory is not there or cannot be written, or the files are another fleet's.
 pub fn shared_files(path: &Path, owner: &Owner) -> anyhow::Result<Files> {
-    check_directory(path)?;
     Files::open_shared(path, owner).map_err(|error| cannot_use(path, &error))
 }
 
-/// Refuses a directory that [`shared_files`] would refuse as another fleet's, before anything is made.
+/// Refuses a directory that [`shared_files`] would refuse, before anything is made.
 ///
 /// # Errors
 /// When the directory is not there, or the files are another fleet's.
 pub fn check_shared_files(path: &Path, fleet: &str) -> anyhow::Result<()> {
-    check_directory(path)?;
-    Files::check_owner(path, Some(fleet)).map_err(|error| cannot_use(path, &error))
+    Files::check_shared(path, fleet).map_err(|error| cannot_use(path, &error))
 }
 
 /// The same as [`shared_files`] for a worker, once a server keeps files there; none when it was told to stop before.
@@ -50,7 +47,6 @@ async fn joined_files(
 ) -> anyhow::Result<Option<Files>> {
     let mut told = false;
     loop {
-        check_directory(path)?;
         match Files::join_shared(path, owner) {
             Ok(files) => return Ok(Some(files)),
             Err(why @ FilesError::Nobodys { .. }) if !told => {
@@ -69,22 +65,13 @@ async fn joined_files(
     }
 }
 
-fn check_directory(path: &Path) -> anyhow::Result<()> {
-    let shown = path.display();
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => bail!("--artifacts {shown} is no directory"),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("--artifacts {shown} is not there: mount it, or make the directory")
-        }
-        Err(error) => Err(error).with_context(|| format!("--artifacts {shown}")),
-    }
-}
-
 /// The error says in one what went wrong and why.
 fn cannot_use(path: &Path, error: &FilesError) -> anyhow::Error {
     let shown = path.display();
     match error {
+        FilesError::Missing { .. } | FilesError::NoDirectory { .. } => {
+            anyhow!("--artifacts {error}")
+        }
         FilesError::OtherFleet { .. } => anyhow!("--artifacts {shown}: {error}"),
         error => anyhow!(
             "--artifacts {shown} cannot be used: {error}: this process must be able to write there"

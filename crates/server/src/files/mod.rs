@@ -81,6 +81,10 @@ pub enum FilesError {
     Disk(#[from] object_store::Error),
     #[error("the disk refused: {0}")]
     Io(#[source] io::Error),
+    #[error("{path} is not there: mount it, or make the directory")]
+    Missing { path: String },
+    #[error("{path} is no directory")]
+    NoDirectory { path: String },
     #[error(
         "these are the files of fleet {found:?}, not of {wanted:?}: check --fleet, or give another \
          directory; if they are to be this fleet's, delete {file}"
@@ -127,6 +131,16 @@ impl Files {
             Err(FilesError::Nobodys { .. }) => Ok(()),
             checked => checked,
         }
+    }
+
+    /// Whether [`open_shared`](Self::open_shared) would refuse the directory, but for writing there.
+    /// Nothing is made.
+    ///
+    /// # Errors
+    /// When it would.
+    pub fn check_shared(data: &Path, fleet: &str) -> Result<(), FilesError> {
+        check_directory(data)?;
+        Self::check_owner(data, Some(fleet))
     }
 
     /// The files in a directory that several processes share, such as a network file system, which
@@ -325,10 +339,14 @@ impl Files {
 }
 
 fn check_directory(path: &Path) -> Result<(), FilesError> {
-    let found = std::fs::metadata(path).map_err(FilesError::Io)?;
-    match found.is_dir() {
-        true => Ok(()),
-        false => Err(FilesError::Io(io::ErrorKind::NotADirectory.into())),
+    let shown = || path.display().to_string();
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(FilesError::NoDirectory { path: shown() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(FilesError::Missing { path: shown() })
+        }
+        Err(error) => Err(FilesError::Io(error)),
     }
 }
 

@@ -229,12 +229,10 @@ async fn what_others_are_just_storing_in_a_shared_directory_is_left_alone() {
     assert!(!staged.exists(), "this one has the directory to itself");
     let file = dir.path().join("a-file");
     std::fs::write(&file, "").unwrap();
-    for wrong in [file, dir.path().join("missing")] {
-        assert!(
-            matches!(Files::open_shared(&wrong, &owner()), Err(FilesError::Io(_))),
-            "{wrong:?}"
-        );
-    }
+    let [file, missing] =
+        [file, dir.path().join("missing")].map(|wrong| Files::open_shared(&wrong, &owner()));
+    assert!(matches!(file, Err(FilesError::NoDirectory { .. })), "{file:?}");
+    assert!(matches!(missing, Err(FilesError::Missing { .. })), "{missing:?}");
 }
 
 #[tokio::test]

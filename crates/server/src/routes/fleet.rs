@@ -6,17 +6,14 @@ use axum::{Json, extract::State, response::Response};
 use pointsman_api::{ErrorCode, Problem};
 use pointsman_broker::{Liveness, Snapshot};
 use pointsman_core::{
-    Rejected, WorkerId,
+    Rejected,
     matching::{Capabilities, CapabilitiesDigest},
-    record::Worker,
 };
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::{Errors, health::readable, job::counted};
 use crate::{
     app::App,
-    extract::{Id, One},
+    extract::One,
     refusal::{Answer, Refusal},
 };
 
@@ -36,38 +33,6 @@ pub(super) async fn seen(app: &App) -> Answer<Snapshot> {
 )]
 pub(crate) async fn snapshot(State(app): State<App>) -> Answer<Response> {
     counted(&app, &seen(&app).await?).await
-}
-
-/// All workers.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Workers {
-    /// All that are known, also those that are offline.
-    #[schema(value_type = Vec<Worker>)]
-    workers: Vec<Arc<Worker>>,
-}
-
-/// All workers.
-#[utoipa::path(
-    get, path = "/api/v1/workers", tag = "fleet",
-    responses((status = 200, body = Workers), Errors),
-)]
-pub(crate) async fn workers(State(app): State<App>) -> Answer<Response> {
-    counted(&app, &Workers { workers: seen(&app).await?.workers }).await
-}
-
-/// One worker.
-#[utoipa::path(
-    get, path = "/api/v1/workers/{id}", tag = "fleet",
-    params(("id" = String, Path)),
-    responses((status = 200, body = Worker), Errors),
-)]
-pub(crate) async fn worker(
-    State(app): State<App>,
-    Id(id): Id<WorkerId>,
-) -> Answer<Json<Arc<Worker>>> {
-    let workers = seen(&app).await?.workers;
-    let found = workers.into_iter().find(|worker| worker.id == id);
-    Ok(Json(found.ok_or_else(|| Rejected::WorkerNotFound(id.to_string()))?))
 }
 
 /// What the workers with this digest offer.

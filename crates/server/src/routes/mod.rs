@@ -16,11 +16,11 @@ pub(crate) mod intake;
 pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod machines;
-pub(crate) mod operate;
 mod page;
 pub(crate) mod pages;
 pub(crate) mod submit;
 pub(crate) mod worker;
+pub(crate) mod workers;
 
 /// Every error of every route, for the OpenAPI document.
 pub(crate) struct Errors;

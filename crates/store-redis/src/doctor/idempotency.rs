@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use pointsman_core::{
     command::IdempotencyKey,
+    decide::KeptIdempotency,
     doctor::{Finding, FindingRule, Mend},
 };
-use pointsman_store::{StoreError, state::KeptIdempotency};
+use pointsman_store::StoreError;
 
 use super::{
     indexes::{Differences, command},

@@ -17,7 +17,7 @@ const WRITERS: [&str; 3] = ["commit", "contact", "hear"];
 const NO_WRITES: [&str; 2] = ["MISCONF", "NOREPLICAS"];
 
 /// A connection that broke after so long was well.
-const HELD: Duration = Duration::from_secs(5);
+const WELL_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub struct Standing(Mutex<Inner>);
@@ -88,7 +88,8 @@ impl Standing {
     pub fn broke(&self, why: &str, now: Instant) -> bool {
         let mut inner = self.0.lock();
         inner.away = Some(Away::Unreachable(why.to_owned()));
-        if inner.here_since.is_some_and(|since| now.saturating_duration_since(since) >= HELD) {
+        if inner.here_since.is_some_and(|since| now.saturating_duration_since(since) >= WELL_AFTER)
+        {
             inner.broken.works(now);
         }
         inner.broken.failed(why, now)
@@ -181,7 +182,7 @@ mod tests {
     fn connections_that_break_at_once_for_the_same_reason_are_told_of_once() {
         let standing = Standing::default();
         let begin = Instant::now();
-        let (soon, later) = (begin + HELD / 5, begin + HELD);
+        let (soon, later) = (begin + WELL_AFTER / 5, begin + WELL_AFTER);
         let broke = |why, made, now| {
             standing.is_here(Info::default(), made);
             standing.broke(why, now)
@@ -189,7 +190,7 @@ mod tests {
         assert!(broke("Ask: 4014", begin, soon));
         assert!(!broke("Ask: 4014", begin, soon));
         assert!(broke("Moved: 4014", begin, soon));
-        assert!(broke("Moved: 4014", begin, later), "it held meanwhile");
+        assert!(broke("Moved: 4014", begin, later), "it was well meanwhile");
     }
 
     #[test]

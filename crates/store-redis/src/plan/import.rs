@@ -1,6 +1,6 @@
 //! What an import writes: records as they are with all their indexes, and no events.
 
-use pointsman_core::{Record, Timestamp, WorkerId};
+use pointsman_core::{Record, Timestamp, WorkerId, decide::Side};
 use pointsman_store::transfer::Item;
 
 use super::{Plan, Stamps};
@@ -28,20 +28,14 @@ impl Plan {
     fn put(&mut self, item: &Item, now: Timestamp) {
         match item {
             Item::Record(record) => self.put_record(record),
-            Item::Payload { job, payload } => self.keep_payload(*job, payload),
-            Item::Result { job, result } => {
-                self.keep_result(*job, result.attempt, result.token, result.late, &result.json);
-            }
-            Item::Capabilities { digest, capabilities } => {
-                self.indexes.keep_capabilities(*digest, capabilities);
-            }
-            Item::Idempotency { key, kept } => {
+            Item::Side(Side::Idempotency { key, kept }) => {
                 // What is over is no longer kept.
                 let life = kept.until.since(now).as_millis();
                 if life > 0 {
                     self.keep_idempotency(key, kept, life);
                 }
             }
+            Item::Side(side) => self.side(side),
         }
     }
 

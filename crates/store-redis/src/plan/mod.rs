@@ -16,15 +16,14 @@ pub use claim::{ClaimPlan, Pick};
 use index::Indexes;
 use parts::Parts;
 use pointsman_core::{
-    JobId, Record, RecordKey, Token, Transition, WorkerId,
+    JobId, Record, RecordKey, Transition, WorkerId,
     command::IdempotencyKey,
-    decide::{Guard, Intake, Key, Side, Value, limits},
+    decide::{Guard, Intake, KeptIdempotency, Key, Side, Value, limits},
     event::Event,
     hex,
     matching::{Capabilities, Class},
     record::Seq,
 };
-use pointsman_store::state::KeptIdempotency;
 pub use write::{Stamps, Write, event_name, parse_key, status, statuses};
 
 use crate::{
@@ -129,26 +128,19 @@ impl Plan {
 
     fn side(&mut self, side: &Side) {
         match side {
-            Side::Idempotency { key, job, body, until } => {
-                let kept = KeptIdempotency { job: *job, body: *body, until: *until };
-                self.keep_idempotency(key, &kept, limits::IDEMPOTENCY.as_millis());
+            Side::Idempotency { key, kept } => {
+                self.keep_idempotency(key, kept, limits::IDEMPOTENCY.as_millis());
             }
-            Side::Payload { job, payload } => self.keep_payload(*job, payload),
-            Side::Result { job, attempt, token, late, json } => {
-                self.keep_result(*job, *attempt, *token, *late, json);
+            Side::Payload { job, payload } => {
+                self.payloads.push((format!("payload:{job}"), payload.to_vec()));
+            }
+            Side::Result { job, result } => {
+                self.indexes.append(results::key(*job), results::element(result));
             }
             Side::Capabilities { digest, capabilities } => {
                 self.indexes.keep_capabilities(*digest, capabilities);
             }
         }
-    }
-
-    fn keep_payload(&mut self, job: JobId, payload: &[u8]) {
-        self.payloads.push((format!("payload:{job}"), payload.to_vec()));
-    }
-
-    fn keep_result(&mut self, job: JobId, attempt: u32, token: Token, late: bool, json: &[u8]) {
-        self.indexes.append(results::key(job), results::element(attempt, token, late, json));
     }
 
     fn keep_idempotency(&mut self, key: &IdempotencyKey, kept: &KeptIdempotency, life: u128) {

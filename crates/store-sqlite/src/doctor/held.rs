@@ -1,10 +1,11 @@
-//! Rows against what the process holds. Rows are read at a start alone, so what is held is the
-//! truth: a row that says something else was changed by somebody's hand, or by the disk.
+//! Rows against what is in memory. Rows are read at a start alone, so memory is the truth: a row
+//! that says something else was changed by somebody's hand, or by the disk.
 
 use std::collections::BTreeSet;
 
 use pointsman_core::{
     Record,
+    decide::Side,
     doctor::{Finding, FindingRule, Mend, subject},
     to_json,
 };
@@ -24,15 +25,15 @@ const NAMED: usize = 3;
 /// An item whose row is not what it should be.
 #[derive(Debug, Clone)]
 pub(crate) struct Damaged {
-    pub held: Item,
+    pub item: Item,
     pub finding: Finding,
 }
 
-/// What is held that is neither a job nor an idempotency key.
+/// What is in memory that is neither a job nor an idempotency key.
 pub(crate) fn fleet_items(state: &State) -> Vec<Item> {
     let digests: BTreeSet<_> = state.workers().map(|worker| worker.capabilities_digest).collect();
     let capabilities = digests.into_iter().filter_map(|digest| {
-        Some(Item::Capabilities { digest, capabilities: state.capabilities(&digest)? })
+        Some(Item::Side(Side::Capabilities { digest, capabilities: state.capabilities(&digest)? }))
     });
     state.fleet_records().map(Item::Record).chain(capabilities).collect()
 }
@@ -45,32 +46,32 @@ pub(crate) fn suspects(
 ) -> rusqlite::Result<Vec<Item>> {
     let db = db.transaction()?;
     let mut suspects = Vec::new();
-    for held in items {
-        if problem(&db, rows, &held)?.is_some() {
-            suspects.push(held);
+    for item in items {
+        if problem(&db, rows, &item)?.is_some() {
+            suspects.push(item);
         }
     }
     Ok(suspects)
 }
 
 impl Writer {
-    /// Of these items, those whose row is not what is held. Between two batches both are of one
+    /// Of these items, those whose row is not what is in memory. Between two batches both are of one
     /// moment.
     pub(crate) fn damaged(&self, rows: &Rows, items: &[Item]) -> rusqlite::Result<Vec<Damaged>> {
         let mut damaged = Vec::new();
-        for held in items.iter().filter_map(|item| held_now(&self.state, item)) {
-            if let Some(problem) = problem(&self.database.connection, rows, &held)? {
-                damaged.push(Damaged { finding: problem.finding(&held), held });
+        for item in items.iter().filter_map(|item| in_memory(&self.state, item)) {
+            if let Some(problem) = problem(&self.database.connection, rows, &item)? {
+                damaged.push(Damaged { finding: problem.finding(&item), item });
             }
         }
         Ok(damaged)
     }
 
-    /// Writes the rows of these items anew, as they are held now.
+    /// Writes the rows of these items anew, as they are in memory now.
     pub(crate) fn rewrite(&mut self, items: &[Item]) -> Result<(), WriteError> {
         let mut writes = Writes::default();
-        for held in items.iter().filter_map(|item| held_now(&self.state, item)) {
-            writes.item(&held)?;
+        for item in items.iter().filter_map(|item| in_memory(&self.state, item)) {
+            writes.item(&item)?;
         }
         self.database.write(&writes, self.head(self.clock.now()))?;
         tracing::warn!(rows = items.len(), "rows of the database are written anew");
@@ -78,19 +79,22 @@ impl Writer {
     }
 }
 
-fn held_now(state: &State, item: &Item) -> Option<Item> {
+fn in_memory(state: &State, item: &Item) -> Option<Item> {
     match item {
         Item::Record(record) => state.record(&record.key()).map(Item::Record),
-        Item::Capabilities { digest, .. } => {
+        Item::Side(Side::Capabilities { digest, .. }) => {
             let digest = *digest;
-            Some(Item::Capabilities { digest, capabilities: state.capabilities(&digest)? })
+            Some(Item::Side(Side::Capabilities {
+                digest,
+                capabilities: state.capabilities(&digest)?,
+            }))
         }
-        Item::Idempotency { key, .. } => {
+        Item::Side(Side::Idempotency { key, .. }) => {
             let kept = state.idempotency(key)?.clone();
-            Some(Item::Idempotency { key: key.clone(), kept })
+            Some(Item::Side(Side::Idempotency { key: key.clone(), kept }))
         }
         // They lie in the database alone.
-        Item::Payload { .. } | Item::Result { .. } => None,
+        Item::Side(Side::Payload { .. } | Side::Result { .. }) => None,
     }
 }
 
@@ -101,23 +105,23 @@ enum Problem {
     Other(String),
 }
 
-fn problem(db: &Connection, rows: &Rows, held: &Item) -> rusqlite::Result<Option<Problem>> {
-    Ok(match read_row(db, rows, held)? {
+fn problem(db: &Connection, rows: &Rows, item: &Item) -> rusqlite::Result<Option<Problem>> {
+    Ok(match read_row(db, rows, item)? {
         None => Some(Problem::Gone),
         Some(Err(why)) => Some(Problem::Unreadable(why)),
-        Some(Ok(row)) if row == *held => None,
-        Some(Ok(row)) => Some(Problem::Other(differences(&row, held))),
+        Some(Ok(row)) if row == *item => None,
+        Some(Ok(row)) => Some(Problem::Other(differences(&row, item))),
     })
 }
 
-/// What a row says. One that is written as it would be says what is held; of others, which an older
-/// program may have written, it counts what is read from them.
+/// What a row says. One that is written as it would be says what is in memory; of others, which an
+/// older program may have written, it counts what is read from them.
 fn read_row(
     db: &Connection,
     rows: &Rows,
-    held: &Item,
+    item: &Item,
 ) -> rusqlite::Result<Option<Result<Item, String>>> {
-    match held {
+    match item {
         Item::Record(Record::Job(job)) => {
             let Some(n) = rows.of(&job.id) else { return Ok(None) };
             let row = "SELECT id, record FROM jobs WHERE n = ?1";
@@ -125,7 +129,7 @@ fn read_row(
                 let (id, text) = (bytes(row, 0)?, bytes(row, 1)?);
                 let is_its_own = *id == *job.id.as_uuid().as_bytes();
                 Ok(match is_its_own && *text == *to_json(&**job).as_bytes() {
-                    true => Ok(held.clone()),
+                    true => Ok(item.clone()),
                     false => parse_job(&id, &text).map(|job| Item::Record(Record::Job(job))),
                 })
             });
@@ -138,50 +142,51 @@ fn read_row(
             let read = db.prepare_cached(row)?.query_row(params![kind.as_str(), id], |row| {
                 let text = bytes(row, 0)?;
                 Ok(match *text == *to_json(record).as_bytes() {
-                    true => Ok(held.clone()),
+                    true => Ok(item.clone()),
                     false => read_record(kind, &id, &text).map(Item::Record),
                 })
             });
             read.optional()
         }
-        Item::Capabilities { digest, .. } => {
+        Item::Side(Side::Capabilities { digest, .. }) => {
             let row = "SELECT digest, json FROM capabilities WHERE digest = ?1";
             let read = db.prepare_cached(row)?.query_row([digest.as_bytes()], |row| {
                 let read = read_capabilities(&bytes(row, 0)?, &bytes(row, 1)?);
-                Ok(read.map(|(digest, found)| Item::Capabilities {
-                    digest,
-                    capabilities: found.into(),
+                Ok(read.map(|(digest, found)| {
+                    Item::Side(Side::Capabilities { digest, capabilities: found.into() })
                 }))
             });
             read.optional()
         }
-        Item::Idempotency { key, .. } => {
+        Item::Side(Side::Idempotency { key, .. }) => {
             let row = "SELECT customer, key, job, body, until_ms FROM idempotency
                        WHERE customer = ?1 AND key = ?2";
             let names = [customer_name(key.customer.as_ref()), key.key.as_str()];
             let read = db.prepare_cached(row)?.query_row(names, |row| {
-                Ok(read_idempotency(row).map(|(key, kept)| Item::Idempotency { key, kept }))
+                Ok(read_idempotency(row)
+                    .map(|(key, kept)| Item::Side(Side::Idempotency { key, kept })))
             });
             read.optional()
         }
-        // Nothing is held of them that could differ.
-        Item::Payload { .. } | Item::Result { .. } => Ok(Some(Ok(held.clone()))),
+        // Memory has nothing of them that could differ.
+        Item::Side(Side::Payload { .. } | Side::Result { .. }) => Ok(Some(Ok(item.clone()))),
     }
 }
 
-/// In what a row is not what is held.
-fn differences(row: &Item, held: &Item) -> String {
-    let (Item::Record(row), Item::Record(held)) = (row, held) else {
+/// In what a row is not what is in memory.
+fn differences(row: &Item, memory: &Item) -> String {
+    let (Item::Record(row), Item::Record(memory)) = (row, memory) else {
         return "its row in the database says something else than the server holds".to_owned();
     };
-    let [row, held] = [row, held].map(|record| serde_json::from_str(&to_json(record)));
-    let (row, held): (Value, Value) = (row.unwrap_or_default(), held.unwrap_or_default());
-    let fields = [&row, &held].into_iter().filter_map(Value::as_object).flat_map(|all| all.keys());
-    let fields: BTreeSet<&String> = fields.filter(|field| row[*field] != held[*field]).collect();
+    let [row, memory] = [row, memory].map(|record| serde_json::from_str(&to_json(record)));
+    let (row, memory): (Value, Value) = (row.unwrap_or_default(), memory.unwrap_or_default());
+    let fields =
+        [&row, &memory].into_iter().filter_map(Value::as_object).flat_map(|all| all.keys());
+    let fields: BTreeSet<&String> = fields.filter(|field| row[*field] != memory[*field]).collect();
     let said = |value: &Value| value.to_string().chars().take(60).collect::<String>();
     let named = fields.iter().take(NAMED).map(|field| {
-        let (row, held) = (said(&row[*field]), said(&held[*field]));
-        format!("{field} is {row} in the database, and the server holds {held}")
+        let (row, memory) = (said(&row[*field]), said(&memory[*field]));
+        format!("{field} is {row} in the database, and the server holds {memory}")
     });
     let named = named.collect::<Vec<_>>().join("; ");
     match fields.len().saturating_sub(NAMED) {
@@ -191,7 +196,7 @@ fn differences(row: &Item, held: &Item) -> String {
 }
 
 impl Problem {
-    fn finding(self, held: &Item) -> Finding {
+    fn finding(self, item: &Item) -> Finding {
         let (rule, problem, then) = match self {
             Self::Gone => (
                 FindingRule::LostRecord,
@@ -216,19 +221,19 @@ impl Problem {
                    the database"
                     .to_owned(),
             mend: Mend::Repair,
-            ..Finding::new(rule, subject_of(held), problem)
+            ..Finding::new(rule, subject_of(item), problem)
         }
     }
 }
 
-fn subject_of(held: &Item) -> String {
-    match held {
+fn subject_of(item: &Item) -> String {
+    match item {
         Item::Record(record) => subject(&record.key()),
-        Item::Capabilities { digest, .. } => format!("capabilities/{digest}"),
-        Item::Idempotency { key, .. } => match &key.customer {
+        Item::Side(Side::Capabilities { digest, .. }) => format!("capabilities/{digest}"),
+        Item::Side(Side::Idempotency { key, .. }) => match &key.customer {
             Some(customer) => format!("idempotency/{customer}/{}", key.key),
             None => format!("idempotency/{}", key.key),
         },
-        Item::Payload { job, .. } | Item::Result { job, .. } => format!("job/{job}"),
+        Item::Side(Side::Payload { job, .. } | Side::Result { job, .. }) => format!("job/{job}"),
     }
 }

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 
 use pointsman_core::{
     JobId, Record, Rejected, Timestamp,
+    decide::Side,
     doctor::{Examination, Finding, FindingRule, Mended},
     event::RecordKey,
 };
 use pointsman_store::{
-    Depth, Done, JobFilter, State, Store as _, StoreError, doctor::Treatment, transfer::Item,
+    Depth, Done, JobFilter, State, Store as _, StoreError, Treatment, transfer::Item,
 };
 use rusqlite::Connection;
 
@@ -79,15 +80,15 @@ impl SqliteStore {
     /// Writes damaged rows anew: those of the findings with these ids, or all.
     async fn rewrite(&self, ids: Option<&[String]>) -> Result<Treatment, StoreError> {
         let mut found = Examination::default();
-        let mut held = Vec::new();
+        let mut items = Vec::new();
         for row in self.damaged_rows().await? {
             if ids.is_none_or(|ids| ids.contains(&row.finding.id)) {
                 found.add(row.finding);
-                held.push(row.held);
+                items.push(row.item);
             }
         }
-        if !held.is_empty() {
-            self.turn(move |writer| writer.rewrite(&held)).await??;
+        if !items.is_empty() {
+            self.turn(move |writer| writer.rewrite(&items)).await??;
         }
         Ok(Treatment::of(found, None, |_| None))
     }
@@ -149,7 +150,7 @@ impl SqliteStore {
         Ok(lost.into_iter().map(finding).collect())
     }
 
-    /// Rows that are not what the process holds; of very many, the first.
+    /// Rows that are not what is in memory; of very many, the first.
     async fn damaged_rows(&self) -> Result<Vec<Damaged>, StoreError> {
         let mut damaged = Vec::new();
         for items in self.look(|state, _| fleet_items(state)).await?.chunks(CHUNK) {
@@ -172,17 +173,21 @@ impl SqliteStore {
             if after.is_none() {
                 break;
             }
-            let keys = page.into_iter().map(|(key, kept)| Item::Idempotency { key, kept });
-            self.compare(keys.collect(), &mut damaged).await?;
+            let sides = page.into_iter().map(|(key, kept)| Side::Idempotency { key, kept });
+            self.compare(sides.map(Item::Side).collect(), &mut damaged).await?;
         }
         Ok(damaged)
     }
 
     /// What differs may only have changed since it was read: the writer looks again, between two
     /// batches.
-    async fn compare(&self, held: Vec<Item>, damaged: &mut Vec<Damaged>) -> Result<(), StoreError> {
+    async fn compare(
+        &self,
+        items: Vec<Item>,
+        damaged: &mut Vec<Damaged>,
+    ) -> Result<(), StoreError> {
         let rows = self.rows.clone();
-        let suspects = self.readers.read(move |db| suspects(db, &rows, held)).await?;
+        let suspects = self.readers.read(move |db| suspects(db, &rows, items)).await?;
         if suspects.is_empty() {
             return Ok(());
         }
@@ -231,7 +236,7 @@ mod tests {
     use super::*;
     use crate::Options;
 
-    /// What was read before a change does not fit what is held after it, and is no damage.
+    /// What was read before a change does not fit what is in memory after it, and is no damage.
     #[tokio::test]
     async fn what_changed_meanwhile_is_looked_at_again() {
         let dir = tempfile::tempdir().unwrap();
@@ -243,8 +248,8 @@ mod tests {
         let read = vec![Item::Record(read.unwrap())];
 
         let is_suspect = async || {
-            let (rows, held) = (store.rows.clone(), read.clone());
-            let found = store.readers.read(move |db| suspects(db, &rows, held)).await.unwrap();
+            let (rows, items) = (store.rows.clone(), read.clone());
+            let found = store.readers.read(move |db| suspects(db, &rows, items)).await.unwrap();
             !found.is_empty()
         };
         let is_damaged = async || {

@@ -6,12 +6,13 @@ use std::{borrow::Cow, path::Path, sync::Arc, thread};
 use pointsman_core::{
     CustomerId, JobId, Record, RecordKind, Seq, Timestamp,
     command::IdempotencyKey,
+    decide::KeptIdempotency,
     hex,
     matching::{Capabilities, CapabilitiesDigest, digest},
     record::Job,
     to_json,
 };
-use pointsman_store::{Epoch, State, state::KeptIdempotency};
+use pointsman_store::{Epoch, State};
 use rusqlite::{Connection, Row, types::ValueRef};
 
 use super::schema;

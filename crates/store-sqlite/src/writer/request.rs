@@ -83,7 +83,7 @@ impl Work {
         };
         let of_side = |side: &Side| match side {
             Side::Payload { payload, .. } => payload.len(),
-            Side::Result { json, .. } => json.len(),
+            Side::Result { result, .. } => result.json.len(),
             _ => RECORD,
         };
         match self {

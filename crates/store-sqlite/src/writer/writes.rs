@@ -6,13 +6,10 @@ use std::{collections::HashMap, io::Write as _, ops::Range, sync::Arc};
 use pointsman_core::{
     Event, JobId, LogGroup, RecordKey, Seq, Timestamp,
     command::IdempotencyKey,
-    decide::Side,
+    decide::{KeptIdempotency, KeptResult, Side},
     matching::{Capabilities, CapabilitiesDigest},
 };
-use pointsman_store::{
-    state::KeptIdempotency,
-    transfer::{Item, KeptResult},
-};
+use pointsman_store::transfer::Item;
 
 /// Groups in one row of the log, and bytes after which a row is full: who reads a page of the log
 /// reads whole rows.
@@ -58,32 +55,23 @@ impl Writes {
     pub fn side(&mut self, side: Side) {
         match side {
             Side::Payload { job, payload } => self.payloads.push((job, payload)),
-            Side::Result { job, attempt, token, late, json } => {
-                self.results.push((job, KeptResult { attempt, token, late, json }));
-            }
+            Side::Result { job, result } => self.results.push((job, result)),
             Side::Capabilities { digest, capabilities } => {
                 self.capabilities.push((digest, capabilities));
             }
-            Side::Idempotency { key, job, body, until } => {
-                self.idempotency.push((key, KeptIdempotency { job, body, until }));
-            }
+            Side::Idempotency { key, kept } => self.idempotency.push((key, kept)),
         }
     }
 
     /// Writes an imported item, of which the log says nothing.
     pub fn item(&mut self, item: &Item) -> Result<(), serde_json::Error> {
-        match item.clone() {
+        match item {
             Item::Record(record) => {
                 let start = self.text.len();
-                serde_json::to_writer(&mut self.text, &record)?;
+                serde_json::to_writer(&mut self.text, record)?;
                 self.records.insert(record.key(), Some(start..self.text.len()));
             }
-            Item::Payload { job, payload } => self.payloads.push((job, payload)),
-            Item::Result { job, result } => self.results.push((job, result)),
-            Item::Capabilities { digest, capabilities } => {
-                self.capabilities.push((digest, capabilities));
-            }
-            Item::Idempotency { key, kept } => self.idempotency.push((key, kept)),
+            Item::Side(side) => self.side(side.clone()),
         }
         Ok(())
     }

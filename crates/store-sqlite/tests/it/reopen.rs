@@ -7,7 +7,7 @@ use pointsman_core::{
     Answer, Command, JobId, LogGroup, LossReason,
     command::{Idempotency, Op},
     decide::limits,
-    matching::canonical,
+    matching::digest,
     record::JobSpec,
 };
 use pointsman_store::{
@@ -99,7 +99,7 @@ async fn payloads_results_and_capabilities_come_back() {
     let nobody = after.token();
     assert_eq!(after.store.result(job, Some(nobody)).await.unwrap(), None);
     let register = Fleet::registration(&hand, 2, &["fast"]);
-    let digest = canonical::digest(&register.capabilities);
+    let digest = digest(&register.capabilities);
     let kept = after.store.capabilities(digest).await.unwrap();
     assert_eq!(kept.as_deref(), Some(&register.capabilities));
 }

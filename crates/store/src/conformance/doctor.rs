@@ -8,7 +8,7 @@ use pointsman_core::{
     command::Held,
     doctor::{MendOutcome, Mended},
     event::{Event, Record, RecordKey},
-    matching::canonical,
+    matching::digest,
     record::{Connector, ConnectorStatus, Job, JobState, Machine, Worker, WorkerStatus},
     view::{ENDED_IN_VIEW, View},
 };
@@ -270,7 +270,7 @@ async fn what_no_repair_can_mend(open: &Open) {
     let mut other = Fleet::registration(&ward.hand, 1, &["other"]).capabilities;
     other.labels.clear();
     other.services.clear();
-    let digest = canonical::digest(&other);
+    let digest = digest(&other);
     ward.fleet.corrupt(vec![ward.with_worker(|w| w.capabilities_digest = digest)]).await;
     let seq = ward.fleet.seq().await;
     let mended = ward.fleet.store.mend(None).await.expect("the store works");

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use pointsman_core::{
     Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
     command::Reconcile,
-    decide::{Key, Side},
+    decide::{KeptResult, Key, Side},
     doctor::{Examination, Mended},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
@@ -25,7 +25,7 @@ use crate::{
     state::{
         Applied, ClassSummary, Due, EndedPage, JobFilter, JobsPage, Pulse, Queues, State, WorkHint,
     },
-    transfer::{KeptResult, Transfer},
+    transfer::Transfer,
 };
 
 /// Groups kept in the log.
@@ -45,6 +45,15 @@ impl Inner {
             payloads: HashMap::new(),
             results: HashMap::new(),
             log: VecDeque::new(),
+        }
+    }
+
+    /// What the state does not hold itself.
+    fn keep(&mut self, side: Side) {
+        match side {
+            Side::Payload { job, payload } => drop(self.payloads.insert(job, payload)),
+            Side::Result { job, result } => self.results.entry(job).or_default().push(result),
+            Side::Idempotency { .. } | Side::Capabilities { .. } => {}
         }
     }
 }
@@ -72,14 +81,7 @@ impl MemStore {
     /// Keeps what an applied transition brought, tells subscribers, wakes waiting workers.
     fn publish(&self, inner: &mut Inner, applied: Applied) -> Done {
         for side in applied.sides {
-            match side {
-                Side::Payload { job, payload } => drop(inner.payloads.insert(job, payload)),
-                Side::Result { job, attempt, token, late, json } => {
-                    let result = KeptResult { attempt, token, late, json };
-                    inner.results.entry(job).or_default().push(result);
-                }
-                Side::Idempotency { .. } | Side::Capabilities { .. } => {}
-            }
+            inner.keep(side);
         }
         if let Some(group) = &applied.group {
             for event in group.events.iter().filter(|event| event.record.is_none()) {

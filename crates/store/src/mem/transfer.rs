@@ -1,13 +1,16 @@
 //! Moving the store in memory; tests move to and from it.
 
 use async_trait::async_trait;
-use pointsman_core::{JobId, command::IdempotencyKey};
+use pointsman_core::{
+    JobId,
+    command::IdempotencyKey,
+    decide::{KeptIdempotency, KeptResult},
+};
 
 use super::{Inner, MemStore};
 use crate::{
     Epoch, Intake, Store, StoreError,
-    state::KeptIdempotency,
-    transfer::{Header, Item, KeptResult, Transfer, TransferError},
+    transfer::{Header, Item, Transfer, TransferError},
 };
 
 #[async_trait]
@@ -43,11 +46,10 @@ impl Transfer for MemStore {
         let mut inner = self.inner.lock();
         inner.state.check_importing()?;
         for item in items {
-            match item {
-                Item::Payload { job, payload } => drop(inner.payloads.insert(job, payload)),
-                Item::Result { job, result } => inner.results.entry(job).or_default().push(result),
-                item => inner.state.import(item),
+            if let Item::Side(side) = &item {
+                inner.keep(side.clone());
             }
+            inner.state.import(item);
         }
         Ok(())
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use pointsman_core::{
     Answer, Event, EventName, LogGroup, Rejected, Seq, Timestamp,
     command::IdempotencyKey,
-    decide::{ClassHealth, Guard, Side, Transition, class_health},
+    decide::{ClassHealth, Guard, KeptIdempotency, Side, Transition, class_health},
     event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, ClassKey},
     record::Job,
 };
 
-use super::{KeptIdempotency, State, queue::Losses};
+use super::{State, queue::Losses};
 use crate::transfer::Item;
 
 /// A transition that was applied.
@@ -118,9 +118,8 @@ impl State {
 
     fn apply_side(&mut self, side: &Side, undo: &mut Undo) {
         match side {
-            Side::Idempotency { key, job, body, until } => {
-                let kept = KeptIdempotency { job: *job, body: *body, until: *until };
-                let before = self.keep_idempotency(key.clone(), kept);
+            Side::Idempotency { key, kept } => {
+                let before = self.keep_idempotency(key.clone(), kept.clone());
                 undo.idempotency.push((key.clone(), before));
             }
             Side::Capabilities { digest, capabilities } => {
@@ -212,11 +211,7 @@ impl State {
     pub fn import(&mut self, item: Item) {
         match item {
             Item::Record(record) => self.restore(record),
-            Item::Capabilities { digest, capabilities } => {
-                self.keep_capabilities(digest, &capabilities);
-            }
-            Item::Idempotency { key, kept } => drop(self.keep_idempotency(key, kept)),
-            Item::Payload { .. } | Item::Result { .. } => {}
+            Item::Side(side) => self.apply_side(&side, &mut Undo::default()),
         }
     }
 

@@ -5,10 +5,10 @@ use std::ops::Bound;
 use pointsman_core::{
     Seq, Timestamp,
     command::IdempotencyKey,
-    decide::{Intake, limits},
+    decide::{Intake, KeptIdempotency, limits},
 };
 
-use super::{KeptIdempotency, State};
+use super::State;
 use crate::{Epoch, TransferError};
 
 impl State {

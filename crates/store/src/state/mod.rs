@@ -36,7 +36,10 @@ pub use waiters::WorkHint;
 use pointsman_core::{
     Answer, Command, ConnectorId, EventName, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId,
     command::{Exchange, IdempotencyKey, Renew},
-    decide::{self, GroupKey, Intake, Key, Source, Stop, Transition, Unread, Value, limits},
+    decide::{
+        self, GroupKey, Intake, KeptIdempotency, Key, Source, Stop, Transition, Unread, Value,
+        limits,
+    },
     event::{Record, RecordKey},
     matching::CapabilitiesDigest,
     record::{Alert, AlertId, Connector, Job, JobStatus, Machine, Worker},
@@ -48,13 +51,6 @@ struct JobEntry {
     job: Arc<Job>,
     /// While it has not ended.
     class: Option<ClassIx>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptIdempotency {
-    pub job: JobId,
-    pub body: [u8; 32],
-    pub until: Timestamp,
 }
 
 pub struct State {

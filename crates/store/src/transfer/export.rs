@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use pointsman_core::{Record, hex, record::Job};
+use pointsman_core::{Record, decide::Side, hex, record::Job};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -142,7 +142,7 @@ async fn fleet<W: AsyncWrite + Unpin + Send>(
         {
             let digest = worker.capabilities_digest;
             if let Some(capabilities) = store.capabilities(digest).await? {
-                out.item(&Item::Capabilities { digest, capabilities }).await?;
+                out.item(&Item::Side(Side::Capabilities { digest, capabilities })).await?;
             }
         }
         out.item(&Item::Record(record)).await?;
@@ -193,11 +193,11 @@ async fn with_payloads<W: AsyncWrite + Unpin + Send>(
     for (job, payload) in jobs.iter().zip(payloads) {
         out.item(&Item::Record(Record::Job(job.clone()))).await?;
         if let Some(payload) = payload {
-            out.item(&Item::Payload { job: job.id, payload }).await?;
+            out.item(&Item::Side(Side::Payload { job: job.id, payload })).await?;
         }
         if job.result_bytes > 0 {
             for result in store.results(job.id).await? {
-                out.item(&Item::Result { job: job.id, result }).await?;
+                out.item(&Item::Side(Side::Result { job: job.id, result })).await?;
             }
         }
     }
@@ -213,7 +213,7 @@ async fn idempotency<W: AsyncWrite + Unpin + Send>(
         let page = store.idempotency(after, PAGE).await?;
         let Some(last) = page.last().cloned() else { return Ok(()) };
         for (key, kept) in page {
-            out.item(&Item::Idempotency { key, kept }).await?;
+            out.item(&Item::Side(Side::Idempotency { key, kept })).await?;
         }
         after = Some(last);
     }

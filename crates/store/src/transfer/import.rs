@@ -1,6 +1,8 @@
 //! Filling an empty store from a stream.
 
-use pointsman_core::{Command, Record, RecordKey, Rejected, Timestamp, command::Reconcile};
+use pointsman_core::{
+    Command, Record, RecordKey, Rejected, Timestamp, command::Reconcile, decide::Side,
+};
 use tokio::io::AsyncBufRead;
 
 use super::{Counts, Header, Item, Stream, Transfer, TransferError};
@@ -102,7 +104,7 @@ async fn fill<R: AsyncBufRead + Unpin + Send>(
 /// Idempotency keys keep the time that remained when the store was exported: while it was closed
 /// nobody could use them.
 fn shift(item: &mut Item, at: Timestamp, now: Timestamp) {
-    if let Item::Idempotency { kept, .. } = item {
+    if let Item::Side(Side::Idempotency { kept, .. }) = item {
         kept.until = now + kept.until.since(at);
     }
 }

@@ -9,14 +9,14 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use pointsman_core::{
     CustomerId, JobId, Record, RecordKind, Timestamp, Token,
     command::IdempotencyKey,
+    decide::{KeptIdempotency, KeptResult, Side},
     hex,
     matching::{Capabilities, CapabilitiesDigest},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Footer, Header, Item, KeptResult};
-use crate::state::KeptIdempotency;
+use super::{Footer, Header, Item};
 
 /// A line as it is read.
 #[derive(Deserialize)]
@@ -149,18 +149,21 @@ impl Line<'_> {
                 let record = Record::from_json(kind, record.get());
                 Item::Record(record.map_err(|error| error.to_string())?)
             }
-            Self::Payload { job, payload } => Item::Payload { job, payload: payload.bytes()? },
+            Self::Payload { job, payload } => {
+                Item::Side(Side::Payload { job, payload: payload.bytes()? })
+            }
             Self::Result { job, attempt, token, late, result } => {
                 let result = KeptResult { attempt, token, late, json: result.bytes()? };
-                Item::Result { job, result }
+                Item::Side(Side::Result { job, result })
             }
             Self::Capabilities { digest, capabilities } => {
-                Item::Capabilities { digest, capabilities }
+                Item::Side(Side::Capabilities { digest, capabilities })
             }
-            Self::Idempotency { customer, key, job, body, until } => Item::Idempotency {
-                key: IdempotencyKey { customer, key },
-                kept: KeptIdempotency { job, body: body.0, until },
-            },
+            Self::Idempotency { customer, key, job, body, until } => {
+                let key = IdempotencyKey { customer, key };
+                let kept = KeptIdempotency { job, body: body.0, until };
+                Item::Side(Side::Idempotency { key, kept })
+            }
         }))
     }
 }
@@ -182,20 +185,20 @@ pub(super) fn footer_line(footer: &Footer) -> Result<Vec<u8>, serde_json::Error>
 pub(super) fn item_line(item: &Item) -> Result<Vec<u8>, serde_json::Error> {
     line(&match item {
         Item::Record(record) => Written::Record { kind: record.key().kind(), record },
-        Item::Payload { job, payload } => {
+        Item::Side(Side::Payload { job, payload }) => {
             Written::Payload { job: *job, payload: Text::of(payload) }
         }
-        Item::Result { job, result } => Written::Result {
+        Item::Side(Side::Result { job, result }) => Written::Result {
             job: *job,
             attempt: result.attempt,
             token: result.token,
             late: result.late,
             result: Text::of(&result.json),
         },
-        Item::Capabilities { digest, capabilities } => {
+        Item::Side(Side::Capabilities { digest, capabilities }) => {
             Written::Capabilities { digest: *digest, capabilities }
         }
-        Item::Idempotency { key, kept } => Written::Idempotency {
+        Item::Side(Side::Idempotency { key, kept }) => Written::Idempotency {
             customer: key.customer.as_ref(),
             key: &key.key,
             job: kept.job,
@@ -215,7 +218,7 @@ mod tests {
         let texts: [&[u8]; 7] =
             [b"{}", b"{\"a\": 1.50, \"a\":2}", b" {}", b"{\n}", b"", b"\xff\xfe", b"{}\n"];
         for text in texts {
-            let item = Item::Payload { job, payload: text.into() };
+            let item = Item::Side(Side::Payload { job, payload: text.into() });
             let line = item_line(&item).unwrap();
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1, "{text:?}");
             let read: Line<'_> = serde_json::from_slice(&line).unwrap();

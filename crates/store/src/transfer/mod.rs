@@ -15,13 +15,13 @@ mod import;
 mod lines;
 mod read;
 
-use std::{io, sync::Arc};
+use std::io;
 
 use async_trait::async_trait;
 use pointsman_core::{
-    JobId, Record, Rejected, Seq, Timestamp, Token,
+    JobId, Record, Rejected, Seq, Timestamp,
     command::IdempotencyKey,
-    matching::{Capabilities, CapabilitiesDigest},
+    decide::{KeptIdempotency, KeptResult, Side},
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub use export::{ExportOptions, export};
 pub use import::{Imported, import, import_stream};
 pub use read::{Stream, check};
 
-use crate::{Epoch, Intake, RECORDS, Store, StoreError, state::KeptIdempotency};
+use crate::{Epoch, Intake, RECORDS, Store, StoreError};
 
 /// The version of the stream that this program writes, and the newest that it reads; it reads all
 /// before it, too. It follows what records may hold; the first was written of their versions 1 to 3.
@@ -53,23 +53,7 @@ pub struct Header {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Item {
     Record(Record),
-    Payload {
-        job: JobId,
-        payload: Arc<[u8]>,
-    },
-    Result {
-        job: JobId,
-        result: KeptResult,
-    },
-    Capabilities {
-        digest: CapabilitiesDigest,
-        capabilities: Arc<Capabilities>,
-    },
-    /// Its end is by the clock of the store that it is in, or came from.
-    Idempotency {
-        key: IdempotencyKey,
-        kept: KeptIdempotency,
-    },
+    Side(Side),
 }
 
 impl Item {
@@ -77,21 +61,11 @@ impl Item {
     pub fn weight(&self) -> usize {
         const RECORD: usize = 1_024;
         match self {
-            Self::Payload { payload, .. } => payload.len(),
-            Self::Result { result, .. } => result.json.len(),
+            Self::Side(Side::Payload { payload, .. }) => payload.len(),
+            Self::Side(Side::Result { result, .. }) => result.json.len(),
             _ => RECORD,
         }
     }
-}
-
-/// What an attempt handed in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptResult {
-    pub attempt: u32,
-    pub token: Token,
-    pub late: bool,
-    /// As JSON.
-    pub json: Arc<[u8]>,
 }
 
 /// What a stream holds, by kind.
@@ -116,10 +90,10 @@ impl Counts {
             Item::Record(Record::Connector(_)) => &mut self.connectors,
             Item::Record(Record::Alert(_)) => &mut self.alerts,
             Item::Record(Record::Job(_)) => &mut self.jobs,
-            Item::Payload { .. } => &mut self.payloads,
-            Item::Result { .. } => &mut self.results,
-            Item::Capabilities { .. } => &mut self.capabilities,
-            Item::Idempotency { .. } => &mut self.idempotency_keys,
+            Item::Side(Side::Payload { .. }) => &mut self.payloads,
+            Item::Side(Side::Result { .. }) => &mut self.results,
+            Item::Side(Side::Capabilities { .. }) => &mut self.capabilities,
+            Item::Side(Side::Idempotency { .. }) => &mut self.idempotency_keys,
         } += 1;
     }
 }

@@ -1,6 +1,6 @@
 //! Reading a stream, and holding it to what its header and footer say.
 
-use pointsman_core::{JobId, Record, hex};
+use pointsman_core::{JobId, Record, decide::Side, hex};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
@@ -110,7 +110,9 @@ impl<R: AsyncBufRead + Unpin + Send> Stream<R> {
                 self.job = Some(job.id);
                 Ok(())
             }
-            Item::Payload { job, .. } | Item::Result { job, .. } if self.job != Some(*job) => {
+            Item::Side(Side::Payload { job, .. } | Side::Result { job, .. })
+                if self.job != Some(*job) =>
+            {
                 Err(self.wrong(format!("it belongs to job {job}, which does not stand before it")))
             }
             _ => Ok(()),

@@ -1,17 +1,48 @@
-//! What operators do with workers.
+//! Workers, and what operators do with them.
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use pointsman_core::{
     Command, RecordKey, Rejected, WorkerId,
     command::Reconcile,
     event::Record,
     record::{Orders, Worker},
 };
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Errors;
+use super::{Errors, fleet::seen, job::counted};
 use crate::{app::App, extract::Id, refusal::Answer};
+
+/// All workers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Workers {
+    /// All that are known, also those that are offline.
+    #[schema(value_type = Vec<Worker>)]
+    workers: Vec<Arc<Worker>>,
+}
+
+/// All workers.
+#[utoipa::path(
+    get, path = "/api/v1/workers", tag = "fleet",
+    responses((status = 200, body = Workers), Errors),
+)]
+pub(crate) async fn list(State(app): State<App>) -> Answer<Response> {
+    counted(&app, &Workers { workers: seen(&app).await?.workers }).await
+}
+
+/// One worker.
+#[utoipa::path(
+    get, path = "/api/v1/workers/{id}", tag = "fleet",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Worker), Errors),
+)]
+pub(crate) async fn get(State(app): State<App>, Id(id): Id<WorkerId>) -> Answer<Json<Arc<Worker>>> {
+    let workers = seen(&app).await?.workers;
+    let found = workers.into_iter().find(|worker| worker.id == id);
+    Ok(Json(found.ok_or_else(|| Rejected::WorkerNotFound(id.to_string()))?))
+}
 
 /// The worker takes no more jobs; running ones go on to their end. The order outlives restarts.
 #[utoipa::path(
