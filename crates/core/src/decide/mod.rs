@@ -46,7 +46,7 @@ pub mod limits {
     /// A worker or machine without a heartbeat for this long is silent.
     pub const SILENT_AFTER: Duration = Duration::from_secs(15);
     /// The same for a worker whose lease ended: while it holds one it renews it every 2 to 3 s.
-    pub(super) const SILENT_WITH_LEASE: Duration = Duration::from_secs(7);
+    pub const SILENT_WITH_LEASE: Duration = Duration::from_secs(7);
     /// A connector's status that nothing confirmed for this long is `unknown`.
     pub const STALE_AFTER: Duration = Duration::from_secs(60);
     /// How long a worker that failed a job as *wrong worker* does not get it again.
