@@ -6,6 +6,9 @@ use utoipa::ToSchema;
 
 use crate::event::{RecordKey, RecordKind};
 
+/// The subject of what is wrong with the count by which `--keep-gib` goes.
+const ENDED_BYTES: &str = "index/bytes_of_ended_jobs";
+
 /// One thing that is wrong with what is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
@@ -230,12 +233,25 @@ impl Finding {
         Self::new(rule, subject(key), problem)
     }
 
+    /// What ended jobs take is counted wrongly. Versions before this one did not count the files of
+    /// late results.
+    pub fn ended_bytes(problem: String) -> Self {
+        let consequence = "ended jobs are kept for longer, or shorter, than `--keep-gib` says";
+        let cure = "none needed: they are counted anew within minutes";
+        let (consequence, cure) = (consequence.to_owned(), cure.to_owned());
+        Self { consequence, cure, ..Self::new(FindingRule::WrongCount, ENDED_BYTES, problem) }
+    }
+
     /// Whether it is repaired without being asked: only what records leave no doubt of, a worker's list
-    /// of jobs, and the list without which nothing else that is wrong can be shown.
+    /// of jobs and what ended jobs take, and the list without which nothing else that is wrong can be
+    /// shown.
     pub fn is_repaired_by_itself(&self) -> bool {
-        let is_list_of_alerts = self.subject == "index/alerts";
-        self.rule == FindingRule::WrongList
-            || (self.rule == FindingRule::WrongType && is_list_of_alerts)
+        match self.rule {
+            FindingRule::WrongList => true,
+            FindingRule::WrongCount => self.subject == ENDED_BYTES,
+            FindingRule::WrongType => self.subject == "index/alerts",
+            _ => false,
+        }
     }
 
     /// It was set aside, and nothing is missing: something sound has taken its place, or it is of no use.
@@ -246,7 +262,8 @@ impl Finding {
     /// Nothing is lost by it, and it passes by itself or by the next repair: a warning is enough.
     pub fn is_harmless(&self) -> bool {
         let passes = self.rule == FindingRule::RecordWithoutIndex && self.mend == Mend::None;
-        passes || self.is_replaced()
+        let is_counted_anew = self.rule == FindingRule::WrongCount && self.subject == ENDED_BYTES;
+        passes || is_counted_anew || self.is_replaced()
     }
 
     /// Whether a text can be the id of a finding.

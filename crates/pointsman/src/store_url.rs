@@ -381,9 +381,13 @@ mod tests {
             count.and_then(|count| count.trim().parse().ok()).expect("a number")
         };
         let first = looks().await;
-        while looks().await < first + 2 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let comes_again = async {
+            while looks().await < first + 2 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let soon = Duration::from_secs(20);
+        tokio::time::timeout(soon, comes_again).await.expect("it comes again");
         assert!(!joining.is_finished() && server.dump().await.expect("a dump") == before);
         open_redis(&address, &args).await.expect("a server takes it over");
         let joined = joining.await.expect("no panic").expect("no error");

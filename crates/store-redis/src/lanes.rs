@@ -8,13 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use pointsman_core::{JobId, Outage};
 use pointsman_store::{Preview, StoreError, ToldProgress};
 use tokio::{sync::broadcast, time::timeout};
 
 use crate::{
     keys,
-    link::{ANSWER_WITHIN, Link, bytes},
+    link::{ANSWER_WITHIN, Link, bytes, text},
+    settings::NO_PREVIEWS_AT,
 };
 
 const CHANNEL: &str = "progress";
@@ -78,15 +80,56 @@ async fn hear(
     }
 }
 
+/// Memory is short until so long after it was last seen so: what pictures free lets the next one in.
+const SHORT_FOR: Duration = Duration::from_secs(60);
+
+/// A time in which no pictures are kept, as memory is short; its beginning and its end are told once.
+#[derive(Default)]
+pub struct Shortage(Mutex<Option<Instant>>);
+
+impl Shortage {
+    /// A picture was not kept: whether that begins it.
+    fn begins(&self, now: Instant) -> bool {
+        self.0.lock().replace(now).is_none()
+    }
+
+    /// A picture was kept: whether it is over by that.
+    fn ends(&self, now: Instant) -> bool {
+        let is_over = |last: &mut Instant| now.saturating_duration_since(*last) >= SHORT_FOR;
+        self.0.lock().take_if(is_over).is_some()
+    }
+
+    fn note(&self, answer: &str) {
+        let part = 100.0 * NO_PREVIEWS_AT;
+        match answer {
+            "full" if self.begins(Instant::now()) => tracing::warn!(
+                "Redis uses {part:.0} % of `maxmemory` or more: no previews are kept until it is less"
+            ),
+            "ok" if self.ends(Instant::now()) => {
+                tracing::info!(
+                    "Redis uses less than {part:.0} % of `maxmemory`: previews are kept again"
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
 /// A picture stands behind one line of text: attempt, number, media type.
-pub async fn keep_preview(link: &Link, job: JobId, preview: &Preview) -> Result<(), StoreError> {
+pub async fn keep_preview(
+    link: &Link,
+    shortage: &Shortage,
+    job: JobId,
+    preview: &Preview,
+) -> Result<(), StoreError> {
     let Preview { attempt, n, media_type, bytes } = preview;
     let mut value = format!("{attempt} {n} {media_type}\n").into_bytes();
     value.extend_from_slice(bytes);
     let [job, attempt, n] = [job.to_string(), attempt.to_string(), n.to_string()];
     let kept_for = KEPT_FOR.as_secs().to_string();
     let [job, attempt, n, kept_for] = [&job, &attempt, &n, &kept_for].map(|text| text.as_bytes());
-    link.call("keep_preview", &[job, attempt, n, &value, kept_for]).await?;
+    let answer = link.call("keep_preview", &[job, attempt, n, &value, kept_for]).await?;
+    shortage.note(&text(&answer));
     Ok(())
 }
 
@@ -107,4 +150,20 @@ fn read(value: &[u8]) -> Option<Preview> {
         media_type: parts.next()?.to_owned(),
         bytes: Bytes::copy_from_slice(&value[end + 1..]),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_once_and_its_end_when_none_was_seen_for_a_while() {
+        let (shortage, begin) = (Shortage::default(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert!(!shortage.ends(begin), "there was none");
+        assert!(shortage.begins(begin) && !shortage.begins(at(50)));
+        assert!(!shortage.ends(at(60)), "it was seen 10 s ago");
+        assert!(shortage.ends(at(110)) && !shortage.ends(at(111)));
+        assert!(shortage.begins(at(112)), "another one");
+    }
 }

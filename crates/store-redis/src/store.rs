@@ -29,7 +29,7 @@ use crate::{
     classes::Definitions,
     doctor::{Searched, Verified},
     due::{gone::Gone, machines::Machines, retention::EndedBytes},
-    lanes,
+    lanes::{self, Shortage},
     link::{Link, OpenError, Opening, Place, surely},
     log,
     sight::{self, Memory},
@@ -119,6 +119,7 @@ pub(crate) struct Inner {
     pub machines: Machines,
     pub gone: Gone,
     pub ended_bytes: EndedBytes,
+    pub shortage: Shortage,
     pub all_machines_every: Duration,
     /// Records that the doctor has compared with the log.
     pub verified: Mutex<Verified>,
@@ -183,6 +184,7 @@ impl RedisStore {
             machines: Machines::default(),
             gone: Gone::default(),
             ended_bytes: EndedBytes::default(),
+            shortage: Shortage::default(),
             all_machines_every,
             verified: Mutex::default(),
             searched: Mutex::new(LruCache::new(most_searched)),
@@ -352,7 +354,7 @@ impl Store for RedisStore {
     }
 
     async fn keep_preview(&self, job: JobId, preview: Preview) -> Result<(), StoreError> {
-        lanes::keep_preview(&self.inner.link, job, &preview).await
+        lanes::keep_preview(&self.inner.link, &self.inner.shortage, job, &preview).await
     }
 
     async fn preview(&self, job: JobId) -> Result<Option<Preview>, StoreError> {

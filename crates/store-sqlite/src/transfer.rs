@@ -15,7 +15,7 @@ use rusqlite::Connection;
 
 use crate::{
     SqliteStore, blobs,
-    open::schema::{begin_epoch, write_intake},
+    open::schema::{begin_epoch, shut_out_older, write_intake},
     writer::{
         Writer,
         database::{WriteError, is_full},
@@ -114,7 +114,10 @@ impl Writer {
     /// The mark first: whatever comes after it is never taken for a whole store.
     fn begin_import(&mut self, seq: u64, last_ended_no: u64) -> Result<(), TransferError> {
         self.state.check_empty()?;
-        self.write_intake(Intake::Importing)?;
+        self.in_one_step(|db| {
+            shut_out_older(db)?;
+            write_intake(db, Intake::Importing)
+        })?;
         self.state.begin_import(seq, last_ended_no);
         self.imported_results = 0;
         self.write_import(&Writes::default())

@@ -5,10 +5,10 @@
 //! in it. Where that is not known the job is dropped: that does no harm to who does not hold it. So it
 //! is only at its end that a viewer holds just what the view is, and it gets all of it as one group.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use pointsman_core::{
-    Event, EventName, LogGroup, RecordKey, Seq, Timestamp, View, event::Record, record::Job,
+    Event, LogGroup, RecordKey, Seq, Timestamp, View, event::Record, record::Job,
     view::ENDED_IN_VIEW,
 };
 use pointsman_store::{JobFilter, LogPage, Seed, Store, StoreError};
@@ -64,8 +64,7 @@ impl Tail {
         if !is_of_seed || store.epoch() != seed.position.epoch {
             return Ok(none);
         }
-        let endings: u64 = groups.iter().map(endings_of).sum();
-        let last_then = seed.last_ended_no.saturating_sub(endings);
+        let last_then = last_before(&groups, seed.last_ended_no);
         let Some(ended) = ended.in_view(last_then) else { return Ok(none) };
         let floor = first.seq - 1;
         let mut view = View::restore(floor, last_then, ended);
@@ -99,13 +98,16 @@ async fn before(store: &dyn Store, seq: Seq) -> Result<Vec<Arc<LogGroup>>, Store
     Ok(groups)
 }
 
-/// How many jobs ended in it.
-fn endings_of(group: &Arc<LogGroup>) -> u64 {
-    let is_ending = |event: &&Event| {
-        use EventName::{JobCancelled, JobCompleted, JobFailed};
-        matches!(event.name, JobCompleted | JobFailed | JobCancelled)
+/// The number that was given out last before these groups, of which `last` is the last: each that was
+/// given out in them stands there with the job that got it, when it ended or by a repair.
+fn last_before(groups: &[Arc<LogGroup>], last: u64) -> u64 {
+    let number = |event: &Event| match &event.record {
+        Some(Record::Job(job)) => job.ended().map(|ended| ended.ended_no),
+        _ => None,
     };
-    group.events.iter().filter(is_ending).count() as u64
+    let told = groups.iter().flat_map(|group| group.events.iter().filter_map(number));
+    let told: HashSet<u64> = told.collect();
+    (1..=last).rev().find(|number| !told.contains(number)).unwrap_or(0)
 }
 
 /// What a viewer must change: what the view says, and jobs dropped that are not in it, unless nobody

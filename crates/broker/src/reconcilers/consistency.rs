@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use pointsman_core::{
     RecordKey, WorkerId,
     command::Raise,
-    doctor::{Examination, Finding},
+    doctor::{Examination, Finding, FindingRule},
     record::{Alert, AlertId, AlertRule, Severity},
 };
 use pointsman_store::{Depth, StoreError};
@@ -162,8 +162,9 @@ impl World {
     }
 }
 
-/// What is repaired without being asked: the list of alerts, and lists of workers with whom nothing
-/// else is wrong, since a worker is repaired as a whole.
+/// What is repaired without being asked: the list of alerts, what ended jobs take unless one of them
+/// may be missing, and lists of workers with whom nothing else is wrong, since a worker is repaired as
+/// a whole.
 fn certain(found: &Examination) -> Vec<String> {
     let doubtful: BTreeSet<WorkerId> = found
         .findings
@@ -171,8 +172,10 @@ fn certain(found: &Examination) -> Vec<String> {
         .filter(|finding| !finding.is_repaired_by_itself())
         .filter_map(worker_of)
         .collect();
+    let are_jobs_certain = found.doubts_jobs().is_none();
     let certain = found.findings.iter().filter(|finding| {
         finding.is_repaired_by_itself()
+            && (are_jobs_certain || finding.rule != FindingRule::WrongCount)
             && worker_of(finding).is_none_or(|worker| !doubtful.contains(&worker))
     });
     certain.map(|finding| finding.id.clone()).collect()
@@ -202,7 +205,7 @@ fn inconsistent(finding: &Finding) -> Raise {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_core::doctor::{FindingRule, Mend};
+    use pointsman_core::doctor::Mend;
 
     use super::*;
 
@@ -218,6 +221,19 @@ mod tests {
         ];
         let found = Examination { findings, ..Default::default() };
         assert_eq!(certain(&found), ["wrong_type:index/alerts", "wrong_list:worker/fine"]);
+    }
+
+    #[test]
+    fn bytes_of_ended_jobs_are_counted_anew_unasked_where_none_may_be_missing() {
+        let bytes = || Finding::ended_bytes("0 are counted, and there are 9".to_owned());
+        assert_eq!(inconsistent(&bytes()).severity, Severity::Warning);
+        let mut found = Examination { findings: vec![bytes()], ..Default::default() };
+        assert_eq!(certain(&found), [bytes().id]);
+        found.findings.push(Finding::new(FindingRule::WrongCount, "index/pending_jobs", ""));
+        assert_eq!(certain(&found), [bytes().id], "no other count is");
+        let job = "job/01900000-0000-7000-8000-000000000001";
+        found.findings.push(Finding::new(FindingRule::LostRecord, job, ""));
+        assert!(certain(&found).is_empty(), "its bytes would be left out");
     }
 
     #[test]

@@ -9,12 +9,12 @@ use pointsman_core::{
     doctor::{Finding, FindingRule, MendOutcome},
     record::{AlertId, AlertRule, ConnectorStatus, Job, Severity, Worker, WorkerStatus},
 };
-use pointsman_store::conformance::fleet::{Hand, spec};
-
-use crate::{
+use pointsman_store::conformance::{
+    fleet::{Hand, spec},
     logged::Log,
-    support::{World, secs},
 };
+
+use crate::support::{World, secs};
 
 /// The record of a worker that somebody has written over.
 async fn corrupt(world: &World, hand: &Hand, change: impl FnOnce(&mut Worker)) {

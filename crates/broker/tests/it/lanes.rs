@@ -14,14 +14,14 @@ use pointsman_core::{
 };
 use pointsman_store::{
     Preview, Store,
-    conformance::fleet::{Fleet, Hand, completed, spec},
+    conformance::{
+        fleet::{Fleet, Hand, completed, spec},
+        logged::Log,
+    },
 };
 use serde_json::Value;
 
-use crate::{
-    logged::Log,
-    support::{World, frames, millis, quiet, secs},
-};
+use crate::support::{World, frames, millis, quiet, secs};
 
 fn progress(attempt: u32, n: u64) -> Progress {
     Progress { attempt, n, percent: Some(n as f32), ..Progress::default() }

@@ -6,7 +6,6 @@ mod damage;
 mod faulty;
 mod lanes;
 mod live;
-mod logged;
 mod property;
 mod reconcilers;
 mod replica;

@@ -9,13 +9,13 @@ use pointsman_core::{
 };
 use pointsman_store::{
     Health, Retention, Risk, Setting, Store, StoreError,
-    conformance::fleet::{Fleet, failed, needs, spec},
+    conformance::{
+        fleet::{Fleet, failed, needs, spec},
+        logged::Log,
+    },
 };
 
-use crate::{
-    logged::Log,
-    support::{World, millis, secs},
-};
+use crate::support::{World, millis, secs};
 
 impl World {
     pub(crate) async fn reconciled() -> Self {

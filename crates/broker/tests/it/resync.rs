@@ -7,7 +7,7 @@ use std::{
 
 use pointsman_broker::{BrokerConfig, Frame, frame::ResyncReason};
 use pointsman_core::{
-    Command, LossReason,
+    Command, Event, EventName, LossReason, Record,
     command::Op,
     record::{ConnectorStatus, Progress},
 };
@@ -159,6 +159,40 @@ async fn a_server_that_begins_has_what_the_log_kept() {
     as_told.read(&fresh.next().await.expect("a snapshot"));
     assert_eq!(replica.records, as_told.records);
     assert_eq!(world.broker.stats().resyncs, 0);
+}
+
+/// A repair gives an ended job a new number: that is no ending, and counts like one.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_begins_knows_what_a_repair_moved_out_of_the_view() {
+    let mut world = World::new(quiet()).await;
+    world.changes(200).await;
+    let job = world.fleet.submit(spec(50)).await;
+    world.fleet.run(Command::Cancel { job }).await.expect("it waits");
+    world.settle().await;
+    let mut viewer = world.broker.viewer(None, Duration::ZERO);
+    let mut replica = Replica::default();
+    replica.read(&viewer.next().await.expect("a snapshot"));
+    drop(viewer);
+    // Of what follows a server that begins reads all, and nothing from before: 2,000 groups.
+    let mut renumbered = (*world.fleet.job(job).await).clone();
+    renumbered.ended_mut().expect("it ended").ended_no = 0;
+    let change = Event::put(EventName::JobUpdated, Record::Job(renumbered.into()));
+    world.fleet.corrupt(vec![change]).await;
+    world.changes(999).await;
+    world.fleet.submit(spec(50)).await;
+    world.settle().await;
+    world.restart().await;
+
+    let mut viewer = world.broker.viewer(replica.last_id.clone(), Duration::ZERO);
+    for frame in &frames(&mut viewer, millis(50)).await {
+        assert!(!matches!(frame, Frame::Resync(_)), "{frame:?}");
+        replica.read(frame);
+    }
+    let mut fresh = world.broker.viewer(None, Duration::ZERO);
+    let mut as_told = Replica::default();
+    as_told.read(&fresh.next().await.expect("a snapshot"));
+    let kept: Vec<_> = replica.records.keys().collect();
+    assert_eq!(kept, as_told.records.keys().collect::<Vec<_>>());
 }
 
 /// A part that is cut off the log is no hole: from there on it goes on.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 use pointsman_core::{
-    Event, EventName, LogGroup, Record, ServiceName,
-    record::{Job, JobState, PastOutcome},
+    Event, EventName, FailureKind, LogGroup, LossReason, Record, ServiceName,
+    record::{Job, JobState, JobStatus, PastOutcome},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -13,8 +13,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Workers name services: so many become series of their own, the others are `other`.
+/// Workers name services: so many become series of their own, the others are `OTHER`.
 const SERVICES: usize = 100;
+const OTHER: &str = "other";
 
 /// Upper bounds, seconds: from a cached picture to a long video.
 const BUCKETS: [f64; 14] =
@@ -72,6 +73,13 @@ impl Jobs {
         jobs
     }
 
+    /// Services that are there: their series begin before their first event, so that no rate misses it.
+    pub fn know(&self, services: BTreeSet<&ServiceName>) {
+        for service in services {
+            self.label(service);
+        }
+    }
+
     pub fn count(&self, group: &LogGroup) {
         for event in &group.events {
             if let Some(Record::Job(job)) = &event.record {
@@ -126,10 +134,34 @@ impl Jobs {
         let mut services = self.services.lock();
         if !services.contains(service) {
             if services.len() >= SERVICES {
-                return "other".to_owned();
+                return OTHER.to_owned();
             }
             services.insert(service.clone());
+            self.begin(service.as_str());
+            if services.len() == SERVICES {
+                self.begin(OTHER);
+            }
         }
         service.to_string()
+    }
+
+    /// Every series that a service may come to have, at zero.
+    fn begin(&self, service: &str) {
+        let service = || service.to_owned();
+        drop(self.submitted.get_or_create(&Service { service: service() }));
+        drop(self.waited.get_or_create(&Service { service: service() }));
+        drop(self.ran.get_or_create(&Service { service: service() }));
+        let failed = FailureKind::ALL.into_iter().filter(|kind| *kind != FailureKind::Cancelled);
+        let failed = failed.map(|kind| (JobStatus::Failed, kind.as_str()));
+        let ends = [(JobStatus::Completed, ""), (JobStatus::Cancelled, "")];
+        for (status, failure_kind) in ends.into_iter().chain(failed) {
+            let status = status.as_str();
+            drop(self.ended.get_or_create(&End { service: service(), status, failure_kind }));
+        }
+        use FailureKind::{ServiceFault, Timeout, WrongWorker};
+        let failures = [WrongWorker, ServiceFault, Timeout].map(FailureKind::as_str);
+        for reason in LossReason::ALL.into_iter().map(LossReason::as_str).chain(failures) {
+            drop(self.returned.get_or_create(&Return { service: service(), reason }));
+        }
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct RouteLabels {
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     fleet: Fleet,
+    jobs: Arc<Jobs>,
     requests: Family<RouteLabels, Counter>,
     seconds: Histogram,
     seq: Gauge,
@@ -48,8 +49,10 @@ impl Metrics {
     pub fn new(broker: &Broker) -> Self {
         let mut r = Registry::with_prefix("pointsman");
         let jobs = Arc::new(Jobs::new(&mut r));
-        broker.observe(move |group| jobs.count(group));
+        let counting = jobs.clone();
+        broker.observe(move |group| counting.count(group));
         let metrics = Self {
+            jobs,
             fleet: Fleet::new(&mut r),
             requests: Family::default(),
             seconds: Histogram::new(BUCKETS),
@@ -91,6 +94,8 @@ impl Metrics {
         // Who asks at the same time gets figures of one moment, too.
         let registry = self.registry.lock();
         self.fleet.set(&snapshot);
+        self.jobs
+            .know(snapshot.connectors.iter().map(|connector| &connector.service_type).collect());
         let stats = broker.stats();
         self.seq.set(i64::try_from(stats.seq).unwrap_or(i64::MAX));
         self.viewers.set(gauge(stats.viewers));

@@ -202,10 +202,17 @@ pub(super) async fn run(app: &App, request: ExchangeRequest) -> Answer<Exchanged
     let Some(exchanged) = app.stopping.run_until_cancelled(exchanged).await else {
         return Err(Refusal::new(ErrorCode::NotReady, "the server is stopping"));
     };
-    let exchanged = exchanged.map_err(|error| match error {
-        BrokerError::Rejected(why) => at_service(why).into(),
-        error => Refusal::from(error),
-    })?;
+    let exchanged = match exchanged {
+        // Beside operations that were refused before the store was asked the claim is one of several.
+        Err(BrokerError::Rejected(why @ Rejected::ServiceNotRegistered { .. }))
+            if !refused.is_empty() =>
+        {
+            let claim_refused = Some(why);
+            pointsman_broker::Exchanged { claim_refused, ..Default::default() }
+        }
+        Err(BrokerError::Rejected(why)) => return Err(at_service(why).into()),
+        exchanged => exchanged?,
+    };
     let mut accepted = exchanged.ops.into_iter();
     let results = refused.into_iter().map(|refused| match refused {
         Some(problem) => OpResult::Refused { refused: problem },

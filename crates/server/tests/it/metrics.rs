@@ -68,6 +68,33 @@ async fn jobs_are_counted_by_what_became_of_them() {
     }
 }
 
+/// A series that begins at its first event has no rate for it.
+#[tokio::test]
+async fn of_a_service_that_a_worker_has_every_count_is_there_from_the_start() {
+    let server = start().await;
+    let nothing = figures(&server).await;
+    assert!(!nothing.contains("_total{service="), "no service is known:\n{nothing}");
+    server.worker("w").await;
+    let seen = figures(&server).await;
+    for series in [
+        r#"jobs_submitted_total{service="simulation"}"#,
+        r#"attempts_returned_total{service="simulation",reason="lease_expired"}"#,
+        r#"attempts_returned_total{service="simulation",reason="wrong_worker"}"#,
+        r#"jobs_ended_total{service="simulation",status="completed",failure_kind=""}"#,
+        r#"jobs_ended_total{service="simulation",status="cancelled",failure_kind=""}"#,
+        r#"jobs_ended_total{service="simulation",status="failed",failure_kind="lost"}"#,
+        r#"job_wait_seconds_count{service="simulation"}"#,
+        r#"job_run_seconds_count{service="simulation"}"#,
+    ] {
+        let series = format!("pointsman_{series}");
+        assert_eq!(value(&seen, &series), Some(0.0), "{series} in:\n{seen}");
+    }
+    // What no attempt or job can come to is none.
+    for never in [r#"reason="bad_job""#, r#"failure_kind="cancelled""#, r#"service="other""#] {
+        assert!(!seen.contains(never), "{never} in:\n{seen}");
+    }
+}
+
 #[tokio::test]
 async fn what_stands_is_counted_by_how_it_is() {
     let server = start().await;

@@ -334,6 +334,14 @@ async fn a_service_that_was_not_registered_is_refused_by_its_place() {
 
     let (held, _) = worker.take().await;
     assert_eq!(held.job, job);
+    // Also where none of the operations was right.
+    let release = Op::Release { reason: LossReason::Drained, message: "m".repeat(2_001) };
+    let wrong = json!({"ops": [op(held, release)], "claim": claim(&["simulatoin"])});
+    let answer = ask("exchange", wrong).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = answer.json();
+    is_refusal(&answer["claim_refused"], "/claim/services/0");
+    assert_eq!(answer["ops"][0]["refused"]["code"], "too_long", "{answer}");
     let ops = json!([op(held, completed(Vec::new()))]);
     let answer = ask("exchange", json!({"ops": ops, "claim": claim(&["simulatoin"])})).await.json();
     assert_eq!(answer["ops"], json!([{"answer": "settled", "status": "completed"}]));

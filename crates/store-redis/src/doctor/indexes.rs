@@ -20,6 +20,9 @@ use super::{
 };
 use crate::{keys, pack::Pack, store::Inner};
 
+/// The field of `meta` for what ended jobs take.
+const ENDED_BYTES: &str = "ended_bytes";
+
 /// Readings of counts at most, where others write.
 const COUNTED: usize = 20;
 
@@ -34,8 +37,8 @@ pub struct Repair {
     pub command: Vec<u8>,
     /// The moment at which it was worked out.
     pub at: Seq,
-    /// Key and `rev` of the record that it was worked out of; where it is of several, nothing at all
-    /// may have changed since.
+    /// What must be as it was: key, field and value. Where there is none nothing at all may have
+    /// changed since.
     pub of: Vec<u8>,
     /// The record that views which began meanwhile lack, as the index did not name it.
     pub unseen: Option<RecordKey>,
@@ -50,17 +53,39 @@ enum Part {
     Idempotency,
 }
 
-/// Adds a finding, and what makes it right: worked out of one record at its `rev`, or of several.
+/// What a repair is worked out of.
+enum Of {
+    /// One record, at this `rev`.
+    Record(RecordKey, Option<Seq>),
+    /// A sum in `meta` that was this: every change goes on adding to it what it changes, so that as
+    /// long as it is the same, so is what it must be.
+    Sum(&'static str, String),
+    Several,
+}
+
+impl Of {
+    /// As `Repair` has it.
+    fn packed(self) -> Vec<u8> {
+        match self {
+            Self::Record(key, rev) => {
+                let rev = rev.map_or_else(String::new, |rev| rev.to_string());
+                packed(&[keys::record(&key), "rev".to_owned(), rev])
+            }
+            Self::Sum(field, value) => packed(&["meta".to_owned(), field.to_owned(), value]),
+            Self::Several => Vec::new(),
+        }
+    }
+}
+
+/// Adds a finding, and what makes it right.
 fn tell(
     finding: Finding,
     commands: &[Command],
-    of: Option<(RecordKey, Option<Seq>)>,
+    of: Of,
     look: &mut Look,
     repairs: &mut Vec<Repair>,
 ) {
-    let of = of.map_or_else(Vec::new, |(key, rev)| {
-        packed(&[keys::record(&key), rev.map_or_else(String::new, |rev| rev.to_string())])
-    });
+    let of = of.packed();
     let at = look.seq;
     repairs.extend(commands.iter().map(|command| Repair {
         finding: finding.id.clone(),
@@ -111,8 +136,8 @@ impl Inner {
             }
             self.conclude(take(&mut out), &now, look, &mut repairs).await?;
         }
-        for (finding, commands) in self.compare_counts(look).await? {
-            tell(finding, &commands, None, look, &mut repairs);
+        for (finding, commands, of) in self.compare_counts(look).await? {
+            tell(finding, &commands, of, look, &mut repairs);
         }
         Ok(repairs)
     }
@@ -155,7 +180,8 @@ impl Inner {
                 continue;
             }
             let record = finding.record().or_else(|| commands.iter().find_map(unseen_by_views));
-            let of = record.map(|key| (key.clone(), revs.get(&key).copied()));
+            let rev = |key: RecordKey| Of::Record(key.clone(), revs.get(&key).copied());
+            let of = record.map_or(Of::Several, rev);
             tell(finding, &commands, of, look, repairs);
         }
         Ok(())
@@ -224,8 +250,11 @@ impl Inner {
 
     /// Counts of all records: `meta` is read with the moment that it is of, so these are compared as
     /// they were then.
-    async fn compare_counts(&self, look: &mut Look) -> Result<Differences, NoLook> {
-        let mut differences = Differences::new();
+    async fn compare_counts(
+        &self,
+        look: &mut Look,
+    ) -> Result<Vec<(Finding, Vec<Command>, Of)>, NoLook> {
+        let mut differences = Vec::new();
         for _ in 0..COUNTED {
             let before = self.hash_of("meta", look).await?;
             let present = self.hash_of("present", look).await?;
@@ -237,6 +266,7 @@ impl Inner {
             let Some(seq) = seq else { break };
             self.roll_on(look.seq, seq, look).await?;
             let expected = Expected::of(&look.records);
+            differences.extend(wrong_ended_bytes(expected.ended_bytes, &after));
             for (name, found) in [("meta", after), ("present", present)] {
                 let right = &expected.counts[name];
                 // Every field of `present` is a count; in `meta` there is more.
@@ -244,15 +274,27 @@ impl Inner {
                     found.keys().filter(|field| name == "present" && !right.contains_key(*field));
                 let mut counts = right.clone();
                 counts.extend(others.map(|field| (field.clone(), 0)));
-                differences.extend(wrong_counts(name, &counts, &found, true));
+                let wrong = wrong_counts(name, &counts, &found, true);
+                differences.extend(wrong.map(|(finding, set)| (finding, set, Of::Several)));
             }
             return Ok(differences);
         }
-        for name in ["meta", "present"] {
+        for name in ["meta", "present", "bytes_of_ended_jobs"] {
             look.undecided.insert(format!("{}:index/{name}", FindingRule::WrongCount.as_str()));
         }
         Ok(differences)
     }
+}
+
+/// A finding by itself: it alone is made right unasked.
+fn wrong_ended_bytes(
+    right: i64,
+    meta: &BTreeMap<String, String>,
+) -> Option<(Finding, Vec<Command>, Of)> {
+    let right = BTreeMap::from([(ENDED_BYTES.to_owned(), right)]);
+    let (wrong, set) = wrong_counts("meta", &right, meta, true)?;
+    let found = meta.get(ENDED_BYTES).cloned().unwrap_or_default();
+    Some((Finding::ended_bytes(wrong.problem), set, Of::Sum(ENDED_BYTES, found)))
 }
 
 /// Counts in the fields of a hash; where it may be, an absent one is 0.

@@ -1,8 +1,12 @@
 -- What a repair does. Each step looks first whether what it was decided on is still so.
 
--- Whether a record's hash has this `rev`, or where that is '' none.
+-- Whether a hash has this value in a field, or where that is '' none.
+local function has(key, field, value)
+  return (redis.pcall('HGET', key, field) or '') == value
+end
+
 local function has_rev(key, rev)
-  return (redis.pcall('HGET', key, 'rev') or '') == rev
+  return has(key, 'rev', rev)
 end
 
 -- Gives a key another name, which `quarantined` has, with how the key is called there. What was set
@@ -114,24 +118,24 @@ local function forget_asides(keys, args)
   return 'ok'
 end
 
--- Tells the log of a record as it is. Answers why not, if so.
+-- Tells the log of a record as it is, at this `rev`. Answers why not, if so.
 local function tell(keys, time, of, event)
-  local fine, told = pcall(rewrite, keys, { time, of[1], of[2], '', event, '0' })
+  local fine, told = pcall(rewrite, keys, { time, of[1], of[3], '', event, '0' })
   if not fine then return reason(told) end
   return told ~= 'ok' and told
 end
 
 -- Makes indexes what the records say. ARGV: time or '', then for each command the seq at which it was
--- worked out, the record that it was worked out of (packed: key and `rev`), or '' where it was of
--- several, the command, packed, and the record's event for the log where views lack it that began
--- while it was not named (or ''); keys are without their prefix. What it was worked out of must be as
--- it was. Answers which of them were not carried out, from 0, and why.
+-- worked out, what it was worked out of (packed: key, field and value; of a record its `rev`), or ''
+-- where it was of several, the command, packed, and the record's event for the log where views lack it
+-- that began while it was not named (or ''); keys are without their prefix. What it was worked out of
+-- must be as it was. Answers which of them were not carried out, from 0, and why.
 local function reindex(keys, args)
   local P, seq, failed = prefix_of(keys[1]), call('HGET', keys[1], 'seq'), {}
   for i = 2, #args, 4 do
     local of = args[i + 1] ~= '' and cmsgpack.unpack(args[i + 1])
     local why
-    if seq == args[i] or (of and has_rev(P .. of[1], of[2])) then
+    if seq == args[i] or (of and has(P .. of[1], of[2], of[3])) then
       why = args[i + 3] ~= '' and tell(keys, args[1], of, args[i + 3])
     else
       why = 'changed'

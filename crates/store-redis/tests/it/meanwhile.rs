@@ -11,11 +11,12 @@ use std::{
 use pointsman_core::{
     Command, JobId,
     command::{Idempotency, Reconcile, Submit},
+    doctor::MendOutcome,
     record::{JobSpec, Orders},
 };
 use pointsman_store::{
     Depth, Store,
-    conformance::fleet::{Fleet, Hand, needs, spec},
+    conformance::fleet::{Fleet, Hand, completed, needs, spec},
 };
 use pointsman_store_redis::{Options, RedisStore};
 use uuid::Uuid;
@@ -106,6 +107,27 @@ async fn keys_of_submissions() {
     fleet.store.mend(None).await.expect("it is mended");
     fleet.check().await.expect("nothing is wrong any more");
     assert!(!members(&prefix).contains(&first));
+}
+
+/// What ended jobs take is counted anew also where something always happens.
+#[tokio::test]
+async fn bytes_of_ended_jobs() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    fleet.act(&hand, held, completed()).await.expect("it ends");
+    let store = fleet.store.clone();
+    let (looking, times) = looking_before(&options, "HMGET", "meta", move |n| {
+        block_on(carry_out(&*store, submission(n, spec(50), None).1));
+    });
+    by_hand(&prefix, "HINCRBY meta ended_bytes -1000");
+    let before = times.load(Relaxed);
+    let mended = looking.mend(None).await.expect("it is mended");
+    assert!(times.load(Relaxed) > before, "jobs came meanwhile");
+    let outcomes: Vec<_> = mended.iter().map(|m| (m.finding.id.as_str(), &m.outcome)).collect();
+    assert_eq!(outcomes, [("wrong_count:index/bytes_of_ended_jobs", &MendOutcome::Repaired)]);
+    fleet.check().await.expect("nothing is wrong any more");
 }
 
 /// A worker with capabilities that no other has leaves and is removed.

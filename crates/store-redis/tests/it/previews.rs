@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use pointsman_core::{JobId, LossReason, command::Op, record::ConnectorStatus};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
-use pointsman_store::{ManualClock, Preview, Store, conformance::fleet::completed};
+use pointsman_store::{
+    ManualClock, Preview, Store,
+    conformance::{fleet::completed, logged::Log},
+};
 use pointsman_store_redis::{Address, Options, RedisStore};
 
 use crate::support::{block_on, by_hand, fleet_on, open_with, options, prefix, run};
@@ -73,6 +76,8 @@ async fn pictures_leave_the_last_of_the_memory_to_jobs() {
     let server = RedisServer::start(options).await.expect("it starts");
     let address = server.url().parse::<Address>().expect("a valid address");
     let store = Arc::new(RedisStore::open(Options::new(address)).await.expect("it opens"));
+    let log = Log::default();
+    let _logging = tracing::subscriber::set_default(log.clone());
     let job = |n| JobId::from_uuid(uuid::Uuid::from_u128(n));
     let large = |n| Preview { bytes: vec![0; 2 << 20].into(), ..preview(1, n) };
     for n in 0..30 {
@@ -90,4 +95,9 @@ async fn pictures_leave_the_last_of_the_memory_to_jobs() {
     run(&server, "CONFIG SET maxmemory 0").await;
     store.keep_preview(job(0), large(3)).await.expect("it is kept");
     assert_eq!(kept(0).await, Some(3));
+    // That is told once, however many are not kept.
+    let lines = log.0.lock().clone();
+    let told: Vec<&String> = lines.iter().filter(|line| line.contains("preview")).collect();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(told.starts_with("WARN") && told.contains("70 % of `maxmemory`"), "{told}");
 }

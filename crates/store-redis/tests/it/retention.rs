@@ -76,7 +76,9 @@ async fn a_repair_counts_the_late_files_from_before() {
     by_hand(&prefix, &format!("HINCRBY meta ended_bytes -{FILE}"));
     let found = fleet.store.examine(Depth::Everything).await.expect("it is examined").findings;
     let [finding] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(finding.id, "wrong_count:index/bytes_of_ended_jobs");
     assert!(finding.problem.contains(&bytes.to_string()), "{finding:?}");
+    assert!(finding.is_repaired_by_itself(), "{finding:?}");
     let mended = fleet.store.mend(None).await.expect("it is mended");
     assert!(mended.iter().all(|mended| mended.outcome == MendOutcome::Repaired), "{mended:?}");
     fleet.check().await.expect("nothing is wrong any more");

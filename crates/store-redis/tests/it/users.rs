@@ -1,6 +1,6 @@
 //! The users of the production set-up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pointsman_core::doctor::{MendOutcome, Mended};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
@@ -82,6 +82,53 @@ async fn a_worker_that_may_load_nothing_works_with_what_servers_loaded() {
     as_worker.act(&hand, held, completed()).await.expect("it ends");
     assert!(fleet.job(held.job).await.is_ended());
     drop(kept);
+}
+
+/// As at the node that a slot was moved to, where only servers of another version loaded theirs.
+#[tokio::test]
+async fn a_worker_that_finds_another_versions_functions_says_what_to_do_and_goes_on_with_its_own() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let (kept, _) = as_the_documented_user(&server).await;
+    let options = Options::of_worker(documented(&server, "worker").await);
+    let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
+    let as_worker = Fleet::on(&store);
+    let hand = as_worker.worker("w", 1, &[]).await;
+    let held = as_worker.running(&hand).await;
+    kept.close().await.expect("it is closed");
+
+    let mut redis = server.connect().await.expect("it answers");
+    let dump = redis::cmd("FUNCTION").arg("DUMP").query_async::<Vec<u8>>(&mut redis).await;
+    let other = "#!lua name=pointsman_other\n\
+                 redis.register_function('pointsman_open_other', function() return 1 end)";
+    let mut load = redis::cmd("FUNCTION");
+    run(&server, "FUNCTION FLUSH").await;
+    load.arg("LOAD").arg(other).exec_async(&mut redis).await.expect("it is loaded");
+    run(&server, "CLIENT KILL TYPE normal").await;
+    let why = within("it is refused", async {
+        loop {
+            match as_worker.store.pulse().await {
+                Err(error) if error.to_string().contains("lacks the functions") => {
+                    break error.to_string();
+                }
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    });
+    let why = why.await;
+    assert!(why.contains("start a server of this version"), "{why}");
+    assert!(why.contains("FUNCTION DUMP") && why.contains("FUNCTION RESTORE"), "{why}");
+
+    let mut restore = redis::cmd("FUNCTION");
+    restore.arg("RESTORE").arg(dump.expect("they are dumped"));
+    let mut redis = server.connect().await.expect("it answers");
+    restore.exec_async(&mut redis).await.expect("they are restored");
+    let goes_on = async {
+        while as_worker.store.pulse().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("it goes on", goes_on).await;
+    as_worker.act(&hand, held, completed()).await.expect("it ends");
 }
 
 /// Where the user may not rename a key, that is said, and everything else is mended.

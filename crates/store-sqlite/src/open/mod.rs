@@ -105,7 +105,7 @@ pub(crate) enum HalfImport {
 pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Opened, OpenError> {
     let lock = DirLock::take(dir)?;
     let path = database_path(dir);
-    let mut connection = open_writer(dir, &path, &lock, options)?;
+    let mut connection = open_writer(dir, &path, &lock, options, half)?;
     let intake = match (schema::intake(&connection)?, half) {
         (Intake::Importing, HalfImport::Refused) => {
             return Err(OpenError::HalfImported { dir: dir.to_owned() });
@@ -140,9 +140,10 @@ fn open_writer(
     path: &Path,
     lock: &DirLock,
     options: &Options,
+    half: HalfImport,
 ) -> Result<Connection, OpenError> {
     let open = || {
-        let mut db = schema::open_writer(path)?;
+        let mut db = schema::open_writer(path, half)?;
         let identities = lock.identity_found().and_then(|found| Ok((found, lock.identity()?)));
         let (found, now) =
             identities.map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;

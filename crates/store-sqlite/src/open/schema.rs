@@ -9,6 +9,7 @@ use pointsman_core::Timestamp;
 use pointsman_store::{Epoch, Intake, RECORDS};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
+use super::HalfImport;
 use crate::{OpenError, writer::janitor::KEPT_FILE};
 
 /// Stands in the file's header, so that another program's database is not taken for a store.
@@ -62,8 +63,9 @@ const STEPS: &[&str] = &["
     );
 "];
 
-/// Opens the connection that writes, and brings the store to this program's version.
-pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+/// Opens the connection that writes, and brings the store to this program's version; an import shuts
+/// out older programs only once it begins.
+pub(crate) fn open_writer(path: &Path, purpose: HalfImport) -> Result<Connection, OpenError> {
     let mut db = Connection::open(path)?;
     if check_ours(&db, path)? == Found::Nothing {
         make_file(&db, path)?;
@@ -80,7 +82,10 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     db.pragma_update(None, "temp_store", "MEMORY")?;
     keep_plans(&db)?;
     migrate(&mut db, STEPS)?;
-    shut_out_older(&db, path)?;
+    check_writer(&db, path)?;
+    if purpose == HalfImport::Refused {
+        shut_out_older(&db)?;
+    }
     Ok(db)
 }
 
@@ -157,7 +162,10 @@ fn migrate(db: &mut Connection, steps: &[&str]) -> Result<(), OpenError> {
     step.pragma_update(None, "application_id", APPLICATION_ID)?;
     step.pragma_update(None, "user_version", i64::try_from(known).unwrap_or(i64::MAX))?;
     step.commit()?;
-    tracing::info!(from = done, to = known, "the store's schema was migrated");
+    match done {
+        0 => tracing::info!("a store was made"),
+        from => tracing::info!(from, to = known, "the store's schema was migrated"),
+    }
     Ok(())
 }
 
@@ -167,19 +175,26 @@ fn mint_epoch(db: &Connection) -> rusqlite::Result<()> {
     db.execute("INSERT INTO meta VALUES ('epoch', ?1)", [epoch]).map(drop)
 }
 
-/// Older programs would lose what this one may write from now on. A newer one's store is refused.
-fn shut_out_older(db: &Connection, path: &Path) -> Result<(), OpenError> {
-    match meta(db, "oldest_writer")?.and_then(|oldest| oldest.parse().ok()) {
-        Some(WRITER_VERSION) => Ok(()),
-        Some(oldest) if oldest < WRITER_VERSION => {
-            set(db, "oldest_writer", &WRITER_VERSION.to_string())?;
-            let (from, to) = (oldest, WRITER_VERSION);
-            tracing::info!(from, to, "older programs do not open the store any more");
-            Ok(())
-        }
+/// A newer program's store is refused.
+fn check_writer(db: &Connection, path: &Path) -> Result<(), OpenError> {
+    match oldest_writer(db)? {
+        Some(oldest) if oldest <= WRITER_VERSION => Ok(()),
         Some(oldest) => Err(OpenError::NewerWriter { oldest, ours: WRITER_VERSION }),
         None => Err(OpenError::NoWriter { path: path.to_owned(), ours: WRITER_VERSION }),
     }
+}
+
+/// Older programs would lose what this one may write from now on.
+pub(crate) fn shut_out_older(db: &Connection) -> rusqlite::Result<()> {
+    if let Some(from) = oldest_writer(db)?.filter(|oldest| *oldest < WRITER_VERSION) {
+        set(db, "oldest_writer", &WRITER_VERSION.to_string())?;
+        tracing::info!(from, to = WRITER_VERSION, "older programs do not open the store any more");
+    }
+    Ok(())
+}
+
+fn oldest_writer(db: &Connection) -> rusqlite::Result<Option<u32>> {
+    Ok(meta(db, "oldest_writer")?.and_then(|oldest| oldest.parse().ok()))
 }
 
 /// What the store takes, as it was written last.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pointsman_store::{ManualClock, RECORDS, Store, StoreError, conformance::fleet::spec};
+use pointsman_store::{
+    ManualClock, RECORDS, Store, StoreError,
+    conformance::{fleet::spec, logged::Log},
+};
 use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
 
 use crate::support::{database, fleet, oldest_writer, options, submit_and_finish};
@@ -43,6 +46,19 @@ async fn a_closed_store_frees_its_directory_and_says_so() {
     // No write-ahead log is left behind: a copy of the one file is a copy of the store.
     second.close().await.unwrap();
     assert!(!dir.path().join("pointsman.db-wal").exists());
+}
+
+#[test]
+fn a_store_that_is_made_is_not_told_as_migrated() {
+    let log = Log::default();
+    let _logging = tracing::subscriber::set_default(log.clone());
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    drop(open(dir.path()).unwrap());
+    let lines = log.0.lock().clone();
+    let told: Vec<&String> = lines.iter().filter(|line| line.contains("store")).collect();
+    let [made] = &told[..] else { panic!("{told:?}") };
+    assert!(made.starts_with("INFO") && made.contains("was made"), "{made}");
 }
 
 #[test]

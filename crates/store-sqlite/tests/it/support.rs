@@ -46,6 +46,12 @@ pub fn oldest_writer(dir: &Path) -> String {
     database(dir).query_row(row, [], |row| row.get(0)).unwrap()
 }
 
+/// As the first version left the store.
+pub fn by_an_older_program(dir: &Path) {
+    let older = "UPDATE meta SET value = '1' WHERE key = 'oldest_writer'";
+    assert_eq!(database(dir).execute(older, []), Ok(1));
+}
+
 pub fn count(db: &Connection, table: &str) -> i64 {
     db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }

@@ -10,7 +10,10 @@ use pointsman_store::{
 };
 use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
 
-use crate::support::{count, database, durable_picture, oldest_writer, options, submit_and_finish};
+use crate::support::{
+    by_an_older_program, count, database, durable_picture, oldest_writer, options,
+    submit_and_finish,
+};
 
 fn open(clock: ManualClock) -> (Arc<dyn Transfer>, Box<dyn Any>) {
     let dir = tempfile::tempdir().unwrap();
@@ -89,6 +92,27 @@ async fn a_closed_intake_stays_closed_after_a_restart() {
     drop(store);
     assert_eq!(oldest_writer(dir.path()), RECORDS.to_string());
     crate::support::fleet(dir.path()).submit(spec(50)).await;
+}
+
+/// An older program goes on with a store that is not empty, and so was not imported into.
+#[tokio::test]
+async fn a_refused_import_takes_over_no_store() {
+    let (.., stream) = stream().await;
+    let dir = tempfile::tempdir().unwrap();
+    crate::support::fleet(dir.path()).submit(spec(50)).await;
+    by_an_older_program(dir.path());
+    let into = || SqliteStore::open_for_import(dir.path(), Options::default()).unwrap();
+    let refused = import(&into(), &stream[..], &mut |_| ()).await.unwrap_err();
+    assert!(refused.to_string().contains("empty"), "{refused}");
+    assert_eq!(oldest_writer(dir.path()), "1");
+    // What it does import into is its own, from the first step on.
+    let dir = tempfile::tempdir().unwrap();
+    drop(open_in(dir.path()).unwrap());
+    by_an_older_program(dir.path());
+    let store = SqliteStore::open_for_import(dir.path(), Options::default()).unwrap();
+    let (header, _) = check(&stream[..]).await.unwrap();
+    store.begin_import(&header).await.unwrap();
+    assert_eq!(oldest_writer(dir.path()), RECORDS.to_string());
 }
 
 #[tokio::test]

@@ -7,12 +7,13 @@
 //! records and has them mended; `races` steps through every interleaving of competing decisions, each
 //! race also with a guard removed, which must make it fail; `model` runs random commands on the store
 //! and on [`MemStore`](crate::MemStore) and compares every answer; `transfer` moves stores, and is
-//! called by [`transfer_tests!`](crate::transfer_tests).
+//! called by [`transfer_tests!`](crate::transfer_tests). `logged` keeps what is logged.
 
 pub mod claims;
 pub mod doctor;
 pub mod explained;
 pub mod fleet;
+pub mod logged;
 pub mod model;
 pub mod presence;
 pub mod races;

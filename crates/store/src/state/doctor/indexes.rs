@@ -53,8 +53,11 @@ impl State {
             let (is, right) = (self.counts[status as usize], sum.counts[status as usize]);
             count(&format!("{}_jobs", status.as_str()), is, right);
         }
-        count("bytes_of_ended_jobs", self.ended_bytes, sum.ended_bytes);
         count("held_jobs", self.queues.held_jobs(), sum.of_class.values().map(|c| c.held).sum());
+        let (is, right) = (self.ended_bytes, sum.ended_bytes);
+        if is != right {
+            found.add(Finding::ended_bytes(format!("{is} are counted, and there are {right}")));
+        }
     }
 
     /// Whether every index that should name a job does.
