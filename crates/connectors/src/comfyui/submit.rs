@@ -139,7 +139,7 @@ impl Run<'_> {
 }
 
 /// A prompt that is nowhere. One whose submission was answered is not lost: that it is not taken is
-/// the service's fault, and may be so each time.
+/// the service's fault, and may be so each time. A page is no answer of the service.
 fn not_taken(why: &RequestError) -> RunEnd {
     match why {
         RequestError::Status { .. }
@@ -153,6 +153,10 @@ fn not_taken(why: &RequestError) -> RunEnd {
         | RequestError::AnswerLost { .. } => {
             let message = format!("the submission was lost: {why}");
             RunEnd::gave_back(LossReason::Unstarted, message)
+        }
+        page if page.is_page() => {
+            let message = format!("the submission did not reach ComfyUI: {why}");
+            RunEnd::gave_back(LossReason::ServiceLost, message)
         }
     }
 }

@@ -132,6 +132,17 @@ async fn an_upload_may_take_longer_than_a_stall_as_long_as_it_moves() {
 }
 
 #[tokio::test]
+async fn a_page_in_the_place_of_an_answer_is_neither_an_upload_nor_a_file() {
+    let (bench, proxy) = behind_a_proxy().await;
+    proxy.breaks("POST /upload/image", How::Page(200), 1);
+    assert_eq!(lost(upload(&bench, false).await), LossReason::ServiceLost);
+    proxy.breaks("GET /view", How::Page(200), 2);
+    let (end, witness) = bench.run(picture(1)).await;
+    assert_eq!((end.unwrap().artifacts.len(), proxy.breaks_left()), (1, 0));
+    assert!(witness.artifacts.lock()[0].1.starts_with(b"\x89PNG"));
+}
+
+#[tokio::test]
 async fn an_upload_that_breaks_at_its_source_costs_the_job_nothing() {
     let bench = Bench::new().await;
     assert_eq!(lost(upload(&bench, true).await), LossReason::Unstarted);
