@@ -170,9 +170,15 @@ fn pieces(mut chunk: Bytes) -> impl Iterator<Item = Bytes> {
 fn check(input: &InputRef) -> Result<(), RunEnd> {
     let name = input.name.as_str();
     let plain = !name.contains(['/', '\\', '\0']) && !matches!(name, "" | "." | "..");
-    match plain {
-        true => Ok(()),
-        false => Err(bad_job("invalid_input", input, "its name is not a plain file name")),
+    if !plain {
+        return Err(bad_job("invalid_input", input, "its name is not a plain file name"));
+    }
+    match graph::folder_annotation(name) {
+        None => Ok(()),
+        Some(folder) => {
+            let why = format!("its name ends in {folder}, by which ComfyUI looks in that folder");
+            Err(bad_job("invalid_input", input, why))
+        }
     }
 }
 
