@@ -143,6 +143,27 @@ async fn a_page_in_the_place_of_an_answer_is_neither_an_upload_nor_a_file() {
 }
 
 #[tokio::test]
+async fn an_upload_that_fails_in_the_service_says_why_as_its_log_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SimConfig { folder: Some(folder.path().to_owned()), ..SimConfig::default() };
+    let bench = Bench::with(config, |_| {}).await;
+    std::fs::write(folder.path().join("input/pointsman"), "in the way").unwrap();
+    let failed = failure(upload(&bench, false).await);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "upload_refused"));
+    assert!(failed.message.contains("its log says: OSError: [Errno 20]"), "{}", failed.message);
+}
+
+#[tokio::test]
+async fn the_name_of_an_input_names_no_other_folder() {
+    let bench = Bench::new().await;
+    let graph = json!({"10": {"class_type": "LoadImage", "inputs": {"image": "unset.png"}}});
+    let task = bringing(graph, "sha256:aa", "lake.png [temp]");
+    let failed = failure(bench.run_task(task, Witness::new()).await);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::BadJob, "invalid_input"));
+    assert!(failed.message.contains("ends in [temp]"), "{}", failed.message);
+}
+
+#[tokio::test]
 async fn an_upload_that_breaks_at_its_source_costs_the_job_nothing() {
     let bench = Bench::new().await;
     assert_eq!(lost(upload(&bench, true).await), LossReason::Unstarted);
