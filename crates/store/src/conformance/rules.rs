@@ -158,6 +158,8 @@ pub async fn a_retry_forgets_the_losses(open: &Open) {
     assert_eq!(lost_by("c").await, JobStatus::Pending);
     assert_eq!(lost_by("d").await, JobStatus::Failed);
     fleet.check().await.expect("sound");
+    let why = "the last time: lease_expired (the worker went silent)";
+    assert!(failure.message.ends_with(why), "{}", failure.message);
 }
 
 pub async fn a_drained_worker_costs_its_job_nothing_but_a_loss(open: &Open) {
