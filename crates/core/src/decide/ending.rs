@@ -31,7 +31,7 @@ pub(super) fn conclude(
 ) -> Result<JobStatus, Stop> {
     let mut ended = ended_now(draft, &job);
     ended.handed_in = true;
-    ended.last_progress = last_progress;
+    ended.last_progress = last_progress.map(|progress| progress.of_run_since(ended.started_at));
     match verdict {
         Verdict::Completed { artifacts, cached } => {
             let state = JobState::Completed(Ended { artifacts, cached, ..ended });

@@ -369,6 +369,17 @@ pub struct Progress {
     pub preview_n: u32,
 }
 
+impl Progress {
+    /// The same, of a run that began then: a worker tells of a start a little after it was, and nothing
+    /// is shown as heard before it.
+    #[must_use]
+    pub fn of_run_since(mut self, started_at: Option<Timestamp>) -> Self {
+        self.last_event_at =
+            self.last_event_at.map(|at| started_at.map_or(at, |start| at.max(start)));
+        self
+    }
+}
+
 impl Job {
     /// Its effective requirements: the class that it waits in.
     pub fn class(&self) -> Class {
