@@ -228,11 +228,8 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
 async fn refusal(mut response: Response) -> ClientError {
     let status = response.status();
     if let Some(to) = response.headers().get(header::LOCATION).filter(|_| status.is_redirection()) {
-        let to: String = String::from_utf8_lossy(to.as_bytes()).chars().take(200).collect();
-        return ClientError::Unexpected(format!(
-            "{status}: it redirects to {to}, which is not followed: if the server is there, give \
-             that address instead"
-        ));
+        let to = String::from_utf8_lossy(to.as_bytes()).chars().take(200).collect();
+        return ClientError::Redirected { status: status.as_u16(), to };
     }
     let mut body = Vec::new();
     loop {
@@ -284,8 +281,11 @@ mod tests {
         for redirect in [Redirect::temporary(&to), Redirect::permanent(&to), Redirect::to(&to)] {
             let client = Client::new(&answering(redirect).await, None).unwrap();
             let why = client.remove_worker(&"w".parse().unwrap()).await.unwrap_err();
-            let ClientError::Unexpected(why) = why else { panic!("{why:?}") };
-            assert!(why.contains(&to) && why.contains("not followed"), "{why}");
+            assert!(
+                matches!(&why, ClientError::Redirected { to: there, .. } if *there == to),
+                "{why:?}"
+            );
+            assert!(why.to_string().contains("not followed") && !why.is_transient(), "{why}");
         }
     }
 

@@ -20,6 +20,11 @@ pub enum ClientError {
     /// An answer that no Pointsman server gives.
     #[error("unexpected answer: {0}")]
     Unexpected(String),
+    /// The address leads elsewhere, and no redirect is followed.
+    #[error(
+        "answered {status}: it redirects to {to}, which is not followed: if the server is there, give that address instead"
+    )]
+    Redirected { status: u16, to: String },
     /// The address cannot be used.
     #[error("address {url:?} is not valid: {why}")]
     Address { url: String, why: String },

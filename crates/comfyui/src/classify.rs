@@ -199,6 +199,14 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
         }
         _ if is_errno("[errno 5]") || is_errno("[errno 30]") => (FAULT, DISK_FAILED),
         "SafetensorError" => (FailureKind::WrongWorker, "model_unreadable"),
+        // In what words ComfyUI passes it on where the header is wrong.
+        "ValueError" if message.contains("the safetensors file is corrupt") => {
+            (FailureKind::WrongWorker, "model_unreadable")
+        }
+        // A pickled model that is empty, or is none, such as a page that was saved in its place.
+        "UnpicklingError" | "EOFError" if error.node_type.contains("Loader") => {
+            (FailureKind::WrongWorker, "model_unreadable")
+        }
         // What a download that broke off leaves of a pickled model.
         _ if says(&["pytorchstreamreader failed"]) => {
             (FailureKind::WrongWorker, "model_unreadable")

@@ -9,7 +9,7 @@ use reqwest::{ClientBuilder, Url, redirect};
 pub use control::Cancelled;
 pub use read::Truth;
 pub(crate) use transport::{
-    SMALL_ANSWER, expect_status, next_chunk, read_body, send, status_error,
+    SMALL_ANSWER, expect_status, next_chunk, read_body, refusal, send, status_error,
 };
 
 use crate::{ConnectError, Events, InvalidUrl};

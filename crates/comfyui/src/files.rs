@@ -11,7 +11,8 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
 
-use crate::client::{SMALL_ANSWER, next_chunk, read_body, send};
+use crate::client::{SMALL_ANSWER, next_chunk, read_body, refusal, send, status_error};
+use crate::error::is_html;
 use crate::{ComfyClient, OutputFile, RequestError, json};
 
 /// A root folder of ComfyUI.
@@ -135,7 +136,11 @@ impl ComfyClient {
         let sent = self.request(Method::POST, "upload/image").multipart(form).send().await;
         let response = sent.map_err(|error| RequestError::from_transport(&error))?;
         let response = Self::expect_success(response, limit).await?;
+        let status = response.status();
         let body = read_body(response, limit, SMALL_ANSWER).await?;
+        if is_html(&body) {
+            return Err(status_error(status.as_u16(), &body));
+        }
         json::read(&body).map_err(RequestError::malformed)
     }
 
@@ -178,6 +183,11 @@ impl ComfyClient {
         let header = |name| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
+        // With a file comes its name always, and newer versions give no file a page's type (ComfyUI source).
+        let is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+        if is_page && !response.headers().contains_key("content-disposition") {
+            return Err(refusal(response, limit).await);
+        }
         Ok(ViewStream {
             length: response.content_length(),
             content_type: header("content-type"),

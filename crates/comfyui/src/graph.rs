@@ -11,6 +11,12 @@ pub const MODEL_SUFFIXES: [&str; 8] =
 /// Bytes of a model file's name at most, folder included; longer texts name none.
 const MAX_FILE_NAME: usize = 200;
 
+/// The input by which a node is told how to name the files that it saves.
+const PREFIX: &str = "filename_prefix";
+/// Bytes of the name in a prefix at most: of the 255 that a file's name may have, some are left for the number and the
+/// ending that the node puts behind it.
+const MAX_PREFIX_NAME: usize = 223;
+
 /// A value is not a graph in API format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{pointer:?}: {reason}")]
@@ -71,7 +77,7 @@ pub fn validate_api_format(value: &Value) -> Result<(), InvalidGraph> {
             return invalid(at + "/inputs", "expected an object of inputs");
         };
         if let Some((input, reason)) =
-            inputs.iter().find_map(|(input, link)| Some((input, bad_link(link, nodes)?)))
+            inputs.iter().find_map(|(input, value)| Some((input, bad_input(input, value, nodes)?)))
         {
             return invalid(format!("{at}/inputs/{}", escape(input)), reason);
         }
@@ -79,10 +85,34 @@ pub fn validate_api_format(value: &Value) -> Result<(), InvalidGraph> {
     Ok(())
 }
 
-/// What is wrong with an input that looks like a link, `[node id, output index]`. Other lists are plain values.
-fn bad_link(input: &Value, nodes: &Map<String, Value>) -> Option<&'static str> {
-    let (source, _) = link(input)?;
-    (!nodes.contains_key(source)).then_some("links to a node that is not in the graph")
+/// What is wrong with an input, whatever the node is: one that looks like a link, `[node id, output index]`, leads to no
+/// node (other lists are plain values), or files are to be named as no file can be fetched.
+fn bad_input(name: &str, value: &Value, nodes: &Map<String, Value>) -> Option<&'static str> {
+    if let Some((source, _)) = link(value) {
+        return (!nodes.contains_key(source)).then_some("links to a node that is not in the graph");
+    }
+    let prefix = value.as_str().filter(|_| name == PREFIX)?;
+    (!can_be_fetched(split_prefix(prefix).1)).then_some(
+        "names files with a line break or another control character, which ComfyUI hands over to nobody: leave it out",
+    )
+}
+
+/// Whether ComfyUI hands over a file of this name: it puts it into a header, and with a control character there (before
+/// aiohttp 3.14 a line break) it drops the connection without an answer.
+#[must_use]
+pub fn can_be_fetched(filename: &str) -> bool {
+    !filename.contains(|c: char| c.is_ascii_control() && c != '\t')
+}
+
+/// How the name of a file ends that ComfyUI looks for in the folder that is named there, not in `input`.
+#[must_use]
+pub fn folder_annotation(name: &str) -> Option<&'static str> {
+    ["[input]", "[output]", "[temp]"].into_iter().find(|annotation| name.ends_with(annotation))
+}
+
+/// The folder in a prefix, with the slash at its end, and the name.
+fn split_prefix(prefix: &str) -> (&str, &str) {
+    prefix.split_at(prefix.rfind(['/', '\\']).map_or(0, |slash| slash + 1))
 }
 
 /// An input that is a link: the node it comes from, and the index of that node's output.
@@ -119,12 +149,12 @@ pub fn nodes_of<'a>(graph: &'a Value, classes: &BTreeSet<String>) -> Vec<&'a str
 
 /// Every input that names a model file, as it stands in the graph, folder included: a text that can be a file name, or
 /// an object such as `{"on": true, "lora": "a.safetensors"}` that is on. Without those that are `replaced`, by node id
-/// and input, before the graph runs.
+/// and input, before the graph runs, and without what the node shall save.
 #[must_use]
 pub fn model_files(graph: &Value, replaced: impl Fn(&str, &str) -> bool) -> BTreeSet<String> {
     let inputs =
         nodes(graph).flat_map(|(id, _, inputs)| inputs.iter().map(move |input| (id, input)));
-    let kept = inputs.filter(|(id, (field, _))| !replaced(id, field));
+    let kept = inputs.filter(|(id, (field, _))| *field != PREFIX && !replaced(id, field));
     let names = kept.filter_map(|(_, (_, value))| model_name(value));
     names.filter(|name| can_be_file_name(name)).map(str::to_owned).collect()
 }
@@ -142,6 +172,21 @@ fn model_name(input: &Value) -> Option<&str> {
 fn can_be_file_name(text: &str) -> bool {
     text.len() <= MAX_FILE_NAME
         && !["\n", "\r", "://", "embedding:", ", "].iter().any(|part| text.contains(part))
+}
+
+/// The nodes that run for an output, by id: those of the classes that are `outputs`, and what leads to them.
+#[must_use]
+pub fn leading_to<'a>(graph: &'a Value, outputs: &BTreeSet<String>) -> BTreeSet<&'a str> {
+    let mut leading = BTreeSet::new();
+    let mut left = nodes_of(graph, outputs);
+    while let Some(id) = left.pop() {
+        if leading.insert(id) {
+            let inputs = graph.get(id).and_then(|node| node.get("inputs")?.as_object());
+            let links = inputs.into_iter().flat_map(Map::values).filter_map(link);
+            left.extend(links.map(|(source, _)| source));
+        }
+    }
+    leading
 }
 
 /// Sets an input of a node, adding it if the node does not have it.
@@ -168,13 +213,13 @@ pub fn set_input(
 #[must_use]
 pub fn save_nodes(graph: &Value) -> Vec<SaveNode<'_>> {
     let named = nodes(graph).filter_map(|(node_id, class_type, inputs)| {
-        let filename_prefix = inputs.get("filename_prefix")?.as_str()?;
+        let filename_prefix = inputs.get(PREFIX)?.as_str()?;
         Some(SaveNode { node_id, class_type, filename_prefix })
     });
     named.collect()
 }
 
-/// The graph with `suffix` behind every `filename_prefix`.
+/// The graph with `suffix` behind every `filename_prefix`. A name that is too long with it is cut at its beginning.
 ///
 /// A save node takes the next free number in its folder, so two servers that share one overwrite each other's files,
 /// unless each has prefixes of its own. A cached save node writes no file and names that of its first run, which may be
@@ -184,9 +229,12 @@ pub fn with_fresh_prefix(graph: &Value, suffix: &str) -> Value {
     let mut fresh = graph.clone();
     for node in fresh.as_object_mut().into_iter().flat_map(Map::values_mut) {
         if let Some(Value::String(prefix)) =
-            node.get_mut("inputs").and_then(|inputs| inputs.get_mut("filename_prefix"))
+            node.get_mut("inputs").and_then(|inputs| inputs.get_mut(PREFIX))
         {
-            prefix.push_str(suffix);
+            let (folder, name) = split_prefix(prefix);
+            let surplus = (name.len() + suffix.len()).saturating_sub(MAX_PREFIX_NAME);
+            let name = &name[name.ceil_char_boundary(surplus)..];
+            *prefix = format!("{folder}{name}{suffix}");
         }
     }
     fresh

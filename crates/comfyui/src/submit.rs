@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::client::status_error;
+use crate::error::{excerpt, is_html};
 use crate::{RequestError, json};
 
 /// What `POST /prompt` is asked to run.
@@ -99,7 +101,8 @@ pub enum SubmitError {
         /// Size of the body that was sent.
         bytes: usize,
     },
-    /// Another status that means "no" (3xx, 4xx): wrong address, or a proxy or custom node that refuses.
+    /// Another status that means "no" (3xx, 4xx), and no page of a proxy that finds nothing behind it: wrong address,
+    /// or a proxy or custom node that refuses.
     #[error("submission refused with {status}: {body}")]
     Refused {
         /// The HTTP status.
@@ -113,8 +116,8 @@ pub enum SubmitError {
         /// Why.
         reason: String,
     },
-    /// **Nobody knows whether the prompt was accepted**: the answer did not come, broke off, made no sense, or was a
-    /// fault of the service (5xx). Read the truth under the prompt_id, or cancel it, before running it elsewhere.
+    /// **Nobody knows whether the prompt was accepted**: the answer did not come, broke off, made no sense, was a
+    /// fault of the service (5xx), or is a page for people, whatever its status. Read the truth under the prompt_id, or cancel it, before running it elsewhere.
     /// After every other error it surely does not run, and never will.
     #[error("no confirmed answer to the submission")]
     Unknown(#[source] RequestError),
@@ -124,6 +127,7 @@ impl From<RequestError> for SubmitError {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Unreachable { reason, .. } => Self::Unreachable { reason },
+            error if error.is_page() => Self::Unknown(error),
             RequestError::Status { status, body }
                 if status.is_client_error() || status.is_redirection() =>
             {
@@ -141,14 +145,15 @@ pub(crate) fn read_answer(
     sent_bytes: usize,
 ) -> Result<SubmitReply, SubmitError> {
     match status {
+        413 => Err(SubmitError::TooLarge { bytes: sent_bytes }),
+        _ if is_html(body) => Err(status_error(status, body).into()),
         200 => {
             json::read(body).map_err(|error| SubmitError::Unknown(RequestError::malformed(error)))
         }
-        413 => Err(SubmitError::TooLarge { bytes: sent_bytes }),
         400 => Err(match json::read(body) {
             Ok(rejection) => SubmitError::Rejected(Box::new(rejection)),
-            Err(_) => SubmitError::Refused { status, body: crate::error::excerpt(body) },
+            Err(_) => SubmitError::Refused { status, body: excerpt(body) },
         }),
-        _ => Err(crate::client::status_error(status, body).into()),
+        _ => Err(status_error(status, body).into()),
     }
 }

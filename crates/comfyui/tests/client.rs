@@ -53,8 +53,10 @@ async fn answers_that_mean_no_are_sure() {
     assert!(!matches!(error, SubmitError::Unknown(_)));
     let error = submit_answered(Reply::Status(413, "")).await.unwrap_err();
     assert!(matches!(error, SubmitError::TooLarge { bytes } if bytes > 50));
-    let error = submit_answered(Reply::Status(400, "<html>")).await.unwrap_err();
+    let error = submit_answered(Reply::Status(400, "nonsense")).await.unwrap_err();
     assert!(matches!(&error, SubmitError::Refused { status: 400, .. }));
+    let error = submit_answered(Reply::Status(400, "<html>")).await.unwrap_err();
+    assert!(matches!(&error, SubmitError::Unknown(_)), "a proxy's");
     let error = submit_answered(Reply::Status(403, "origin")).await.unwrap_err();
     assert!(matches!(&error, SubmitError::Refused { status: 403, .. }));
 }

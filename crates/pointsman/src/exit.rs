@@ -83,7 +83,9 @@ impl From<ClientError> for Exit {
                 Self::Unreachable(print::problem(problem))
             }
             ClientError::Problem(problem) => Self::Usage(print::problem(problem)),
-            ClientError::Address { .. } | ClientError::Request(_) => Self::Usage(error.to_string()),
+            ClientError::Address { .. }
+            | ClientError::Redirected { .. }
+            | ClientError::Request(_) => Self::Usage(error.to_string()),
         }
     }
 }
@@ -115,6 +117,14 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+
+    #[test]
+    fn an_address_that_redirects_does_not_pass_and_is_named() {
+        let to = "https://login.example/".to_owned();
+        let exit = Exit::from(ClientError::Redirected { status: 302, to });
+        let Exit::Usage(why) = exit else { panic!("{exit:?}") };
+        assert!(why.contains("answered 302: it redirects to https://login.example/"), "{why}");
+    }
 
     #[test]
     fn a_store_that_breaks_off_may_work_later_and_a_damaged_one_does_not() {

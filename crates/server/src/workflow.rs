@@ -132,6 +132,16 @@ fn check_inputs(valid: &ValidSubmission, workflow: &Value) -> Result<(), Problem
                 .at(format!("/inputs/{index}/node"))
                 .cure("name the node by its id in the workflow, such as \"10\""));
         }
+        if let Some(folder) = graph::folder_annotation(&input.name) {
+            let detail = format!(
+                "{:?} ends in {folder}, by which ComfyUI looks in its folder of that name, and not \
+                 where the file is brought",
+                input.name
+            );
+            return Err(Problem::new(ErrorCode::InvalidInput, detail)
+                .at(format!("/inputs/{index}/name"))
+                .cure("leave it out"));
+        }
     }
     Ok(())
 }

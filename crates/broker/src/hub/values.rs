@@ -31,6 +31,7 @@ impl Hub {
     /// whose worker does not say when it heard of its service is of now.
     pub fn take_progress(&self, job: &Job, mut progress: Progress) {
         progress.last_event_at.get_or_insert_with(|| self.store.now());
+        let progress = progress.of_run_since(job.started_at());
         let taken = {
             let live = self.live.read();
             let shown = live.view.jobs.get(&job.id).filter(|shown| shown.is_running());

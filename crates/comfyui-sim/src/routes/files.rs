@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::App;
+use super::{App, python};
 use crate::folders::Root;
 
 #[derive(Deserialize)]
@@ -68,7 +68,13 @@ pub(super) async fn upload(
     let upload = read(form).await?;
     let Some((name, bytes)) = upload.image else { return Err(StatusCode::BAD_REQUEST) };
     let saved = app.sim.folders.upload(&upload.subfolder, &name, &bytes, upload.overwrite);
-    let name = saved.map_err(|_| StatusCode::BAD_REQUEST)?;
+    let name = saved.map_err(|error| match error.raw_os_error() {
+        Some(errno) => {
+            app.life.log(&python::traceback(errno, &error));
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        None => StatusCode::BAD_REQUEST,
+    })?;
     Ok(Json(json!({ "name": name, "subfolder": upload.subfolder, "type": "input" })))
 }
 

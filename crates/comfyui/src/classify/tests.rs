@@ -158,6 +158,34 @@ fn what_a_node_raises_is_the_jobs_own_fault_unless_known_otherwise() {
     );
 }
 
+/// As ComfyUI 0.3.64 and torch tell of a file that is cut off, empty, or a page that was saved as one.
+#[test]
+fn a_model_file_that_is_damaged_may_be_whole_on_another_worker() {
+    let raised_in = |node_type: &str, class: &str, message: &str| {
+        let error = ExecutionError {
+            exception_type: class.into(),
+            exception_message: message.into(),
+            node_type: node_type.into(),
+            ..Default::default()
+        };
+        execution_error(&error).code
+    };
+    let header = "Error while deserializing header: HeaderTooLarge\n\nFile path: /m/a.safetensors\n\n\
+                  The safetensors file is corrupt or invalid. Make sure this is actually a safetensors file";
+    let cut = "Error while deserializing header: MetadataIncompleteBuffer\n\nFile path: /m/a.sft\n\n\
+               The safetensors file is corrupt/incomplete. Check the file size";
+    for (class, message) in [
+        ("_pickle.UnpicklingError", "invalid load key, '<'."),
+        ("EOFError", "Ran out of input"),
+        ("ValueError", header),
+        ("ValueError", cut),
+    ] {
+        assert_eq!(raised_in("CheckpointLoaderSimple", class, message), "model_unreadable");
+    }
+    assert_eq!(raised_in("UNETLoader", "ValueError", "no such dtype"), "execution_error");
+    assert_eq!(raised_in("LoadLatent", "EOFError", "Ran out of input"), "execution_error");
+}
+
 #[test]
 fn words_that_only_look_like_the_accelerators_are_the_jobs_own_fault() {
     let own = (FailureKind::BadJob, "execution_error".to_owned());

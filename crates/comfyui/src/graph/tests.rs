@@ -93,6 +93,24 @@ fn what_is_replaced_is_not_needed() {
 }
 
 #[test]
+fn what_a_node_shall_save_is_no_model_that_is_needed() {
+    let graph = json!({"3": {"class_type": "SaveLatent",
+        "inputs": {"filename_prefix": "out/style.bin"}}});
+    assert!(model_files(&graph, |_, _| false).is_empty());
+}
+
+#[test]
+fn what_leads_to_an_output_is_told_from_what_does_not() {
+    let mut graph = picture();
+    graph["4"] = json!({"class_type": "LoraLoader", "inputs": {"model": ["1", 0]}});
+    graph["5"] = json!({"class_type": "Unused", "inputs": {"image": ["3", 0]}});
+    let outputs = ["SaveImage".to_owned()].into();
+    let leading: Vec<_> = leading_to(&graph, &outputs).into_iter().collect();
+    assert_eq!(leading, ["1", "2", "3"]);
+    assert!(leading_to(&graph, &BTreeSet::new()).is_empty());
+}
+
+#[test]
 fn a_fresh_prefix_changes_the_save_nodes_alone() {
     let fresh = with_fresh_prefix(&picture(), "-7f");
     assert_eq!(fresh["3"]["inputs"]["filename_prefix"], "cat-7f");
@@ -102,6 +120,41 @@ fn a_fresh_prefix_changes_the_save_nodes_alone() {
         saves,
         [SaveNode { node_id: "3", class_type: "SaveImage", filename_prefix: "cat-7f" }]
     );
+}
+
+/// ComfyUI writes it, and then drops the connection of whoever asks for it (seen on 0.3.64).
+#[test]
+fn a_prefix_whose_file_nobody_can_fetch_is_invalid() {
+    let saving = |prefix: &str| json!({"3": {"class_type": "SaveImage", "inputs": {"filename_prefix": prefix}}});
+    for prefix in ["a\nb", "a\rb", "dir/a\u{1}b", "nul\0", "del\u{7f}"] {
+        assert_invalid(saving(prefix), "/3/inputs/filename_prefix");
+    }
+    for prefix in ["di\nr/a", "tab\tb", "湖", "%date:yyyy%", ""] {
+        assert_eq!(validate_api_format(&saving(prefix)), Ok(()), "{prefix:?}");
+    }
+}
+
+#[test]
+fn a_long_prefix_is_cut_at_the_beginning_of_its_name_so_that_files_can_be_named_by_it() {
+    let prefix = |prefix: &str| {
+        let graph =
+            json!({"3": {"class_type": "SaveImage", "inputs": {"filename_prefix": prefix}}});
+        let fresh = with_fresh_prefix(&with_fresh_prefix(&graph, "-1a2b3c4d"), "-5e6f7a8b");
+        fresh["3"]["inputs"]["filename_prefix"].as_str().unwrap().to_owned()
+    };
+    let tags = "-1a2b3c4d-5e6f7a8b";
+    let fits = "x".repeat(200);
+    assert_eq!(prefix(&format!("deep/{fits}")), format!("deep/{fits}{tags}"));
+    for name in ["湖".repeat(81), format!("{}é", "x".repeat(242)), "y".repeat(236)] {
+        for folder in ["", "deep/er/"] {
+            let long = prefix(&format!("{folder}{name}"));
+            let (cut_folder, cut) = long.split_at(folder.len());
+            assert_eq!(cut_folder, folder);
+            assert!(format!("{cut}_00001_.safetensors").len() <= 255, "{cut}");
+            let end = cut.strip_suffix(tags).unwrap();
+            assert!(end.len() > 200 && name.ends_with(end), "{cut}");
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
-use pointsman_comfyui::{OutputFile, RequestError, Verdict};
+use pointsman_comfyui::{OutputFile, RequestError, Verdict, graph};
 use reqwest::StatusCode;
 use tokio::time::Instant;
 
@@ -107,6 +107,10 @@ impl Source for Fetched<'_> {
     /// It is open when the first of its bytes is here.
     async fn open(&self) -> Result<ByteStream, SourceError> {
         let Self { run, file, cached, reads } = self;
+        if !graph::can_be_fetched(&file.filename) {
+            let why = "ComfyUI hands over no file with a control character in its name";
+            return Err(SourceError::Refused(why.to_owned()));
+        }
         let ComfyUiConnector { client, written, .. } = run.connector;
         let broke = reads.lock().begin();
         if broke {

@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
-use pointsman_comfyui::{RequestError, UploadReply, graph};
+use pointsman_comfyui::{RequestError, UploadReply, classify, graph};
 use pointsman_core::{Failure, FailureKind, LossReason, hex, record::InputRef};
 use reqwest::{Body, StatusCode};
 use serde_json::Value;
@@ -51,10 +51,36 @@ impl Run<'_> {
         });
         let client = &self.connector.client;
         let upload = client.upload_image(&folder, &input.name, Body::wrap_stream(bytes));
-        self.while_it_moves(input, &moves, upload).await?.map_err(|error| match broken.get() {
+        let error = match self.while_it_moves(input, &moves, upload).await? {
+            Ok(uploaded) => return Ok(uploaded),
+            Err(error) => error,
+        };
+        Err(match broken.get() {
             Some(why) => not_there(input, SourceError::Unreadable(why.clone()).into()),
-            None => refused(input, &error),
+            None => self.refused(input, &error).await,
         })
+    }
+
+    /// Of what fails in it ComfyUI says nothing, and writes it to its log.
+    async fn refused(&self, input: &InputRef, error: &RequestError) -> RunEnd {
+        const FAILED: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
+        let mut end = refused(input, error);
+        let RunEnd::Failed(failure) = &mut end else { return end };
+        if !matches!(error, RequestError::Status { status: FAILED, .. }) {
+            return end;
+        }
+        let logs = self.context.ticking(self.connector.client.logs_raw()).await;
+        let Some(raised) = logs.ok().and_then(|logs| logs.request_error()) else {
+            failure.message.push_str("; its log may say why");
+            return end;
+        };
+        let mut classified = classify::execution_error(&raised);
+        failure.message.push_str(&format!("; its log says: {}", classified.message));
+        if [classify::DISK_FULL, classify::DISK_FAILED].contains(&&*classified.code) {
+            classified.message = failure.message.clone();
+            return self.connector.failure(&self.prompt_id, classified).into();
+        }
+        end
     }
 
     /// The beginning of the SHA-256 of an input; where its `from` does not say it, it is read for it.
@@ -170,9 +196,15 @@ fn pieces(mut chunk: Bytes) -> impl Iterator<Item = Bytes> {
 fn check(input: &InputRef) -> Result<(), RunEnd> {
     let name = input.name.as_str();
     let plain = !name.contains(['/', '\\', '\0']) && !matches!(name, "" | "." | "..");
-    match plain {
-        true => Ok(()),
-        false => Err(bad_job("invalid_input", input, "its name is not a plain file name")),
+    if !plain {
+        return Err(bad_job("invalid_input", input, "its name is not a plain file name"));
+    }
+    match graph::folder_annotation(name) {
+        None => Ok(()),
+        Some(folder) => {
+            let why = format!("its name ends in {folder}, by which ComfyUI looks in that folder");
+            Err(bad_job("invalid_input", input, why))
+        }
     }
 }
 

@@ -62,7 +62,8 @@ impl Run<'_> {
                 Err(error) => return Err(self.not_stored(&file, error)),
             }
         }
-        self.context.progress(Report { percent: Some(100.0), ..Report::default() });
+        let message = self.dropped.clone();
+        self.context.progress(Report { percent: Some(100.0), message, ..Report::default() });
         let cached = self.is_cached(&entry);
         let result = Some(Value::Object(entry.outputs));
         Ok(Collected::All(Completion { artifacts, cached, result }))

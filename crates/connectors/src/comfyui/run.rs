@@ -22,6 +22,8 @@ pub(super) struct Run<'a> {
     pub(super) graph: Value,
     pub(super) extra_data: Map<String, Value>,
     pub(super) allow_partial: bool,
+    /// What the job allowed ComfyUI to drop, and why it did; said with the result.
+    pub(super) dropped: Option<String>,
 }
 
 /// Runs one attempt to its end.
@@ -67,12 +69,13 @@ impl<'a> Run<'a> {
         // ComfyUI keeps, beside what became of the prompt, what to take out of the names of its files:
         // it may be read by a later run of the worker.
         extra_data.insert("file_tag".to_owned(), json!(tag));
-        Self { connector, task, context, prompt_id, graph, extra_data, allow_partial }
+        let dropped = None;
+        Self { connector, task, context, prompt_id, graph, extra_data, allow_partial, dropped }
     }
 
     /// Submits the prompt, unless the service has it already, and follows it until it ran to its end.
     /// Nobody listens any more then: storing files may take long.
-    async fn follow(&self, submits: bool) -> Result<Done, RunEnd> {
+    async fn follow(&mut self, submits: bool) -> Result<Done, RunEnd> {
         let pace = &self.connector.settings.pace;
         let mut ears = Ears::new(&self.connector.client, &self.prompt_id, pace.reconnect);
         let mut submitted = Submitted::Before;

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use pointsman_comfyui::{
     NodeErrors, Rejection, RequestError, Submission, SubmitError, Truth, Verdict, classify, graph,
@@ -27,7 +27,7 @@ pub(super) enum Submitted {
 
 impl Run<'_> {
     /// Submits the prompt, once. When its answer is lost, the service is asked what became of it.
-    pub(super) async fn submit(&self) -> Result<Submitted, RunEnd> {
+    pub(super) async fn submit(&mut self) -> Result<Submitted, RunEnd> {
         self.unless_stopped(std::future::ready(())).await?;
         let submission = Submission {
             graph: &self.graph,
@@ -37,7 +37,9 @@ impl Run<'_> {
         };
         // Waited for even when told to stop: a submission that is broken off may still arrive.
         match self.context.ticking(self.connector.client.submit(&submission)).await {
-            Ok(reply) if reply.node_errors.is_empty() || self.allow_partial => {
+            Ok(reply) if reply.node_errors.is_empty() => Ok(Submitted::Answered),
+            Ok(reply) if self.allow_partial => {
+                self.dropped = Some(self.dropped(reply.node_errors));
                 Ok(Submitted::Answered)
             }
             Ok(reply) => Err(self.refuse_partial(self.node_failure(reply.node_errors)).await),
@@ -66,6 +68,16 @@ impl Run<'_> {
                 RunEnd::gave_back(LossReason::Unstarted, message)
             }
         }
+    }
+
+    /// Which outputs do not run, and why the first of them does not.
+    fn dropped(&self, node_errors: NodeErrors) -> String {
+        let outputs: BTreeSet<_> =
+            node_errors.values().flat_map(|node| node.dependent_outputs.clone()).collect();
+        let outputs = Vec::from_iter(outputs).join(", ");
+        let Failure { message, node, .. } = self.node_failure(node_errors);
+        let at = node.map_or(String::new(), |node| format!(" (node {node})"));
+        format!("ComfyUI dropped the outputs of the nodes {outputs}: {message}{at}")
     }
 
     fn node_failure(&self, node_errors: NodeErrors) -> Failure {
@@ -139,9 +151,13 @@ impl Run<'_> {
 }
 
 /// A prompt that is nowhere. One whose submission was answered is not lost: that it is not taken is
-/// the service's fault, and may be so each time.
+/// the service's fault, and may be so each time. A page is no answer of the service.
 fn not_taken(why: &RequestError) -> RunEnd {
     match why {
+        page if page.is_page() => {
+            let message = format!("the submission did not reach ComfyUI: {why}");
+            RunEnd::gave_back(LossReason::ServiceLost, message)
+        }
         RequestError::Status { .. }
         | RequestError::Malformed { .. }
         | RequestError::TooLarge { .. } => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pointsman_comfyui::{Message, NodeProgress, NodeState};
+use pointsman_comfyui::{Message, NodeProgress, NodeState, graph};
 use serde_json::Value;
 
 use crate::Report;
@@ -15,6 +15,8 @@ const ALMOST: f32 = 99.0;
 pub(super) struct Tracker {
     /// Node id → what to call it.
     nodes: BTreeMap<String, String>,
+    /// The nodes that run, unless they are cached: the others lead to no output.
+    to_run: BTreeSet<String>,
     /// The nodes whose results came from the cache; they never run.
     cached: BTreeSet<String>,
     done: BTreeSet<String>,
@@ -30,12 +32,19 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    /// Of an `adopted` prompt nobody knows what it did before.
-    pub(super) fn new(graph: &Value, adopted: bool) -> Self {
+    /// Of an `adopted` prompt nobody knows what it did before. Where the classes that are `outputs` are not
+    /// known, every node counts.
+    pub(super) fn new(graph: &Value, outputs: &BTreeSet<String>, adopted: bool) -> Self {
         let nodes = graph.as_object().into_iter().flatten();
-        let named = nodes.map(|(id, node)| (id.clone(), name_of(node)));
+        let nodes: BTreeMap<_, _> = nodes.map(|(id, node)| (id.clone(), name_of(node))).collect();
+        let mut to_run: BTreeSet<_> =
+            graph::leading_to(graph, outputs).into_iter().map(str::to_owned).collect();
+        if to_run.is_empty() {
+            to_run = nodes.keys().cloned().collect();
+        }
         Self {
-            nodes: named.collect(),
+            nodes,
+            to_run,
             cached: BTreeSet::new(),
             done: BTreeSet::new(),
             now: None,
@@ -96,9 +105,9 @@ impl Tracker {
 
     /// Nodes done, and the part of the one that runs, of those that are to run.
     fn percent(&self) -> f32 {
-        let known = |id: &&String| self.nodes.contains_key(*id);
+        let known = |id: &&String| self.to_run.contains(*id);
         let cached = self.cached.iter().filter(known).count();
-        let to_run = self.nodes.len().saturating_sub(cached).max(1);
+        let to_run = self.to_run.len().saturating_sub(cached).max(1);
         let done = self.done.iter().filter(known).filter(|id| !self.cached.contains(*id)).count();
         // How many parts a node has that makes them while it runs is not known.
         let begun = self.now.as_ref().filter(known).is_some_and(|id| !self.done.contains(id));
@@ -163,6 +172,7 @@ mod tests {
                 "2": {"class_type": "KSampler", "inputs": {}},
                 "3": {"class_type": "SaveImage", "inputs": {}, "_meta": {"title": "The picture"}},
             }),
+            &BTreeSet::new(),
             false,
         )
     }
@@ -202,11 +212,28 @@ mod tests {
         );
     }
 
+    #[test]
+    fn percent_counts_only_what_leads_to_an_output() {
+        let graph = json!({
+            "1": {"class_type": "Loader", "inputs": {}},
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+            "3": {"class_type": "Unused", "inputs": {"images": ["1", 0]}},
+            "4": {"class_type": "Unused", "inputs": {}},
+        });
+        let mut tracker = Tracker::new(&graph, &["SaveImage".to_owned()].into(), false);
+        let executing = json!({"type": "executing", "data": {"prompt_id": "p", "node": "1"}});
+        hear(&mut tracker, executing);
+        let state = json!({"type": "progress_state", "data": {"prompt_id": "p", "nodes": {
+            "1": {"value": 1, "max": 1, "state": "finished", "real_node_id": "1"}}}});
+        assert_eq!(hear(&mut tracker, state).percent, Some(50.0));
+    }
+
     /// As ComfyUI 0.3.64 tells of a node that expands, and as graphs with subgraphs name their nodes.
     #[test]
     fn a_part_of_a_node_is_shown_as_that_node_and_does_not_end_it() {
         let node = json!({"class_type": "ForLoop", "inputs": {}});
-        let mut tracker = Tracker::new(&json!({"12:3": node, "12:4": node}), false);
+        let mut tracker =
+            Tracker::new(&json!({"12:3": node, "12:4": node}), &BTreeSet::new(), false);
         let executing = json!({"type": "executing",
             "data": {"prompt_id": "p", "node": "12:3.0.0.1", "display_node": "12:3"}});
         let report = hear(&mut tracker, executing);

@@ -94,7 +94,10 @@ impl Run<'_> {
         let submits = submitted != Submitted::Before;
         let pause = self.connector.settings.pace.truth_first;
         Watch {
-            tracker: Tracker::new(&self.graph, !submits),
+            tracker: {
+                let outputs = &self.connector.condition.lock().output_classes;
+                Tracker::new(&self.graph, outputs, !submits)
+            },
             clocks: Clocks::new(now),
             reading: None,
             history: Arc::default(),
@@ -172,7 +175,10 @@ impl Run<'_> {
         watch.clocks.log(now, reading.log);
         let truth = match reading.truth {
             Ok(truth) => truth,
-            Err(error) if error.is_unreadable() && (hears || !is_cut_off(&error)) => {
+            Err(error)
+                if error.is_unreadable()
+                    && (!is_cut_off(&error) || (hears && self.is_there().await)) =>
+            {
                 return self.weigh_unreadable(watch, &error).await.map(|()| None);
             }
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
@@ -205,6 +211,12 @@ impl Run<'_> {
         Ok(None)
     }
 
+    /// Whether it answers the cheapest question: then a page is its own answer, not a proxy's.
+    async fn is_there(&self) -> bool {
+        let remaining = self.connector.client.queue_remaining();
+        self.context.ticking(remaining).await.is_ok()
+    }
+
     /// A failed read is no news, unless nothing listens there any more, or nothing behind what does, or
     /// the host is gone, which the kernel finds out by the websocket.
     fn weigh_failed_read(
@@ -218,6 +230,9 @@ impl Run<'_> {
         let dead_after = match error {
             // An open socket speaks against it only as long as something is heard there.
             RequestError::Unreachable { refused: true, .. } if hears => Some(pace.mute_after),
+            // A page in the place of an answer. One that says that nothing answers may be shown while
+            // a node holds up the process.
+            error if hears && error.is_unreadable() => Some(pace.mute_after),
             RequestError::Unreachable { .. } if !hears => Some(pace.dead_after),
             error => self.dead_after(error).filter(|_| !hears),
         };

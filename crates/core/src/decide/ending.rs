@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Stop, draft::Draft, limits};
 use crate::{
+    bounds::{self, MAX_MESSAGE},
     event::EventName,
     failure::{Failure, FailureKind, LossReason},
     ids::{ConnectorId, JobId, WorkerId},
@@ -30,7 +31,7 @@ pub(super) fn conclude(
 ) -> Result<JobStatus, Stop> {
     let mut ended = ended_now(draft, &job);
     ended.handed_in = true;
-    ended.last_progress = last_progress;
+    ended.last_progress = last_progress.map(|progress| progress.of_run_since(ended.started_at));
     match verdict {
         Verdict::Completed { artifacts, cached } => {
             let state = JobState::Completed(Ended { artifacts, cached, ..ended });
@@ -85,7 +86,7 @@ pub(super) fn give_back(
         job.losses += 1;
     }
     if job.losses > job.spec.max_losses {
-        let failure = lost(&job, reason);
+        let failure = lost(&job, reason, message);
         let ended = ended_now(draft, &job);
         return end(draft, job, JobState::Failed(ended, failure), EventName::JobFailed);
     }
@@ -121,13 +122,17 @@ pub(super) fn overtake(draft: &mut Draft<'_>, job: &mut Job) -> Result<(), Stop>
     detach(draft, job, Suspicion::None)
 }
 
-fn lost(job: &Job, reason: LossReason) -> Failure {
-    let message = format!(
+fn lost(job: &Job, reason: LossReason, why: &str) -> Failure {
+    let mut message = format!(
         "lost {} times, which is more than max_losses ({}); the last time: {}",
         job.losses,
         job.spec.max_losses,
         reason.as_str()
     );
+    if !why.is_empty() {
+        message.push_str(&format!(" ({why})"));
+        bounds::cut(&mut message, MAX_MESSAGE);
+    }
     let losers = job.past.iter().filter(|past| past.run == job.run);
     let workers = losers.map(|past| past.worker_id.clone()).collect();
     Failure { workers, ..Failure::new(FailureKind::Lost, reason.as_str(), message) }

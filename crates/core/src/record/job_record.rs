@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Extra, Seq,
+    Extra, Progress, Seq,
     job::{
         Artifact, Assignment, Ended, Exclusion, Hold, InputRef, Job, JobSpec, JobState,
-        PastAttempt, Progress, Running, Timeouts,
+        PastAttempt, Running, Timeouts,
     },
 };
 use crate::{

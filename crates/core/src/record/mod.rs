@@ -9,6 +9,7 @@ mod alert;
 mod job;
 mod job_record;
 mod machine;
+mod progress;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,11 @@ use std::collections::BTreeMap;
 pub use alert::{Alert, AlertId, AlertRule, Severity};
 pub use job::{
     Artifact, ArtifactType, Assignment, Ended, Exclusion, Hold, HoldReason, InputRef, Job, JobSpec,
-    JobState, PastAttempt, PastOutcome, Progress, Running, Timeouts,
+    JobState, PastAttempt, PastOutcome, Running, Timeouts,
 };
 pub use job_record::{JobRecord, JobStatus, RecordError};
 pub use machine::{Machine, MachineStatus};
+pub use progress::Progress;
 pub use worker::{
     Connector, ConnectorStatus, OfflineReason, Orders, Presence, ServiceSlots, Worker, WorkerStatus,
 };

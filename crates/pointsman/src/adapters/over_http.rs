@@ -67,6 +67,7 @@ pub(super) fn client_error(error: ClientError) -> BrokerError {
         error if error.is_transient() => BrokerError::Unreachable(error.to_string()),
         // A proxy or another server in the place of ours: it may come back.
         ClientError::Unexpected(why) => BrokerError::Unreachable(why),
+        error @ ClientError::Redirected { .. } => BrokerError::Unreachable(error.to_string()),
         error => BrokerError::Refused(error.to_string()),
     }
 }

@@ -53,6 +53,7 @@ macro_rules! conformance_tests {
             failures_back_off_and_end,
             a_bad_job_fails_at_once,
             losses_end_a_job_as_lost,
+            nothing_was_heard_before_the_start,
             a_retry_forgets_the_losses,
             a_drained_worker_costs_its_job_nothing_but_a_loss,
             cancel_reaches_every_state,

@@ -6,7 +6,9 @@ use pointsman_core::{
     Answer, Command, CustomerId, FailureKind, LossReason, Rejected,
     command::{Held, Idempotency, Op, OpAnswer, Reconcile, Submit},
     decide::limits,
-    record::{ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders, WorkerStatus},
+    record::{
+        ConnectorStatus, HoldReason, JobSpec, JobState, JobStatus, Orders, Progress, WorkerStatus,
+    },
     to_json,
 };
 
@@ -120,6 +122,27 @@ pub async fn a_bad_job_fails_at_once(open: &Open) {
     assert_eq!(fleet.worker_record(&hand).await.status, WorkerStatus::Idle);
 }
 
+/// A worker tells of a start a little after it was, and counts by a clock of its own.
+pub async fn nothing_was_heard_before_the_start(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    fleet.submit(spec(50)).await;
+    let held = fleet.claim(&hand).await.expect("the job");
+    let heard = fleet.job(held.job).await.assignment().map(|assigned| assigned.assigned_at);
+    fleet.advance(Duration::from_millis(800));
+    fleet.act(&hand, held, Op::Start).await.expect("started");
+    let progress = Progress { n: 1, last_event_at: heard, ..Progress::default() };
+    let mut end = failed(FailureKind::BadJob);
+    if let Op::Finish(finish) = &mut end {
+        finish.last_progress = Some(progress);
+    }
+    fleet.act(&hand, held, end).await.expect("accepted");
+    let record = fleet.job(held.job).await;
+    let JobState::Failed(ended, _) = &record.state else { panic!("{:?}", record.state) };
+    let last = ended.last_progress.as_ref().expect("it was handed in");
+    assert_eq!(last.last_event_at, ended.started_at);
+}
+
 pub async fn losses_end_a_job_as_lost(open: &Open) {
     let fleet = Fleet::new(open);
     let mut losers = Vec::new();
@@ -135,6 +158,8 @@ pub async fn losses_end_a_job_as_lost(open: &Open) {
     let JobState::Failed(_, failure) = &record.state else { panic!("{:?}", record.state) };
     assert_eq!(failure.kind, FailureKind::Lost);
     assert_eq!(failure.workers, losers);
+    let why = "the last time: lease_expired (the worker went silent)";
+    assert!(failure.message.ends_with(why), "{}", failure.message);
     assert_eq!(record.failures, 0, "interrupted is not failed");
     fleet.check().await.expect("sound");
 }

@@ -1,7 +1,7 @@
 //! The service fails, dies or restarts.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{
     Bench, comfy_task, failure, lost, picture,
     proxy::{ALL, How, Proxy},
-    settings, sleeping, with_faults,
+    settings, sleeping, until, with_faults,
 };
 use crate::{Connector as _, RunEnd, StopReason, comfyui::ComfyUiConnector, testing::Witness};
 
@@ -282,8 +282,41 @@ async fn a_process_that_dies_behind_a_proxy_that_shows_a_page_instead_is_gone() 
     let connector = Arc::new(ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap());
     let bench = Bench { sim: bench.sim, connector };
     let running = bench.begin(comfy_task(sleeping(30.0))).await;
-    proxy.breaks("GET", How::Page, ALL);
+    proxy.breaks("GET", How::Page(200), ALL);
     let Err(RunEnd::GaveBack { reason, message }) = running.end().await else { panic!() };
     assert_eq!(reason, LossReason::ServiceLost);
     assert!(message.contains("answered 200 OK: <!DOCTYPE html>"), "{message}");
+}
+
+#[tokio::test]
+async fn a_page_behind_a_socket_that_is_half_open_is_no_answer_of_the_service() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let connector = Arc::new(ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap());
+    let bench = Bench { sim: bench.sim, connector };
+    let running = bench.begin(with_faults(picture(1), json!({"silent_node_s": 15.0}))).await;
+    until(|| running.witness.events.load(Ordering::SeqCst) > 0).await;
+    proxy.breaks("GET", How::Page(200), ALL);
+    let Err(RunEnd::GaveBack { reason, message }) = running.end().await else { panic!() };
+    assert_eq!(reason, LossReason::ServiceLost);
+    assert!(message.contains("answered 200 OK: <!DOCTYPE html>"), "{message}");
+}
+
+/// As a proxy does that finds nothing behind it, or has its users log in.
+#[tokio::test]
+async fn a_page_that_answers_a_submission_is_a_loss_of_the_service() {
+    let bench = Bench::new().await;
+    let proxy = Proxy::start(bench.sim.addr()).await;
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    for status in [200, 400, 404] {
+        proxy.breaks("POST /prompt", How::Page(status), 1);
+        let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
+        assert_eq!(lost(end), LossReason::ServiceLost, "{status}");
+    }
+    proxy.breaks("POST /prompt", How::Page(401), 1);
+    let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
+    assert_eq!(failure(end).code, "submission_refused", "it wants a password");
+    proxy.breaks("POST /prompt", How::Page(413), 1);
+    let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
+    assert_eq!(failure(end).code, "graph_too_large");
 }

@@ -44,7 +44,7 @@ async fn what_a_proxy_answers_before_a_dead_service_is_no_answer_of_it() {
         (How::Answer(502), "answered 502 Bad Gateway"),
         (How::Answer(503), "answered 503"),
         (How::Answer(504), "answered 504"),
-        (How::Page, "<title>The tunnel is down</title>"),
+        (How::Page(200), "<title>The tunnel is down</title>"),
         (How::Cut, "answer lost"),
     ] {
         let known = connector();

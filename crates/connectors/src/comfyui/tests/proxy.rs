@@ -64,8 +64,8 @@ pub enum How {
     Cut,
     /// As a proxy that finds nothing behind it: with this status.
     Answer(u16),
-    /// With a page for people.
-    Page,
+    /// With a page for people, and this status.
+    Page(u16),
     /// As one that has its users go elsewhere.
     Redirect(&'static str),
     /// The connection stays open, and nothing comes.
@@ -75,6 +75,7 @@ pub enum How {
 }
 
 const PAGE: &str = "<!DOCTYPE html>\n<title>The tunnel is down</title>";
+const PAGES_TYPE: &str = "content-type: text/html; charset=utf-8\r\n";
 
 /// Bytes of an answer that says little.
 const SMALL: usize = 512;
@@ -262,7 +263,7 @@ impl Manners {
                 Some(how) => {
                     let (status, length, body, more) = match how {
                         How::Answer(status) => (status, 0, "", String::new()),
-                        How::Page => (200, PAGE.len(), PAGE, String::new()),
+                        How::Page(status) => (status, PAGE.len(), PAGE, PAGES_TYPE.to_owned()),
                         How::Redirect(to) => (302, 0, "", format!("location: {to}\r\n")),
                         _ => (200, 1 << 31, "x", String::new()),
                     };

@@ -46,8 +46,12 @@ async fn a_partial_run_is_stopped_and_fails_unless_it_is_wanted() {
     assert!(failed.message.contains("only a part"), "{}", failed.message);
     assert_eq!(bench.queue().await, 0);
     let payload = json!({"workflow": graph, "allow_partial": true});
-    let end = bench.run_task(task("comfyui", payload.to_string()), Witness::new()).await;
+    let witness = Witness::new();
+    let end = bench.run_task(task("comfyui", payload.to_string()), witness.clone()).await;
     assert_eq!(end.unwrap().artifacts.len(), 1);
+    let said = witness.reports.lock().last().unwrap().message.clone().unwrap();
+    assert!(said.starts_with("ComfyUI dropped the outputs of the nodes 8: "), "{said}");
+    assert!(said.contains("INT") && said.ends_with("(node 9)"), "{said}");
 }
 
 #[tokio::test]
