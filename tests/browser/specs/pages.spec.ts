@@ -102,7 +102,10 @@ test("a job's details say why it waits, and cancel it", async ({ page, mock }) =
   const { address } = await mock();
   await page.goto(address);
   await page.locator('[data-testid="job"][data-status="pending"]').last().getByRole("link").click();
-  await expect(page.getByTestId("explain")).toContainText("workers");
+  const explain = page.getByTestId("explain");
+  await expect(explain).toContainText("workers");
+  await expect(explain.locator('[data-rule="service"]'), "who is offline neither passes nor fails").toContainText("8 pass");
+  await expect(explain.getByTestId("of")).toHaveText("Of the 8 that are there; 1 offline.");
   await page.getByTestId("cancel").click();
   await page.getByTestId("cancel-yes").click();
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "cancelled");
