@@ -244,6 +244,21 @@ for (const width of [320, 390, 1280]) {
   });
 }
 
+test("nothing is seen between the head and the filter below it, on a phone too", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "fleet");
+  for (const width of [390, 1280]) {
+    await page.setViewportSize({ width, height: 844 });
+    await page.goto(address);
+    await expect(page.getByTestId("machine").first()).toBeVisible();
+    const gap = () => page.evaluate(() => {
+      scrollTo(0, 1_000);
+      const [head, filter] = ["header", "search"].map((part) => document.querySelector(part)?.getBoundingClientRect());
+      return (filter?.top ?? NaN) - (head?.bottom ?? NaN);
+    });
+    await expect.poll(gap).toBeLessThanOrEqual(0);
+  }
+});
+
 test("in no frame do the counts differ from the lists below them", async ({ page, mock }) => {
   const { address } = await mock("--pace", "4");
   await page.goto(address);
