@@ -14,6 +14,7 @@ pub mod condition;
 mod contradict;
 mod crowd;
 pub mod explain;
+mod lacking;
 mod parse;
 pub mod refusal;
 pub mod requirements;
