@@ -52,6 +52,18 @@ export function fleet() {
 
 const simulated = () => job({ service: "simulation", created_at: iso(30), requirements: {} });
 
+/** One machine with 200 workers that fell silent. */
+export function silent() {
+  const world = idle(1, MACHINES * WORKERS);
+  for (const before of [...world.records.worker.values()]) {
+    world.commit(["worker_disconnected", "worker", {
+      ...before, status: "offline", presence: { state: "offline", why: "silent" }, reason: "no heartbeat for 15 s",
+      action: "look whether its process and machine still run",
+    }]);
+  }
+  return world;
+}
+
 /** The same fleet when every worker is suspect, and some machines are in trouble of their own. */
 export function outage() {
   const world = fleet();

@@ -1,7 +1,7 @@
 // A stand-in for the server, for looking at the pages while working on them: the same routes and
 // the same stream, over a world that is made up. Serves `dist` as the real server does.
 //
-//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|huge|outage|odd] [--token SECRET] [--pace 1]
+//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|huge|silent|outage|odd] [--token SECRET] [--pace 1]
 //
 // Beside SECRET there is SECRET-view, which may see and no more.
 

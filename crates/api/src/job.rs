@@ -43,6 +43,7 @@ pub struct JobsQuery {
     /// Jobs on a page, 1 to 1,000; 100 unless given. A page also ends with the job that brings it to
     /// 4 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
     /// `next_cursor` of the page before, which was asked for in the same order.
     #[serde(default, skip_serializing_if = "Option::is_none")]

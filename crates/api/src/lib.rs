@@ -10,6 +10,7 @@ mod idempotency;
 mod input;
 mod intake;
 mod job;
+mod legible;
 mod name;
 mod problem;
 mod read;

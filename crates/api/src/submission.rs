@@ -16,7 +16,9 @@ use utoipa::ToSchema;
 use crate::{
     ErrorCode as Code, InputSource, Problem, check_file_name,
     depth::check_depth,
-    idempotency, read_json,
+    idempotency,
+    legible::check_legible,
+    read_json,
     values::{MAX_SUBMITTED, check_values},
 };
 
@@ -158,6 +160,7 @@ impl Submission {
             return Err(Problem::new(Code::WrongType, detail).at("/payload"));
         }
         check_depth(self.payload.get(), MAX_PAYLOAD_DEPTH, "/payload")?;
+        check_legible(self.payload.get(), "/payload")?;
         let idempotency = self.idempotency()?;
         let requirements = match &self.requirements {
             Some(value) => Requirements::parse(value).map_err(refused_requirements)?,
@@ -194,12 +197,10 @@ impl Submission {
     fn idempotency(&self) -> Result<Option<Idempotency>, Problem> {
         let Some(key) = &self.idempotency_key else { return Ok(None) };
         check_text(key, Code::InvalidId, "/idempotency_key")?;
-        // JSON that no value here can hold, such as 1e999, is the same when its text is.
-        let payload = self.payload.get();
-        let payload = serde_json::from_str(payload).unwrap_or_else(|_| payload.into());
+        let internal = |error: serde_json::Error| Problem::new(Code::Internal, error.to_string());
+        let payload = serde_json::from_str(self.payload.get()).map_err(internal)?;
         let rest = Self { payload: RawValue::NULL.to_owned(), ..self.clone() };
-        let unwritable = |error: serde_json::Error| Problem::new(Code::Internal, error.to_string());
-        let rest = serde_json::to_value(rest).map_err(unwritable)?;
+        let rest = serde_json::to_value(rest).map_err(internal)?;
         let body = idempotency::fingerprint(&[&rest, &payload]);
         Ok(Some(Idempotency { key: key.clone(), body }))
     }

@@ -66,20 +66,33 @@ pub enum Command {
     /// Lists jobs, newest first.
     Jobs(Jobs),
     /// Shows one job.
-    Job { id: JobId },
+    Job {
+        /// The job's id, as `submit` and `jobs` show it.
+        id: JobId,
+    },
     /// Saves what a completed job made: its files under DIR/JOB, its service's result as DIR/JOB.json.
     Download {
+        /// The job's id, as `submit` and `jobs` show it.
         id: JobId,
         /// The directory to save it in.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
     /// Cancels a job; a running one is stopped at its service.
-    Cancel { id: JobId },
+    Cancel {
+        /// The job's id, as `submit` and `jobs` show it.
+        id: JobId,
+    },
     /// Starts a new run of an ended job.
-    Retry { id: JobId },
+    Retry {
+        /// The job's id, as `submit` and `jobs` show it.
+        id: JobId,
+    },
     /// Says why a job waits, rule by rule.
-    Explain { id: JobId },
+    Explain {
+        /// The job's id, as `submit` and `jobs` show it.
+        id: JobId,
+    },
     /// Lists workers.
     Workers,
     /// Lists machines.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    matching::{Explanation, Rule, RuleOutcome},
+    matching::Explanation,
     record::{HoldReason, Job, JobState, Progress},
 };
 
@@ -107,64 +107,21 @@ fn not_ready(explanation: &Explanation) -> String {
 /// No worker that is there is able to run it.
 fn nobody(explanation: &Explanation) -> String {
     let there = explanation.workers - explanation.offline;
-    let of_those_there = |rule: &RuleOutcome| (rule.fail_only_this_there, rule.fail_there);
-    let of_all = |rule: &RuleOutcome| (rule.fail_only_this, rule.fail);
     match (there, explanation.able.total) {
         (0, 0) => {
-            let rule = hardest(explanation, explanation.workers, of_all);
-            format!("Every worker is offline, and none of them is able to run it: {rule}.")
+            let lacking = explanation.lacking();
+            format!("Every worker is offline, and none of them is able to run it: {lacking}.")
         }
         (0, _) => "Every worker that is able to run it is offline.".into(),
         (_, able) => {
-            let rule = hardest(explanation, there, of_those_there);
+            let lacking = explanation.lacking();
             let offline = match able {
                 0 => String::new(),
                 1 => "; 1 that is able is offline".into(),
                 able => format!("; {able} that are able are offline"),
             };
-            format!("No worker that is there is able to run it: {rule}{offline}.")
+            format!("No worker that is there is able to run it: {lacking}{offline}.")
         }
-    }
-}
-
-/// The rule that most of so many workers fail, by how many fail only this, and how many fail it; of
-/// several the first: who lacks the service lacks all that it would have, too.
-fn hardest(
-    explanation: &Explanation,
-    of: usize,
-    fail: impl Fn(&RuleOutcome) -> (usize, usize),
-) -> String {
-    let Some(worst) = explanation.rules.iter().rev().max_by_key(|rule| fail(rule)) else {
-        return "it asks for nothing".into();
-    };
-    // What a service has is known only once it was reached.
-    let broken = worst.failing.iter().find_map(|failing| {
-        let (worker, why) = (failing.worker.as_ref()?, failing.not_ready.as_ref()?);
-        Some(format!(" ({worker} is not ready: {why})"))
-    });
-    let verb = if is_had(&worst.rule) { "lack" } else { "fail:" };
-    let ((_, failed), broken) = (fail(worst), broken.unwrap_or_default());
-    format!("{failed} of {of} workers {verb} {}{broken}", worst.wanted)
-}
-
-/// Whether what the rule asks for is something that a worker has.
-fn is_had(rule: &Rule) -> bool {
-    match rule {
-        Rule::Service
-        | Rule::GpuMemory
-        | Rule::GpuCount
-        | Rule::CpuCores
-        | Rule::Ram
-        | Rule::Isolation
-        | Rule::Models
-        | Rule::NodeClasses => true,
-        Rule::Unknown
-        | Rule::Customer
-        | Rule::Label(_)
-        | Rule::MustNotLabel(_)
-        | Rule::MustNotModels
-        | Rule::MustNotWorkers
-        | Rule::Excluded => false,
     }
 }
 
@@ -172,7 +129,7 @@ fn is_had(rule: &Rule) -> bool {
 mod tests {
     use pointsman_core::{
         JobId, ServiceName, Timestamp,
-        matching::{AbleWorkers, PoisonousClass},
+        matching::{AbleWorkers, PoisonousClass, Rule, RuleOutcome},
         record::JobSpec,
     };
     use uuid::Uuid;

@@ -16,6 +16,7 @@ mod finish;
 mod metrics;
 mod one_at_a_time;
 mod openapi;
+mod parameter;
 mod patient;
 mod reading;
 mod refusal;

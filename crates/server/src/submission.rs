@@ -15,6 +15,9 @@ use uuid::Uuid;
 
 use crate::{access::Caller, app::App, refusal::Refusal, waiting::Entering, workflow};
 
+/// Artifacts of a job that are named where another was asked for.
+const SHOWN: usize = 10;
+
 /// What a submission comes to.
 #[allow(clippy::large_enum_variant, reason = "taken apart at once; almost all are new")]
 pub(crate) enum Admitted {
@@ -92,15 +95,19 @@ async fn settle_inputs(
         let from = &valid.spec.inputs[index].from;
         let missing = match source {
             InputSource::Stored(sha256) => {
-                app.files.input(sha256).await?.is_none().then(|| format!("{from} is not there"))
+                let detail = || format!("{from} is not there");
+                app.files.input(sha256).await?.is_none().then(|| not_found(detail()))
             }
-            InputSource::Artifact { job, name } => {
-                let job = app.broker.job(*job).await?.filter(|job| caller.sees(job));
-                match job.and_then(|job| app.files.artifact(&job, None, name)) {
-                    None => Some(format!("{from} is not there")),
+            InputSource::Artifact { job: id, name } => {
+                let job = app.broker.job(*id).await?.filter(|job| caller.sees(job));
+                let found = job.as_ref().and_then(|job| app.files.artifact(job, None, name));
+                match found {
+                    None => Some(no_artifact(*id, job.as_deref(), name)),
                     Some((artifact, reader)) => {
                         let kept = app.files.keep_as_input(&artifact, &reader).await?;
-                        let missing = kept.is_none().then(|| app.files.missing(name));
+                        let gone = || not_found(app.files.missing(name));
+                        let missing =
+                            kept.is_none().then(|| gone().cure(ErrorCode::ArtifactGone.cure()));
                         stored.extend(kept.map(|sha256| (index, sha256)));
                         missing
                     }
@@ -112,8 +119,7 @@ async fn settle_inputs(
                 None
             }
         };
-        if let Some(detail) = missing {
-            let problem = Problem::new(ErrorCode::InputNotFound, detail);
+        if let Some(problem) = missing {
             return Err(problem.at(format!("/inputs/{index}/from")).into());
         }
     }
@@ -121,4 +127,32 @@ async fn settle_inputs(
         valid.spec.inputs[index].from = format!("sha256:{sha256}");
     }
     Ok(())
+}
+
+fn not_found(detail: String) -> Problem {
+    Problem::new(ErrorCode::InputNotFound, detail)
+}
+
+/// Why there is no such artifact, and what there is instead.
+fn no_artifact(id: JobId, job: Option<&Job>, name: &str) -> Problem {
+    let Some(job) = job else {
+        return not_found(format!("there is no job {id}, so it has no artifact")).cure(
+            "check the id; ended jobs are removed, with their artifacts, after the time that the \
+             server keeps them: a file that is to be used later is kept with POST /api/v1/inputs",
+        );
+    };
+    let Some(ended) = job.ended() else {
+        let status = job.status().as_str();
+        return not_found(format!("job {id} has no artifacts: it is {status}"))
+            .cure("submit this job once that one has completed");
+    };
+    let problem = not_found(format!("job {id} has no artifact {name:?}"));
+    let names: Vec<_> = ended.artifacts.iter().map(|artifact| &*artifact.name).collect();
+    let more = match names.len().saturating_sub(SHOWN) {
+        _ if names.is_empty() => return problem.cure("name another job: this one has none"),
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    problem.cure(format!("name one that it has: {shown}{more}"))
 }

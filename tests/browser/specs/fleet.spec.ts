@@ -158,3 +158,25 @@ test("of thousands of machines the first are drawn, those in trouble among them,
   await expect(page.getByTestId("machine")).toHaveCount(500);
   await expect(page.locator("#machines h2")).toContainText("5,000");
 });
+
+test("of a machine's many silent workers the first are drawn, and the others at a wish", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "silent");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto(address);
+  await expectLive(page);
+  await expect(page.getByTestId("worker")).toHaveCount(20);
+  await page.locator("#machines").hover();
+  await expect(page.getByTestId("worker"), "nor do more come under the hand").toHaveCount(20);
+  await page.getByTestId("machine").getByTestId("more").click();
+  await expect(page.getByTestId("worker")).toHaveCount(200);
+});
+
+test("where the jobs stand below the machines, few machines are drawn above them", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "fleet");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto(address);
+  await expectLive(page);
+  await expect(page.getByTestId("machine")).toHaveCount(20);
+  await page.locator("#machines").getByTestId("more").click();
+  await expect(page.getByTestId("machine")).toHaveCount(50);
+});

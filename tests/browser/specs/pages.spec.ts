@@ -102,7 +102,10 @@ test("a job's details say why it waits, and cancel it", async ({ page, mock }) =
   const { address } = await mock();
   await page.goto(address);
   await page.locator('[data-testid="job"][data-status="pending"]').last().getByRole("link").click();
-  await expect(page.getByTestId("explain")).toContainText("workers");
+  const explain = page.getByTestId("explain");
+  await expect(explain).toContainText("workers");
+  await expect(explain.locator('[data-rule="service"]'), "who is offline neither passes nor fails").toContainText("8 pass");
+  await expect(explain.getByTestId("of")).toHaveText("Of the 8 that are there; 1 offline.");
   await page.getByTestId("cancel").click();
   await page.getByTestId("cancel-yes").click();
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "cancelled");
@@ -240,6 +243,21 @@ for (const width of [320, 390, 1280]) {
     }
   });
 }
+
+test("nothing is seen between the head and the filter below it, on a phone too", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "fleet");
+  for (const width of [390, 1280]) {
+    await page.setViewportSize({ width, height: 844 });
+    await page.goto(address);
+    await expect(page.getByTestId("machine").first()).toBeVisible();
+    const gap = () => page.evaluate(() => {
+      scrollTo(0, 1_000);
+      const [head, filter] = ["header", "search"].map((part) => document.querySelector(part)?.getBoundingClientRect());
+      return (filter?.top ?? NaN) - (head?.bottom ?? NaN);
+    });
+    await expect.poll(gap).toBeLessThanOrEqual(0);
+  }
+});
 
 test("in no frame do the counts differ from the lists below them", async ({ page, mock }) => {
   const { address } = await mock("--pace", "4");

@@ -15,6 +15,18 @@ const GONE = 6;
 /** Whether somebody should look: what only is not ready yet will be by itself. */
 export const needsAttention = (attention: number): boolean => attention < NOT_READY;
 
+/**
+ * Of a list, sorted by attention, the part that is drawn. While nothing may move, who comes to need
+ * attention farther down is drawn there: as many as would be among the first.
+ */
+export function inSight<T extends { attention: number }>(nodes: T[], drawn: number, still: boolean): T[] {
+  const first = nodes.slice(0, drawn);
+  if (!still) return first;
+  const troubled = (node: T) => needsAttention(node.attention);
+  const room = drawn - first.filter(troubled).length;
+  return [...first, ...nodes.slice(drawn).filter(troubled).slice(0, room)];
+}
+
 export function machineAttention({ status }: Machine, broken: boolean): number {
   if (broken) return BROKEN;
   switch (status) {

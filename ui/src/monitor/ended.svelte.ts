@@ -80,7 +80,7 @@ class Ended {
     await this.#ask(null);
   }
 
-  /** Goes on where it stands, also after a refusal. */
+  /** Goes on where it stands, also after a refusal, until something more is listed or there is no more. */
   async more(): Promise<void> {
     if (!this.asking) await this.#ask(this.next);
   }
@@ -91,12 +91,17 @@ class Ended {
     if (tab === "all") return;
     this.asking = true;
     try {
-      const page = await api.jobs({ status: tab, order: "ended", limit: NEWEST, ...(cursor && { cursor }) });
-      if (ask !== this.#asks) return;
-      if (!cursor) this.#known = new Map();
-      this.#learn([...page.jobs, ...picture.running, ...picture.ended]);
-      this.next = page.next_cursor ?? null;
-      this.problem = null;
+      if (cursor) this.#learn([...picture.running, ...picture.ended]);
+      const before = cursor ? this.#known.size : 0;
+      // A page may be short, as it ends by its bytes, and have nothing that is not listed already.
+      do {
+        const page = await api.jobs({ status: tab, order: "ended", limit: NEWEST, ...(cursor && { cursor }) });
+        if (ask !== this.#asks) return;
+        if (!cursor) this.#known = new Map();
+        this.#learn([...page.jobs, ...picture.running, ...picture.ended]);
+        this.next = cursor = page.next_cursor ?? null;
+        this.problem = null;
+      } while (cursor && this.#known.size <= before && !this.isFull);
     } catch (error) {
       if (ask === this.#asks) this.problem = asProblem(error);
     } finally {

@@ -125,9 +125,6 @@ fn the_same_key_stands_for_the_same_values() {
     let first = body(r#""service":"simulation","payload":{"a":1,"b":2}"#);
     assert_eq!(first, body(r#""payload": {"b":2, "a":1}, "service":"simulation""#));
     assert_ne!(first, body(r#""service":"simulation","payload":{"a":1,"b":3}"#));
-    let huge = body(r#""service":"simulation","payload":{"a":1e999}"#);
-    assert_eq!(huge, body(r#""service":"simulation","payload":{"a":1e999}"#));
-    assert_ne!(huge, body(r#""service":"simulation","payload":{"a":1e998}"#));
     assert_ne!(first, body(r#""service":"simulation","payload":{"a":1,"b":2},"priority":9"#));
 }
 

@@ -113,14 +113,30 @@ async fn what_is_asked_for_is_said_and_a_job_more_is_no_event() {
         world.submit(Some("special")).await;
     }
     world.pass_with(13, &idle).await;
-    let message = "10 or more jobs for simulation cannot run: no worker offers what they ask for \
-                   (special = true)";
+    let message = "10 or more jobs for simulation cannot run: no worker offers what they ask for: \
+                   1 of 1 workers fail: special = true (a: no label special)";
     let alert = world.one().await;
     assert_eq!(alert.message, message);
     assert!(alert.action.contains(&oldest.to_string()), "{}", alert.action);
     world.submit(Some("special")).await;
     world.pass_with(3, &idle).await;
     assert_eq!(world.one().await.rev, alert.rev);
+}
+
+/// Of all that a job needs, what is there already is no help to whoever looks for what is not.
+#[tokio::test(start_paused = true)]
+async fn only_what_is_lacking_is_named() {
+    let world = World::new(BrokerConfig::default()).await;
+    let hand = world.fleet.worker("a", 1, &["fast"]).await;
+    let mut requirements = (*needs("fast")).clone();
+    requirements.labels.extend(needs("special").labels.clone());
+    let requirements = Arc::new(requirements);
+    let spec = JobSpec { requirements, created_at: world.store_now(), ..spec(50) };
+    world.fleet.submit(spec).await;
+    world.pass_with(13, &[(&hand, ConnectorStatus::Idle)]).await;
+    let message = "1 job for simulation cannot run: no worker offers what they ask for: \
+                   1 of 1 workers fail: special = true (a: no label special)";
+    assert_eq!(world.one().await.message, message);
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,7 +42,7 @@ mod tests {
         for (payload, pointer) in [
             ("nonsense", ""),
             ("[]", ""),
-            ("{}", ""),
+            ("{}", "/workflow"),
             (r#"{"workflow": {}, "prompt": {}}"#, "/prompt"),
             (r#"{"workflow": []}"#, "/workflow"),
             (r#"{"workflow": {"nodes": [], "links": []}}"#, "/workflow"),

@@ -1,7 +1,8 @@
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
-use pointsman_core::FailureKind;
-use serde::Deserialize;
+use pointsman_core::{FailureKind, bounds::brief};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::payload;
 pub use crate::payload::PayloadError;
@@ -76,29 +77,38 @@ fn default_message() -> String {
     "asked to fail".to_owned()
 }
 
-fn duration_ms<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    let ms = u64::deserialize(from)?;
-    at_most(ms, MAX_DURATION_MS)
+fn duration_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    whole_number(from, MAX_DURATION_MS)
 }
 
-fn steps<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    let steps = u32::deserialize(from)?;
-    at_most(steps, MAX_STEPS)
+fn steps<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    whole_number(from, MAX_STEPS)
 }
 
-fn at_most<T: PartialOrd + std::fmt::Display, E: serde::de::Error>(
-    value: T,
-    most: T,
-) -> Result<T, E> {
-    if value <= most { Ok(value) } else { Err(E::custom(format!("{value} is more than {most}"))) }
+fn whole_number<'de, T, D>(from: D, most: T) -> Result<T, D::Error>
+where
+    T: TryFrom<u64> + PartialOrd + Display,
+    D: Deserializer<'de>,
+{
+    let given = Value::deserialize(from)?;
+    let number = given.as_u64().and_then(|number| T::try_from(number).ok());
+    number
+        .filter(|number| *number <= most)
+        .ok_or_else(|| not(&given, format_args!("a whole number from 0 to {most}")))
 }
 
 /// Kinds that a service can fail with; the others are the broker's own.
-fn own_kind<'de, D: serde::Deserializer<'de>>(from: D) -> Result<FailureKind, D::Error> {
-    match FailureKind::deserialize(from)? {
-        FailureKind::Lost | FailureKind::Cancelled => Err(serde::de::Error::custom(
-            "expected wrong_worker, bad_job, service_fault or timeout",
-        )),
-        kind => Ok(kind),
+fn own_kind<'de, D: Deserializer<'de>>(from: D) -> Result<FailureKind, D::Error> {
+    let given = Value::deserialize(from)?;
+    match FailureKind::deserialize(&given) {
+        Ok(FailureKind::Lost | FailureKind::Cancelled) | Err(_) => {
+            Err(not(&given, "wrong_worker, bad_job, service_fault or timeout"))
+        }
+        Ok(kind) => Ok(kind),
     }
+}
+
+/// What is there, and what would be right.
+fn not<E: serde::de::Error>(given: &Value, right: impl Display) -> E {
+    E::custom(format_args!("it is {}: use {right}", brief(&given.to_string())))
 }

@@ -83,6 +83,22 @@ async fn a_wrong_payload_is_a_bad_job_and_says_where() {
         let error = Simulation::parse(payload.as_bytes()).unwrap_err();
         assert_eq!(error.pointer, pointer, "{payload}: {error}");
     }
+    for (payload, reason) in [
+        (r#"{"duration_ms":"2"}"#, r#"it is "2": use a whole number from 0 to 86400000"#),
+        (r#"{"steps":1.5}"#, "it is 1.5: use a whole number from 0 to 10000"),
+        (r#"{"steps":-1}"#, "it is -1: use a whole number from 0 to 10000"),
+        (r#"{"stepps":1}"#, "there is no such field: use one of `duration_ms`, `steps`, `fail`"),
+        (r#"{"steps":1,"steps":2}"#, "it is there twice: leave one out"),
+        (
+            r#"{"fail":{"kind":"lost"}}"#,
+            r#"it is "lost": use wrong_worker, bad_job, service_fault or timeout"#,
+        ),
+        (r#"{"fail":{}}"#, "it is missing"),
+        (r#"{"fail":{"kind":"bad_job","message":7}}"#, "it is integer `7`: use a string"),
+    ] {
+        let error = Simulation::parse(payload.as_bytes()).unwrap_err();
+        assert_eq!(error.reason, reason, "{payload}");
+    }
     let Err(RunEnd::Failed(failure)) = run(r#"{"steps":"many"}"#).await else { panic!() };
     assert_eq!(failure.kind, FailureKind::BadJob);
     assert!(failure.message.contains("/steps"), "{}", failure.message);

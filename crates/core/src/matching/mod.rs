@@ -14,6 +14,7 @@ mod condition;
 mod contradict;
 mod crowd;
 mod explain;
+mod lacking;
 mod parse;
 mod refusal;
 mod requirements;

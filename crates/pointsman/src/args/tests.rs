@@ -196,3 +196,16 @@ fn no_comfyui_is_left_without_a_worker() {
     assert_eq!(why.exit_code(), 2);
     assert!(why.to_string().contains("leaves http://b, http://c without a worker"), "{why}");
 }
+
+#[test]
+fn every_argument_has_a_line_of_help() {
+    fn check(command: &clap::Command, path: &str) {
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{path} {}", argument.get_id());
+        }
+        for command in command.get_subcommands() {
+            check(command, &format!("{path} {}", command.get_name()));
+        }
+    }
+    check(&Cli::command(), "pointsman");
+}

@@ -29,6 +29,14 @@ pub use token::token;
 pub use transfer::{export, import, intake};
 pub use watch::watch;
 
+/// Standard input, or output, where a file may be named.
+const STANDARD: &str = "-";
+
+/// How a file that is read is called.
+fn named(file: &str) -> &str {
+    if file == STANDARD { "standard input" } else { file }
+}
+
 /// How often a request is sent while it is not known whether it was done, and the pause between.
 const REPEATS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);

@@ -1,10 +1,10 @@
 //! `pointsman submit`: hands a job in, and with `--wait` follows it to its end.
 
-use std::{borrow::Cow, io::Read as _, path::Path, time::Duration};
+use std::{io::Read as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use pointsman_api::Submission;
+use pointsman_api::{ErrorCode, Submission};
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{
     JobId,
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{download, print, until_known};
+use super::{STANDARD, download, named, print, until_known};
 use crate::{args, exit::Exit};
 
 /// A broken stream is opened again this often before the server counts as gone.
@@ -28,15 +28,8 @@ pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<
     if let Some(out) = &args.out {
         download::make(out)?;
     }
-    let submitted =
-        until_known(|| client.submit(&submission)).await.map_err(|error| {
-            match error.is_transient() {
-                true => Exit::from(error).with_hint(&format!(
-                    "repeated with --idempotency-key {key} it is the same job"
-                )),
-                false => Exit::from(error),
-            }
-        })?;
+    let submitted = until_known(|| client.submit(&submission)).await;
+    let submitted = submitted.map_err(|error| not_submitted(error, &key))?;
     let id = submitted.job.id;
     if !args.wait && args.out.is_none() {
         return print::job(&submitted.job, json);
@@ -60,10 +53,26 @@ pub async fn submit(client: &Client, args: &args::Submit, json: bool) -> Result<
     if json { Ok(()) } else { download::tell(&saved) }
 }
 
+/// What may have been taken is repeated with its key; what was refused was not taken.
+fn not_submitted(error: ClientError, key: &str) -> Exit {
+    let may_be_taken = match &error {
+        ClientError::Unreachable(_) | ClientError::Unexpected(_) => true,
+        error => error.is(ErrorCode::OutcomeUnknown),
+    };
+    let exit = Exit::from(error);
+    match may_be_taken {
+        true => {
+            exit.with_hint(&format!("repeated with --idempotency-key {key} it is the same job"))
+        }
+        false => exit,
+    }
+}
+
 fn submission(args: &args::Submit, key: &str) -> Result<Submission, Exit> {
     let text = read(&args.file).map_err(|error| Exit::Usage(format!("{error:#}")))?;
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|error| Exit::Usage(format!("{} is not JSON: {error}", named(&args.file))))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| {
+        Exit::Usage(format!("{} is not JSON: {error}", named(&args.file.to_string_lossy())))
+    })?;
     // A bare graph is what ComfyUI exports; the payload names it.
     let bare = args.service == "comfyui" && value.get("workflow").is_none();
     let payload = if bare { json!({"workflow": value}) } else { value };
@@ -80,16 +89,8 @@ fn submission(args: &args::Submit, key: &str) -> Result<Submission, Exit> {
     })
 }
 
-fn is_standard(file: &Path) -> bool {
-    file == Path::new("-")
-}
-
-fn named(file: &Path) -> Cow<'_, str> {
-    if is_standard(file) { "standard input".into() } else { file.to_string_lossy() }
-}
-
 fn read(file: &Path) -> anyhow::Result<String> {
-    if !is_standard(file) {
+    if file != Path::new(STANDARD) {
         let read = std::fs::read_to_string(file);
         return read.with_context(|| format!("cannot read {}", file.display()));
     }
@@ -157,4 +158,29 @@ async fn watch(
     }
     // The stream ended, with the job's last event or with the server.
     Ok(Some(client.job(id).await?).filter(|job| job.status.is_ended()))
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_api::Problem;
+
+    use super::*;
+
+    #[test]
+    fn only_what_may_have_been_taken_is_to_be_repeated() {
+        let said = |error| not_submitted(error, "KEY").message().unwrap();
+        let problem = |code| ClientError::Problem(Problem::new(code, "why"));
+        let away = ClientError::Unreachable("timed out".into());
+        for error in [away, problem(ErrorCode::OutcomeUnknown)] {
+            let said = said(error);
+            assert!(
+                said.ends_with("repeated with --idempotency-key KEY it is the same job"),
+                "{said}"
+            );
+        }
+        for code in [ErrorCode::IntakeClosed, ErrorCode::TooManyWaiting, ErrorCode::StoreFull] {
+            let said = said(problem(code));
+            assert!(!said.contains("KEY"), "{said}");
+        }
+    }
 }

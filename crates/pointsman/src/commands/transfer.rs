@@ -16,15 +16,12 @@ use tokio::{
     io::{AsyncBufRead, AsyncWrite, AsyncWriteExt as _, BufReader, BufWriter},
 };
 
-use super::{out::Out, print};
+use super::{STANDARD, named, out::Out, print};
 use crate::{
     args::{self, IntakeAction},
     exit::Exit,
     store_url::{Purpose, RedisArgs, StoreUrl},
 };
-
-/// Standard input, or output.
-const STANDARD: &str = "-";
 
 #[derive(Serialize)]
 struct Told<'a> {
@@ -195,7 +192,7 @@ fn not_done(error: TransferError, args: &args::Import) -> anyhow::Error {
         TransferError::Unconfirmed(_) => format!("was imported into {}", args.store),
         _ => "was not imported".to_owned(),
     };
-    anyhow!(error).context(format!("{} {done}", args.file))
+    anyhow!(error).context(format!("{} {done}", named(&args.file)))
 }
 
 async fn reader(file: &str) -> Result<Box<dyn AsyncBufRead + Unpin + Send>, Exit> {
@@ -302,6 +299,18 @@ mod tests {
              (*** is the password)"
         );
         assert_eq!(quoted("sqlite:it's"), r"'sqlite:it'\''s'");
+    }
+
+    #[test]
+    fn what_is_imported_is_named() {
+        let not_done = |file: &str| {
+            let store = "sqlite:x".parse().unwrap();
+            let redis = RedisArgs { fleet: None, acks: None };
+            let args = args::Import { store, redis, file: file.to_owned() };
+            not_done(TransferError::Store(StoreError::Closed), &args).to_string()
+        };
+        assert_eq!(not_done("a.export"), "a.export was not imported");
+        assert_eq!(not_done(STANDARD), "standard input was not imported");
     }
 
     #[test]

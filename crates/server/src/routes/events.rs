@@ -27,6 +27,7 @@ use crate::{
     access::Caller,
     app::App,
     extract::{Id, Params},
+    parameter,
     refusal::{Answer, Refusal},
     streams::OpenStream,
     written::Written,
@@ -46,6 +47,7 @@ pub(crate) struct EventsQuery {
     after: Option<String>,
     /// Milliseconds, 0 to 5,000: what happens in that time is one group with the newest event of
     /// each record.
+    #[param(maximum = 5000)]
     conflate: Option<u32>,
     /// What `pulse` tells after the first one; the whole unless given.
     #[param(inline)]
@@ -81,8 +83,7 @@ pub(crate) async fn events(
     };
     let conflate = query.conflate.unwrap_or(0);
     if conflate > MAX_CONFLATE {
-        let detail = format!("{conflate} is out of range: use 0 to {MAX_CONFLATE}");
-        return Err(Problem::new(ErrorCode::InvalidQuery, detail).at("?conflate").into());
+        return Err(parameter::out_of_range("conflate", conflate, (0, MAX_CONFLATE)).into());
     }
     let open = app.streams.open(None)?;
     let viewer = app.broker.viewer(after, Duration::from_millis(conflate.into()));
@@ -178,6 +179,7 @@ pub(crate) struct LogQuery {
     after: Option<String>,
     /// Changes of one seq are a group: groups at most, 1 to 10,000; 1,000 unless given. A page also
     /// ends with the group that brings it to 4 MiB.
+    #[param(minimum = 1, maximum = 10000)]
     limit: Option<u32>,
 }
 

@@ -8,7 +8,7 @@ use pointsman_core::{JobId, record::Job, to_json};
 use pointsman_store::JobFilter;
 
 use super::{Errors, page::Page};
-use crate::{access::Caller, app::App, extract::Params, refusal::Answer};
+use crate::{access::Caller, app::App, extract::Params, parameter, refusal::Answer};
 
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1_000;
@@ -135,6 +135,5 @@ pub(super) fn limit(given: Option<u32>, default: u32, max: u32) -> Result<usize,
     if (1..=max).contains(&limit) {
         return Ok(limit as usize);
     }
-    let detail = format!("{limit} is out of range: use 1 to {max}");
-    Err(Problem::new(ErrorCode::InvalidQuery, detail).at("?limit"))
+    Err(parameter::out_of_range("limit", limit, (1, max)))
 }

@@ -207,6 +207,38 @@ async fn an_artifact_can_be_another_jobs_input() {
     assert_eq!(read.concat(), PICTURE);
 }
 
+/// What mends it is another thing where the job is gone, has not ended, or made other files.
+#[tokio::test]
+async fn an_artifact_that_cannot_be_an_input_says_why_and_what_can_be_done() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let made = picture(&server, &worker, "9-0-a.png").await;
+    let waits = server.submit().await.id;
+    let gone = JobId::from_uuid(uuid::Uuid::now_v7());
+    let refused = async |from: String| {
+        let inputs = json!([{"node": "3", "field": "image", "name": "x.png", "from": from}]);
+        let body = json!({"service": "simulation", "payload": {}, "inputs": inputs});
+        let problem = server.ask(server.post("/api/v1/jobs", body.to_string())).await.json();
+        assert_eq!(problem["code"], "input_not_found", "{problem}");
+        assert_eq!(problem["pointer"], "/inputs/0/from", "{problem}");
+        ["detail", "cure"].map(|field| problem[field].as_str().unwrap().to_owned())
+    };
+    let [detail, cure] = refused(format!("artifact:{made}/b.png")).await;
+    assert_eq!(detail, format!("job {made} has no artifact \"b.png\""));
+    assert_eq!(cure, "name one that it has: 9-0-a.png");
+    let [detail, cure] = refused(format!("artifact:{waits}/a.png")).await;
+    assert_eq!(detail, format!("job {waits} has no artifacts: it is pending"));
+    assert_eq!(cure, "submit this job once that one has completed");
+    let [detail, cure] = refused(format!("artifact:{gone}/a.png")).await;
+    assert_eq!(detail, format!("there is no job {gone}, so it has no artifact"));
+    assert!(cure.contains("removed") && cure.contains("POST /api/v1/inputs"), "{cure}");
+    server.lose_files();
+    let [detail, cure] = refused(format!("artifact:{made}/9-0-a.png")).await;
+    assert!(detail.contains("9-0-a.png") && cure.contains("--artifacts"), "{detail} {cure}");
+    let [_, cure] = refused(format!("sha256:{}", "0".repeat(64))).await;
+    assert_eq!(cure, ErrorCode::InputNotFound.cure());
+}
+
 #[tokio::test]
 async fn an_input_is_uploaded_once_and_named_by_its_content() {
     let server = start().await;

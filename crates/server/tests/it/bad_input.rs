@@ -72,6 +72,12 @@ fn submissions() -> Vec<(String, u16, &'static str, &'static str)> {
             "out_of_range",
             "/metadata/a/0",
         ),
+        (
+            r#"{"service":"simulation","payload":{"fail":{"n":[1,1e400]}}}"#.into(),
+            422,
+            "out_of_range",
+            "/payload/fail/n/1",
+        ),
         (with("payload", json!([1])), 422, "wrong_type", "/payload"),
         (with("priorty", json!(5)), 422, "unknown_field", "/priorty"),
         (with("priority", json!(101)), 422, "out_of_range", "/priority"),
@@ -176,6 +182,33 @@ async fn the_cures_say_what_to_do() {
     assert!(cure(ui_format).await.contains("Export (API)"));
     assert!(cure(comfyui(graph())).await.contains("one level deeper"));
     assert!(cure(with("service", json!("comfy"))).await.contains("comfyui, simulation"));
+}
+
+#[tokio::test]
+async fn a_wrong_parameter_is_answered_with_what_was_given_and_what_may_be() {
+    let server = start().await;
+    for (path, detail) in [
+        ("/api/v1/jobs?limit=abc", "limit=abc is not valid: use a whole number from 1 to 1000"),
+        ("/api/v1/jobs?limit=", "limit= is not valid: use a whole number from 1 to 1000"),
+        ("/api/v1/jobs?limit=-1", "limit=-1 is not valid: use a whole number from 1 to 1000"),
+        ("/api/v1/jobs?limit=0", "limit=0 is not valid: use a whole number from 1 to 1000"),
+        (
+            "/api/v1/jobs?limit=99999999999",
+            "limit=99999999999 is not valid: use a whole number from 1 to 1000",
+        ),
+        ("/api/v1/log?limit=10001", "limit=10001 is not valid: use a whole number from 1 to 10000"),
+        (
+            "/api/v1/events?conflate=1%205",
+            "conflate=1 5 is not valid: use a whole number from 0 to 5000",
+        ),
+        ("/api/v1/events?pulse=some", "pulse=some is not valid: use `whole` or `changes`"),
+        ("/api/v1/jobs?order=age", "order=age is not valid: use `submitted` or `ended`"),
+        ("/api/v1/jobs?limit=1&limit=2", "limit is given more than once"),
+        ("/api/v1/log?page=2", "there is no parameter page: this route takes `after` or `limit`"),
+    ] {
+        let problem = server.ask(server.get(path)).await.json();
+        assert_eq!(problem["detail"], detail, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use pointsman_core::{
     ConnectorId, ServiceName, Timestamp, View,
     bounds::brief,
     decide::{availability, unready},
-    matching::{Availability, Class, Crowd, able, excludes},
+    matching::{Availability, Class, Crowd, Throttle, able, excludes, explain},
     record::{Connector, Worker},
 };
 
@@ -60,6 +60,23 @@ impl Staff {
             offer.is_some_and(|offer| able(class, offer)) && !excludes(class, &worker.id)
         };
         self.members.iter().filter(|member| may(&member.worker)).collect()
+    }
+}
+
+impl Staff {
+    /// What those that are there lack of what a class asks for, with one of them as an example.
+    pub fn lacking(&self, class: &Class, profiles: &Profiles) -> String {
+        let there = self.members.iter().filter(|m| m.availability != Availability::Offline);
+        let offers = there.filter_map(|Member { worker, availability, .. }| {
+            let offer = profiles.get(&worker.capabilities_digest)?;
+            Some((&worker.id, &**offer, *availability))
+        });
+        let explanation = explain(class, Throttle::default(), offers, |_| None);
+        let example = explanation.hardest().and_then(|rule| rule.failing.first());
+        let example = example.and_then(|failing| {
+            Some(format!(" ({}: {})", failing.worker.as_ref()?, brief(&failing.found)))
+        });
+        brief(&explanation.lacking()) + &example.unwrap_or_default()
     }
 }
 

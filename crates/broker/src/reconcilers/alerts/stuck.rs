@@ -145,7 +145,10 @@ impl Stuck {
         let (why, cure) = match (is_service, &members[..]) {
             (true, []) => ("no worker for it is registered".to_owned(), "start one"),
             (false, []) => (
-                format!("no worker offers what they ask for{wants}"),
+                format!(
+                    "no worker offers what they ask for: {}",
+                    staff.lacking(class, &self.profiles)
+                ),
                 "start a worker that does, or cancel them",
             ),
             (_, members) => {
