@@ -102,19 +102,23 @@ async fn a_refusal_where_numbers_are_none_to_redis_changes_nothing() {
 async fn one_wrong_field_of_meta_is_told_and_changes_nothing() {
     let (fleet, options) = fleet_on();
     let prefix = prefix(&options);
+    let hand = fleet.worker("w", 2, &[]).await;
+    // What the worker can serve is worked out, and noted, with its first claim.
+    fleet.running(&hand).await;
     fleet.submit(spec(50)).await;
     let meta = format!("{prefix}meta");
     let sound = copies(&prefix)[&meta].clone();
-    for field in
-        ["seq", "ended_no", "classes_rev", "contact_since", "losses", "calm_until", "pending"]
-    {
+    let submit = Command::Submit(fleet.submission(spec(50)));
+    let claim = Command::Exchange(Fleet::exchange(&hand, Vec::new(), vec![fleet.token()]));
+    let each = ["seq", "ended_no", "classes_rev", "contact_since", "losses", "calm_until"];
+    let counts = [("pending", &submit), ("pending", &claim), ("assigned", &claim)];
+    for (field, command) in each.map(|field| (field, &submit)).into_iter().chain(counts) {
         let mut damage = redis::cmd("HSET");
         damage.arg(&meta).arg(field).arg("oops").exec(&mut connection()).expect("it changes");
         let before = dump(&prefix);
-        let submit = Command::Submit(fleet.submission(spec(50)));
-        let why = refusal(&fleet.store.execute(vec![submit]).await).expect(field);
+        let why = refusal(&fleet.store.execute(vec![command.clone()]).await).expect(field);
         assert!(why.contains(&format!("meta {field} is not a whole number")), "{why}");
-        assert!(dump(&prefix) == before, "{field}");
+        assert_eq!(changed(&before, &dump(&prefix)), [""; 0], "{field}");
         restore(&meta, &sound);
     }
     fleet.submit(spec(50)).await;

@@ -7,7 +7,7 @@ use pointsman_core::{
     command::{Op, Submit},
     decide::limits,
     matching::PoisonousClass,
-    record::{AlertId, AlertRule, ConnectorStatus, JobSpec, Orders},
+    record::{AlertId, AlertRule, ConnectorStatus, Job, JobSpec, Orders},
 };
 
 use super::{
@@ -37,6 +37,24 @@ pub async fn order_is_priority_then_place(open: &Open) {
     let low_too = fleet.submit(spec(10)).await;
     let expected = vec![high, first_of_group, second_of_group, middle, low, low_too];
     assert_eq!(claimed_in_order(&fleet, 6).await, expected);
+    fleet.check().await.expect("sound");
+}
+
+pub async fn a_claim_of_many_jobs_tells_of_its_worker_once(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 3, &[]).await;
+    for _ in 0..3 {
+        fleet.submit(spec(50)).await;
+    }
+    let tokens = (0..3).map(|_| fleet.token()).collect();
+    let claim = Command::Exchange(Fleet::exchange(&hand, Vec::new(), tokens));
+    let (_, told) = fleet.run(claim).await.expect("a valid claim");
+    let told = told.expect("it claimed");
+    let mut names: Vec<_> = told.events.iter().map(|event| event.name.as_str()).collect();
+    names.sort_unstable();
+    let once = ["connector_status_changed", "job_assigned", "job_assigned", "job_assigned"];
+    assert_eq!(names, [&once[..], &["worker_status_changed"]].concat());
+    assert_eq!(fleet.log().await.last(), Some(&told), "the log says what was told");
     fleet.check().await.expect("sound");
 }
 
@@ -114,13 +132,15 @@ pub async fn the_wrong_worker_does_not_get_the_job_again(open: &Open) {
     let fleet = Fleet::new(open);
     let wrong = fleet.worker("wrong", 1, &[]).await;
     let held = fleet.running(&wrong).await;
-    let right = fleet.worker("right", 1, &[]).await;
+    // Another, though its name is a part of that one's.
+    let right = fleet.worker("wro", 1, &[]).await;
     fleet.act(&wrong, held, failed(FailureKind::WrongWorker)).await.expect("accepted");
     let job = fleet.job(held.job).await;
     assert_eq!(Fleet::excluded(&job), BTreeSet::from([wrong.worker.clone()]));
     assert_eq!(fleet.claim(&wrong).await, None);
     let again = fleet.claim(&right).await.expect("another worker gets it at once");
     assert_eq!((again.job, again.attempt), (held.job, 2));
+    fleet.check().await.expect("sound");
     fleet.act(&right, again, failed(FailureKind::WrongWorker)).await.expect("accepted");
     assert_eq!(fleet.claim(&right).await, None);
     assert_eq!(fleet.reconcile(Due::Exclusions).await, 0, "somebody else may be about to come");
@@ -229,6 +249,76 @@ pub async fn a_worker_that_dies_with_many_jobs_breaks_once(open: &Open) {
     );
     let tokens = (0..16).map(|_| fleet.token()).collect();
     assert_eq!(fleet.claim_with(&hand, tokens).await.len(), 16);
+}
+
+pub async fn a_completion_ends_what_a_worker_broke_in_a_row(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    for _ in 0..2 {
+        for _ in 1..limits::SUSPECT_AFTER {
+            let held = fleet.running(&hand).await;
+            fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+        }
+        assert_eq!(fleet.worker_record(&hand).await.suspect_until, None, "not so many in a row");
+        let held = fleet.running(&hand).await;
+        fleet.act(&hand, held, completed()).await.expect("accepted");
+    }
+}
+
+/// Different jobs speak against a worker; one that fails each time speaks against itself.
+pub async fn a_job_that_breaks_again_and_again_makes_no_worker_suspect(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    fleet.submit(JobSpec { max_failures: 9, ..spec(50) }).await;
+    for _ in 0..limits::SUSPECT_AFTER {
+        let held = fleet.claim(&hand).await.expect("the job");
+        fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+        fleet.advance(limits::BACKOFF_MAX);
+        fleet.reconcile(Due::Holds).await;
+    }
+    let worker = fleet.worker_record(&hand).await;
+    assert_eq!((worker.suspect_jobs.len(), worker.suspect_until), (1, None));
+}
+
+/// "Resume" is the operator's word that it is well again; to drain it is none.
+pub async fn a_suspect_worker_that_is_resumed_is_trusted(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let breaks = async |times: usize| {
+        for _ in 0..times {
+            let held = fleet.running(&hand).await;
+            fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+        }
+        fleet.worker_record(&hand).await.suspect_until
+    };
+    assert!(breaks(limits::SUSPECT_AFTER).await.is_some());
+    let order = async |drain| {
+        let (worker, orders) = (hand.worker.clone(), Orders { drain });
+        fleet.run(Command::SetOrders { worker, orders }).await.expect("accepted");
+        let id = AlertId { rule: AlertRule::SuspectWorker, subject: "w".to_owned() };
+        let alerts = fleet.store.records(vec![RecordKey::Alert(id)]).await.expect("it works");
+        let is_suspect = fleet.worker_record(&hand).await.suspect_until.is_some();
+        (is_suspect, alerts.len())
+    };
+    assert_eq!(order(true).await, (true, 1), "it drains, and is suspect");
+    assert_eq!(order(false).await, (false, 0));
+    assert!(breaks(1).await.is_none(), "what it broke before does not count");
+    assert!(breaks(limits::SUSPECT_AFTER - 1).await.is_some());
+    assert_eq!(order(false).await, (false, 0), "also where it was not drained");
+    fleet.check().await.expect("sound");
+}
+
+pub async fn of_what_a_suspect_worker_broke_the_latest_are_kept(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let mut broken = Vec::new();
+    for _ in 0..=Job::MAX_PAST {
+        let held = fleet.running(&hand).await;
+        fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+        broken.push(held.job);
+        fleet.advance(limits::SUSPECT_FOR);
+    }
+    assert_eq!(fleet.worker_record(&hand).await.suspect_jobs, broken[1..]);
 }
 
 pub async fn a_poisonous_class_runs_one_probe(open: &Open) {

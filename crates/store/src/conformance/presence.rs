@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, EventName, FailureKind, MachineId, RecordKey, Rejected, ServiceName,
-    command::{Claim, ConnectorReport, Exchange, Held, RegisterMachine, Renew},
+    Answer, Command, EventName, FailureKind, MachineId, Record, RecordKey, Rejected, ServiceName,
+    command::{Claim, ConnectorReport, Exchange, Held, Raise, Reconcile, RegisterMachine, Renew},
     decide::limits,
-    record::{ConnectorStatus, JobStatus, MachineStatus, Orders, WorkerStatus},
+    record::{
+        AlertId, AlertRule, ConnectorStatus, JobStatus, MachineStatus, Orders, Severity,
+        WorkerStatus,
+    },
 };
 
 use super::{
@@ -353,5 +356,75 @@ pub async fn a_process_that_dies_after_its_restart_is_not_there_when_its_jobs_le
     fleet.reconcile(Due::Leases).await;
     assert_eq!(fleet.job(held.job).await.status(), JobStatus::Pending);
     assert_eq!(fleet.worker_record(&second).await.status, WorkerStatus::Offline);
+    fleet.check().await.expect("sound");
+}
+
+pub async fn an_alert_is_told_again_where_it_says_something_else(open: &Open) {
+    let fleet = Fleet::new(open);
+    let alert = AlertId { rule: AlertRule::StoreFull, subject: "files".into() };
+    let first = Raise {
+        alert: alert.clone(),
+        severity: Severity::Warning,
+        message: "nearly full".into(),
+        action: "make room".into(),
+    };
+    let raise = async |raise: &Raise| {
+        fleet.advance(Duration::from_secs(1));
+        let (_, group) = fleet.run(Command::Raise(raise.clone())).await.expect("accepted");
+        let found = fleet.store.records(vec![RecordKey::Alert(alert.clone())]).await;
+        match found.expect("the store works").pop() {
+            Some(Record::Alert(alert)) => (group.is_some(), alert.raised_at),
+            other => panic!("no alert: {other:?}"),
+        }
+    };
+    let (told, raised_at) = raise(&first).await;
+    assert!(told);
+    assert_eq!(raise(&first).await, (false, raised_at), "it says the same");
+    let others = [
+        Raise { severity: Severity::Critical, ..first.clone() },
+        Raise { message: "full".into(), ..first.clone() },
+        Raise { action: "make much room".into(), ..first.clone() },
+    ];
+    for other in others {
+        assert_eq!(raise(&other).await, (true, raised_at), "{other:?}");
+        assert_eq!(raise(&first).await, (true, raised_at), "and back from {other:?}");
+    }
+}
+
+/// Who is there, or has a job, is not removed; and with whoever is goes what was only of it.
+pub async fn only_what_is_gone_is_removed_and_all_of_it(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    for _ in 0..limits::SUSPECT_AFTER {
+        let held = fleet.running(&hand).await;
+        fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+    }
+    fleet.advance(limits::SUSPECT_FOR);
+    fleet.report(&hand, ConnectorStatus::Idle).await;
+    let held = fleet.running(&hand).await;
+    let remove = async |what: Reconcile| fleet.run(Command::Reconcile(what)).await.err();
+    let worker = || Reconcile::RemoveWorker { worker: hand.worker.clone() };
+    let machine = || Reconcile::RemoveMachine { machine: hand.machine.clone() };
+    let is_there = |refused| matches!(refused, Some(Rejected::NotGone { .. }));
+    assert!(is_there(remove(worker()).await) && is_there(remove(machine()).await));
+    let Hand { machine: agent, incarnation, .. } = fleet.hand("agent");
+    let register = RegisterMachine { machine: agent.clone(), incarnation, gpus: Vec::new() };
+    fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
+    let empty = || Reconcile::RemoveMachine { machine: agent.clone() };
+    assert!(is_there(remove(empty()).await), "its agent is there, if no worker");
+    let job = remove(Reconcile::RemoveJob { job: held.job }).await;
+    assert!(matches!(job, Some(Rejected::NotEnded { .. })), "{job:?}");
+    fleet.advance(limits::SILENT_AFTER);
+    assert_eq!(fleet.reconcile(Due::Workers).await, 1);
+    assert!(is_there(remove(worker()).await), "its job was not given back yet");
+    assert!(is_there(remove(machine()).await), "nor was it seen to be away");
+    assert_eq!(fleet.reconcile(Due::Machines).await, 2);
+    assert_eq!(remove(empty()).await, None);
+    assert!(is_there(remove(machine()).await), "its worker still has a job");
+    fleet.reconcile(Due::Leases).await;
+    assert_eq!(remove(machine()).await, None);
+    let seed = fleet.store.seed().await.expect("the store works");
+    let left: Vec<_> = seed.records.iter().map(Record::key).collect();
+    assert!(left.iter().all(|key| matches!(key, RecordKey::Job(_))), "{left:?}");
     fleet.check().await.expect("sound");
 }

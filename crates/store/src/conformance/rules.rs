@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Answer, Command, CustomerId, FailureKind, LossReason, Rejected,
+    Answer, Command, CustomerId, FailureKind, LossReason, Rejected, WorkerId,
     command::{Held, Idempotency, Op, OpAnswer, Reconcile, Submit},
     decide::limits,
     record::{
@@ -182,6 +182,8 @@ pub async fn a_retry_forgets_the_losses(open: &Open) {
     assert_eq!((record.run, record.losses), (2, 0));
     assert_eq!(lost_by("c").await, JobStatus::Pending);
     assert_eq!(lost_by("d").await, JobStatus::Failed);
+    let JobState::Failed(_, failure) = fleet.job(job).await.state.clone() else { panic!("failed") };
+    assert_eq!(failure.workers.iter().map(WorkerId::as_str).collect::<Vec<_>>(), ["c", "d"]);
     fleet.check().await.expect("sound");
 }
 
@@ -227,6 +229,26 @@ pub async fn cancel_reaches_every_state(open: &Open) {
     let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };
     fleet.act(&hand, again, release).await.expect("accepted");
     assert_eq!(fleet.job(again.job).await.status(), JobStatus::Cancelled, "never pending again");
+    let fails = fleet.running(&hand).await;
+    fleet.run(Command::Cancel { job: fails.job }).await.expect("accepted");
+    let end = fleet.act(&hand, fails, failed(FailureKind::ServiceFault)).await;
+    assert_eq!(end, Ok(OpAnswer::Settled { status: JobStatus::Cancelled }), "nor tried again");
+    fleet.check().await.expect("sound");
+}
+
+/// Its new run is a wish of its own.
+pub async fn a_cancel_ends_with_the_run_that_it_was_for(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    fleet.run(Command::Cancel { job: held.job }).await.expect("accepted");
+    fleet.act(&hand, held, cancelled()).await.expect("confirmed");
+    fleet.run(Command::Retry { job: held.job, run: None }).await.expect("accepted");
+    let again = fleet.claim(&hand).await.expect("the job");
+    let renewed = fleet.renew(&hand, vec![again], ConnectorStatus::Active).await.expect("heard");
+    assert_eq!(renewed.cancel, [], "nobody asked to cancel this run");
+    let end = fleet.act(&hand, again, completed()).await;
+    assert_eq!(end, Ok(OpAnswer::Settled { status: JobStatus::Completed }));
     fleet.check().await.expect("sound");
 }
 
@@ -288,6 +310,8 @@ pub async fn a_retry_is_a_new_run_at_a_new_place(open: &Open) {
     let held = fleet.running(&hand).await;
     let early = fleet.run(Command::Retry { job: held.job, run: None }).await;
     assert!(matches!(early, Err(Rejected::NotEnded { .. })));
+    let assigned_at = fleet.job(held.job).await.assignment().expect("it runs").assigned_at;
+    fleet.advance(Duration::from_secs(1));
     fleet.act(&hand, held, failed(FailureKind::BadJob)).await.expect("accepted");
     let waiting = fleet.submit(spec(50)).await;
     let retry = |run| Command::Retry { job: held.job, run };
@@ -299,6 +323,8 @@ pub async fn a_retry_is_a_new_run_at_a_new_place(open: &Open) {
     assert!(repeated.is_none(), "{repeated:?}");
     let job = fleet.job(held.job).await;
     assert_eq!((job.run, job.attempt, job.failures), (2, 1, 0));
+    assert_eq!(job.place, job.queued_seq, "both are those of the retry");
+    assert_eq!(job.past[0].assigned_at, assigned_at);
     assert_eq!(fleet.claim(&hand).await.map(|held| held.job), Some(waiting), "its place is new");
     assert_eq!(
         fleet.act(&hand, held, late()).await,

@@ -36,7 +36,8 @@ pub async fn a_late_win_names_who_won(open: &Open) {
     let fleet = Fleet::new(open);
     let ghost = fleet.worker("ghost", 1, &[]).await;
     let stale = fleet.running(&ghost).await;
-    let started = fleet.job(stale.job).await.started_at();
+    let before = fleet.job(stale.job).await;
+    let assigned_at = before.assignment().map(|assignment| assignment.assigned_at);
     fleet.advance(limits::LEASE);
     fleet.run(Fleet::expire(stale)).await.expect("the lease is over");
     let other = fleet.worker("other", 1, &[]).await;
@@ -46,10 +47,11 @@ pub async fn a_late_win_names_who_won(open: &Open) {
     let ended = job.ended().expect("it ended");
     assert_eq!(ended.worker_id.as_ref(), Some(&ghost.worker));
     assert_eq!(ended.machine_id.as_ref(), Some(&ghost.machine));
-    assert_eq!(ended.started_at, started);
+    assert_eq!((ended.started_at, ended.assigned_at), (before.started_at(), assigned_at));
     let overtaken = job.past.last().expect("the attempt that ran");
     assert_eq!((overtaken.token, &overtaken.worker_id), (held.token, &other.worker));
     assert_eq!(overtaken.outcome, PastOutcome::Overtaken);
+    assert_eq!(fleet.worker_record(&other).await.jobs_completed, 0, "it is not its work");
     fleet.run(Command::Retry { job: job.id, run: None }).await.expect("accepted");
     assert_eq!(fleet.job(job.id).await.past.len(), 2, "each attempt once");
 }
@@ -136,11 +138,20 @@ pub async fn exact_repeats_get_their_first_answer(open: &Open) {
     let first = fleet.act(&hand, held, release(LossReason::Unstarted)).await;
     assert_eq!(fleet.job(held.job).await.losses, 1, "it had started");
     assert_eq!(fleet.act(&hand, held, release(LossReason::Unstarted)).await, first);
+    let other = fleet.act(&hand, held, release(LossReason::Drained)).await;
+    assert!(matches!(other, Err(Rejected::StaleAttempt { .. })), "another word than the first");
     let held = fleet.claim(&hand).await.expect("the job");
     let ops = vec![Fleet::op(held, Op::Start), Fleet::op(held, completed())];
     let both = Command::Exchange(Fleet::exchange(&hand, ops, Vec::new()));
     let (first, _) = fleet.run(both.clone()).await.expect("accepted");
     assert_eq!(fleet.run(both).await, Ok((first, None)));
+    fleet.submit(spec(50)).await;
+    let held = fleet.claim(&hand).await.expect("a job");
+    fleet.act(&hand, held, completed()).await.expect("accepted");
+    for never in [Op::Start, Op::Reclaim { started: true }] {
+        let refused = fleet.act(&hand, held, never.clone()).await;
+        assert!(matches!(refused, Err(Rejected::AlreadyEnded { .. })), "{never:?}: {refused:?}");
+    }
 }
 
 pub async fn a_late_win_and_a_claim_travel_together(open: &Open) {
@@ -320,11 +331,14 @@ pub async fn a_superseded_process_is_not_heard(open: &Open) {
 pub async fn drains_speak_against_nobody(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;
-    for _ in 0..limits::SUSPECT_AFTER {
-        fleet.submit(JobSpec { max_losses: 0, ..spec(50) }).await;
-        let held = fleet.claim(&hand).await.expect("the job");
-        fleet.act(&hand, held, release(LossReason::Drained)).await.expect("accepted");
-        assert_eq!(fleet.job(held.job).await.status(), JobStatus::Failed, "over max_losses");
+    for (max_losses, status) in [(0, JobStatus::Failed), (1, JobStatus::Pending)] {
+        // In front of those that it gave back before.
+        for priority in (50..).take(limits::SUSPECT_AFTER) {
+            fleet.submit(JobSpec { max_losses, ..spec(priority) }).await;
+            let held = fleet.claim(&hand).await.expect("the job");
+            fleet.act(&hand, held, release(LossReason::Drained)).await.expect("accepted");
+            assert_eq!(fleet.job(held.job).await.status(), status, "{max_losses}");
+        }
     }
     let worker = fleet.worker_record(&hand).await;
     assert_eq!((worker.suspect_jobs.len(), worker.suspect_until), (0, None));

@@ -15,10 +15,11 @@ use pointsman_store::conformance::fleet::{
 
 use crate::support::{by_hand, call_by_hand};
 
-/// A worker with a running and an assigned job; jobs that wait, are held back, exclude a worker, are
+/// A worker with a running and an assigned job, and one without; jobs that wait, are held back, exclude a worker, are
 /// lost, and have ended; a worker that has left, and an alert. It is a minute later.
 pub struct Scene {
     pub hand: Hand,
+    idle: Hand,
     pub running: Held,
     assigned: Held,
     cancelling: Held,
@@ -66,6 +67,7 @@ pub async fn scene(fleet: &Fleet, prefix: &str) -> Scene {
     fleet.act(&hand, lost, release()).await.expect("it is given back");
     let assigned = fleet.claim(&hand).await.expect("a job");
     let waiting = fleet.submit(spec(50)).await;
+    let idle = fleet.worker("idle", 9, &["x"]).await;
     let left = fleet.worker("left", 1, &[]).await;
     let leave = Command::Leave { worker: left.worker.clone(), incarnation: left.incarnation };
     fleet.run(leave).await.expect("it leaves");
@@ -85,6 +87,7 @@ pub async fn scene(fleet: &Fleet, prefix: &str) -> Scene {
     let (ended, held, excluding) = (ended.job, held.job, excluding.job);
     Scene {
         hand,
+        idle,
         running,
         assigned,
         cancelling,
@@ -120,6 +123,7 @@ pub fn calls(fleet: &Fleet, scene: &Scene) -> Vec<Command> {
     let act = |held: Held, op: Op| {
         Command::Exchange(Fleet::exchange(hand, vec![Fleet::op(held, op)], Vec::new()))
     };
+    let tokens = |n| (0..n).map(|_| fleet.token()).collect();
     let held = vec![scene.running, scene.assigned, scene.cancelling];
     let other = AlertId { rule: AlertRule::StoreAtRisk, subject: "redis".into() };
     let orders = Orders { drain: true };
@@ -150,6 +154,9 @@ pub fn calls(fleet: &Fleet, scene: &Scene) -> Vec<Command> {
         Command::Submit(fleet.submission(spec(70))),
         Command::Submit(submission(fleet, "another")),
         Command::Submit(scene.repeated.clone()),
+        // Of a class that there is not yet, and what another worker may take of all that waits.
+        Command::Submit(fleet.submission(JobSpec { requirements: needs("new"), ..spec(50) })),
+        Command::Exchange(Fleet::exchange(&scene.idle, Vec::new(), tokens(4))),
         Command::Exchange(finish_and_claim),
         Command::Exchange(Fleet::exchange(hand, Vec::new(), vec![fleet.token(), fleet.token()])),
         act(scene.assigned, Op::Start),
