@@ -16,7 +16,7 @@ use pointsman_core::{
 use pointsman_store::StoreError;
 
 use crate::{
-    keys,
+    encoding::keys,
     link::{Link, list, number, text},
 };
 

@@ -14,9 +14,8 @@ use pointsman_store::{Preview, StoreError, ToldProgress};
 use tokio::{sync::broadcast, time::timeout};
 
 use crate::{
-    keys,
-    link::{ANSWER_WITHIN, Link, bytes, text},
-    settings::NO_PREVIEWS_AT,
+    encoding::keys,
+    link::{ANSWER_WITHIN, Link, bytes, settings::NO_PREVIEWS_AT, text},
 };
 
 const CHANNEL: &str = "progress";

@@ -28,6 +28,21 @@
 //! `load`, `first_waiting` and `idempotency` only read. Beside functions, retention cuts the log
 //! (`XTRIM`) and forgets keys of submissions (`ZREMRANGEBYSCORE`).
 //!
+//! # Where what is
+//!
+//! | in `src/` | what it does |
+//! | --- | --- |
+//! | `store.rs`, `transfer.rs` | the store as the rest of the program sees it, and how it is moved |
+//! | `link/` | the connection: addresses, TLS, settings, sentinels, health, and the code of the functions |
+//! | `execute/` | a command, from what is seen to a decision: alone, together with others, or piece by piece |
+//! | `plan/` | what a decision becomes: the checks, and the writes of records and indexes |
+//! | `commit/` | the call of the function, and what became of it |
+//! | `encoding/` | names of keys, records as hashes, results, MessagePack |
+//! | `reads/`, `log.rs`, `lanes.rs` | what is only read; the log; progress and previews |
+//! | `classes.rs`, `wake/` | which profile can serve which class; who waits, and how it is woken |
+//! | `due/`, `doctor/` | what becomes due by time; what is found wrong and mended |
+//! | `lua/` | the functions that run inside Redis |
+//!
 //! # The keys of a fleet, all under `{pointsman:FLEET}:`
 //!
 //! | key | type | holds |
@@ -65,35 +80,22 @@
 //!
 //! The channel `progress`, under the same prefix, tells what runs comes to; nothing keeps it.
 
-mod address;
-mod around;
 mod classes;
 mod commit;
 mod doctor;
 mod due;
+mod encoding;
 mod execute;
-mod fields;
-mod keys;
 mod lanes;
-mod library;
 mod link;
 mod log;
-mod pack;
-mod piecemeal;
 mod plan;
 mod reads;
-mod results;
-mod settings;
-mod sight;
 mod store;
-mod tls;
-mod together;
 mod transfer;
-mod turns;
-mod verdict;
 mod wake;
 
-pub use address::{Address, AddressError, Topology};
+pub use link::address::{Address, AddressError, Topology};
+pub use link::settings::{Info, SettingsError};
 pub use link::{OpenError, Opening};
-pub use settings::{Info, SettingsError};
 pub use store::{Options, RedisStore};

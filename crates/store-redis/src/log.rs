@@ -12,9 +12,11 @@ use redis::Value;
 use tokio::sync::broadcast;
 
 use crate::{
-    fields,
+    encoding::{
+        fields,
+        pack::{unpack_fields, unpack_texts},
+    },
     link::{Link, answered, bytes, count, list, number, text},
-    pack::{unpack_fields, unpack_texts},
     plan::parse_key,
 };
 
@@ -316,7 +318,7 @@ async fn feed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fields::Fields, pack::Pack};
+    use crate::encoding::{fields::Fields, pack::Pack};
 
     const NAME: &str = "alert_raised alert:inconsistent:s";
     const ALERT: [(&str, &str); 8] = [

@@ -25,16 +25,17 @@ use pointsman_store::{
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 
 use crate::{
-    address::Address,
     classes::Definitions,
     doctor::{Searched, Verified},
     due::{gone::Gone, machines::Machines, retention::EndedBytes},
+    execute::{
+        sight::{self, Memory},
+        together::Together,
+        turns::Turns,
+    },
     lanes::{self, Shortage},
-    link::{Link, OpenError, Opening, Place, surely},
+    link::{Link, OpenError, Opening, Place, address::Address, surely},
     log,
-    sight::{self, Memory},
-    together::Together,
-    turns::Turns,
     wake::{Wake, Wakeable, looks::Looks},
 };
 

@@ -15,10 +15,11 @@ use pointsman_store::{
 use redis::Value;
 
 use crate::{
-    RedisStore, keys,
+    RedisStore,
+    encoding::keys,
+    execute::sight::kept,
     link::{OpenError, bytes, count, list, odd, surely, text},
     plan::{Plan, status, statuses},
-    sight::kept,
     store::Inner,
 };
 

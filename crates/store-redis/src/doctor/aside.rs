@@ -9,7 +9,7 @@ use pointsman_core::{
 use pointsman_store::{Depth, StoreError};
 
 use super::records::Look;
-use crate::{keys, link::number, plan::parse_key, reads::pairs, store::Inner};
+use crate::{encoding::keys, link::number, plan::parse_key, reads::pairs, store::Inner};
 
 /// Names that are forgotten in one step.
 const AT_ONCE: usize = 2_000;

@@ -15,7 +15,7 @@ use super::{
     records::Look,
 };
 use crate::{
-    keys,
+    encoding::keys,
     link::{list, number, text, whole},
     plan::excluded_text,
     reads::pairs,

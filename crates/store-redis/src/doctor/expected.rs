@@ -9,7 +9,7 @@ use pointsman_core::{
     record::{Job, JobState},
 };
 
-use crate::keys;
+use crate::encoding::keys;
 
 /// Members with their scores; a score of none is whatever it is.
 pub type Scores = BTreeMap<String, Option<u64>>;

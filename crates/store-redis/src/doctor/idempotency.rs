@@ -13,7 +13,7 @@ use super::{
     indexes::{Differences, command},
     records::Look,
 };
-use crate::{keys, link::text, sight, store::Inner};
+use crate::{encoding::keys, execute::sight, link::text, store::Inner};
 
 const CHUNK: usize = 1_000;
 const INDEX: &str = "idempotency";

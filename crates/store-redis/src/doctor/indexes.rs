@@ -18,7 +18,10 @@ use super::{
     window::Window,
     witness::NoLook,
 };
-use crate::{keys, pack::Pack, store::Inner};
+use crate::{
+    encoding::{keys, pack::Pack},
+    store::Inner,
+};
 
 /// The field of `meta` for what ended jobs take.
 const ENDED_BYTES: &str = "ended_bytes";

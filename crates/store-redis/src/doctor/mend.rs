@@ -19,7 +19,7 @@ use super::{
     witness::NoLook,
 };
 use crate::{
-    keys,
+    encoding::keys,
     link::{list, number, text},
     reads::lists::is_in_view,
     store::Inner,

@@ -10,7 +10,11 @@ use pointsman_core::{
 use pointsman_store::StoreError;
 
 use super::records::Look;
-use crate::{keys, link::text, results, store::Inner};
+use crate::{
+    encoding::{keys, results},
+    link::text,
+    store::Inner,
+};
 
 impl Inner {
     /// Payloads of a wrong type.

@@ -21,7 +21,7 @@ use super::{
     records::Look,
 };
 use crate::{
-    keys,
+    encoding::keys,
     link::{number, text, whole},
     plan::services_text,
     store::Inner,

@@ -19,8 +19,10 @@ use super::{
     witness::{AtRev, NoLook},
 };
 use crate::{
-    fields::{self, APART},
-    keys,
+    encoding::{
+        fields::{self, APART},
+        keys,
+    },
     link::{bytes, list, text},
     reads::lists::FLEET,
     store::Inner,

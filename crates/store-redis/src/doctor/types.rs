@@ -10,7 +10,7 @@ use pointsman_core::{
 use pointsman_store::{Depth, StoreError};
 
 use super::records::Look;
-use crate::{keys, link::text, store::Inner};
+use crate::{encoding::keys, link::text, store::Inner};
 
 /// Keys that every store has, and their types.
 const KEYS: [(&str, &str); 21] = [

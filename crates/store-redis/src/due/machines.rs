@@ -17,7 +17,7 @@ use pointsman_core::{
 use pointsman_store::{MAX_DUE, StoreError};
 
 use crate::{
-    keys,
+    encoding::keys,
     link::{list, text},
     store::Inner,
 };

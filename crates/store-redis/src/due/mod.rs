@@ -18,7 +18,7 @@ use pointsman_core::{
 use pointsman_store::{Due, MAX_DUE, StoreError};
 
 use crate::{
-    keys::TOLD_BY,
+    encoding::keys::TOLD_BY,
     link::{list, number, odd, text},
     reads::pairs,
     store::Inner,

@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        keys::Keys,
+        encoding::keys::Keys,
         link::{Opening, Place},
     };
 

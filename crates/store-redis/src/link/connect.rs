@@ -23,9 +23,11 @@ use super::{
     text, whole,
 };
 use crate::{
-    keys::{FORMAT, Keys},
-    library,
-    settings::{Info, SettingsError},
+    encoding::keys::{FORMAT, Keys},
+    link::{
+        library,
+        settings::{Info, SettingsError},
+    },
 };
 
 /// Keys looked at for strangers under the prefix, when a fleet is made.

@@ -8,7 +8,7 @@ use pointsman_store::{Health, Setting};
 use redis::RedisError;
 
 use super::{Link, OpenError, Opening};
-use crate::settings::{FULL_AT, Info, ROOM_AT};
+use crate::link::settings::{FULL_AT, Info, ROOM_AT};
 
 /// Functions that Redis refuses while it takes no writes. Servers call `contact` all the time.
 const WRITERS: [&str; 3] = ["commit", "contact", "hear"];

@@ -14,7 +14,10 @@ use super::{
     sentinels::ask_sentinel,
     text,
 };
-use crate::{address::Topology, keys::Keys, tls};
+use crate::{
+    encoding::keys::Keys,
+    link::{address::Topology, tls},
+};
 
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 

@@ -4,8 +4,8 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::{Link, Place, nodes::Host};
 use crate::{
-    keys::{FORMAT, Keys},
-    settings::SettingsError,
+    encoding::keys::{FORMAT, Keys},
+    link::settings::SettingsError,
 };
 
 /// Why a store on Redis could not be opened. Nothing was touched.

@@ -8,7 +8,7 @@ use super::{
     refusals::{Means, means, other_format},
     text,
 };
-use crate::library;
+use crate::link::library;
 
 /// Why a call brought no answer that means what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -18,7 +18,7 @@ use super::{
     refusals::{OpenError, failure},
     text,
 };
-use crate::address::Topology;
+use crate::link::address::Topology;
 
 /// A Sentinel has chosen a replica, and promotes it some 50 ms later.
 const CHOSEN: &str = "+selected-slave";

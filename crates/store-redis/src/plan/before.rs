@@ -8,8 +8,8 @@ use std::{
 use pointsman_core::{Record, RecordKey, Transition};
 
 use crate::{
-    fields::{self, Fields},
-    sight::Known,
+    encoding::fields::{self, Fields},
+    execute::sight::Known,
 };
 
 static NONE: Fields = Fields::NONE;

@@ -16,7 +16,7 @@ use super::{
     Before,
     write::{Stamps, Write, event_json, event_name, status},
 };
-use crate::{
+use crate::encoding::{
     fields::{self, Fields},
     keys::Keys,
     pack::Pack,

@@ -4,7 +4,7 @@ use pointsman_core::{Record, Timestamp, WorkerId, decide::Side};
 use pointsman_store::transfer::Item;
 
 use super::{Plan, Stamps};
-use crate::{fields, keys};
+use crate::encoding::{fields, keys};
 
 impl Plan {
     /// Puts items into a store that an import fills.

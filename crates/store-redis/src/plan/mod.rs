@@ -27,10 +27,12 @@ use pointsman_core::{
 pub use write::{Stamps, Write, event_name, parse_key, status, statuses};
 
 use crate::{
-    fields::{self, Fields},
-    keys::{self, Keys},
+    encoding::{
+        fields::{self, Fields},
+        keys::{self, Keys},
+        results,
+    },
     log::KEPT_GROUPS,
-    results,
 };
 
 /// A transition as the function `commit` takes it.

@@ -1,7 +1,7 @@
 //! A plan as the function `commit` takes it: one flat list whose head says where each part begins.
 //! `lua/plan.lua` reads it and names the parts.
 
-use crate::pack::Pack;
+use crate::encoding::pack::Pack;
 
 /// Values in the head; the function puts one more in front of them.
 const HEAD: usize = 19;

@@ -7,7 +7,7 @@ use pointsman_core::{
 };
 use serde::Serialize;
 
-use crate::{
+use crate::encoding::{
     fields::Fields,
     keys::{self, Keys},
     pack::Pack,

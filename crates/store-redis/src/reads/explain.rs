@@ -17,7 +17,7 @@ use pointsman_core::{
 use pointsman_store::{MAX_AHEAD, StoreError};
 
 use crate::{
-    keys,
+    encoding::keys,
     link::{list, number, text},
     store::Inner,
 };

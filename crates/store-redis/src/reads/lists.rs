@@ -10,7 +10,7 @@ use pointsman_store::StoreError;
 use redis::Value;
 
 use crate::{
-    keys,
+    encoding::keys,
     link::{count, list, text},
     plan::parse_key,
     store::Inner,

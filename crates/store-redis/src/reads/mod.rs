@@ -19,9 +19,9 @@ use redis::Value;
 
 use crate::{
     doctor::Aside,
-    keys::{self, TOLD_BY},
+    encoding::keys::{self, TOLD_BY},
+    execute::sight::record,
     link::{count, list, text},
-    sight::record,
     store::Inner,
 };
 use lists::is_in_view;

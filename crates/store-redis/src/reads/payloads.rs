@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pointsman_core::{JobId, decide::limits::SLOWEST_LINE};
 use pointsman_store::StoreError;
 
-use crate::{keys, link::bytes, store::Inner};
+use crate::{encoding::keys, link::bytes, store::Inner};
 
 /// Bytes that are asked for in one go: the slowest line brings them within what an answer may take.
 const PIECES: usize = 4 * SLOWEST_LINE;

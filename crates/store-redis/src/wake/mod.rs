@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use crate::{
-    keys,
+    encoding::keys,
     link::{CallError, answered, list, text},
     store::Inner,
 };

@@ -6,7 +6,7 @@ use super::{
     super::{parts::Parts, services_text},
     Indexes, ProfileChange,
 };
-use crate::keys::Keys;
+use crate::encoding::keys::Keys;
 
 /// Members in one command: Lua's stack is bounded.
 const AT_ONCE: usize = 1_000;

@@ -7,7 +7,7 @@ use redis::Value;
 use serde::{Deserialize as _, de::IntoDeserializer as _};
 
 use crate::{
-    keys::{self, PLACE_BITS},
+    encoding::keys::{self, PLACE_BITS},
     link::{list, text},
     store::Inner,
 };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use redis::{Client, ClientTlsConfig, ConnectionInfo, ErrorKind, RedisError, TlsCertificates};
 
-use crate::address::{Address, ClientFiles};
+use crate::link::address::{Address, ClientFiles};
 
 /// A client; over TLS it trusts the system's authorities, or those of the file that the address
 /// names, and shows the certificate that the address names.

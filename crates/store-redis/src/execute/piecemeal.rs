@@ -4,7 +4,7 @@
 use pointsman_core::{Answer, Command, Rejected, command::Exchange};
 use pointsman_store::{Done, StoreError};
 
-use crate::{store::Inner, together::Submitted};
+use crate::{execute::together::Submitted, store::Inner};
 
 impl Inner {
     /// `why` it cannot be done as a whole.

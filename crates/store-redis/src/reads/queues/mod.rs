@@ -17,7 +17,7 @@ use redis::Value;
 
 use super::pairs;
 use crate::{
-    keys,
+    encoding::keys,
     link::{count, list, number, text},
     store::Inner,
 };

@@ -16,7 +16,7 @@ use super::{
     excluded_text,
     write::{Stamps, job},
 };
-use crate::{fields::Fields, keys};
+use crate::encoding::{fields::Fields, keys};
 
 /// What is done with members of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,8 +12,8 @@ use pointsman_core::{
 use pointsman_store::StoreError;
 
 use crate::{
+    execute::sight::Sight,
     plan::{Before, Plan, status, statuses},
-    sight::Sight,
 };
 
 /// Sees at once what a command will surely ask for.

@@ -1,5 +1,7 @@
 //! Committing what was decided: the calls of the functions, and what follows from their verdicts.
 
+pub mod verdict;
+
 use std::{sync::Arc, time::Instant};
 
 use pointsman_core::{
@@ -8,13 +10,15 @@ use pointsman_core::{
 use pointsman_store::{Committed, Done, Epoch, StoreError};
 
 use crate::{
-    around::{copy_statuses, look_at_statuses, shown_with},
+    commit::verdict::{Stamped, Verdict, half_way, verdict},
+    execute::{
+        around::{copy_statuses, look_at_statuses, shown_with},
+        sight::Sight,
+    },
     link::{list, number, odd, text},
     log,
     plan::{Before, ClaimPlan, Pick, Plan},
-    sight::Sight,
     store::Inner,
-    verdict::{Stamped, Verdict, half_way, verdict},
 };
 
 /// Payloads of claims that are remembered until they are asked for: not the large ones.

@@ -6,24 +6,24 @@ use std::sync::LazyLock;
 use pointsman_core::{decide::limits, hex};
 use sha2::{Digest as _, Sha256};
 
-use crate::{commit, keys, settings};
+use crate::{commit, encoding::keys, link::settings};
 
 const PARTS: [&str; 15] = [
-    include_str!("lua/head.lua"),
-    include_str!("lua/plan.lua"),
-    include_str!("lua/order.lua"),
-    include_str!("lua/check.lua"),
-    include_str!("lua/choose.lua"),
-    include_str!("lua/wake.lua"),
-    include_str!("lua/write.lua"),
-    include_str!("lua/take.lua"),
-    include_str!("lua/commit.lua"),
-    include_str!("lua/open.lua"),
-    include_str!("lua/read.lua"),
-    include_str!("lua/beside.lua"),
-    include_str!("lua/doctor.lua"),
-    include_str!("lua/transfer.lua"),
-    include_str!("lua/register.lua"),
+    include_str!("../lua/head.lua"),
+    include_str!("../lua/plan.lua"),
+    include_str!("../lua/order.lua"),
+    include_str!("../lua/check.lua"),
+    include_str!("../lua/choose.lua"),
+    include_str!("../lua/wake.lua"),
+    include_str!("../lua/write.lua"),
+    include_str!("../lua/take.lua"),
+    include_str!("../lua/commit.lua"),
+    include_str!("../lua/open.lua"),
+    include_str!("../lua/read.lua"),
+    include_str!("../lua/beside.lua"),
+    include_str!("../lua/doctor.lua"),
+    include_str!("../lua/transfer.lua"),
+    include_str!("../lua/register.lua"),
 ];
 
 /// The limits of the rules stand in them too, and how keys are laid out.

@@ -1,6 +1,12 @@
 //! Carrying out commands: decide on what is seen, commit, and begin anew where something changed
 //! meanwhile.
 
+pub mod around;
+pub mod piecemeal;
+pub mod sight;
+pub mod together;
+pub mod turns;
+
 use std::{sync::Arc, time::Instant};
 
 use pointsman_core::{
@@ -11,14 +17,16 @@ use pointsman_core::{
 use pointsman_store::{Done, Health, StoreError};
 
 use crate::{
-    around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with, spare_unreadable},
-    keys,
+    commit::verdict::Verdict,
+    encoding::keys,
+    execute::{
+        around::{copy_statuses, hear, look_ahead, look_at_statuses, shown_with, spare_unreadable},
+        sight::Sight,
+        together::{TOGETHER, may_share_calls},
+    },
     link::text,
     plan::{ClaimPlan, Plan},
-    sight::Sight,
     store::Inner,
-    together::{TOGETHER, may_share_calls},
-    verdict::Verdict,
     wake::Wake,
 };
 

@@ -8,7 +8,11 @@ use pointsman_core::{Command, Record, RecordKey, Rejected, command::Reconcile};
 use pointsman_store::{Done, StoreError};
 use tokio::sync::oneshot;
 
-use crate::{execute::Decided, sight::Sight, store::Inner, verdict::Verdict};
+use crate::{
+    commit::verdict::Verdict,
+    execute::{Decided, sight::Sight},
+    store::Inner,
+};
 
 /// Commands in one call of the function.
 pub const TOGETHER: usize = 64;

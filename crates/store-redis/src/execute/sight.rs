@@ -17,8 +17,10 @@ use pointsman_core::{
 use pointsman_store::{Epoch, StoreError};
 
 use crate::{
-    fields::{self, Fields},
-    keys,
+    encoding::{
+        fields::{self, Fields},
+        keys,
+    },
     link::{Link, bytes, list, number, odd, text},
     plan::Before,
 };

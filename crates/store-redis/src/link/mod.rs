@@ -2,13 +2,17 @@
 //! is looked at first: is it a primary, can a fleet live there, is it the same data (the epoch)?
 
 mod acks;
+pub mod address;
 mod connect;
 mod health;
+pub mod library;
 mod nodes;
 mod refusals;
 mod reply;
 mod send;
 mod sentinels;
+pub mod settings;
+pub mod tls;
 
 use std::{
     sync::{
@@ -35,7 +39,10 @@ pub use refusals::{OpenError, lost_meta};
 pub use reply::{answered, bytes, count, list, number, odd, text, whole};
 pub use send::CallError;
 
-use crate::{address::Address, keys::Keys, settings::Info};
+use crate::{
+    encoding::keys::Keys,
+    link::{address::Address, settings::Info},
+};
 
 /// A call is given up after this long.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use pointsman_store::StoreError;
 use redis::Value;
 
 use crate::{
-    fields::{self, Fields},
+    encoding::fields::{self, Fields},
     link::{CallError, bytes, count, list, odd, text},
     plan::Pick,
 };
