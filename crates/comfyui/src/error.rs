@@ -107,6 +107,18 @@ impl RequestError {
         }
     }
 
+    /// Whether something before the service lets nobody in: ComfyUI asks for no password, and its own 403 is no page.
+    #[must_use]
+    pub fn is_login(&self) -> bool {
+        const ASKS: [StatusCode; 2] =
+            [StatusCode::UNAUTHORIZED, StatusCode::PROXY_AUTHENTICATION_REQUIRED];
+        match self {
+            Self::Status { status: StatusCode::FORBIDDEN, body } => is_html(body.as_bytes()),
+            Self::Status { status, .. } => ASKS.contains(status),
+            _ => false,
+        }
+    }
+
     /// Whether the service answered that the thing asked for is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
@@ -210,5 +210,6 @@ fn chunks(
             Err(error) => Some((Err(error), None)),
         }
     };
-    Box::pin(futures::stream::unfold(Some(response), next))
+    // Whoever asks again after its end gets none, as at the end of a file of no bytes.
+    futures::stream::unfold(Some(response), next).fuse().boxed()
 }

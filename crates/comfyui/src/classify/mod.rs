@@ -28,7 +28,7 @@ pub struct Classified {
     /// Whose fault it is.
     pub kind: FailureKind,
     /// Stable name: ComfyUI's own type where it has one, else one of `out_of_memory`, `device_error`, `disk_full`,
-    /// `disk_failed`, `model_unreadable`, `execution_blocked`, `execution_error`.
+    /// `disk_failed`, `model_unreadable`, `model_missing`, `execution_blocked`, `execution_error`.
     pub code: String,
     /// For people.
     pub message: String,
@@ -207,9 +207,21 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
         "UnpicklingError" | "EOFError" if error.node_type.contains("Loader") => {
             (FailureKind::WrongWorker, "model_unreadable")
         }
-        // What a download that broke off leaves of a pickled model.
-        _ if says(&["pytorchstreamreader failed"]) => {
+        // What a download that broke off leaves of a pickled model, in torch's newer and older format, and one
+        // whose bytes were never written.
+        _ if says(&[
+            "pytorchstreamreader failed",
+            "unexpected eof, expected",
+            "files saved in the legacy .tar format",
+        ]) =>
+        {
             (FailureKind::WrongWorker, "model_unreadable")
+        }
+        // A name in a `COMBO` of a node of ComfyUI's newer kind is not checked before it runs (ComfyUI source).
+        "FileNotFoundError"
+            if message.starts_with("model in folder '") && message.ends_with("not found.") =>
+        {
+            (FailureKind::WrongWorker, "model_missing")
         }
         _ => (FailureKind::BadJob, "execution_error"),
     }

@@ -179,11 +179,30 @@ fn a_model_file_that_is_damaged_may_be_whole_on_another_worker() {
         ("EOFError", "Ran out of input"),
         ("ValueError", header),
         ("ValueError", cut),
+        (
+            "RuntimeError",
+            "unexpected EOF, expected 180180 more bytes. The file might be corrupted.",
+        ),
+        (
+            "RuntimeError",
+            "Cannot use ``weights_only=True`` with files saved in the legacy .tar format. In PyTorch 2.6",
+        ),
     ] {
         assert_eq!(raised_in("CheckpointLoaderSimple", class, message), "model_unreadable");
     }
     assert_eq!(raised_in("UNETLoader", "ValueError", "no such dtype"), "execution_error");
     assert_eq!(raised_in("LoadLatent", "EOFError", "Ran out of input"), "execution_error");
+}
+
+/// As ComfyUI 0.3.64's `folder_paths.get_full_path_or_raise` says it.
+#[test]
+fn a_model_that_is_missed_only_as_it_is_loaded_may_be_on_another_worker() {
+    let missing = "Model in folder 'upscale_models' with filename '4x.pth' not found.";
+    let elsewhere = (FailureKind::WrongWorker, "model_missing".to_owned());
+    assert_eq!(raised("FileNotFoundError", missing), elsewhere);
+    let own = (FailureKind::BadJob, "execution_error".to_owned());
+    let other = "[Errno 2] No such file or directory: '/in/a.png'";
+    assert_eq!(raised("FileNotFoundError", other), own);
 }
 
 #[test]

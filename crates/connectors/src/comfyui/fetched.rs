@@ -150,7 +150,7 @@ fn not_opened(error: RequestError) -> SourceError {
     let message = error.to_string();
     match error {
         // A proxy's answer before a ComfyUI that is not there; of the file it says nothing.
-        error if error.is_page() => SourceError::Unreadable(message),
+        error if error.is_page() || error.is_login() => SourceError::Unreadable(message),
         RequestError::Status { status: StatusCode::NOT_FOUND, .. } => SourceError::Gone,
         RequestError::Status { status, .. }
             if status.is_client_error() && !MAY_PASS.contains(&status) =>

@@ -41,8 +41,37 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Again where a proxy answered in ComfyUI's place, which says nothing of the file and passes.
     async fn upload(&self, input: &InputRef) -> Result<UploadReply, RunEnd> {
         let folder = format!("{FOLDER}/{}", self.digest(input).await?);
+        let pace = &self.connector.settings.pace;
+        let (begin, mut pause) = (Instant::now(), pace.reconnect);
+        loop {
+            let error = match self.upload_once(&folder, input).await? {
+                Ok(uploaded) => return Ok(uploaded),
+                Err(error) => error,
+            };
+            let is_proxys = matches!(error, RequestError::Status { .. }) && is_cut_off(&error);
+            if !is_proxys {
+                return Err(self.refused(input, &error).await);
+            }
+            if begin.elapsed() + pause > pace.cut_off_after {
+                let message = format!("input {:?}: {error}", input.name);
+                return Err(match self.is_there().await {
+                    true => service_fault("upload_refused", message),
+                    false => RunEnd::gave_back(LossReason::ServiceLost, message),
+                });
+            }
+            self.context.ticking(tokio::time::sleep(pause)).await;
+            pause *= 2;
+        }
+    }
+
+    async fn upload_once(
+        &self,
+        folder: &str,
+        input: &InputRef,
+    ) -> Result<Result<UploadReply, RequestError>, RunEnd> {
         let broken = Arc::new(OnceLock::new());
         let tell = broken.clone();
         let moves = Arc::new(Moves::new());
@@ -50,15 +79,14 @@ impl Run<'_> {
             drop(tell.set(error.to_string()));
         });
         let client = &self.connector.client;
-        let upload = client.upload_image(&folder, &input.name, Body::wrap_stream(bytes));
-        let error = match self.while_it_moves(input, &moves, upload).await? {
-            Ok(uploaded) => return Ok(uploaded),
-            Err(error) => error,
-        };
-        Err(match broken.get() {
-            Some(why) => not_there(input, SourceError::Unreadable(why.clone()).into()),
-            None => self.refused(input, &error).await,
-        })
+        let upload = client.upload_image(folder, &input.name, Body::wrap_stream(bytes));
+        let uploaded = self.while_it_moves(input, &moves, upload).await?;
+        match (&uploaded, broken.get()) {
+            (Err(_), Some(why)) => {
+                Err(not_there(input, SourceError::Unreadable(why.clone()).into()))
+            }
+            _ => Ok(uploaded),
+        }
     }
 
     /// Of what fails in it ComfyUI says nothing, and writes it to its log.
@@ -224,7 +252,6 @@ fn refused(input: &InputRef, error: &RequestError) -> RunEnd {
         RequestError::Status { status: StatusCode::PAYLOAD_TOO_LARGE, .. } => {
             bad_job("input_too_large", input, "the service takes no file of this size")
         }
-        error if is_cut_off(error) => RunEnd::gave_back(LossReason::ServiceLost, message),
         RequestError::Status { .. }
         | RequestError::Malformed { .. }
         | RequestError::TooLarge { .. } => service_fault("upload_refused", message),

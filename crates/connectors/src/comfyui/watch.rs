@@ -179,6 +179,11 @@ impl Run<'_> {
                 if error.is_unreadable()
                     && (!is_cut_off(&error) || (hears && self.is_there().await)) =>
             {
+                // A proxy's, before a ComfyUI that is there: what runs is not stopped for it.
+                if error.is_page() && watch.runs {
+                    (watch.refused_since, watch.unreadable_since) = (None, None);
+                    return Ok(None);
+                }
                 return self.weigh_unreadable(watch, &error).await.map(|()| None);
             }
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
@@ -211,8 +216,8 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Whether it answers the cheapest question: then a page is its own answer, not a proxy's.
-    async fn is_there(&self) -> bool {
+    /// Whether it answers the cheapest question: then a page is not all that comes.
+    pub(super) async fn is_there(&self) -> bool {
         let remaining = self.connector.client.queue_remaining();
         self.context.ticking(remaining).await.is_ok()
     }

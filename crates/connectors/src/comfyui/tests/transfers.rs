@@ -135,15 +135,42 @@ async fn an_upload_may_take_longer_than_a_stall_as_long_as_it_moves() {
     assert!(!failed.code.starts_with("upload"), "{failed:?}");
 }
 
+/// An expired login's among them: the prompt is done, and its file is there.
 #[tokio::test]
-async fn a_page_in_the_place_of_an_answer_is_neither_an_upload_nor_a_file() {
+async fn a_page_in_the_place_of_a_file_is_waited_out() {
     let (bench, proxy) = behind_a_proxy().await;
-    proxy.breaks("POST /upload/image", How::Page(200), 1);
-    assert_eq!(lost(upload(&bench, false).await), LossReason::ServiceLost);
-    proxy.breaks("GET /view", How::Page(200), 2);
+    for (seed, status) in [(1, 200), (2, 401), (3, 403)] {
+        proxy.breaks("GET /view", How::Page(status), 2);
+        let (end, witness) = bench.run(picture(seed)).await;
+        assert_eq!((end.unwrap().artifacts.len(), proxy.breaks_left()), (1, 0), "{status}");
+        assert!(witness.artifacts.lock()[0].1.starts_with(b"\x89PNG"));
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_no_bytes_is_an_artifact_as_any_other() {
+    let (bench, proxy) = behind_a_proxy().await;
+    proxy.breaks("GET /view", How::Answer(200), 1);
     let (end, witness) = bench.run(picture(1)).await;
     assert_eq!((end.unwrap().artifacts.len(), proxy.breaks_left()), (1, 0));
-    assert!(witness.artifacts.lock()[0].1.starts_with(b"\x89PNG"));
+    assert!(witness.artifacts.lock()[0].1.is_empty());
+}
+
+#[tokio::test]
+async fn a_proxys_answer_to_an_upload_is_waited_out_for_a_while() {
+    let (bench, proxy) = behind_a_proxy().await;
+    for answer in [How::Page(200), How::Answer(502)] {
+        proxy.breaks("POST /upload/image", answer, 1);
+        // What was brought is no picture, and was brought.
+        let failed = failure(upload(&bench, false).await);
+        assert!(!failed.code.starts_with("upload"), "{failed:?}");
+        assert_eq!(proxy.breaks_left(), 0);
+    }
+    proxy.breaks("POST /upload/image", How::Answer(502), ALL);
+    let failed = failure(upload(&bench, false).await);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "upload_refused"));
+    proxy.breaks("GET /prompt", How::Answer(502), ALL);
+    assert_eq!(lost(upload(&bench, false).await), LossReason::ServiceLost, "nothing is behind it");
 }
 
 #[tokio::test]
