@@ -306,10 +306,12 @@ async fn a_page_behind_a_socket_that_is_half_open_is_no_answer_of_the_service() 
 async fn a_page_before_a_service_that_is_there_costs_a_prompt_nothing() {
     let bench = Bench::new().await;
     let proxy = Proxy::start(bench.sim.addr()).await;
-    let connector = Arc::new(ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap());
+    let mut settings = settings(&proxy.url(), "worker-a");
+    settings.pace.unreadable_after = Duration::ZERO;
+    let connector = Arc::new(ComfyUiConnector::new(settings).unwrap());
     let bench = Bench { sim: bench.sim, connector };
     let running = bench.begin(comfy_task(sleeping(0.6))).await;
-    proxy.breaks("GET /history", How::Page(200), 3);
+    proxy.breaks("GET /history", How::Page(200), 2);
     running.end().await.expect("it completes");
     assert_eq!(proxy.breaks_left(), 0);
 }
