@@ -255,3 +255,17 @@ fn labels_that_no_store_takes_are_a_mistake_in_the_configuration() {
     let refused = Worker::new(config, FakeBroker::new()).err().unwrap().to_string();
     assert!(refused.starts_with("capabilities/labels/tier: NaN is out of range"), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_a_service_that_is_gone_is_given_back() {
+    let broker = FakeBroker::new();
+    let (job, _) = left_over(&broker, "hour");
+    let setup = Setup::with(1, broker, FakeService::new("other")).await;
+    setup.pass(1.0).await;
+    let taken = setup.broker.job(job).taken;
+    let [Op::Release { reason: LossReason::NotAdopted, message }] = &taken[..] else {
+        panic!("{taken:?}")
+    };
+    assert_eq!(message, "service is gone");
+    assert_eq!(setup.service.runs(), 0);
+}
