@@ -102,8 +102,8 @@ impl Keeper {
         let timings = &self.shared.config.timings;
         let is_idle = held.is_empty() && self.shared.ours.all_kept().is_empty();
         let pause = if is_idle { timings.heartbeat } else { timings.renew };
-        // Also because what was sent may not have arrived.
-        self.repeat_progress |= is_full || self.shared.is_contact_lost();
+        // A report is full also where what was sent may not have arrived.
+        self.repeat_progress |= is_full;
         let progress = self.progress(now);
         match self.call(held, connectors.clone(), progress).await {
             Ok(InEpoch { epoch, answer }) => {

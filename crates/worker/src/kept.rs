@@ -107,7 +107,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use pointsman_core::{
-        JobId,
+        JobId, LossReason,
         command::{Finish, Outcome},
     };
     use uuid::Uuid;
@@ -142,6 +142,18 @@ mod tests {
         assert_eq!((kept.bytes, kept.take(contact).len()), (0, 0));
     }
 
+    /// What only begins or gives back an attempt is found out without it.
+    #[tokio::test]
+    async fn only_what_ends_an_attempt_is_kept() {
+        let mut kept = Kept::default();
+        let message = String::new();
+        let release = Op::Release { reason: LossReason::Drained, message };
+        for op in [Op::Start, release, Op::Reclaim { started: true }] {
+            kept.keep(AttemptOp { op, ..finished(1, 1) }, true);
+        }
+        assert_eq!(kept.take(None), []);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_oldest_go_first_when_they_are_too_many_or_too_large() {
         let mut kept = Kept::default();
@@ -166,6 +178,8 @@ mod tests {
         kept.forget_old(Some(Instant::now()));
         assert_eq!(kept.unsure(), [finished(1, 1)]);
         kept.confirm(&[finished(1, 1)]);
+        kept.forget_old(Some(Instant::now()));
+        assert_eq!(kept.results.len(), 1, "its time begins when it is sure");
         tokio::time::advance(KEPT_FOR).await;
         assert_eq!(kept.unsure(), []);
         assert_eq!(kept.take(Some(Instant::now())), []);

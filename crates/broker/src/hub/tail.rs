@@ -130,3 +130,45 @@ fn changes(view: &mut View, group: &LogGroup) -> Vec<Event> {
 fn has_only_waited(job: &Job) -> bool {
     job.is_pending() && job.attempt == 0 && job.run == 1
 }
+
+#[cfg(test)]
+mod tests {
+    use pointsman_core::{
+        JobId,
+        record::{self, JobSpec, JobState},
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn job(state: JobState) -> Job {
+        let spec = JobSpec::new("simulation".parse().unwrap(), Timestamp::default());
+        Job { state, ..Job::new(JobId::from_uuid(Uuid::from_u128(1)), spec) }
+    }
+
+    fn ended(ended_no: u64) -> Arc<Job> {
+        let ended = record::Ended { ended_no, ..record::Ended::default() };
+        Arc::new(job(JobState::Completed(ended)))
+    }
+
+    #[test]
+    fn what_was_in_the_view_is_known_where_older_was_read_or_there_is_none() {
+        let last = ENDED_IN_VIEW + 5;
+        let is_known = |oldest: u64, are_all| {
+            let read = Ended { jobs: (oldest..=last).rev().map(ended).collect(), are_all };
+            read.in_view(last).is_some()
+        };
+        assert!(is_known(5, false));
+        assert!(!is_known(6, false));
+        assert!(is_known(6, true));
+    }
+
+    #[test]
+    fn only_a_job_that_nobody_had_yet_is_new() {
+        let waits = job(JobState::Pending { hold: None });
+        assert!(has_only_waited(&waits));
+        assert!(!has_only_waited(&Job { attempt: 1, ..waits.clone() }));
+        assert!(!has_only_waited(&Job { run: 2, ..waits }));
+        assert!(!has_only_waited(&ended(1)));
+    }
+}

@@ -87,9 +87,16 @@ async fn a_failed_store_is_not_live_at_once_and_a_full_one_is() {
     let world = World::new(quiet()).await;
     world.store.set_health(Health::Full("no space".into()));
     assert_eq!(world.broker.live(), Liveness::Live);
-    world.store.set_health(Health::Failed("the disk is gone".into()));
-    let Liveness::NotLive(why) = world.broker.live() else { panic!("live") };
-    assert!(why.reason.contains("the disk is gone"), "{why:?}");
+    let refused = [
+        (Health::Importing, "an import fills the store"),
+        (Health::Newer("it is a newer version's".into()), "newer version"),
+        (Health::Failed("the disk is gone".into()), "the disk is gone"),
+    ];
+    for (health, reason) in refused {
+        world.store.set_health(health);
+        let Liveness::NotLive(why) = world.broker.live() else { panic!("live: {reason}") };
+        assert!(why.reason.contains(reason), "{why:?}");
+    }
     let mut viewer = world.broker.viewer(None, Duration::ZERO);
     let seen = names(&frames(&mut viewer, secs(6)).await);
     assert!(seen.contains(&"not_live"), "{seen:?}");

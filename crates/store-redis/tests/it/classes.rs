@@ -104,6 +104,25 @@ async fn classes_that_rest_take_nobodys_place() {
     fleet.claim(&hand).await.expect("the job that was taken");
 }
 
+/// What the same call has made counts, too.
+#[tokio::test]
+async fn of_two_classes_in_one_call_the_last_place_is_the_firsts() {
+    let (fleet, prefix, _) = scene().await;
+    let mut others = redis::pipe();
+    for n in 0..9_999_u32 {
+        others.cmd("ZADD").arg(format!("{prefix}classes")).arg(1).arg(format!("{n:032x}"));
+    }
+    others.exec(&mut connection()).expect("Redis does as it is told");
+    let submit = |label| {
+        Command::Submit(fleet.submission(JobSpec { requirements: needs(label), ..spec(50) }))
+    };
+    let done = fleet.store.execute(vec![submit("y"), submit("z")]).await;
+    let [first, second] = &done.expect("the store works")[..] else { panic!("two answers") };
+    assert!(first.is_ok(), "{first:?}");
+    assert_eq!(second.as_ref().err(), Some(&Rejected::TooManyClasses(10_000)));
+    assert_eq!(count(&prefix, "ZCARD classes") - count(&prefix, "ZCARD resting"), 10_000);
+}
+
 #[tokio::test]
 async fn the_doctor_knows_what_rests() {
     use FindingRule as R;

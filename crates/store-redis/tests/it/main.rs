@@ -8,6 +8,7 @@ mod conformance;
 mod damage;
 mod doctor;
 mod fail_over;
+mod heard;
 mod history;
 mod hosts;
 mod idle;

@@ -131,6 +131,23 @@ async fn a_closed_intake_stays_closed_for_everybody() {
     fleet.submit(spec(50)).await;
 }
 
+/// It would be written over what is served.
+#[tokio::test]
+async fn what_is_not_being_imported_takes_no_items() {
+    let clock = ManualClock::default();
+    let options = options(&clock);
+    let (fleet, .., stream) = stream(&clock).await;
+    let (header, _) = check(&stream[..]).await.expect("a whole stream");
+    let store = importing(&options);
+    store.begin_import(&header).await.expect("it is empty");
+    by_hand(&prefix(&options), "HDEL meta importing");
+    let before = dump(&prefix(&options));
+    let jobs = fleet.store.jobs(Default::default(), None, 10).await.expect("its jobs").jobs;
+    let items = jobs.into_iter().map(|job| Item::Record(Record::Job(job))).collect();
+    assert!(matches!(store.import(items).await, Err(TransferError::NotImporting)));
+    assert!(before == dump(&prefix(&options)), "nothing was changed");
+}
+
 #[tokio::test]
 async fn an_import_that_broke_off_is_told_and_begins_anew() {
     let clock = ManualClock::default();

@@ -1,14 +1,16 @@
 //! The suite that every store passes. A store's tests call [`run_all!`](crate::conformance_tests)
 //! with a function that opens an empty store on a clock that the suite moves.
 //!
-//! `claims` asks which jobs workers get; `rules` drives whole lives of jobs; `presence` has workers
-//! that come, go silent and come back; `truths` asks whether records and events say what is so;
+//! `claims` asks which jobs workers get; `rules` drives whole lives of jobs; `attempts` asks what an
+//! attempt costs and leaves; `presence` has workers that come, go silent and come back; `successors`
+//! asks what goes over to a new process; `truths` asks whether records and events say what is so;
 //! `explained` asks why jobs wait; `reclaims` takes back what the store lost; `doctor` corrupts
 //! records and has them mended; `races` steps through every interleaving of competing decisions, each
 //! race also with a guard removed, which must make it fail; `model` runs random commands on the store
 //! and on [`MemStore`](crate::MemStore) and compares every answer; `transfer` moves stores, and is
 //! called by [`transfer_tests!`](crate::transfer_tests). `logged` keeps what is logged.
 
+pub mod attempts;
 pub mod claims;
 pub mod doctor;
 pub mod explained;
@@ -19,6 +21,7 @@ pub mod presence;
 pub mod races;
 pub mod reclaims;
 pub mod rules;
+pub mod successors;
 pub mod transfer;
 pub mod truths;
 
@@ -73,6 +76,14 @@ macro_rules! conformance_tests {
             what_a_submission_puts_into_the_record_is_counted,
             late_files_are_counted,
         );
+        $crate::conformance_tests!(@each attempts $open,
+            an_attempt_that_did_not_start_costs_nothing,
+            asking_twice_to_cancel_is_one_wish,
+            exclusions_end_with_the_run,
+            a_late_win_of_an_earlier_run_makes_room,
+            a_renewal_names_attempt_and_token,
+            holds_and_exclusions_last_their_time,
+        );
         $crate::conformance_tests!(@each presence $open,
             a_superseded_worker_is_told_so,
             processes_that_fight_over_an_id_are_noticed,
@@ -89,6 +100,18 @@ macro_rules! conformance_tests {
             the_stores_absence_is_not_the_workers_silence,
             a_worker_of_which_nothing_is_heard_when_its_lease_ends_is_not_idle,
             a_process_that_dies_after_its_restart_is_not_there_when_its_jobs_lease_ends,
+        );
+        $crate::conformance_tests!(@each successors $open,
+            a_new_process_takes_over_what_is_known_of_its_worker,
+            a_worker_that_moves_keeps_its_orders,
+            a_process_that_left_is_not_superseded,
+            of_former_processes_the_newest_are_kept,
+            an_agent_comes_anew_and_comes_back,
+            a_machine_with_an_agent_is_as_its_agent_says,
+            a_worker_is_ready_once_a_service_is,
+            what_a_connector_says_is_told_anew,
+            a_worker_that_is_away_gets_no_job,
+            each_status_has_its_time,
         );
         $crate::conformance_tests!(@each truths $open,
             a_goodbye_with_jobs_is_told_as_one,

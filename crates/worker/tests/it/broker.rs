@@ -55,6 +55,7 @@ impl FakeBroker {
                 importing: false,
                 registration_lost: false,
                 forgotten: false,
+                unheard: |_| false,
                 speed: None,
                 claims_take: Duration::ZERO,
                 payloads_take: Duration::ZERO,
@@ -228,6 +229,10 @@ impl Broker for FakeBroker {
             return Err(BrokerError::Refused("too long".into()));
         }
         self.carry(&serde_json::to_vec(&exchange.ops).unwrap()).await;
+        let unheard = self.with(|s| s.unheard);
+        if exchange.ops.iter().any(|op| unheard(&op.op)) {
+            return Err(BrokerError::Unreachable("it does not arrive".into()));
+        }
         let end = Instant::now() + wait;
         let cuts = self.with(|s| s.cuts);
         loop {

@@ -1,16 +1,20 @@
 //! When the store comes back, in another epoch, as it was a while before.
 
+use std::time::Duration;
+
+use pointsman_connectors::Health;
 use pointsman_core::{
     LossReason,
     command::{AttemptOp, Op},
-    record::JobStatus,
+    record::{ConnectorStatus, JobStatus},
 };
 
 use pointsman_worker::WorkerError;
 
 use crate::{
-    broker::{Call, Line},
-    setup::Setup,
+    broker::{Call, FakeBroker, Line},
+    service::FakeService,
+    setup::{NOW, Setup},
 };
 
 /// What was asked about attempts since the first `calls` calls.
@@ -247,6 +251,110 @@ async fn taking_back_is_tried_until_it_is_answered() {
     assert_eq!(setup.broker.status(runs), JobStatus::InProgress);
     assert_eq!(setup.broker.status(done), JobStatus::Completed);
     assert_eq!(setup.service.runs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_result_is_kept_until_its_handing_in_arrives() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("done");
+    let replica = setup.broker.replicate();
+    setup.pass(1.0).await;
+    setup.broker.fail_over(replica);
+    setup.broker.with(|s| {
+        s.unqueue(job);
+        s.unheard = |_| true;
+    });
+    setup.pass(12.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Pending);
+    setup.broker.with(|s| s.unheard = |_| false);
+    setup.pass(6.0).await;
+    assert_eq!(setup.broker.status(job), JobStatus::Completed);
+    assert_eq!(setup.service.runs(), 1);
+}
+
+/// That the result is late is known by then.
+#[tokio::test(start_paused = true)]
+async fn so_is_one_that_others_overtook() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("done");
+    setup.pass(1.0).await;
+    let mut replica = setup.broker.replicate();
+    let replicated = replica.job_mut(job);
+    replicated.status = JobStatus::InProgress;
+    replicated.taken.clear();
+    setup.broker.fail_over(replica);
+    setup.broker.fence(job);
+    setup.broker.with(|s| s.unheard = |op| matches!(op, Op::Late(_)));
+    setup.pass(12.0).await;
+    assert_eq!(setup.broker.job(job).taken, []);
+    setup.broker.with(|s| s.unheard = |_| false);
+    setup.pass(6.0).await;
+    let taken = setup.broker.job(job).taken;
+    assert!(matches!(taken[..], [Op::Late(_)]), "{taken:?}");
+}
+
+/// A result that no replica has confirmed is never too old.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_was_taken_again_unconfirmed_may_be_lost_again() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("done");
+    let (replica, lost) = (setup.broker.replicate(), setup.broker.replicate());
+    setup.pass(1.0).await;
+    setup.broker.with(|s| s.unconfirmed = true);
+    for (replica, after) in [(replica, 1.0), (lost, 70.0)] {
+        setup.pass(after).await;
+        setup.broker.fail_over(replica);
+        setup.broker.with(|s| s.unqueue(job));
+        setup.pass(4.0).await;
+        assert_eq!(setup.broker.status(job), JobStatus::Completed, "after {after} s");
+    }
+}
+
+/// Its executor may still be at it: the job is not this worker's any more.
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_before_is_not_taken_back() {
+    let setup = Setup::new(1).await;
+    let job = setup.broker.post("deaf");
+    let replica = setup.broker.replicate();
+    setup.pass(1.0).await;
+    setup.broker.fence(job);
+    setup.pass(4.0).await;
+    setup.broker.fail_over(replica);
+    setup.broker.with(|s| s.unqueue(job));
+    setup.pass(4.0).await;
+    assert_eq!(setup.broker.job(job).taken, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_payload_is_on_its_way_is_taken_back() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.claims_take = Duration::from_secs(20));
+    let job = setup.broker.post("hour");
+    let replica = setup.broker.replicate();
+    setup.pass(7.0).await;
+    setup.broker.fail_over(replica);
+    setup.pass(4.0).await;
+    assert_eq!(setup.service.runs(), 0);
+    assert_eq!(setup.broker.job(job).taken, [Op::Reclaim { started: false }]);
+}
+
+/// A restarted worker has it, and cannot look yet whether its service does.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_waits_for_its_service_is_taken_back() {
+    for (started_at, started) in [(Some(NOW), true), (None, false)] {
+        let broker = FakeBroker::new();
+        let job = broker.post("hour");
+        let replica = broker.replicate();
+        broker.assign_unheard(job);
+        broker.with(|s| s.jobs.get_mut(&job).unwrap().started_at = started_at);
+        let service = FakeService::new("fake");
+        service.with(|s| s.health = Health::new(ConnectorStatus::Offline, "refused"));
+        let setup = Setup::with(1, broker, service).await;
+        setup.pass(3.0).await;
+        setup.broker.fail_over(replica);
+        setup.pass(4.0).await;
+        assert_eq!(setup.broker.job(job).taken, [Op::Reclaim { started }]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -255,3 +255,34 @@ fn labels_that_no_store_takes_are_a_mistake_in_the_configuration() {
     let refused = Worker::new(config, FakeBroker::new()).err().unwrap().to_string();
     assert!(refused.starts_with("capabilities/labels/tier: NaN is out of range"), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_a_service_that_is_gone_is_given_back() {
+    let broker = FakeBroker::new();
+    let (job, _) = left_over(&broker, "hour");
+    let setup = Setup::with(1, broker, FakeService::new("other")).await;
+    setup.pass(1.0).await;
+    let taken = setup.broker.job(job).taken;
+    let [Op::Release { reason: LossReason::NotAdopted, message }] = &taken[..] else {
+        panic!("{taken:?}")
+    };
+    assert_eq!(message, "service is gone");
+    assert_eq!(setup.service.runs(), 0);
+}
+
+/// A worker that was restarted with fewer slots takes none until it has a free one.
+#[tokio::test(start_paused = true)]
+async fn what_is_adopted_beyond_the_slots_makes_no_slots() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    for _ in 0..3 {
+        let (_, token) = left_over(&broker, "slow");
+        service.with(|s| s.ghosts.insert(token));
+    }
+    let setup = Setup::with(1, broker.clone(), service).await;
+    let waiting = [broker.post("hour"), broker.post("hour"), broker.post("hour")];
+    setup.pass(5.0).await;
+    let running = || waiting.iter().filter(|job| broker.job(**job).attempt > 0).count();
+    assert_eq!((setup.service.runs(), running()), (3, 0));
+    setup.pass(10.0).await;
+    assert_eq!((setup.service.runs(), running()), (4, 1));
+}

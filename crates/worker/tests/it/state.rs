@@ -105,6 +105,8 @@ pub struct State {
     /// The store came back from before the worker's registration, and knows an earlier process.
     pub registration_lost: bool,
     pub forgotten: bool,
+    /// Exchanges with such an operation do not arrive.
+    pub unheard: fn(&Op) -> bool,
     /// Bytes a second that the way to the broker takes.
     pub speed: Option<usize>,
     /// How long what was claimed is on its way.

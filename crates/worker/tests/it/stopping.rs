@@ -78,3 +78,25 @@ async fn what_was_given_back_and_does_not_stop_does_not_keep_the_worker_at_all()
     assert!(has_left(&setup));
     assert_eq!(setup.ended().await, Ok(()));
 }
+
+/// What its service still runs after that is nothing to wait for.
+#[tokio::test(start_paused = true)]
+async fn what_is_stuck_keeps_the_worker_until_it_is_given_up() {
+    for drains_after in [50.0, 70.0] {
+        let setup = Setup::new(1).await;
+        setup.service.with(|s| s.not_clear = Some("prompt still runs".into()));
+        let job = setup.broker.post("wedge-stalled");
+        setup.pass(drains_after).await;
+        setup.shutdown.drain.cancel();
+        if drains_after < 60.0 {
+            setup.pass(5.0).await;
+            assert!(!has_left(&setup));
+            setup.pass(10.0).await;
+        }
+        setup.pass(1.0).await;
+        assert!(has_left(&setup), "told after {drains_after} s");
+        let taken = setup.broker.job(job).taken;
+        assert!(matches!(taken[..], [Op::Start, Op::Release { .. }]), "{taken:?}");
+        assert_eq!(setup.ended().await, Ok(()));
+    }
+}

@@ -1,0 +1,134 @@
+//! What an attempt costs its job and leaves behind, and what is refused before its time.
+
+use std::time::Duration;
+
+use pointsman_core::{
+    Command, FailureKind, LossReason, Rejected,
+    command::{Held, Op, OpAnswer, Reconcile},
+    decide::limits,
+    record::{ConnectorStatus, Job, JobSpec, JobStatus},
+};
+
+use super::{
+    Open,
+    fleet::{Fleet, completed, failed, late, spec},
+};
+
+const INSTANT: Duration = Duration::from_millis(1);
+
+fn release(reason: LossReason) -> Op {
+    Op::Release { reason, message: String::new() }
+}
+
+/// Given back unstarted as often as may be, the job has lost nothing.
+pub async fn an_attempt_that_did_not_start_costs_nothing(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let job = fleet.submit(JobSpec { max_losses: 0, ..spec(50) }).await;
+    for _ in 0..2 {
+        let held = fleet.claim(&hand).await.expect("the job");
+        let end = fleet.act(&hand, held, release(LossReason::Unstarted)).await;
+        assert_eq!(end, Ok(OpAnswer::Settled { status: JobStatus::Pending }));
+        assert_eq!(fleet.job(job).await.losses, 0);
+    }
+    let held = fleet.claim(&hand).await.expect("the job");
+    let end = fleet.act(&hand, held, release(LossReason::Drained)).await;
+    assert_eq!(end, Ok(OpAnswer::Settled { status: JobStatus::Failed }), "one that counts");
+}
+
+pub async fn asking_twice_to_cancel_is_one_wish(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let running = fleet.running(&hand).await.job;
+    let pending = fleet.submit(spec(50)).await;
+    for job in [running, pending] {
+        fleet.run(Command::Cancel { job }).await.expect("accepted");
+        let before = (fleet.seq().await, fleet.job(job).await);
+        fleet.advance(Duration::from_secs(1));
+        fleet.run(Command::Cancel { job }).await.expect("the same again");
+        assert_eq!((fleet.seq().await, fleet.job(job).await), before);
+    }
+}
+
+/// Who could not run it may run its next run.
+pub async fn exclusions_end_with_the_run(open: &Open) {
+    let fleet = Fleet::new(open);
+    let [wrong, right] = [fleet.worker("wrong", 1, &[]).await, fleet.worker("right", 1, &[]).await];
+    let held = fleet.running(&wrong).await;
+    fleet.act(&wrong, held, failed(FailureKind::WrongWorker)).await.expect("accepted");
+    assert_eq!(Fleet::excluded(&*fleet.job(held.job).await).len(), 1);
+    let held = fleet.claim(&right).await.expect("the job");
+    fleet.act(&right, held, completed()).await.expect("accepted");
+    assert_eq!(Fleet::excluded(&*fleet.job(held.job).await).len(), 0);
+    fleet.run(Command::Retry { job: held.job, run: None }).await.expect("accepted");
+    assert_eq!(fleet.claim(&wrong).await.map(|held| held.job), Some(held.job));
+}
+
+/// The winner of a run that is over makes room like any other attempt.
+pub async fn a_late_win_of_an_earlier_run_makes_room(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let job = fleet.submit(JobSpec { max_losses: 90, ..spec(50) }).await;
+    let winner = fleet.claim(&hand).await.expect("the job");
+    fleet.act(&hand, winner, release(LossReason::Drained)).await.expect("accepted");
+    let won = fleet.act(&hand, winner, late()).await;
+    assert_eq!(won, Ok(OpAnswer::LateKept { won: true }));
+    fleet.run(Command::Retry { job, run: None }).await.expect("accepted");
+    for _ in 0..Job::MAX_PAST {
+        let held = fleet.claim(&hand).await.expect("the job");
+        fleet.act(&hand, held, release(LossReason::Drained)).await.expect("accepted");
+    }
+    let past = fleet.job(job).await.past.clone();
+    assert_eq!(past.len(), Job::MAX_PAST);
+    assert!(past.iter().all(|past| past.token != winner.token), "the oldest makes room");
+}
+
+/// A lease is renewed by both halves of the fence.
+pub async fn a_renewal_names_attempt_and_token(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    let others =
+        [Held { attempt: held.attempt + 1, ..held }, Held { token: fleet.token(), ..held }];
+    for other in others {
+        let renewed = fleet.renew(&hand, vec![other], ConnectorStatus::Active).await;
+        assert_eq!(renewed.expect("heard").lost, [other]);
+    }
+    let renewed = fleet.renew(&hand, vec![held], ConnectorStatus::Active).await;
+    assert_eq!(renewed.expect("heard").lost, []);
+}
+
+/// A reconciler that comes too early, or again, changes nothing.
+pub async fn holds_and_exclusions_last_their_time(open: &Open) {
+    let fleet = Fleet::new(open);
+    let [wrong, right] = [fleet.worker("wrong", 1, &[]).await, fleet.worker("right", 1, &[]).await];
+    let refused = async |what: Reconcile| {
+        let seq = fleet.seq().await;
+        let refused = fleet.run(Command::Reconcile(what)).await.err();
+        assert_eq!(refused, Some(Rejected::NotDue));
+        assert_eq!(fleet.seq().await, seq, "refused means unchanged");
+    };
+    let held = fleet.running(&wrong).await;
+    let job = held.job;
+    fleet.act(&wrong, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+    fleet.advance(Duration::from_secs(1) - INSTANT);
+    refused(Reconcile::ReleaseHold { job }).await;
+    fleet.advance(INSTANT);
+    let due = Command::Reconcile(Reconcile::ReleaseHold { job });
+    fleet.run(due).await.expect("its backoff is over");
+
+    let held = fleet.claim(&wrong).await.expect("the job");
+    fleet.act(&wrong, held, failed(FailureKind::WrongWorker)).await.expect("accepted");
+    let lapse = |all| Reconcile::LapseExclusions { job, all };
+    fleet.advance(limits::EXCLUSION_AT_LEAST - INSTANT);
+    refused(lapse(false)).await;
+    refused(lapse(true)).await;
+    fleet.report(&right, ConnectorStatus::Idle).await;
+    let held = fleet.claim(&right).await.expect("the job");
+    fleet.advance(INSTANT);
+    refused(lapse(true)).await;
+    fleet.act(&right, held, release(LossReason::Unstarted)).await.expect("accepted");
+    fleet.run(Command::Reconcile(lapse(true))).await.expect("it has waited for others");
+    assert_eq!(Fleet::excluded(&*fleet.job(job).await).len(), 0);
+    fleet.check().await.expect("sound");
+}
