@@ -1,6 +1,15 @@
 //! What a job made, saved: whole or not at all, at once or later.
 
-use std::{fs, path::Path, process::Output, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Output,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -38,18 +47,19 @@ async fn cut_way(to: u16, for_ever: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move {
-        let mut cut = false;
+        let was_cut = Arc::new(AtomicBool::new(false));
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect(("127.0.0.1", to)).await.expect("the server");
-            // One connection after another: the command asks for one thing at a time.
-            cut |= carry(client, server, cut && !for_ever).await;
+            let was_cut = was_cut.clone();
+            tokio::spawn(async move { carry(client, server, &was_cut, for_ever).await });
         }
     });
     url
 }
 
-/// Carries one connection; whether it was cut.
-async fn carry(mut client: TcpStream, mut server: TcpStream, whole: bool) -> bool {
+/// Carries one connection.
+async fn carry(mut client: TcpStream, mut server: TcpStream, was_cut: &AtomicBool, for_ever: bool) {
+    let whole = was_cut.load(Ordering::SeqCst) && !for_ever;
     let (mut asked, mut answered) = ([0; 8192], [0; 2000]);
     let mut cut = false;
     loop {
@@ -59,17 +69,18 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, whole: bool) -> boo
                     cut = !whole && String::from_utf8_lossy(&asked[..n]).contains("/artifacts/");
                     server.write_all(&asked[..n]).await.expect("sent");
                 }
-                _ => return false,
+                _ => return,
             },
             n = server.read(&mut answered) => match n {
                 Ok(n @ 1..) => {
                     // The client may have gone.
                     let _ = client.write_all(&answered[..n]).await;
                     if cut {
-                        return true;
+                        was_cut.store(true, Ordering::SeqCst);
+                        return;
                     }
                 }
-                _ => return false,
+                _ => return,
             },
         }
     }
