@@ -127,7 +127,7 @@ codes! {
     NotEnded = "not_ended", 409, "The job has not ended",
         "wait for its end, or cancel it first";
     NotGone = "not_gone", 409, "It is still there",
-        "stop its process (drain it before, and what it runs may end); it can be removed when it is offline and its jobs are given back";
+        "stop its process (drain it before, and what it runs may end); it can be removed once it is offline, at most 15 s after it was last heard, and its jobs are given back";
     InvalidState = "invalid_state", 409, "The rules do not allow this now",
         "see the detail";
 

@@ -237,7 +237,8 @@ impl Finding {
     /// late results.
     pub fn ended_bytes(problem: String) -> Self {
         let consequence = "ended jobs are kept for longer, or shorter, than `--keep-gib` says";
-        let cure = "none needed: they are counted anew within minutes";
+        let cure = "none needed: they are counted anew within minutes, or, where a job may be missing, once \
+                    that is mended";
         let (consequence, cure) = (consequence.to_owned(), cure.to_owned());
         Self { consequence, cure, ..Self::new(FindingRule::WrongCount, ENDED_BYTES, problem) }
     }

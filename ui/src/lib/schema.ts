@@ -1348,7 +1348,7 @@ export interface components {
          *     - `log_cut` (410): The log before this position is no longer kept. Cure: begin again: GET /api/v1/snapshot, and go on from its epoch.seq.
          *     - `already_ended` (409): The job has ended already. Cure: nothing is left to do; POST …/retry begins a new run.
          *     - `not_ended` (409): The job has not ended. Cure: wait for its end, or cancel it first.
-         *     - `not_gone` (409): It is still there. Cure: stop its process (drain it before, and what it runs may end); it can be removed when it is offline and its jobs are given back.
+         *     - `not_gone` (409): It is still there. Cure: stop its process (drain it before, and what it runs may end); it can be removed once it is offline, at most 15 s after it was last heard, and its jobs are given back.
          *     - `invalid_state` (409): The rules do not allow this now. Cure: see the detail.
          *     - `stale_attempt` (409): The attempt is no longer the job's. Cure: stop this attempt; a finished result may be handed in with …/late.
          *     - `unknown_attempt` (409): The store never gave out this attempt. Cure: use job, attempt and token as the claim gave them.

@@ -121,7 +121,7 @@ fn remove_job(draft: &mut Draft<'_>, id: JobId) -> Result<(), Stop> {
 fn remove_worker(draft: &mut Draft<'_>, id: &WorkerId) -> Result<(), Stop> {
     let found = draft.need_worker(id)?;
     if !found.is_offline() {
-        return Err(Rejected::NotGone { id: id.to_string(), why: "its process still runs" }.into());
+        return Err(Rejected::NotGone { id: id.to_string(), why: "it is not offline yet" }.into());
     }
     if !found.current_job_ids.is_empty() {
         let why = "its jobs have not been given back yet";
@@ -143,7 +143,9 @@ fn remove_worker(draft: &mut Draft<'_>, id: &WorkerId) -> Result<(), Stop> {
 fn remove_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
     let found = draft.need_machine(id)?;
     if !found.status.is_gone() {
-        return Err(Rejected::NotGone { id: id.to_string(), why: "its process still runs" }.into());
+        return Err(
+            Rejected::NotGone { id: id.to_string(), why: "it is not disconnected yet" }.into()
+        );
     }
     if let Some(Value::WorkersOf(workers)) = draft.get(&Key::WorkersOf(id.clone()))? {
         for worker in &workers {

@@ -229,7 +229,7 @@ async fn operators_drain_resume_and_remove_workers() {
     let still_there = server.client.remove_worker(&worker.id).await.unwrap_err();
     assert!(still_there.is(pointsman_api::ErrorCode::NotGone), "{still_there}");
     let problem = still_there.problem().unwrap();
-    assert_eq!(problem.detail, "w is not gone: its process still runs");
+    assert_eq!(problem.detail, "w is not gone: it is not offline yet");
     assert!(problem.cure.contains("stop its process"), "{problem:?}");
     let leave = pointsman_api::LeaveRequest {
         worker_id: worker.id.clone(),

@@ -42,8 +42,8 @@ pub enum OpenError {
     #[error(
         "Redis lacks the functions of this version ({library}), and the user in the address may not \
          load them: start a server of this version, which loads them, or this worker in the servers' \
-         version; `FUNCTION DUMP` at the node where the fleet was and `FUNCTION RESTORE` at this one \
-         copy them"
+         version; `FUNCTION DUMP` at the node where the fleet was and `FUNCTION RESTORE` with \
+         `REPLACE` at this one copy them"
     )]
     NotLoaded { library: String },
     #[error("{prefix}meta is gone, and without it nothing of the store can be read: {cure}")]

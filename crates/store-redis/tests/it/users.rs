@@ -97,12 +97,13 @@ async fn a_worker_that_finds_another_versions_functions_says_what_to_do_and_goes
     kept.close().await.expect("it is closed");
 
     let mut redis = server.connect().await.expect("it answers");
-    let dump = redis::cmd("FUNCTION").arg("DUMP").query_async::<Vec<u8>>(&mut redis).await;
     let other = "#!lua name=pointsman_other\n\
                  redis.register_function('pointsman_open_other', function() return 1 end)";
     let mut load = redis::cmd("FUNCTION");
-    run(&server, "FUNCTION FLUSH").await;
     load.arg("LOAD").arg(other).exec_async(&mut redis).await.expect("it is loaded");
+    let dump = redis::cmd("FUNCTION").arg("DUMP").query_async::<Vec<u8>>(&mut redis).await;
+    run(&server, "FUNCTION FLUSH").await;
+    load.exec_async(&mut redis).await.expect("it is loaded");
     run(&server, "CLIENT KILL TYPE normal").await;
     let why = within("it is refused", async {
         loop {
@@ -116,10 +117,10 @@ async fn a_worker_that_finds_another_versions_functions_says_what_to_do_and_goes
     });
     let why = why.await;
     assert!(why.contains("start a server of this version"), "{why}");
-    assert!(why.contains("FUNCTION DUMP") && why.contains("FUNCTION RESTORE"), "{why}");
+    assert!(why.contains("FUNCTION DUMP") && why.contains("REPLACE"), "{why}");
 
     let mut restore = redis::cmd("FUNCTION");
-    restore.arg("RESTORE").arg(dump.expect("they are dumped"));
+    restore.arg("RESTORE").arg(dump.expect("they are dumped")).arg("REPLACE");
     let mut redis = server.connect().await.expect("it answers");
     restore.exec_async(&mut redis).await.expect("they are restored");
     let goes_on = async {

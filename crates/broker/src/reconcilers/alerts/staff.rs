@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use pointsman_core::{
-    ConnectorId, ServiceName, Timestamp, View,
+    ConnectorId, ServiceName, Timestamp, View, WorkerId,
     bounds::brief,
     decide::{availability, unready},
     matching::{Availability, Class, Crowd, Throttle, able, excludes, explain},
@@ -64,19 +64,30 @@ impl Staff {
 }
 
 impl Staff {
-    /// What those that are there lack of what a class asks for, with one of them as an example.
-    pub fn lacking(&self, class: &Class, profiles: &Profiles) -> String {
+    /// What those that are there lack of what a class asks for, with one of them as an example: not how
+    /// many, as they come and go.
+    pub fn lacking(&self, class: &Class, profiles: &Profiles, now: Timestamp) -> String {
         let there = self.members.iter().filter(|m| m.availability != Availability::Offline);
         let offers = there.filter_map(|Member { worker, availability, .. }| {
             let offer = profiles.get(&worker.capabilities_digest)?;
             Some((&worker.id, &**offer, *availability))
         });
-        let explanation = explain(class, Throttle::default(), offers, |_| None);
-        let example = explanation.hardest().and_then(|rule| rule.failing.first());
-        let example = example.and_then(|failing| {
-            Some(format!(" ({}: {})", failing.worker.as_ref()?, brief(&failing.found)))
+        let why = |id: &WorkerId| {
+            let member = self.members.iter().find(|member| member.worker.id == *id)?;
+            unready(&member.worker, member.connector.as_deref(), now)
+        };
+        let explanation = explain(class, Throttle::default(), offers, why);
+        let Some(hardest) = explanation.hardest() else { return "nothing".to_owned() };
+        // What a service has is known only once it was reached.
+        let broken = hardest.failing.iter().find(|failing| failing.not_ready.is_some());
+        let example = broken.or(hardest.failing.first()).and_then(|failing| {
+            let worker = failing.worker.as_ref()?;
+            Some(match &failing.not_ready {
+                Some(why) => format!(" ({worker} is not ready: {})", brief(why)),
+                None => format!(" ({worker}: {})", brief(&failing.found)),
+            })
         });
-        brief(&explanation.lacking()) + &example.unwrap_or_default()
+        brief(&hardest.wanted) + &example.unwrap_or_default()
     }
 }
 

@@ -147,7 +147,7 @@ impl Stuck {
             (false, []) => (
                 format!(
                     "no worker offers what they ask for: {}",
-                    staff.lacking(class, &self.profiles)
+                    staff.lacking(class, &self.profiles, now)
                 ),
                 "start a worker that does, or cancel them",
             ),

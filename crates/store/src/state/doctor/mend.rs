@@ -37,6 +37,11 @@ impl State {
                     }
                 }
                 (Rule::LeaseWithoutJob, Some(RecordKey::Job(id))) => self.volatile.forget_job(&id),
+                // Unasked, too: so it alone.
+                (Rule::WrongCount, _) if finding.is_repaired_by_itself() => {
+                    let ended = self.jobs.values().filter(|entry| entry.job.is_ended());
+                    self.ended_bytes = ended.map(|entry| entry.job.bytes()).sum();
+                }
                 (Rule::IndexWithoutRecord | Rule::RecordWithoutIndex | Rule::WrongCount, _) => {
                     reindex = true;
                 }
