@@ -1,17 +1,15 @@
 //! What workers lack that are not able to run a job, in words.
 
 use super::{Explanation, Rule, RuleOutcome};
+use crate::ids::WorkerId;
 
 impl Explanation {
     /// The rule that most workers fail, in words, such as `2 of 3 workers lack at least 8 GiB of main
     /// memory`: of those that are there, or of all where none is.
     pub fn lacking(&self) -> String {
         let Some(worst) = self.hardest() else { return "it asks for nothing".into() };
-        // What a service has is known only once it was reached.
-        let broken = worst.failing.iter().find_map(|failing| {
-            let (worker, why) = (failing.worker.as_ref()?, failing.not_ready.as_ref()?);
-            Some(format!(" ({worker} is not ready: {why})"))
-        });
+        let broken = worst.unreached();
+        let broken = broken.map(|(worker, why)| format!(" ({worker} is not ready: {why})"));
         let verb = if worst.rule.is_had() { "lack" } else { "fail:" };
         let ((_, failed), broken) = (self.failed(worst), broken.unwrap_or_default());
         let of = if self.there() == 0 { self.workers } else { self.there() };
@@ -34,6 +32,15 @@ impl Explanation {
             0 => (rule.fail_only_this, rule.fail),
             _ => (rule.fail_only_this_there, rule.fail_there),
         }
+    }
+}
+
+impl RuleOutcome {
+    /// One of those that fail it whose service is not ready, and why: what a service has is known only
+    /// once it was reached.
+    pub fn unreached(&self) -> Option<(&WorkerId, &str)> {
+        let mut failing = self.failing.iter();
+        failing.find_map(|it| Some((it.worker.as_ref()?, it.not_ready.as_deref()?)))
     }
 }
 

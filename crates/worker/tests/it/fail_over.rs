@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_connectors::Health;
 use pointsman_core::{
-    LossReason,
+    JobId, LossReason,
     command::{AttemptOp, Op},
     record::{ConnectorStatus, JobStatus},
 };
@@ -166,18 +166,23 @@ async fn no_result_is_too_old_because_the_store_was_away() {
     assert_eq!(setup.service.runs(), 1);
 }
 
+/// The store comes back from before the job's end: it knows the attempt, but took it away, and another
+/// worker has the job.
+fn others_take(setup: &Setup, job: JobId) {
+    let mut replica = setup.broker.replicate();
+    let replicated = replica.job_mut(job);
+    replicated.status = JobStatus::InProgress;
+    replicated.taken.clear();
+    setup.broker.fail_over(replica);
+    setup.broker.fence(job);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_kept_result_whose_job_others_have_is_handed_in_late() {
     let setup = Setup::new(1).await;
     let job = setup.broker.post("done");
     setup.pass(1.0).await;
-    let mut replica = setup.broker.replicate();
-    let replicated = replica.job_mut(job);
-    // The store knows the attempt; but it took it away, and another worker has the job.
-    replicated.status = JobStatus::InProgress;
-    replicated.taken.clear();
-    setup.broker.fail_over(replica);
-    setup.broker.fence(job);
+    others_take(&setup, job);
     setup.pass(4.0).await;
     let taken = setup.broker.job(job).taken;
     assert!(matches!(taken[..], [Op::Late(_)]), "{taken:?}");
@@ -278,12 +283,7 @@ async fn so_is_one_that_others_overtook() {
     let setup = Setup::new(1).await;
     let job = setup.broker.post("done");
     setup.pass(1.0).await;
-    let mut replica = setup.broker.replicate();
-    let replicated = replica.job_mut(job);
-    replicated.status = JobStatus::InProgress;
-    replicated.taken.clear();
-    setup.broker.fail_over(replica);
-    setup.broker.fence(job);
+    others_take(&setup, job);
     setup.broker.with(|s| s.unheard = |op| matches!(op, Op::Late(_)));
     setup.pass(12.0).await;
     assert_eq!(setup.broker.job(job).taken, []);

@@ -61,9 +61,7 @@ impl Staff {
         };
         self.members.iter().filter(|member| may(&member.worker)).collect()
     }
-}
 
-impl Staff {
     /// What those that are there lack of what a class asks for, with one of them as an example: not how
     /// many, as they come and go.
     pub fn lacking(&self, class: &Class, profiles: &Profiles, now: Timestamp) -> String {
@@ -78,15 +76,12 @@ impl Staff {
         };
         let explanation = explain(class, Throttle::default(), offers, why);
         let Some(hardest) = explanation.hardest() else { return "nothing".to_owned() };
-        // What a service has is known only once it was reached.
-        let broken = hardest.failing.iter().find(|failing| failing.not_ready.is_some());
-        let example = broken.or(hardest.failing.first()).and_then(|failing| {
-            let worker = failing.worker.as_ref()?;
-            Some(match &failing.not_ready {
-                Some(why) => format!(" ({worker} is not ready: {})", brief(why)),
-                None => format!(" ({worker}: {})", brief(&failing.found)),
-            })
-        });
+        let example = match (hardest.unreached(), hardest.failing.first()) {
+            (Some((worker, why)), _) => Some(format!(" ({worker} is not ready: {})", brief(why))),
+            (None, first) => first.and_then(|failing| {
+                Some(format!(" ({}: {})", failing.worker.as_ref()?, brief(&failing.found)))
+            }),
+        };
         brief(&hardest.wanted) + &example.unwrap_or_default()
     }
 }

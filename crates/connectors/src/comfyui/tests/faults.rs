@@ -276,11 +276,8 @@ async fn a_process_that_dies_behind_what_still_listens_is_seen() {
 
 #[tokio::test]
 async fn a_process_that_dies_behind_a_proxy_that_shows_a_page_instead_is_gone() {
-    let bench = Bench::new().await;
-    let proxy = Proxy::start(bench.sim.addr()).await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     proxy.close_sockets();
-    let connector = Arc::new(ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap());
-    let bench = Bench { sim: bench.sim, connector };
     let running = bench.begin(comfy_task(sleeping(30.0))).await;
     proxy.breaks("GET", How::Page(200), ALL);
     let Err(RunEnd::GaveBack { reason, message }) = running.end().await else { panic!() };
@@ -290,10 +287,7 @@ async fn a_process_that_dies_behind_a_proxy_that_shows_a_page_instead_is_gone() 
 
 #[tokio::test]
 async fn a_page_behind_a_socket_that_is_half_open_is_no_answer_of_the_service() {
-    let bench = Bench::new().await;
-    let proxy = Proxy::start(bench.sim.addr()).await;
-    let connector = Arc::new(ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap());
-    let bench = Bench { sim: bench.sim, connector };
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     let running = bench.begin(with_faults(picture(1), json!({"silent_node_s": 15.0}))).await;
     until(|| running.witness.events.load(Ordering::SeqCst) > 0).await;
     proxy.breaks("GET", How::Page(200), ALL);
@@ -304,12 +298,9 @@ async fn a_page_behind_a_socket_that_is_half_open_is_no_answer_of_the_service() 
 
 #[tokio::test]
 async fn a_page_before_a_service_that_is_there_costs_a_prompt_nothing() {
-    let bench = Bench::new().await;
-    let proxy = Proxy::start(bench.sim.addr()).await;
-    let mut settings = settings(&proxy.url(), "worker-a");
-    settings.pace.unreadable_after = Duration::ZERO;
-    let connector = Arc::new(ComfyUiConnector::new(settings).unwrap());
-    let bench = Bench { sim: bench.sim, connector };
+    let at_once =
+        |settings: &mut super::ComfyUiSettings| settings.pace.unreadable_after = Duration::ZERO;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(at_once).await;
     let running = bench.begin(comfy_task(sleeping(0.6))).await;
     proxy.breaks("GET /history", How::Page(200), 2);
     running.end().await.expect("it completes");

@@ -18,6 +18,7 @@ use pointsman_comfyui_sim::{Faults, SimConfig, SimHandle, Simulator};
 use pointsman_core::{Failure, LossReason, ServiceName};
 use serde_json::{Value, json};
 
+use self::proxy::Proxy;
 use super::{ComfyUiConnector, ComfyUiSettings, Pace};
 use crate::{
     Completion, Connector as _, RunEnd, StopReason, Task,
@@ -49,6 +50,15 @@ impl Bench {
         change(&mut settings);
         let connector = Arc::new(ComfyUiConnector::new(settings).unwrap());
         Self { sim, connector }
+    }
+
+    /// The same, with a proxy between the two.
+    async fn behind_a_proxy(self, change: impl FnOnce(&mut ComfyUiSettings)) -> (Self, Proxy) {
+        let proxy = Proxy::start(self.sim.addr()).await;
+        let mut settings = settings(&proxy.url(), "worker-a");
+        change(&mut settings);
+        let connector = Arc::new(ComfyUiConnector::new(settings).unwrap());
+        (Self { connector, ..self }, proxy)
     }
 
     /// Runs a graph to its end.

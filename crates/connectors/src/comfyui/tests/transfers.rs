@@ -1,9 +1,6 @@
 //! Files that break off between the connector and ComfyUI.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use pointsman_comfyui::Timeouts;
@@ -26,14 +23,6 @@ use crate::{
 
 const SOON: Duration = Duration::from_millis(100);
 
-/// A simulator behind a proxy.
-async fn behind_a_proxy() -> (Bench, Proxy) {
-    let Bench { sim, .. } = Bench::new().await;
-    let proxy = Proxy::start(sim.addr()).await;
-    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
-    (Bench { sim, connector: Arc::new(connector) }, proxy)
-}
-
 fn uploading() -> Task {
     let graph = json!({
         "10": {"class_type": "LoadImage", "inputs": {"image": "unset.png"}},
@@ -52,7 +41,7 @@ async fn upload(bench: &Bench, input_breaks: bool) -> Result<Completion, RunEnd>
 /// Were it free of charge, a service that breaks each would get the job for ever.
 #[tokio::test]
 async fn an_upload_that_the_service_breaks_is_a_loss() {
-    let (bench, proxy) = behind_a_proxy().await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     proxy.breaks("POST /upload/image", How::Cut, ALL);
     assert_eq!(lost(upload(&bench, false).await), LossReason::ServiceLost);
 }
@@ -138,7 +127,7 @@ async fn an_upload_may_take_longer_than_a_stall_as_long_as_it_moves() {
 /// An expired login's among them: the prompt is done, and its file is there.
 #[tokio::test]
 async fn a_page_in_the_place_of_a_file_is_waited_out() {
-    let (bench, proxy) = behind_a_proxy().await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     for (seed, status) in [(1, 200), (2, 401), (3, 403)] {
         proxy.breaks("GET /view", How::Page(status), 2);
         let (end, witness) = bench.run(picture(seed)).await;
@@ -149,7 +138,7 @@ async fn a_page_in_the_place_of_a_file_is_waited_out() {
 
 #[tokio::test]
 async fn a_file_of_no_bytes_is_an_artifact_as_any_other() {
-    let (bench, proxy) = behind_a_proxy().await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     proxy.breaks("GET /view", How::Answer(200), 1);
     let (end, witness) = bench.run(picture(1)).await;
     assert_eq!((end.unwrap().artifacts.len(), proxy.breaks_left()), (1, 0));
@@ -158,7 +147,7 @@ async fn a_file_of_no_bytes_is_an_artifact_as_any_other() {
 
 #[tokio::test]
 async fn a_proxys_answer_to_an_upload_is_waited_out_for_a_while() {
-    let (bench, proxy) = behind_a_proxy().await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     for answer in [How::Page(200), How::Answer(502)] {
         proxy.breaks("POST /upload/image", answer, 1);
         // What was brought is no picture, and was brought.
@@ -202,7 +191,7 @@ async fn an_upload_that_breaks_at_its_source_costs_the_job_nothing() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_for_a_moment_is_read_again() {
-    let (bench, proxy) = behind_a_proxy().await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     for how in [How::Cut, How::Answer(502), How::Answer(503)] {
         proxy.breaks("GET /view", how, 2);
         let completion = bench.run(picture(1)).await.0.unwrap();
@@ -212,7 +201,7 @@ async fn a_file_that_cannot_be_read_for_a_moment_is_read_again() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_waited_for_while_the_service_knows_the_prompt() {
-    let (bench, proxy) = behind_a_proxy().await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     proxy.breaks("GET /view", How::Answer(503), 1_000_000);
     let running = bench.begin(comfy_task(picture(1))).await;
     until(|| proxy.breaks_left() < 999_980).await;
@@ -225,7 +214,7 @@ async fn a_file_that_cannot_be_read_is_waited_for_while_the_service_knows_the_pr
 
 #[tokio::test]
 async fn a_service_that_dies_before_its_file_is_read_has_lost_the_prompt() {
-    let (bench, proxy) = behind_a_proxy().await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     proxy.breaks("GET /view", How::Answer(503), 1_000_000);
     let running = bench.begin(comfy_task(picture(1))).await;
     until(|| proxy.breaks_left() < 999_990).await;
@@ -236,7 +225,7 @@ async fn a_service_that_dies_before_its_file_is_read_has_lost_the_prompt() {
 
 #[tokio::test]
 async fn outputs_too_large_to_be_read_fail_the_job_and_say_so() {
-    let (bench, proxy) = behind_a_proxy().await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     proxy.breaks("GET /history", How::Large, ALL);
     let failed = failure(bench.run(picture(1)).await.0);
     assert_eq!((failed.kind, &*failed.code), (FailureKind::BadJob, "outputs_too_large"));
@@ -245,7 +234,7 @@ async fn outputs_too_large_to_be_read_fail_the_job_and_say_so() {
 
 #[tokio::test]
 async fn a_file_that_stays_unreadable_fails_the_attempt_and_is_named() {
-    let (bench, proxy) = behind_a_proxy().await;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     for (seed, how, why) in
         [(1, How::Answer(500), "500"), (2, How::Cut, "answer lost"), (3, How::Large, "answer lost")]
     {
