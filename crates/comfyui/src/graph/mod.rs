@@ -174,11 +174,11 @@ fn can_be_file_name(text: &str) -> bool {
         && !["\n", "\r", "://", "embedding:", ", "].iter().any(|part| text.contains(part))
 }
 
-/// The nodes that run for an output, by id: those of the classes that are `outputs`, and what leads to them.
+/// The nodes that run for these `outputs`, by id: they, and what leads to them.
 #[must_use]
-pub fn leading_to<'a>(graph: &'a Value, outputs: &BTreeSet<String>) -> BTreeSet<&'a str> {
+pub fn leading_to<'a>(graph: &'a Value, outputs: Vec<&'a str>) -> BTreeSet<&'a str> {
     let mut leading = BTreeSet::new();
-    let mut left = nodes_of(graph, outputs);
+    let mut left = outputs;
     while let Some(id) = left.pop() {
         if leading.insert(id) {
             let inputs = graph.get(id).and_then(|node| node.get("inputs")?.as_object());
