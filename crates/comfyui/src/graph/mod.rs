@@ -12,7 +12,7 @@ pub const MODEL_SUFFIXES: [&str; 8] =
 const MAX_FILE_NAME: usize = 200;
 
 /// The input by which a node is told how to name the files that it saves.
-const PREFIX: &str = "filename_prefix";
+pub(crate) const PREFIX: &str = "filename_prefix";
 /// Bytes of the name in a prefix at most: of the 255 that a file's name may have, some are left for the number and the
 /// ending that the node puts behind it.
 const MAX_PREFIX_NAME: usize = 223;
@@ -169,7 +169,7 @@ fn model_name(input: &Value) -> Option<&str> {
 }
 
 /// Not the text of a prompt, which may end in the name of an embedding, nor the address of a download.
-fn can_be_file_name(text: &str) -> bool {
+pub(crate) fn can_be_file_name(text: &str) -> bool {
     text.len() <= MAX_FILE_NAME
         && !["\n", "\r", "://", "embedding:", ", "].iter().any(|part| text.contains(part))
 }

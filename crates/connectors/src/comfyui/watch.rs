@@ -180,7 +180,8 @@ impl Run<'_> {
                 if error.is_unreadable()
                     && (!is_cut_off(&error) || (hears && self.is_there().await)) =>
             {
-                // A proxy's, before a ComfyUI that is there: what runs is not stopped for it.
+                // A proxy's, before a ComfyUI that is there: what runs is not stopped for it, and what has
+                // ended is waited for.
                 if error.is_page() && watch.runs {
                     (watch.refused_since, watch.unreadable_since) = (None, None);
                     return Ok(None);
@@ -267,7 +268,10 @@ impl Run<'_> {
     ) -> Result<(), RunEnd> {
         watch.refused_since = None;
         let since = *watch.unreadable_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < self.connector.settings.pace.unreadable_after {
+        let pace = &self.connector.settings.pace;
+        // A page passes sooner than a job is done again: it gets as long as where nothing else comes.
+        let patience = if error.is_page() { pace.mute_after } else { pace.unreadable_after };
+        if since.elapsed() < patience {
             return Ok(());
         }
         if self.make_it_stop(LossReason::ServiceLost).await?.is_some() {

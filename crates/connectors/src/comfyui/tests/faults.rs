@@ -307,6 +307,24 @@ async fn a_page_before_a_service_that_is_there_costs_a_prompt_nothing() {
     assert_eq!(proxy.breaks_left(), 0);
 }
 
+/// What was made lies there, and is not made again for a proxy that shows a page for some seconds.
+#[tokio::test]
+async fn a_page_before_the_history_of_what_has_ended_is_waited_out() {
+    let patient = |settings: &mut super::ComfyUiSettings| {
+        settings.pace.unreadable_after = Duration::ZERO;
+        settings.pace.mute_after = Duration::from_secs(3600);
+        settings.pace.truth_most = Duration::from_millis(20);
+    };
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(patient).await;
+    let running = bench.begin(comfy_task(sleeping(0.1))).await;
+    proxy.breaks("GET /history", How::Page(200), 1_000_000);
+    while bench.queue().await > 0 {}
+    let left = proxy.breaks_left() - 20;
+    until(|| proxy.breaks_left() < left || running.run.is_finished()).await;
+    proxy.mend();
+    running.end().await.expect("it completes");
+}
+
 /// A ComfyUI that is there is not lost: what stands before it lets no submission through.
 #[tokio::test]
 async fn a_page_that_answers_submissions_alone_is_a_fault_of_what_stands_before_the_service() {
