@@ -5,12 +5,11 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pointsman_core::{
-    Answer, Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition,
-    WorkerId,
+    Answer, Command, JobId, LogGroup, Record, RecordKey, Rejected, Seq, ServiceName, Timestamp,
+    Token, Transition, WorkerId,
     command::Reconcile,
     decide::{Key, Source, Unread, Value},
     doctor::{Examination, Mended},
-    event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
     record::{Job, Progress},
 };

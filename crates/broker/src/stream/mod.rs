@@ -5,8 +5,7 @@ mod watchers;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Event, JobId, LogGroup, Outage, RecordKey, Seq, Timestamp,
-    event::{Record, RecordKind},
+    Event, JobId, LogGroup, Outage, Record, RecordKey, RecordKind, Seq, Timestamp,
     record::{Job, JobRecord},
 };
 use pointsman_store::{StoreError, job};

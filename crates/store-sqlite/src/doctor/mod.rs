@@ -7,10 +7,9 @@ pub(crate) mod quarantine;
 use std::collections::BTreeSet;
 
 use pointsman_core::{
-    JobId, Record, Rejected, Timestamp,
+    JobId, Record, RecordKey, Rejected, Timestamp,
     decide::Side,
     doctor::{Examination, Finding, FindingRule, Mended},
-    event::RecordKey,
 };
 use pointsman_store::{
     Depth, Done, JobFilter, State, Store as _, StoreError, Treatment, transfer::Item,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use pointsman_core::{
-    ConnectorId, CustomerId, JobId, MachineId, ServiceName, Timestamp, WorkerId, WorkflowId,
-    event::Record,
+    ConnectorId, CustomerId, JobId, MachineId, Record, ServiceName, Timestamp, WorkerId,
+    WorkflowId,
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Requirements},
     record::{Hold, Job, JobStatus, Worker},
 };
