@@ -1,5 +1,7 @@
 //! The worker protocol for one attempt: thin wrappers of the exchange, and the attempt's files.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Body,
@@ -150,7 +152,7 @@ fn expected_digest(headers: &HeaderMap) -> Result<Option<Sha256Hex>, Problem> {
     })
 }
 
-async fn find(app: &App, id: JobId) -> Answer<std::sync::Arc<Job>> {
+async fn find(app: &App, id: JobId) -> Answer<Arc<Job>> {
     app.broker.job(id).await?.ok_or_else(|| Rejected::JobNotFound(id).into())
 }
 
