@@ -24,7 +24,7 @@ use utoipa::IntoParams;
 use super::{
     Errors,
     inputs::{Upload, check_form},
-    worker::single,
+    protocol::single,
 };
 use crate::{
     app::App,
