@@ -56,8 +56,8 @@ pub struct JobSpec {
     pub service: ServiceName,
     /// 0 to 100, higher first.
     pub priority: u8,
-    #[serde(default, skip_serializing_if = "Requirements::is_empty")]
     /// Shared by the jobs of a class.
+    #[serde(default, skip_serializing_if = "Requirements::is_empty")]
     pub requirements: Arc<Requirements>,
     pub customer_id: Option<CustomerId>,
     pub workflow_id: Option<WorkflowId>,
