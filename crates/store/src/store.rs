@@ -426,7 +426,7 @@ pub trait Store: Send + Sync + 'static {
         classes: Vec<ClassKey>,
     ) -> Result<Vec<ClassSummary>, StoreError>;
 
-    /// Classes that lose job after job, and the losses in a row.
+    /// Classes that lose job after job, in the order of their keys, and the losses in a row.
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError>;
 
     /// What is wrong with what is stored.

@@ -398,6 +398,8 @@ impl State {
     }
 
     pub fn poisonous(&self) -> Vec<(ClassKey, u32)> {
-        self.queues.poisonous().collect()
+        let mut poisonous: Vec<_> = self.queues.poisonous().collect();
+        poisonous.sort_unstable();
+        poisonous
     }
 }
