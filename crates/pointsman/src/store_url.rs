@@ -124,7 +124,8 @@ pub async fn open_redis(address: &Address, args: &RedisArgs) -> anyhow::Result<R
 }
 
 /// Opens the store on a Redis to work on it: one that a server or an import makes, and that a server
-/// takes over from an older version. It waits for that, as for a Redis that is away. None when it was told to stop meanwhile.
+/// takes over from an older version. It waits for that, as for a Redis that is away. None when it was
+/// told to stop meanwhile.
 pub async fn join_redis(
     address: &Address,
     args: &RedisArgs,

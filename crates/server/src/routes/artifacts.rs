@@ -60,21 +60,10 @@ pub(crate) async fn get(
     let job_id: JobId = id(&job)?;
     check_file_name(&name)?;
     let job = find(&app, &caller, job_id).await?;
-    let none = || {
-        match attempt {
-        None => Problem::new(
-            ErrorCode::ArtifactNotFound,
-            format!("job {job_id} has no artifact {name:?}"),
-        ),
-        Some(attempt) => Problem::new(
-            ErrorCode::ArtifactNotFound,
-            format!("attempt {attempt} of job {job_id} handed in no {name:?} late"),
-        )
-        .at("?attempt")
-        .cure("see `late_artifacts` of the record's `past_attempts`; what ended the job is asked for without `attempt`"),
-    }
-    };
-    let (artifact, reader) = app.files.artifact(&job, attempt, &name).ok_or_else(none)?;
+    let (artifact, reader) = app
+        .files
+        .artifact(&job, attempt, &name)
+        .ok_or_else(|| not_listed(job_id, attempt, &name))?;
     let etag = format!("\"{}\"", artifact.sha256);
     if header_text(&headers, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &etag))
     {
@@ -107,6 +96,22 @@ pub(crate) async fn get(
                 &format!("bytes */{}", reader.size),
             );
             Ok(response)
+        }
+    }
+}
+
+/// The record lists no such file.
+fn not_listed(job: JobId, attempt: Option<u32>, name: &str) -> Problem {
+    let code = ErrorCode::ArtifactNotFound;
+    match attempt {
+        None => Problem::new(code, format!("job {job} has no artifact {name:?}")),
+        Some(attempt) => {
+            Problem::new(code, format!("attempt {attempt} of job {job} handed in no {name:?} late"))
+                .at("?attempt")
+                .cure(
+                    "see `late_artifacts` of the record's `past_attempts`; what ended the job is \
+                     asked for without `attempt`",
+                )
         }
     }
 }
