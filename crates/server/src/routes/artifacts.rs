@@ -169,10 +169,15 @@ fn asked(range: &str, size: u64) -> Asked {
     else {
         return Asked::Whole;
     };
-    let (start, end) = match (first.parse::<u64>(), last.parse::<u64>()) {
-        (Ok(first), Ok(last)) if first <= last => (first, last.saturating_add(1).min(size)),
-        (Ok(first), Err(_)) if last.is_empty() => (first, size),
-        (Err(_), Ok(suffix)) if first.is_empty() => (size.saturating_sub(suffix), size),
+    // Digits alone (RFC 9110, 14.1.1): a sign is none.
+    let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => text.parse::<u64>().ok(),
+        false => None,
+    };
+    let (start, end) = match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => (first, last.saturating_add(1).min(size)),
+        (Some(first), None) if last.is_empty() => (first, size),
+        (None, Some(suffix)) if first.is_empty() => (size.saturating_sub(suffix), size),
         _ => return Asked::Whole,
     };
     if start < end { Asked::Part(start..end) } else { Asked::Outside }
@@ -190,6 +195,8 @@ mod tests {
             ("bytes=-10", Asked::Part(90..100)),
             ("bytes=-1000", Asked::Part(0..100)),
             ("bytes=50-1000", Asked::Part(50..100)),
+            ("bytes=+5-10", Asked::Whole),
+            ("bytes=5-+10", Asked::Whole),
             ("bytes=100-", Asked::Outside),
             ("bytes=-0", Asked::Outside),
             ("bytes=0-1,5-6", Asked::Whole),

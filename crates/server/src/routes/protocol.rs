@@ -257,6 +257,8 @@ fn check_exchange(request: &ExchangeRequest) -> Result<(), Problem> {
     check_count(request.ops.len(), MAX_OPS, "/ops")?;
     let tokens = request.claim.as_ref().map_or(0, |claim| claim.tokens.len());
     check_count(tokens, MAX_CLAIM, "/claim/tokens")?;
+    let services = request.claim.as_ref().map_or(0, |claim| claim.services.len());
+    check_count(services, MAX_SERVICES, "/claim/services")?;
     if !(0.0..=MAX_WAIT_S).contains(&request.wait_s) {
         let detail = format!("{} is out of range: use 0 to {MAX_WAIT_S} seconds", request.wait_s);
         return Err(Problem::new(ErrorCode::OutOfRange, detail).at("/wait_s"));

@@ -241,6 +241,12 @@ async fn bad_worker_requests_have_their_errors() {
         ),
         (
             "exchange",
+            with("claim", json!({"tokens": [], "services": vec!["x"; 101]})),
+            "too_long",
+            "/claim/services",
+        ),
+        (
+            "exchange",
             with("claim", json!({"tokens": [], "service": "x"})),
             "unknown_field",
             "/claim/service",
