@@ -107,7 +107,7 @@ fn mistake(path: &Path, said: &str) -> Problem {
         .or_else(|| field(ErrorCode::WrongType, "duplicate field `"));
     let pointer = pointer_of(path);
     if let Some((code, quoted)) = of_field {
-        let place = match path.iter().last() {
+        let place = match path.iter().next_back() {
             // The path ends with it already.
             Some(Segment::Map { key }) if quoted.starts_with(&format!("{key}`")) => pointer,
             _ => format!("{pointer}/{}", pointer_token(quoted.split('`').next().unwrap_or(quoted))),

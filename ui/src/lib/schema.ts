@@ -1494,6 +1494,8 @@ export interface components {
             not_ready?: string | null;
             /** @description Whether it passes every other rule. */
             only_this: boolean;
+            /** @description Whether it is not there: it said goodbye or fell silent. */
+            offline?: boolean;
         };
         /** @description One failure, as the record shows it. */
         Failure: {
@@ -2142,7 +2144,7 @@ export interface components {
              * @description The HTTP status.
              */
             status: number;
-            /** @description What is wrong, for people. */
+            /** @description What is wrong, for people; 4,000 bytes at most, cut with an ellipsis. */
             detail: string;
             /** @description Stable, for programs. */
             code: components["schemas"]["ErrorCode"];
@@ -2443,8 +2445,9 @@ export interface components {
             /** @description Of those that fail it and no other rule, the ones that are there. */
             fail_only_this_there?: number;
             /**
-             * @description The first 20 workers that fail it, those that fail only this first. A customer's token, which
-             *     does not see the fleet, is told of none.
+             * @description The first 20 workers that fail it: those that are there before those that are offline, and of
+             *     each those that fail only this first. A customer's token, which does not see the fleet, is told
+             *     of none.
              */
             failing: components["schemas"]["FailingWorker"][];
         };
