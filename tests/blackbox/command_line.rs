@@ -251,6 +251,7 @@ async fn whoever_stops_waiting_is_told_that_the_job_goes_on() {
     assert!(text(&job.stdout).contains("in_progress"), "{job:?}");
     let cancelled = run(&["--server", &up.url, "cancel", &id]).await;
     assert!(cancelled.status.success(), "{cancelled:?}");
+    assert!(text(&cancelled.stdout).ends_with("in_progress (cancelling)\n"), "{cancelled:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The real binary, driven as users drive it.
 
 mod command_line;
+mod commands;
 mod downloads;
 mod harness;
 mod kills;

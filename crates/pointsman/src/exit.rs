@@ -115,6 +115,7 @@ fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use anyhow::Context as _;
+    use pointsman_api::Problem;
 
     use super::*;
 
@@ -124,6 +125,17 @@ mod tests {
         let exit = Exit::from(ClientError::Redirected { status: 302, to });
         let Exit::Usage(why) = exit else { panic!("{exit:?}") };
         assert!(why.contains("answered 302: it redirects to https://login.example/"), "{why}");
+    }
+
+    #[test]
+    fn what_a_server_cannot_do_now_may_work_later_and_a_mistake_does_not() {
+        let exit = |code| Exit::from(ClientError::Problem(Problem::new(code, "why")));
+        for code in [ErrorCode::StoreFull, ErrorCode::OutcomeUnknown, ErrorCode::TooManyWaiting] {
+            assert!(matches!(exit(code), Exit::Unreachable(_)), "{code:?}");
+        }
+        for code in [ErrorCode::JobNotFound, ErrorCode::InvalidState] {
+            assert!(matches!(exit(code), Exit::Usage(_)), "{code:?}");
+        }
     }
 
     #[test]

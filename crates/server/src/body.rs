@@ -215,4 +215,14 @@ mod tests {
         drop(second);
         assert_eq!(room.free.available_permits(), 1000);
     }
+
+    #[tokio::test]
+    async fn an_answer_that_is_larger_than_all_the_room_takes_all_of_it() {
+        let room = Room::for_answers(3 * UNCOUNTED);
+        let share = room.share_of(u64::MAX).await.unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(
+            share.taken.as_ref().map(OwnedSemaphorePermit::num_permits),
+            Some(2 * UNCOUNTED)
+        );
+    }
 }

@@ -185,3 +185,46 @@ impl<S: Send + Sync> FromRequestParts<S> for Two {
         Ok(Self(first, second))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::stream;
+
+    use super::*;
+    use crate::body::Room;
+
+    const PIECE: usize = 100 << 10;
+
+    /// A body of so many pieces, which counts those that were read.
+    fn body(pieces: usize, read: &'static AtomicUsize) -> Body {
+        let piece = move |_| {
+            read.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, io::Error>(Bytes::from_static(&[b' '; PIECE]))
+        };
+        Body::from_stream(stream::iter((0..pieces).map(piece)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_body_that_is_too_large_so_much_is_read_and_none_kept() {
+        static READ: AtomicUsize = AtomicUsize::new(0);
+        let room = Room::for_bodies(2 * PIECE);
+        let mut share = room.share();
+        let refused = collect(body(100, &READ), 2 * PIECE, 5 * PIECE, &mut share).await;
+        assert!(refused.unwrap_err().is(ErrorCode::BodyTooLarge));
+        assert_eq!(READ.load(Ordering::Relaxed), 6, "the last piece was too much");
+        room.share().grow_to(2 * PIECE).await.unwrap();
+        drop(share);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_for_which_there_is_no_room_is_refused() {
+        static READ: AtomicUsize = AtomicUsize::new(0);
+        let room = Room::for_bodies(PIECE);
+        let mut share = room.share();
+        let refused = collect(body(3, &READ), 9 * PIECE, 9 * PIECE, &mut share).await;
+        assert!(refused.unwrap_err().is(ErrorCode::TooManyBodies));
+        assert_eq!(READ.load(Ordering::Relaxed), 3, "so that the refusal is heard");
+    }
+}

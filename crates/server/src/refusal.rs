@@ -162,3 +162,22 @@ impl IntoResponse for Refusal {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let code = |error| Refusal::from(error).0.code.clone();
+        for (kind, expected) in
+            [(io::ErrorKind::StorageFull, "store_full"), (io::ErrorKind::Other, "store_failed")]
+        {
+            let source = io::Error::from(kind).into();
+            let disk = FilesError::Disk(object_store::Error::Generic { store: "disk", source });
+            assert_eq!([disk, FilesError::Io(kind.into())].map(code), [expected; 2], "{kind}");
+        }
+    }
+}

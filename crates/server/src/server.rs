@@ -259,6 +259,7 @@ impl Connections {
         if tokio::time::timeout(deadline, all_ended).await.is_ok() {
             return Ok(());
         }
+        while self.tasks.try_join_next().is_some() {}
         let connections = self.tasks.len();
         self.tasks.shutdown().await;
         Err(ServerError::Deadline { connections, deadline })

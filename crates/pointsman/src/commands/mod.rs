@@ -53,3 +53,27 @@ async fn until_known<T>(
     }
     request().await
 }
+
+#[cfg(test)]
+mod tests {
+    use pointsman_api::Problem;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_not_known_is_sent_again_and_not_for_ever() {
+        let sent = async |unknown: u32, then: Option<ErrorCode>| {
+            let mut sent = 0;
+            let answer = until_known(async || {
+                sent += 1;
+                let refused = if sent > unknown { then } else { Some(ErrorCode::OutcomeUnknown) };
+                refused.map_or(Ok(()), |code| Err(ClientError::Problem(Problem::new(code, "why"))))
+            });
+            let is_done = answer.await.is_ok();
+            (sent, is_done)
+        };
+        assert_eq!(sent(2, None).await, (3, true));
+        assert_eq!(sent(1, Some(ErrorCode::StoreFull)).await, (2, false));
+        assert_eq!(sent(u32::MAX, None).await, (REPEATS, false));
+    }
+}

@@ -199,5 +199,7 @@ mod tests {
         assert_eq!(looks().await, (true, None), "it is the same file");
         revoke_token(dir.path(), "a").unwrap();
         assert_eq!(looks().await, (false, None));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(looks().await, (false, None), "there was none that it could keep");
     }
 }

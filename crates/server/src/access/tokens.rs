@@ -255,6 +255,26 @@ mod tests {
         assert!(list_tokens(dir.path()).unwrap().is_empty());
     }
 
+    #[test]
+    fn a_name_has_1_to_100_bytes_without_control_characters() {
+        let dir = tempfile::tempdir().unwrap();
+        add_token(dir.path(), new(&"a".repeat(100))).unwrap();
+        for wrong in ["", &"a".repeat(101), "a\nb"] {
+            let refused = add_token(dir.path(), new(wrong));
+            assert!(matches!(refused, Err(TokenError::Name(_))), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        add_token(&data, new("a")).unwrap();
+        let mode = |of: &Path| std::fs::metadata(of).unwrap().mode() & 0o777;
+        let files = [path(&data), data.join(LOCK)];
+        assert_eq!((mode(&data), files.map(|file| mode(&file))), (0o700, [0o600; 2]));
+    }
+
     /// `sudo pointsman token revoke` must not lock the server out of its tokens.
     #[test]
     fn the_tokens_stay_their_owners_whoever_changes_them() {

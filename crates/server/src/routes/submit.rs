@@ -150,3 +150,18 @@ fn accepted(submitted: &Submitted) -> BatchItem {
     let job = Box::new(JobRecord::from(&*submitted.job));
     BatchItem::Accepted { job, existed: submitted.existed }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_with_a_key_is_what_may_have_been_taken_to_be_repeated() {
+        let cure = |has_key| {
+            let unknown = StoreError::Unknown("the line broke".to_owned());
+            refusal(unknown.into(), has_key).0.cure.clone()
+        };
+        assert_eq!(cure(true), ErrorCode::OutcomeUnknown.cure());
+        assert!(cure(false).contains("would do it once more: look for it"), "{}", cure(false));
+    }
+}

@@ -303,5 +303,8 @@ async fn an_id_of_no_finding_is_told() {
     let Err(ClientError::Problem(problem)) = refused else { panic!("{refused:?}") };
     assert_eq!((&*problem.code, problem.pointer.as_deref()), ("invalid_id", Some("/ids/1")));
     assert!(problem.detail.contains("\"nonsense\""), "{problem:?}");
+    let many = vec!["wrong_status:worker/nobody".to_owned(); 1_001];
+    let refused = client("admin").mend(Some(many)).await.unwrap_err();
+    assert!(refused.is(ErrorCode::TooLong), "{refused}");
     drop(server);
 }

@@ -3,11 +3,13 @@
 use futures::TryStreamExt as _;
 use pointsman_api::{ErrorCode, OpResult};
 use pointsman_core::{
-    JobId, LossReason,
-    command::{Op, OpAnswer, Outcome},
+    JobId, LossReason, Token,
+    bounds::{MAX_ARTIFACTS, MAX_LABEL},
+    command::{Held, Op, OpAnswer, Outcome},
     record::{Artifact, JobStatus},
 };
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::fixture::{Fixture, Worker, artifact, completed, op, source, start};
 
@@ -48,6 +50,18 @@ async fn what_came_too_late_to_count_is_served_beside_what_counts() {
         attempts.push((held, finish));
     }
     let [(late, too_late), (held, in_time)] = &attempts[..] else { unreachable!() };
+    // It may still hand in what it made, and so it may store it.
+    let more = server.client.put_artifact(*late, "more.png", "image/png", source(b"more"));
+    more.await.unwrap();
+    let never = Held { token: Token::from_uuid(Uuid::nil()), ..*late };
+    for (nobodys, code) in [
+        (never, ErrorCode::StaleAttempt),
+        (Held { attempt: 2, ..never }, ErrorCode::UnknownAttempt),
+        (Held { attempt: 3, ..*held }, ErrorCode::UnknownAttempt),
+    ] {
+        let refused = server.client.put_artifact(nobodys, name, "image/png", source(b"x")).await;
+        assert!(refused.unwrap_err().is(code), "{nobodys:?}");
+    }
     worker.exchange(vec![op(*held, Op::Finish(in_time.clone()))], 0, 0.0).await;
     let kept = worker.exchange(vec![op(*late, Op::Late(too_late.clone()))], 0, 0.0).await;
     assert_eq!(kept.ops, [OpResult::Answer(OpAnswer::LateKept { won: false })]);
@@ -91,6 +105,9 @@ async fn a_picture_is_bound_by_the_ending_and_served_in_parts() {
     let etag = whole.header("etag").to_owned();
     assert_eq!(whole.header("accept-ranges"), "bytes");
     assert_eq!(whole.header("x-content-type-options"), "nosniff");
+    // A page among the files is none of this server's; and who may see it can change.
+    assert!(whole.header("content-security-policy").starts_with("sandbox; default-src 'none'"));
+    assert_eq!(whole.header("cache-control"), "private, no-cache");
     let part = server.ask(server.get(&path).header("range", "bytes=4-7")).await;
     assert_eq!((part.status, part.header("content-range")), (206, "bytes 4-7/16"));
     assert_eq!(&part.body[..], b"4567");
@@ -101,8 +118,10 @@ async fn a_picture_is_bound_by_the_ending_and_served_in_parts() {
         (outside.code().as_str(), outside.header("content-range")),
         ("range_not_satisfiable", "bytes */16")
     );
-    let same = server.ask(server.get(&path).header("if-none-match", &etag)).await;
-    assert_eq!((same.status, same.body.len()), (304, 0));
+    for known in [&etag, &format!("\"other\", W/{etag}"), "*"] {
+        let same = server.ask(server.get(&path).header("if-none-match", known)).await;
+        assert_eq!((same.status, same.body.len()), (304, 0), "{known}");
+    }
     let changed = server.get(&path).header("range", "bytes=4-7").header("if-range", "\"other\"");
     assert_eq!(server.ask(changed).await.status, 200);
     let head = server.ask(server.http.head(format!("{}{path}", server.url))).await;
@@ -139,7 +158,11 @@ async fn an_ending_cannot_list_what_was_not_stored() {
     assert_eq!(refused(vec![trick]).await, ("invalid_name".into(), place("0/name")));
     let twice = vec![good.clone(), good.clone()];
     assert_eq!(refused(twice).await, ("invalid_name".into(), place("1")));
-    for media_type in ["image/png\r\nx: y", "", "image", "image/", "/png"] {
+    let long = Artifact { node: Some("n".repeat(MAX_LABEL + 1)), ..good.clone() };
+    assert_eq!(refused(vec![long]).await, ("too_long".into(), place("0/node")));
+    let many = vec![good.clone(); MAX_ARTIFACTS + 1];
+    assert_eq!(refused(many).await, ("too_long".into(), Some("/ops/0/artifacts".to_owned())));
+    for media_type in ["image/png\r\nx: y", "", "image", "image/", "/png", "image/pñg"] {
         let odd = Artifact { media_type: media_type.into(), ..good.clone() };
         assert_eq!(refused(vec![odd]).await, ("wrong_type".into(), place("0/media_type")));
     }
@@ -248,6 +271,8 @@ async fn an_input_is_uploaded_once_and_named_by_its_content() {
     let sha256 = stored.input.strip_prefix("sha256:").unwrap();
     let answer = server.ask(server.get(&format!("/api/v1/inputs/{sha256}"))).await;
     assert_eq!(&answer.body[..], PICTURE);
+    assert_eq!(answer.header("content-type"), "application/octet-stream");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
     let gone = server.ask(server.get(&format!("/api/v1/inputs/{}", "0".repeat(64)))).await;
     assert_eq!((gone.status, gone.code().as_str()), (404, "input_not_found"));
 }

@@ -124,6 +124,12 @@ async fn what_an_attempt_cannot_say_is_refused_and_changes_nothing() {
         ("late", failed("kind", json!("cancelled")), wrong, "/failure/kind"),
         ("finish", last("message", 2_001), long, "/last_progress/message"),
         ("late", last("node", 201), long, "/last_progress/node"),
+        (
+            "late",
+            json!({"outcome": "completed", "last_progress": {"percent": 101}}),
+            "out_of_range",
+            "/last_progress/percent",
+        ),
         ("release", json!({"reason": "drained", "message": "m".repeat(2_001)}), long, "/message"),
         ("finish", result(json!({"r": "r".repeat(4_000_000)})), long, "/result"),
         ("late", result(json!({"nested": nested})), "too_deep", "/result"),
@@ -194,6 +200,11 @@ async fn bad_worker_requests_have_their_errors() {
     let service = |n: u32| json!({"name": format!("s{n}"), "slots": 1});
     let services: Vec<Value> = (0..101).map(service).collect();
     let labels: BTreeMap<String, bool> = (0..101).map(|n| (format!("l{n}"), true)).collect();
+    let twice = vec![json!({"name": "simulation", "slots": 1}); 2];
+    let attempt = json!({"job": Uuid::now_v7(), "attempt": 1, "token": Uuid::new_v4()});
+    let start = merged(&attempt, &json!({"op": "start"}));
+    let idle = json!({"service": "simulation", "status": "idle"});
+    let says = json!({"job": Uuid::now_v7(), "attempt": 1, "n": 1});
     let remark = "r".repeat(2_001);
     let progress = |field: &str, value: Value| {
         let mut progress = json!({"job": Uuid::now_v7(), "attempt": 1, "n": 1});
@@ -215,6 +226,17 @@ async fn bad_worker_requests_have_their_errors() {
             "out_of_range",
             "/services/0/slots",
         ),
+        (
+            "register",
+            register("services", json!([{"name": "a", "slots": 1_025}])),
+            "out_of_range",
+            "/services/0/slots",
+        ),
+        ("register", register("services", json!(twice)), "wrong_type", "/services/1/name"),
+        ("exchange", with("ops", json!(vec![start; 1_025])), "too_long", "/ops"),
+        ("renew", with("held", json!(vec![attempt; 1_025])), "too_long", "/held"),
+        ("renew", with("connectors", json!(vec![idle; 1_025])), "too_long", "/connectors"),
+        ("renew", with("progress", json!(vec![says; 1_025])), "too_long", "/progress"),
         (
             "register",
             register("services", json!([{"name": "simulation", "slots": 1, "gpu": 0}])),

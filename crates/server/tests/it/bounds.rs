@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pointsman_api::{BatchItem, ErrorCode, JobsOrder, JobsQuery, Submission};
-use pointsman_core::record::JobStatus;
+use pointsman_core::{
+    Failure, FailureKind,
+    command::{Finish, Op, Outcome},
+    record::JobStatus,
+};
 use pointsman_server::Limits;
 use pointsman_store::{ManualClock, MemStore};
 use serde_json::json;
@@ -13,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    fixture::{Fixture, simulation, start, start_with},
+    fixture::{Fixture, op, simulation, start, start_with},
     server::reads_nothing,
 };
 
@@ -73,7 +77,7 @@ async fn lists_and_logs_that_nobody_takes_have_a_bound() {
 }
 
 /// An upload of which this much comes; the server reads it by then.
-async fn uploads(server: &Fixture, bytes: usize) -> TcpStream {
+pub async fn uploads(server: &Fixture, bytes: usize) -> TcpStream {
     let mut connection =
         TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
     let head = "POST /api/v1/inputs HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n\
@@ -118,9 +122,10 @@ async fn jobs_that_wait_have_a_limit_and_repeats_of_theirs_are_answered() {
     };
     let codes: Vec<_> = results.iter().map(code).collect();
     assert_eq!(codes, ["existed: false", "existed: false", "too_many_waiting", "existed: true"]);
-    let refused = server.client.submit(&simulation()).await.unwrap_err();
-    assert!(refused.is(ErrorCode::TooManyWaiting), "{refused}");
-    assert_eq!(refused.problem().unwrap().status, 503);
+    let body = serde_json::to_vec(&simulation()).unwrap();
+    let refused = server.ask(server.post("/api/v1/jobs", body)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "too_many_waiting"));
+    assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(server.client.submit(&keyed).await.unwrap().job.id, first.id);
     server.client.cancel(first.id).await.unwrap();
     let until = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -128,6 +133,26 @@ async fn jobs_that_wait_have_a_limit_and_repeats_of_theirs_are_answered() {
         assert!(refused.is(ErrorCode::TooManyWaiting), "{refused}");
         assert!(tokio::time::Instant::now() < until, "there is room for one more");
     }
+}
+
+#[tokio::test]
+async fn a_job_that_is_held_waits_too() {
+    let server = start_within(Limits { waiting_jobs: 2, ..Limits::default() }).await;
+    let (held_back, other) = (server.submit().await.id, server.submit().await.id);
+    let worker = server.worker("w").await;
+    let (held, _) = worker.take().await;
+    let failure = Failure::new(FailureKind::ServiceFault, "boom", "boom");
+    let failed = Finish { outcome: Outcome::Failed { failure }, last_progress: None };
+    worker.exchange(vec![op(held, Op::Finish(failed))], 0, 0.0).await;
+    assert!(server.client.job(held_back).await.unwrap().hold.is_some());
+    server.client.cancel(other).await.unwrap();
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    while let Err(refused) = server.client.submit(&simulation()).await {
+        assert!(refused.is(ErrorCode::TooManyWaiting), "{refused}");
+        assert!(tokio::time::Instant::now() < until, "there is room for one more");
+    }
+    let refused = server.client.submit(&simulation()).await.unwrap_err();
+    assert!(refused.is(ErrorCode::TooManyWaiting), "{refused}");
 }
 
 #[tokio::test]

@@ -105,6 +105,23 @@ async fn the_last_event_id_wins_over_after() {
     assert_eq!(server.ask(both).await.json()["pointer"], "Last-Event-ID");
 }
 
+/// So that a connection that is gone shows.
+#[tokio::test]
+async fn a_jobs_stream_on_which_nothing_happens_shows_that_it_is_alive() {
+    let server = start().await;
+    let job = server.submit().await.id;
+    let request = server.get(&format!("/api/v1/jobs/{job}/events"));
+    let mut stream = request.send().await.unwrap();
+    let mut text = String::new();
+    let lives = async {
+        while !text.ends_with("\n\n: alive\n\n") {
+            text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), lives).await.unwrap();
+    assert!(text.starts_with("event: job_now\n"), "{text}");
+}
+
 #[tokio::test]
 async fn a_jobs_stream_ends_with_its_last_event() {
     let server = start().await;

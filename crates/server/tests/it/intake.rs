@@ -36,6 +36,12 @@ async fn a_closed_intake_refuses_new_work_and_says_what_mends_it() {
 
     assert_eq!(server.client.set_intake(true).await.unwrap().intake, Intake::Open);
     server.client.retry(kept, None).await.unwrap();
+    // One that is only claimed runs, too.
+    let worker = server.worker("w").await;
+    worker.take().await;
+    server.submit().await;
+    assert_eq!(worker.exchange(Vec::new(), 1, 0.0).await.claimed.len(), 1);
+    assert_eq!(server.client.intake().await.unwrap().running, 2);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What users do with jobs.
 
-use pointsman_api::{ErrorCode, JobsOrder, JobsQuery, Submission};
+use pointsman_api::{ErrorCode, JobsOrder, JobsQuery, LeaveRequest, Submission};
 use pointsman_core::{
     JobId,
     record::{ConnectorStatus, JobStatus},
@@ -73,6 +73,23 @@ async fn requirements_are_completed_from_the_workflow() {
     assert_eq!(&piece[..], b"hi");
 }
 
+#[tokio::test]
+async fn a_service_that_a_worker_once_brought_may_be_named() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let mut registration = worker.registration();
+    registration.services[0].name = "upscaler".parse().unwrap();
+    let known = [("upscaler".parse().unwrap(), Default::default())];
+    registration.capabilities.services = known.into();
+    server.client.register(&registration, &|| {}).await.unwrap();
+    let (worker_id, incarnation) = (worker.id.clone(), worker.incarnation);
+    server.client.leave(&LeaveRequest { worker_id, incarnation }).await.unwrap();
+    server.client.remove_worker(&worker.id).await.unwrap();
+    let submission = Submission::new("upscaler", &json!({})).unwrap();
+    let job = server.client.submit(&submission).await.unwrap().job;
+    assert_eq!(job.status, JobStatus::Pending);
+}
+
 /// The whole list, page by page.
 async fn listed(server: &Fixture, order: Option<JobsOrder>) -> Vec<JobId> {
     let mut query = JobsQuery { limit: Some(2), order, ..JobsQuery::default() };
@@ -102,6 +119,11 @@ async fn lists_go_from_newest_to_oldest_page_by_page() {
     }
     submitted.reverse();
     assert_eq!(listed(&server, Some(JobsOrder::Ended)).await, submitted);
+    // A page that ends with the last of them is the last page.
+    for order in [None, Some(JobsOrder::Ended)] {
+        let all = JobsQuery { limit: Some(5), order, ..JobsQuery::default() };
+        assert_eq!(server.client.jobs(&all).await.unwrap().next_cursor, None, "{order:?}");
+    }
     let none = JobsQuery { status: Some(JobStatus::Failed), ..JobsQuery::default() };
     assert!(server.client.jobs(&none).await.unwrap().jobs.is_empty());
 }

@@ -24,7 +24,8 @@ fn store() -> Arc<MemStore> {
     Arc::new(MemStore::new(Arc::new(clock)))
 }
 
-/// Submits it again: alone and in a batch it is the same job, and without its key it is refused.
+/// Submits it again: alone and in a batch it is the same job; without its key, or as another job with
+/// it, it is refused.
 async fn repeats(server: &Fixture, submission: &Submission, first: &Value, refused: &str) {
     let body = serde_json::to_value(submission).unwrap();
     let again = server.ask(server.post("/api/v1/jobs", body.to_string())).await;
@@ -38,6 +39,9 @@ async fn repeats(server: &Fixture, submission: &Submission, first: &Value, refus
         let other = serde_json::to_vec(&other).unwrap();
         assert_eq!(server.ask(server.post("/api/v1/jobs", other)).await.code(), refused);
     }
+    let other = Submission { priority: Some(7), ..submission.clone() };
+    let other = serde_json::to_vec(&other).unwrap();
+    assert_eq!(server.ask(server.post("/api/v1/jobs", other)).await.code(), refused);
 }
 
 async fn submit(server: &Fixture, submission: &Submission) -> Value {

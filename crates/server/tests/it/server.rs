@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pointsman_api::{ErrorCode, Submission};
-use pointsman_server::Limits;
+use pointsman_server::{Limits, ServerError};
 use pointsman_store::{Clock as _, ManualClock, MemStore};
 use serde_json::Value;
 use tokio::{
@@ -11,7 +11,10 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::fixture::{start, start_on, start_with};
+use crate::{
+    bounds::uploads,
+    fixture::{start, start_on, start_with},
+};
 
 #[tokio::test]
 async fn health_figures_and_the_document() {
@@ -108,14 +111,25 @@ async fn a_stopping_server_ends_streams_and_waiting_claims() {
     let client = server.client.clone();
     let request = worker.request(Vec::new(), 1, 30.0);
     let waiting = tokio::spawn(async move { client.exchange(&request, &|| {}).await });
-    // The claim waits once it is counted as heard; an answer to a later request proves nothing
-    // about it, so the end must be right whether it came before or after.
-    tokio::task::yield_now().await;
+    // What came first is under way once what came later is answered: all of it is on one thread.
+    for _ in 0..3 {
+        server.client.jobs(&Default::default()).await.unwrap();
+    }
     server.stop.cancel();
     let served = tokio::time::timeout(Duration::from_secs(10), server.serving).await;
     served.expect("the server ends").unwrap().unwrap();
     while let Ok(Some(_)) = events.next().await {}
-    assert!(waiting.await.unwrap().is_err());
+    let ended = waiting.await.unwrap().unwrap_err();
+    assert!(ended.is(ErrorCode::NotReady), "{ended}");
+}
+
+#[tokio::test]
+async fn a_stopping_server_waits_for_no_request_beyond_its_deadline() {
+    let server = start().await;
+    let _slow = uploads(&server, 1_000).await;
+    server.stop.cancel();
+    let ended = server.serving.await.unwrap();
+    assert!(matches!(ended, Err(ServerError::Deadline { connections: 1, .. })), "{ended:?}");
 }
 
 #[tokio::test]

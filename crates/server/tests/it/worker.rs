@@ -213,8 +213,19 @@ async fn progress_and_previews_are_seen_while_the_job_runs() {
         }
         tokio::task::yield_now().await;
     }
-    let html = server.client.put_preview(held, 99, "text/html", picture).await.unwrap_err();
+    let html = server.client.put_preview(held, 99, "text/html", picture.clone()).await.unwrap_err();
     assert_eq!(html.problem().unwrap().pointer.as_deref(), Some("Content-Type"));
+    let refused = async |held, bytes| {
+        let refused = server.client.put_preview(held, 99, "image/png", bytes).await.unwrap_err();
+        refused.problem().unwrap().code.to_string()
+    };
+    let large = bytes::Bytes::from(vec![b'x'; (4 << 20) + 1]);
+    assert_eq!(refused(held, large).await, "file_too_large");
+    let others = Held { token: Token::from_uuid(Uuid::new_v4()), ..held };
+    assert_eq!(refused(others, picture.clone()).await, "stale_attempt");
+    assert_eq!(refused(Held { attempt: 2, ..held }, picture.clone()).await, "stale_attempt");
+    worker.exchange(vec![op(held, completed(Vec::new()))], 0, 0.0).await;
+    assert_eq!(refused(held, picture).await, "stale_attempt");
 }
 
 #[tokio::test]

@@ -197,7 +197,8 @@ local function make_room(S)
     if not known or known.live <= 0 then
       if needed <= 0 and tonumber(oldest[i + 1]) + RESTS_MS > S.now then return end
       drop_class(S, oldest[i])
-      S.classes[oldest[i]] = nil
+      -- A key that is not there would make `flush`, which is under way, pass over others.
+      if known then S.classes[oldest[i]] = nil end
       needed = needed - 1
     end
   end

@@ -263,5 +263,6 @@ mod tests {
         let remove = pointsman_core::command::Reconcile::RemoveJob { job };
         fleet.run(Command::Reconcile(remove)).await.unwrap();
         assert!(is_suspect().await && !is_damaged().await, "it was removed");
+        assert_eq!(store.rows.of(&job), None);
     }
 }

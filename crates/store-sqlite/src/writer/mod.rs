@@ -282,3 +282,40 @@ impl WriterThread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use pointsman_core::{Command, command::Submit};
+    use pointsman_store::{
+        Store as _,
+        conformance::fleet::{Fleet, spec},
+    };
+
+    use super::*;
+    use crate::{Options, SqliteStore};
+
+    /// However much waits, one transaction writes about so much.
+    #[tokio::test]
+    async fn what_waits_is_written_in_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path(), Options::default()).unwrap());
+        let fleet = Fleet::on(&store);
+        let payload: Arc<[u8]> = vec![b' '; MAX_BATCH_BYTES / 2].into();
+        let submit = |_| {
+            let submit = Submit { payload: payload.clone(), ..fleet.submission(spec(50)) };
+            store.execute(vec![Command::Submit(submit)])
+        };
+        // They gather while the writer is held up.
+        let (go, gone) = std::sync::mpsc::channel();
+        let held_up = store.turn(move |_| gone.recv());
+        let begin = async { go.send(()).unwrap() };
+        let (_, all, ()) = tokio::join!(held_up, join_all((0..4).map(submit)), begin);
+        assert!(all.iter().all(Result::is_ok));
+        let batches = store.turn(|writer| {
+            let rows = "SELECT count(*) FROM log";
+            writer.database.connection.query_row(rows, [], |row| row.get(0))
+        });
+        assert_eq!(batches.await.unwrap(), Ok(2));
+    }
+}

@@ -140,6 +140,16 @@ mod tests {
     }
 
     #[test]
+    fn submissions_and_retries_are_new_work_and_what_ends_some_is_none() {
+        let is_new = |command| {
+            Work::Execute { commands: vec![command], reply: oneshot::channel().0 }.is_new_work()
+        };
+        let job = JobId::from_uuid(Uuid::nil());
+        assert!(is_new(submission(None)) && is_new(Command::Retry { job, run: None }));
+        assert!(!is_new(ending(json!("done"))) && !is_new(Command::Cancel { job }));
+    }
+
+    #[test]
     fn results_and_metadata_weigh() {
         let text = "x".repeat(100_000);
         assert!(weight(ending(json!("done"))) < 10_000);

@@ -188,5 +188,10 @@ mod tests {
         let roomy = Room { free: |_| Ok(6 << 20), ..full };
         roomy.look_again(&db);
         assert_eq!((roomy.full(), roomy.is_set_aside()), (None, true));
+        // What is set aside needs no more room.
+        let set_aside = Room { free: |_| Ok(2 << 20), ..roomy };
+        *set_aside.health.write() = Health::Full("it has come to its limit".into());
+        set_aside.look_again(&db);
+        assert_eq!(set_aside.full(), None);
     }
 }

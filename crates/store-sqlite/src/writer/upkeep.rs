@@ -75,6 +75,15 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use pointsman_core::{Command, command::Idempotency, decide::limits};
+    use pointsman_store::{
+        ManualClock,
+        conformance::fleet::{Fleet, spec},
+    };
+
+    use super::{KEPT_FREE_PAGES, VACUUM_PAGES, Writer};
     use crate::{Options, SqliteStore};
 
     #[tokio::test]
@@ -93,5 +102,69 @@ mod tests {
             (writer.stale_capabilities, left)
         });
         assert_eq!(tidied.await.unwrap(), (false, "x".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn capabilities_that_no_worker_has_any_more_are_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path(), Options::default()).unwrap());
+        let fleet = Fleet::on(&store);
+        for labels in [&["slow"], &["fast"]] {
+            fleet.worker("w", 1, labels).await;
+            let left = store.turn(|writer| {
+                writer.tidy(true).unwrap();
+                let left = "SELECT count(*) FROM capabilities";
+                writer.database.connection.query_row(left, [], |row| row.get(0))
+            });
+            assert_eq!(left.await.unwrap(), Ok(1));
+        }
+    }
+
+    /// How many keys a store keeps of one whose time is over, after this turn of its writer.
+    async fn kept(turn: fn(&mut Writer)) -> i64 {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::default();
+        let options = Options { clock: Some(Arc::new(clock.clone())), ..Options::default() };
+        let store = Arc::new(SqliteStore::open(dir.path(), options).unwrap());
+        let fleet = Fleet::on(&store);
+        let mut submit = fleet.submission(spec(50));
+        submit.idempotency = Some(Idempotency { key: "order-7".into(), body: [0; 32] });
+        fleet.run(Command::Submit(submit)).await.unwrap();
+        clock.advance(limits::IDEMPOTENCY);
+        let kept = store.turn(move |writer| {
+            turn(writer);
+            let kept = "SELECT count(*) FROM idempotency";
+            writer.database.connection.query_row(kept, [], |row| row.get(0))
+        });
+        kept.await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn keys_whose_time_is_over_are_deleted_though_nobody_writes() {
+        assert_eq!(kept(|writer| writer.tidy(true).unwrap()).await, 0);
+        let asked_for_nothing = |writer: &mut Writer| drop(writer.attempt(&[], false).unwrap());
+        assert_eq!(kept(asked_for_nothing).await, 0);
+    }
+
+    #[tokio::test]
+    async fn of_many_free_pages_some_are_given_back_while_nobody_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), Options::default()).unwrap();
+        let (before, busy, idle, at_last) = store
+            .turn(|writer| {
+                let ballast = "CREATE TABLE ballast AS SELECT zeroblob(24000000) AS x;
+                               DROP TABLE ballast";
+                writer.database.connection.execute_batch(ballast).unwrap();
+                let mut after = |idle: &[bool]| {
+                    idle.iter().for_each(|idle| writer.tidy(*idle).unwrap());
+                    writer.database.free_pages().unwrap()
+                };
+                (after(&[]), after(&[false]), after(&[true]), after(&[true; 9]))
+            })
+            .await
+            .unwrap();
+        assert_eq!((busy, idle), (before, before - i64::from(VACUUM_PAGES)));
+        let kept = KEPT_FREE_PAGES - i64::from(VACUUM_PAGES)..=KEPT_FREE_PAGES;
+        assert!(kept.contains(&at_last), "{at_last} of {before}");
     }
 }

@@ -1,15 +1,17 @@
 //! A write that fails: its caller is told, nothing of it is there, and its neighbours go on.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use pointsman_core::Command;
+use pointsman_core::{Command, command::Idempotency, decide::limits};
 use pointsman_store::{
     Health, StoreError,
     conformance::fleet::{Fleet, spec},
 };
 
-use crate::support::{database, durable_picture, fleet, until};
+use rusqlite::Connection;
+
+use crate::support::{count, database, durable_picture, fleet, fleet_with, until};
 
 /// The database refuses payloads that say so.
 const TRIGGER: &str = "CREATE TRIGGER refuse BEFORE INSERT ON payloads
@@ -49,17 +51,23 @@ async fn a_failed_write_leaves_nothing_and_harms_nobody() {
     assert_eq!(durable_picture(&*again.store).await, before);
 }
 
-/// The database refuses every write.
+/// The database refuses every write, until it is mended.
 const BROKEN: &str = "CREATE TRIGGER broken BEFORE UPDATE ON position
     BEGIN SELECT RAISE(ABORT, 'a test refuses everything'); END";
+const MENDED: &str = "DROP TRIGGER broken";
+
+fn patient(dir: &Path) -> Connection {
+    let disk = database(dir);
+    disk.busy_timeout(Duration::from_secs(60)).unwrap();
+    disk
+}
 
 #[tokio::test]
 async fn a_store_that_cannot_write_works_again_once_it_has_written() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = fleet(dir.path());
     let hand = fleet.worker("w", 1, &[]).await;
-    let disk = database(dir.path());
-    disk.busy_timeout(Duration::from_secs(60)).unwrap();
+    let disk = patient(dir.path());
     disk.execute_batch(BROKEN).unwrap();
     assert!(matches!(submit(&fleet, "fine").await, Err(StoreError::Failed(_))));
     assert_eq!(fleet.claim(&hand).await, None);
@@ -67,9 +75,43 @@ async fn a_store_that_cannot_write_works_again_once_it_has_written() {
     assert!(matches!(health, Health::Failed(_)), "a claim of nothing writes nothing: {health:?}");
 
     // Nobody asks it for anything: it looks by itself.
-    disk.execute_batch("DROP TRIGGER broken").unwrap();
+    disk.execute_batch(MENDED).unwrap();
     let store = fleet.store.clone();
     until("it works again", move || store.health() == Health::Ready).await;
     submit(&fleet, "fine").await.unwrap();
     assert_eq!(fleet.check().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_key_whose_time_is_over_is_deleted_also_where_that_failed_at_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet(dir.path());
+    let mut submission = fleet.submission(spec(50));
+    submission.idempotency = Some(Idempotency { key: "order-7".into(), body: [0; 32] });
+    fleet.run(Command::Submit(submission)).await.unwrap();
+    let disk = patient(dir.path());
+    disk.execute_batch(BROKEN).unwrap();
+    fleet.advance(limits::IDEMPOTENCY + Duration::from_secs(1));
+    submit(&fleet, "fine").await.unwrap_err();
+    assert_eq!(count(&disk, "idempotency"), 1);
+    disk.execute_batch(MENDED).unwrap();
+    submit(&fleet, "fine").await.unwrap();
+    assert_eq!(count(&disk, "idempotency"), 0);
+}
+
+#[tokio::test]
+async fn what_was_not_written_cuts_nothing_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet_with(dir.path(), |options| options.log.bytes = 30_000);
+    for _ in 0..10 {
+        fleet.submit(spec(50)).await;
+    }
+    let disk = patient(dir.path());
+    disk.execute_batch(BROKEN).unwrap();
+    for _ in 0..100 {
+        submit(&fleet, "fine").await.unwrap_err();
+    }
+    disk.execute_batch(MENDED).unwrap();
+    submit(&fleet, "fine").await.unwrap();
+    assert_eq!(fleet.log().await.len(), 11);
 }

@@ -13,6 +13,7 @@ use super::{
     Open,
     fleet::{Fleet, completed, failed, late, spec},
 };
+use crate::Due;
 
 const INSTANT: Duration = Duration::from_millis(1);
 
@@ -83,6 +84,23 @@ pub async fn a_late_win_of_an_earlier_run_makes_room(open: &Open) {
     assert!(past.iter().all(|past| past.token != winner.token), "the oldest makes room");
 }
 
+/// Also where there are more jobs, and slots for them; and where nothing waits.
+pub async fn a_claim_that_is_repeated_gets_the_same_job(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 4, &[]).await;
+    for _ in 0..3 {
+        fleet.submit(spec(50)).await;
+    }
+    let (token, other) = (fleet.token(), fleet.token());
+    let first = fleet.claim_with(&hand, vec![token]).await;
+    assert_eq!(first.len(), 1);
+    assert_eq!(fleet.claim_with(&hand, vec![token]).await, first);
+    let both = fleet.claim_with(&hand, vec![token, other]).await;
+    assert_eq!((both.len(), both[0], both[1].token), (2, first[0], other));
+    assert!(fleet.claim(&hand).await.is_some() && fleet.claim(&hand).await.is_none());
+    assert_eq!(fleet.claim_with(&hand, vec![token]).await, first);
+}
+
 /// A lease is renewed by both halves of the fence.
 pub async fn a_renewal_names_attempt_and_token(open: &Open) {
     let fleet = Fleet::new(open);
@@ -130,5 +148,29 @@ pub async fn holds_and_exclusions_last_their_time(open: &Open) {
     fleet.act(&right, held, release(LossReason::Unstarted)).await.expect("accepted");
     fleet.run(Command::Reconcile(lapse(true))).await.expect("it has waited for others");
     assert_eq!(Fleet::excluded(&*fleet.job(job).await).len(), 0);
+    fleet.check().await.expect("sound");
+}
+
+/// Somebody else can run it: each of those who could not is kept from it as long as the others.
+pub async fn each_exclusion_ends_at_its_own_time(open: &Open) {
+    let fleet = Fleet::new(open);
+    let wrong = [fleet.worker("a", 1, &[]).await, fleet.worker("b", 1, &[]).await];
+    let held = fleet.running(&wrong[0]).await;
+    fleet.act(&wrong[0], held, failed(FailureKind::WrongWorker)).await.expect("accepted");
+    fleet.advance(Duration::from_secs(60));
+    fleet.report(&wrong[1], ConnectorStatus::Idle).await;
+    let held = fleet.claim(&wrong[1]).await.expect("the job");
+    fleet.act(&wrong[1], held, failed(FailureKind::WrongWorker)).await.expect("accepted");
+    let right = fleet.worker("c", 1, &[]).await;
+    for (after, left) in
+        [(limits::EXCLUSION - Duration::from_secs(60), 1), (Duration::from_secs(60), 0)]
+    {
+        fleet.advance(after - INSTANT);
+        fleet.report(&right, ConnectorStatus::Idle).await;
+        assert_eq!(fleet.reconcile(Due::Exclusions).await, 0);
+        fleet.advance(INSTANT);
+        assert_eq!(fleet.reconcile(Due::Exclusions).await, 1);
+        assert_eq!(Fleet::excluded(&*fleet.job(held.job).await).len(), left);
+    }
     fleet.check().await.expect("sound");
 }

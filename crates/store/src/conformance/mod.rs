@@ -80,6 +80,8 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each attempts $open,
             an_attempt_that_did_not_start_costs_nothing,
             asking_twice_to_cancel_is_one_wish,
+            a_claim_that_is_repeated_gets_the_same_job,
+            each_exclusion_ends_at_its_own_time,
             exclusions_end_with_the_run,
             a_late_win_of_an_earlier_run_makes_room,
             a_renewal_names_attempt_and_token,
@@ -87,6 +89,7 @@ macro_rules! conformance_tests {
         );
         $crate::conformance_tests!(@each presence $open,
             a_superseded_worker_is_told_so,
+            a_claim_that_may_not_be_is_refused,
             processes_that_fight_over_an_id_are_noticed,
             silence_and_its_end_are_events,
             machines_that_are_gone_are_removed_in_time,

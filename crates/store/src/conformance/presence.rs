@@ -39,6 +39,25 @@ pub async fn a_superseded_worker_is_told_so(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
+/// Whether anything waits or not.
+pub async fn a_claim_that_may_not_be_is_refused(open: &Open) {
+    let fleet = Fleet::new(open);
+    let old = fleet.worker("w", 1, &[]).await;
+    let refused = async |services: Vec<ServiceName>| {
+        let claim = Claim { tokens: vec![fleet.token()], services };
+        let bare = Exchange { claim: Some(claim), ..Fleet::exchange(&old, vec![], vec![]) };
+        fleet.run(Command::Exchange(bare)).await.err()
+    };
+    assert_eq!(fleet.claim(&old).await, None);
+    let other = ServiceName::new("other").expect("a valid name");
+    let not_registered =
+        Rejected::ServiceNotRegistered { service: other.clone(), registered: vec![service()] };
+    assert_eq!(refused(vec![other]).await, Some(not_registered));
+    let new = fleet.worker("w", 1, &[]).await;
+    assert_eq!(fleet.claim(&new).await, None);
+    assert_eq!(refused(vec![]).await, Some(Rejected::Superseded(old.incarnation)));
+}
+
 pub async fn processes_that_fight_over_an_id_are_noticed(open: &Open) {
     let fleet = Fleet::new(open);
     fleet.worker("w", 1, &[]).await;
