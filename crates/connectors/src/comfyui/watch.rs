@@ -102,8 +102,7 @@ impl Run<'_> {
             clocks: Clocks::new(now),
             reading: None,
             history: Arc::default(),
-            // One that was submitted before may have ended long ago.
-            read_at: if submits { now + pause } else { now },
+            read_at: now + pause,
             pause,
             log_at: now,
             waits: false,
