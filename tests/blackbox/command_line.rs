@@ -111,6 +111,35 @@ async fn a_worker_takes_the_jobs_of_its_customers() {
     }
 }
 
+/// Workers that are gone are not counted among those that fail a rule.
+#[tokio::test]
+async fn explain_counts_the_workers_that_are_there() {
+    let data = directory();
+    let server = Served::server(data.path(), 0).await;
+    let worker = ["worker", "--broker", &server.url, "--service", "simulation"];
+    let start = |id| Process::start(&[&worker[..], &["--id", id, "--label", "zone=a"]].concat());
+    let mut gone = server.registered(start("gone")).await;
+    gone.signal("TERM");
+    gone.ended().await;
+    let mut job = simulation(0);
+    job.requirements = Some(serde_json::json!({"labels": {"zone": {"eq": "b"}}}));
+    let job = submit(&server.client, &job).await.to_string();
+    let rows = async || {
+        let output = run(&["--server", &server.url, "explain", &job]).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = text.lines().skip(2);
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let shown = rows().await;
+    assert_eq!(shown[0], "all 1 workers are offline; they are counted all the same:", "{shown:?}");
+    assert!(shown.iter().any(|row| row.contains(" 0 1 gone: ")), "{shown:?}");
+    let _there = server.registered(start("there")).await;
+    let shown = rows().await;
+    assert_eq!(shown[0], "of the 1 that are there (1 offline):", "{shown:?}");
+    assert!(shown.iter().any(|row| row.contains(" 0 1 there: ")), "{shown:?}");
+    assert!(!shown.concat().contains("gone"), "{shown:?}");
+}
+
 #[tokio::test]
 async fn one_data_directory_has_one_server() {
     let data = directory();

@@ -5,11 +5,16 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use pointsman_core::{Incarnation, JobId, Seq, record::JobStatus};
+use pointsman_core::{Incarnation, JobId, Seq, bounds::cut, record::JobStatus};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ErrorCode;
+
+/// Bytes of `detail` at most: it may repeat what was sent.
+const MAX_DETAIL: usize = 4_000;
+/// Bytes of `pointer` at most, as keys of what was sent stand in it.
+const MAX_POINTER: usize = 1_000;
 
 /// The media type of problem documents.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -34,7 +39,7 @@ pub struct ProblemDocument {
     pub title: Cow<'static, str>,
     /// The HTTP status.
     pub status: u16,
-    /// What is wrong, for people.
+    /// What is wrong, for people; 4,000 bytes at most, cut with an ellipsis.
     pub detail: String,
     /// Stable, for programs.
     #[schema(value_type = ErrorCode)]
@@ -74,11 +79,13 @@ pub struct Facts {
 
 impl Problem {
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        let mut detail = detail.into();
+        cut(&mut detail, MAX_DETAIL);
         Self(Box::new(ProblemDocument {
             kind: format!("urn:pointsman:problem:{code}").into(),
             title: code.title().into(),
             status: code.status(),
-            detail: detail.into(),
+            detail,
             code: code.as_str().into(),
             pointer: None,
             cure: code.cure().into(),
@@ -89,7 +96,9 @@ impl Problem {
     /// Points to the wrong field.
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>) -> Self {
-        self.pointer = Some(pointer.into());
+        let mut pointer = pointer.into();
+        cut(&mut pointer, MAX_POINTER);
+        self.pointer = Some(pointer);
         self
     }
 
@@ -102,9 +111,9 @@ impl Problem {
 
     /// Puts the place of the checked value before the pointer within it.
     #[must_use]
-    pub fn within(mut self, place: &str) -> Self {
-        self.pointer = Some(format!("{place}{}", self.pointer.as_deref().unwrap_or_default()));
-        self
+    pub fn within(self, place: &str) -> Self {
+        let pointer = format!("{place}{}", self.pointer.as_deref().unwrap_or_default());
+        self.at(pointer)
     }
 
     /// The code, if this version knows it.

@@ -79,7 +79,7 @@ fn locate<T: DeserializeOwned>(body: &[u8]) -> Problem {
             let detail = format!("{number} is too large a number: the largest is about 1.8e308");
             Problem::new(ErrorCode::OutOfRange, detail).at(pointer_of(error.path()))
         }
-        Err(error) => mistake(&pointer_of(error.path()), &error.inner().to_string()),
+        Err(error) => mistake(error.path(), &error.inner().to_string()),
         Ok(_) => Problem::new(ErrorCode::InvalidJson, "something follows the JSON object").at(""),
     }
 }
@@ -98,30 +98,31 @@ fn pointer_to(segment: &Segment) -> String {
     }
 }
 
-/// What serde said, as a problem.
-fn mistake(pointer: &str, said: &str) -> Problem {
-    let text = said.split(" at line ").next().unwrap_or(said);
-    let quoted = text.split('`').nth(1).unwrap_or_default();
-    let (code, field) = if text.starts_with("unknown field") {
-        (ErrorCode::UnknownField, Some(quoted))
-    } else if text.starts_with("missing field") {
-        (ErrorCode::MissingField, Some(quoted))
-    } else if text.starts_with("duplicate field") {
-        (ErrorCode::WrongType, Some(quoted))
-    } else if text.starts_with("invalid value: integer") {
-        (ErrorCode::OutOfRange, None)
-    } else if text.contains("is not valid: ") {
-        (ErrorCode::InvalidId, None)
+/// What serde said, as a problem. What was sent may stand in it, and look like anything.
+fn mistake(path: &Path, said: &str) -> Problem {
+    let text = said.rsplit_once(" at line ").map_or(said, |(text, _)| text);
+    let field = |code, before: &str| Some((code, text.strip_prefix(before)?));
+    let of_field = field(ErrorCode::UnknownField, "unknown field `")
+        .or_else(|| field(ErrorCode::MissingField, "missing field `"))
+        .or_else(|| field(ErrorCode::WrongType, "duplicate field `"));
+    let pointer = pointer_of(path);
+    if let Some((code, quoted)) = of_field {
+        let place = match path.iter().last() {
+            // The path ends with it already.
+            Some(Segment::Map { key }) if quoted.starts_with(&format!("{key}`")) => pointer,
+            _ => format!("{pointer}/{}", pointer_token(quoted.split('`').next().unwrap_or(quoted))),
+        };
+        return Problem::new(code, text).at(place);
+    }
+    let is_of_serde = ["invalid ", "unknown variant "].iter().any(|begin| text.starts_with(begin));
+    let code = if text.starts_with("invalid value: integer") {
+        ErrorCode::OutOfRange
+    } else if !is_of_serde && text.contains("is not valid: ") {
+        ErrorCode::InvalidId
     } else {
-        (ErrorCode::WrongType, None)
+        ErrorCode::WrongType
     };
-    let place = match field {
-        Some(field) if !pointer.ends_with(&format!("/{}", pointer_token(field))) => {
-            format!("{pointer}/{}", pointer_token(field))
-        }
-        _ => pointer.to_owned(),
-    };
-    Problem::new(code, text).at(place)
+    Problem::new(code, text).at(pointer)
 }
 
 #[cfg(test)]
@@ -167,6 +168,10 @@ mod tests {
             (r#"{"id":"a","list":[{"n":1},{"n":256}]}"#, "out_of_range", "/list/1/n"),
             (r#"{"id":"A B"}"#, "invalid_id", "/id"),
             (r#"{"id":"a","id":"b"}"#, "wrong_type", "/id"),
+            // What was sent looks like what is said of it.
+            (r#"{"id":"a","a`b":1}"#, "unknown_field", "/a`b"),
+            (r#"{"id":"a","key at line 5":1}"#, "unknown_field", "/key at line 5"),
+            (r#"{"id":"a","inner":{"n":"is not valid: x"}}"#, "wrong_type", "/inner/n"),
         ] {
             let problem = read_json::<Outer>(body.as_bytes()).unwrap_err();
             assert_eq!(
@@ -174,6 +179,23 @@ mod tests {
                 (code, Some(pointer)),
                 "{body}: {problem}"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_told_as_it_is_and_not_at_any_length() {
+        let text = r#"{"id":"a","inner":{"n":"5 at line 5"}}"#;
+        let problem = read_json::<Outer>(text.as_bytes()).unwrap_err();
+        assert!(problem.detail.contains(r#""5 at line 5", expected"#), "{problem}");
+        let long = "x".repeat(1_000_000);
+        for body in [
+            format!(r#"{{"id":"a","{long}":1}}"#),
+            format!(r#"{{"id":"a","inner":{{"n":"{long}"}}}}"#),
+            format!(r#"{{"id":"a","list":[{{"{long}":1}}]}}"#),
+        ] {
+            let problem = read_json::<Outer>(body.as_bytes()).unwrap_err().within("/jobs/0");
+            let size = serde_json::to_string(&problem).unwrap().len();
+            assert!(size < 6_000 && problem.detail.ends_with('…'), "{size}");
         }
     }
 

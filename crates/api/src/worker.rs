@@ -129,7 +129,7 @@ pub struct ClaimRequest {
     pub incarnation: Incarnation,
     /// Lowercase UUIDs drawn by the worker, one a free slot; the same tokens get the same jobs.
     pub tokens: Vec<Token>,
-    /// The services that have these free slots; empty means any of the worker's.
+    /// The services that have these free slots, 100 at most; empty means any of the worker's.
     #[serde(default)]
     pub services: Vec<ServiceName>,
     /// Seconds to wait when there is none, 0 to 30.

@@ -3,9 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use pointsman_core::{
-    Answer, Command, JobId, RecordKey,
+    Answer, Command, JobId, Record, RecordKey,
     command::{Renew, Renewed, Submit},
-    event::Record,
     record::{Job, Progress},
 };
 use pointsman_store::{Done, Store, StoreError, ToldProgress};

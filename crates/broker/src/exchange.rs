@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Answer, Command, Failure, FailureKind, JobId, RecordKey, Rejected,
+    Answer, Command, Failure, FailureKind, JobId, Record, RecordKey, Rejected,
     command::{AttemptOp, Claim, Exchange, Finish, Held, Op, OpAnswer, Outcome},
-    event::Record,
     record::Job,
 };
 use pointsman_store::{Done, Store, StoreError};

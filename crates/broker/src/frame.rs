@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use pointsman_core::{JobId, Seq, Timestamp, record::Progress};
+use pointsman_core::{JobId, Seq, Timestamp, record::Progress, to_json};
 use pointsman_store::{Epoch, Position, Pulse, Queues};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -46,18 +46,18 @@ impl Frame {
                 let id = Some(snapshot.position());
                 vec![Line { id, event: "full_state_snapshot", data: snapshot.json() }]
             }
-            Self::Resync(value) => lane("resync", json(value)),
-            Self::Progress(value) => lane("progress", json(value)),
+            Self::Resync(value) => lane("resync", to_json(value)),
+            Self::Progress(value) => lane("progress", to_json(value)),
             Self::Pulse(value) => lane("pulse", value.json()),
             Self::Queues(value) => lane("queues", value.json()),
-            Self::Bookmark(value) => lane("bookmark", json(value)),
-            Self::NotLive(value) => lane("not_live", json(value)),
+            Self::Bookmark(value) => lane("bookmark", to_json(value)),
+            Self::NotLive(value) => lane("not_live", to_json(value)),
         }
     }
 }
 
-fn lane(event: &'static str, data: Arc<str>) -> Vec<Line> {
-    vec![Line { id: None, event, data }]
+fn lane(event: &'static str, data: impl Into<Arc<str>>) -> Vec<Line> {
+    vec![Line { id: None, event, data: data.into() }]
 }
 
 /// A group of events: of one seq, or conflated from a window, then with only the newest event of
@@ -215,7 +215,7 @@ impl<T: Serialize> Shared<T> {
     }
 
     pub fn json(&self) -> Arc<str> {
-        self.json.get_or_init(|| json(&self.value)).clone()
+        self.json.get_or_init(|| to_json(&self.value).into()).clone()
     }
 }
 
@@ -229,17 +229,5 @@ impl<T> Deref for Shared<T> {
 impl<T: Serialize> Serialize for Shared<T> {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.value.serialize(to)
-    }
-}
-
-/// One line of JSON. Nothing that the broker sends can fail to be written as JSON; if it ever
-/// did, the reader would see that instead of a gap.
-pub(crate) fn json(value: &impl Serialize) -> Arc<str> {
-    match serde_json::to_string(value) {
-        Ok(text) => text.into(),
-        Err(error) => {
-            tracing::error!(%error, "a value could not be written as JSON");
-            serde_json::json!({ "error": error.to_string() }).to_string().into()
-        }
     }
 }

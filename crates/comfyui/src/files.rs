@@ -183,10 +183,16 @@ impl ComfyClient {
         let header = |name| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
-        // With a file comes its name always, and newer versions give no file a page's type (ComfyUI source).
-        let is_page = header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
-        if is_page && !response.headers().contains_key("content-disposition") {
-            return Err(refusal(response, limit).await);
+        // With a file its name comes always, in every version since 2023 (ComfyUI source).
+        if !response.headers().contains_key("content-disposition") {
+            return Err(match refusal(response, limit).await {
+                RequestError::Status { body, .. } if !is_html(body.as_bytes()) => {
+                    RequestError::malformed(format_args!(
+                        "no file of ComfyUI, as it has no content-disposition: {body:?}"
+                    ))
+                }
+                page => page,
+            });
         }
         Ok(ViewStream {
             length: response.content_length(),

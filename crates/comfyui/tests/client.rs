@@ -195,6 +195,18 @@ async fn a_download_that_stops_is_an_error() {
     assert!(gone.is_not_found());
 }
 
+/// Every version of ComfyUI sends its name with a file, and what stands before it does not.
+#[tokio::test]
+async fn what_comes_without_the_name_of_a_file_is_none() {
+    let url = answering(vec![Reply::Status(200, r#"{"error":"login"}"#)]).await;
+    let error = client(&url).view("a.png", "", Folder::Output).await.unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("no content-disposition"), "{said}");
+    assert!(said.contains("login") && !error.is_page(), "{said}");
+    let url = answering(vec![Reply::Status(200, "<html>")]).await;
+    assert!(client(&url).view("a.png", "", Folder::Output).await.unwrap_err().is_page());
+}
+
 /// A node may hold the whole process for minutes; meanwhile only its kernel confirms that it is there.
 #[tokio::test]
 async fn an_upload_to_a_process_that_is_held_up_is_waited_for() {

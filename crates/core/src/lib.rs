@@ -10,7 +10,7 @@ pub mod bounds;
 pub mod command;
 pub mod decide;
 pub mod doctor;
-pub mod event;
+mod event;
 mod failure;
 pub mod hex;
 mod ids;

@@ -39,7 +39,10 @@ mod tests {
 
     use crate::{
         EventName, FailureKind, LossReason, RecordKind,
-        record::{AlertRule, ConnectorStatus, JobStatus, MachineStatus, Severity, WorkerStatus},
+        record::{
+            AlertRule, ConnectorStatus, HoldReason, JobStatus, MachineStatus, Severity,
+            WorkerStatus,
+        },
     };
 
     fn check<T: Serialize + DeserializeOwned + PartialEq + Debug + Copy>(
@@ -59,6 +62,7 @@ mod tests {
         check(RecordKind::ALL, RecordKind::as_str, RecordKind::named);
         check(LossReason::ALL, LossReason::as_str, LossReason::named);
         check(JobStatus::ALL, JobStatus::as_str, JobStatus::named);
+        check(HoldReason::ALL, HoldReason::as_str, HoldReason::named);
         check(AlertRule::ALL, AlertRule::as_str, AlertRule::named);
         check(WorkerStatus::ALL, WorkerStatus::as_str, WorkerStatus::named);
         check(ConnectorStatus::ALL, ConnectorStatus::as_str, ConnectorStatus::named);

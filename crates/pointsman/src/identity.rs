@@ -1,7 +1,7 @@
 //! Who this machine is, and which store it works for: ids kept in the data directory from the first
 //! start on, or what stays the same of a store elsewhere.
 
-use std::{fs, io::ErrorKind, path::Path, sync::Arc};
+use std::{fmt::Display, fs, io::ErrorKind, path::Path, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use pointsman_core::{MachineId, Timestamp};
@@ -11,13 +11,12 @@ use uuid::Uuid;
 /// then on.
 pub fn machine_id(data: &Path, given: Option<MachineId>) -> anyhow::Result<MachineId> {
     let file = data.join("machine-id");
-    let kept = match fs::read_to_string(&file) {
-        Ok(text) => Some(
+    let kept = match kept(&file)? {
+        Some(text) => Some(
             MachineId::new(text.trim())
                 .with_context(|| format!("{} is damaged: write the id into it", file.display()))?,
         ),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        None => None,
     };
     let id = match (given, &kept) {
         (Some(given), _) => given,
@@ -25,8 +24,7 @@ pub fn machine_id(data: &Path, given: Option<MachineId>) -> anyhow::Result<Machi
         (None, None) => host_name()?,
     };
     if kept.as_ref() != Some(&id) {
-        fs::write(&file, format!("{id}\n"))
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        keep(&file, &id)?;
     }
     Ok(id)
 }
@@ -46,20 +44,30 @@ pub type StoreId = Arc<dyn Fn() -> String + Send + Sync>;
 /// What tells the store that lies in `data` from others; drawn and kept at the first start.
 pub fn own_store(data: &Path) -> anyhow::Result<String> {
     let file = data.join("store-id");
-    match fs::read_to_string(&file) {
-        Ok(text) => {
-            let id = Uuid::try_parse(text.trim());
-            Ok(id.with_context(|| format!("{} is damaged: delete it", file.display()))?.to_string())
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let (id, new) = (Uuid::new_v4(), data.join("store-id.new"));
-            fs::write(&new, format!("{id}\n"))
-                .and_then(|()| fs::rename(&new, &file))
-                .with_context(|| format!("cannot write {}", file.display()))?;
-            Ok(id.to_string())
-        }
+    let Some(text) = kept(&file)? else {
+        let id = Uuid::new_v4();
+        keep(&file, id)?;
+        return Ok(id.to_string());
+    };
+    let id = Uuid::try_parse(text.trim());
+    Ok(id.with_context(|| format!("{} is damaged: delete it", file.display()))?.to_string())
+}
+
+/// What is in a file, if there is one.
+fn kept(file: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
     }
+}
+
+/// Writes a file in one step: one that a crash left half written would be taken for damaged.
+fn keep(file: &Path, id: impl Display) -> anyhow::Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, format!("{id}\n"))
+        .and_then(|()| fs::rename(&new, file))
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// What tells a fleet on a Redis from others, on this one and on others.
@@ -71,6 +79,23 @@ pub fn shared_store(fleet: &str, made_at: Option<Timestamp>) -> anyhow::Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_keeps_the_id_that_it_was_given_last() {
+        let data = tempfile::tempdir().unwrap();
+        let id = |given: Option<&str>| {
+            let given = given.map(|id| id.parse().unwrap());
+            machine_id(data.path(), given).map(|id| id.to_string())
+        };
+        for given in ["a", "b"] {
+            assert_eq!(id(Some(given)).unwrap(), given);
+            assert_eq!(id(None).unwrap(), given);
+        }
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "what it was written as is gone");
+        fs::write(data.path().join("machine-id"), "").unwrap();
+        let why = id(None).unwrap_err().to_string();
+        assert!(why.contains("machine-id is damaged: write the id into it"), "{why}");
+    }
 
     #[test]
     fn a_store_in_a_directory_is_the_same_after_a_restart_and_unlike_any_other() {

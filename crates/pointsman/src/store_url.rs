@@ -124,7 +124,8 @@ pub async fn open_redis(address: &Address, args: &RedisArgs) -> anyhow::Result<R
 }
 
 /// Opens the store on a Redis to work on it: one that a server or an import makes, and that a server
-/// takes over from an older version. It waits for that, as for a Redis that is away. None when it was told to stop meanwhile.
+/// takes over from an older version. It waits for that, as for a Redis that is away. None when it was
+/// told to stop meanwhile.
 pub async fn join_redis(
     address: &Address,
     args: &RedisArgs,
@@ -269,15 +270,17 @@ fn open_sqlite(dir: &Path, purpose: Purpose) -> anyhow::Result<SqliteStore> {
     if purpose != Purpose::Import && !SqliteStore::is_in(dir) {
         anyhow::bail!("there is no store in {}: use the server's data directory", dir.display())
     }
+    let opening = match purpose {
+        Purpose::Export => pointsman_store_sqlite::Opening::Visit,
+        Purpose::Import => pointsman_store_sqlite::Opening::Import,
+        Purpose::Restore => pointsman_store_sqlite::Opening::Serve,
+    };
     let options = pointsman_store_sqlite::Options {
+        opening,
         restored: purpose == Purpose::Restore,
         ..pointsman_store_sqlite::Options::default()
     };
-    let opened = match purpose {
-        Purpose::Export | Purpose::Restore => SqliteStore::open(dir, options),
-        Purpose::Import => SqliteStore::open_for_import(dir, options),
-    };
-    opened.map_err(|error| match error {
+    SqliteStore::open(dir, options).map_err(|error| match error {
         OpenError::Locked { holder, .. } => {
             anyhow!("{} is in use by {holder}: stop the server first", dir.display())
         }

@@ -49,12 +49,16 @@ fn invalid(name: &str, detail: impl Into<String>) -> Problem {
     Problem::new(ErrorCode::InvalidQuery, detail).at(format!("?{name}"))
 }
 
-/// What stands behind the name, cut.
+/// What stands behind the name, cut; quoted where blanks around it would not be seen: a `+` is one.
 fn given(query: &str, name: &str) -> String {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next();
     let value = value.unwrap_or_default().replace('+', " ");
-    brief(&percent_decode_str(&value).decode_utf8_lossy())
+    let value = percent_decode_str(&value).decode_utf8_lossy();
+    match value.trim() == value {
+        true => brief(&value),
+        false => brief(&format!("{value:?}")),
+    }
 }
 
 /// The numbers that the parameter may be, if it is one.

@@ -28,15 +28,7 @@ impl Refusal {
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
         Self(Problem::new(code, detail))
     }
-}
 
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Self {
-        Self(problem)
-    }
-}
-
-impl Refusal {
     /// Where it is not known whether it was done, a repeat would do it once more: what to do instead.
     #[must_use]
     pub fn unrepeatable(mut self, instead: &str) -> Self {
@@ -44,6 +36,12 @@ impl Refusal {
             self.0.cure = format!("a repeat would do it once more: {instead}").into();
         }
         self
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     refusal::Refusal,
     routes::{
         artifacts, attempts, doctor, events, fleet, health, inputs, intake, job, jobs, machines,
-        pages, submit, worker, workers,
+        pages, protocol, submit, workers,
     },
 };
 
@@ -133,11 +133,11 @@ fn operating() -> Routes {
 
 fn working() -> Routes {
     OpenApiRouter::new()
-        .routes(routes!(worker::register))
-        .routes(routes!(worker::exchange))
-        .routes(routes!(worker::claim))
-        .routes(routes!(worker::renew))
-        .routes(routes!(worker::leave))
+        .routes(routes!(protocol::register))
+        .routes(routes!(protocol::exchange))
+        .routes(routes!(protocol::claim))
+        .routes(routes!(protocol::renew))
+        .routes(routes!(protocol::leave))
         .routes(routes!(attempts::start))
         .routes(routes!(attempts::finish))
         .routes(routes!(attempts::release))

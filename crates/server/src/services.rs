@@ -8,7 +8,7 @@ use pointsman_broker::Broker;
 use pointsman_core::ServiceName;
 
 /// Known without any worker.
-const BUILT_IN: [&str; 2] = ["comfyui", "simulation"];
+pub(crate) const BUILT_IN: [&str; 2] = ["comfyui", "simulation"];
 /// Names remembered at most; beyond that only those of workers that are there count.
 const REMEMBERED: usize = 1_000;
 

@@ -96,7 +96,7 @@ async fn settle_inputs(
         let missing = match source {
             InputSource::Stored(sha256) => {
                 let detail = || format!("{from} is not there");
-                app.files.input(sha256).await?.is_none().then(|| not_found(detail()))
+                (!app.files.hold_input(sha256).await?).then(|| not_found(detail()))
             }
             InputSource::Artifact { job: id, name } => {
                 let job = app.broker.job(*id).await?.filter(|job| caller.sees(job));

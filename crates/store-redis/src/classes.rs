@@ -69,14 +69,14 @@ impl Definitions {
                 if found.is_empty() {
                     continue;
                 }
-                // One that this version cannot read is nobody's: never a match.
+                // One that this version cannot read is nobody's: never a match. The doctor tells of it.
                 match serde_json::from_str::<Class>(&found) {
                     Ok(class) => {
                         let class = Arc::new(class);
                         self.classes.lock().put(*key, class.clone());
                         known.insert(*key, class);
                     }
-                    Err(error) => tracing::warn!(%key, %error, "a class cannot be read"),
+                    Err(error) => tracing::debug!(%key, %error, "a class cannot be read"),
                 }
             }
         }

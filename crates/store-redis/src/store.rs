@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use lru::LruCache;
 use parking_lot::Mutex;
 use pointsman_core::{
-    Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
+    Command, JobId, LogGroup, Record, RecordKey, Rejected, Seq, ServiceName, Timestamp, Token,
+    Transition, WorkerId,
     command::Reconcile,
     decide::Key,
     doctor::{Examination, Mended},
-    event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{

@@ -27,5 +27,5 @@ mod transfer;
 mod writer;
 
 pub use open::OpenError;
-pub use options::{LogRetention, Options};
+pub use options::{LogRetention, Opening, Options};
 pub use store::SqliteStore;

@@ -44,13 +44,14 @@ pub(crate) fn page(db: &mut Connection, after: Seq, limit: usize) -> rusqlite::R
         Some(oldest) => oldest,
         None => 1 + db.query_row("SELECT seq FROM position", [], seq_at(0))?,
     };
-    if after + 1 < oldest {
+    if after.saturating_add(1) < oldest {
         return Ok(LogPage::Cut { oldest });
     }
     let mut groups = Vec::new();
     let rows = "SELECT last_seq, lines FROM log WHERE last_seq > ?1 ORDER BY last_seq";
     let mut rows = db.prepare_cached(rows)?;
-    let mut rows = rows.query([after.cast_signed()])?;
+    // No seq is larger.
+    let mut rows = rows.query([i64::try_from(after).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
         let last = seq_at(0)(row)?;
         if let Some(oldest) = add_row(row, last, after, limit, &mut groups)? {

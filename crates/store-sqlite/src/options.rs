@@ -4,9 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use pointsman_store::{CONTACT_GAP, Clock};
 
+/// What a store is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// To serve it: older programs do not open it any more.
+    Serve,
+    /// To read it, or to move the intake: nothing is written that older programs cannot read, and
+    /// they may serve it on.
+    Visit,
+    /// To import into it: what an import that broke off put in is deleted. Older programs are shut
+    /// out once the import begins: one that is refused leaves the store to them.
+    Import,
+}
+
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
+    pub opening: Opening,
     /// The store's clock. `None` is the monotonic clock, starting no earlier than the newest time
     /// in the store.
     pub clock: Option<Arc<dyn Clock>>,
@@ -28,6 +42,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            opening: Opening::Serve,
             clock: None,
             contact_gap: Some(CONTACT_GAP),
             log: LogRetention::default(),

@@ -10,11 +10,11 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use pointsman_core::{
-    Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition, WorkerId,
+    Command, JobId, LogGroup, Record, RecordKey, Rejected, Seq, ServiceName, Timestamp, Token,
+    Transition, WorkerId,
     command::Reconcile,
     decide::Key,
     doctor::{Examination, Mended},
-    event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{
@@ -28,7 +28,7 @@ use crate::{
     OpenError, Options, blobs,
     doctor::quarantine::Quarantined,
     log,
-    open::{HalfImport, Opened, open},
+    open::{Opened, open},
     readers::Readers,
     rows::Rows,
     writer::{
@@ -71,15 +71,7 @@ impl SqliteStore {
     /// cannot be read is no error: it is set aside, logged, and told by
     /// [`examine`](Store::examine).
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        Self::start(dir.as_ref(), &options, HalfImport::Refused)
-    }
-
-    /// Opens the store to import into it: what an import that broke off put in is deleted.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_for_import(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        Self::start(dir.as_ref(), &options, HalfImport::Cleared)
+        Self::start(dir.as_ref(), &options)
     }
 
     /// Whether there is a store in the directory.
@@ -87,9 +79,8 @@ impl SqliteStore {
         database_path(dir.as_ref()).exists()
     }
 
-    fn start(dir: &Path, options: &Options, half: HalfImport) -> Result<Self, OpenError> {
-        let Opened { lock, path, mut connection, epoch, clock, rows, loaded } =
-            open(dir, options, half)?;
+    fn start(dir: &Path, options: &Options) -> Result<Self, OpenError> {
+        let Opened { lock, path, mut connection, epoch, clock, rows, loaded } = open(dir, options)?;
         let (requests, queue) = mpsc::channel(MAX_QUEUED);
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let health = Arc::new(RwLock::new(Health::Ready));

@@ -5,12 +5,11 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pointsman_core::{
-    Answer, Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition,
-    WorkerId,
+    Answer, Command, JobId, LogGroup, Record, RecordKey, Rejected, Seq, ServiceName, Timestamp,
+    Token, Transition, WorkerId,
     command::Reconcile,
     decide::{Key, Source, Unread, Value},
     doctor::{Examination, Mended},
-    event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
     record::{Job, Progress},
 };
@@ -427,7 +426,7 @@ pub trait Store: Send + Sync + 'static {
         classes: Vec<ClassKey>,
     ) -> Result<Vec<ClassSummary>, StoreError>;
 
-    /// Classes that lose job after job, and the losses in a row.
+    /// Classes that lose job after job, in the order of their keys, and the losses in a row.
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError>;
 
     /// What is wrong with what is stored.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use pointsman_api::{Snapshot, ViewEvent};
 use pointsman_client::{Client, ClientError, Event};
-use pointsman_core::event::RecordKind;
+use pointsman_core::RecordKind;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{task::AbortHandle, time::Instant};

@@ -92,16 +92,18 @@ class Ended {
     this.asking = true;
     try {
       if (cursor) this.#learn([...picture.running, ...picture.ended]);
-      const before = cursor ? this.#known.size : 0;
-      // A page may be short, as it ends by its bytes, and have nothing that is not listed already.
+      // A page may be short, as it ends by its bytes, and have nothing that is not listed already: what
+      // else ends meanwhile is none of what was asked for.
+      let brings: boolean;
       do {
         const page = await api.jobs({ status: tab, order: "ended", limit: NEWEST, ...(cursor && { cursor }) });
         if (ask !== this.#asks) return;
         if (!cursor) this.#known = new Map();
+        brings = page.jobs.some(({ id }) => !this.#known.has(id));
         this.#learn([...page.jobs, ...picture.running, ...picture.ended]);
         this.next = cursor = page.next_cursor ?? null;
         this.problem = null;
-      } while (cursor && this.#known.size <= before && !this.isFull);
+      } while (cursor && !brings && !this.isFull);
     } catch (error) {
       if (ask === this.#asks) this.problem = asProblem(error);
     } finally {

@@ -8,9 +8,10 @@ vi.mock("../lib/api", () => ({
   api: { jobs: async ({ cursor = "" }) => pages.get(cursor) },
   asProblem: (error: unknown) => error,
 }));
-vi.mock("../lib/live.svelte", () => ({
-  picture: { epoch: "e", running: [], waiting: [], ended: [], queues: null, live: { state: "live" } },
+const picture = vi.hoisted(() => ({
+  epoch: "e", running: [], waiting: [], ended: [] as unknown[], queues: null, live: { state: "live" },
 }));
+vi.mock("../lib/live.svelte", () => ({ picture }));
 
 const failed = (n: number) => job(`${n}`, { status: "failed", ended_no: n });
 
@@ -29,4 +30,16 @@ it("goes on from pages that bring nothing until one does, or there is no more", 
   expect([listed(), ended.next]).toEqual([["9", "8", "7"], "d"]);
   await ended.more();
   expect([listed(), ended.next]).toEqual([["9", "8", "7"], null]);
+});
+
+it("brings older ones also where one ends meanwhile", async () => {
+  pages.set("", { jobs: [failed(9)], next_cursor: "a" });
+  pages.set("a", { jobs: [failed(9)], next_cursor: "b" });
+  pages.set("b", { jobs: [failed(7)], next_cursor: null });
+  ended.tab = "failed";
+  await ended.begin();
+  const asked = ended.more();
+  picture.ended = [failed(10)];
+  await asked;
+  expect(ended.jobs.map(({ id }) => id)).toEqual(["10", "9", "7"]);
 });

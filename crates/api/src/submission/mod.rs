@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, fmt, ops::RangeInclusive, sync::Arc};
 use pointsman_core::{
     CustomerId, IdError, JobId, ServiceName, Timestamp, WorkflowId,
     command::{Idempotency, Submit},
-    matching::{RequirementError, RequirementErrorCode, Requirements},
+    matching::{
+        MAX_BYTES as MAX_REQUIREMENTS, RequirementError, RequirementErrorCode, Requirements,
+    },
     record::{InputRef, JobRecord, JobSpec, Timeouts},
     to_json,
 };
@@ -32,6 +34,8 @@ const MAX_INPUTS: usize = 200;
 const MAX_INPUTS_BYTES: usize = 32 << 10;
 /// Bytes of `metadata` at most: it is part of every event of the job.
 const MAX_METADATA: usize = 16_384;
+/// So many bytes of a text that was sent may be one of it as JSON without blanks and escapes.
+const WRITTEN: usize = 8;
 /// Levels of `metadata` at most.
 const MAX_METADATA_DEPTH: usize = 32;
 /// Levels of a payload at most.
@@ -144,6 +148,7 @@ impl Submission {
     /// A problem with the place of the first mistake.
     pub fn read(body: &[u8]) -> Result<Self, Problem> {
         check_values(body, MAX_SUBMITTED)?;
+        check_texts(body)?;
         read_json(body)
     }
 
@@ -276,6 +281,34 @@ fn check_timeouts(timeouts: &Timeouts) -> Result<(), Problem> {
             && !range.contains(&seconds)
         {
             return Err(out_of_range(seconds, &range, &format!("/timeouts/{name}")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses requirements and metadata that cannot but be too large before anything is made of them:
+/// that takes many times the bytes of their text.
+fn check_texts(body: &[u8]) -> Result<(), Problem> {
+    #[derive(Deserialize)]
+    struct Texts<'a> {
+        #[serde(borrow, default)]
+        requirements: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        metadata: Option<&'a RawValue>,
+    }
+    if body.len() <= WRITTEN * MAX_METADATA {
+        return Ok(());
+    }
+    // What else is wrong is told where it is.
+    let Ok(texts) = serde_json::from_slice::<Texts<'_>>(body) else { return Ok(()) };
+    for (name, text, most) in [
+        ("requirements", texts.requirements, MAX_REQUIREMENTS),
+        ("metadata", texts.metadata, MAX_METADATA),
+    ] {
+        let size = text.map_or(0, |text| text.get().len());
+        if size > WRITTEN * most {
+            let detail = format!("{name} has {size} bytes, and {most} is the most");
+            return Err(Problem::new(Code::TooLong, detail).at(format!("/{name}")));
         }
     }
     Ok(())

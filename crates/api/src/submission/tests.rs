@@ -136,3 +136,19 @@ fn a_batch_has_one_to_a_thousand_jobs() {
     let many = format!("{{\"jobs\":[{}{{}}]}}", "{},".repeat(1_000));
     assert!(Batch::read(many.as_bytes()).unwrap_err().is(Code::TooLong));
 }
+
+#[test]
+fn what_is_far_too_large_is_refused_before_it_is_read() {
+    let text = |field: &str, value: &str| {
+        format!(r#"{{"service":"simulation","payload":{{}},"{field}":{value}}}"#)
+    };
+    for (field, most) in [("requirements", MAX_REQUIREMENTS), ("metadata", MAX_METADATA)] {
+        // Were it read, its fields, or what it is, would be wrong first.
+        let long = format!("[{}1]", "1,".repeat(WRITTEN * most / 2));
+        let problem = Submission::read(text(field, &long).as_bytes()).unwrap_err();
+        assert_eq!((&*problem.code, problem.pointer), ("too_long", Some(format!("/{field}"))));
+        let blanks = format!("{{{}}}", " ".repeat((WRITTEN - 1) * most));
+        let read = Submission::read(text(field, &blanks).as_bytes()).and_then(Submission::validate);
+        assert!(read.is_ok(), "blanks are none of its bytes: {read:?}");
+    }
+}

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use pointsman_core::{Event, Seq, Timestamp, event::Record, record::Job};
+use pointsman_core::{Event, Record, Seq, Timestamp, record::Job};
 
 /// What one change of the log changed in the view.
 #[derive(Debug)]

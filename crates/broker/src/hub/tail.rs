@@ -8,8 +8,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use pointsman_core::{
-    Event, LogGroup, RecordKey, Seq, Timestamp, View, event::Record, record::Job,
-    view::ENDED_IN_VIEW,
+    Event, LogGroup, Record, RecordKey, Seq, Timestamp, View, record::Job, view::ENDED_IN_VIEW,
 };
 use pointsman_store::{JobFilter, LogPage, Seed, Store, StoreError};
 

@@ -2,8 +2,7 @@
 //! dropped with it.
 
 use pointsman_core::{
-    JobId, LogGroup, RecordKey,
-    event::Record,
+    JobId, LogGroup, Record, RecordKey,
     record::{Job, Progress},
 };
 

@@ -27,8 +27,9 @@ const LOOKS_A_ROUND: u32 = 12;
 
 /// Looks often at machines, workers and connectors, and seldom at everything; at everything also
 /// where a command met something wrong, when what is wrong with the former has changed, and when an
-/// alert stands that another server has raised: that server may have ended. As long as anything is wrong it looks at everything sooner, so that it is not shown much longer than it
-/// lasts; ever less often while the same stays wrong, as each look is at everything that is stored.
+/// alert stands that another server has raised: that server may have ended. As long as anything is
+/// wrong it looks at everything sooner, so that it is not shown much longer than it lasts; ever less
+/// often while the same stays wrong, as each look is at everything that is stored.
 #[derive(Default)]
 pub(super) struct Consistency(Mutex<Known>);
 

@@ -5,9 +5,9 @@ mod watchers;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Event, JobId, LogGroup, Outage, RecordKey, Seq, Timestamp,
-    event::{Record, RecordKind},
+    Event, JobId, LogGroup, Outage, Record, RecordKey, RecordKind, Seq, Timestamp,
     record::{Job, JobRecord},
+    to_json,
 };
 use pointsman_store::{StoreError, job};
 use serde::Serialize;
@@ -21,7 +21,7 @@ use watchers::JobSignal;
 pub(crate) use watchers::JobWatchers;
 
 use crate::{
-    frame::{AsOf, Line, ProgressLane, json},
+    frame::{AsOf, Line, ProgressLane},
     hub::{Hub, PROGRESS_EVERY},
 };
 
@@ -61,13 +61,11 @@ impl JobFrame {
     /// The frame as a server-sent event.
     pub fn line(&self) -> Line {
         let (event, data) = match self {
-            Self::Now(now) => ("job_now", json(now)),
-            Self::Event { seq, at, event } => {
-                (event.name.as_str(), event.to_json(*seq, *at).into())
-            }
-            Self::Progress(lane) => ("progress", json(lane)),
+            Self::Now(now) => ("job_now", to_json(now)),
+            Self::Event { seq, at, event } => (event.name.as_str(), event.to_json(*seq, *at)),
+            Self::Progress(lane) => ("progress", to_json(lane)),
         };
-        Line { id: None, event, data }
+        Line { id: None, event, data: data.into() }
     }
 
     /// Whether it is the stream's last frame: the job has ended, or is no longer kept.

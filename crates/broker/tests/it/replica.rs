@@ -7,10 +7,7 @@ use std::{
 };
 
 use pointsman_broker::Frame;
-use pointsman_core::{
-    Seq, View,
-    event::{Record, RecordKey},
-};
+use pointsman_core::{Record, RecordKey, Seq, View};
 use pointsman_store::{Position, Seed};
 use serde_json::Value;
 

@@ -36,8 +36,11 @@ pub(super) async fn view(State(app): State<App>, Query(which): Query<Which>) -> 
     let tag = etag(&path).await.unwrap_or_default();
     match tokio::fs::read(path).await {
         Ok(bytes) => {
-            let headers =
-                [(header::CONTENT_TYPE, media_type(&filename).to_owned()), (header::ETAG, tag)];
+            let headers = [
+                (header::CONTENT_TYPE, media_type(&filename).to_owned()),
+                (header::CONTENT_DISPOSITION, format!("filename=\"{filename}\"")),
+                (header::ETAG, tag),
+            ];
             (headers, bytes).into_response()
         }
         Err(_) => StatusCode::NOT_FOUND.into_response(),

@@ -1,12 +1,17 @@
 //! Whose fault a failure is. Pure; structured codes first, words of a message only where ComfyUI has no code.
 
-use crate::graph::is_model_file;
+use serde_json::Value;
+
+use crate::graph::{PREFIX, can_be_file_name, is_model_file};
 use crate::{ExecutionError, NodeError, Rejection, ValidationError};
 
 /// The code of a failure for want of space on the service's disk.
 pub const DISK_FULL: &str = "disk_full";
 /// The code of a failure of the service's disk itself: it is broken, or mounted read-only.
 pub const DISK_FAILED: &str = "disk_failed";
+
+/// The code of a failure for want of a model file that can be read on that machine.
+const MODEL_UNREADABLE: &str = "model_unreadable";
 
 /// Whose fault a failure is, and so what may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,15 +79,18 @@ pub fn rejection(rejection: &Rejection) -> Classified {
 pub fn execution_error(error: &ExecutionError) -> Classified {
     let (kind, code) = raised(error);
     let some = |text: &String| (!text.is_empty()).then(|| text.clone());
-    let message = error.exception_message.trim();
+    let message = match (error.exception_type.as_str(), error.exception_message.trim()) {
+        ("", "") => "a node failed without saying why".to_owned(),
+        ("", message) => message.to_owned(),
+        (raised, "") => raised.to_owned(),
+        (raised, message) => format!("{raised}: {message}"),
+    };
     Classified {
         kind,
         code: code.to_owned(),
-        message: match (error.exception_type.as_str(), message) {
-            ("", "") => "a node failed without saying why".to_owned(),
-            ("", message) => message.to_owned(),
-            (raised, "") => raised.to_owned(),
-            (raised, message) => format!("{raised}: {message}"),
+        message: match code {
+            MODEL_UNREADABLE => format!("{} ({message})", what_to_replace(error)),
+            _ => message,
         },
         node_id: some(&error.node_id),
         node_type: some(&error.node_type),
@@ -164,6 +172,7 @@ fn is_model_input(name: &str) -> bool {
 fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
     const FAULT: FailureKind = FailureKind::ServiceFault { poisoned: false };
     const POISONED: FailureKind = FailureKind::ServiceFault { poisoned: true };
+    const UNREADABLE: (FailureKind, &str) = (FailureKind::WrongWorker, MODEL_UNREADABLE);
     if error.is_blocked() {
         return (FailureKind::BadJob, "execution_blocked");
     }
@@ -198,15 +207,12 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
             (FAULT, DISK_FULL)
         }
         _ if is_errno("[errno 5]") || is_errno("[errno 30]") => (FAULT, DISK_FAILED),
-        "SafetensorError" => (FailureKind::WrongWorker, "model_unreadable"),
+        "SafetensorError" => UNREADABLE,
         // In what words ComfyUI passes it on where the header is wrong.
-        "ValueError" if message.contains("the safetensors file is corrupt") => {
-            (FailureKind::WrongWorker, "model_unreadable")
-        }
+        "ValueError" if message.contains("the safetensors file is corrupt") => UNREADABLE,
         // A pickled model that is empty, or is none, such as a page that was saved in its place.
-        "UnpicklingError" | "EOFError" if error.node_type.contains("Loader") => {
-            (FailureKind::WrongWorker, "model_unreadable")
-        }
+        "UnpicklingError" | "EOFError" if error.node_type.contains("Loader") => UNREADABLE,
+        class if is_of_its_bytes(class, &message) && reads_model(error) => UNREADABLE,
         // What a download that broke off leaves of a pickled model, in torch's newer and older format, and one
         // whose bytes were never written.
         _ if says(&[
@@ -215,7 +221,7 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
             "files saved in the legacy .tar format",
         ]) =>
         {
-            (FailureKind::WrongWorker, "model_unreadable")
+            UNREADABLE
         }
         // A name in a `COMBO` of a node of ComfyUI's newer kind is not checked before it runs (ComfyUI source).
         "FileNotFoundError"
@@ -225,6 +231,75 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
         }
         _ => (FailureKind::BadJob, "execution_error"),
     }
+}
+
+/// What a reader of models raises over bytes that are none: seen with torch 2.15 and ones that were changed, cut off or
+/// made up.
+fn is_of_its_bytes(class: &str, message: &str) -> bool {
+    const CLASSES: [&str; 8] = [
+        "UnpicklingError",
+        "EOFError",
+        "UnicodeDecodeError",
+        "IndexError",
+        "KeyError",
+        "ValueError",
+        "AssertionError",
+        "error",
+    ];
+    const WORDS: [&str; 3] = [
+        "invalid magic number",
+        "storage has wrong byte size",
+        "trying to resize storage that is not resizable",
+    ];
+    match class {
+        "RuntimeError" => WORDS.iter().any(|words| message.starts_with(words)),
+        "OSError" => message.starts_with("[errno 22]"),
+        class => CLASSES.contains(&class),
+    }
+}
+
+/// Whether it was raised while a model file was read, and not over what a node made of it, or of a file that a job
+/// brought.
+fn reads_model(error: &ExecutionError) -> bool {
+    const READERS: [&str; 4] = [
+        "/torch/serialization.py",
+        "/torch/_weights_only_unpickler.py",
+        "/safetensors/torch.py",
+        "/pickle.py",
+    ];
+    let mut files = error.traceback.iter().filter_map(|frame| frame.split('"').nth(1));
+    let reads = files.any(|file| {
+        let file = file.replace('\\', "/");
+        READERS.iter().any(|reader| file.ends_with(reader))
+    });
+    reads && (error.node_type.contains("Loader") || !models_of(error).is_empty())
+}
+
+/// The inputs by which a node was given model files, and their names.
+fn models_of(error: &ExecutionError) -> Vec<(&str, &str)> {
+    let inputs = error.current_inputs.as_object().into_iter().flatten();
+    let values = inputs.flat_map(|(input, values)| {
+        let values = values.as_array().into_iter().flatten();
+        values.filter_map(Value::as_str).map(|value| (input.as_str(), value))
+    });
+    let names_model = |input, value| {
+        is_model_input(input) || input != PREFIX && is_model_file(value) && can_be_file_name(value)
+    };
+    values.filter(|(input, value)| names_model(input, value)).collect()
+}
+
+/// What to do about a model file that cannot be read.
+fn what_to_replace(error: &ExecutionError) -> String {
+    let ExecutionError { node_id, node_type, .. } = error;
+    let class = if node_type.is_empty() { String::new() } else { format!(" ({node_type})") };
+    let models = models_of(error).into_iter().map(|(input, file)| format!("{input} {file:?}"));
+    let files = match models.collect::<Vec<_>>().join(" or ") {
+        files if files.is_empty() => files,
+        files => format!(", {files}"),
+    };
+    format!(
+        "node {node_id}{class} cannot read a model file of its machine{files}: replace it there"
+    )
 }
 
 /// Whether a text has these words, and they begin as a word does.

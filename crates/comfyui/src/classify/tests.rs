@@ -194,6 +194,86 @@ fn a_model_file_that_is_damaged_may_be_whole_on_another_worker() {
     assert_eq!(raised_in("LoadLatent", "EOFError", "Ran out of input"), "execution_error");
 }
 
+/// Frames as ComfyUI 0.3.64 on torch 2.15 tells of them for a file of random bytes.
+const READING: [&str; 4] = [
+    "  File \"ComfyUI/nodes.py\", line 588, in load_checkpoint\n    out = load(ckpt_path)\n",
+    "  File \"ComfyUI/comfy/utils.py\", line 82, in load_torch_file\n    pl_sd = torch.load(ckpt)\n",
+    "  File \"/venv/lib/python3.11/site-packages/torch/serialization.py\", line 1633, in load\n",
+    "  File \"/venv/lib/python3.11/site-packages/torch/_weights_only_unpickler.py\", line 553, in load\n    self.append(self.memo[idx])\n",
+];
+
+fn raised_at(traceback: &[&str], node_type: &str, input: (&str, &str), class: &str) -> Classified {
+    let (name, value) = input;
+    execution_error(&ExecutionError {
+        exception_type: class.into(),
+        exception_message: "113".into(),
+        node_id: "4".into(),
+        node_type: node_type.into(),
+        traceback: traceback.iter().map(|&frame| frame.to_owned()).collect(),
+        current_inputs: json!({ "strength": [1.0], name: [value] }),
+        ..Default::default()
+    })
+}
+
+#[test]
+fn whatever_its_reader_stumbles_over_in_a_model_file_the_file_is_damaged() {
+    let windows = READING.map(|frame| frame.replace('/', "\\"));
+    let windows = windows.each_ref().map(String::as_str);
+    for class in [
+        "KeyError",
+        "IndexError",
+        "UnicodeDecodeError",
+        "EOFError",
+        "struct.error",
+        "ValueError",
+        "AssertionError",
+        "_pickle.UnpicklingError",
+    ] {
+        let model = ("model_name", "4x.pth");
+        for traceback in [READING, windows] {
+            let classified = raised_at(&traceback, "UpscaleWith", model, class);
+            let (kind, code) = (classified.kind, &*classified.code);
+            assert_eq!((kind, code), (FailureKind::WrongWorker, "model_unreadable"), "{class}");
+        }
+        // What a node raises once it has read its model, and of a file that the job brought.
+        let after = raised_at(&READING[..2], "CheckpointLoaderSimple", model, class);
+        let own = raised_at(&READING, "LoadLatent", ("latent", "a.latent"), class);
+        let saving = raised_at(&READING, "SaveStyle", ("filename_prefix", "style.pt"), class);
+        let may_be_read = !["EOFError", "_pickle.UnpicklingError"].contains(&class);
+        for (classified, holds) in [(after, may_be_read), (own, true), (saving, true)] {
+            assert_eq!(classified.code == "execution_error", holds, "{class}: {classified:?}");
+        }
+    }
+    let model = ("ckpt_name", "a.ckpt");
+    for class in ["FileNotFoundError", "PermissionError", "ModuleNotFoundError", "RuntimeError"] {
+        let classified = raised_at(&READING, "CheckpointLoaderSimple", model, class);
+        assert_eq!(classified.code, "execution_error", "{class} says nothing of what is in it");
+    }
+}
+
+#[test]
+fn a_model_file_that_is_damaged_is_named_with_what_to_do() {
+    let said = |input| raised_at(&READING, "CheckpointLoader", input, "KeyError").message;
+    assert_eq!(
+        said(("ckpt_name", "sd/v1.ckpt")),
+        "node 4 (CheckpointLoader) cannot read a model file of its machine, ckpt_name \"sd/v1.ckpt\": \
+         replace it there (KeyError: 113)"
+    );
+    assert_eq!(
+        said(("which", "some")),
+        "node 4 (CheckpointLoader) cannot read a model file of its machine: replace it there \
+         (KeyError: 113)"
+    );
+    let several = execution_error(&ExecutionError {
+        exception_type: "SafetensorError".into(),
+        node_id: "7".into(),
+        current_inputs: json!({"clip_name1": ["l"], "clip_name2": ["g.sft"], "type": ["sdxl"]}),
+        ..Default::default()
+    });
+    let files = "node 7 cannot read a model file of its machine, clip_name1 \"l\" or clip_name2 \"g.sft\": ";
+    assert!(several.message.starts_with(files), "{}", several.message);
+}
+
 /// As ComfyUI 0.3.64's `folder_paths.get_full_path_or_raise` says it.
 #[test]
 fn a_model_that_is_missed_only_as_it_is_loaded_may_be_on_another_worker() {

@@ -12,7 +12,7 @@ pub const MODEL_SUFFIXES: [&str; 8] =
 const MAX_FILE_NAME: usize = 200;
 
 /// The input by which a node is told how to name the files that it saves.
-const PREFIX: &str = "filename_prefix";
+pub(crate) const PREFIX: &str = "filename_prefix";
 /// Bytes of the name in a prefix at most: of the 255 that a file's name may have, some are left for the number and the
 /// ending that the node puts behind it.
 const MAX_PREFIX_NAME: usize = 223;
@@ -169,16 +169,16 @@ fn model_name(input: &Value) -> Option<&str> {
 }
 
 /// Not the text of a prompt, which may end in the name of an embedding, nor the address of a download.
-fn can_be_file_name(text: &str) -> bool {
+pub(crate) fn can_be_file_name(text: &str) -> bool {
     text.len() <= MAX_FILE_NAME
         && !["\n", "\r", "://", "embedding:", ", "].iter().any(|part| text.contains(part))
 }
 
-/// The nodes that run for an output, by id: those of the classes that are `outputs`, and what leads to them.
+/// The nodes that run for these `outputs`, by id: they, and what leads to them.
 #[must_use]
-pub fn leading_to<'a>(graph: &'a Value, outputs: &BTreeSet<String>) -> BTreeSet<&'a str> {
+pub fn leading_to<'a>(graph: &'a Value, outputs: Vec<&'a str>) -> BTreeSet<&'a str> {
     let mut leading = BTreeSet::new();
-    let mut left = nodes_of(graph, outputs);
+    let mut left = outputs;
     while let Some(id) = left.pop() {
         if leading.insert(id) {
             let inputs = graph.get(id).and_then(|node| node.get("inputs")?.as_object());

@@ -104,10 +104,10 @@ fn what_leads_to_an_output_is_told_from_what_does_not() {
     let mut graph = picture();
     graph["4"] = json!({"class_type": "LoraLoader", "inputs": {"model": ["1", 0]}});
     graph["5"] = json!({"class_type": "Unused", "inputs": {"image": ["3", 0]}});
-    let outputs = ["SaveImage".to_owned()].into();
-    let leading: Vec<_> = leading_to(&graph, &outputs).into_iter().collect();
+    let outputs = nodes_of(&graph, &["SaveImage".to_owned()].into());
+    let leading: Vec<_> = leading_to(&graph, outputs).into_iter().collect();
     assert_eq!(leading, ["1", "2", "3"]);
-    assert!(leading_to(&graph, &BTreeSet::new()).is_empty());
+    assert!(leading_to(&graph, Vec::new()).is_empty());
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct ExecutionError {
     pub exception_type: String,
     /// Where it was raised, outermost first.
     pub traceback: Vec<String>,
+    /// What it was given: input → list of values, texts as they are and the rest as Python shows it.
+    pub current_inputs: Value,
     /// Nodes that were done by then.
     pub executed: Vec<String>,
     /// Service's clock, ms since the epoch; missing in `ExecutionBlocked`.

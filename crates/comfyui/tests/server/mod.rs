@@ -80,7 +80,9 @@ pub async fn answering(replies: Vec<Reply>) -> String {
                 }
                 Reply::Nothing => continue,
                 Reply::Broken => "HTTP/1.1 20".to_owned(),
-                Reply::Half => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_owned(),
+                Reply::Half => "HTTP/1.1 200 OK\r\ncontent-disposition: filename=\"a.png\"\r\n\
+                                content-length: 10\r\n\r\nhalf"
+                    .to_owned(),
             };
             stream.write_all(text.as_bytes()).await.unwrap();
             if matches!(reply, Reply::Announced(_)) {

@@ -62,7 +62,7 @@ impl Run<'_> {
                 Err(error) => return Err(self.not_stored(&file, error)),
             }
         }
-        let message = self.dropped.clone();
+        let message = self.dropped_but(entry.outputs_to_execute.as_deref());
         self.context.progress(Report { percent: Some(100.0), message, ..Report::default() });
         let cached = self.is_cached(&entry);
         let result = Some(Value::Object(entry.outputs));

@@ -22,7 +22,8 @@ pub(super) struct Run<'a> {
     pub(super) graph: Value,
     pub(super) extra_data: Map<String, Value>,
     pub(super) allow_partial: bool,
-    /// What the job allowed ComfyUI to drop, and why it did; said with the result.
+    /// What the job allowed ComfyUI to drop, and why it did, as its answer to the submission said; said
+    /// with the result.
     pub(super) dropped: Option<String>,
 }
 

@@ -98,24 +98,37 @@ impl Run<'_> {
         }
     }
 
-    /// Makes sure that ComfyUI dropped no output of a prompt whose submission's answer nobody read. Why
-    /// it did was said there alone, so the job is tried again, which says it anew.
+    /// Makes sure that ComfyUI dropped no output of a prompt whose submission's answer nobody read, unless
+    /// it may. Why it did was said there alone, so the job is tried again, which says it anew.
     pub(super) async fn check_whole(&self, truth: &Truth) -> Result<(), RunEnd> {
-        if truth.verdict.is_final() && !matches!(truth.verdict, Verdict::Succeeded(_)) {
+        let ends_otherwise =
+            truth.verdict.is_final() && !matches!(truth.verdict, Verdict::Succeeded(_));
+        if self.allow_partial || ends_otherwise {
             return Ok(());
         }
-        let Some(runs) = truth.outputs_to_execute(&self.prompt_id) else { return Ok(()) };
-        let mut dropped =
-            graph::nodes_of(&self.graph, &self.connector.condition.lock().output_classes);
-        dropped.retain(|id| !runs.iter().any(|run| run == id));
+        let dropped = self.outputs_but(truth.outputs_to_execute(&self.prompt_id));
         let Some(first) = dropped.first() else { return Ok(()) };
-        let message = format!(
-            "ComfyUI dropped the outputs of the nodes {}, and its answer that says why was lost",
-            dropped.join(", ")
-        );
+        let message = why_is_lost(&dropped);
         let node = Some((*first).to_owned());
         let failure = Failure::new(FailureKind::ServiceFault, "outputs_dropped", message);
         Err(self.refuse_partial(Failure { node, ..failure }).await)
+    }
+
+    /// What the job allowed ComfyUI to drop of a prompt that ran these outputs; none where all ran.
+    pub(super) fn dropped_but(&self, ran: Option<&[String]>) -> Option<String> {
+        self.dropped.clone().or_else(|| {
+            let dropped = self.outputs_but(ran);
+            (!dropped.is_empty()).then(|| why_is_lost(&dropped))
+        })
+    }
+
+    /// The outputs that do not run, where it is known which are outputs and which of them run.
+    fn outputs_but(&self, run: Option<&[String]>) -> Vec<&str> {
+        let Some(run) = run else { return Vec::new() };
+        let mut outputs =
+            graph::nodes_of(&self.graph, &self.connector.condition.lock().output_classes);
+        outputs.retain(|id| !run.iter().any(|run| run == id));
+        outputs
     }
 
     /// Nobody knows whether the prompt was taken: it is looked for before anything else is done.
@@ -123,23 +136,29 @@ impl Run<'_> {
         tracing::info!(prompt = self.prompt_id, %why, "submitted, and no answer");
         let pace = self.connector.settings.pace;
         let begin = Instant::now();
-        let mut nowhere_since = None;
+        let (mut nowhere_since, mut dead_since) = (None, None);
         let mut pause = pace.truth_first;
         while begin.elapsed() < ASK_FOR {
             let truth = self.connector.client.truth(&self.prompt_id);
             match self.context.ticking(truth).await {
                 Ok(truth) if truth.verdict != Verdict::Lost => return Ok(()),
                 Ok(_) => {
+                    dead_since = None;
                     let since = *nowhere_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= NOWHERE_FOR {
                         return Err(not_taken(&why));
                     }
                 }
-                Err(RequestError::Unreachable { reason, refused: true }) => {
-                    let message = format!("the service died at the submission: {reason}");
-                    return Err(RunEnd::gave_back(LossReason::ServiceLost, message));
-                }
-                Err(_) => {}
+                Err(error) => match self.dead_after(&error) {
+                    Some(dead_after) => {
+                        let since = *dead_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= dead_after {
+                            let message = format!("the service died at the submission: {error}");
+                            return Err(RunEnd::gave_back(LossReason::ServiceLost, message));
+                        }
+                    }
+                    None => dead_since = None,
+                },
             }
             self.context.ticking(tokio::time::sleep(pause)).await;
             pause = (pause * 2).min(pace.truth_most);
@@ -150,19 +169,28 @@ impl Run<'_> {
     }
 }
 
-/// A prompt that is nowhere. One whose submission was answered is not lost: that it is not taken is
-/// the service's fault, and may be so each time. A page is no answer of the service.
+fn why_is_lost(dropped: &[&str]) -> String {
+    let dropped = dropped.join(", ");
+    format!(
+        "ComfyUI dropped the outputs of the nodes {dropped}, and its answer that says why was lost"
+    )
+}
+
+/// A prompt that is nowhere, at a service that is there. One whose submission was answered is not
+/// lost: that it is not taken is the service's fault, or that of what stands before it, and may be so
+/// each time.
 fn not_taken(why: &RequestError) -> RunEnd {
+    let refused =
+        |message| Failure::new(FailureKind::ServiceFault, "submission_refused", message).into();
     match why {
-        page if page.is_page() => {
-            let message = format!("the submission did not reach ComfyUI: {why}");
-            RunEnd::gave_back(LossReason::ServiceLost, message)
-        }
+        page if page.is_page() => refused(format!(
+            "the submission did not reach ComfyUI, which answers otherwise: what stands before it \
+             {why}"
+        )),
         RequestError::Status { .. }
         | RequestError::Malformed { .. }
         | RequestError::TooLarge { .. } => {
-            let message = format!("ComfyUI did not take the submission: {why}");
-            Failure::new(FailureKind::ServiceFault, "submission_refused", message).into()
+            refused(format!("ComfyUI did not take the submission: {why}"))
         }
         RequestError::Unreachable { .. }
         | RequestError::TimedOut { .. }

@@ -37,8 +37,7 @@ impl Tracker {
     pub(super) fn new(graph: &Value, outputs: &BTreeSet<String>, adopted: bool) -> Self {
         let nodes = graph.as_object().into_iter().flatten();
         let nodes: BTreeMap<_, _> = nodes.map(|(id, node)| (id.clone(), name_of(node))).collect();
-        let mut to_run: BTreeSet<_> =
-            graph::leading_to(graph, outputs).into_iter().map(str::to_owned).collect();
+        let mut to_run = leading_to(graph, graph::nodes_of(graph, outputs));
         if to_run.is_empty() {
             to_run = nodes.keys().cloned().collect();
         }
@@ -53,6 +52,11 @@ impl Tracker {
             note: None,
             most: (!adopted).then_some(0.0),
         }
+    }
+
+    /// These outputs alone run: the service dropped the others.
+    pub(super) fn only(&mut self, graph: &Value, outputs: &[String]) {
+        self.to_run = leading_to(graph, outputs.iter().map(String::as_str).collect());
     }
 
     /// Takes in a message of this prompt; true when it changed what there is to report.
@@ -151,6 +155,10 @@ impl Tracker {
         let now = self.now.as_ref()?;
         Some(self.parts.get(now).unwrap_or(now))
     }
+}
+
+fn leading_to(graph: &Value, outputs: Vec<&str>) -> BTreeSet<String> {
+    graph::leading_to(graph, outputs).into_iter().map(str::to_owned).collect()
 }
 
 /// The title that its author gave a node, or its class.

@@ -51,7 +51,8 @@ struct Watch {
     /// from before its end. What names no prompt may be another's unless it runs: from a prompt without a
     /// client everybody gets the previews and the texts.
     runs: Option<bool>,
-    /// Nobody read the answer to its submission, which says whether all of it runs.
+    /// Whether all of it runs is not known yet: nobody read the answer to its submission, or a part is
+    /// enough.
     may_be_partial: bool,
     refused_since: Option<Instant>,
     unreadable_since: Option<Instant>,
@@ -107,7 +108,7 @@ impl Run<'_> {
             log_at: now,
             waits: false,
             runs: None,
-            may_be_partial: submitted != Submitted::Answered && !self.allow_partial,
+            may_be_partial: submitted != Submitted::Answered || self.allow_partial,
             refused_since: None,
             unreadable_since: None,
         }
@@ -181,7 +182,8 @@ impl Run<'_> {
                 if error.is_unreadable()
                     && (!is_cut_off(&error) || (hears && self.is_there().await)) =>
             {
-                // A proxy's, before a ComfyUI that is there: what runs is not stopped for it.
+                // A proxy's, before a ComfyUI that is there: what runs is not stopped for it, and what has
+                // ended is waited for.
                 if error.is_page() && watch.is_running() {
                     (watch.refused_since, watch.unreadable_since) = (None, None);
                     return Ok(None);
@@ -193,6 +195,9 @@ impl Run<'_> {
         (watch.refused_since, watch.unreadable_since) = (None, None);
         if std::mem::take(&mut watch.may_be_partial) {
             self.check_whole(&truth).await?;
+            if let Some(outputs) = truth.outputs_to_execute(&self.prompt_id) {
+                watch.tracker.only(&self.graph, outputs);
+            }
         }
         match truth.verdict {
             // Next in line while nothing runs, it is due, and what should take it may be dead.
@@ -267,7 +272,10 @@ impl Run<'_> {
     ) -> Result<(), RunEnd> {
         watch.refused_since = None;
         let since = *watch.unreadable_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < self.connector.settings.pace.unreadable_after {
+        let pace = &self.connector.settings.pace;
+        // A page passes sooner than a job is done again: it gets as long as where nothing else comes.
+        let patience = if error.is_page() { pace.mute_after } else { pace.unreadable_after };
+        if since.elapsed() < patience {
             return Ok(());
         }
         if self.make_it_stop(LossReason::ServiceLost).await?.is_some() {

@@ -193,7 +193,8 @@ fn keep_result(draft: &mut Draft<'_>, op: &AttemptOp, finish: &Finish, late: boo
     bytes
 }
 
-/// An exact repeat after a lost answer gets the first answer again; anything else is stale.
+/// A repeat after a lost answer gets the first answer again. It is known by attempt, token and outcome;
+/// what else it says is not looked at. Anything else is stale.
 fn repeat(job: &Job, op: &AttemptOp) -> Result<OpAnswer, Stop> {
     let last = job.past.last();
     let past = last.filter(|past| past.attempt == op.attempt && past.token == op.token);

@@ -124,8 +124,9 @@ pub struct RuleOutcome {
     /// Of those that fail it and no other rule, the ones that are there.
     #[serde(default)]
     pub fail_only_this_there: usize,
-    /// The first 20 workers that fail it, those that fail only this first. A customer's token, which
-    /// does not see the fleet, is told of none.
+    /// The first 20 workers that fail it: those that are there before those that are offline, and of
+    /// each those that fail only this first. A customer's token, which does not see the fleet, is told
+    /// of none.
     pub failing: Vec<FailingWorker>,
 }
 
@@ -143,6 +144,9 @@ pub struct FailingWorker {
     pub not_ready: Option<String>,
     /// Whether it passes every other rule.
     pub only_this: bool,
+    /// Whether it is not there: it said goodbye or fell silent.
+    #[serde(default)]
+    pub offline: bool,
 }
 
 impl Explanation {
@@ -202,6 +206,13 @@ pub fn explain<'a>(
 #[derive(Default)]
 struct Tally<'a> {
     pass: usize,
+    /// Those that are there, and those that are offline.
+    there: Failing<'a>,
+    offline: Failing<'a>,
+}
+
+#[derive(Default)]
+struct Failing<'a> {
     /// Those that fail only this.
     only_this: Failed<'a>,
     /// Those that fail other rules too.
@@ -213,24 +224,34 @@ struct Failed<'a> {
     /// The first of them.
     named: Vec<(Offer<'a>, Availability)>,
     count: usize,
-    /// Those that are not offline.
-    there: usize,
+}
+
+impl<'a> Failing<'a> {
+    fn count(&self) -> usize {
+        self.only_this.count + self.others.count
+    }
+
+    /// With whether they fail only this.
+    fn named(&self) -> impl Iterator<Item = (&(Offer<'a>, Availability), bool)> {
+        let near = self.only_this.named.iter().map(|offer| (offer, true));
+        near.chain(self.others.named.iter().map(|offer| (offer, false)))
+    }
 }
 
 impl<'a> Tally<'a> {
     fn fail(&mut self, offer: (Offer<'a>, Availability), only_this: bool) {
-        let failed = if only_this { &mut self.only_this } else { &mut self.others };
+        let is_offline = offer.1 == Availability::Offline;
+        let failing = if is_offline { &mut self.offline } else { &mut self.there };
+        let failed = if only_this { &mut failing.only_this } else { &mut failing.others };
         failed.count += 1;
-        failed.there += usize::from(offer.1 != Availability::Offline);
         if failed.named.len() < MAX_FAILING {
             failed.named.push(offer);
         }
     }
 
     fn outcome(self, ask: &Ask<'_>, why: impl Fn(&WorkerId) -> Option<String>) -> RuleOutcome {
-        let Self { pass, only_this: near, others: far } = self;
-        let named = near.named.iter().map(|offer| (offer, true));
-        let named = named.chain(far.named.iter().map(|offer| (offer, false)));
+        let Self { pass, there, offline } = self;
+        let named = there.named().chain(offline.named());
         let failing = named.filter_map(|((offer, availability), only_this)| {
             let worker = offer.worker?;
             let may_have = *availability == Availability::NotReady && ask.rule().is_learned();
@@ -239,16 +260,17 @@ impl<'a> Tally<'a> {
                 found: ask.found(offer),
                 not_ready: if may_have { why(worker) } else { None },
                 only_this,
+                offline: *availability == Availability::Offline,
             })
         });
         RuleOutcome {
             rule: ask.rule(),
             wanted: ask.wanted(),
             pass,
-            fail: near.count + far.count,
-            fail_only_this: near.count,
-            fail_there: near.there + far.there,
-            fail_only_this_there: near.there,
+            fail: there.count() + offline.count(),
+            fail_only_this: there.only_this.count + offline.only_this.count,
+            fail_there: there.count(),
+            fail_only_this_there: there.only_this.count,
             failing: failing.take(MAX_FAILING).collect(),
         }
     }

@@ -37,4 +37,4 @@ pub use explain::{
 pub use refusal::{RequirementError, RequirementErrorCode};
 pub use requirements::{CustomerNeeds, Hardware, Isolation, MustNot, Prefer, Requirements};
 pub use rules::{Rule, able, excludes};
-pub use validate::{MAX_CUSTOMERS, MAX_LIST, MAX_OFFERED};
+pub use validate::{MAX_BYTES, MAX_CUSTOMERS, MAX_LIST, MAX_OFFERED};

@@ -12,6 +12,7 @@ use crate::{
     ids::{CustomerId, Incarnation, JobId, MachineId, ServiceName, Token, WorkerId, WorkflowId},
     json::to_json,
     matching::{Class, Requirements},
+    names::named,
     time::Timestamp,
 };
 
@@ -55,8 +56,8 @@ pub struct JobSpec {
     pub service: ServiceName,
     /// 0 to 100, higher first.
     pub priority: u8,
-    #[serde(default, skip_serializing_if = "Requirements::is_empty")]
     /// Shared by the jobs of a class.
+    #[serde(default, skip_serializing_if = "Requirements::is_empty")]
     pub requirements: Arc<Requirements>,
     pub customer_id: Option<CustomerId>,
     pub workflow_id: Option<WorkflowId>,
@@ -194,15 +195,15 @@ impl Hold {
     }
 }
 
-/// What a held job waits for. All but `backoff` are reserved: nothing sets them yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum HoldReason {
-    /// A failed attempt waits before the next.
-    Backoff,
-    Schedule,
-    Dependency,
-    Paused,
+named! {
+    /// What a held job waits for. All but `backoff` are reserved: nothing sets them yet.
+    pub enum HoldReason {
+        /// A failed attempt waits before the next.
+        Backoff = "backoff",
+        Schedule = "schedule",
+        Dependency = "dependency",
+        Paused = "paused",
+    }
 }
 
 /// Who has the job.

@@ -1,3 +1,5 @@
+//! What a running attempt has told of itself.
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -39,7 +39,8 @@ pub fn check_shared_files(path: &Path, fleet: &str) -> anyhow::Result<()> {
     Files::check_shared(path, fleet).map_err(|error| cannot_use(path, &error))
 }
 
-/// The same as [`shared_files`] for a worker, once a server keeps files there; none when it was told to stop before.
+/// The same as [`shared_files`] for a worker, once a server keeps files there; none when it was told
+/// to stop before.
 async fn joined_files(
     path: &Path,
     owner: &Owner,

@@ -1,5 +1,5 @@
-//! The ways in which a worker reaches the store: in this process, over HTTP, or on Redis; and the places where
-//! its jobs' files lie.
+//! The ways in which a worker reaches the store: in this process, over HTTP, or on Redis; and the
+//! places where its jobs' files lie.
 
 mod artifacts;
 mod in_process;

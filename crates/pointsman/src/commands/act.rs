@@ -1,7 +1,11 @@
 //! Cancel, retry, explain.
 
 use pointsman_client::Client;
-use pointsman_core::{JobId, record::JobRecord};
+use pointsman_core::{
+    JobId,
+    matching::{Explanation, RuleOutcome},
+    record::JobRecord,
+};
 
 use super::{print, until_known};
 use crate::exit::Exit;
@@ -42,24 +46,39 @@ pub async fn explain(client: &Client, id: JobId, json: bool) -> Result<(), Exit>
         able.not_ready,
         able.offline
     ))?;
-    let rows: Vec<Vec<String>> = explanation
-        .rules
-        .iter()
-        .map(|rule| {
-            let failing = rule.failing.iter().take(3);
-            let failing = failing.map(|f| {
-                let worker = f.worker.iter().map(|worker| format!("{worker}: "));
-                let why = f.not_ready.iter().map(|why| format!(" (not ready: {why})"));
-                worker.chain([f.found.clone()]).chain(why).collect::<String>()
-            });
-            vec![
-                rule.rule.to_string(),
-                rule.wanted.clone(),
-                rule.pass.to_string(),
-                rule.fail.to_string(),
-                failing.collect::<Vec<_>>().join("; "),
-            ]
-        })
-        .collect();
+    let there = explanation.workers.saturating_sub(explanation.offline);
+    match (explanation.offline, there) {
+        (0, _) => {}
+        (offline, 0) => print::line(&format!(
+            "all {offline} workers are offline; they are counted all the same:"
+        ))?,
+        (offline, there) => {
+            print::line(&format!("of the {there} that are there ({offline} offline):"))?;
+        }
+    }
+    let rows: Vec<Vec<String>> =
+        explanation.rules.iter().map(|rule| row(rule, there, explanation)).collect();
     print::table(&["RULE", "WANTED", "PASS", "FAIL", "FAILING"], &rows)
+}
+
+/// How a rule fares with the workers that are there; with all, where none is.
+fn row(rule: &RuleOutcome, there: usize, explanation: &Explanation) -> Vec<String> {
+    let all_are_counted = there == 0 || explanation.offline == 0;
+    let (pass, fail) = match all_are_counted {
+        true => (rule.pass, rule.fail),
+        false => (there.saturating_sub(rule.fail_there), rule.fail_there),
+    };
+    let counted = rule.failing.iter().filter(|worker| all_are_counted || !worker.offline);
+    let failing = counted.take(3).map(|f| {
+        let worker = f.worker.iter().map(|worker| format!("{worker}: "));
+        let why = f.not_ready.iter().map(|why| format!(" (not ready: {why})"));
+        worker.chain([f.found.clone()]).chain(why).collect::<String>()
+    });
+    vec![
+        rule.rule.to_string(),
+        rule.wanted.clone(),
+        pass.to_string(),
+        fail.to_string(),
+        failing.collect::<Vec<_>>().join("; "),
+    ]
 }

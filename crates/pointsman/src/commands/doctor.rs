@@ -90,7 +90,7 @@ fn summary(remaining: &Examination) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_core::{JobId, doctor::FindingRule, event::RecordKey};
+    use pointsman_core::{JobId, RecordKey, doctor::FindingRule};
     use uuid::Uuid;
 
     use super::*;

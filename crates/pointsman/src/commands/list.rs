@@ -16,15 +16,6 @@ use crate::{args, exit::Exit};
 /// How long the server has to say what it knows of a running job's progress.
 const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
-/// A value's name, as it stands in JSON.
-pub fn word(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(text)) => text,
-        Ok(other) => other.to_string(),
-        Err(error) => error.to_string(),
-    }
-}
-
 pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), Exit> {
     let service = args.service.as_deref().map(ServiceName::new).transpose();
     let customer = args.customer.as_deref().map(CustomerId::new).transpose();
@@ -133,7 +124,7 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
     }
     if let Some(hold) = job.hold {
         let until = hold.until.map(|until| format!(", until {until}")).unwrap_or_default();
-        rows.push(vec!["held".to_owned(), format!("{}{until}", word(&hold.reason))]);
+        rows.push(vec!["held".to_owned(), format!("{}{until}", hold.reason.as_str())]);
     }
     print::rows(&rows)
 }
@@ -199,7 +190,7 @@ pub async fn workers(client: &Client, json: bool) -> Result<(), Exit> {
         .map(|worker| {
             vec![
                 worker.id.to_string(),
-                word(&worker.status),
+                worker.status.as_str().to_owned(),
                 worker.machine_id.to_string(),
                 worker.current_job_ids.len().to_string(),
                 worker.jobs_completed.to_string(),
@@ -239,7 +230,7 @@ pub async fn machines(client: &Client, json: bool) -> Result<(), Exit> {
             let gpus: Vec<_> = machine.gpus.iter().map(|gpu| gpu.name.clone()).collect();
             let reason = machine.reason.clone().unwrap_or_default();
             let drained = if machine.orders.drain { ", drained" } else { "" };
-            let status = word(&machine.status) + drained;
+            let status = format!("{}{drained}", machine.status.as_str());
             vec![machine.id.to_string(), status, gpus.join(", "), reason]
         })
         .collect();

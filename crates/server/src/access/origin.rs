@@ -22,27 +22,45 @@ pub(super) fn proxy_sign(headers: &HeaderMap, version: Version) -> Option<&'stat
 
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
     let host = header_text(headers, header::HOST);
-    let Some(host) = host.filter(|host| is_loopback(host)) else {
+    let is_one = |name: header::HeaderName| headers.get_all(name).iter().nth(1).is_none();
+    let Some(host) = host.filter(|host| is_loopback(host) && is_one(header::HOST)) else {
         let said = host.unwrap_or("none");
         let detail = format!("the Host header says {said:?}, and this server serves this machine");
         return Err(Problem::new(ErrorCode::ForeignHost, detail).at("Host"));
     };
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let Some(origin) = headers.get(header::ORIGIN) else { return check_site(headers, host) };
     let origin = origin.to_str().unwrap_or("unreadable");
     let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    if own.is_some_and(|own| own.eq_ignore_ascii_case(host)) {
+    if own.is_some_and(|own| own.eq_ignore_ascii_case(host)) && is_one(header::ORIGIN) {
         return Ok(());
     }
     let detail = format!("the page is of {origin}, and this server is {host}");
     Err(Problem::new(ErrorCode::ForeignOrigin, detail).at("Origin"))
 }
 
+/// Where a browser sends no `Origin`, for a picture, a script or a question whose answer its page may
+/// not read, it says so itself (Fetch Metadata, <https://www.w3.org/TR/fetch-metadata/>). Who follows a
+/// link to here comes from anywhere.
+fn check_site(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
+    let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_elsewhere = matches!(said("sec-fetch-site"), Some("cross-site" | "same-site"));
+    if !is_elsewhere || said("sec-fetch-mode") == Some("navigate") {
+        return Ok(());
+    }
+    let detail = format!("the page is of another site, and this server is {host}");
+    Err(Problem::new(ErrorCode::ForeignOrigin, detail).at("Sec-Fetch-Site"))
+}
+
 /// Whether `HOST[:PORT]` names this machine.
 fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or_default(),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if !(port.is_empty() || port.strip_prefix(':').is_some_and(is_port)) {
+        return false;
+    }
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -75,6 +93,10 @@ mod tests {
             Some("evil.example"),
             Some("127.0.0.1.evil.example"),
             Some("10.0.0.1:7780"),
+            Some("[::1].evil.example"),
+            Some("[::1]x"),
+            Some("127.0.0.1:evil.example"),
+            Some("localhost:1:2"),
             Some(""),
         ] {
             assert_eq!(verdict(host, None), Err("foreign_host".into()), "{host:?}");
@@ -85,5 +107,36 @@ mod tests {
             let found = verdict(Some("localhost:7780"), Some(origin));
             assert_eq!(found, Err("foreign_origin".into()), "{origin}");
         }
+    }
+
+    #[test]
+    fn a_header_that_stands_twice_is_not_believed() {
+        for (name, own) in [("host", "localhost"), ("origin", "http://localhost")] {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", "localhost".parse().unwrap());
+            headers.insert(name, own.parse().unwrap());
+            assert_eq!(check(&headers), Ok(()));
+            headers.append(name, "http://evil.example".parse().unwrap());
+            assert!(check(&headers).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_another_sites_page_loads_without_an_origin_is_refused() {
+        let verdict = |site: &str, mode: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", "127.0.0.1:7780".parse().unwrap());
+            headers.insert("sec-fetch-site", site.parse().unwrap());
+            headers.insert("sec-fetch-mode", mode.parse().unwrap());
+            check(&headers).map_err(|problem| problem.code.to_string())
+        };
+        for mode in ["no-cors", "cors", "navigate", "websocket"] {
+            assert_eq!(verdict("same-origin", mode), Ok(()), "{mode}");
+            assert_eq!(verdict("none", mode), Ok(()), "{mode}");
+            let links_in = mode == "navigate";
+            assert_eq!(verdict("cross-site", mode).is_ok(), links_in, "{mode}");
+            assert_eq!(verdict("same-site", mode).is_ok(), links_in, "{mode}");
+        }
+        assert_eq!(verdict("cross-site", "no-cors"), Err("foreign_origin".into()));
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use pointsman_api::Sha256Hex;
@@ -11,6 +12,9 @@ use pointsman_core::record::Artifact;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
 use super::{FileReader, Files, FilesError, StoredFile, blocking, place};
+
+/// The age of an input that no sweep removes for days yet.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
 
 impl Files {
     /// Makes an artifact's file an input, too, and answers which; none when the file is gone. The same
@@ -42,6 +46,31 @@ impl Files {
         }
     }
 
+    /// Whether there is such an input. One that a sweep may soon remove begins its age anew: whoever is
+    /// told that it is there names it from now on.
+    pub async fn hold_input(&self, sha256: &Sha256Hex) -> Result<bool, FilesError> {
+        match self.age_of_input(sha256).await? {
+            None => Ok(false),
+            Some(age) if age < FRESH => Ok(true),
+            // Another user's is there all the same, and keeps its age.
+            Some(_) => {
+                Ok(self.renew_input(sha256).await? || self.age_of_input(sha256).await?.is_some())
+            }
+        }
+    }
+
+    async fn age_of_input(&self, sha256: &Sha256Hex) -> Result<Option<Duration>, FilesError> {
+        let path = self.root.join(place::input(sha256).as_ref());
+        let age = blocking(move || fs::metadata(path)?.modified()).await;
+        match age {
+            Ok(at) => Ok(Some(at.elapsed().unwrap_or_default())),
+            Err(FilesError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                self.none().await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Begins the age of an input anew, durably; `false`: there is none, or it is another user's.
     async fn renew_input(&self, sha256: &Sha256Hex) -> Result<bool, FilesError> {
         let place = place::input(sha256);
@@ -65,7 +94,9 @@ impl Files {
 fn renew(path: &Path) -> io::Result<()> {
     let file = fs::File::options().write(true).open(path)?;
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    Ok(futimens(&file, &Timestamps { last_access: now, last_modification: now })?)
+    futimens(&file, &Timestamps { last_access: now, last_modification: now })?;
+    // A sweep that took it away before that may not have seen it.
+    fs::metadata(path).map(drop)
 }
 
 /// One file under two names costs nothing; where that is not possible, or it is another user's, it is

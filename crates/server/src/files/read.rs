@@ -21,6 +21,10 @@ impl FileReader {
         Self { files, place, size }
     }
 
+    pub(super) fn place(&self) -> &Path {
+        &self.place
+    }
+
     /// The file's bytes, or those of a range within it; none when the file is gone.
     pub async fn read(&self, range: Option<Range<u64>>) -> Result<Option<ByteStream>, FilesError> {
         if self.size == 0 {
@@ -32,12 +36,6 @@ impl FileReader {
             Err(object_store::Error::NotFound { .. }) => self.files.none().await,
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-impl FileReader {
-    pub(super) fn place(&self) -> &Path {
-        &self.place
     }
 }
 

@@ -5,11 +5,12 @@ use std::{
     collections::HashSet,
     fs::DirEntry,
     io,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use futures::TryStreamExt as _;
-use object_store::{ObjectStoreExt as _, path::Path};
+use object_store::path::Path;
 use pointsman_broker::Broker;
 use pointsman_core::{JobId, RecordKey, Timestamp, decide::Key};
 use pointsman_store::JobFilter;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 use super::{Files, FilesError, Owner, blocking, owner::other_store, place};
 
 const EVERY: Duration = Duration::from_secs(15 * 60);
-/// An input stays this long after its last upload, whether a job names it or not.
+/// An input stays this long after its last upload or submission, whether a job names it or not.
 const INPUT_STAYS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A file that is not whole has had no more bytes for so long: whoever transferred it is gone.
 const TRANSFER_STAYS: Duration = Duration::from_secs(24 * 3600);
@@ -99,6 +100,8 @@ impl Files {
         now: Timestamp,
     ) -> Result<usize, FilesError> {
         let before = (now - INPUT_STAYS).as_millis();
+        let since = u64::try_from(before).unwrap_or_default();
+        let since = SystemTime::UNIX_EPOCH + Duration::from_millis(since);
         let listed = self.store.list(Some(&Path::from(place::INPUTS)));
         let old = listed
             .try_filter(|meta| std::future::ready(meta.last_modified.timestamp_millis() < before));
@@ -113,8 +116,12 @@ impl Files {
         if old.is_empty() || may_miss_jobs(broker).await? {
             return Ok(0);
         }
-        self.remove(&old).await?;
-        Ok(old.len())
+        let mut removed = 0;
+        for place in old {
+            let paths = [place, place::staged()].map(|place| self.root.join(place.as_ref()));
+            removed += usize::from(blocking(move || remove_unless_renewed(&paths, since)).await?);
+        }
+        Ok(removed)
     }
 
     /// Whether what the store just said was said by the one that was there before: one that was
@@ -153,16 +160,6 @@ impl Files {
     }
 
     /// One that is gone already was removed by another server.
-    async fn remove(&self, files: &[Path]) -> Result<(), FilesError> {
-        for file in files {
-            match self.store.delete(file).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
     /// The whole directory, with what `store` does not list.
     async fn remove_job(&self, job: JobId) -> Result<(), FilesError> {
         let directory = self.root.join(place::job(job).as_ref());
@@ -176,6 +173,25 @@ fn unless_gone<T: Default>(done: io::Result<T>) -> io::Result<T> {
         io::ErrorKind::NotFound => Ok(T::default()),
         _ => Err(error),
     })
+}
+
+/// Removes an input, unless its age began anew since it was listed. It is taken out of its place before
+/// its age is looked at, so whoever renews it either is seen here, or finds it gone.
+pub(super) fn remove_unless_renewed(
+    [place, aside]: &[PathBuf; 2],
+    since: SystemTime,
+) -> io::Result<bool> {
+    if let Some(directory) = aside.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let taken = std::fs::rename(place, aside).map(|()| true);
+    if !unless_gone(taken)? {
+        return Ok(false);
+    }
+    if std::fs::metadata(aside)?.modified()? >= since {
+        return std::fs::rename(aside, place).map(|()| false);
+    }
+    std::fs::remove_file(aside).map(|()| true)
 }
 
 /// What is in a directory; nothing if there is none.

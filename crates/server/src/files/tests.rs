@@ -10,7 +10,10 @@ use pointsman_core::{
 use pointsman_store::{ManualClock, MemStore};
 use uuid::Uuid;
 
-use super::{sweep::Swept, *};
+use super::{
+    sweep::{Swept, remove_unless_renewed},
+    *,
+};
 
 fn held(n: u128) -> Held {
     let (job, token) = (Uuid::from_u128(1), Uuid::from_u128(n));
@@ -151,6 +154,38 @@ async fn files_go_with_their_job_and_inputs_when_no_job_names_them() {
     assert_eq!(sweep(day).await, Swept { jobs: 1, inputs: 0, transfers: 0 });
     assert_eq!(sweep(8 * day).await, Swept { jobs: 0, inputs: 1, transfers: 0 });
     assert!(everything_under(dir.path()).is_empty());
+}
+
+/// Between the look at its age and its removal a job may be taken that names it.
+#[tokio::test]
+async fn an_old_input_that_a_submission_is_told_of_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path(), None).unwrap();
+    let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
+    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    let day = Duration::from_secs(86_400);
+    let now = std::time::SystemTime::now();
+    let [named, other] = ["named", "other"].map(|text| text.as_bytes());
+    let [named, other] = [
+        files.put_input(whole(named)).await.unwrap().sha256,
+        files.put_input(whole(other)).await.unwrap().sha256,
+    ];
+    for sha256 in [&named, &other] {
+        let path = files.root.join(place::input(sha256).as_ref());
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(now - 8 * day).unwrap();
+    }
+    assert!(files.hold_input(&named).await.unwrap());
+    assert!(!files.hold_input(&Sha256Hex::of([0; 32])).await.unwrap());
+    // As a sweep that had listed it before.
+    let paths = [place::input(&named), place::staged()];
+    let paths = paths.map(|place| files.root.join(place.as_ref()));
+    assert!(!remove_unless_renewed(&paths, now - 7 * day).unwrap());
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let now = Timestamp::from_millis(now.try_into().unwrap());
+    assert_eq!(files.sweep(&broker, None, now).await.unwrap().inputs, 1);
+    assert!(files.hold_input(&named).await.unwrap());
+    assert!(!files.hold_input(&other).await.unwrap());
 }
 
 /// A job that cannot be listed may be the one that names them.

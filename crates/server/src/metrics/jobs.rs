@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use parking_lot::Mutex;
 use pointsman_core::{
     Event, EventName, FailureKind, LogGroup, LossReason, Record, ServiceName,
-    record::{Job, JobState, JobStatus, PastOutcome},
+    record::{Job, JobState, JobStatus, PastOutcome, Worker},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -13,8 +13,13 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Workers name services: so many become series of their own, the others are `OTHER`.
+use crate::services::BUILT_IN;
+
+/// Workers name services: so many become series of their own, and the built-in ones always; the others
+/// are `OTHER`.
 const SERVICES: usize = 100;
+/// Of one worker's services so many have series before their first event: the place is for others' too.
+const OF_A_WORKER: usize = 10;
 const OTHER: &str = "other";
 
 /// Upper bounds, seconds: from a cached picture to a long video.
@@ -74,8 +79,10 @@ impl Jobs {
     }
 
     /// Services that are there: their series begin before their first event, so that no rate misses it.
-    pub fn know(&self, services: BTreeSet<&ServiceName>) {
-        for service in services {
+    pub fn know<'a>(&self, workers: impl IntoIterator<Item = &'a Worker>) {
+        let of_each =
+            workers.into_iter().flat_map(|worker| worker.services.iter().take(OF_A_WORKER));
+        for service in of_each.map(|slots| &slots.name).collect::<BTreeSet<_>>() {
             self.label(service);
         }
     }
@@ -133,7 +140,8 @@ impl Jobs {
     fn label(&self, service: &ServiceName) -> String {
         let mut services = self.services.lock();
         if !services.contains(service) {
-            if services.len() >= SERVICES {
+            let is_built_in = BUILT_IN.contains(&service.as_str());
+            if !is_built_in && services.len() >= SERVICES {
                 return OTHER.to_owned();
             }
             services.insert(service.clone());

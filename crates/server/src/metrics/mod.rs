@@ -94,8 +94,7 @@ impl Metrics {
         // Who asks at the same time gets figures of one moment, too.
         let registry = self.registry.lock();
         self.fleet.set(&snapshot);
-        self.jobs
-            .know(snapshot.connectors.iter().map(|connector| &connector.service_type).collect());
+        self.jobs.know(snapshot.workers.iter().map(AsRef::as_ref));
         let stats = broker.stats();
         self.seq.set(i64::try_from(stats.seq).unwrap_or(i64::MAX));
         self.viewers.set(gauge(stats.viewers));

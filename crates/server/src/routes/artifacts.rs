@@ -60,21 +60,10 @@ pub(crate) async fn get(
     let job_id: JobId = id(&job)?;
     check_file_name(&name)?;
     let job = find(&app, &caller, job_id).await?;
-    let none = || {
-        match attempt {
-        None => Problem::new(
-            ErrorCode::ArtifactNotFound,
-            format!("job {job_id} has no artifact {name:?}"),
-        ),
-        Some(attempt) => Problem::new(
-            ErrorCode::ArtifactNotFound,
-            format!("attempt {attempt} of job {job_id} handed in no {name:?} late"),
-        )
-        .at("?attempt")
-        .cure("see `late_artifacts` of the record's `past_attempts`; what ended the job is asked for without `attempt`"),
-    }
-    };
-    let (artifact, reader) = app.files.artifact(&job, attempt, &name).ok_or_else(none)?;
+    let (artifact, reader) = app
+        .files
+        .artifact(&job, attempt, &name)
+        .ok_or_else(|| not_listed(job_id, attempt, &name))?;
     let etag = format!("\"{}\"", artifact.sha256);
     if header_text(&headers, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &etag))
     {
@@ -107,6 +96,22 @@ pub(crate) async fn get(
                 &format!("bytes */{}", reader.size),
             );
             Ok(response)
+        }
+    }
+}
+
+/// The record lists no such file.
+fn not_listed(job: JobId, attempt: Option<u32>, name: &str) -> Problem {
+    let code = ErrorCode::ArtifactNotFound;
+    match attempt {
+        None => Problem::new(code, format!("job {job} has no artifact {name:?}")),
+        Some(attempt) => {
+            Problem::new(code, format!("attempt {attempt} of job {job} handed in no {name:?} late"))
+                .at("?attempt")
+                .cure(
+                    "see `late_artifacts` of the record's `past_attempts`; what ended the job is \
+                     asked for without `attempt`",
+                )
         }
     }
 }
@@ -164,10 +169,15 @@ fn asked(range: &str, size: u64) -> Asked {
     else {
         return Asked::Whole;
     };
-    let (start, end) = match (first.parse::<u64>(), last.parse::<u64>()) {
-        (Ok(first), Ok(last)) if first <= last => (first, last.saturating_add(1).min(size)),
-        (Ok(first), Err(_)) if last.is_empty() => (first, size),
-        (Err(_), Ok(suffix)) if first.is_empty() => (size.saturating_sub(suffix), size),
+    // Digits alone (RFC 9110, 14.1.1): a sign is none.
+    let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => text.parse::<u64>().ok(),
+        false => None,
+    };
+    let (start, end) = match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => (first, last.saturating_add(1).min(size)),
+        (Some(first), None) if last.is_empty() => (first, size),
+        (None, Some(suffix)) if first.is_empty() => (size.saturating_sub(suffix), size),
         _ => return Asked::Whole,
     };
     if start < end { Asked::Part(start..end) } else { Asked::Outside }
@@ -185,6 +195,8 @@ mod tests {
             ("bytes=-10", Asked::Part(90..100)),
             ("bytes=-1000", Asked::Part(0..100)),
             ("bytes=50-1000", Asked::Part(50..100)),
+            ("bytes=+5-10", Asked::Whole),
+            ("bytes=5-+10", Asked::Whole),
             ("bytes=100-", Asked::Outside),
             ("bytes=-0", Asked::Outside),
             ("bytes=0-1,5-6", Asked::Whole),

@@ -1,5 +1,7 @@
 //! The worker protocol for one attempt: thin wrappers of the exchange, and the attempt's files.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Body,
@@ -22,7 +24,7 @@ use utoipa::IntoParams;
 use super::{
     Errors,
     inputs::{Upload, check_form},
-    worker::single,
+    protocol::single,
 };
 use crate::{
     app::App,
@@ -150,7 +152,7 @@ fn expected_digest(headers: &HeaderMap) -> Result<Option<Sha256Hex>, Problem> {
     })
 }
 
-async fn find(app: &App, id: JobId) -> Answer<std::sync::Arc<Job>> {
+async fn find(app: &App, id: JobId) -> Answer<Arc<Job>> {
     app.broker.job(id).await?.ok_or_else(|| Rejected::JobNotFound(id).into())
 }
 

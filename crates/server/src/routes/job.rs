@@ -185,7 +185,8 @@ pub(crate) async fn preview(
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    Ok((headers, preview.bytes).into_response())
+    let share = app.answers.share_of(preview.bytes.len() as u64).await?;
+    Ok((headers, to_send(preview.bytes, share)).into_response())
 }
 
 /// Cancel the job. A pending one ends at once (200); a running one is asked to stop (202), and

@@ -18,8 +18,8 @@ pub(crate) mod jobs;
 pub(crate) mod machines;
 mod page;
 pub(crate) mod pages;
+pub(crate) mod protocol;
 pub(crate) mod submit;
-pub(crate) mod worker;
 pub(crate) mod workers;
 
 /// Every error of every route, for the OpenAPI document.

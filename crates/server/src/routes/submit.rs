@@ -15,6 +15,7 @@ use super::{Errors, job::json_text};
 use crate::{
     access::Caller,
     app::App,
+    body::Share,
     extract::Whole,
     refusal::{Answer, Refusal},
     submission::{Admitted, admit},
@@ -71,7 +72,7 @@ pub(crate) async fn batch(
     let size = body.len();
     let batch = app.reading.of(size, move || Batch::read(&body)).await??;
     // About as much as the records of its jobs have.
-    let mut answers = app.answers.share_of((size + batch.jobs.len() * RECORD) as u64).await?;
+    let answers = app.answers.share_of((size + batch.jobs.len() * RECORD) as u64).await?;
     // What became of each job, but of those that go to the store.
     let mut settled: Vec<Option<BatchItem>> = Vec::with_capacity(batch.jobs.len());
     let (mut submits, mut all_entering) = (Vec::with_capacity(batch.jobs.len()), Vec::new());
@@ -109,23 +110,32 @@ pub(crate) async fn batch(
             None => Err(Refusal::new(ErrorCode::Internal, "the store did not answer")),
         },
     });
-    let results = results.collect::<Answer<Vec<_>>>()?;
+    batch_answer(results.collect::<Answer<_>>()?, have_all, answers).await
+}
+
+/// What became of each job. Where it is known of none, that is the answer: they are repeated as a
+/// whole.
+async fn batch_answer(
+    results: Vec<BatchItem>,
+    have_keys: bool,
+    mut answers: Share,
+) -> Answer<Response> {
     let unknown = |why: &Problem| {
         let refusal = Refusal::new(ErrorCode::OutcomeUnknown, why.detail.clone());
-        if have_all { refusal } else { refusal.unrepeatable(LOOK_FIRST) }
+        if have_keys { refusal } else { refusal.unrepeatable(LOOK_FIRST) }
     };
-    // Where nothing is known of any, they are repeated as a whole.
-    let is_unknown = |item: &BatchItem| matches!(item, BatchItem::Refused { problem } if problem.is(ErrorCode::OutcomeUnknown));
-    match &results[..] {
-        [BatchItem::Refused { problem }, ..] if results.iter().all(is_unknown) => {
-            Err(unknown(problem))
-        }
-        _ => {
-            let json = to_json(&BatchResult { results });
-            answers.grow_to(json.len()).await.map_err(|full| unknown(&full))?;
-            Ok(json_text(json, answers))
-        }
+    let is_unknown = |item: &BatchItem| match item {
+        BatchItem::Refused { problem } => problem.is(ErrorCode::OutcomeUnknown),
+        BatchItem::Accepted { .. } => false,
+    };
+    if let [BatchItem::Refused { problem }, ..] = &results[..]
+        && results.iter().all(is_unknown)
+    {
+        return Err(unknown(problem));
     }
+    let json = to_json(&BatchResult { results });
+    answers.grow_to(json.len()).await.map_err(|full| unknown(&full))?;
+    Ok(json_text(json, answers))
 }
 
 /// Why it was not taken, or may not have been.

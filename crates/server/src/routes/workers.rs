@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use pointsman_core::{
-    Command, RecordKey, Rejected, WorkerId,
+    Command, Record, RecordKey, Rejected, WorkerId,
     command::Reconcile,
-    event::Record,
     record::{Orders, Worker},
 };
 use serde::Serialize;

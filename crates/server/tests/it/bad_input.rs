@@ -191,6 +191,7 @@ async fn a_wrong_parameter_is_answered_with_what_was_given_and_what_may_be() {
         ("/api/v1/jobs?limit=abc", "limit=abc is not valid: use a whole number from 1 to 1000"),
         ("/api/v1/jobs?limit=", "limit= is not valid: use a whole number from 1 to 1000"),
         ("/api/v1/jobs?limit=-1", "limit=-1 is not valid: use a whole number from 1 to 1000"),
+        ("/api/v1/jobs?limit=+5", "limit=\" 5\" is not valid: use a whole number from 1 to 1000"),
         ("/api/v1/jobs?limit=0", "limit=0 is not valid: use a whole number from 1 to 1000"),
         (
             "/api/v1/jobs?limit=99999999999",

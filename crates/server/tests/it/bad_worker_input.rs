@@ -1,5 +1,7 @@
 //! Bad input of workers: each gets its error with code, pointer and cure, and the store is unchanged.
 
+use std::collections::BTreeMap;
+
 use pointsman_core::{
     Failure, FailureKind,
     bounds::MAX_RESULT,
@@ -191,6 +193,7 @@ async fn bad_worker_requests_have_their_errors() {
     let tokens: Vec<Uuid> = (0..1025).map(|_| Uuid::new_v4()).collect();
     let service = |n: u32| json!({"name": format!("s{n}"), "slots": 1});
     let services: Vec<Value> = (0..101).map(service).collect();
+    let labels: BTreeMap<String, bool> = (0..101).map(|n| (format!("l{n}"), true)).collect();
     let remark = "r".repeat(2_001);
     let progress = |field: &str, value: Value| {
         let mut progress = json!({"job": Uuid::now_v7(), "attempt": 1, "n": 1});
@@ -229,6 +232,18 @@ async fn bad_worker_requests_have_their_errors() {
             register("capabilities", json!({"services": {"simulation": {"modells": []}}})),
             "unknown_field",
             "/capabilities/services/simulation/modells",
+        ),
+        (
+            "register",
+            register("capabilities", json!({"labels": labels})),
+            "too_long",
+            "/capabilities/labels",
+        ),
+        (
+            "exchange",
+            with("claim", json!({"tokens": [], "services": vec!["x"; 101]})),
+            "too_long",
+            "/claim/services",
         ),
         (
             "exchange",

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use pointsman_core::{
     Failure, FailureKind, LossReason,
     command::{Finish, Op, Outcome},
+    record::ServiceSlots,
 };
 
 use crate::fixture::{Fixture, completed, op, start};
@@ -92,6 +93,29 @@ async fn of_a_service_that_a_worker_has_every_count_is_there_from_the_start() {
     // What no attempt or job can come to is none.
     for never in [r#"reason="bad_job""#, r#"failure_kind="cancelled""#, r#"service="other""#] {
         assert!(!seen.contains(never), "{never} in:\n{seen}");
+    }
+}
+
+/// Its many services leave others their place.
+#[tokio::test]
+async fn a_worker_with_many_services_pushes_no_others_out() {
+    let server = start().await;
+    for (worker, names) in [
+        ("a", (0..100).map(|n| format!("a{n}")).collect()),
+        ("b", vec!["simulation".to_owned(), "zeta".to_owned()]),
+    ] {
+        let worker = server.worker(worker).await;
+        let mut registration = worker.registration();
+        let names = || names.iter().map(|name: &String| name.parse().unwrap());
+        registration.services = names().map(|name| ServiceSlots { name, slots: 1 }).collect();
+        registration.capabilities.services =
+            names().map(|name| (name, Default::default())).collect();
+        worker.client.register(&registration, &|| {}).await.unwrap();
+    }
+    let seen = figures(&server).await;
+    for service in ["simulation", "zeta", "a0"] {
+        let series = format!("pointsman_jobs_submitted_total{{service=\"{service}\"}}");
+        assert_eq!(value(&seen, &series), Some(0.0), "{series} in:\n{seen}");
     }
 }
 

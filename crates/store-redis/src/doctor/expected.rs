@@ -6,13 +6,16 @@ use pointsman_core::{
     Record, RecordKey, WorkerId,
     decide::GroupKey,
     matching::{CapabilitiesDigest, Class, ClassKey},
-    record::{Job, JobState},
+    record::{Job, JobState, JobStatus},
 };
 
 use crate::encoding::keys;
 
 /// Members with their scores; a score of none is whatever it is.
 pub type Scores = BTreeMap<String, Option<u64>>;
+
+/// In `meta` pending jobs that are held are counted apart.
+const HELD: &str = "held";
 
 #[derive(Debug, Default)]
 pub struct Expected {
@@ -32,13 +35,10 @@ pub struct Expected {
     pub ended_bytes: i64,
 }
 
-const STATUSES: [&str; 7] =
-    ["pending", "held", "assigned", "in_progress", "completed", "failed", "cancelled"];
-
 impl Expected {
     pub fn of(records: &[Record]) -> Self {
         let mut expected = Self::default();
-        for status in STATUSES {
+        for status in JobStatus::ALL.map(JobStatus::as_str).into_iter().chain([HELD]) {
             expected.count("meta", status, 0);
         }
         expected.counts.entry("present".to_owned()).or_default();
@@ -97,7 +97,7 @@ impl Expected {
         let id = job.id.to_string();
         self.score("jobs", &id, Some(0));
         let held = job.is_pending() && !job.is_waiting();
-        self.count("meta", if held { "held" } else { job.status().as_str() }, 1);
+        self.count("meta", if held { HELD } else { job.status().as_str() }, 1);
         if let Some(ended) = job.ended() {
             self.score("ended", &id, Some(ended.ended_no));
             self.ended_bytes += i64::try_from(job.bytes()).unwrap_or(i64::MAX);

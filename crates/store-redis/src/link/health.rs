@@ -155,7 +155,7 @@ impl Link {
         let inner = self.0.standing.0.lock();
         match &inner.away {
             Some(Away::Unreachable(why)) => {
-                return Health::Failed(format!("Redis is not reachable: {why}"));
+                return Health::Failed(format!("the store is away: {why}"));
             }
             Some(Away::Newer(why)) => return Health::Newer(why.clone()),
             None => {}

@@ -42,7 +42,7 @@ impl From<OpenError> for CallError {
 impl From<CallError> for StoreError {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Unreachable(why) => Self::Failed(format!("Redis is not reachable: {why}")),
+            CallError::Unreachable(why) => Self::Failed(format!("the store is away: {why}")),
             CallError::Lost(why) => Self::Unknown(format!("Redis did not answer: {why}")),
             CallError::Refused(why) => match why.split_once(DAMAGED) {
                 Some((_, why)) => Self::Damaged(why.to_owned()),
@@ -167,5 +167,18 @@ impl Link {
     pub async fn send_passing(&self, pipeline: &Pipeline) -> Result<Vec<Value>, CallError> {
         let answers = self.send_typed(pipeline).await?.into_iter();
         Ok(answers.map(|answer| answer.unwrap_or(Value::Nil)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_reached_is_not_called_unreachable() {
+        let lacking = OpenError::NotLoaded { library: "pointsman_4".into() };
+        let told = StoreError::from(CallError::from(lacking)).to_string();
+        assert!(told.contains("lacks the functions"), "{told}");
+        assert!(!told.contains("not reachable"), "{told}");
     }
 }

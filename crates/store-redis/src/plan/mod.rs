@@ -16,10 +16,9 @@ pub use claim::{ClaimPlan, Pick};
 use index::Indexes;
 use parts::Parts;
 use pointsman_core::{
-    JobId, Record, RecordKey, Transition, WorkerId,
+    Event, JobId, Record, RecordKey, Transition, WorkerId,
     command::IdempotencyKey,
     decide::{Guard, Intake, KeptIdempotency, Key, Side, Value, limits},
-    event::Event,
     hex,
     matching::{Capabilities, Class},
     record::Seq,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_core::{Command, command::Op, decide::Key, event::RecordKey};
+use pointsman_core::{Command, RecordKey, command::Op, decide::Key};
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::conformance::fleet::{Fleet, spec};
 use pointsman_store_redis::{Options, RedisStore};

@@ -13,12 +13,11 @@ use std::{
 
 use async_trait::async_trait;
 use pointsman_core::{
-    Answer, Command, JobId, LogGroup, Rejected, Seq, ServiceName, Timestamp, Token, Transition,
-    WorkerId,
+    Answer, Command, JobId, LogGroup, Record, RecordKey, Rejected, Seq, ServiceName, Timestamp,
+    Token, Transition, WorkerId,
     command::Reconcile,
     decide::Key,
     doctor::{Examination, Mended},
-    event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Explanation},
 };
 use pointsman_store::{

@@ -1,16 +1,15 @@
 //! What is wrong with what is stored, and making it right: the state in itself, rows that are not
 //! what the process holds, payloads that are gone, and what was set aside at opening.
 
-mod held;
+mod memory;
 pub(crate) mod quarantine;
 
 use std::collections::BTreeSet;
 
 use pointsman_core::{
-    JobId, Record, Rejected, Timestamp,
+    JobId, Record, RecordKey, Rejected, Timestamp,
     decide::Side,
     doctor::{Examination, Finding, FindingRule, Mended},
-    event::RecordKey,
 };
 use pointsman_store::{
     Depth, Done, JobFilter, State, Store as _, StoreError, Treatment, transfer::Item,
@@ -21,7 +20,7 @@ use crate::{
     SqliteStore, blobs,
     writer::{Writer, database::WriteError},
 };
-use held::{Damaged, fleet_items, suspects};
+use memory::{Damaged, fleet_items, suspects};
 use quarantine::{Quarantined, take_away};
 
 /// Rows compared at once.

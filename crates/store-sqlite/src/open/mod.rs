@@ -16,7 +16,7 @@ use pointsman_store::{Clock, Epoch, Intake, MonotonicClock};
 use rusqlite::Connection;
 
 use crate::{
-    Options,
+    Opening, Options,
     rows::Rows,
     writer::{
         database::{clear, database_path, is_full},
@@ -95,22 +95,15 @@ pub(crate) struct Opened {
     pub loaded: Loaded,
 }
 
-/// What becomes of an import that broke off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HalfImport {
-    Refused,
-    Cleared,
-}
-
-pub(crate) fn open(dir: &Path, options: &Options, half: HalfImport) -> Result<Opened, OpenError> {
+pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     let lock = DirLock::take(dir)?;
     let path = database_path(dir);
-    let mut connection = open_writer(dir, &path, &lock, options, half)?;
-    let intake = match (schema::intake(&connection)?, half) {
-        (Intake::Importing, HalfImport::Refused) => {
+    let mut connection = open_writer(dir, &path, &lock, options)?;
+    let intake = match (schema::intake(&connection)?, options.opening) {
+        (Intake::Importing, Opening::Serve | Opening::Visit) => {
             return Err(OpenError::HalfImported { dir: dir.to_owned() });
         }
-        (Intake::Importing, HalfImport::Cleared) => {
+        (Intake::Importing, Opening::Import) => {
             tracing::warn!("an import into this store broke off; it is cleared");
             clear(&mut connection)?;
             Intake::Open
@@ -140,10 +133,9 @@ fn open_writer(
     path: &Path,
     lock: &DirLock,
     options: &Options,
-    half: HalfImport,
 ) -> Result<Connection, OpenError> {
     let open = || {
-        let mut db = schema::open_writer(path, half)?;
+        let mut db = schema::open_writer(path, options.opening)?;
         let identities = lock.identity_found().and_then(|found| Ok((found, lock.identity()?)));
         let (found, now) =
             identities.map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;

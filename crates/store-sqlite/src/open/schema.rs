@@ -9,8 +9,7 @@ use pointsman_core::Timestamp;
 use pointsman_store::{Epoch, Intake, RECORDS};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
-use super::HalfImport;
-use crate::{OpenError, writer::janitor::KEPT_FILE};
+use crate::{OpenError, Opening, writer::janitor::KEPT_FILE};
 
 /// Stands in the file's header, so that another program's database is not taken for a store.
 const APPLICATION_ID: i32 = 0x504d_616e;
@@ -63,9 +62,8 @@ const STEPS: &[&str] = &["
     );
 "];
 
-/// Opens the connection that writes, and brings the store to this program's version; an import shuts
-/// out older programs only once it begins.
-pub(crate) fn open_writer(path: &Path, purpose: HalfImport) -> Result<Connection, OpenError> {
+/// Opens the connection that writes, and brings the tables to this program's version.
+pub(crate) fn open_writer(path: &Path, opening: Opening) -> Result<Connection, OpenError> {
     let mut db = Connection::open(path)?;
     if check_ours(&db, path)? == Found::Nothing {
         make_file(&db, path)?;
@@ -83,7 +81,7 @@ pub(crate) fn open_writer(path: &Path, purpose: HalfImport) -> Result<Connection
     keep_plans(&db)?;
     migrate(&mut db, STEPS)?;
     check_writer(&db, path)?;
-    if purpose == HalfImport::Refused {
+    if opening == Opening::Serve {
         shut_out_older(&db)?;
     }
     Ok(db)

@@ -8,7 +8,7 @@ use pointsman_store::{
     conformance::fleet::{Fleet, Hand, completed, late, spec},
     transfer::{ExportOptions, check, export, import},
 };
-use pointsman_store_sqlite::{OpenError, Options, SqliteStore};
+use pointsman_store_sqlite::{OpenError, Opening, Options, SqliteStore};
 
 use crate::support::{
     by_an_older_program, count, database, durable_picture, oldest_writer, options,
@@ -26,6 +26,10 @@ pointsman_store::transfer_tests!(open);
 
 fn open_in(dir: &Path) -> Result<SqliteStore, OpenError> {
     SqliteStore::open(dir, options(&ManualClock::default()))
+}
+
+fn open_for(dir: &Path, opening: Opening) -> SqliteStore {
+    SqliteStore::open(dir, Options { opening, ..Options::default() }).unwrap()
 }
 
 /// A store in memory with an ended, a running and a waiting job, as a stream.
@@ -49,7 +53,7 @@ async fn stream() -> (Fleet, Hand, Arc<Job>, Vec<u8>) {
 async fn an_imported_store_is_the_same_after_a_restart() {
     let (_, hand, running, stream) = stream().await;
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open_for_import(dir.path(), Options::default()).unwrap();
+    let store = open_for(dir.path(), Opening::Import);
     let done = import(&store, &stream[..], &mut |_| ()).await.unwrap();
     let before = durable_picture(&store).await;
     store.close().await.unwrap();
@@ -94,6 +98,21 @@ async fn a_closed_intake_stays_closed_after_a_restart() {
     crate::support::fleet(dir.path()).submit(spec(50)).await;
 }
 
+/// An older program goes on with a store that was looked at, closed, exported and opened again.
+#[tokio::test]
+async fn an_export_takes_over_no_store() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::support::fleet(dir.path()).submit(spec(50)).await;
+    by_an_older_program(dir.path());
+    let store = open_for(dir.path(), Opening::Visit);
+    store.set_intake(false).await.unwrap();
+    let options = ExportOptions { made_by: "a test".to_owned(), with_running: false };
+    export(&store, &options, &mut Vec::new(), &mut |_| ()).await.unwrap();
+    store.set_intake(true).await.unwrap();
+    drop(store);
+    assert_eq!(oldest_writer(dir.path()), "1");
+}
+
 /// An older program goes on with a store that is not empty, and so was not imported into.
 #[tokio::test]
 async fn a_refused_import_takes_over_no_store() {
@@ -101,7 +120,7 @@ async fn a_refused_import_takes_over_no_store() {
     let dir = tempfile::tempdir().unwrap();
     crate::support::fleet(dir.path()).submit(spec(50)).await;
     by_an_older_program(dir.path());
-    let into = || SqliteStore::open_for_import(dir.path(), Options::default()).unwrap();
+    let into = || open_for(dir.path(), Opening::Import);
     let refused = import(&into(), &stream[..], &mut |_| ()).await.unwrap_err();
     assert!(refused.to_string().contains("empty"), "{refused}");
     assert_eq!(oldest_writer(dir.path()), "1");
@@ -109,7 +128,7 @@ async fn a_refused_import_takes_over_no_store() {
     let dir = tempfile::tempdir().unwrap();
     drop(open_in(dir.path()).unwrap());
     by_an_older_program(dir.path());
-    let store = SqliteStore::open_for_import(dir.path(), Options::default()).unwrap();
+    let store = open_for(dir.path(), Opening::Import);
     let (header, _) = check(&stream[..]).await.unwrap();
     store.begin_import(&header).await.unwrap();
     assert_eq!(oldest_writer(dir.path()), RECORDS.to_string());
@@ -134,7 +153,11 @@ async fn an_import_that_broke_off_is_told_and_begins_anew() {
     assert!(matches!(refused, OpenError::HalfImported { .. }), "{refused:?}");
     assert!(refused.to_string().contains("pointsman import"), "{refused}");
     assert_eq!(oldest_writer(dir.path()), RECORDS.to_string());
-    let store = SqliteStore::open_for_import(dir.path(), options(&ManualClock::default())).unwrap();
+    let store = SqliteStore::open(
+        dir.path(),
+        Options { opening: Opening::Import, ..options(&ManualClock::default()) },
+    )
+    .unwrap();
     assert_eq!(count(&database(dir.path()), "jobs"), 0);
     assert_eq!(store.intake().await, Ok(Intake::Open));
     import(&store, &stream[..], &mut |_| ()).await.unwrap();

@@ -321,12 +321,13 @@ pub async fn of_what_a_suspect_worker_broke_the_latest_are_kept(open: &Open) {
     assert_eq!(fleet.worker_record(&hand).await.suspect_jobs, broken[1..]);
 }
 
-pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
-    let fleet = Fleet::new(open);
-    let hands = [fleet.worker("a", 9, &["x"]).await, fleet.worker("b", 9, &["x"]).await];
-    let poison = || JobSpec { requirements: needs("x"), max_losses: 90, ..spec(50) };
+/// Jobs that need a label and are lost, until their class is poisonous.
+async fn lose(fleet: &Fleet, label: &str) -> JobSpec {
+    let poison = JobSpec { requirements: needs(label), max_losses: 90, ..spec(50) };
+    let [a, b] = ["a", "b"].map(|name| format!("{name}-{label}"));
+    let hands = [fleet.worker(&a, 9, &[label]).await, fleet.worker(&b, 9, &[label]).await];
     for _ in 0..3 {
-        fleet.submit(poison()).await;
+        fleet.submit(poison.clone()).await;
     }
     for n in 0..limits::POISONOUS_AFTER as usize {
         let hand = &hands[n % 2];
@@ -338,8 +339,26 @@ pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
             .await
             .expect("accepted");
     }
+    poison
+}
+
+/// Who takes the first of many takes the same ones every time.
+pub async fn poisonous_classes_come_in_the_order_of_their_keys(open: &Open) {
+    let fleet = Fleet::new(open);
+    let labels = ["s", "t", "u", "v", "w", "x", "y", "z"];
+    for label in labels {
+        lose(&fleet, label).await;
+    }
+    let poisonous = fleet.store.poisonous().await.expect("the store works");
+    assert_eq!(poisonous.len(), labels.len());
+    assert!(poisonous.is_sorted(), "{poisonous:?}");
+}
+
+pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
+    let fleet = Fleet::new(open);
+    let poison = lose(&fleet, "x").await;
     assert_eq!(fleet.store.poisonous().await.expect("the store works").len(), 1);
-    let waiting = fleet.submit(poison()).await;
+    let waiting = fleet.submit(poison).await;
     let poisonous = async || {
         let explained = fleet.store.explain(waiting).await.expect("the store works");
         explained.expect("there is such a job").0.poisonous

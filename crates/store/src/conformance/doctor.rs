@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use pointsman_core::{
-    Command, ConnectorId, EventName, JobId, MachineId, ServiceName,
+    Command, ConnectorId, Event, EventName, JobId, MachineId, Record, RecordKey, ServiceName,
     command::Held,
     doctor::{MendOutcome, Mended},
-    event::{Event, Record, RecordKey},
     matching::digest,
     record::{Connector, ConnectorStatus, Job, JobState, Machine, Worker, WorkerStatus},
     view::{ENDED_IN_VIEW, View},

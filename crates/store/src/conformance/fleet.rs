@@ -12,12 +12,11 @@ use std::{
 
 use pointsman_core::{
     Answer, Command, ConnectorId, Event, Failure, FailureKind, Incarnation, JobId, LogGroup,
-    MachineId, Rejected, ServiceName, Token, Transition, WorkerId,
+    MachineId, Record, RecordKey, Rejected, ServiceName, Token, Transition, WorkerId,
     command::{
         AttemptOp, Claim, ConnectorReport, Exchange, Finish, Held, Op, OpAnswer, Outcome,
         Reconcile, Register, Renew, Renewed, Submit,
     },
-    event::{Record, RecordKey},
     matching::{Capabilities, LabelValue, Requirements, ServiceCapabilities},
     record::{
         Artifact, ArtifactType, Connector, ConnectorStatus, Job, JobSpec, Machine, ServiceSlots,

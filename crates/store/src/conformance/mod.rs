@@ -52,6 +52,7 @@ macro_rules! conformance_tests {
             a_suspect_worker_that_is_resumed_is_trusted,
             of_what_a_suspect_worker_broke_the_latest_are_kept,
             a_poisonous_class_runs_one_probe,
+            poisonous_classes_come_in_the_order_of_their_keys,
             a_waiting_worker_is_woken,
         );
         $crate::conformance_tests!(@each rules $open,

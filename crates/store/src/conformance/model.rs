@@ -4,9 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Answer, Command, FailureKind, JobId, LossReason, WorkflowId,
+    Answer, Command, FailureKind, JobId, LossReason, Record, RecordKey, WorkflowId,
     command::{Held, Idempotency, Op, Submit},
-    event::{Record, RecordKey},
     record::{ConnectorStatus, Job, JobSpec, Orders},
 };
 use proptest::{prelude::*, test_runner::TestRunner};

@@ -1,11 +1,10 @@
 //! What records and events say is true: who has a job, who ended it, who is there.
 
 use pointsman_core::{
-    Answer, Command, Event, EventName, FailureKind, LossReason, MachineId, Record, Rejected,
-    Timestamp,
+    Answer, Command, Event, EventName, FailureKind, LossReason, MachineId, Record, RecordKey,
+    Rejected, Timestamp,
     command::{Op, OpAnswer, Reconcile, RegisterMachine, Repair, SetMachine},
     decide::limits,
-    event::RecordKey,
     matching::LabelValue,
     record::{ConnectorStatus, Job, JobSpec, JobStatus, MachineStatus, PastOutcome, WorkerStatus},
 };

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use pointsman_core::{
-    Answer, Event, EventName, LogGroup, Rejected, Seq, Timestamp,
+    Answer, Event, EventName, LogGroup, Record, RecordKey, Rejected, Seq, Timestamp,
     command::IdempotencyKey,
     decide::{ClassHealth, Guard, KeptIdempotency, Side, Transition, class_health},
-    event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest, ClassKey},
     record::Job,
 };

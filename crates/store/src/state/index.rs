@@ -3,9 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_core::{
-    JobId, MachineId, WorkerId,
+    JobId, MachineId, Record, RecordKey, WorkerId,
     decide::GroupKey,
-    event::{Record, RecordKey},
     matching::{Capabilities, CapabilitiesDigest},
     record::{Job, JobState, Worker},
 };

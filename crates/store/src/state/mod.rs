@@ -34,13 +34,13 @@ pub use volatile::{Confirmed, ConfirmedBy};
 pub use waiters::WorkHint;
 
 use pointsman_core::{
-    Answer, Command, ConnectorId, EventName, JobId, MachineId, Rejected, Seq, Timestamp, WorkerId,
+    Answer, Command, ConnectorId, EventName, JobId, MachineId, Record, RecordKey, Rejected, Seq,
+    Timestamp, WorkerId,
     command::{Exchange, IdempotencyKey, Renew},
     decide::{
         self, GroupKey, Intake, KeptIdempotency, Key, Source, Stop, Transition, Unread, Value,
         limits,
     },
-    event::{Record, RecordKey},
     matching::CapabilitiesDigest,
     record::{Alert, AlertId, Connector, Job, JobStatus, Machine, Worker},
 };

@@ -7,8 +7,8 @@ use std::{
 };
 
 use pointsman_core::{
-    ConnectorId, CustomerId, JobId, MachineId, ServiceName, Timestamp, WorkerId, WorkflowId,
-    event::Record,
+    ConnectorId, CustomerId, JobId, MachineId, Record, ServiceName, Timestamp, WorkerId,
+    WorkflowId,
     matching::{Capabilities, CapabilitiesDigest, Class, ClassKey, Requirements},
     record::{Hold, Job, JobStatus, Worker},
 };
@@ -398,6 +398,8 @@ impl State {
     }
 
     pub fn poisonous(&self) -> Vec<(ClassKey, u32)> {
-        self.queues.poisonous().collect()
+        let mut poisonous: Vec<_> = self.queues.poisonous().collect();
+        poisonous.sort_unstable();
+        poisonous
     }
 }

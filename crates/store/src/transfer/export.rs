@@ -30,9 +30,9 @@ pub struct ExportOptions {
 /// much was written.
 ///
 /// # Errors
-/// When something is wrong with what is stored, when jobs run and are not to be taken along, when the store changes meanwhile, or when the
-/// store or the writing fails. What was written so far is of no use then, and the intake stays
-/// closed.
+/// When something is wrong with what is stored, when jobs run and are not to be taken along, when the
+/// store changes meanwhile, or when the store or the writing fails. What was written so far is of no
+/// use then, and the intake stays closed.
 pub async fn export<W: AsyncWrite + Unpin + Send>(
     store: &dyn Transfer,
     options: &ExportOptions,

@@ -27,7 +27,8 @@ use super::{Reconciler, World};
 use crate::FilesTrouble;
 use stuck::Stuck;
 
-/// Alerts of one rule at most: those of the oldest reasons. A thousand would tell no more.
+/// Alerts of one rule at most, the same ones as long as their reasons last. A thousand would tell no
+/// more.
 const MAX_OF_RULE: usize = 100;
 
 /// A service may come out of its error by itself; after this long somebody should look.

@@ -324,21 +324,53 @@ async fn a_page_before_a_service_that_is_there_costs_a_prompt_nothing() {
     assert_eq!(proxy.breaks_left(), 0);
 }
 
-/// As a proxy does that finds nothing behind it, or has its users log in.
+/// What was made lies there, and is not made again for a proxy that shows a page for some seconds.
 #[tokio::test]
-async fn a_page_that_answers_a_submission_is_a_loss_of_the_service() {
-    let bench = Bench::new().await;
-    let proxy = Proxy::start(bench.sim.addr()).await;
-    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
-    for status in [200, 400, 404] {
+async fn a_page_before_the_history_of_what_has_ended_is_waited_out() {
+    let patient = |settings: &mut super::ComfyUiSettings| {
+        settings.pace.unreadable_after = Duration::ZERO;
+        settings.pace.mute_after = Duration::from_secs(3600);
+        settings.pace.truth_most = Duration::from_millis(20);
+    };
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(patient).await;
+    let running = bench.begin(comfy_task(sleeping(0.1))).await;
+    proxy.breaks("GET /history", How::Page(200), 1_000_000);
+    while bench.queue().await > 0 {}
+    let left = proxy.breaks_left() - 20;
+    until(|| proxy.breaks_left() < left || running.run.is_finished()).await;
+    proxy.mend();
+    running.end().await.expect("it completes");
+}
+
+/// A ComfyUI that is there is not lost: what stands before it lets no submission through.
+#[tokio::test]
+async fn a_page_that_answers_submissions_alone_is_a_fault_of_what_stands_before_the_service() {
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
+    for status in [200, 404] {
         proxy.breaks("POST /prompt", How::Page(status), 1);
-        let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
-        assert_eq!(lost(end), LossReason::ServiceLost, "{status}");
+        let failed = failure(bench.run(picture(1)).await.0);
+        let (kind, code) = (FailureKind::ServiceFault, "submission_refused");
+        assert_eq!((failed.kind, &*failed.code), (kind, code), "{status}: {}", failed.message);
+        for part in ["did not reach ComfyUI, which answers otherwise", "<!DOCTYPE html>"] {
+            assert!(failed.message.contains(part), "{status}: {}", failed.message);
+        }
     }
     proxy.breaks("POST /prompt", How::Page(401), 1);
-    let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
-    assert_eq!(failure(end).code, "submission_refused", "it wants a password");
+    let failed = failure(bench.run(picture(1)).await.0);
+    assert_eq!(failed.code, "submission_refused", "it wants a password");
     proxy.breaks("POST /prompt", How::Page(413), 1);
-    let end = connector.run(comfy_task(picture(1)), Witness::new().context()).await;
-    assert_eq!(failure(end).code, "graph_too_large");
+    assert_eq!(failure(bench.run(picture(1)).await.0).code, "graph_too_large");
+}
+
+/// As a proxy does that finds nothing behind it, or has its users log in.
+#[tokio::test]
+async fn a_page_for_whatever_is_asked_is_a_loss_of_the_service() {
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
+    for how in [How::Page(200), How::Page(404), How::Answer(502)] {
+        proxy.breaks("", how, ALL);
+        let begin = Instant::now();
+        assert_eq!(lost(bench.run(picture(1)).await.0), LossReason::ServiceLost);
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        proxy.mend();
+    }
 }

@@ -68,6 +68,10 @@ pub enum How {
     Answer(u16),
     /// With a page for people, and this status.
     Page(u16),
+    /// As what has programs log in: with this, and 200.
+    Json(&'static str),
+    /// With a file of no bytes.
+    EmptyFile,
     /// As one that has its users go elsewhere.
     Redirect(&'static str),
     /// The connection is closed, and the request arrives when it is let through.
@@ -76,12 +80,13 @@ pub enum How {
     Keep,
     /// The connection stays open, and nothing comes.
     Hold,
-    /// With the beginning of an answer that is larger than anybody reads.
+    /// With the beginning of an answer, or a file, that is larger than anybody reads.
     Large,
 }
 
 const PAGE: &str = "<!DOCTYPE html>\n<title>The tunnel is down</title>";
 const PAGES_TYPE: &str = "content-type: text/html; charset=utf-8\r\n";
+const FILES_NAME: &str = "content-disposition: filename=\"lake.png\"\r\n";
 
 /// Bytes of an answer that says little.
 const SMALL: usize = 512;
@@ -294,8 +299,10 @@ impl Manners {
                     let (status, length, body, more) = match how {
                         How::Answer(status) => (status, 0, "", String::new()),
                         How::Page(status) => (status, PAGE.len(), PAGE, PAGES_TYPE.to_owned()),
+                        How::Json(body) => (200, body.len(), body, String::new()),
+                        How::EmptyFile => (200, 0, "", FILES_NAME.to_owned()),
                         How::Redirect(to) => (302, 0, "", format!("location: {to}\r\n")),
-                        _ => (200, 1 << 31, "x", String::new()),
+                        _ => (200, 1 << 31, "x", FILES_NAME.to_owned()),
                     };
                     let answer = format!(
                         "HTTP/1.1 {status} Broken\r\ncontent-length: {length}\r\n{more}\

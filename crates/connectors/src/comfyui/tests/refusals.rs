@@ -4,7 +4,7 @@ use pointsman_comfyui::Submission;
 use pointsman_core::FailureKind;
 use serde_json::{Map, Value, json};
 
-use super::{Bench, comfy_task, failure, picture, proxy::Proxy, settings, with_faults};
+use super::{Bench, comfy_task, failure, picture, proxy::Proxy, settings, sleeping, with_faults};
 use crate::{
     Completion, Connector as _, RunEnd, Task,
     comfyui::ComfyUiConnector,
@@ -64,6 +64,17 @@ async fn a_partial_run_that_does_not_stop_says_what_it_failed_of() {
     assert!(failure.message.contains("only a part"), "{}", failure.message);
 }
 
+const WHY_LOST: &str =
+    "ComfyUI dropped the outputs of the nodes 9, and its answer that says why was lost";
+
+fn allowing_partial(graph: Value) -> Task {
+    task("comfyui", json!({"workflow": graph, "allow_partial": true}).to_string())
+}
+
+fn last_message(witness: &Witness) -> String {
+    witness.reports.lock().last().unwrap().message.clone().unwrap()
+}
+
 /// A picture that is drawn, and one that ComfyUI drops.
 fn half_wrong() -> Value {
     let mut graph = picture(1);
@@ -94,11 +105,12 @@ async fn a_partial_run_whose_answer_was_lost_is_found_out() {
     // While it waits it is stopped, too.
     check_dropped(run(with_faults(half_wrong(), json!({"foreign_prompt_s": 30.0}))).await);
     assert_eq!(bench.queue().await, 1, "the foreign one");
-    let payload = json!({"workflow": half_wrong(), "allow_partial": true});
     bench.sim.restart().await;
-    let end = run(task("comfyui", payload.to_string())).await;
-    assert_eq!(end.unwrap().artifacts.len(), 1);
     assert_eq!(run(comfy_task(picture(2))).await.unwrap().artifacts.len(), 1);
+    let witness = Witness::new();
+    let end = connector.run(allowing_partial(half_wrong()), witness.context()).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+    assert_eq!(last_message(&witness), WHY_LOST);
 }
 
 #[tokio::test]
@@ -106,11 +118,39 @@ async fn a_partial_run_that_a_lost_worker_submitted_is_found_out() {
     let bench = Bench::new().await;
     bench.connector.capabilities().await.unwrap();
     let adopted = Task { adopted: true, ..comfy_task(half_wrong()) };
-    let (graph, id) = (half_wrong(), adopted.held.token.to_string());
+    submit_as_before(&bench, &adopted).await;
+    check_dropped(bench.run_task(adopted, Witness::new()).await);
+    let adopted = Task { adopted: true, ..allowing_partial(half_wrong()) };
+    submit_as_before(&bench, &adopted).await;
+    let witness = Witness::new();
+    let end = bench.run_task(adopted, witness.clone()).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+    assert_eq!(last_message(&witness), WHY_LOST);
+}
+
+async fn submit_as_before(bench: &Bench, task: &Task) {
+    let (graph, id) = (half_wrong(), task.held.token.to_string());
     let submission =
         Submission { graph: &graph, prompt_id: &id, client_id: &id, extra_data: &Map::default() };
     bench.connector.client.submit(&submission).await.unwrap();
-    check_dropped(bench.run_task(adopted, Witness::new()).await);
+}
+
+#[tokio::test]
+async fn what_is_dropped_is_not_waited_for_in_the_percentage() {
+    let bench = Bench::new().await;
+    bench.connector.capabilities().await.unwrap();
+    let mut graph = sleeping(2.0);
+    for (id, node) in half_wrong().as_object().unwrap() {
+        if ["8", "9"].contains(&id.as_str()) {
+            graph[id] = node.clone();
+        }
+    }
+    let witness = Witness::new();
+    bench.run_task(allowing_partial(graph), witness.clone()).await.unwrap();
+    let reports = witness.reports.lock();
+    let percents = reports.iter().filter_map(|report| report.percent);
+    let most = percents.filter(|percent| *percent < 100.0).fold(0.0, f32::max);
+    assert!(most > 65.0, "two of three at least, not of five: {most}");
 }
 
 #[tokio::test]

@@ -128,10 +128,11 @@ async fn an_upload_may_take_longer_than_a_stall_as_long_as_it_moves() {
 #[tokio::test]
 async fn a_page_in_the_place_of_a_file_is_waited_out() {
     let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
-    for (seed, status) in [(1, 200), (2, 401), (3, 403)] {
-        proxy.breaks("GET /view", How::Page(status), 2);
+    let login = How::Json(r#"{"error":"login"}"#);
+    for (seed, how) in [(1, How::Page(200)), (2, How::Page(401)), (3, How::Page(403)), (4, login)] {
+        proxy.breaks("GET /view", how, 2);
         let (end, witness) = bench.run(picture(seed)).await;
-        assert_eq!((end.unwrap().artifacts.len(), proxy.breaks_left()), (1, 0), "{status}");
+        assert_eq!((end.unwrap().artifacts.len(), proxy.breaks_left()), (1, 0), "{seed}");
         assert!(witness.artifacts.lock()[0].1.starts_with(b"\x89PNG"));
     }
 }
@@ -139,7 +140,7 @@ async fn a_page_in_the_place_of_a_file_is_waited_out() {
 #[tokio::test]
 async fn a_file_of_no_bytes_is_an_artifact_as_any_other() {
     let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
-    proxy.breaks("GET /view", How::Answer(200), 1);
+    proxy.breaks("GET /view", How::EmptyFile, 1);
     let (end, witness) = bench.run(picture(1)).await;
     assert_eq!((end.unwrap().artifacts.len(), proxy.breaks_left()), (1, 0));
     assert!(witness.artifacts.lock()[0].1.is_empty());

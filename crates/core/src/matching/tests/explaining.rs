@@ -1,7 +1,7 @@
 //! What `explain` tells a person.
 
 use super::*;
-use crate::matching::{AbleWorkers, Availability, Explanation, Throttle, explain};
+use crate::matching::{AbleWorkers, Availability, Explanation, LabelValue, Throttle, explain};
 
 #[test]
 fn a_mismatch_says_what_was_wanted_and_what_was_found() {
@@ -121,10 +121,26 @@ fn each_rule_says_how_many_pass_and_which_fail() {
     assert_eq!(memory.failing.len(), 20);
     assert_eq!(memory.failing[0].worker, Some(worker("w01")), "the nearest misses first");
     assert_eq!(memory.failing[0].found, "the largest has 24 GiB");
+    assert!(memory.failing.iter().all(|worker| !worker.offline), "those that are there first");
     let mut told = explained.clone();
     told.forget_workers();
     assert_eq!(told.rules[1].fail, 25);
     assert!(told.rules.iter().all(|rule| rule.failing.is_empty()));
+}
+
+#[test]
+fn who_is_offline_is_named_behind_those_that_are_there_and_as_such() {
+    let asked = class(json!({"models": ["c.safetensors"], "labels": {"zone": {"eq": "b"}}}));
+    let ids = [worker("gone"), worker("there")];
+    let mut near = ordinary();
+    near.labels.insert("zone".into(), LabelValue::Text("b".into()));
+    let offers = [near, ordinary()];
+    let states = [Availability::Offline, Availability::Free];
+    let workers = ids.iter().zip(&offers).zip(states).map(|((id, has), state)| (id, has, state));
+    let explained = explain(&asked, Throttle::default(), workers, |_| None);
+    let models = explained.rules.iter().find(|outcome| outcome.rule == Rule::Models).unwrap();
+    let named: Vec<_> = models.failing.iter().map(|f| (f.worker.clone(), f.offline)).collect();
+    assert_eq!(named, [(Some(worker("there")), false), (Some(worker("gone")), true)]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::time::Instant;
 
 use self::progress::Told;
-use super::{list::word, print};
+use super::print;
 use crate::exit::Exit;
 
 /// The pause before a stream is opened again.
@@ -239,37 +239,37 @@ fn state(kind: RecordKind, record: &Value) -> Result<String, ClientError> {
     Ok(match kind {
         RecordKind::Machine => {
             let machine: Machine = read(record)?;
-            with(word(&machine.status), machine.reason)
+            with(machine.status.as_str(), machine.reason)
         }
         RecordKind::Worker => {
             let worker: Worker = read(record)?;
-            with(word(&worker.status), worker.reason)
+            with(worker.status.as_str(), worker.reason)
         }
         RecordKind::Connector => {
             let connector: Connector = read(record)?;
-            let status = word(&connector.status);
-            with(status, connector.error_message)
+            with(connector.status.as_str(), connector.error_message)
         }
         RecordKind::Job => job(&read(record)?),
         RecordKind::Alert => alarm(&read(record)?),
     })
 }
 
-fn with(status: String, why: Option<String>) -> String {
+fn with(status: &str, why: Option<String>) -> String {
     match why {
         Some(why) => format!("{status}: {why}"),
-        None => status,
+        None => status.to_owned(),
     }
 }
 
 fn job(job: &JobRecord) -> String {
     let why = job.failure.as_ref().map(|why| format!("{} ({})", why.message.trim(), why.code));
     let by = job.worker_id.as_ref().map(|worker| format!(" on {worker}")).unwrap_or_default();
-    with(format!("{} {}, attempt {}{by}", job.service, job.status.as_str(), job.attempt), why)
+    let status = format!("{} {}, attempt {}{by}", job.service, job.status.as_str(), job.attempt);
+    with(&status, why)
 }
 
 fn alarm(alert: &Alert) -> String {
-    format!("{}: {} ({})", word(&alert.severity), alert.message, alert.action)
+    format!("{}: {} ({})", alert.severity.as_str(), alert.message, alert.action)
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ impl Told {
     pub fn hears(&mut self, Lane { as_of, values }: Lane) {
         for JobProgress { job, progress } in values {
             let said = match (how_far(&progress), progress.message) {
-                (Some(how_far), why) => with(how_far, why),
+                (Some(how_far), why) => with(&how_far, why),
                 (None, why) => why.unwrap_or_default(),
             };
             let of_job = self.0.entry(job).or_default();

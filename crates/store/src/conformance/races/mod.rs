@@ -8,10 +8,9 @@ mod cases;
 use std::{sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Answer, Command, Rejected, Timestamp, Transition, WorkerId,
+    Answer, Command, Record, Rejected, Timestamp, Transition, WorkerId,
     command::{Exchange, Held},
     decide::{self, Key, Source, Stop, Unread, Value},
-    event::Record,
     record::{Connector, Job, JobState, Machine, Running, Worker},
 };
 

@@ -4,10 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use pointsman_core::{
-    JobId,
+    JobId, RecordKey,
     decide::GroupKey,
     doctor::{Examination, Finding, FindingRule as Rule},
-    event::RecordKey,
     record::{Job, JobState, JobStatus},
 };
 

@@ -7,10 +7,9 @@ use std::{
 };
 
 use pointsman_core::{
-    JobId, Timestamp, WorkerId,
+    JobId, Record, RecordKey, Timestamp, WorkerId,
     command::Repair,
     doctor::{Examination, Finding, FindingRule as Rule},
-    event::{Record, RecordKey},
 };
 
 use super::super::{State, Volatile};

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use pointsman_core::{
-    ConnectorId, JobId, Seq, WorkerId,
+    ConnectorId, JobId, RecordKey, Seq, WorkerId,
     doctor::{Examination, Finding, FindingRule as Rule},
-    event::RecordKey,
     record::{Connector, Job, Worker},
 };
 

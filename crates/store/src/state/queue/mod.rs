@@ -94,6 +94,12 @@ struct BaseStats {
     classes: u32,
 }
 
+impl BaseStats {
+    fn is_poisonous(&self) -> bool {
+        self.losses.in_a_row >= limits::POISONOUS_AFTER
+    }
+}
+
 /// A class's losses in a row.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Losses {
@@ -341,33 +347,27 @@ impl ClassQueues {
 
     /// Live classes that lose job after job, with the losses in a row.
     pub fn poisonous(&self) -> impl Iterator<Item = (ClassKey, u32)> + '_ {
-        let over = |stats: &BaseStats| {
-            stats.classes > 0 && stats.losses.in_a_row >= limits::POISONOUS_AFTER
-        };
         self.bases
             .iter()
-            .filter(move |(_, stats)| over(stats))
+            .filter(|(_, stats)| stats.classes > 0 && stats.is_poisonous())
             .map(|(key, stats)| (*key, stats.losses.in_a_row))
     }
 
     /// How the class is held back, if it is poisonous.
     pub fn poisonous_class(&self, ix: ClassIx) -> Option<PoisonousClass> {
         let stats = self.bases.get(&self.entry(ix)?.base)?;
-        let losses = stats.losses.in_a_row;
-        let poisonous = PoisonousClass { losses, probing: stats.running > 0 };
-        (losses >= limits::POISONOUS_AFTER).then_some(poisonous)
+        let poisonous =
+            PoisonousClass { losses: stats.losses.in_a_row, probing: stats.running > 0 };
+        stats.is_poisonous().then_some(poisonous)
     }
 
     fn is_healthy(&self, base: &ClassKey) -> bool {
-        let stats = self.bases.get(base);
-        stats.is_none_or(|stats| stats.losses.in_a_row < limits::POISONOUS_AFTER)
+        self.bases.get(base).is_none_or(|stats| !stats.is_poisonous())
     }
 
     /// A poisonous class is held to one probe at a time.
     fn may_run(&self, entry: &ClassEntry) -> bool {
-        self.bases.get(&entry.base).is_none_or(|stats| {
-            stats.losses.in_a_row < limits::POISONOUS_AFTER || stats.running == 0
-        })
+        self.bases.get(&entry.base).is_none_or(|stats| !stats.is_poisonous() || stats.running == 0)
     }
 
     pub fn add_profile(&mut self, digest: CapabilitiesDigest, capabilities: &Arc<Capabilities>) {

@@ -11,6 +11,7 @@ use pointsman_broker::{BrokerError, Claimed, running_jobs};
 use pointsman_core::{
     Answer as StoreAnswer, Command, Rejected, ServiceName,
     command::{AttemptOp, Claim, Exchange, Register, Renew},
+    matching::RequirementErrorCode,
     pointer_token,
     record::ServiceSlots,
     to_json,
@@ -100,8 +101,14 @@ fn check_registration(request: &RegisterRequest) -> Result<(), Problem> {
         return Err(problem.at("/services"));
     }
     request.capabilities.check().map_err(|error| {
-        Problem::new(ErrorCode::OutOfRange, error.message)
-            .at(format!("/capabilities{}", error.pointer))
+        let code = match error.code {
+            RequirementErrorCode::OutOfRange => ErrorCode::OutOfRange,
+            RequirementErrorCode::TooLarge => ErrorCode::TooLong,
+            RequirementErrorCode::Malformed | RequirementErrorCode::Contradictory => {
+                ErrorCode::WrongType
+            }
+        };
+        Problem::new(code, error.message).at(format!("/capabilities{}", error.pointer))
     })?;
     let known = &request.capabilities.services;
     let missing = request.services.iter().find(|slots| !known.contains_key(&slots.name));
@@ -250,6 +257,8 @@ fn check_exchange(request: &ExchangeRequest) -> Result<(), Problem> {
     check_count(request.ops.len(), MAX_OPS, "/ops")?;
     let tokens = request.claim.as_ref().map_or(0, |claim| claim.tokens.len());
     check_count(tokens, MAX_CLAIM, "/claim/tokens")?;
+    let services = request.claim.as_ref().map_or(0, |claim| claim.services.len());
+    check_count(services, MAX_SERVICES, "/claim/services")?;
     if !(0.0..=MAX_WAIT_S).contains(&request.wait_s) {
         let detail = format!("{} is out of range: use 0 to {MAX_WAIT_S} seconds", request.wait_s);
         return Err(Problem::new(ErrorCode::OutOfRange, detail).at("/wait_s"));
