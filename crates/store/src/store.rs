@@ -370,7 +370,7 @@ pub trait Store: Send + Sync + 'static {
         digest: CapabilitiesDigest,
     ) -> Result<Option<Arc<Capabilities>>, StoreError>;
 
-    /// Groups after `after`, at most `limit` of them.
+    /// The groups right after `after`, none missing between them, at most `limit`.
     async fn log(&self, after: Seq, limit: usize) -> Result<LogPage, StoreError>;
 
     async fn seed(&self) -> Result<Seed, StoreError>;

@@ -77,14 +77,11 @@ impl Follower {
                 }
             }
         }
-        if self.hub.store.epoch() != self.hub.position().epoch {
+        // Where the feed lags, the next that it has shows that something is missing before it.
+        if self.hub.store.epoch() != self.hub.position().epoch || !self.hub.fold(&groups) {
             return self.look().await;
         }
-        let at_end = groups.len() < BATCH && end == TryRecvError::Empty;
-        if !self.hub.fold(&groups) || matches!(end, TryRecvError::Lagged(_)) {
-            return self.look().await;
-        }
-        if at_end {
+        if groups.len() < BATCH && end == TryRecvError::Empty {
             self.hub.contact.at_end(self.hub.store.now());
         }
         Ok(())
@@ -94,10 +91,6 @@ impl Follower {
     async fn look(&mut self) -> Result<(), StoreError> {
         let store = self.hub.store.clone();
         let mut rebuilt = false;
-        if store.epoch() != self.hub.position().epoch {
-            self.rebuild().await?;
-            rebuilt = true;
-        }
         loop {
             let page = store.log(self.hub.seq(), BATCH).await?;
             if store.epoch() != self.hub.position().epoch {

@@ -88,3 +88,40 @@ fn newest(groups: &[Arc<ViewGroup>]) -> Vec<EventRef> {
     events.reverse();
     events
 }
+
+#[cfg(test)]
+mod tests {
+    use pointsman_core::Command;
+    use pointsman_store::{
+        Epoch, LogPage, ManualClock, MemStore, Store as _,
+        conformance::fleet::{Fleet, spec},
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{BrokerConfig, hub::Tail};
+
+    /// The view may be built anew between a viewer's look and what it pulls.
+    #[tokio::test]
+    async fn nothing_is_pulled_where_a_viewer_must_begin_anew() {
+        let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
+        let fleet = Fleet::on(&store);
+        let seed = store.seed().await.unwrap();
+        let (epoch, tail) = (seed.position.epoch.clone(), Tail::none(0));
+        let config = BrokerConfig { ring_groups: 1, ..BrokerConfig::default() };
+        let hub = Hub::new(store.clone(), config.into(), seed, tail, CancellationToken::new());
+        for _ in 0..2 {
+            let job = fleet.submit(spec(50)).await;
+            fleet.run(Command::Cancel { job }).await.unwrap();
+        }
+        let LogPage::Groups(groups) = store.log(0, 4).await.unwrap() else { panic!("cut") };
+        assert!(hub.fold(&groups));
+        let [not_kept, other] = [(epoch.clone(), 0), (Epoch::mint(), 3)];
+        for (epoch, seq) in [not_kept, other] {
+            let mut position = Position { epoch, seq };
+            assert!(hub.pull(&mut position, false).is_none());
+            assert_eq!(position.seq, seq, "it stays where it is");
+        }
+        assert!(hub.pull(&mut Position { epoch, seq: 3 }, false).is_some());
+    }
+}

@@ -20,7 +20,9 @@ impl Hub {
         for event in &group.events {
             let RecordKey::Job(id) = &event.key else { continue };
             match &event.record {
-                Some(Record::Job(job)) if job.is_running() => self.lanes.keep_only(id, job.attempt),
+                Some(Record::Job(job)) => {
+                    self.lanes.keep_from(id, job.attempt + u32::from(!job.is_running()));
+                }
                 _ => self.lanes.forget(id),
             }
         }

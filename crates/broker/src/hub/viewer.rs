@@ -230,7 +230,6 @@ impl Viewer {
     fn resync(&mut self, reason: ResyncReason) -> Frame {
         self.position = None;
         self.joining = false;
-        self.first.clear();
         self.hub.count_resync();
         Frame::Resync(Resync { reason })
     }

@@ -40,10 +40,11 @@ impl LaneValues {
         self.progress.is_empty() && self.previews.is_empty()
     }
 
-    /// The job runs in this attempt; what older ones said is dropped.
-    pub fn keep_only(&self, job: &JobId, attempt: u32) {
-        self.progress.keep_only(job, attempt);
-        self.previews.keep_only(job, attempt);
+    /// The attempts before this one are over; what they said is dropped. What a later one says may come
+    /// before the record that shows it.
+    pub fn keep_from(&self, job: &JobId, attempt: u32) {
+        self.progress.keep_from(job, attempt);
+        self.previews.keep_from(job, attempt);
     }
 
     pub fn forget(&self, job: &JobId) {

@@ -68,8 +68,8 @@ impl Previews {
         self.inner.lock().kept.is_empty()
     }
 
-    pub fn keep_only(&self, job: &JobId, attempt: u32) {
-        self.inner.lock().drop_unless(job, Some(attempt));
+    pub fn keep_from(&self, job: &JobId, attempt: u32) {
+        self.inner.lock().drop_unless(job, |kept| kept >= attempt);
     }
 
     pub fn forget(&self, job: &JobId) {
@@ -80,14 +80,15 @@ impl Previews {
         let mut inner = self.inner.lock();
         let jobs: Vec<JobId> = inner.kept.keys().copied().collect();
         for job in jobs {
-            inner.drop_unless(&job, running(&job));
+            let running = running(&job);
+            inner.drop_unless(&job, |kept| running == Some(kept));
         }
     }
 }
 
 impl Inner {
-    fn drop_unless(&mut self, job: &JobId, attempt: Option<u32>) {
-        if self.kept.get(job).is_some_and(|(_, kept)| Some(kept.attempt) != attempt) {
+    fn drop_unless(&mut self, job: &JobId, stays: impl Fn(u32) -> bool) {
+        if self.kept.get(job).is_some_and(|(_, kept)| !stays(kept.attempt)) {
             self.drop_job(job);
         }
     }
@@ -139,7 +140,7 @@ mod tests {
     fn dropped_with_its_attempt() {
         let previews = Previews::new(100);
         previews.take(job(1), preview(1, 1, 40)).unwrap();
-        previews.keep_only(&job(1), 2);
+        previews.keep_from(&job(1), 2);
         assert!(previews.is_empty());
         assert_eq!(previews.inner.lock().bytes, 0);
     }

@@ -99,27 +99,28 @@ impl ProgressValues {
         (seen, values)
     }
 
-    pub fn keep_only(&self, job: &JobId, attempt: u32) {
-        self.inner.lock().drop_unless(job, Some(attempt));
+    pub fn keep_from(&self, job: &JobId, attempt: u32) {
+        self.inner.lock().drop_unless(job, |kept| kept >= attempt);
     }
 
     pub fn forget(&self, job: &JobId) {
-        self.inner.lock().drop_unless(job, None);
+        self.inner.lock().drop_unless(job, |_| false);
     }
 
     pub fn retain(&self, running: &impl Fn(&JobId) -> Option<u32>) {
         let mut inner = self.inner.lock();
         let jobs: Vec<JobId> = inner.values.keys().copied().collect();
         for job in jobs {
-            inner.drop_unless(&job, running(&job));
+            let running = running(&job);
+            inner.drop_unless(&job, |kept| running == Some(kept));
         }
     }
 }
 
 impl Inner {
-    fn drop_unless(&mut self, job: &JobId, attempt: Option<u32>) {
+    fn drop_unless(&mut self, job: &JobId, stays: impl Fn(u32) -> bool) {
         let Some((version, progress)) = self.values.get(job) else { return };
-        if attempt != Some(progress.attempt) {
+        if !stays(progress.attempt) {
             self.by_version.remove(version);
             self.values.remove(job);
         }
@@ -178,9 +179,12 @@ mod tests {
         let lane = ProgressValues::default();
         lane.take(job(1), progress(1, 1));
         lane.take(job(2), progress(1, 1));
-        lane.keep_only(&job(1), 1);
+        lane.keep_from(&job(1), 1);
         assert!(lane.get(&job(1)).is_some());
-        lane.keep_only(&job(1), 2);
+        lane.take(job(1), progress(2, 1));
+        lane.keep_from(&job(1), 1);
+        assert!(lane.get(&job(1)).is_some(), "it is not shown yet");
+        lane.keep_from(&job(1), 3);
         assert!(lane.get(&job(1)).is_none());
         lane.forget(&job(2));
         assert!(lane.is_empty());

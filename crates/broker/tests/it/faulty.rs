@@ -29,6 +29,8 @@ use tokio::sync::broadcast;
 /// The feed holds so few groups that a burst makes the broker lag.
 const FEED: usize = 8;
 
+pub type BeforeSeed = Box<dyn FnOnce(&FaultyStore) + Send>;
+
 pub struct FaultyStore {
     inner: Mutex<Arc<MemStore>>,
     feed: broadcast::Sender<Arc<LogGroup>>,
@@ -43,6 +45,8 @@ pub struct FaultyStore {
     pub deaf: AtomicBool,
     /// The log, the due lists and everything else cannot be read or written.
     pub down: AtomicBool,
+    /// The log alone cannot be read.
+    pub log_down: AtomicBool,
     pub payloads_lost: AtomicBool,
     /// What is wrong with what is stored as no record in memory can be: a mend sets it aside.
     pub unreadable: Mutex<Vec<Finding>>,
@@ -56,6 +60,8 @@ pub struct FaultyStore {
     pub alerts_refused: AtomicBool,
     /// Happens right after the next exchange was answered.
     pub then: Mutex<Option<Command>>,
+    /// Happens before the next seed is read.
+    pub before_seed: Mutex<Option<BeforeSeed>>,
     pub thorough_looks: AtomicUsize,
     pub exchanges: AtomicUsize,
     pub queues_made: AtomicUsize,
@@ -88,6 +94,7 @@ impl FaultyStore {
             cut: AtomicU64::new(0),
             deaf: AtomicBool::new(false),
             down: AtomicBool::new(false),
+            log_down: AtomicBool::new(false),
             payloads_lost: AtomicBool::new(false),
             unreadable: Mutex::default(),
             damaged: AtomicBool::new(false),
@@ -95,6 +102,7 @@ impl FaultyStore {
             leftovers_refused: Mutex::default(),
             alerts_refused: AtomicBool::new(false),
             then: Mutex::new(None),
+            before_seed: Mutex::new(None),
             thorough_looks: AtomicUsize::new(0),
             exchanges: AtomicUsize::new(0),
             queues_made: AtomicUsize::new(0),
@@ -115,6 +123,11 @@ impl FaultyStore {
 
     fn inner(&self) -> Arc<MemStore> {
         self.inner.lock().clone()
+    }
+
+    /// The feed tells a group.
+    pub fn tell(&self, group: Arc<LogGroup>) {
+        self.feed.send(group).expect("somebody listens");
     }
 
     pub fn set_health(&self, health: Health) {
@@ -262,6 +275,9 @@ impl Store for FaultyStore {
 
     async fn log(&self, after: Seq, limit: usize) -> Result<LogPage, StoreError> {
         self.reach()?;
+        if self.log_down.load(SeqCst) {
+            return Err(StoreError::Failed("no answer".into()));
+        }
         let cut = self.cut.load(SeqCst);
         if after < cut {
             return Ok(LogPage::Cut { oldest: cut + 1 });
@@ -271,6 +287,10 @@ impl Store for FaultyStore {
 
     async fn seed(&self) -> Result<Seed, StoreError> {
         self.reach()?;
+        let happens = self.before_seed.lock().take();
+        if let Some(happens) = happens {
+            happens(self);
+        }
         let mut seed = self.inner().seed().await?;
         seed.position.epoch = self.epoch();
         Ok(seed)

@@ -8,7 +8,7 @@ use std::{
 
 use pointsman_broker::{Broker, Frame, PreviewError, Viewer};
 use pointsman_core::{
-    JobId,
+    JobId, LossReason,
     command::{Finish, Held, Op, Outcome},
     record::{ConnectorStatus, Progress},
 };
@@ -21,7 +21,7 @@ use pointsman_store::{
 };
 use serde_json::Value;
 
-use crate::support::{World, frames, millis, quiet, secs};
+use crate::support::{World, frames, millis, names, quiet, secs};
 
 fn progress(attempt: u32, n: u64) -> Progress {
     Progress { attempt, n, percent: Some(n as f32), ..Progress::default() }
@@ -152,6 +152,39 @@ async fn a_viewer_gets_progress_with_or_after_the_record_that_it_belongs_to() {
         }
     }
     assert_eq!(shown, [known.job.to_string(), held.job.to_string()], "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_of_a_new_attempt_comes_with_or_after_its_record() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let first = world.fleet.running(&hand).await;
+    let mut viewer = watching(&world).await;
+    world.store.deaf.store(true, SeqCst);
+    let release = Op::Release { reason: LossReason::Unstarted, message: String::new() };
+    world.fleet.act(&hand, first, release).await.unwrap();
+    let held = world.fleet.claim(&hand).await.expect("it waits again");
+    world.fleet.act(&hand, held, Op::Start).await.unwrap();
+    world.tell(&hand, &[held], vec![(held.job, progress(2, 1))]).await;
+    let seen = names(&frames(&mut viewer, secs(2)).await);
+    let at = |event: &str| seen.iter().position(|name| *name == event);
+    assert!(at("job_started").is_some() && at("job_started") < at("progress"), "{seen:?}");
+}
+
+/// Nobody told that it ended: the view is built anew without it.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_run_in_a_view_that_is_built_anew_has_no_progress() {
+    let world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    let held = world.fleet.running(&hand).await;
+    world.settle().await;
+    world.tell(&hand, &[held], vec![(held.job, progress(1, 5))]).await;
+    assert_eq!(world.shown().await.len(), 1);
+    world.store.deaf.store(true, SeqCst);
+    world.fleet.act(&hand, held, completed()).await.unwrap();
+    world.store.cut.store(world.fleet.seq().await, SeqCst);
+    world.settle().await;
+    assert!(world.shown().await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,20 @@ async fn a_broker_that_cannot_read_the_log_says_so_instead_of_bookmark_and_pulse
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_feed_brings_to_the_end_is_live_though_the_log_is_not_read() {
+    let world = World::new(quiet()).await;
+    world.store.log_down.store(true, SeqCst);
+    for _ in 0..10 {
+        world.fleet.submit(spec(50)).await;
+        world.settle().await;
+        assert_eq!(world.broker.live(), Liveness::Live);
+        tokio::time::sleep(secs(4)).await;
+    }
+    tokio::time::sleep(secs(2)).await;
+    assert_ne!(world.broker.live(), Liveness::Live, "nothing more comes");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_viewer_that_comes_while_the_store_is_away_is_told_at_once() {
     let world = World::new(quiet()).await;
     let mut early = world.broker.viewer(None, Duration::ZERO);
@@ -101,6 +115,19 @@ async fn a_failed_store_is_not_live_at_once_and_a_full_one_is() {
     let seen = names(&frames(&mut viewer, secs(6)).await);
     assert!(seen.contains(&"not_live"), "{seen:?}");
     assert!(!seen.contains(&"pulse") && !seen.contains(&"bookmark"), "{seen:?}");
+}
+
+/// A viewer that reads slowly gets what is true now.
+#[tokio::test(start_paused = true)]
+async fn a_pulse_of_before_is_not_told_while_it_is_not_live() {
+    let world = World::new(quiet()).await;
+    let [mut slow, mut other] = [(), ()].map(|()| world.broker.viewer(None, Duration::ZERO));
+    slow.next().await.unwrap();
+    let seen = names(&frames(&mut other, secs(6)).await);
+    assert!(seen.contains(&"pulse"), "{seen:?}");
+    world.store.set_health(Health::Failed("the disk is gone".into()));
+    let seen = names(&frames(&mut slow, secs(1)).await);
+    assert_eq!(seen, ["not_live"]);
 }
 
 #[tokio::test(start_paused = true)]

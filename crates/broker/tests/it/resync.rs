@@ -12,7 +12,7 @@ use pointsman_core::{
     record::{ConnectorStatus, Progress},
 };
 use pointsman_store::{
-    Epoch, Position,
+    Epoch, MemStore, Position,
     conformance::fleet::{Fleet, spec},
 };
 
@@ -151,6 +151,8 @@ async fn a_server_that_begins_has_what_the_log_kept() {
     let mut viewer = world.broker.viewer(replica.last_id.clone(), Duration::ZERO);
     let seen = frames(&mut viewer, millis(50)).await;
     assert!(!names(&seen).contains(&"resync"), "{:?}", names(&seen));
+    let groups = seen.iter().filter(|frame| matches!(frame, Frame::Events(_))).count();
+    assert_eq!(groups, 1, "it is whole only at its end");
     for frame in &seen {
         replica.read(frame);
     }
@@ -250,6 +252,42 @@ async fn a_new_epoch_reaches_viewers_that_are_reading() {
     assert_eq!(resync.reason, ResyncReason::OtherEpoch);
     world.changes(1).await;
     assert_eq!(viewer.position().unwrap().epoch, world.broker.store().epoch());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_in_a_new_epoch_is_not_shown_as_of_the_one_before() {
+    let world = World::new(quiet()).await;
+    world.changes(1).await;
+    let mut viewer = world.broker.viewer(None, Duration::ZERO);
+    viewer.next().await.unwrap();
+    world.store.begin_epoch();
+    world.change().await;
+    let seen = names(&frames(&mut viewer, secs(2)).await);
+    let first = seen.iter().find(|name| ["resync", "job_cancelled"].contains(*name));
+    assert_eq!(first, Some(&"resync"), "{seen:?}");
+}
+
+/// As when the store comes back from a backup while the view is built anew.
+#[tokio::test(start_paused = true)]
+async fn what_the_feed_tells_late_of_another_history_is_not_taken_in() {
+    let world = World::new(quiet()).await;
+    world.changes(2).await;
+    let late = world.broker.log(world.position(3), 1).await.unwrap().remove(0);
+    let before = Arc::new(MemStore::new(Arc::new(world.fleet.clock.clone())));
+    let backup = Fleet::on(&before);
+    let job = backup.submit(spec(50)).await;
+    backup.run(Command::Cancel { job }).await.expect("it waits");
+    backup.submit(spec(50)).await;
+    *world.store.before_seed.lock() = Some(Box::new(|store| {
+        store.tell(late);
+        store.come_back_as(before);
+    }));
+    world.store.begin_epoch();
+    let mut viewer = world.broker.viewer(None, Duration::ZERO);
+    frames(&mut viewer, secs(2)).await;
+    assert_eq!(world.broker.stats().seq, 3);
+    assert_eq!(world.broker.snapshot().await.jobs.len(), 1);
+    assert_eq!(viewer.position(), Some(&world.position(3)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -177,6 +177,7 @@ pub(crate) async fn run(class_type: &str, job: Job<'_>) -> Result<NodeOutput, No
         "KSampler" => diffusion::sample(job).await,
         "VAEDecode" => diffusion::decode(job).await,
         "SimSleep" => testing::sleep(job).await,
+        "SimShow" => Ok(testing::show(&job)),
         "SimFail" => Err(testing::fail(&job)),
         other => Err(NodeFailure::raise("KeyError", other)),
     }

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Job, NodeFailure, NodeOutput};
-use crate::picture::Recipe;
+use crate::{folders::Root, picture::Recipe};
 
 /// How often a sleeping node looks around and reports, as ComfyUI's own TestSleep does (recording progress.json).
 const TICK: Duration = Duration::from_millis(10);
@@ -47,6 +48,14 @@ async fn by_time(job: &mut Job<'_>, length: Duration) -> Result<(), NodeFailure>
         }
         job.work(TICK.min(length - gone)).await?;
     }
+}
+
+/// Shows a file of the input folder, as nodes do in which one is chosen.
+pub(super) fn show(job: &Job<'_>) -> NodeOutput {
+    let filename = job.inputs.text("image");
+    let file = json!({ "filename": filename, "subfolder": "", "type": Root::Input.as_str() });
+    let ui = (!filename.is_empty()).then(|| json!({ "images": [file] }));
+    NodeOutput { values: Vec::new(), ui }
 }
 
 pub(super) fn fail(job: &Job<'_>) -> NodeFailure {

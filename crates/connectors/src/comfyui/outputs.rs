@@ -102,7 +102,7 @@ impl Run<'_> {
                 .flat_map(|n| n.keys().map(String::as_str))
                 .collect();
         }
-        !cached.is_empty() && shown.iter().all(|node| cached.contains(node))
+        shown.iter().all(|node| cached.contains(node))
     }
 
     fn not_stored(&self, file: &OutputFile, error: HostError) -> RunEnd {

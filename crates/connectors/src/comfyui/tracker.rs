@@ -196,6 +196,10 @@ mod tests {
         let cached =
             json!({"type": "execution_cached", "data": {"prompt_id": "p", "nodes": ["1"]}});
         assert_eq!(hear(&mut tracker, cached).percent, Some(0.0));
+        // It is said to be finished all the same.
+        let state = json!({"type": "progress_state", "data": {"prompt_id": "p", "nodes": {
+            "1": {"value": 1, "max": 1, "state": "finished", "real_node_id": "1"}}}});
+        assert_eq!(hear(&mut tracker, state).percent, Some(0.0));
         let executing = json!({"type": "executing", "data": {"prompt_id": "p", "node": "2"}});
         let report = hear(&mut tracker, executing);
         assert_eq!(report.node.as_deref(), Some("2"));
@@ -274,6 +278,17 @@ mod tests {
         let step = json!({"type": "progress",
             "data": {"prompt_id": "p", "node": "2", "value": 10, "max": 20}});
         assert_eq!(hear(&mut tracker, step).percent.map(f32::round), Some(17.0));
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_of_its_steps_has_none() {
+        let mut tracker = tracker();
+        let step = json!({"type": "progress",
+            "data": {"prompt_id": "p", "node": "2", "value": 5, "max": 20}});
+        hear(&mut tracker, step);
+        let executing = json!({"type": "executing", "data": {"prompt_id": "p", "node": "3"}});
+        let report = hear(&mut tracker, executing);
+        assert_eq!((report.node.as_deref(), report.step, report.steps), (Some("3"), None, None));
     }
 
     #[test]

@@ -47,9 +47,10 @@ struct Watch {
     log_at: Instant,
     /// It has not begun, because something else is before it.
     waits: bool,
-    /// It is known to run. What names no prompt may be another's until then: from a prompt without a
+    /// Whether it runs: as its messages say, and before they say anything, as a reading does, which may be
+    /// from before its end. What names no prompt may be another's unless it runs: from a prompt without a
     /// client everybody gets the previews and the texts.
-    runs: bool,
+    runs: Option<bool>,
     /// Whether all of it runs is not known yet: nobody read the answer to its submission, or a part is
     /// enough.
     may_be_partial: bool,
@@ -102,12 +103,11 @@ impl Run<'_> {
             clocks: Clocks::new(now),
             reading: None,
             history: Arc::default(),
-            // One that was submitted before may have ended long ago.
-            read_at: if submits { now + pause } else { now },
+            read_at: now + pause,
             pause,
             log_at: now,
             waits: false,
-            runs: false,
+            runs: None,
             may_be_partial: submitted != Submitted::Answered || self.allow_partial,
             refused_since: None,
             unreadable_since: None,
@@ -131,15 +131,17 @@ impl Run<'_> {
         if let Message::Executing { node: Some(_), prompt_id: None, .. } = &message {
             // With this a client that comes back is greeted: its only prompt is at that node, which is
             // no sign of work.
-            watch.runs = true;
+            watch.runs = Some(true);
             if watch.tracker.hear(&message) {
                 self.context.progress(watch.tracker.report());
             }
             return;
         }
         if message.is_about(&self.prompt_id) {
-            watch.runs = !message.ends_prompt();
-        } else if !watch.runs || !matches!(message, Message::Preview(_) | Message::Text { .. }) {
+            watch.runs = Some(!message.ends_prompt());
+        } else if !watch.is_running()
+            || !matches!(message, Message::Preview(_) | Message::Text { .. })
+        {
             return;
         }
         if let Message::Preview(preview) = &message {
@@ -182,7 +184,7 @@ impl Run<'_> {
             {
                 // A proxy's, before a ComfyUI that is there: what runs is not stopped for it, and what has
                 // ended is waited for.
-                if error.is_page() && watch.runs {
+                if error.is_page() && watch.is_running() {
                     (watch.refused_since, watch.unreadable_since) = (None, None);
                     return Ok(None);
                 }
@@ -201,7 +203,9 @@ impl Run<'_> {
             // Next in line while nothing runs, it is due, and what should take it may be dead.
             Verdict::Running | Verdict::Pending { position: 0, .. } => {
                 watch.clocks.in_queue(now);
-                watch.runs |= truth.verdict == Verdict::Running;
+                if truth.verdict == Verdict::Running {
+                    watch.runs.get_or_insert(true);
+                }
                 if std::mem::take(&mut watch.waits) {
                     self.note(watch, None);
                 }
@@ -373,6 +377,10 @@ impl Run<'_> {
 }
 
 impl Watch {
+    fn is_running(&self) -> bool {
+        self.runs == Some(true)
+    }
+
     /// The next reading shall be by then, and the ones after it soon again.
     fn read_by(&mut self, at: Instant, pause: Duration) {
         self.read_at = self.read_at.min(at);

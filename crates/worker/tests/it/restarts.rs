@@ -116,6 +116,27 @@ async fn left_over_jobs_wait_a_while_for_their_service_with_their_leases_kept() 
     assert_eq!((registrations.count(), setup.service.runs()), (2, 1), "it is adopted once");
 }
 
+/// Somebody else may have it since.
+#[tokio::test(start_paused = true)]
+async fn a_left_over_job_that_is_lost_while_its_service_is_away_is_not_adopted() {
+    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
+    let (job, token) = left_over(&broker, "slow");
+    service.with(|s| {
+        s.ghosts.insert(token);
+        s.health = Health::new(ConnectorStatus::Connecting, "starting");
+    });
+    let setup = Setup::with(1, broker.clone(), service).await;
+    broker.fence(job);
+    setup.pass(15.0).await;
+    let (_, renew, _) = broker.renewals().pop().unwrap();
+    assert_eq!(renew.held, [], "it is not this worker's any more");
+    setup.service.with(|s| s.health = Health::idle());
+    setup.pass(15.0).await;
+    assert_eq!(setup.service.runs(), 0);
+    let cleared = setup.service.with(|s| s.clearings.last().cloned());
+    assert_eq!(cleared, Some(Vec::new()), "the service is told to drop it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn more_attempts_than_one_renewal_may_carry_are_kept_and_adopted() {
     let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));

@@ -1,6 +1,9 @@
 //! A prompt that is over before anyone could listen.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use pointsman_comfyui_sim::{Faults, SimConfig, Version};
 use pointsman_core::record::Artifact;
@@ -27,6 +30,21 @@ async fn a_cached_prompt_is_recognised_and_completes_at_once() {
         let other = bench.run(picture(2)).await.0.unwrap();
         assert!(!other.cached, "only a part of it was cached");
     }
+}
+
+#[tokio::test]
+async fn where_nothing_is_shown_every_node_must_be_cached() {
+    let bench = Bench::new().await;
+    let run = async |seconds: f64| {
+        let mut graph = super::sleeping(seconds);
+        graph["3"] = json!({"class_type": "SimShow", "inputs": {"image": "", "value": ["2", 0]}});
+        let completion = bench.run(graph).await.0.unwrap();
+        assert_eq!(completion.artifacts, []);
+        completion.cached
+    };
+    assert!(!run(0.01).await);
+    assert!(!run(0.02).await, "only a part of it was cached");
+    assert!(run(0.02).await);
 }
 
 #[tokio::test]
@@ -178,9 +196,12 @@ fn bytes(witness: &Witness) -> bytes::Bytes {
 #[tokio::test]
 async fn a_file_that_stays_gone_is_the_services_fault() {
     let bench = Bench::new().await;
-    for faults in [json!({"file_gone": true}), json!({"file_gone": true, "cached": true})] {
-        let task = with_faults(picture(1), faults);
-        let end = bench.run_task(task, Witness::new()).await;
+    for (faults, runs) in
+        [(json!({"file_gone": true}), 1), (json!({"file_gone": true, "cached": true}), 2)]
+    {
+        let witness = Witness::new();
+        let end = bench.run_task(with_faults(picture(1), faults), witness.clone()).await;
         assert_eq!(super::failure(end).code, "output_gone");
+        assert_eq!(witness.started.load(Ordering::SeqCst), runs);
     }
 }

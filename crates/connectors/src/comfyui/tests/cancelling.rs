@@ -6,18 +6,32 @@ use pointsman_comfyui_sim::{Faults, SimConfig, Version};
 use pointsman_core::LossReason;
 use serde_json::json;
 
-use super::{Bench, LIMIT, comfy_task, picture, sleeping, with_faults};
+use super::{Bench, LIMIT, comfy_task, picture, proxy::How, sleeping, with_faults};
 use crate::{Connector as _, NotClear, RunEnd, StopReason, Task, testing::Witness};
 
 #[tokio::test]
 async fn a_running_prompt_is_interrupted_and_gone() {
     for version in [Version::V0_3_64, Version::V0_27] {
         let bench = Bench::with(SimConfig { version, ..SimConfig::default() }, |_| {}).await;
-        let running = bench.begin(comfy_task(sleeping(30.0))).await;
-        running.stop(StopReason::Cancel);
-        assert_eq!(running.end().await, Err(RunEnd::Cancelled));
-        assert_eq!(bench.queue().await, 0);
+        use StopReason::{Cancel, Drain, Lost, Timeout};
+        for reason in [Cancel, Drain, Lost, Timeout] {
+            let running = bench.begin(comfy_task(sleeping(30.0))).await;
+            running.stop(reason);
+            assert_eq!(running.end().await, Err(RunEnd::Cancelled), "{reason:?}");
+            assert_eq!(bench.queue().await, 0);
+        }
     }
+}
+
+#[tokio::test]
+async fn a_cancel_that_does_not_arrive_is_repeated() {
+    let bench = Bench::new().await;
+    let (bench, proxy) = bench.behind_a_proxy(|settings| settings.pace.cancel = LIMIT).await;
+    let running = bench.begin(comfy_task(sleeping(30.0))).await;
+    proxy.breaks("POST /api/jobs", How::Cut, 1);
+    running.stop(StopReason::Cancel);
+    assert_eq!(running.end().await, Err(RunEnd::Cancelled));
+    assert_eq!(bench.queue().await, 0);
 }
 
 #[tokio::test]
@@ -81,6 +95,38 @@ async fn what_finished_before_it_was_stopped_is_kept_unless_it_was_cancelled() {
             _ => assert_eq!(end.unwrap().artifacts.len(), 1, "{reason:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn what_failed_before_it_was_cancelled_is_cancelled() {
+    let (bench, proxy) =
+        Bench::new().await.behind_a_proxy(|settings| settings.pace.cancel = LIMIT).await;
+    bench.sim.hold_history();
+    let running = bench.begin(with_faults(picture(1), json!({"out_of_memory": true}))).await;
+    tokio::time::timeout(LIMIT, bench.sim.holds_history()).await.expect("it never ended");
+    proxy.breaks("POST /api/jobs", How::Cut, 1);
+    running.stop(StopReason::Cancel);
+    super::until(|| proxy.breaks_left() == 0).await;
+    bench.sim.let_history_go();
+    assert_eq!(running.end().await, Err(RunEnd::Cancelled));
+}
+
+#[tokio::test]
+async fn what_is_cancelled_while_its_files_are_stored_stores_no_more_of_them() {
+    const FILES: usize = 200;
+    let bench = Bench::new().await;
+    let running = bench
+        .begin(comfy_task(json!({
+            "1": {"class_type": "EmptyImage",
+                "inputs": {"width": 8, "height": 8, "batch_size": FILES, "color": 0}},
+            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+        })))
+        .await;
+    let witness = running.witness.clone();
+    super::until(|| !witness.artifacts.lock().is_empty()).await;
+    running.stop(StopReason::Cancel);
+    assert_eq!(running.end().await, Err(RunEnd::Cancelled));
+    assert!(witness.artifacts.lock().len() < FILES);
 }
 
 #[tokio::test]

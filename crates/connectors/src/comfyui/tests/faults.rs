@@ -113,6 +113,23 @@ async fn a_submission_whose_answer_was_lost_is_looked_up_and_not_repeated() {
     assert_eq!(completion.artifacts[0].name, "7-0-lake_00001_.png", "the first and only run");
 }
 
+/// Its connection is gone, and it still arrives.
+#[tokio::test]
+async fn a_submission_that_comes_late_is_waited_for() {
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
+    proxy.breaks("POST /prompt", How::Late, 1);
+    let run = bench.run_task(comfy_task(picture(1)), Witness::new());
+    let lets_through = async {
+        until(|| bench.sim.requests() > 0).await;
+        // It was looked for, and is nowhere yet.
+        let before = bench.sim.requests();
+        until(|| bench.sim.requests() >= before + 6).await;
+        proxy.let_through();
+    };
+    let (end, ()) = tokio::join!(run, lets_through);
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+}
+
 #[tokio::test]
 async fn a_submission_that_was_never_read_costs_the_job_nothing() {
     let bench = Bench::new().await;

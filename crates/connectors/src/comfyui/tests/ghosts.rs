@@ -24,10 +24,13 @@ async fn abandon(bench: &Bench, task: Task) {
 #[tokio::test]
 async fn a_prompt_that_is_nobodys_any_more_is_cancelled_and_proven_gone() {
     let bench = Bench::new().await;
-    abandon(&bench, comfy_task(sleeping(30.0))).await;
-    assert_eq!(bench.queue().await, 1);
-    assert_eq!(bench.connector.clear_ghosts(&[]).await, Ok(Vec::new()));
-    assert_eq!(bench.queue().await, 0);
+    let later = ComfyUiConnector::new(settings(&bench.sim.url(), "worker-a")).unwrap();
+    for connector in [&*bench.connector, &later] {
+        abandon(&bench, comfy_task(sleeping(30.0))).await;
+        assert_eq!(bench.queue().await, 1);
+        assert_eq!(connector.clear_ghosts(&[]).await, Ok(Vec::new()));
+        assert_eq!(bench.queue().await, 0);
+    }
 }
 
 #[tokio::test]

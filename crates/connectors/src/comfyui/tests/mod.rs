@@ -11,6 +11,7 @@ mod proxy;
 mod refusals;
 mod silence;
 mod transfers;
+mod unread;
 
 use std::{sync::Arc, time::Duration};
 

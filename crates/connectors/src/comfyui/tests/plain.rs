@@ -54,6 +54,16 @@ async fn a_preview_image_is_stored_as_temporary() {
 }
 
 #[tokio::test]
+async fn a_file_of_the_input_folder_that_a_node_shows_is_no_result() {
+    let bench = Bench::new().await;
+    let mut graph = sleeping(0.01);
+    graph["4"] = json!({"class_type": "SimShow", "inputs": {"image": "brought.png"}});
+    let artifacts = bench.run(graph).await.0.unwrap().artifacts;
+    let nodes: Vec<_> = artifacts.iter().map(|artifact| artifact.node.as_deref()).collect();
+    assert_eq!(nodes, [Some("3")]);
+}
+
+#[tokio::test]
 async fn the_ids_of_nodes_are_whatever_they_like_and_artifacts_fit_all_the_same() {
     let bench = Bench::new().await;
     for (id, name) in [("\n.\u{7}", "_._"), (".hidden", "_hidden"), ("..", "_.")] {

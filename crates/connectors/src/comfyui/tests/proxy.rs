@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy, sink},
     net::{TcpSocket, TcpStream},
+    sync::Notify,
     task::JoinHandle,
 };
 
@@ -32,6 +33,7 @@ struct Manners {
     closes_sockets: AtomicBool,
     handshakes: AtomicUsize,
     breaks: Mutex<Vec<Break>>,
+    let_through: Notify,
     sockets: AtomicUsize,
 }
 
@@ -72,6 +74,10 @@ pub enum How {
     EmptyFile,
     /// As one that has its users go elsewhere.
     Redirect(&'static str),
+    /// The connection is closed, and the request arrives when it is let through.
+    Late,
+    /// The answer arrives when it is let through.
+    Keep,
     /// The connection stays open, and nothing comes.
     Hold,
     /// With the beginning of an answer, or a file, that is larger than anybody reads.
@@ -126,6 +132,11 @@ impl Proxy {
     /// How many of them are still to come.
     pub fn breaks_left(&self) -> usize {
         self.manners.breaks.lock().iter().map(|b| b.left).sum()
+    }
+
+    /// What waits for it arrives.
+    pub fn let_through(&self) {
+        self.manners.let_through.notify_one();
     }
 
     /// Every request gets through again.
@@ -217,6 +228,8 @@ impl Manners {
         let (answering, shared) = (to_client.clone(), self.clone());
         let dripping = Arc::new(AtomicBool::new(false));
         let drips = dripping.clone();
+        let kept = Arc::new(AtomicBool::new(false));
+        let keeps = kept.clone();
         let answers = tokio::spawn(async move {
             let mut chunk = vec![0; 64 << 10];
             loop {
@@ -224,6 +237,10 @@ impl Manners {
                 shared.unless_still().await;
                 if read == 0 {
                     return answering.lock().await.shutdown().await;
+                }
+                if keeps.load(Ordering::SeqCst) {
+                    shared.held.fetch_add(1, Ordering::SeqCst);
+                    shared.let_through.notified().await;
                 }
                 let slowly = read > SMALL && drips.load(Ordering::SeqCst);
                 let pieces = chunk[..read].chunks(if slowly { read / 20 } else { read });
@@ -257,9 +274,22 @@ impl Manners {
             let drips = self.drips.lock().is_some_and(|to| head.starts_with(to.as_bytes()));
             dripping.store(drips, Ordering::SeqCst);
             let submits = head.starts_with(b"POST /prompt");
-            match self.broken(head) {
-                None => {}
+            let how = self.broken(head);
+            kept.store(matches!(how, Some(How::Keep)), Ordering::SeqCst);
+            match how {
+                None | Some(How::Keep) => {}
                 Some(How::Cut) => return Ok(()),
+                Some(How::Late) => {
+                    answers.abort();
+                    let mut request = head.to_vec();
+                    let rest = copy(&mut from_client, &mut request);
+                    drop(tokio::time::timeout(Duration::from_millis(100), rest).await);
+                    drop((from_client, to_client));
+                    self.let_through.notified().await;
+                    to_server.write_all(&request).await?;
+                    // Or the server would drop what it has begun.
+                    return std::future::pending().await;
+                }
                 Some(How::Hold) => {
                     self.held.fetch_add(1, Ordering::SeqCst);
                     copy(&mut from_client, &mut sink()).await?;

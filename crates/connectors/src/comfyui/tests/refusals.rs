@@ -139,7 +139,7 @@ async fn submit_as_before(bench: &Bench, task: &Task) {
 async fn what_is_dropped_is_not_waited_for_in_the_percentage() {
     let bench = Bench::new().await;
     bench.connector.capabilities().await.unwrap();
-    let mut graph = sleeping(0.3);
+    let mut graph = sleeping(2.0);
     for (id, node) in half_wrong().as_object().unwrap() {
         if ["8", "9"].contains(&id.as_str()) {
             graph[id] = node.clone();

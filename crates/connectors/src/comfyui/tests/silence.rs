@@ -10,10 +10,10 @@ use std::{
 
 use pointsman_comfyui_sim::{Faults, SimConfig};
 use pointsman_core::LossReason;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Bench, comfy_task, picture,
+    Bench, LIMIT, comfy_task, picture,
     proxy::{ALL, How, Proxy},
     settings, sleeping, with_faults,
 };
@@ -51,6 +51,15 @@ fn impatient(mut task: Task) -> Task {
     task
 }
 
+/// As somebody does who does not listen.
+async fn submit_nameless(bench: &Bench, graph: Value) {
+    let submitted = reqwest::Client::new()
+        .post(format!("{}/prompt", bench.sim.url()))
+        .body(json!({ "prompt": graph }).to_string())
+        .send();
+    assert!(submitted.await.unwrap().status().is_success());
+}
+
 async fn bench(evidence: Arc<dyn EvidenceSource>) -> Bench {
     Bench::with(SimConfig::default(), |settings| settings.evidence = evidence).await
 }
@@ -81,6 +90,39 @@ async fn without_any_sign_of_work_it_is_stopped_and_given_back() {
         assert_eq!(reason, LossReason::Stalled, "{message}");
         assert_eq!(bench.queue().await, 0);
     }
+}
+
+#[tokio::test]
+async fn what_ended_before_it_was_stopped_for_its_silence_is_collected() {
+    let (bench, proxy) =
+        Bench::new().await.behind_a_proxy(|settings| settings.pace.cancel = LIMIT).await;
+    bench.sim.hold_history();
+    proxy.breaks("POST /api/jobs", How::Cut, 1);
+    let running = bench.begin(impatient(comfy_task(picture(1)))).await;
+    super::until(|| proxy.breaks_left() == 0).await;
+    bench.sim.let_history_go();
+    assert_eq!(running.end().await.unwrap().artifacts.len(), 1);
+}
+
+/// How long its queue is, ComfyUI tells everybody.
+#[tokio::test]
+async fn what_others_queue_is_no_sign_of_work() {
+    const OTHERS: u32 = 20;
+    let bench = Bench::new().await;
+    bench.sim.hold_history();
+    let running = bench.begin(comfy_task(picture(1))).await;
+    tokio::time::timeout(LIMIT, bench.sim.holds_history()).await.expect("it never ended");
+    let witness = running.witness.clone();
+    let before = witness.events.load(Ordering::SeqCst);
+    for _ in 0..OTHERS {
+        submit_nameless(&bench, sleeping(0.0)).await;
+        let queue = bench.connector.client.queue().await.unwrap();
+        bench.connector.client.delete(&[&queue.pending[0].prompt_id]).await.unwrap();
+    }
+    bench.sim.let_history_go();
+    running.end().await.unwrap();
+    let heard = witness.events.load(Ordering::SeqCst) - before;
+    assert!(heard < OTHERS, "{heard}");
 }
 
 #[tokio::test]
@@ -139,11 +181,7 @@ async fn what_a_nameless_prompt_before_it_shows_is_not_taken_for_its_own() {
     .await;
     let mut nameless = picture(1);
     nameless["5"]["inputs"]["steps"] = json!(60);
-    let submitted = reqwest::Client::new()
-        .post(format!("{}/prompt", bench.sim.url()))
-        .body(json!({ "prompt": nameless }).to_string())
-        .send();
-    assert!(submitted.await.unwrap().status().is_success());
+    submit_nameless(&bench, nameless).await;
     let (end, witness) = bench.run(sleeping(0.1)).await;
     end.unwrap();
     assert_eq!(witness.previews.lock().len(), 0);

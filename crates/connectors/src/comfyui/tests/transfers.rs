@@ -148,7 +148,11 @@ async fn a_file_of_no_bytes_is_an_artifact_as_any_other() {
 
 #[tokio::test]
 async fn a_proxys_answer_to_an_upload_is_waited_out_for_a_while() {
-    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
+    let again = |settings: &mut super::ComfyUiSettings| {
+        settings.pace.reconnect = Duration::from_millis(10);
+        settings.pace.cut_off_after = Duration::from_secs(2);
+    };
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(again).await;
     for answer in [How::Page(200), How::Answer(502)] {
         proxy.breaks("POST /upload/image", answer, 1);
         // What was brought is no picture, and was brought.

@@ -1,0 +1,102 @@
+//! What is said of a prompt cannot be read, while it runs or once it ended.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use pointsman_core::FailureKind;
+use serde_json::json;
+
+use super::{
+    Bench, LIMIT, comfy_task, failure, picture,
+    proxy::{ALL, How},
+    sleeping, until, with_faults,
+};
+use crate::{Task, testing::Witness};
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_once_costs_a_prompt_nothing() {
+    let patient = |settings: &mut super::ComfyUiSettings| settings.pace.unreadable_after = LIMIT;
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(patient).await;
+    let running = bench.begin(comfy_task(sleeping(0.6))).await;
+    proxy.breaks("GET /history", How::Large, 1);
+    running.end().await.expect("it completes");
+    assert_eq!(proxy.breaks_left(), 0);
+}
+
+#[tokio::test]
+async fn a_prompt_that_ended_behind_a_page_for_its_history_fails() {
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
+    proxy.breaks("GET /history", How::Page(200), ALL);
+    let failed = failure(bench.run(picture(1)).await.0);
+    assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "answer_unreadable"));
+}
+
+#[tokio::test]
+async fn a_prompt_that_ended_does_not_run_whatever_was_read_before_that() {
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
+    bench.sim.hold_history();
+    let running = bench.begin(comfy_task(picture(1))).await;
+    tokio::time::timeout(LIMIT, bench.sim.holds_history()).await.expect("it never ended");
+    // A reading that has found it running is not here when it is over.
+    proxy.breaks("GET /queue", How::Keep, 1);
+    until(|| proxy.held() == 1).await;
+    proxy.breaks("GET /history", How::Keep, 1);
+    proxy.let_through();
+    until(|| proxy.held() == 2).await;
+    let heard = running.witness.events.load(Ordering::SeqCst);
+    bench.sim.let_history_go();
+    until(|| running.witness.events.load(Ordering::SeqCst) > heard).await;
+    proxy.breaks("GET /history", How::Page(200), ALL);
+    proxy.let_through();
+    assert_eq!(failure(running.end().await).code, "answer_unreadable");
+}
+
+/// It is greeted with the node at which it is, which says that it runs.
+#[tokio::test]
+async fn a_page_before_a_service_that_is_there_costs_an_adopted_prompt_nothing() {
+    let bench = Bench::new().await;
+    let task = with_faults(picture(1), json!({"silent_node_s": 3.0}));
+    let running = bench.begin(task.clone()).await;
+    until(|| running.witness.reports.lock().iter().any(|r| r.node.is_some())).await;
+    running.run.abort();
+    assert!(running.run.await.unwrap_err().is_cancelled());
+    let (bench, proxy) = bench.behind_a_proxy(|_| {}).await;
+    proxy.breaks("GET /history", How::Page(200), 6);
+    let end = bench.run_task(Task { adopted: true, ..task }, Witness::new()).await;
+    assert_eq!(end.unwrap().artifacts.len(), 1);
+    assert_eq!(proxy.breaks_left(), 0);
+}
+
+#[tokio::test]
+async fn what_still_speaks_is_not_gone_whatever_is_answered_in_its_place() {
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
+    let running = bench.begin(comfy_task(sleeping(3.0))).await;
+    proxy.breaks("GET", How::Page(200), ALL);
+    let begin = Instant::now();
+    // Longer than what says nothing may take.
+    until(|| {
+        running.run.is_finished() || begin.elapsed() > 4 * bench.connector.settings.pace.mute_after
+    })
+    .await;
+    proxy.mend();
+    running.end().await.expect("it completes");
+}
+
+#[tokio::test]
+async fn where_nothing_listens_an_open_socket_that_says_nothing_is_waited_for() {
+    let (bench, proxy) = Bench::new()
+        .await
+        .behind_a_proxy(|settings| {
+            settings.timeouts.request = Duration::from_millis(200);
+            settings.pace.mute_after = LIMIT;
+        })
+        .await;
+    let mut running = bench.begin(with_faults(picture(1), json!({"silent_node_s": 15.0}))).await;
+    until(|| running.witness.events.load(Ordering::SeqCst) > 0).await;
+    proxy.vanish();
+    let end = tokio::time::timeout(Duration::from_secs(2), &mut running.run).await;
+    assert!(end.is_err(), "{end:?}");
+    running.run.abort();
+}
