@@ -131,7 +131,10 @@ async fn explain_counts_the_workers_that_are_there() {
         lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
     };
     let shown = rows().await;
-    assert_eq!(shown[0], "all 1 workers are offline; they are counted all the same:", "{shown:?}");
+    assert_eq!(
+        shown[0], "no worker is there; those that are offline are counted (1):",
+        "{shown:?}"
+    );
     assert!(shown.iter().any(|row| row.contains(" 0 1 gone: ")), "{shown:?}");
     let _there = server.registered(start("there")).await;
     let shown = rows().await;

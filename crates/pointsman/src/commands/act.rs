@@ -50,7 +50,7 @@ pub async fn explain(client: &Client, id: JobId, json: bool) -> Result<(), Exit>
     match (explanation.offline, there) {
         (0, _) => {}
         (offline, 0) => print::line(&format!(
-            "all {offline} workers are offline; they are counted all the same:"
+            "no worker is there; those that are offline are counted ({offline}):"
         ))?,
         (offline, there) => {
             print::line(&format!("of the {there} that are there ({offline} offline):"))?;
