@@ -164,14 +164,14 @@ async fn an_old_input_that_a_submission_is_told_of_stays() {
     let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
     let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
     let day = Duration::from_secs(86_400);
-    let now = std::time::SystemTime::now();
     let [named, other] = ["named", "other"].map(|text| text.as_bytes());
     let [named, other] = [
         files.put_input(whole(named)).await.unwrap().sha256,
         files.put_input(whole(other)).await.unwrap().sha256,
     ];
-    for sha256 in [&named, &other] {
-        let path = files.root.join(place::input(sha256).as_ref());
+    let path = |sha256| files.root.join(place::input(sha256).as_ref());
+    let now = std::fs::metadata(path(&named)).unwrap().modified().unwrap();
+    for path in [&named, &other].map(path) {
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.set_modified(now - 8 * day).unwrap();
     }
