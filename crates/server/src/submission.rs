@@ -90,13 +90,13 @@ async fn settle_inputs(
     caller: &Caller,
     valid: &mut ValidSubmission,
 ) -> Result<(), Refusal> {
-    let mut stored = BTreeMap::new();
+    let (mut stored, now) = (BTreeMap::new(), app.broker.store().now());
     for (index, source) in valid.sources.iter().enumerate() {
         let from = &valid.spec.inputs[index].from;
         let missing = match source {
             InputSource::Stored(sha256) => {
                 let detail = || format!("{from} is not there");
-                (!app.files.hold_input(sha256).await?).then(|| not_found(detail()))
+                (!app.files.hold_input(sha256, now).await?).then(|| not_found(detail()))
             }
             InputSource::Artifact { job: id, name } => {
                 let job = app.broker.job(*id).await?.filter(|job| caller.sees(job));

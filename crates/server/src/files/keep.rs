@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use object_store::ObjectStoreExt as _;
 use pointsman_api::Sha256Hex;
-use pointsman_core::record::Artifact;
+use pointsman_core::{Timestamp, record::Artifact};
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
 use super::{FileReader, Files, FilesError, StoredFile, blocking, place};
@@ -48,26 +49,18 @@ impl Files {
 
     /// Whether there is such an input. One that a sweep may soon remove begins its age anew: whoever is
     /// told that it is there names it from now on.
-    pub async fn hold_input(&self, sha256: &Sha256Hex) -> Result<bool, FilesError> {
-        match self.age_of_input(sha256).await? {
+    pub async fn hold_input(&self, sha256: &Sha256Hex, now: Timestamp) -> Result<bool, FilesError> {
+        let place = place::input(sha256);
+        let there = async || match self.store.head(&place).await {
+            Ok(meta) => Ok(Some(Timestamp::from_millis(meta.last_modified.timestamp_millis()))),
+            Err(object_store::Error::NotFound { .. }) => self.none().await,
+            Err(error) => Err(FilesError::from(error)),
+        };
+        match there().await? {
             None => Ok(false),
-            Some(age) if age < FRESH => Ok(true),
+            Some(since) if now.since(since) < FRESH => Ok(true),
             // Another user's is there all the same, and keeps its age.
-            Some(_) => {
-                Ok(self.renew_input(sha256).await? || self.age_of_input(sha256).await?.is_some())
-            }
-        }
-    }
-
-    async fn age_of_input(&self, sha256: &Sha256Hex) -> Result<Option<Duration>, FilesError> {
-        let path = self.root.join(place::input(sha256).as_ref());
-        let age = blocking(move || fs::metadata(path)?.modified()).await;
-        match age {
-            Ok(at) => Ok(Some(at.elapsed().unwrap_or_default())),
-            Err(FilesError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                self.none().await
-            }
-            Err(error) => Err(error),
+            Some(_) => Ok(self.renew_input(sha256).await? || there().await?.is_some()),
         }
     }
 

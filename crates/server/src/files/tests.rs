@@ -175,17 +175,18 @@ async fn an_old_input_that_a_submission_is_told_of_stays() {
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.set_modified(now - 8 * day).unwrap();
     }
-    assert!(files.hold_input(&named).await.unwrap());
-    assert!(!files.hold_input(&Sha256Hex::of([0; 32])).await.unwrap());
+    let at = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let at = Timestamp::from_millis(at.try_into().unwrap());
+    let hold = async |sha256| files.hold_input(sha256, at).await.unwrap();
+    assert!(hold(&named).await);
+    assert!(!hold(&Sha256Hex::of([0; 32])).await);
     // As a sweep that had listed it before.
     let paths = [place::input(&named), place::staged()];
     let paths = paths.map(|place| files.root.join(place.as_ref()));
     assert!(!remove_unless_renewed(&paths, now - 7 * day).unwrap());
-    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
-    let now = Timestamp::from_millis(now.try_into().unwrap());
-    assert_eq!(files.sweep(&broker, None, now).await.unwrap().inputs, 1);
-    assert!(files.hold_input(&named).await.unwrap());
-    assert!(!files.hold_input(&other).await.unwrap());
+    assert_eq!(files.sweep(&broker, None, at).await.unwrap().inputs, 1);
+    assert!(hold(&named).await);
+    assert!(!hold(&other).await);
 }
 
 /// A job that cannot be listed may be the one that names them.
