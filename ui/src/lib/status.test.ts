@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { confirmation, suspicion } from "./status";
-import { connector } from "./testing";
+import { confirmation, remark, suspicion } from "./status";
+import { connector, job, progress } from "./testing";
 
 const at = (s: number) => `2026-01-01T00:00:0${s}.000Z`;
 const pulse = { at: at(2), exact: true, source: "report" as const };
@@ -30,5 +30,20 @@ describe("a suspect worker", () => {
   it("says in which order it gets jobs again; when, its server decides", () => {
     expect(suspicion({ suspect_jobs: ["a", "b", "c"], suspect_until: at(9) }).reason).toMatch(
       /^suspect: broke 3 different jobs in a row; takes none until \d\d:\d\d at the latest, then one at a time until one completes$/);
+  });
+});
+
+describe("what a worker says of a result", () => {
+  const last = { ...progress("j", 1, 9), percent: 100, message: "ComfyUI dropped the outputs of the nodes 7" };
+
+  it("stands in the last progress of a completed job", () => {
+    expect(remark(job("j", { status: "completed", last_progress: last }))).toBe("ComfyUI dropped the outputs of the nodes 7");
+  });
+
+  it("is not where the work was last, nor of a job that did not complete", () => {
+    for (const ordinary of [null, { ...last, message: null }, { ...last, node: "9" }, { ...last, step: 20, steps: 20 }]) {
+      expect(remark(job("j", { status: "completed", last_progress: ordinary }))).toBeNull();
+    }
+    for (const status of ["failed", "in_progress"] as const) expect(remark(job("j", { status, last_progress: last }))).toBeNull();
   });
 });

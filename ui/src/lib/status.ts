@@ -60,6 +60,11 @@ export function jobLook(job: Pick<Job, "status" | "cancel_requested_at">): { wor
   }
 }
 
+/** What its worker says of a job's result: beside a node or a step it says only where the work was last. */
+export function remark({ status, last_progress: last }: Pick<Job, "status" | "last_progress">): string | null {
+  return status === "completed" && last?.node == null && last?.step == null ? last?.message ?? null : null;
+}
+
 export const isGone = ({ status }: Pick<Machine, "status">): boolean => status === "offline" || status === "disconnected";
 
 export const isEnded = (job: Pick<Job, "completed_at">): boolean => !!job.completed_at;
