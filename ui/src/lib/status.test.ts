@@ -27,10 +27,20 @@ describe("when a connector's status was last confirmed", () => {
 });
 
 describe("a suspect worker", () => {
+  const said = (now: number) => suspicion({ suspect_jobs: ["a", "b", "c"], suspect_until: at(9) }, Date.parse(at(0)) + now * 1000)?.reason;
+
   it("says in which order it gets jobs again; when, its server decides", () => {
-    expect(suspicion({ suspect_jobs: ["a", "b", "c"], suspect_until: at(9) }).reason).toMatch(
-      /^suspect: broke 3 different jobs in a row; takes none until \d\d:\d\d at the latest, then one at a time until one completes$/);
+    expect(said(0)).toMatch(
+      /^suspect: broke 3 different jobs in a row; takes none until \d\d:\d\d:\d\d at the latest, then one at a time until one completes$/);
   });
+
+  it("says that it takes one at a time once it does", () => {
+    const one = "suspect: broke 3 different jobs in a row; takes one at a time until one completes";
+    expect([said(9), said(1_000)]).toEqual([one, one]);
+    expect(said(-60), "by a clock that was ahead of this one").toBe(one);
+  });
+
+  it("is not any worker", () => expect(suspicion({}, 0)).toBeNull());
 });
 
 describe("what a worker says of a result", () => {

@@ -34,11 +34,17 @@ export const CONNECTOR_TONE: Record<ConnectorStatus, Tone> = {
   unknown: "grey",
 };
 
-/** Why a suspect worker gets fewer jobs, in which order that ends, and what mends it. */
+/** So long a suspect worker takes none: what ends further off was begun by a clock that was ahead. */
+const SUSPECT_FOR_MS = 60_000;
+
+/** Why a suspect worker gets fewer jobs, in which order that ends, and what mends it; `now` is the server's time. */
 export function suspicion(
-  { suspect_jobs = [], suspect_until }: Pick<Worker, "suspect_jobs" | "suspect_until">,
-): { reason: string; action: string } {
-  const until = suspect_until ? `none until ${clockTime(suspect_until)} at the latest, then ` : "";
+  { suspect_jobs = [], suspect_until }: Pick<Worker, "suspect_jobs" | "suspect_until">, now: number,
+): { reason: string; action: string } | null {
+  if (!suspect_until) return null;
+  const left = Date.parse(suspect_until) - now;
+  const takesNone = left > 0 && left <= SUSPECT_FOR_MS;
+  const until = takesNone ? `none until ${clockTime(suspect_until)} at the latest, then ` : "";
   return {
     reason: `suspect: broke ${suspect_jobs.length} different jobs in a row; takes ${until}one at a time until one completes`,
     action: "look at its services; resume it when they are well",
