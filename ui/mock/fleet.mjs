@@ -80,3 +80,18 @@ export function outage() {
   }
   return world;
 }
+
+/** 20 machines with 4 workers each, whose ComfyUIs are all gone. */
+export function unreachable() {
+  const world = idle(20, WORKERS);
+  for (const { id, connected_at } of [...world.records.machine.values()]) {
+    world.commit(["machine_state_changed", "machine", {
+      ...machine(id, "degraded", Array(WORKERS).fill(GPU)), connected_at, reason: `${WORKERS} of ${WORKERS} workers have a service in error`, action: "look at the services named below",
+    }]);
+  }
+  for (const [n, before] of [...world.records.connector.values()].entries()) {
+    const error_message = `http://127.0.0.1:${8188 + (n % WORKERS)}/ is not reachable: Connection refused (os error 111)`;
+    world.commit(["connector_status_changed", "connector", { ...before, status: "error", reported: "error", error_message }]);
+  }
+  return world;
+}

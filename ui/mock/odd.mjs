@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import { artifact, busy, end, queue } from "./scenes.mjs";
-import { iso, job, machine, worker } from "./world.mjs";
+import { connector, iso, job, machine, worker } from "./world.mjs";
 
 /** A busy fleet, and in it jobs whose last attempt is among the earlier ones, and equal phrases of one class. */
 export function odd() {
@@ -17,6 +17,7 @@ export function odd() {
   ended(world, "late after its end", { late_results: 1 }, [{ ...lost(1), late: true, late_artifacts: [artifact(0, 7)], outcome: { outcome: "ended_run", status: "failed" } }], {
     status: "failed", failure: { kind: "timeout", code: "total", message: "it took longer than it may" },
   });
+  told(world);
   const requirements = { hardware: { gpu_count: 2 }, labels: { GPUs: { gte: 2 } } };
   queue(world, job({ requirements, hold: { reason: "schedule", until: null } }), "c-alike");
   world.commit(["machine_registered", "machine", machine("long-gone", "disconnected", [])]);
@@ -34,6 +35,28 @@ export function odd() {
 
 /** What the doctor of a busy store says: what it looked at changed with every look. */
 export const examined = { findings: [], more: false, undecided: ["wrong_count:index/meta"] };
+
+/** Jobs of whose end more is to be said than its status. */
+function told(world) {
+  const last = { attempt: 1, n: 40, percent: 100, node: null, step: null, steps: null, message: null, last_event_at: iso(40), preview_n: 0 };
+  const dropped = "ComfyUI dropped the outputs of the nodes 7: Value not in list: sampler_name: 'euler_x' not in the list (node 3)";
+  ended(world, "partial", { artifacts: [artifact(0, 11)], last_progress: { ...last, message: dropped } }, [lost(1)], { status: "completed" });
+  ended(world, "whole", { last_progress: { ...last, node: "9", step: 20, steps: 20, message: "step 20 of 20" } }, [lost(1)], { status: "completed" });
+  const stalled = { ...lost(1), outcome: { outcome: "returned", reason: "stalled", message: "nothing came of it for 300 s" } };
+  const token = randomUUID();
+  ended(world, "stalled", { attempt: 2, token, failures: 3, worker_id: "gpu-box-1-worker-0" }, [stalled], {
+    status: "failed", failure: { kind: "service_fault", code: "execution_error", message: "" },
+  });
+  ended(world, "lost often", { losses: 4 }, [lost(1)], {
+    status: "failed", failure: { kind: "lost", code: "lease_expired", message: "lost 4 times", workers: Array(4).fill("spot-eu-4-worker-0") },
+  });
+  world.damaged = "019abf3e-0bad-7000-8000-00000000da3a";
+  world.commit(["alert_raised", "alert", {
+    id: `inconsistent:job/${world.damaged}`, rev: 0, rule: "inconsistent", severity: "critical", subject: `job/${world.damaged}`, raised_at: iso(9),
+    message: `job/${world.damaged}: its record cannot be read; nobody can look at it`, action: "press Repair (`pointsman doctor` lists everything)",
+  }]);
+  world.commit(["connector_status_changed", "connector", connector("nobody-worker-3", "nobody", "comfyui", "unknown")]);
+}
 
 /** An attempt that its worker lost. */
 const lost = (attempt) => ({

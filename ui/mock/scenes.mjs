@@ -37,7 +37,7 @@ function machines(world) {
   put("worker", worker("gpu-box-2-worker-0", "gpu-box-2", "idle", { jobs_completed: 311, jobs_failed: 1 }));
   put("connector", connector("gpu-box-2-worker-0", "gpu-box-2", "comfyui", "idle"));
   put("worker", worker("gpu-box-2-worker-1", "gpu-box-2", "idle", {
-    jobs_completed: 97, jobs_failed: 12, suspect_until: iso(-600), suspect_jobs: ["a", "b", "c"],
+    jobs_completed: 97, jobs_failed: 12, suspect_until: iso(-55), suspect_jobs: ["a", "b", "c"],
   }));
   put("connector", connector("gpu-box-2-worker-1", "gpu-box-2", "comfyui", "error", {
     error_message: "http://127.0.0.1:8189 refused the connection 6 times",
@@ -117,9 +117,9 @@ export function end(world, record, outcome, freeWorker = true) {
   world.commit(...events);
 }
 
-/** A job is done, at once. */
-export function finish(world, id) {
-  end(world, world.records.job.get(id), { status: "completed" });
+/** A job is done, at once; its worker may say something of the result. */
+export function finish(world, id, message = null) {
+  end(world, world.records.job.get(id), { status: "completed", last_progress: { attempt: 1, n: 99, percent: 100, message } });
 }
 
 /** A machine falls silent, and its workers with it. */
@@ -130,6 +130,11 @@ export function lose(world, id) {
     ...its.map((worker) => ["worker_status_changed", "worker", { ...worker, ...why }]),
     ["machine_state_changed", "machine", { ...world.records.machine.get(id), status: "disconnected" }],
   );
+}
+
+/** A worker is suspect, and takes none for so many seconds more. */
+export function suspect(world, id, seconds) {
+  world.commit(["worker_status_changed", "worker", { ...world.worker(id), suspect_until: iso(-seconds), suspect_jobs: ["a", "b", "c"] }]);
 }
 
 /** So many jobs end at once, more than the view keeps. */

@@ -1,7 +1,7 @@
 // A stand-in for the server, for looking at the pages while working on them: the same routes and
 // the same stream, over a world that is made up. Serves `dist` as the real server does.
 //
-//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|huge|silent|outage|odd] [--token SECRET] [--pace 1]
+//   node mock/server.mjs [--port 7781] [--scene busy|empty|quiet|fleet|huge|silent|outage|unreachable|odd] [--token SECRET] [--pace 1]
 //
 // Beside SECRET there is SECRET-view, which may see and no more.
 
@@ -61,14 +61,15 @@ async function route(request, response) {
 /**
  * Trouble on demand: /mock/cut, /mock/not_live, /mock/live, /mock/resync, /mock/silence, /mock/spoil, /mock/mend;
  * many endings: /mock/crowd?n=300&status=failed&age=3600 (submitted so many seconds ago), /mock/end_all; a store from before them: /mock/restore?n=300;
- * one thing that happens: /mock/finish?id=JOB, /mock/lose?id=MACHINE.
+ * one thing that happens: /mock/finish?id=JOB&says=TEXT, /mock/lose?id=MACHINE, /mock/suspect?id=WORKER&n=SECONDS.
  */
 function control(what, url, response) {
   const n = Number(url.searchParams.get("n"));
   if (what === "end_all") scenes.endUnseen(world);
   if (what === "crowd") scenes.crowd(world, n, url.searchParams.get("status") ?? "completed", Number(url.searchParams.get("age") ?? 0));
   if (what === "restore") odd.restore(world, n);
-  if (what === "finish" || what === "lose") scenes[what](world, url.searchParams.get("id"));
+  if (what === "finish" || what === "lose") scenes[what](world, url.searchParams.get("id"), url.searchParams.get("says"));
+  if (what === "suspect") scenes.suspect(world, url.searchParams.get("id"), n);
   if (what === "spoil") odd.spoil(world);
   if (what === "mend") odd.mend(world);
   if (what === "cut") for (const out of streams) out.destroy();
@@ -162,6 +163,7 @@ function list(asked, response) {
 
 async function oneJob(request, response, id, action) {
   const record = world.job(id);
+  if (id === world.damaged) return problem(response, 503, "store_damaged", `what is stored is damaged: job:${id}: priority is "x"; see \`pointsman doctor\``, { cure: "repair it with `pointsman doctor --repair`" });
   if (!record) return problem(response, 404, "not_found", `there is no job ${id}`, { cure: "ended jobs are kept for a while only" });
   if (action === "preview") return picture(response, landscape(seedOf(id), 128, 1 - (world.progress.get(id)?.percent ?? 0) / 100));
   if (action === "artifacts") return picture(response, landscape(seedOf(id)));

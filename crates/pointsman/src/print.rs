@@ -113,19 +113,47 @@ pub fn job(job: &JobRecord, in_json: bool) -> Result<(), Exit> {
     if in_json { json(job) } else { line(&job_line(job)) }
 }
 
-/// One job in a line: what it is, and why if it did not go well.
+/// One job in a line: what it is, and why if it did not go well, or not wholly.
 pub fn job_line(job: &JobRecord) -> String {
     let cached = if job.cached { ", cached" } else { "" };
-    let why = match &job.failure {
-        Some(failure) => format!(": {} ({})", failure.message.trim(), failure.code),
-        None => String::new(),
+    let why = match (&job.failure, job.remark()) {
+        (Some(failure), _) => format!(": {} ({})", failure.message.trim(), failure.code),
+        (None, Some(remark)) => format!("; its worker says: {remark}"),
+        (None, None) => String::new(),
     };
     format!("job {} {}{cached}{why}", job.id, job.status.as_str())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[test]
+    fn what_is_amiss_with_a_result_is_said() {
+        let line = |last_progress: Value| {
+            let job = json!({
+                "id": uuid::Uuid::nil(), "rev": 1, "status": "completed", "service": "comfyui",
+                "priority": 50, "run": 1, "attempt": 1, "failures": 0, "losses": 0,
+                "max_failures": 1, "max_losses": 1, "place": 1, "queued_seq": 1, "created_at": "2026-01-01T00:00:00Z",
+                "cached": false, "artifacts": [], "last_progress": last_progress,
+            });
+            job_line(&serde_json::from_value(job).unwrap()).split_off("job ".len() + 36)
+        };
+        assert_eq!(
+            line(json!({"percent": 100, "message": "ComfyUI dropped the outputs of the nodes 7"})),
+            " completed; its worker says: ComfyUI dropped the outputs of the nodes 7"
+        );
+        for ordinary in [
+            json!(null),
+            json!({"percent": 100, "step": 20, "steps": 20}),
+            json!({"percent": 100, "step": 20, "steps": 20, "message": "step 20 of 20"}),
+            json!({"node": "9", "message": "SaveImage"}),
+        ] {
+            assert_eq!(line(ordinary), " completed");
+        }
+    }
 
     #[test]
     fn a_terminal_is_given_nothing_that_it_obeys() {

@@ -159,14 +159,16 @@ test("of thousands of machines the first are drawn, those in trouble among them,
   await expect(page.locator("#machines h2")).toContainText("5,000");
 });
 
-test("of a machine's many silent workers the first are drawn, and the others at a wish", async ({ page, mock }) => {
+test("of a machine's many silent workers one is drawn for all, and the others at a wish", async ({ page, mock }) => {
   const { address } = await mock("--scene", "silent");
   await page.setViewportSize({ width: 390, height: 844 });
   await page.goto(address);
   await expectLive(page);
-  await expect(page.getByTestId("worker")).toHaveCount(20);
+  await expect(page.getByTestId("worker")).toHaveCount(1);
   await page.locator("#machines").hover();
-  await expect(page.getByTestId("worker"), "nor do more come under the hand").toHaveCount(20);
+  await expect(page.getByTestId("worker"), "nor do more come under the hand").toHaveCount(1);
+  await page.getByText("The same is so of 199 more workers").click();
+  await expect(page.getByTestId("worker")).toHaveCount(21);
   await page.getByTestId("machine").getByTestId("more").click();
   await expect(page.getByTestId("worker")).toHaveCount(200);
 });

@@ -1,20 +1,10 @@
 // Records that are odd, or broken: each is shown, and none takes anything else along.
 
-import type { Locator, Page } from "@playwright/test";
+import type { Page } from "@playwright/test";
+import { detailsOf } from "../support/details";
 import { expect, test } from "../support/fixtures";
 import { Fleet } from "../support/fleet";
 import { expectLive, expectShown, shown } from "../support/page";
-import { viewOf } from "../support/picture";
-
-/** The details of a job, opened; `name` stands in its metadata. */
-async function detailsOf(page: Page, address: string, name: string): Promise<Locator> {
-  const { jobs } = await viewOf(page);
-  const job = Object.values(jobs).find(({ metadata }) => (metadata as { name?: string } | null)?.name === name);
-  await page.goto(`${address}/#/job/${String(job?.["id"])}`);
-  const panel = page.getByTestId("job-panel");
-  await expect(panel).toContainText(`"name": "${name}"`);
-  return panel;
-}
 
 /** The attempts that they list, the newest first. */
 async function attemptsOf(page: Page, address: string, name: string): Promise<string[]> {

@@ -47,6 +47,14 @@ describe("another token", () => {
     }
   });
 
+  it("is refused before it is asked about where no token can be so, and that says why", async () => {
+    serve(() => new Response(null));
+    for (const [pasted, why] of [["\u201cpm_ab\u201d", "\u201c, U+201C"], ["pm_\u200bab", "(U+200B)"], ["\u2022\u2022\u2022\u2022", "U+2022"], ["pm_a b", "(U+0020)"], ["pt\u00fc", "\u00fc, U+00FC"]] as const) {
+      await expect(access.use(pasted, new AbortController().signal)).rejects.toThrow(why);
+    }
+    expect([asked, token(), access.isAsked]).toEqual([[], "good", true]);
+  });
+
   it("does not wait for a server that does not answer", async () => {
     const timeout = vi.spyOn(AbortSignal, "timeout").mockReturnValue(AbortSignal.abort());
     vi.stubGlobal("fetch", (_path: string, { signal }: RequestInit) =>

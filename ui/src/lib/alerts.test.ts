@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { alertGroups, jobOf } from "./alerts";
+import { alertGroups, jobOf, jobOfSubject } from "./alerts";
 import { alert } from "./testing";
 
 describe("alerts", () => {
@@ -24,5 +24,15 @@ describe("alerts", () => {
     const id = "018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f";
     expect(["explain", "job", "cancel"].map((command) => jobOf(`pointsman ${command} ${id}`))).toEqual([id, id, null]);
     expect(jobOf("pointsman doctor")).toBeNull();
+  });
+
+  it("lead to the job that they are about", () => {
+    const id = "018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f";
+    expect([`job/${id}`, "job/queue", "worker/w"].map(jobOfSubject)).toEqual([id, null, null]);
+  });
+
+  it("of damaged records are about more than contradictions", () => {
+    const broken = Array.from({ length: 4 }, (_, i) => alert("inconsistent", `worker/w${i}`));
+    expect(alertGroups(broken)[0]?.folded).toBe("records are damaged or contradict each other");
   });
 });

@@ -33,10 +33,15 @@ const MANY: Partial<Record<Alert["rule"], string>> = {
   suspect_worker: "workers broke several different jobs in a row",
   broken_service: "services take no jobs, as they are in error",
   flapping_incarnation: "ids are fought over by two processes each",
-  inconsistent: "records contradict each other",
+  inconsistent: "records are damaged or contradict each other",
 };
 
 /** The job that a command looks at: a page can show the same. */
 export function jobOf(command: string): string | null {
   return /^pointsman (?:explain|job) ([0-9a-f-]{36})$/.exec(command)?.[1] ?? null;
+}
+
+/** The job that an alert is about. */
+export function jobOfSubject(subject: string): string | null {
+  return /^job\/([0-9a-f-]{36})$/.exec(subject)?.[1] ?? null;
 }

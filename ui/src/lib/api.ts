@@ -16,8 +16,23 @@ const UNREACHABLE: Problem = {
   cure: "check that the server runs, then try again",
 };
 
+/** What no token has in it: `fetch` would say of the rest only that it failed. */
+const NOT_OF_A_TOKEN = /[^\x21-\x7e]/u;
+
+function notAToken(character: string): ApiError {
+  const code = `U+${character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}`;
+  const shown = /[\p{C}\p{Z}]/u.test(character) ? code : `${character}, ${code}`;
+  return new ApiError({
+    title: "This is no token", status: 0, code: "not_a_token",
+    detail: `This is no token: it has a character in it that no token has (${shown}). A token is what \`pointsman token add\` prints: pm_ and then digits and letters from a to f.`,
+    cure: "copy the token again",
+  });
+}
+
 async function send(method: string, path: string, body?: unknown, signal?: AbortSignal, secret = token()): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json" };
+  const [wrong] = NOT_OF_A_TOKEN.exec(secret ?? "") ?? [];
+  if (wrong) throw notAToken(wrong);
   if (secret) headers["Authorization"] = `Bearer ${secret}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const json = body === undefined ? undefined : JSON.stringify(body);

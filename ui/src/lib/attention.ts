@@ -15,6 +15,9 @@ const GONE = 6;
 /** Whether somebody should look: what only is not ready yet will be by itself. */
 export const needsAttention = (attention: number): boolean => attention < NOT_READY;
 
+/** Whether its neighbours may have the same: a record that is broken is so by itself. */
+export const mayBeShared = (attention: number): boolean => attention > BROKEN && attention < WELL;
+
 /**
  * Of a list, sorted by attention, the part that is drawn. While nothing may move, who comes to need
  * attention farther down is drawn there: as many as would be among the first.

@@ -149,14 +149,14 @@ export class Feed {
     if (this.live.state === "not_live") {
       this.live = { ...this.live, reason };
     } else {
-      this.live = { state: "not_live", reason, since: this.#heardOnServer() };
+      this.live = { state: "not_live", reason, since: this.heardAt };
     }
   }
 
   /** Local time has jumped, as after a sleep of this machine: what is shown is from before. */
   woke(): void {
     if (this.live.state === "live") {
-      this.live = { state: "not_live", reason: WOKE, since: this.#heardOnServer() };
+      this.live = { state: "not_live", reason: WOKE, since: this.heardAt };
     }
     this.clock.doubt();
   }
@@ -170,11 +170,12 @@ export class Feed {
     const silent = this.#local() - this.#heard > SILENCE_MS;
     if (!silent || this.live.state !== "live") return false;
     const reason = `nothing heard from the server for ${SILENCE_MS / 1000} s`;
-    this.live = { state: "not_live", reason, since: this.#heardOnServer() };
+    this.live = { state: "not_live", reason, since: this.heardAt };
     return true;
   }
 
-  #heardOnServer(): number {
+  /** When the server was heard last, in its own time. */
+  get heardAt(): number {
     return this.clock.now() - (this.#local() - this.#heard);
   }
 }

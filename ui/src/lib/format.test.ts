@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bytes, gpuLines, labelChips, localTimes, moment, requirementChips, shortId, span, whereabouts, wholeSpan } from "./format";
+import { bytes, gpuLines, labelChips, localTimes, moment, requirementChips, shortId, span, tallied, whereabouts, wholeSpan } from "./format";
 import { progress } from "./testing";
 
 describe("figures", () => {
@@ -62,5 +62,9 @@ describe("figures", () => {
       "site.region = eu", "tier ≥ 2 and < 5", "zone one of a, b", "features holds all of x", 'age = "2"',
     ]);
     expect(labelChips({ tier: 2, spot: true, note: "two words" })).toEqual(["tier = 2", "spot = true", 'note = "two words"']);
+  });
+
+  it("says a name once, with how often it stands there", () => {
+    expect(tallied(["box-1", "box-2", "box-1", "box-1"])).toBe("box-1 (3 times), box-2");
   });
 });

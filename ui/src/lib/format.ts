@@ -75,7 +75,6 @@ export function words(name: string): string {
 // Made once: to make one takes longer than all else that a page does for an age.
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
-const MINUTE = new Intl.DateTimeFormat(undefined, { timeStyle: "short", hourCycle: "h23" });
 
 /** A moment in the reader's own time zone. */
 export function moment(at: string): string {
@@ -83,9 +82,9 @@ export function moment(at: string): string {
   return `${DAY.format(date)}, ${TIME.format(date)}`;
 }
 
-/** The same moment to the minute, without its day. */
+/** The same moment without its day. */
 export function clockTime(at: string): string {
-  return MINUTE.format(new Date(at));
+  return TIME.format(new Date(at));
 }
 
 const IN_TEXT = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
@@ -166,4 +165,11 @@ function chips(path: string, value: unknown): string[] {
     return Object.entries(value).flatMap(([key, inner]) => chips(`${path}.${key}`, inner));
   }
   return [`${words(path)} ${String(value)}`];
+}
+
+/** Names, each once, with how often: `box-1 (3 times), box-2`. */
+export function tallied(names: string[]): string {
+  const times = new Map<string, number>();
+  for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
+  return [...times].map(([name, n]) => (n > 1 ? `${name} (${count(n)} times)` : name)).join(", ");
 }

@@ -32,6 +32,8 @@ class LivePicture {
   liveSince = $state<number | null>(null);
   /** The server's time, moved on once a second. Milliseconds since 1970. */
   now = $state(Date.now());
+  /** When the server was heard last, in its own time: what is newer the page cannot know. */
+  heardAt = $state(Date.now());
 
   readonly #connection = new Connection(this.#feed, {
     url: EVENTS,
@@ -92,7 +94,9 @@ class LivePicture {
     if (parts.has("queues")) this.#queues += 1;
     if (parts.has("live")) this.#live += 1;
     // Not with every message: every age on the page looks at it. A first picture is told its time.
-    if (parts.has("now") || parts.has("live")) this.now = this.#feed.clock.now();
+    if (!parts.has("now") && !parts.has("live")) return;
+    this.now = this.#feed.clock.now();
+    this.heardAt = this.#feed.heardAt;
   }
 
   readonly live: Live = $derived((void this.#live, this.#feed.live));

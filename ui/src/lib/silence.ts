@@ -9,14 +9,16 @@ import type { Job, JobProgress } from "./types";
  */
 export const KNOWN_AFTER_MS = 20_000;
 
-/** 0 where it is not known. Times are milliseconds on the server's clock. */
-export function silentMs(job: Job, progress: JobProgress | null, liveSince: number | null, now: number): number {
-  if (job.status !== "in_progress") return 0;
-  const last = progress?.last_event_at ?? (isKnown(job, liveSince, now) ? job.started_at : null);
-  return last ? ageMs(last, now) : 0;
+/**
+ * 0 where it is not known. Counted up to when the server was heard last: what has been silent since
+ * may be the server. Times are milliseconds on the server's clock.
+ */
+export function silentMs(job: Job, progress: JobProgress | null, liveSince: number | null, heard: number): number {
+  if (job.status !== "in_progress" || liveSince === null) return 0;
+  const last = progress?.last_event_at ?? (isKnown(job, liveSince, heard) ? job.started_at : null);
+  return last ? ageMs(last, heard) : 0;
 }
 
-function isKnown(job: Job, liveSince: number | null, now: number): boolean {
-  if (liveSince === null) return false;
-  return Date.parse(job.started_at ?? "") >= liveSince || now - liveSince > KNOWN_AFTER_MS;
+function isKnown(job: Job, liveSince: number, heard: number): boolean {
+  return Date.parse(job.started_at ?? "") >= liveSince || heard - liveSince > KNOWN_AFTER_MS;
 }

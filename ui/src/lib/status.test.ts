@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { confirmation, suspicion } from "./status";
-import { connector } from "./testing";
+import { confirmation, remark, suspicion } from "./status";
+import { connector, job, progress } from "./testing";
 
 const at = (s: number) => `2026-01-01T00:00:0${s}.000Z`;
 const pulse = { at: at(2), exact: true, source: "report" as const };
@@ -27,8 +27,33 @@ describe("when a connector's status was last confirmed", () => {
 });
 
 describe("a suspect worker", () => {
+  const said = (now: number) => suspicion({ suspect_jobs: ["a", "b", "c"], suspect_until: at(9) }, Date.parse(at(0)) + now * 1000)?.reason;
+
   it("says in which order it gets jobs again; when, its server decides", () => {
-    expect(suspicion({ suspect_jobs: ["a", "b", "c"], suspect_until: at(9) }).reason).toMatch(
-      /^suspect: broke 3 different jobs in a row; takes none until \d\d:\d\d at the latest, then one at a time until one completes$/);
+    expect(said(0)).toMatch(
+      /^suspect: broke 3 different jobs in a row; takes none until \d\d:\d\d:\d\d at the latest, then one at a time until one completes$/);
+  });
+
+  it("says that it takes one at a time once it does", () => {
+    const one = "suspect: broke 3 different jobs in a row; takes one at a time until one completes";
+    expect([said(9), said(1_000)]).toEqual([one, one]);
+    expect(said(-60), "by a clock that was ahead of this one").toBe(one);
+  });
+
+  it("is not any worker", () => expect(suspicion({}, 0)).toBeNull());
+});
+
+describe("what a worker says of a result", () => {
+  const last = { ...progress("j", 1, 9), percent: 100, message: "ComfyUI dropped the outputs of the nodes 7" };
+
+  it("stands in the last progress of a completed job", () => {
+    expect(remark(job("j", { status: "completed", last_progress: last }))).toBe("ComfyUI dropped the outputs of the nodes 7");
+  });
+
+  it("is not where the work was last, nor of a job that did not complete", () => {
+    for (const ordinary of [null, { ...last, message: null }, { ...last, node: "9" }, { ...last, step: 20, steps: 20 }]) {
+      expect(remark(job("j", { status: "completed", last_progress: ordinary }))).toBeNull();
+    }
+    for (const status of ["failed", "in_progress"] as const) expect(remark(job("j", { status, last_progress: last }))).toBeNull();
   });
 });

@@ -34,11 +34,17 @@ export const CONNECTOR_TONE: Record<ConnectorStatus, Tone> = {
   unknown: "grey",
 };
 
-/** Why a suspect worker gets fewer jobs, in which order that ends, and what mends it. */
+/** So long a suspect worker takes none: what ends further off was begun by a clock that was ahead. */
+const SUSPECT_FOR_MS = 60_000;
+
+/** Why a suspect worker gets fewer jobs, in which order that ends, and what mends it; `now` is the server's time. */
 export function suspicion(
-  { suspect_jobs = [], suspect_until }: Pick<Worker, "suspect_jobs" | "suspect_until">,
-): { reason: string; action: string } {
-  const until = suspect_until ? `none until ${clockTime(suspect_until)} at the latest, then ` : "";
+  { suspect_jobs = [], suspect_until }: Pick<Worker, "suspect_jobs" | "suspect_until">, now: number,
+): { reason: string; action: string } | null {
+  if (!suspect_until) return null;
+  const left = Date.parse(suspect_until) - now;
+  const takesNone = left > 0 && left <= SUSPECT_FOR_MS;
+  const until = takesNone ? `none until ${clockTime(suspect_until)} at the latest, then ` : "";
   return {
     reason: `suspect: broke ${suspect_jobs.length} different jobs in a row; takes ${until}one at a time until one completes`,
     action: "look at its services; resume it when they are well",
@@ -58,6 +64,11 @@ export function jobLook(job: Pick<Job, "status" | "cancel_requested_at">): { wor
       if (job.cancel_requested_at) return { word: "cancelling", tone: "yellow" };
       return { word: words(job.status), tone: job.status === "pending" ? "grey" : "blue" };
   }
+}
+
+/** What its worker says of a job's result: beside a node or a step it says only where the work was last. */
+export function remark({ status, last_progress: last }: Pick<Job, "status" | "last_progress">): string | null {
+  return status === "completed" && last?.node == null && last?.step == null ? last?.message ?? null : null;
 }
 
 export const isGone = ({ status }: Pick<Machine, "status">): boolean => status === "offline" || status === "disconnected";

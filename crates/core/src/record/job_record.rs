@@ -107,7 +107,8 @@ pub struct JobRecord {
     pub handed_in: bool,
     /// Result files; empty until it has completed.
     pub artifacts: Vec<Artifact>,
-    /// How far it was when it ended.
+    /// How far it was when it ended. Of a completed job a `message` beside no `node` and no `step` is
+    /// about the result, such as which outputs were dropped.
     pub last_progress: Option<Progress>,
     /// What a worker must have to run it.
     #[serde(default, skip_serializing_if = "Requirements::is_empty")]
@@ -147,6 +148,16 @@ pub struct JobRecord {
 
 fn is_zero<N: PartialEq + From<u8>>(n: &N) -> bool {
     *n == N::from(0)
+}
+
+impl JobRecord {
+    /// What its worker says of the result: with a node or a step it says only where the work was last.
+    pub fn remark(&self) -> Option<&str> {
+        let Progress { node: None, step: None, message, .. } = self.last_progress.as_ref()? else {
+            return None;
+        };
+        message.as_deref().filter(|_| self.status == JobStatus::Completed)
+    }
 }
 
 /// A stored record that contradicts itself.
