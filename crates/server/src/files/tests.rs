@@ -178,8 +178,9 @@ async fn an_old_input_that_a_submission_is_told_of_stays() {
     let at = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let at = Timestamp::from_millis(at.try_into().unwrap());
     let hold = async |sha256| files.hold_input(sha256, at).await.unwrap();
+    let none = Sha256Hex::of([0; 32]);
     assert!(hold(&named).await);
-    assert!(!hold(&Sha256Hex::of([0; 32])).await);
+    assert!(!hold(&none).await);
     // As a sweep that had listed it before.
     let paths = [place::input(&named), place::staged()];
     let paths = paths.map(|place| files.root.join(place.as_ref()));
