@@ -43,6 +43,22 @@ pub(crate) fn check_values(json: &[u8], most: usize) -> Result<(), Problem> {
     Err(Problem::new(ErrorCode::TooLong, detail).at(""))
 }
 
+/// Bytes of JSON without the blanks between its values.
+pub(crate) fn without_blanks(json: &str) -> usize {
+    let (mut bytes, mut in_text, mut is_escaped) = (0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b' ' | b'\t' | b'\n' | b'\r' if !in_text => continue,
+            _ => {}
+        }
+        bytes += 1;
+    }
+    bytes
+}
+
 fn count(json: &[u8]) -> usize {
     let (mut values, mut is_begun) = (0, false);
     let (mut in_text, mut is_escaped) = (false, false);
@@ -80,6 +96,19 @@ mod tests {
             (r#"{"a":"[1,2,3]\",[","b\\":[{},"]"]}"#, 4),
         ] {
             assert_eq!(count(json.as_bytes()), values, "{json}");
+        }
+    }
+
+    #[test]
+    fn blanks_between_values_are_none_of_its_bytes() {
+        for (json, bytes) in [
+            ("", 0),
+            (" { } ", 2),
+            ("[1,\n\t2]", 5),
+            (r#"{ "a b" : "\" c" }"#, 14),
+            (r#"["\\" ]"#, 6),
+        ] {
+            assert_eq!(without_blanks(json), bytes, "{json}");
         }
     }
 

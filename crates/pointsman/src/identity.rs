@@ -1,7 +1,13 @@
 //! Who this machine is, and which store it works for: ids kept in the data directory from the first
 //! start on, or what stays the same of a store elsewhere.
 
-use std::{fmt::Display, fs, io::ErrorKind, path::Path, sync::Arc};
+use std::{
+    fmt::Display,
+    fs,
+    io::{ErrorKind, Write as _},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, anyhow};
 use pointsman_core::{MachineId, Timestamp};
@@ -65,9 +71,13 @@ fn kept(file: &Path) -> anyhow::Result<Option<String>> {
 /// Writes a file in one step: one that a crash left half written would be taken for damaged.
 fn keep(file: &Path, id: impl Display) -> anyhow::Result<()> {
     let new = file.with_extension("new");
-    fs::write(&new, format!("{id}\n"))
-        .and_then(|()| fs::rename(&new, file))
-        .with_context(|| format!("cannot write {}", file.display()))
+    let write = || {
+        let mut writing = fs::File::create(&new)?;
+        writeln!(writing, "{id}")?;
+        writing.sync_all()?;
+        fs::rename(&new, file)
+    };
+    write().with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// What tells a fleet on a Redis from others, on this one and on others.

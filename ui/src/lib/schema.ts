@@ -1097,7 +1097,7 @@ export interface components {
             incarnation: components["schemas"]["Incarnation"];
             /** @description Lowercase UUIDs drawn by the worker, one a free slot; the same tokens get the same jobs. */
             tokens: components["schemas"]["Token"][];
-            /** @description The services that have these free slots; empty means any of the worker's. */
+            /** @description The services that have these free slots, 100 at most; empty means any of the worker's. */
             services?: components["schemas"]["ServiceName"][];
             /**
              * Format: double

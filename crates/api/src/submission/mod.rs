@@ -21,7 +21,7 @@ use crate::{
     idempotency,
     legible::check_legible,
     read_json,
-    values::{MAX_SUBMITTED, check_values},
+    values::{MAX_SUBMITTED, check_values, without_blanks},
 };
 
 /// Bytes of a JSON body at most.
@@ -34,8 +34,8 @@ const MAX_INPUTS: usize = 200;
 const MAX_INPUTS_BYTES: usize = 32 << 10;
 /// Bytes of `metadata` at most: it is part of every event of the job.
 const MAX_METADATA: usize = 16_384;
-/// So many bytes of a text that was sent may be one of it as JSON without blanks and escapes.
-const WRITTEN: usize = 8;
+/// Bytes that one of a text may take where it is escaped: `\\u0041`.
+const ESCAPED: usize = 6;
 /// Levels of `metadata` at most.
 const MAX_METADATA_DEPTH: usize = 32;
 /// Levels of a payload at most.
@@ -296,7 +296,7 @@ fn check_texts(body: &[u8]) -> Result<(), Problem> {
         #[serde(borrow, default)]
         metadata: Option<&'a RawValue>,
     }
-    if body.len() <= WRITTEN * MAX_METADATA {
+    if body.len() <= ESCAPED * MAX_METADATA {
         return Ok(());
     }
     // What else is wrong is told where it is.
@@ -305,9 +305,9 @@ fn check_texts(body: &[u8]) -> Result<(), Problem> {
         ("requirements", texts.requirements, MAX_REQUIREMENTS),
         ("metadata", texts.metadata, MAX_METADATA),
     ] {
-        let size = text.map_or(0, |text| text.get().len());
-        if size > WRITTEN * most {
-            let detail = format!("{name} has {size} bytes, and {most} is the most");
+        let size = text.map_or(0, |text| without_blanks(text.get()));
+        if size > ESCAPED * most {
+            let detail = format!("{name} has {size} bytes as it was sent, and {most} is the most");
             return Err(Problem::new(Code::TooLong, detail).at(format!("/{name}")));
         }
     }

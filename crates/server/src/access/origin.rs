@@ -21,9 +21,16 @@ pub(super) fn proxy_sign(headers: &HeaderMap, version: Version) -> Option<&'stat
 }
 
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
+    for (name, code) in
+        [(header::HOST, ErrorCode::ForeignHost), (header::ORIGIN, ErrorCode::ForeignOrigin)]
+    {
+        if headers.get_all(&name).iter().nth(1).is_some() {
+            let detail = format!("the header {name} stands more than once");
+            return Err(Problem::new(code, detail).at(name.as_str()).cure("send it once"));
+        }
+    }
     let host = header_text(headers, header::HOST);
-    let is_one = |name: header::HeaderName| headers.get_all(name).iter().nth(1).is_none();
-    let Some(host) = host.filter(|host| is_loopback(host) && is_one(header::HOST)) else {
+    let Some(host) = host.filter(|host| is_loopback(host)) else {
         let said = host.unwrap_or("none");
         let detail = format!("the Host header says {said:?}, and this server serves this machine");
         return Err(Problem::new(ErrorCode::ForeignHost, detail).at("Host"));
@@ -31,7 +38,7 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(origin) = headers.get(header::ORIGIN) else { return check_site(headers, host) };
     let origin = origin.to_str().unwrap_or("unreadable");
     let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    if own.is_some_and(|own| own.eq_ignore_ascii_case(host)) && is_one(header::ORIGIN) {
+    if own.is_some_and(|own| own.eq_ignore_ascii_case(host)) {
         return Ok(());
     }
     let detail = format!("the page is of {origin}, and this server is {host}");
@@ -40,15 +47,18 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Where a browser sends no `Origin`, for a picture, a script or a question whose answer its page may
 /// not read, it says so itself (Fetch Metadata, <https://www.w3.org/TR/fetch-metadata/>). Who follows a
-/// link to here comes from anywhere.
+/// link to here, in a window of its own, comes from anywhere.
 fn check_site(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
     let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let is_elsewhere = matches!(said("sec-fetch-site"), Some("cross-site" | "same-site"));
-    if !is_elsewhere || said("sec-fetch-mode") == Some("navigate") {
+    let is_link = said("sec-fetch-mode") == Some("navigate")
+        && said("sec-fetch-dest").is_none_or(|dest| dest == "document");
+    if !is_elsewhere || is_link {
         return Ok(());
     }
     let detail = format!("the page is of another site, and this server is {host}");
-    Err(Problem::new(ErrorCode::ForeignOrigin, detail).at("Sec-Fetch-Site"))
+    let cure = "open it by itself, or let the site's own server fetch it";
+    Err(Problem::new(ErrorCode::ForeignOrigin, detail).at("Sec-Fetch-Site").cure(cure))
 }
 
 /// Whether `HOST[:PORT]` names this machine.
@@ -117,7 +127,8 @@ mod tests {
             headers.insert(name, own.parse().unwrap());
             assert_eq!(check(&headers), Ok(()));
             headers.append(name, "http://evil.example".parse().unwrap());
-            assert!(check(&headers).is_err(), "{name}");
+            let problem = check(&headers).unwrap_err();
+            assert!(problem.detail.contains("more than once"), "{problem}");
         }
     }
 
@@ -138,5 +149,17 @@ mod tests {
             assert_eq!(verdict("same-site", mode).is_ok(), links_in, "{mode}");
         }
         assert_eq!(verdict("cross-site", "no-cors"), Err("foreign_origin".into()));
+        for (dest, may) in [("document", true), ("iframe", false), ("object", false)] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("host", "127.0.0.1:7780"),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", dest),
+            ] {
+                headers.insert(name, value.parse().unwrap());
+            }
+            assert_eq!(check(&headers).is_ok(), may, "{dest}");
+        }
     }
 }

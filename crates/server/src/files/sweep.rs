@@ -159,7 +159,6 @@ impl Files {
         .await
     }
 
-    /// One that is gone already was removed by another server.
     /// The whole directory, with what `store` does not list.
     async fn remove_job(&self, job: JobId) -> Result<(), FilesError> {
         let directory = self.root.join(place::job(job).as_ref());
@@ -188,10 +187,12 @@ pub(super) fn remove_unless_renewed(
     if !unless_gone(taken)? {
         return Ok(false);
     }
-    if std::fs::metadata(aside)?.modified()? >= since {
-        return std::fs::rename(aside, place).map(|()| false);
+    // Another server may sweep what lies aside.
+    let seen = std::fs::metadata(aside).and_then(|found| found.modified()).map(Some);
+    match unless_gone(seen)? {
+        Some(at) if at >= since => std::fs::rename(aside, place).map(|()| false),
+        _ => unless_gone(std::fs::remove_file(aside)).map(|()| true),
     }
-    std::fs::remove_file(aside).map(|()| true)
 }
 
 /// What is in a directory; nothing if there is none.
