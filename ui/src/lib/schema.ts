@@ -2252,11 +2252,14 @@ export interface components {
             changes: boolean;
         };
         /**
-         * @description The queues: the first pending jobs in the order of claims, the classes with the oldest heads,
+         * @description The queues: the first pending jobs, the classes with the oldest heads,
          *     and the counts of everything.
          */
         Queues: {
-            /** @description The first 200, in the order of claims. */
+            /**
+             * @description The first 200: those in their queues in the order of claims, then those that are held, by when
+             *     that ends.
+             */
             pending: components["schemas"]["WaitingJob"][];
             /** @description Those with the oldest heads, at most 200. */
             classes: components["schemas"]["ClassSummary"][];
