@@ -2435,6 +2435,12 @@ export interface components {
             rule: components["schemas"]["Rule"];
             /** @description What is asked, such as `a GPU with at least 24 GiB`. */
             wanted: string;
+            /**
+             * @description What of it those have not that fail it and are there, or all of them where nobody is there, such
+             *     as `the node class FaceDetailer`: what none of them has, or else `some of` what one or another
+             *     has not. Null where that is not known, or it asks for neither models nor node classes.
+             */
+            missing?: string | null;
             /** @description Workers that pass it. */
             pass: number;
             /** @description Workers that fail it. */
