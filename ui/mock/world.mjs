@@ -78,9 +78,10 @@ export class World {
     };
   }
 
-  /** Pending jobs in the order of claims. */
+  /** Pending jobs in the order of claims, behind them those that are held. */
   waiting() {
-    return [...this.pending.values()].sort((a, b) => b.priority - a.priority || a.place - b.place);
+    const held = (job) => Number(Boolean(job.hold));
+    return [...this.pending.values()].sort((a, b) => held(a) - held(b) || b.priority - a.priority || a.place - b.place);
   }
 
   queues() {

@@ -39,7 +39,7 @@ pub enum RequestError {
         reason: String,
     },
     /// The service answered with a status that means "no", or something before it with a page for people.
-    #[error("answered {status}: {body}")]
+    #[error("answered {}", with_body(*status, body))]
     Status {
         /// The HTTP status.
         status: StatusCode,
@@ -126,6 +126,14 @@ impl RequestError {
     }
 }
 
+/// A status, and what came with it.
+fn with_body(status: StatusCode, body: &str) -> String {
+    match body.trim() {
+        "" => status.to_string(),
+        _ => format!("{status}: {body}"),
+    }
+}
+
 /// The beginning of a body, cut at a character.
 pub(crate) fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(BODY_EXCERPT_CHARS).collect()
@@ -143,4 +151,20 @@ fn innermost(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
         cause = source;
     }
     cause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_answer_without_a_body_the_status_is_all_that_is_said() {
+        let said = |body: &str| {
+            RequestError::Status { status: StatusCode::FORBIDDEN, body: body.into() }.to_string()
+        };
+        assert_eq!(said("no"), "answered 403 Forbidden: no");
+        for blank in ["", "\r\n"] {
+            assert_eq!(said(blank), "answered 403 Forbidden");
+        }
+    }
 }

@@ -146,6 +146,7 @@ mod tests {
         RuleOutcome {
             rule: rule.0,
             wanted: rule.1.into(),
+            missing: None,
             pass: 0,
             fail: workers,
             fail_only_this: workers,

@@ -201,7 +201,8 @@ fn named(entry: &Value) -> Option<Vec<String>> {
 }
 
 /// Goes back through the log to the newest event about each of the records, of each down to a seq at
-/// which it was looked for before. Of what may stand in an entry that cannot be read nothing is said.
+/// which it was looked for before. Of what may stand in an entry that cannot be read nothing is said,
+/// nor where the log is none.
 pub async fn newest_of(
     link: &Link,
     mut wanted: BTreeMap<RecordKey, Seq>,
@@ -209,10 +210,10 @@ pub async fn newest_of(
     let mut found = BTreeMap::new();
     let mut till = "+".to_owned();
     loop {
-        let mut range = redis::cmd("XREVRANGE");
-        range.arg(link.keys().full("log")).arg(&till).arg("-").arg("COUNT").arg(PAGE);
-        let answer = link.send(&range).await?;
-        let entries = list(&answer);
+        let mut range = redis::pipe();
+        let range = range.cmd("XREVRANGE").arg(link.keys().full("log")).arg(&till).arg("-");
+        let answer = link.send_passing(range.arg("COUNT").arg(PAGE)).await?;
+        let entries = answer.first().map(list).unwrap_or_default();
         for entry in entries {
             let id = list(entry).first().map(text).unwrap_or_default();
             let Some(seq) = id.split_once('-').and_then(|(seq, _)| seq.parse::<Seq>().ok()) else {

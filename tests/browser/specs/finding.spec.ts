@@ -60,6 +60,16 @@ test("a filtered waiting job keeps its place in the order of claims", async ({ p
   await expect(shown(page, "job", id)).toContainText(/^4\s/);
 });
 
+test("a held job stands behind those that wait, without a place in the order of claims", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "busy");
+  await page.goto(address);
+  const held = page.locator("#pending").getByTestId("job").filter({ hasText: "held: backoff" });
+  await expect(held).toHaveCount(1);
+  await expect(held.locator(".place")).toHaveText("");
+  await expect(page.locator("#pending").getByTestId("job").last()).toContainText("held: backoff");
+  await expect(page.locator("#pending").getByTestId("job").first().locator(".place")).toHaveText("1");
+});
+
 test.describe("far from Greenwich", () => {
   test.use({ timezoneId: "Asia/Tokyo", locale: "en-GB" });
 

@@ -109,7 +109,7 @@ export function applyProgress(view: View, values: JobProgress[]): void {
 }
 
 /**
- * The first waiting jobs, in the order they will be claimed. The lane may be half a second behind
+ * The first waiting jobs, in the order they will be claimed, and behind them those that are held. The lane may be half a second behind
  * the records, so a job that has a record runs or has ended: it waits no more.
  */
 export function waiting(view: View): WaitingJob[] {

@@ -132,7 +132,7 @@ class LivePicture {
   readonly machines: number = $derived((void this.#records, this.#feed.view.records.machine.size));
   readonly workers: number = $derived((void this.#records, this.#feed.view.records.worker.size));
 
-  /** Waiting jobs in claim order, the first of them. */
+  /** Waiting jobs in claim order, the first of them, and behind them those that are held. */
   readonly waiting: WaitingJob[] = $derived((void this.#queues, void this.#jobs, waiting(this.#feed.view)));
 
   /** How many wait, held ones too; null where it is not known. As with the list, who runs by now does not. */

@@ -2254,11 +2254,14 @@ export interface components {
             changes: boolean;
         };
         /**
-         * @description The queues: the first pending jobs in the order of claims, the classes with the oldest heads,
+         * @description The queues: the first pending jobs, the classes with the oldest heads,
          *     and the counts of everything.
          */
         Queues: {
-            /** @description The first 200, in the order of claims. */
+            /**
+             * @description The first 200: those in their queues in the order of claims, then those that are held, by when
+             *     that ends.
+             */
             pending: components["schemas"]["WaitingJob"][];
             /** @description Those with the oldest heads, at most 200. */
             classes: components["schemas"]["ClassSummary"][];
@@ -2434,6 +2437,12 @@ export interface components {
             rule: components["schemas"]["Rule"];
             /** @description What is asked, such as `a GPU with at least 24 GiB`. */
             wanted: string;
+            /**
+             * @description What of it those have not that fail it and are there, or all of them where nobody is there, such
+             *     as `the node class FaceDetailer`: what none of them has, or else `some of` what one or another
+             *     has not. Null where that is not known, or it asks for neither models nor node classes.
+             */
+            missing?: string | null;
             /** @description Workers that pass it. */
             pass: number;
             /** @description Workers that fail it. */

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pointsman_broker::{Broker, BrokerConfig};
 use pointsman_core::{
     Command, JobId, WorkflowId,
+    matching::Requirements,
     record::{Alert, AlertRule, ConnectorStatus, JobSpec, Orders, Severity},
 };
 use pointsman_store::conformance::fleet::{Fleet, Hand, needs, spec};
@@ -137,6 +138,28 @@ async fn only_what_is_lacking_is_named() {
     world.pass_with(13, &[(&hand, ConnectorStatus::Idle)]).await;
     let message = "1 job for simulation cannot run: no worker offers what they ask for: \
                    special = true (a: no label special)";
+    assert_eq!(world.one().await.message, message);
+}
+
+/// That one which was reached is not ready says nothing of what it has.
+#[tokio::test(start_paused = true)]
+async fn only_the_models_that_are_missing_are_named() {
+    let world = World::new(BrokerConfig::default()).await;
+    let (broken, well) = (world.fleet.hand("a"), world.fleet.hand("b"));
+    for hand in [&broken, &well] {
+        let mut register = Fleet::registration(hand, 1, &[]);
+        let services = register.capabilities.services.values_mut();
+        services.for_each(|service| service.models = ["there".to_owned()].into());
+        world.fleet.run(Command::Register(register)).await.expect("a valid registration");
+    }
+    let models = serde_json::json!({"models": ["there", "missing"]});
+    let requirements = Arc::new(Requirements::parse(&models).expect("valid requirements"));
+    let spec = JobSpec { requirements, created_at: world.store_now(), ..spec(50) };
+    world.fleet.submit(spec).await;
+    let states = [(&broken, ConnectorStatus::Error), (&well, ConnectorStatus::Idle)];
+    world.pass_with(13, &states).await;
+    let message = "1 job for simulation cannot run: no worker offers what they ask for: \
+                   the model missing (a: lacks missing)";
     assert_eq!(world.one().await.message, message);
 }
 

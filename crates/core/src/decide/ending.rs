@@ -53,6 +53,7 @@ pub(super) fn late_win(
     ended: Ended,
 ) -> Result<JobStatus, Stop> {
     remember(draft, &mut job, PastOutcome::Overtaken);
+    draft.change_worker(&winner.worker_id, |worker| worker.jobs_completed += 1)?;
     let ended = Ended {
         at: draft.now,
         worker_id: Some(winner.worker_id.clone()),

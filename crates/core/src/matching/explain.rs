@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::{
     Capabilities, Class,
     ask::{Ask, Offer},
+    lacking::Missing,
     rules::Rule,
     wording::EXCLUDED,
 };
@@ -112,6 +113,11 @@ pub struct RuleOutcome {
     pub rule: Rule,
     /// What is asked, such as `a GPU with at least 24 GiB`.
     pub wanted: String,
+    /// What of it those have not that fail it and are there, or all of them where nobody is there, such
+    /// as `the node class FaceDetailer`: what none of them has, or else `some of` what one or another
+    /// has not. Null where that is not known, or it asks for neither models nor node classes.
+    #[serde(default)]
+    pub missing: Option<String>,
     /// Workers that pass it.
     pub pass: usize,
     /// Workers that fail it.
@@ -172,7 +178,8 @@ pub fn explain<'a>(
     why: impl Fn(&WorkerId) -> Option<String>,
 ) -> Explanation {
     let asks: Vec<Ask<'_>> = class.asks().collect();
-    let mut tallies: Vec<Tally<'a>> = asks.iter().map(|_| Tally::default()).collect();
+    let mut tallies: Vec<(Tally<'a>, Missing<'_>)> =
+        asks.iter().map(|_| Default::default()).collect();
     let (mut count, mut offline) = (0, 0);
     let mut able = AbleWorkers::default();
     let mut not_ready = Vec::new();
@@ -189,15 +196,20 @@ pub fn explain<'a>(
                 not_ready.push(NotReadyWorker { worker: worker.clone(), why });
             }
         }
-        for (tally, met) in tallies.iter_mut().zip(met) {
+        for ((ask, (tally, missing)), met) in asks.iter().zip(&mut tallies).zip(met) {
             if met {
                 tally.pass += 1;
             } else {
+                missing.add(ask, &offer, availability);
                 tally.fail((offer, availability), failed == 1);
             }
         }
     }
-    let rules = asks.iter().zip(tallies).map(|(ask, tally)| tally.outcome(ask, &why)).collect();
+    let rules = asks.iter().zip(tallies).map(|(ask, (tally, missing))| RuleOutcome {
+        missing: missing.said(ask),
+        ..tally.outcome(ask, &why)
+    });
+    let rules = rules.collect();
     let Throttle { intake_closed, poisonous } = throttle;
     Explanation { intake_closed, poisonous, workers: count, offline, able, not_ready, rules }
 }
@@ -265,6 +277,7 @@ impl<'a> Tally<'a> {
         });
         RuleOutcome {
             rule: ask.rule(),
+            missing: None,
             wanted: ask.wanted(),
             pass,
             fail: there.count() + offline.count(),

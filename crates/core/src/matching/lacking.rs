@@ -1,11 +1,54 @@
 //! What workers lack that are not able to run a job, in words.
 
-use super::{Explanation, Rule, RuleOutcome};
+use std::collections::BTreeSet;
+
+use super::{
+    Availability, Explanation, Rule, RuleOutcome,
+    ask::{Ask, Offer},
+    wording::NOT_KNOWN,
+};
 use crate::ids::WorkerId;
+
+/// What of one ask the workers have not that fail it: of those that are there, or of all where none is.
+#[derive(Default)]
+pub(super) struct Missing<'a> {
+    /// Whether it is of those that are there.
+    of_there: bool,
+    /// Missing at each of them; none before the first.
+    everywhere: Option<BTreeSet<&'a str>>,
+    /// Missing at one or another.
+    somewhere: BTreeSet<&'a str>,
+}
+
+impl<'a> Missing<'a> {
+    pub fn add(&mut self, ask: &Ask<'a>, offer: &Offer<'_>, availability: Availability) {
+        let is_there = availability != Availability::Offline;
+        let Some(missing) = ask.missing(offer).filter(|_| is_there || !self.of_there) else {
+            return;
+        };
+        if is_there && !self.of_there {
+            *self = Self { of_there: true, ..Self::default() };
+        }
+        self.somewhere.extend(&missing);
+        match &mut self.everywhere {
+            Some(everywhere) => everywhere.retain(|name| missing.contains(name)),
+            none => *none = Some(missing),
+        }
+    }
+
+    /// In words, such as `the node class FaceDetailer`; none where it is not known.
+    pub fn said(&self, ask: &Ask<'_>) -> Option<String> {
+        let everywhere = self.everywhere.as_ref()?;
+        Some(match everywhere.is_empty() {
+            true => format!("some of {}", ask.named(&self.somewhere)),
+            false => ask.named(everywhere),
+        })
+    }
+}
 
 impl Explanation {
     /// The rule that most workers fail, in words, such as `2 of 3 workers lack at least 8 GiB of main
-    /// memory`: of those that are there, or of all where none is.
+    /// memory`, with what is missing of it where that is known: of those that are there, or of all where none is.
     pub fn lacking(&self) -> String {
         let Some(worst) = self.hardest() else { return "it asks for nothing".into() };
         let broken = worst.unreached();
@@ -13,7 +56,7 @@ impl Explanation {
         let verb = if worst.rule.is_had() { "lack" } else { "fail:" };
         let ((_, failed), broken) = (self.failed(worst), broken.unwrap_or_default());
         let of = if self.there() == 0 { self.workers } else { self.there() };
-        format!("{failed} of {of} workers {verb} {}{broken}", worst.wanted)
+        format!("{failed} of {of} workers {verb} {}{broken}", worst.lacked())
     }
 
     /// The rule that most workers fail, by how many fail only this, and how many fail it; of several
@@ -36,10 +79,15 @@ impl Explanation {
 }
 
 impl RuleOutcome {
-    /// One of those that fail it whose service is not ready, and why: what a service has is known only
-    /// once it was reached.
+    /// What is missing of it, or else all that is asked.
+    pub fn lacked(&self) -> &str {
+        self.missing.as_ref().unwrap_or(&self.wanted)
+    }
+
+    /// One of those that fail it whose service was never reached, and why it is not ready: what it has
+    /// is not known.
     pub fn unreached(&self) -> Option<(&WorkerId, &str)> {
-        let mut failing = self.failing.iter();
+        let mut failing = self.failing.iter().filter(|it| it.found == NOT_KNOWN);
         failing.find_map(|it| Some((it.worker.as_ref()?, it.not_ready.as_deref()?)))
     }
 }

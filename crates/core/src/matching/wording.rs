@@ -1,6 +1,6 @@
 //! The asks in words, for people who look into why a job waits.
 
-use std::fmt::Display;
+use std::{collections::BTreeSet, fmt::Display};
 
 use super::{
     Class,
@@ -43,13 +43,37 @@ impl Class {
 pub(super) const EXCLUDED: &str = "none of the workers excluded for this job";
 
 /// Found where a worker registered before its service ever answered.
-const NOT_KNOWN: &str = "not known yet: its service has not answered";
+pub(super) const NOT_KNOWN: &str = "not known yet: its service has not answered";
 
 fn is_unknown(service: &ServiceCapabilities) -> bool {
     *service == ServiceCapabilities::default()
 }
 
-impl Ask<'_> {
+impl<'a> Ask<'a> {
+    /// The names that the worker's service has not, of models or node classes; none where another thing
+    /// is asked, or it is not known.
+    pub(super) fn missing(&self, offer: &Offer<'_>) -> Option<BTreeSet<&'a str>> {
+        let has = offer.service.filter(|has| !is_unknown(has))?;
+        let (wanted, has) = match *self {
+            Self::Models(wanted) => (wanted, &has.models),
+            Self::NodeClasses(wanted) => (wanted, &has.node_classes),
+            _ => return None,
+        };
+        let missing = wanted.iter().filter(|name| !has.contains(*name));
+        Some(missing.map(String::as_str).collect())
+    }
+
+    /// Some of the names that it asks for, such as `the models A, B`.
+    pub(super) fn named(&self, names: &BTreeSet<&str>) -> String {
+        let noun = match (self, names.len()) {
+            (Self::Models(_), 1) => "model",
+            (Self::Models(_), _) => "models",
+            (_, 1) => "node class",
+            (_, _) => "node classes",
+        };
+        format!("the {noun} {}", listed(names))
+    }
+
     /// What is asked, such as `a GPU with at least 24 GiB`.
     pub(super) fn wanted(&self) -> String {
         match self {

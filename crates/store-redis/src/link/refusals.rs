@@ -24,9 +24,12 @@ pub enum OpenError {
     NotRedis { host: String },
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    #[error("the keys under {prefix} are another application's ({key}): use another --fleet")]
+    #[error(
+        "the keys under {} are another application's ({key}): use another --fleet",
+        bare(prefix)
+    )]
     Foreign { prefix: String, key: String },
-    #[error("the store under {prefix} is fleet {found:?}, not {wanted:?}: check --fleet")]
+    #[error("the store under {} is fleet {found:?}, not {wanted:?}: check --fleet", bare(prefix))]
     OtherFleet { prefix: String, found: String, wanted: String },
     #[error("the store was written by a newer version (format {format}): use that version")]
     Newer { format: String },
@@ -37,7 +40,7 @@ pub enum OpenError {
     Older { format: String },
     #[error("an import fills this store, or broke off: run `pointsman import` into it anew")]
     Importing,
-    #[error("there is no store under {prefix}: check the address and --fleet")]
+    #[error("there is no store under {}: check the address and --fleet", bare(prefix))]
     Missing { prefix: String },
     #[error(
         "Redis lacks the functions of this version ({library}), and the user in the address may not \
@@ -173,6 +176,11 @@ pub enum Means {
     Refused,
 }
 
+/// A prefix without what parts it from a key.
+fn bare(prefix: &str) -> &str {
+    prefix.trim_end_matches(':')
+}
+
 /// Our functions are not there: a Redis that was emptied, or another one.
 pub(super) fn is_not_loaded(error: &RedisError) -> bool {
     error.to_string().contains("Function not found")
@@ -202,4 +210,21 @@ pub fn means(error: &RedisError) -> Means {
         return Means::Broken;
     }
     Means::Refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_named_without_what_parts_it_from_a_key() {
+        let prefix = || "{pointsman:b}:".to_owned();
+        let said = OpenError::Missing { prefix: prefix() }.to_string();
+        assert!(said.starts_with("there is no store under {pointsman:b}: check"), "{said}");
+        let said = OpenError::Foreign { prefix: prefix(), key: "k".into() }.to_string();
+        assert!(said.starts_with("the keys under {pointsman:b} are"), "{said}");
+        let (found, wanted) = ("a".into(), "b".into());
+        let said = OpenError::OtherFleet { prefix: prefix(), found, wanted }.to_string();
+        assert!(said.starts_with("the store under {pointsman:b} is"), "{said}");
+    }
 }

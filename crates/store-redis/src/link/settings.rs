@@ -21,6 +21,8 @@ pub struct Info {
     pub maxmemory_policy: String,
     pub aof_enabled: bool,
     pub aof_last_write_ok: bool,
+    /// Also the first one, without which the file lacks all that was there before.
+    pub aof_last_rewrite_ok: bool,
     pub replicas: u64,
 }
 
@@ -37,6 +39,7 @@ impl Info {
         let fields: HashMap<&str, &str> = lines.collect();
         let text = |name: &str| fields.get(name).copied().unwrap_or_default().to_owned();
         let number = |name: &str| fields.get(name).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let went_well = |name: &str| fields.get(name).is_none_or(|status| *status == "ok");
         // The `redis_version` of every Valkey is 7.2.4.
         let is_valkey = fields.contains_key("valkey_version");
         // Since Valkey 8 it is the mode of a server.
@@ -52,7 +55,8 @@ impl Info {
             maxmemory: number("maxmemory"),
             maxmemory_policy: text("maxmemory_policy"),
             aof_enabled: number("aof_enabled") == 1,
-            aof_last_write_ok: fields.get("aof_last_write_status").is_none_or(|s| *s == "ok"),
+            aof_last_write_ok: went_well("aof_last_write_status"),
+            aof_last_rewrite_ok: went_well("aof_last_bgrewrite_status"),
             replicas: number("connected_slaves"),
         }
     }
@@ -111,20 +115,22 @@ impl Info {
 
     fn append_only(&self) -> Option<Risk> {
         let name = self.name();
-        match (self.aof_enabled, self.aof_last_write_ok) {
-            (false, _) => Some(risk(
+        if !self.aof_enabled {
+            return Some(risk(
                 format!(
                     "{name} keeps no append-only file, so a restart loses every job since its \
                      last snapshot"
                 ),
-                "set `appendonly yes` in its configuration file, or CONFIG SET appendonly yes",
-            )),
-            (true, false) => Some(risk(
-                format!("{name} could not write its append-only file the last time"),
-                "look at its disk and log",
-            )),
-            (true, true) => None,
+                APPEND_ONLY,
+            ));
         }
+        let failed = match (self.aof_last_write_ok, self.aof_last_rewrite_ok) {
+            (false, _) => "write",
+            (true, false) => "rewrite",
+            (true, true) => return None,
+        };
+        let message = format!("{name} could not {failed} its append-only file the last time");
+        Some(risk(message, "look at its disk, its memory and its log"))
     }
 
     fn drops_jobs(&self) -> Option<Risk> {
@@ -136,7 +142,7 @@ impl Info {
         let (name, policy) = (self.name(), &self.maxmemory_policy);
         Some(risk(
             format!("the maxmemory-policy of {name} is {policy}, which {drops}"),
-            "CONFIG SET maxmemory-policy noeviction",
+            NO_EVICTION,
         ))
     }
 
@@ -154,6 +160,17 @@ impl Info {
         })
     }
 }
+
+/// With the configuration file alone changed, Redis reads an append-only file at its next start that
+/// is not there yet; without the rewrite of it the next start is without the file again.
+const APPEND_ONLY: &str = "\
+    CONFIG SET appendonly yes; once INFO persistence says aof_rewrite_scheduled:0 and \
+    aof_rewrite_in_progress:0, CONFIG REWRITE (where it has no configuration file: start it with \
+    --appendonly yes from then on). A restart with only the file changed starts empty";
+
+const NO_EVICTION: &str = "\
+    CONFIG SET maxmemory-policy noeviction, then CONFIG REWRITE (where it has no configuration file: \
+    start it with --maxmemory-policy noeviction from then on)";
 
 fn risk(message: impl Into<String>, action: &str) -> Risk {
     Risk { message: message.into(), action: action.to_owned() }
@@ -173,7 +190,7 @@ pub enum SettingsError {
     },
     #[error(
         "the maxmemory-policy of {name} is {policy}, which drops keys when memory is short: \
-         CONFIG SET maxmemory-policy noeviction"
+         {NO_EVICTION}"
     )]
     Evicts { name: &'static str, policy: String },
 }
@@ -305,11 +322,30 @@ mod tests {
             let warnings = warnings(&evicts);
             assert_eq!(warnings.len(), 1, "{maxmemory}");
             assert!(warnings[0].message.contains("allkeys-lru, which "), "{}", warnings[0]);
-            assert_eq!(warnings[0].action, "CONFIG SET maxmemory-policy noeviction");
+            assert!(warnings[0].action.contains("CONFIG REWRITE"), "a restart keeps it");
         }
         let volatile = Info { aof_enabled: false, ..good() };
         assert_eq!((volatile.refusal(), warnings(&volatile).len()), (None, 1));
         let risk = &warnings(&volatile)[0];
-        assert!(risk.message.contains("loses every job") && risk.action.starts_with("set "));
+        assert!(risk.message.contains("loses every job"), "{risk}");
+        let steps = ["CONFIG SET appendonly yes", "aof_rewrite_in_progress:0", "CONFIG REWRITE"];
+        let places = steps.map(|step| risk.action.find(step));
+        assert!(places.is_sorted() && places[0].is_some(), "{risk}");
+    }
+
+    /// After CONFIG SET appendonly yes it holds nothing before the first rewrite went well.
+    #[test]
+    fn an_append_only_file_that_cannot_be_written_or_rewritten_is_named() {
+        for (status, what) in
+            [("aof_last_write_status", "write"), ("aof_last_bgrewrite_status", "rewrite")]
+        {
+            let said = |how: &str| {
+                let info = Info::parse(&format!("aof_enabled:1\r\n{status}:{how}\r\n"));
+                info.append_only().map(|risk| risk.message)
+            };
+            assert_eq!(said("ok"), None);
+            let message = format!("Redis could not {what} its append-only file the last time");
+            assert_eq!(said("err"), Some(message));
+        }
     }
 }

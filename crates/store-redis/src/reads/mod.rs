@@ -5,10 +5,13 @@ pub mod lists;
 mod payloads;
 mod queues;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use pointsman_core::{
-    Event, JobId, LogGroup, Record, RecordKey, RecordKind, Timestamp, WorkerId,
+    Event, JobId, LogGroup, Record, RecordKey, RecordKind, Seq, Timestamp, WorkerId,
     record::{Job, Worker},
 };
 use pointsman_store::{
@@ -273,15 +276,18 @@ impl Inner {
             let epoch = self.link.epoch();
             let (from, ended_no) = self.head().await?;
             let mut records: HashMap<RecordKey, Record> = HashMap::new();
+            let mut broken = BTreeMap::new();
             for (key, record) in self.read_records(&self.view_keys(ended_no).await?).await? {
                 match record {
                     Ok(Some(record)) => drop(records.insert(key, record)),
                     Ok(None) => {}
                     Err(why) => {
                         tracing::error!(why, "a record cannot be read; see `pointsman doctor`");
+                        broken.insert(key, 0);
                     }
                 }
             }
+            records.extend(self.last_told(broken).await?);
             let (seq, last_ended_no) = self.head().await?;
             // Fewer than before where a fail-over came in between.
             let meanwhile = usize::try_from(seq.saturating_sub(from)).unwrap_or(0);
@@ -316,6 +322,19 @@ impl Inner {
             ),
             None => "the store's epoch changes again and again".to_owned(),
         }))
+    }
+
+    /// What the log last tells of records that cannot be read, as servers show it that saw it happen.
+    /// Of what it does not reach back to nothing is known.
+    async fn last_told(
+        &self,
+        broken: BTreeMap<RecordKey, Seq>,
+    ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
+        if broken.is_empty() {
+            return Ok(Vec::new());
+        }
+        let told = crate::log::newest_of(&self.link, broken).await?.into_iter();
+        Ok(told.filter_map(|(key, (_, record))| Some((key, record?))).collect())
     }
 
     /// The last seq and the last ending.

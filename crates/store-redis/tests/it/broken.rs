@@ -240,7 +240,7 @@ async fn what_is_written_anew_is_told() {
     by_hand(&prefix(&options), "HSET worker:w presence x");
     let server = open_with(options);
     let seed = server.seed().await.expect("a view begins");
-    assert!(!seed.records.iter().any(|record| record.key().id() == "w"), "{seed:?}");
+    assert!(seed.records.contains(&Record::Worker(before.clone())), "as the log tells: {seed:?}");
     server.mend(None).await.expect("it is mended");
     let LogPage::Groups(told) = log(&fleet, seed.position.seq).await else { panic!("a hole") };
     let events: Vec<_> = told.iter().flat_map(|group| &group.events).collect();

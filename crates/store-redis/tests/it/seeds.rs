@@ -123,6 +123,43 @@ async fn what_an_index_lost_is_in_every_view_after_a_repair() {
     assert_eq!(fleet.seq().await, seq, "and nothing to tell");
 }
 
+/// A server that starts shows what one shows that has run on.
+#[tokio::test]
+async fn a_record_that_somebody_broke_is_in_views_as_the_log_tells_it() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let held = fleet.running(&hand).await;
+    let whole = fleet.store.seed().await.expect("the store works");
+    let (worker, machine) = (&hand.worker, &hand.machine);
+    by_hand(&prefix, &format!("HSET worker:{worker} presence zzz"));
+    by_hand(&prefix, &format!("HSET machine:{machine} status \"zz\""));
+    by_hand(&prefix, &format!("HSET job:{} status zzz", held.job));
+    by_hand(&prefix, &format!("DEL connector:{worker}:simulation"));
+    by_hand(&prefix, &format!("SET connector:{worker}:simulation no-hash"));
+    let began = open_with(options.clone());
+    let seed = began.seed().await.expect("the store works");
+    assert_eq!(seed.records, whole.records);
+    fleet.store.mend(None).await.expect("it is mended");
+    let mended = open_with(options).seed().await.expect("the store works");
+    assert_eq!(unnumbered(&mended.records), unnumbered(&whole.records));
+}
+
+/// What the log does not reach back to nobody can show.
+#[tokio::test]
+async fn a_record_that_somebody_broke_and_the_log_does_not_tell_is_in_no_view() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let whole = fleet.store.seed().await.expect("the store works");
+    by_hand(&prefix, &format!("HSET worker:{} presence zzz", hand.worker));
+    by_hand(&prefix, "XTRIM log MAXLEN 0");
+    let seed = open_with(options).seed().await.expect("the store works");
+    let mut names: Vec<RecordKey> = whole.records.iter().map(Record::key).collect();
+    names.retain(|name| *name != RecordKey::Worker(hand.worker.clone()));
+    assert_eq!(seed.records.iter().map(Record::key).collect::<Vec<_>>(), names);
+}
+
 /// What cannot be told now stays a finding, and is told with the next repair.
 #[tokio::test]
 async fn what_a_repair_cannot_tell_views_of_is_left_to_the_next_one() {

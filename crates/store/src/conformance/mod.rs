@@ -60,6 +60,7 @@ macro_rules! conformance_tests {
             an_idempotency_key_is_its_customers_own,
             an_idempotency_key_outlives_its_job,
             failures_back_off_and_end,
+            held_jobs_are_listed_behind_those_in_their_queues,
             a_bad_job_fails_at_once,
             losses_end_a_job_as_lost,
             nothing_was_heard_before_the_start,

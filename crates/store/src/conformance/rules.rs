@@ -112,6 +112,30 @@ pub async fn failures_back_off_and_end(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
+pub async fn held_jobs_are_listed_behind_those_in_their_queues(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let [second, first] = [fleet.running(&hand).await, fleet.running(&hand).await];
+    let queued = [fleet.submit(spec(0)).await, fleet.submit(spec(0)).await];
+    let listed = async |limit| {
+        let queues = fleet.store.queues(limit).await.expect("the store works");
+        queues.pending.into_iter().map(|job| (job.id, job.hold.is_some())).collect::<Vec<_>>()
+    };
+    for held in [first, second] {
+        fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+        fleet.advance(Duration::from_millis(1));
+    }
+    let all = [(queued[0], false), (queued[1], false), (first.job, true), (second.job, true)];
+    assert_eq!(listed(200).await, all, "of those that are held the soonest first");
+    for few in 1..4 {
+        assert_eq!(listed(few).await, all[..few]);
+    }
+    fleet.advance(Duration::from_secs(1));
+    assert_eq!(fleet.reconcile(Due::Holds).await, 2);
+    let released = listed(200).await;
+    assert!(released.len() == 4 && released.iter().all(|(_, is_held)| !is_held), "{released:?}");
+}
+
 pub async fn a_bad_job_fails_at_once(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 1, &[]).await;

@@ -50,7 +50,10 @@ pub async fn a_late_win_names_who_won(open: &Open) {
     let overtaken = job.past.last().expect("the attempt that ran");
     assert_eq!((overtaken.token, &overtaken.worker_id), (held.token, &other.worker));
     assert_eq!(overtaken.outcome, PastOutcome::Overtaken);
-    assert_eq!(fleet.worker_record(&other).await.jobs_completed, 0, "it is not its work");
+    assert_eq!(fleet.worker_record(&ghost).await.jobs_completed, 1, "it is its work");
+    fleet.act(&ghost, stale, late()).await.expect("accepted");
+    assert_eq!(fleet.worker_record(&ghost).await.jobs_completed, 1, "and counts once");
+    assert_eq!(fleet.worker_record(&other).await.jobs_completed, 0);
     fleet.run(Command::Retry { job: job.id, run: None }).await.expect("accepted");
     assert_eq!(fleet.job(job.id).await.past.len(), 2, "each attempt once");
 }

@@ -83,11 +83,12 @@ pub struct Counts {
     pub classes: u64,
 }
 
-/// The queues: the first pending jobs in the order of claims, the classes with the oldest heads,
+/// The queues: the first pending jobs, the classes with the oldest heads,
 /// and the counts of everything.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Queues {
-    /// The first 200, in the order of claims.
+    /// The first 200: those in their queues in the order of claims, then those that are held, by when
+    /// that ends.
     pub pending: Vec<WaitingJob>,
     /// Those with the oldest heads, at most 200.
     pub classes: Vec<ClassSummary>,
@@ -274,7 +275,8 @@ impl State {
         if limit == 0 {
             return Queues { counts: self.counts(), ..Queues::default() };
         }
-        let first = self.queues.first_waiting(limit);
+        let mut first = self.queues.first_waiting(limit);
+        first.extend(self.holds.iter().take(limit - first.len()).map(|(_, id)| *id));
         let present = self.present();
         let classes = self.queues.by_head(limit).into_iter();
         Queues {

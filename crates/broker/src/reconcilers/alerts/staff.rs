@@ -82,7 +82,7 @@ impl Staff {
                 Some(format!(" ({}: {})", failing.worker.as_ref()?, brief(&failing.found)))
             }),
         };
-        brief(&hardest.wanted) + &example.unwrap_or_default()
+        brief(hardest.lacked()) + &example.unwrap_or_default()
     }
 }
 

@@ -4,6 +4,7 @@
 mod arbitrary;
 mod explaining;
 mod keys;
+mod lacking;
 mod mistakes;
 mod properties;
 mod reference;

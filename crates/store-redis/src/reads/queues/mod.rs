@@ -8,7 +8,7 @@ use std::{
 };
 
 use pointsman_core::{
-    Record, RecordKey,
+    JobId, Record, RecordKey,
     decide::limits,
     matching::{CapabilitiesDigest, Class, ClassKey, able},
 };
@@ -39,7 +39,7 @@ impl Inner {
         let mut classes = self.classes_by_age().await?;
         classes.truncate(limit);
         let classes = self.class_summaries(&classes).await?;
-        Ok(Queues { pending: self.first_waiting(limit).await?, classes, counts })
+        Ok(Queues { pending: self.first_pending(limit).await?, classes, counts })
     }
 
     /// Classes with pending jobs: those with the oldest heads first, those without one last.
@@ -75,19 +75,41 @@ impl Inner {
         Ok(self.definitions.classes(&self.link, &keys).await?.into_iter().collect())
     }
 
-    async fn first_waiting(&self, limit: usize) -> Result<Vec<WaitingJob>, StoreError> {
+    /// Those in their queues, behind them those that are held.
+    async fn first_pending(&self, limit: usize) -> Result<Vec<WaitingJob>, StoreError> {
+        let mut ids = self.first_waiting(limit).await?;
+        let queued: HashSet<JobId> = ids.iter().copied().collect();
+        if ids.len() < limit {
+            let held = self.first_held(limit - ids.len()).await?.into_iter();
+            ids.extend(held.filter(|id| !queued.contains(id)));
+        }
+        let keys: Vec<RecordKey> = ids.into_iter().map(RecordKey::Job).collect();
+        let pending = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
+            // The lists are read one after the other: it may run by now.
+            Record::Job(job) if job.hold().is_some() || queued.contains(&job.id) => {
+                Some(WaitingJob::of(&job, job.class().key()))
+            }
+            _ => None,
+        });
+        Ok(pending.collect())
+    }
+
+    /// Those that are held, by when that ends.
+    async fn first_held(&self, limit: usize) -> Result<Vec<JobId>, StoreError> {
+        let mut range = redis::pipe();
+        range.cmd("ZRANGE").arg(self.key("holds")).arg(0).arg(limit - 1);
+        let found = self.link.send_passing(&range).await?;
+        let ids = found.iter().flat_map(list).filter_map(|id| text(id).parse().ok());
+        Ok(ids.collect())
+    }
+
+    async fn first_waiting(&self, limit: usize) -> Result<Vec<JobId>, StoreError> {
         let services: Vec<String> = self.members("services").await?;
         let mut args = vec![limit.to_string()];
         args.extend(services);
         let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
         let found = self.link.call("first_waiting", &args).await?;
-        let ids = list(&found).iter().filter_map(|id| text(id).parse().ok());
-        let keys: Vec<RecordKey> = ids.map(RecordKey::Job).collect();
-        let waiting = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
-            Record::Job(job) => Some(WaitingJob::of(&job, job.class().key())),
-            _ => None,
-        });
-        Ok(waiting.collect())
+        Ok(list(&found).iter().filter_map(|id| text(id).parse().ok()).collect())
     }
 
     pub async fn present(&self) -> Result<Present, StoreError> {
