@@ -48,7 +48,8 @@ impl<'a> Missing<'a> {
 
 impl Explanation {
     /// The rule that most workers fail, in words, such as `2 of 3 workers lack at least 8 GiB of main
-    /// memory`, with what is missing of it where that is known: of those that are there, or of all where none is.
+    /// memory`, with what is missing of it where that is known: of those that are there, or of all
+    /// where none is.
     pub fn lacking(&self) -> String {
         let Some(worst) = self.hardest() else { return "it asks for nothing".into() };
         let broken = worst.unreached();

@@ -164,9 +164,9 @@ impl Info {
 /// With the configuration file alone changed, Redis reads an append-only file at its next start that
 /// is not there yet; without the rewrite of it the next start is without the file again.
 const APPEND_ONLY: &str = "\
-    CONFIG SET appendonly yes; once INFO persistence says aof_rewrite_scheduled:0 and \
-    aof_rewrite_in_progress:0, CONFIG REWRITE (where it has no configuration file: start it with \
-    --appendonly yes from then on). A restart with only the file changed starts empty";
+    CONFIG SET appendonly yes; once INFO persistence says aof_rewrite_scheduled:0, \
+    aof_rewrite_in_progress:0 and aof_last_bgrewrite_status:ok, CONFIG REWRITE (where it has no \
+    configuration file: start it with --appendonly yes from then on). A restart with only the file changed starts empty";
 
 const NO_EVICTION: &str = "\
     CONFIG SET maxmemory-policy noeviction, then CONFIG REWRITE (where it has no configuration file: \
