@@ -52,6 +52,13 @@ fn throttles(explanation: &Explanation) -> Vec<String> {
     let closed =
         "The store was closed and gives out no job: `pointsman intake open` opens it again.";
     let closed = explanation.intake_closed.then(|| closed.to_owned());
+    let calm = explanation.calm_until.map(|until| {
+        format!(
+            "The store came back from before and gives out no job until {}: workers first take back \
+             what they run.",
+            until.to_the_second()
+        )
+    });
     let poisonous = explanation.poisonous.map(|class| {
         let probe = if class.probing { "one runs now, and" } else { "none runs now:" };
         format!(
@@ -61,7 +68,7 @@ fn throttles(explanation: &Explanation) -> Vec<String> {
             if class.probing { "when that is over" } else { "as soon as a worker is free" }
         )
     });
-    closed.into_iter().chain(poisonous).collect()
+    closed.into_iter().chain(calm).chain(poisonous).collect()
 }
 
 fn waiting(explanation: &Explanation, ahead: Option<usize>) -> String {
@@ -159,6 +166,7 @@ mod tests {
     fn explanation(workers: usize, offline: usize, able: AbleWorkers) -> Explanation {
         Explanation {
             intake_closed: false,
+            calm_until: None,
             poisonous: None,
             workers,
             offline,
@@ -177,9 +185,13 @@ mod tests {
         let lost = "Jobs like it were lost 5 times in a row, so they run one at a time until one \
                     completes; one runs now, and the next one is claimed when that is over. It is";
         assert!(said(&found).starts_with(lost), "{}", said(&found));
+        found.calm_until = Some(Timestamp::from_millis(1_700_000_000_000));
+        let calm = "The store came back from before and gives out no job until \
+                    2023-11-14T22:13:20Z: workers first take back what they run. Jobs like it";
+        assert!(said(&found).starts_with(calm), "{}", said(&found));
         found.intake_closed = true;
         let closed = "The store was closed and gives out no job: `pointsman intake open` opens it \
-                      again. Jobs like it";
+                      again. The store came back";
         assert!(said(&found).starts_with(closed), "{}", said(&found));
     }
 

@@ -109,8 +109,9 @@ export function applyProgress(view: View, values: JobProgress[]): void {
 }
 
 /**
- * The first waiting jobs, in the order they will be claimed, and behind them those that are held. The lane may be half a second behind
- * the records, so a job that has a record runs or has ended: it waits no more.
+ * The first waiting jobs, in the order they will be claimed, and behind them those that are held. The
+ * lane may be half a second behind the records, so a job that has a record runs or has ended: it waits
+ * no more.
  */
 export function waiting(view: View): WaitingJob[] {
   return (view.queues?.pending ?? []).filter((job) => !view.records.job.has(job.id));

@@ -10,7 +10,7 @@ use super::{
     rules::Rule,
     wording::EXCLUDED,
 };
-use crate::ids::WorkerId;
+use crate::{ids::WorkerId, time::Timestamp};
 
 /// Failing workers that are named for one rule.
 const MAX_FAILING: usize = 20;
@@ -41,6 +41,8 @@ pub enum Availability {
 pub struct Throttle {
     /// See [`Explanation::intake_closed`].
     pub intake_closed: bool,
+    /// See [`Explanation::calm_until`].
+    pub calm_until: Option<Timestamp>,
     /// See [`Explanation::poisonous`].
     pub poisonous: Option<PoisonousClass>,
 }
@@ -60,6 +62,10 @@ pub struct Explanation {
     /// The store was closed: it takes no new work, and no job is claimed, until it is opened again.
     #[serde(default)]
     pub intake_closed: bool,
+    /// The store came back from before a while ago (a fail-over, a restart, a backup): no job is claimed
+    /// until then, so that workers take back what they run. Null: it did not, or that is over.
+    #[serde(default)]
+    pub calm_until: Option<Timestamp>,
     /// Jobs like this one were lost again and again, and it waits with them; null: they were not, or
     /// it does not wait.
     #[serde(default)]
@@ -210,8 +216,17 @@ pub fn explain<'a>(
         ..tally.outcome(ask, &why)
     });
     let rules = rules.collect();
-    let Throttle { intake_closed, poisonous } = throttle;
-    Explanation { intake_closed, poisonous, workers: count, offline, able, not_ready, rules }
+    let Throttle { intake_closed, calm_until, poisonous } = throttle;
+    Explanation {
+        intake_closed,
+        calm_until,
+        poisonous,
+        workers: count,
+        offline,
+        able,
+        not_ready,
+        rules,
+    }
 }
 
 /// The count for one ask. Words are made only for the workers that are named in the end.

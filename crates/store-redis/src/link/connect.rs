@@ -98,6 +98,10 @@ async fn look_at(
     let failed = |error: RedisError| failure(place, &host, &error);
     let info: Value = redis::cmd("INFO").query_async(&mut connection).await.map_err(failed)?;
     let info = Info::parse(&text(&info));
+    if info.is_loading {
+        let why = "it is still loading what it keeps".to_owned();
+        return Err(OpenError::Unreachable { address: place.address.to_string(), why });
+    }
     match info.refusal() {
         Some(SettingsError::NotPrimary { name, role, .. }) => {
             return Err(SettingsError::NotPrimary { name, role, named_by }.into());

@@ -24,6 +24,8 @@ pub struct Info {
     /// Also the first one, without which the file lacks all that was there before.
     pub aof_last_rewrite_ok: bool,
     pub replicas: u64,
+    /// It reads what it keeps, and says meanwhile that it keeps no append-only file.
+    pub is_loading: bool,
 }
 
 impl Info {
@@ -58,6 +60,7 @@ impl Info {
             aof_last_write_ok: went_well("aof_last_write_status"),
             aof_last_rewrite_ok: went_well("aof_last_bgrewrite_status"),
             replicas: number("connected_slaves"),
+            is_loading: number("loading") == 1,
         }
     }
 
@@ -253,6 +256,13 @@ mod tests {
             assert!(why.starts_with("this Valkey is a slave: "), "{why}");
         }
         assert_eq!((good().name(), good().version.as_str()), ("Redis", "7.0.15"));
+    }
+
+    /// Seen of 7.0.15 with `appendonly yes`: until it has loaded, it keeps no such file.
+    #[test]
+    fn one_that_loads_is_told_from_one_without_an_append_only_file() {
+        let info = Info::parse("role:master\r\nloading:1\r\naof_enabled:0\r\n");
+        assert!(info.is_loading && !good().is_loading);
     }
 
     /// Their INFO has no role.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pointsman_core::{
-    ConnectorId, JobId, Record, RecordKey,
+    ConnectorId, JobId, Record, RecordKey, Timestamp,
     decide::{self, Candidate, Intake, limits},
     matching::{
         Capabilities, CapabilitiesDigest, Class, ClassKey, Crowd, Explanation, PoisonousClass,
@@ -68,7 +68,16 @@ impl Inner {
             true => self.poisonous_class(class.base()).await?,
             false => None,
         };
-        Ok(Throttle { intake_closed: self.intake().await? != Intake::Open, poisonous })
+        let intake_closed = self.intake().await? != Intake::Open;
+        Ok(Throttle { intake_closed, calm_until: self.calm_until().await?, poisonous })
+    }
+
+    /// Until when nobody claims, as the store came back from before.
+    async fn calm_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut get = redis::cmd("HGET");
+        get.arg(self.link.keys().meta()).arg("calm_until");
+        let until = number(&self.link.send(&get).await?).map(Timestamp::from_millis);
+        Ok(until.filter(|until| self.link.now() < *until))
     }
 
     async fn poisonous_class(&self, base: ClassKey) -> Result<Option<PoisonousClass>, StoreError> {

@@ -19,16 +19,19 @@ async fn a_calm_is_short() {
     let (fleet, options) = fleet_on();
     let prefix = prefix(&options);
     let hand = fleet.worker("w", 1, &[]).await;
-    fleet.submit(spec(50)).await;
+    let job = fleet.submit(spec(50)).await;
     by_hand(&prefix, "HSET meta replid another");
     let now = fleet.store.now().as_millis().to_string();
     let epoch = fleet.store.epoch().to_string();
     call_by_hand(&prefix, "open", &[&options.fleet, "failed-over", &epoch, &now, ""]);
     assert_eq!(fleet.claim(&hand).await, None, "workers first take back what they run");
+    let calm = async || fleet.store.explain(job).await.unwrap().unwrap().0.calm_until;
+    assert_eq!(calm().await, Some(fleet.store.now() + limits::CALM));
     fleet.clock.set_back(BACK);
     fleet.reconcile(Due::Leases).await;
     assert_eq!(fleet.claim(&hand).await, None, "they may still be about to");
     fleet.advance(Duration::from_secs(5));
+    assert_eq!(calm().await, None);
     assert!(fleet.claim(&hand).await.is_some());
 }
 

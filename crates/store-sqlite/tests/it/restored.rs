@@ -149,7 +149,10 @@ async fn what_runs_is_taken_back_before_anything_is_claimed() {
     assert_eq!(reclaimed, Ok(OpAnswer::Reclaimed));
     let next = after.submit(spec(50)).await;
     assert_eq!(after.claim(&idle).await, None);
+    let calm = async || after.store.explain(next).await.unwrap().unwrap().0.calm_until;
+    assert!(calm().await.is_some_and(|until| until > after.store.now()), "and why is said");
     after.advance(Duration::from_secs(5));
+    assert_eq!(calm().await, None);
     assert_eq!(after.claim(&idle).await.map(|held| held.job), Some(next));
     assert_eq!(after.job(held.job).await.attempt, held.attempt);
     assert_eq!(after.check().await, Ok(()));

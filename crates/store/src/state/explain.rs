@@ -24,16 +24,17 @@ impl State {
                 connector: self.connectors.get(&connector).map(|connector| &**connector),
             })
         });
-        let throttle = self.throttle(job);
+        let throttle = self.throttle(job, now);
         Some(decide::explain(&class, throttle, &candidates.collect::<Vec<_>>(), now))
     }
 
     /// What holds the job back whoever is free.
-    fn throttle(&self, job: &JobId) -> Throttle {
+    fn throttle(&self, job: &JobId, now: Timestamp) -> Throttle {
         let waiting = self.jobs.get(job).filter(|entry| entry.job.is_waiting());
         let class = waiting.and_then(|entry| entry.class);
         let poisonous = class.and_then(|class| self.queues.poisonous_class(class));
-        Throttle { intake_closed: self.intake() != Intake::Open, poisonous }
+        let intake_closed = self.intake() != Intake::Open;
+        Throttle { intake_closed, calm_until: self.calm_until(now), poisonous }
     }
 
     /// How many waiting jobs may be claimed before this one by a worker that is there and able to

@@ -28,6 +28,11 @@ impl State {
         self.calm_until = Some(now + limits::CALM);
     }
 
+    /// Until when that is, if it is not over.
+    pub fn calm_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.calm_until.filter(|until| now < *until)
+    }
+
     /// Whether the time for that is over now; says so once.
     pub fn calm_ended(&mut self, now: Timestamp) -> bool {
         self.calm_until.take_if(|until| *until <= now).is_some()

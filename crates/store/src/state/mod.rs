@@ -192,7 +192,7 @@ impl State {
     }
 
     fn decide_exchange(&self, exchange: &Exchange, now: Timestamp) -> Result<Transition, Stop> {
-        if self.intake != Intake::Open || self.calm_until.is_some_and(|until| now < until) {
+        if self.intake != Intake::Open || self.calm_until(now).is_some() {
             return decide::decide_exchange(self, exchange, now, &mut |_, _| None);
         }
         // Within one claim the queues do not change yet, so what was chosen is remembered.
