@@ -81,9 +81,9 @@ export function outage() {
   return world;
 }
 
-/** 20 machines with 4 workers each, whose ComfyUIs are all gone. */
+/** More machines than are drawn at first, with 4 workers each, whose ComfyUIs are all gone. */
 export function unreachable() {
-  const world = idle(20, WORKERS);
+  const world = idle(22, WORKERS);
   for (const { id, connected_at } of [...world.records.machine.values()]) {
     world.commit(["machine_state_changed", "machine", {
       ...machine(id, "degraded", Array(WORKERS).fill(GPU)), connected_at, reason: `${WORKERS} of ${WORKERS} workers have a service in error`, action: "look at the services named below",

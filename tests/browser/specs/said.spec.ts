@@ -140,6 +140,30 @@ test("what all workers of a machine lack is said once, with how many", async ({ 
   await card.getByText("The same is so of").click();
   await expect(card.getByTestId("worker")).toHaveCount(4);
   await expectShown(page, "connector", "gpu-01-worker-3:simulation", "error");
+  await card.getByRole("button", { name: "Drain" }).first().focus();
+  await page.getByRole("button", { name: "Show 2 more" }).dispatchEvent("click");
+  const last = shown(page, "machine", "gpu-22");
+  await expect(last.getByTestId("alike"), "though somebody is at work among the machines").toHaveText("The same is so of 3 more workers");
+  await expect(last.getByTestId("worker")).toHaveCount(1);
+});
+
+test("who comes to differ from its neighbours stays in sight while somebody is at work among the machines", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "unreachable");
+  await page.goto(address);
+  await expectLive(page);
+  const card = shown(page, "machine", "gpu-01");
+  const [workers, others] = [card.getByTestId("worker"), card.getByTestId("alike")];
+  await expect(others).toHaveText("The same is so of 3 more workers");
+  await card.getByRole("button", { name: "Drain" }).first().focus();
+  await fetch(`${address}/mock/suspect?id=gpu-01-worker-3&n=60`);
+  await expect(others).toHaveText("The same is so of 2 more workers");
+  await expect(workers).toHaveCount(2);
+  await fetch(`${address}/api/v1/workers/gpu-01-worker-3/resume`, { method: "POST" });
+  await expect(workers.last()).not.toContainText("suspect");
+  await expect(workers).toHaveCount(2);
+  await page.evaluate(() => (document.activeElement as HTMLElement).blur());
+  await expect(workers).toHaveCount(1);
+  await expect(others).toHaveText("The same is so of 3 more workers");
 });
 
 test("a ComfyUI that drops outputs of a job is told of where its result is shown", async ({ page, pointsman, dataDir }) => {

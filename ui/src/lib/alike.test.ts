@@ -25,8 +25,22 @@ describe("workers of a machine that have one cause", () => {
     expect(shown([0, 1, 2].map((n) => ({ ...node(n), connectors: [] }))), "nothing is said of them").toHaveLength(3);
   });
 
+  it("say it of their own ports, times, durations and names", () => {
+    const said = [
+      "not reachable: http://[::1]:{n}/", "no models since 2026-11-26T22:4{n}:31.10{n}Z", "no answer to m-worker-{n}",
+      "Status stale (7{n} s old)", "no answer within 1.{n} s", "it took 12{n}ms", "nothing for {n} min",
+    ];
+    for (const text of said) {
+      expect(shown([1, 2, 3].map((n) => node(n, {}, text.replaceAll("{n}", `${n}`)))), text).toEqual([["m-worker-1", 2]]);
+    }
+  });
+
   it("differ in what is wrong, in their orders and in what they do", () => {
     expect(shown([node(0), node(1, {}, "out of memory"), node(2)])).toHaveLength(3);
+    const lacking = ["sd{n}.safetensors", "sd-v{n}", "sd 1.{n}", "llama:{n}b", "llama:{n}.5", "GPU {n}", "http://10.0.0.{n}:8188/", "m-worker-9{n}"];
+    for (const what of lacking) {
+      expect(shown([1, 2, 3].map((n) => node(n, {}, `it cannot be used: ${what.replace("{n}", `${n}`)}`))), what).toHaveLength(3);
+    }
     expect(shown([node(0), node(1, { status: "draining" }), node(2)])).toHaveLength(3);
   });
 

@@ -28,11 +28,14 @@ export function alike(nodes: WorkerNode[], folded?: ReadonlySet<string>): Alike[
   return groups.sort((a, b) => places.get(a.first)! - places.get(b.first)!);
 }
 
-/** What is wrong with a worker; its neighbours' names, ports and times differ in numbers. Its id where it is not to be folded. */
+/** What differs between neighbours with whom the same is wrong: times, durations and ports. */
+const OWN = /\d{4}-\d\d-\d\dT[\d:.]+Z|\b\d+(\.\d+)? ?(ms|s|min|h)\b|(?<=:)\d+(?![.-]?\w)/g;
+
+/** What is wrong with a worker, without what is its own. Its id where it is not to be folded. */
 function cause({ worker, connectors, attention }: WorkerNode): string {
   const { id, status, reason, presence, current_job_ids, suspect_until } = worker;
   const services = connectors.map(({ service_type, status, error_message }) => [service_type, status, error_message]);
   const isSaid = reason || suspect_until || connectors.some(({ error_message }) => error_message);
   if (!isSaid || !mayBeShared(attention) || current_job_ids.length > 0) return id;
-  return JSON.stringify([status, reason, presence, Boolean(suspect_until), services]).replace(/\d+/g, "#");
+  return JSON.stringify([status, reason, presence, Boolean(suspect_until), services]).replaceAll(id, "#").replace(OWN, "#");
 }

@@ -34,6 +34,11 @@ describe("a suspect worker", () => {
       /^suspect: broke 3 different jobs in a row; takes none until \d\d:\d\d:\d\d at the latest, then one at a time until one completes$/);
   });
 
+  it("says so from the beginning, which is up to a second ahead of the page's time", () => {
+    const until = new Date(Date.parse(at(0)) + 60_000).toISOString();
+    expect(suspicion({ suspect_until: until }, Date.parse(at(0)) - 900)?.reason).toContain("takes none until");
+  });
+
   it("says that it takes one at a time once it does", () => {
     const one = "suspect: broke 3 different jobs in a row; takes one at a time until one completes";
     expect([said(9), said(1_000)]).toEqual([one, one]);

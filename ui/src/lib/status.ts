@@ -36,6 +36,8 @@ export const CONNECTOR_TONE: Record<ConnectorStatus, Tone> = {
 
 /** So long a suspect worker takes none: what ends further off was begun by a clock that was ahead. */
 const SUSPECT_FOR_MS = 60_000;
+/** How far the page's time may be behind the server's: it moves on once a second. */
+const BEHIND_MS = 5_000;
 
 /** Why a suspect worker gets fewer jobs, in which order that ends, and what mends it; `now` is the server's time. */
 export function suspicion(
@@ -43,7 +45,7 @@ export function suspicion(
 ): { reason: string; action: string } | null {
   if (!suspect_until) return null;
   const left = Date.parse(suspect_until) - now;
-  const takesNone = left > 0 && left <= SUSPECT_FOR_MS;
+  const takesNone = left > 0 && left <= SUSPECT_FOR_MS + BEHIND_MS;
   const until = takesNone ? `none until ${clockTime(suspect_until)} at the latest, then ` : "";
   return {
     reason: `suspect: broke ${suspect_jobs.length} different jobs in a row; takes ${until}one at a time until one completes`,
