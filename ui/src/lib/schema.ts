@@ -1453,6 +1453,7 @@ export interface components {
         Explanation: {
             /** @description The store was closed: it takes no new work, and no job is claimed, until it is opened again. */
             intake_closed?: boolean;
+            calm_until?: components["schemas"]["Timestamp"] | null;
             poisonous?: components["schemas"]["PoisonousClass"] | null;
             /** @description Workers looked at. */
             workers: number;
