@@ -199,27 +199,34 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
     {
         return (POISONED, "device_error");
     }
-    // Linux' `EDQUOT`, `EIO` and `EROFS`, as Python writes them.
-    let is_errno = |errno: &str| class == "OSError" && message.starts_with(errno);
+    // Linux' `EDQUOT`, `EIO` and `EROFS`, as Python and, of safetensors, Rust writes them.
+    let is_errno = |errno: u8| match class {
+        "OSError" => message.starts_with(&format!("[errno {errno}]")),
+        "SafetensorError" => message.contains(&format!("(os error {errno})")),
+        _ => false,
+    };
+    let may_be_models = !reads_latent(error);
     match class {
         // Before what is said of the file itself: safetensors are written, too.
-        _ if message.contains("no space left on device") || is_errno("[errno 122]") => {
-            (FAULT, DISK_FULL)
-        }
-        _ if is_errno("[errno 5]") || is_errno("[errno 30]") => (FAULT, DISK_FAILED),
-        "SafetensorError" => UNREADABLE,
+        _ if message.contains("no space left on device") || is_errno(122) => (FAULT, DISK_FULL),
+        _ if is_errno(5) || is_errno(30) => (FAULT, DISK_FAILED),
+        // Nodes that fetch their models themselves name none in their inputs.
+        "SafetensorError" if may_be_models && !message.contains("while serializing") => UNREADABLE,
         // In what words ComfyUI passes it on where the header is wrong.
-        "ValueError" if message.contains("the safetensors file is corrupt") => UNREADABLE,
+        "ValueError" if may_be_models && message.contains("the safetensors file is corrupt") => {
+            UNREADABLE
+        }
         // A pickled model that is empty, or is none, such as a page that was saved in its place.
         "UnpicklingError" | "EOFError" if error.node_type.contains("Loader") => UNREADABLE,
         class if is_of_its_bytes(class, &message) && reads_model(error) => UNREADABLE,
         // What a download that broke off leaves of a pickled model, in torch's newer and older format, and one
         // whose bytes were never written.
-        _ if says(&[
-            "pytorchstreamreader failed",
-            "unexpected eof, expected",
-            "files saved in the legacy .tar format",
-        ]) =>
+        _ if may_be_models
+            && says(&[
+                "pytorchstreamreader failed",
+                "unexpected eof, expected",
+                "files saved in the legacy .tar format",
+            ]) =>
         {
             UNREADABLE
         }
@@ -273,6 +280,12 @@ fn reads_model(error: &ExecutionError) -> bool {
         READERS.iter().any(|reader| file.ends_with(reader))
     });
     reads && (error.node_type.contains("Loader") || !models_of(error).is_empty())
+}
+
+/// Whether it was raised by a node that reads latents: they are safetensors, too, and a job brings its own, under any
+/// name.
+fn reads_latent(error: &ExecutionError) -> bool {
+    error.node_type.contains("LoadLatent")
 }
 
 /// The inputs by which a node was given model files, and their names.

@@ -118,6 +118,11 @@ fn what_its_disk_or_its_memory_refuses_is_the_services_fault() {
             "disk_full",
         ),
         (
+            "safetensors_rust.SafetensorError",
+            "Error while serializing: I/O error: Read-only file system (os error 30)",
+            "disk_failed",
+        ),
+        (
             "numpy._core._exceptions._ArrayMemoryError",
             "Unable to allocate 412. MiB",
             "out_of_memory",
@@ -174,6 +179,7 @@ fn a_model_file_that_is_damaged_may_be_whole_on_another_worker() {
                   The safetensors file is corrupt or invalid. Make sure this is actually a safetensors file";
     let cut = "Error while deserializing header: MetadataIncompleteBuffer\n\nFile path: /m/a.sft\n\n\
                The safetensors file is corrupt/incomplete. Check the file size";
+    let reader = "PytorchStreamReader failed reading zip archive: failed finding central directory";
     for (class, message) in [
         ("_pickle.UnpicklingError", "invalid load key, '<'."),
         ("EOFError", "Ran out of input"),
@@ -191,7 +197,25 @@ fn a_model_file_that_is_damaged_may_be_whole_on_another_worker() {
         assert_eq!(raised_in("CheckpointLoaderSimple", class, message), "model_unreadable");
     }
     assert_eq!(raised_in("UNETLoader", "ValueError", "no such dtype"), "execution_error");
-    assert_eq!(raised_in("LoadLatent", "EOFError", "Ran out of input"), "execution_error");
+    // Nodes that fetch their models themselves: none is named in their inputs.
+    let sft = "safetensors_rust.SafetensorError";
+    for (node_type, class, message) in [
+        ("Zoe-DepthMapPreprocessor", "RuntimeError", reader),
+        ("DownloadAndLoadCogVideoModel", sft, "Error while deserializing header: HeaderTooSmall"),
+    ] {
+        assert_eq!(raised_in(node_type, class, message), "model_unreadable", "{node_type}");
+    }
+    // Of latents, which a job brings and saves.
+    for (node_type, class, message) in [
+        ("LoadLatent", "EOFError", "Ran out of input"),
+        ("LoadLatent", "ValueError", header),
+        ("LoadLatent", "RuntimeError", reader),
+        ("LoadLatent", sft, "Error while deserializing header: HeaderTooLarge"),
+        ("SaveLatent", sft, "Error while serializing: IoError"),
+    ] {
+        let code = raised_in(node_type, class, message);
+        assert_eq!(code, "execution_error", "{node_type}: {class}: {message}");
+    }
 }
 
 /// Frames as ComfyUI 0.3.64 on torch 2.15 tells of them for a file of random bytes.

@@ -35,7 +35,7 @@ impl Run<'_> {
             match self.context.ticking(client.truth(&self.prompt_id)).await {
                 Ok(truth) if truth.verdict.is_final() => return Ok(Some(truth)),
                 Ok(_) => refused_since = None,
-                Err(error) if error.is_unreadable() && self.has_left_the_queue().await => {
+                Err(error) if says_nothing(&error) && self.has_left_the_queue().await => {
                     return Ok(None);
                 }
                 Err(error) => match self.dead_after(&error) {
@@ -87,6 +87,12 @@ pub(super) fn is_cut_off(error: &RequestError) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether what came in the place of an answer says nothing of what was asked: ComfyUI's own that cannot be
+/// read, or a page of what stands before it.
+pub(super) fn says_nothing(error: &RequestError) -> bool {
+    error.is_unreadable() || error.is_page()
 }
 
 /// Whether the prompt ended by itself before it was stopped.

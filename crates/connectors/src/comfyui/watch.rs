@@ -15,7 +15,7 @@ use pointsman_core::{Failure, FailureKind, LossReason};
 use tokio::time::Instant;
 
 use super::{
-    cancel::{ended_by_itself, is_cut_off},
+    cancel::{ended_by_itself, is_cut_off, says_nothing},
     clocks::{Clocks, Silence},
     ears::{Ears, Heard, settled},
     run::Run,
@@ -179,7 +179,7 @@ impl Run<'_> {
         let truth = match reading.truth {
             Ok(truth) => truth,
             Err(error)
-                if error.is_unreadable()
+                if says_nothing(&error)
                     && (!is_cut_off(&error) || (hears && self.is_there().await)) =>
             {
                 // A proxy's, before a ComfyUI that is there: what runs is not stopped for it, and what has

@@ -11,7 +11,7 @@ use pointsman_core::{FailureKind, LossReason, record::ConnectorStatus};
 use serde_json::json;
 
 use super::{
-    Bench, comfy_task, failure, lost, picture,
+    Bench, LIMIT, comfy_task, failure, lost, picture,
     proxy::{ALL, How, Proxy},
     settings, sleeping, until, with_faults,
 };
@@ -319,7 +319,9 @@ async fn a_page_before_a_service_that_is_there_costs_a_prompt_nothing() {
         |settings: &mut super::ComfyUiSettings| settings.pace.unreadable_after = Duration::ZERO;
     let (bench, proxy) = Bench::new().await.behind_a_proxy(at_once).await;
     let running = bench.begin(comfy_task(sleeping(0.6))).await;
-    proxy.breaks("GET /history", How::Page(200), 2);
+    for status in [200, 502, 404] {
+        proxy.breaks("GET /history", How::Page(status), 1);
+    }
     running.end().await.expect("it completes");
     assert_eq!(proxy.breaks_left(), 0);
 }
@@ -333,13 +335,16 @@ async fn a_page_before_the_history_of_what_has_ended_is_waited_out() {
         settings.pace.truth_most = Duration::from_millis(20);
     };
     let (bench, proxy) = Bench::new().await.behind_a_proxy(patient).await;
-    let running = bench.begin(comfy_task(sleeping(0.1))).await;
-    proxy.breaks("GET /history", How::Page(200), 1_000_000);
-    while bench.queue().await > 0 {}
-    let left = proxy.breaks_left() - 20;
-    until(|| proxy.breaks_left() < left || running.run.is_finished()).await;
-    proxy.mend();
-    running.end().await.expect("it completes");
+    for (seconds, status) in [(0.1, 200), (0.11, 502), (0.12, 404)] {
+        let running = bench.begin(comfy_task(sleeping(seconds))).await;
+        proxy.breaks("GET /history", How::Page(status), 1_000_000);
+        let ends = async { while bench.queue().await > 0 {} };
+        tokio::time::timeout(LIMIT, ends).await.expect("it never ended");
+        let left = proxy.breaks_left() - 20;
+        until(|| proxy.breaks_left() < left || running.run.is_finished()).await;
+        proxy.mend();
+        running.end().await.expect("it completes");
+    }
 }
 
 /// A ComfyUI that is there is not lost: what stands before it lets no submission through.

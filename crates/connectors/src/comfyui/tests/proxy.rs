@@ -1,6 +1,7 @@
 //! Stands between a connector and the simulator, and does to its connections what networks do.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy, sink},
-    net::{TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream, tcp::OwnedReadHalf},
     sync::Notify,
     task::JoinHandle,
 };
@@ -220,7 +221,7 @@ impl Manners {
         }
     }
 
-    async fn pass(self: Arc<Self>, client: TcpStream, to: SocketAddr) -> std::io::Result<()> {
+    async fn pass(self: Arc<Self>, client: TcpStream, to: SocketAddr) -> io::Result<()> {
         let server = TcpStream::connect(to).await?;
         let (mut from_client, to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
@@ -281,9 +282,7 @@ impl Manners {
                 Some(How::Cut) => return Ok(()),
                 Some(How::Late) => {
                     answers.abort();
-                    let mut request = head.to_vec();
-                    let rest = copy(&mut from_client, &mut request);
-                    drop(tokio::time::timeout(Duration::from_millis(100), rest).await);
+                    let request = whole_request(head, &mut from_client).await?;
                     drop((from_client, to_client));
                     self.let_through.notified().await;
                     to_server.write_all(&request).await?;
@@ -329,4 +328,23 @@ impl Manners {
         answers.abort();
         Ok(())
     }
+}
+
+/// A request to its end, as its `content-length` tells, of which this much was read.
+async fn whole_request(read: &[u8], from: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
+    let mut request = read.to_vec();
+    while !is_whole(&request) {
+        if from.read_buf(&mut request).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(request)
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, _)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.expect("a request with a body says how long it is").parse().unwrap();
+    request.len() >= head.len() + "\r\n\r\n".len() + length
 }

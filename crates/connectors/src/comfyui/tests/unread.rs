@@ -27,14 +27,28 @@ async fn an_answer_that_makes_no_sense_once_costs_a_prompt_nothing() {
 
 #[tokio::test]
 async fn a_prompt_that_ended_behind_a_page_for_its_history_fails() {
-    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
-    proxy.breaks("GET /history", How::Page(200), ALL);
-    let failed = failure(bench.run(picture(1)).await.0);
-    assert_eq!((failed.kind, &*failed.code), (FailureKind::ServiceFault, "answer_unreadable"));
+    // It has left the queue, and is not cancelled for as long as this takes.
+    let long = |settings: &mut super::ComfyUiSettings| {
+        (settings.pace.cancel, settings.pace.cut_off_after) = (LIMIT, LIMIT);
+    };
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(long).await;
+    for (seed, status) in [(1, 200), (2, 502), (3, 404)] {
+        proxy.breaks("GET /history", How::Page(status), ALL);
+        let failed = failure(bench.run(picture(seed)).await.0);
+        let expected = (FailureKind::ServiceFault, "answer_unreadable");
+        assert_eq!((failed.kind, &*failed.code), expected, "{status}: {}", failed.message);
+        proxy.mend();
+    }
 }
 
 #[tokio::test]
 async fn a_prompt_that_ended_does_not_run_whatever_was_read_before_that() {
+    for status in [200, 502, 404] {
+        ends_behind_a_page(status).await;
+    }
+}
+
+async fn ends_behind_a_page(status: u16) {
     let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
     bench.sim.hold_history();
     let running = bench.begin(comfy_task(picture(1))).await;
@@ -48,9 +62,9 @@ async fn a_prompt_that_ended_does_not_run_whatever_was_read_before_that() {
     let heard = running.witness.events.load(Ordering::SeqCst);
     bench.sim.let_history_go();
     until(|| running.witness.events.load(Ordering::SeqCst) > heard).await;
-    proxy.breaks("GET /history", How::Page(200), ALL);
+    proxy.breaks("GET /history", How::Page(status), ALL);
     proxy.let_through();
-    assert_eq!(failure(running.end().await).code, "answer_unreadable");
+    assert_eq!(failure(running.end().await).code, "answer_unreadable", "{status}");
 }
 
 /// It is greeted with the node at which it is, which says that it runs.
@@ -63,7 +77,9 @@ async fn a_page_before_a_service_that_is_there_costs_an_adopted_prompt_nothing()
     running.run.abort();
     assert!(running.run.await.unwrap_err().is_cancelled());
     let (bench, proxy) = bench.behind_a_proxy(|_| {}).await;
-    proxy.breaks("GET /history", How::Page(200), 6);
+    for status in [200, 502, 404] {
+        proxy.breaks("GET /history", How::Page(status), 2);
+    }
     let end = bench.run_task(Task { adopted: true, ..task }, Witness::new()).await;
     assert_eq!(end.unwrap().artifacts.len(), 1);
     assert_eq!(proxy.breaks_left(), 0);
