@@ -117,7 +117,10 @@ pub fn job(job: &JobRecord, in_json: bool) -> Result<(), Exit> {
 pub fn job_line(job: &JobRecord) -> String {
     let cached = if job.cached { ", cached" } else { "" };
     let why = match (&job.failure, job.remark()) {
-        (Some(failure), _) => format!(": {} ({})", failure.message.trim(), failure.code),
+        (Some(failure), _) => match failure.message.trim() {
+            "" => format!(": {}", failure.code),
+            message => format!(": {message} ({})", failure.code),
+        },
         (None, Some(remark)) => format!("; its worker says: {remark}"),
         (None, None) => String::new(),
     };
