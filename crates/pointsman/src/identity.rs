@@ -75,7 +75,9 @@ fn keep(file: &Path, id: impl Display) -> anyhow::Result<()> {
         let mut writing = fs::File::create(&new)?;
         writeln!(writing, "{id}")?;
         writing.sync_all()?;
-        fs::rename(&new, file)
+        fs::rename(&new, file)?;
+        // Its name is on the disk with it.
+        fs::File::open(file)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", file.display()))
 }

@@ -54,8 +54,8 @@ fn throttles(explanation: &Explanation) -> Vec<String> {
     let closed = explanation.intake_closed.then(|| closed.to_owned());
     let calm = explanation.calm_until.map(|until| {
         format!(
-            "The store came back from before and gives out no job until {}: workers first take back \
-             what they run.",
+            "The store was restarted, failed over or restored, and gives out no job until {}: workers \
+             first take back what they run.",
             until.to_the_second()
         )
     });
@@ -186,12 +186,12 @@ mod tests {
                     completes; one runs now, and the next one is claimed when that is over. It is";
         assert!(said(&found).starts_with(lost), "{}", said(&found));
         found.calm_until = Some(Timestamp::from_millis(1_700_000_000_000));
-        let calm = "The store came back from before and gives out no job until \
+        let calm = "The store was restarted, failed over or restored, and gives out no job until \
                     2023-11-14T22:13:20Z: workers first take back what they run. Jobs like it";
         assert!(said(&found).starts_with(calm), "{}", said(&found));
         found.intake_closed = true;
         let closed = "The store was closed and gives out no job: `pointsman intake open` opens it \
-                      again. The store came back";
+                      again. The store was restarted";
         assert!(said(&found).starts_with(closed), "{}", said(&found));
     }
 

@@ -37,7 +37,7 @@ describe("workers of a machine that have one cause", () => {
 
   it("differ in what is wrong, in their orders and in what they do", () => {
     expect(shown([node(0), node(1, {}, "out of memory"), node(2)])).toHaveLength(3);
-    const lacking = ["sd{n}.safetensors", "sd-v{n}", "sd 1.{n}", "llama:{n}b", "llama:{n}.5", "GPU {n}", "http://10.0.0.{n}:8188/", "m-worker-9{n}"];
+    const lacking = ["sd{n}.safetensors", "sd-v{n}", "sd 1.{n}", "llama:{n}b", "flux:{n}", "cuda:{n}", "llama:{n}.5", "GPU {n}", "http://10.0.0.{n}:8188/", "m-worker-9{n}"];
     for (const what of lacking) {
       expect(shown([1, 2, 3].map((n) => node(n, {}, `it cannot be used: ${what.replace("{n}", `${n}`)}`))), what).toHaveLength(3);
     }

@@ -22,14 +22,15 @@ export function alike(nodes: WorkerNode[], folded?: ReadonlySet<string>): Alike[
   const groups = [...grouped(nodes, cause).values()].flatMap((group): Alike[] => {
     const [first, ...rest] = group;
     const others = rest.length > UNFOLDED ? rest.filter(({ worker }) => folded?.has(worker.id) ?? true) : [];
-    return group.filter((node) => !others.includes(node))
+    const isOther = new Set(others);
+    return group.filter((node) => !isOther.has(node))
       .map((node) => ({ first: node, others: node === first ? others : [], attention: node.attention }));
   });
   return groups.sort((a, b) => places.get(a.first)! - places.get(b.first)!);
 }
 
 /** What differs between neighbours with whom the same is wrong: times, durations and ports. */
-const OWN = /\d{4}-\d\d-\d\dT[\d:.]+Z|\b\d+(\.\d+)? ?(ms|s|min|h)\b|(?<=:)\d+(?![.-]?\w)/g;
+const OWN = /\d{4}-\d\d-\d\dT[\d:.]+Z|\b\d+(\.\d+)? ?(ms|s|min|h)\b|(?<=:\/\/(?:\[[^\]\s]*\]|[^\s/:[]*):)\d+/g;
 
 /** What is wrong with a worker, without what is its own. Its id where it is not to be folded. */
 function cause({ worker, connectors, attention }: WorkerNode): string {

@@ -2439,9 +2439,10 @@ export interface components {
             /** @description What is asked, such as `a GPU with at least 24 GiB`. */
             wanted: string;
             /**
-             * @description What of it those have not that fail it and are there, or all of them where nobody is there, such
-             *     as `the node class FaceDetailer`: what none of them has, or else `some of` what one or another
-             *     has not. Null where that is not known, or it asks for neither models nor node classes.
+             * @description Which of the models or node classes asked for are missing, such as `the node class
+             *     FaceDetailer`: those that no failing worker has or, where there are none, `some of` those that
+             *     one or another lacks. Workers that are there count, or all where none is. Null where that is not
+             *     known, and of other rules.
              */
             missing?: string | null;
             /** @description Workers that pass it. */

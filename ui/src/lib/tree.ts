@@ -237,9 +237,10 @@ function countKey(record: Named): string {
 export function grouped<R, K extends string>(items: R[], key: (item: R) => K): Map<K, R[]> {
   const groups = new Map<K, R[]>();
   for (const item of items) {
-    const group = groups.get(key(item));
+    const of = key(item);
+    const group = groups.get(of);
     if (group) group.push(item);
-    else groups.set(key(item), [item]);
+    else groups.set(of, [item]);
   }
   return groups;
 }

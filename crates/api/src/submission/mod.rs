@@ -34,7 +34,7 @@ const MAX_INPUTS: usize = 200;
 const MAX_INPUTS_BYTES: usize = 32 << 10;
 /// Bytes of `metadata` at most: it is part of every event of the job.
 const MAX_METADATA: usize = 16_384;
-/// Bytes that one of a text may take where it is escaped: `\\u0041`.
+/// Bytes that one of a text may take where it is escaped: `\u0041`.
 const ESCAPED: usize = 6;
 /// Levels of `metadata` at most.
 const MAX_METADATA_DEPTH: usize = 32;
@@ -307,7 +307,7 @@ fn check_texts(body: &[u8]) -> Result<(), Problem> {
     ] {
         let size = text.map_or(0, |text| without_blanks(text.get()));
         if size > ESCAPED * most {
-            let detail = format!("{name} has {size} bytes as it was sent, and {most} is the most");
+            let detail = format!("{name} has {size} bytes without blanks, and {most} is the most");
             return Err(Problem::new(Code::TooLong, detail).at(format!("/{name}")));
         }
     }

@@ -62,8 +62,8 @@ pub struct Explanation {
     /// The store was closed: it takes no new work, and no job is claimed, until it is opened again.
     #[serde(default)]
     pub intake_closed: bool,
-    /// The store came back from before a while ago (a fail-over, a restart, a backup): no job is claimed
-    /// until then, so that workers take back what they run. Null: it did not, or that is over.
+    /// The store was restored, or, on Redis, restarted or failed over: no job is claimed until then, so
+    /// that workers first take back what they run. Null: it was not, or that is over.
     #[serde(default)]
     pub calm_until: Option<Timestamp>,
     /// Jobs like this one were lost again and again, and it waits with them; null: they were not, or
@@ -119,9 +119,10 @@ pub struct RuleOutcome {
     pub rule: Rule,
     /// What is asked, such as `a GPU with at least 24 GiB`.
     pub wanted: String,
-    /// What of it those have not that fail it and are there, or all of them where nobody is there, such
-    /// as `the node class FaceDetailer`: what none of them has, or else `some of` what one or another
-    /// has not. Null where that is not known, or it asks for neither models nor node classes.
+    /// Which of the models or node classes asked for are missing, such as `the node class
+    /// FaceDetailer`: those that no failing worker has or, where there are none, `some of` those that
+    /// one or another lacks. Workers that are there count, or all where none is. Null where that is not
+    /// known, and of other rules.
     #[serde(default)]
     pub missing: Option<String>,
     /// Workers that pass it.

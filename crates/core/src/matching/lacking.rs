@@ -23,12 +23,13 @@ pub(super) struct Missing<'a> {
 impl<'a> Missing<'a> {
     pub fn add(&mut self, ask: &Ask<'a>, offer: &Offer<'_>, availability: Availability) {
         let is_there = availability != Availability::Offline;
-        let Some(missing) = ask.missing(offer).filter(|_| is_there || !self.of_there) else {
-            return;
-        };
         if is_there && !self.of_there {
             *self = Self { of_there: true, ..Self::default() };
         }
+        if is_there != self.of_there {
+            return;
+        }
+        let Some(missing) = ask.missing(offer) else { return };
         self.somewhere.extend(&missing);
         match &mut self.everywhere {
             Some(everywhere) => everywhere.retain(|name| missing.contains(name)),

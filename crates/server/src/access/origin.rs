@@ -21,12 +21,10 @@ pub(super) fn proxy_sign(headers: &HeaderMap, version: Version) -> Option<&'stat
 }
 
 pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
-    for (name, code) in
-        [(header::HOST, ErrorCode::ForeignHost), (header::ORIGIN, ErrorCode::ForeignOrigin)]
-    {
-        if headers.get_all(&name).iter().nth(1).is_some() {
+    for (name, code) in [("Host", ErrorCode::ForeignHost), ("Origin", ErrorCode::ForeignOrigin)] {
+        if headers.get_all(name).iter().nth(1).is_some() {
             let detail = format!("the header {name} stands more than once");
-            return Err(Problem::new(code, detail).at(name.as_str()).cure("send it once"));
+            return Err(Problem::new(code, detail).at(name).cure("send it once"));
         }
     }
     let host = header_text(headers, header::HOST);
@@ -56,7 +54,7 @@ fn check_site(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
     if !is_elsewhere || is_link {
         return Ok(());
     }
-    let detail = format!("the page is of another site, and this server is {host}");
+    let detail = format!("the page is of another origin, and this server is {host}");
     let cure = "open it by itself, or let the site's own server fetch it";
     Err(Problem::new(ErrorCode::ForeignOrigin, detail).at("Sec-Fetch-Site").cure(cure))
 }

@@ -191,7 +191,7 @@ pub(super) fn remove_unless_renewed(
     let seen = std::fs::metadata(aside).and_then(|found| found.modified()).map(Some);
     match unless_gone(seen)? {
         Some(at) if at >= since => std::fs::rename(aside, place).map(|()| false),
-        _ => unless_gone(std::fs::remove_file(aside)).map(|()| true),
+        _ => unless_gone(std::fs::remove_file(aside).map(|()| true)),
     }
 }
 

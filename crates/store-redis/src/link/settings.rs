@@ -169,7 +169,8 @@ impl Info {
 const APPEND_ONLY: &str = "\
     CONFIG SET appendonly yes; once INFO persistence says aof_rewrite_scheduled:0, \
     aof_rewrite_in_progress:0 and aof_last_bgrewrite_status:ok, CONFIG REWRITE (where it has no \
-    configuration file: start it with --appendonly yes from then on). A restart with only the file changed starts empty";
+    configuration file: start it with --appendonly yes from then on). A restart with only the \
+    configuration file changed starts empty";
 
 const NO_EVICTION: &str = "\
     CONFIG SET maxmemory-policy noeviction, then CONFIG REWRITE (where it has no configuration file: \

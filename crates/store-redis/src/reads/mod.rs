@@ -50,6 +50,10 @@ struct Place {
     no: u64,
 }
 
+/// Of records that cannot be read: up to which seq the log was looked through for each, and what it
+/// tells of it.
+type LastTold = BTreeMap<RecordKey, (Seq, Option<Record>)>;
+
 impl Inner {
     pub fn key(&self, key: &str) -> String {
         self.link.keys().full(key)
@@ -272,22 +276,26 @@ impl Inner {
     /// [`StoreError`] tells.
     pub async fn seed(&self) -> Result<Seed, StoreError> {
         let mut lacking = None;
+        let mut last_told = (self.link.epoch(), LastTold::new());
         for _ in 0..8 {
             let epoch = self.link.epoch();
+            if last_told.0 != epoch {
+                last_told = (epoch.clone(), LastTold::new());
+            }
             let (from, ended_no) = self.head().await?;
             let mut records: HashMap<RecordKey, Record> = HashMap::new();
-            let mut broken = BTreeMap::new();
+            let mut broken = Vec::new();
             for (key, record) in self.read_records(&self.view_keys(ended_no).await?).await? {
                 match record {
                     Ok(Some(record)) => drop(records.insert(key, record)),
                     Ok(None) => {}
                     Err(why) => {
                         tracing::error!(why, "a record cannot be read; see `pointsman doctor`");
-                        broken.insert(key, 0);
+                        broken.push(key);
                     }
                 }
             }
-            records.extend(self.last_told(broken).await?);
+            records.extend(self.last_told(broken, from, &mut last_told.1).await?);
             let (seq, last_ended_no) = self.head().await?;
             // Fewer than before where a fail-over came in between.
             let meanwhile = usize::try_from(seq.saturating_sub(from)).unwrap_or(0);
@@ -325,16 +333,28 @@ impl Inner {
     }
 
     /// What the log last tells of records that cannot be read, as servers show it that saw it happen.
-    /// Of what it does not reach back to nothing is known.
+    /// Of what it does not reach back to nothing is known. It goes back through all of the log for one
+    /// that it does not tell, once: `told` is what was looked for before, and up to where.
     async fn last_told(
         &self,
-        broken: BTreeMap<RecordKey, Seq>,
+        broken: Vec<RecordKey>,
+        till: Seq,
+        told: &mut LastTold,
     ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
         if broken.is_empty() {
             return Ok(Vec::new());
         }
-        let told = crate::log::newest_of(&self.link, broken).await?.into_iter();
-        Ok(told.filter_map(|(key, (_, record))| Some((key, record?))).collect())
+        let down_to = |key| told.get(key).map_or(0, |(seq, _)| *seq);
+        let wanted = broken.iter().map(|key| (key.clone(), down_to(key))).collect();
+        let mut found = crate::log::newest_of(&self.link, wanted).await?;
+        let mut records = Vec::new();
+        for key in broken {
+            let before = told.remove(&key).and_then(|(_, record)| record);
+            let record = found.remove(&key).map_or(before, |(_, record)| record);
+            records.extend(record.clone().map(|record| (key.clone(), record)));
+            told.insert(key, (till, record));
+        }
+        Ok(records)
     }
 
     /// The last seq and the last ending.

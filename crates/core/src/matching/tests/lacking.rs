@@ -65,4 +65,10 @@ fn only_who_was_never_reached_may_have_what_it_seems_to_lack() {
         lacking(&asked, &both[..1], &["silent"]),
         "1 of 1 workers lack all of the models a, b (silent is not ready: suspect)"
     );
+    let gone = ("gone", with(&["a"], &[]));
+    assert_eq!(
+        lacking(&asked, &[gone, both[0].clone()], &["silent"]),
+        "1 of 1 workers lack all of the models a, b (silent is not ready: suspect)",
+        "who is gone does not speak for those that are there"
+    );
 }
