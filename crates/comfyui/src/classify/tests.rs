@@ -275,6 +275,25 @@ fn whatever_its_reader_stumbles_over_in_a_model_file_the_file_is_damaged() {
     }
 }
 
+/// Torch 2.15 of an archive of something else, and of one whose record is shorter than it says.
+#[test]
+fn an_archive_that_is_no_model_is_damaged() {
+    for message in [
+        "Expected hasRecord(\"version\") to be true, but got false.  (Could this error message be \
+         improved?  If so, please report an enhancement request to PyTorch.)",
+        "record size (32 bytes) does not match expected size (64 bytes) of the storage",
+    ] {
+        let classified = execution_error(&ExecutionError {
+            exception_type: "RuntimeError".into(),
+            exception_message: message.into(),
+            node_type: "UpscaleModelLoader".into(),
+            traceback: READING.iter().map(|&frame| frame.to_owned()).collect(),
+            ..Default::default()
+        });
+        assert_eq!(classified.code, "model_unreadable", "{classified:?}");
+    }
+}
+
 #[test]
 fn a_model_file_that_is_damaged_is_named_with_what_to_do() {
     let said = |input| raised_at(&READING, "CheckpointLoader", input, "KeyError").message;
