@@ -45,37 +45,33 @@ pub(crate) fn check_values(json: &[u8], most: usize) -> Result<(), Problem> {
 
 /// Bytes of JSON without the blanks between its values.
 pub(crate) fn without_blanks(json: &str) -> usize {
-    let (mut bytes, mut in_text, mut is_escaped) = (0, false, false);
-    for byte in json.bytes() {
+    without_blanks_between(json.as_bytes()).count()
+}
+
+/// The bytes of JSON but the blanks between its values, each with whether it is one of the marks that
+/// begin, part and end values: the rest of a text is none.
+fn without_blanks_between(json: &[u8]) -> impl Iterator<Item = (u8, bool)> {
+    let (mut in_text, mut is_escaped) = (false, false);
+    json.iter().copied().filter_map(move |byte| {
+        let is_mark = !in_text && !is_escaped && byte != b'\\';
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = true,
             b'"' => in_text = !in_text,
-            b' ' | b'\t' | b'\n' | b'\r' if !in_text => continue,
+            b' ' | b'\t' | b'\n' | b'\r' if is_mark => return None,
             _ => {}
         }
-        bytes += 1;
-    }
-    bytes
+        Some((byte, is_mark))
+    })
 }
 
 fn count(json: &[u8]) -> usize {
     let (mut values, mut is_begun) = (0, false);
-    let (mut in_text, mut is_escaped) = (false, false);
-    for byte in json {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            _ if in_text => in_text = *byte != b'"',
-            b' ' | b'\t' | b'\n' | b'\r' => {}
-            _ => {
-                // What follows a bracket is its first entry, unless it closes it.
-                let is_first = is_begun && !matches!(byte, b'}' | b']');
-                values += usize::from(is_first || *byte == b',');
-                is_begun = matches!(byte, b'{' | b'[');
-                in_text = *byte == b'"';
-            }
-        }
+    for (byte, _) in without_blanks_between(json).filter(|(_, is_mark)| *is_mark) {
+        // What follows a bracket is its first entry, unless it closes it.
+        let is_first = is_begun && !matches!(byte, b'}' | b']');
+        values += usize::from(is_first || byte == b',');
+        is_begun = matches!(byte, b'{' | b'[');
     }
     values
 }

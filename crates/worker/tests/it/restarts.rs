@@ -96,8 +96,8 @@ async fn what_is_adopted_counts_on_from_above_all_before() {
     assert!(high.is_sorted() && low.is_sorted() && high.len() >= 7 && low.len() >= 7);
 }
 
-#[tokio::test(start_paused = true)]
-async fn left_over_jobs_wait_a_while_for_their_service_with_their_leases_kept() {
+/// A job that is left over, whose service is not there yet.
+async fn left_over_and_away() -> (Arc<FakeBroker>, JobId, Setup) {
     let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
     let (job, token) = left_over(&broker, "slow");
     service.with(|s| {
@@ -105,6 +105,12 @@ async fn left_over_jobs_wait_a_while_for_their_service_with_their_leases_kept() 
         s.health = Health::new(ConnectorStatus::Connecting, "starting");
     });
     let setup = Setup::with(1, broker.clone(), service).await;
+    (broker, job, setup)
+}
+
+#[tokio::test(start_paused = true)]
+async fn left_over_jobs_wait_a_while_for_their_service_with_their_leases_kept() {
+    let (broker, job, setup) = left_over_and_away().await;
     setup.pass(30.0).await;
     let (_, renew, _) = broker.renewals().pop().unwrap();
     assert_eq!(renew.held[0].job, job);
@@ -119,13 +125,7 @@ async fn left_over_jobs_wait_a_while_for_their_service_with_their_leases_kept() 
 /// Somebody else may have it since.
 #[tokio::test(start_paused = true)]
 async fn a_left_over_job_that_is_lost_while_its_service_is_away_is_not_adopted() {
-    let (broker, service) = (FakeBroker::new(), FakeService::new("fake"));
-    let (job, token) = left_over(&broker, "slow");
-    service.with(|s| {
-        s.ghosts.insert(token);
-        s.health = Health::new(ConnectorStatus::Connecting, "starting");
-    });
-    let setup = Setup::with(1, broker.clone(), service).await;
+    let (broker, job, setup) = left_over_and_away().await;
     broker.fence(job);
     setup.pass(15.0).await;
     let (_, renew, _) = broker.renewals().pop().unwrap();
