@@ -34,10 +34,9 @@ impl ComfyUiConnector {
             condition.was_up = true;
             condition.silent_looks = 0;
         }
-        match self.full() {
-            Some(why) => Health::new(ConnectorStatus::Error, why),
-            None => self.unless_poisoned().await,
-        }
+        self.unless_restarted().await;
+        let broken = self.condition.lock().broken();
+        broken.map_or_else(Health::idle, |why| Health::new(ConnectorStatus::Error, why))
     }
 
     /// Nothing of it is there.
@@ -58,7 +57,11 @@ impl ComfyUiConnector {
         let cut_off = is_cut_off(error);
         let busy = condition.runs > 0 && !cut_off;
         if condition.was_up && (busy || condition.silent_looks < SILENT_LOOKS) {
-            return Health::new(ConnectorStatus::Idle, format!("at the moment: {error}"));
+            // What is known against it stands: a process whose device failed may end a moment later.
+            return match condition.broken() {
+                Some(why) => Health::new(ConnectorStatus::Error, why),
+                None => Health::new(ConnectorStatus::Idle, format!("at the moment: {error}")),
+            };
         }
         match cut_off {
             true => self.away(&condition, &error.to_string()),
@@ -66,26 +69,12 @@ impl ComfyUiConnector {
         }
     }
 
-    /// A disk that takes nothing fails whatever saves something, so no job is given to it for a while;
-    /// then one shows whether it takes files again.
-    fn full(&self) -> Option<String> {
-        let mut condition = self.condition.lock();
-        condition.full.take_if(|(until, _)| Instant::now() >= *until);
-        condition.full.as_ref().map(|(_, why)| format!("ComfyUI cannot write to its disk: {why}"))
-    }
-
     /// After an error of its device every prompt of the process fails. A restart is told by its
     /// history, which no longer has the prompt that broke it.
-    async fn unless_poisoned(&self) -> Health {
-        let Some((prompt_id, why)) = self.condition.lock().poisoned_by.clone() else {
-            return Health::idle();
-        };
-        match self.client.history(&prompt_id).await {
-            Ok(None) => {
-                self.condition.lock().poisoned_by = None;
-                Health::idle()
-            }
-            _ => Health::new(ConnectorStatus::Error, format!("restart ComfyUI: {why}")),
+    async fn unless_restarted(&self) {
+        let Some((prompt_id, _)) = self.condition.lock().poisoned_by.clone() else { return };
+        if let Ok(None) = self.client.history(&prompt_id).await {
+            self.condition.lock().poisoned_by.take_if(|(by, _)| *by == prompt_id);
         }
     }
 
@@ -100,5 +89,16 @@ impl ComfyUiConnector {
             models: info.models(),
             node_classes: info.node_classes(),
         })
+    }
+}
+
+impl Condition {
+    /// Why the process can do nothing right, though it may answer. A disk that takes nothing fails whatever
+    /// saves something, so no job is given to it for a while; then one shows whether it takes files again.
+    fn broken(&mut self) -> Option<String> {
+        self.full.take_if(|(until, _)| Instant::now() >= *until);
+        let full = self.full.as_ref();
+        let full = full.map(|(_, why)| format!("ComfyUI cannot write to its disk: {why}"));
+        full.or_else(|| self.poisoned_by.as_ref().map(|(_, why)| format!("restart ComfyUI: {why}")))
     }
 }

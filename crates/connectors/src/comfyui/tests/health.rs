@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{
     Bench, comfy_task, failure, picture,
     proxy::{ALL, How, Proxy},
-    settings, sleeping,
+    settings, sleeping, with_faults,
 };
 use crate::{
     Connector as _, Health, StopReason,
@@ -139,4 +139,23 @@ async fn a_disk_that_takes_nothing_takes_the_service_out_for_a_while() {
             !is_over
         );
     }
+}
+
+/// With a real GPU the process often ends by itself seconds later, and cuts its connections off as it does.
+#[tokio::test]
+async fn a_look_without_an_answer_does_not_make_what_is_broken_able() {
+    let sim = Simulator::start(SimConfig::default()).await.unwrap();
+    let proxy = Proxy::start(sim.addr()).await;
+    let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
+    assert_eq!(connector.probe().await, Health::idle());
+    let task = with_faults(picture(1), json!({"device_error": true}));
+    let failed = failure(connector.run(task, Witness::new().context()).await);
+    assert_eq!(failed.code, "device_error");
+    assert_eq!(connector.probe().await.status, ConnectorStatus::Error);
+    proxy.breaks("GET /prompt", How::Cut, 1);
+    let health = connector.probe().await;
+    assert_eq!(health.status, ConnectorStatus::Error);
+    assert!(health.message.unwrap().contains("restart ComfyUI"));
+    sim.restart().await;
+    assert_eq!(connector.probe().await, Health::idle());
 }
