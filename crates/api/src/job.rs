@@ -3,7 +3,7 @@
 use pointsman_core::{
     CustomerId, JobId, ServiceName, WorkerId,
     matching::Explanation,
-    record::{Hold, JobRecord, JobStatus, PastAttempt},
+    record::{Hold, JobRecord, JobStatus, PastAttempt, Progress},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -75,6 +75,18 @@ pub struct Attempts {
     pub past: Vec<PastAttempt>,
     /// Results that came in from attempts that had lost the job.
     pub late_results: u32,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CurrentProgress {
+    /// The job.
+    pub job: JobId,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// What its worker said last of the attempt that runs; null while it has said nothing, and when none
+    /// runs. What was said last before a job's end stands in its record.
+    pub progress: Option<Progress>,
 }
 
 /// Why a job waits.

@@ -25,7 +25,7 @@ pub use code::ErrorCode;
 pub use doctor::{MendRequest, MendResult};
 pub use input::{InputSource, InputStored, Sha256Hex};
 pub use intake::IntakeState;
-pub use job::{Attempts, Explained, JobsOrder, JobsPage, JobsQuery};
+pub use job::{Attempts, CurrentProgress, Explained, JobsOrder, JobsPage, JobsQuery};
 pub use name::check_file_name;
 pub use problem::{Facts, PROBLEM_JSON, Problem, ProblemDocument};
 pub use read::read_json;

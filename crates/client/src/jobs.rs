@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use pointsman_api::{
-    Attempts, BatchResult, Explained, JobsPage, JobsQuery, RetryRequest, Submission,
+    Attempts, BatchResult, CurrentProgress, Explained, JobsPage, JobsQuery, RetryRequest,
+    Submission,
 };
 use pointsman_core::{JobId, record::JobRecord};
 use reqwest::{Method, StatusCode};
@@ -87,6 +88,11 @@ impl Client {
     /// [`ClientError`].
     pub async fn attempts(&self, id: JobId) -> Result<Attempts, ClientError> {
         self.get(&["jobs", &id.to_string(), "attempts"]).await
+    }
+
+    /// How far a job is.
+    pub async fn progress(&self, id: JobId) -> Result<CurrentProgress, ClientError> {
+        self.get(&["jobs", &id.to_string(), "progress"]).await
     }
 
     /// Why a job waits.

@@ -80,6 +80,7 @@ fn viewing() -> Routes {
         .routes(routes!(job::get))
         .routes(routes!(job::attempts))
         .routes(routes!(job::explain))
+        .routes(routes!(job::progress))
         .routes(routes!(events::job_events))
 }
 

@@ -353,6 +353,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/jobs/{id}/progress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far the job is, for a client that asks now and then in place of following its events. */
+        get: operations["get_jobs_by_id_progress"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/jobs/{id}/result": {
         parameters: {
             query?: never;
@@ -1281,6 +1298,14 @@ export interface components {
              * @description Classes that have jobs.
              */
             classes: number;
+        };
+        /** @description How far a job is. */
+        CurrentProgress: {
+            /** @description The job. */
+            job: components["schemas"]["JobId"];
+            /** @description Where it stands. */
+            status: components["schemas"]["JobStatus"];
+            progress?: components["schemas"]["Progress"] | null;
         };
         /** @description Who a job belongs to. */
         CustomerId: string;
@@ -3406,6 +3431,37 @@ export interface operations {
                 };
                 content: {
                     "image/*": unknown;
+                };
+            };
+            /** @description Why the request was refused: see `code`, `pointer` and `cure` */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_jobs_by_id_progress: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CurrentProgress"];
                 };
             };
             /** @description Why the request was refused: see `code`, `pointer` and `cure` */

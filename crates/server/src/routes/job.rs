@@ -8,7 +8,9 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use pointsman_api::{Attempts, ErrorCode, Explained, Problem, RetryRequest, read_json};
+use pointsman_api::{
+    Attempts, CurrentProgress, ErrorCode, Explained, Problem, RetryRequest, read_json,
+};
 use pointsman_core::{
     Command, JobId, Rejected,
     record::{Job, JobRecord},
@@ -68,6 +70,22 @@ pub(crate) async fn attempts(
         past: record.past_attempts,
         late_results: record.late_results,
     }))
+}
+
+/// How far the job is, for a client that asks now and then in place of following its events.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/{id}/progress", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 200, body = CurrentProgress), Errors),
+)]
+pub(crate) async fn progress(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id<JobId>,
+) -> Answer<Json<CurrentProgress>> {
+    let job = find(&app, &caller, id).await?;
+    let progress = app.broker.progress(&job);
+    Ok(Json(CurrentProgress { job: id, status: job.status(), progress }))
 }
 
 /// Why the job waits: rule by rule, how many workers pass or fail it, and which; a customer's token

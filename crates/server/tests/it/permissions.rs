@@ -18,6 +18,7 @@ const GROUPS: [(&[&str], &[&str]); 7] = [
             "GET /api/v1/jobs/{id}/attempts",
             "GET /api/v1/jobs/{id}/events",
             "GET /api/v1/jobs/{id}/explain",
+            "GET /api/v1/jobs/{id}/progress",
         ],
         &["submit", "view", "view-payloads", "admin", "customer", "customer-admin"],
     ),

@@ -199,6 +199,8 @@ async fn progress_and_previews_are_seen_while_the_job_runs() {
         }
     };
     assert_eq!(lane["values"][0]["percent"], 40.0);
+    let now = server.client.progress(job).await.unwrap();
+    assert_eq!(now.progress.unwrap().percent, Some(40.0));
     let picture = bytes::Bytes::from_static(b"\xff\xd8picture");
     // The view may be a moment behind the record: then the picture is dropped, and sent again.
     for n in 1.. {
@@ -226,6 +228,8 @@ async fn progress_and_previews_are_seen_while_the_job_runs() {
     assert_eq!(refused(Held { attempt: 2, ..held }, picture.clone()).await, "stale_attempt");
     worker.exchange(vec![op(held, completed(Vec::new()))], 0, 0.0).await;
     assert_eq!(refused(held, picture).await, "stale_attempt");
+    let now = server.client.progress(job).await.unwrap();
+    assert_eq!((now.status, now.progress), (JobStatus::Completed, None));
 }
 
 #[tokio::test]
