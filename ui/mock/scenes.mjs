@@ -229,7 +229,7 @@ export function explanation(record) {
     explanation: { workers: 9, offline: 1, able, rules: [
       { rule: "service", wanted: "the service comfyui", pass: 9, fail: 0, fail_there: 0, fail_only_this: 0, fail_only_this_there: 0, failing: [] },
       ...(big ? [{ rule: "hardware.gpu_memory_gb", wanted: "a GPU with at least 141 GiB", pass: 0, fail: 9, fail_there: 8, fail_only_this: 2, fail_only_this_there: 2, failing }]
-        : [{ rule: "models", wanted: "the model sd_xl_base_1.0.safetensors", pass: 3, fail: 6, fail_there: 5, fail_only_this: 6, fail_only_this_there: 5, failing: failing.map((f) => ({ ...f, found: "it has 2 models, not this one" })) }]),
+        : [{ rule: "models", wanted: "all of the models ae.safetensors, sd_xl_base_1.0.safetensors", missing: "the model sd_xl_base_1.0.safetensors", pass: 3, fail: 6, fail_there: 5, fail_only_this: 6, fail_only_this_there: 5, failing: failing.map((f) => ({ ...f, found: "it lacks sd_xl_base_1.0.safetensors" })) }]),
     ] },
   };
 }
