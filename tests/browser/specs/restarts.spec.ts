@@ -107,9 +107,11 @@ test("a worker says goodbye and comes back", async ({ page, pointsman, dataDir }
   await page.goto(fleet.address);
   const first = await fleet.worker(WORKER, "box", "simulation:1");
   await expectShown(page, "worker", WORKER, "idle");
-  const job = await fleet.simulate(1_500);
+  const job = await fleet.simulate(4_000);
   await expectShown(page, "job", job.id, "in_progress");
-  await first.stop();
+  first.signal("SIGTERM");
+  const status = shown(page, "worker", WORKER).locator(".line .status");
+  await expect(status, "it takes no more").toHaveText("stopping", { timeout: 2_000 });
   await expectShown(page, "job", job.id, "completed");
   await expectShown(page, "worker", WORKER, "offline");
   await expectShown(page, "connector", SIMULATION, "offline");

@@ -37,12 +37,13 @@ pub async fn explain(client: &Client, id: JobId, json: bool) -> Result<(), Exit>
     let explanation = &explained.explanation;
     let able = explanation.able;
     print::line(&format!(
-        "{} of {} workers are able: {} free, {} full, {} draining, {} not ready, {} offline",
+        "{} of {} workers are able: {} free, {} full, {} draining, {} stopping, {} not ready, {} offline",
         able.total,
         explanation.workers,
         able.free,
         able.full,
         able.draining,
+        able.stopping,
         able.not_ready,
         able.offline
     ))?;

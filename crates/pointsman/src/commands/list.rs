@@ -239,7 +239,7 @@ pub async fn workers(client: &Client, json: bool) -> Result<(), Exit> {
         .map(|worker| {
             vec![
                 worker.id.to_string(),
-                worker.status.as_str().to_owned(),
+                worker.shown_status().to_owned(),
                 worker.machine_id.to_string(),
                 worker.current_job_ids.len().to_string(),
                 worker.jobs_completed.to_string(),
