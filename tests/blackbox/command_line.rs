@@ -68,6 +68,23 @@ async fn every_list_speaks_json() {
 }
 
 #[tokio::test]
+async fn the_list_of_jobs_says_where_those_that_run_stand() {
+    let data = directory();
+    let up = Served::up(data.path(), &[]).await;
+    let job = submit(&up.client, &simulation(12_000)).await;
+    let deadline = Instant::now() + SOON;
+    loop {
+        let list = text(&run(&["--server", &up.url, "jobs"]).await.stdout);
+        let row = list.lines().find(|line| line.starts_with(&job.to_string()));
+        if row.is_some_and(|row| row.ends_with("25 %, step 1/4")) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{list}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_made_and_revoked_in_json() {
     let data = directory();
     let path = data.path().to_str().expect("a path in UTF-8");

@@ -222,14 +222,14 @@ export function explanation(record) {
   const failing = ["gpu-box-2-worker-0", "gpu-box-2-worker-1"].map((worker) => ({ worker, found: "the largest has 79.6 GiB", only_this: true }))
     .concat([{ worker: "gpu-box-1-worker-0", found: "the largest has 24 GiB", only_this: false }]);
   const big = record.class === "c-h100";
-  const able = { total: big ? 0 : 3, idle: 0, busy: big ? 0 : 2, draining: big ? 0 : 1, paused: 0, not_ready: 0, offline: 0 };
+  const able = { total: big ? 0 : 3, idle: 0, busy: big ? 0 : 2, draining: big ? 0 : 1, stopping: 0, paused: 0, not_ready: 0, offline: 0 };
   return {
     job: record.id, status: record.status, hold: record.hold, ahead: big ? 0 : 4,
-    answer: big ? "No worker that is there is able to run it: 8 of 8 workers lack a GPU with at least 141 GiB." : "4 jobs are ahead of it. Able to run it: 3 of 9 workers (0 idle, 2 busy, 1 draining, 0 not ready).",
+    answer: big ? "No worker that is there is able to run it: 8 of 8 workers lack a GPU with at least 141 GiB." : "4 jobs are ahead of it. Able to run it: 3 of 9 workers (0 idle, 2 busy, 1 draining, 0 stopping, 0 not ready).",
     explanation: { workers: 9, offline: 1, able, rules: [
       { rule: "service", wanted: "the service comfyui", pass: 9, fail: 0, fail_there: 0, fail_only_this: 0, fail_only_this_there: 0, failing: [] },
       ...(big ? [{ rule: "hardware.gpu_memory_gb", wanted: "a GPU with at least 141 GiB", pass: 0, fail: 9, fail_there: 8, fail_only_this: 2, fail_only_this_there: 2, failing }]
-        : [{ rule: "models", wanted: "the model sd_xl_base_1.0.safetensors", pass: 3, fail: 6, fail_there: 5, fail_only_this: 6, fail_only_this_there: 5, failing: failing.map((f) => ({ ...f, found: "it has 2 models, not this one" })) }]),
+        : [{ rule: "models", wanted: "all of the models ae.safetensors, sd_xl_base_1.0.safetensors", missing: "the model sd_xl_base_1.0.safetensors", pass: 3, fail: 6, fail_there: 5, fail_only_this: 6, fail_only_this_there: 5, failing: failing.map((f) => ({ ...f, found: "it lacks sd_xl_base_1.0.safetensors" })) }]),
     ] },
   };
 }

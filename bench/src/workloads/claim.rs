@@ -129,6 +129,7 @@ impl Claimant {
             incarnation: self.incarnation,
             held: Vec::new(),
             connectors: vec![report],
+            stopping: false,
         };
         vec![Command::Register(self.register.clone()), Command::Renew(renew)]
     }

@@ -154,6 +154,11 @@ pub struct RenewRequest {
     /// The newest progress of running attempts.
     #[serde(default)]
     pub progress: Vec<JobProgress>,
+    /// This process was told to stop: it takes no more jobs, and leaves once those that it has have
+    /// ended or were given back. Said in every renewal from then on. Servers of versions before it
+    /// refuse it as `unknown_field`: repeat the renewal without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
 }
 
 /// The answer to a renewal.

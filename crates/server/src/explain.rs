@@ -87,11 +87,12 @@ fn waiting(explanation: &Explanation, ahead: Option<usize>) -> String {
         None => "10,000 jobs or more are ahead of it".into(),
     };
     format!(
-        "{place}. Able to run it: {there} of {} workers ({} free, {} full, {} draining, {} not ready).{}",
+        "{place}. Able to run it: {there} of {} workers ({} free, {} full, {} draining, {} stopping, {} not ready).{}",
         explanation.workers,
         able.free,
         able.full,
         able.draining,
+        able.stopping,
         able.not_ready,
         not_ready(explanation),
     )

@@ -69,8 +69,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         summary: String::new(),
     };
     let report = ConnectorReport { service, status: ConnectorStatus::Idle, error_message: None };
-    let renew =
-        Renew { worker: worker.clone(), incarnation, held: Vec::new(), connectors: vec![report] };
+    let renew = Renew {
+        worker: worker.clone(),
+        incarnation,
+        held: Vec::new(),
+        connectors: vec![report],
+        stopping: false,
+    };
     store.execute(vec![Command::Register(register), Command::Renew(renew)]).await?;
     let began = Instant::now();
     let (mut held, mut done): (Vec<Held>, usize) = (Vec::new(), 0);

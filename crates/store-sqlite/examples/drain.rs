@@ -127,6 +127,7 @@ impl Hand {
             incarnation,
             held: Vec::new(),
             connectors: vec![report],
+            stopping: false,
         };
         let commands = vec![Command::Register(register), Command::Renew(renew)];
         for done in store.execute(commands).await? {

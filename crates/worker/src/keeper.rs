@@ -166,6 +166,7 @@ impl Keeper {
                 incarnation: shared.incarnation,
                 held: take_part(&mut held),
                 connectors: std::mem::take(&mut connectors),
+                stopping: shared.is_stopping(),
             };
             let call = shared.broker.renew(renew, take_part(&mut progress));
             let renewed = shared.within(shared.call_limit(), call).await;

@@ -181,8 +181,10 @@ impl Shared {
         self.stopping.load(Ordering::SeqCst)
     }
 
+    /// From now on, which is told at once.
     pub(crate) fn stop_taking_jobs(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.urgent.notify_one();
         self.wake_lanes();
     }
 

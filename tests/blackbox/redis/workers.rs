@@ -9,11 +9,11 @@ use pointsman_redis_testing::{RedisOptions, RedisServer};
 use tokio::time::Instant;
 
 use super::{
-    fleet::{Fleet, SOON, running, runs},
+    fleet::{Fleet, SOON, becomes, running, runs},
     judge::Judge,
     load::Load,
 };
-use crate::harness::{simulation, submit, until};
+use crate::harness::{run, simulation, submit, until};
 
 async fn jobs_of(client: &Client, worker: &str) -> Vec<JobId> {
     let query = JobsQuery {
@@ -103,4 +103,46 @@ async fn what_a_worker_that_was_frozen_hands_in_is_kept_as_late_and_changes_noth
     let all = acknowledged.keys().chain(&jobs).chain(&more);
     let judge = Judge::each_completed_once(&server.client, "frozen workers", all).await;
     assert!(more.iter().all(|job| judge.jobs[job].assigned == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_told_to_stop_is_shown_as_stopping() {
+    let redis = RedisServer::start(RedisOptions::default()).await.expect("a Redis");
+    let fleet = Fleet::on(redis.url());
+    let server = fleet.server("one").await;
+    let is = async |id: &str| {
+        let workers = server.client.workers().await.expect("the server answers");
+        let worker = workers.into_iter().find(|worker| worker.id.as_str() == id);
+        worker.expect("it is known").shown_status()
+    };
+    let becomes = async |id: &str, what: &'static str, within: Duration| {
+        let look = async || (is(id).await == what).then_some(());
+        becomes(&format!("{id} is {what}"), within, look).await;
+    };
+    let mut stopped =
+        [fleet.direct(&server, "direct", 1).await, server.worker("over-http", 1).await];
+    let jobs = running(&server.client, 2, 3_000).await;
+    let waits = submit(&server.client, &simulation(0)).await;
+    for (process, id) in stopped.iter().zip(["direct", "over-http"]) {
+        assert_eq!(is(id).await, "busy");
+        process.signal("TERM");
+        becomes(id, "stopping", Duration::from_secs(1)).await;
+    }
+    let listed = run(&["workers", "--server", &server.url]).await;
+    let listed = String::from_utf8(listed.stdout).expect("UTF-8");
+    assert_eq!(listed.matches(" stopping ").count(), 2, "{listed}");
+    let explained = server.client.explain(waits).await.expect("it is known");
+    assert_eq!((explained.explanation.able.stopping, explained.explanation.able.full), (2, 0));
+    assert!(explained.answer.contains(" 2 stopping"), "{}", explained.answer);
+    for job in jobs {
+        let job = until(&server.client, job, SOON, |job| job.status.is_ended()).await;
+        assert_eq!((job.status, job.attempt), (JobStatus::Completed, 1));
+    }
+    for (process, id) in stopped.iter_mut().zip(["direct", "over-http"]) {
+        assert!(process.ended().await.success());
+        assert_eq!(is(id).await, "offline");
+    }
+    let _anew = fleet.direct(&server, "direct", 1).await;
+    becomes("direct", "idle", SOON).await;
+    until(&server.client, waits, SOON, |job| job.status == JobStatus::Completed).await;
 }

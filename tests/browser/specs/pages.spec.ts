@@ -106,6 +106,10 @@ test("a job's details say why it waits, and cancel it", async ({ page, mock }) =
   await expect(explain).toContainText("workers");
   await expect(explain.locator('[data-rule="service"]'), "who is offline neither passes nor fails").toContainText("8 pass");
   await expect(explain.getByTestId("of")).toHaveText("Of the 8 that are there; 1 offline.");
+  const models = explain.locator('[data-rule="models"]');
+  await expect(models.locator(".asked"), "not all that is asked").toHaveText("missing: the model sd_xl_base_1.0.safetensors");
+  await models.getByText("All that is asked").click();
+  await expect(models).toContainText("ae.safetensors");
   await page.getByTestId("cancel").click();
   await page.getByTestId("cancel-yes").click();
   await expect(page.getByTestId("job-state")).toHaveAttribute("data-status", "cancelled");

@@ -54,6 +54,32 @@ test("the server is asked to stop and starts again", async ({ page, pointsman, d
   await expectEqualPictures(page, fleet.address);
 });
 
+test("what a job told the server before a restart is not the last that it has said", async ({ page, pointsman, dataDir }) => {
+  const fleet = await Fleet.begin(pointsman, dataDir);
+  await page.goto(fleet.address);
+  const worker = await fleet.worker(WORKER, "box", "simulation:1");
+  const job = await fleet.simulate(40_000);
+  const row = shown(page, "job", job.id);
+  await expect(row).toContainText("step 1 of 20");
+  const seconds = async () => Number.parseInt(await row.locator(".elapsed").innerText(), 10);
+  const pass = async (more: number) => {
+    const from = await seconds();
+    await expect.poll(seconds).toBeGreaterThanOrEqual(from + more);
+  };
+
+  await fleet.server.kill();
+  worker.signal("SIGSTOP");
+  await pass(6);
+  await fleet.serveAgain();
+  await expectLive(page, 20_000);
+  await pass(2);
+  expect(await row.getByTestId("silent").allInnerTexts(), "this server was told nothing yet").toEqual([]);
+  worker.signal("SIGCONT");
+  await expect(row).toContainText(/step ([5-9]|1\d) of 20/);
+  await fetch(`${fleet.address}/api/v1/jobs/${job.id}/cancel`, { method: "POST" });
+  await expectShown(page, "job", job.id, "cancelled");
+});
+
 test("a worker is killed at work and starts again: its job runs once more", async ({ page, pointsman, dataDir }) => {
   const fleet = await Fleet.begin(pointsman, dataDir);
   await recordHistory(page);
@@ -81,9 +107,11 @@ test("a worker says goodbye and comes back", async ({ page, pointsman, dataDir }
   await page.goto(fleet.address);
   const first = await fleet.worker(WORKER, "box", "simulation:1");
   await expectShown(page, "worker", WORKER, "idle");
-  const job = await fleet.simulate(1_500);
+  const job = await fleet.simulate(4_000);
   await expectShown(page, "job", job.id, "in_progress");
-  await first.stop();
+  first.signal("SIGTERM");
+  const status = shown(page, "worker", WORKER).locator(".line .status");
+  await expect(status, "it takes no more").toHaveText("stopping", { timeout: 2_000 });
   await expectShown(page, "job", job.id, "completed");
   await expectShown(page, "worker", WORKER, "offline");
   await expectShown(page, "connector", SIMULATION, "offline");

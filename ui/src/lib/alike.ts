@@ -1,6 +1,7 @@
 // Workers of a machine with whom the same is wrong: one of them says it for all.
 
 import { mayBeShared } from "./attention";
+import { workerLook } from "./status";
 import { grouped, type WorkerNode } from "./tree";
 
 export interface Alike {
@@ -34,9 +35,9 @@ const OWN = /\d{4}-\d\d-\d\dT[\d:.]+Z|\b\d+(\.\d+)? ?(ms|s|min|h)\b|(?<=:\/\/(?:
 
 /** What is wrong with a worker, without what is its own. Its id where it is not to be folded. */
 function cause({ worker, connectors, attention }: WorkerNode): string {
-  const { id, status, reason, presence, current_job_ids, suspect_until } = worker;
+  const { id, reason, presence, current_job_ids, suspect_until } = worker;
   const services = connectors.map(({ service_type, status, error_message }) => [service_type, status, error_message]);
   const isSaid = reason || suspect_until || connectors.some(({ error_message }) => error_message);
   if (!isSaid || !mayBeShared(attention) || current_job_ids.length > 0) return id;
-  return JSON.stringify([status, reason, presence, Boolean(suspect_until), services]).replaceAll(id, "#").replace(OWN, "#");
+  return JSON.stringify([workerLook(worker).word, reason, presence, Boolean(suspect_until), services]).replaceAll(id, "#").replace(OWN, "#");
 }

@@ -76,6 +76,21 @@ describe("the feed", () => {
     expect(say("queues", { as_of, pending: [], classes: [], counts: {} })).toEqual(["queues"]);
     expect(feed.position).toBe("e1.10");
   });
+
+  it("knows of which jobs this stream has told, whatever it holds from one before", () => {
+    const as_of = { seq: 10, at: serverTime(1) };
+    const tells = (n: number) => say("progress", { as_of, values: [progress("j", 1, n)] });
+    say("full_state_snapshot", snapshot({ jobs: [job("j")] }));
+    expect(feed.view.told.has("j")).toBe(false);
+    tells(7);
+    expect(feed.view.told.has("j")).toBe(true);
+    feed.lost("the server restarts");
+    expect([feed.view.told.has("j"), feed.view.progress.get("j")?.n]).toEqual([false, 7]);
+    tells(6);
+    expect(feed.view.told.has("j"), "older than what the page holds").toBe(false);
+    tells(7);
+    expect(feed.view.told.has("j"), "the same again").toBe(true);
+  });
 });
 
 describe("being live", () => {

@@ -145,6 +145,7 @@ export class Feed {
   /** The connection is gone; what is shown is from before. */
   lost(reason: string, startOver = false): void {
     this.#group = [];
+    this.view.told.clear();
     if (startOver) this.#resumable = false;
     if (this.live.state === "not_live") {
       this.live = { ...this.live, reason };

@@ -2,7 +2,7 @@
 
 import { needsAttention } from "./attention";
 import { gpuLines, words } from "./format";
-import { jobLook } from "./status";
+import { jobLook, workerLook } from "./status";
 import type { MachineNode, Tree, WorkerNode } from "./tree";
 import type { Job, Maybe, WaitingJob } from "./types";
 
@@ -100,7 +100,7 @@ function machineText({ machine, attention }: MachineNode): string {
 function workerText({ worker, connectors, attention }: WorkerNode): string {
   const services = connectors.map((c) => joined(c.service_type, c.status, c.error_message));
   return joined(
-    worker.id, worker.status, worker.reason, worker.summary, worker.suspect_until && "suspect", look(attention),
+    worker.id, workerLook(worker).word, worker.reason, worker.summary, worker.suspect_until && "suspect", look(attention),
     ...worker.services.map((service) => service.name), ...services,
   );
 }

@@ -18,6 +18,8 @@ export interface View {
   records: Records;
   /** The newest progress of running jobs, by job. */
   progress: Map<string, JobProgress>;
+  /** The jobs whose progress this stream has told: what is held of others is from one before. */
+  told: Set<string>;
   pulse: Pulse;
   queues: QueuesLane | null;
 }
@@ -31,6 +33,7 @@ export function emptyView(): View {
       machine: new Map(), worker: new Map(), connector: new Map(), alert: new Map(), job: new Map(),
     },
     progress: new Map(),
+    told: new Set(),
     pulse: new Pulse(),
     queues: null,
   };
@@ -53,6 +56,7 @@ export function fromSnapshot(snapshot: Snapshot): View {
       job: byId(snapshot.jobs),
     },
     progress: new Map(),
+    told: new Set(),
     pulse: new Pulse(),
     queues: snapshot.lanes.queues ?? null,
   };
@@ -93,17 +97,19 @@ function dropStaleProgress(view: View, id: string): void {
   const kept = view.progress.get(id);
   if (kept && (!job || isEnded(job) || job.attempt !== kept.attempt)) {
     view.progress.delete(id);
+    view.told.delete(id);
   }
 }
 
-/** Takes each value that is newer than the one held, for the attempt that the record shows. */
+/** Takes each value that is no older than the one held, for the attempt that the record shows. */
 export function applyProgress(view: View, values: JobProgress[]): void {
   for (const value of values) {
     const job = view.records.job.get(value.job);
     if (!job || isEnded(job) || job.attempt !== value.attempt) continue;
     const held = view.progress.get(value.job);
-    if (!held || held.attempt !== value.attempt || value.n > held.n) {
+    if (!held || held.attempt !== value.attempt || value.n >= held.n) {
       view.progress.set(value.job, value);
+      view.told.add(value.job);
     }
   }
 }

@@ -173,6 +173,14 @@ class LivePicture {
     return this.#feed.view.progress.get(job) ?? null;
   }
 
+  /** Whether the stream that is open has told of a job's progress. */
+  isTold(job: string): boolean {
+    // None is told of any more once the stream is lost.
+    void this.#live;
+    void this.#progress;
+    return this.#feed.view.told.has(job);
+  }
+
   /** The job's record in the view; null when it waits, or ended long ago. */
   job(id: string): Job | null {
     void this.#jobs;

@@ -902,6 +902,8 @@ export interface components {
             full: number;
             /** @description Ordered to take no more jobs. */
             draining: number;
+            /** @description Their process was told to stop: they take no more jobs, and leave. */
+            stopping?: number;
             /** @description Reserved: always 0 yet. */
             paused: number;
             /** @description There, but their service takes no job now: starting, broken, or on probation. */
@@ -2370,6 +2372,12 @@ export interface components {
             connectors?: components["schemas"]["ConnectorReport"][];
             /** @description The newest progress of running attempts. */
             progress?: components["schemas"]["JobProgress"][];
+            /**
+             * @description This process was told to stop: it takes no more jobs, and leaves once those that it has have
+             *     ended or were given back. Said in every renewal from then on. Servers of versions before it
+             *     refuse it as `unknown_field`: repeat the renewal without it.
+             */
+            stopping?: boolean;
         };
         /** @description The answer to a renewal. */
         Renewed: {
@@ -2685,6 +2693,7 @@ export interface components {
             presence: components["schemas"]["Presence"];
             /** @description What an operator told it. */
             orders: components["schemas"]["Orders"];
+            stopping?: components["schemas"]["Incarnation"] | null;
             /** @description What it drives. */
             services: components["schemas"]["ServiceSlots"][];
             /** @description Jobs that it has now. */

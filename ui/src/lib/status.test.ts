@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { confirmation, remark, suspicion } from "./status";
-import { connector, job, progress } from "./testing";
+import { confirmation, remark, suspicion, workerLook } from "./status";
+import { connector, job, progress, worker } from "./testing";
 
 const at = (s: number) => `2026-01-01T00:00:0${s}.000Z`;
 const pulse = { at: at(2), exact: true, source: "report" as const };
@@ -23,6 +23,21 @@ describe("when a connector's status was last confirmed", () => {
   it("is never when it was declared unknown", () => {
     expect(confirmation(connector("c", { status: "unknown", timestamp: at(3) }), pulse)).toBe(pulse);
     expect(confirmation(connector("c", { status: "unknown", timestamp: at(3) }), null)).toBeNull();
+  });
+});
+
+describe("a worker that was told to stop", () => {
+  const look = (more: Parameters<typeof worker>[1]) => workerLook(worker("w", { incarnation: "now", ...more }));
+
+  it("is stopping, whether it is drained, too", () => {
+    expect(look({ status: "draining", stopping: "now" })).toEqual({ word: "stopping", tone: "grey" });
+    expect(look({ status: "draining", stopping: "now", orders: { drain: true } }).word).toBe("stopping");
+  });
+
+  it("is not one that was only drained, has left, or was stopped before", () => {
+    expect(look({ status: "draining" })).toEqual({ word: "draining", tone: "yellow" });
+    expect(look({ status: "offline", stopping: "now" }).word).toBe("offline");
+    expect(look({ status: "draining", stopping: "before" }).word).toBe("draining");
   });
 });
 

@@ -15,7 +15,7 @@ export const MACHINE_TONE: Record<MachineStatus, Tone> = {
   disconnected: "red",
 };
 
-export const WORKER_TONE: Record<WorkerStatus, Tone> = {
+const WORKER_TONE: Record<WorkerStatus, Tone> = {
   starting: "yellow",
   idle: "green",
   busy: "blue",
@@ -23,6 +23,13 @@ export const WORKER_TONE: Record<WorkerStatus, Tone> = {
   offline: "grey",
   corrupted: "red",
 };
+
+/** The word and colour of a worker: one that drains as its process was told to stop says so. */
+export function workerLook({ status, stopping, incarnation }: Pick<Worker, "status" | "stopping" | "incarnation">): { word: string; tone: Tone } {
+  // An older server keeps what a process said of that in the record of the next one, too.
+  if (status === "draining" && stopping === incarnation) return { word: "stopping", tone: "grey" };
+  return { word: status, tone: WORKER_TONE[status] };
+}
 
 export const CONNECTOR_TONE: Record<ConnectorStatus, Tone> = {
   starting: "yellow",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pointsman_broker::{Broker, BrokerConfig};
 use pointsman_core::{
     Command, JobId, WorkflowId,
+    command::Renew,
     matching::Requirements,
     record::{Alert, AlertRule, ConnectorStatus, JobSpec, Orders, Severity},
 };
@@ -174,6 +175,22 @@ async fn a_fleet_that_is_drained_says_so() {
     let alert = world.one().await;
     assert!(alert.message.ends_with("1 draining (a)"), "{}", alert.message);
     assert!(alert.action.starts_with("let them take jobs again"), "{}", alert.action);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_that_stops_says_so() {
+    let world = World::new(BrokerConfig::default()).await;
+    let hand = world.fleet.worker("a", 1, &[]).await;
+    world.submit(None).await;
+    for _ in 0..13 {
+        let renewal = Fleet::renewal(&hand, Vec::new(), ConnectorStatus::Idle);
+        let renewal = Renew { stopping: true, ..renewal };
+        world.broker.renew(renewal, Vec::new()).await.expect("heard");
+        world.pass(secs(1)).await;
+    }
+    let alert = world.one().await;
+    assert!(alert.message.ends_with("1 stopping (a)"), "{}", alert.message);
+    assert!(alert.action.starts_with("start them again"), "{}", alert.action);
 }
 
 /// Jobs have waited long when a server starts; its workers come back within seconds.

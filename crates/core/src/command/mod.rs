@@ -267,6 +267,8 @@ pub struct Renew {
     /// Attempts whose executor has ticked lately; their leases are renewed.
     pub held: Vec<Held>,
     pub connectors: Vec<ConnectorReport>,
+    /// The process was told to stop, and takes no more jobs.
+    pub stopping: bool,
 }
 
 /// A connector's status as its worker sees it.

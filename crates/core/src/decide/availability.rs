@@ -24,6 +24,7 @@ pub fn availability(
 ) -> Availability {
     match connector.filter(|connector| connector.trouble().is_none()) {
         _ if worker.is_offline() => Availability::Offline,
+        _ if worker.is_stopping() => Availability::Stopping,
         _ if worker.orders.drain => Availability::Draining,
         Some(connector)
             if free_slots(worker, &connector.service_type, connector) > 0

@@ -19,7 +19,7 @@ pub fn accepts(worker: &Worker, now: Timestamp) -> bool {
         Some(until) => until.is_over(now, limits::SUSPECT_FOR) && worker.current_job_ids.is_empty(),
         None => true,
     };
-    !worker.is_offline() && !worker.orders.drain && proven
+    !worker.is_offline() && !worker.orders.drain && !worker.is_stopping() && proven
 }
 
 /// Slots of `service` that hold no job; none while its connector reports a fault.

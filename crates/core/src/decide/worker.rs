@@ -124,6 +124,7 @@ fn new_worker(
         action: None,
         presence: Presence::Starting,
         orders,
+        stopping: None,
         services: register.services.clone(),
         current_job_ids: before.map(|w| w.current_job_ids.clone()).unwrap_or_default(),
         capabilities_digest: digest,
@@ -274,6 +275,10 @@ pub(super) fn renew(draft: &mut Draft<'_>, renew: &Renew) -> Result<Answer, Stop
     if worker.is_offline() {
         come_back(draft, worker.clone())?;
     }
+    let stopping = renew.stopping.then_some(renew.incarnation);
+    if worker.stopping != stopping {
+        draft.change_worker(&renew.worker, |worker| worker.stopping = stopping)?;
+    }
     for report in &renew.connectors {
         match check_registered(&worker, &report.service) {
             Ok(()) => confirm(draft, &renew.worker, report)?,
@@ -357,6 +362,7 @@ pub(super) fn gone(
         }
     }
     worker.presence = Presence::Offline { why };
+    worker.stopping = None;
     (worker.reason, worker.action) = (Some(reason), action.map(str::to_owned));
     draft.put_worker(EventName::WorkerDisconnected, worker);
     Ok(())

@@ -25,8 +25,10 @@ pub enum Availability {
     Free,
     /// Takes no more beside what it has.
     Full,
-    /// Finishes what it has and takes nothing new.
+    /// Ordered to finish what it has and to take nothing new.
     Draining,
+    /// Its process was told to stop: it finishes what it can, and leaves.
+    Stopping,
     /// Reserved: nobody is paused yet.
     Paused,
     /// It is there, but its service cannot take a job now: starting, broken, not known, or on
@@ -96,6 +98,9 @@ pub struct AbleWorkers {
     pub full: usize,
     /// Ordered to take no more jobs.
     pub draining: usize,
+    /// Their process was told to stop: they take no more jobs, and leave.
+    #[serde(default)]
+    pub stopping: usize,
     /// Reserved: always 0 yet.
     pub paused: usize,
     /// There, but their service takes no job now: starting, broken, or on probation.
@@ -312,6 +317,7 @@ impl AbleWorkers {
             Availability::Free => &mut self.free,
             Availability::Full => &mut self.full,
             Availability::Draining => &mut self.draining,
+            Availability::Stopping => &mut self.stopping,
             Availability::Paused => &mut self.paused,
             Availability::NotReady => &mut self.not_ready,
             Availability::Offline => &mut self.offline,

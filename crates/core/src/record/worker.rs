@@ -24,7 +24,8 @@ named! {
         Starting = "starting",
         Idle = "idle",
         Busy = "busy",
-        /// Ordered to take no more jobs.
+        /// It takes no more jobs: it was ordered so, or its process was told to stop. Of the latter,
+        /// `stopping` of its record tells, and people are told that it is stopping.
         Draining = "draining",
         Offline = "offline",
         /// Reserved.
@@ -96,6 +97,11 @@ pub struct Worker {
     pub presence: Presence,
     /// What an operator told it.
     pub orders: Orders,
+    /// The process that says that it was told to stop: it takes no more jobs, and leaves once those
+    /// that it has have ended or were given back. Of another process than `incarnation` it says
+    /// nothing; null: none says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Incarnation>,
     /// What it drives.
     pub services: Vec<ServiceSlots>,
     /// Jobs that it has now.
@@ -147,7 +153,7 @@ impl Worker {
     pub fn derived_status(&self) -> WorkerStatus {
         match self.presence {
             Presence::Offline { .. } => WorkerStatus::Offline,
-            _ if self.orders.drain => WorkerStatus::Draining,
+            _ if self.orders.drain || self.is_stopping() => WorkerStatus::Draining,
             _ if !self.current_job_ids.is_empty() => WorkerStatus::Busy,
             Presence::Starting => WorkerStatus::Starting,
             Presence::Ready => WorkerStatus::Idle,
@@ -156,6 +162,20 @@ impl Worker {
 
     pub fn is_offline(&self) -> bool {
         matches!(self.presence, Presence::Offline { .. })
+    }
+
+    /// Whether its process was told to stop. An older version keeps what a process said of that in
+    /// the record of the next one, too, or of one that is gone.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping == Some(self.incarnation) && !self.is_offline()
+    }
+
+    /// The word for its status that people are told.
+    pub fn shown_status(&self) -> &'static str {
+        match self.status {
+            WorkerStatus::Draining if self.is_stopping() => "stopping",
+            status => status.as_str(),
+        }
     }
 
     /// Why it takes fewer jobs than it has slots for, or none: it broke several in a row.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_api::{
-    ClaimedJob, ExchangeRequest, JobProgress, LeaveRequest, OpResult, Problem, RegisterRequest,
-    RenewRequest,
+    ClaimedJob, ErrorCode, ExchangeRequest, JobProgress, LeaveRequest, OpResult, Problem,
+    RegisterRequest, RenewRequest,
 };
 use pointsman_client::{Client, ClientError};
 use pointsman_connectors::{ByteStream, NewArtifact, Preview};
@@ -70,6 +70,12 @@ pub(super) fn client_error(error: ClientError) -> BrokerError {
         error @ ClientError::Redirected { .. } => BrokerError::Unreachable(error.to_string()),
         error => BrokerError::Refused(error.to_string()),
     }
+}
+
+/// Whether the server is of a version that does not know a field.
+fn does_not_know(error: &ClientError, field: &str) -> bool {
+    let problem = error.problem().filter(|problem| problem.is(ErrorCode::UnknownField));
+    problem.is_some_and(|problem| problem.pointer.as_deref() == Some(field))
 }
 
 fn claimed(job: ClaimedJob) -> Option<Claimed> {
@@ -145,14 +151,22 @@ impl pointsman_worker::Broker for OverHttp {
         progress: Vec<(JobId, Progress)>,
     ) -> Result<InEpoch<Renewed>, BrokerError> {
         let progress = progress.into_iter().map(|(job, progress)| JobProgress { job, progress });
-        let request = RenewRequest {
+        let mut request = RenewRequest {
             worker_id: renew.worker,
             incarnation: renew.incarnation,
             held: renew.held,
             connectors: renew.connectors,
             progress: progress.collect(),
+            stopping: renew.stopping,
         };
-        let renewed = self.renewals.renew(&request).await.map_err(client_error)?;
+        let renewed = match self.renewals.renew(&request).await {
+            Err(error) if request.stopping && does_not_know(&error, "/stopping") => {
+                request.stopping = false;
+                self.renewals.renew(&request).await
+            }
+            renewed => renewed,
+        };
+        let renewed = renewed.map_err(client_error)?;
         let pointsman_api::Renewed { epoch, store_id, refused, .. } = renewed;
         let pointsman_api::Renewed { lost, unknown_to_you, cancel, orders, .. } = renewed;
         let refused = refused.into_iter().map(|why| Rejected::Invalid(why.to_string())).collect();
@@ -184,5 +198,83 @@ impl pointsman_worker::Broker for OverHttp {
     async fn leave(&self, worker: WorkerId, incarnation: Incarnation) -> Result<(), BrokerError> {
         let request = LeaveRequest { worker_id: worker, incarnation };
         self.client.leave(&request).await.map_err(client_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_worker::Broker as _;
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// The body of the next request.
+    async fn asked(stream: &mut BufReader<&mut TcpStream>) -> Vec<u8> {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let line = line.trim().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        body
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_know_of_stopping_still_renews() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let older = tokio::spawn(async move {
+            let mut bodies = Vec::new();
+            for _ in 0..3 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let body = asked(&mut BufReader::new(&mut stream)).await;
+                let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                let knows = body.get("stopping").is_none();
+                bodies.push(body);
+                let (status, answer) = match knows {
+                    true => {
+                        let renewed = pointsman_api::Renewed::default();
+                        ("200 OK", serde_json::to_string(&renewed).unwrap())
+                    }
+                    false => {
+                        let refused = Problem::new(ErrorCode::UnknownField, "unknown field");
+                        let refused = refused.at("/stopping");
+                        ("422 Unprocessable", serde_json::to_string(&refused).unwrap())
+                    }
+                };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\n\
+                     connection: close\r\ncontent-length: {}\r\n\r\n",
+                    answer.len()
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            bodies
+        });
+        let server = OverHttp::new(&url, None).unwrap();
+        for stopping in [false, true] {
+            let renew = Renew {
+                worker: "w".parse().unwrap(),
+                incarnation: Incarnation::from_uuid(Uuid::nil()),
+                held: Vec::new(),
+                connectors: Vec::new(),
+                stopping,
+            };
+            server.renew(renew, Vec::new()).await.unwrap();
+        }
+        let said = older.await.unwrap().into_iter().map(|body| body["stopping"] == true);
+        assert_eq!(said.collect::<Vec<_>>(), [false, true, false], "and then without it");
     }
 }

@@ -37,12 +37,13 @@ pub async fn explain(client: &Client, id: JobId, json: bool) -> Result<(), Exit>
     let explanation = &explained.explanation;
     let able = explanation.able;
     print::line(&format!(
-        "{} of {} workers are able: {} free, {} full, {} draining, {} not ready, {} offline",
+        "{} of {} workers are able: {} free, {} full, {} draining, {} stopping, {} not ready, {} offline",
         able.total,
         explanation.workers,
         able.free,
         able.full,
         able.draining,
+        able.stopping,
         able.not_ready,
         able.offline
     ))?;
@@ -74,11 +75,55 @@ fn row(rule: &RuleOutcome, there: usize, explanation: &Explanation) -> Vec<Strin
         let why = f.not_ready.iter().map(|why| format!(" (not ready: {why})"));
         worker.chain([f.found.clone()]).chain(why).collect::<String>()
     });
+    // What nobody lacks of those that are counted, who is offline may.
+    let wanted = match &rule.missing {
+        Some(missing) if fail > 0 => format!("missing: {missing}"),
+        _ => rule.wanted.clone(),
+    };
     vec![
         rule.rule.to_string(),
-        rule.wanted.clone(),
+        wanted,
         pass.to_string(),
         fail.to_string(),
         failing.collect::<Vec<_>>().join("; "),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_core::matching::{AbleWorkers, Rule};
+
+    use super::*;
+
+    #[test]
+    fn of_what_is_wanted_the_table_shows_what_is_missing() {
+        let said = |missing: Option<&str>, fail_there| {
+            let rule = RuleOutcome {
+                rule: Rule::NodeClasses,
+                wanted: "all of the node classes A, B, C".into(),
+                missing: missing.map(str::to_owned),
+                pass: 1,
+                fail: 2,
+                fail_only_this: 2,
+                fail_there,
+                fail_only_this_there: fail_there,
+                failing: Vec::new(),
+            };
+            let explanation = Explanation {
+                intake_closed: false,
+                calm_until: None,
+                poisonous: None,
+                workers: 3,
+                offline: 2,
+                able: AbleWorkers::default(),
+                not_ready: Vec::new(),
+                rules: Vec::new(),
+            };
+            row(&rule, 1, &explanation)[1].clone()
+        };
+        assert_eq!(said(Some("the node class C"), 1), "missing: the node class C");
+        assert_eq!(said(None, 1), "all of the node classes A, B, C", "it is not known");
+        let everything = said(Some("the node class C"), 0);
+        assert_eq!(everything, "all of the node classes A, B, C", "only who is offline lacks it");
+    }
 }

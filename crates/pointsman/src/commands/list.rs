@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::{StreamExt as _, stream};
 use pointsman_api::{JobsOrder, JobsPage, JobsQuery, Snapshot};
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{
     ConnectorId, CustomerId, JobId, ServiceName, Timestamp,
-    record::{Connector, JobStatus, Progress, Worker},
+    bounds::brief,
+    record::{Connector, JobRecord, JobStatus, Progress, Worker},
 };
 use serde::Deserialize;
 
@@ -15,6 +17,10 @@ use crate::{args, exit::Exit};
 
 /// How long the server has to say what it knows of a running job's progress.
 const KNOWN_WITHIN: Duration = Duration::from_secs(1);
+/// Running jobs that are asked about at once: fewer than the streams that a customer's tokens may have.
+const AT_ONCE: usize = 32;
+/// Shorter silences are ordinary: between two nodes, between two steps.
+const SILENCE: Duration = Duration::from_secs(5);
 
 pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), Exit> {
     let service = args.service.as_deref().map(ServiceName::new).transpose();
@@ -33,10 +39,13 @@ pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), 
     if json {
         return print::json(&page);
     }
+    let remarks = stream::iter(&page.jobs).map(|job| remark(client, job)).buffered(AT_ONCE);
+    let remarks: Vec<String> = remarks.collect().await;
     let rows: Vec<Vec<String>> = page
         .jobs
         .iter()
-        .map(|job| {
+        .zip(remarks)
+        .map(|(job, remark)| {
             let worker = job.worker_id.as_ref().map(ToString::to_string).unwrap_or_default();
             let failure = job.failure.as_ref().map(|f| f.code.clone()).unwrap_or_default();
             vec![
@@ -48,11 +57,21 @@ pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), 
                 worker,
                 job.created_at.to_string(),
                 failure,
+                remark,
             ]
         })
         .collect();
-    let head =
-        ["JOB", "STATUS", "SERVICE", "PRIORITY", "ATTEMPT", "WORKER", "SUBMITTED", "FAILURE"];
+    let head = [
+        "JOB",
+        "STATUS",
+        "SERVICE",
+        "PRIORITY",
+        "ATTEMPT",
+        "WORKER",
+        "SUBMITTED",
+        "FAILURE",
+        "REMARK",
+    ];
     print::table(&head, &rows)?;
     if let Some(cursor) = page.next_cursor {
         eprintln!(
@@ -61,6 +80,39 @@ pub async fn jobs(client: &Client, args: &args::Jobs, json: bool) -> Result<(), 
         );
     }
     Ok(())
+}
+
+/// What is said of a job beside its status, as the pages do: what holds it, what its worker says.
+async fn remark(client: &Client, job: &JobRecord) -> String {
+    match job.status {
+        JobStatus::Pending => held(job).map(|why| format!("held: {why}")).unwrap_or_default(),
+        JobStatus::Assigned | JobStatus::InProgress => {
+            let cancelling = job.cancel_requested_at.map(|_| "cancelling".to_owned());
+            let said = match progress(client, job.id).await {
+                Ok(said) => said.and_then(|(progress, now)| at_work(job.status, &progress, now)),
+                Err(error) => Some(format!("progress not known: {error}")),
+            };
+            cancelling.into_iter().chain(said).collect::<Vec<_>>().join("; ")
+        }
+        _ => job.remark().map(brief).unwrap_or_default(),
+    }
+}
+
+/// Why, and until when, a waiting job is held.
+fn held(job: &JobRecord) -> Option<String> {
+    let hold = job.hold.as_ref()?;
+    let until = hold.until.map(|until| format!(", until {until}")).unwrap_or_default();
+    Some(format!("{}{until}", hold.reason.as_str()))
+}
+
+/// Where a running job stands, and for how long nothing was heard of it, where that is long.
+fn at_work(status: JobStatus, progress: &Progress, now: Timestamp) -> Option<String> {
+    let silence = progress.last_event_at.map(|at| now.since(at));
+    let silence = silence.filter(|it| status == JobStatus::InProgress && *it > SILENCE);
+    let silent = silence.map(|silence| format!("silent for {} s", silence.as_secs()));
+    let says = progress.message.as_deref().map(brief);
+    let said: Vec<String> = [how_far(progress), says, silent].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// The server looks at so many records for one answer, and few of them may be meant: it is asked on
@@ -122,10 +174,7 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
             Err(error) => vec![vec!["progress".to_owned(), format!("not known: {error}")]],
         });
     }
-    if let Some(hold) = job.hold {
-        let until = hold.until.map(|until| format!(", until {until}")).unwrap_or_default();
-        rows.push(vec!["held".to_owned(), format!("{}{until}", hold.reason.as_str())]);
-    }
+    rows.extend(held(&job).map(|why| vec!["held".to_owned(), why]));
     print::rows(&rows)
 }
 
@@ -190,7 +239,7 @@ pub async fn workers(client: &Client, json: bool) -> Result<(), Exit> {
         .map(|worker| {
             vec![
                 worker.id.to_string(),
-                worker.status.as_str().to_owned(),
+                worker.shown_status().to_owned(),
                 worker.machine_id.to_string(),
                 worker.current_job_ids.len().to_string(),
                 worker.jobs_completed.to_string(),
@@ -239,7 +288,6 @@ pub async fn machines(client: &Client, json: bool) -> Result<(), Exit> {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_core::record::JobRecord;
     use serde_json::{Value, json};
 
     use super::*;
@@ -267,17 +315,31 @@ mod tests {
         reason(&serde_json::from_value(whole).unwrap(), &connectors, at(10))
     }
 
+    fn pending(more: &Value) -> JobRecord {
+        let mut job = json!({
+            "id": uuid::Uuid::nil(), "rev": 1, "status": "pending", "service": "simulation",
+            "priority": 50, "run": 1, "attempt": 0, "failures": 0, "losses": 0,
+            "max_failures": 1, "max_losses": 1, "place": 1, "queued_seq": 1,
+            "created_at": at(0), "cached": false, "artifacts": [],
+        });
+        job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(job).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_held_says_why() {
+        let client = Client::new("http://127.0.0.1:9", None).unwrap();
+        let said = async |more: Value| remark(&client, &pending(&more)).await;
+        assert_eq!(said(json!({})).await, "");
+        let hold = json!({"hold": {"reason": "backoff", "until": at(20)}});
+        assert_eq!(said(hold).await, "held: backoff, until 2023-11-14T22:13:40.000Z");
+        let runs = json!({"status": "in_progress", "cancel_requested_at": at(1)});
+        let said = said(runs).await;
+        assert!(said.starts_with("cancelling; progress not known: server not reach"), "{said}");
+    }
+
     #[tokio::test]
     async fn short_and_empty_pages_are_followed_by_the_next() {
-        let job = || -> JobRecord {
-            serde_json::from_value(json!({
-                "id": uuid::Uuid::nil(), "rev": 1, "status": "pending", "service": "simulation",
-                "priority": 50, "run": 1, "attempt": 0, "failures": 0, "losses": 0,
-                "max_failures": 1, "max_losses": 1, "place": 1, "queued_seq": 1,
-                "created_at": at(0), "cached": false, "artifacts": [],
-            }))
-            .unwrap()
-        };
         // Pages of so many jobs; how many were asked for, and after which.
         for (pages, listed, next, asked) in [
             (vec![1, 0, 2, 9], 3, Some("3"), "3 after -, 2 after 1, 2 after 2"),
@@ -289,7 +351,7 @@ mod tests {
                 let limit = query.limit.unwrap();
                 asked_for.push(format!("{limit} after {}", query.cursor.as_deref().unwrap_or("-")));
                 let at = asked_for.len();
-                let jobs = (0..pages[at - 1]).map(|_| job()).collect();
+                let jobs = (0..pages[at - 1]).map(|_| pending(&json!({}))).collect();
                 Ok(JobsPage { jobs, next_cursor: (at < pages.len()).then(|| at.to_string()) })
             });
             let page = page.await.unwrap();
@@ -321,6 +383,22 @@ mod tests {
             ]
         );
         assert!(progress_rows(Progress::default(), at(12)).is_empty());
+    }
+
+    #[test]
+    fn the_list_of_jobs_says_of_each_in_one_line_where_it_stands() {
+        let progress = Progress {
+            percent: Some(40.0),
+            node: Some("3".into()),
+            message: Some("KSampler\nand more".into()),
+            last_event_at: Some(at(0)),
+            ..Progress::default()
+        };
+        let said = |status, seconds| at_work(status, &progress, at(seconds)).unwrap();
+        assert_eq!(said(JobStatus::InProgress, 5), "40 %, node 3; KSampler");
+        assert_eq!(said(JobStatus::InProgress, 12), "40 %, node 3; KSampler; silent for 12 s");
+        assert_eq!(said(JobStatus::Assigned, 12), "40 %, node 3; KSampler", "nothing runs yet");
+        assert_eq!(at_work(JobStatus::InProgress, &Progress::default(), at(0)), None);
     }
 
     #[test]

@@ -286,7 +286,8 @@ pub(crate) async fn renew(
     State(app): State<App>,
     extract::Json(request, _share): extract::Json<RenewRequest>,
 ) -> Answer<Json<Renewed>> {
-    let RenewRequest { worker_id, incarnation, held, mut connectors, mut progress } = request;
+    let RenewRequest { worker_id, incarnation, held, stopping, .. } = request;
+    let RenewRequest { mut connectors, mut progress, .. } = request;
     check_count(held.len(), MAX_OPS, "/held")?;
     check_count(connectors.len(), MAX_OPS, "/connectors")?;
     check_count(progress.len(), MAX_OPS, "/progress")?;
@@ -301,7 +302,7 @@ pub(crate) async fn renew(
             .map_err(place)?;
     }
     let services: Vec<_> = connectors.iter().map(|report| report.service.clone()).collect();
-    let renew = Renew { worker: worker_id, incarnation, held, connectors };
+    let renew = Renew { worker: worker_id, incarnation, held, connectors, stopping };
     let progress = progress.into_iter().map(|one| (one.job, one.progress)).collect();
     let renewed = app.broker.renew(renew, progress).await?;
     let pointsman_core::command::Renewed { lost, unknown_to_you, cancel, orders, refused } =

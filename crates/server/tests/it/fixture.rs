@@ -212,7 +212,8 @@ impl Worker {
         };
         let (worker_id, incarnation) = (self.id.clone(), self.incarnation);
         let connectors = vec![report];
-        RenewRequest { worker_id, incarnation, held, connectors, progress: Vec::new() }
+        let progress = Vec::new();
+        RenewRequest { worker_id, incarnation, held, connectors, progress, stopping: false }
     }
 
     pub async fn renew(&self, held: Vec<Held>) -> Renewed {

@@ -190,6 +190,7 @@ async fn progress_and_previews_are_seen_while_the_job_runs() {
         held: vec![held],
         connectors: Vec::new(),
         progress: vec![JobProgress { job, progress }],
+        stopping: false,
     };
     server.client.renew(&renew).await.unwrap();
     let lane = loop {

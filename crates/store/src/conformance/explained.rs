@@ -2,6 +2,7 @@
 
 use pointsman_core::{
     Command, FailureKind, WorkflowId,
+    command::Renew,
     decide::limits,
     matching::{AbleWorkers, Explanation, Requirements},
     record::{ConnectorStatus, JobSpec, Orders},
@@ -48,13 +49,18 @@ pub async fn workers_that_are_not_ready_are_named_with_their_reason(open: &Open)
     fleet.run(leave).await.expect("accepted");
     let hand = fleet.hand("h-new");
     fleet.run(Command::Register(Fleet::registration(&hand, 1, &[]))).await.expect("accepted");
+    let hand = fleet.worker("i-stopping", 1, &[]).await;
+    let renewal = Fleet::renewal(&hand, Vec::new(), ConnectorStatus::Idle);
+    let stops = Renew { stopping: true, ..renewal };
+    fleet.run(Command::Renew(stops)).await.expect("accepted");
 
     let (explained, _) = fleet.explained(fleet.submit(spec(0)).await).await;
     let able = AbleWorkers {
-        total: 8,
+        total: 9,
         free: 1,
         full: 1,
         draining: 1,
+        stopping: 1,
         not_ready: 4,
         offline: 1,
         paused: 0,

@@ -185,6 +185,7 @@ impl Fleet {
             incarnation: hand.incarnation,
             held,
             connectors: vec![report],
+            stopping: false,
         }
     }
 

@@ -108,6 +108,7 @@ macro_rules! conformance_tests {
         );
         $crate::conformance_tests!(@each successors $open,
             a_new_process_takes_over_what_is_known_of_its_worker,
+            a_worker_that_was_told_to_stop_is_stopping_until_it_has_left,
             a_worker_that_moves_keeps_its_orders,
             a_process_that_left_is_not_superseded,
             of_former_processes_the_newest_are_kept,

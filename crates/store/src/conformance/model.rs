@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pointsman_core::{
     Answer, Command, FailureKind, JobId, LossReason, Record, RecordKey, WorkflowId,
-    command::{Held, Idempotency, Op, Submit},
+    command::{Held, Idempotency, Op, Renew, Submit},
     record::{ConnectorStatus, Job, JobSpec, Orders},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -22,7 +22,7 @@ use crate::{Due, JobFilter, MemStore, Store};
 pub enum Action {
     Submit { priority: u8, label: u8, group: u8, repeat: bool },
     Register { worker: u8, anew: bool },
-    Report { worker: u8, status: u8 },
+    Report { worker: u8, status: u8, stopping: bool },
     Claim { worker: u8, count: u8, repeat: bool },
     Operate { worker: u8, held: u8, op: u8 },
     Reclaim { worker: u8, job: u8, ahead: u8, finish: bool },
@@ -41,7 +41,8 @@ pub fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
         4 => (0u8..=100, 0u8..3, 0u8..3, prop::bool::weighted(0.1))
             .prop_map(|(priority, label, group, repeat)| Action::Submit { priority, label, group, repeat }),
         1 => (0u8..3, any::<bool>()).prop_map(|(worker, anew)| Action::Register { worker, anew }),
-        2 => (0u8..3, 0u8..5).prop_map(|(worker, status)| Action::Report { worker, status }),
+        2 => (0u8..3, 0u8..5, prop::bool::weighted(0.1))
+            .prop_map(|(worker, status, stopping)| Action::Report { worker, status, stopping }),
         5 => (0u8..3, 1u8..3, prop::bool::weighted(0.1))
             .prop_map(|(worker, count, repeat)| Action::Claim { worker, count, repeat }),
         8 => (0u8..3, 0u8..8, 0u8..11).prop_map(|(worker, held, op)| Action::Operate { worker, held, op }),
@@ -96,11 +97,12 @@ impl Script {
                 self.submit(*priority, *label, *group, *repeat).await
             }
             Action::Register { worker, anew } => self.register(*worker, *anew).await,
-            Action::Report { worker, status } => {
+            Action::Report { worker, status, stopping } => {
                 let hand = &self.hands[usize::from(*worker)];
                 let mine = self.held.iter().filter(|(of, _)| *of == usize::from(*worker));
                 let held = mine.map(|(_, held)| *held).collect();
-                format!("{:?}", self.fleet.renew(hand, held, status_of(*status)).await)
+                let renewal = Fleet::renewal(hand, held, status_of(*status));
+                self.run(Command::Renew(Renew { stopping: *stopping, ..renewal })).await
             }
             Action::Claim { worker, count, repeat } => self.claim(*worker, *count, *repeat).await,
             Action::Operate { worker, held, op } => self.operate(*worker, *held, *op).await,

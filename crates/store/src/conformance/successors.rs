@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Command, FailureKind, MachineId, Rejected,
-    command::{RegisterMachine, SetMachine},
+    Command, Event, EventName, FailureKind, MachineId, Record, Rejected,
+    command::{RegisterMachine, Renew, SetMachine},
     decide::limits,
     record::{ConnectorStatus, MachineStatus, OfflineReason, Orders, Presence, WorkerStatus},
 };
@@ -65,6 +65,50 @@ pub async fn a_new_process_takes_over_what_is_known_of_its_worker(open: &Open) {
     assert!(before.2.iter().all(Option::is_some), "{before:?}");
     fleet.worker("w", 1, &[]).await;
     assert_eq!(known().await, before);
+}
+
+/// Takes no more, as a drained one; and no process is what another one said of itself.
+pub async fn a_worker_that_was_told_to_stop_is_stopping_until_it_has_left(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let held = fleet.running(&hand).await;
+    let waiting = fleet.submit(spec(50)).await;
+    let says = async |stopping| {
+        let renewal = Fleet::renewal(&hand, vec![held], ConnectorStatus::Idle);
+        let renewal = Renew { stopping, ..renewal };
+        fleet.run(Command::Renew(renewal)).await.expect("accepted").1.is_some()
+    };
+    let is = async |hand: &Hand| {
+        let worker = fleet.worker_record(hand).await;
+        (worker.status, worker.shown_status())
+    };
+    assert_eq!(is(&hand).await, (WorkerStatus::Busy, "busy"));
+    assert!(!says(false).await, "nothing has changed");
+    assert!(says(true).await);
+    assert_eq!(is(&hand).await, (WorkerStatus::Draining, "stopping"));
+    assert!(!says(true).await, "it is known");
+    assert_eq!(fleet.claim(&hand).await, None);
+    let again = Fleet::registration(&hand, 2, &["more"]);
+    fleet.run(Command::Register(again)).await.expect("accepted");
+    assert_eq!(is(&hand).await.1, "stopping", "it is the same process");
+    fleet.act(&hand, held, completed()).await.expect("accepted");
+    assert_eq!(is(&hand).await.1, "stopping", "not idle");
+    leave(&fleet, &hand).await;
+    let gone = fleet.worker_record(&hand).await;
+    assert_eq!((gone.stopping, gone.shown_status()), (None, "offline"));
+
+    let newer = fleet.worker("w", 2, &[]).await;
+    assert_eq!(is(&newer).await, (WorkerStatus::Idle, "idle"));
+    // An older version keeps what it does not know, whatever process it is about.
+    let mut kept = (*fleet.worker_record(&newer).await).clone();
+    kept.stopping = Some(hand.incarnation);
+    let kept = Record::Worker(kept.into());
+    fleet.corrupt(vec![Event::put(EventName::WorkerConnected, kept)]).await;
+    assert_eq!(is(&newer).await.1, "idle");
+    fleet.check().await.expect("sound");
+    assert_eq!(fleet.claim(&newer).await.map(|held| held.job), Some(waiting));
+    fleet.report(&newer, ConnectorStatus::Active).await;
+    assert_eq!(fleet.worker_record(&newer).await.stopping, None);
 }
 
 pub async fn a_worker_that_moves_keeps_its_orders(open: &Open) {

@@ -31,6 +31,24 @@ async fn draining_gives_back_what_has_not_started_and_finishes_the_rest() {
     assert_eq!(setup.ended().await, Ok(()));
 }
 
+/// Who watches sees at once that it takes no more, and until it has left.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_told_to_stop_says_so_at_once() {
+    let setup = Setup::new(1).await;
+    setup.broker.post("hour");
+    setup.pass(1.0).await;
+    let said = || setup.broker.renewals().into_iter().map(|(_, renew, _)| renew.stopping);
+    let before = said().count();
+    assert!(said().all(|stopping| !stopping));
+    setup.shutdown.drain.cancel();
+    setup.pass(0.1).await;
+    let since = || said().skip(before).collect::<Vec<_>>();
+    assert_eq!(since(), [true]);
+    setup.pass(31.0).await;
+    assert!(has_left(&setup));
+    assert!(since().len() > 10 && since().into_iter().all(|stopping| stopping));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_worker_leaves_at_once() {
     let setup = Setup::new(4).await;

@@ -88,22 +88,24 @@ impl Staff {
 
 /// Why none of these workers works, with one of them as an example, and what mends it.
 pub(super) fn plight(members: &[&Member], now: Timestamp) -> (String, &'static str) {
+    use Availability as A;
     let of = |kind| members.iter().filter(move |member| member.availability == kind);
-    let [broken, drained, gone] =
-        [Availability::NotReady, Availability::Draining, Availability::Offline]
-            .map(|k| of(k).count());
-    let counts = [(broken, "not ready"), (drained, "draining"), (gone, "offline")];
+    let [broken, drained, stopping, gone] =
+        [A::NotReady, A::Draining, A::Stopping, A::Offline].map(|k| of(k).count());
+    let counts =
+        [(broken, "not ready"), (drained, "draining"), (stopping, "stopping"), (gone, "offline")];
     let counts = counts.into_iter().filter(|(n, _)| *n > 0);
     let counts: Vec<_> = counts.map(|(n, what)| format!("{n} {what}")).collect();
-    let first = of(Availability::NotReady).chain(of(Availability::Draining)).chain(members).next();
+    let first = of(A::NotReady).chain(of(A::Draining)).chain(members).next();
     let example = first.map(|Member { worker, connector, availability }| {
         let why = match availability {
-            Availability::NotReady => unready(worker, connector.as_deref(), now),
+            A::NotReady => unready(worker, connector.as_deref(), now),
             _ => worker.reason.as_deref().map(brief),
         };
         why.map_or_else(|| worker.id.to_string(), |why| format!("{}: {why}", worker.id))
     });
     let cure = match (broken, drained) {
+        (0, 0) if gone == 0 => "start them again once they have left, or others",
         (0, 0) => "look whether their machines run and reach the server, or start others",
         (0, _) => "let them take jobs again, or start others",
         _ => "mend their services, or start others; `pointsman workers` has each one's reason",

@@ -243,7 +243,7 @@ fn state(kind: RecordKind, record: &Value) -> Result<String, ClientError> {
         }
         RecordKind::Worker => {
             let worker: Worker = read(record)?;
-            with(worker.status.as_str(), worker.reason)
+            with(worker.shown_status(), worker.reason)
         }
         RecordKind::Connector => {
             let connector: Connector = read(record)?;

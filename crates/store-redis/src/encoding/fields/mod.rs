@@ -76,6 +76,7 @@ fn form(kind: RecordKind, field: &str) -> Form {
             | "summary"
             | "connected_at"
             | "last_status_change"
+            | "stopping"
             | "suspicion_at"
             | "suspect_until" => Form::Text,
             "rev"
