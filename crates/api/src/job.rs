@@ -1,7 +1,7 @@
 //! Lists of jobs, and what is asked about one.
 
 use pointsman_core::{
-    CustomerId, JobId, ServiceName, WorkerId,
+    CustomerId, JobId, ServiceName, Timestamp, WorkerId,
     matching::Explanation,
     record::{Hold, JobRecord, JobStatus, PastAttempt, Progress},
 };
@@ -84,6 +84,8 @@ pub struct CurrentProgress {
     pub job: JobId,
     /// Where it stands.
     pub status: JobStatus,
+    /// When it was so.
+    pub at: Timestamp,
     /// What its worker said last of the attempt that runs; null while it has said nothing, and when none
     /// runs. What was said last before a job's end stands in its record.
     pub progress: Option<Progress>,

@@ -1307,6 +1307,8 @@ export interface components {
             job: components["schemas"]["JobId"];
             /** @description Where it stands. */
             status: components["schemas"]["JobStatus"];
+            /** @description When it was so. */
+            at: components["schemas"]["Timestamp"];
             progress?: components["schemas"]["Progress"] | null;
         };
         /** @description Who a job belongs to. */

@@ -3,21 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt as _, stream};
-use pointsman_api::{JobsOrder, JobsPage, JobsQuery, Snapshot};
+use pointsman_api::{CurrentProgress, JobsOrder, JobsPage, JobsQuery, Snapshot};
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{
     ConnectorId, CustomerId, JobId, ServiceName, Timestamp,
     bounds::brief,
     record::{Connector, JobRecord, JobStatus, Progress, Worker},
 };
-use serde::Deserialize;
 
 use super::print;
 use crate::{args, exit::Exit};
 
-/// How long the server has to say what it knows of a running job's progress.
-const KNOWN_WITHIN: Duration = Duration::from_secs(1);
-/// Running jobs that are asked about at once: fewer than the streams that a customer's tokens may have.
+/// Running jobs that are asked about at once.
 const AT_ONCE: usize = 32;
 /// Shorter silences are ordinary: between two nodes, between two steps.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -88,8 +85,10 @@ async fn remark(client: &Client, job: &JobRecord) -> String {
         JobStatus::Pending => held(job).map(|why| format!("held: {why}")).unwrap_or_default(),
         JobStatus::Assigned | JobStatus::InProgress => {
             let cancelling = job.cancel_requested_at.map(|_| "cancelling".to_owned());
-            let said = match progress(client, job.id).await {
-                Ok(said) => said.and_then(|(progress, now)| at_work(job.status, &progress, now)),
+            let said = match client.progress(job.id).await {
+                Ok(CurrentProgress { status, at, progress, .. }) => {
+                    progress.and_then(|progress| at_work(status, &progress, at))
+                }
                 Err(error) => Some(format!("progress not known: {error}")),
             };
             cancelling.into_iter().chain(said).collect::<Vec<_>>().join("; ")
@@ -167,45 +166,15 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
         rows.push(vec!["cancel asked".to_owned(), asked.to_string()]);
     }
     if matches!(job.status, JobStatus::Assigned | JobStatus::InProgress) {
-        rows.extend(match progress(client, id).await {
-            Ok(said) => {
-                said.map(|(progress, now)| progress_rows(progress, now)).unwrap_or_default()
+        rows.extend(match client.progress(id).await {
+            Ok(CurrentProgress { at, progress, .. }) => {
+                progress.map(|progress| progress_rows(progress, at)).unwrap_or_default()
             }
             Err(error) => vec![vec!["progress".to_owned(), format!("not known: {error}")]],
         });
     }
     rows.extend(held(&job).map(|why| vec!["held".to_owned(), why]));
     print::rows(&rows)
-}
-
-/// What a stream of a job's events begins with.
-#[derive(Deserialize)]
-struct Begin {
-    at: Option<Timestamp>,
-    #[serde(default)]
-    values: Vec<Progress>,
-}
-
-/// What the worker of a running job said of it last, and the server's time; none where the server has
-/// not heard of it.
-async fn progress(
-    client: &Client,
-    id: JobId,
-) -> Result<Option<(Progress, Timestamp)>, ClientError> {
-    let mut events = client.job_events(id).await?;
-    let said = async {
-        let mut now = None;
-        while let Some(event) = events.next().await? {
-            let Begin { at, mut values } = event.read()?;
-            now = at.or(now);
-            if let Some(said) = values.pop().zip(now) {
-                return Ok(Some(said));
-            }
-        }
-        Ok(None)
-    };
-    // What is known follows the record at once.
-    tokio::time::timeout(KNOWN_WITHIN, said).await.unwrap_or(Ok(None))
 }
 
 /// Where the work on a job stands; `None` where its worker does not say.

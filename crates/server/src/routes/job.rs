@@ -84,8 +84,8 @@ pub(crate) async fn progress(
     Id(id): Id<JobId>,
 ) -> Answer<Json<CurrentProgress>> {
     let job = find(&app, &caller, id).await?;
-    let progress = app.broker.progress(&job);
-    Ok(Json(CurrentProgress { job: id, status: job.status(), progress }))
+    let (at, progress) = (app.broker.store().now(), app.broker.progress(&job));
+    Ok(Json(CurrentProgress { job: id, status: job.status(), at, progress }))
 }
 
 /// Why the job waits: rule by rule, how many workers pass or fail it, and which; a customer's token
