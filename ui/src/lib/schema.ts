@@ -1064,7 +1064,7 @@ export interface components {
              */
             hardware: components["schemas"]["OfferedHardware"];
             /**
-             * @description Free labels, by name.
+             * @description Free labels, by name; 100 at most.
              * @default {}
              */
             labels: {
@@ -1959,7 +1959,7 @@ export interface components {
         /** @description The hardware a worker has. */
         OfferedHardware: {
             /**
-             * @description The GPUs that are this worker's own.
+             * @description The GPUs that are this worker's own; 1,000 at most.
              * @default []
              */
             gpus: components["schemas"]["Gpu"][];
@@ -2292,7 +2292,7 @@ export interface components {
             incarnation: components["schemas"]["Incarnation"];
             /** @description What it drives, 1 to 100. */
             services: components["schemas"]["ServiceSlots"][];
-            /** @description What it offers. */
+            /** @description What it offers. The lists and objects of a registration have 500,000 entries at most. */
             capabilities: components["schemas"]["Capabilities"];
             /** @description One line for people: hardware and services. */
             summary?: string;
@@ -2470,12 +2470,12 @@ export interface components {
              */
             version: string | null;
             /**
-             * @description Installed model files.
+             * @description Installed model files; 20,000 at most.
              * @default []
              */
             models: string[];
             /**
-             * @description Installed node classes.
+             * @description Installed node classes; 20,000 at most.
              * @default []
              */
             node_classes: string[];
