@@ -2260,8 +2260,8 @@ export interface components {
          */
         Queues: {
             /**
-             * @description The first 200: those in their queues in the order of claims, then those that are held, by when
-             *     that ends.
+             * @description The first 200 of those in their queues, in the order of claims; then those that are held, by when
+             *     that ends: what is left of the 200, and 50 however many wait.
              */
             pending: components["schemas"]["WaitingJob"][];
             /** @description Those with the oldest heads, at most 200. */
