@@ -178,12 +178,13 @@ async fn a_registration_has_no_more_values_than_a_worker_offers() {
     let server = start().await;
     let worker = server.worker("w").await;
     let before = server.everything().await;
-    let labels: BTreeMap<String, u32> = (0..500_001).map(|n| (format!("{n:x}"), 1)).collect();
-    let body = json!({
-        "worker_id": "w", "incarnation": worker.incarnation, "machine_id": "box",
-        "services": [], "capabilities": {"labels": labels},
-    });
-    let answer = server.ask(server.post("/api/v1/worker/register", body.to_string())).await;
+    let body = format!(
+        r#"{{"worker_id":"w","incarnation":"{}","machine_id":"box",
+            "services":[],"capabilities":{{"labels":{{{}"l":1}}}}}}"#,
+        worker.incarnation,
+        r#""l":1,"#.repeat(500_000)
+    );
+    let answer = server.ask(server.post("/api/v1/worker/register", body)).await;
     assert_eq!((answer.status, answer.code().as_str()), (422, "too_long"));
     let json = answer.json();
     assert_eq!(json["pointer"], "");
