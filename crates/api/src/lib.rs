@@ -34,7 +34,7 @@ pub use snapshot::{LogPage, Snapshot, ViewEvent};
 pub use submission::{
     Batch, BatchItem, BatchResult, MAX_BATCH, MAX_BODY, Submission, ValidSubmission,
 };
-pub use values::read_said;
+pub use values::{MAX_OFFERS, MAX_SAID, read_said};
 pub use worker::{
     ArtifactStored, AttemptRef, ClaimRequest, ClaimedJob, ExchangeRequest, Exchanged,
     FinishRequest, JobProgress, LeaveRequest, MAX_CLAIM, MAX_OPS, MAX_WAIT_S, OpResult,

@@ -3,7 +3,7 @@
 
 use pointsman_core::{
     bounds::MAX_RESULT,
-    matching::{MAX_CUSTOMERS, MAX_LIST, MAX_OFFERED},
+    matching::{MAX_CUSTOMERS, MAX_OFFERED},
 };
 use serde::de::DeserializeOwned;
 
@@ -11,20 +11,22 @@ use crate::{ErrorCode, Problem, read_json};
 
 /// Entries of all lists and objects of one submission at most.
 pub(crate) const MAX_SUBMITTED: usize = 1_000_000;
+/// Of one registration: the names of a label take more memory each than the values of a result.
+pub const MAX_OFFERS: usize = 500_000;
 /// Of any other body.
-const MAX_SAID: usize = 5_000_000;
+pub const MAX_SAID: usize = 5_000_000;
 
-// What workers may say: all that a registration may offer, and the largest result, each entry of which
+// What workers may say: all that ten services may have, and the largest result, each entry of which
 // has two bytes at the least. What stands beside these lists has the rest.
-const _: () = assert!(2 * MAX_LIST * MAX_OFFERED + 2 * MAX_CUSTOMERS + 100_000 < MAX_SAID);
+const _: () = assert!(2 * 10 * MAX_OFFERED + 2 * MAX_CUSTOMERS + 10_000 < MAX_OFFERS);
 const _: () = assert!(MAX_RESULT / 2 + 100_000 < MAX_SAID);
 
-/// Reads a body that is no submission, strictly, unless it has too many values.
+/// Reads a body that is no submission, strictly, unless it has more values than `most`.
 ///
 /// # Errors
 /// `too_long` for the whole, or what [`read_json`] finds.
-pub fn read_said<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    check_values(body, MAX_SAID)?;
+pub fn read_said<T: DeserializeOwned>(body: &[u8], most: usize) -> Result<T, Problem> {
+    check_values(body, most)?;
     read_json(body)
 }
 

@@ -39,7 +39,7 @@ pub struct RegisterRequest {
     pub incarnation: Incarnation,
     /// What it drives, 1 to 100.
     pub services: Vec<ServiceSlots>,
-    /// What it offers.
+    /// What it offers. The lists and objects of a registration have 500,000 entries at most.
     pub capabilities: Capabilities,
     /// One line for people: hardware and services.
     #[serde(default)]

@@ -107,6 +107,16 @@ impl RequestError {
         }
     }
 
+    /// Whether something before the service answered in its place: with a page, or that it finds nothing behind it, as
+    /// ComfyUI never says of itself.
+    #[must_use]
+    pub fn is_proxys(&self) -> bool {
+        const GATEWAY: [StatusCode; 3] =
+            [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        let is_gateways = matches!(self, Self::Status { status, .. } if GATEWAY.contains(status));
+        is_gateways || self.is_page()
+    }
+
     /// Whether something before the service lets nobody in: ComfyUI asks for no password, and its own 403 is no page.
     #[must_use]
     pub fn is_login(&self) -> bool {

@@ -9,7 +9,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use percent_encoding::percent_decode_str;
-use pointsman_api::{ErrorCode, MAX_BODY, Problem, read_said};
+use pointsman_api::{ErrorCode, MAX_BODY, MAX_SAID, Problem, read_said};
 use pointsman_core::IdError;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
@@ -92,15 +92,15 @@ fn too_large(limit: usize) -> Problem {
     Problem::new(ErrorCode::BodyTooLarge, detail).at("")
 }
 
-/// A JSON body, read strictly.
-pub(crate) struct Json<T>(pub T, pub Share);
+/// A JSON body of at most so many values, read strictly.
+pub(crate) struct Json<T, const MOST: usize = MAX_SAID>(pub T, pub Share);
 
-impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Json<T> {
+impl<T: DeserializeOwned + Send + 'static, const MOST: usize> FromRequest<App> for Json<T, MOST> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
         let Whole(body, share) = Whole::from_request(request, app).await?;
-        let read = app.reading.of(body.len(), move || read_said(&body)).await??;
+        let read = app.reading.of(body.len(), move || read_said(&body, MOST)).await??;
         Ok(Self(read, share))
     }
 }

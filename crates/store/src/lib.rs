@@ -30,7 +30,7 @@ pub use pointsman_core::doctor::{Examination, Finding, FindingRule, Mend, MendOu
 pub use state::{
     Applied, CONTACT_GAP, ClassSummary, Confirmed, ConfirmedBy, Counts, Due, EndedPage, JobFilter,
     JobsPage, MAX_AHEAD, MAX_DUE, Pulse, PulseConnector, PulseEntry, Queues, Retention, State,
-    Undo, WaitingJob, WorkHint, oldest_first,
+    Undo, WaitingJob, WorkHint, held_listed, oldest_first,
 };
 pub use store::{
     Committed, Done, Epoch, Health, Loaded, LogPage, MAX_PREVIEW, Position, Preview,

@@ -1083,7 +1083,7 @@ export interface components {
              */
             hardware: components["schemas"]["OfferedHardware"];
             /**
-             * @description Free labels, by name.
+             * @description Free labels, by name; 100 at most.
              * @default {}
              */
             labels: {
@@ -1988,7 +1988,7 @@ export interface components {
         /** @description The hardware a worker has. */
         OfferedHardware: {
             /**
-             * @description The GPUs that are this worker's own.
+             * @description The GPUs that are this worker's own; 1,000 at most.
              * @default []
              */
             gpus: components["schemas"]["Gpu"][];
@@ -2289,8 +2289,8 @@ export interface components {
          */
         Queues: {
             /**
-             * @description The first 200: those in their queues in the order of claims, then those that are held, by when
-             *     that ends.
+             * @description The first 200 of those in their queues, in the order of claims; then those that are held, by when
+             *     that ends: what is left of the 200, and 50 however many wait.
              */
             pending: components["schemas"]["WaitingJob"][];
             /** @description Those with the oldest heads, at most 200. */
@@ -2321,7 +2321,7 @@ export interface components {
             incarnation: components["schemas"]["Incarnation"];
             /** @description What it drives, 1 to 100. */
             services: components["schemas"]["ServiceSlots"][];
-            /** @description What it offers. */
+            /** @description What it offers. The lists and objects of a registration have 500,000 entries at most. */
             capabilities: components["schemas"]["Capabilities"];
             /** @description One line for people: hardware and services. */
             summary?: string;
@@ -2505,12 +2505,12 @@ export interface components {
              */
             version: string | null;
             /**
-             * @description Installed model files.
+             * @description Installed model files; 20,000 at most.
              * @default []
              */
             models: string[];
             /**
-             * @description Installed node classes.
+             * @description Installed node classes; 20,000 at most.
              * @default []
              */
             node_classes: string[];

@@ -12,6 +12,8 @@ pub const DISK_FAILED: &str = "disk_failed";
 
 /// The code of a failure for want of a model file that can be read on that machine.
 const MODEL_UNREADABLE: &str = "model_unreadable";
+/// The code of whatever else a node raised.
+const EXECUTION_ERROR: &str = "execution_error";
 
 /// Whose fault a failure is, and so what may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +90,11 @@ pub fn execution_error(error: &ExecutionError) -> Classified {
     Classified {
         kind,
         code: code.to_owned(),
-        message: match code {
-            MODEL_UNREADABLE => format!("{} ({message})", what_to_replace(error)),
+        message: match (code, named_models(error)) {
+            (MODEL_UNREADABLE, files) => {
+                format!("{} ({message})", what_to_replace(error, &files))
+            }
+            (EXECUTION_ERROR, files) if !files.is_empty() => format!("{files}: {message}"),
             _ => message,
         },
         node_id: some(&error.node_id),
@@ -236,7 +241,8 @@ fn raised(error: &ExecutionError) -> (FailureKind, &'static str) {
         {
             (FailureKind::WrongWorker, "model_missing")
         }
-        _ => (FailureKind::BadJob, "execution_error"),
+        // Of a file that is read and does not fit it is not to be told whether another machine has a better one.
+        _ => (FailureKind::BadJob, EXECUTION_ERROR),
     }
 }
 
@@ -304,15 +310,17 @@ fn models_of(error: &ExecutionError) -> Vec<(&str, &str)> {
     values.filter(|(input, value)| names_model(input, value)).collect()
 }
 
-/// What to do about a model file that cannot be read.
-fn what_to_replace(error: &ExecutionError) -> String {
+/// The model files that a node was given, for people.
+fn named_models(error: &ExecutionError) -> String {
+    let models = models_of(error).into_iter().map(|(input, file)| format!("{input} {file:?}"));
+    models.collect::<Vec<_>>().join(" or ")
+}
+
+/// What to do about a model file that cannot be read, one of these.
+fn what_to_replace(error: &ExecutionError, files: &str) -> String {
     let ExecutionError { node_id, node_type, .. } = error;
     let class = if node_type.is_empty() { String::new() } else { format!(" ({node_type})") };
-    let models = models_of(error).into_iter().map(|(input, file)| format!("{input} {file:?}"));
-    let files = match models.collect::<Vec<_>>().join(" or ") {
-        files if files.is_empty() => files,
-        files => format!(", {files}"),
-    };
+    let files = if files.is_empty() { String::new() } else { format!(", {files}") };
     format!(
         "node {node_id}{class} cannot read a model file of its machine{files}: replace it there"
     )

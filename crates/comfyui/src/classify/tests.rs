@@ -317,6 +317,30 @@ fn a_model_file_that_is_damaged_is_named_with_what_to_do() {
     assert!(several.message.starts_with(files), "{}", several.message);
 }
 
+/// Whether it is another file on that machine alone, or no file for this node on any, is not to be told. What torch says
+/// of one may be longer than a message.
+#[test]
+fn a_model_file_that_does_not_fit_is_the_jobs_and_named_before_what_is_said_of_it() {
+    let mismatch =
+        "Error(s) in loading state_dict for RRDBNet:\n\tsize mismatch for conv_first.weight";
+    for (class, message) in [
+        ("RuntimeError", mismatch),
+        ("spandrel.__helpers.registry.UnsupportedModelError", ""),
+        ("KeyError", "'model.0.weight'"),
+    ] {
+        let classified = execution_error(&ExecutionError {
+            exception_type: class.into(),
+            exception_message: message.into(),
+            node_type: "UpscaleModelLoader".into(),
+            current_inputs: json!({ "model_name": ["4x.pth"] }),
+            ..Default::default()
+        });
+        assert_eq!((classified.kind, &*classified.code), (FailureKind::BadJob, "execution_error"));
+        let said = format!("model_name \"4x.pth\": {class}");
+        assert!(classified.message.starts_with(&said), "{}", classified.message);
+    }
+}
+
 /// As ComfyUI 0.3.64's `folder_paths.get_full_path_or_raise` says it.
 #[test]
 fn a_model_that_is_missed_only_as_it_is_loaded_may_be_on_another_worker() {

@@ -90,10 +90,27 @@ impl ComfyClient {
     /// Reads the queue, then the history, and judges (see [`verdict()`] for why in that order).
     ///
     /// # Errors
-    /// [`RequestError`] when either read failed: then nothing is known.
+    /// [`RequestError`] when either read failed: then nothing is known. Of what is in the queue a proxy's answer in the
+    /// place of its history leaves the queue's word.
     pub async fn truth(&self, prompt_id: &str) -> Result<Truth, RequestError> {
+        self.truth_seen(prompt_id, |_| {}).await
+    }
+
+    /// The same, and `seen` is told how much of the history is here (see [`Self::history_seen`]).
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn truth_seen(
+        &self,
+        prompt_id: &str,
+        seen: impl FnMut(usize),
+    ) -> Result<Truth, RequestError> {
         let queue = self.queue().await?;
-        let history = self.history(prompt_id).await?;
+        let history = match self.history_seen(prompt_id, seen).await {
+            // What was in the queue had not ended.
+            Err(error) if error.is_proxys() && queue.contains(prompt_id) => None,
+            history => history?,
+        };
         Ok(Truth { verdict: verdict(prompt_id, &queue, history.as_ref()), queue, history })
     }
 

@@ -70,7 +70,7 @@ impl Run<'_> {
         }
     }
 
-    async fn has_left_the_queue(&self) -> bool {
+    pub(super) async fn has_left_the_queue(&self) -> bool {
         let queue = self.context.ticking(self.connector.client.queue()).await;
         queue.is_ok_and(|queue| !queue.contains(&self.prompt_id))
     }
@@ -79,20 +79,13 @@ impl Run<'_> {
 /// Whether a connection was made and closed, or a proxy finds nothing behind it. A server that is
 /// only busy keeps its connections.
 pub(super) fn is_cut_off(error: &RequestError) -> bool {
-    const GATEWAY: [u16; 3] = [502, 503, 504];
-    match error {
-        RequestError::AnswerLost { .. } => true,
-        RequestError::Status { status, .. } => {
-            GATEWAY.contains(&status.as_u16()) || error.is_page()
-        }
-        _ => false,
-    }
+    matches!(error, RequestError::AnswerLost { .. }) || error.is_proxys()
 }
 
 /// Whether what came in the place of an answer says nothing of what was asked: ComfyUI's own that cannot be
-/// read, or a page of what stands before it.
+/// read, or that of what stands before it.
 pub(super) fn says_nothing(error: &RequestError) -> bool {
-    error.is_unreadable() || error.is_page()
+    error.is_unreadable() || error.is_proxys()
 }
 
 /// Whether the prompt ended by itself before it was stopped.

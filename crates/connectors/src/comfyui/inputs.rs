@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::{cancel::is_cut_off, ears::settled, run::Run};
+use super::{ears::settled, run::Run};
 use crate::{ByteStream, HostError, RunEnd, SourceError};
 
 /// Where uploaded files lie below ComfyUI's `input`, each in a folder named by its content: an equal
@@ -51,8 +51,7 @@ impl Run<'_> {
                 Ok(uploaded) => return Ok(uploaded),
                 Err(error) => error,
             };
-            let is_proxys = matches!(error, RequestError::Status { .. }) && is_cut_off(&error);
-            if !is_proxys {
+            if !error.is_proxys() {
                 return Err(self.refused(input, &error).await);
             }
             if begin.elapsed() + pause > pace.cut_off_after {

@@ -183,7 +183,7 @@ fn not_taken(why: &RequestError) -> RunEnd {
     let refused =
         |message| Failure::new(FailureKind::ServiceFault, "submission_refused", message).into();
     match why {
-        page if page.is_page() => refused(format!(
+        answer if answer.is_proxys() => refused(format!(
             "the submission did not reach ComfyUI, which answers otherwise: what stands before it \
              {why}"
         )),

@@ -184,7 +184,7 @@ impl Run<'_> {
             {
                 // A proxy's, before a ComfyUI that is there: what runs is not stopped for it, and what has
                 // ended is waited for.
-                if error.is_page() && watch.is_running() {
+                if error.is_proxys() && watch.is_running() && !self.has_left_the_queue().await {
                     (watch.refused_since, watch.unreadable_since) = (None, None);
                     return Ok(None);
                 }
@@ -192,7 +192,10 @@ impl Run<'_> {
             }
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
         };
-        (watch.refused_since, watch.unreadable_since) = (None, None);
+        watch.refused_since = None;
+        if watch.unreadable_since.take().is_some() {
+            self.note(watch, None);
+        }
         if std::mem::take(&mut watch.may_be_partial) {
             self.check_whole(&truth).await?;
             if let Some(outputs) = truth.outputs_to_execute(&self.prompt_id) {
@@ -273,9 +276,10 @@ impl Run<'_> {
         watch.refused_since = None;
         let since = *watch.unreadable_since.get_or_insert_with(Instant::now);
         let pace = &self.connector.settings.pace;
-        // A page passes sooner than a job is done again: it gets as long as where nothing else comes.
-        let patience = if error.is_page() { pace.mute_after } else { pace.unreadable_after };
+        // A proxy's passes sooner than a job is done again: it gets as long as where nothing else comes.
+        let patience = if error.is_proxys() { pace.mute_after } else { pace.unreadable_after };
         if since.elapsed() < patience {
+            self.note(watch, Some(format!("waits for what ComfyUI says of it: {error}")));
             return Ok(());
         }
         if self.make_it_stop(LossReason::ServiceLost).await?.is_some() {
@@ -425,13 +429,16 @@ async fn read(
     let seen = |bytes| {
         most.fetch_max(bytes, Ordering::Relaxed);
     };
-    let history = || client.history_seen(&prompt_id, seen);
     let truth = async {
-        let (queue, history) = match history().await? {
-            Some(entry) => (QueueState::default(), Some(entry)),
-            None => (client.queue().await?, history().await?),
-        };
-        Ok(Truth { verdict: verdict(&prompt_id, &queue, history.as_ref()), queue, history })
+        match client.history_seen(&prompt_id, seen).await {
+            Ok(history @ Some(_)) => {
+                let queue = QueueState::default();
+                Ok(Truth { verdict: verdict(&prompt_id, &queue, history.as_ref()), queue, history })
+            }
+            Err(error) if !error.is_proxys() => Err(error),
+            // The queue tells also where a proxy answered whether it has ended.
+            _ => client.truth_seen(&prompt_id, seen).await,
+        }
     };
     let truth = truth.await;
     let log = match with_log {

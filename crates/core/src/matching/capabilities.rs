@@ -18,7 +18,7 @@ pub struct Capabilities {
     pub services: BTreeMap<ServiceName, ServiceCapabilities>,
     /// What it runs on.
     pub hardware: OfferedHardware,
-    /// Free labels, by name.
+    /// Free labels, by name; 100 at most.
     pub labels: BTreeMap<String, LabelValue>,
     /// Whom it serves.
     pub customers: CustomerRules,
@@ -30,9 +30,9 @@ pub struct Capabilities {
 pub struct ServiceCapabilities {
     /// The service's own version, such as `0.27.0`.
     pub version: Option<String>,
-    /// Installed model files.
+    /// Installed model files; 20,000 at most.
     pub models: BTreeSet<String>,
-    /// Installed node classes.
+    /// Installed node classes; 20,000 at most.
     pub node_classes: BTreeSet<String>,
 }
 
@@ -40,7 +40,7 @@ pub struct ServiceCapabilities {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OfferedHardware {
-    /// The GPUs that are this worker's own.
+    /// The GPUs that are this worker's own; 1,000 at most.
     pub gpus: Vec<Gpu>,
     /// CPU cores of the machine.
     pub cpu_cores: u32,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use pointsman_api::{
     ClaimRequest, ClaimedJob, ErrorCode, ExchangeRequest, Exchanged, LeaveRequest, MAX_CLAIM,
-    MAX_OPS, MAX_WAIT_S, OpResult, Problem, RegisterRequest, Registered, RenewRequest, Renewed,
+    MAX_OFFERS, MAX_OPS, MAX_WAIT_S, OpResult, Problem, RegisterRequest, Registered, RenewRequest,
+    Renewed,
 };
 use pointsman_broker::{BrokerError, Claimed, running_jobs};
 use pointsman_core::{
@@ -40,7 +41,7 @@ const MAX_SERVICES: usize = 100;
 )]
 pub(crate) async fn register(
     State(app): State<App>,
-    extract::Json(request, _share): extract::Json<RegisterRequest>,
+    extract::Json(request, _share): extract::Json<RegisterRequest, MAX_OFFERS>,
 ) -> Answer<Response> {
     check_registration(&request)?;
     let mut register = Register {

@@ -172,6 +172,26 @@ async fn a_worker_says_as_many_values_as_its_own_results_have_and_no_more() {
     assert_eq!(most.status, 200, "{most:?}");
 }
 
+/// It is refused before anything is made of it, whichever of its lists they are in.
+#[tokio::test]
+async fn a_registration_has_no_more_values_than_a_worker_offers() {
+    let server = start().await;
+    let worker = server.worker("w").await;
+    let before = server.everything().await;
+    let body = format!(
+        r#"{{"worker_id":"w","incarnation":"{}","machine_id":"box",
+            "services":[],"capabilities":{{"labels":{{{}"l":1}}}}}}"#,
+        worker.incarnation,
+        r#""l":1,"#.repeat(500_000)
+    );
+    let answer = server.ask(server.post("/api/v1/worker/register", body)).await;
+    assert_eq!((answer.status, answer.code().as_str()), (422, "too_long"));
+    let json = answer.json();
+    assert_eq!(json["pointer"], "");
+    assert!(json["detail"].as_str().unwrap().contains("500000 is the most"), "{json}");
+    assert_eq!(server.everything().await, before);
+}
+
 fn op_of_failure(message: String) -> Op {
     let failure = Failure::new(FailureKind::ServiceFault, "boom", message);
     Op::Finish(Finish { outcome: Outcome::Failed { failure }, last_progress: None })

@@ -46,6 +46,7 @@ struct Inner {
 impl Inner {
     /// What was known before.
     fn see(&mut self, info: Info) -> Info {
+        let info = info.after(&self.info);
         let used = info.memory_used().unwrap_or_default();
         // In between it stays as it was: what is submitted must not make and end it every second.
         let is_full = used >= if self.is_full { ROOM_AT } else { FULL_AT };

@@ -20,6 +20,10 @@ pub struct Info {
     pub maxmemory: u64,
     pub maxmemory_policy: String,
     pub aof_enabled: bool,
+    /// It is being rewritten, or will be in a moment.
+    pub aof_is_rewritten: bool,
+    /// It was switched on, and lacks all that was there before until its first rewrite is done.
+    pub aof_is_begun: bool,
     pub aof_last_write_ok: bool,
     /// Also the first one, without which the file lacks all that was there before.
     pub aof_last_rewrite_ok: bool,
@@ -57,11 +61,20 @@ impl Info {
             maxmemory: number("maxmemory"),
             maxmemory_policy: text("maxmemory_policy"),
             aof_enabled: number("aof_enabled") == 1,
+            aof_is_rewritten: number("aof_rewrite_in_progress") == 1
+                || number("aof_rewrite_scheduled") == 1,
+            aof_is_begun: false,
             aof_last_write_ok: went_well("aof_last_write_status"),
             aof_last_rewrite_ok: went_well("aof_last_bgrewrite_status"),
             replicas: number("connected_slaves"),
             is_loading: number("loading") == 1,
         }
+    }
+
+    /// With what shows only beside what it said before.
+    pub fn after(self, before: &Self) -> Self {
+        let had_none = before.run_id == self.run_id && (!before.aof_enabled || before.aof_is_begun);
+        Self { aof_is_begun: self.aof_enabled && self.aof_is_rewritten && had_none, ..self }
     }
 
     /// What an operator calls it.
@@ -118,14 +131,14 @@ impl Info {
 
     fn append_only(&self) -> Option<Risk> {
         let name = self.name();
-        if !self.aof_enabled {
-            return Some(risk(
-                format!(
-                    "{name} keeps no append-only file, so a restart loses every job since its \
-                     last snapshot"
-                ),
-                APPEND_ONLY,
-            ));
+        let lacks = match (self.aof_enabled, self.aof_is_begun) {
+            (false, _) => Some("keeps no append-only file"),
+            (true, true) => Some("is still writing its append-only file for the first time"),
+            (true, false) => None,
+        };
+        if let Some(lacks) = lacks {
+            let lost = "so a restart loses every job since its last snapshot";
+            return Some(risk(format!("{name} {lacks}, {lost}"), APPEND_ONLY));
         }
         let failed = match (self.aof_last_write_ok, self.aof_last_rewrite_ok) {
             (false, _) => "write",
@@ -342,6 +355,33 @@ mod tests {
         let steps = ["CONFIG SET appendonly yes", "aof_rewrite_in_progress:0", "CONFIG REWRITE"];
         let places = steps.map(|step| risk.action.find(step));
         assert!(places.is_sorted() && places[0].is_some(), "{risk}");
+    }
+
+    /// As 7.0.15 says it: of the first rewrite in the same words as of any other.
+    #[test]
+    fn an_append_only_file_that_was_switched_on_is_a_risk_until_it_is_written() {
+        let info = |run: &str, is_on: u8, rewritten: u8, scheduled: u8| {
+            Info::parse(&format!(
+                "run_id:{run}\r\naof_enabled:{is_on}\r\naof_rewrite_in_progress:{rewritten}\r\n\
+                 aof_rewrite_scheduled:{scheduled}\r\naof_last_bgrewrite_status:ok\r\n"
+            ))
+        };
+        let mut seen = Info::default();
+        for (next, risk) in [
+            (info("a", 1, 1, 0), None),
+            (info("a", 0, 0, 0), Some("keeps no append-only file")),
+            (info("a", 1, 0, 1), Some("is still writing its append-only file for the first time")),
+            (info("a", 1, 1, 0), Some("is still writing its append-only file for the first time")),
+            (info("a", 1, 0, 0), None),
+            (info("a", 1, 1, 0), None),
+            (info("a", 0, 0, 0), Some("keeps no append-only file")),
+            (info("b", 1, 1, 0), None),
+        ] {
+            seen = next.after(&seen);
+            let said = seen.append_only().map(|risk| risk.message).unwrap_or_default();
+            assert!(said.contains(risk.unwrap_or_default()), "{said}");
+            assert_eq!(said.is_empty(), risk.is_none(), "{said}");
+        }
     }
 
     /// After CONFIG SET appendonly yes it holds nothing before the first rewrite went well.

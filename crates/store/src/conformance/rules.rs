@@ -130,10 +130,14 @@ pub async fn held_jobs_are_listed_behind_those_in_their_queues(open: &Open) {
     for few in 1..4 {
         assert_eq!(listed(few).await, all[..few]);
     }
+    fleet.submit(spec(0)).await;
+    fleet.submit(spec(0)).await;
+    let some: Vec<_> = listed(4).await.into_iter().filter(|(_, is_held)| *is_held).collect();
+    assert_eq!(some, [(first.job, true)], "some of them however many wait");
     fleet.advance(Duration::from_secs(1));
     assert_eq!(fleet.reconcile(Due::Holds).await, 2);
     let released = listed(200).await;
-    assert!(released.len() == 4 && released.iter().all(|(_, is_held)| !is_held), "{released:?}");
+    assert!(released.len() == 6 && released.iter().all(|(_, is_held)| !is_held), "{released:?}");
 }
 
 pub async fn a_bad_job_fails_at_once(open: &Open) {

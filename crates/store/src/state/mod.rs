@@ -27,7 +27,7 @@ pub use explain::MAX_AHEAD;
 use queue::{ClassIx, ClassQueues, QueueKey};
 pub use reads::{
     ClassSummary, Counts, EndedPage, JobFilter, JobsPage, Pulse, PulseConnector, PulseEntry,
-    Queues, WaitingJob, oldest_first,
+    Queues, WaitingJob, held_listed, oldest_first,
 };
 use volatile::Volatile;
 pub use volatile::{Confirmed, ConfirmedBy};

@@ -87,13 +87,19 @@ pub struct Counts {
 /// and the counts of everything.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Queues {
-    /// The first 200: those in their queues in the order of claims, then those that are held, by when
-    /// that ends.
+    /// The first 200 of those in their queues, in the order of claims; then those that are held, by when
+    /// that ends: what is left of the 200, and 50 however many wait.
     pub pending: Vec<WaitingJob>,
     /// Those with the oldest heads, at most 200.
     pub classes: Vec<ClassSummary>,
     /// Of everything.
     pub counts: Counts,
+}
+
+/// How many held jobs are listed behind so many that are in their queues.
+#[must_use]
+pub fn held_listed(limit: usize, queued: usize) -> usize {
+    limit.saturating_sub(queued).max(limit / 4)
 }
 
 /// A pending job, in brief.
@@ -270,13 +276,15 @@ impl State {
         }
     }
 
-    /// At most `limit` pending jobs and `limit` classes.
+    /// At most `limit` jobs in their queues and `limit` classes; of those that are held see
+    /// [`held_listed`].
     pub fn queues(&self, limit: usize) -> Queues {
         if limit == 0 {
             return Queues { counts: self.counts(), ..Queues::default() };
         }
         let mut first = self.queues.first_waiting(limit);
-        first.extend(self.holds.iter().take(limit - first.len()).map(|(_, id)| *id));
+        let held = held_listed(limit, first.len());
+        first.extend(self.holds.iter().take(held).map(|(_, id)| *id));
         let present = self.present();
         let classes = self.queues.by_head(limit).into_iter();
         Queues {

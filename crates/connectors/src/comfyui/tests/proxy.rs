@@ -61,7 +61,7 @@ struct Break {
     left: usize,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub enum How {
     /// The connection is closed.
     Cut,

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pointsman_comfyui_sim::Faults;
 use pointsman_core::FailureKind;
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use super::{
     proxy::{ALL, How},
     sleeping, until, with_faults,
 };
-use crate::{Task, testing::Witness};
+use crate::{RunEnd, StopReason, Task, testing::Witness};
 
 #[tokio::test]
 async fn an_answer_that_makes_no_sense_once_costs_a_prompt_nothing() {
@@ -32,13 +33,52 @@ async fn a_prompt_that_ended_behind_a_page_for_its_history_fails() {
         (settings.pace.cancel, settings.pace.cut_off_after) = (LIMIT, LIMIT);
     };
     let (bench, proxy) = Bench::new().await.behind_a_proxy(long).await;
-    for (seed, status) in [(1, 200), (2, 502), (3, 404)] {
-        proxy.breaks("GET /history", How::Page(status), ALL);
-        let failed = failure(bench.run(picture(seed)).await.0);
+    let answers =
+        [200, 502, 404].map(How::Page).into_iter().chain([502, 503, 504].map(How::Answer));
+    for (seed, how) in (1..).zip(answers) {
+        proxy.breaks("GET /history", how, ALL);
+        let (end, witness) = bench.run(picture(seed)).await;
+        let failed = failure(end);
         let expected = (FailureKind::ServiceFault, "answer_unreadable");
-        assert_eq!((failed.kind, &*failed.code), expected, "{status}: {}", failed.message);
+        assert_eq!((failed.kind, &*failed.code), expected, "{how:?}: {}", failed.message);
+        let said = witness.reports.lock().last().unwrap().message.clone().unwrap();
+        assert!(
+            said.starts_with("waits for what ComfyUI says of it: answered "),
+            "{how:?}: {said}"
+        );
         proxy.mend();
     }
+}
+
+/// The queue shows that it has not ended.
+#[tokio::test]
+async fn a_prompt_that_waits_for_its_turn_behind_a_page_is_not_cancelled() {
+    for how in [How::Page(200), How::Answer(502)] {
+        let faults = Faults { foreign_prompt_s: 1.5, ..Faults::default() };
+        let (bench, proxy) = Bench::with_faults(faults).await.behind_a_proxy(|_| {}).await;
+        proxy.breaks("GET /history", how, ALL);
+        let running = bench.begin(comfy_task(picture(1))).await;
+        let says = |what| {
+            let reports = running.witness.reports.lock();
+            reports.last().and_then(|r| r.message.as_deref()).is_some_and(|said| said == what)
+        };
+        until(|| running.run.is_finished() || says("waits behind 1 in ComfyUI's queue")).await;
+        until(|| running.run.is_finished() || running.witness.events.load(Ordering::SeqCst) > 0)
+            .await;
+        proxy.mend();
+        running.end().await.expect("it completes");
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_does_not_stop_behind_a_page_is_a_wedge() {
+    let faults = Faults { dead_prompt_thread: true, ..Faults::default() };
+    let (bench, proxy) = Bench::with_faults(faults).await.behind_a_proxy(|_| {}).await;
+    let running = bench.begin(comfy_task(picture(1))).await;
+    proxy.breaks("GET /history", How::Page(502), ALL);
+    running.stop(StopReason::Cancel);
+    let end = running.end().await;
+    assert!(matches!(end, Err(RunEnd::Wedged { .. })), "{end:?}");
 }
 
 #[tokio::test]

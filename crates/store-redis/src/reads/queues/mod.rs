@@ -12,7 +12,7 @@ use pointsman_core::{
     decide::limits,
     matching::{CapabilitiesDigest, Class, ClassKey, able},
 };
-use pointsman_store::{ClassSummary, Counts, Queues, StoreError, WaitingJob};
+use pointsman_store::{ClassSummary, Counts, Queues, StoreError, WaitingJob, held_listed};
 use redis::Value;
 
 use super::pairs;
@@ -25,7 +25,8 @@ use crate::{
 /// How many workers of each profile are there.
 pub type Present = BTreeMap<CapabilitiesDigest, u64>;
 impl Inner {
-    /// At most `limit` pending jobs and `limit` classes.
+    /// At most `limit` jobs in their queues and `limit` classes; of those that are held see
+    /// [`held_listed`].
     pub async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HGETALL").arg(self.link.keys().meta());
@@ -79,10 +80,8 @@ impl Inner {
     async fn first_pending(&self, limit: usize) -> Result<Vec<WaitingJob>, StoreError> {
         let mut ids = self.first_waiting(limit).await?;
         let queued: HashSet<JobId> = ids.iter().copied().collect();
-        if ids.len() < limit {
-            let held = self.first_held(limit - ids.len()).await?.into_iter();
-            ids.extend(held.filter(|id| !queued.contains(id)));
-        }
+        let held = self.first_held(held_listed(limit, ids.len())).await?.into_iter();
+        ids.extend(held.filter(|id| !queued.contains(id)));
         let keys: Vec<RecordKey> = ids.into_iter().map(RecordKey::Job).collect();
         let pending = self.readable(&keys).await?.into_iter().filter_map(|record| match record {
             // The lists are read one after the other: it may run by now.
@@ -97,7 +96,8 @@ impl Inner {
     /// Those that are held, by when that ends.
     async fn first_held(&self, limit: usize) -> Result<Vec<JobId>, StoreError> {
         let mut range = redis::pipe();
-        range.cmd("ZRANGE").arg(self.key("holds")).arg(0).arg(limit - 1);
+        range.cmd("ZRANGEBYSCORE").arg(self.key("holds")).arg("-inf").arg("+inf");
+        range.arg("LIMIT").arg(0).arg(limit);
         let found = self.link.send_passing(&range).await?;
         let ids = found.iter().flat_map(list).filter_map(|id| text(id).parse().ok());
         Ok(ids.collect())
