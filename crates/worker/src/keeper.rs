@@ -55,8 +55,10 @@ impl Keeper {
 
     /// Runs until the worker must end.
     pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
+        let shared = self.shared.clone();
         loop {
             self.until_due().await;
+            let _renewing = shared.renewing.lock().await;
             if self.reclaim().await? {
                 self.renew().await?;
                 self.run_errands().await?;

@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) ours: Ours<Arc<Attempt>>,
     /// What is registered; held while registering, so that registrations do not cross.
     pub(crate) registration: tokio::sync::Mutex<Register>,
+    /// Held while the keeper calls.
+    pub(crate) renewing: tokio::sync::Mutex<()>,
     /// A renewal is due at once.
     pub(crate) urgent: Notify,
     /// Some attempt has new progress.
@@ -87,6 +89,7 @@ impl Shared {
             config,
             broker,
             incarnation,
+            renewing: tokio::sync::Mutex::default(),
             urgent: Notify::new(),
             progress: Notify::new(),
             busy: Notify::new(),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Broker, ConfigError, WorkerConfig, WorkerError,
     attempt::{Attempt, Phase},
-    config::GOODBYE,
+    config::{GOODBYE, LAST_RENEWAL},
     confirm,
     health::HealthTask,
     keeper::Keeper,
@@ -92,7 +92,10 @@ impl Worker {
             () = shutdown.abort.cancelled() => Ok(()),
         };
         lanes.shutdown().await;
+        // Broken off it may be heard after the goodbye, and a renewal brings a worker back.
+        let renewing = within(LAST_RENEWAL, shared.renewing.lock()).await;
         others.shutdown().await;
+        drop(renewing);
         if let Err(WorkerError::Newer(_)) = &ended {
             tell_of_the_lost(&shared);
         }

@@ -35,6 +35,7 @@ impl FakeBroker {
         Arc::new(Self {
             state: Mutex::new(State {
                 renewals_hang: false,
+                renewals_take: Duration::ZERO,
                 claims_hang: false,
                 tries: Vec::new(),
                 epoch: "first".into(),
@@ -279,6 +280,7 @@ impl Broker for FakeBroker {
         if self.with(|s| s.renewals_hang) {
             return std::future::pending().await;
         }
+        tokio::time::sleep(self.with(|s| s.renewals_take)).await;
         self.call(|state| {
             let answer = state.renew(&renew)?;
             let epoch = state.epoch.clone();

@@ -73,6 +73,7 @@ pub struct FakeJob {
 pub struct State {
     /// Renewals arrive, and are never answered.
     pub renewals_hang: bool,
+    pub renewals_take: Duration,
     /// Claims that wait are not answered any more.
     pub claims_hang: bool,
     /// When anything was tried, whether it arrived or not.

@@ -1,5 +1,7 @@
 //! Told to stop.
 
+use std::time::Duration;
+
 use pointsman_core::{LossReason, command::Op, record::JobStatus};
 
 use crate::{broker::Call, setup::Setup};
@@ -54,6 +56,29 @@ async fn an_idle_worker_leaves_at_once() {
     let setup = Setup::new(4).await;
     setup.shutdown.drain.cancel();
     setup.pass(0.01).await;
+    assert!(has_left(&setup));
+    assert_eq!(setup.ended().await, Ok(()));
+}
+
+/// Broken off it could be carried out all the same, after the goodbye, and bring the worker back.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_under_way_comes_before_the_goodbye() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.renewals_take = Duration::from_millis(500));
+    setup.shutdown.drain.cancel();
+    let broker = setup.broker.clone();
+    assert_eq!(setup.ended().await, Ok(()));
+    let calls = broker.calls();
+    let [.., Call::Renew { renew, .. }, Call::Leave] = &calls[..] else { panic!("{calls:?}") };
+    assert!(renew.stopping);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_does_not_keep_the_worker() {
+    let setup = Setup::new(1).await;
+    setup.broker.with(|s| s.renewals_hang = true);
+    setup.shutdown.drain.cancel();
+    setup.pass(1.1).await;
     assert!(has_left(&setup));
     assert_eq!(setup.ended().await, Ok(()));
 }
