@@ -22,8 +22,9 @@ pub struct Info {
     pub aof_enabled: bool,
     /// It is being rewritten, or will be in a moment.
     pub aof_is_rewritten: bool,
-    /// It was switched on, and lacks all that was there before until its first rewrite is done.
-    pub aof_is_begun: bool,
+    /// It was switched on, and lacks all that was there before until its first rewrite is done; none
+    /// where that is not known: it was being rewritten at the first look.
+    pub aof_is_begun: Option<bool>,
     pub aof_last_write_ok: bool,
     /// Also the first one, without which the file lacks all that was there before.
     pub aof_last_rewrite_ok: bool,
@@ -63,7 +64,7 @@ impl Info {
             aof_enabled: number("aof_enabled") == 1,
             aof_is_rewritten: number("aof_rewrite_in_progress") == 1
                 || number("aof_rewrite_scheduled") == 1,
-            aof_is_begun: false,
+            aof_is_begun: None,
             aof_last_write_ok: went_well("aof_last_write_status"),
             aof_last_rewrite_ok: went_well("aof_last_bgrewrite_status"),
             replicas: number("connected_slaves"),
@@ -73,8 +74,13 @@ impl Info {
 
     /// With what shows only beside what it said before.
     pub fn after(self, before: &Self) -> Self {
-        let had_none = before.run_id == self.run_id && (!before.aof_enabled || before.aof_is_begun);
-        Self { aof_is_begun: self.aof_enabled && self.aof_is_rewritten && had_none, ..self }
+        let aof_is_begun = match (self.aof_enabled, before.aof_enabled) {
+            _ if !self.aof_is_rewritten => Some(false),
+            _ if before.run_id != self.run_id => None,
+            (true, true) => before.aof_is_begun,
+            (is_on, _) => Some(is_on),
+        };
+        Self { aof_is_begun, ..self }
     }
 
     /// What an operator calls it.
@@ -109,10 +115,13 @@ impl Info {
     /// `acks`, which each process has its own of, is named with it.
     pub fn judged(&self, acks: u32) -> Vec<Setting> {
         let setting = |name: &str, risk| Setting { name: name.to_owned(), risk };
-        let mut settings = vec![
-            setting("appendonly", self.append_only()),
-            setting("maxmemory-policy", self.drops_jobs()),
-        ];
+        let append_only = self.append_only();
+        // Another server may have seen it switched on, and must not be contradicted.
+        let is_known =
+            append_only.is_some() || !self.aof_is_rewritten || self.aof_is_begun.is_some();
+        let append_only = is_known.then(|| setting("appendonly", append_only));
+        let mut settings = Vec::from_iter(append_only);
+        settings.push(setting("maxmemory-policy", self.drops_jobs()));
         if acks > 0 {
             settings.push(setting(&format!("acks-{acks}"), self.too_few_replicas(acks)));
         }
@@ -126,15 +135,19 @@ impl Info {
             return Vec::new();
         }
         let were = before.judged(0);
-        self.judged(0).into_iter().filter(|setting| !were.contains(setting)).collect()
+        let is_news = |is: &Setting| {
+            let was = were.iter().find(|was| was.name == is.name);
+            was.map_or(is.risk.is_some(), |was| was != is)
+        };
+        self.judged(0).into_iter().filter(is_news).collect()
     }
 
     fn append_only(&self) -> Option<Risk> {
         let name = self.name();
         let lacks = match (self.aof_enabled, self.aof_is_begun) {
             (false, _) => Some("keeps no append-only file"),
-            (true, true) => Some("is still writing its append-only file for the first time"),
-            (true, false) => None,
+            (true, Some(true)) => Some("is still writing its append-only file for the first time"),
+            (true, _) => None,
         };
         if let Some(lacks) = lacks {
             let lost = "so a restart loses every job since its last snapshot";
@@ -315,6 +328,8 @@ mod tests {
         assert_eq!(changed(&evicts, &good), [("maxmemory-policy".to_owned(), true)]);
         assert_eq!(changed(&evicts, &evicts), []);
         assert_eq!(changed(&good, &evicts), [("maxmemory-policy".to_owned(), false)]);
+        let unknown = Info { aof_is_rewritten: true, aof_is_begun: None, ..good.clone() };
+        assert_eq!(changed(&good, &unknown), [], "it may never have been a risk");
     }
 
     #[test]
@@ -367,7 +382,10 @@ mod tests {
             ))
         };
         let mut seen = Info::default();
+        let is_judged = |seen: &Info| seen.judged(0).iter().any(|one| one.name == "appendonly");
         for (next, risk) in [
+            (info("a", 1, 1, 0), None),
+            (info("a", 1, 0, 0), None),
             (info("a", 1, 1, 0), None),
             (info("a", 0, 0, 0), Some("keeps no append-only file")),
             (info("a", 1, 0, 1), Some("is still writing its append-only file for the first time")),
@@ -377,7 +395,10 @@ mod tests {
             (info("a", 0, 0, 0), Some("keeps no append-only file")),
             (info("b", 1, 1, 0), None),
         ] {
+            let is_first_look = seen.run_id != next.run_id;
             seen = next.after(&seen);
+            // Whether it was switched on just before is not known.
+            assert_eq!(is_judged(&seen), !is_first_look, "{seen:?}");
             let said = seen.append_only().map(|risk| risk.message).unwrap_or_default();
             assert!(said.contains(risk.unwrap_or_default()), "{said}");
             assert_eq!(said.is_empty(), risk.is_none(), "{said}");
