@@ -17,7 +17,7 @@ pub(crate) fn sentence(
     let said = match &job.state {
         JobState::Pending { hold: Some(hold) } => {
             let why = match hold.reason {
-                HoldReason::Backoff => "a failed attempt waits before the next",
+                HoldReason::Backoff => "its last attempt broke off, and it waits before the next",
                 HoldReason::Schedule => "it is scheduled for later",
                 HoldReason::Dependency => "it waits for other jobs",
                 HoldReason::Paused => "its queue is paused",

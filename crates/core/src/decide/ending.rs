@@ -91,9 +91,12 @@ pub(super) fn give_back(
         let ended = ended_now(draft, &job);
         return end(draft, job, JobState::Failed(ended, failure), EventName::JobFailed);
     }
-    let suspicion = if reason.is_suspicious() { Suspicion::Raised } else { Suspicion::None };
+    let suspicious = reason.is_suspicious();
+    let suspicion = if suspicious { Suspicion::Raised } else { Suspicion::None };
     detach(draft, &job, suspicion)?;
-    Ok(requeue(draft, job))
+    let before = broken(&job).saturating_sub(1);
+    let hold = (suspicious && before > 0).then(|| held_for(draft, limits::LOST_AGAIN, before));
+    Ok(requeue(draft, job, hold))
 }
 
 /// Takes the job from its attempt for a reason that is neither's: no loss is counted.
@@ -108,11 +111,11 @@ pub(super) fn take_away(
         return cancel(draft, job);
     }
     detach(draft, &job, Suspicion::None)?;
-    Ok(requeue(draft, job))
+    Ok(requeue(draft, job, None))
 }
 
-fn requeue(draft: &mut Draft<'_>, mut job: Job) -> JobStatus {
-    job.state = JobState::Pending { hold: None };
+fn requeue(draft: &mut Draft<'_>, mut job: Job, hold: Option<Hold>) -> JobStatus {
+    job.state = JobState::Pending { hold };
     draft.put_job(EventName::JobReturned, job);
     JobStatus::Pending
 }
@@ -132,10 +135,18 @@ fn lost(job: &Job, reason: LossReason, why: &str) -> Failure {
     );
     if !why.is_empty() {
         message.push_str(&format!(" ({why})"));
-        bounds::cut(&mut message, MAX_MESSAGE);
     }
-    let losers = job.past.iter().filter(|past| past.run == job.run);
-    let workers = losers.map(|past| past.worker_id.clone()).collect();
+    let losers = || job.past.iter().filter(|past| past.run == job.run);
+    // It may say what the losses do not.
+    let failure = losers().rev().find_map(|past| match &past.outcome {
+        PastOutcome::Failed { failure } => Some(failure),
+        _ => None,
+    });
+    if let Some(Failure { code, message: why, .. }) = failure {
+        message.push_str(&format!("; it failed, too: {code} ({why})"));
+    }
+    bounds::cut(&mut message, MAX_MESSAGE);
+    let workers = losers().map(|past| past.worker_id.clone()).collect();
     Failure { workers, ..Failure::new(FailureKind::Lost, reason.as_str(), message) }
 }
 
@@ -158,19 +169,29 @@ fn fail(
     remember(draft, &mut job, PastOutcome::Failed { failure });
     let suspicion = if suspicious { Suspicion::Raised } else { Suspicion::None };
     detach(draft, &job, suspicion)?;
-    let hold = (!wrong_worker).then(|| Hold {
-        reason: HoldReason::Backoff,
-        until: Some(draft.now + backoff(job.failures)),
-    });
-    job.state = JobState::Pending { hold };
-    draft.put_job(EventName::JobReturned, job);
-    Ok(JobStatus::Pending)
+    let hold = (!wrong_worker).then(|| held_for(draft, limits::BACKOFF_FIRST, job.failures));
+    Ok(requeue(draft, job, hold))
 }
 
-/// 1 s after the first failure, doubling to a minute.
-pub(super) fn backoff(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    (limits::BACKOFF_FIRST * 2u32.pow(doublings)).min(limits::BACKOFF_MAX)
+/// Attempts of this run that broke off in a way that may be the job's own doing.
+fn broken(job: &Job) -> u32 {
+    let broke = |past: &&PastAttempt| match &past.outcome {
+        PastOutcome::Failed { failure } => failure.kind.is_suspicious(),
+        PastOutcome::Returned { reason, .. } => reason.is_suspicious(),
+        PastOutcome::EndedRun { .. } | PastOutcome::Overtaken => false,
+    };
+    let broken = job.past.iter().filter(|past| past.run == job.run).filter(broke).count();
+    u32::try_from(broken).unwrap_or(u32::MAX)
+}
+
+fn held_for(draft: &Draft<'_>, first: Duration, times: u32) -> Hold {
+    Hold { reason: HoldReason::Backoff, until: Some(draft.now + backoff(first, times)) }
+}
+
+/// `first` the first time, doubling to a minute.
+pub(super) fn backoff(first: Duration, times: u32) -> Duration {
+    let doublings = times.saturating_sub(1).min(16);
+    (first * 2u32.pow(doublings)).min(limits::BACKOFF_MAX)
 }
 
 fn exclude(job: &mut Job, worker_id: WorkerId, until: crate::Timestamp) {

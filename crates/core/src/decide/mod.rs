@@ -55,7 +55,10 @@ pub mod limits {
     pub const EXCLUSION_AT_LEAST: Duration = Duration::from_secs(10);
     /// The first wait after a failed attempt; doubles with each failure.
     pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-    /// The longest wait after a failed attempt.
+    /// The first wait of a job that was lost when an attempt had broken off before: it may be the job that
+    /// ends its services, and others go first. Doubles with each.
+    pub const LOST_AGAIN: Duration = Duration::from_secs(10);
+    /// The longest wait after an attempt.
     pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
     /// Different jobs in a row that a worker may break before it is suspect.
     pub const SUSPECT_AFTER: usize = 3;

@@ -6,7 +6,7 @@ use pointsman_core::{
     Command, FailureKind, LossReason, Rejected,
     command::{Held, Op, OpAnswer, Reconcile},
     decide::limits,
-    record::{ConnectorStatus, Job, JobSpec, JobStatus},
+    record::{ConnectorStatus, Job, JobSpec, JobState, JobStatus},
 };
 
 use super::{
@@ -114,6 +114,39 @@ pub async fn a_renewal_names_attempt_and_token(open: &Open) {
     }
     let renewed = fleet.renew(&hand, vec![held], ConnectorStatus::Active).await;
     assert_eq!(renewed.expect("heard").lost, []);
+}
+
+/// It may be the job that ends its services: one that breaks off again lets others go first. A drain
+/// speaks against nobody, and neither does the first loss.
+pub async fn a_job_that_is_lost_again_waits(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let spec = JobSpec { max_failures: 9, max_losses: 6, ..spec(50) };
+    let job = fleet.submit(spec).await;
+    let returned = async |op| {
+        let held = fleet.claim(&hand).await.expect("the job");
+        fleet.act(&hand, held, op).await.expect("accepted");
+        let hold = fleet.job(job).await.hold();
+        let wait =
+            hold.map(|hold| hold.until.expect("a backoff has an end").since(fleet.store.now()));
+        fleet.advance(limits::BACKOFF_MAX);
+        fleet.report(&hand, ConnectorStatus::Idle).await;
+        fleet.reconcile(Due::Holds).await;
+        wait
+    };
+    let lost = || release(LossReason::ServiceLost);
+    assert_eq!(returned(release(LossReason::Drained)).await, None);
+    assert_eq!(returned(lost()).await, None, "at once elsewhere");
+    assert_eq!(returned(release(LossReason::Drained)).await, None);
+    assert_eq!(returned(lost()).await, Some(limits::LOST_AGAIN));
+    assert_eq!(returned(failed(FailureKind::ServiceFault)).await, Some(Duration::from_secs(1)));
+    assert_eq!(returned(lost()).await, Some(limits::LOST_AGAIN * 4), "the failure counts");
+    assert_eq!(returned(lost()).await, Some(limits::BACKOFF_MAX));
+    assert_eq!(returned(lost()).await, None, "it has ended");
+    let JobState::Failed(_, failure) = &fleet.job(job).await.state else { panic!("too many") };
+    assert!(failure.message.starts_with("lost 7 times"), "{failure:?}");
+    assert!(failure.message.contains("; it failed, too: test (a test's failure)"), "{failure:?}");
+    fleet.check().await.expect("sound");
 }
 
 /// A reconciler that comes too early, or again, changes nothing.

@@ -327,10 +327,8 @@ async fn lose(fleet: &Fleet, label: &str) -> JobSpec {
     let poison = JobSpec { requirements: needs(label), max_losses: 90, ..spec(50) };
     let [a, b] = ["a", "b"].map(|name| format!("{name}-{label}"));
     let hands = [fleet.worker(&a, 9, &[label]).await, fleet.worker(&b, 9, &[label]).await];
-    for _ in 0..3 {
-        fleet.submit(poison.clone()).await;
-    }
     for n in 0..limits::POISONOUS_AFTER as usize {
+        fleet.submit(poison.clone()).await;
         let hand = &hands[n % 2];
         let held = fleet.claim(hand).await.expect("a job");
         let release = Op::Release { reason: LossReason::ServiceLost, message: String::new() };

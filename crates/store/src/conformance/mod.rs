@@ -86,6 +86,7 @@ macro_rules! conformance_tests {
             exclusions_end_with_the_run,
             a_late_win_of_an_earlier_run_makes_room,
             a_renewal_names_attempt_and_token,
+            a_job_that_is_lost_again_waits,
             holds_and_exclusions_last_their_time,
         );
         $crate::conformance_tests!(@each presence $open,
