@@ -86,8 +86,9 @@ pub struct CurrentProgress {
     pub status: JobStatus,
     /// When it was so.
     pub at: Timestamp,
-    /// What its worker said last of the attempt that runs; null while it has said nothing, and when none
-    /// runs. What was said last before a job's end stands in its record.
+    /// What its worker said last of the attempt that runs; null while this server has heard nothing of it
+    /// (a worker tells it again every 15 s, should the server have started since), and when none runs.
+    /// What was said last before a job's end stands in its record.
     pub progress: Option<Progress>,
 }
 

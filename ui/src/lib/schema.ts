@@ -2290,7 +2290,7 @@ export interface components {
         Queues: {
             /**
              * @description The first 200 of those in their queues, in the order of claims; then those that are held, by when
-             *     that ends: what is left of the 200, and 50 however many wait.
+             *     that ends: what is left of the 200, and never less than 50.
              */
             pending: components["schemas"]["WaitingJob"][];
             /** @description Those with the oldest heads, at most 200. */

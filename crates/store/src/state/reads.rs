@@ -88,7 +88,7 @@ pub struct Counts {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Queues {
     /// The first 200 of those in their queues, in the order of claims; then those that are held, by when
-    /// that ends: what is left of the 200, and 50 however many wait.
+    /// that ends: what is left of the 200, and never less than 50.
     pub pending: Vec<WaitingJob>,
     /// Those with the oldest heads, at most 200.
     pub classes: Vec<ClassSummary>,
