@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt as _, stream};
-use pointsman_api::{CurrentProgress, JobsOrder, JobsPage, JobsQuery, Snapshot};
+use pointsman_api::{CurrentProgress, ErrorCode, JobsOrder, JobsPage, JobsQuery, Snapshot};
 use pointsman_client::{Client, ClientError};
 use pointsman_core::{
     ConnectorId, CustomerId, JobId, ServiceName, Timestamp,
@@ -89,11 +89,19 @@ async fn remark(client: &Client, job: &JobRecord) -> String {
                 Ok(CurrentProgress { status, at, progress, .. }) => {
                     progress.and_then(|progress| at_work(status, &progress, at))
                 }
-                Err(error) => Some(format!("progress not known: {error}")),
+                Err(error) => Some(format!("progress {}", not_known(&error))),
             };
             cancelling.into_iter().chain(said).collect::<Vec<_>>().join("; ")
         }
         _ => job.remark().map(brief).unwrap_or_default(),
+    }
+}
+
+/// Why it is not known how far a job is.
+fn not_known(error: &ClientError) -> String {
+    match error.is(ErrorCode::RouteNotFound) {
+        true => "not known: the server is of an older version".to_owned(),
+        false => format!("not known: {error}"),
     }
 }
 
@@ -170,7 +178,7 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
             Ok(CurrentProgress { at, progress, .. }) => {
                 progress.map(|progress| progress_rows(progress, at)).unwrap_or_default()
             }
-            Err(error) => vec![vec!["progress".to_owned(), format!("not known: {error}")]],
+            Err(error) => vec![vec!["progress".to_owned(), not_known(&error)]],
         });
     }
     rows.extend(held(&job).map(|why| vec!["held".to_owned(), why]));
@@ -257,6 +265,7 @@ pub async fn machines(client: &Client, json: bool) -> Result<(), Exit> {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_api::Problem;
     use serde_json::{Value, json};
 
     use super::*;
@@ -305,6 +314,16 @@ mod tests {
         let runs = json!({"status": "in_progress", "cancel_requested_at": at(1)});
         let said = said(runs).await;
         assert!(said.starts_with("cancelling; progress not known: server not reach"), "{said}");
+    }
+
+    #[test]
+    fn a_server_of_an_older_version_is_named_as_what_it_is() {
+        let answered = |code| {
+            not_known(&ClientError::Problem(Problem::new(code, "there is no route /api/v1/x")))
+        };
+        let older = answered(ErrorCode::RouteNotFound);
+        assert_eq!(older, "not known: the server is of an older version");
+        assert!(answered(ErrorCode::StoreFailed).contains("no route"));
     }
 
     #[tokio::test]
