@@ -1,8 +1,8 @@
-//! Who was away, where others look too.
+//! Who was away, where others look too, and who has gone.
 
 use std::time::Duration;
 
-use pointsman_store::{CONTACT_GAP, Due, Store as _};
+use pointsman_store::{CONTACT_GAP, Due, Store as _, StoreError};
 use pointsman_store_redis::Options;
 
 use crate::support::{fleet_on, open_with};
@@ -17,4 +17,11 @@ async fn who_was_away_alone_begins_nothing_anew() {
     assert!(!away.break_contact().await.expect("the store works"), "somebody looked");
     fleet.advance(CONTACT_GAP + Duration::from_millis(1));
     assert!(away.break_contact().await.expect("the store works"));
+}
+
+#[tokio::test]
+async fn a_closed_store_takes_no_command() {
+    let (fleet, _) = fleet_on();
+    fleet.store.close().await.expect("it closes");
+    assert_eq!(fleet.store.execute(Vec::new()).await.err(), Some(StoreError::Closed));
 }

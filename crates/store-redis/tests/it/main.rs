@@ -13,6 +13,7 @@ mod history;
 mod hosts;
 mod idle;
 mod keyspace;
+mod left;
 mod many;
 mod meanwhile;
 mod opening;
