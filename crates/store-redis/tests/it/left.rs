@@ -6,10 +6,11 @@ use pointsman_core::{
     Command,
     command::{Idempotency, Reconcile, RegisterMachine, Submit},
     decide::limits,
+    record::ConnectorStatus,
 };
 use pointsman_store::{
     Due, Preview, Retention,
-    conformance::fleet::{completed, spec},
+    conformance::fleet::{Fleet, completed, spec},
 };
 use redis::Value;
 
@@ -26,6 +27,9 @@ async fn nothing_stays_of_what_is_removed() {
     let (machine, incarnation) = (hand.machine.clone(), hand.incarnation);
     let register = RegisterMachine { machine: machine.clone(), incarnation, gpus: Vec::new() };
     fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
+    let mut renewal = Fleet::renewal(&hand, Vec::new(), ConnectorStatus::Idle);
+    renewal.connectors[0].service = "another".parse().expect("a valid name");
+    fleet.run(Command::Renew(renewal)).await.expect("that alone is refused");
     let held = fleet.running(&hand).await;
     fleet.act(&hand, held, completed()).await.expect("it ends");
     let bytes = b"x"[..].into();

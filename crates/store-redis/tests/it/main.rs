@@ -17,6 +17,7 @@ mod left;
 mod many;
 mod meanwhile;
 mod opening;
+mod pages;
 mod payloads;
 mod previews;
 mod probed;

@@ -414,6 +414,8 @@ pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
     let probe = fleet.claim_with(&fresh, tokens).await;
     assert_eq!(probe.len(), 1, "one probe at a time");
     assert_eq!(poisonous().await, Some(PoisonousClass { losses, probing: true }));
+    let probing = fleet.store.explain(probe[0].job).await.expect("the store works");
+    assert_eq!(probing.expect("there is such a job").0.poisonous, None, "it waits for nothing");
     fleet.act(&fresh, probe[0], completed()).await.expect("accepted");
     assert_eq!(poisonous().await, None, "a completion proves the class");
     let tokens = (0..4).map(|_| fleet.token()).collect();

@@ -91,6 +91,9 @@ macro_rules! conformance_tests {
             a_renewal_names_attempt_and_token,
             a_job_that_is_lost_again_waits,
             holds_and_exclusions_last_their_time,
+            a_wish_to_cancel_renews_no_lease,
+            what_is_handed_in_late_is_no_new_loss,
+            a_workers_jobs_are_listed,
         );
         $crate::conformance_tests!(@each presence $open,
             a_superseded_worker_is_told_so,
@@ -123,6 +126,7 @@ macro_rules! conformance_tests {
             a_worker_that_is_away_gets_no_job,
             each_status_has_its_time,
             a_claim_alone_is_no_sign_of_life,
+            a_machine_is_heard_as_the_last_of_it,
         );
         $crate::conformance_tests!(@each truths $open,
             a_goodbye_with_jobs_is_told_as_one,

@@ -283,4 +283,29 @@ pub async fn a_claim_alone_is_no_sign_of_life(open: &Open) {
     let exchange = Fleet::exchange(&hand, ops, vec![fleet.token()]);
     fleet.run(Command::Exchange(exchange)).await.expect("accepted");
     assert_eq!(heard().await, (started, started));
+    fleet.advance(SECOND);
+    let ended = Some(fleet.store.now());
+    fleet.act(&hand, held, completed()).await.expect("accepted");
+    assert_eq!(heard().await, (ended, ended));
+}
+
+/// Of its agent and of its workers whichever was heard last.
+pub async fn a_machine_is_heard_as_the_last_of_it(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let register = RegisterMachine {
+        machine: hand.machine.clone(),
+        incarnation: hand.incarnation,
+        gpus: Vec::new(),
+    };
+    let heard = async || {
+        let pulse = fleet.store.pulse().await.expect("the store works");
+        pulse.machines[0].heartbeat_at
+    };
+    fleet.advance(SECOND);
+    fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
+    assert_eq!(heard().await, Some(fleet.store.now()));
+    fleet.advance(SECOND);
+    fleet.report(&hand, ConnectorStatus::Idle).await;
+    assert_eq!(heard().await, Some(fleet.store.now()));
 }

@@ -5,7 +5,7 @@ use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use pointsman_core::{
     Answer, Command, JobId, Record, RecordKey, Rejected,
-    command::{Held, Idempotency, Op, OpAnswer, Submit},
+    command::{Held, Idempotency, Op, OpAnswer, Reconcile, Submit},
     hex,
     record::{Job, JobStatus, Orders, Worker},
 };
@@ -446,7 +446,11 @@ pub async fn a_store_that_is_filled_serves_nobody(open: OpenTransfer) {
     assert_eq!(refused.err(), Some(Rejected::Importing));
     let hand = new.fleet.hand("w");
     let register = Command::Register(Fleet::registration(&hand, 1, &[]));
-    assert_eq!(new.fleet.run(register).await.err(), Some(Rejected::Importing));
+    let job = new.fleet.submission(spec(50)).id;
+    let removal = Command::Reconcile(Reconcile::RemoveJob { job });
+    for command in [register, Command::Cancel { job }, removal] {
+        assert_eq!(new.fleet.run(command).await.err(), Some(Rejected::Importing));
+    }
     assert!(matches!(new.store.set_intake(true).await, Err(TransferError::Importing)));
     let refused = imported(&*new.store, &stream).await;
     assert!(matches!(refused, Err(TransferError::Importing)), "{refused:?}");
