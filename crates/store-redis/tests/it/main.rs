@@ -12,6 +12,7 @@ mod heard;
 mod history;
 mod hosts;
 mod idle;
+mod kept;
 mod keyspace;
 mod left;
 mod many;
