@@ -235,3 +235,23 @@ async fn jobs_that_are_claimed() {
     });
     nothing_is_wrong(&fleet, &looking, &times).await;
 }
+
+/// It is told as that, and once nothing happens to it as what it is.
+#[tokio::test]
+async fn what_is_about_a_record_that_changes_with_each_look_stays_in_doubt() {
+    for (changes, told) in [(1, (1, 0)), (u64::MAX, (0, 1))] {
+        let (fleet, options) = fleet_on();
+        let hand = fleet.worker("w", 1, &[]).await;
+        by_hand(&prefix(&options), "SREM workers w");
+        let (store, worker) = (fleet.store.clone(), hand.worker);
+        let (looking, times) = looking_before(&options, "SMEMBERS", "workers", move |n| {
+            let (worker, orders) = (worker.clone(), Orders { drain: n % 2 == 0 });
+            if n < changes {
+                block_on(carry_out(&*store, Command::SetOrders { worker, orders }));
+            }
+        });
+        let found = looking.examine(Depth::Everything).await.expect("it is examined");
+        assert!(times.load(Relaxed) > 0, "something happened meanwhile");
+        assert_eq!((found.findings.len(), found.undecided.len()), told, "{found:?}");
+    }
+}
