@@ -1,4 +1,4 @@
-//! Pages of jobs, while these change.
+//! Pages of jobs, while these change, and where nothing is to be shown of many.
 
 use pointsman_core::{
     Command, JobId,
@@ -6,13 +6,14 @@ use pointsman_core::{
 };
 use pointsman_store::{
     JobFilter, Store as _,
-    conformance::fleet::{Fleet, completed},
+    conformance::fleet::{Fleet, completed, spec},
 };
 use pointsman_store_redis::Options;
+use uuid::Uuid;
 
 use crate::{
     between,
-    support::{block_on, fleet_on, open_with, prefix, redis_url},
+    support::{block_on, connection, fleet_on, open_with, prefix, redis_url},
 };
 
 /// It stands at its new place, and would be listed twice.
@@ -50,4 +51,26 @@ async fn a_job_that_ends_anew_meanwhile_is_not_at_its_old_place() {
     };
     assert_eq!(listed().await, [last, second]);
     assert_eq!(listed().await, [first, last, second]);
+}
+
+/// It is short then, and the next one goes on behind what was looked at.
+#[tokio::test]
+async fn a_page_ends_where_so_many_jobs_were_looked_at() {
+    let (fleet, options) = fleet_on();
+    let oldest = fleet.submit(spec(50)).await;
+    let mut nameless = redis::cmd("ZADD");
+    nameless.arg(format!("{}jobs", prefix(&options)));
+    for n in 0..21_000_u128 {
+        nameless.arg(0).arg(Uuid::from_u128((0x0191 << 112) | n).to_string());
+    }
+    nameless.exec(&mut connection()).expect("they are listed");
+    let page = async |before| {
+        let page = fleet.store.jobs(JobFilter::default(), before, 10).await;
+        let page = page.expect("the store works");
+        (page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), page.next)
+    };
+    let (none, next) = page(None).await;
+    assert_eq!(none, []);
+    assert!(next.is_some(), "more may follow");
+    assert_eq!(page(next).await, (vec![oldest], None));
 }
