@@ -102,8 +102,7 @@ async fn an_absence_of_the_store_is_told_when_it_begins_and_ends() {
         let all = world.broker.reconcilers();
         all.into_iter().find(|status| status.name == "holds").expect("it runs").runs
     };
-    let log = Log::default();
-    let _listening = tracing::subscriber::set_default(log.clone());
+    let (log, _listening) = Log::listen();
     world.store.down.store(true, SeqCst);
     let before = runs();
     world.pass(secs(30)).await;
@@ -123,8 +122,7 @@ async fn what_the_store_refuses_for_good_is_in_its_status_and_an_alert_until_it_
     let world = World::reconciled().await;
     let hand = world.fleet.worker("a", 1, &[]).await;
     let held = world.fleet.running(&hand).await;
-    let log = Log::default();
-    let _listening = tracing::subscriber::set_default(log.clone());
+    let (log, _listening) = Log::listen();
     let refuse = |why| *world.store.leftovers_refused.lock() = why;
     let denied = || Some(StoreError::Failed("Redis refused it: NOPERM xtrim".into()));
     refuse(denied());
