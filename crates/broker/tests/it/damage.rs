@@ -133,8 +133,7 @@ async fn a_job_is_looked_at_once_a_minute_and_at_first_more_often_while_it_is_wr
     assert_eq!(shown[0].0, format!("job/{job}"));
     // It stays: ever less often, and said once.
     world.pass(secs(120)).await;
-    let log = Log::default();
-    let listening = tracing::subscriber::set_default(log.clone());
+    let (log, listening) = Log::listen();
     let before = looks();
     world.pass(secs(120)).await;
     assert_eq!(looks() - before, 2);

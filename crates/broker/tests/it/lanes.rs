@@ -354,8 +354,7 @@ async fn of_a_small_fleet_the_pulse_is_whole_also_where_changes_would_do() {
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_fails_is_part_of_one_trouble_that_ends_also_when_nobody_watches_any_more() {
     let world = World::new(quiet()).await;
-    let log = Log::default();
-    let _listening = tracing::subscriber::set_default(log.clone());
+    let (log, _listening) = Log::listen();
     for time in ["first", "second"] {
         let viewer = watching(&world).await;
         world.pass(secs(1)).await;

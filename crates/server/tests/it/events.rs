@@ -184,15 +184,14 @@ async fn a_page_of_the_log_is_bounded_in_bytes() {
     }
     let epoch = server.client.snapshot().await.unwrap().epoch;
     let (mut after, mut sizes, mut seqs) = (format!("{epoch}.0"), Vec::new(), Vec::new());
-    loop {
+    // Behind them an alert may stand: nobody runs them.
+    while seqs.len() < JOBS {
         let page = server.ask(server.get(&format!("/api/v1/log?after={after}&limit=10000"))).await;
         let json = page.json();
         let events = json["events"].as_array().unwrap();
-        if events.is_empty() {
-            assert_eq!(json["next"], after);
-            break;
-        }
-        seqs.extend(events.iter().map(|event| event["seq"].as_u64().unwrap()));
+        assert!(!events.is_empty(), "it ends after {}", seqs.len());
+        let of_jobs = events.iter().filter(|event| event["kind"] == "job");
+        seqs.extend(of_jobs.map(|event| event["seq"].as_u64().unwrap()));
         sizes.push(json.to_string().len());
         after = json["next"].as_str().unwrap().to_owned();
     }

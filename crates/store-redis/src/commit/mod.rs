@@ -35,10 +35,6 @@ impl Inner {
         let workers = shown_with(&transition, None);
         look_at_statuses(&workers, &transition, &mut sight).await?;
         let before: Before = sight.before();
-        let same = |(key, rev): &(RecordKey, Option<u64>)| before.get(key).map(Record::rev) == *rev;
-        if !transition.reads.iter().all(same) {
-            return Ok(Committed::Conflict);
-        }
         let mut plan = Plan::of(&transition, &before);
         copy_statuses(&workers, &transition, &before, &mut plan);
         let packed = plan.pack(None, self.link.keys());
@@ -153,7 +149,7 @@ impl Inner {
         }
         let mut taken = Vec::with_capacity(picks.len());
         for pick in picks {
-            if let Some(payload) = pick.payload.filter(|p| p.len() <= REMEMBERED_PAYLOAD) {
+            if let Some(payload) = pick.payload {
                 self.claimed_payloads.lock().put(pick.job, payload);
             }
             taken.push((pick.event.key, pick.fields));

@@ -3,9 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_core::{
-    LogGroup, Record, RecordKey, RecordKind,
-    doctor::{Finding, FindingRule},
-    matching::ClassKey,
+    LogGroup, Record, RecordKey, RecordKind, doctor::Finding, matching::ClassKey,
 };
 
 use super::{expected::Expected, indexes::Command, records::Look};
@@ -52,10 +50,6 @@ impl Window {
         }
         if let Some(class) = finding.subject.strip_prefix("class/") {
             return self.touches_class(class);
-        }
-        // No transition changes the other fields of `meta`.
-        if finding.subject == "index/meta" && finding.rule == FindingRule::UnreadableField {
-            return false;
         }
         let command = commands.first().map(Vec::as_slice).unwrap_or_default();
         let [_, index, .., member] = command else { return true };

@@ -41,7 +41,6 @@ pub struct Decided {
     /// The plan only sets scores.
     only_hears: bool,
     pub claim: Option<ClaimPlan>,
-    pub is_guessed: bool,
 }
 
 impl Inner {
@@ -162,8 +161,7 @@ impl Inner {
                     }
                     return Ok(Ok(done));
                 }
-                Some(Verdict::Rejected(why)) if !decided.is_guessed => return Ok(Err(why)),
-                Some(Verdict::Rejected(_)) => fresh = true,
+                Some(Verdict::Rejected(why)) => return Ok(Err(why)),
                 Some(Verdict::Conflict) | None => {
                     self.forget(&decided.transition);
                     fresh = attempt > 0;
@@ -274,7 +272,7 @@ impl Inner {
         }
         let only_hears = plan.only_hears();
         let plan = plan.pack(claim.as_ref(), self.link.keys());
-        Ok(Ok(Decided { transition, plan, only_hears, claim, is_guessed: sight.is_guessed() }))
+        Ok(Ok(Decided { transition, plan, only_hears, claim }))
     }
 }
 

@@ -175,10 +175,9 @@ impl Inner {
                     let Decided { transition, claim, .. } = *decided;
                     Ok(Ok(self.done(transition, claim.as_ref(), &epoch, stamped, picks)))
                 }
-                (Ahead::Decided(decided), Some(Verdict::Rejected(why))) if !decided.is_guessed => {
+                (Ahead::Decided(_), Some(Verdict::Rejected(why))) | (Ahead::Refused(why), _) => {
                     Ok(Err(why))
                 }
-                (Ahead::Refused(why), _) => Ok(Err(why)),
                 _ if let Some(error) = &away => Err(StoreError::clone(error)),
                 _ => self.carry_out_one(command).await.inspect_err(|error| {
                     if self.link.health().is_away() {

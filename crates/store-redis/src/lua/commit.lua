@@ -11,7 +11,8 @@ local function reason(why)
   return said
 end
 
--- Why a transition is not applied, or else the jobs that its claim gets.
+-- Why a transition is not applied, or else the jobs that its claim gets. What may have been decided on
+-- what is out of date is a conflict before it is anything else, so a refusal stands.
 local function checked(S, v, claim)
   if S.importing and not v[DURING_IMPORT] then return 'importing' end
   if v[DURING_IMPORT] == 'items' and not S.importing then return 'not_importing' end

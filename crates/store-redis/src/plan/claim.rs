@@ -7,7 +7,7 @@ use pointsman_core::{
     Answer, ConnectorId, Event, JobId, Record, RecordKey, ServiceName, Timestamp, Token,
     Transition,
     command::{Exchange, Held},
-    decide::{self, Key, Source, Stop, Unread, Value, accepts, free_slots, limits},
+    decide::{self, Key, Source, Stop, Unread, Value, accepts, free_slots},
     record::{Connector, Job, JobSpec, Worker},
 };
 use uuid::Uuid;
@@ -345,7 +345,7 @@ fn open(exchange: &Exchange, base: &Transition, before: &Before, now: Timestamp)
         _ => 0,
     });
     let bytes: u64 = bytes.sum();
-    if tokens.is_empty() || bytes >= limits::CLAIM_BYTES || !accepts(&worker, now) {
+    if tokens.is_empty() {
         return None;
     }
     // A worker that is to prove itself takes one and no second.

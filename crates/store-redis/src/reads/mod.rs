@@ -11,7 +11,7 @@ use std::{
 };
 
 use pointsman_core::{
-    Event, JobId, LogGroup, Record, RecordKey, RecordKind, Seq, Timestamp, WorkerId,
+    JobId, Record, RecordKey, RecordKind, Seq, Timestamp, WorkerId,
     record::{Job, Worker},
 };
 use pointsman_store::{
@@ -268,7 +268,7 @@ impl Inner {
     }
 
     /// What a view starts from. The records are read one after the other; what the log tells
-    /// meanwhile is folded in, unless a record is newer.
+    /// meanwhile is folded in.
     ///
     /// # Errors
     ///
@@ -311,7 +311,13 @@ impl Inner {
                     continue;
                 }
             };
-            fold_in(&groups, &mut records);
+            // All of it: each event is what was read, or what came after.
+            for event in groups.iter().flat_map(|group| &group.events) {
+                match &event.record {
+                    Some(record) => drop(records.insert(event.key.clone(), record.clone())),
+                    None => drop(records.remove(&event.key)),
+                }
+            }
             if epoch != self.link.epoch() {
                 continue;
             }
@@ -433,23 +439,6 @@ impl Inner {
             _ => None,
         });
         Ok(workers.collect())
-    }
-}
-
-/// Brings records to what the log tells, but for those that were read when they were newer.
-fn fold_in(groups: &[Arc<LogGroup>], records: &mut HashMap<RecordKey, Record>) {
-    // A record of whose change two events tell must not hide the second behind the first: what counts
-    // is what was read.
-    let read: HashMap<RecordKey, u64> =
-        records.iter().map(|(key, record)| (key.clone(), record.rev())).collect();
-    for group in groups {
-        let is_news = |event: &&Event| read.get(&event.key).is_none_or(|rev| *rev < group.seq);
-        for event in group.events.iter().filter(is_news) {
-            match &event.record {
-                Some(record) => drop(records.insert(event.key.clone(), record.clone())),
-                None => drop(records.remove(&event.key)),
-            }
-        }
     }
 }
 

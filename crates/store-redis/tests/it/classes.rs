@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use pointsman_core::{
-    Command, Rejected,
+    Command, FailureKind, Rejected,
+    command::OpAnswer,
     doctor::{FindingRule, MendOutcome},
-    record::{ConnectorStatus, JobSpec},
+    record::{ConnectorStatus, JobSpec, JobStatus},
 };
 use pointsman_store::{
     Depth,
-    conformance::fleet::{Fleet, Hand, completed, needs, spec},
+    conformance::fleet::{Fleet, Hand, completed, failed, needs, spec},
 };
 use redis::Value;
 
@@ -102,6 +103,31 @@ async fn classes_that_rest_take_nobodys_place() {
     let refused = fleet.run(Command::Submit(one_more)).await;
     assert_eq!(refused.map(drop), Err(Rejected::TooManyClasses(10_000)));
     fleet.claim(&hand).await.expect("the job that was taken");
+}
+
+/// What goes on needs no place of its own, though its class changes; a new run does.
+#[tokio::test]
+async fn at_the_limit_what_runs_goes_on_and_nothing_runs_anew() {
+    let (fleet, prefix, hand) = scene().await;
+    let ended = fleet.submit(JobSpec { requirements: needs("y"), ..spec(50) }).await;
+    fleet.run(Command::Cancel { job: ended }).await.expect("it waits");
+    let held = fleet.running(&hand).await;
+    for class in members(&prefix, "resting") {
+        by_hand(&prefix, &format!("DEL class:{class}"));
+    }
+    by_hand(&prefix, "DEL classes");
+    by_hand(&prefix, "DEL resting");
+    let mut others = redis::pipe();
+    for n in 0..10_000_u32 {
+        others.cmd("ZADD").arg(format!("{prefix}classes")).arg(1).arg(format!("{n:032x}"));
+    }
+    others.exec(&mut connection()).expect("Redis does as it is told");
+    let wrong = failed(FailureKind::WrongWorker);
+    let answer = fleet.act(&hand, held, wrong).await.expect("accepted");
+    assert_eq!(answer, OpAnswer::Settled { status: JobStatus::Pending });
+    assert_eq!(Fleet::excluded(&*fleet.job(held.job).await).len(), 1);
+    let retry = fleet.run(Command::Retry { job: ended, run: None }).await;
+    assert_eq!(retry.map(drop), Err(Rejected::TooManyClasses(10_000)));
 }
 
 /// What the same call has made counts, too.

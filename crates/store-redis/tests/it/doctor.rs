@@ -65,6 +65,19 @@ async fn a_worker_whose_machine_became_unknown_works_on_and_is_mended() {
     fleet.check().await.expect("nothing is wrong any more");
 }
 
+/// Who named one finding has decided about no other.
+#[tokio::test]
+async fn of_several_indexes_the_one_that_is_named_is_mended() {
+    let (fleet, prefix, _, running) = scene().await;
+    by_hand(&prefix, "SREM workers w");
+    by_hand(&prefix, &format!("ZREM jobs {}", running.job));
+    let ids = fleet.findings().await;
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    let mended = fleet.store.mend(Some(ids[..1].to_vec())).await.expect("it is mended");
+    assert_eq!(mended.len(), 1, "{mended:?}");
+    assert_eq!(fleet.findings().await, ids[1..]);
+}
+
 /// Each damage is found under its rule, told with consequence and cure, and mended; afterwards
 /// everything is as it was.
 #[tokio::test]

@@ -8,11 +8,12 @@ use pointsman_core::{
 };
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
-    Due, JobFilter,
+    Due, JobFilter, MAX_AHEAD,
     conformance::fleet::{Fleet, Hand, completed, spec},
 };
+use uuid::Uuid;
 
-use crate::support::{count, fleet_at, fleet_on};
+use crate::support::{connection, count, fleet_at, fleet_on, prefix};
 
 /// The most operations and the most tokens of an exchange.
 const MOST: usize = 1_024;
@@ -119,4 +120,27 @@ async fn a_customers_page_reads_no_other_customers_records() {
     let all = fleet.store.jobs(JobFilter::default(), None, 100).await.expect("the store works");
     assert_eq!(all.jobs.len(), 100);
     assert_eq!(all.next, all.jobs.last().map(|job| job.id));
+}
+
+/// How many are ahead is told as long as they can be counted.
+#[tokio::test]
+async fn of_very_many_ahead_no_number_is_told() {
+    let (fleet, options) = fleet_on();
+    fleet.worker("w", 1, &[]).await;
+    let last = fleet.submit(spec(50)).await;
+    let class = fleet.store.queues(1).await.expect("the store works").classes[0].class;
+    let mut queued = redis::cmd("ZADD");
+    queued.arg(format!("{}queue:{class}", prefix(&options)));
+    for n in 1..MAX_AHEAD {
+        queued.arg(1).arg(format!("{n:012x}:{}", JobId::from_uuid(Uuid::nil())));
+    }
+    let mut redis = connection();
+    queued.exec(&mut redis).expect("they wait");
+    let ahead = async || {
+        let explained = fleet.store.explain(last).await.expect("the store works");
+        explained.expect("there is such a job").1
+    };
+    assert_eq!(ahead().await, Some(MAX_AHEAD - 1));
+    queued.arg(1).arg("one-more").exec(&mut redis).expect("it waits");
+    assert_eq!(ahead().await, None);
 }

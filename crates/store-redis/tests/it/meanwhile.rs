@@ -9,7 +9,7 @@ use std::{
 };
 
 use pointsman_core::{
-    Command, JobId,
+    Command, JobId, Token,
     command::{Idempotency, Reconcile, Submit},
     doctor::MendOutcome,
     record::{JobSpec, Orders},
@@ -218,4 +218,40 @@ async fn classes_that_are_made_and_go_to_rest() {
     fleet.check().await.expect("nothing is wrong");
     let classes = by_hand(&prefix(&options), "ZCARD classes");
     assert_eq!(classes, redis::Value::Int(times.load(Relaxed) as i64));
+}
+
+#[tokio::test]
+async fn jobs_that_are_claimed() {
+    let (fleet, options) = fleet_on();
+    let hand = fleet.worker("w", 1_000, &[]).await;
+    let store = fleet.store.clone();
+    let (looking, times) = looking(&options, "leases", move |n| {
+        let token = Token::from_uuid(Uuid::from_u128(u128::from(n) + 1));
+        let claim = Fleet::exchange(&hand, Vec::new(), vec![token]);
+        block_on(async {
+            carry_out(&*store, submission(n, spec(50), None).1).await;
+            carry_out(&*store, Command::Exchange(claim)).await;
+        });
+    });
+    nothing_is_wrong(&fleet, &looking, &times).await;
+}
+
+/// It is told as that, and once nothing happens to it as what it is.
+#[tokio::test]
+async fn what_is_about_a_record_that_changes_with_each_look_stays_in_doubt() {
+    for (changes, told) in [(1, (1, 0)), (u64::MAX, (0, 1))] {
+        let (fleet, options) = fleet_on();
+        let hand = fleet.worker("w", 1, &[]).await;
+        by_hand(&prefix(&options), "SREM workers w");
+        let (store, worker) = (fleet.store.clone(), hand.worker);
+        let (looking, times) = looking_before(&options, "SMEMBERS", "workers", move |n| {
+            let (worker, orders) = (worker.clone(), Orders { drain: n % 2 == 0 });
+            if n < changes {
+                block_on(carry_out(&*store, Command::SetOrders { worker, orders }));
+            }
+        });
+        let found = looking.examine(Depth::Everything).await.expect("it is examined");
+        assert!(times.load(Relaxed) > 0, "something happened meanwhile");
+        assert_eq!((found.findings.len(), found.undecided.len()), told, "{found:?}");
+    }
 }

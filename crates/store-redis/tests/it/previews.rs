@@ -76,8 +76,7 @@ async fn pictures_leave_the_last_of_the_memory_to_jobs() {
     let server = RedisServer::start(options).await.expect("it starts");
     let address = server.url().parse::<Address>().expect("a valid address");
     let store = Arc::new(RedisStore::open(Options::new(address)).await.expect("it opens"));
-    let log = Log::default();
-    let _logging = tracing::subscriber::set_default(log.clone());
+    let (log, _logging) = Log::listen();
     let job = |n| JobId::from_uuid(uuid::Uuid::from_u128(n));
     let large = |n| Preview { bytes: vec![0; 2 << 20].into(), ..preview(1, n) };
     for n in 0..30 {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_core::{
-    Command, Record, RecordKey,
-    command::Raise,
+    Command, LossReason, Record, RecordKey, RecordKind,
+    command::{Op, Raise},
     doctor::{FindingRule, MendOutcome},
     record::{AlertId, AlertRule, Severity},
 };
@@ -84,6 +84,33 @@ async fn entries_that_are_missing_each_time_are_told() {
     let (seen, there) = look(|_| true).await;
     assert!(there.len() > 3, "it looked again: {there:?}");
     assert!(seen.is_err(), "{seen:?}");
+}
+
+/// An alert that was cleared, and a job that waits again.
+#[tokio::test]
+async fn what_goes_while_the_records_are_read_is_in_no_view() {
+    let (fleet, options) = fleet_on();
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    raise(&fleet.store, "some".to_owned()).await;
+    let alert = AlertId { rule: AlertRule::Inconsistent, subject: "some".to_owned() };
+    let release = Op::Release { reason: LossReason::Drained, message: String::new() };
+    let release = Fleet::exchange(&hand, vec![Fleet::op(held, release)], Vec::new());
+    let commands = vec![Command::Clear { alert }, Command::Exchange(release)];
+    let (mut times, store) = (0, fleet.store.clone());
+    let meta = format!("{}meta", prefix(&options));
+    let way = between::before(&redis_url(), &["HMGET", &meta, "seq", "ended_no"], move || {
+        times += 1;
+        if times == 2 {
+            block_on(store.execute(commands.clone())).expect("the store works");
+        }
+    });
+    let looking = open_with(Options { address: way.parse().expect("a valid address"), ..options });
+    let seen = looking.seed().await.expect("the store works").records;
+    assert_eq!(seen, fleet.store.seed().await.expect("the store works").records);
+    let kinds: BTreeSet<RecordKind> = seen.iter().map(|record| record.key().kind()).collect();
+    let fleet_alone = [RecordKind::Worker, RecordKind::Machine, RecordKind::Connector];
+    assert_eq!(kinds, BTreeSet::from(fleet_alone));
 }
 
 /// What an index does not name is missing from views that begin then, until a repair tells all of them.

@@ -113,3 +113,16 @@ async fn what_was_set_aside_since_the_look_is_neither_forgotten_nor_deleted() {
     call_by_hand(&prefix, "forget_asides", &[&key]);
     assert_eq!(is_noted(), redis::Value::Nil);
 }
+
+#[tokio::test]
+async fn what_somebody_has_deleted_is_noted_no_more() {
+    let (fleet, options) = fleet_on();
+    let prefix = prefix(&options);
+    by_hand(&prefix, "SET leases x");
+    fleet.store.mend(None).await.expect("it is mended");
+    let noted = || by_hand(&prefix, "HLEN quarantined");
+    assert_eq!(noted(), redis::Value::Int(1));
+    by_hand(&prefix, "DEL quarantine:leases");
+    assert_eq!(fleet.store.mend(None).await, Ok(Vec::new()));
+    assert_eq!(noted(), redis::Value::Int(0));
+}

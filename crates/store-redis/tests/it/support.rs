@@ -141,20 +141,23 @@ pub fn by_hand(prefix: &str, command: &str) -> redis::Value {
     redis_command.query(&mut connection()).expect("Redis does as it is told")
 }
 
-/// Somebody calls one of a fleet's functions.
-pub fn call_by_hand(prefix: &str, function: &str, args: &[&str]) -> redis::Value {
-    let mut redis = connection();
-    let listed = redis::cmd("FUNCTION").arg("LIST").query::<redis::Value>(&mut redis);
+/// How Redis has a function by name.
+pub fn function(function: &str) -> String {
+    let listed = redis::cmd("FUNCTION").arg("LIST").query::<redis::Value>(&mut connection());
     let listed = format!("{:?}", listed.expect("functions"));
     let name = format!("pointsman_{function}_");
     let at = listed.find(&name).expect("a function of that name");
-    let name: String = listed[at..].chars().take(name.len() + 8).collect();
+    listed[at..].chars().take(name.len() + 8).collect()
+}
+
+/// Somebody calls one of a fleet's functions.
+pub fn call_by_hand(prefix: &str, name: &str, args: &[&str]) -> redis::Value {
     redis::cmd("FCALL")
-        .arg(name)
+        .arg(function(name))
         .arg(1)
         .arg(format!("{prefix}meta"))
         .arg(args)
-        .query(&mut redis)
+        .query(&mut connection())
         .expect("it answers")
 }
 

@@ -9,12 +9,18 @@ use pointsman_core::{
 };
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
-    Done, StoreError,
+    Done, Store as _, StoreError,
     conformance::fleet::{Fleet, completed, spec},
 };
+use pointsman_store_redis::Options;
 use tokio::task::JoinHandle;
 
-use crate::support::{by_hand, connection, count, fleet_at, fleet_on, prefix, run};
+use crate::{
+    between,
+    support::{
+        by_hand, connection, count, fleet_at, fleet_on, function, open_with, prefix, redis_url, run,
+    },
+};
 
 const CALLERS: usize = 300;
 const KEYS: usize = 20;
@@ -148,4 +154,28 @@ async fn what_cannot_be_removed_stops_no_other() {
     }
     let counts = fleet.store.queues(0).await.expect("the store works").counts;
     assert_eq!((counts.completed, counts.pending), (2, 1), "those that are broken, and who waits");
+}
+
+/// A newer version takes the store over, before the first call or before the second.
+#[tokio::test]
+async fn of_what_needs_several_calls_some_may_stand() {
+    for (calls, stands) in [(0, 0), (1, 64)] {
+        let (fleet, options) = fleet_on();
+        let prefix = prefix(&options);
+        let (mut before, of) = (0, prefix.clone());
+        let way = between::before(&redis_url(), &["FCALL", &function("commit")], move || {
+            if before == calls {
+                by_hand(&of, "HSET meta format 99");
+            }
+            before += 1;
+        });
+        let address = way.parse().expect("a valid address");
+        let store = open_with(Options { address, ..options });
+        let submits = (0..65).map(|_| Command::Submit(fleet.submission(spec(50))));
+        let error = store.execute(submits.collect()).await.expect_err("the store is another's");
+        assert_eq!(matches!(error, StoreError::Unknown(_)), stands > 0, "{error:?}");
+        by_hand(&prefix, "HSET meta format 4");
+        let counts = fleet.store.queues(0).await.expect("the store works").counts;
+        assert_eq!(counts.pending, stands);
+    }
 }

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use pointsman_core::{
-    Answer, Command, JobId, Rejected,
-    command::{Exchange, Held},
+    Answer, Command, JobId, LossReason, Rejected,
+    command::{Exchange, Held, Op},
     decide::limits,
 };
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
     Done, Due, Health, LogPage, ManualClock, Store,
-    conformance::fleet::{Fleet, completed, spec, within},
+    conformance::fleet::{Fleet, completed, late, spec, within},
 };
 use pointsman_store_redis::{Options, RedisStore};
 use redis::Value;
@@ -357,4 +357,26 @@ async fn without_memory_replicas_confirm_what_ends() {
         while handed_in(&store, end.clone()).await.unconfirmed.is_some() {}
     })
     .await;
+}
+
+/// What is asked for and what ends is to outlive the primary; what a worker does meanwhile is not.
+#[tokio::test]
+async fn replicas_are_to_have_what_is_asked_for_and_what_ends() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let (_, fleet) = open(&server).await;
+    let (store, _) = open_with(Options { acks: 1, ..at(&server) }).await;
+    let is_confirmed = async |command| {
+        let done = store.execute(vec![command]).await.expect("it is written").pop();
+        done.expect("an answer").expect("it is taken").unconfirmed.is_none()
+    };
+    let hand = fleet.worker("w", 1, &[]).await;
+    let op = |held, op| Fleet::exchange(&hand, vec![Fleet::op(held, op)], Vec::new());
+    let job = fleet.submit(spec(50)).await;
+    assert!(!is_confirmed(Command::Cancel { job }).await);
+    assert!(!is_confirmed(Command::Retry { job, run: None }).await);
+    let held = fleet.claim(&hand).await.expect("the job");
+    assert!(is_confirmed(Command::Exchange(op(held, Op::Start))).await, "nobody was asked");
+    let release = Op::Release { reason: LossReason::Drained, message: String::new() };
+    fleet.act(&hand, held, release).await.expect("it is given back");
+    assert!(!is_confirmed(Command::Exchange(op(held, late()))).await);
 }

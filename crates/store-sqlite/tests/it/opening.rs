@@ -50,8 +50,7 @@ async fn a_closed_store_frees_its_directory_and_says_so() {
 
 #[test]
 fn a_store_that_is_made_is_not_told_as_migrated() {
-    let log = Log::default();
-    let _logging = tracing::subscriber::set_default(log.clone());
+    let (log, _logging) = Log::listen();
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
     drop(open(dir.path()).unwrap());

@@ -1,6 +1,6 @@
 //! What an attempt costs its job and leaves behind, and what is refused before its time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pointsman_core::{
     Command, FailureKind, LossReason, Rejected,
@@ -13,7 +13,7 @@ use super::{
     Open,
     fleet::{Fleet, completed, failed, late, spec},
 };
-use crate::Due;
+use crate::{Due, JobFilter};
 
 const INSTANT: Duration = Duration::from_millis(1);
 
@@ -206,4 +206,65 @@ pub async fn each_exclusion_ends_at_its_own_time(open: &Open) {
         assert_eq!(Fleet::excluded(&*fleet.job(held.job).await).len(), left);
     }
     fleet.check().await.expect("sound");
+}
+
+/// Only its worker keeps it.
+pub async fn a_wish_to_cancel_renews_no_lease(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    fleet.advance(limits::LEASE - INSTANT);
+    fleet.run(Command::Cancel { job: held.job }).await.expect("accepted");
+    assert_eq!(fleet.reconcile(Due::Leases).await, 0);
+    fleet.advance(INSTANT);
+    fleet.reconcile(Due::Leases).await;
+    assert_eq!(fleet.job(held.job).await.status(), JobStatus::Cancelled);
+}
+
+/// Those that it runs and those that ended with it, and no others.
+pub async fn a_workers_jobs_are_listed(open: &Open) {
+    let fleet = Fleet::new(open);
+    let [hand, other] = [fleet.worker("w", 2, &[]).await, fleet.worker("other", 2, &[]).await];
+    let [ended, foreign] = [fleet.running(&hand).await, fleet.running(&other).await];
+    fleet.act(&hand, ended, completed()).await.expect("accepted");
+    fleet.act(&other, foreign, completed()).await.expect("accepted");
+    let [runs, _] = [fleet.running(&hand).await, fleet.running(&other).await];
+    fleet.submit(spec(50)).await;
+    let of_it = JobFilter { worker: Some(hand.worker), ..JobFilter::default() };
+    let ids = |jobs: Vec<Arc<Job>>| jobs.iter().map(|job| job.id).collect::<Vec<_>>();
+    let page = fleet.store.jobs(of_it.clone(), None, 10).await.expect("the store works");
+    assert_eq!(ids(page.jobs), [runs.job, ended.job]);
+    let page = fleet.store.ended_jobs(of_it, None, 10).await.expect("the store works");
+    assert_eq!(ids(page.jobs), [ended.job]);
+}
+
+/// It was counted when the attempt was lost, and the class was proven since.
+pub async fn what_is_handed_in_late_is_no_new_loss(open: &Open) {
+    let fleet = Fleet::new(open);
+    let mut hands = Vec::new();
+    for n in 0..limits::POISONOUS_AFTER {
+        hands.push(fleet.worker(&format!("w{n}"), 1, &[]).await);
+    }
+    // A class is told as poisonous while one of its jobs is live.
+    fleet.submit(spec(0)).await;
+    let mut lost = Vec::new();
+    for hand in &hands {
+        fleet.submit(JobSpec { max_losses: 0, ..spec(50) }).await;
+        let held = fleet.claim(hand).await.expect("the job");
+        fleet.act(hand, held, Op::Start).await.expect("accepted");
+        fleet.advance(Duration::from_secs(1));
+        fleet.act(hand, held, release(LossReason::ServiceLost)).await.expect("accepted");
+        assert_eq!(fleet.job(held.job).await.status(), JobStatus::Failed);
+        lost.push((hand, held));
+    }
+    let poisonous = async || fleet.store.poisonous().await.expect("the store works").len();
+    assert_eq!(poisonous().await, 1);
+    let held = fleet.running(&hands[0]).await;
+    fleet.act(&hands[0], held, completed()).await.expect("accepted");
+    assert_eq!(poisonous().await, 0);
+    for (hand, held) in lost {
+        let kept = fleet.act(hand, held, late()).await;
+        assert_eq!(kept, Ok(OpAnswer::LateKept { won: false }));
+    }
+    assert_eq!(poisonous().await, 0);
 }

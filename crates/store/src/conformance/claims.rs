@@ -3,16 +3,17 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pointsman_core::{
-    Command, FailureKind, JobId, LossReason, Record, RecordKey, Timestamp, Token, WorkflowId,
+    Command, ConnectorId, FailureKind, JobId, LossReason, Record, RecordKey, Timestamp, Token,
+    WorkflowId,
     command::{Op, Submit},
     decide::limits,
-    matching::PoisonousClass,
+    matching::{PoisonousClass, Requirements},
     record::{AlertId, AlertRule, ConnectorStatus, Job, JobSpec, Orders},
 };
 
 use super::{
     Open,
-    fleet::{Fleet, completed, failed, needs, spec, within},
+    fleet::{Fleet, completed, failed, needs, service, spec, within},
 };
 use crate::Due;
 
@@ -40,6 +41,18 @@ pub async fn order_is_priority_then_place(open: &Open) {
     fleet.check().await.expect("sound");
 }
 
+/// Its place is that of the oldest of its jobs that have not ended.
+pub async fn a_workflow_whose_jobs_have_ended_begins_at_a_new_place(open: &Open) {
+    let fleet = Fleet::new(open);
+    let of_flow = JobSpec { workflow_id: WorkflowId::new("flow").ok(), ..spec(50) };
+    let ended = fleet.submit(of_flow.clone()).await;
+    fleet.run(Command::Cancel { job: ended }).await.expect("it waits");
+    let between = fleet.submit(spec(50)).await;
+    let next = fleet.submit(of_flow).await;
+    assert_eq!(claimed_in_order(&fleet, 2).await, [between, next]);
+    fleet.check().await.expect("sound");
+}
+
 pub async fn a_claim_of_many_jobs_tells_of_its_worker_once(open: &Open) {
     let fleet = Fleet::new(open);
     let hand = fleet.worker("w", 3, &[]).await;
@@ -56,6 +69,26 @@ pub async fn a_claim_of_many_jobs_tells_of_its_worker_once(open: &Open) {
     assert_eq!(names, [&once[..], &["worker_status_changed"]].concat());
     assert_eq!(fleet.log().await.last(), Some(&told), "the log says what was told");
     fleet.check().await.expect("sound");
+}
+
+/// Its worker changes with both, and has one event.
+pub async fn a_claim_beside_an_end_is_told_as_the_log_has_it(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let held = fleet.running(&hand).await;
+    let next = fleet.submit(spec(50)).await;
+    let ops = vec![Fleet::op(held, completed())];
+    let exchange = Fleet::exchange(&hand, ops, vec![fleet.token()]);
+    let (_, told) = fleet.run(Command::Exchange(exchange)).await.expect("accepted");
+    assert_eq!(fleet.log().await.last(), told.as_ref());
+    let told = told.expect("a job ended");
+    let last = |key| told.events.iter().rfind(|event| event.key == key).map(|event| &event.record);
+    let worker = last(RecordKey::Worker(hand.worker.clone()));
+    let Some(Some(Record::Worker(worker))) = worker else { panic!("{worker:?}") };
+    assert_eq!(worker.current_job_ids, BTreeSet::from([next]));
+    let connector = last(RecordKey::Connector(ConnectorId::new(hand.worker, service())));
+    let Some(Some(Record::Connector(connector))) = connector else { panic!("{connector:?}") };
+    assert_eq!(connector.job_ids, BTreeSet::from([next]));
 }
 
 pub async fn a_claim_takes_no_more_payload_than_one_answer_has_room_for(open: &Open) {
@@ -147,6 +180,18 @@ pub async fn the_wrong_worker_does_not_get_the_job_again(open: &Open) {
     fleet.advance(limits::EXCLUSION_AT_LEAST);
     assert_eq!(fleet.reconcile(Due::Exclusions).await, 1, "nobody else could: they lapse");
     assert!(fleet.claim(&right).await.is_some());
+    fleet.check().await.expect("sound");
+}
+
+pub async fn a_worker_that_a_job_rules_out_by_name_does_not_get_it(open: &Open) {
+    let fleet = Fleet::new(open);
+    // Another, though its name is a part of that one's.
+    let [named, other] = [fleet.worker("named", 1, &[]).await, fleet.worker("name", 1, &[]).await];
+    let not_named = serde_json::json!({"must_not": {"workers": ["named"]}});
+    let requirements = Requirements::parse(&not_named).expect("valid requirements").into();
+    let job = fleet.submit(JobSpec { requirements, ..spec(50) }).await;
+    assert_eq!(fleet.claim(&named).await, None);
+    assert_eq!(fleet.claim(&other).await.map(|held| held.job), Some(job));
     fleet.check().await.expect("sound");
 }
 
@@ -369,6 +414,8 @@ pub async fn a_poisonous_class_runs_one_probe(open: &Open) {
     let probe = fleet.claim_with(&fresh, tokens).await;
     assert_eq!(probe.len(), 1, "one probe at a time");
     assert_eq!(poisonous().await, Some(PoisonousClass { losses, probing: true }));
+    let probing = fleet.store.explain(probe[0].job).await.expect("the store works");
+    assert_eq!(probing.expect("there is such a job").0.poisonous, None, "it waits for nothing");
     fleet.act(&fresh, probe[0], completed()).await.expect("accepted");
     assert_eq!(poisonous().await, None, "a completion proves the class");
     let tokens = (0..4).map(|_| fleet.token()).collect();

@@ -1,17 +1,34 @@
 //! What is logged, for a test to look at.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use parking_lot::Mutex;
 use tracing::{
-    Event, Level, Metadata, Subscriber,
+    Dispatch, Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
+    subscriber::{DefaultGuard, NoSubscriber},
 };
 
 /// The lines from `info` on.
 #[derive(Clone, Default)]
 pub struct Log(pub Arc<Mutex<Vec<String>>>);
+
+/// While a process has one subscriber, the thread that comes to a line of the program first settles
+/// for all whether anybody listens to it. Beside another one, every thread asks its own.
+static BESIDE: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+
+impl Log {
+    /// What this thread logs until the guard is dropped.
+    pub fn listen() -> (Self, DefaultGuard) {
+        LazyLock::force(&BESIDE);
+        let log = Self::default();
+        (log.clone(), tracing::subscriber::set_default(log))
+    }
+}
 
 impl Subscriber for Log {
     fn enabled(&self, of: &Metadata<'_>) -> bool {

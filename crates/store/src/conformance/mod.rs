@@ -38,11 +38,14 @@ macro_rules! conformance_tests {
     ($open:expr) => {
         $crate::conformance_tests!(@each claims $open,
             order_is_priority_then_place,
+            a_workflow_whose_jobs_have_ended_begins_at_a_new_place,
             a_claim_sees_past_jobs_it_cannot_run,
             a_claim_of_many_jobs_tells_of_its_worker_once,
+            a_claim_beside_an_end_is_told_as_the_log_has_it,
             a_claim_takes_no_more_payload_than_one_answer_has_room_for,
             few_classes_far_down_are_claimed_in_their_order,
             the_wrong_worker_does_not_get_the_job_again,
+            a_worker_that_a_job_rules_out_by_name_does_not_get_it,
             a_suspect_worker_proves_itself,
             a_worker_that_dies_of_every_job_is_suspect,
             a_jobs_own_time_limit_makes_no_worker_suspect,
@@ -88,6 +91,9 @@ macro_rules! conformance_tests {
             a_renewal_names_attempt_and_token,
             a_job_that_is_lost_again_waits,
             holds_and_exclusions_last_their_time,
+            a_wish_to_cancel_renews_no_lease,
+            what_is_handed_in_late_is_no_new_loss,
+            a_workers_jobs_are_listed,
         );
         $crate::conformance_tests!(@each presence $open,
             a_superseded_worker_is_told_so,
@@ -119,6 +125,8 @@ macro_rules! conformance_tests {
             what_a_connector_says_is_told_anew,
             a_worker_that_is_away_gets_no_job,
             each_status_has_its_time,
+            a_claim_alone_is_no_sign_of_life,
+            a_machine_is_heard_as_the_last_of_it,
         );
         $crate::conformance_tests!(@each truths $open,
             a_goodbye_with_jobs_is_told_as_one,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pointsman_core::{
     Command, Event, EventName, FailureKind, MachineId, Record, Rejected,
-    command::{RegisterMachine, Renew, SetMachine},
+    command::{Op, RegisterMachine, Renew, SetMachine},
     decide::limits,
     record::{ConnectorStatus, MachineStatus, OfflineReason, Orders, Presence, WorkerStatus},
 };
@@ -262,4 +262,50 @@ pub async fn each_status_has_its_time(open: &Open) {
     let drain = Command::SetMachineOrders { machine: hand.machine.clone(), orders };
     fleet.run(drain).await.expect("accepted");
     assert_eq!(times().await, [draining, busy, came], "its machine is as it was");
+}
+
+/// A server repeats it while it waits: only operations are signs of life, also beside a claim.
+pub async fn a_claim_alone_is_no_sign_of_life(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 2, &[]).await;
+    let heard = async || {
+        let pulse = fleet.store.pulse().await.expect("the store works");
+        (pulse.workers[0].heartbeat_at, pulse.connectors[0].confirmed_at)
+    };
+    let came = Some(fleet.store.now());
+    fleet.submit(spec(50)).await;
+    fleet.submit(spec(50)).await;
+    fleet.advance(SECOND);
+    let held = fleet.claim(&hand).await.expect("a job to claim");
+    assert_eq!(heard().await, (came, came));
+    let started = Some(fleet.store.now());
+    let ops = vec![Fleet::op(held, Op::Start)];
+    let exchange = Fleet::exchange(&hand, ops, vec![fleet.token()]);
+    fleet.run(Command::Exchange(exchange)).await.expect("accepted");
+    assert_eq!(heard().await, (started, started));
+    fleet.advance(SECOND);
+    let ended = Some(fleet.store.now());
+    fleet.act(&hand, held, completed()).await.expect("accepted");
+    assert_eq!(heard().await, (ended, ended));
+}
+
+/// Of its agent and of its workers whichever was heard last.
+pub async fn a_machine_is_heard_as_the_last_of_it(open: &Open) {
+    let fleet = Fleet::new(open);
+    let hand = fleet.worker("w", 1, &[]).await;
+    let register = RegisterMachine {
+        machine: hand.machine.clone(),
+        incarnation: hand.incarnation,
+        gpus: Vec::new(),
+    };
+    let heard = async || {
+        let pulse = fleet.store.pulse().await.expect("the store works");
+        pulse.machines[0].heartbeat_at
+    };
+    fleet.advance(SECOND);
+    fleet.run(Command::RegisterMachine(register)).await.expect("accepted");
+    assert_eq!(heard().await, Some(fleet.store.now()));
+    fleet.advance(SECOND);
+    fleet.report(&hand, ConnectorStatus::Idle).await;
+    assert_eq!(heard().await, Some(fleet.store.now()));
 }

@@ -5,7 +5,8 @@ use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use pointsman_core::{
     Answer, Command, JobId, Record, RecordKey, Rejected,
-    command::{Held, Idempotency, Op, OpAnswer, Submit},
+    command::{Held, Idempotency, IdempotencyKey, Op, OpAnswer, Reconcile, Submit},
+    decide::{KeptIdempotency, Side},
     hex,
     record::{Job, JobStatus, Orders, Worker},
 };
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     Depth, Examination, Intake, JobFilter, LogPage, ManualClock, MemStore, Store, Transfer,
     TransferError,
-    transfer::{ExportOptions, FORMAT, Imported, check, export, import},
+    transfer::{ExportOptions, FORMAT, Imported, Item, check, export, import},
 };
 
 /// Opens an empty store, as [`Open`](super::Open) does.
@@ -446,10 +447,19 @@ pub async fn a_store_that_is_filled_serves_nobody(open: OpenTransfer) {
     assert_eq!(refused.err(), Some(Rejected::Importing));
     let hand = new.fleet.hand("w");
     let register = Command::Register(Fleet::registration(&hand, 1, &[]));
-    assert_eq!(new.fleet.run(register).await.err(), Some(Rejected::Importing));
+    let job = new.fleet.submission(spec(50)).id;
+    let removal = Command::Reconcile(Reconcile::RemoveJob { job });
+    for command in [register, Command::Cancel { job }, removal] {
+        assert_eq!(new.fleet.run(command).await.err(), Some(Rejected::Importing));
+    }
     assert!(matches!(new.store.set_intake(true).await, Err(TransferError::Importing)));
     let refused = imported(&*new.store, &stream).await;
     assert!(matches!(refused, Err(TransferError::Importing)), "{refused:?}");
+    // The time of a key may be over once its turn comes.
+    let key = IdempotencyKey { customer: None, key: "k".into() };
+    let kept = KeptIdempotency { job, body: [7; 32], until: new.fleet.store.now() };
+    let over = Item::Side(Side::Idempotency { key, kept });
+    new.store.import(vec![over]).await.expect("it is left out");
     new.store.clear_import().await.expect("a half import");
     imported(&*new.store, &stream).await.expect("an import");
     assert!(matches!(new.store.clear_import().await, Err(TransferError::NotImporting)));

@@ -156,7 +156,11 @@ impl Lane {
         // attempt sees the doubt.
         self.shared.keep(&attempt);
         if !adopted && (self.shared.is_stopping() || !self.service.is_clear()) {
-            let message = "the service was not ready any more".to_owned();
+            let message = match self.shared.is_stopping() {
+                true => "the worker was told to stop",
+                false => "the service was not ready any more",
+            };
+            let message = message.to_owned();
             let reason = LossReason::Unstarted;
             attempt.set_phase(Phase::Over);
             self.ops.push((attempt, Op::Release { reason, message }));

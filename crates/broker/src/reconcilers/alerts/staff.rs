@@ -96,7 +96,8 @@ pub(super) fn plight(members: &[&Member], now: Timestamp) -> (String, &'static s
         [(broken, "not ready"), (drained, "draining"), (stopping, "stopping"), (gone, "offline")];
     let counts = counts.into_iter().filter(|(n, _)| *n > 0);
     let counts: Vec<_> = counts.map(|(n, what)| format!("{n} {what}")).collect();
-    let first = of(A::NotReady).chain(of(A::Draining)).chain(members).next();
+    let mut ordered = of(A::NotReady).chain(of(A::Draining)).chain(of(A::Offline)).chain(members);
+    let first = ordered.next();
     let example = first.map(|Member { worker, connector, availability }| {
         let why = match availability {
             A::NotReady => unready(worker, connector.as_deref(), now),
@@ -105,6 +106,9 @@ pub(super) fn plight(members: &[&Member], now: Timestamp) -> (String, &'static s
         why.map_or_else(|| worker.id.to_string(), |why| format!("{}: {why}", worker.id))
     });
     let cure = match (broken, drained) {
+        (0, 0) if gone == 0 && members.iter().any(|member| member.worker.orders.drain) => {
+            "start them again once they have left and let them take jobs again, or start others"
+        }
         (0, 0) if gone == 0 => "start them again once they have left, or others",
         (0, 0) => "look whether their machines run and reach the server, or start others",
         (0, _) => "let them take jobs again, or start others",

@@ -1,29 +1,25 @@
 //! A prompt that is over before anyone could listen.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use pointsman_comfyui_sim::{Faults, SimConfig, Version};
 use pointsman_core::record::Artifact;
 use serde_json::json;
 
-use super::{Bench, picture, proxy::Proxy, settings, with_faults};
+use super::{Bench, picture, settings, with_faults};
 use crate::{Connector as _, Task, comfyui::ComfyUiConnector, testing::Witness};
 
-/// What "well under a second" means here, on a machine that is busy with other tests.
-const SOON: Duration = Duration::from_millis(700);
+/// What is not to be waited for takes so long here: who waits for it hangs.
+const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
 async fn a_cached_prompt_is_recognised_and_completes_at_once() {
     for version in [Version::V0_3_64, Version::V0_27] {
-        let bench = Bench::with(SimConfig { version, ..SimConfig::default() }, |_| {}).await;
+        let config = SimConfig { version, ..SimConfig::default() };
+        let bench = Bench::with(config, |settings| settings.pace.truth_first = HOUR).await;
         bench.run(picture(1)).await.0.unwrap();
-        let begin = Instant::now();
         let (end, witness) = bench.run(picture(1)).await;
         let completion = end.unwrap();
-        assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
         assert!(completion.cached);
         assert_eq!(completion.artifacts.len(), 1);
         assert_eq!(witness.artifacts.lock().len(), 1);
@@ -51,34 +47,25 @@ async fn where_nothing_is_shown_every_node_must_be_cached() {
 async fn also_when_the_socket_hears_nothing() {
     let bench = Bench::with_faults(Faults { socket_deaf: true, ..Faults::default() }).await;
     bench.run(picture(1)).await.0.unwrap();
-    let begin = Instant::now();
     let completion = bench.run(picture(1)).await.0.unwrap();
-    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     assert!(completion.cached);
 }
 
 #[tokio::test]
-async fn also_when_the_socket_connects_late_or_not_at_all() {
-    let bench = Bench::new().await;
-    for (delay, name) in [(Duration::from_secs(2), "late"), (Duration::from_secs(3600), "never")] {
-        let proxy = Proxy::start(bench.sim.addr()).await;
-        let connector = ComfyUiConnector::new(settings(&proxy.url(), "worker-a")).unwrap();
-        let run = || connector.run(super::comfy_task(picture(1)), Witness::new().context());
-        run().await.unwrap();
-        proxy.delay_sockets(delay);
-        let begin = Instant::now();
-        let completion = run().await.unwrap();
-        assert!(begin.elapsed() < SOON, "{name}: {:?}", begin.elapsed());
-        assert!(completion.cached, "{name}");
-    }
+async fn also_when_the_socket_does_not_connect() {
+    let (bench, proxy) = Bench::new().await.behind_a_proxy(|_| {}).await;
+    bench.run(picture(1)).await.0.unwrap();
+    proxy.delay_sockets(HOUR);
+    let completion = bench.run(picture(1)).await.0.unwrap();
+    assert!(completion.cached);
 }
 
 #[tokio::test]
 async fn also_when_the_socket_breaks() {
-    let bench = Bench::with_faults(Faults { socket_cut: true, ..Faults::default() }).await;
-    let begin = Instant::now();
+    let faults = Faults { socket_cut: true, ..Faults::default() };
+    let config = SimConfig { faults, ..SimConfig::default() };
+    let bench = Bench::with(config, |settings| settings.pace.reconnect = HOUR).await;
     bench.run(picture(1)).await.0.unwrap();
-    assert!(begin.elapsed() < SOON * 2, "{:?}", begin.elapsed());
     let completion = bench.run(picture(1)).await.0.unwrap();
     assert!(completion.cached);
 }

@@ -38,3 +38,20 @@ pub fn split(joined: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     }
     (left == 0).then_some(fields)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_other_texts_than_it_says_is_no_record() {
+        let joined = |texts: &[&str]| -> Vec<u8> {
+            let each = ["4"].iter().chain(texts).map(|text| [&[BETWEEN], text.as_bytes()].concat());
+            each.flatten().collect()
+        };
+        assert!(split(&joined(&["a", "1", "b", "2"])).is_some());
+        for other in [&["a", "1"][..], &["a", "1", "b"], &["a", "1", "b", "2", "c", "3"]] {
+            assert_eq!(split(&joined(other)), None, "{other:?}");
+        }
+    }
+}

@@ -184,3 +184,35 @@ pub fn to_record<K: AsRef<[u8]>>(
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A newer version may have written them.
+    #[test]
+    fn fields_that_are_not_known_stay_as_they_stand() {
+        let mut fields = vec![
+            ("id", "inconsistent:some"),
+            ("rule", "inconsistent"),
+            ("subject", "some"),
+            ("severity", "warning"),
+            ("message", "a test's"),
+            ("action", "none"),
+            ("raised_at", "2026-11-27T00:00:00.000Z"),
+            ("rev", "7"),
+            ("number", "12"),
+            ("text_like_a_number", "\"12\""),
+            ("text", "twelve"),
+            ("object", "{\"a\":1}"),
+            // Of a job it would be the usual one, and left out.
+            ("run", "1"),
+        ];
+        let read = to_record(RecordKind::Alert, "alert:inconsistent:some", &fields);
+        let written = of_record(&read.expect("a record").expect("there is one"));
+        let mut written: Vec<(&str, &str)> = written.iter().collect();
+        written.sort_unstable();
+        fields.sort_unstable();
+        assert_eq!(written, fields);
+    }
+}

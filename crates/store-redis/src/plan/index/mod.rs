@@ -59,12 +59,6 @@ struct ProfileChange {
     capabilities: Option<Arc<Capabilities>>,
 }
 
-impl ProfileChange {
-    fn is_any(&self) -> bool {
-        self.users != 0 || self.present != 0 || self.capabilities.is_some()
-    }
-}
-
 /// A class with its key, and the key of the one that its losses count for.
 #[derive(Debug, Clone)]
 struct Live {
@@ -343,7 +337,7 @@ impl Indexes {
                 let Some(class) = class else { continue };
                 let change = self.class(class);
                 change.live += by;
-                change.is_asked_for |= by > 0 && is_new_run;
+                change.is_asked_for |= is_new_run;
             }
         }
         for (job, class, by) in [(before, &old, -1), (after, &new, 1)] {

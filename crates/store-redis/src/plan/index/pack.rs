@@ -74,7 +74,7 @@ impl Indexes {
             pack.text(kind).text(&base.to_string()).int(from).int(till);
         }
         let pack = parts.begin();
-        for (digest, change) in self.profiles.iter().filter(|(_, change)| change.is_any()) {
+        for (digest, change) in &self.profiles {
             let ProfileChange { users, present, capabilities } = change;
             pack.text(&digest.to_string()).int(*users).int(*present);
             let services = capabilities.as_deref().map(services_text);

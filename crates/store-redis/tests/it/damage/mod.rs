@@ -255,6 +255,7 @@ async fn a_lost_payload_is_told_and_stops_no_other_repair() {
     by_hand(&scene.prefix, &format!("RPUSH payload:{} x", uuid::Uuid::nil()));
     by_hand(&scene.prefix, "SADD workers ghost");
     let mended = scene.fleet.store.mend(None).await.expect("the rest is mended");
+    assert_eq!(mended.len(), 3, "each is told once: {mended:?}");
     for mended in mended {
         let is_left = matches!(mended.outcome, MendOutcome::Left { .. });
         assert_eq!(is_left, mended.finding.subject == format!("index/{payload}"), "{mended:?}");
