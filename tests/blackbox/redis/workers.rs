@@ -121,7 +121,7 @@ async fn a_worker_that_was_told_to_stop_is_shown_as_stopping() {
     };
     let mut stopped =
         [fleet.direct(&server, "direct", 1).await, server.worker("over-http", 1).await];
-    let jobs = running(&server.client, 2, 3_000).await;
+    let jobs = running(&server.client, 2, 8_000).await;
     let waits = submit(&server.client, &simulation(0)).await;
     for (process, id) in stopped.iter().zip(["direct", "over-http"]) {
         assert_eq!(is(id).await, "busy");

@@ -185,7 +185,8 @@ impl Run<'_> {
                 // A proxy's, before a ComfyUI that is there: what runs is not stopped for it, and what has
                 // ended is waited for.
                 if error.is_proxys() && watch.is_running() && !self.has_left_the_queue().await {
-                    (watch.refused_since, watch.unreadable_since) = (None, None);
+                    watch.refused_since = None;
+                    self.is_readable(watch);
                     return Ok(None);
                 }
                 return self.weigh_unreadable(watch, &error).await.map(|()| None);
@@ -193,9 +194,7 @@ impl Run<'_> {
             Err(error) => return self.weigh_failed_read(watch, &error, hears).map(|()| None),
         };
         watch.refused_since = None;
-        if watch.unreadable_since.take().is_some() {
-            self.note(watch, None);
-        }
+        self.is_readable(watch);
         if std::mem::take(&mut watch.may_be_partial) {
             self.check_whole(&truth).await?;
             if let Some(outputs) = truth.outputs_to_execute(&self.prompt_id) {
@@ -242,7 +241,7 @@ impl Run<'_> {
         error: &RequestError,
         hears: bool,
     ) -> Result<(), RunEnd> {
-        watch.unreadable_since = None;
+        self.is_readable(watch);
         let pace = &self.connector.settings.pace;
         let dead_after = match error {
             // An open socket speaks against it only as long as something is heard there.
@@ -264,6 +263,13 @@ impl Run<'_> {
         }
         watch.read_by(Instant::now() + pace.dead_after, watch.pause);
         Ok(())
+    }
+
+    /// Nothing that makes no sense is waited out any more.
+    fn is_readable(&self, watch: &mut Watch) {
+        if watch.unreadable_since.take().is_some() {
+            self.note(watch, None);
+        }
     }
 
     /// An answer that makes no sense may pass. One that does not would be no news for ever: the
