@@ -107,7 +107,8 @@ pub(crate) async fn explain(
         explanation.forget_workers();
     }
     let progress = app.broker.progress(&job).map(|progress| {
-        let age = progress.last_event_at.map(|at| app.broker.store().now().since(at));
+        let heard = progress.last_event_at.filter(|_| job.started_at().is_some());
+        let age = heard.map(|at| app.broker.store().now().since(at));
         (progress, age)
     });
     Ok(Json(Explained {
