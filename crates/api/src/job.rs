@@ -89,6 +89,9 @@ pub struct CurrentProgress {
     /// What its worker said last of the attempt that runs; null while it has said nothing, and when none
     /// runs. What was said last before a job's end stands in its record.
     pub progress: Option<Progress>,
+    /// Whether a null `progress` says that there is none. For 20 s after its start a server may lack
+    /// what was said before: of attempts that began earlier, until it hears of them again.
+    pub known: bool,
 }
 
 /// Why a job waits.

@@ -85,7 +85,8 @@ pub(crate) async fn progress(
 ) -> Answer<Json<CurrentProgress>> {
     let job = find(&app, &caller, id).await?;
     let (at, progress) = (app.broker.store().now(), app.broker.progress(&job));
-    Ok(Json(CurrentProgress { job: id, status: job.status(), at, progress }))
+    let known = progress.is_some() || app.broker.has_listened(&job);
+    Ok(Json(CurrentProgress { job: id, status: job.status(), at, progress, known }))
 }
 
 /// Why the job waits: rule by rule, how many workers pass or fail it, and which; a customer's token
