@@ -90,6 +90,9 @@ pub struct CurrentProgress {
     /// (a worker tells it again every 15 s, should the server have started since), and when none runs.
     /// What was said last before a job's end stands in its record.
     pub progress: Option<Progress>,
+    /// Whether a null `progress` says that there is none. For 20 s after its start a server may lack
+    /// what was said before: of attempts that began earlier, until it hears of them again.
+    pub known: bool,
 }
 
 /// Why a job waits.

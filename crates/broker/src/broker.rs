@@ -101,6 +101,12 @@ impl Broker {
         (job.is_running() && said.attempt == job.attempt).then_some(said)
     }
 
+    /// Whether this server would have heard what the worker of the job said of it: it may say that
+    /// there is nothing.
+    pub fn has_listened(&self, job: &Job) -> bool {
+        self.hub.has_listened(job)
+    }
+
     /// Keeps the newest picture of a running attempt.
     pub async fn set_preview(
         &self,

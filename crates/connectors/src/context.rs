@@ -118,7 +118,7 @@ impl RunContext {
         self.host.preview(preview);
     }
 
-    /// An event of the service about this job came in; ticks too.
+    /// An event of the service about this job came in, or it was found waiting there; ticks too.
     pub fn event(&self) {
         self.host.event();
     }

@@ -96,11 +96,15 @@ impl Attempt {
         claimed: Claimed,
         adopted: bool,
     ) -> Arc<Self> {
-        let progress = Progress { attempt: claimed.held.attempt, ..Progress::default() };
+        let now = (shared.config.clock)();
         let above = match adopted {
-            true => Above::all_before(&claimed, (shared.config.clock)()),
+            true => Above::all_before(&claimed, now),
             false => Above::default(),
         };
+        // Its silence is counted from here, and again from its start: a report without a time would
+        // be taken for a word of the service.
+        let (attempt, last_event_at) = (claimed.held.attempt, Some(now));
+        let progress = Progress { attempt, last_event_at, ..Progress::default() };
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             service: service.clone(),
@@ -292,6 +296,15 @@ impl RunHost for Attempt {
     fn started(&self) {
         if self.started_at.set(Instant::now()).is_err() {
             return;
+        }
+        let at = (self.shared.config.clock)();
+        let was_shown = {
+            let mut shown = self.shown.lock();
+            shown.progress.last_event_at = Some(at);
+            shown.progress.n > 0
+        };
+        if was_shown {
+            self.show(|_| ());
         }
         self.on_start.notify_waiters();
         if let Some(this) = self.this.upgrade() {

@@ -1310,6 +1310,11 @@ export interface components {
             /** @description When it was so. */
             at: components["schemas"]["Timestamp"];
             progress?: components["schemas"]["Progress"] | null;
+            /**
+             * @description Whether a null `progress` says that there is none. For 20 s after its start a server may lack
+             *     what was said before: of attempts that began earlier, until it hears of them again.
+             */
+            known: boolean;
         };
         /** @description Who a job belongs to. */
         CustomerId: string;

@@ -19,7 +19,7 @@ use std::sync::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use pointsman_core::{JobId, LogGroup, Rejected, Seq, View};
+use pointsman_core::{JobId, LogGroup, Rejected, Seq, Timestamp, View};
 use pointsman_store::{Epoch, Position, Seed, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,8 @@ pub(crate) struct Hub {
     /// A command met what is damaged in the store, and nobody has looked since what that is.
     pub damage_met: AtomicBool,
     pub lanes: LaneValues,
+    /// What workers told of their jobs before may not be in the lanes.
+    listens_since: Timestamp,
     pub watchers: JobWatchers,
     pub observer: OnceLock<Observer>,
     last_start: LastStart,
@@ -89,7 +91,7 @@ impl Hub {
         tail: Tail,
         stop: CancellationToken,
     ) -> Self {
-        let contact = Contact::new(seed.now);
+        let (contact, listens_since) = (Contact::new(seed.now), seed.now);
         let fleet = config.fleet.as_str().into();
         let lanes = LaneValues::new(config.preview_bytes);
         let live = RwLock::new(Live::from_seed(seed, tail, &config, 0));
@@ -104,6 +106,7 @@ impl Hub {
             troubles: Troubles::default(),
             damage_met: AtomicBool::new(false),
             lanes,
+            listens_since,
             watchers: JobWatchers::default(),
             observer: OnceLock::new(),
             last_start: LastStart::default(),

@@ -1,6 +1,8 @@
 //! Lane values of jobs, in step with the records: taken in only for the attempt that runs, and
 //! dropped with it.
 
+use std::time::Duration;
+
 use pointsman_core::{
     JobId, LogGroup, Record, RecordKey,
     record::{Job, Progress},
@@ -10,6 +12,10 @@ use super::Hub;
 use pointsman_store::Preview;
 
 use crate::lanes::PreviewError;
+
+/// Workers tell the last progress of each job again every 15 s: a server that has listened for so long
+/// has heard it.
+const TOLD_AGAIN: Duration = Duration::from_secs(20);
 
 impl Hub {
     /// Progress and previews belong to one running attempt.
@@ -44,6 +50,14 @@ impl Hub {
         if taken {
             self.watchers.tell_progress(&job.id);
         }
+    }
+
+    /// Whether what the worker of the job has said would be here: it does not run, it began to while
+    /// this server listened, or all that was said before has been said again since.
+    pub fn has_listened(&self, job: &Job) -> bool {
+        let began = self.listens_since;
+        let all_along = job.started_at().is_some_and(|started_at| started_at >= began);
+        !job.is_running() || all_along || self.store.now().since(began) >= TOLD_AGAIN
     }
 
     pub fn take_preview(&self, job: JobId, preview: Preview) -> Result<(), PreviewError> {

@@ -33,6 +33,10 @@ impl World {
         self.broker.renew(renewal, progress).await.expect("a valid renewal");
     }
 
+    async fn listened_to(&self, held: Held) -> bool {
+        self.broker.has_listened(&*self.fleet.job(held.job).await)
+    }
+
     /// The progress in a snapshot.
     async fn shown(&self) -> BTreeMap<JobId, u64> {
         let lane = self.broker.snapshot().await.lanes.progress;
@@ -96,6 +100,28 @@ async fn progress_without_a_time_is_of_when_it_came_as_news() {
     let given = Progress { last_event_at: Some(first + secs(1)), ..progress(1, 3) };
     world.tell(&hand, &[held], vec![(held.job, given)]).await;
     assert_eq!(heard().await, first + secs(1), "a worker that says it knows best");
+}
+
+/// Workers say the last of each job again every 15 s.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_just_started_may_lack_what_was_said_before() {
+    let mut world = World::new(quiet()).await;
+    let hand = world.fleet.worker("a", 2, &[]).await;
+    let before = world.fleet.running(&hand).await;
+    world.pass(secs(1)).await;
+    world.restart().await;
+    let since = world.fleet.running(&hand).await;
+    world.pass(millis(19_900)).await;
+    assert!(!world.listened_to(before).await);
+    assert!(world.listened_to(since).await, "it listened all the while");
+    world.pass(millis(100)).await;
+    assert!(world.listened_to(before).await);
+    world.restart().await;
+    let outcome = Outcome::Completed { artifacts: Vec::new(), cached: false, result: None };
+    let finish = Finish { outcome, last_progress: None };
+    assert!(!world.listened_to(since).await);
+    world.fleet.act(&hand, since, Op::Finish(finish)).await.unwrap();
+    assert!(world.listened_to(since).await, "it does not run: there is no progress of it");
 }
 
 #[tokio::test(start_paused = true)]

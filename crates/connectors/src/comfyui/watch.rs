@@ -219,6 +219,8 @@ impl Run<'_> {
                     return Ok(None);
                 }
                 watch.clocks.waits(now);
+                // Nor does it count as silent for those who watch.
+                self.context.event();
                 watch.waits = true;
                 self.note(watch, Some(format!("waits behind {position} in ComfyUI's queue")));
             }

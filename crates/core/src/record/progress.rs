@@ -25,8 +25,8 @@ pub struct Progress {
     pub steps: Option<u32>,
     /// One line for people: what it does now; at most 2,000 bytes, of which 500 are shown.
     pub message: Option<String>,
-    /// When its service was last heard of. A worker that leaves it out gets the time at which a
-    /// report with a higher `n` came.
+    /// When its service was last heard of; before its first word, when it took the job. A worker that
+    /// leaves it out gets the time at which a report with a higher `n` came.
     pub last_event_at: Option<Timestamp>,
     /// Goes up with each preview picture; 0 is none yet.
     pub preview_n: u32,

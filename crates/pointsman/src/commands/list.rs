@@ -86,9 +86,7 @@ async fn remark(client: &Client, job: &JobRecord) -> String {
         JobStatus::Assigned | JobStatus::InProgress => {
             let cancelling = job.cancel_requested_at.map(|_| "cancelling".to_owned());
             let said = match client.progress(job.id).await {
-                Ok(CurrentProgress { status, at, progress, .. }) => {
-                    progress.and_then(|progress| at_work(status, &progress, at))
-                }
+                Ok(now) => at_work(job, &now),
                 Err(error) => Some(format!("progress {}", not_known(&error))),
             };
             cancelling.into_iter().chain(said).collect::<Vec<_>>().join("; ")
@@ -113,13 +111,23 @@ fn held(job: &JobRecord) -> Option<String> {
 }
 
 /// Where a running job stands, and for how long nothing was heard of it, where that is long.
-fn at_work(status: JobStatus, progress: &Progress, now: Timestamp) -> Option<String> {
-    let silence = progress.last_event_at.map(|at| now.since(at));
-    let silence = silence.filter(|it| status == JobStatus::InProgress && *it > SILENCE);
+fn at_work(job: &JobRecord, now: &CurrentProgress) -> Option<String> {
+    if !now.known {
+        return Some("progress not known yet".to_owned());
+    }
+    let silence = heard_at(job, now).map(|at| now.at.since(at)).filter(|it| *it > SILENCE);
     let silent = silence.map(|silence| format!("silent for {} s", silence.as_secs()));
-    let says = progress.message.as_deref().map(brief);
-    let said: Vec<String> = [how_far(progress), says, silent].into_iter().flatten().collect();
+    let progress = now.progress.as_ref();
+    let says = progress.and_then(|progress| progress.message.as_deref()).map(brief);
+    let said: Vec<String> =
+        [progress.and_then(how_far), says, silent].into_iter().flatten().collect();
     (!said.is_empty()).then(|| said.join("; "))
+}
+
+/// When the service was last heard of a job that it runs: at its start, where it has said nothing.
+fn heard_at(job: &JobRecord, now: &CurrentProgress) -> Option<Timestamp> {
+    let told = now.progress.as_ref().and_then(|progress| progress.last_event_at);
+    told.or(job.started_at).filter(|_| now.known && now.status == JobStatus::InProgress)
 }
 
 /// The server looks at so many records for one answer, and few of them may be meant: it is asked on
@@ -175,9 +183,7 @@ pub async fn job(client: &Client, id: JobId, json: bool) -> Result<(), Exit> {
     }
     if matches!(job.status, JobStatus::Assigned | JobStatus::InProgress) {
         rows.extend(match client.progress(id).await {
-            Ok(CurrentProgress { at, progress, .. }) => {
-                progress.map(|progress| progress_rows(progress, at)).unwrap_or_default()
-            }
+            Ok(now) => progress_rows(&job, now),
             Err(error) => vec![vec!["progress".to_owned(), not_known(&error)]],
         });
     }
@@ -194,10 +200,12 @@ pub(super) fn how_far(progress: &Progress) -> Option<String> {
     (!at.is_empty()).then(|| at.join(", "))
 }
 
-fn progress_rows(progress: Progress, now: Timestamp) -> Vec<Vec<String>> {
-    let heard = progress.last_event_at.map(|at| format!("{} s ago", now.since(at).as_secs()));
+fn progress_rows(job: &JobRecord, now: CurrentProgress) -> Vec<Vec<String>> {
+    let heard = heard_at(job, &now).map(|at| format!("{} s ago", now.at.since(at).as_secs()));
+    let unknown = "not known yet: the server has just started".to_owned();
+    let progress = now.progress.unwrap_or_default();
     let rows = [
-        ("progress", how_far(&progress)),
+        ("progress", if now.known { how_far(&progress) } else { Some(unknown) }),
         ("its worker says", progress.message),
         ("service heard", heard),
     ];
@@ -352,6 +360,17 @@ mod tests {
         Timestamp::from_millis(1_700_000_000_000 + seconds * 1_000)
     }
 
+    /// A job that began at 0, and how far it is at `seconds`.
+    fn asked(
+        status: JobStatus,
+        seconds: i64,
+        progress: Option<&Progress>,
+    ) -> (JobRecord, CurrentProgress) {
+        let job = pending(&json!({"status": "in_progress", "started_at": at(0)}));
+        let (id, progress) = (job.id, progress.cloned());
+        (job, CurrentProgress { job: id, status, at: at(seconds), progress, known: true })
+    }
+
     #[test]
     fn what_a_running_job_waits_for_is_shown() {
         let progress = Progress {
@@ -359,18 +378,25 @@ mod tests {
             step: Some(3),
             steps: Some(4),
             message: Some("a.png is not stored yet".into()),
-            last_event_at: Some(at(0)),
+            last_event_at: Some(at(2)),
             ..Progress::default()
         };
+        let (job, now) = asked(JobStatus::InProgress, 14, Some(&progress));
         assert_eq!(
-            progress_rows(progress, at(12)),
+            progress_rows(&job, now),
             [
                 ["progress", "100 %, step 3/4"],
                 ["its worker says", "a.png is not stored yet"],
                 ["service heard", "12 s ago"],
             ]
         );
-        assert!(progress_rows(Progress::default(), at(12)).is_empty());
+        let (job, now) = asked(JobStatus::InProgress, 14, None);
+        assert_eq!(progress_rows(&job, now.clone()), [["service heard", "14 s ago"]]);
+        let unknown = CurrentProgress { known: false, ..now.clone() };
+        let said = "not known yet: the server has just started";
+        assert_eq!(progress_rows(&job, unknown), [["progress", said]]);
+        let assigned = CurrentProgress { status: JobStatus::Assigned, ..now };
+        assert!(progress_rows(&job, assigned).is_empty());
     }
 
     #[test]
@@ -379,14 +405,32 @@ mod tests {
             percent: Some(40.0),
             node: Some("3".into()),
             message: Some("KSampler\nand more".into()),
-            last_event_at: Some(at(0)),
+            last_event_at: Some(at(2)),
             ..Progress::default()
         };
-        let said = |status, seconds| at_work(status, &progress, at(seconds)).unwrap();
-        assert_eq!(said(JobStatus::InProgress, 5), "40 %, node 3; KSampler");
-        assert_eq!(said(JobStatus::InProgress, 12), "40 %, node 3; KSampler; silent for 12 s");
-        assert_eq!(said(JobStatus::Assigned, 12), "40 %, node 3; KSampler", "nothing runs yet");
-        assert_eq!(at_work(JobStatus::InProgress, &Progress::default(), at(0)), None);
+        let said = |status, seconds, progress| {
+            let (job, now) = asked(status, seconds, progress);
+            at_work(&job, &now)
+        };
+        let some = |text: &str| Some(text.to_owned());
+        let (runs, told) = (JobStatus::InProgress, Some(&progress));
+        assert_eq!(said(runs, 7, told), some("40 %, node 3; KSampler"));
+        assert_eq!(said(runs, 14, told), some("40 %, node 3; KSampler; silent for 12 s"));
+        let nothing_runs = said(JobStatus::Assigned, 14, told);
+        assert_eq!(nothing_runs, some("40 %, node 3; KSampler"));
+    }
+
+    #[test]
+    fn a_job_of_which_nothing_was_heard_is_silent_since_its_start_if_that_can_be_known() {
+        let said = |status, seconds, known| {
+            let (job, now) = asked(status, seconds, None);
+            at_work(&job, &CurrentProgress { known, ..now })
+        };
+        let (runs, waits) = (JobStatus::InProgress, JobStatus::Assigned);
+        assert_eq!(said(runs, 5, true), None);
+        assert_eq!(said(runs, 14, true).as_deref(), Some("silent for 14 s"));
+        assert_eq!(said(runs, 14, false).as_deref(), Some("progress not known yet"));
+        assert_eq!(said(waits, 14, true), None, "nothing runs yet");
     }
 
     #[test]

@@ -85,7 +85,8 @@ pub(crate) async fn progress(
 ) -> Answer<Json<CurrentProgress>> {
     let job = find(&app, &caller, id).await?;
     let (at, progress) = (app.broker.store().now(), app.broker.progress(&job));
-    Ok(Json(CurrentProgress { job: id, status: job.status(), at, progress }))
+    let known = progress.is_some() || app.broker.has_listened(&job);
+    Ok(Json(CurrentProgress { job: id, status: job.status(), at, progress, known }))
 }
 
 /// Why the job waits: rule by rule, how many workers pass or fail it, and which; a customer's token
@@ -107,7 +108,8 @@ pub(crate) async fn explain(
         explanation.forget_workers();
     }
     let progress = app.broker.progress(&job).map(|progress| {
-        let age = progress.last_event_at.map(|at| app.broker.store().now().since(at));
+        let heard = progress.last_event_at.filter(|_| job.started_at().is_some());
+        let age = heard.map(|at| app.broker.store().now().since(at));
         (progress, age)
     });
     Ok(Json(Explained {

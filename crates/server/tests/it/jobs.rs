@@ -1,13 +1,14 @@
 //! What users do with jobs.
 
-use pointsman_api::{ErrorCode, JobsOrder, JobsQuery, LeaveRequest, Submission};
+use pointsman_api::{ErrorCode, JobProgress, JobsOrder, JobsQuery, LeaveRequest, Submission};
 use pointsman_core::{
     JobId,
-    record::{ConnectorStatus, JobStatus},
+    command::Op,
+    record::{ConnectorStatus, JobStatus, Progress},
 };
 use serde_json::json;
 
-use crate::fixture::{Fixture, completed, no_job, op, simulation, start};
+use crate::fixture::{Fixture, completed, held, no_job, op, simulation, start};
 
 #[tokio::test]
 async fn a_submission_is_answered_with_its_record() {
@@ -222,6 +223,25 @@ async fn explain_names_the_workers_that_are_not_ready() {
     let explained = server.client.explain(job).await.unwrap();
     let said = "(w is not ready: simulation (error): connection refused).";
     assert!(explained.answer.ends_with(said), "{}", explained.answer);
+}
+
+#[tokio::test]
+async fn a_service_that_has_not_taken_a_job_was_not_heard_of_it() {
+    let server = start().await;
+    let job = server.submit().await.id;
+    let worker = server.worker("w").await;
+    let held = held(&worker.exchange(Vec::new(), 1, 5.0).await.claimed[0]);
+    let mut renewal = worker.renewal(vec![held]);
+    let message = Some("waits for its inputs".into());
+    let progress = Progress { attempt: held.attempt, n: 1, message, ..Progress::default() };
+    renewal.progress.push(JobProgress { job, progress });
+    worker.client.renew(&renewal).await.unwrap();
+    let answer = async || server.client.explain(job).await.unwrap().answer;
+    let said = "It does not wait: a worker has it, which says: waits for its inputs";
+    assert_eq!(answer().await, format!("{said}."));
+    worker.exchange(vec![op(held, Op::Start)], 0, 0.0).await;
+    let answer = answer().await;
+    assert!(answer.starts_with(&format!("{said}, its service was heard ")), "{answer}");
 }
 
 #[tokio::test]

@@ -201,7 +201,7 @@ async fn progress_and_previews_are_seen_while_the_job_runs() {
     };
     assert_eq!(lane["values"][0]["percent"], 40.0);
     let now = server.client.progress(job).await.unwrap();
-    assert_eq!(now.progress.unwrap().percent, Some(40.0));
+    assert_eq!((now.progress.unwrap().percent, now.known), (Some(40.0), true));
     let picture = bytes::Bytes::from_static(b"\xff\xd8picture");
     // The view may be a moment behind the record: then the picture is dropped, and sent again.
     for n in 1.. {
@@ -230,7 +230,7 @@ async fn progress_and_previews_are_seen_while_the_job_runs() {
     worker.exchange(vec![op(held, completed(Vec::new()))], 0, 0.0).await;
     assert_eq!(refused(held, picture).await, "stale_attempt");
     let now = server.client.progress(job).await.unwrap();
-    assert_eq!((now.status, now.progress), (JobStatus::Completed, None));
+    assert_eq!((now.status, now.progress, now.known), (JobStatus::Completed, None, true));
 }
 
 #[tokio::test]

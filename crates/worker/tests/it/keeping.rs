@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     broker::{Call, Line, Renewal},
-    setup::Setup,
+    setup::{NOW, Setup},
 };
 
 /// Between one renewal and the next.
@@ -111,6 +111,23 @@ async fn progress_is_the_newest_and_at_most_4_a_second() {
     );
     let previews = setup.broker.calls().into_iter().filter(|c| matches!(c, Call::Preview(_)));
     assert!((7..=10).contains(&previews.count()));
+}
+
+/// Else whoever shows it would take each report for a word of the service.
+#[tokio::test(start_paused = true)]
+async fn a_silent_service_is_shown_as_heard_when_it_took_the_job() {
+    let setup = Setup::new(1).await;
+    setup.broker.post("silent");
+    setup.pass(8.0).await;
+    let sent = setup.broker.renewals().into_iter().flat_map(|(_, _, progress)| progress);
+    let sent: Vec<_> = sent
+        .map(|(_, p)| {
+            let heard = p.last_event_at.expect("a time").since(NOW).as_secs();
+            (heard, p.message.unwrap())
+        })
+        .collect();
+    let [waits, silent] = ["waits", "silent for 3 s"].map(str::to_owned);
+    assert_eq!(sent, [(0, waits.clone()), (2, waits), (2, silent)]);
 }
 
 /// When progress was sent, and its number.

@@ -176,6 +176,16 @@ impl Connector for FakeService {
                 context.progress(Report { step: Some(1), ..Report::default() });
                 slow(&context, Duration::from_secs(3600)).await
             }
+            "silent" => {
+                let says =
+                    |message: &str| Report { message: Some(message.into()), ..Report::default() };
+                context.progress(says("waits"));
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                context.started();
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                context.progress(says("silent for 3 s"));
+                slow(&context, Duration::from_secs(3600)).await
+            }
             "progress" => {
                 for step in 0..100 {
                     context.progress(Report { step: Some(step), ..Report::default() });

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use pointsman_connectors::Limits;
 use pointsman_core::{Timestamp, matching::Capabilities};
 use pointsman_worker::{ServiceConfig, Shutdown, Timings, Worker, WorkerConfig, WorkerError};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{broker::FakeBroker, service::FakeService};
 
-/// The store's time, which stands still.
+/// The store's time as the worker starts.
 pub const NOW: Timestamp = Timestamp::from_millis(7_000_000);
 
 pub struct Setup {
@@ -52,6 +52,7 @@ impl Setup {
 }
 
 pub fn config(slots: u32, service: Arc<FakeService>) -> WorkerConfig {
+    let began = Instant::now();
     WorkerConfig {
         worker: "w".parse().unwrap(),
         machine: "m".parse().unwrap(),
@@ -60,6 +61,6 @@ pub fn config(slots: u32, service: Arc<FakeService>) -> WorkerConfig {
         summary: String::new(),
         limits: Limits::default(),
         timings: Timings::default(),
-        clock: Arc::new(|| NOW),
+        clock: Arc::new(move || NOW + began.elapsed()),
     }
 }

@@ -206,6 +206,8 @@ async fn a_prompt_that_is_next_waits_behind_nothing_and_may_be_silent() {
         reports.last().and_then(|r| r.message.as_deref()).is_some_and(|m| m.starts_with(what))
     };
     super::until(|| says("waits behind 1")).await;
+    let heard = || running.witness.events.load(Ordering::SeqCst) > 0;
+    super::until(heard).await;
     let queue = bench.connector.client.queue().await.unwrap();
     bench.connector.client.delete(&[&queue.pending[0].prompt_id]).await.unwrap();
     super::until(|| says("silent for")).await;
