@@ -11,6 +11,7 @@ mod clock;
 pub mod conformance;
 mod doctor;
 mod mem;
+mod setting;
 mod state;
 mod store;
 pub mod transfer;
@@ -27,6 +28,7 @@ pub use doctor::{Depth, Treatment};
 pub use mem::MemStore;
 pub use pointsman_core::decide::Intake;
 pub use pointsman_core::doctor::{Examination, Finding, FindingRule, Mend, MendOutcome, Mended};
+pub use setting::{Judgement, Risk, Setting};
 pub use state::{
     Applied, CONTACT_GAP, ClassSummary, Confirmed, ConfirmedBy, Counts, Due, EndedPage, JobFilter,
     JobsPage, MAX_AHEAD, MAX_DUE, Pulse, PulseConnector, PulseEntry, Queues, Retention, State,
@@ -34,6 +36,6 @@ pub use state::{
 };
 pub use store::{
     Committed, Done, Epoch, Health, Loaded, LogPage, MAX_PREVIEW, Position, Preview,
-    PreviewTooLarge, Risk, Seed, Setting, Store, StoreError, ToldProgress, job,
+    PreviewTooLarge, Seed, Store, StoreError, ToldProgress, job,
 };
 pub use transfer::{Transfer, TransferError};

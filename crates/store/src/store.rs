@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::{
-    Transfer,
+    Setting, Transfer,
     doctor::Depth,
     state::{ClassSummary, Due, EndedPage, JobFilter, JobsPage, Pulse, Queues, WorkHint},
 };
@@ -248,30 +248,6 @@ impl Preview {
     }
 }
 
-/// A setting on which it depends whether work may be lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// Tells it from the others, also from those that other processes judge.
-    pub name: String,
-    /// None where all is well.
-    pub risk: Option<Risk>,
-}
-
-/// How a setting may lose work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Risk {
-    /// How it is set, and what is lost by that.
-    pub message: String,
-    /// What to set instead, or where to look.
-    pub action: String,
-}
-
-impl fmt::Display for Risk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.message, self.action)
-    }
-}
-
 /// A store. Cheap calls; a caller that has several commands hands them in together.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -295,7 +271,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// What of its settings may lose work, each with its cure; none where all is well.
     fn warnings(&self) -> Vec<String> {
-        self.settings().into_iter().filter_map(|setting| Some(setting.risk?.to_string())).collect()
+        self.settings().iter().filter_map(Setting::risk).map(ToString::to_string).collect()
     }
 
     /// Decides and applies commands, each in one atomic step, in their order. An error says that

@@ -8,7 +8,7 @@ use pointsman_core::{
     record::{AlertRule, ConnectorStatus, JobSpec, JobStatus, MachineStatus, WorkerStatus},
 };
 use pointsman_store::{
-    Health, Retention, Risk, Setting, Store, StoreError,
+    Health, Judgement, Retention, Risk, Setting, Store, StoreError,
     conformance::{
         fleet::{Fleet, failed, needs, spec},
         logged::Log,
@@ -275,7 +275,7 @@ async fn a_service_that_is_in_error_for_a_minute_is_an_alert_until_it_works() {
 fn setting(name: &str, is_at_risk: bool) -> Setting {
     let risk =
         || Risk { message: format!("{name} is off: jobs may be lost"), action: "cure".into() };
-    Setting { name: name.into(), risk: is_at_risk.then(risk) }
+    Setting { name: name.into(), judgement: is_at_risk.then(risk).into() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,7 +306,7 @@ async fn servers_with_other_settings_leave_each_others_alerts_alone() {
     assert_eq!(world.fleet.seq().await, seq, "nobody clears what another sees");
 
     *world.store.settings.lock() = vec![setting("appendonly", false), setting("acks-1", false)];
-    store.settings.lock()[0].risk = None;
+    store.settings.lock()[0].judgement = Judgement::Sound;
     world.pass(secs(4)).await;
     assert_eq!(shown().await, ["acks-2"]);
 
@@ -314,7 +314,24 @@ async fn servers_with_other_settings_leave_each_others_alerts_alone() {
     tasks.stop().await;
     world.pass(secs(4)).await;
     assert_eq!(shown().await, ["acks-2"]);
-    let _next = another(&[setting("appendonly", false)]).await;
+    let (_, _broker, next) = another(&[setting("appendonly", false)]).await;
+    world.pass(secs(4)).await;
+    assert_eq!(shown().await, [""; 0]);
+
+    // Who cannot tell leaves it to those who can, at its start and later.
+    next.stop().await;
+    *world.store.settings.lock() = vec![setting("appendonly", true)];
+    world.pass(secs(4)).await;
+    let not_known = Setting { name: "appendonly".into(), judgement: Judgement::NotKnown };
+    let (third, _broker, _tasks) = another(std::slice::from_ref(&not_known)).await;
+    let seq = world.fleet.seq().await;
+    world.pass(secs(10)).await;
+    assert_eq!(world.fleet.seq().await, seq, "nobody clears what another sees");
+    assert_eq!(shown().await, ["appendonly"]);
+    *world.store.settings.lock() = vec![not_known];
+    world.pass(secs(4)).await;
+    assert_eq!(shown().await, ["appendonly"]);
+    third.settings.lock()[0].judgement = Judgement::Sound;
     world.pass(secs(4)).await;
     assert_eq!(shown().await, [""; 0]);
 }

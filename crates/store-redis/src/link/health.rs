@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pointsman_core::Outage;
-use pointsman_store::{Health, Setting};
+use pointsman_store::{Health, Judgement, Setting};
 use redis::RedisError;
 
 use super::{Link, OpenError, Opening};
@@ -58,9 +58,12 @@ impl Inner {
         }
         let before = std::mem::replace(&mut self.info, info);
         for changed in self.info.changed_since(&before) {
-            match changed.risk {
-                Some(risk) => tracing::warn!("{risk}"),
-                None => tracing::info!("the {} of {name} is as it should be again", changed.name),
+            match changed.judgement {
+                Judgement::AtRisk(risk) => tracing::warn!("{risk}"),
+                Judgement::Sound => {
+                    tracing::info!("the {} of {name} is as it should be again", changed.name);
+                }
+                Judgement::NotKnown => {}
             }
         }
         before

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pointsman_store::{Risk, Setting};
+use pointsman_store::{Judgement, Risk, Setting};
 
 /// The lines of `INFO` that matter here.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,16 +21,23 @@ pub struct Info {
     pub maxmemory_policy: String,
     pub aof_enabled: bool,
     /// It is being rewritten, or will be in a moment.
-    pub aof_is_rewritten: bool,
-    /// It was switched on, and lacks all that was there before until its first rewrite is done; none
-    /// where that is not known: it was being rewritten at the first look.
-    pub aof_is_begun: Option<bool>,
+    pub aof_rewrite: Option<Rewrite>,
     pub aof_last_write_ok: bool,
     /// Also the first one, without which the file lacks all that was there before.
     pub aof_last_rewrite_ok: bool,
     pub replicas: u64,
     /// It reads what it keeps, and says meanwhile that it keeps no append-only file.
     pub is_loading: bool,
+}
+
+/// Of an append-only file. It lacks all that was there before it was switched on until its first
+/// rewrite is done, of which Redis speaks in the same words as of any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrite {
+    First,
+    Later,
+    /// It was under way at the first look.
+    NotKnown,
 }
 
 impl Info {
@@ -51,6 +58,7 @@ impl Info {
         let is_valkey = fields.contains_key("valkey_version");
         // Since Valkey 8 it is the mode of a server.
         let modes = ["redis_mode", "server_mode"];
+        let is_rewritten = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"];
         let is_sentinel = modes.iter().any(|mode| fields.get(mode) == Some(&"sentinel"));
         Self {
             is_valkey,
@@ -62,9 +70,10 @@ impl Info {
             maxmemory: number("maxmemory"),
             maxmemory_policy: text("maxmemory_policy"),
             aof_enabled: number("aof_enabled") == 1,
-            aof_is_rewritten: number("aof_rewrite_in_progress") == 1
-                || number("aof_rewrite_scheduled") == 1,
-            aof_is_begun: None,
+            aof_rewrite: is_rewritten
+                .iter()
+                .any(|field| number(field) == 1)
+                .then_some(Rewrite::NotKnown),
             aof_last_write_ok: went_well("aof_last_write_status"),
             aof_last_rewrite_ok: went_well("aof_last_bgrewrite_status"),
             replicas: number("connected_slaves"),
@@ -74,13 +83,12 @@ impl Info {
 
     /// With what shows only beside what it said before.
     pub fn after(self, before: &Self) -> Self {
-        let aof_is_begun = match (self.aof_enabled, before.aof_enabled) {
-            _ if !self.aof_is_rewritten => Some(false),
-            _ if before.run_id != self.run_id => None,
-            (true, true) => before.aof_is_begun,
-            (is_on, _) => Some(is_on),
+        let rewrite = match before {
+            before if before.run_id != self.run_id => Rewrite::NotKnown,
+            Self { aof_enabled: false, .. } => Rewrite::First,
+            Self { aof_rewrite, .. } => aof_rewrite.unwrap_or(Rewrite::Later),
         };
-        Self { aof_is_begun, ..self }
+        Self { aof_rewrite: self.aof_rewrite.map(|_| rewrite), ..self }
     }
 
     /// What an operator calls it.
@@ -114,16 +122,14 @@ impl Info {
     /// Settings that a fleet can live with, and that an operator should know of. What depends on
     /// `acks`, which each process has its own of, is named with it.
     pub fn judged(&self, acks: u32) -> Vec<Setting> {
-        let setting = |name: &str, risk| Setting { name: name.to_owned(), risk };
-        let append_only = self.append_only();
-        // Another server may have seen it switched on, and must not be contradicted.
-        let is_known =
-            append_only.is_some() || !self.aof_is_rewritten || self.aof_is_begun.is_some();
-        let append_only = is_known.then(|| setting("appendonly", append_only));
-        let mut settings = Vec::from_iter(append_only);
-        settings.push(setting("maxmemory-policy", self.drops_jobs()));
+        let setting = |name: &str, judgement| Setting { name: name.to_owned(), judgement };
+        let mut settings = vec![
+            setting("appendonly", self.append_only()),
+            setting("maxmemory-policy", self.drops_jobs().into()),
+        ];
         if acks > 0 {
-            settings.push(setting(&format!("acks-{acks}"), self.too_few_replicas(acks)));
+            let judgement = self.too_few_replicas(acks).into();
+            settings.push(setting(&format!("acks-{acks}"), judgement));
         }
         settings
     }
@@ -135,31 +141,37 @@ impl Info {
             return Vec::new();
         }
         let were = before.judged(0);
-        let is_news = |is: &Setting| {
-            let was = were.iter().find(|was| was.name == is.name);
-            was.map_or(is.risk.is_some(), |was| was != is)
+        // What could not be told may never have been a risk.
+        let could_be_sound = |is: &Setting| {
+            let was_not_known =
+                |was: &Setting| was.name == is.name && was.judgement == Judgement::NotKnown;
+            is.judgement == Judgement::Sound && were.iter().any(was_not_known)
         };
+        let is_news = |is: &Setting| !were.contains(is) && !could_be_sound(is);
         self.judged(0).into_iter().filter(is_news).collect()
     }
 
-    fn append_only(&self) -> Option<Risk> {
+    fn append_only(&self) -> Judgement {
         let name = self.name();
-        let lacks = match (self.aof_enabled, self.aof_is_begun) {
-            (false, _) => Some("keeps no append-only file"),
-            (true, Some(true)) => Some("is still writing its append-only file for the first time"),
-            (true, _) => None,
-        };
-        if let Some(lacks) = lacks {
+        let lacks = |lacks: &str| {
             let lost = "so a restart loses every job since its last snapshot";
-            return Some(risk(format!("{name} {lacks}, {lost}"), APPEND_ONLY));
-        }
-        let failed = match (self.aof_last_write_ok, self.aof_last_rewrite_ok) {
-            (false, _) => "write",
-            (true, false) => "rewrite",
-            (true, true) => return None,
+            Judgement::AtRisk(risk(format!("{name} {lacks}, {lost}"), APPEND_ONLY))
         };
-        let message = format!("{name} could not {failed} its append-only file the last time");
-        Some(risk(message, "look at its disk, its memory and its log"))
+        let failed = |what: &str| {
+            let message = format!("{name} could not {what} its append-only file the last time");
+            Judgement::AtRisk(risk(message, "look at its disk, its memory and its log"))
+        };
+        match self.aof_rewrite {
+            _ if !self.aof_enabled => lacks("keeps no append-only file"),
+            _ if !self.aof_last_write_ok => failed("write"),
+            // All servers see this, and not all know which rewrite is tried again.
+            _ if !self.aof_last_rewrite_ok => failed("rewrite"),
+            Some(Rewrite::First) => {
+                lacks("is still writing its append-only file for the first time")
+            }
+            Some(Rewrite::NotKnown) => Judgement::NotKnown,
+            Some(Rewrite::Later) | None => Judgement::Sound,
+        }
     }
 
     fn drops_jobs(&self) -> Option<Risk> {
@@ -256,7 +268,7 @@ mod tests {
     }
 
     fn warnings(info: &Info) -> Vec<Risk> {
-        info.judged(0).into_iter().filter_map(|setting| setting.risk).collect()
+        info.judged(0).iter().filter_map(Setting::risk).cloned().collect()
     }
 
     /// What another server than the tests' own says, as it says it (INFO, shortened).
@@ -322,13 +334,13 @@ mod tests {
         let (good, evicts) = (good(), Info { maxmemory_policy: "allkeys-lru".into(), ..good() });
         let changed = |is: &Info, before: &Info| {
             let changed = is.changed_since(before).into_iter();
-            changed.map(|setting| (setting.name, setting.risk.is_some())).collect::<Vec<_>>()
+            changed.map(|setting| (setting.risk().is_some(), setting.name)).collect::<Vec<_>>()
         };
         assert_eq!(changed(&evicts, &Info::default()), [], "it is told where it is opened");
-        assert_eq!(changed(&evicts, &good), [("maxmemory-policy".to_owned(), true)]);
+        assert_eq!(changed(&evicts, &good), [(true, "maxmemory-policy".to_owned())]);
         assert_eq!(changed(&evicts, &evicts), []);
-        assert_eq!(changed(&good, &evicts), [("maxmemory-policy".to_owned(), false)]);
-        let unknown = Info { aof_is_rewritten: true, aof_is_begun: None, ..good.clone() };
+        assert_eq!(changed(&good, &evicts), [(false, "maxmemory-policy".to_owned())]);
+        let unknown = Info { aof_rewrite: Some(Rewrite::NotKnown), ..good.clone() };
         assert_eq!(changed(&good, &unknown), [], "it may never have been a risk");
     }
 
@@ -381,27 +393,30 @@ mod tests {
                  aof_rewrite_scheduled:{scheduled}\r\naof_last_bgrewrite_status:ok\r\n"
             ))
         };
+        let (none, first) = ("keeps no append-only file", "is still writing its append-only file");
         let mut seen = Info::default();
-        let is_judged = |seen: &Info| seen.judged(0).iter().any(|one| one.name == "appendonly");
-        for (next, risk) in [
-            (info("a", 1, 1, 0), None),
-            (info("a", 1, 0, 0), None),
-            (info("a", 1, 1, 0), None),
-            (info("a", 0, 0, 0), Some("keeps no append-only file")),
-            (info("a", 1, 0, 1), Some("is still writing its append-only file for the first time")),
-            (info("a", 1, 1, 0), Some("is still writing its append-only file for the first time")),
-            (info("a", 1, 0, 0), None),
-            (info("a", 1, 1, 0), None),
-            (info("a", 0, 0, 0), Some("keeps no append-only file")),
-            (info("b", 1, 1, 0), None),
+        for (next, expected) in [
+            (info("a", 1, 1, 0), "not known"),
+            (info("a", 1, 0, 1), "not known"),
+            (info("a", 1, 0, 0), "sound"),
+            (info("a", 1, 1, 0), "sound"),
+            (info("a", 0, 0, 0), none),
+            (info("a", 1, 0, 1), first),
+            (info("a", 1, 1, 0), first),
+            (info("a", 1, 0, 0), "sound"),
+            (info("a", 1, 1, 0), "sound"),
+            (info("a", 0, 0, 0), none),
+            (info("b", 1, 1, 0), "not known"),
+            (info("b", 0, 1, 0), none),
+            (info("b", 1, 1, 0), first),
         ] {
-            let is_first_look = seen.run_id != next.run_id;
             seen = next.after(&seen);
-            // Whether it was switched on just before is not known.
-            assert_eq!(is_judged(&seen), !is_first_look, "{seen:?}");
-            let said = seen.append_only().map(|risk| risk.message).unwrap_or_default();
-            assert!(said.contains(risk.unwrap_or_default()), "{said}");
-            assert_eq!(said.is_empty(), risk.is_none(), "{said}");
+            let said = match seen.append_only() {
+                Judgement::Sound => "sound".to_owned(),
+                Judgement::AtRisk(risk) => risk.message,
+                Judgement::NotKnown => "not known".to_owned(),
+            };
+            assert!(said.contains(expected), "{said:?}, not {expected:?}");
         }
     }
 
@@ -413,11 +428,15 @@ mod tests {
         {
             let said = |how: &str| {
                 let info = Info::parse(&format!("aof_enabled:1\r\n{status}:{how}\r\n"));
-                info.append_only().map(|risk| risk.message)
+                let again = [None, Some(Rewrite::First), Some(Rewrite::NotKnown)];
+                again.map(|aof_rewrite| Info { aof_rewrite, ..info.clone() }.append_only())
             };
-            assert_eq!(said("ok"), None);
-            let message = format!("Redis could not {what} its append-only file the last time");
-            assert_eq!(said("err"), Some(message));
+            assert_eq!(said("ok")[0], Judgement::Sound);
+            for judgement in said("err") {
+                let Judgement::AtRisk(risk) = judgement else { panic!("{what} failed") };
+                let message = format!("Redis could not {what} its append-only file the last time");
+                assert_eq!(risk.message, message, "whoever looks, and whenever");
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use pointsman_core::{
     matching::ClassKey,
     record::{Alert, AlertId, AlertRule, Connector, ConnectorStatus, Severity},
 };
-use pointsman_store::{ClassSummary, Health, Risk, Setting, StoreError};
+use pointsman_store::{ClassSummary, Health, Judgement, Risk, Setting, StoreError};
 use tokio::sync::Mutex;
 
 use super::{Reconciler, World};
@@ -90,15 +90,17 @@ impl Reconciler for Alerts {
         let settings = world.store().settings();
         wanted.extend(settings.iter().filter_map(store_at_risk));
         // Another server may run with other settings, and see other trouble. What one left behind
-        // that has ended goes when the next one starts; who still sees it raises it anew.
+        // that has ended goes when the next one starts; who still sees it raises it anew. What this
+        // one cannot tell stands as it is.
         let is_first = !self.has_looked.load(Ordering::Acquire);
         let mut told = self.told.lock().await;
         told.extend(own_ids.iter().cloned());
         let judges = |alert: &AlertId| match alert.rule {
             AlertRule::StoreFull | AlertRule::StoreAtRisk => {
-                is_first
-                    || told.contains(alert)
-                    || settings.iter().any(|setting| store_at_risk_id(setting) == *alert)
+                match settings.iter().find(|setting| store_at_risk_id(setting) == *alert) {
+                    Some(setting) => setting.judgement != Judgement::NotKnown,
+                    None => is_first || told.contains(alert),
+                }
             }
             rule => rules.contains(&rule),
         };
@@ -302,7 +304,7 @@ fn store_at_risk_id(setting: &Setting) -> AlertId {
 }
 
 fn store_at_risk(setting: &Setting) -> Option<Raise> {
-    let Risk { message, action } = setting.risk.clone()?;
+    let Risk { message, action } = setting.risk()?.clone();
     Some(Raise { alert: store_at_risk_id(setting), severity: Severity::Warning, message, action })
 }
 
