@@ -104,17 +104,20 @@ pub enum FilesError {
 }
 
 impl Files {
-    /// The files in a data directory, under `files/`, which become the owner's; no owner is named
-    /// where the store lies beside them. What an interrupted transfer left behind is removed. Blocks
-    /// for as long as that takes.
+    /// The files in a data directory, under `files/`, which become the owner's; other servers of the
+    /// fleet may use them too. No owner is named where the store lies beside them, which lets nobody
+    /// else in: then what an interrupted transfer left behind is removed. Blocks for as long as that
+    /// takes.
     ///
     /// # Errors
     /// When the directory cannot be made, or the files are another fleet's.
     pub fn open(data: &Path, owner: Option<&Owner>) -> Result<Self, FilesError> {
         let files = Self::at(data.join("files"), owner)?;
-        let staging = files.root.join(place::STAGING);
-        std::fs::remove_dir_all(&staging).map_err(FilesError::Io)?;
-        std::fs::create_dir(&staging).map_err(FilesError::Io)?;
+        if owner.is_none() {
+            let staging = files.root.join(place::STAGING);
+            std::fs::remove_dir_all(&staging).map_err(FilesError::Io)?;
+            std::fs::create_dir(&staging).map_err(FilesError::Io)?;
+        }
         Ok(files)
     }
 
@@ -307,7 +310,7 @@ impl Files {
                     Publish::Replace => self.store.rename(&staged, place).await,
                 };
                 if renamed.is_err() {
-                    // Nothing depends on it; the next start removes what stays behind.
+                    // Nothing depends on it; a sweep removes what stays behind.
                     let _ = self.store.delete(&staged).await;
                 }
                 renamed

@@ -263,13 +263,40 @@ async fn what_others_are_just_storing_in_a_shared_directory_is_left_alone() {
     Files::open_shared(dir.path(), &owner()).unwrap();
     assert!(staged.exists());
     Files::open(dir.path(), Some(&owner())).unwrap();
-    assert!(!staged.exists(), "this one has the directory to itself");
+    assert!(staged.exists(), "servers of a fleet may have one --data");
     let file = dir.path().join("a-file");
     std::fs::write(&file, "").unwrap();
     let [file, missing] =
         [file, dir.path().join("missing")].map(|wrong| Files::open_shared(&wrong, &owner()));
     assert!(matches!(file, Err(FilesError::NoDirectory { .. })), "{file:?}");
     assert!(matches!(missing, Err(FilesError::Missing { .. })), "{missing:?}");
+}
+
+/// The store beside the files lets nobody else in.
+#[tokio::test]
+async fn what_was_being_stored_is_removed_at_the_start_of_who_is_alone_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    Files::open(dir.path(), None).unwrap();
+    let staged = dir.path().join("files").join(place::STAGING).join("own");
+    std::fs::write(&staged, "half of it").unwrap();
+    Files::open(dir.path(), None).unwrap();
+    assert!(!staged.exists());
+}
+
+#[test]
+fn servers_of_a_fleet_that_start_at_once_in_one_directory_all_start() {
+    for _ in 0..50 {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = std::sync::Barrier::new(4);
+        let start = || {
+            begin.wait();
+            Files::open(dir.path(), Some(&owner())).map(drop)
+        };
+        std::thread::scope(|scope| {
+            let started = [0; 4].map(|_| scope.spawn(start));
+            started.map(|started| started.join().unwrap().unwrap())
+        });
+    }
 }
 
 #[tokio::test]
