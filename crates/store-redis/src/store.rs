@@ -233,7 +233,8 @@ impl Store for RedisStore {
     }
 
     async fn load(&self, keys: Vec<Key>) -> Result<Loaded, StoreError> {
-        let (values, _, now) = sight::read(&self.inner.link, &keys).await?;
+        let (values, _, now) =
+            sight::read(&self.inner.link, &keys).await.map_err(StoreError::of_read)?;
         let values = values.into_iter().map(|(key, value)| Ok((key, value?)));
         Ok(Loaded { values: values.collect::<Result<_, StoreError>>()?, now })
     }
@@ -243,7 +244,7 @@ impl Store for RedisStore {
     }
 
     async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, StoreError> {
-        self.inner.records(&keys).await
+        self.inner.records(&keys).await.map_err(StoreError::of_read)
     }
 
     async fn confirm(&self, epoch: &Epoch) -> Result<(), StoreError> {
@@ -251,7 +252,7 @@ impl Store for RedisStore {
     }
 
     async fn gone(&self, jobs: Vec<JobId>) -> Result<Vec<JobId>, StoreError> {
-        self.inner.gone_for_good(&jobs).await
+        self.inner.gone_for_good(&jobs).await.map_err(StoreError::of_read)
     }
 
     async fn jobs(
@@ -260,7 +261,7 @@ impl Store for RedisStore {
         before: Option<JobId>,
         limit: usize,
     ) -> Result<JobsPage, StoreError> {
-        self.inner.jobs_page(&filter, before, limit).await
+        self.inner.jobs_page(&filter, before, limit).await.map_err(StoreError::of_read)
     }
 
     async fn ended_jobs(
@@ -269,11 +270,11 @@ impl Store for RedisStore {
         before: Option<u64>,
         limit: usize,
     ) -> Result<EndedPage, StoreError> {
-        self.inner.ended_page(&filter, before, limit).await
+        self.inner.ended_page(&filter, before, limit).await.map_err(StoreError::of_read)
     }
 
     async fn payloads(&self, jobs: Vec<JobId>) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
-        self.inner.payloads(&jobs, &|| {}).await
+        self.inner.payloads(&jobs, &|| {}).await.map_err(StoreError::of_read)
     }
 
     async fn arriving_payloads(
@@ -281,7 +282,7 @@ impl Store for RedisStore {
         jobs: Vec<JobId>,
         moved: &(dyn Fn() + Sync),
     ) -> Result<Vec<Option<Arc<[u8]>>>, StoreError> {
-        self.inner.payloads(&jobs, moved).await
+        self.inner.payloads(&jobs, moved).await.map_err(StoreError::of_read)
     }
 
     async fn result(
@@ -291,7 +292,7 @@ impl Store for RedisStore {
     ) -> Result<Option<Arc<[u8]>>, StoreError> {
         // The last one, or the last that came with this token.
         let from = if token.is_some() { 0 } else { -1 };
-        let mut results = self.inner.results(job, from).await?;
+        let mut results = self.inner.results(job, from).await.map_err(StoreError::of_read)?;
         results.retain(|result| token.is_none_or(|token| token == result.token));
         Ok(results.pop().map(|result| result.json))
     }
@@ -300,15 +301,15 @@ impl Store for RedisStore {
         &self,
         digest: CapabilitiesDigest,
     ) -> Result<Option<Arc<Capabilities>>, StoreError> {
-        self.inner.definitions.profile(&self.inner.link, digest).await
+        self.inner.definitions.profile(&self.inner.link, digest).await.map_err(StoreError::of_read)
     }
 
     async fn log(&self, after: Seq, limit: usize) -> Result<LogPage, StoreError> {
-        log::page(&self.inner.link, after, limit).await
+        log::page(&self.inner.link, after, limit).await.map_err(StoreError::of_read)
     }
 
     async fn seed(&self) -> Result<Seed, StoreError> {
-        self.inner.seed().await
+        self.inner.seed().await.map_err(StoreError::of_read)
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<LogGroup>> {
@@ -359,41 +360,41 @@ impl Store for RedisStore {
     }
 
     async fn preview(&self, job: JobId) -> Result<Option<Preview>, StoreError> {
-        lanes::preview(&self.inner.link, job).await
+        lanes::preview(&self.inner.link, job).await.map_err(StoreError::of_read)
     }
 
     async fn queues(&self, limit: usize) -> Result<Queues, StoreError> {
-        self.inner.queues(limit).await
+        self.inner.queues(limit).await.map_err(StoreError::of_read)
     }
 
     async fn pulse(&self) -> Result<Pulse, StoreError> {
-        self.inner.pulse().await
+        self.inner.pulse().await.map_err(StoreError::of_read)
     }
 
     async fn explain(
         &self,
         job: JobId,
     ) -> Result<Option<(Explanation, Option<usize>)>, StoreError> {
-        self.inner.explain(job).await
+        self.inner.explain(job).await.map_err(StoreError::of_read)
     }
 
     async fn waiting_classes(&self) -> Result<Vec<(ClassKey, Arc<Class>)>, StoreError> {
-        self.inner.waiting_classes().await
+        self.inner.waiting_classes().await.map_err(StoreError::of_read)
     }
 
     async fn class_summaries(
         &self,
         classes: Vec<ClassKey>,
     ) -> Result<Vec<ClassSummary>, StoreError> {
-        self.inner.class_summaries(&classes).await
+        self.inner.class_summaries(&classes).await.map_err(StoreError::of_read)
     }
 
     async fn poisonous(&self) -> Result<Vec<(ClassKey, u32)>, StoreError> {
-        self.inner.poisonous().await
+        self.inner.poisonous().await.map_err(StoreError::of_read)
     }
 
     async fn examine(&self, depth: Depth) -> Result<Examination, StoreError> {
-        self.inner.examine(depth).await
+        self.inner.examine(depth).await.map_err(StoreError::of_read)
     }
 
     async fn mend(&self, ids: Option<Vec<String>>) -> Result<Vec<Mended>, StoreError> {

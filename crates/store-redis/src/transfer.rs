@@ -31,7 +31,7 @@ const CLEARED: usize = 1_000;
 #[async_trait]
 impl Transfer for RedisStore {
     async fn intake(&self) -> Result<Intake, StoreError> {
-        self.inner.intake().await
+        self.inner.intake().await.map_err(StoreError::of_read)
     }
 
     async fn set_intake(&self, open: bool) -> Result<(), TransferError> {
@@ -42,7 +42,7 @@ impl Transfer for RedisStore {
     }
 
     async fn results(&self, job: JobId) -> Result<Vec<KeptResult>, StoreError> {
-        self.inner.results(job, 0).await
+        self.inner.results(job, 0).await.map_err(StoreError::of_read)
     }
 
     async fn idempotency(
@@ -50,20 +50,8 @@ impl Transfer for RedisStore {
         after: Option<(IdempotencyKey, KeptIdempotency)>,
         limit: usize,
     ) -> Result<Vec<(IdempotencyKey, KeptIdempotency)>, StoreError> {
-        let mut after = after.map(|(key, _)| keys::idempotency_member(&key)).unwrap_or_default();
-        loop {
-            let limit = limit.to_string();
-            let args = [after.as_bytes(), limit.as_bytes()];
-            let found = self.inner.link.call("idempotency", &args).await?;
-            let members: Vec<String> = list(&found).iter().map(text).collect();
-            let Some(last) = members.last() else { return Ok(Vec::new()) };
-            let page = self.inner.kept_of(&members).await?;
-            if !page.is_empty() {
-                return Ok(page);
-            }
-            // All of these are over: what follows may not be.
-            after.clone_from(last);
-        }
+        let kept = self.inner.kept_idempotency(after.map(|(key, _)| key), limit).await;
+        kept.map_err(StoreError::of_read)
     }
 
     async fn begin_import(&self, header: &Header) -> Result<(), TransferError> {
@@ -122,6 +110,27 @@ impl Inner {
             [_, _] => Intake::Importing,
             _ => return Err(StoreError::Unknown(odd(&found))),
         })
+    }
+
+    async fn kept_idempotency(
+        &self,
+        after: Option<IdempotencyKey>,
+        limit: usize,
+    ) -> Result<Vec<(IdempotencyKey, KeptIdempotency)>, StoreError> {
+        let mut after = after.as_ref().map(keys::idempotency_member).unwrap_or_default();
+        loop {
+            let limit = limit.to_string();
+            let args = [after.as_bytes(), limit.as_bytes()];
+            let found = self.link.call("idempotency", &args).await?;
+            let members: Vec<String> = list(&found).iter().map(text).collect();
+            let Some(last) = members.last() else { return Ok(Vec::new()) };
+            let page = self.kept_of(&members).await?;
+            if !page.is_empty() {
+                return Ok(page);
+            }
+            // All of these are over: what follows may not be.
+            after.clone_from(last);
+        }
     }
 
     /// The epoch of the import that this store began.

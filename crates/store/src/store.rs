@@ -189,6 +189,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The same of what was only read: there is nothing that may have been done.
+    #[must_use]
+    pub fn of_read(self) -> Self {
+        match self {
+            Self::Unknown(why) => Self::Failed(why),
+            error => error,
+        }
+    }
+
     /// What is written and not confirmed, to whom it is not done then.
     pub fn unconfirmed(why: &str) -> Self {
         Self::Unknown(format!("it is written, but {why}"))

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use pointsman_core::{
-    Answer, Command, JobId, LossReason, Rejected,
+    Answer, Command, JobId, LossReason, RecordKey, Rejected, Seq,
     command::{Exchange, Held, Op},
-    decide::limits,
+    decide::{Key, limits},
+    matching::{Capabilities, digest},
 };
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
-    Done, Due, Health, LogPage, ManualClock, Store,
+    Depth, Done, Due, Health, JobFilter, LogPage, ManualClock, Store, StoreError,
     conformance::fleet::{Fleet, completed, late, spec, within},
 };
 use pointsman_store_redis::{Options, RedisStore};
@@ -42,6 +44,51 @@ async fn submit_again(fleet: &Fleet) -> JobId {
         done.pop().expect("an answer").expect("a valid submission");
     }
     id
+}
+
+/// What is only read leaves nothing open: a repeat is no repeat of anything.
+#[tokio::test]
+async fn a_read_that_is_not_answered_has_failed_and_a_write_may_have_been_done() {
+    let server = RedisServer::start(RedisOptions::default()).await.expect("it starts");
+    let (store, fleet) = open(&server).await;
+    let job = fleet.submit(spec(50)).await;
+    let (filter, key) = (JobFilter::default, || RecordKey::Job(job));
+    let digest = digest(&Capabilities::default());
+    let class = store.waiting_classes().await.expect("the store works")[0].0;
+    let submit = Command::Submit(fleet.submission(spec(50)));
+    let transfer = store.clone().transfer().expect("it can be moved");
+    server.freeze().expect("it stands still");
+    let (written, reads) = tokio::join!(
+        store.execute(vec![submit]),
+        futures::future::join_all([
+            store.load(vec![Key::Record(key())]).map(Result::err).boxed(),
+            store.records(vec![key()]).map(Result::err).boxed(),
+            store.gone(vec![job]).map(Result::err).boxed(),
+            store.jobs(filter(), None, 1).map(Result::err).boxed(),
+            store.ended_jobs(filter(), None, 1).map(Result::err).boxed(),
+            store.payloads(vec![job]).map(Result::err).boxed(),
+            store.result(job, None).map(Result::err).boxed(),
+            store.capabilities(digest).map(Result::err).boxed(),
+            store.log(Seq::default(), 1).map(Result::err).boxed(),
+            store.seed().map(Result::err).boxed(),
+            store.preview(job).map(Result::err).boxed(),
+            store.queues(1).map(Result::err).boxed(),
+            store.pulse().map(Result::err).boxed(),
+            store.explain(job).map(Result::err).boxed(),
+            store.waiting_classes().map(Result::err).boxed(),
+            store.class_summaries(vec![class]).map(Result::err).boxed(),
+            store.poisonous().map(Result::err).boxed(),
+            store.examine(Depth::Everything).map(Result::err).boxed(),
+            transfer.intake().map(Result::err).boxed(),
+            transfer.results(job).map(Result::err).boxed(),
+            transfer.idempotency(None, 1).map(Result::err).boxed(),
+        ])
+    );
+    let written = written.map(drop);
+    assert!(matches!(written, Err(StoreError::Unknown(_))), "{written:?}");
+    for (read, error) in reads.into_iter().enumerate() {
+        assert!(matches!(error, Some(StoreError::Failed(_))), "{read}: {error:?}");
+    }
 }
 
 #[tokio::test]
