@@ -45,13 +45,21 @@ const PAUSE: Duration = Duration::from_secs(1);
 async fn until_known<T>(
     mut request: impl AsyncFnMut() -> Result<T, ClientError>,
 ) -> Result<T, ClientError> {
+    let mut unknown = match request().await {
+        Err(error) if error.is(ErrorCode::OutcomeUnknown) => error,
+        answered => return answered,
+    };
     for _ in 1..REPEATS {
+        sleep(PAUSE).await;
         match request().await {
-            Err(error) if error.is(ErrorCode::OutcomeUnknown) => sleep(PAUSE).await,
+            Err(error) if error.is(ErrorCode::OutcomeUnknown) => unknown = error,
+            // The repeat was not looked at: what became of the first is as unknown as before.
+            Err(ClientError::Unreachable(_)) => {}
+            Err(error) if error.is(ErrorCode::StoreFailed) => {}
             answered => return answered,
         }
     }
-    request().await
+    Err(unknown)
 }
 
 #[cfg(test)]
@@ -69,11 +77,17 @@ mod tests {
                 let refused = if sent > unknown { then } else { Some(ErrorCode::OutcomeUnknown) };
                 refused.map_or(Ok(()), |code| Err(ClientError::Problem(Problem::new(code, "why"))))
             });
-            let is_done = answer.await.is_ok();
-            (sent, is_done)
+            let told = answer.await.err().and_then(|error| Some(error.problem()?.code.to_string()));
+            (sent, told)
         };
-        assert_eq!(sent(2, None).await, (3, true));
-        assert_eq!(sent(1, Some(ErrorCode::StoreFull)).await, (2, false));
-        assert_eq!(sent(u32::MAX, None).await, (REPEATS, false));
+        let told = |code: ErrorCode| Some(code.as_str().to_owned());
+        assert_eq!(sent(2, None).await, (3, None));
+        let full = ErrorCode::StoreFull;
+        assert_eq!(sent(1, Some(full)).await, (2, told(full)));
+        assert_eq!(sent(u32::MAX, None).await, (REPEATS, told(ErrorCode::OutcomeUnknown)));
+        // A store that does not answer a repeat says nothing of what it was sent before.
+        let failed = ErrorCode::StoreFailed;
+        assert_eq!(sent(1, Some(failed)).await, (REPEATS, told(ErrorCode::OutcomeUnknown)));
+        assert_eq!(sent(0, Some(failed)).await, (1, told(failed)));
     }
 }
