@@ -1,12 +1,15 @@
 //! What is kept of idempotency keys, as the doctor sees it: Redis removes it by itself, and not at the
 //! moment when the index forgets it.
 
+use std::time::Duration;
+
 use pointsman_core::{
     Command,
     command::{Idempotency, Submit},
     decide::limits,
 };
 use pointsman_store::conformance::fleet::{Fleet, spec};
+use redis::Value;
 
 use crate::{
     keyspace::dump,
@@ -44,4 +47,14 @@ async fn what_is_of_a_wrong_type_is_told_once() {
     by_hand(&prefix, &format!("DEL {kept}"));
     by_hand(&prefix, &format!("RPUSH {kept} x"));
     assert_eq!(fleet.findings().await, [format!("wrong_type:index/{kept}")]);
+}
+
+/// Redis removes it by itself, and not before its time.
+#[tokio::test]
+async fn what_is_kept_of_an_idempotency_key_lives_as_long_as_it_counts() {
+    let (_fleet, prefix, kept) = scene().await;
+    let Value::Int(left) = by_hand(&prefix, &format!("PTTL {kept}")) else { panic!("no time") };
+    let left = Duration::from_millis(u64::try_from(left).expect("a time"));
+    let most = limits::IDEMPOTENCY;
+    assert!((most - Duration::from_secs(60)..=most).contains(&left), "{left:?}");
 }

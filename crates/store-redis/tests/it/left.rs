@@ -1,22 +1,19 @@
 //! What is kept beside the records, and how long: nothing stays of what is removed.
 
-use std::time::Duration;
-
 use pointsman_core::{
     Command,
-    command::{Idempotency, Reconcile, RegisterMachine, Submit},
+    command::{Reconcile, RegisterMachine},
     decide::limits,
     record::ConnectorStatus,
 };
 use pointsman_store::{
     Due, Preview, Retention,
-    conformance::fleet::{Fleet, completed, spec},
+    conformance::fleet::{Fleet, completed},
 };
-use redis::Value;
 
 use crate::{
     keyspace::dump,
-    support::{by_hand, fleet_on, prefix},
+    support::{fleet_on, prefix},
 };
 
 #[tokio::test]
@@ -50,21 +47,4 @@ async fn nothing_stays_of_what_is_removed() {
     let is_other = |key: &&str| !of_classes.iter().any(|of| key.starts_with(of)) && !of_all(key);
     let others: Vec<&str> = left.into_iter().filter(is_other).collect();
     assert_eq!(others, [""; 0]);
-}
-
-/// Redis removes it by itself, and not before its time.
-#[tokio::test]
-async fn what_is_kept_of_an_idempotency_key_lives_as_long_as_it_counts() {
-    let (fleet, options) = fleet_on();
-    let prefix = prefix(&options);
-    let idempotency = Some(Idempotency { key: "k".into(), body: [7; 32] });
-    let submit = Submit { idempotency, ..fleet.submission(spec(50)) };
-    fleet.run(Command::Submit(submit)).await.expect("accepted");
-    let all = dump(&prefix);
-    let mut keys = all.keys().filter_map(|key| key.strip_prefix(&prefix));
-    let kept = keys.find(|key| key.starts_with("idempotency:")).expect("it is kept");
-    let Value::Int(left) = by_hand(&prefix, &format!("PTTL {kept}")) else { panic!("no time") };
-    let left = Duration::from_millis(u64::try_from(left).expect("a time"));
-    let most = limits::IDEMPOTENCY;
-    assert!((most - Duration::from_secs(60)..=most).contains(&left), "{left:?}");
 }

@@ -244,6 +244,13 @@ impl Fleet {
         held
     }
 
+    /// A job that this worker has completed.
+    pub async fn completed(&self, hand: &Hand) -> JobId {
+        let held = self.running(hand).await;
+        self.act(hand, held, completed()).await.expect("a valid end");
+        held.job
+    }
+
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }

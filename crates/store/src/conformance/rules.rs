@@ -407,9 +407,7 @@ pub async fn ended_jobs_are_kept_by_count_age_and_bytes(open: &Open) {
     let hand = fleet.worker("w", 1, &[]).await;
     let mut ended = Vec::new();
     for _ in 0..3 {
-        let held = fleet.running(&hand).await;
-        fleet.act(&hand, held, completed()).await.expect("accepted");
-        ended.push(held.job);
+        ended.push(fleet.completed(&hand).await);
         fleet.advance(Duration::from_secs(10));
     }
     let each = fleet.job(ended[0]).await.bytes();
