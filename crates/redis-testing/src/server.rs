@@ -54,7 +54,8 @@ impl RedisServer {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// A replica, in sync when this answers. Both sides need the same password.
+    /// A replica, in step when this answers: what is written from now on it is sent at once. Both sides
+    /// need the same password.
     pub async fn replica_of(
         primary: &RedisServer,
         options: RedisOptions,
@@ -64,6 +65,7 @@ impl RedisServer {
             replica.joins(primary).await?;
         }
         replica.in_sync().await?;
+        replica.in_step(primary).await?;
         Ok(replica)
     }
 
@@ -291,6 +293,20 @@ impl RedisServer {
             }
             self.again(begun, "its primary").await?;
         }
+    }
+
+    /// It is sent what its primary goes on with. That begins when it has acknowledged what it began
+    /// with, and where its primary was not ready for that yet, with the next time, a second later.
+    async fn in_step(&self, primary: &RedisServer) -> Result<(), HarnessError> {
+        let mut connection = primary.connect().await?;
+        // Asked of more replicas than there are, it sends all of them something that is no write.
+        cmd("WAIT").arg(1_000).arg(1).exec_async(&mut connection).await?;
+        let sent = primary.info("master_repl_offset").await?;
+        let begun = Instant::now();
+        while self.info("slave_repl_offset").await? < sent {
+            self.again(begun, "what its primary sends").await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn again(
