@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 mod server;
-use server::{Reply, answering, listener, read_head, read_request};
+use server::{Reply, answering, listener, nobody, read_head, read_request};
 
 /// Long enough for an answer on the same machine, short enough to wait for in a test.
 const SHORT: Duration = Duration::from_secs(2);
@@ -65,8 +65,7 @@ async fn answers_that_mean_no_are_sure() {
 
 #[tokio::test]
 async fn nobody_listening_is_sure() {
-    let (listener, url) = listener().await;
-    drop(listener);
+    let (_nobody, url) = nobody();
     let error = submit(&url).await.unwrap_err();
     assert!(matches!(error, SubmitError::Unreachable { .. }), "{error:?}");
     assert!(!matches!(error, SubmitError::Unknown(_)));
@@ -88,8 +87,8 @@ async fn a_connection_that_is_not_made_in_time_is_told_from_one_that_is_refused(
     let client = ComfyClient::with_timeouts(&format!("http://{addr}"), timeouts).unwrap();
     let late = client.queue().await;
     assert!(matches!(late, Err(RequestError::Unreachable { refused: false, .. })), "{late:?}");
-    drop((listener, waiting));
-    let refused = client.queue().await;
+    let (_nobody, url) = nobody();
+    let refused = ComfyClient::new(&url).unwrap().queue().await;
     assert!(matches!(refused, Err(RequestError::Unreachable { refused: true, .. })), "{refused:?}");
 }
 
@@ -388,13 +387,14 @@ async fn messages_of_other_prompts_are_left_out_on_request() {
 
 #[tokio::test]
 async fn a_server_that_does_not_greet_is_given_up() {
-    let (listener, url) = listener().await;
+    let (_listener, url) = listener().await;
     let timeouts = Timeouts { connect: SHORT, ..Timeouts::default() };
     let client = ComfyClient::with_timeouts(&url, timeouts).unwrap();
-    let refused = client.events("c").await.unwrap_err();
-    assert_eq!(refused, ConnectError::TimedOut { after: SHORT });
-    drop(listener);
-    assert!(matches!(client.events("c").await.unwrap_err(), ConnectError::Refused { .. }));
+    let silent = client.events("c").await.unwrap_err();
+    assert_eq!(silent, ConnectError::TimedOut { after: SHORT });
+    let (_nobody, url) = nobody();
+    let refused = ComfyClient::new(&url).unwrap().events("c").await.unwrap_err();
+    assert!(matches!(refused, ConnectError::Refused { .. }), "{refused:?}");
 }
 
 /// Whoever answers could else have addresses read, and orders given, that only this machine reaches.

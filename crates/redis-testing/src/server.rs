@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     Aof, HarnessError, RedisOptions,
-    process::{Ports, Process, TRIES, log_tail},
+    process::{Kept, Ports, Process, TRIES, log_tail},
     tls,
 };
 
@@ -27,6 +27,7 @@ pub struct RedisServer {
     process: Process,
     directory: TempDir,
     ports: Ports,
+    _kept: Kept,
     options: RedisOptions,
     /// The port of its primary, as long as nobody promoted it.
     primary: Option<u16>,
@@ -94,7 +95,7 @@ impl RedisServer {
             _ if options.tls => tls::make(directory.path())?,
             _ => {}
         }
-        let ports = Ports::free(options.tls)?;
+        let (ports, kept) = Ports::free(options.tls)?;
         if options.cluster && !ports.suit_a_cluster() {
             return Ok(None);
         }
@@ -104,7 +105,7 @@ impl RedisServer {
         let directives = directives(&options, directory.path(), ports, primary);
         let process = Process::with_directives(directory.path(), &directives)?;
         let promoted = AtomicBool::new(false);
-        Ok(Some(Self { process, directory, ports, options, primary, promoted }))
+        Ok(Some(Self { process, directory, ports, _kept: kept, options, primary, promoted }))
     }
 
     /// `redis://[USER:PASSWORD@]127.0.0.1:PORT`
