@@ -13,6 +13,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    net::TcpSocket,
     process::{Child, Command},
     sync::watch,
     time::{Instant, timeout},
@@ -161,6 +162,8 @@ pub struct Served {
     pub process: Process,
     pub client: Client,
     pub url: String,
+    /// Its port is nobody else's until it is started again.
+    _port: Option<TcpSocket>,
 }
 
 impl Served {
@@ -170,12 +173,16 @@ impl Served {
         Self::from(Process::start(&[&fixed, more].concat())).await
     }
 
-    /// A server alone; `port` 0 lets the system pick.
+    /// A server alone; `port` 0 lets the system pick one, which is kept as long as this is.
     pub async fn server(data: &Path, port: u16) -> Self {
+        let kept = TcpSocket::new_v4().expect("a socket");
+        // Nobody listens at this one, so the server can; who asks for any port gets another.
+        kept.set_reuseaddr(true).expect("an option");
+        kept.bind(([127, 0, 0, 1], port).into()).expect("a port");
+        let listen = kept.local_addr().expect("its address").to_string();
         let store = format!("sqlite:{}", data.display());
-        let listen = format!("127.0.0.1:{port}");
         let arguments = ["server", "--listen", &listen, "--store", &store];
-        Self::from(Process::start(&arguments)).await
+        Self { _port: Some(kept), ..Self::from(Process::start(&arguments)).await }
     }
 
     /// A server on any store, with files and tokens in `data`.
@@ -189,7 +196,7 @@ impl Served {
     pub async fn from(mut process: Process) -> Self {
         let url = process.says("monitor:").await.trim_end_matches('/').to_owned();
         let client = Client::new(&url, None).expect("an address");
-        Self { process, client, url }
+        Self { process, client, url, _port: None }
     }
 
     pub fn port(&self) -> u16 {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Process, Served, directory, run, submit, until};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn first_picture() -> Value {
     let text = include_str!("../../examples/first-picture.json");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{RwLock, watch};
 
 use crate::door::Door;
@@ -15,6 +15,9 @@ use crate::life::{Ending, Life};
 use crate::nodes::Catalog;
 use crate::routes::router;
 use crate::{Faults, SimConfig};
+
+/// Connections that wait to be taken.
+const BACKLOG: u32 = 1_024;
 
 /// What outlives the restarts of a simulated process: its disk, its configuration, its address.
 #[derive(Debug)]
@@ -116,8 +119,8 @@ impl Sim {
         life.ending()
     }
 
-    /// Stays away for as long as a restart takes; then listens again. A restart that takes no time keeps the listener,
-    /// so that nobody else can get its port.
+    /// Stays away for as long as a restart takes; then listens again. Nobody else can get its port: a restart that
+    /// takes no time keeps the listener, another one a socket that does not listen yet.
     async fn restart(
         &self,
         listener: Arc<TcpListener>,
@@ -127,7 +130,10 @@ impl Sim {
             return Ok(listener);
         }
         drop(listener);
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
         tokio::time::sleep(self.config.restart_takes).await;
-        Ok(Arc::new(TcpListener::bind(addr).await?))
+        Ok(Arc::new(socket.listen(BACKLOG)?))
     }
 }

@@ -13,10 +13,12 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 mod server;
-use server::{Reply, answering, listener, read_head, read_request};
+use server::{Reply, answering, listener, nobody, read_head, read_request};
 
 /// Long enough for an answer on the same machine, short enough to wait for in a test.
 const SHORT: Duration = Duration::from_secs(2);
+/// Nothing here takes that long unless it hangs.
+const LIMIT: Duration = Duration::from_secs(20);
 
 fn client(url: &str) -> ComfyClient {
     let timeouts =
@@ -63,8 +65,7 @@ async fn answers_that_mean_no_are_sure() {
 
 #[tokio::test]
 async fn nobody_listening_is_sure() {
-    let (listener, url) = listener().await;
-    drop(listener);
+    let (_nobody, url) = nobody();
     let error = submit(&url).await.unwrap_err();
     assert!(matches!(error, SubmitError::Unreachable { .. }), "{error:?}");
     assert!(!matches!(error, SubmitError::Unknown(_)));
@@ -86,8 +87,8 @@ async fn a_connection_that_is_not_made_in_time_is_told_from_one_that_is_refused(
     let client = ComfyClient::with_timeouts(&format!("http://{addr}"), timeouts).unwrap();
     let late = client.queue().await;
     assert!(matches!(late, Err(RequestError::Unreachable { refused: false, .. })), "{late:?}");
-    drop((listener, waiting));
-    let refused = client.queue().await;
+    let (_nobody, url) = nobody();
+    let refused = ComfyClient::new(&url).unwrap().queue().await;
     assert!(matches!(refused, Err(RequestError::Unreachable { refused: true, .. })), "{refused:?}");
 }
 
@@ -265,19 +266,23 @@ async fn connected() -> (pointsman_comfyui::Events, ServerSocket) {
 async fn a_silent_socket_is_probed_by_the_kernel() {
     const KEEPALIVE: &str = "02";
     let (_events, socket) = connected().await;
-    let port = format!(":{:04X}", socket.get_ref().peer_addr().unwrap().port());
-    let timer = || {
+    let socket = socket.get_ref();
+    let ends = [socket.peer_addr().unwrap(), socket.local_addr().unwrap()];
+    // Another connection may have one of the ports, so both ends are looked for.
+    let [here, there] = ends.map(|end| format!(":{:04X}", end.port()));
+    let is_probed = || {
         let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let ours = connections.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let ours = ours.into_iter().find(|line| line[1].ends_with(&port)).unwrap();
-        ours[5][..2].to_owned()
+        connections.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|line| {
+            line[1].ends_with(&here) && line[2].ends_with(&there) && line[5].starts_with(KEEPALIVE)
+        })
     };
+    // It may be missing from the list, which is read while it changes.
     let probed = async {
-        while timer() != KEEPALIVE {
-            tokio::task::yield_now().await;
+        while !is_probed() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(SHORT, probed).await.expect("no keepalive timer");
+    tokio::time::timeout(LIMIT, probed).await.expect("no keepalive timer");
 }
 
 #[tokio::test]
@@ -382,13 +387,14 @@ async fn messages_of_other_prompts_are_left_out_on_request() {
 
 #[tokio::test]
 async fn a_server_that_does_not_greet_is_given_up() {
-    let (listener, url) = listener().await;
+    let (_listener, url) = listener().await;
     let timeouts = Timeouts { connect: SHORT, ..Timeouts::default() };
     let client = ComfyClient::with_timeouts(&url, timeouts).unwrap();
-    let refused = client.events("c").await.unwrap_err();
-    assert_eq!(refused, ConnectError::TimedOut { after: SHORT });
-    drop(listener);
-    assert!(matches!(client.events("c").await.unwrap_err(), ConnectError::Refused { .. }));
+    let silent = client.events("c").await.unwrap_err();
+    assert_eq!(silent, ConnectError::TimedOut { after: SHORT });
+    let (_nobody, url) = nobody();
+    let refused = ComfyClient::new(&url).unwrap().events("c").await.unwrap_err();
+    assert!(matches!(refused, ConnectError::Refused { .. }), "{refused:?}");
 }
 
 /// Whoever answers could else have addresses read, and orders given, that only this machine reaches.

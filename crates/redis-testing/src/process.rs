@@ -3,12 +3,13 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write as _,
-    net::TcpListener,
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpSocket;
 
 use crate::HarnessError;
 
@@ -26,19 +27,35 @@ pub const TRIES: usize = 20;
 const BUS: u16 = 10_000;
 
 impl Ports {
-    /// Free a moment ago. Another process may be faster, so whoever starts a server tries again.
-    pub fn free(tls: bool) -> Result<Self, HarnessError> {
-        // Both are held until both are known, so that they differ.
-        let plain = TcpListener::bind("127.0.0.1:0")?;
-        let second = tls.then(|| TcpListener::bind("127.0.0.1:0")).transpose()?;
-        let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-        Ok(Self { plain: port(&plain)?, tls: second.as_ref().map(port).transpose()? })
+    /// Nobody else gets them as long as they are kept. One who is told a port's number still can listen
+    /// there, so whoever starts a server tries again.
+    pub fn free(tls: bool) -> Result<(Self, Kept), HarnessError> {
+        let (plain, second) = (keep_a_port()?, tls.then(keep_a_port).transpose()?);
+        let port = |kept: &TcpSocket| kept.local_addr().map(|address| address.port());
+        let ports = Self { plain: port(&plain)?, tls: second.as_ref().map(port).transpose()? };
+        Ok((ports, Kept { _plain: plain, _tls: second }))
     }
 
     /// Whether a node of a cluster can listen there.
     pub fn suit_a_cluster(self) -> bool {
         self.plain.checked_add(BUS).is_some()
     }
+}
+
+/// Ports of one's own, also while nobody listens there.
+#[derive(Debug)]
+pub struct Kept {
+    _plain: TcpSocket,
+    _tls: Option<TcpSocket>,
+}
+
+/// A socket that is bound, and at which nobody listens: the system gives its port to nobody who asks for
+/// any or connects elsewhere, and lets those listen there who name it.
+fn keep_a_port() -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    Ok(socket)
 }
 
 /// A child that does not outlive its owner: killed when dropped, and by a watcher when this process

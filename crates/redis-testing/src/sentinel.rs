@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{
     HarnessError, RedisServer,
-    process::{Ports, Process, TRIES, log_tail},
+    process::{Kept, Ports, Process, TRIES, log_tail},
     server::connect,
     tls,
 };
@@ -26,6 +26,7 @@ pub struct Sentinel {
     process: Process,
     directory: TempDir,
     ports: Ports,
+    _kept: Kept,
     name: String,
     user: String,
 }
@@ -45,7 +46,7 @@ impl Sentinel {
         primary: &RedisServer,
         name: &str,
         quorum: u32,
-        mut ports: impl FnMut() -> Result<Ports, HarnessError>,
+        mut ports: impl FnMut() -> Result<(Ports, Kept), HarnessError>,
     ) -> Result<Self, HarnessError> {
         for _ in 0..TRIES {
             match Self::on(primary, name, quorum, ports()?).await {
@@ -60,7 +61,7 @@ impl Sentinel {
         primary: &RedisServer,
         name: &str,
         quorum: u32,
-        ports: Ports,
+        (ports, kept): (Ports, Kept),
     ) -> Result<Self, HarnessError> {
         let directory = tempfile::tempdir()?;
         if ports.tls.is_some() {
@@ -72,7 +73,7 @@ impl Sentinel {
         let file = file.display().to_string();
         let process = Process::spawn(directory.path(), &[&file, "--sentinel"], Stdio::null())?;
         let user = primary.user();
-        let mut sentinel = Self { process, directory, ports, name: name.into(), user };
+        let mut sentinel = Self { process, directory, ports, _kept: kept, name: name.into(), user };
         sentinel.until("its primary", |port, _| port == Some(named(primary))).await?;
         Ok(sentinel)
     }
@@ -204,8 +205,11 @@ mod tests {
         let primary = RedisServer::start(RedisOptions::default()).await.unwrap();
         let faster = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = faster.local_addr().unwrap().port();
-        let mut first = Some(Ports { plain: taken, tls: None });
-        let ports = || first.take().map_or_else(|| Ports::free(false), Ok);
+        let mut first = Some(taken);
+        let ports = || {
+            let (free, kept) = Ports::free(false)?;
+            Ok((Ports { plain: first.take().unwrap_or(free.plain), ..free }, kept))
+        };
         let sentinel = Sentinel::on_some(&primary, "main", 1, ports).await.unwrap();
         assert_ne!(sentinel.port(), taken);
     }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     Aof, HarnessError, RedisOptions,
-    process::{Ports, Process, TRIES, log_tail},
+    process::{Kept, Ports, Process, TRIES, log_tail},
     tls,
 };
 
@@ -27,6 +27,7 @@ pub struct RedisServer {
     process: Process,
     directory: TempDir,
     ports: Ports,
+    _kept: Kept,
     options: RedisOptions,
     /// The port of its primary, as long as nobody promoted it.
     primary: Option<u16>,
@@ -54,7 +55,8 @@ impl RedisServer {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// A replica, in sync when this answers. Both sides need the same password.
+    /// A replica, in step when this answers: what is written from now on it is sent at once. Both sides
+    /// need the same password.
     pub async fn replica_of(
         primary: &RedisServer,
         options: RedisOptions,
@@ -64,6 +66,7 @@ impl RedisServer {
             replica.joins(primary).await?;
         }
         replica.in_sync().await?;
+        replica.in_step(primary).await?;
         Ok(replica)
     }
 
@@ -92,7 +95,7 @@ impl RedisServer {
             _ if options.tls => tls::make(directory.path())?,
             _ => {}
         }
-        let ports = Ports::free(options.tls)?;
+        let (ports, kept) = Ports::free(options.tls)?;
         if options.cluster && !ports.suit_a_cluster() {
             return Ok(None);
         }
@@ -102,7 +105,7 @@ impl RedisServer {
         let directives = directives(&options, directory.path(), ports, primary);
         let process = Process::with_directives(directory.path(), &directives)?;
         let promoted = AtomicBool::new(false);
-        Ok(Some(Self { process, directory, ports, options, primary, promoted }))
+        Ok(Some(Self { process, directory, ports, _kept: kept, options, primary, promoted }))
     }
 
     /// `redis://[USER:PASSWORD@]127.0.0.1:PORT`
@@ -291,6 +294,20 @@ impl RedisServer {
             }
             self.again(begun, "its primary").await?;
         }
+    }
+
+    /// It is sent what its primary goes on with. That begins when it has acknowledged what it began
+    /// with, and where its primary was not ready for that yet, with the next time, a second later.
+    async fn in_step(&self, primary: &RedisServer) -> Result<(), HarnessError> {
+        let mut connection = primary.connect().await?;
+        // Asked of more replicas than there are, it sends all of them something that is no write.
+        cmd("WAIT").arg(1_000).arg(1).exec_async(&mut connection).await?;
+        let sent = primary.info("master_repl_offset").await?;
+        let begun = Instant::now();
+        while self.info("slave_repl_offset").await? < sent {
+            self.again(begun, "what its primary sends").await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn again(

@@ -12,8 +12,8 @@ use crate::ConfigError;
 
 /// How long the goodbye may take.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
-/// How long a renewal that is under way may take before the goodbye.
-pub(crate) const LAST_RENEWAL: Duration = Duration::from_secs(1);
+/// How long a registration or a renewal that is under way may take before the goodbye.
+pub(crate) const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// The store's time as the worker knows it. It tells how long an attempt that is adopted ran before,
 /// and dates the last event of a service for those who watch.
@@ -121,7 +121,7 @@ impl Timings {
     /// How long a worker takes at most from the first signal to stop until it has left.
     #[must_use]
     pub fn until_left(&self) -> Duration {
-        self.drain + self.stop + LAST_RENEWAL + GOODBYE
+        LAST_CALL + self.drain + self.stop + LAST_CALL + GOODBYE
     }
 }
 

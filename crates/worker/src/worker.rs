@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Broker, ConfigError, WorkerConfig, WorkerError,
     attempt::{Attempt, Phase},
-    config::{GOODBYE, LAST_RENEWAL},
+    config::{GOODBYE, LAST_CALL},
     confirm,
     health::HealthTask,
     keeper::Keeper,
@@ -80,10 +80,8 @@ impl Worker {
     /// [`WorkerError::Superseded`] it must not be started again under the same id.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
         let shared = self.shared;
-        tokio::select! {
-            registered = register(&shared) => registered?,
-            () = shutdown.drain.cancelled() => return Ok(()),
-            () = shutdown.abort.cancelled() => return Ok(()),
+        if !register(&shared, &shutdown).await? {
+            return Ok(());
         }
         tracing::info!(worker = %shared.config.worker, incarnation = %shared.incarnation, "registered");
         let (mut lanes, mut others) = start(&shared);
@@ -93,7 +91,7 @@ impl Worker {
         };
         lanes.shutdown().await;
         // Broken off it may be heard after the goodbye, and a renewal brings a worker back.
-        let renewing = within(LAST_RENEWAL, shared.renewing.lock()).await;
+        let renewing = within(LAST_CALL, shared.renewing.lock()).await;
         others.shutdown().await;
         drop(renewing);
         if let Err(WorkerError::Newer(_)) = &ended {
@@ -109,7 +107,31 @@ impl Worker {
     }
 }
 
-async fn register(shared: &Arc<Shared>) -> Result<(), WorkerError> {
+/// Registers; `false`: it was told to stop before that. A registration that is under way then is waited
+/// for: broken off it may be carried out all the same, and whoever has registered says goodbye.
+async fn register(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<bool, WorkerError> {
+    let Shutdown { drain, abort } = shutdown;
+    tokio::select! {
+        () = first_look(shared) => {}
+        () = drain.cancelled() => return Ok(false),
+        () = abort.cancelled() => return Ok(false),
+    }
+    let too_late = async {
+        drain.cancelled().await;
+        tokio::time::sleep(LAST_CALL).await;
+    };
+    let running = tokio::select! {
+        running = shared.register(true) => running?,
+        () = too_late => return Ok(false),
+        () = abort.cancelled() => return Ok(false),
+    };
+    shared.sort_running(running);
+    shared.renewed(Instant::now());
+    Ok(true)
+}
+
+/// What its services have, as far as they say it soon.
+async fn first_look(shared: &Arc<Shared>) {
     for service in &shared.services {
         let asked = tokio::time::timeout(FIRST_LOOK, service.connector.capabilities()).await;
         if let Ok(Ok(capabilities)) = asked {
@@ -117,10 +139,6 @@ async fn register(shared: &Arc<Shared>) -> Result<(), WorkerError> {
             let _ = shared.offer(service, capabilities).await;
         }
     }
-    let running = shared.register(true).await?;
-    shared.sort_running(running);
-    shared.renewed(Instant::now());
-    Ok(())
 }
 
 fn start(shared: &Arc<Shared>) -> (Tasks, Tasks) {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use pointsman_broker::{Broker, BrokerConfig, FilesTrouble};
+use pointsman_broker::{Broker, BrokerConfig, BrokerTasks, FilesTrouble};
 use pointsman_core::{
     Answer, Command, Event, EventName, JobId, Record, Timestamp, Transition,
     command::{Reconcile, Submit},
@@ -32,6 +32,12 @@ fn whole(bytes: &[u8]) -> ByteStream {
 
 fn owner() -> Owner {
     Owner { fleet: "default".into(), store_made_at: None }
+}
+
+/// Without reconcilers: on a slow disk a test takes long enough for them to remove its jobs.
+async fn broker_on(store: Arc<MemStore>) -> (Broker, BrokerTasks) {
+    let config = BrokerConfig { reconcile: false, ..BrokerConfig::default() };
+    Broker::start(store, config).await.unwrap()
 }
 
 /// All files but the one that says whose they are.
@@ -134,7 +140,7 @@ async fn files_go_with_their_job_and_inputs_when_no_job_names_them() {
     let files = Files::open(dir.path(), None).unwrap();
     let clock = Arc::new(ManualClock::default());
     let store = Arc::new(MemStore::new(clock));
-    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    let (broker, _tasks) = broker_on(store).await;
     let named = files.put_input(whole(b"named")).await.unwrap();
     files.put_input(whole(b"unnamed")).await.unwrap();
     let job = held(2).job;
@@ -162,7 +168,7 @@ async fn an_old_input_that_a_submission_is_told_of_stays() {
     let dir = tempfile::tempdir().unwrap();
     let files = Files::open(dir.path(), None).unwrap();
     let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
-    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    let (broker, _tasks) = broker_on(store).await;
     let day = Duration::from_secs(86_400);
     let [named, other] = ["named", "other"].map(|text| text.as_bytes());
     let [named, other] = [
@@ -196,7 +202,7 @@ async fn inputs_stay_while_a_job_may_be_missing() {
     let dir = tempfile::tempdir().unwrap();
     let files = Files::open(dir.path(), None).unwrap();
     let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
-    let (broker, _tasks) = Broker::start(store.clone(), BrokerConfig::default()).await.unwrap();
+    let (broker, _tasks) = broker_on(store.clone()).await;
     let named = files.put_input(whole(b"named")).await.unwrap();
     files.put_input(whole(b"unnamed")).await.unwrap();
     let job = held(2).job;
@@ -229,7 +235,7 @@ async fn what_a_process_that_died_left_behind_goes_after_a_day() {
     let dir = tempfile::tempdir().unwrap();
     let files = Files::open_shared(dir.path(), &owner()).unwrap();
     let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
-    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    let (broker, _tasks) = broker_on(store).await;
     files.put_input(whole(b"whole")).await.unwrap();
     let whole = everything_under(dir.path());
     let of_gone_job = place::artifact(held(2).job, held(2).token, "a.png");
@@ -409,7 +415,7 @@ async fn the_files_of_another_store_are_left_alone() {
     let made_anew = Owner { store_made_at: Some(Timestamp::from_millis(2)), ..prod };
     let files = Files::open_shared(dir.path(), &made_anew).unwrap();
     let store = Arc::new(MemStore::new(Arc::new(ManualClock::default())));
-    let (broker, _tasks) = Broker::start(store, BrokerConfig::default()).await.unwrap();
+    let (broker, _tasks) = broker_on(store).await;
     let sweep = async |made_at| {
         files.sweep(&broker, Some(Timestamp::from_millis(made_at)), Timestamp::default()).await
     };

@@ -11,11 +11,11 @@ use pointsman_core::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::fixture::{completed, op, source, start};
+use crate::fixture::{completed, op, source, start_still};
 
 #[tokio::test]
 async fn a_worker_with_a_stale_token_changes_nothing() {
-    let server = start().await;
+    let server = start_still().await;
     server.submit().await;
     let worker = server.worker("w").await;
     let (held, _) = worker.take().await;
@@ -41,7 +41,7 @@ async fn a_worker_with_a_stale_token_changes_nothing() {
 
 #[tokio::test]
 async fn what_does_not_belong_to_an_operation_is_refused_at_its_place() {
-    let server = start().await;
+    let server = start_still().await;
     server.submit().await;
     let worker = server.worker("w").await;
     let (held, _) = worker.take().await;
@@ -101,7 +101,7 @@ fn failed(field: &str, value: Value) -> Value {
 
 #[tokio::test]
 async fn what_an_attempt_cannot_say_is_refused_and_changes_nothing() {
-    let server = start().await;
+    let server = start_still().await;
     server.submit().await;
     let worker = server.worker("w").await;
     let (held, _) = worker.take().await;
@@ -151,7 +151,7 @@ async fn what_an_attempt_cannot_say_is_refused_and_changes_nothing() {
 /// However few bytes each of them has: a worker's own largest result, of lists of digits, is taken.
 #[tokio::test]
 async fn a_worker_says_as_many_values_as_its_own_results_have_and_no_more() {
-    let server = start().await;
+    let server = start_still().await;
     server.submit().await;
     let worker = server.worker("w").await;
     let (held, _) = worker.take().await;
@@ -175,7 +175,7 @@ async fn a_worker_says_as_many_values_as_its_own_results_have_and_no_more() {
 /// It is refused before anything is made of it, whichever of its lists they are in.
 #[tokio::test]
 async fn a_registration_has_no_more_values_than_a_worker_offers() {
-    let server = start().await;
+    let server = start_still().await;
     let worker = server.worker("w").await;
     let before = server.everything().await;
     let body = format!(
@@ -199,7 +199,7 @@ fn op_of_failure(message: String) -> Op {
 
 #[tokio::test]
 async fn bad_worker_requests_have_their_errors() {
-    let server = start().await;
+    let server = start_still().await;
     let worker = server.worker("w").await;
     let incarnation = worker.incarnation;
     let before = server.everything().await;

@@ -17,7 +17,7 @@ use pointsman_core::{
     record::{Artifact, ArtifactType, ConnectorStatus, JobRecord, ServiceSlots},
 };
 use pointsman_server::{Files, Limits, Server, ServerConfig, ServerError};
-use pointsman_store::{MemStore, MonotonicClock};
+use pointsman_store::{ManualClock, MemStore, MonotonicClock};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -38,6 +38,14 @@ pub struct Fixture {
 
 pub async fn start() -> Fixture {
     start_at(SocketAddr::from(([127, 0, 0, 1], 0)), tempfile::tempdir().unwrap()).await
+}
+
+/// On a clock that stands still: however long a test takes on a busy machine, no lease ends and nobody
+/// is silent.
+pub async fn start_still() -> Fixture {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let store = MemStore::new(Arc::new(ManualClock::default()));
+    start_on(store, listen, tempfile::tempdir().unwrap()).await
 }
 
 pub async fn start_at(listen: SocketAddr, data: TempDir) -> Fixture {

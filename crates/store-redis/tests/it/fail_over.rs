@@ -107,15 +107,6 @@ async fn what_a_former_primary_still_does_is_told_to_nobody() {
     assert!(!told.events.is_empty(), "it is of the one before: {told:?}");
 }
 
-/// Its replica is sent nothing until it has acknowledged what it began with, up to a second later.
-async fn is_in_step(primary: &RedisServer) {
-    let mut connection = primary.connect().await.expect("it answers");
-    let mut written = redis::pipe();
-    written.cmd("SET").arg("before").arg(1).ignore().cmd("WAIT").arg(1).arg(20_000);
-    let (replicas,): (u32,) = written.query_async(&mut connection).await.expect("it answers");
-    assert_eq!(replicas, 1);
-}
-
 /// Who promotes it cuts all connections.
 async fn is_primary(server: &RedisServer) -> bool {
     let Ok(mut connection) = server.connect().await else { return false };
@@ -137,7 +128,6 @@ async fn nothing_is_acknowledged_by_a_primary_that_sentinels_have_replaced() {
     let store = Arc::new(RedisStore::open(options).await.expect("it opens"));
     let fleet = Fleet::on(&store);
     let epoch = store.epoch();
-    is_in_step(&before).await;
     let mut acknowledged = Vec::new();
     let submits = async {
         while store.epoch() == epoch {

@@ -6,6 +6,8 @@ use pointsman_redis_testing::{RedisOptions, RedisServer, Sentinel};
 use pointsman_store::Store as _;
 use pointsman_store_redis::{OpenError, Options, RedisStore};
 
+use crate::support::nobody;
+
 /// A web server, which answers what it does not understand; its host and port.
 fn web_server() -> String {
     let web = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -42,9 +44,7 @@ async fn one_that_is_no_redis_takes_no_other_host_with_it() {
 #[tokio::test]
 async fn that_there_is_no_redis_is_told_where_every_host_says_so() {
     let (web, other) = (web_server(), web_server());
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let away = nobody.local_addr().expect("an address").to_string();
-    drop(nobody);
+    let (_nobody, away) = nobody();
     for hosts in [format!("{web},{away}"), format!("{away},{web}")] {
         let why = opened(&format!("redis+sentinel://{hosts}/main")).await.err();
         let why = why.expect("nobody leads to a primary");

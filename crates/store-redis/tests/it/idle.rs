@@ -10,7 +10,7 @@ use pointsman_core::{
 use pointsman_redis_testing::{RedisOptions, RedisServer};
 use pointsman_store::{
     Due, Retention, WorkHint,
-    conformance::fleet::{Fleet, Hand, needs, spec},
+    conformance::fleet::{Fleet, Hand, needs, spec, within},
 };
 use tokio::time::timeout;
 
@@ -91,7 +91,7 @@ async fn a_renewal_that_sees_a_job_wakes_the_worker() {
     let job = fleet.submit(spec(50)).await;
     assert!(timeout(Duration::from_millis(50), hint.wait()).await.is_err(), "it was not lost");
     is_heard(&fleet, &hand).await;
-    timeout(Duration::from_secs(5), hint.wait()).await.expect("the renewal woke it");
+    within("the renewal woke it", hint.wait()).await;
     assert_eq!(fleet.claim(&hand).await.expect("a job to claim").job, job);
 }
 
@@ -104,11 +104,11 @@ async fn a_worker_that_has_something_else_waits_anew() {
     looks(&fleet, &hand).await;
     let register = Fleet::registration(&hand, 1, &["x"]);
     fleet.run(Command::Register(register)).await.expect("a valid registration");
-    timeout(Duration::from_secs(5), hint.wait()).await.expect("it is told to wait anew");
+    within("it is told to wait anew", hint.wait()).await;
     let mut hint = waits(&fleet, &hand);
     looks(&fleet, &hand).await;
     fleet.submit(JobSpec { requirements: needs("x"), ..spec(50) }).await;
-    timeout(Duration::from_secs(5), hint.wait()).await.expect("the job woke it");
+    within("the job woke it", hint.wait()).await;
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn a_store_that_closes_ends_every_wait() {
     let mut hint = waits(&fleet, &hand);
     looks(&fleet, &hand).await;
     fleet.store.close().await.expect("it closes");
-    timeout(Duration::from_secs(5), hint.wait()).await.expect("nobody waits at a closed store");
+    within("nobody waits at a closed store", hint.wait()).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use pointsman_store::{
 };
 use pointsman_store_redis::{Address, OpenError, Opening, Options, RedisStore, SettingsError};
 
-use crate::support::run;
+use crate::support::{nobody, run};
 
 const META: &str = "{pointsman:default}:meta";
 
@@ -192,10 +192,8 @@ async fn a_wrong_password_and_a_host_that_is_not_there_are_told_apart() {
         assert!(matches!(why, OpenError::Denied { .. }), "{why}");
         assert!(!why.to_string().contains("wrong@"), "the password is not shown: {why}");
     }
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("it is bound").port();
-    drop(free);
-    let why = RedisStore::open(at(&format!("redis://127.0.0.1:{port}"))).await.err();
+    let (_nobody, away) = nobody();
+    let why = RedisStore::open(at(&format!("redis://{away}"))).await.err();
     assert!(matches!(why, Some(OpenError::Unreachable { .. })), "{why:?}");
 }
 

@@ -16,7 +16,7 @@ use pointsman_store::{
     conformance::{fleet::Fleet, model::picture},
 };
 use pointsman_store_redis::{OpenError, Options, RedisStore};
-use tokio::runtime::Runtime;
+use tokio::{net::TcpSocket, runtime::Runtime};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 static SERVER: LazyLock<RedisServer> = LazyLock::new(|| {
@@ -59,6 +59,14 @@ pub fn redis_url() -> String {
 /// As the suite opens an empty store.
 pub fn open(clock: ManualClock) -> (Arc<dyn Store>, Box<dyn Any>) {
     (Arc::new(open_with(options(&clock))), Box::new(()))
+}
+
+/// An address at which nobody listens, nor anybody else can as long as the socket is kept.
+pub fn nobody() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let address = socket.local_addr().expect("its address").to_string();
+    (socket, address)
 }
 
 /// The keys of a fleet begin with this.

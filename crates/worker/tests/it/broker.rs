@@ -36,6 +36,7 @@ impl FakeBroker {
             state: Mutex::new(State {
                 renewals_hang: false,
                 renewals_take: Duration::ZERO,
+                registered_takes: Duration::ZERO,
                 claims_hang: false,
                 tries: Vec::new(),
                 epoch: "first".into(),
@@ -206,7 +207,7 @@ impl Broker for FakeBroker {
     ) -> Result<InEpoch<Vec<Claimed>>, BrokerError> {
         self.carry(&serde_json::to_vec(&register.capabilities).unwrap()).await;
         self.payloads_arrive(arrival, self.with(|s| !s.running().is_empty())).await;
-        self.call(|state| {
+        let registered = self.call(|state| {
             if state.importing {
                 return Err(Rejected::Importing);
             }
@@ -217,7 +218,9 @@ impl Broker for FakeBroker {
             let running = state.running().into_iter().map(|id| state.claimed(id)).collect();
             let epoch = state.epoch.clone();
             Ok((InEpoch { epoch, answer: running }, Call::Register(register)))
-        })
+        });
+        tokio::time::sleep(self.with(|s| s.registered_takes)).await;
+        registered
     }
 
     async fn exchange(

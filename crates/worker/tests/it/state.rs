@@ -74,6 +74,8 @@ pub struct State {
     /// Renewals arrive, and are never answered.
     pub renewals_hang: bool,
     pub renewals_take: Duration,
+    /// A registration that is carried out is answered after this.
+    pub registered_takes: Duration,
     /// Claims that wait are not answered any more.
     pub claims_hang: bool,
     /// When anything was tried, whether it arrived or not.

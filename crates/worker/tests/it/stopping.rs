@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use pointsman_core::{LossReason, command::Op, record::JobStatus};
 
-use crate::{broker::Call, setup::Setup};
+use crate::{
+    broker::{Call, FakeBroker, Line},
+    service::FakeService,
+    setup::Setup,
+};
 
 fn has_left(setup: &Setup) -> bool {
     setup.broker.calls().iter().any(|call| matches!(call, Call::Leave))
@@ -58,6 +62,29 @@ async fn an_idle_worker_leaves_at_once() {
     setup.pass(0.01).await;
     assert!(has_left(&setup));
     assert_eq!(setup.ended().await, Ok(()));
+}
+
+/// The store may know the worker before the worker knows that.
+#[tokio::test(start_paused = true)]
+async fn who_is_told_to_stop_while_it_registers_says_goodbye() {
+    let broker = FakeBroker::new();
+    broker.with(|s| s.registered_takes = Duration::from_millis(500));
+    let setup = Setup::with(1, broker.clone(), FakeService::new("fake")).await;
+    setup.shutdown.drain.cancel();
+    assert_eq!(setup.ended().await, Ok(()));
+    let calls = broker.calls();
+    let [Call::Register(_), .., Call::Leave] = &calls[..] else { panic!("{calls:?}") };
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_to_stop_while_it_cannot_register_ends_soon() {
+    let broker = FakeBroker::new();
+    broker.with(|s| s.line = Line::Down);
+    let setup = Setup::with(1, broker.clone(), FakeService::new("fake")).await;
+    setup.shutdown.drain.cancel();
+    setup.pass(1.5).await;
+    assert!(setup.has_ended());
+    assert!(broker.calls().is_empty());
 }
 
 /// Broken off it could be carried out all the same, after the goodbye, and bring the worker back.
