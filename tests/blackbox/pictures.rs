@@ -71,6 +71,51 @@ async fn a_failing_workflow_says_which_node() {
     assert!(failure.message.contains("the node is unhappy"), "{failure:?}");
 }
 
+/// A ComfyUI whose GPU is full, and its worker.
+async fn out_of_memory(served: &Served) -> (Process, Process) {
+    let arguments = ["comfyui-sim", "--listen", "127.0.0.1:0", "--fault", "out_of_memory"];
+    let mut comfyui = Process::start(&arguments);
+    let service = format!("comfyui={}", comfyui.says("comfyui:").await);
+    let broker = ["--broker", &served.url, "--service", &service];
+    let worker = Process::start(&[&["worker", "--id", "full"], &broker[..]].concat());
+    (comfyui, served.registered(worker).await)
+}
+
+#[tokio::test]
+async fn a_job_whose_gpu_is_full_waits_for_another_one() {
+    let data = directory();
+    let served = Served::server(data.path(), 0).await;
+    let mut comfyui = Process::start(&["comfyui-sim", "--listen", "127.0.0.1:0"]);
+    let service = format!("comfyui={}", comfyui.says("comfyui:").await);
+    let arguments = ["worker", "--id", "well", "--broker", &served.url, "--service", &service];
+    let _well = served.registered(Process::start(&arguments)).await;
+    // For longer than three failures take.
+    let graph = json!({
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "SimSleep", "inputs": {"value": ["1", 0], "seconds": 8.0}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}
+    });
+    let busy = submit(&served.client, &workflow(&graph)).await;
+    until(&served.client, busy, PATIENCE, |job| job.status == JobStatus::InProgress).await;
+    let _full = out_of_memory(&served).await;
+    let job = submit(&served.client, &workflow(&first_picture())).await;
+    let job = until(&served.client, job, PATIENCE, |job| job.status.is_ended()).await;
+    assert_eq!((job.status, job.failures), (JobStatus::Completed, 1), "{:?}", job.failure);
+    let workers = job.past_attempts.iter().map(|past| &past.worker_id).chain(&job.worker_id);
+    assert_eq!(workers.map(|worker| worker.as_str()).collect::<Vec<_>>(), ["full", "well"]);
+}
+
+#[tokio::test]
+async fn a_job_whose_gpu_is_full_is_tried_again_there_where_there_is_no_other() {
+    let data = directory();
+    let served = Served::server(data.path(), 0).await;
+    let _full = out_of_memory(&served).await;
+    let job = submit(&served.client, &workflow(&first_picture())).await;
+    let job = until(&served.client, job, PATIENCE, |job| job.status.is_ended()).await;
+    assert_eq!((job.status, job.failures), (JobStatus::Failed, 3));
+    assert_eq!(job.failure.expect("it failed").code, "out_of_memory");
+}
+
 #[tokio::test]
 async fn a_missing_model_waits_and_says_why() {
     let data = directory();

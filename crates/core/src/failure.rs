@@ -13,7 +13,8 @@ named! {
         WrongWorker = "wrong_worker",
         /// The job itself is at fault: it fails at once and is never retried.
         BadJob = "bad_job",
-        /// The service failed (out of memory, a poisoned process): retried with backoff.
+        /// The service failed (out of memory, a poisoned process): retried with backoff, on another
+        /// worker first where one is able.
         ServiceFault = "service_fault",
         /// The attempt ran over the job's own total time limit: retried with backoff. The limit is the
         /// job's, so it speaks against no worker.

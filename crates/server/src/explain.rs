@@ -38,8 +38,12 @@ pub(crate) fn sentence(
 
 /// A job that runs may wait, too: for its turn at the service, or until its files are stored.
 fn said_of(progress: Option<(Progress, Option<Duration>)>) -> String {
-    let Some((Progress { percent, message, .. }, age)) = progress else { return String::new() };
-    let percent = percent.map(|percent| format!("at {percent:.0} %"));
+    let Some((progress, age)) = progress else { return String::new() };
+    let percent = progress.percent.map(|percent| format!("at {percent:.0} %"));
+    let message = match age {
+        Some(_) => progress.message_beside_silence(),
+        None => progress.message.as_deref(),
+    };
     let message =
         message.map(|message| format!("which says: {}", message.trim().trim_end_matches('.')));
     let age = age.map(|age| format!("its service was heard {} s ago", age.as_secs()));
@@ -210,6 +214,10 @@ mod tests {
              service was heard 12 s ago."
         );
         assert_eq!(said(Progress::default(), None), "a worker has it.");
+        let silence = Some(Progress::silence(Duration::from_secs(30)));
+        let silent = Progress { message: silence, ..Progress::default() };
+        let heard = "a worker has it, its service was heard 42 s ago.";
+        assert_eq!(said(silent, Some(Duration::from_secs(42))), heard, "it is said once");
     }
 
     #[test]

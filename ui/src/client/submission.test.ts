@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Problem } from "../lib/types";
-import { fieldOf, type Form, FormError, forSender, Outbox, submissions } from "./submission";
+import { fieldOf, type Form, FormError, Outbox, submissions } from "./submission";
 
 const form = (more: Partial<Form> = {}): Form => ({
   service: "comfyui", payload: '{"3":{"class_type":"KSampler","inputs":{"seed":5,"steps":4}}}',
@@ -57,8 +57,18 @@ describe("a submission", () => {
 
   it("may be sent again where nobody knows what became of it, and nowhere else", () => {
     const problem = (code: string): Problem => ({ title: "", status: 0, code, cure: "do something else" });
-    for (const code of ["unreachable", "outcome_unknown", "http_502"]) expect(forSender(problem(code)).cure).toMatch(/^press Submit again/);
-    for (const code of ["store_full", "out_of_range", "http_413"]) expect(forSender(problem(code)).cure).toBe("do something else");
+    const told = (...codes: string[]) => {
+      const outbox = new Outbox();
+      outbox.fill(form());
+      return codes.map((code) => outbox.failed(problem(code)).cure).at(-1);
+    };
+    const again = /^press Submit again/;
+    for (const code of ["unreachable", "outcome_unknown", "http_502"]) expect(told(code)).toMatch(again);
+    for (const code of ["store_full", "store_failed", "out_of_range", "http_413"]) expect(told(code)).toBe("do something else");
+    // A store that does not answer a repeat says nothing of what was sent before.
+    expect(told("unreachable", "store_failed")).toMatch(again);
+    expect(told("unreachable", "store_full", "store_failed")).toMatch(again);
+    expect(told("store_full", "store_failed")).toBe("do something else");
   });
 
   it("leaves judging to the server, but not what cannot be sent", () => {

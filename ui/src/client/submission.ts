@@ -30,26 +30,43 @@ const MOST_COPIES = 1000;
 export class Outbox {
   #form = "";
   #sent: Submission[] = [];
+  /** It is not known of some of it whether it was taken. */
+  #unknown = false;
 
   fill(form: Form): Submission[] {
     const now = JSON.stringify(form);
     if (now !== this.#form) {
       this.#sent = submissions(form);
       this.#form = now;
+      this.#unknown = false;
     }
     return this.#sent;
+  }
+
+  /** What is told of a try that failed. */
+  failed(problem: Problem): Problem {
+    const told = forSender(problem, this.#unknown);
+    this.#unknown ||= told !== problem;
+    return told;
   }
 
   /** All of it was taken: whatever comes next is new. */
   empty(): void {
     this.#form = "";
     this.#sent = [];
+    this.#unknown = false;
   }
 }
 
+/** Whether it is not known what became of what was sent. */
+function isUnknown({ code }: Problem): boolean {
+  return /^(unreachable|outcome_unknown|http_5\d\d)$/.test(code);
+}
+
 /** Where it is not known whether a submission was taken, that it may be sent again. */
-export function forSender(problem: Problem): Problem {
-  if (!/^(unreachable|outcome_unknown|http_5\d\d)$/.test(problem.code)) return problem;
+function forSender(problem: Problem, wasUnknown: boolean): Problem {
+  // A store that does not answer a repeat says nothing of what was sent before.
+  if (!isUnknown(problem) && !(wasUnknown && problem.code === "store_failed")) return problem;
   return {
     ...problem,
     detail: "It is not known whether it was taken.",

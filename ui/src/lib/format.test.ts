@@ -18,6 +18,7 @@ describe("figures", () => {
     expect(whereabouts(at)).toEqual(["node 3, step 7 of 20", "KSampler"]);
     expect(whereabouts({ ...at, node: null, message: null })).toEqual(["step 7 of 20"]);
     expect(whereabouts({ ...at, node: null, steps: null })).toEqual(["KSampler"]);
+    expect(whereabouts({ ...at, message: "silent for 30 s" })).toEqual(["node 3, step 7 of 20"]);
     expect(whereabouts(null)).toEqual([]);
   });
 

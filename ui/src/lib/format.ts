@@ -64,7 +64,9 @@ export function counted(n: number, what: string): string {
 export function whereabouts(progress: JobProgress | null): string[] {
   const node = progress?.node && `node ${progress.node}`;
   const step = progress?.steps && `step ${progress.step ?? 0} of ${progress.steps}`;
-  return [[node, step].filter(Boolean).join(", "), progress?.message ?? ""].filter(Boolean);
+  // How long it has been silent is said beside it, by the second.
+  const message = progress?.message?.startsWith("silent for") ? "" : progress?.message;
+  return [[node, step].filter(Boolean).join(", "), message ?? ""].filter(Boolean);
 }
 
 /** `in_progress` → `in progress`. */

@@ -24,11 +24,18 @@ const WORKER_TONE: Record<WorkerStatus, Tone> = {
   corrupted: "red",
 };
 
-/** The word and colour of a worker: one that drains as its process was told to stop says so. */
-export function workerLook({ status, stopping, incarnation }: Pick<Worker, "status" | "stopping" | "incarnation">): { word: string; tone: Tone } {
+type Process = Pick<Worker, "status" | "stopping" | "incarnation">;
+
+/** Whether its process was told to stop: it takes no more jobs, and leaves. */
+export function isStopping({ status, stopping, incarnation }: Process): boolean {
   // An older server keeps what a process said of that in the record of the next one, too.
-  if (status === "draining" && stopping === incarnation) return { word: "stopping", tone: "grey" };
-  return { word: status, tone: WORKER_TONE[status] };
+  return status === "draining" && stopping === incarnation;
+}
+
+/** The word and colour of a worker: one that drains as its process was told to stop says so. */
+export function workerLook(worker: Process): { word: string; tone: Tone } {
+  if (isStopping(worker)) return { word: "stopping", tone: "grey" };
+  return { word: worker.status, tone: WORKER_TONE[worker.status] };
 }
 
 export const CONNECTOR_TONE: Record<ConnectorStatus, Tone> = {

@@ -1,7 +1,7 @@
 // What operators can order, and the questions that are asked first.
 
 import { api } from "../lib/api";
-import { isGone } from "../lib/status";
+import { isGone, isStopping } from "../lib/status";
 import type { MachineNode } from "../lib/tree";
 import type { Worker } from "../lib/types";
 import { goTo } from "./go";
@@ -23,7 +23,8 @@ export function workerOrders(worker: Worker): Order[] {
     const question = worker.orders.drain ? `Let ${id} take jobs again?` : `Let ${id} take jobs again? It is well, and no longer suspect.`;
     orders.push({ label: "Resume", of: id, question, yes: "Resume", act: () => api.resume(id), testid: "resume" });
   }
-  if (!worker.orders.drain) {
+  // One that stops takes no more jobs already.
+  if (!worker.orders.drain && !isStopping(worker)) {
     const question = `Drain ${id}? Its running jobs go on to their end; it takes no more.`;
     orders.push({ label: "Drain", of: id, question, yes: "Drain", act: () => api.drain(id), testid: "drain" });
   }

@@ -34,7 +34,8 @@ pub(super) fn all(keep: Retention) -> [WhenDue; 9] {
         WhenDue::new("machines", 500, Due::Machines),
         // Pending jobs whose hold is over: into their queues. A retry is late by one period at most.
         WhenDue::new("holds", 50, Due::Holds),
-        // Exclusions that lapse: with time, or because nobody else could run the job.
+        // Exclusions that lapse: with time, or because nobody else could run the job. A retry of a
+        // worker that is alone is not late for that: its backoff is as long as this.
         WhenDue::new("exclusions", 1_000, Due::Exclusions),
         // What is gone or has ended and over what is kept: removed, by an event. Each of them by
         // itself: what keeps one from being removed keeps no other.

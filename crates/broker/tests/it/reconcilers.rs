@@ -200,6 +200,29 @@ async fn a_delayed_retry_is_at_most_a_tenth_of_a_second_late() {
     assert!(world.fleet.story(held.job).await.contains(&"job_ready"));
 }
 
+/// It goes elsewhere first, and where there is no elsewhere it waits no longer than its backoff.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_service_failed_waits_a_second_whoever_is_there() {
+    for others in [0, 1] {
+        let world = World::reconciled().await;
+        let hand = world.fleet.worker("a", 2, &[]).await;
+        let held = world.fleet.running(&hand).await;
+        let other = match others {
+            0 => hand.clone(),
+            _ => world.fleet.worker("b", 2, &[]).await,
+        };
+        world.fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.unwrap();
+        world.pass(millis(975)).await;
+        assert_eq!(world.fleet.claim(&other).await, None, "held for a second");
+        world.pass(millis(175)).await;
+        if others > 0 {
+            assert_eq!(world.fleet.claim(&hand).await, None, "others go first");
+        }
+        let again = world.fleet.claim(&other).await;
+        assert_eq!(again.map(|again| (again.job, again.attempt)), Some((held.job, 2)));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_status_that_nothing_confirms_becomes_unknown_and_comes_back() {
     let world = World::reconciled().await;

@@ -11,7 +11,7 @@ use pointsman_comfyui::{
     ComfyClient, HistoryEntry, Message, OutputFile, QueueState, RequestError, Truth, Verdict,
     classify, verdict,
 };
-use pointsman_core::{Failure, FailureKind, LossReason};
+use pointsman_core::{Failure, FailureKind, LossReason, record::Progress};
 use tokio::time::Instant;
 
 use super::{
@@ -333,7 +333,7 @@ impl Run<'_> {
             Silence::None => Ok(()),
             Silence::For(_) if watch.waits => Ok(()),
             Silence::For(silent) => {
-                self.note(watch, Some(format!("silent for {} s", silent.as_secs())));
+                self.note(watch, Some(Progress::silence(silent)));
                 Ok(())
             }
             Silence::Stalled(idle) => {

@@ -75,11 +75,11 @@ pub enum Reconcile {
     ReleaseHold {
         job: JobId,
     },
-    /// Exclusions whose time is over, or all of them when nobody else could run the job and none of
-    /// them is younger than [`limits::EXCLUSION_AT_LEAST`](crate::decide::limits::EXCLUSION_AT_LEAST).
+    /// Exclusions whose time is over, and those that lapse for want of anybody else when nobody else
+    /// could run the job: see [`Job::has_waited_for_others`](crate::record::Job::has_waited_for_others).
     LapseExclusions {
         job: JobId,
-        all: bool,
+        nobody_else: bool,
     },
     /// Nothing was heard for `after` of the process that has this id now.
     DeclareSilent {

@@ -3,8 +3,8 @@
 
 use super::{accepts, free_slots};
 use crate::{
-    matching::{self, Availability, Capabilities, Class, Explanation, Throttle},
-    record::{Connector, Worker},
+    matching::{self, Availability, Capabilities, Explanation, Rule, Throttle},
+    record::{Connector, Job, Worker},
     time::Timestamp,
 };
 
@@ -45,20 +45,28 @@ pub fn unready(worker: &Worker, connector: Option<&Connector>, now: Timestamp) -
     }
 }
 
-/// Why a job of a class waits: the class held against every worker.
+/// Why a job waits: its class held against every worker.
 pub fn explain(
-    class: &Class,
+    job: &Job,
     throttle: Throttle,
     candidates: &[Candidate<'_>],
     now: Timestamp,
 ) -> Explanation {
+    let class = job.class();
     let workers = candidates.iter().map(|Candidate { worker, capabilities, connector }| {
         (&worker.id, *capabilities, availability(worker, *connector, now))
     });
-    matching::explain(class, throttle, workers, |id| {
+    let mut explanation = matching::explain(&class, throttle, workers, |id| {
         let named = candidates.iter().find(|candidate| candidate.worker.id == *id);
         // Of a service that it does not have it has nothing to report.
         let named = named.filter(|of| of.capabilities.services.contains_key(&class.service));
         named.and_then(|Candidate { worker, connector, .. }| unready(worker, *connector, now))
-    })
+    });
+    // Of the job itself it is known why it has each of its exclusions.
+    let excluded = explanation.rules.iter_mut().filter(|rule| rule.rule == Rule::Excluded);
+    for failing in excluded.flat_map(|rule| &mut rule.failing) {
+        let why = failing.worker.as_ref().and_then(|worker| job.excluded(worker));
+        failing.found = why.unwrap_or_else(|| std::mem::take(&mut failing.found));
+    }
+    explanation
 }

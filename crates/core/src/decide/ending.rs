@@ -162,15 +162,28 @@ fn fail(
         return end(draft, job, JobState::Failed(ended, failure), EventName::JobFailed);
     }
     let wrong_worker = failure.kind == FailureKind::WrongWorker;
-    if let (true, Some(assignment)) = (wrong_worker, job.assignment().cloned()) {
-        exclude(&mut job, assignment.worker_id, draft.now + limits::EXCLUSION);
+    let hold = (!wrong_worker).then(|| held_for(draft, limits::BACKOFF_FIRST, job.failures));
+    if let (Some(span), Some(assignment)) = (exclusion(failure.kind), job.assignment().cloned()) {
+        let ready_at = hold.and_then(|hold| hold.until).unwrap_or(draft.now);
+        exclude(&mut job, assignment.worker_id, ready_at + span);
     }
     let suspicious = failure.kind.is_suspicious();
     remember(draft, &mut job, PastOutcome::Failed { failure });
     let suspicion = if suspicious { Suspicion::Raised } else { Suspicion::None };
     detach(draft, &job, suspicion)?;
-    let hold = (!wrong_worker).then(|| held_for(draft, limits::BACKOFF_FIRST, job.failures));
     Ok(requeue(draft, job, hold))
+}
+
+/// How long the worker of an attempt that failed so does not get the job again; not at all where that
+/// says nothing of what another would make of it.
+fn exclusion(kind: FailureKind) -> Option<Duration> {
+    match kind {
+        FailureKind::WrongWorker => Some(limits::EXCLUSION),
+        FailureKind::ServiceFault => Some(limits::EXCLUSION_AFTER_FAULT),
+        FailureKind::BadJob | FailureKind::Timeout | FailureKind::Lost | FailureKind::Cancelled => {
+            None
+        }
+    }
 }
 
 /// Attempts of this run that broke off in a way that may be the job's own doing.

@@ -53,6 +53,9 @@ pub mod limits {
     pub const EXCLUSION: Duration = Duration::from_secs(600);
     /// The same at least, when nobody else can run it: somebody may be about to come back.
     pub const EXCLUSION_AT_LEAST: Duration = Duration::from_secs(10);
+    /// How long a worker whose service failed under a job does not get it again, from the end of its
+    /// backoff on: others that are able go first. Where nobody is, it does not last.
+    pub const EXCLUSION_AFTER_FAULT: Duration = Duration::from_secs(60);
     /// The first wait after a failed attempt; doubles with each failure.
     pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
     /// The first wait of a job that was lost when an attempt had broken off before: it may be the job that

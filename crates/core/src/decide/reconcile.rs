@@ -18,7 +18,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, what: &Reconcile) -> Result<Answe
             expire_lease(draft, *job, *attempt, *token)?;
         }
         Reconcile::ReleaseHold { job } => release_hold(draft, *job)?,
-        Reconcile::LapseExclusions { job, all } => lapse(draft, *job, *all)?,
+        Reconcile::LapseExclusions { job, nobody_else } => lapse(draft, *job, *nobody_else)?,
         Reconcile::DeclareSilent { worker, after } => declare_silent(draft, worker, *after)?,
         Reconcile::MarkStale { connector, after } => mark_stale(draft, connector, *after)?,
         Reconcile::DisconnectMachine { machine, after } => disconnect(draft, machine, *after)?,
@@ -52,15 +52,13 @@ fn release_hold(draft: &mut Draft<'_>, id: JobId) -> Result<(), Stop> {
     }
 }
 
-fn lapse(draft: &mut Draft<'_>, id: JobId, all: bool) -> Result<(), Stop> {
+fn lapse(draft: &mut Draft<'_>, id: JobId, nobody_else: bool) -> Result<(), Stop> {
     let mut job = draft.need_job(id)?;
-    let before = job.exclusions.len();
-    let now = draft.now;
-    let all = all && job.has_waited_for_others(now);
-    job.exclusions.retain(|exclusion| !all && !exclusion.is_over(now));
-    if !job.is_pending() || job.exclusions.len() == before {
+    let left = job.exclusions_left(nobody_else, draft.now);
+    if !job.is_pending() || left.len() == job.exclusions.len() {
         return Err(Rejected::NotDue.into());
     }
+    job.exclusions = left;
     let name = if job.is_waiting() { EventName::JobReady } else { EventName::JobUpdated };
     draft.put_job(name, job);
     Ok(())

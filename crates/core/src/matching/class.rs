@@ -26,7 +26,7 @@ pub struct Class {
     /// no workers, so it is always part of the class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<CustomerId>,
-    /// Workers that failed this job as the wrong ones, or were asked not to take it.
+    /// Workers that failed this job, and do not get it for a while.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub excluded: BTreeSet<WorkerId>,
 }

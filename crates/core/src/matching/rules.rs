@@ -46,7 +46,7 @@ pub enum Rule {
     NodeClasses,
     MustNotModels,
     MustNotWorkers,
-    /// The worker failed this job as the wrong one, or was asked not to take it.
+    /// The worker failed this job, and others go first for a while.
     Excluded,
 }
 

@@ -139,9 +139,7 @@ impl<'a> Ask<'a> {
                 None => "not even the service".into(),
             },
             Self::MustNotWorkers(_) => "it is one of them".into(),
-            Self::Excluded(_) => {
-                "it failed this job as the wrong worker, or was asked not to".into()
-            }
+            Self::Excluded(_) => "it failed this job, and is left out for a while".into(),
         }
     }
 }

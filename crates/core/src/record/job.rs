@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Extra, Progress, Seq};
+use super::{Exclusion, Extra, Progress, Seq};
 use crate::{
     decide::limits,
     failure::{Failure, LossReason},
@@ -240,26 +240,6 @@ pub struct Ended {
     pub last_progress: Option<Progress>,
 }
 
-/// A worker that must not get the job until the time given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Exclusion {
-    /// The worker that does not get it.
-    pub worker_id: WorkerId,
-    /// When that is over.
-    pub until: Timestamp,
-}
-
-impl Exclusion {
-    /// Whether its time is over.
-    pub fn is_over(&self, now: Timestamp) -> bool {
-        self.until.is_over(now, limits::EXCLUSION)
-    }
-
-    fn has_lasted(&self, span: std::time::Duration, now: Timestamp) -> bool {
-        self.is_over(now) || self.until - limits::EXCLUSION + span <= now
-    }
-}
-
 /// An attempt that is over and did not end the job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PastAttempt {
@@ -353,18 +333,6 @@ impl Job {
 
     /// Earlier attempts kept with a job.
     pub const MAX_PAST: usize = 32;
-
-    /// Whether its exclusions may lapse for want of anybody else: none is younger than
-    /// [`limits::EXCLUSION_AT_LEAST`].
-    pub fn has_waited_for_others(&self, now: Timestamp) -> bool {
-        self.exclusions.iter().all(|e| e.has_lasted(limits::EXCLUSION_AT_LEAST, now))
-    }
-
-    /// When the first of its exclusions lapses by itself, while it is pending.
-    pub fn first_exclusion(&self) -> Option<Timestamp> {
-        let exclusions = self.exclusions.iter().filter(|_| self.is_pending());
-        exclusions.map(|exclusion| exclusion.until).min()
-    }
 
     /// A job as its submission makes it: pending, in no store yet.
     pub fn new(id: JobId, spec: JobSpec) -> Self {

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Extra, Progress, Seq,
+    Exclusion, Extra, Progress, Seq,
     job::{
-        Artifact, Assignment, Ended, Exclusion, Hold, InputRef, Job, JobSpec, JobState,
-        PastAttempt, Running, Timeouts,
+        Artifact, Assignment, Ended, Hold, InputRef, Job, JobSpec, JobState, PastAttempt, Running,
+        Timeouts,
     },
 };
 use crate::{

@@ -6,6 +6,7 @@
 //! process does not erase what a newer one wrote.
 
 mod alert;
+mod exclusion;
 mod job;
 mod job_record;
 mod machine;
@@ -15,9 +16,10 @@ mod worker;
 use std::collections::BTreeMap;
 
 pub use alert::{Alert, AlertId, AlertRule, Severity};
+pub use exclusion::Exclusion;
 pub use job::{
-    Artifact, ArtifactType, Assignment, Ended, Exclusion, Hold, HoldReason, InputRef, Job, JobSpec,
-    JobState, PastAttempt, PastOutcome, Running, Timeouts,
+    Artifact, ArtifactType, Assignment, Ended, Hold, HoldReason, InputRef, Job, JobSpec, JobState,
+    PastAttempt, PastOutcome, Running, Timeouts,
 };
 pub use job_record::{JobRecord, JobStatus, RecordError};
 pub use machine::{Machine, MachineStatus};

@@ -1,5 +1,7 @@
 //! What a running attempt has told of itself.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,7 +34,20 @@ pub struct Progress {
     pub preview_n: u32,
 }
 
+const SILENT: &str = "silent for";
+
 impl Progress {
+    /// What a worker says while its service says nothing.
+    pub fn silence(span: Duration) -> String {
+        format!("{SILENT} {} s", span.as_secs())
+    }
+
+    /// What its worker says, for whoever counts silences by `last_event_at`: the worker's own count of
+    /// one is left out, which is older.
+    pub fn message_beside_silence(&self) -> Option<&str> {
+        self.message.as_deref().filter(|message| !message.starts_with(SILENT))
+    }
+
     /// The same, of a run that began then: a worker tells of a start a little after it was, and nothing
     /// is shown as heard before it.
     #[must_use]

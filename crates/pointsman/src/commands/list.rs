@@ -118,7 +118,11 @@ fn at_work(job: &JobRecord, now: &CurrentProgress) -> Option<String> {
     let silence = heard_at(job, now).map(|at| now.at.since(at)).filter(|it| *it > SILENCE);
     let silent = silence.map(|silence| format!("silent for {} s", silence.as_secs()));
     let progress = now.progress.as_ref();
-    let says = progress.and_then(|progress| progress.message.as_deref()).map(brief);
+    let says = match silent {
+        Some(_) => progress.and_then(Progress::message_beside_silence),
+        None => progress.and_then(|progress| progress.message.as_deref()),
+    };
+    let says = says.map(brief);
     let said: Vec<String> =
         [progress.and_then(how_far), says, silent].into_iter().flatten().collect();
     (!said.is_empty()).then(|| said.join("; "))
@@ -416,6 +420,8 @@ mod tests {
         let (runs, told) = (JobStatus::InProgress, Some(&progress));
         assert_eq!(said(runs, 7, told), some("40 %, node 3; KSampler"));
         assert_eq!(said(runs, 14, told), some("40 %, node 3; KSampler; silent for 12 s"));
+        let counts = Progress { message: Some(Progress::silence(SILENCE)), ..progress.clone() };
+        assert_eq!(said(runs, 14, Some(&counts)), some("40 %, node 3; silent for 12 s"), "once");
         let nothing_runs = said(JobStatus::Assigned, 14, told);
         assert_eq!(nothing_runs, some("40 %, node 3; KSampler"));
     }

@@ -200,9 +200,9 @@ impl Inner {
                 None => self.able_workers(&class, &present).await? > 0,
             };
             able.insert(key, somebody);
-            let all = !somebody && job.has_waited_for_others(now);
-            if all || until.is_over(now, limits::EXCLUSION) {
-                due.push(Reconcile::LapseExclusions { job: id, all });
+            let nobody_else = !somebody && job.has_waited_for_others(now);
+            if nobody_else || until.is_over(now, limits::EXCLUSION) {
+                due.push(Reconcile::LapseExclusions { job: id, nobody_else });
             }
         }
         due.truncate(MAX_DUE);

@@ -54,7 +54,7 @@ impl Inner {
         });
         let throttle = self.throttle(&job, &class).await?;
         let candidates: Vec<_> = candidates.collect();
-        let explanation = decide::explain(&class, throttle, &candidates, self.link.now());
+        let explanation = decide::explain(&job, throttle, &candidates, self.link.now());
         let ahead = match job.is_waiting() {
             true => self.ahead_of(&job, &class, &workers, &profiles).await?,
             false => None,

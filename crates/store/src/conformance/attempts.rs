@@ -132,6 +132,7 @@ pub async fn a_job_that_is_lost_again_waits(open: &Open) {
         fleet.advance(limits::BACKOFF_MAX);
         fleet.report(&hand, ConnectorStatus::Idle).await;
         fleet.reconcile(Due::Holds).await;
+        fleet.reconcile(Due::Exclusions).await;
         wait
     };
     let lost = || release(LossReason::ServiceLost);
@@ -161,7 +162,7 @@ pub async fn holds_and_exclusions_last_their_time(open: &Open) {
     };
     let held = fleet.running(&wrong).await;
     let job = held.job;
-    fleet.act(&wrong, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
+    fleet.act(&wrong, held, failed(FailureKind::Timeout)).await.expect("accepted");
     fleet.advance(Duration::from_secs(1) - INSTANT);
     refused(Reconcile::ReleaseHold { job }).await;
     fleet.advance(INSTANT);
@@ -170,7 +171,7 @@ pub async fn holds_and_exclusions_last_their_time(open: &Open) {
 
     let held = fleet.claim(&wrong).await.expect("the job");
     fleet.act(&wrong, held, failed(FailureKind::WrongWorker)).await.expect("accepted");
-    let lapse = |all| Reconcile::LapseExclusions { job, all };
+    let lapse = |nobody_else| Reconcile::LapseExclusions { job, nobody_else };
     fleet.advance(limits::EXCLUSION_AT_LEAST - INSTANT);
     refused(lapse(false)).await;
     refused(lapse(true)).await;

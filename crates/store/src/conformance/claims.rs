@@ -321,6 +321,7 @@ pub async fn a_job_that_breaks_again_and_again_makes_no_worker_suspect(open: &Op
         fleet.act(&hand, held, failed(FailureKind::ServiceFault)).await.expect("accepted");
         fleet.advance(limits::BACKOFF_MAX);
         fleet.reconcile(Due::Holds).await;
+        fleet.reconcile(Due::Exclusions).await;
     }
     let worker = fleet.worker_record(&hand).await;
     assert_eq!((worker.suspect_jobs.len(), worker.suspect_until), (1, None));

@@ -2,7 +2,7 @@
 //! with a function that opens an empty store on a clock that the suite moves.
 //!
 //! `claims` asks which jobs workers get; `rules` drives whole lives of jobs; `attempts` asks what an
-//! attempt costs and leaves; `presence` has workers that come, go silent and come back; `successors`
+//! attempt costs and leaves; `faults` has services that fail under jobs; `presence` has workers that come, go silent and come back; `successors`
 //! asks what goes over to a new process; `truths` asks whether records and events say what is so;
 //! `explained` asks why jobs wait; `reclaims` takes back what the store lost; `doctor` corrupts
 //! records and has them mended; `races` steps through every interleaving of competing decisions, each
@@ -14,6 +14,7 @@ pub mod attempts;
 pub mod claims;
 pub mod doctor;
 pub mod explained;
+pub mod faults;
 pub mod fleet;
 pub mod logged;
 pub mod model;
@@ -94,6 +95,14 @@ macro_rules! conformance_tests {
             a_wish_to_cancel_renews_no_lease,
             what_is_handed_in_late_is_no_new_loss,
             a_workers_jobs_are_listed,
+        );
+        $crate::conformance_tests!(@each faults $open,
+            a_job_whose_service_failed_goes_elsewhere_first,
+            where_nobody_else_is_able_a_fault_costs_the_backoff_alone,
+            who_had_the_fault_gets_the_job_again_a_minute_after_the_backoff,
+            a_job_under_which_every_service_failed_is_tried_again_soon,
+            a_fault_of_the_right_worker_brings_the_wrong_one_no_job,
+            a_job_that_ran_into_its_own_time_limit_may_stay_where_it_was,
         );
         $crate::conformance_tests!(@each presence $open,
             a_superseded_worker_is_told_so,

@@ -99,6 +99,7 @@ pub async fn failures_back_off_and_end(open: &Open) {
         let job = fleet.job(held.job).await;
         let JobState::Pending { hold: Some(hold) } = job.state else { panic!("{:?}", job.state) };
         assert_eq!(hold.reason, HoldReason::Backoff);
+        assert_eq!(fleet.reconcile(Due::Exclusions).await, 1, "nobody else is able");
         assert_eq!(fleet.claim(&hand).await, None, "a held job is in no queue");
         assert_eq!(fleet.reconcile(Due::Holds).await, 0);
         fleet.advance(Duration::from_secs(wait));

@@ -186,10 +186,10 @@ impl State {
         let due = self.exclusions.iter().filter_map(|&(until, job)| {
             let entry = self.jobs.get(&job)?;
             let ix = entry.class?;
-            let all = entry.job.has_waited_for_others(now)
+            let nobody_else = entry.job.has_waited_for_others(now)
                 && !*able.entry(ix).or_insert_with(|| self.anybody_able(ix, &present));
-            (all || until.is_over(now, limits::EXCLUSION))
-                .then_some(Reconcile::LapseExclusions { job, all })
+            (nobody_else || until.is_over(now, limits::EXCLUSION))
+                .then_some(Reconcile::LapseExclusions { job, nobody_else })
         });
         due.take(MAX_DUE).collect()
     }

@@ -15,9 +15,8 @@ impl State {
     /// `None`: there is no such job.
     pub fn explain(&self, job: &JobId, now: Timestamp) -> Option<Explanation> {
         let record = &self.jobs.get(job)?.job;
-        let class = record.class();
         let candidates = self.workers.values().filter_map(|worker| {
-            let connector = ConnectorId::new(worker.id.clone(), class.service.clone());
+            let connector = ConnectorId::new(worker.id.clone(), record.service().clone());
             Some(Candidate {
                 worker,
                 capabilities: self.queues.capabilities(&worker.capabilities_digest)?,
@@ -25,7 +24,7 @@ impl State {
             })
         });
         let throttle = self.throttle(job, now);
-        Some(decide::explain(&class, throttle, &candidates.collect::<Vec<_>>(), now))
+        Some(decide::explain(record, throttle, &candidates.collect::<Vec<_>>(), now))
     }
 
     /// What holds the job back whoever is free.

@@ -30,7 +30,7 @@ fn a_mismatch_says_what_was_wanted_and_what_was_found() {
             "models | all of the models a.safetensors, b.safetensors | lacks b.safetensors",
             "must_not.workers | none of the workers w1 | it is one of them",
             "excluded | none of the workers excluded for this job: w1 | \
-             it failed this job as the wrong worker, or was asked not to",
+             it failed this job, and is left out for a while",
         ]
     );
 }

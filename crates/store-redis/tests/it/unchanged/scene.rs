@@ -139,7 +139,7 @@ pub fn calls(fleet: &Fleet, scene: &Scene) -> Vec<Command> {
     let after = limits::SILENT_AFTER;
     let reconciled = [
         Reconcile::ReleaseHold { job: scene.held },
-        Reconcile::LapseExclusions { job: scene.excluding, all: true },
+        Reconcile::LapseExclusions { job: scene.excluding, nobody_else: true },
         Reconcile::DeclareSilent { worker: worker.clone(), after },
         Reconcile::MarkStale {
             connector: ConnectorId::new(worker.clone(), service()),

@@ -49,7 +49,7 @@ impl Ward {
             held.job
         };
         let ended = end(completed()).await;
-        let backing_off = end(failed(FailureKind::ServiceFault)).await;
+        let backing_off = end(failed(FailureKind::Timeout)).await;
         let excluded = end(failed(FailureKind::WrongWorker)).await;
         let taken = fleet.claim(&other).await.unwrap();
         assert_eq!(taken.job, excluded);
