@@ -107,6 +107,24 @@ test("an alert leads to the worker that it is about", async ({ page, mock }) => 
   await expect(page.getByTestId("filter")).toHaveValue("gpu-box-2-worker-1");
 });
 
+test("a job's details lead to its worker, and back to them", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expectLive(page);
+  const job = page.locator("#running").getByTestId("job").first();
+  const id = (await job.getAttribute("data-id")) ?? "";
+  await job.getByRole("link").click();
+  const link = page.getByTestId("job-panel").getByRole("link", { name: /-worker-/ });
+  const worker = (await link.textContent()) ?? "";
+  await link.click();
+  await expect(page.getByTestId("job-panel")).toHaveCount(0);
+  await expect(page.getByTestId("worker")).toHaveCount(1);
+  await expect(page.getByTestId("worker")).toHaveAttribute("data-id", worker);
+  await expect(page.locator("#machines-title")).toBeFocused();
+  await page.goBack();
+  await expect(page.getByTestId("job-panel")).toHaveAttribute("data-id", id);
+});
+
 test("a job's details are printed alone, and not cut at the end of a page", async ({ page, mock }) => {
   const { address } = await mock();
   await page.goto(address);
