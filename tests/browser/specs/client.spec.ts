@@ -156,3 +156,22 @@ test("a token that may not submit is changed for one that may, and the form stay
   await page.getByTestId("submit").click();
   await expect(myJobs(page)).toHaveCount(2);
 });
+
+test("requirements stay in sight when a job was submitted: they hold for the next one too", async ({ page, mock }) => {
+  const { address } = await mock("--scene", "empty");
+  await openForm(page, address);
+  await page.getByTestId("payload").fill("{ broken");
+  await page.getByTestId("submit").click();
+  await expect(page.getByTestId("problem")).toBeVisible();
+  await page.getByTestId("payload").fill("{}");
+  await page.getByText("Requirements", { exact: true }).click();
+  await page.getByLabel("Requirements, JSON").fill('{"hardware": {"gpu_count": 2}}');
+  await page.getByTestId("submit").click();
+  await expect(myJobs(page)).toHaveCount(1);
+  await expect(page.getByLabel("Requirements, JSON")).toBeVisible();
+  await page.getByLabel("Requirements, JSON").fill("{ broken");
+  await page.getByText("Requirements", { exact: true }).click();
+  await expect(page.getByLabel("Requirements, JSON")).toBeHidden();
+  await page.getByTestId("submit").click();
+  await expect(page.getByLabel("Requirements, JSON")).toBeVisible();
+});

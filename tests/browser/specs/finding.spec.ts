@@ -80,3 +80,62 @@ test.describe("far from Greenwich", () => {
     await expect(page.getByTestId("alert").filter({ hasText: "long-gone" })).toContainText("takes none until 27 Nov, 00:10:00)");
   });
 });
+
+test("Enter in the filter opens the job whose id stands there", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expectLive(page);
+  const id = (await page.locator("#running").getByTestId("job").first().getAttribute("data-id")) ?? "";
+  await page.keyboard.press("/");
+  await page.keyboard.type(id);
+  await page.keyboard.press("Enter");
+  await expect(page.getByTestId("job-panel")).toHaveAttribute("data-id", id);
+  await page.keyboard.press("Escape");
+  await expect(page.getByTestId("filter")).toBeFocused();
+  await page.getByTestId("filter").fill("gpu-box");
+  await page.keyboard.press("Enter");
+  await expect(page.getByTestId("job-panel")).toHaveCount(0);
+});
+
+test("an alert leads to the worker that it is about", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expectLive(page);
+  await page.getByTestId("alert").getByRole("link", { name: "gpu-box-2-worker-1" }).click();
+  await expect(page.getByTestId("worker")).toHaveCount(1);
+  await expect(page.getByTestId("worker")).toHaveAttribute("data-id", "gpu-box-2-worker-1");
+  await expect(page.getByTestId("filter")).toHaveValue("gpu-box-2-worker-1");
+});
+
+test("a job's details lead to its worker, and back to them", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expectLive(page);
+  const job = page.locator("#running").getByTestId("job").first();
+  const id = (await job.getAttribute("data-id")) ?? "";
+  await job.getByRole("link").click();
+  const link = page.getByTestId("job-panel").getByRole("link", { name: /-worker-/ });
+  const worker = (await link.textContent()) ?? "";
+  await link.click();
+  await expect(page.getByTestId("job-panel")).toHaveCount(0);
+  await expect(page.getByTestId("worker")).toHaveCount(1);
+  await expect(page.getByTestId("worker")).toHaveAttribute("data-id", worker);
+  await expect(page.locator("#machines-title")).toBeFocused();
+  await page.goBack();
+  await expect(page.getByTestId("job-panel")).toHaveAttribute("data-id", id);
+});
+
+test("a job's details are printed alone, and not cut at the end of a page", async ({ page, mock }) => {
+  const { address } = await mock();
+  await page.goto(address);
+  await expectLive(page);
+  await page.locator("#ended").getByTestId("job").first().getByRole("link").click();
+  await expect(page.getByTestId("job-state")).toBeVisible();
+  await page.setViewportSize({ width: 800, height: 300 });
+  await page.emulateMedia({ media: "print" });
+  await expect(page.getByRole("main")).toBeHidden();
+  await expect(page.getByRole("heading", { name: "Attempts" })).toBeVisible();
+  const panel = page.getByTestId("job-panel");
+  expect(await panel.evaluate((dialog) => dialog.scrollHeight - dialog.clientHeight)).toBe(0);
+  expect(await panel.evaluate((dialog) => dialog.clientHeight)).toBeGreaterThan(300);
+});

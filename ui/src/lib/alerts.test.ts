@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { alertGroups, jobOf, jobOfSubject } from "./alerts";
+import { alertGroups, jobOf, jobOfSubject, placeOfAlert } from "./alerts";
 import { alert } from "./testing";
 
 describe("alerts", () => {
@@ -29,6 +29,14 @@ describe("alerts", () => {
   it("lead to the job that they are about", () => {
     const id = "018f4e9e-7c1f-7000-8000-3c5a9e0b1d2f";
     expect([`job/${id}`, "job/queue", "worker/w"].map(jobOfSubject)).toEqual([id, null, null]);
+  });
+
+  it("lead to the worker or machine that they are about", () => {
+    const about = [
+      alert("suspect_worker", "w"), alert("broken_service", "w:comfyui"), alert("inconsistent", "machine/m"),
+      alert("inconsistent", "connector/w:comfyui"), alert("inconsistent", "job/j"), alert("nobody_able", "c"),
+    ];
+    expect(about.map(placeOfAlert)).toEqual(["w", "w", "m", "w", null, null]);
   });
 
   it("of damaged records are about more than contradictions", () => {

@@ -45,3 +45,18 @@ export function jobOf(command: string): string | null {
 export function jobOfSubject(subject: string): string | null {
   return /^job\/([0-9a-f-]{36})$/.exec(subject)?.[1] ?? null;
 }
+
+/** The worker or machine that an alert is about. */
+export function placeOfAlert({ rule, subject }: Pick<Alert, "rule" | "subject">): string | null {
+  switch (rule) {
+    case "suspect_worker":
+    case "flapping_incarnation":
+      return subject;
+    case "broken_service":
+      return subject.split(":", 1)[0] ?? null;
+    case "inconsistent":
+      return /^(?:worker|machine|connector)\/([^:]+)/.exec(subject)?.[1] ?? null;
+    default:
+      return null;
+  }
+}

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bytes, gpuLines, labelChips, localTimes, moment, requirementChips, shortId, span, tallied, whereabouts, wholeSpan } from "./format";
+import { bytes, gpuLines, headline, labelChips, localTimes, moment, requirementChips, shortId, span, tallied, whereabouts, wholeSpan } from "./format";
 import { progress } from "./testing";
 
 describe("figures", () => {
@@ -28,6 +28,13 @@ describe("figures", () => {
     for (const other of ["2026-13-45T99:99:99Z", "box-2026-11-26", "2026-11-26T22:43", ""]) expect(localTimes(other)).toBe(other);
   });
 
+  it("takes a message's first line as its title, unless that has no end", () => {
+    expect(headline("out of memory\n  at node 3\n  at node 4", "bad job")).toEqual({ title: "out of memory", rest: "  at node 3\n  at node 4" });
+    expect(headline("", "bad job")).toEqual({ title: "bad job", rest: "" });
+    const long = "x".repeat(301);
+    expect(headline(long, "bad job")).toEqual({ title: "bad job", rest: long });
+  });
+
   it("says bytes", () => {
     expect([0, 1023, 1024, 1_500_000, 200 * 1024 ** 2].map(bytes)).toEqual([
       "0 B", "1023 B", "1.0 KiB", "1.4 MiB", "200 MiB",
@@ -53,6 +60,12 @@ describe("figures", () => {
     expect(requirementChips({ must_not: { workers: ["w"], labels: { zone: { eq: "c" } } } })).toEqual([
       "not zone = c", "without workers: w",
     ]);
+  });
+
+  it("names all that is asked where there is room, each under the phrase that counts them", () => {
+    const asked = { models: ["a", "b", "c"], must_not: { workers: ["w", "x", "y"] } };
+    expect(requirementChips(asked)).toEqual(["3 models", "without 3 workers"]);
+    expect(requirementChips(asked, Infinity)).toEqual(["models: a, b, c", "without workers: w, x, y"]);
   });
 
   it("says conditions on labels in words", () => {

@@ -89,6 +89,15 @@ export function clockTime(at: string): string {
   return TIME.format(new Date(at));
 }
 
+/** So long a line can stand as a title. */
+const TITLE = 300;
+
+/** A message as its title and the rest: it may be a whole traceback, or one line without an end. */
+export function headline(message: string, otherwise: string): { title: string; rest: string } {
+  const [first = "", rest = ""] = message.split(/\n([^]*)/, 2);
+  return first.length > TITLE ? { title: otherwise, rest: message } : { title: first || otherwise, rest };
+}
+
 const IN_TEXT = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
 
 /** What the server says, with its moments in the reader's own time zone. */
@@ -106,15 +115,15 @@ export function gpuLines(gpus: { name: string; memory_gb: number }[]): string[] 
   return [...kinds].map(([kind, n]) => (n > 1 ? `${n} × ${kind}` : kind));
 }
 
-/** What a class asks, as short phrases: labels in the words of `explain`. */
-export function requirementChips(requirements: Record<string, unknown>): string[] {
+/** What a class asks, as short phrases: labels in the words of `explain`. Of more than `most` names only their number. */
+export function requirementChips(requirements: Record<string, unknown>, most = 2): string[] {
   const { labels, must_not, ...rest } = requirements as Record<string, unknown> & { labels?: Conditions; must_not?: MustNot };
   const { labels: unwanted, ...never } = must_not ?? {};
   return [
-    ...Object.entries(rest).flatMap(([key, value]) => chips(key, value)),
+    ...Object.entries(rest).flatMap(([key, value]) => chips(key, value, most)),
     ...conditions(labels),
     ...conditions(unwanted).map((condition) => `not ${condition}`),
-    ...Object.entries(never).flatMap(([key, value]) => chips(key, value)).map((chip) => `without ${chip}`),
+    ...Object.entries(never).flatMap(([key, value]) => chips(key, value, most)).map((chip) => `without ${chip}`),
   ];
 }
 
@@ -155,16 +164,16 @@ const NAMES: Record<string, (value: unknown) => string> = {
   "customer.isolation": (isolation) => `${String(isolation)} isolation`,
 };
 
-function chips(path: string, value: unknown): string[] {
+function chips(path: string, value: unknown, most: number): string[] {
   const named = NAMES[path];
   if (named) return [named(value)];
   if (Array.isArray(value)) {
     if (value.length === 0) return [];
     const name = words(path).replace(/^prefer\./, "preferably ");
-    return [value.length > 2 ? `${value.length} ${name}` : `${name}: ${value.join(", ")}`];
+    return [value.length > most ? `${value.length} ${name}` : `${name}: ${value.join(", ")}`];
   }
   if (typeof value === "object" && value !== null) {
-    return Object.entries(value).flatMap(([key, inner]) => chips(`${path}.${key}`, inner));
+    return Object.entries(value).flatMap(([key, inner]) => chips(`${path}.${key}`, inner, most));
   }
   return [`${words(path)} ${String(value)}`];
 }

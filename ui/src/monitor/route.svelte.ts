@@ -18,6 +18,13 @@ class Route {
     history.pushState(null, "", this.#address());
   }
 
+  /** What the filter finds, with nothing open above it. */
+  show(filter: string): void {
+    this.job = null;
+    this.filter = filter;
+    history.pushState(null, "", this.#address());
+  }
+
   /** A shortened id becomes the whole one, also in the address. */
   complete(job: string): void {
     this.job = job;
