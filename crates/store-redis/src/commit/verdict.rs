@@ -108,3 +108,18 @@ fn pick(told: &[Value]) -> Result<Pick, String> {
     let payload = bytes(payload).map(Into::into);
     Ok(Pick { job, service: text(service), event, fields: Arc::new(fields), attempt, payload })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_that_stops_in_its_midst_may_have_written() {
+        let refused = |why: &str| half_way(CallError::Refused(why.to_owned()));
+        let stopped =
+            refused("can't run this command script: pointsman_commit, on @user_function:9.");
+        assert!(matches!(stopped, StoreError::Unknown(_)), "{stopped}");
+        let before = refused("NoPerm: it may not use HSET, nothing was changed: @user_function:9.");
+        assert!(matches!(before, StoreError::Failed(_)), "{before}");
+    }
+}

@@ -16,7 +16,7 @@ use super::{
     number,
     refusals::{
         OpenError, denied, failure, garbled_epoch, garbled_seq, is_not_allowed, is_not_loaded,
-        other_fleet, other_format,
+        named, other_fleet, other_format,
     },
     reply::{SCANNED, scan, scanned},
     sentinels::Left,
@@ -137,7 +137,7 @@ async fn look_at(
         "newer" => return Err(other_format(keys, part(1))),
         "fleet" => return Err(other_fleet(keys, place, part(1))),
         "importing" => return Err(OpenError::Importing),
-        "denied" => return Err(denied(place, format!("it may not use {}", part(1)))),
+        "denied" => return Err(denied(named(place, &host), format!("it may not use {}", part(1)))),
         _ => return Err(odd()),
     }
     if !part(4).is_empty() {

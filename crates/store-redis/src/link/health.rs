@@ -118,10 +118,20 @@ impl Standing {
 
     /// An error that Redis gave as its answer.
     pub fn was_refused(&self, error: &RedisError) {
-        if !error.code().is_some_and(|code| NO_WRITES.contains(&code)) {
-            return;
+        if error.code().is_some_and(|code| NO_WRITES.contains(&code)) {
+            self.refuses(error.to_string());
         }
-        let why = error.to_string();
+    }
+
+    /// One of our functions was refused: nothing is written while its user lacks a right.
+    pub fn was_denied(&self, function: &str, why: &str) {
+        let is_denied = ["NoPerm", "can't run this command"].iter().any(|said| why.contains(said));
+        if is_denied && WRITERS.contains(&function) {
+            self.refuses(why.to_owned());
+        }
+    }
+
+    fn refuses(&self, why: String) {
         let mut inner = self.0.lock();
         if inner.refused.replace(why.clone()).is_none() {
             tracing::error!(why, "{} refuses writes", inner.info.name());

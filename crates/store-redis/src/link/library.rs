@@ -83,8 +83,11 @@ mod tests {
     /// Each is looked for among the user's rights, before anything is written.
     #[test]
     fn what_writes_is_named_among_what_must_be_allowed() {
-        let (_, named) = TEXT.split_once("local COMMANDS = {").expect("the list");
-        let (named, _) = named.split_once('}').expect("its end");
+        let list = |name: &str| {
+            let (_, list) = TEXT.split_once(&format!("local {name} = {{")).expect("the list");
+            list.split_once('}').expect("its end").0
+        };
+        let named = list("WRITTEN_WITH").to_owned() + list("ELSEWHERE_WITH");
         let reads = ["EXISTS", "INFO", "TIME", "TYPE", "XRANGE"];
         let called = TEXT.split("call('").skip(1).filter_map(|rest| rest.split('\'').next());
         for command in called {

@@ -127,15 +127,25 @@ pub(super) fn other_fleet(keys: &Keys, place: &Place, found: String) -> OpenErro
     OpenError::OtherFleet { prefix, found, wanted: place.fleet.clone() }
 }
 
-pub(super) fn denied(place: &Place, why: String) -> OpenError {
+pub(super) fn denied(address: String, why: String) -> OpenError {
     let cure = "give the user the rights of deploy/users.acl, with this fleet's prefix";
-    OpenError::Denied { address: place.address.to_string(), why, cure }
+    OpenError::Denied { address, why, cure }
 }
 
-pub(super) fn failure(place: &Place, (host, port): &Host, error: &RedisError) -> OpenError {
-    let (address, why) = (place.address.to_string(), error.to_string());
+/// The address, with the one that answered in front of it where it names several, or where that one
+/// is none of those that it names.
+pub(super) fn named(place: &Place, host: &Host) -> String {
+    let address = &place.address;
+    match &address.hosts[..] {
+        [only] if only == host => address.to_string(),
+        _ => format!("{}:{}, of {address}", host.0, host.1),
+    }
+}
+
+pub(super) fn failure(place: &Place, host: &Host, error: &RedisError) -> OpenError {
+    let (address, why) = (named(place, host), error.to_string());
     if is_not_allowed(error) {
-        return denied(place, why);
+        return denied(address, why);
     }
     if ["NOAUTH", "WRONGPASS"].iter().any(|code| why.contains(code))
         || error.kind() == ErrorKind::AuthenticationFailed
@@ -153,6 +163,7 @@ pub(super) fn failure(place: &Place, (host, port): &Host, error: &RedisError) ->
     }
     // A web server, say: what it answers is shown by nothing that may take several lines.
     if error.kind() == ErrorKind::Parse {
+        let (host, port) = host;
         return OpenError::NotRedis { host: format!("{host}:{port}") };
     }
     match why.contains("DB index is out of range") {

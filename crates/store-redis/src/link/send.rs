@@ -99,7 +99,11 @@ impl Link {
 
     /// Calls one of our functions.
     pub async fn call(&self, function: &str, args: &[&[u8]]) -> Result<Value, CallError> {
-        let (answer, generation) = self.ask(&self.command(function, args)).await?;
+        let answered = self.ask(&self.command(function, args)).await;
+        if let Err(CallError::Refused(why)) = &answered {
+            self.0.standing.was_denied(function, why);
+        }
+        let (answer, generation) = answered?;
         self.0.standing.was_called(function);
         let why = match list(&answer) {
             [state, format] if text(state) == "newer" && !text(format).is_empty() => {

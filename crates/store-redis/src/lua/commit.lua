@@ -93,6 +93,8 @@ local function one(S, v, args, n)
   return reply
 end
 
+local SCORES_WITH = { 'ZADD' }
+
 -- A transition that only sets scores: of most renewals no more is left, and with thousands of workers
 -- most calls are renewals. Checked as `commit` checks it, without what writes of records need.
 -- ARGV: time or '', epoch, plan, then keys of which is told how many are there.
@@ -101,6 +103,7 @@ local function hear(keys, args)
   if f[1] ~= args[2] then return { 'epoch', f[1] or '' } end
   if is_newer(f[2]) then return { 'newer', f[2] or '' } end
   local there = must_stay(P, unpack(args, 4))
+  must_be_able(SCORES_WITH, keys[1])
   local S, v = { P = P, now = clock(args[1]), typed = {} }, flat(args[3])
   S.lease_text = text(S.now + LEASE_MS)
   local function told(...) return { 'ok', text(S.now), { { ... } } } end

@@ -102,16 +102,35 @@ local FIRST_COUNT = 11
 local COUNT_AT = {}
 for i = FIRST_COUNT, #META do COUNT_AT[META[i]] = i end
 
+-- What a commit writes with.
+local WRITTEN_WITH = {
+  'DEL', 'HDEL', 'HINCRBY', 'HSET', 'HSETNX', 'RPUSH', 'SADD', 'SET', 'SREM', 'XADD', 'ZADD', 'ZREM',
+}
+
+-- The first of the commands that whoever calls may not use. What a function wrote before it came upon a
+-- right that was taken away is not taken back, so it asks before.
+local function denied(commands, key)
+  for _, command in ipairs(commands) do
+    if not redis.acl_check_cmd(command, key, key, key) then return command end
+  end
+end
+
+local function must_be_able(commands, key)
+  local command = denied(commands, key)
+  if command then
+    error({ err = 'NOPERM this user may not use ' .. command .. ', nothing was changed: it needs all that deploy/users.acl gives' })
+  end
+end
+
 -- While a cluster moves the slot to another node, a key that is not there may be there already:
 -- Redis then refuses whatever asks for one, which must not be in the midst of the writes. Until it
 -- has moved the store is away, which is what this code of Redis' own says. Answers how many of the
 -- keys named behind are there.
 local function must_stay(P, ...)
   local found = redis.pcall('EXISTS', P .. 'nothing', ...)
-  if type(found) ~= 'number' then
-    error({ err = 'TRYAGAIN the cluster moves this fleet to another node, nothing was changed: repeat it when it has moved' })
-  end
-  return found
+  if type(found) == 'number' then return found end
+  must_be_able({ 'EXISTS' }, P .. 'nothing')
+  error({ err = 'TRYAGAIN the cluster moves this fleet to another node, nothing was changed: repeat it when it has moved' })
 end
 
 -- The state of one call: what stands in `meta`, and what was looked at already. Or nothing, and why.
@@ -120,6 +139,7 @@ local function begin(keys, now, epoch)
   if f[1] ~= epoch then return nil, { 'epoch', f[1] or '' } end
   if is_newer(f[10]) then return nil, { 'newer', f[10] or '' } end
   must_stay(prefix_of(keys[1]))
+  must_be_able(WRITTEN_WITH, keys[1])
   local S = {
     P = prefix_of(keys[1]),
     meta = keys[1],

@@ -2,21 +2,18 @@
 
 local CALM_MS = _CALM_MS
 
--- What these functions, and the processes beside them, write and publish with; and the question whose
--- refusal says that the slot moves.
-local COMMANDS = {
-  'DEL', 'HDEL', 'HINCRBY', 'HSET', 'HSETNX', 'LPUSH', 'LSET', 'PEXPIRE', 'RPUSH', 'SADD', 'SET', 'SREM', 'UNLINK',
-  'XADD', 'XSETID', 'XTRIM', 'ZADD', 'ZREM', 'ZREMRANGEBYSCORE', 'PUBLISH', 'SUBSCRIBE',
-  'EXISTS',
+-- What these functions, and the processes beside them, write and publish with elsewhere; and the question
+-- whose refusal says that the slot moves.
+local ELSEWHERE_WITH = {
+  'LPUSH', 'LSET', 'PEXPIRE', 'UNLINK', 'XSETID', 'XTRIM', 'ZREMRANGEBYSCORE', 'PUBLISH', 'SUBSCRIBE', 'EXISTS',
 }
 
 -- ARGV: fleet, replication id, epoch if a new one is needed, time or '', 'import' or 'visit' or ''. Who
 -- visits leaves the format to those who serve, and an import to `begin_import`. Told at the end: the format that it was raised from, or ''.
 local function open(keys, args)
-  -- A right that is missing would else be noticed in the midst of writes.
-  for _, command in ipairs(COMMANDS) do
-    if not redis.acl_check_cmd(command, keys[1], keys[1], keys[1]) then return { 'denied', command } end
-  end
+  local command = denied(WRITTEN_WITH, keys[1]) or denied(ELSEWHERE_WITH, keys[1])
+  if command then return { 'denied', command } end
+  must_stay(prefix_of(keys[1]))
   local now = clock(args[4])
   local f = call('HMGET', keys[1], 'format', 'fleet', 'replid', 'epoch', 'importing', 'created_at')
   if not f[1] then
@@ -51,6 +48,7 @@ local function contact(keys, args)
   if is_newer(f[3]) then return { 'newer', f[3] or '' } end
   -- While a cluster moves the fleet nobody can be heard: that is a gap, too.
   must_stay(prefix_of(keys[1]))
+  must_be_able(WRITTEN_WITH, keys[1])
   local last = tonumber(f[1] or '') or 0
   local back = last > now + 1000
   -- While `pulse` is none, nobody can be heard: that is no silence of theirs.

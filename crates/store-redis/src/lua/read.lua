@@ -6,6 +6,7 @@ local function load(keys, args)
   local f = call('HMGET', keys[1], 'epoch', 'format')
   if f[1] ~= args[2] then return { 'epoch', f[1] or '' } end
   if is_newer(f[2]) then return { 'newer', f[2] or '' } end
+  must_stay(P)
   local found = {}
   for i = 3, #args, 2 do
     local kind, key = args[i], P .. args[i + 1]
@@ -25,6 +26,7 @@ end
 -- The first waiting jobs over all classes, in the order of claims. ARGV: limit, then services.
 local function first_waiting(keys, args)
   local P = prefix_of(keys[1])
+  must_stay(P)
   local limit, jobs, heads, rest = tonumber(args[1]), {}, {}, {}
   for i = 2, #args do
     -- A key that is none of ours is passed over: the doctor tells of it.
