@@ -1,6 +1,6 @@
 //! Exit codes and messages: wrong input says what is wrong and what would be right.
 
-use std::time::Duration;
+use std::{io::Read as _, process::Stdio, time::Duration};
 
 use pointsman_core::record::{JobRecord, JobStatus, MachineStatus};
 use tokio::time::Instant;
@@ -341,6 +341,34 @@ async fn what_belongs_to_a_redis_is_refused_where_there_is_none() {
         }
     }
     assert_eq!(std::fs::read_dir(dir).expect("a directory").count(), 0, "nothing was made");
+}
+
+/// Files, tokens and the machine's id would lie elsewhere.
+#[tokio::test]
+async fn up_keeps_everything_in_one_directory() {
+    let (data, other) = (directory(), directory());
+    let data = data.path().to_str().expect("a path in UTF-8");
+    let store = format!("sqlite:{}", other.path().display());
+    let refused = run(&["up", "--data", data, "--store", &store]).await;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let said = text(&refused.stderr);
+    assert!(said.contains(&format!("--data {}", other.path().display())), "{said}");
+    for dir in [data.as_ref(), other.path()] {
+        assert_eq!(std::fs::read_dir(dir).expect("a directory").count(), 0, "nothing was made");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut openapi = std::process::Command::new(env!("CARGO_BIN_EXE_pointsman"));
+    let mut openapi = openapi.arg("openapi").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let openapi = openapi.as_mut().expect("it starts");
+    drop(openapi.stdout.take());
+    let mut said = String::new();
+    let mut errors = openapi.stderr.take().expect("piped");
+    errors.read_to_string(&mut said).expect("it is text");
+    assert!(openapi.wait().expect("it ends").success(), "{said}");
+    assert_eq!(said, "");
 }
 
 #[tokio::test]

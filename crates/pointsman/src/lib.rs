@@ -74,10 +74,7 @@ async fn act(cli: Cli) -> Result<(), Exit> {
         Command::Import(args) => commands::import(&args, json).await,
         Command::Intake(args) => commands::intake(&args, client, json).await,
         Command::Restored(args) => commands::restored(&args, json).await,
-        Command::Openapi => {
-            println!("{}", pointsman_server::openapi_json());
-            Ok(())
-        }
+        Command::Openapi => print::line(&pointsman_server::openapi_json()),
     }
 }
 

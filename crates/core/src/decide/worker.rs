@@ -169,13 +169,18 @@ pub(super) fn new_connector(
     }
 }
 
-/// A bare worker's machine comes into being with it: never an unknown machine.
+/// A bare worker's machine comes into being with it: never an unknown machine. One whose agent said
+/// goodbye is from then on the bare worker's; one whose agent is silent may hear of it again.
 pub(super) fn ensure_machine(draft: &mut Draft<'_>, id: &MachineId) -> Result<(), Stop> {
+    use MachineStatus::{Offline, Ready};
     match draft.machine(id)? {
-        Some(machine) if !machine.status.is_gone() || machine.incarnation.is_some() => {}
-        Some(machine) => {
-            let status = MachineStatus::Ready;
-            let machine = Machine { status, reason: None, action: None, ..machine };
+        Some(machine) if !machine.status.is_gone() => {}
+        Some(machine) if machine.incarnation.is_some() && machine.status != Offline => {}
+        Some(mut machine) => {
+            if let Some(agent) = machine.incarnation.take() {
+                push_newest(&mut machine.former_incarnations, agent, Worker::MAX_FORMER);
+            }
+            let machine = Machine { status: Ready, reason: None, action: None, ..machine };
             draft.put_machine(EventName::MachineStateChanged, machine)?;
         }
         None => draft.put_machine(

@@ -28,6 +28,15 @@ use crate::{
 
 pub async fn up(args: args::Up) -> Result<(), Exit> {
     args.redis.belong_to(args.store.as_ref().is_some_and(StoreUrl::is_redis), "--store")?;
+    if let Some(StoreUrl::Sqlite(dir)) = &args.store
+        && *dir != args.data
+    {
+        let dir = dir.display();
+        return Err(Exit::Usage(format!(
+            "`up` keeps its embedded store in the data directory, with all else: give it as --data \
+             {dir}, and no --store (or POINTSMAN_STORE) sqlite:{dir}"
+        )));
+    }
     Ok(run(args).await?)
 }
 

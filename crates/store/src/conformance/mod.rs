@@ -130,6 +130,7 @@ macro_rules! conformance_tests {
             of_former_processes_the_newest_are_kept,
             an_agent_comes_anew_and_comes_back,
             a_machine_with_an_agent_is_as_its_agent_says,
+            after_an_agents_goodbye_the_machine_is_its_workers,
             a_worker_is_ready_once_a_service_is,
             what_a_connector_says_is_told_anew,
             a_worker_that_is_away_gets_no_job,

@@ -181,9 +181,26 @@ pub async fn a_machine_with_an_agent_is_as_its_agent_says(open: &Open) {
     let hand = fleet.worker("w", 1, &[]).await;
     leave(&fleet, &hand).await;
     assert_eq!(fleet.machine_record(&agent).await.status, MachineStatus::Ready);
-    set_machine(&fleet, &agent, MachineStatus::Offline).await;
+    fleet.advance(limits::SILENT_AFTER);
+    assert_eq!(fleet.reconcile(Due::Machines).await, 1);
     fleet.worker("w", 1, &[]).await;
+    assert_eq!(fleet.machine_record(&agent).await.status, MachineStatus::Disconnected);
+}
+
+pub async fn after_an_agents_goodbye_the_machine_is_its_workers(open: &Open) {
+    let fleet = Fleet::new(open);
+    let agent = fleet.hand("w");
+    register_agent(&fleet, &agent).await.expect("accepted");
+    set_machine(&fleet, &agent, MachineStatus::Offline).await;
+    let hand = fleet.worker("w", 1, &[]).await;
+    let machine = fleet.machine_record(&agent).await;
+    assert_eq!((machine.status, machine.incarnation), (MachineStatus::Ready, None));
+    let refused = register_agent(&fleet, &agent).await;
+    assert_eq!(refused, Err(Rejected::Superseded(agent.incarnation)), "it had left");
+    leave(&fleet, &hand).await;
     assert_eq!(fleet.machine_record(&agent).await.status, MachineStatus::Offline);
+    register_agent(&fleet, &fleet.hand("w")).await.expect("the next process");
+    assert_eq!(fleet.machine_record(&agent).await.status, MachineStatus::Starting);
 }
 
 pub async fn a_worker_is_ready_once_a_service_is(open: &Open) {
