@@ -2413,11 +2413,6 @@ export interface components {
         /**
          * @description A job's requirements. Numbers are "at least"; sets are "all of them"; only `labels` is open.
          *     An empty field asks for nothing.
-         *
-         *     Reading (`Deserialize`) is for records: a newer writer may have stored requirements that this
-         *     version does not know, so whatever it cannot read is kept whole in
-         *     [`unknown`](Self::unknown), written back as it was, and makes no worker able. What comes in
-         *     from outside goes through [`parse`](Self::parse), which refuses it.
          */
         Requirements: {
             /** @default {} */
@@ -2727,9 +2722,9 @@ export interface components {
             suspect_jobs?: components["schemas"]["JobId"][];
             suspicion_at?: components["schemas"]["Timestamp"] | null;
             suspect_until?: components["schemas"]["Timestamp"] | null;
-            /** @description Former incarnations, newest last, at most [`Worker::MAX_FORMER`]; none may come back. */
+            /** @description Former incarnations, newest last, at most 16; none may come back. */
             former_incarnations?: components["schemas"]["Incarnation"][];
-            /** @description When a process that was still there was superseded, the last [`Worker::FLAPPING`] times. */
+            /** @description When a process that was still there was superseded, the last 3 times. */
             superseded_at?: components["schemas"]["Timestamp"][];
         };
         /** @description A worker: one process (or task) that claims jobs. */

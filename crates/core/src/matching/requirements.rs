@@ -11,11 +11,9 @@ use crate::ids::WorkerId;
 
 /// A job's requirements. Numbers are "at least"; sets are "all of them"; only `labels` is open.
 /// An empty field asks for nothing.
-///
-/// Reading (`Deserialize`) is for records: a newer writer may have stored requirements that this
-/// version does not know, so whatever it cannot read is kept whole in
-/// [`unknown`](Self::unknown), written back as it was, and makes no worker able. What comes in
-/// from outside goes through [`parse`](Self::parse), which refuses it.
+// Reading (`Deserialize`) is for records: a newer writer may have stored requirements that this
+// version does not know, so whatever it cannot read is kept whole in `unknown`, written back as it
+// was, and makes no worker able. What comes in from outside goes through `parse`, which refuses it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(
     remote = "Self", // the derived reader and writer are wrapped below

@@ -127,10 +127,10 @@ pub struct Worker {
     /// Takes no jobs until then, and after that one at a time until one completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect_until: Option<Timestamp>,
-    /// Former incarnations, newest last, at most [`Worker::MAX_FORMER`]; none may come back.
+    /// Former incarnations, newest last, at most 16; none may come back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former_incarnations: Vec<Incarnation>,
-    /// When a process that was still there was superseded, the last [`Worker::FLAPPING`] times.
+    /// When a process that was still there was superseded, the last 3 times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub superseded_at: Vec<Timestamp>,
     #[serde(flatten)]

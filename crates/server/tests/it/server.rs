@@ -39,6 +39,10 @@ async fn health_figures_and_the_document() {
     let content = &document["paths"]["/metrics"]["get"]["responses"]["200"]["content"];
     let media_type = metrics.header("content-type").split(';').next().unwrap();
     assert!(content[media_type].is_object(), "{media_type} is not among {content}");
+    let said = document.to_string();
+    for link in ["[`", "](Self"] {
+        assert!(!said.contains(link), "{link} is for readers of the code");
+    }
 }
 
 /// Whether a value may be null, as a schema in the document says.
