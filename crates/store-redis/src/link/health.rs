@@ -125,8 +125,7 @@ impl Standing {
 
     /// One of our functions was refused: nothing is written while its user lacks a right.
     pub fn was_denied(&self, function: &str, why: &str) {
-        let is_denied = ["NoPerm", "can't run this command"].iter().any(|said| why.contains(said));
-        if is_denied && WRITERS.contains(&function) {
+        if is_denial(why) && WRITERS.contains(&function) {
             self.refuses(why.to_owned());
         }
     }
@@ -144,10 +143,19 @@ impl Standing {
             return;
         }
         let mut inner = self.0.lock();
+        // A renewal needs one right alone: that it may be made says nothing of the others.
+        if function == "hear" && inner.refused.as_deref().is_some_and(is_denial) {
+            return;
+        }
         if inner.refused.take().is_some() {
             tracing::info!("{} takes writes again", inner.info.name());
         }
     }
+}
+
+/// Whether it is a right that is missing.
+fn is_denial(why: &str) -> bool {
+    ["NoPerm", "can't run this command"].iter().any(|said| why.contains(said))
 }
 
 impl Link {

@@ -3,7 +3,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use pointsman_core::{Command, record::Progress};
+use pointsman_core::{
+    Command,
+    record::{ConnectorStatus, Progress},
+};
 use pointsman_redis_testing::{Aof, RedisOptions, RedisServer, Sentinel};
 use pointsman_store::{
     Depth, Due, Health, Retention, Store, StoreError, ToldProgress, Transfer as _,
@@ -328,6 +331,9 @@ async fn a_right_that_is_taken_away_is_missed_before_anything_is_written() {
             assert!(why.contains(&right.to_uppercase()) && why.contains("users.acl"), "{why}");
         }
         assert_eq!(server.dump().await.expect("it is dumped"), before, "nothing was touched");
+        // A renewal needs less: it says nothing of what else is allowed.
+        let renewal = Fleet::renewal(&hand, vec![held], ConnectorStatus::Active);
+        let _ = store.execute(vec![Command::Renew(renewal)]).await;
         let Health::Failed(why) = store.health() else { panic!("{right}: it is not well") };
         assert!(why.contains(&right.to_uppercase()), "{why}");
         run(&server, &format!("ACL SETUSER app +{right}")).await;
