@@ -319,6 +319,7 @@ async fn a_right_that_is_taken_away_is_missed_before_anything_is_written() {
     let hand = fleet.worker("w", 1, &[]).await;
     fleet.submit(spec(50)).await;
     let held = fleet.running(&hand).await;
+    fleet.renew(&hand, vec![held], ConnectorStatus::Active).await.expect("it is there");
     for right in ["del", "hset", "hincrby", "rpush", "sadd", "set", "srem", "xadd", "zadd", "zrem"]
     {
         run(&server, &format!("ACL SETUSER app -{right}")).await;
